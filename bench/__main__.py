@@ -1,0 +1,60 @@
+"""The command line of the harness: `python -m bench` compares the methods; `python -m bench VERB` does one thing."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import tyro
+
+from bench.commands import VERBS, Bench, Command
+from bench.config import choose
+
+USAGE, FAILED_CASE, INTERRUPTED, TERMINATED = 2, 3, 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command line; return 0, 2 for a usage error, 3 where a run failed, 130 or 143 where interrupted."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        command = parse(arguments)
+    except ValueError as error:
+        return _usage(error)
+    try:
+        return FAILED_CASE if command.run() else 0
+    except (ValueError, OSError) as error:
+        return _usage(error)
+    except KeyboardInterrupt as interrupt:
+        print(f"\ninterrupted: {command.how_to_go_on}", file=sys.stderr)
+        return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """Read a verb and its options; without a verb, the options of the whole comparison."""
+    if not arguments or arguments[0].startswith("-"):
+        return tyro.cli(Bench, prog="python -m bench", args=arguments, description=_overview())
+    verb = arguments[0]
+    return tyro.cli(choose(verb, VERBS, "verb"), prog=f"python -m bench {verb}", args=arguments[1:])
+
+
+def _overview() -> str:
+    verbs = "\n".join(f"  {name:9} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items())
+    return f"{Bench.__doc__}\n\nVerbs, each with --help of its own:\n{verbs}"
+
+
+def _usage(error: Exception) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return USAGE
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

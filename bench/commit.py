@@ -1,0 +1,18 @@
+"""Which commit of this project runs."""
+
+import subprocess
+from pathlib import Path
+
+
+def commit() -> str:
+    """Return this checkout's commit, with "-dirty" behind it where tracked files differ; "unknown" outside git."""
+    root = Path(__file__).parent.parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,184 @@
+"""A comparison: rounds of speed runs, memory, training at equal budgets, scoring. This process imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from msgspec.structs import replace
+
+from bench.config import Experiment
+from bench.jobs import Job, Runner
+from bench.record import Record, Speed, comparisons, read_records
+from bench.statistics import fewest_rounds
+from bench.worker import RANDOM_TOWER, Kind, Request
+
+REFERENCES = ("raw pixels", "HOG and colour")
+EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
+# What two cores need, to begin the estimate with; it is corrected by what the first jobs took.
+START_SECONDS, SECONDS_PER_IMAGE, MEMORY_SECONDS, SCORING_SECONDS = 4.0, 1 / 900, 5.0, 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """How much of a comparison to carry out."""
+
+    name: str
+    rounds: int
+    seeds: tuple[int, ...]
+    images: int | None  # of the largest common budget; None: the experiment's
+    windows: int | None = None  # None: the experiment's
+    half_way: bool = True  # also score towers that have seen half of the images
+    equal_seconds: bool = True  # also score towers that have had the same device seconds
+
+
+def scopes(num_experiments: int) -> dict[str, Scope]:
+    """Return the scopes of `python -m bench`: enough rounds to call every ratio to the first experiment."""
+    rounds = fewest_rounds(max(1, num_experiments - 1))
+    return {
+        "default": Scope("default", rounds, (0,), None),
+        "full": Scope("full", rounds, (0, 1, 2), 320_000),
+        "smoke": Scope("smoke", 1, (0,), 4_096, windows=2, half_way=False, equal_seconds=False),
+    }
+
+
+def new_comparison(purpose: str) -> str:
+    """Name a comparison by the moment it begins and what it is for."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{purpose}"
+
+
+def newest_comparison(results: Path, purpose: str) -> str:
+    """Return the newest comparison of a purpose; ValueError tells what there is."""
+    found = comparisons(results) if results.is_dir() else []
+    if not (matching := [name for name in found if name.endswith(f"-{purpose}")]):
+        there = f"there are {', '.join(found)}" if found else "there are no records"
+        raise ValueError(f"{results} has no {purpose!r} comparison to go on with ({there})")
+    return matching[-1]
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Experiments compared under one name, in a folder; what is recorded there already is not run again."""
+
+    name: str
+    results: Path
+    experiments: Sequence[Experiment]
+    cores: int
+    on_gpu: bool
+    runner: Runner
+
+    @property
+    def lanes(self) -> int:
+        """How many runs that are not timed go side by side: one for each core, or one at a time on a GPU."""
+        return 1 if self.on_gpu else self.cores
+
+    def measure(self, rounds: int) -> None:
+        """Time every experiment once a round, each alone in a fresh process with all cores, in rotated order."""
+        jobs = []
+        for round_ in range(rounds):
+            turn = round_ % len(self.experiments)
+            for experiment in [*self.experiments[turn:], *self.experiments[:turn]]:
+                label = f"speed of {experiment.name}, round {round_ + 1} of {rounds}"
+                jobs.append(self._job("speed", experiment, label, speed_seconds(experiment), round=round_))
+        self.runner.run(jobs, threads=self.cores)
+
+    def measure_memory(self) -> None:
+        """Take the peak memory of every experiment, each in a process of its own."""
+        jobs = [
+            self._job("memory", experiment, f"memory of {experiment.name}", MEMORY_SECONDS)
+            for experiment in self.experiments
+        ]
+        self.runner.run(jobs, threads=self.cores)
+
+    def train(self, scope: Scope) -> None:
+        """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
+
+        On a CPU the trainings run side by side, one core each: what they learn depends on images alone, and the
+        seconds of a budget are those of the speed records.
+        """
+        speeds = images_per_second(self.records())
+        jobs = []
+        for seed in scope.seeds:
+            for experiment in self.experiments:
+                budgets = budgets_of(experiment, scope, speeds)
+                seconds = training_seconds(experiment, budgets) / self.lanes
+                seeded = replace(experiment, seed=seed)
+                label = f"training of {seeded.name}, seed {seed}, {max(budgets.values()):,} images"
+                jobs.append(self._job("training", seeded, label, seconds, budgets=budgets))
+        self._run_side_by_side(jobs)
+
+    def score(self, scope: Scope) -> None:
+        """Score every tower trained here, each seed's untrained tower, and the reference features."""
+        towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
+        self.score_towers(towers, scope.seeds)
+
+    def score_towers(self, towers: Sequence[str], seeds: Sequence[int]) -> None:
+        """Score tower files, each seed's untrained tower, and the reference features."""
+        subjects = [*towers, *REFERENCES, RANDOM_TOWER]
+        jobs = [self._scoring(subjects[lane :: self.lanes], seeds[0]) for lane in range(self.lanes)]
+        jobs += [self._scoring([RANDOM_TOWER], seed) for seed in seeds[1:]]
+        self._run_side_by_side([job for job in jobs if job.request.subjects])
+
+    def records(self) -> list[Record]:
+        """Read what there is so far."""
+        return read_records(self.results, self.name)
+
+    def _scoring(self, subjects: Sequence[str], seed: int) -> Job:
+        experiment = replace(self.experiments[0], seed=seed)
+        seconds = (START_SECONDS + SCORING_SECONDS * len(subjects)) / self.lanes
+        return self._job("scoring", experiment, f"scoring of {len(subjects)} towers", seconds, subjects=tuple(subjects))
+
+    def _job(self, kind: Kind, experiment: Experiment, label: str, seconds: float, **what: Any) -> Job:
+        request = Request(kind=kind, results=str(self.results), comparison=self.name, experiment=experiment, **what)
+        return Job(request, label, seconds)
+
+    def _run_side_by_side(self, jobs: Sequence[Job]) -> None:
+        self.runner.run(jobs, lanes=self.lanes, threads=max(1, self.cores // self.lanes))
+
+
+def images_per_second(records: Sequence[Record]) -> dict[str, float]:
+    """Return the median over runs of each experiment's images a second."""
+    runs: dict[str, list[float]] = {}
+    for record in records:
+        if isinstance(record.measured, Speed) and record.experiment is not None:
+            window = median(record.measured.window_seconds)
+            runs.setdefault(record.experiment.name, []).append(record.experiment.images_per_window / window)
+    return {name: median(rates) for name, rates in runs.items()}
+
+
+def budgets_of(experiment: Experiment, scope: Scope, speeds: Mapping[str, float]) -> dict[str, int]:
+    """Return an experiment's budgets in images.
+
+    The device seconds are those that the slowest experiment needs for the equal images, so that every other sees as
+    many images or more. Without a speed there are equal images only.
+    """
+    images = scope.images or experiment.images
+    budgets = {EQUAL_IMAGES: images}
+    if scope.half_way:
+        budgets[HALF_WAY] = images // 2
+    if scope.equal_seconds and experiment.name in speeds:
+        budgets[EQUAL_SECONDS] = round(images * speeds[experiment.name] / min(speeds.values()))
+    return {name: max(1, round(size / experiment.batch_size)) * experiment.batch_size for name, size in budgets.items()}
+
+
+def speed_seconds(experiment: Experiment) -> float:
+    """Guess how long a speed run takes on two cores at the tiny scale; the guess is corrected as jobs end."""
+    steps = experiment.warmup_steps + (experiment.windows + 2) * experiment.steps_per_window
+    return START_SECONDS + steps * experiment.batch_size * SECONDS_PER_IMAGE
+
+
+def training_seconds(experiment: Experiment, budgets: Mapping[str, int]) -> float:
+    """Guess how long a training takes on one core at the tiny scale."""
+    cooldowns = experiment.cooldown_share * (sum(budgets.values()) - max(budgets.values()))
+    return START_SECONDS + (max(budgets.values()) + cooldowns) * SECONDS_PER_IMAGE
+
+
+def expected_seconds(experiments: Sequence[Experiment], scope: Scope, lanes: int) -> float:
+    """Guess how long a comparison takes on two cores at the tiny scale."""
+    speed = scope.rounds * sum(map(speed_seconds, experiments))
+    memory = MEMORY_SECONDS * len(experiments)
+    training = sum(training_seconds(experiment, budgets_of(experiment, scope, {})) for experiment in experiments)
+    subjects = len(experiments) * (3 if scope.half_way else 2) + len(REFERENCES)
+    return speed + memory + (training * len(scope.seeds) + SCORING_SECONDS * subjects) / lanes

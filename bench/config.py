@@ -1,0 +1,142 @@
+"""What a run is: a frozen value that holds everything that can change a number."""
+
+import math
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import fields, force_setattr, replace
+
+T = TypeVar("T")
+
+MethodName = Literal["clip", "siglip", "catlip", "superclass"]
+METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
+Precision = Literal["auto", "fp32", "bf16"]
+Switch = Literal["auto", "on", "off"]
+Text = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=1)]
+Rate = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(gt=0, lt=1)]
+Decay = Annotated[float, Meta(ge=0, lt=1)]
+Part = Annotated[float, Meta(gt=0, le=1)]
+
+
+class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Two equal experiments are the same run, up to the machine.
+
+    `precision` and `compile` may be "auto", which means bf16 and compiled on CUDA, fp32 and eager on a CPU
+    (bf16 without bf16 units is nine times slower); what was used is in the record's circumstances.
+
+    Raises ValueError at birth for a value that cannot be run.
+    """
+
+    name: Text
+    method: MethodName
+    seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0  # of the weights, the order of the images and their augmentation
+
+    # The shared tower, an open_clip model (its image tower is taken) or a timm model.
+    tower: Text
+    image_size: Count
+    # Only contrastive methods have these: the open_clip model whose text tower is taken.
+    text_tower: Text
+    context_length: Annotated[int, Meta(ge=3)]  # tokens a caption is cut to, start and end token included
+
+    # The labels. Vocabularies are files of bench/data/vocabularies, or paths.
+    synset_vocabulary: Text = "pack-synsets"
+    subword_vocabulary: Text = "pack-subwords"  # "all": the tokenizer's own 49,408 ids
+    head_rows: Count | None = None  # rows of the classification head; None: as many as the vocabulary has labels
+
+    # The images.
+    batch_size: Count  # images a step, on one device
+    crop_scale: tuple[Part, Part] = (0.5, 1.0)  # share of the picture's area that a random crop keeps
+    flip: bool = True
+
+    # The optimizer: AdamW, no decay on vectors and scalars.
+    learning_rate: Rate
+    betas: tuple[Decay, Decay] = (0.9, 0.98)
+    eps: NotNegative = 1e-6
+    weight_decay: NotNegative = 0.2
+    clip_norm: Rate | None = 1.0  # of the whole gradient
+    precision: Precision = "auto"
+    compile: Switch = "auto"
+
+    # Training: warm-up, constant trunk, linear cool-down branched off at each budget.
+    images: Count  # the largest budget that all methods share
+    warmup_images: Annotated[int, Meta(ge=0)]
+    cooldown_share: Share = 0.2  # of a budget's images
+
+    # Measuring. Windows are timed, the warm-up is kept and not counted.
+    warmup_steps: Count
+    windows: Count
+    steps_per_window: Count
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run, naming the field."""
+        for field in fields(type(self)):
+            value = getattr(self, field.name)
+            try:
+                force_setattr(self, field.name, msgspec.convert(value, field.type))
+            except msgspec.ValidationError as error:
+                raise ValueError(f"{self.name}: {field.name}={value!r}: {error}") from None
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{self.name}: {field.name} must be finite, got {value}")
+        if self.method in ("clip", "siglip") and self.batch_size < 2:  # noqa: PLR2004
+            raise ValueError(f"{self.name}: batch_size must be 2 or more, for {self.method} needs a negative")
+        if self.images < self.batch_size:
+            raise ValueError(f"{self.name}: images must be a batch or more, got {self.images}")
+        if self.warmup_images > self.images * (1 - self.cooldown_share):
+            raise ValueError(f"{self.name}: warmup_images leaves no trunk before the cool-down: {self.warmup_images}")
+        if self.crop_scale[0] > self.crop_scale[1]:
+            raise ValueError(f"{self.name}: crop_scale must rise, got {self.crop_scale}")
+
+    @property
+    def images_per_window(self) -> int:
+        """Images in one timed window."""
+        return self.batch_size * self.steps_per_window
+
+
+FIELDS = {field.name: field.type for field in fields(Experiment)}
+
+
+def differing_fields(experiments: Iterable[Experiment]) -> dict[str, tuple[Any, ...]]:
+    """Return the fields in which experiments differ, `name` aside, each with its distinct values."""
+    rows = list(experiments)
+    values = {field: tuple(dict.fromkeys(getattr(row, field) for row in rows)) for field in FIELDS if field != "name"}
+    return {field: distinct for field, distinct in values.items() if len(distinct) > 1}
+
+
+def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
+    """Return the experiment with `field=value` settings applied; its name tells those that change something.
+
+    Lists are written as JSON, `null` is None. Raises ValueError naming what was given, what there is and what was
+    likely meant.
+    """
+    told: dict[str, str] = {}
+    changed: dict[str, Any] = {}
+    for setting in settings:
+        field, equals, text = setting.partition("=")
+        if not equals or not setting.isprintable():
+            raise ValueError(f"a setting is field=value, got {setting!r}")
+        kind = choose(field, {name: kind for name, kind in FIELDS.items() if name != "name"}, "field of an experiment")
+        try:
+            value = msgspec.json.decode(text) if text.startswith("[") else text
+            changed[field], told[field] = msgspec.convert(value, kind, strict=False), text
+        except msgspec.DecodeError as error:
+            raise ValueError(f"--set {setting}: {error}") from None
+    changed = {field: value for field, value in changed.items() if value != getattr(experiment, field)}
+    if not changed:
+        return experiment
+    name = f"{experiment.name}[{','.join(f'{field}={told[field]}' for field in sorted(changed))}]"
+    return replace(experiment, name=name, **changed)
+
+
+def choose(name: str, options: Mapping[str, T], what: str) -> T:
+    """Return `options[name]`; ValueError says what could have been meant."""
+    if name in options:
+        return options[name]
+    near = get_close_matches(name, options, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"no {what} named {name!r}{hint} (there are {', '.join(sorted(options))})")

@@ -1,0 +1,90 @@
+"""The shipped pack: real image-text pairs, verified, decoded once, then mapped from a cache file."""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bench.data.manifest import PACK, pack_digest, verify_pack
+
+SIDE = 64  # pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Pictures in memory. Colour is premultiplied by alpha, so that resampling leaves no fringes."""
+
+    pixels: UInt8[Tensor, "pictures 4 64 64"]
+    captions: tuple[str, ...]
+    classes: tuple[dict[str, str], ...]  # by the name of the classification, as the shards have them
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def load_pictures(part: str, cache: Path, folder: Path = PACK) -> Pictures:
+    """Return the pictures of a part ("pretrain", or a transfer shard's name), from the cache where it holds them.
+
+    The cache file is named by the pack's digest, so a changed pack is decoded anew. The first call verifies.
+    """
+    path = cache / f"{part}-{pack_digest(folder)[:16]}.safetensors"
+    if not path.is_file():
+        verify_pack(folder)
+        cache.mkdir(parents=True, exist_ok=True)
+        _save(_decode(part, folder), path)
+    with safe_open(path, framework="pt") as file:
+        texts = json.loads(file.metadata()["texts"])
+    return Pictures(load_file(path)["pixels"], tuple(texts["captions"]), tuple(texts["classes"]), tuple(texts["keys"]))
+
+
+def _save(pictures: Pictures, path: Path) -> None:
+    texts = {"captions": pictures.captions, "classes": pictures.classes, "keys": pictures.keys}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file({"pixels": pictures.pixels}, temporary, metadata={"texts": json.dumps(texts)})
+    temporary.replace(path)
+
+
+def _decode(part: str, folder: Path) -> Pictures:
+    shards = sorted((folder / part).glob("*.tar.gz")) or [folder / "transfer" / f"{part}.tar.gz"]
+    rows = [row for shard in shards for row in _pairs(shard)]
+    return Pictures(
+        pixels=torch.from_numpy(np.stack([pixels for _, pixels, _ in rows])),
+        captions=tuple(text["caption"] for _, _, text in rows),
+        classes=tuple(text.get("label", {}) for _, _, text in rows),
+        keys=tuple(key for key, _, _ in rows),
+    )
+
+
+def _pairs(shard: Path) -> Iterator[tuple[str, UInt8[np.ndarray, "4 64 64"], dict[str, Any]]]:
+    """Yield key, pixels and text of each pair, in the shard's order; a picture's text follows it."""
+    with tarfile.open(shard, "r:gz") as tar:
+        members = iter(tar)
+        for member in members:
+            key, _, _ = member.name.rpartition(".")
+            text_member = next(members)
+            assert text_member.name == f"{key}.json", f"{shard}: {member.name} is followed by {text_member.name}"
+            picture, text = tar.extractfile(member), tar.extractfile(text_member)
+            assert picture is not None
+            assert text is not None
+            yield key, _pixels(picture.read()), json.loads(text.read())
+
+
+def _pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
+    with Image.open(io.BytesIO(encoded)) as image:
+        rgba = image.convert("RGBA")
+    if rgba.size != (SIDE, SIDE):
+        rgba = rgba.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    return np.asarray(rgba.convert("RGBa")).transpose(2, 0, 1).copy()

@@ -1,0 +1,31 @@
+"""Background photos for composed scenes, from what scikit-image 0.26 and scikit-learn 1.9 carry in their packages."""
+
+import io
+from importlib.resources import files
+from pathlib import Path
+
+from PIL import Image
+
+SIDE = 256  # pixels
+# Named bg00.webp and on, in this order.
+PHOTOS = (
+    ("skimage.data", "grass.png"),
+    ("skimage.data", "gravel.png"),
+    ("skimage.data", "brick.png"),
+    ("skimage.data", "coffee.png"),
+    ("skimage.data", "rocket.jpg"),
+    ("skimage.data", "chelsea.png"),
+    ("skimage.data", "astronaut.png"),
+    ("skimage.data", "hubble_deep_field.jpg"),
+    ("skimage.data", "moon.png"),
+    ("sklearn.datasets.images", "china.jpg"),
+    ("sklearn.datasets.images", "flower.jpg"),
+)
+
+
+def write_backgrounds(out: Path) -> None:
+    """Write each photo scaled to a square, its sides squeezed rather than cropped, as WebP of quality 80."""
+    for number, (package, name) in enumerate(PHOTOS):
+        with Image.open(io.BytesIO((files(package) / name).read_bytes())) as photo:
+            square = photo.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        square.save(out / f"bg{number:02d}.webp", "WEBP", quality=80)

@@ -1,0 +1,95 @@
+"""What a speed depends on: device, threads, versions, commit."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import torch
+
+from bench.commit import commit
+from bench.config import Experiment
+from bench.profilers.clock import clock
+from bench.record import Circumstances
+
+PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
+GIB = 2**30
+# Dense bf16 peaks in FLOP/s, by a part of CUDA's device name; each with its datasheet.
+PEAKS = {
+    "H200": (989.4e12, "NVIDIA H200 datasheet, bf16 dense"),
+    "H100 PCIe": (756e12, "NVIDIA H100 datasheet, bf16 dense, PCIe"),
+    "H100": (989.4e12, "NVIDIA H100 datasheet, bf16 dense, SXM"),
+    "A100": (312e12, "NVIDIA A100 datasheet, bf16 dense"),
+    "L40S": (362e12, "NVIDIA L40S datasheet, bf16 dense"),
+}
+
+
+def default_device() -> torch.device:
+    """Return the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def circumstances(experiment: Experiment | None, device: torch.device) -> Circumstances:
+    """Return where and when this run happens, with the experiment's "auto" fields resolved."""
+    precision, compiled = resolved(experiment, device) if experiment else ("fp32", False)
+    return Circumstances(
+        machine=machine(device),
+        device=device.type,
+        threads=torch.get_num_threads(),
+        precision=precision,
+        compiled=compiled,
+        packages={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        commit=commit(),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def resolved(experiment: Experiment, device: torch.device) -> tuple[str, bool]:
+    """Return the precision and whether to compile: on CUDA bf16 and compiled, on a CPU fp32 and eager by default."""
+    cuda = device.type == "cuda"
+    precision = experiment.precision if experiment.precision != "auto" else ("bf16" if cuda else "fp32")
+    compiled = experiment.compile == "on" or (experiment.compile == "auto" and cuda)
+    return precision, compiled
+
+
+def machine(device: torch.device) -> str:
+    """Say in words what this machine is; records of different machines are never compared."""
+    memory = f"{psutil.virtual_memory().total / GIB:.0f} GiB"
+    host = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores, {memory}, {platform.system()}"
+    return f"{torch.cuda.get_device_name(device)}; {host}" if device.type == "cuda" else host
+
+
+def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]:
+    """Return the device's peak in FLOP/s and where it is from; None where none is known.
+
+    On a CPU it is measured: the best of a few large matrix products at this run's thread count.
+    """
+    if device.type == "cpu":
+        return _measured_peak(), "best of ten 1024 x 1024 x 1024 fp32 matrix products measured in the same process"
+    name = torch.cuda.get_device_name(device)
+    if precision == "bf16":
+        for part, (peak, source) in PEAKS.items():
+            if all(word in name for word in part.split()):
+                return peak, source
+    return None, f"no peak known for {name} at {precision}"
+
+
+def _measured_peak() -> float:
+    side, cpu = 1024, torch.device("cpu")
+    a, b = torch.rand(side, side), torch.rand(side, side)
+    seconds = []
+    for _ in range(10):
+        with clock(cpu) as elapsed:
+            a @ b
+        seconds.append(elapsed.seconds)
+    return 2 * side**3 / min(seconds)
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.split(":", 1)[1].split())
+    return platform.processor() or platform.machine()

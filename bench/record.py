@@ -1,0 +1,229 @@
+"""What a run leaves: raw figures, circumstances, the whole experiment. One JSON document a run, never edited.
+
+Everything else (rates, ratios, intervals) is derived when asked for, by whoever reads it.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import get_args
+from uuid import uuid4
+
+import msgspec
+
+from bench.config import Experiment, differing_fields
+
+PLAIN = "[A-Za-z0-9=+,_-]+"  # what names are made of in files' names
+LONGEST_NAME = 80
+# What must be equal where speeds are compared, and the experiment's field that may explain a difference.
+CIRCUMSTANCES = {
+    "machine": None,
+    "device": None,
+    "threads": None,
+    "packages": None,
+    "precision": "precision",
+    "compiled": "compile",
+}
+FORMAT = 1  # raise it when a field changes its meaning, and say here what changed
+
+
+class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where and when a run happened."""
+
+    machine: str  # what a speed depends on, in words; runs are compared only where it is equal
+    device: str  # "cpu" or "cuda"
+    threads: int
+    precision: str
+    compiled: bool
+    packages: dict[str, str]
+    commit: str  # of this project; "-dirty" behind it where the work tree differs
+    started_at: str  # UTC, ISO 8601
+
+
+class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Floating-point operations (2 a multiply-add) of one step's whole batch, at the tokens really computed."""
+
+    image_forward: int
+    text_forward: int
+    forward: int  # towers, projections, head and loss
+    step: int  # forward and backward
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="speed", tag_field="kind"):
+    """Windows of a timed run. All seconds are wall-clock with the device idle at both ends."""
+
+    round: int
+    warmup_seconds: float
+    window_seconds: tuple[float, ...]
+    # One entry a step, from a pass of its own that waits for the device between the phases.
+    data_seconds: tuple[float, ...]
+    forward_backward_seconds: tuple[float, ...]
+    update_seconds: tuple[float, ...]
+    flops: Flops
+    tokens_per_caption: float | None  # computed, padding included; None: the method reads no text
+    trained_parameters: int
+    tower_parameters: int
+    peak_flops_per_second: float | None  # None: not known for this device
+    peak_source: str
+    targets_seconds: float  # to turn all captions into what the method reads, once
+    num_captions: int
+    utilisation: dict[str, float]  # means over the windows, by name with unit; what was not measured is not there
+    utilisation_failure: str | None = None  # why the device could not be read (on)
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="memory", tag_field="kind"):
+    """Peaks of a few steps in a process that did nothing else. None: this device keeps no such count."""
+
+    steps: int
+    peak_rss_bytes: int | None  # CPU: the most resident memory minus what was resident after the imports
+    peak_allocated_bytes: int | None  # CUDA: tensors
+    peak_reserved_bytes: int | None  # CUDA: the allocator's share of the device
+
+
+class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tower cooled down for one budget."""
+
+    images: int
+    budgets: tuple[str, ...]  # why it was branched off: "equal images", "equal device seconds"
+    tower: str  # file name beside the record
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="training", tag_field="kind"):
+    """Losses of the trunk's steps, in nats, and the branches cooled down from it."""
+
+    trunk_losses: tuple[float, ...]
+    cooldown_losses: tuple[tuple[float, ...], ...]
+    branches: tuple[Branch, ...]
+    seconds: float  # of the whole run, for information: speeds come from speed records
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Answers of one protocol on one task's test part."""
+
+    task: str
+    protocol: str  # "linear probe" or "k-NN"
+    chosen: float  # strength C or k, chosen on the validation part
+    validation_accuracy: float
+    converged: bool
+    correct: str  # "1" or "0" for each test image, in the task's order
+    num_classes: int
+    num_train: int  # training and validation part together
+    majority: float  # accuracy of always saying the commonest class of the test part
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="transfer", tag_field="kind"):
+    """What features know about the tasks."""
+
+    subject: str  # an experiment's name, or "random tower", "raw pixels", "HOG and colour"
+    images: int  # seen in pre-training
+    budgets: tuple[str, ...]
+    scores: tuple[Score, ...]
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="failure", tag_field="kind"):
+    """A run that left nothing else; it is a row of the tables."""
+
+    what: str  # the kind of run that failed
+    reason: str
+
+
+Measured = Speed | Memory | Training | Transfer | Failure
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A run's document."""
+
+    format: int = FORMAT
+    comparison: str  # runs started together share it
+    experiment: Experiment | None  # None: the subject was not trained (reference features)
+    circumstances: Circumstances
+    measured: Measured
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write atomically: a file at `path` is whole or not there. Floats keep every digit.
+
+    Raises ValueError for a figure that is not finite: JSON would turn it into "not measured".
+    """
+    content = msgspec.json.format(msgspec.json.encode(record), indent=1)
+    if _decoded(content, path) != record:
+        raise ValueError(f"{path}: a figure is not finite")
+    temporary = path.with_name(f".{uuid4().hex}.part")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> Record:
+    """Read one document; ValueError names the file and what is wrong with it."""
+    return _decoded(path.read_bytes(), path)
+
+
+def read_records(results: Path, comparison: str = "*") -> list[Record]:
+    """Read a folder's records (of one comparison), in the order of their file names."""
+    return [read_record(path) for path in _record_files(results) if comparison in ("*", path.name.split(".", 1)[0])]
+
+
+def record_path(results: Path, comparison: str, kind: str, *names: object) -> Path:
+    """Return where a run's record lies: a run that is not done has no file there."""
+    if not re.fullmatch(PLAIN, comparison):
+        raise ValueError(f"a comparison is named in letters, digits and =+,_- alone, got {comparison!r}")
+    return results / f"{comparison}.{'.'.join(_plain(str(name)) for name in (kind, *names))}.json"
+
+
+def comparisons(results: Path) -> list[str]:
+    """Return the comparisons that a folder holds records of, oldest first."""
+    return sorted({path.name.split(".", 1)[0] for path in _record_files(results)})
+
+
+def _record_files(results: Path) -> list[Path]:
+    kinds = {kind.__struct_config__.tag for kind in get_args(Measured)}
+    return [path for path in sorted(results.glob("*.*.json")) if path.name.split(".")[1] in kinds]
+
+
+def _plain(name: str) -> str:
+    """Return the name as part of a file's; one that has to be cut or cleaned keeps apart by a hash of the whole."""
+    cleaned = re.sub(rf"(?!{PLAIN}).", "-", name, flags=re.DOTALL)[:LONGEST_NAME]
+    if cleaned == name and name:
+        return name
+    return f"{cleaned}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
+
+
+def _decoded(content: bytes, path: Path) -> Record:
+    try:
+        found = msgspec.json.decode(content, type=_FormatOnly).format
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a record: {error}") from None
+    if found != FORMAT:
+        raise ValueError(f"{path}: has format {found}, this version reads {FORMAT}")
+    try:
+        return msgspec.json.decode(content, type=Record)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:
+    """Raise ValueError listing what differs beyond the experiments' fields named, machines included."""
+    rows = list(records)
+    allowed = {*may_differ}
+    differences = differing_fields(record.experiment for record in rows if record.experiment is not None)
+    differences = {field: values for field, values in differences.items() if field not in allowed}
+    for circumstance, field in CIRCUMSTANCES.items():
+        found = (getattr(row.circumstances, circumstance) for row in rows)
+        values = {msgspec.json.encode(value, order="deterministic"): value for value in found}
+        if len(values) > 1 and field not in allowed:
+            differences[circumstance] = tuple(values.values())
+    if differences:
+        told = "; ".join(f"{field}: {' / '.join(map(str, values))}" for field, values in differences.items())
+        raise ValueError(f"these records cannot be compared, they differ in {told}")
+
+
+class _FormatOnly(msgspec.Struct):
+    format: int

@@ -1,0 +1,117 @@
+"""Figures as tables on a terminal, and as JSON."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from bench.config import Experiment
+from bench.record import Memory, Record, Speed, Transfer, require_comparable
+from bench.statistics import accuracy_interval, ratios_of
+
+MIB = 2**20
+COMPARED = ("method", "head_rows", "seed")  # fields in which the rows of one table may differ
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of figures, what is said under them, and both as JSON."""
+
+    rows: Sequence[dict[str, Any]]
+    note: str = ""
+
+    def print(self, json_file: Path | None = None) -> None:
+        """Print to standard output, and write the figures where asked to."""
+        if json_file is not None:
+            json_file.write_text(json.dumps({"rows": list(self.rows), "note": self.note}, indent=1, allow_nan=False))
+        if self.rows:
+            print(pd.DataFrame(self.rows).map(_shown).to_string(index=False))
+            print(self.note, end="\n\n" if self.note else "")
+
+
+def experiment_table(experiments: Iterable[Experiment]) -> Table:
+    """List experiments."""
+    return Table(
+        [
+            {
+                "experiment": experiment.name,
+                "method": experiment.method,
+                "tower": experiment.tower,
+                "px": experiment.image_size,
+                "batch": experiment.batch_size,
+                "images": experiment.images,
+            }
+            for experiment in experiments
+        ]
+    )
+
+
+def speed_table(records: Sequence[Record]) -> Table:
+    """Compare throughput to the first experiment's."""
+    runs: dict[str, list[tuple[Experiment, Speed]]] = {}
+    for record in records:
+        if isinstance(record.measured, Speed) and record.experiment is not None:
+            runs.setdefault(record.experiment.name, []).append((record.experiment, record.measured))
+    if not runs:
+        return Table([])
+    require_comparable((r for r in records if isinstance(r.measured, Speed)), may_differ=COMPARED)
+    rates = {
+        name: [experiment.images_per_window / median(speed.window_seconds) for experiment, speed in group]
+        for name, group in runs.items()
+    }
+    base, *others = sorted(rates, key=lambda name: (runs[name][0][0].method != "clip", name))
+    ratios = ratios_of(rates[base], {name: rates[name] for name in others})
+    memory = {r.experiment.name: r.measured for r in records if isinstance(r.measured, Memory) and r.experiment}
+    rows = []
+    for name in (base, *others):
+        ratio = ratios.get(name)
+        rows.append(
+            {
+                "experiment": name,
+                "runs": len(rates[name]),
+                "images/s": round(median(rates[name]), 1),
+                f"times {base}": ratio and ratio.value,
+                "low": ratio and ratio.low,
+                "high": ratio and ratio.high,
+                "p": ratio and ratio.p,
+                "verdict": ratio and ratio.verdict,
+                "by FLOPs": runs[base][0][1].flops.step / runs[name][0][1].flops.step if ratio else None,
+                "peak MiB": _peak_mib(memory.get(name)),
+            }
+        )
+    return Table(rows, "95 % intervals (low, high) over runs: fresh processes on this machine in this hour. p by Holm.")
+
+
+def score_table(records: Sequence[Record]) -> Table:
+    """List accuracies on the test parts."""
+    rows = []
+    for record in records:
+        if isinstance(record.measured, Transfer):
+            row: dict[str, Any] = {"features": record.measured.subject, "images": record.measured.images}
+            if record.experiment is not None:
+                row["seed"] = record.experiment.seed
+            for score in record.measured.scores:
+                if score.protocol == "linear probe":
+                    row[score.task] = accuracy_interval([answer == "1" for answer in score.correct]).value
+            rows.append(row)
+    rows.sort(key=lambda row: (row["images"], row["features"]))
+    return Table(rows, "Linear probe: share of the test pictures told right. One training seed ranks nothing.")
+
+
+def _peak_mib(memory: Memory | None) -> float | None:
+    if memory is None:
+        return None
+    peak = memory.peak_allocated_bytes if memory.peak_rss_bytes is None else memory.peak_rss_bytes
+    return None if peak is None else round(peak / MIB, 1)
+
+
+def _shown(value: object) -> str:
+    if value is None or value != value:  # noqa: PLR0124 - pandas turns a missing figure into NaN
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}" if value < 10 else f"{value:,.1f}"  # noqa: PLR2004
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,41 @@
+"""Tower files: which experiment made them, and where the newest of an experiment lie."""
+
+from pathlib import Path
+
+import msgspec
+from safetensors import SafetensorError, safe_open
+
+from bench.config import Experiment
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """How a tower came about; kept in its file."""
+
+    experiment: Experiment
+    images: int  # seen
+    budgets: tuple[str, ...]  # that it was cooled down for
+
+    def to_facts(self) -> dict[str, str]:
+        """Write as what a safetensors header holds."""
+        return {"made": msgspec.json.encode(self).decode()}
+
+
+def how_made(path: Path) -> Made:
+    """Read how a tower came about; ValueError where the file does not say."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
+    if "made" not in facts:
+        raise ValueError(f"{path} does not say which experiment made it, so its tower cannot be built")
+    return msgspec.json.decode(facts["made"], type=Made)
+
+
+def newest_towers(results: Path, name: str) -> list[Path]:
+    """Return the towers of an experiment's newest training; ValueError says how to make one."""
+    towers = [path for path in sorted(results.glob("*.tower.*.safetensors")) if how_made(path).experiment.name == name]
+    if not towers:
+        raise ValueError(f"{results} holds no tower of {name!r}; make one with: python -m bench train {name}")
+    newest = towers[-1].name.split(".", 1)[0]
+    return [path for path in towers if path.name.startswith(f"{newest}.")]

@@ -1,0 +1,108 @@
+"""Pre-train a tower: warm-up, constant trunk, and a cool-down branched off at each budget.
+
+Only cooled towers are scored: a checkpoint of a schedule that is still at its full rate would cheat the method that
+is slower to the same budget.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from bench.config import Experiment
+from bench.profilers.clock import clock
+from bench.record import Branch, Training
+from bench.run import Assembled, assemble, check_finite
+from bench.towers import Made
+from models.checkpoint import save_tower
+
+CHECK_EVERY = 20  # steps between two looks at the losses, each of which waits for the device
+
+
+def train(
+    experiment: Experiment,
+    device: torch.device,
+    results: Path,
+    budgets: Mapping[str, int],
+    tower_path: Callable[[int], Path],
+) -> Training:
+    """Train once, leave one tower a budget, and return losses and branches.
+
+    `budgets` are images by name; those of equal size share a branch. `tower_path` names the file of a branch by its
+    images.
+    """
+    run = assemble(experiment, device, results)
+    branches, cooldown_losses, trunk_losses = list[Branch](), list[list[float]](), list[float]()
+    by_images = {images: tuple(n for n in budgets if budgets[n] == images) for images in sorted(budgets.values())}
+    total = sum(_cooldown_steps(experiment, images) for images in by_images)
+    total += _steps(experiment, max(by_images)) - _cooldown_steps(experiment, max(by_images))
+    with (
+        clock(device) as elapsed,
+        tqdm(total=total, desc=experiment.name, unit="step", leave=False, mininterval=1) as bar,
+    ):
+        for images, names in by_images.items():
+            branch_at = _steps(experiment, images) - _cooldown_steps(experiment, images)
+            trunk_losses += _take(run, range(len(trunk_losses), branch_at), bar)
+            trunk = _state(run)
+            cooldown_losses.append(_cool_down(run, branch_at, _steps(experiment, images), bar))
+            path = tower_path(images)
+            save_tower(run.tower, path, Made(experiment=experiment, images=images, budgets=names).to_facts())
+            branches.append(Branch(images=images, budgets=names, tower=path.name))
+            _restore(run, trunk)
+    return Training(
+        trunk_losses=tuple(trunk_losses),
+        cooldown_losses=tuple(map(tuple, cooldown_losses)),
+        branches=tuple(branches),
+        seconds=elapsed.seconds,
+    )
+
+
+def trunk_rate(experiment: Experiment, step: int) -> float:
+    """Return the learning rate of a trunk step: linear warm-up, then constant."""
+    warmup = max(1, math.ceil(experiment.warmup_images / experiment.batch_size))
+    return experiment.learning_rate * min(1.0, (step + 1) / warmup)
+
+
+def cooldown_rate(experiment: Experiment, step: int, first: int, last: int) -> float:
+    """Return the learning rate of a step of the cool-down [first, last): linear, to nearly 0."""
+    return trunk_rate(experiment, step) * (last - step) / (last - first + 1)
+
+
+def _cool_down(run: Assembled, first: int, last: int, bar: "tqdm[None]") -> list[float]:
+    return _take(run, range(first, last), bar, cool=(first, last))
+
+
+def _take(run: Assembled, steps: range, bar: "tqdm[None]", cool: tuple[int, int] | None = None) -> list[float]:
+    experiment, losses = run.stream.experiment, list[float]()
+    for first in steps[::CHECK_EVERY]:
+        window = range(first, min(first + CHECK_EVERY, steps.stop))
+        pending: list[Tensor] = []
+        for k in window:
+            rate = cooldown_rate(experiment, k, *cool) if cool else trunk_rate(experiment, k)
+            pending.append(run.step(run.stream.batch(k), rate))
+        check_finite(pending, first)
+        losses += torch.stack(pending).tolist()
+        bar.update(len(window))
+        bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+    return losses
+
+
+def _steps(experiment: Experiment, images: int) -> int:
+    return max(2, round(images / experiment.batch_size))
+
+
+def _cooldown_steps(experiment: Experiment, images: int) -> int:
+    return max(1, round(_steps(experiment, images) * experiment.cooldown_share))
+
+
+def _state(run: Assembled) -> tuple[dict[str, Tensor], dict[str, object]]:
+    return copy.deepcopy(run.model.state_dict()), copy.deepcopy(run.step.optimizer.state_dict())
+
+
+def _restore(run: Assembled, state: tuple[dict[str, Tensor], dict[str, object]]) -> None:
+    run.model.load_state_dict(state[0])
+    run.step.optimizer.load_state_dict(state[1])

@@ -1,0 +1,41 @@
+"""From a tower, or from features that were never trained, to scores on every task."""
+
+from pathlib import Path
+
+import torch
+
+from bench.config import Experiment, choose
+from bench.record import Transfer
+from bench.run import CACHE
+from bench.towers import how_made
+from bench.transfer.features import REFERENCES, Embed, tower_features
+from bench.transfer.probe import score
+from bench.transfer.tasks import pack_tasks
+from models.checkpoint import load_weights
+from models.image_tower import build_image_tower
+
+
+def score_tower(path: Path, results: Path, device: torch.device) -> tuple[Transfer, Experiment]:
+    """Score a tower that a training left; also return the experiment that made it."""
+    made = how_made(path)
+    experiment = made.experiment
+    tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
+    load_weights(tower, path)
+    embed = tower_features(tower, device)
+    return _scores(experiment.name, embed, results, images=made.images, budgets=made.budgets), experiment
+
+
+def score_untrained(experiment: Experiment, results: Path, device: torch.device) -> Transfer:
+    """Score the tower that a training of this experiment begins with: the floor."""
+    tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
+    return _scores("random tower", tower_features(tower, device), results)
+
+
+def score_reference(name: str, results: Path) -> Transfer:
+    """Score reference features by their name."""
+    return _scores(name, choose(name, REFERENCES, "reference"), results)
+
+
+def _scores(subject: str, embed: Embed, results: Path, *, images: int = 0, budgets: tuple[str, ...] = ()) -> Transfer:
+    scores = [one for task in pack_tasks(results / CACHE) for one in score(task, embed)]
+    return Transfer(subject=subject, images=images, budgets=budgets, scores=tuple(scores))

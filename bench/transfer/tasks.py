@@ -1,0 +1,119 @@
+"""Labelled tasks of the pack, none of whose pictures was seen in pre-training.
+
+Twemoji is a vendor that pre-training never shows, rooms (Sweet Home 3D renders) and silhouettes are packages that it
+never shows. Concepts occur on both sides by design; pictures, vendors and packages do not.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from torch import Tensor
+
+from bench.data.pack import Pictures, load_pictures
+
+VALIDATION_SHARE = 0.25  # of the training part
+FEWEST_MEMBERS = 20  # of a class that a task keeps
+MOST_SHOTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Pictures and their classes as numbers."""
+
+    pixels: Tensor  # uint8, pictures x 4 x 64 x 64, premultiplied
+    labels: Int[np.ndarray, " pictures"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A labelled data set, split once and for all: what is tuned is tuned on `validation`, `test` is only reported."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Part
+    validation: Part
+    test: Part
+
+
+def pack_tasks(cache: Path) -> list[Task]:
+    """Return the five tasks of the pack."""
+    twemoji, rooms, silhouettes = (load_pictures(part, cache) for part in ("twemoji", "sweethome3d", "silhouettes"))
+    things = [row for row, classes in enumerate(twemoji.classes) if classes["group"] != "people-body"]
+    furniture = [row for row, classes in enumerate(rooms.classes) if classes["category"] != "Miscellaneous"]
+    return [
+        _halved("Twemoji group", twemoji, range(len(twemoji)), "group"),
+        _halved("Twemoji subgroup", twemoji, _frequent(twemoji, things, "subgroup"), "subgroup"),
+        _halved("rooms", rooms, _frequent(rooms, furniture, "category"), "category"),
+        _few_shot("silhouettes, 20 per class", silhouettes, "category", per_class=20),
+        _few_shot("silhouettes, 100 per class", silhouettes, "category", per_class=MOST_SHOTS),
+    ]
+
+
+def _halved(name: str, pictures: Pictures, rows: Iterable[int], key: str) -> Task:
+    """Split in halves class by class; pictures of one caption, and captions of one picture, stay together.
+
+    (Twemoji draws all families of as many heads alike.)
+    """
+    train, test = list[int](), list[int]()
+    caption_of: dict[bytes, str] = {}  # of the first picture among equal ones
+    for members in _by_class(pictures, rows, key).values():
+        groups = defaultdict(list)
+        for row in members:
+            picture = pictures.pixels[row].numpy().tobytes()
+            groups[caption_of.setdefault(picture, pictures.captions[row])].append(row)
+        for caption in sorted(groups, key=lambda caption: _place(name, caption)):
+            (train if len(train) <= len(test) else test).extend(groups[caption])
+    return _task(name, pictures, train, test, key)
+
+
+def _few_shot(name: str, pictures: Pictures, key: str, *, per_class: int) -> Task:
+    """Train on so many of each class; the test is what a hundred of each class leave, whatever number is taken."""
+    order = sorted(range(len(pictures)), key=lambda row: _place(key, pictures.keys[row]))
+    members = _by_class(pictures, order, key).values()
+    train = [row for rows in members for row in rows[:per_class]]
+    test = [row for rows in members for row in rows[MOST_SHOTS:]]
+    return _task(name, pictures, train, test, key)
+
+
+def _task(name: str, pictures: Pictures, train: list[int], test: list[int], key: str) -> Task:
+    classes = tuple(sorted({pictures.classes[row][key] for row in train}))
+    number = {name: index for index, name in enumerate(classes)}
+
+    def part(rows: list[int]) -> Part:
+        return Part(pictures.pixels[rows], np.array([number[pictures.classes[row][key]] for row in rows]))
+
+    fitted, validation = _carved(name, pictures, train, key)
+    return Task(name, classes, part(fitted), part(validation), part(sorted(test)))
+
+
+def _carved(name: str, pictures: Pictures, train: list[int], key: str) -> tuple[list[int], list[int]]:
+    """Carve a validation part from the training part, the same share of each class."""
+    fitted, validation = list[int](), list[int]()
+    for members in _by_class(pictures, train, key).values():
+        order = sorted(members, key=lambda row: _place("validation", name, pictures.keys[row]))
+        cut = max(1, round(len(order) * VALIDATION_SHARE))
+        validation += order[:cut]
+        fitted += order[cut:]
+    return sorted(fitted), sorted(validation)
+
+
+def _frequent(pictures: Pictures, rows: Iterable[int], key: str) -> list[int]:
+    members = _by_class(pictures, rows, key).values()
+    return sorted(row for rows_of_class in members if len(rows_of_class) >= FEWEST_MEMBERS for row in rows_of_class)
+
+
+def _by_class(pictures: Pictures, rows: Iterable[int], key: str) -> Mapping[str, list[int]]:
+    members: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        members[pictures.classes[row][key]].append(row)
+    return members
+
+
+def _place(*words: str) -> bytes:
+    """Order by a hash of what is ordered, so that a split depends on nothing else."""
+    return hashlib.sha256("/".join(words).encode()).digest()

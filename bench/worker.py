@@ -1,0 +1,118 @@
+"""The child process: one run, described on standard input, leaves its records.
+
+Fresh for every run, so that no run inherits another's memory, caches or luck.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from bench.config import Experiment
+from bench.record import Record, record_path, write_record
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.record import Measured, Transfer
+
+Kind = Literal["speed", "memory", "training", "scoring"]
+INTERRUPTED = 130  # exit code of a child that a Ctrl-C reached
+RANDOM_TOWER = "random tower"  # a subject of scoring: the floor
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to run, and which comparison its records belong to."""
+
+    kind: Kind
+    results: str
+    comparison: str
+    experiment: Experiment
+    round: int = 0
+    budgets: dict[str, int] = {}  # of a training: images by the budget's name
+    # Of a scoring: tower files, "random tower" (the experiment's, untrained), names of reference features.
+    subjects: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where the run's records lie once it is done."""
+        run = (self.experiment.name, f"seed{self.experiment.seed}")
+        if self.kind == "scoring":
+            return tuple(self._path("transfer", *self._subject_names(subject)) for subject in self.subjects)
+        return (self._path(self.kind, *run, *([f"round{self.round:02}"] if self.kind == "speed" else [])),)
+
+    def tower_path(self, images: int) -> Path:
+        """Where a training leaves the tower that has seen so many images."""
+        run = (self.experiment.name, f"seed{self.experiment.seed}", images)
+        return self._path("tower", *run).with_suffix(".safetensors")
+
+    def _path(self, *names: object) -> Path:
+        return record_path(Path(self.results), self.comparison, *map(str, names))
+
+    def _subject_names(self, subject: str) -> tuple[str, ...]:
+        if subject == RANDOM_TOWER:
+            return ("random-tower", self.experiment.name, f"seed{self.experiment.seed}")
+        *names, _ = (
+            Path(subject).name.split(".") if subject.endswith(".safetensors") else (subject.replace(" ", "-"), "")
+        )
+        return tuple(names)
+
+
+def carry_out(request: Request) -> None:
+    """Run, and write a record for each path of the request that has none yet."""
+    from bench.machine import circumstances, default_device
+
+    device, experiment = default_device(), request.experiment
+    results = Path(request.results)
+
+    def write(measured: "Measured", path: Path, of: Experiment | None = experiment) -> None:
+        where = circumstances(experiment, device)
+        write_record(Record(comparison=request.comparison, experiment=of, circumstances=where, measured=measured), path)
+
+    match request.kind:
+        case "speed":
+            from bench.run import measure_speed
+
+            write(measure_speed(experiment, device, results, request.round), request.paths[0])
+        case "memory":
+            from bench.run import measure_memory
+
+            write(measure_memory(experiment, device, results), request.paths[0])
+        case "training":
+            from bench.train import train
+
+            write(train(experiment, device, results, request.budgets, request.tower_path), request.paths[0])
+        case "scoring":
+            for subject, path in zip(request.subjects, request.paths, strict=True):
+                if not path.is_file():
+                    transfer, of = _scored(subject, experiment, results, device)
+                    write(transfer, path, of)
+
+
+def _scored(
+    subject: str, experiment: Experiment, results: Path, device: "torch.device"
+) -> "tuple[Transfer, Experiment | None]":
+    from bench.transfer.score import score_reference, score_tower, score_untrained
+
+    if subject.endswith(".safetensors"):
+        return score_tower(Path(subject), results, device)
+    if subject == RANDOM_TOWER:
+        return score_untrained(experiment, results, device), experiment
+    return score_reference(subject, results), None
+
+
+def main() -> None:
+    """Carry out the request on standard input; on standard output leave nothing, or why it failed as JSON."""
+    try:
+        carry_out(msgspec.json.decode(sys.stdin.buffer.read(), type=Request))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+        raise
+
+
+if __name__ == "__main__":
+    main()

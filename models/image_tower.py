@@ -1,0 +1,80 @@
+"""The image tower that all methods of a comparison share."""
+
+import copy
+from typing import Any
+
+import open_clip
+import timm
+import torch
+from jaxtyping import Float
+from open_clip.model import _build_vision_tower
+from torch import Tensor, nn
+
+from models.registered import open_clip_config
+
+
+class ImageTower(nn.Module):
+    """Pixels to one feature a picture, taken before any projection.
+
+    `trunk` is an open_clip or timm image model without its projection. Pooling is the model's own (class token for
+    open_clip's ViT). `width` is the feature's length, `image_size` the side in pixels it was built for.
+    """
+
+    def __init__(self, trunk: nn.Module, image_size: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.image_size = image_size
+        self.width = _feature_width(trunk, image_size)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
+        """Embed normalised images."""
+        features: Tensor = self.trunk(images)
+        return features
+
+
+def build_image_tower(name: str, image_size: int, seed: int) -> ImageTower:
+    """Build the tower of an open_clip model, or a timm model, randomly initialised from a generator of its own.
+
+    Equal arguments give equal weights, bit for bit, whatever is built around the tower or was built before it.
+    Raises ValueError for a name that neither library has, or an image size that the tower does not take.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = open_clip_config(name)
+        trunk = _from_open_clip(config, image_size) if config else _from_timm(name, image_size)
+        try:
+            return ImageTower(trunk, image_size)
+        except (AssertionError, RuntimeError) as error:
+            raise ValueError(f"tower {name!r} does not take images of {image_size} px: {error}") from None
+
+
+def _from_open_clip(config: dict[str, Any], image_size: int) -> nn.Module:
+    vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
+    trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision)
+    if isinstance(trunk, open_clip.transformer.VisionTransformer):
+        trunk.proj = None
+    elif isinstance(trunk, open_clip.timm_model.TimmModel):
+        if isinstance(getattr(trunk.trunk, "head", None), nn.Linear):
+            trunk.trunk.reset_classifier(0)
+        trunk.head = nn.Sequential(*(part for name, part in trunk.head.named_children() if name == "pool"))
+    return trunk
+
+
+def _from_timm(name: str, image_size: int) -> nn.Module:
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name}*")[:3] or open_clip.list_models()[:3]
+        raise ValueError(f"no tower named {name!r} in open_clip or timm; did you mean {' or '.join(near)}?")
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size)
+    except TypeError:  # a convolutional network takes any size and has no such argument
+        model = timm.create_model(name, pretrained=False, num_classes=0)
+    return model
+
+
+def _feature_width(trunk: nn.Module, image_size: int) -> int:
+    was_training = trunk.training
+    with torch.no_grad(), torch.device("meta"):
+        shape = copy.deepcopy(trunk).to("meta").eval()(torch.empty(1, 3, image_size, image_size)).shape
+    trunk.train(was_training)
+    assert len(shape) == 2, f"a tower gives one feature a picture, this one gives {tuple(shape)}"  # noqa: PLR2004
+    return int(shape[-1])

@@ -1,0 +1,63 @@
+"""The manual: `nox -l` lists what this project does, `nox -s NAME` does it.
+
+Sessions run in virtual environments that are made once and kept. `CATLIP_BENCH_NOX=none` runs them in the environment
+at hand (a GPU machine with a torch of its own), `CATLIP_BENCH_NOX=uv` makes the environments with uv.
+"""
+
+import os
+
+import nox
+
+nox.options.default_venv_backend = os.environ.get("CATLIP_BENCH_NOX", "virtualenv")
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "tests"]
+
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
+QUICK_SUITES = ["--benchmark-min-rounds=1", "--benchmark-max-time=0.05", "--benchmark-warmup=off"]
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Compare the methods on the shipped pack and draw results/index.html (`-- --smoke` in a minute, `-- --full`)."""
+    install(session, ".[tests]")
+    session.run("python", "-m", "bench", *session.posargs, env=OFFLINE)
+    if {"-h", "--help"} & set(session.posargs):
+        return
+    results = folder_of(session.posargs)
+    quick = QUICK_SUITES if "--smoke" in session.posargs else []
+    command = ["python", "-m", "pytest", "bench/suites", "-q", f"--benchmark-json={results}/suites.json"]
+    session.run(*command, *quick, env=OFFLINE | {"OMP_NUM_THREADS": "1"})
+    session.run("python", "-m", "reports", "build", results, "--out", f"{results}/index.html")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Test on the CPU, offline, shapes checked while the tests run."""
+    install(session, ".[tests]")
+    session.run("python", "-m", "pytest", *session.posargs, env=OFFLINE)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, style, types, and that imports point one way."""
+    install(session, ".[tests,lint]")
+    session.run("ruff", "format", "--check")
+    session.run("ruff", "check")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+def install(session: nox.Session, *packages: str) -> None:
+    """Install this checkout, editable, unless the session runs in an environment that somebody prepared."""
+    if session.virtualenv.venv_backend != "none":
+        session.install("-e", *packages)
+
+
+def folder_of(arguments: list[str]) -> str:
+    """Return the results folder that the arguments name, or the default."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == "--results":
+            return following
+        if argument.startswith("--results="):
+            return argument.removeprefix("--results=")
+    return "results"

@@ -1,0 +1,83 @@
+"""Figures as text: one way of writing each kind, on every part of the page."""
+
+UNMEASURED = "\N{EN DASH}"
+NBSP = "\N{NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
+GIB, MIB = 2**30, 2**20
+
+
+def rate(value: float) -> str:
+    """Write a speed: whole from 100 on, three digits below."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")  # noqa: PLR2004
+
+
+def count(value: float) -> str:
+    """Write a whole number."""
+    return f"{value:,.0f}"
+
+
+def short(value: float) -> str:
+    """Write a large number in a chart: 80k, 1.2M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def ratio(value: float) -> str:
+    """Write a ratio with two decimals: a percent is the least that is called."""
+    return f"{value:.2f}"
+
+
+def milliseconds(value: float) -> str:
+    """Write milliseconds with three digits."""
+    return rate(value)
+
+
+def seconds(value: float) -> str:
+    """Write a length of time in the unit that suits it."""
+    for size, unit in ((2 * 86_400, "days"), (2 * 3600, "h"), (600, "min")):
+        if value >= size:
+            return f"{value / {'days': 86_400, 'h': 3600, 'min': 60}[unit]:,.1f}{NBSP}{unit}"
+    return f"{value:,.0f}{NBSP}s" if value >= 10 else f"{value:.2g}{NBSP}s"  # noqa: PLR2004
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    """Write a share of 1 in percent."""
+    return f"{100 * share:.{decimals}f}{NBSP}%"
+
+
+def accuracy(share: float) -> str:
+    """Write an accuracy as the field does: .531."""
+    return f"{share:.3f}".removeprefix("0") if share >= 0 else MINUS + accuracy(-share)
+
+
+def gain(difference: float) -> str:
+    """Write a difference of accuracies with its sign."""
+    return f"+{accuracy(difference)}" if difference >= 0 else accuracy(difference)
+
+
+def span(low: float, high: float, write: object = accuracy) -> str:
+    """Write an interval's ends."""
+    assert callable(write)
+    return f"{write(low)} to {write(high)}"
+
+
+def p_value(p: float) -> str:
+    """Write a p value with three decimals."""
+    return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")  # noqa: PLR2004
+
+
+def memory(size: int, unit: int) -> str:
+    """Write bytes in GiB or MiB, as `unit` says."""
+    return f"{size / unit:,.2f}" if unit == GIB else f"{size / unit:,.0f}"
+
+
+def times(number: int, thing: str) -> str:
+    """Write a number with its noun: 1 run, 6 runs."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def listed(parts: list[str]) -> str:
+    """Join as a sentence does: a, b and c."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))

@@ -1,0 +1,185 @@
+"""Records -> the frames and names that the rest of the page is made of."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import TypeVar
+
+import msgspec
+import pandas as pd
+
+from bench.config import FIELDS, METHOD_NAMES, Experiment, MethodName, differing_fields
+from bench.record import Failure, Measured, Memory, Record, Speed, Training, require_comparable
+from reports.words import title_of
+
+M = TypeVar("M", bound=Measured)
+NAN = float("nan")
+COUNTS = ("peak_allocated_bytes", "peak_reserved_bytes", "peak_rss_bytes")  # never in one column
+UTILISATION = "utilisation: "  # before the name of a column that comes from `Speed.utilisation`
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One comparison's records, with the experiments in the order in which the page shows them."""
+
+    name: str
+    records: tuple[Record, ...]
+    experiments: dict[str, Experiment]
+    labels: dict[str, str]  # what an experiment is called in sentences and charts
+    base: str | None  # the experiment that ratios are taken to
+    incomparable: str | None  # why speeds may not be compared
+
+    def of(self, kind: type[M]) -> list[tuple[Record, M]]:
+        """Return the records that hold one kind of measurement."""
+        return [(record, record.measured) for record in self.records if isinstance(record.measured, kind)]
+
+    def label(self, subject: str) -> str:
+        """Return a subject's name in sentences and charts; references have their own."""
+        return self.labels.get(subject, subject)
+
+
+def comparison_of(name: str, records: Sequence[Record]) -> Comparison:
+    """Arrange one comparison's records."""
+    found = sorted(
+        (record.experiment for record in records if record.experiment is not None and _is_of_experiment(record)),
+        key=lambda one: (_rank(one.method), one.name, one.seed),
+    )
+    experiments: dict[str, Experiment] = {}
+    for experiment in found:
+        experiments.setdefault(experiment.name, experiment)
+    timed = [record for record in records if isinstance(record.measured, Speed)]
+    names = {record.experiment.name for record in timed if record.experiment is not None}
+    base = next((one for one in experiments if one in names), next(iter(experiments), None))
+    return Comparison(name, tuple(records), experiments, _labels(experiments), base, _incomparable(timed))
+
+
+def speeds_frame(comparison: Comparison) -> pd.DataFrame:
+    """Return one row for each timed run; what was not measured is missing."""
+    rows = [
+        _speed_row(record.experiment, speed) for record, speed in comparison.of(Speed) if record.experiment is not None
+    ]
+    return pd.DataFrame(rows)
+
+
+def memory_frame(comparison: Comparison) -> pd.DataFrame:
+    """Return one row for each memory run, its counts in columns of their own."""
+    rows = [
+        {
+            "experiment": record.experiment.name,
+            "batch_size": record.experiment.batch_size,
+            **msgspec.structs.asdict(memory),
+        }
+        for record, memory in comparison.of(Memory)
+        if record.experiment is not None
+    ]
+    return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS, "Int64")) if rows else pd.DataFrame()
+
+
+def losses_frame(comparison: Comparison, most: int = 120) -> pd.DataFrame:
+    """Return the training losses, at most so many points for the trunk, cool-downs at the same number of steps each."""
+    rows = [
+        {"experiment": one.name, "seed": one.seed, "part": part, "images": images, "loss": loss}
+        for record, training in comparison.of(Training)
+        if (one := record.experiment) is not None
+        for steps in [max(1, math.ceil(len(training.trunk_losses) / most))]
+        for part, curve in curves(one, training)
+        for images, loss in thinned(curve, steps)
+    ]
+    return pd.DataFrame(rows)
+
+
+def curves(experiment: Experiment, training: Training) -> list[tuple[str, list[tuple[int, float]]]]:
+    """Return (part, [(images seen, loss)]) for the trunk and each cool-down, which ends at its branch's images."""
+    batch = experiment.batch_size
+    parts = [("trunk", [(batch * (step + 1), loss) for step, loss in enumerate(training.trunk_losses)])]
+    for branch, losses in zip(training.branches, training.cooldown_losses, strict=True):
+        start = branch.images - batch * len(losses)
+        told = f"cool-down to {branch.images:,} images"
+        parts.append((told, [(start + batch * (step + 1), loss) for step, loss in enumerate(losses)]))
+    return parts
+
+
+def thinned(curve: Sequence[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
+    """Return one point for so many steps: their mean loss at the last of them."""
+    shares = [curve[start : start + steps] for start in range(0, len(curve), steps)]
+    return [(share[-1][0], fmean(loss for _, loss in share)) for share in shares]
+
+
+def failures(comparison: Comparison) -> list[tuple[Record, Failure]]:
+    """Return the runs that failed, by the time they were started."""
+    return sorted(comparison.of(Failure), key=lambda found: found[0].circumstances.started_at)
+
+
+def conflicting_settings(comparison: Comparison) -> dict[str, list[str]]:
+    """Return the names under which records hold different settings, the seed aside, with the fields."""
+    by_name: dict[str, list[Experiment]] = {}
+    for record in comparison.records:
+        if record.experiment is not None:
+            by_name.setdefault(record.experiment.name, []).append(record.experiment)
+    differing = {name: [f for f in differing_fields(group) if f != "seed"] for name, group in by_name.items()}
+    return {name: fields for name, fields in differing.items() if fields}
+
+
+def _speed_row(experiment: Experiment, speed: Speed) -> dict[str, object]:
+    batch, window = experiment.batch_size, median(speed.window_seconds)
+    rate = experiment.images_per_window / window
+    phases = (speed.data_seconds, speed.forward_backward_seconds, speed.update_seconds)
+    data, forward_backward, update = (1000 * median(phase) if phase else NAN for phase in phases)
+    peak = speed.peak_flops_per_second
+    return {
+        "experiment": experiment.name,
+        "method": experiment.method,
+        "round": speed.round,
+        "batch_size": batch,
+        "images_per_second": rate,
+        "forward_backward_images_per_second": 1000 * batch / forward_backward,
+        "step_ms": 1000 * window / experiment.steps_per_window,
+        "data_ms": data,
+        "forward_backward_ms": forward_backward,
+        "update_ms": update,
+        "phases_ms": data + forward_backward + update,
+        "step_flops_per_image": speed.flops.step / batch,
+        "forward_flops_per_image": speed.flops.forward / batch,
+        "image_forward_flops_per_image": speed.flops.image_forward / batch,
+        "text_forward_flops_per_image": speed.flops.text_forward / batch,
+        "model_flops_utilisation": 3 * speed.flops.forward / batch * rate / peak if peak else NAN,
+        "peak_flops_per_second": peak or NAN,
+        "peak_source": speed.peak_source,
+        "captions_per_second": speed.num_captions / speed.targets_seconds if speed.targets_seconds > 0 else NAN,
+        "tokens_per_caption": NAN if speed.tokens_per_caption is None else speed.tokens_per_caption,
+        "trained_parameters": speed.trained_parameters,
+        "tower_parameters": speed.tower_parameters,
+        "utilisation_failure": speed.utilisation_failure,
+        "warmup_seconds": speed.warmup_seconds,
+        "windows": len(speed.window_seconds),
+        **{UTILISATION + name: value for name, value in speed.utilisation.items()},
+    }
+
+
+def _is_of_experiment(record: Record) -> bool:
+    """Tell an experiment's own record from one that only borrows its tower (the untrained tower's scores)."""
+    subject = getattr(record.measured, "subject", None)
+    return subject is None or record.experiment is None or subject == record.experiment.name
+
+
+def _rank(method: MethodName) -> int:
+    return METHOD_NAMES.index(method)
+
+
+def _labels(experiments: dict[str, Experiment]) -> dict[str, str]:
+    """Call an experiment by its method where that tells it from the others, by its whole name elsewhere."""
+    methods = [experiment.method for experiment in experiments.values()]
+    return {
+        name: title_of(experiment.method) if methods.count(experiment.method) == 1 else name
+        for name, experiment in experiments.items()
+    }
+
+
+def _incomparable(timed: Sequence[Record]) -> str | None:
+    """Say why these runs' speeds may not be compared; settings may differ, machines and versions may not."""
+    try:
+        require_comparable(timed, may_differ=FIELDS)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -1,0 +1,185 @@
+"""Records -> one HTML document. A pure function: the same records give the same bytes."""
+
+import base64
+import gzip
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench.record import Record, Training
+from reports import circumstances as about
+from reports import score_tables, speed_tables
+from reports.answer import answer_of
+from reports.charts import phase_chart, ratio_chart, series_index, throughput_chart
+from reports.circumstances import losses_table
+from reports.curves import accuracy_chart, loss_chart
+from reports.formats import times
+from reports.frames import Comparison, comparison_of, conflicting_settings, losses_frame, memory_frame, speeds_frame
+from reports.scores import FLOOR, Scored, fewest_seeds, protocols, scored, scores_frame, tasks
+from reports.speeds import Throughput, rates, throughputs
+from reports.suites import suites_of, suites_table
+from reports.svg import swatch
+from reports.words import GLOSSARY
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file that the page carries."""
+
+    name: str
+    what: str
+    size: str
+    url: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One small chart of a set."""
+
+    title: str
+    chart: Markup
+
+
+def page(name: str, records: Sequence[Record], *, others: Sequence[str] = (), suites: bytes | None = None) -> str:
+    """Return the page of one comparison; `others` are the comparisons beside it, `suites` pytest-benchmark's document.
+
+    ValueError for a document of another kind.
+    """
+    comparison = comparison_of(name, records)
+    rows, answers = throughputs(comparison), scored(comparison)
+    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            comparison=comparison,
+            others=others,
+            facts=_facts(comparison, rows, answers),
+            answer=answer_of(comparison, rows, answers),
+            conflicts=conflicting_settings(comparison),
+            speed=_speed_section(comparison, rows),
+            accuracy=_accuracy_section(comparison, answers, rates(rows)),
+            losses=_losses(comparison),
+            losses_table=losses_table(comparison),
+            about=about,
+            methods=about.methods_table(comparison, rows),
+            suites=suites_table(suites_of(suites)) if suites is not None else None,
+            failures=about.failures_table(comparison),
+            downloads=_downloads(comparison, suites),
+            glossary=GLOSSARY,
+            style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _facts(comparison: Comparison, rows: Sequence[Throughput], answers: Sequence[Scored]) -> list[str]:
+    """Return what the page is made of, in a few words."""
+    most = max((len(row.runs) for row in rows), default=0)
+    seeds = fewest_seeds(answers)
+    found = [
+        times(len(comparison.experiments), "experiment"),
+        f"{times(most, 'timed run')} each" if most else "no timed runs",
+        times(seeds, "training seed") if seeds else "no towers scored",
+        times(len(tasks(answers)), "transfer task") if answers else "",
+        times(len(comparison.records), "record"),
+    ]
+    return [fact for fact in found if fact]
+
+
+def _speed_section(comparison: Comparison, rows: Sequence[Throughput]) -> dict[str, object]:
+    has_ratios = any(row.ratio is not None for row in rows)
+    has_phases = any(row.figures["phases_ms"] for row in rows)
+    sources = {row.peak_source: None for row in rows}
+    return {
+        "rows": rows,
+        "chart": throughput_chart(comparison, rows) if rows else None,
+        "ratios": ratio_chart(comparison, rows) if has_ratios else None,
+        "phases": phase_chart(comparison, rows) if has_phases else None,
+        "table": speed_tables.speed_table(comparison, rows),
+        "phase_table": speed_tables.phase_table(comparison, rows),
+        "cost_table": speed_tables.cost_table(comparison, rows),
+        "runs_table": speed_tables.runs_table(comparison, rows),
+        "note": speed_tables.runs_note(rows),
+        "peak_sources": list(sources),
+        "utilisation_failures": {failure: None for row in rows for failure in row.utilisation_failures},
+        "untimed": speed_tables.untimed(comparison, rows),
+    }
+
+
+def _accuracy_section(
+    comparison: Comparison, answers: Sequence[Scored], measured: dict[str, float]
+) -> dict[str, object] | None:
+    if not answers:
+        return None
+    protocol = protocols(answers)[0]
+    trained = list(dict.fromkeys(one.subject for one in answers if not one.is_reference))
+    timed = [subject for subject in trained if subject in measured]
+
+    def panels(speeds: dict[str, float] | None) -> list[Panel]:
+        return [Panel(task, accuracy_chart(comparison, answers, task, protocol, speeds)) for task in tasks(answers)]
+
+    return {
+        "protocol": protocol,
+        "legend": [(comparison.label(name), swatch(series_index(comparison, name))) for name in trained],
+        "by_images": panels(None) if trained else [],
+        "by_seconds": panels(measured) if timed else [],
+        "points": score_tables.points_table(comparison, answers, protocol, measured),
+        "overview": score_tables.overview_table(comparison, answers),
+        "tasks": [
+            (task, score_tables.task_table(comparison, answers, task, measured), score_tables.task_note(answers, task))
+            for task in tasks(answers)
+        ],
+        "seeds": fewest_seeds(answers),
+        "has_floor": any(one.subject == FLOOR for one in answers),
+    }
+
+
+def _losses(comparison: Comparison) -> list[Panel]:
+    trained = {record.experiment.name for record, _ in comparison.of(Training) if record.experiment is not None}
+    names = [name for name in comparison.experiments if name in trained]
+    return [Panel(comparison.label(name), loss_chart(comparison, name)) for name in names]
+
+
+def _downloads(comparison: Comparison, suites: bytes | None) -> list[Download]:
+    frames = {
+        "speeds.csv": ("every timed run, derived figures", speeds_frame(comparison)),
+        "memory.csv": ("peaks of the memory runs", memory_frame(comparison)),
+        "scores.csv": ("every tower, task and protocol", scores_frame(comparison)),
+        "losses.csv": ("the points of the loss charts", losses_frame(comparison)),
+    }
+    found = [_csv(name, what, frame) for name, (what, frame) in frames.items() if len(frame)]
+    packed = gzip.compress(msgspec.json.encode(comparison.records), mtime=0)
+    found.append(_download("records.json.gz", "all records whole, every step among them", "application/gzip", packed))
+    if suites is not None:
+        found.append(_download("suites.json", "pytest-benchmark's document", "application/json", suites))
+    return found
+
+
+def _csv(name: str, what: str, frame: pd.DataFrame) -> Download:
+    return _download(name, what, "text/csv", frame.to_csv(index=False, lineterminator="\n").encode())
+
+
+def _download(name: str, what: str, media: str, content: bytes) -> Download:
+    url = f"data:{media};base64,{base64.b64encode(content).decode()}"
+    return Download(name, what, f"{max(1, round(len(content) / 1000)):,} kB", Markup(url))  # noqa: S704 - base64

@@ -1,0 +1,68 @@
+"""What the page says of methods and words: text, no figures."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A method in words."""
+
+    title: str
+    reads: str
+    loss: str
+
+
+METHODS: dict[str, Told] = {
+    "clip": Told(
+        "CLIP",
+        "the caption's token ids, through a text tower",
+        "contrastive: cross-entropy over the batch, image to caption and back",
+    ),
+    "siglip": Told(
+        "SigLIP",
+        "the caption's token ids, through a text tower",
+        "sigmoid: is this caption this image's, for every pair of the batch",
+    ),
+    "catlip": Told(
+        "CatLIP",
+        "labels: the WordNet nouns that the caption names",
+        "binary cross-entropy over the vocabulary of synsets",
+    ),
+    "superclass": Told(
+        "SuperClass",
+        "labels: the subword tokens that the caption holds",
+        "softmax cross-entropy over the subwords, weighted by inverse document frequency",
+    ),
+}
+
+GLOSSARY: dict[str, str] = {
+    "method": "a way to pre-train the tower: what is put around it, what it reads beside the images, what it minimises",
+    "tower": "the image encoder, the same for all methods of a comparison and scored without any projection or head",
+    "text tower": "the encoder of captions; contrastive methods alone have one",
+    "experiment": "the settings that fix everything which can change a figure, under one name",
+    "run": "one process that runs one experiment; the unit of repetition for speeds",
+    "window": "one timed sample of a run, several steps long; a run's figure is the median of its windows",
+    "round": "every experiment of the comparison run once, each in a fresh process, in an order that rotates",
+    "comparison": "runs started together, of experiments that differ in named fields only",
+    "record": "the document that a run leaves; this page is made of records alone",
+    "seed": "what a training run's chance depends on; the unit of repetition for accuracy",
+    "budget": "what is held equal when towers are compared: images seen, or seconds on the device",
+    "device seconds": "images seen divided by the experiment's measured images per second",
+    "untrained tower": "the same tower with its first weights: the floor that training has to leave behind",
+    "linear probe": "logistic regression on the tower's frozen features",
+    "k-NN": "the vote of the nearest training images by the tower's frozen features",
+    "MFU": "model FLOPs utilisation: 3 x forward FLOPs per image x images per second, over the device's peak",
+    "interval": "95 %: Student's t for runs and seeds, Wilson's for a share of test images",
+}
+
+VERDICTS: dict[str, str] = {
+    "faster": "▲\N{NO-BREAK SPACE}faster",
+    "slower": "▼\N{NO-BREAK SPACE}slower",
+    "no difference": "=\N{NO-BREAK SPACE}no\N{NO-BREAK SPACE}difference",
+    "inconclusive": "?\N{NO-BREAK SPACE}inconclusive",
+}
+
+
+def title_of(method: str) -> str:
+    """Return a method's name as its paper writes it."""
+    return METHODS[method].title if method in METHODS else method

@@ -1,0 +1,88 @@
+"""The shipped pack is what its manifest says, and everything in it is accounted for."""
+
+import gzip
+import hashlib
+import json
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+
+PACK = Path(__file__).parents[2] / "bench" / "data" / "pack"
+FILES = json.loads((PACK / "manifest.json").read_text(encoding="utf-8"))["files"]
+SHARDS = sorted(name for name in FILES if name.endswith(".tar.gz"))
+LICENCES_OF_PRETRAINING = {"Apache-2.0", "MIT", "CC-BY-4.0", "public domain (CC PublicDomain dedication)"}
+
+
+def members(shard: str) -> list[str]:
+    with tarfile.open(PACK / shard, "r:gz") as tar:
+        return tar.getnames()
+
+
+def texts(shard: str) -> list[dict]:
+    with tarfile.open(PACK / shard, "r:gz") as tar:
+        return [json.loads(tar.extractfile(member).read()) for member in tar if member.name.endswith(".json")]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_the_one_of_the_manifest(name):
+    content = (PACK / name).read_bytes()
+    assert len(content) == FILES[name]["bytes"]
+    assert hashlib.sha256(content).hexdigest() == FILES[name]["sha256"]
+
+
+def test_no_data_file_is_outside_the_manifest():
+    present = {path.relative_to(PACK).as_posix() for path in PACK.rglob("*") if path.is_file()}
+    aside = {name for name in present if name.startswith("licences/")} | {"NOTICE.md", "manifest.json"}
+    assert present - aside == set(FILES)
+
+
+def test_pretraining_has_11979_pairs():
+    assert sum(FILES[name]["pairs"] for name in SHARDS if name.startswith("pretrain/")) == 11_979
+
+
+@pytest.mark.parametrize("shard", SHARDS)
+def test_a_picture_and_its_text_stand_side_by_side(shard):
+    names = members(shard)
+    pictures, companions = names[::2], names[1::2]
+    assert len(set(names)) == len(names)
+    assert [name.rpartition(".")[0] + ".json" for name in pictures] == companions
+    assert {Path(name).suffix for name in pictures} <= {".webp", ".png"}
+    assert len(companions) == FILES[shard]["pairs"]
+
+
+@pytest.mark.parametrize("shard", SHARDS)
+def test_a_shard_holds_one_source_which_the_notice_names(shard):
+    found = texts(shard)
+    source = Path(shard).name.removesuffix(".tar.gz")
+    assert {text["source"] for text in found} == {source}
+    assert re.search(rf"^## {re.escape(source)}$", (PACK / "NOTICE.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert all(text["caption"] for text in found)
+
+
+@pytest.mark.parametrize("shard", [name for name in SHARDS if name.startswith("pretrain/")])
+def test_pretraining_has_one_permissive_licence_a_shard(shard):
+    licences = {text["licence"] for text in texts(shard)}
+    assert len(licences) == 1
+    assert licences <= LICENCES_OF_PRETRAINING
+
+
+def test_every_furniture_model_names_its_author():
+    assert all(text["label"]["author"] for text in texts("transfer/sweethome3d.tar.gz"))
+
+
+def test_the_notice_names_every_photo_and_every_licence_text():
+    notice = (PACK / "NOTICE.md").read_text(encoding="utf-8")
+    photos = {Path(name).name for name in FILES if name.endswith(".webp")}
+    assert set(re.findall(r"^\| `(bg\d\d\.webp)` \|", notice, re.MULTILINE)) == photos
+    named = set(re.findall(r"`licences/([^`]+)`", notice))
+    assert named == {path.name for path in (PACK / "licences").iterdir()}
+
+
+@pytest.mark.parametrize("table", sorted(name for name in FILES if name.endswith(".tsv.gz")))
+def test_a_table_has_its_rows_in_the_order_of_its_words(table):
+    rows = gzip.decompress((PACK / table).read_bytes()).decode().split("\n")
+    words = [row.split("\t")[0] for row in rows]
+    assert len(rows) == FILES[table]["rows"]
+    assert words == sorted(set(words))

@@ -1,0 +1,239 @@
+"""Records as a whole tiny comparison leaves them, made up: four methods, six rounds, five tasks, one seed or more."""
+
+import html
+import json
+import math
+import random
+import re
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from bench.config import Experiment
+from bench.experiments import experiment_named
+from bench.record import (
+    Branch,
+    Circumstances,
+    Failure,
+    Flops,
+    Measured,
+    Memory,
+    Record,
+    Score,
+    Speed,
+    Training,
+    Transfer,
+    record_path,
+    write_record,
+)
+
+COMPARISON = "2026-11-25-tiny"
+NAMES = ("clip-tiny", "siglip-tiny", "catlip-tiny", "superclass-tiny")
+# Seconds of a step of 128 images; forward FLOPs of the text tower and of the head.
+FORWARD_BACKWARD = {"clip-tiny": 0.121, "siglip-tiny": 0.122, "catlip-tiny": 0.094, "superclass-tiny": 0.101}
+UPDATE = {"clip-tiny": 0.0062, "siglip-tiny": 0.0061, "catlip-tiny": 0.0051, "superclass-tiny": 0.0078}
+TEXT_FLOPS = {"clip-tiny": 410_000_000, "siglip-tiny": 410_000_000}
+HEAD_FLOPS = {
+    "clip-tiny": 6_000_000,
+    "siglip-tiny": 6_000_000,
+    "catlip-tiny": 88_000_000,
+    "superclass-tiny": 214_000_000,
+}
+IMAGE_FLOPS = 3_900_000_000
+# classes, test images, training images, accuracy of the commonest class, of the untrained tower, of HOG, of raw pixels
+TASKS = {
+    "Twemoji group": (8, 822, 3_288, 0.243, 0.437, 0.589, 0.512),
+    "Twemoji subgroup": (23, 352, 1_408, 0.091, 0.241, 0.386, 0.301),
+    "rooms": (10, 336, 1_344, 0.164, 0.382, 0.446, 0.411),
+    "silhouettes, 20 per class": (10, 2_000, 200, 0.1, 0.522, 0.691, 0.604),
+    "silhouettes, 100 per class": (10, 2_000, 1_000, 0.1, 0.617, 0.803, 0.731),
+}
+LEARNED = {"clip-tiny": 0.088, "siglip-tiny": 0.081, "catlip-tiny": 0.097, "superclass-tiny": 0.102}
+HERE = Circumstances(
+    machine="Example CPU 2.00 GHz, 2 logical cores, 8 GiB, Linux",
+    device="cpu",
+    threads=2,
+    precision="fp32",
+    compiled=False,
+    packages={"python": "3.11.7", "torch": "2.9.1", "open_clip_torch": "3.3.0", "timm": "1.0.22", "numpy": "2.3.5"},
+    commit="0123456789abcdef0123456789abcdef01234567",
+    started_at="2026-11-25T01:00:00+00:00",
+)
+
+
+def record(measured: Measured, experiment: Experiment | None) -> Record:
+    return Record(comparison=COMPARISON, experiment=experiment, circumstances=HERE, measured=measured)
+
+
+def speed_record(name: str, number: int, *, slower: float = 1.0) -> Record:
+    experiment, chance = experiment_named(name), random.Random(f"{name} {number}")
+    luck = slower * math.exp(chance.gauss(0, 0.008))
+
+    def steps(seconds: float, many: int) -> tuple[float, ...]:
+        return tuple(seconds * luck * math.exp(chance.gauss(0, 0.01)) for _ in range(many))
+
+    step = FORWARD_BACKWARD[name] + UPDATE[name] + 0.0031
+    text = TEXT_FLOPS.get(name, 0)
+    forward = 128 * (IMAGE_FLOPS + text + HEAD_FLOPS[name]) // 128
+    flops = Flops(image_forward=IMAGE_FLOPS, text_forward=text, forward=forward, step=3 * forward)
+    speed = Speed(
+        round=number,
+        warmup_seconds=1.9 * luck,
+        window_seconds=steps(step * experiment.steps_per_window, experiment.windows),
+        data_seconds=steps(0.0031, 8),
+        forward_backward_seconds=steps(FORWARD_BACKWARD[name], 8),
+        update_seconds=steps(UPDATE[name], 8),
+        flops=flops,
+        tokens_per_caption=13.4 if text else None,
+        trained_parameters=803_328 + (1_240_000 if text else 190_000),
+        tower_parameters=803_328,
+        peak_flops_per_second=2.1e11 * luck,
+        peak_source="best of ten 1024 x 1024 x 1024 fp32 matrix products measured in the same process",
+        targets_seconds=0.4 if text else 0.11,
+        num_captions=17_420,
+        utilisation={"process CPU busy percent": 97.0 + luck, "other processes CPU busy percent": 0.8},
+    )
+    return record(speed, experiment)
+
+
+def memory_record(name: str) -> Record:
+    peak = {"clip-tiny": 402, "siglip-tiny": 398, "catlip-tiny": 287, "superclass-tiny": 331}[name] * 2**20
+    memory = Memory(steps=4, peak_rss_bytes=peak, peak_allocated_bytes=None, peak_reserved_bytes=None)
+    return record(memory, experiment_named(name))
+
+
+def training_record(name: str, seed: int) -> Record:
+    experiment, chance = replace(experiment_named(name), seed=seed), random.Random(f"{name} {seed}")
+    height = {"clip-tiny": 4.85, "siglip-tiny": 9.2, "catlip-tiny": 12.4, "superclass-tiny": 8.1}[name]
+    trunk = [height * (0.55 + 0.45 * math.exp(-step / 140)) + chance.gauss(0, 0.04 * height) for step in range(500)]
+    cool = [height * (0.55 - 0.05 * step / 125) + chance.gauss(0, 0.04 * height) for step in range(125)]
+    branch = Branch(images=80_000, budgets=("equal images",), tower="tower.safetensors")
+    training = Training(trunk_losses=tuple(trunk), cooldown_losses=(tuple(cool),), branches=(branch,), seconds=91.2)
+    return record(training, experiment)
+
+
+def answers(num_test: int, accuracy: float, key: str) -> str:
+    """Right or wrong for each image: hard images are hard for everyone, as in life."""
+    hardness = np.random.default_rng(0).random(num_test)
+    luck = np.random.default_rng(zlib.crc32(key.encode())).random(num_test)
+    return "".join("1" if right else "0" for right in 0.8 * hardness + 0.2 * luck < accuracy)
+
+
+def scores(accuracies: dict[str, float], key: str) -> tuple[Score, ...]:
+    return tuple(
+        Score(
+            task=task,
+            protocol=protocol,
+            chosen=1.0 if protocol == "linear probe" else 10.0,
+            validation_accuracy=share,
+            converged=True,
+            correct=answers(TASKS[task][1], share - lower, f"{key}{protocol}"),
+            num_classes=TASKS[task][0],
+            num_train=TASKS[task][2],
+            majority=TASKS[task][3],
+        )
+        for task, share in accuracies.items()
+        for protocol, lower in (("linear probe", 0.0), ("k-NN", 0.06))
+    )
+
+
+def transfer_records(seed: int) -> list[Record]:
+    made = []
+    for name in NAMES:
+        experiment = replace(experiment_named(name), seed=seed)
+        more = (
+            int(80_000 * FORWARD_BACKWARD["clip-tiny"] / FORWARD_BACKWARD[name]) // 128 * 128
+            if name != "clip-tiny"
+            else 80_000
+        )
+        branches = {20_000: (), 40_000: ("half of equal images",), 80_000: ("equal images",)}
+        branches[more] = (*branches.get(more, ()), "equal device seconds")
+        for images, budgets in branches.items():
+            learned = LEARNED[name] * (1 - math.exp(-images / 30_000))
+            found = {task: of[4] + learned for task, of in TASKS.items()}
+            transfer = Transfer(
+                subject=name, images=images, budgets=budgets, scores=scores(found, f"{name}{seed}{images}")
+            )
+            made.append(record(transfer, experiment))
+    floor = {task: of[4] for task, of in TASKS.items()}
+    first = replace(experiment_named("clip-tiny"), seed=seed)
+    made.append(record(Transfer(subject="random tower", images=0, budgets=(), scores=scores(floor, f"{seed}")), first))
+    return made
+
+
+def reference_records() -> list[Record]:
+    return [
+        record(
+            Transfer(
+                subject=subject, images=0, budgets=(), scores=scores({t: of[at] for t, of in TASKS.items()}, subject)
+            ),
+            None,
+        )
+        for subject, at in (("HOG and colour", 5), ("raw pixels", 6))
+    ]
+
+
+def failure_record(name: str = "superclass-tiny", reason: str = "killed by SIGKILL (out of memory?)") -> Record:
+    return record(Failure(what="speed", reason=reason), experiment_named(name))
+
+
+def whole_comparison(*, rounds: int = 6, seeds: int = 1) -> list[Record]:
+    return [
+        *(speed_record(name, number) for number in range(rounds) for name in NAMES),
+        *(memory_record(name) for name in NAMES),
+        *(training_record(name, seed) for seed in range(seeds) for name in NAMES),
+        *(one for seed in range(seeds) for one in transfer_records(seed)),
+        *reference_records(),
+    ]
+
+
+def written(records: Iterable[Record], results: Path) -> Path:
+    """Write records as the harness does, one file a run."""
+    results.mkdir(parents=True, exist_ok=True)
+    for number, one in enumerate(records):
+        kind = type(one.measured).__name__.lower()
+        name = one.experiment.name if one.experiment else getattr(one.measured, "subject", "none")
+        write_record(one, record_path(results, one.comparison, kind, name, f"{number:03}"))
+    return results
+
+
+def suites_document() -> bytes:
+    stats = {"median": 0.0123, "iqr": 0.0004, "rounds": 20, "min": 0.011}
+    rows = [("losses", "contrastive"), ("losses", "multilabel"), ("loading", "decode"), (None, "alone")]
+    return json.dumps(
+        {"version": "5", "benchmarks": [{"group": g, "name": n, "stats": stats} for g, n in rows]}
+    ).encode()
+
+
+@pytest.fixture(scope="session")
+def whole() -> list[Record]:
+    return whole_comparison()
+
+
+@pytest.fixture(scope="session")
+def make() -> dict[str, Callable[..., object]]:
+    return {
+        "speed": speed_record,
+        "memory": memory_record,
+        "failure": failure_record,
+        "record": record,
+        "suites": suites_document,
+        "transfers": transfer_records,
+        "whole": whole_comparison,
+        "written": written,
+    }
+
+
+@pytest.fixture
+def words() -> Callable[[str], str]:
+    """What a page says: no markup, one blank between words."""
+
+    def read(text: str) -> str:
+        shown = re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]*>", " ", text, flags=re.DOTALL)
+        return " ".join(html.unescape(shown).split())
+
+    return read

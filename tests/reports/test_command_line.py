@@ -1,0 +1,97 @@
+"""`python -m reports`: what it takes, what it answers, what it imports."""
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from reports.__main__ import VERBS, main
+
+Make = dict[str, Callable[..., Any]]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def results(tmp_path: Path, make: Make) -> Path:
+    records = [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
+    make["written"](records, tmp_path)
+    make["written"]([replace(one, comparison="2026-11-20-tiny") for one in records], tmp_path)
+    return tmp_path
+
+
+def test_the_verbs_and_their_options_are_those_we_chose() -> None:
+    options = {name: [field.name for field in dataclasses.fields(verb)] for name, verb in VERBS.items()}  # type: ignore[arg-type]
+    assert options == {"build": ["results", "out", "comparison"]}
+
+
+def test_build_draws_the_newest_and_names_the_others(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = results / "deep" / "page.html"
+    assert main(["build", str(results), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    text = out.read_text(encoding="utf-8")
+    assert "Comparison 2026-11-25-tiny" in text
+    assert "<li>2026-11-20-tiny</li>" in text
+    assert [path.name for path in out.parent.iterdir()] == ["page.html"]
+
+
+def test_the_page_lies_beside_the_records_if_not_told_where(results: Path) -> None:
+    (results / "suites.json").write_text('{"benchmarks": []}')
+    assert main(["build", str(results), "--comparison", "2026-11-20-tiny"]) == 0
+    assert "Comparison 2026-11-20-tiny" in (results / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["biuld"], "no verb of python -m reports named 'biuld'; did you mean 'build'?"),
+        (["build", "RESULTS", "--comparison", "2026-11-25-tin"], "did you mean '2026-11-25-tiny'?"),
+        (["build", "RESULTS", "--comparison", "*"], "(there are 2026-11-20-tiny, 2026-11-25-tiny)"),
+        (["build", "EMPTY"], "holds no records; run `python -m bench` first"),
+        (["build", "EMPTY/none"], "holds no records; run `python -m bench` first"),
+        ([], "usage: python -m reports VERB"),
+    ],
+)
+def test_what_cannot_be_done_is_answered_with_what_can(
+    results: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    told: str,
+) -> None:
+    places = {"RESULTS": str(results), "EMPTY": str(tmp_path_factory.mktemp("empty"))}
+    places["EMPTY/none"] = places["EMPTY"] + "/none"
+    assert main([places.get(argument, argument) for argument in arguments]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_broken_record_is_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (results / "2026-11-25-tiny.speed.json").write_text("{")
+    assert main(["build", str(results)]) == 2
+    assert "2026-11-25-tiny.speed.json: not a record" in capsys.readouterr().err
+
+
+def test_a_document_of_another_kind_is_refused(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (results / "suites.json").write_text('{"benchmarks": [{}]}')
+    assert main(["build", str(results)]) == 2
+    assert "suites.json: not a document of pytest-benchmark" in capsys.readouterr().err
+
+
+def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "build" in capsys.readouterr().out
+
+
+def test_no_deep_learning_framework_is_imported(results: Path) -> None:
+    code = (
+        "import sys; from reports.__main__ import main; assert main(['build', sys.argv[1]]) == 0; "
+        "print(*({'torch', 'open_clip', 'timm', 'sklearn'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(results)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == ""

@@ -1,0 +1,90 @@
+"""What can be checked of a look: contrast, labels that do not overlap, colours that the page owns."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.record import Record
+from reports.page import TEMPLATES, page
+from reports.svg import CSS, SERIES, dodged, drawing, look, shown, svg
+
+ON_PAPER = ("ink", "muted", "link", *(f"series-{number}" for number in range(1, len(SERIES) + 1)))
+
+
+def themes() -> dict[str, dict[str, str]]:
+    style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    light, dark = style.split("@media screen and (prefers-color-scheme: dark)")
+    return {
+        name: dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", part))
+        for name, part in (("light", light), ("dark", dark))
+    }
+
+
+def luminance(colour: str) -> float:
+    """Source: WCAG 2.2, relative luminance."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", ON_PAPER)
+def test_text_stands_out(theme: str, name: str) -> None:
+    colours = themes()[theme]
+    assert contrast(colours[name], colours["paper"]) >= 4.5
+    assert contrast(colours["muted"], colours["raised"]) >= 4.5
+    assert contrast(colours["warn"], colours["warn-paper"]) >= 4.5
+
+
+def test_every_series_has_a_colour_and_marker_of_its_own() -> None:
+    looks = [look(index) for index in range(64)]
+    assert len(set(looks)) == 64
+
+
+def test_a_chart_has_no_colour_or_font_of_its_own() -> None:
+    with drawing(100, 100) as figure:
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=SERIES[0])
+        axes.set_title('<i>#a1b201 font-family: y; id="')
+        axes.set_xlabel("$\\oops$")  # a formula to matplotlib, and a wrong one
+        drawn = svg(figure, "name", 'a "label"')
+    assert "$\\oops$" in drawn
+    assert not re.search(r"(fill|stroke): ?#", drawn)
+    assert CSS[SERIES[0]] in drawn
+    assert 'aria-label="a &#34;label&#34;"' in drawn
+    assert "&lt;i&gt;#a1b201 font-family: y; id=" in drawn
+    assert 'style="font-family' not in drawn
+
+
+@given(st.lists(st.floats(-10, 110), max_size=12), st.floats(0.1, 30))
+def test_labels_stand_apart_in_their_order_and_inside(wanted: list[float], gap: float) -> None:
+    placed = dodged(wanted, gap, 0, 100)
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    least = min(gap, 100 / max(len(wanted) - 1, 1))
+    assert all(placed[b] - placed[a] >= least - 1e-6 for a, b in pairwise(order))
+    assert all(-1e-6 <= place <= 100 + 1e-6 for place in placed)
+
+
+def test_a_label_is_one_short_line() -> None:
+    assert shown("a\nb\0c") == "a b c"
+    assert len(shown("x" * 100)) == 28
+
+
+def test_the_policy_allows_the_one_script_and_nothing_else(make: dict[str, Callable[..., Record]]) -> None:
+    text = page("one", [make["speed"]("clip-tiny", 0)])
+    script = text.split("<script>")[1].split("</script>", maxsplit=1)[0]
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{allowed}'" in text
+    assert text.count("<script") == 1
+    assert not re.search(r"\son[a-z]+=", text)

@@ -1,0 +1,282 @@
+"""The page says what the records say, shows all of it, and trusts none of it."""
+
+import base64
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from html.parser import HTMLParser
+from statistics import median
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from bench.record import Record, Speed, Transfer
+from bench.statistics import accuracy_interval, paired_difference, ratio_of, ratios_of
+from reports.page import page
+
+Make = dict[str, Callable[..., Any]]
+DASH = "\N{EN DASH}"
+HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}$x_1$ --> font-family: x; 日本"
+
+
+class Document(HTMLParser):
+    """Text, tables by what they are called, attributes and ids of a page."""
+
+    VOID = frozenset({"meta", "br", "link", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self._rows: list[list[str]] | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag == "div" and ("class", "scroll") in attrs:
+            self._rows = self.tables.setdefault(dict(attrs)["aria-label"] or "", [])
+        elif self._rows is not None and tag == "tr":
+            self._rows.append([])
+        elif self._rows is not None and tag in {"td", "th"}:
+            self._rows[-1].append("")
+        elif self._rows is not None and tag == "small":
+            self._rows[-1][-1] += "|"
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another element"
+        if tag == "table":
+            self._rows = None
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in {"script", "style"}:
+            self.text.append(data)
+        if self._rows and self._rows[-1] and self.open and self.open[-1] != "caption":
+            self._rows[-1][-1] += data.strip("\n")
+
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).replace("\N{NO-BREAK SPACE}", " ").split())
+
+    def row(self, table: str, name: str) -> list[str]:
+        return next(row for row in self.tables[table] if row and row[0].split("|")[0] == name)
+
+
+def rates(records: list[Record], name: str) -> list[float]:
+    return [
+        one.experiment.images_per_window / median(one.measured.window_seconds)
+        for one in records
+        if isinstance(one.measured, Speed) and one.experiment and one.experiment.name == name
+    ]
+
+
+def short(record: Record) -> Record:
+    """One task, one protocol."""
+    assert isinstance(record.measured, Transfer)
+    return replace(record, measured=replace(record.measured, scores=record.measured.scores[:1]))
+
+
+@pytest.fixture(scope="module")
+def text(whole: list[Record], make: Make) -> str:
+    return page("one", whole, others=["older"], suites=make["suites"]())
+
+
+def test_same_records_same_bytes(whole: list[Record], make: Make, text: str) -> None:
+    assert page("one", whole, others=["older"], suites=make["suites"]()) == text
+
+
+def test_nothing_is_loaded_from_elsewhere(text: str) -> None:
+    for _, name, value in Document(text).attributes:
+        if name in {"src", "href", "srcset", "action", "data", "xlink:href"}:
+            assert value.startswith(("#", "data:")), value
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "@import" not in text
+
+
+def test_ids_are_unique_and_every_anchor_has_one(text: str) -> None:
+    attributes = Document(text).attributes
+    ids = [value for _, name, value in attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert {value[1:] for _, name, value in attributes if name == "href" and value.startswith("#")} <= set(ids)
+
+
+def test_the_answer_is_the_statistics(whole: list[Record], text: str) -> None:
+    words = Document(text).words()
+    found = ratio_of(rates(whole, "clip-tiny"), rates(whole, "catlip-tiny"))
+    assert found.low is not None
+    assert found.high is not None
+    assert f"CatLIP trains {found.value:.2f} times as many images per second as CLIP" in words
+    assert f"(95 % interval {found.low:.2f} to {found.high:.2f} over 6 runs each; verdict: {found.verdict}" in words
+    assert "one seed: no ranking." in words
+
+
+def test_the_throughput_table_is_the_statistics(whole: list[Record], text: str) -> None:
+    document = Document(text)
+    names = {"siglip-tiny": "SigLIP", "catlip-tiny": "CatLIP", "superclass-tiny": "SuperClass"}
+    expected = ratios_of(rates(whole, "clip-tiny"), {name: rates(whole, name) for name in names})
+    for name, label in names.items():
+        row = document.row("Throughput of each experiment", label)
+        ratio, speed = expected[name], median(rates(whole, name))
+        assert ratio.p is not None
+        assert row[0] == f"{label}|{name}"
+        assert row[1].startswith(f"{speed:,.0f}|")
+        assert row[2] == "6"
+        assert row[3] == f"{ratio.value:.2f}|{ratio.low:.2f} to {ratio.high:.2f}"
+        assert row[4] == f"{ratio.p:.3f}".removeprefix("0")
+        assert ratio.verdict in row[5].replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_utilisation_and_predicted_ratio_come_from_the_flops(whole: list[Record], text: str) -> None:
+    runs = [one for one in whole if isinstance(one.measured, Speed) and one.experiment]
+    by_name: dict[str, list[Speed]] = {}
+    for one in runs:
+        assert isinstance(one.measured, Speed)
+        assert one.experiment is not None
+        by_name.setdefault(one.experiment.name, []).append(one.measured)
+    flops = {name: speeds[0].flops for name, speeds in by_name.items()}
+    row = Document(text).row("Throughput of each experiment", "CatLIP")
+    assert row[7] == f"{flops['clip-tiny'].step / flops['catlip-tiny'].step:.2f}"
+    measured = [
+        3 * speed.flops.forward / 128 * rate / (speed.peak_flops_per_second or 0)
+        for speed, rate in zip(by_name["catlip-tiny"], rates(whole, "catlip-tiny"), strict=True)
+    ]
+    assert row[8].replace("\N{NO-BREAK SPACE}", " ") == f"{100 * median(measured):.1f} %"
+
+
+def test_the_accuracy_table_is_the_statistics(whole: list[Record], text: str) -> None:
+    def answers(subject: str, images: int) -> list[bool]:
+        found = next(
+            one.measured
+            for one in whole
+            if isinstance(one.measured, Transfer) and (one.measured.subject, one.measured.images) == (subject, images)
+        )
+        assert isinstance(found, Transfer)
+        return [answer == "1" for answer in found.scores[0].correct]
+
+    def shown(value: float) -> str:
+        return f"{value:.3f}".removeprefix("0")
+
+    tower, floor = answers("catlip-tiny", 80_000), answers("random tower", 0)
+    accuracy, gain = accuracy_interval(tower), paired_difference(floor, tower)
+    row = Document(text).row("Accuracy on Twemoji group", "CatLIP")
+    assert row[1] == "80,000"
+    assert row[3] == f"{shown(accuracy.value)}|{shown(accuracy.low)} to {shown(accuracy.high)}"
+    assert row[4] == f"+{shown(gain.value)}|+{shown(gain.low)} to +{shown(gain.high)}"
+
+
+def test_downloads_hold_the_records(whole: list[Record], text: str) -> None:
+    attributes = Document(text).attributes
+    files = {
+        attributes[at - 1][2]: base64.b64decode(value.split("base64,")[1])
+        for at, (_, name, value) in enumerate(attributes)
+        if name == "href" and value.startswith("data:")
+    }
+    rows = list(csv.DictReader(io.StringIO(files["one-speeds.csv"].decode())))
+    assert len(rows) == 24
+    ours = [float(row["images_per_second"]) for row in rows if row["experiment"] == "clip-tiny"]
+    assert ours == pytest.approx(rates(whole, "clip-tiny"), rel=1e-12)
+    assert len(json.loads(gzip.decompress(files["one-records.json.gz"]))) == len(whole)
+    assert len(json.loads(files["one-suites.json"])["benchmarks"]) == 4
+
+
+def test_what_was_not_measured_is_a_dash_with_its_reason(text: str) -> None:
+    row = Document(text).row("Memory, utilisation, targets and sizes", "CatLIP")
+    assert row[1] == "287"
+    assert f"{DASH}it reads no text" in row
+    assert not any(cell in {"0", "nan", "None"} for cell in row)
+    assert "nan" not in Document(text).words().split()
+
+
+@pytest.mark.parametrize("field", ["name", "machine", "reason", "task", "subject", "commit", "utilisation"])
+def test_strings_of_records_are_text_and_never_markup(make: Make, field: str) -> None:
+    speed, transfer = make["speed"]("clip-tiny", 0), short(make["transfers"](0)[0])
+    failure = make["failure"](reason=HOSTILE) if field == "reason" else make["failure"]()
+    if field == "name":
+        experiment = replace(speed.experiment, name=HOSTILE)
+        speed = replace(speed, experiment=experiment)
+        transfer = replace(transfer, experiment=experiment, measured=replace(transfer.measured, subject=HOSTILE))
+        speed = [speed, replace(make["speed"]("clip-tiny", 1))]  # two of one method: names are labels
+    elif field in {"machine", "commit"}:
+        speed = replace(speed, circumstances=replace(speed.circumstances, **{field: HOSTILE}))
+    elif field == "utilisation":
+        speed = replace(speed, measured=replace(speed.measured, utilisation={HOSTILE: 1.0}))
+    elif field == "task":
+        scores = (replace(transfer.measured.scores[0], task=HOSTILE),)
+        transfer = replace(transfer, measured=replace(transfer.measured, scores=scores))
+    elif field == "subject":
+        transfer = replace(transfer, measured=replace(transfer.measured, subject=HOSTILE))
+    records = [*(speed if isinstance(speed, list) else [speed]), transfer, failure]
+    text = page(HOSTILE, records, others=[HOSTILE])
+    document = Document(text)  # and every element is closed in its place
+    assert text.count("<script") == 1
+    assert "alert(1)</script>" not in text
+    assert "<script>alert(1)" in document.words()
+    assert "{{7*7}}" in document.words()
+
+
+def test_half_of_the_images_is_shown_and_answers_nothing(text: str) -> None:
+    document = Document(text)
+    assert ["Half of equal images"] in document.tables["Accuracy on Twemoji group"]
+    assert "half of equal images" not in document.words().split("Throughput", maxsplit=1)[0]
+
+
+def test_a_device_that_could_not_be_read_is_told(make: Make) -> None:
+    one = make["speed"]("clip-tiny", 0)
+    one = replace(one, measured=replace(one.measured, utilisation={}, utilisation_failure="no such driver"))
+    assert "Utilisation could not be read throughout: no such driver." in Document(page("x", [one])).words()
+
+
+def test_runs_of_two_machines_are_not_compared(make: Make) -> None:
+    one, other = make["speed"]("clip-tiny", 0), make["speed"]("catlip-tiny", 0)
+    other = replace(other, circumstances=replace(other.circumstances, machine="another"))
+    document = Document(page("x", [one, other]))
+    assert "No ratios are shown: these records cannot be compared" in document.words()
+    assert "times as many" not in document.words()
+
+
+def test_one_name_with_two_settings_is_told(make: Make) -> None:
+    one, other = make["speed"]("clip-tiny", 0), make["speed"]("clip-tiny", 1)
+    other = replace(other, experiment=replace(other.experiment, learning_rate=0.5))
+    assert "Records of clip-tiny differ in learning_rate." in Document(page("x", [one, other])).words()
+
+
+def test_utilisation_twice_as_high_is_engineering(make: Make) -> None:
+    one, other = make["speed"]("clip-tiny", 0, slower=2.5), make["speed"]("catlip-tiny", 0)
+    one = replace(one, measured=replace(one.measured, peak_flops_per_second=2.1e11))
+    assert "Engineering is being compared, not methods." in Document(page("x", [one, other])).words()
+
+
+def test_others_on_the_machine_are_told(make: Make) -> None:
+    one = make["speed"]("clip-tiny", 0)
+    one = replace(one, measured=replace(one.measured, utilisation={"other processes CPU busy percent": 41.0}))
+    assert "Other processes kept 41 % of it busy while CLIP was timed" in Document(page("x", [one])).words()
+
+
+def test_phases_that_do_not_add_up_are_marked(make: Make) -> None:
+    one = make["speed"]("clip-tiny", 0)
+    apart = replace(one, measured=replace(one.measured, data_seconds=(0.5,)))
+    cells = [Document(page("x", [of])).row("Where a step's time goes", "CLIP")[7] for of in (one, apart)]
+    assert ["does not add up" in cell for cell in cells] == [False, True]
+
+
+def test_five_seeds_allow_a_ranking_and_fewer_do_not(make: Make) -> None:
+    few = Document(page("x", [short(one) for seed in range(4) for one in make["transfers"](seed)])).words()
+    many = Document(page("x", [short(one) for seed in range(5) for one in make["transfers"](seed)])).words()
+    assert "under 5 paired seeds: no ranking" in few
+    assert "paired seeds)" not in few
+    assert "over 5 paired seeds)" in many
+
+
+def test_a_device_memory_count_has_a_column_of_its_own(make: Make) -> None:
+    gpu, cpu = make["memory"]("clip-tiny"), make["memory"]("catlip-tiny")
+    counts = replace(gpu.measured, peak_rss_bytes=None, peak_allocated_bytes=3 * 2**30, peak_reserved_bytes=4 * 2**30)
+    document = Document(page("x", [replace(gpu, measured=counts), cpu]))
+    row = document.row("Memory, utilisation, targets and sizes", "CLIP")
+    assert row[1:3] == ["3.00", "4.00"]
+    assert row[3].startswith(f"{DASH}not measured")

@@ -1,0 +1,19 @@
+"""Experiments that run in a second."""
+
+from msgspec.structs import replace
+
+from bench.config import Experiment
+from bench.experiments import EXPERIMENTS
+
+
+def small(method: str, **changes: object) -> Experiment:
+    """The tiny experiment of a method, smaller still."""
+    fewer = {
+        "batch_size": 16,
+        "images": 96,
+        "warmup_images": 32,
+        "warmup_steps": 1,
+        "windows": 2,
+        "steps_per_window": 1,
+    }
+    return replace(EXPERIMENTS[f"{method}-tiny"], **fewer | changes)

@@ -1,0 +1,336 @@
+import json
+import math
+import re
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from bench.config import FIELDS, METHOD_NAMES, Experiment, MethodName, choose, differing_fields, with_settings
+from bench.experiments import EXPERIMENTS, SCALES, experiment_named
+
+laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+
+TINY = EXPERIMENTS["clip-tiny"]
+SETTABLE = tuple(field for field in FIELDS if field != "name")
+
+ABOVE_ZERO = st.floats(1e-12, 10)
+COUNTS = st.integers(1, 1024)
+WORDS = st.text(min_size=1, max_size=12)
+PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1, max_size=12)
+VALID: dict[str, st.SearchStrategy[Any]] = {
+    "name": WORDS,
+    "method": st.sampled_from(METHOD_NAMES),
+    "seed": st.integers(0, 2**62 - 1),
+    "tower": PRINTABLE,
+    "image_size": COUNTS,
+    "text_tower": PRINTABLE,
+    "context_length": st.integers(3, 512),
+    "synset_vocabulary": PRINTABLE,
+    "subword_vocabulary": PRINTABLE,
+    "head_rows": st.none() | COUNTS,
+    "batch_size": st.integers(2, 4096),
+    "crop_scale": st.tuples(st.floats(1e-3, 0.5), st.floats(0.5, 1)),
+    "flip": st.booleans(),
+    "learning_rate": ABOVE_ZERO,
+    "betas": st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
+    "eps": ABOVE_ZERO,
+    "weight_decay": st.floats(0, 10),
+    "clip_norm": st.none() | ABOVE_ZERO,
+    "precision": st.sampled_from(["auto", "fp32", "bf16"]),
+    "compile": st.sampled_from(["auto", "on", "off"]),
+    "images": st.integers(1_000_000, 10**12),
+    "warmup_images": st.integers(0, 1000),
+    "cooldown_share": st.floats(0.01, 0.9),
+    "warmup_steps": COUNTS,
+    "windows": COUNTS,
+    "steps_per_window": COUNTS,
+}
+VALUES = st.fixed_dictionaries(VALID)
+
+# Another valid value of each field than the tiny experiment's.
+ANOTHER: dict[str, Any] = {
+    "method": "catlip",
+    "seed": 1,
+    "tower": "ViT-B-16",
+    "image_size": 96,
+    "text_tower": "ViT-B-16",
+    "context_length": 77,
+    "synset_vocabulary": "own-synsets",
+    "subword_vocabulary": "all",
+    "head_rows": 24_320,
+    "batch_size": 64,
+    "crop_scale": (0.9, 1.0),
+    "flip": False,
+    "learning_rate": 5e-4,
+    "betas": (0.9, 0.999),
+    "eps": 1e-8,
+    "weight_decay": 0.05,
+    "clip_norm": None,
+    "precision": "bf16",
+    "compile": "on",
+    "images": 160_000,
+    "warmup_images": 4_000,
+    "cooldown_share": 0.1,
+    "warmup_steps": 3,
+    "windows": 10,
+    "steps_per_window": 8,
+}
+assert {*ANOTHER} == {*SETTABLE}
+assert {*VALID} == {*FIELDS}
+
+
+def setting(field: str, value: object) -> str:
+    """Text as it stands, everything else as JSON."""
+    return f"{field}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def from_json(experiment: Experiment) -> Experiment:
+    return msgspec.json.decode(msgspec.json.encode(experiment), type=Experiment)
+
+
+# An experiment is a value
+
+
+@laws
+@given(VALUES)
+def test_an_experiment_is_its_fields_in_python_and_json(values: dict[str, Any]) -> None:
+    experiment = Experiment(**values)
+    for again in (Experiment(**values), from_json(experiment)):
+        assert again == experiment
+        assert hash(again) == hash(experiment)
+        assert repr(again) == repr(experiment)  # types and the last digits too
+
+
+@pytest.mark.parametrize("field", SETTABLE)
+def test_an_experiment_with_another_value_is_another_and_neither_changes(field: str) -> None:
+    changed = replace(TINY, **{field: ANOTHER[field]})
+    assert changed != TINY
+    assert differing_fields([TINY, changed]) == {field: (getattr(TINY, field), ANOTHER[field])}
+    with pytest.raises(AttributeError):
+        setattr(TINY, field, ANOTHER[field])
+
+
+def test_json_refuses_a_field_that_there_is_not() -> None:
+    with pytest.raises(msgspec.ValidationError, match="batch_sise"):
+        msgspec.convert({**msgspec.to_builtins(TINY), "batch_sise": 3}, Experiment)
+
+
+def test_differing_fields_tell_each_value_once_and_leave_the_name_out() -> None:
+    three = [TINY, replace(TINY, name="again"), replace(TINY, seed=1), replace(TINY, seed=1, flip=False)]
+    assert differing_fields(three) == {"seed": (0, 1), "flip": (True, False)}
+    assert differing_fields(three[:2]) == differing_fields([]) == {}
+
+
+def test_a_window_has_a_batch_a_step() -> None:
+    assert replace(TINY, batch_size=7, steps_per_window=3).images_per_window == 21
+
+
+# Named experiments
+
+
+def test_every_scale_has_every_method_under_its_name() -> None:
+    assert FIELDS["method"] == MethodName
+    assert get_args(MethodName) == METHOD_NAMES
+    named = {f"{method}-{scale}": method for scale in SCALES for method in METHOD_NAMES}
+    assert {name: experiment.method for name, experiment in EXPERIMENTS.items()} == named
+    for name in EXPERIMENTS:
+        assert experiment_named(name).name == name
+        assert from_json(experiment_named(name)) == EXPERIMENTS[name]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_experiments_of_a_scale_differ_from_its_clip_in_the_method_and_its_head_alone(scale: str) -> None:
+    assert SCALES[scale]() == SCALES[scale]() == EXPERIMENTS[f"clip-{scale}"]
+    rows = [EXPERIMENTS[f"{method}-{scale}"] for method in METHOD_NAMES]
+    assert set(differing_fields(rows)) == ({"method"} if scale == "tiny" else {"method", "head_rows"})
+
+
+def test_a_name_that_there_is_not_gives_the_near_match_or_all_there_is() -> None:
+    with pytest.raises(ValueError, match="no experiment named 'clip-tinny'; did you mean 'clip-tiny'"):
+        experiment_named("clip-tinny")
+    with pytest.raises(ValueError, match=r"no fruit named 'xyz' \(there are apple, pear\)"):
+        choose("xyz", {"pear": 1, "apple": 2}, "fruit")
+    assert choose("pear", {"pear": 1, "apple": 2}, "fruit") == 1
+
+
+# Settings of the command line
+
+
+@laws
+@given(VALUES)
+def test_settings_reach_every_field_with_its_type(values: dict[str, Any]) -> None:
+    reached = with_settings(TINY, [setting(field, values[field]) for field in SETTABLE])
+    assert repr(reached) == repr(replace(Experiment(**values), name=reached.name))
+
+
+@pytest.mark.parametrize("field", SETTABLE)
+def test_a_setting_changes_its_field_alone_and_the_name_tells_it_so_that_it_can_be_set_again(field: str) -> None:
+    told = setting(field, ANOTHER[field])
+    changed = with_settings(TINY, [told])
+    assert changed == replace(TINY, name=f"clip-tiny[{told}]", **{field: ANOTHER[field]})
+    assert with_settings(TINY, [changed.name.removeprefix("clip-tiny[").removesuffix("]")]) == changed
+
+
+@pytest.mark.parametrize(
+    ("told", "value"),
+    [
+        ("learning_rate=1", 1.0),
+        ("learning_rate=2e-3", 2e-3),
+        ("learning_rate=.002", 0.002),
+        ("learning_rate=.001", 0.001),
+        ("betas=[0, 0.5]", (0.0, 0.5)),
+        ("clip_norm=null", None),
+        ("head_rows=null", None),
+        ("flip=false", False),
+        ("tower=123", "123"),
+        ("tower=null", "null"),
+        ("tower=true", "true"),
+        ("tower=1e-3", "1e-3"),
+        ("tower=a=b", "a=b"),
+        ('tower="a"', '"a"'),
+    ],
+)
+def test_a_value_is_read_as_its_field_has_it(told: str, value: object) -> None:
+    assert repr(getattr(with_settings(TINY, [told]), told.partition("=")[0])) == repr(value)
+
+
+@laws
+@given(PRINTABLE)
+@example("[1]")
+@example("[a")
+def test_a_text_is_taken_as_it_stands(text: str) -> None:
+    assert with_settings(TINY, [f"tower={text}"]).tower == text
+
+
+def test_settings_that_change_nothing_leave_the_experiment_itself() -> None:
+    same = [setting(field, getattr(TINY, field)) for field in SETTABLE]
+    for settings_ in ([], same, ["learning_rate=1e-3", "betas=[ 0.90,0.98]", "flip=true"], ["seed=1", "seed=0"]):
+        assert with_settings(TINY, settings_) is TINY
+
+
+def test_the_name_tells_what_changed_in_one_order() -> None:
+    found = with_settings(TINY, ["windows=9", "seed=1", "images=80000", "flip=false", "seed=2"])
+    assert found.name == "clip-tiny[flip=false,seed=2,windows=9]"
+    assert found == with_settings(TINY, ["flip=false", "windows=9", "seed=2"])  # the later setting wins
+    assert set(differing_fields([TINY, found])) == {"flip", "seed", "windows"}
+
+
+def test_settings_are_judged_together() -> None:
+    found = with_settings(TINY, ["crop_scale=[0.1,0.2]", "batch_size=1", "method=catlip"])
+    assert (found.batch_size, found.method) == (1, "catlip")
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("batch_sise=64", "'batch_sise'; did you mean 'batch_size'"),
+        ("batch-size=64", "'batch-size'; did you mean 'batch_size'"),
+        (" seed=1", "' seed'; did you mean 'seed'"),
+        ("batch_size", "field=value, got 'batch_size'"),
+        ("", "field=value, got ''"),
+        ("=3", "no field of an experiment named ''"),
+        ("name=other", "no field of an experiment named 'name'"),
+        ("__class__=3", "no field of an experiment named '__class__'"),
+        ("images_per_window=3", "no field of an experiment named 'images_per_window'"),
+        ("tower=\udcff", r"got 'tower=\udcff'"),  # bytes of a command line that are no text
+        ("tower=a\nb", r"got 'tower=a\nb'"),
+        ("tower=", "tower=: Expected `str` of length >= 1"),
+        *((f"batch_size={text}", f"batch_size={text}: Expected `int`") for text in ("many", "", "64.5", "true")),
+        *((f"batch_size={text}", f"batch_size={text}: Expected `int`") for text in ("null", "[64]", "0", "-64")),
+        ("batch_size=1", "batch_size must be 2 or more, for clip needs a negative"),
+        ("flip=yes", "flip=yes: Expected `bool`"),
+        ("learning_rate=fast", "learning_rate=fast: Expected `float`"),
+        ("learning_rate=0", "learning_rate=0: Expected `float` > 0"),
+        ("learning_rate=NaN", "learning_rate=NaN: Expected `float`"),
+        ("learning_rate=Infinity", "learning_rate must be finite, got inf"),
+        ("learning_rate=1e999", "learning_rate=1e999: "),
+        ("betas=0.9", "betas=0.9: Expected `array`"),
+        ("betas=[0.9]", "length 2, got 1"),
+        ("betas=[0.9,0.98,0.99]", "length 2, got 3"),
+        ("betas=[0.9,null]", "Expected `float`, got `null`"),
+        ("betas=[0.9,1]", "betas=[0.9,1]: Expected `float` < 1"),
+        ("betas=[0.9,", "betas=[0.9,: "),
+        ("precision=fp8", "precision=fp8: Invalid enum value 'fp8'"),
+        ("compile=maybe", "compile=maybe: Invalid enum value 'maybe'"),
+        ("crop_scale=[0.9,0.1]", "crop_scale must rise, got (0.9, 0.1)"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_in_words(told: str, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        with_settings(TINY, ["seed=3", told])
+
+
+@laws
+@given(st.sampled_from(SETTABLE), st.text(max_size=12))
+def test_any_text_is_a_setting_or_a_valueerror(field: str, text: str) -> None:
+    try:
+        found = with_settings(TINY, [f"{field}={text}"])
+    except ValueError as error:
+        assert field in str(error)  # noqa: PT017 - either outcome is right
+    else:
+        assert from_json(found) == found
+
+
+# Refused at birth
+
+COUNT_FIELDS = ("batch_size", "image_size", "images", "warmup_steps", "windows", "steps_per_window", "head_rows")
+RATES = ("learning_rate", "clip_norm")
+NOT_FINITE = (math.nan, math.inf, -math.inf)
+REFUSED: dict[str, tuple[object, ...]] = {
+    **{field: ("", 3, None) for field, kind in FIELDS.items() if kind == FIELDS["tower"]},
+    **dict.fromkeys(COUNT_FIELDS, (0, -5, 2.5, 8.0, "8", True)),
+    **dict.fromkeys(RATES, (0.0, -1.0, "1", True, *NOT_FINITE)),
+    **dict.fromkeys(("eps", "weight_decay"), (-1e-9, "0", None, *NOT_FINITE)),
+    "method": ("", "CLIP", "moco", None),
+    "precision": ("fp8", None),
+    "compile": (True, "maybe"),
+    "flip": (1, "true", None),
+    "seed": (-1, 2**62, 2**64, 0.0),  # a generator would refuse them in the middle of a run
+    "context_length": (2, -1),
+    "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
+    "cooldown_share": (0.0, 1.0, -0.2, *NOT_FINITE),
+    "betas": ((1.0, 0.98), (0.9, 1.0), (-0.1, 0.98), (0.9,), 0.9, *((bad, 0.98) for bad in NOT_FINITE)),
+    "crop_scale": (
+        *((0.0, 1.0), (-0.5, 1.0), (0.9, 0.5), (0.5, 1.5), (0.5,), (0.5, 0.6, 0.7)),
+        *(pair for bad in NOT_FINITE for pair in ((bad, 1.0), (0.5, bad))),
+    ),
+}
+assert {*REFUSED} == {*FIELDS}
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_a_value_that_cannot_be_run_is_refused_at_birth_by_field_and_value(field: str) -> None:
+    for value in REFUSED[field]:
+        with pytest.raises(ValueError, match=f": {field}[= ]") as error:
+            replace(TINY, **{field: value})
+        assert repr(value) in str(error.value)
+
+
+def test_a_value_on_its_bound_is_taken() -> None:
+    edges = {field: (1,) for field in COUNT_FIELDS if field not in ("batch_size", "images")}
+    edges |= {"seed": (0, 2**62 - 1), "context_length": (3,), "warmup_images": (0, 64_000), "images": (10_000,)}
+    for field, values in {**edges, "eps": (0.0,), "weight_decay": (0.0,), "batch_size": (2,)}.items():
+        for value in values:
+            assert getattr(replace(TINY, **{field: value}), field) == value
+    assert replace(TINY, betas=(0, 0), crop_scale=(1, 1), warmup_images=0, images=128).images == TINY.batch_size
+
+
+def test_a_run_is_a_batch_or_more_and_a_contrastive_batch_is_two_or_more() -> None:
+    with pytest.raises(ValueError, match=r"^clip-tiny: images must be a batch or more, got 100$"):
+        replace(TINY, images=100, warmup_images=0)
+    for method in ("clip", "siglip"):
+        with pytest.raises(ValueError, match=f"^clip-tiny: batch_size must be 2 or more, for {method} needs"):
+            replace(TINY, method=method, batch_size=1)
+    for method in ("catlip", "superclass"):
+        assert replace(TINY, method=method, batch_size=1).batch_size == 1
+
+
+@pytest.mark.parametrize("field", ["betas", "crop_scale"])
+def test_a_list_for_a_pair_becomes_one_and_a_whole_number_a_float(field: str) -> None:
+    experiment = replace(TINY, **{field: [*getattr(TINY, field)]}, clip_norm=1)
+    assert hash(experiment) == hash(TINY)
+    assert repr(experiment) == repr(TINY)

@@ -1,0 +1,58 @@
+"""The rules of the architecture."""
+
+import importlib
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from bench.commands import VERBS, Bench
+from bench.config import METHOD_NAMES
+from bench.methods import METHODS
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("package", ["bench", "models", "losses", "reports"])
+def test_the_checkout_is_what_is_imported(package: str) -> None:
+    module = importlib.import_module(package)
+    assert Path(str(module.__file__)).is_relative_to(ROOT), f"{package} comes from {module.__file__}"
+
+
+def test_imports_point_one_way() -> None:
+    pytest.importorskip("importlinter", reason="import-linter is in the lint session")
+    done = subprocess.run(["lint-imports"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("module", ["bench.commands", "reports.__main__"])
+def test_what_a_person_types_into_starts_without_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_every_method_has_its_row() -> None:
+    assert tuple(METHODS) == METHOD_NAMES
+
+
+def test_the_command_line_has_these_options_and_no_others() -> None:
+    options = {name: [field.name for field in fields(verb)] for name, verb in {"": Bench, **VERBS}.items()}
+    assert options == {
+        "": ["smoke", "full", "resume", "results"],
+        "list": [],
+        "measure": ["names", "rounds", "settings", "results", "json"],
+        "train": ["name", "images", "settings", "results", "json"],
+        "transfer": ["tower", "results", "json"],
+    }
+
+
+def test_no_file_is_longer_than_a_reader_likes() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for folder in ("bench", "models", "losses", "reports")
+        for path in (ROOT / folder).rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 300
+    }
+    assert not long

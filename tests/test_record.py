@@ -1,0 +1,442 @@
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+import bench.record
+from bench.config import FIELDS, Experiment
+from bench.experiments import EXPERIMENTS
+from bench.record import (
+    FORMAT,
+    Circumstances,
+    Failure,
+    Flops,
+    Measured,
+    Record,
+    Speed,
+    Training,
+    comparisons,
+    read_record,
+    read_records,
+    record_path,
+    require_comparable,
+    write_record,
+)
+
+laws = settings(derandomize=True, deadline=None, database=None, max_examples=40)
+
+ROOT = Path(bench.record.__file__).parents[1]
+KINDS = get_args(Measured)
+TINY = EXPERIMENTS["clip-tiny"]
+HERE = Circumstances(
+    machine="two cores",
+    device="cpu",
+    threads=2,
+    precision="fp32",
+    compiled=False,
+    packages={"torch": "2.6.0"},
+    commit="0123abc",
+    started_at="2026-01-01T00:00:00Z",
+)
+
+
+def failed(reason: str = "out of memory", **changes: Any) -> Record:
+    measured = Failure(what="speed", reason=reason)
+    return replace(Record(comparison="c", experiment=TINY, circumstances=HERE, measured=measured), **changes)
+
+
+def values_of(hint: Any) -> st.SearchStrategy[Any]:
+    """Any value that a field of this type may hold; numbers are finite."""
+    plain = {
+        int: st.integers(-(2**63), 2**64 - 1),
+        float: st.floats(allow_nan=False, allow_infinity=False),
+        str: st.text(max_size=20),
+        bool: st.booleans(),
+        NoneType: st.none(),
+        Experiment: st.sampled_from([*EXPERIMENTS.values()]),
+    }
+    arguments = get_args(hint)
+    if hint in plain:
+        return plain[hint]
+    if isinstance(hint, UnionType):
+        return st.one_of(*map(values_of, arguments))
+    if get_origin(hint) is tuple:
+        assert arguments[1:] == (...,)
+        return st.lists(values_of(arguments[0]), max_size=4).map(tuple)
+    if get_origin(hint) is dict:
+        return st.dictionaries(values_of(arguments[0]), values_of(arguments[1]), max_size=3)
+    return st.builds(hint, **{name: values_of(field) for name, field in get_type_hints(hint).items()})
+
+
+def speed(**changes: Any) -> Record:
+    fields: dict[str, Any] = {
+        **dict.fromkeys(("round", "trained_parameters", "tower_parameters", "num_captions"), 1),
+        **dict.fromkeys(("window_seconds", "data_seconds", "forward_backward_seconds", "update_seconds"), (0.5, 0.25)),
+        **dict.fromkeys(("warmup_seconds", "targets_seconds"), 1.0),
+        **dict.fromkeys(("tokens_per_caption", "peak_flops_per_second"), None),
+        "flops": Flops(image_forward=1, text_forward=1, forward=2, step=6),
+        "peak_source": "not known",
+        "utilisation": {},
+    }
+    return failed(measured=Speed(**fields | changes))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def spoilt(content: bytes, tmp_path: Path) -> Path:
+    path = tmp_path / "c.speed.spoilt.json"
+    path.write_bytes(content)
+    return path
+
+
+GOOD = msgspec.json.encode(failed())
+NAME = "c.speed.x.json"
+
+
+# A document keeps what was put in
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_record_read_is_the_record_written(kind: type, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("records") / NAME
+
+    @laws
+    @given(values_of(Experiment | None), values_of(Circumstances), values_of(kind), st.text(max_size=10))
+    def check(experiment: Experiment | None, where: Circumstances, measured: Any, comparison: str) -> None:
+        record = Record(comparison=comparison, experiment=experiment, circumstances=where, measured=measured)
+        write_record(record, path)
+        again = read_record(path)
+        assert again == record
+        assert repr(again) == repr(record)  # -0.0 and 0.0 are equal, tuples and lists are not
+
+    check()
+
+
+def test_a_float_keeps_its_last_digit(tmp_path: Path) -> None:
+    seconds = (0.1 + 0.2, 1 / 3, math.nextafter(1, 2), 5e-324, sys.float_info.max, 2.0**-1074 * 3, 1e16 + 2, -0.0)
+    write_record(speed(window_seconds=seconds), tmp_path / NAME)
+    again = read_record(tmp_path / NAME).measured
+    assert isinstance(again, Speed)
+    assert [*map(float.hex, again.window_seconds)] == [*map(float.hex, seconds)]
+
+
+def test_a_document_is_json_that_any_reader_takes(tmp_path: Path) -> None:
+    write_record(failed("grün\n\0\u2028"), tmp_path / NAME)
+    content = json.loads((tmp_path / NAME).read_text(encoding="utf-8"))
+    assert content["format"] == FORMAT
+    assert content["measured"] == {"kind": "failure", "what": "speed", "reason": "grün\n\0\u2028"}
+    assert content["experiment"]["batch_size"] == TINY.batch_size
+
+
+LOSSES: dict[str, Any] = {"trunk_losses": (), "cooldown_losses": (), "branches": (), "seconds": 1.0}
+PLACES: dict[str, Callable[[float], Record]] = {
+    "warmup_seconds": lambda bad: speed(warmup_seconds=bad),
+    "window_seconds": lambda bad: speed(window_seconds=(1.0, bad)),
+    "utilisation": lambda bad: speed(utilisation={"gpu_busy_percent": bad}),
+    "cooldown_losses": lambda bad: failed(measured=Training(**LOSSES | {"cooldown_losses": ((1.0, bad),)})),
+    "not finite": lambda bad: speed(tokens_per_caption=bad),  # JSON's null would read as "not measured"
+}
+
+
+@pytest.mark.parametrize("words", PLACES)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_figure_that_is_not_finite_is_not_written(words: str, bad: float, tmp_path: Path) -> None:
+    write_record(failed("old"), tmp_path / NAME)
+    before = contents(tmp_path)
+    for path in (tmp_path / NAME, tmp_path / "c.speed.new.json"):
+        with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: .*{words}"):
+            write_record(PLACES[words](bad), path)
+        assert contents(tmp_path) == before
+
+
+def test_what_cannot_be_encoded_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        write_record(failed(b"\xff stopped".decode(errors="surrogateescape")), tmp_path / NAME)
+    with pytest.raises(TypeError):
+        write_record(failed(measured=object()), tmp_path / NAME)
+    assert contents(tmp_path) == {}
+
+
+# Whole or not there
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_failure_leaves_the_old_file_whole_and_nothing_beside(
+    moment: str, error: BaseException, existed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    path = tmp_path / NAME
+    if existed:
+        write_record(failed("old"), path)
+    before = contents(tmp_path)
+    monkeypatch.setattr(os, moment, fail)
+    with pytest.raises(type(error)):
+        write_record(failed("new"), path)
+    assert contents(tmp_path) == before
+
+
+def test_a_write_is_seen_when_all_is_on_the_disk_and_another_meanwhile_does_not_disturb_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with two threads, or two containers in which the process has the same number: the second in mid-write."""
+    path, seen = tmp_path / NAME, list[list[Record]]()
+
+    def write_another(_: int) -> None:
+        seen.append(read_records(tmp_path))
+        if len(seen) == 1:
+            write_record(failed("a long reason " * 50), path)
+            seen.append(read_records(tmp_path))
+
+    monkeypatch.setattr(os, "fsync", write_another)
+    write_record(failed("short"), path)
+    assert seen == [[], [], [failed("a long reason " * 50)]]
+    assert read_records(tmp_path) == [failed("short")]
+    assert [*contents(tmp_path)] == [NAME]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import msgspec
+from bench.record import Record, write_record
+path = Path(sys.argv[1])
+record = msgspec.json.decode(sys.stdin.buffer.read(), type=Record)
+for _ in range(40):
+    write_record(record, path)
+"""
+
+
+def test_processes_writing_one_path_leave_a_whole_record(tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    possible = [failed(letter * 20_000 * (place + 1)) for place, letter in enumerate("abc")]
+    command = [sys.executable, "-c", WRITER, str(path)]
+    writers = [subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT) for _ in possible]
+    for writer, record in zip(writers, possible, strict=True):
+        assert writer.stdin is not None
+        writer.stdin.write(msgspec.json.encode(record))
+        writer.stdin.close()
+    reads = 0
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            assert read_record(path) in possible
+            reads += 1
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    assert reads > 0
+    assert read_record(path) in possible
+    assert [*contents(tmp_path)] == [NAME]
+
+
+# Refused, by the name of the file
+
+
+@pytest.mark.parametrize("number", [0, FORMAT + 1, 99, -1])
+def test_an_unknown_format_is_refused_by_number_whatever_else_it_holds(number: int, tmp_path: Path) -> None:
+    later = b'{"format": %d, "invented": [1, {"later": null}]}' % number
+    for content in (GOOD.replace(b'"format":%d' % FORMAT, b'"format":%d' % number), later):
+        path = spoilt(content, tmp_path)
+        with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}: has format {number}, this version reads"):
+            read_record(path)
+
+
+FOREIGN = (b"", b" \n", b"null", b"[]", b"{}", b"iter: 10", b"\x89PNG\r\n\x1a\n", GOOD + GOOD, b'{"a":' * 50_000)
+SPOILT = {
+    "unknown field": (b'{"format"', b'{"extra":1,"format"'),
+    "unknown field inside": (b'"reason"', b'"extra":1,"reason"'),
+    "missing field": (b'"threads":2,', b""),
+    "wrong type": (b'"threads":2', b'"threads":"2"'),
+    "unknown kind": (b'"kind":"failure"', b'"kind":"luck"'),
+    "an experiment that cannot be run": (b'"batch_size":128', b'"batch_size":0'),
+    "lone surrogate": (b"two cores", b"two \\ud800"),
+    "not UTF-8": (b"two cores", b"two \xff\xff"),
+}
+
+
+def test_what_is_no_record_or_cut_anywhere_is_refused_by_the_name_of_its_file(tmp_path: Path) -> None:
+    for content in (*FOREIGN, *(GOOD[:end] for end in range(len(GOOD) - 1, 0, -7))):
+        path = spoilt(content, tmp_path)
+        with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: "):
+            read_record(path)
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_spoilt_record_is_refused_by_the_name_of_its_file(what: str, tmp_path: Path) -> None:
+    assert SPOILT[what][0] in GOOD
+    path = spoilt(GOOD.replace(*SPOILT[what]), tmp_path)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: "):
+        read_record(path)
+
+
+def test_a_spoilt_file_is_not_skipped_and_one_that_is_not_there_is_named(tmp_path: Path) -> None:
+    write_record(failed(), tmp_path / NAME)
+    path = spoilt(GOOD[:50], tmp_path)
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        read_records(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"c\.none\.json"):
+        read_record(tmp_path / "c.none.json")
+
+
+# Where a record lies
+
+
+NAMES = st.lists(st.text(st.characters(), max_size=20), min_size=1, max_size=3)  # lone surrogates among them
+PLAIN = st.from_regex(r"[A-Za-z0-9=+,_-]{1,12}", fullmatch=True)
+SETTINGS = ",".join(f"{field}={getattr(TINY, field)}" for field in TINY.__struct_fields__)
+HOSTILE: list[object] = [
+    *(
+        "../../etc/passwd",
+        "/etc/passwd",
+        ".",
+        "..",
+        "~",
+        "$HOME",
+        "*?[",
+        "",
+        " ",
+        "-",
+        "\0",
+        "\n",
+        "a\n",
+        "a b",
+        "a/b\\c",
+    ),
+    *("data/v1", "data-v1", "data.v1", "data v1", "data/v1/", "-data/v1", "größe", "gräße", "gr-e", "gr--e", "é", "ü"),
+    *(SETTINGS, SETTINGS[:-1], SETTINGS + "0", SETTINGS[:80], "a" * 80, "a" * 81, "a" * 999, 1, -1, "1 ", *EXPERIMENTS),
+]
+
+
+def lay(results: Path, comparison: str, *names: object) -> Record:
+    record = failed(comparison=comparison, reason=" ".join(map(repr, names)))
+    write_record(record, record_path(results, comparison, "speed", *names))
+    return record
+
+
+def test_hostile_names_are_plain_files_apart_from_one_another(tmp_path: Path) -> None:
+    laid = [lay(tmp_path, "c", name, round_) for name in HOSTILE for round_ in (0, 1)]
+    found = read_records(tmp_path, "c")
+    assert len(laid) == len(found) == len(contents(tmp_path))
+    assert all(record in found for record in laid)
+
+
+@laws
+@given(st.text(max_size=20), NAMES, NAMES)
+def test_any_names_are_plain_files_apart_from_one_another(kind: str, one: list[str], two: list[str]) -> None:
+    paths = [record_path(Path("results"), "2026-01-01", kind, *names) for names in (one, two)]
+    assert (paths[0] == paths[1]) == (one == two)
+    assert paths[0].parent == Path("results")
+    assert re.fullmatch(r"2026-01-01(\.[A-Za-z0-9=+,_-]+)+\.json", paths[0].name)
+    assert paths[0].name.count(".") == 2 + len(one)
+
+
+@laws
+@given(st.lists(PLAIN, min_size=1, max_size=3))
+def test_a_plain_name_is_its_part_of_the_file_name(names: list[str]) -> None:
+    assert record_path(Path(), "c", "speed", *names).name == f"c.speed.{'.'.join(names)}.json"
+
+
+@pytest.mark.parametrize("comparison", ["", "../c", "a/b", "a.b", "[ab]", "*", "c\n", "größe"])
+def test_a_comparison_has_a_plain_name(comparison: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"a comparison is named .*, got {re.escape(repr(comparison))}$"):
+        record_path(tmp_path, comparison, "speed", "clip-tiny", 0)
+
+
+def test_comparisons_are_listed_once_oldest_first_and_read_alone_in_the_order_of_names(tmp_path: Path) -> None:
+    runs = [("2026-03-01", "a", 0), ("2026-01-01", "b", 0), ("2026-01-01", "a", 1), ("2026-01-01-b", "a", 0)]
+    third, second, first, other = (lay(tmp_path, *run) for run in runs)
+    assert comparisons(tmp_path) == ["2026-01-01", "2026-01-01-b", "2026-03-01"]
+    assert read_records(tmp_path, "2026-01-01") == [first, second]
+    assert read_records(tmp_path, "2026-01-01-b") == [other]
+    assert read_records(tmp_path, "2026") == []
+    assert read_records(tmp_path) == [other, first, second, third]  # "-" sorts before "."
+
+
+def test_every_kind_of_record_is_read_and_no_other_file(tmp_path: Path) -> None:
+    kinds = [kind.__struct_config__.tag for kind in KINDS]
+    for kind in kinds:
+        write_record(failed(kind), record_path(tmp_path, "c", kind, "x"))
+    json_files = ("figures.json", "c.json", "c.suites.json", "d.figures.1.json", "speed.c.json", ".c.speed.x.json")
+    for name in (*json_files, "index.html", "c.tower.safetensors", "c.speed.x.json.4711", ".5.part", "notes"):
+        (tmp_path / name).write_text("half a rec", encoding="utf-8")
+    (tmp_path / "cache").mkdir()
+    assert read_records(tmp_path) == read_records(tmp_path, "c") == [failed(kind) for kind in sorted(kinds)]
+    assert comparisons(tmp_path) == ["c"]
+    for empty in (tmp_path / "cache", tmp_path / "not there"):
+        assert read_records(empty) == comparisons(empty) == []
+
+
+# What may be compared
+
+
+def told(*rows: Record, may_differ: Iterable[str] = ()) -> set[str]:
+    """Return the fields that the refusal names; none where the records may be compared."""
+    try:
+        require_comparable(rows, may_differ=may_differ)
+    except ValueError as error:
+        return set(re.findall(r"(?:differ in |; )(\w+): ", str(error)))
+    return set()
+
+
+OTHER_EXPERIMENT: dict[str, Any] = {"method": "catlip", "seed": 1, "flip": False, "head_rows": 9, "betas": (0.9, 0.99)}
+OTHER_PLACE: dict[str, Any] = {"machine": "an H100", "device": "cuda", "threads": 4, "packages": {"torch": "2.7.0"}}
+OTHER_CIRCUMSTANCE: dict[str, Any] = OTHER_PLACE | {"precision": "bf16", "compiled": True}
+
+
+def elsewhere(**changes: Any) -> Record:
+    return failed(circumstances=replace(HERE, **changes))
+
+
+def otherwise(**changes: Any) -> Record:
+    return failed(experiment=replace(TINY, **changes))
+
+
+def test_equal_records_may_be_compared_and_names_commits_hours_and_the_order_of_packages_may_differ() -> None:
+    assert told(failed(), failed("another reason"), failed(comparison="another"), otherwise(name="another")) == set()
+    assert told(failed(), elsewhere(commit="fedcba9", started_at="2027")) == told(failed()) == told() == set()
+    one, two = {"a": "1", "b": "2"}, {"b": "2", "a": "1"}
+    assert told(elsewhere(packages=one), elsewhere(packages=two)) == set()
+
+
+@pytest.mark.parametrize("field", OTHER_EXPERIMENT)
+def test_a_field_of_the_experiment_that_differs_is_named(field: str) -> None:
+    rows = (failed(), otherwise(**{field: OTHER_EXPERIMENT[field]}), failed(experiment=None))
+    assert told(*rows) == {field}
+    assert told(*rows, may_differ=(field,)) == set()
+    assert told(*rows, may_differ=("windows", "machine")) == {field}
+
+
+@pytest.mark.parametrize("circumstance", OTHER_CIRCUMSTANCE)
+@pytest.mark.parametrize("experiment", [TINY, None])
+def test_a_circumstance_that_differs_is_named_unless_a_field_that_may_differ_explains_it(
+    circumstance: str, experiment: Experiment | None
+) -> None:
+    there = replace(HERE, **{circumstance: OTHER_CIRCUMSTANCE[circumstance]})
+    rows = [failed(experiment=experiment, circumstances=where) for where in (HERE, HERE, there)]
+    explanation = {"precision": "precision", "compiled": "compile"}.get(circumstance)
+    assert told(*rows) == told(*rows, may_differ={*FIELDS, *OTHER_CIRCUMSTANCE} - {explanation}) == {circumstance}
+    assert told(*rows, may_differ=FIELDS) == (set() if explanation else {circumstance})
+
+
+def test_all_that_differs_is_told_at_once_with_its_values() -> None:
+    rows = [failed(), replace(otherwise(**OTHER_EXPERIMENT), circumstances=replace(HERE, **OTHER_CIRCUMSTANCE))]
+    everything = {*OTHER_EXPERIMENT, *OTHER_CIRCUMSTANCE}
+    assert told(*rows) == everything
+    assert told(*rows, may_differ=("method", "seed", "compile")) == everything - {"method", "seed", "compiled"}
+    with pytest.raises(ValueError, match=r"method: clip / catlip; .*machine: two cores / an H100"):
+        require_comparable(rows, may_differ=())

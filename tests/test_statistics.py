@@ -1,0 +1,425 @@
+import math
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from itertools import combinations
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from bench.statistics import (
+    ALPHA,
+    LARGEST_FIGURE,
+    MOST_DEALS,
+    SMALLEST_EFFECT,
+    SMALLEST_FIGURE,
+    Interval,
+    Ratio,
+    accuracy_interval,
+    fewest_rounds,
+    holm,
+    mean_interval,
+    paired_difference,
+    permutation_p,
+    ratio_of,
+    ratios_of,
+)
+
+laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+
+LEAST_P_OF_FIVE = 2 / 252  # the two fully separated deals of ten runs into two hands of five
+FIGURES = st.integers(1, 1_000_000).map(lambda hundredths: hundredths / 100)
+GROUPS = st.lists(FIGURES, min_size=2, max_size=6)
+EIGHTHS = st.integers(-40, 40).map(lambda eighths: eighths / 8)  # exact in binary: ties are ties
+P_VALUES = st.lists(st.integers(0, 1000).map(lambda thousandths: thousandths / 1000), min_size=1, max_size=8)
+ANSWERS = st.lists(st.booleans(), min_size=1, max_size=60)
+
+
+def lognormal(draw: random.Random, runs: int, centre: float, spread: float) -> list[float]:
+    return [centre * math.exp(draw.gauss(0, spread)) for _ in range(runs)]
+
+
+def around(centre: float) -> list[float]:
+    """Five runs in a hundred-thousandth around the centre, their geometric mean."""
+    return [centre * math.exp(step * 1e-5) for step in (-2, -1, 0, 1, 2)]
+
+
+def share(ratios: Sequence[Ratio], holds: Callable[[Ratio], bool]) -> float:
+    return sum(map(holds, ratios)) / len(ratios)
+
+
+def figures(ratio: Ratio) -> tuple[float, float, float]:
+    """Return low, high and p, of runs that have them."""
+    assert ratio.low is not None
+    assert ratio.high is not None
+    assert ratio.p is not None
+    return ratio.low, ratio.high, ratio.p
+
+
+def covers(truth: float) -> Callable[[Ratio], bool]:
+    return lambda ratio: figures(ratio)[0] <= truth <= figures(ratio)[1]
+
+
+# The permutation test
+
+
+def recount(a: Sequence[float], b: Sequence[float]) -> Fraction:
+    """Deal by position and add as fractions: no rounding, no tolerance, no binomials."""
+    values = [Fraction(value) for value in (*a, *b)]
+
+    def gap(hand: Sequence[int]) -> Fraction:
+        rest = [i for i in range(len(values)) if i not in hand]
+        means = (sum((values[i] for i in side), Fraction(0)) / len(side) for side in (hand, rest))
+        return abs(next(means) - next(means))
+
+    deals = [gap(hand) for hand in combinations(range(len(values)), len(a))]
+    return Fraction(sum(one >= gap(range(len(a))) for one in deals), len(deals))
+
+
+@laws
+@given(st.lists(EIGHTHS, min_size=1, max_size=5), st.lists(EIGHTHS, min_size=1, max_size=4))
+def test_p_is_the_share_of_deals_at_least_as_far_apart(a: list[float], b: list[float]) -> None:
+    assert permutation_p(a, b) == float(recount(a, b))
+
+
+@pytest.mark.parametrize("runs", range(2, 11))
+def test_full_separation_reaches_the_least_p_there_is(runs: int) -> None:
+    low, high = [1.0 + i for i in range(runs)], [100.0 + i * i for i in range(runs)]
+    assert permutation_p(low, high) == permutation_p(high, low) == 2 / math.comb(2 * runs, runs)
+
+
+def test_one_overlapping_pair_of_five_is_not_enough() -> None:
+    assert permutation_p([1.0, 2.0, 3.0, 4.0, 6.0], [5.0, 7.0, 8.0, 9.0, 10.0]) == 4 / 252
+    assert LEAST_P_OF_FIVE <= ALPHA < 4 / 252
+
+
+def test_ten_a_side_are_counted_and_eleven_are_drawn() -> None:
+    assert math.comb(20, 10) <= MOST_DEALS < math.comb(22, 11)
+    p = permutation_p([1.0 + i for i in range(11)], [100.0 + i for i in range(11)])
+    assert 1 / (1 + MOST_DEALS) <= p <= 6 / (1 + MOST_DEALS)  # half a deal so far apart is to be expected
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.4, 0.8, 1.2, 9.0])
+@pytest.mark.parametrize("sizes", [(8, 8), (9, 7), (5, 11)])
+def test_p_from_drawn_deals_agrees_with_the_count(
+    effect: float, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, deals = random.Random(f"{effect} {sizes}"), 4_000
+    a, b = ([draw.gauss(centre, 1) for _ in range(size)] for centre, size in zip((0, effect), sizes, strict=True))
+    exact = permutation_p(a, b)
+    error = math.sqrt(exact * (1 - exact) / deals)
+    monkeypatch.setattr("bench.statistics.MOST_DEALS", deals)
+    for drawn, again in ((permutation_p(a, b), permutation_p(a, b)), (permutation_p(b, a), permutation_p(b, a))):
+        assert drawn == again  # seeded
+        assert drawn >= 1 / (1 + deals)
+        assert drawn == pytest.approx(exact, abs=4 * error + 1 / deals)
+    assert permutation_p([1.0] * sizes[0], [1.0] * sizes[1]) == 1
+
+
+# The ratio and its invariances
+
+
+@laws
+@given(GROUPS, GROUPS, st.floats(1e-6, 1e6), st.randoms(use_true_random=False))
+def test_sides_units_and_the_order_of_runs_change_nothing(
+    base: list[float], other: list[float], unit: float, draw: random.Random
+) -> None:
+    plain, swapped = ratio_of(base, other), ratio_of(other, base)
+    scaled = ratio_of([value * unit for value in base], [value * unit for value in other])
+    dealt = ratio_of(draw.sample(base, len(base)), draw.sample(other, len(other)))
+    back = replace(swapped, value=1 / swapped.value, low=1 / figures(swapped)[1], high=1 / figures(swapped)[0])
+    for again in (scaled, dealt, back):
+        assert again.value == pytest.approx(plain.value, rel=1e-9)
+        assert figures(again)[:2] == pytest.approx(figures(plain)[:2], rel=1e-7)
+        assert again.p == plain.p
+    assert dealt.verdict == plain.verdict
+    assert swapped.verdict == {"faster": "slower", "slower": "faster"}.get(plain.verdict, plain.verdict)
+    assert plain.runs == swapped.runs[::-1] == (len(base), len(other))
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss occurred")  # scipy's, where one group is all equal
+@laws
+@given(GROUPS, GROUPS)
+def test_the_interval_is_students_on_the_logarithms(base: list[float], other: list[float]) -> None:
+    assume(len({*base}) > 1 or len({*other}) > 1)
+    ratio = ratio_of(base, other)
+    expected = stats.ttest_ind([*map(math.log, other)], [*map(math.log, base)]).confidence_interval(0.95)
+    assert figures(ratio)[:2] == pytest.approx((math.exp(expected.low), math.exp(expected.high)), rel=1e-9)
+    assert ratio.value == pytest.approx(stats.gmean(other) / stats.gmean(base), rel=1e-9)
+
+
+# What the interval and the verdict promise, by simulation: five runs a side, 2 % spread from run to run
+
+
+@pytest.fixture(scope="module")
+def without_effect() -> list[Ratio]:
+    draw = random.Random(20240424)
+    return [ratio_of(lognormal(draw, 5, 100, 0.02), lognormal(draw, 5, 100, 0.02)) for _ in range(2000)]
+
+
+@pytest.fixture(scope="module")
+def ten_percent_faster() -> list[Ratio]:
+    draw = random.Random(15653)
+    return [ratio_of(lognormal(draw, 5, 100, 0.02), lognormal(draw, 5, 110, 0.02)) for _ in range(2000)]
+
+
+def test_the_interval_covers_as_often_as_it_says(without_effect: list[Ratio], ten_percent_faster: list[Ratio]) -> None:
+    assert 0.93 <= share(without_effect, covers(1.0)) <= 0.97
+    assert 0.93 <= share(ten_percent_faster, covers(1.1)) <= 0.97
+
+
+def test_without_an_effect_alarms_are_rare_and_p_is_valid(without_effect: list[Ratio]) -> None:
+    assert share(without_effect, lambda ratio: ratio.verdict in ("faster", "slower")) <= 0.02
+    for level in (0.01, 0.05, 0.2, 0.5):
+        assert share(without_effect, lambda ratio: figures(ratio)[2] <= level) <= level + 0.02  # noqa: B023
+
+
+def test_ten_percent_are_found_and_never_the_wrong_way(ten_percent_faster: list[Ratio]) -> None:
+    assert share(ten_percent_faster, lambda ratio: ratio.verdict == "faster") >= 0.95
+    assert share(ten_percent_faster, lambda ratio: ratio.verdict in ("slower", "no difference")) == 0
+
+
+def test_four_percent_are_not_called_no_difference() -> None:
+    draw = random.Random(4)
+    ratios = [ratio_of(lognormal(draw, 5, 100, 0.005), lognormal(draw, 5, 104, 0.005)) for _ in range(400)]
+    assert share(ratios, lambda ratio: ratio.verdict == "no difference") <= 0.01
+
+
+def test_a_family_without_effect_raises_an_alarm_no_oftener_than_one_ratio() -> None:
+    draw, alarms, families = random.Random(1979), 0, 300
+    for _ in range(families):
+        base, *others = (lognormal(draw, 6, 100, 0.02) for _ in range(4))
+        found = ratios_of(base, dict(zip("abc", others, strict=True)))
+        alarms += any(ratio.verdict in ("faster", "slower") for ratio in found.values())
+    assert alarms / families <= 0.02
+
+
+# Verdicts
+
+
+def by_definition(ratio: Ratio) -> str:
+    if ratio.p is None:
+        return "inconclusive"
+    low, high, p = figures(ratio)
+    if p <= 0.01 and (low > 1 or high < 1) and (ratio.value >= 1.02 or ratio.value <= 1 / 1.02):
+        return "faster" if ratio.value > 1 else "slower"
+    return "no difference" if low > 1 / 1.02 and high < 1.02 else "inconclusive"
+
+
+@laws
+@given(st.integers(0, 10_000), st.integers(5, 6), st.floats(-0.08, 0.08), st.sampled_from([0.001, 0.01, 0.03]))
+def test_the_verdict_follows_from_the_printed_figures(seed: int, runs: int, effect: float, spread: float) -> None:
+    draw = random.Random(seed)
+    base = lognormal(draw, runs, 100, spread)
+    others = {"a": lognormal(draw, runs, 100 * math.exp(effect), spread), "b": lognormal(draw, runs, 101, spread)}
+    for ratio in (ratio_of(base, others["a"]), *ratios_of(base, others).values()):
+        assert ratio.verdict == by_definition(ratio)
+
+
+def test_a_verdict_needs_an_effect_of_two_percent() -> None:
+    """Less is "no difference" where it is certain; exactly two count, where the logarithms' rounding is all spread."""
+    small = [around(100.0 * factor) for factor in (1.0199, 1.0, 1 / 1.0199)]
+    assert {ratio_of(around(100.0), other).verdict for other in small} == {"no difference"}
+    assert ratio_of(around(100.0), around(102.01)).verdict == "faster"
+    assert ratio_of(around(102.01), around(100.0)).verdict == "slower"
+    assert {ratio_of([50.0 * k] * 5, [51.0 * k] * 5).verdict for k in range(1, 200)} == {"faster"}
+    assert {ratio_of([51.0 * k] * 5, [50.0 * k] * 5).verdict for k in range(1, 200)} == {"slower"}
+
+
+@pytest.mark.parametrize("others", [[103.0, 103.1, 103.2, 103.3, 200.0], [97.0, 96.9, 96.8, 96.7, 50.0]])
+def test_a_verdict_needs_an_interval_without_one(others: list[float]) -> None:
+    """p sees ranks as good as all apart where one run of five makes the spread as large as the effect."""
+    ratio = ratio_of(around(100.0), others)
+    assert ratio.p == LEAST_P_OF_FIVE
+    assert abs(math.log(ratio.value)) > math.log1p(SMALLEST_EFFECT)
+    assert covers(1.0)(ratio)
+    assert ratio.verdict == "inconclusive"
+    assert ratios_of(around(100.0), {"only": others})["only"] == ratio
+
+
+def test_too_wide_an_interval_or_too_large_a_p_is_inconclusive() -> None:
+    narrow, wide = [99.0, 99.5, 100.0, 100.5, 101.0], [97.0, 98.5, 100.0, 101.5, 103.0]
+    assert ratio_of(narrow, narrow).verdict == "no difference"
+    assert ratio_of(wide, wide).verdict == "inconclusive"
+    assert ratio_of(narrow, [value * 1.015 for value in narrow]).verdict == "inconclusive"
+    assert ratio_of(around(100.0)[:4], around(300.0)[:4]).verdict == "inconclusive"
+
+
+# Runs that are too few, too equal or not figures
+
+
+def test_single_and_equal_runs_do_not_crash() -> None:
+    for runs in ((1, 1), (1, 5), (5, 1)):  # one run has neither interval nor p
+        found = ratio_of([10.0] * runs[0], [30.0] * runs[1])
+        assert found == Ratio(found.value, None, None, None, runs, "inconclusive")
+        assert found.value == pytest.approx(3)
+    assert ratio_of([7.0] * 5, [7.0] * 5) == Ratio(1.0, 1.0, 1.0, 1.0, (5, 5), "no difference")
+    apart = ratio_of([7.0] * 5, [14.0] * 5)
+    assert apart == Ratio(apart.value, apart.value, apart.value, LEAST_P_OF_FIVE, (5, 5), "faster")
+    assert apart.value == pytest.approx(2)
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.0, -1.0, math.inf, -math.inf, math.nan, 1e-300, 1e300])
+def test_what_is_no_positive_finite_figure_is_refused(bad: float) -> None:
+    good, words = [1.0, 2.0, 3.0], f"positive finite figures, got {re.escape(str(bad))}$"
+    for spoilt in ([bad], [bad, 2.0, 3.0], [1.0, 2.0, bad]):
+        for base, other in ((good, spoilt), (spoilt, good)):
+            with pytest.raises(ValueError, match=words):
+                ratio_of(base, other)
+            with pytest.raises(ValueError, match=words):
+                ratios_of(base, {"other": other})
+
+
+def test_no_runs_are_refused() -> None:
+    for base, other in (([], [1.0]), ([1.0], []), ([], [])):
+        with pytest.raises(ValueError, match="at least one"):
+            ratio_of(base, other)
+
+
+@laws
+@given(*[st.lists(st.floats(SMALLEST_FIGURE, LARGEST_FIGURE), min_size=1, max_size=3)] * 2)
+@example([SMALLEST_FIGURE, LARGEST_FIGURE], [SMALLEST_FIGURE, LARGEST_FIGURE])
+@example([SMALLEST_FIGURE] * 2, [SMALLEST_FIGURE, LARGEST_FIGURE])
+@example([SMALLEST_FIGURE] * 2, [LARGEST_FIGURE] * 2)
+def test_any_figures_within_the_bounds_have_a_ratio(base: list[float], other: list[float]) -> None:
+    ratio = ratio_of(base, other)
+    assert 0 < (ratio.low or ratio.value) <= ratio.value * (1 + 1e-9)
+    assert ratio.value * (1 - 1e-9) <= (ratio.high or ratio.value) < math.inf
+
+
+# Several ratios in one answer
+
+
+@laws
+@given(P_VALUES, st.sampled_from([0.0105, 0.0503, 0.1007, 0.5003]))
+def test_holm_rejects_what_the_step_down_procedure_rejects(p_values: list[float], level: float) -> None:
+    rejected: set[int] = set()
+    for step, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[index] > level / (len(p_values) - step):
+            break
+        rejected.add(index)
+    assert {index for index, p in enumerate(holm(p_values)) if p <= level} == rejected
+
+
+@laws
+@given(P_VALUES)
+@example([])
+def test_holm_is_the_running_maximum_of_the_scaled_p_values_in_their_order(p_values: list[float]) -> None:
+    raised = sorted(p_values)
+    expected = [
+        max(min(1.0, (len(raised) - j) * raised[j]) for j in range(len(raised)) if raised[j] <= p) for p in p_values
+    ]
+    assert holm(p_values) == pytest.approx(expected)
+    adjusted = [adjusted for _, adjusted in sorted(zip(p_values, holm(p_values), strict=True))]
+    assert all(low <= high for low, high in zip(raised, adjusted, strict=True))
+    assert adjusted == sorted(adjusted)
+    assert holm(raised[:1]) == raised[:1]
+
+
+@laws
+@given(st.lists(FIGURES, min_size=1, max_size=6), st.lists(st.lists(FIGURES, min_size=1, max_size=6), max_size=3))
+def test_several_ratios_are_single_ratios_with_adjusted_p(base: list[float], groups: list[list[float]]) -> None:
+    """A group of one run has no p and does not weigh on the family."""
+    single = {f"method {i}": ratio_of(base, group) for i, group in enumerate(groups)}
+    several = ratios_of(base, {f"method {i}": group for i, group in enumerate(groups)})
+    assert list(several) == list(single)
+    adjusted = iter(holm([ratio.p for ratio in single.values() if ratio.p is not None]))
+    for name, ratio in single.items():
+        expected = ratio if ratio.p is None else replace(ratio, p=next(adjusted))
+        assert several[name] == replace(expected, verdict=by_definition(expected))
+
+
+def test_a_family_is_judged_as_one() -> None:
+    base, large = around(100.0), around(110.0)
+    alone = ratio_of(base, large)
+    assert alone.verdict == "faster"
+    assert ratios_of(base, {"five": large}) == {"five": alone}
+    assert ratios_of(base, {"five": large, "one": [120.0]})["five"] == alone
+    several = ratios_of(base, {"a": large, "b": around(300.0)})  # five rounds cannot call two ratios
+    assert {ratio.verdict for ratio in several.values()} == {"inconclusive"}
+
+
+@pytest.mark.parametrize(("num_ratios", "rounds"), [(0, 5), (1, 5), (2, 6), (3, 6), (4, 6), (5, 7), (6, 7)])
+def test_the_fewest_rounds_suffice_and_one_less_does_not(num_ratios: int, rounds: int) -> None:
+    def all_called(rounds: int) -> bool:
+        base = [100.0 + i / 100 for i in range(rounds)]
+        others = {str(k): [200.0 + k + i / 100 for i in range(rounds)] for k in range(num_ratios)}
+        return all(ratio.verdict == "faster" for ratio in ratios_of(base, others).values())
+
+    assert fewest_rounds(num_ratios) == rounds
+    assert all_called(rounds)
+    assert num_ratios == 0 or not all_called(rounds - 1)
+
+
+# Accuracy
+
+
+@laws
+@given(ANSWERS)
+def test_the_interval_of_an_accuracy_is_wilsons(correct: list[bool]) -> None:
+    found = accuracy_interval(correct)
+    expected = stats.binomtest(sum(correct), len(correct)).proportion_ci(0.95, method="wilson")
+    assert found.value == pytest.approx(sum(correct) / len(correct))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_an_accuracy_and_its_interval_are_shares() -> None:
+    for items in range(1, 200):
+        none, every = accuracy_interval([False] * items), accuracy_interval([True] * items)
+        assert 0 <= none.low <= none.value < none.high <= 1
+        assert 0 <= every.low < every.value <= every.high <= 1
+
+
+@laws
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
+def test_a_paired_difference_is_students_on_the_items(items: list[tuple[bool, bool]]) -> None:
+    base, other = [a for a, _ in items], [b for _, b in items]
+    differences = [int(b) - int(a) for a, b in items]
+    found, back = paired_difference(base, other), paired_difference(other, base)
+    assert found.value == pytest.approx(sum(differences) / len(differences))
+    assert (found.value, found.low, found.high) == pytest.approx((-back.value, -back.high, -back.low))
+    assume(len({*differences}) > 1)
+    for test in (stats.ttest_1samp(differences, 0), stats.ttest_rel([*map(int, other)], [*map(int, base)])):
+        expected = test.confidence_interval(0.95)
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_pairing_uses_that_both_answered_the_same_items() -> None:
+    hard, easy = [False] * 50 + [True] * 50, [False] * 40 + [True] * 60
+    paired, shuffled = paired_difference(hard, easy), paired_difference(hard, easy[::-1])
+    assert paired.value == shuffled.value
+    assert paired.high - paired.low < shuffled.high - shuffled.low
+
+
+def test_answers_of_different_items_or_too_few_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 and 3"):
+        paired_difference([True, False], [True, False, True])
+    for answers in ([], [True]):
+        with pytest.raises(ValueError, match="at least"):
+            paired_difference(answers, answers)
+    with pytest.raises(ValueError, match="at least one"):
+        accuracy_interval([])
+
+
+@laws
+@given(st.lists(EIGHTHS, min_size=2, max_size=8))
+def test_the_interval_over_seeds_is_students(values: list[float]) -> None:
+    assume(len({*values}) > 1)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = mean_interval(values)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert found.value == pytest.approx(sum(values) / len(values), abs=1e-12)
+
+
+def test_an_interval_over_seeds_needs_two_finite_ones() -> None:
+    assert mean_interval([0.5, 0.5, 0.5]) == Interval(0.5, 0.5, 0.5)
+    for values in ([], [0.7], [math.nan]):
+        with pytest.raises(ValueError, match="two seeds"):
+            mean_interval(values)
+    for bad in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match=f"finite figures, got .*{bad}"):
+            mean_interval([0.5, bad])
