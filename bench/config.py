@@ -122,15 +122,22 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
             raise ValueError(f"a setting is field=value, got {setting!r}")
         kind = choose(field, {name: kind for name, kind in FIELDS.items() if name != "name"}, "field of an experiment")
         try:
-            value = msgspec.json.decode(text) if text.startswith("[") else text
+            value = text if kind == Text else _plain(text)
             changed[field], told[field] = msgspec.convert(value, kind, strict=False), text
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise ValueError(f"--set {setting}: {error}") from None
     changed = {field: value for field, value in changed.items() if value != getattr(experiment, field)}
     if not changed:
         return experiment
     name = f"{experiment.name}[{','.join(f'{field}={told[field]}' for field in sorted(changed))}]"
     return replace(experiment, name=name, **changed)
+
+
+def _plain(text: str) -> Any:
+    """Return a list as one, and a number as JSON writes it, where .5 is 0.5."""
+    if text.startswith("["):
+        return msgspec.json.decode(text)
+    return f"0{text}" if text.startswith(".") else text
 
 
 def choose(name: str, options: Mapping[str, T], what: str) -> T:

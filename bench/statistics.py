@@ -20,7 +20,7 @@ ALPHA = 0.01  # a verdict of "faster" or "slower" needs a p at or under this
 SMALLEST_EFFECT = 0.02  # and a ratio at least this far from 1
 CONFIDENCE = 0.95
 ROUNDING = 1e-9  # of a logarithm: 2 % is 2 % however it was computed
-SMALLEST_FIGURE, LARGEST_FIGURE = 1e-100, 1e100  # beyond these a figure is a fault, not a measurement
+SMALLEST_FIGURE, LARGEST_FIGURE = 1e-30, 1e30  # beyond these a figure is a fault, not a measurement
 MOST_DEALS = 200_000  # counted one by one; ten runs a side have 184,756
 
 
@@ -40,7 +40,7 @@ def ratio_of(base: Sequence[float], other: Sequence[float]) -> Ratio:
     """Compare two groups of runs by the means of their logarithms: the value is other / base.
 
     Interval: Student t on the logarithms with a pooled spread, n + m - 2 degrees of freedom (a percentile
-    bootstrap of five runs covers 83 % where it says 95 %). p: exact unpaired permutation.
+    bootstrap of five runs covers 83 % where it says 95 %). p: unpaired permutation.
     Figures are rates: more is "faster", which is said where p, size and interval agree. For several ratios in one
     answer use `ratios_of`. Raises ValueError where a figure is not positive and finite.
     """

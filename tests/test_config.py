@@ -311,7 +311,9 @@ def test_a_value_that_cannot_be_run_is_refused_at_birth_by_field_and_value(field
 
 
 def test_a_value_on_its_bound_is_taken() -> None:
-    edges = {field: (1,) for field in COUNT_FIELDS if field not in ("batch_size", "images")}
+    edges: dict[str, tuple[object, ...]] = {
+        field: (1,) for field in COUNT_FIELDS if field not in ("batch_size", "images")
+    }
     edges |= {"seed": (0, 2**62 - 1), "context_length": (3,), "warmup_images": (0, 64_000), "images": (10_000,)}
     for field, values in {**edges, "eps": (0.0,), "weight_decay": (0.0,), "batch_size": (2,)}.items():
         for value in values:

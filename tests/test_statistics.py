@@ -19,6 +19,7 @@ from bench.statistics import (
     SMALLEST_FIGURE,
     Interval,
     Ratio,
+    Verdict,
     accuracy_interval,
     fewest_rounds,
     holm,
@@ -201,7 +202,7 @@ def test_a_family_without_effect_raises_an_alarm_no_oftener_than_one_ratio() -> 
 # Verdicts
 
 
-def by_definition(ratio: Ratio) -> str:
+def by_definition(ratio: Ratio) -> Verdict:
     if ratio.p is None:
         return "inconclusive"
     low, high, p = figures(ratio)

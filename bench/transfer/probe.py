@@ -23,7 +23,7 @@ from bench.transfer.tasks import Task
 
 Features = Float[np.ndarray, "_ features"]  # of a part: each has pictures of its own
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C, the inverse of the L2 penalty
-NEIGHBOURS = (1, 3, 5, 10, 20)
+NEIGHBOURS = (1.0, 3.0, 5.0, 10.0, 20.0)  # k
 MOST_ITERATIONS = 2000
 
 

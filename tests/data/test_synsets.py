@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from bench.data.pack import Pictures
-from bench.data.subwords import tokenizer
+from bench.data.rebuild.vocabularies import subword_vocabulary, synset_vocabulary
 from bench.data.synsets import lexicon
 from bench.data.vocabulary import Vocabulary, count_labels, read_vocabulary, write_vocabulary
 
@@ -32,13 +32,9 @@ def test_offsets_are_wordnets_without_leading_zeros() -> None:
 
 
 def test_the_shipped_vocabularies_are_those_of_the_packs_captions(pictures: Pictures) -> None:
-    words = {synset: lemma for lemma, synset in lexicon().synset_of.items()}
-    synsets = count_labels(map(lexicon().labels, pictures.captions), words, at_least=10)
-    assert read_vocabulary("pack-synsets") == synsets
-    assert len(synsets.labels) == 678
-    encoded = [dict.fromkeys(map(str, tokenizer().encode(caption))) for caption in pictures.captions]
-    decoder = {str(number): word for number, word in tokenizer().decoder.items()}
-    assert read_vocabulary("pack-subwords") == count_labels(map(tuple, encoded), decoder, at_least=1)
+    assert read_vocabulary("pack-synsets") == synset_vocabulary(pictures.captions)
+    assert read_vocabulary("pack-subwords") == subword_vocabulary(pictures.captions)
+    assert len(read_vocabulary("pack-synsets").labels) == 678
 
 
 def test_a_vocabulary_survives_its_file(tmp_path) -> None:

@@ -1,0 +1,54 @@
+"""The losses alone, forward and backward: features or logits in, gradients out."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from losses.contrastive import contrastive_loss
+from losses.multilabel import multilabel_loss
+from losses.sigmoid import sigmoid_loss
+from losses.token_softmax import token_softmax_loss
+
+BATCH, DIM, LABELS, POSITIVES = 256, 512, 24_320, 8
+
+
+def forward_and_backward(benchmark: BenchmarkFixture, loss: Callable[..., Tensor], *inputs: Tensor) -> None:
+    leaves = [value.requires_grad_() for value in inputs]
+    benchmark(lambda: torch.autograd.grad(loss(*leaves), leaves))
+    benchmark.extra_info["batch"] = BATCH
+
+
+@pytest.mark.benchmark(group="losses")
+def test_contrastive(benchmark: BenchmarkFixture, generator: torch.Generator) -> None:
+    image, text = (F.normalize(torch.randn(BATCH, DIM, generator=generator), dim=-1) for _ in range(2))
+    forward_and_backward(benchmark, contrastive_loss, image, text, torch.tensor(14.0))
+
+
+@pytest.mark.benchmark(group="losses")
+def test_sigmoid(benchmark: BenchmarkFixture, generator: torch.Generator) -> None:
+    image, text = (F.normalize(torch.randn(BATCH, DIM, generator=generator), dim=-1) for _ in range(2))
+    forward_and_backward(benchmark, sigmoid_loss, image, text, torch.tensor(10.0), torch.tensor(-10.0))
+
+
+def positives(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    rows = torch.arange(BATCH).repeat_interleave(POSITIVES)
+    columns = torch.stack([torch.randperm(LABELS, generator=generator)[:POSITIVES] for _ in range(BATCH)]).flatten()
+    return rows, columns
+
+
+@pytest.mark.benchmark(group="losses")
+def test_multilabel(benchmark: BenchmarkFixture, generator: torch.Generator) -> None:
+    rows, columns = positives(generator)
+    logits = torch.randn(BATCH, LABELS, generator=generator)
+    forward_and_backward(benchmark, lambda logits: multilabel_loss(logits, rows, columns), logits)
+
+
+@pytest.mark.benchmark(group="losses")
+def test_token_softmax(benchmark: BenchmarkFixture, generator: torch.Generator) -> None:
+    rows, columns = positives(generator)
+    logits, weights = torch.randn(BATCH, LABELS, generator=generator), torch.rand(LABELS, generator=generator)
+    forward_and_backward(benchmark, lambda logits: token_softmax_loss(logits, rows, columns, weights), logits)

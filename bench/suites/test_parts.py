@@ -1,0 +1,65 @@
+"""Other parts of a step at the tiny scale: optimizer, text forward, a batch of images, making targets."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.config import METHOD_NAMES
+from bench.data.pack import Pictures, load_pictures
+from bench.data.stream import augment
+from bench.experiments import EXPERIMENTS
+from bench.methods import METHODS
+from bench.step import make_optimizer
+from models.image_tower import build_image_tower
+from models.text_tower import build_text_tower
+
+CLIP = EXPERIMENTS["clip-tiny"]
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    """The pack, from the results folder's cache where the harness has been run before."""
+    cache = Path("results/cache")
+    return load_pictures("pretrain", cache if cache.is_dir() else tmp_path_factory.mktemp("cache"))
+
+
+@pytest.mark.benchmark(group="optimizer")
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_adamw(benchmark: BenchmarkFixture, method: str) -> None:
+    experiment = EXPERIMENTS[f"{method}-tiny"]
+    tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
+    model = METHODS[method].wrap(tower, experiment)
+    optimizer = make_optimizer(experiment, model)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    benchmark(optimizer.step)
+    benchmark.extra_info["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.benchmark(group="text forward")
+@pytest.mark.parametrize("cut", [True, False], ids=["cut to the longest", "padded"])
+def test_text_tower(benchmark: BenchmarkFixture, pictures: Pictures, cut: bool) -> None:
+    targets = METHODS["clip"].targets(CLIP)(pictures.captions[: CLIP.batch_size])
+    batch = targets.take(torch.arange(CLIP.batch_size)) if cut else targets
+    text = build_text_tower(CLIP.text_tower, CLIP.context_length, 49_408, 0)
+    with torch.inference_mode():
+        benchmark(text, batch.ids, batch.lengths)
+    benchmark.extra_info["tokens per caption"] = batch.tokens_per_caption
+
+
+@pytest.mark.benchmark(group="loading")
+def test_augmented_batch(benchmark: BenchmarkFixture, pictures: Pictures, generator: torch.Generator) -> None:
+    rows = torch.randperm(len(pictures), generator=generator)[: CLIP.batch_size]
+    benchmark(lambda: augment(pictures.pixels[rows], CLIP, generator))
+    benchmark.extra_info["images"] = CLIP.batch_size
+
+
+@pytest.mark.benchmark(group="targets")
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_targets_of_a_thousand_captions(benchmark: BenchmarkFixture, pictures: Pictures, method: str) -> None:
+    captions = pictures.captions[:1000]
+    make = METHODS[method].targets(EXPERIMENTS[f"{method}-tiny"])
+    benchmark(make, captions)
+    benchmark.extra_info["captions"] = len(captions)
