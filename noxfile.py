@@ -5,6 +5,7 @@ at hand (a GPU machine with a torch of its own), `CATLIP_BENCH_NOX=uv` makes the
 """
 
 import os
+from pathlib import Path
 
 import nox
 
@@ -12,6 +13,7 @@ nox.options.default_venv_backend = os.environ.get("CATLIP_BENCH_NOX", "virtualen
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
 
+FAILED_CASE = 3  # the exit code of `python -m bench` where a run failed and the others stand
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 QUICK_SUITES = ["--benchmark-min-rounds=1", "--benchmark-max-time=0.05", "--benchmark-warmup=off"]
 
@@ -20,7 +22,8 @@ QUICK_SUITES = ["--benchmark-min-rounds=1", "--benchmark-max-time=0.05", "--benc
 def bench(session: nox.Session) -> None:
     """Compare the methods on the shipped pack and draw results/index.html (`-- --smoke` in a minute, `-- --full`)."""
     install(session, ".[tests]")
-    session.run("python", "-m", "bench", *session.posargs, env=OFFLINE)
+    command = ["python", "-m", "bench", *session.posargs]
+    session.run(*command, env=OFFLINE, success_codes=[0, FAILED_CASE], interrupt_timeout=20, terminate_timeout=20)
     if {"-h", "--help"} & set(session.posargs):
         return
     results = folder_of(session.posargs)
@@ -28,6 +31,9 @@ def bench(session: nox.Session) -> None:
     command = ["python", "-m", "pytest", "bench/suites", "-q", f"--benchmark-json={results}/suites.json"]
     session.run(*command, *quick, env=OFFLINE | {"OMP_NUM_THREADS": "1"})
     session.run("python", "-m", "reports", "build", results, "--out", f"{results}/index.html")
+    newest = max(path.name.split(".", 1)[0] for path in Path(results).glob("*-*.*.json"))
+    if list(Path(results).glob(f"{newest}.failure.*.json")):
+        session.error(f"a run failed: {results}/index.html says which and why; `--resume` tries it again")
 
 
 @nox.session

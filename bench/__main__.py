@@ -10,8 +10,9 @@ import tyro
 
 from bench.commands import VERBS, Bench, Command
 from bench.config import choose
+from bench.worker import INTERRUPTED, TERMINATED
 
-USAGE, FAILED_CASE, INTERRUPTED, TERMINATED = 2, 3, 130, 143
+USAGE, FAILED_CASE = 2, 3
 
 
 class Terminated(KeyboardInterrupt):

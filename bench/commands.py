@@ -8,13 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Protocol
 
-import msgspec
 import pynvml
+from msgspec.structs import replace
 from tyro.conf import Positional, UseAppendAction, arg
 
 from bench.commit import commit
-from bench.comparison import Comparison, Scope, expected_seconds, new_comparison, newest_comparison, scopes
-from bench.config import METHOD_NAMES, Experiment, with_settings
+from bench.comparison import (
+    FULL_IMAGES,
+    SMOKE_IMAGES,
+    Comparison,
+    Scope,
+    expected_seconds,
+    new_comparison,
+    newest_comparison,
+    scopes,
+    with_images,
+)
+from bench.config import METHOD_NAMES, Experiment, require_one_comparison, with_settings
 from bench.data.manifest import verify_pack
 from bench.experiments import EXPERIMENTS, experiment_named
 from bench.jobs import Runner
@@ -69,15 +79,17 @@ class Bench:
         """Measure, train, score."""
         experiments = [EXPERIMENTS[f"{method}-tiny"] for method in METHOD_NAMES]
         scope = scopes(len(experiments))[self._scope]
-        if scope.windows is not None:
-            settings = [f"windows={scope.windows}", "steps_per_window=2", "warmup_steps=2"]
-            experiments = [msgspec.structs.replace(with_settings(e, settings), name=e.name) for e in experiments]
+        if self.smoke:
+            shorter = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}
+            experiments = [replace(with_images(experiment, SMOKE_IMAGES), **shorter) for experiment in experiments]
+        if self.full:
+            experiments = [with_images(experiment, FULL_IMAGES) for experiment in experiments]
         comparison = _comparison(self.results, experiments, scope, resume=self.resume)
-        comparison.measure(scope.rounds)
         comparison.measure_memory()
+        comparison.measure(scope.rounds)
         comparison.train(scope)
         comparison.score(scope)
-        speed_table(comparison.records()).print()
+        speed_table(comparison.records(), [e.name for e in experiments]).print()
         score_table(comparison.records()).print()
         return bool(comparison.runner.failures)
 
@@ -122,11 +134,10 @@ class Measure:
             raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
         experiments = [with_settings(experiment_named(name), self.settings) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or fewest_rounds(len(experiments) - 1)
-        scope = Scope("measure", rounds, (), None)
-        comparison = _comparison(self.results, experiments, scope)
-        comparison.measure(rounds)
+        comparison = _comparison(self.results, experiments, Scope("measure", rounds), trained=False)
         comparison.measure_memory()
-        speed_table(comparison.records()).print(self.json)
+        comparison.measure(rounds)
+        speed_table(comparison.records(), [e.name for e in experiments]).print(self.json)
         return bool(comparison.runner.failures)
 
 
@@ -146,7 +157,9 @@ class Train:
         experiment = with_settings(experiment_named(self.name), self.settings)
         if self.images is not None and self.images < experiment.batch_size:
             raise ValueError(f"--images must be at least one batch ({experiment.batch_size}), got {self.images}")
-        scope = Scope("train", 0, (experiment.seed,), self.images, half_way=False)
+        if self.images is not None:
+            experiment = with_images(experiment, self.images)
+        scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False)
         comparison = _comparison(self.results, [experiment], scope)
         comparison.train(scope)
         comparison.score(scope)
@@ -169,24 +182,28 @@ class Transfer:
         """Score."""
         towers = [Path(self.tower)] if self.tower.endswith(".safetensors") else newest_towers(self.results, self.tower)
         experiment = how_made(towers[0]).experiment
-        scope = Scope("transfer", 0, (experiment.seed,), None)
-        comparison = _comparison(self.results, [experiment], scope)
-        comparison.score_towers([str(tower.resolve()) for tower in towers], scope.seeds)
+        comparison = _comparison(self.results, [experiment], Scope("transfer", 0), trained=False)
+        comparison.score_towers([str(tower.resolve()) for tower in towers], (experiment.seed,))
         score_table(comparison.records()).print(self.json)
         return bool(comparison.runner.failures)
 
 
-def _comparison(results: Path, experiments: Sequence[Experiment], scope: Scope, *, resume: bool = False) -> Comparison:
+def _comparison(
+    results: Path, experiments: Sequence[Experiment], scope: Scope, *, resume: bool = False, trained: bool = True
+) -> Comparison:
     """Check what would stop a long run late, then begin a comparison or take up the newest."""
+    require_one_comparison(experiments)
     verify_pack()
     results = results.resolve()
     _require_writable(results)
     name = newest_comparison(results, scope.name) if resume else new_comparison(scope.name)
     on_gpu, cores = _has_gpu(), _cores()
-    seconds = expected_seconds(experiments, scope, 1 if on_gpu else cores)
+    seconds = expected_seconds(experiments, scope, 1 if on_gpu else cores, trained=trained)
     comparison = Comparison(name, results, experiments, cores, on_gpu, Runner(Progress(seconds)))
     if other := {record.circumstances.commit for record in comparison.records()} - {commit()}:
         raise ValueError(f"{name} was begun at commit {', '.join(other)}, this is {commit()}: begin a new comparison")
+    for failure in results.glob(f"{name}.failure.*.json"):
+        failure.unlink()  # it is tried again
     return comparison
 
 

@@ -1,5 +1,6 @@
 """A comparison: rounds of speed runs, memory, training at equal budgets, scoring. This process imports no torch."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,13 +12,14 @@ from msgspec.structs import replace
 
 from bench.config import Experiment
 from bench.jobs import Job, Runner
-from bench.record import Record, Speed, comparisons, read_records
-from bench.statistics import fewest_rounds
-from bench.worker import RANDOM_TOWER, Kind, Request
+from bench.record import Record, comparisons, rates_of, read_records
+from bench.statistics import fewest_rounds, ratio_of
+from bench.subjects import RANDOM_TOWER, REFERENCES
+from bench.worker import Kind, Request
 
-REFERENCES = ("raw pixels", "HOG and colour")
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
 # What two cores need, to begin the estimate with; it is corrected by what the first jobs took.
+MOST_VAGUE = 1.2  # how many times the low end of a ratio's interval its high end may be, to make a budget of it
 START_SECONDS, SECONDS_PER_IMAGE, MEMORY_SECONDS, SCORING_SECONDS = 4.0, 1 / 900, 5.0, 4.0
 
 
@@ -27,21 +29,27 @@ class Scope:
 
     name: str
     rounds: int
-    seeds: tuple[int, ...]
-    images: int | None  # of the largest common budget; None: the experiment's
-    windows: int | None = None  # None: the experiment's
+    seeds: tuple[int, ...] = (0,)
     half_way: bool = True  # also score towers that have seen half of the images
     equal_seconds: bool = True  # also score towers that have had the same device seconds
+
+
+FULL_IMAGES, SMOKE_IMAGES = 320_000, 4_096
 
 
 def scopes(num_experiments: int) -> dict[str, Scope]:
     """Return the scopes of `python -m bench`: enough rounds to call every ratio to the first experiment."""
     rounds = fewest_rounds(max(1, num_experiments - 1))
     return {
-        "default": Scope("default", rounds, (0,), None),
-        "full": Scope("full", rounds, (0, 1, 2), 320_000),
-        "smoke": Scope("smoke", 1, (0,), 4_096, windows=2, half_way=False, equal_seconds=False),
+        "default": Scope("default", rounds),
+        "full": Scope("full", rounds, seeds=(0, 1, 2)),
+        "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False),
     }
+
+
+def with_images(experiment: Experiment, images: int) -> Experiment:
+    """Return the experiment trained on so many images, its warm-up no more than a tenth of them."""
+    return replace(experiment, images=images, warmup_images=min(experiment.warmup_images, images // 10))
 
 
 def new_comparison(purpose: str) -> str:
@@ -75,11 +83,15 @@ class Comparison:
         return 1 if self.on_gpu else self.cores
 
     def measure(self, rounds: int) -> None:
-        """Time every experiment once a round, each alone in a fresh process with all cores, in rotated order."""
+        """Time every experiment once a round, each alone in a fresh process with all cores.
+
+        The order is rotated, and turned round in every other round, so that none always follows the same other.
+        """
         jobs = []
         for round_ in range(rounds):
             turn = round_ % len(self.experiments)
-            for experiment in [*self.experiments[turn:], *self.experiments[:turn]]:
+            order = [*self.experiments[turn:], *self.experiments[:turn]]
+            for experiment in order[:: -1 if round_ % 2 else 1]:
                 label = f"speed of {experiment.name}, round {round_ + 1} of {rounds}"
                 jobs.append(self._job("speed", experiment, label, speed_seconds(experiment), round=round_))
         self.runner.run(jobs, threads=self.cores)
@@ -98,11 +110,11 @@ class Comparison:
         On a CPU the trainings run side by side, one core each: what they learn depends on images alone, and the
         seconds of a budget are those of the speed records.
         """
-        speeds = images_per_second(self.records())
+        speeds = self._speeds() if scope.equal_seconds else {}
         jobs = []
         for seed in scope.seeds:
             for experiment in self.experiments:
-                budgets = budgets_of(experiment, scope, speeds)
+                budgets = budgets_of(experiment, speeds, half_way=scope.half_way)
                 seconds = training_seconds(experiment, budgets) / self.lanes
                 seeded = replace(experiment, seed=seed)
                 label = f"training of {seeded.name}, seed {seed}, {max(budgets.values()):,} images"
@@ -125,6 +137,23 @@ class Comparison:
         """Read what there is so far."""
         return read_records(self.results, self.name)
 
+    def _speeds(self) -> dict[str, float]:
+        """Return each experiment's images a second, or nothing where they are too uncertain to make a budget of."""
+        rates = rates_of(self.records())
+        if not rates:
+            return {}
+        slowest = min(rates, key=lambda name: median(rates[name]))
+        ratios = {name: ratio_of(rates[slowest], rates[name]) for name in rates if name != slowest}
+        vague = [name for name, r in ratios.items() if r.low is None or r.high is None or r.high > MOST_VAGUE * r.low]
+        if vague:
+            print(
+                f"no budget of equal device seconds: the speed of {', '.join(vague)} is known to no better than "
+                f"{MOST_VAGUE - 1:.0%} (a busy machine, or too few rounds)",
+                file=sys.stderr,
+            )
+            return {}
+        return {name: median(runs) for name, runs in rates.items()}
+
     def _scoring(self, subjects: Sequence[str], seed: int) -> Job:
         experiment = replace(self.experiments[0], seed=seed)
         seconds = (START_SECONDS + SCORING_SECONDS * len(subjects)) / self.lanes
@@ -138,28 +167,17 @@ class Comparison:
         self.runner.run(jobs, lanes=self.lanes, threads=max(1, self.cores // self.lanes))
 
 
-def images_per_second(records: Sequence[Record]) -> dict[str, float]:
-    """Return the median over runs of each experiment's images a second."""
-    runs: dict[str, list[float]] = {}
-    for record in records:
-        if isinstance(record.measured, Speed) and record.experiment is not None:
-            window = median(record.measured.window_seconds)
-            runs.setdefault(record.experiment.name, []).append(record.experiment.images_per_window / window)
-    return {name: median(rates) for name, rates in runs.items()}
-
-
-def budgets_of(experiment: Experiment, scope: Scope, speeds: Mapping[str, float]) -> dict[str, int]:
+def budgets_of(experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False) -> dict[str, int]:
     """Return an experiment's budgets in images.
 
     The device seconds are those that the slowest experiment needs for the equal images, so that every other sees as
-    many images or more. Without a speed there are equal images only.
+    many images or more. Without speeds there are equal images only.
     """
-    images = scope.images or experiment.images
-    budgets = {EQUAL_IMAGES: images}
-    if scope.half_way:
-        budgets[HALF_WAY] = images // 2
-    if scope.equal_seconds and experiment.name in speeds:
-        budgets[EQUAL_SECONDS] = round(images * speeds[experiment.name] / min(speeds.values()))
+    budgets: dict[str, float] = {EQUAL_IMAGES: experiment.images}
+    if half_way:
+        budgets[HALF_WAY] = experiment.images / 2
+    if experiment.name in speeds:
+        budgets[EQUAL_SECONDS] = experiment.images * speeds[experiment.name] / min(speeds.values())
     return {name: max(1, round(size / experiment.batch_size)) * experiment.batch_size for name, size in budgets.items()}
 
 
@@ -175,10 +193,12 @@ def training_seconds(experiment: Experiment, budgets: Mapping[str, int]) -> floa
     return START_SECONDS + (max(budgets.values()) + cooldowns) * SECONDS_PER_IMAGE
 
 
-def expected_seconds(experiments: Sequence[Experiment], scope: Scope, lanes: int) -> float:
+def expected_seconds(experiments: Sequence[Experiment], scope: Scope, lanes: int, *, trained: bool = True) -> float:
     """Guess how long a comparison takes on two cores at the tiny scale."""
-    speed = scope.rounds * sum(map(speed_seconds, experiments))
-    memory = MEMORY_SECONDS * len(experiments)
-    training = sum(training_seconds(experiment, budgets_of(experiment, scope, {})) for experiment in experiments)
-    subjects = len(experiments) * (3 if scope.half_way else 2) + len(REFERENCES)
-    return speed + memory + (training * len(scope.seeds) + SCORING_SECONDS * subjects) / lanes
+    seconds = scope.rounds * sum(map(speed_seconds, experiments)) + MEMORY_SECONDS * len(experiments)
+    if trained:
+        budgets = [budgets_of(experiment, {}, half_way=scope.half_way) for experiment in experiments]
+        training = sum(map(training_seconds, experiments, budgets)) * len(scope.seeds)
+        subjects = len(experiments) * (1 + scope.half_way + scope.equal_seconds) + len(REFERENCES)
+        seconds += (training + SCORING_SECONDS * subjects) / lanes
+    return seconds

@@ -98,6 +98,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.batch_size * self.steps_per_window
 
 
+# What the experiments of one comparison may differ in, beside their names: the method, and what its own search found.
+MAY_DIFFER = ("method", "head_rows", "learning_rate", "seed")
 FIELDS = {field.name: field.type for field in fields(Experiment)}
 
 
@@ -106,6 +108,14 @@ def differing_fields(experiments: Iterable[Experiment]) -> dict[str, tuple[Any, 
     rows = list(experiments)
     values = {field: tuple(dict.fromkeys(getattr(row, field) for row in rows)) for field in FIELDS if field != "name"}
     return {field: distinct for field, distinct in values.items() if len(distinct) > 1}
+
+
+def require_one_comparison(experiments: Iterable[Experiment]) -> None:
+    """Raise ValueError listing the fields in which experiments of a comparison differ and may not."""
+    extra = {field: values for field, values in differing_fields(experiments).items() if field not in MAY_DIFFER}
+    if extra:
+        told = "; ".join(f"{field}: {' / '.join(map(str, values))}" for field, values in extra.items())
+        raise ValueError(f"these experiments cannot be compared, they differ in {told}")
 
 
 def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:

@@ -1,21 +1,24 @@
 """Runs as child processes: started one by one or side by side, skipped where done, told apart where they fail."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from bench.progress import Progress
-from bench.record import Failure, Record, write_record
 from bench.worker import INTERRUPTED, Request
 
-# numpy's BLAS threads beside torch's are many times slower than one; nothing is fetched; lines and not bars.
-ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+# numpy's BLAS threads beside torch's are many times slower than one. OpenMP's threads spin while they wait for each
+# other, by default so long that a busy neighbour halves the speed of all. Nothing is fetched.
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "GOMP_SPINCOUNT": "10000", "HF_HUB_OFFLINE": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Runner:
     progress: Progress
     failures: list[str] = field(default_factory=list)
     _children: set["subprocess.Popen[bytes]"] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
 
     def run(self, jobs: Sequence[Job], *, lanes: int = 1, threads: int) -> None:
@@ -46,42 +50,55 @@ class Runner:
 
         A job that fails is a record of its own and the others go on. An interrupt ends the children and comes through.
         """
+        lanes = max(1, min(lanes, len(jobs)))
+        settings = {"OMP_NUM_THREADS": str(threads)} | ({"TQDM_DISABLE": "1"} if lanes > 1 else {})
         with ThreadPoolExecutor(lanes) as pool:
-            running = [pool.submit(self._run, job, threads) for job in jobs]
+            running = [pool.submit(self._run, job, settings) for job in jobs]
             try:
                 for future in as_completed(running):
                     future.result()
             except BaseException:
-                self._stopping = True
+                with self._lock:
+                    self._stopping = True
                 pool.shutdown(wait=False, cancel_futures=True)
                 for child in list(self._children):
                     child.terminate()
                 raise
+        if self._stopping:  # a Ctrl-C that reached a child only
+            raise KeyboardInterrupt
 
-    def _run(self, job: Job, threads: int) -> None:
-        if not job.is_done:
-            self.progress.started(job.label)
-            failure_path = _failure_path(job.request)
-            failure_path.unlink(missing_ok=True)
-            if reason := self._start(job.request, threads):
-                self.failures.append(f"{job.label}: {reason}")
-                print(f"FAILED {job.label}: {reason}", file=sys.stderr, flush=True)
-                _write_failure(job, reason, failure_path)
+    def _run(self, job: Job, settings: dict[str, str]) -> None:
+        if job.is_done:
+            self.progress.skipped(job.expected_seconds)
+            return
+        self.progress.started(job.label)
+        reason = self._start(job.request, settings)
+        if reason is None and not job.is_done and not self._stopping:
+            reason = "ended without leaving its record"
+        if reason:
+            self.failures.append(f"{job.label}: {reason}")
+            print(f"FAILED {job.label}: {reason}", file=sys.stderr, flush=True)
+            self._start(replace(job.request, kind="failure", label=job.label, reason=reason), settings)
         self.progress.finished(job.expected_seconds)
 
-    def _start(self, request: Request, threads: int) -> str | None:
+    def _start(self, request: Request, settings: dict[str, str]) -> str | None:
         """Run a request in a fresh process; return why it failed, or None."""
-        child = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)},
-            cwd=Path(__file__).parent.parent,
-        )
-        self._children.add(child)
+        with self._lock:
+            if self._stopping:
+                return None
+            child = subprocess.Popen(
+                [sys.executable, "-m", "bench.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | ENVIRONMENT | settings,
+                cwd=Path(__file__).parent.parent,
+            )
+            self._children.add(child)
         output, _ = child.communicate(msgspec.json.encode(request))
         self._children.discard(child)
-        if child.returncode in (0, INTERRUPTED) or self._stopping:
+        if child.returncode in (INTERRUPTED, -signal.SIGINT):
+            self._stopping = True
+        if child.returncode == 0 or self._stopping:
             return None
         return _reason(child.returncode, output)
 
@@ -93,22 +110,3 @@ def _reason(returncode: int, output: bytes) -> str:
         return str(msgspec.json.decode(output.splitlines()[-1])["error"])
     except (msgspec.DecodeError, IndexError, KeyError, TypeError):
         return f"ended with exit code {returncode}"
-
-
-def _failure_path(request: Request) -> Path:
-    path = request.paths[0]
-    comparison, _, rest = path.name.partition(".")
-    return path.with_name(f"{comparison}.failure.{rest}")
-
-
-def _write_failure(job: Job, reason: str, path: Path) -> None:
-    from bench.machine import circumstances, default_device
-
-    request = job.request
-    record = Record(
-        comparison=request.comparison,
-        experiment=request.experiment,
-        circumstances=circumstances(request.experiment, default_device()),
-        measured=Failure(what=job.label, reason=reason),
-    )
-    write_record(record, path)

@@ -17,6 +17,8 @@ PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 GIB = 2**30
 # Dense bf16 peaks in FLOP/s, by a part of CUDA's device name; each with its datasheet.
 PEAKS = {
+    "H200 NVL": (835.5e12, "NVIDIA H200 NVL datasheet, bf16 dense"),
+    "H100 NVL": (835.5e12, "NVIDIA H100 NVL datasheet, bf16 dense"),
     "H200": (989.4e12, "NVIDIA H200 datasheet, bf16 dense"),
     "H100 PCIe": (756e12, "NVIDIA H100 datasheet, bf16 dense, PCIe"),
     "H100": (989.4e12, "NVIDIA H100 datasheet, bf16 dense, SXM"),

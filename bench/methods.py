@@ -4,6 +4,7 @@ A method says what is put around the shared tower, what it reads beside the imag
 else (tower, images, their order and augmentation, step, optimizer) is the same for all.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -17,6 +18,7 @@ from bench.data.subwords import SubwordIds
 from bench.data.synsets import lexicon
 from bench.data.targets import Labels, Target, Tokens
 from bench.data.vocabulary import read_vocabulary
+from bench.seeds import TEXT, seed_for
 from losses.contrastive import contrastive_loss
 from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
@@ -61,7 +63,7 @@ def clip_loss(model: nn.Module, images: Images, target: Tokens) -> Float[Tensor,
 @torch.no_grad()
 def clamp_scale(model: nn.Module) -> None:
     """Keep the logit scale in [1, 100], as open_clip_train does after each update."""
-    cast("Contrastive", model).log_scale.clamp_(0, 4.6052)  # ln 100
+    cast("Contrastive", model).log_scale.clamp_(0, math.log(100))
 
 
 # SigLIP: is this caption this image's, for every pair of the batch.
@@ -129,7 +131,8 @@ def _contrastive(
     tower: ImageTower, experiment: Experiment, *, initial_scale: float, initial_bias: float | None
 ) -> Contrastive:
     size = SubwordIds(experiment.subword_vocabulary).size
-    text = build_text_tower(experiment.text_tower, experiment.context_length, size, experiment.seed)
+    seed = seed_for(experiment.seed, TEXT)
+    text = build_text_tower(experiment.text_tower, experiment.context_length, size, seed)
     return Contrastive(tower, text, initial_scale=initial_scale, initial_bias=initial_bias)
 
 

@@ -21,6 +21,11 @@ class Progress:
             left = _clock(self._seconds_left(gone))
             print(f"{_clock(gone):>6} gone, about {left:>5} left | {label}", file=sys.stderr, flush=True)
 
+    def skipped(self, expected_seconds: float) -> None:
+        """Tell that a job of this expectation need not be done."""
+        with self._lock:
+            self._expected -= expected_seconds
+
     def finished(self, expected_seconds: float) -> None:
         """Tell that a job of this expectation is done."""
         with self._lock:

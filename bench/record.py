@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 from typing import get_args
 from uuid import uuid4
 
@@ -74,10 +75,13 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="memory", tag_field="kind"):
-    """Peaks of a few steps in a process that did nothing else. None: this device keeps no such count."""
+    """Peaks of a few steps in a process that did nothing else. None: this device keeps no such count.
+
+    Above what was held before the model was built: imports and data. Reserved bytes are all that CUDA's allocator took.
+    """
 
     steps: int
-    peak_rss_bytes: int | None  # CPU: the most resident memory minus what was resident after the imports
+    peak_rss_bytes: int | None  # CPU: resident memory
     peak_allocated_bytes: int | None  # CUDA: tensors
     peak_reserved_bytes: int | None  # CUDA: the allocator's share of the device
 
@@ -207,6 +211,16 @@ def _decoded(content: bytes, path: Path) -> Record:
         return msgspec.json.decode(content, type=Record)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def rates_of(records: Iterable[Record]) -> dict[str, list[float]]:
+    """Return the images a second of every timed run (by its median window), by the experiment's name."""
+    rates: dict[str, list[float]] = {}
+    for record in records:
+        if isinstance(record.measured, Speed) and record.experiment is not None:
+            rate = record.experiment.images_per_window / median(record.measured.window_seconds)
+            rates.setdefault(record.experiment.name, []).append(rate)
+    return rates
 
 
 def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:

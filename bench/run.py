@@ -19,6 +19,7 @@ from bench.profilers.device import open_reader, sampled
 from bench.profilers.flops import count_flops
 from bench.profilers.memory import PeakMemory
 from bench.record import Memory, Speed
+from bench.seeds import HEAD, STEP, TOWER, seed_for
 from bench.step import Step, make_step
 from models.image_tower import ImageTower, build_image_tower
 
@@ -37,14 +38,24 @@ class Assembled:
     step: Step[Any]
 
 
-def assemble(experiment: Experiment, device: torch.device, results: Path) -> Assembled:
-    """Build tower, model, data and step; the tower first and from its own generator."""
-    method = method_named(experiment.method)
-    tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(experiment.seed)
-        model = method.wrap(tower, experiment).to(device)
-    stream = Stream(experiment, load_pictures("pretrain", results / CACHE), method.targets(experiment), device)
+def untrained_tower(experiment: Experiment) -> ImageTower:
+    """Build the tower as every method's training begins with it: from its own generator."""
+    return build_image_tower(experiment.tower, experiment.image_size, seed_for(experiment.seed, TOWER))
+
+
+def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
+    """Load pictures, and turn their captions into what the method reads."""
+    targets = method_named(experiment.method).targets(experiment)
+    return Stream(experiment, load_pictures("pretrain", results / CACHE), targets, device)
+
+
+def assemble(stream: Stream[Any]) -> Assembled:
+    """Build tower, model and step around the data."""
+    experiment, device = stream.experiment, stream.device
+    method, tower = method_named(experiment.method), untrained_tower(experiment)
+    torch.manual_seed(seed_for(experiment.seed, HEAD))
+    model = method.wrap(tower, experiment).to(device)
+    torch.manual_seed(seed_for(experiment.seed, STEP))
     step = make_step(experiment, model, method, *resolved(experiment, device))
     return Assembled(tower, model, method, stream, step)
 
@@ -57,7 +68,7 @@ def take_steps(run: Assembled, steps: Iterable[int]) -> list[Tensor]:
 
 def measure_speed(experiment: Experiment, device: torch.device, results: Path, round_: int) -> Speed:
     """Time a run: warm-up (kept, not counted), windows, then the phases in a pass of their own."""
-    run = assemble(experiment, device, results)
+    run = assemble(load_data(experiment, device, results))
     with clock(device) as warmup:
         check_finite(take_steps(run, range(experiment.warmup_steps)), 0)
 
@@ -111,10 +122,16 @@ def measure_phases(run: Assembled, steps: range, device: torch.device) -> dict[s
 
 
 def measure_memory(experiment: Experiment, device: torch.device, results: Path) -> Memory:
-    """Take a few steps in a process that has done nothing but its imports, and read the peaks."""
-    load_pictures("pretrain", results / CACHE)  # decodes where the cache is empty, which is not the run's memory
+    """Take a few steps in a process that has only loaded the data, and read the peaks.
+
+    The data comes first, for it is the harness's and not the method's: pictures in memory, captions turned into
+    targets, and the pages of the batches that the steps will read.
+    """
+    stream = load_data(experiment, device, results)
+    for k in range(MEMORY_STEPS):
+        stream.batch(k)
     peak = PeakMemory(device)
-    run = assemble(experiment, device, results)
+    run = assemble(stream)
     check_finite(take_steps(run, range(MEMORY_STEPS)), 0)
     return peak.read(MEMORY_STEPS)
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from bench.config import Experiment
-from bench.record import Memory, Record, Speed, Transfer, require_comparable
+from bench.config import MAY_DIFFER, Experiment
+from bench.record import Memory, Record, Speed, Transfer, rates_of, require_comparable
 from bench.statistics import accuracy_interval, ratios_of
 
 MIB = 2**20
-COMPARED = ("method", "head_rows", "seed")  # fields in which the rows of one table may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class Table:
         if json_file is not None:
             json_file.write_text(json.dumps({"rows": list(self.rows), "note": self.note}, indent=1, allow_nan=False))
         if self.rows:
-            print(pd.DataFrame(self.rows).map(_shown).to_string(index=False))
+            print(pd.DataFrame(self.rows, dtype=object).map(_shown).to_string(index=False))
             print(self.note, end="\n\n" if self.note else "")
 
 
@@ -50,20 +49,16 @@ def experiment_table(experiments: Iterable[Experiment]) -> Table:
     )
 
 
-def speed_table(records: Sequence[Record]) -> Table:
-    """Compare throughput to the first experiment's."""
-    runs: dict[str, list[tuple[Experiment, Speed]]] = {}
-    for record in records:
-        if isinstance(record.measured, Speed) and record.experiment is not None:
-            runs.setdefault(record.experiment.name, []).append((record.experiment, record.measured))
-    if not runs:
+def speed_table(records: Sequence[Record], names: Sequence[str]) -> Table:
+    """Compare the throughput of experiments to that of the first name that was timed."""
+    rates = rates_of(records)
+    if not rates:
         return Table([])
-    require_comparable((r for r in records if isinstance(r.measured, Speed)), may_differ=COMPARED)
-    rates = {
-        name: [experiment.images_per_window / median(speed.window_seconds) for experiment, speed in group]
-        for name, group in runs.items()
+    require_comparable((r for r in records if isinstance(r.measured, Speed)), may_differ=MAY_DIFFER)
+    steps = {
+        r.experiment.name: r.measured.flops.step for r in records if isinstance(r.measured, Speed) and r.experiment
     }
-    base, *others = sorted(rates, key=lambda name: (runs[name][0][0].method != "clip", name))
+    base, *others = (name for name in names if name in rates)
     ratios = ratios_of(rates[base], {name: rates[name] for name in others})
     memory = {r.experiment.name: r.measured for r in records if isinstance(r.measured, Memory) and r.experiment}
     rows = []
@@ -79,8 +74,8 @@ def speed_table(records: Sequence[Record]) -> Table:
                 "high": ratio and ratio.high,
                 "p": ratio and ratio.p,
                 "verdict": ratio and ratio.verdict,
-                "by FLOPs": runs[base][0][1].flops.step / runs[name][0][1].flops.step if ratio else None,
-                "peak MiB": _peak_mib(memory.get(name)),
+                "by FLOPs": steps[base] / steps[name] if ratio else None,
+                **_peaks_mib(memory.get(name)),
             }
         )
     return Table(rows, "95 % intervals (low, high) over runs: fresh processes on this machine in this hour. p by Holm.")
@@ -102,11 +97,11 @@ def score_table(records: Sequence[Record]) -> Table:
     return Table(rows, "Linear probe: share of the test pictures told right. One training seed ranks nothing.")
 
 
-def _peak_mib(memory: Memory | None) -> float | None:
+def _peaks_mib(memory: Memory | None) -> dict[str, float]:
     if memory is None:
-        return None
-    peak = memory.peak_allocated_bytes if memory.peak_rss_bytes is None else memory.peak_rss_bytes
-    return None if peak is None else round(peak / MIB, 1)
+        return {}
+    peaks = {"peak resident MiB": memory.peak_rss_bytes, "peak allocated MiB": memory.peak_allocated_bytes}
+    return {name: round(peak / MIB, 1) for name, peak in peaks.items() if peak is not None}
 
 
 def _shown(value: object) -> str:

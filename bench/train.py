@@ -16,7 +16,7 @@ from tqdm import tqdm
 from bench.config import Experiment
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
-from bench.run import Assembled, assemble, check_finite
+from bench.run import Assembled, assemble, check_finite, load_data
 from bench.towers import Made
 from models.checkpoint import save_tower
 
@@ -35,7 +35,7 @@ def train(
     `budgets` are images by name; those of equal size share a branch. `tower_path` names the file of a branch by its
     images.
     """
-    run = assemble(experiment, device, results)
+    run = assemble(load_data(experiment, device, results))
     branches, cooldown_losses, trunk_losses = list[Branch](), list[list[float]](), list[float]()
     by_images = {images: tuple(n for n in budgets if budgets[n] == images) for images in sorted(budgets.values())}
     total = sum(_cooldown_steps(experiment, images) for images in by_images)
@@ -48,7 +48,8 @@ def train(
             branch_at = _steps(experiment, images) - _cooldown_steps(experiment, images)
             trunk_losses += _take(run, range(len(trunk_losses), branch_at), bar)
             trunk = _state(run)
-            cooldown_losses.append(_cool_down(run, branch_at, _steps(experiment, images), bar))
+            with torch.random.fork_rng():
+                cooldown_losses.append(_cool_down(run, branch_at, _steps(experiment, images), bar))
             path = tower_path(images)
             save_tower(run.tower, path, Made(experiment=experiment, images=images, budgets=names).to_facts())
             branches.append(Branch(images=images, budgets=names, tower=path.name))

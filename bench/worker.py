@@ -4,6 +4,7 @@ Fresh for every run, so that no run inherits another's memory, caches or luck.
 """
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,16 +12,18 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from bench.config import Experiment
-from bench.record import Record, record_path, write_record
+from bench.record import Failure, Record, record_path, write_record
+from bench.subjects import RANDOM_TOWER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
     from bench.record import Measured, Transfer
 
-Kind = Literal["speed", "memory", "training", "scoring"]
-INTERRUPTED = 130  # exit code of a child that a Ctrl-C reached
-RANDOM_TOWER = "random tower"  # a subject of scoring: the floor
+Kind = Literal["speed", "memory", "training", "scoring", "failure"]
+INTERRUPTED, TERMINATED = 130, 143  # exit codes of what a Ctrl-C or a SIGTERM ended
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,11 +37,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     budgets: dict[str, int] = {}  # of a training: images by the budget's name
     # Of a scoring: tower files, "random tower" (the experiment's, untrained), names of reference features.
     subjects: tuple[str, ...] = ()
+    # Of a failure: the job that failed, and why.
+    label: str = ""
+    reason: str = ""
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """Where the run's records lie once it is done."""
         run = (self.experiment.name, f"seed{self.experiment.seed}")
+        if self.kind == "failure":
+            return (self._path(self.kind, self.label),)
         if self.kind == "scoring":
             return tuple(self._path("transfer", *self._subject_names(subject)) for subject in self.subjects)
         return (self._path(self.kind, *run, *([f"round{self.round:02}"] if self.kind == "speed" else [])),)
@@ -68,7 +76,7 @@ def carry_out(request: Request) -> None:
     results = Path(request.results)
 
     def write(measured: "Measured", path: Path, of: Experiment | None = experiment) -> None:
-        where = circumstances(experiment, device)
+        where = circumstances(None if request.kind == "scoring" else experiment, device)
         write_record(Record(comparison=request.comparison, experiment=of, circumstances=where, measured=measured), path)
 
     match request.kind:
@@ -85,10 +93,23 @@ def carry_out(request: Request) -> None:
 
             write(train(experiment, device, results, request.budgets, request.tower_path), request.paths[0])
         case "scoring":
-            for subject, path in zip(request.subjects, request.paths, strict=True):
-                if not path.is_file():
-                    transfer, of = _scored(subject, experiment, results, device)
-                    write(transfer, path, of)
+            _score_each(request, results, device, write)
+        case "failure":
+            write(Failure(what=request.label, reason=request.reason), request.paths[0])
+
+
+def _score_each(request: Request, results: Path, device: "torch.device", write: "Callable[..., None]") -> None:
+    """Score the subjects that have no record yet; those that fail do not stop the others."""
+    failed = []
+    for subject, path in zip(request.subjects, request.paths, strict=True):
+        if not path.is_file():
+            try:
+                transfer, of = _scored(subject, request.experiment, results, device)
+                write(transfer, path, of)
+            except Exception as error:  # noqa: BLE001
+                failed.append(f"{subject}: {type(error).__name__}: {error}")
+    if failed:
+        raise RuntimeError("; ".join(failed))
 
 
 def _scored(
@@ -105,6 +126,7 @@ def _scored(
 
 def main() -> None:
     """Carry out the request on standard input; on standard output leave nothing, or why it failed as JSON."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # and not at once: temporary files are cleaned up
     try:
         carry_out(msgspec.json.decode(sys.stdin.buffer.read(), type=Request))
     except KeyboardInterrupt:

@@ -15,9 +15,10 @@ def sigmoid_loss(
     """Binary cross-entropy of every image-text pair: own pairs are positive, all others negative.
 
     Rows are L2-normalised; a pair's logit is scale * similarity + bias. In nats, summed over the batch's pairs and
-    divided by its images.
+    divided by its images. Computed in fp32 or better.
     Source: Zhai et al. 2023, arXiv:2303.15343, equation 1 and algorithm 1.
     """
     logits = scale * image @ text.T + bias
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     sign = 2 * torch.eye(len(logits), device=logits.device, dtype=logits.dtype) - 1
     return -F.logsigmoid(sign * logits).sum() / len(logits)

@@ -16,8 +16,10 @@ def token_softmax_loss(
 
     Image `rows[i]` has token `columns[i]`, each pair at most once. A token's share of its image's target is its
     weight over the sum of the image's weights; an image whose weights are all 0 adds 0. In nats, mean over images.
+    Computed in fp32 or better.
     Source: Huang et al. 2024, arXiv:2411.03313, equation 3; `ClsLoss` of x-cls/superclass, opencls/open_clip/loss.py.
     """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     weight = weights[columns].to(logits.dtype)
     total = torch.zeros(len(logits), dtype=logits.dtype, device=logits.device).index_add(0, rows, weight)
     share = weight / total[rows].clamp_min(torch.finfo(logits.dtype).tiny)

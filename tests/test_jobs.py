@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.comparison import Scope, budgets_of, scopes
+from bench.comparison import budgets_of, scopes, with_images
 from bench.experiments import EXPERIMENTS
 from bench.jobs import Job, Runner
 from bench.progress import Progress
@@ -69,6 +69,7 @@ def test_a_killed_child_is_told_as_such(results: Path, monkeypatch: pytest.Monke
         (["measure"], "name the experiments to measure"),
         (["measure", "clip-tny"], "did you mean 'clip-tiny'"),
         (["measure", "clip-tiny", "--set", "batch_sise=3"], "did you mean 'batch_size'"),
+        (["measure", "clip-tiny", "catlip-vit-b32"], "cannot be compared, they differ in tower: catlip-bench-tiny"),
         (["measure", "clip-tiny", "--rounds", "0"], "--rounds must be at least 1"),
         (["train", "clip-tiny", "--images", "3"], "--images must be at least one batch"),
         (["transfer", "nothing.safetensors"], "nothing.safetensors"),
@@ -97,26 +98,29 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(sent: signal.Sign
     command = [sys.executable, "-m", "bench", "--smoke", "--results", str(tmp_path)]
     child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("*.speed.*.json")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("*.memory.*.json")) and time.monotonic() < deadline:
         time.sleep(0.2)
     (os.killpg if sent is signal.SIGINT else os.kill)(child.pid, sent)  # a terminal's Ctrl-C reaches the whole group
     _, told = child.communicate(timeout=60)
     assert child.returncode == code, told
     assert "--resume --smoke" in told
     assert "Traceback" not in told
-    assert all(isinstance(record.measured, Speed) for record in read_records(tmp_path))
+    assert all(isinstance(record.measured, Memory) for record in read_records(tmp_path))
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".part"]
     with pytest.raises(ProcessLookupError):
         os.killpg(child.pid, 0)
 
 
 def test_budgets_give_the_slowest_the_equal_images_and_the_others_its_seconds() -> None:
-    scope = Scope("default", 6, (0,), 12_800)
     speeds = {"clip-tiny": 1000.0, "catlip-tiny": 1200.0}
-    slow, fast = (budgets_of(EXPERIMENTS[name], scope, speeds) for name in speeds)
+    slow, fast = (budgets_of(with_images(EXPERIMENTS[name], 12_800), speeds, half_way=True) for name in speeds)
     assert slow == {"equal images": 12_800, "half of equal images": 6_400, "equal device seconds": 12_800}
     assert fast == {"equal images": 12_800, "half of equal images": 6_400, "equal device seconds": 15_360}
-    assert "equal device seconds" not in budgets_of(EXPERIMENTS["siglip-tiny"], scope, speeds)
+    assert budgets_of(EXPERIMENTS["siglip-tiny"], speeds) == {"equal images": 80_000}
+
+
+def test_a_short_training_has_a_short_warmup() -> None:
+    assert with_images(EXPERIMENTS["clip-tiny"], 5_000).warmup_images == 500
 
 
 def test_four_methods_are_given_the_rounds_in_which_three_ratios_can_be_called() -> None:

@@ -53,8 +53,11 @@ def load_pictures(part: str, cache: Path, folder: Path = PACK) -> Pictures:
 def _save(pictures: Pictures, path: Path) -> None:
     texts = {"captions": pictures.captions, "classes": pictures.classes, "keys": pictures.keys}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({"pixels": pictures.pixels}, temporary, metadata={"texts": json.dumps(texts)})
-    temporary.replace(path)
+    try:
+        save_file({"pixels": pictures.pixels}, temporary, metadata={"texts": json.dumps(texts)})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _decode(part: str, folder: Path) -> Pictures:

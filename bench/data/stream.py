@@ -3,10 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Generic, TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
@@ -15,8 +14,9 @@ from torch import Tensor
 
 from bench.config import Experiment
 from bench.data.pack import Pictures
-from bench.data.targets import Target
+from bench.data.targets import Target, to_device
 from bench.profilers.clock import clock
+from bench.seeds import AUGMENTATION, ORDER, seed_for
 
 T = TypeVar("T", bound=Target)
 WHITE = 255.0
@@ -58,8 +58,8 @@ class Stream(Generic[T]):
     def batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank."""
         rows = self.rows(k)
-        generator = _generator(self.experiment.seed, 1 + self.rank, k)
-        images = augment(self.pixels[rows.to(self.device)], self.experiment, generator)
+        generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.rank, k))
+        images = augment(self.pixels[to_device(rows, self.device)], self.experiment, generator)
         return Batch(images, self.targets.take(rows).to(self.device))
 
     def rows(self, k: int) -> Int[Tensor, " batch"]:
@@ -78,9 +78,10 @@ def augment(
     """Crop and scale at random, flip at random, put on a random colour, normalise."""
     batch, device = len(pixels), pixels.device
     shape = (batch, 4, experiment.image_size, experiment.image_size)
-    grid = F.affine_grid(_crops(batch, experiment, generator).to(device), list(shape), align_corners=False)
-    rgba = F.grid_sample(pixels.float(), grid, align_corners=False)
-    return on_background(rgba, torch.rand(batch, 3, 1, 1, generator=generator).to(device))
+    crops = to_device(_crops(batch, experiment, generator), device)
+    colours = to_device(torch.rand(batch, 3, 1, 1, generator=generator), device)
+    rgba = F.grid_sample(pixels.float(), F.affine_grid(crops, list(shape), align_corners=False), align_corners=False)
+    return on_background(rgba, colours)
 
 
 def for_scoring(pixels: UInt8[Tensor, "batch 4 height width"], image_size: int) -> Float[Tensor, "batch 3 side side"]:
@@ -94,11 +95,15 @@ def on_background(
 ) -> Float[Tensor, "batch 3 height width"]:
     """Put premultiplied pictures of range 0 to 255 on a colour of range 0 to 1; normalise as open_clip does."""
     rgb = rgba[:, :3] / WHITE + (1 - rgba[:, 3:] / WHITE) * colour
-    mean, std = (torch.tensor(value, device=rgba.device).view(3, 1, 1) for value in _NORMALISATION)
+    mean, std = _normalisation(rgba.device)
     return (rgb - mean) / std
 
 
-_NORMALISATION = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+@cache
+def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation on a device, copied there once."""
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
+    return mean.to(device), std.to(device)
 
 
 def _crops(batch: int, experiment: Experiment, generator: torch.Generator) -> Float[Tensor, "batch 2 3"]:
@@ -119,11 +124,6 @@ def _crops(batch: int, experiment: Experiment, generator: torch.Generator) -> Fl
     return maps
 
 
-def _generator(*key: int) -> torch.Generator:
-    state = np.random.SeedSequence(key).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]))
-
-
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> Int[Tensor, " count"]:
-    return torch.randperm(count, generator=_generator(seed, 0, epoch))
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed_for(seed, ORDER, epoch)))

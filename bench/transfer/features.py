@@ -9,6 +9,7 @@ from skimage.feature import hog
 from torch import Tensor
 
 from bench.data.stream import for_scoring
+from bench.subjects import REFERENCES
 from models.image_tower import ImageTower
 
 Embed = Callable[[UInt8[Tensor, "pictures 4 64 64"]], Float[np.ndarray, "pictures features"]]
@@ -53,4 +54,4 @@ def _on_white(pixels: Tensor) -> Float[np.ndarray, "pictures 64 64 3"]:
     return (rgba[:, :3] + 1 - rgba[:, 3:]).clamp(0, 1).permute(0, 2, 3, 1).numpy()
 
 
-REFERENCES: dict[str, Embed] = {"raw pixels": raw_pixels, "HOG and colour": hog_and_colour}
+REFERENCE_FEATURES: dict[str, Embed] = dict(zip(REFERENCES, (raw_pixels, hog_and_colour), strict=True))

@@ -6,20 +6,20 @@ import torch
 
 from bench.config import Experiment, choose
 from bench.record import Transfer
-from bench.run import CACHE
+from bench.run import CACHE, untrained_tower
+from bench.subjects import RANDOM_TOWER
 from bench.towers import how_made
-from bench.transfer.features import REFERENCES, Embed, tower_features
+from bench.transfer.features import REFERENCE_FEATURES, Embed, tower_features
 from bench.transfer.probe import score
 from bench.transfer.tasks import pack_tasks
 from models.checkpoint import load_weights
-from models.image_tower import build_image_tower
 
 
 def score_tower(path: Path, results: Path, device: torch.device) -> tuple[Transfer, Experiment]:
     """Score a tower that a training left; also return the experiment that made it."""
     made = how_made(path)
     experiment = made.experiment
-    tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
+    tower = untrained_tower(experiment)
     load_weights(tower, path)
     embed = tower_features(tower, device)
     return _scores(experiment.name, embed, results, images=made.images, budgets=made.budgets), experiment
@@ -27,13 +27,13 @@ def score_tower(path: Path, results: Path, device: torch.device) -> tuple[Transf
 
 def score_untrained(experiment: Experiment, results: Path, device: torch.device) -> Transfer:
     """Score the tower that a training of this experiment begins with: the floor."""
-    tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
-    return _scores("random tower", tower_features(tower, device), results)
+    tower = untrained_tower(experiment)
+    return _scores(RANDOM_TOWER, tower_features(tower, device), results)
 
 
 def score_reference(name: str, results: Path) -> Transfer:
     """Score reference features by their name."""
-    return _scores(name, choose(name, REFERENCES, "reference"), results)
+    return _scores(name, choose(name, REFERENCE_FEATURES, "reference"), results)
 
 
 def _scores(subject: str, embed: Embed, results: Path, *, images: int = 0, budgets: tuple[str, ...] = ()) -> Transfer:

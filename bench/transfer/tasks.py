@@ -6,7 +6,7 @@ never shows. Concepts occur on both sides by design; pictures, vendors and packa
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,21 +54,17 @@ def pack_tasks(cache: Path) -> list[Task]:
     ]
 
 
-def _halved(name: str, pictures: Pictures, rows: Iterable[int], key: str) -> Task:
-    """Split in halves class by class; pictures of one caption, and captions of one picture, stay together.
-
-    (Twemoji draws all families of as many heads alike.)
-    """
+def _halved(name: str, pictures: Pictures, rows: Sequence[int], key: str) -> Task:
+    """Split in halves class by class; what shares a caption or a picture stays together."""
     train, test = list[int](), list[int]()
-    caption_of: dict[bytes, str] = {}  # of the first picture among equal ones
+    groups, done = _groups(pictures, rows), set[int]()
     for members in _by_class(pictures, rows, key).values():
-        groups = defaultdict(list)
-        for row in members:
-            picture = pictures.pixels[row].numpy().tobytes()
-            groups[caption_of.setdefault(picture, pictures.captions[row])].append(row)
-        for caption in sorted(groups, key=lambda caption: _place(name, caption)):
-            (train if len(train) <= len(test) else test).extend(groups[caption])
-    return _task(name, pictures, train, test, key)
+        for group in sorted(
+            {groups[row] for row in members} - done, key=lambda group: _place(name, pictures.keys[group])
+        ):
+            (train if len(train) <= len(test) else test).extend(row for row in rows if groups[row] == group)
+            done.add(group)
+    return _task(name, pictures, train, test, key, groups)
 
 
 def _few_shot(name: str, pictures: Pictures, key: str, *, per_class: int) -> Task:
@@ -77,29 +73,54 @@ def _few_shot(name: str, pictures: Pictures, key: str, *, per_class: int) -> Tas
     members = _by_class(pictures, order, key).values()
     train = [row for rows in members for row in rows[:per_class]]
     test = [row for rows in members for row in rows[MOST_SHOTS:]]
-    return _task(name, pictures, train, test, key)
+    return _task(name, pictures, train, test, key, groups={row: row for row in order})
 
 
-def _task(name: str, pictures: Pictures, train: list[int], test: list[int], key: str) -> Task:
+def _task(
+    name: str, pictures: Pictures, train: list[int], test: list[int], key: str, groups: Mapping[int, int]
+) -> Task:
     classes = tuple(sorted({pictures.classes[row][key] for row in train}))
     number = {name: index for index, name in enumerate(classes)}
 
     def part(rows: list[int]) -> Part:
         return Part(pictures.pixels[rows], np.array([number[pictures.classes[row][key]] for row in rows]))
 
-    fitted, validation = _carved(name, pictures, train, key)
+    fitted, validation = _carved(name, pictures, train, key, groups)
     return Task(name, classes, part(fitted), part(validation), part(sorted(test)))
 
 
-def _carved(name: str, pictures: Pictures, train: list[int], key: str) -> tuple[list[int], list[int]]:
-    """Carve a validation part from the training part, the same share of each class."""
-    fitted, validation = list[int](), list[int]()
+def _carved(
+    name: str, pictures: Pictures, train: list[int], key: str, groups: Mapping[int, int]
+) -> tuple[list[int], list[int]]:
+    """Carve a validation part from the training part, about the same share of each class, groups staying together."""
+    validation = set[int]()
     for members in _by_class(pictures, train, key).values():
-        order = sorted(members, key=lambda row: _place("validation", name, pictures.keys[row]))
-        cut = max(1, round(len(order) * VALIDATION_SHARE))
-        validation += order[:cut]
-        fitted += order[cut:]
-    return sorted(fitted), sorted(validation)
+        wanted = max(1, round(len(members) * VALIDATION_SHARE))
+        for group in sorted(
+            {groups[row] for row in members}, key=lambda group: _place("validation", name, pictures.keys[group])
+        ):
+            if sum(row in validation for row in members) < wanted:
+                validation |= {row for row in train if groups[row] == group}
+    return sorted(set(train) - validation), sorted(validation)
+
+
+def _groups(pictures: Pictures, rows: Iterable[int]) -> dict[int, int]:
+    """Return for each row the first row that it is linked to by equal captions or equal pictures.
+
+    (Twemoji draws all families of as many heads alike; rooms hold one chair under several names.)
+    """
+    first: dict[int, int] = {}
+    seen: dict[object, int] = {}
+    for row in rows:
+        marks = (pictures.captions[row], pictures.pixels[row].numpy().tobytes())
+        linked = {seen[mark] for mark in marks if mark in seen}
+        group = min(linked, default=row)
+        first[row] = group
+        if len(linked) > 1:  # this row joins groups that were apart
+            first = {other: group if found in linked else found for other, found in first.items()}
+            seen = {mark: group if found in linked else found for mark, found in seen.items()}
+        seen |= dict.fromkeys(marks, group)
+    return first
 
 
 def _frequent(pictures: Pictures, rows: Iterable[int], key: str) -> list[int]:
