@@ -1,6 +1,7 @@
 """What each verb of the command line does. No torch here: the runs are processes of their own."""
 
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from bench.comparison import (
     with_images,
 )
 from bench.config import METHOD_NAMES, Experiment, require_one_comparison, with_settings
-from bench.data.manifest import verify_pack
+from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
 from bench.experiments import EXPERIMENTS, experiment_named
 from bench.jobs import Runner
 from bench.progress import Progress
@@ -33,6 +34,7 @@ from bench.statistics import fewest_rounds
 from bench.tables import experiment_table, score_table, speed_table
 from bench.towers import how_made, newest_towers
 
+CHECKOUT = Path(__file__).parent.parent
 Settings = Annotated[
     tuple[str, ...],
     UseAppendAction,
@@ -202,9 +204,17 @@ def _comparison(
     comparison = Comparison(name, results, experiments, cores, on_gpu, Runner(Progress(seconds)))
     if other := {record.circumstances.commit for record in comparison.records()} - {commit()}:
         raise ValueError(f"{name} was begun at commit {', '.join(other)}, this is {commit()}: begin a new comparison")
+    _decode_pictures(results / CACHE)
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # it is tried again
     return comparison
+
+
+def _decode_pictures(cache: Path) -> None:
+    """Decode the pack in a process of its own, where it has not been: no run's memory or time is spent on it."""
+    if not all(cache_path(part, cache).is_file() for part in PARTS):
+        print("decoding the pack's pictures, once", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "bench.data.pack", str(cache)], cwd=CHECKOUT, check=True)
 
 
 def _require_writable(results: Path) -> None:

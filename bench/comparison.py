@@ -34,7 +34,7 @@ class Scope:
     equal_seconds: bool = True  # also score towers that have had the same device seconds
 
 
-FULL_IMAGES, SMOKE_IMAGES = 320_000, 4_096
+FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 
 
 def scopes(num_experiments: int) -> dict[str, Scope]:
@@ -97,12 +97,12 @@ class Comparison:
         self.runner.run(jobs, threads=self.cores)
 
     def measure_memory(self) -> None:
-        """Take the peak memory of every experiment, each in a process of its own."""
+        """Take the peak memory of every experiment, each in a process of its own, on a CPU side by side."""
         jobs = [
-            self._job("memory", experiment, f"memory of {experiment.name}", MEMORY_SECONDS)
+            self._job("memory", experiment, f"memory of {experiment.name}", MEMORY_SECONDS / self.lanes)
             for experiment in self.experiments
         ]
-        self.runner.run(jobs, threads=self.cores)
+        self._run_side_by_side(jobs)
 
     def train(self, scope: Scope) -> None:
         """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
@@ -195,7 +195,7 @@ def training_seconds(experiment: Experiment, budgets: Mapping[str, int]) -> floa
 
 def expected_seconds(experiments: Sequence[Experiment], scope: Scope, lanes: int, *, trained: bool = True) -> float:
     """Guess how long a comparison takes on two cores at the tiny scale."""
-    seconds = scope.rounds * sum(map(speed_seconds, experiments)) + MEMORY_SECONDS * len(experiments)
+    seconds = scope.rounds * sum(map(speed_seconds, experiments)) + MEMORY_SECONDS * len(experiments) / lanes
     if trained:
         budgets = [budgets_of(experiment, {}, half_way=scope.half_way) for experiment in experiments]
         training = sum(map(training_seconds, experiments, budgets)) * len(scope.seeds)

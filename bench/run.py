@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.config import Experiment
+from bench.data.manifest import CACHE
 from bench.data.pack import load_pictures
 from bench.data.stream import Stream
 from bench.machine import peak_flops, resolved
@@ -23,7 +24,6 @@ from bench.seeds import HEAD, STEP, TOWER, seed_for
 from bench.step import Step, make_step
 from models.image_tower import ImageTower, build_image_tower
 
-CACHE = "cache"  # folder of the results that holds decoded pictures
 MEMORY_STEPS = 4
 
 

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 PACK = Path(__file__).parent / "pack"
+PARTS = ("pretrain", "twemoji", "sweethome3d", "silhouettes")
+CACHE = "cache"  # folder of the results that holds decoded pictures
 
 
 def verify_pack(folder: Path = PACK) -> None:
@@ -23,3 +25,8 @@ def verify_pack(folder: Path = PACK) -> None:
 def pack_digest(folder: Path = PACK) -> str:
     """Return what changes whenever a file of the pack does."""
     return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+
+
+def cache_path(part: str, cache: Path, folder: Path = PACK) -> Path:
+    """Return where a part's decoded pictures lie; a changed pack has other files."""
+    return cache / f"{part}-{pack_digest(folder)[:16]}.safetensors"

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.data.manifest import PACK, pack_digest, verify_pack
+from bench.data.manifest import PACK, PARTS, cache_path, verify_pack
 
 SIDE = 64  # pixels
 
@@ -40,7 +41,7 @@ def load_pictures(part: str, cache: Path, folder: Path = PACK) -> Pictures:
 
     The cache file is named by the pack's digest, so a changed pack is decoded anew. The first call verifies.
     """
-    path = cache / f"{part}-{pack_digest(folder)[:16]}.safetensors"
+    path = cache_path(part, cache, folder)
     if not path.is_file():
         verify_pack(folder)
         cache.mkdir(parents=True, exist_ok=True)
@@ -77,12 +78,16 @@ def _pairs(shard: Path) -> Iterator[tuple[str, UInt8[np.ndarray, "4 64 64"], dic
         members = iter(tar)
         for member in members:
             key, _, _ = member.name.rpartition(".")
+            pixels = _pixels(_content(tar, member))  # before the next header is read: going back unpacks all again
             text_member = next(members)
             assert text_member.name == f"{key}.json", f"{shard}: {member.name} is followed by {text_member.name}"
-            picture, text = tar.extractfile(member), tar.extractfile(text_member)
-            assert picture is not None
-            assert text is not None
-            yield key, _pixels(picture.read()), json.loads(text.read())
+            yield key, pixels, json.loads(_content(tar, text_member))
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    assert file is not None, f"{member.name} is not a file"
+    return file.read()
 
 
 def _pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
@@ -91,3 +96,13 @@ def _pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
     if rgba.size != (SIDE, SIDE):
         rgba = rgba.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return np.asarray(rgba.convert("RGBa")).transpose(2, 0, 1).copy()
+
+
+def main(cache: Path) -> None:
+    """Fill a cache with every part, so that no run has to decode: `python -m bench.data.pack CACHE`."""
+    for part in PARTS:
+        load_pictures(part, cache)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

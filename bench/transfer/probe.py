@@ -6,6 +6,7 @@ together, and are reported on the test part.
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,35 +16,43 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from bench.record import Score
-from bench.transfer.features import Embed
-from bench.transfer.tasks import Task
+from bench.transfer.tasks import Part, Task
 
 Features = Float[np.ndarray, "_ features"]  # of a part: each has pictures of its own
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C, the inverse of the L2 penalty
-NEIGHBOURS = (1.0, 3.0, 5.0, 10.0, 20.0)  # k
 MOST_ITERATIONS = 2000
 
 
-def score(task: Task, embed: Embed) -> list[Score]:
+def score(task: Task, features_of: Callable[[Part], Features]) -> list[Score]:
     """Score features on a task by both protocols."""
-    parts = [embed(part.pixels) for part in (task.train, task.validation, task.test)]
-    return [
-        _chosen_and_tested(task, parts, "linear probe", STRENGTHS, logistic_regression),
-        _chosen_and_tested(task, parts, "k-NN", NEIGHBOURS, nearest_neighbours),
-    ]
+    parts = [features_of(part) for part in (task.train, task.validation, task.test)]
+    return [_chosen_and_tested(task, parts, protocol) for protocol in (LINEAR_PROBE, NEAREST_NEIGHBOURS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """A classifier on frozen features with one setting to choose."""
+
+    name: str
+    settings: tuple[float, ...]
+    prepare: Callable[[], Any]  # what is fitted to the features alone, whatever the setting
+    classifier: Callable[[float], Any]
+
+
+def standardised_and_rotated() -> Any:
+    """Standardise, then rotate onto the training part's principal axes, all of them.
+
+    An L2 penalty does not see a rotation, and more axes than pictures cannot matter, so the probe's solution is the
+    same and cheaper to reach.
+    """
+    return make_pipeline(StandardScaler(), PCA(svd_solver="full"))
 
 
 def logistic_regression(strength: float) -> Any:
-    """Multinomial logistic regression by L-BFGS in float64 on standardised features.
-
-    The features are rotated onto the training part's principal axes, all of them: an L2 penalty does not see a
-    rotation, and more axes than pictures cannot matter, so the solution is the same and cheaper to reach.
-    """
-    regression = LogisticRegression(C=strength, max_iter=MOST_ITERATIONS)
-    return make_pipeline(StandardScaler(), PCA(svd_solver="full"), regression)
+    """Multinomial, by L-BFGS in float64; `strength` is C, the inverse of the L2 penalty."""
+    return LogisticRegression(C=strength, max_iter=MOST_ITERATIONS)
 
 
 def nearest_neighbours(k: float) -> Any:
@@ -51,39 +60,46 @@ def nearest_neighbours(k: float) -> Any:
     return KNeighborsClassifier(n_neighbors=int(k), metric="cosine")
 
 
-def _chosen_and_tested(
-    task: Task,
-    parts: Sequence[Features],
-    protocol: str,
-    settings: Sequence[float],
-    make: Callable[[float], Any],
-) -> Score:
+LINEAR_PROBE = Protocol("linear probe", (1e-4, 1e-3, 1e-2, 1e-1, 1.0), standardised_and_rotated, logistic_regression)
+NEAREST_NEIGHBOURS = Protocol("k-NN", (1.0, 3.0, 5.0, 10.0, 20.0), FunctionTransformer, nearest_neighbours)
+
+
+def _chosen_and_tested(task: Task, parts: Sequence[Features], protocol: Protocol) -> Score:
     train, validation, test = parts
-    accuracies = {}
-    for setting in settings:
-        if protocol == "k-NN" and setting > len(train):
-            continue
-        fitted, _ = _fit(make(setting), train, task.train.labels)
-        accuracies[setting] = float(np.mean(fitted.predict(validation) == task.validation.labels))
+    fits = _Fits(protocol, train, task.train.labels)
+    accuracies = {
+        setting: float(np.mean(fits.answers(setting, validation)[0] == task.validation.labels))
+        for setting in protocol.settings
+        if protocol is LINEAR_PROBE or setting <= len(train)
+    }
     chosen = max(accuracies, key=lambda setting: accuracies[setting])
-    together = np.vstack([train, validation]), np.concatenate([task.train.labels, task.validation.labels])
-    fitted, converged = _fit(make(chosen), *together)
-    correct = fitted.predict(test) == task.test.labels
+    together = np.concatenate([task.train.labels, task.validation.labels])
+    answers, converged = _Fits(protocol, np.vstack([train, validation]), together).answers(chosen, test)
     return Score(
         task=task.name,
-        protocol=protocol,
+        protocol=protocol.name,
         chosen=chosen,
         validation_accuracy=accuracies[chosen],
         converged=converged,
-        correct="".join("1" if right else "0" for right in correct),
+        correct="".join("1" if right else "0" for right in answers == task.test.labels),
         num_classes=len(task.classes),
-        num_train=len(together[0]),
+        num_train=len(together),
         majority=float(np.bincount(task.test.labels).max() / len(task.test.labels)),
     )
 
 
-def _fit(model: Any, features: Features, labels: np.ndarray) -> tuple[Any, bool]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        model.fit(features, labels)
-    return model, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+class _Fits:
+    """A protocol fitted to pictures, prepared once for all its settings."""
+
+    def __init__(self, protocol: Protocol, features: Features, labels: np.ndarray) -> None:
+        self._protocol, self._labels = protocol, labels
+        self._prepared = protocol.prepare().fit(features)
+        self._features = self._prepared.transform(features)
+
+    def answers(self, setting: float, features: Features) -> tuple[np.ndarray, bool]:
+        """Return the classes answered for features, and whether the solver converged."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            classifier = self._protocol.classifier(setting).fit(self._features, self._labels)
+        converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+        return classifier.predict(self._prepared.transform(features)), converged

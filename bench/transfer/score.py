@@ -1,12 +1,14 @@
 """From a tower, or from features that were never trained, to scores on every task."""
 
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from bench.config import Experiment, choose
+from bench.data.manifest import CACHE
 from bench.record import Transfer
-from bench.run import CACHE, untrained_tower
+from bench.run import untrained_tower
 from bench.subjects import RANDOM_TOWER
 from bench.towers import how_made
 from bench.transfer.features import REFERENCE_FEATURES, Embed, tower_features
@@ -37,5 +39,6 @@ def score_reference(name: str, results: Path) -> Transfer:
 
 
 def _scores(subject: str, embed: Embed, results: Path, *, images: int = 0, budgets: tuple[str, ...] = ()) -> Transfer:
-    scores = [one for task in pack_tasks(results / CACHE) for one in score(task, embed)]
+    features_of = cache(lambda part: embed(part.pixels))  # tasks may share their test
+    scores = [one for task in pack_tasks(results / CACHE) for one in score(task, features_of)]
     return Transfer(subject=subject, images=images, budgets=budgets, scores=tuple(scores))

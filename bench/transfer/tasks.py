@@ -7,7 +7,7 @@ never shows. Concepts occur on both sides by design; pictures, vendors and packa
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,12 @@ from bench.data.pack import Pictures, load_pictures
 
 VALIDATION_SHARE = 0.25  # of the training part
 FEWEST_MEMBERS = 20  # of a class that a task keeps
-MOST_SHOTS = 100
+FEW_SHOTS, MOST_SHOTS = 20, 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Pictures and their classes as numbers."""
+    """Pictures and their classes as numbers; a part is itself alone, so that its features can be kept."""
 
     pixels: Tensor  # uint8, pictures x 4 x 64 x 64, premultiplied
     labels: Int[np.ndarray, " pictures"]
@@ -45,12 +45,13 @@ def pack_tasks(cache: Path) -> list[Task]:
     twemoji, rooms, silhouettes = (load_pictures(part, cache) for part in ("twemoji", "sweethome3d", "silhouettes"))
     things = [row for row, classes in enumerate(twemoji.classes) if classes["group"] != "people-body"]
     furniture = [row for row, classes in enumerate(rooms.classes) if classes["category"] != "Miscellaneous"]
+    few, many = (_few_shot(silhouettes, "category", per_class=shots) for shots in (FEW_SHOTS, MOST_SHOTS))
     return [
         _halved("Twemoji group", twemoji, range(len(twemoji)), "group"),
         _halved("Twemoji subgroup", twemoji, _frequent(twemoji, things, "subgroup"), "subgroup"),
         _halved("rooms", rooms, _frequent(rooms, furniture, "category"), "category"),
-        _few_shot("silhouettes, 20 per class", silhouettes, "category", per_class=20),
-        _few_shot("silhouettes, 100 per class", silhouettes, "category", per_class=MOST_SHOTS),
+        few,
+        replace(many, test=few.test),
     ]
 
 
@@ -67,12 +68,13 @@ def _halved(name: str, pictures: Pictures, rows: Sequence[int], key: str) -> Tas
     return _task(name, pictures, train, test, key, groups)
 
 
-def _few_shot(name: str, pictures: Pictures, key: str, *, per_class: int) -> Task:
+def _few_shot(pictures: Pictures, key: str, *, per_class: int) -> Task:
     """Train on so many of each class; the test is what a hundred of each class leave, whatever number is taken."""
     order = sorted(range(len(pictures)), key=lambda row: _place(key, pictures.keys[row]))
     members = _by_class(pictures, order, key).values()
     train = [row for rows in members for row in rows[:per_class]]
     test = [row for rows in members for row in rows[MOST_SHOTS:]]
+    name = f"silhouettes, {per_class} per class"
     return _task(name, pictures, train, test, key, groups={row: row for row in order})
 
 

@@ -15,7 +15,7 @@ from bench.experiments import EXPERIMENTS
 from bench.run import untrained_tower
 from bench.towers import Made, how_made, newest_towers
 from bench.transfer.features import REFERENCE_FEATURES, tower_features
-from bench.transfer.probe import logistic_regression, score
+from bench.transfer.probe import logistic_regression, score, standardised_and_rotated
 from bench.transfer.score import score_tower, score_untrained
 from bench.transfer.tasks import Part, Task, pack_tasks
 from models.checkpoint import load_weights, save_tower
@@ -87,9 +87,9 @@ def toy_task(separable: bool) -> Task:
     return Task("toy", ("dark", "bright"), part(60), part(30), part(200))
 
 
-def brightness(pixels: torch.Tensor) -> np.ndarray:
+def brightness(part: Part) -> np.ndarray:
     """One number, and a constant beside it: k-NN goes by angles."""
-    level = pixels[:, :1, 0, 0].double().numpy()
+    level = part.pixels[:, :1, 0, 0].double().numpy()
     return np.hstack([level, np.full_like(level, 120)])
 
 
@@ -108,7 +108,7 @@ def test_rotating_the_features_first_changes_no_prediction() -> None:
         x, new = draw.normal(size=(pictures, features)), draw.normal(size=(30, features))
         y = draw.integers(0, 3, pictures)
         plain = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000, tol=1e-10))
-        ours = logistic_regression(0.1).set_params(logisticregression__tol=1e-10)
+        ours = make_pipeline(standardised_and_rotated(), logistic_regression(0.1).set_params(tol=1e-10))
         np.testing.assert_allclose(ours.fit(x, y).predict_proba(new), plain.fit(x, y).predict_proba(new), atol=1e-5)
 
 
