@@ -62,10 +62,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def _subject_names(self, subject: str) -> tuple[str, ...]:
         if subject == RANDOM_TOWER:
             return ("random-tower", self.experiment.name, f"seed{self.experiment.seed}")
-        *names, _ = (
-            Path(subject).name.split(".") if subject.endswith(".safetensors") else (subject.replace(" ", "-"), "")
-        )
-        return tuple(names)
+        if not subject.endswith(".safetensors"):
+            return (subject.replace(" ", "-"),)
+        own = f"{self.comparison}.tower."
+        return tuple(Path(subject).stem.removeprefix(own).split("."))
 
 
 def carry_out(request: Request) -> None:
