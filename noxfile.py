@@ -4,6 +4,7 @@ Sessions run in virtual environments that are made once and kept. `CATLIP_BENCH_
 at hand (a GPU machine with a torch of its own), `CATLIP_BENCH_NOX=uv` makes the environments with uv.
 """
 
+import argparse
 import os
 from pathlib import Path
 
@@ -61,9 +62,6 @@ def install(session: nox.Session, *packages: str) -> None:
 
 def folder_of(arguments: list[str]) -> str:
     """Return the results folder that the arguments name, or the default."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument == "--results":
-            return following
-        if argument.startswith("--results="):
-            return argument.removeprefix("--results=")
-    return "results"
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--results", default="results")
+    return str(parser.parse_known_args(arguments)[0].results)

@@ -55,11 +55,15 @@ def comparison_of(name: str, records: Sequence[Record]) -> Comparison:
 
 
 def speeds_frame(comparison: Comparison) -> pd.DataFrame:
-    """Return one row for each timed run; what was not measured is missing."""
-    rows = [
-        _speed_row(record.experiment, speed) for record, speed in comparison.of(Speed) if record.experiment is not None
-    ]
-    return pd.DataFrame(rows)
+    """Return one row for each timed run; what was not measured is missing.
+
+    The device's peak is the largest that any run has found: one device has one, and on a CPU each run measures it.
+    """
+    speeds = comparison.of(Speed)
+    peak = max((speed.peak_flops_per_second for _, speed in speeds if speed.peak_flops_per_second), default=NAN)
+    return pd.DataFrame(
+        [_speed_row(record.experiment, speed, peak) for record, speed in speeds if record.experiment is not None]
+    )
 
 
 def memory_frame(comparison: Comparison) -> pd.DataFrame:
@@ -121,12 +125,11 @@ def conflicting_settings(comparison: Comparison) -> dict[str, list[str]]:
     return {name: fields for name, fields in differing.items() if fields}
 
 
-def _speed_row(experiment: Experiment, speed: Speed) -> dict[str, object]:
+def _speed_row(experiment: Experiment, speed: Speed, peak: float) -> dict[str, object]:
     batch, window = experiment.batch_size, median(speed.window_seconds)
     rate = experiment.images_per_window / window
     phases = (speed.data_seconds, speed.forward_backward_seconds, speed.update_seconds)
     data, forward_backward, update = (1000 * median(phase) if phase else NAN for phase in phases)
-    peak = speed.peak_flops_per_second
     return {
         "experiment": experiment.name,
         "method": experiment.method,
@@ -143,8 +146,8 @@ def _speed_row(experiment: Experiment, speed: Speed) -> dict[str, object]:
         "forward_flops_per_image": speed.flops.forward / batch,
         "image_forward_flops_per_image": speed.flops.image_forward / batch,
         "text_forward_flops_per_image": speed.flops.text_forward / batch,
-        "model_flops_utilisation": 3 * speed.flops.forward / batch * rate / peak if peak else NAN,
-        "peak_flops_per_second": peak or NAN,
+        "model_flops_utilisation": 3 * speed.flops.forward / batch * rate / peak,
+        "peak_flops_per_second": peak,
         "peak_source": speed.peak_source,
         "captions_per_second": speed.num_captions / speed.targets_seconds if speed.targets_seconds > 0 else NAN,
         "tokens_per_caption": NAN if speed.tokens_per_caption is None else speed.tokens_per_caption,

@@ -23,7 +23,7 @@ MEMORY_TITLES = {
 MEMORY_NOTES = {
     "peak_allocated_bytes": "tensors on the device",
     "peak_reserved_bytes": "the allocator's share of the device",
-    "peak_rss_bytes": "over what the imports take",
+    "peak_rss_bytes": "above imports and data",
 }
 
 
