@@ -18,8 +18,9 @@ from bench.subjects import RANDOM_TOWER, REFERENCES
 from bench.worker import Kind, Request
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
+MOST_VAGUE = 1.5  # how many times the low end of a ratio's interval its high end may be, to make a budget of it
+FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 # What two cores need, to begin the estimate with; it is corrected by what the first jobs took.
-MOST_VAGUE = 1.2  # how many times the low end of a ratio's interval its high end may be, to make a budget of it
 START_SECONDS, SECONDS_PER_IMAGE, MEMORY_SECONDS, SCORING_SECONDS = 4.0, 1 / 900, 5.0, 4.0
 
 
@@ -32,9 +33,6 @@ class Scope:
     seeds: tuple[int, ...] = (0,)
     half_way: bool = True  # also score towers that have seen half of the images
     equal_seconds: bool = True  # also score towers that have had the same device seconds
-
-
-FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 
 
 def scopes(num_experiments: int) -> dict[str, Scope]:
@@ -107,7 +105,7 @@ class Comparison:
     def train(self, scope: Scope) -> None:
         """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
 
-        On a CPU the trainings run side by side, one core each: what they learn depends on images alone, and the
+        On a CPU the trainings run side by side and share the cores: what they learn depends on images alone, and the
         seconds of a budget are those of the speed records.
         """
         speeds = self._speeds() if scope.equal_seconds else {}
@@ -147,8 +145,8 @@ class Comparison:
         vague = [name for name, r in ratios.items() if r.low is None or r.high is None or r.high > MOST_VAGUE * r.low]
         if vague:
             print(
-                f"no budget of equal device seconds: the speed of {', '.join(vague)} is known to no better than "
-                f"{MOST_VAGUE - 1:.0%} (a busy machine, or too few rounds)",
+                f"no budget of equal device seconds: the ends of the interval of {', '.join(vague)} lie more than "
+                f"{MOST_VAGUE} times apart (a busy machine, or too few rounds)",
                 file=sys.stderr,
             )
             return {}
@@ -164,7 +162,8 @@ class Comparison:
         return Job(request, label, seconds)
 
     def _run_side_by_side(self, jobs: Sequence[Job]) -> None:
-        self.runner.run(jobs, lanes=self.lanes, threads=max(1, self.cores // self.lanes))
+        lanes = max(1, min(self.lanes, len(jobs)))
+        self.runner.run(jobs, lanes=lanes, threads=max(1, self.cores // lanes))
 
 
 def budgets_of(experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False) -> dict[str, int]:

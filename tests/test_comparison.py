@@ -1,0 +1,91 @@
+"""Which budgets the speed records allow."""
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from bench.comparison import Comparison, Scope
+from bench.config import Experiment
+from bench.experiments import EXPERIMENTS
+from bench.jobs import Job, Runner
+from bench.progress import Progress
+from bench.record import Circumstances, Flops, Record, Speed, record_path, write_record
+
+PAIR = [EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]]
+WHERE = Circumstances(
+    machine="m", device="cpu", threads=2, precision="fp32", compiled=False, packages={}, commit="c", started_at="t"
+)
+
+
+class Noting(Runner):
+    """Runs nothing and keeps what it was told to run."""
+
+    def run(self, jobs: list[Job], *, lanes: int = 1, threads: int) -> None:
+        self.noted = [(job.request, lanes, threads) for job in jobs]
+
+
+def timed(experiment: Experiment, rate: float, round_: int) -> Record:
+    """A run at so many images a second."""
+    speed = Speed(
+        round=round_,
+        warmup_seconds=1.0,
+        window_seconds=(experiment.images_per_window / rate,),
+        data_seconds=(),
+        forward_backward_seconds=(),
+        update_seconds=(),
+        flops=Flops(image_forward=1, text_forward=0, forward=1, step=3),
+        tokens_per_caption=None,
+        trained_parameters=1,
+        tower_parameters=1,
+        peak_flops_per_second=None,
+        peak_source="",
+        targets_seconds=1.0,
+        num_captions=1,
+        utilisation={},
+    )
+    return Record(comparison="c", experiment=experiment, circumstances=WHERE, measured=speed)
+
+
+def budgets_after(rates: dict[str, list[float]], tmp_path: Path) -> dict[str, dict[str, int]]:
+    for name, runs in rates.items():
+        for round_, rate in enumerate(runs):
+            write_record(timed(EXPERIMENTS[name], rate, round_), record_path(tmp_path, "c", "speed", name, round_))
+    runner = Noting(Progress(1.0))
+    comparison = Comparison("c", tmp_path, PAIR, cores=4, on_gpu=False, runner=runner)
+    comparison.train(Scope("default", 6, half_way=False))
+    assert [(lanes, threads) for _, lanes, threads in runner.noted] == [(2, 2)] * 2
+    return {request.experiment.name: request.budgets for request, _, _ in runner.noted}
+
+
+def test_steady_speeds_make_a_budget_of_equal_device_seconds(tmp_path: Path) -> None:
+    rates = {"clip-tiny": [1000.0, 1010.0, 990.0], "catlip-tiny": [1200.0, 1210.0, 1190.0]}
+    budgets = budgets_after(rates, tmp_path)
+    assert budgets["clip-tiny"] == {"equal images": 80_000, "equal device seconds": 80_000}
+    assert budgets["catlip-tiny"] == {"equal images": 80_000, "equal device seconds": 96_000}
+
+
+def test_a_disturbed_run_makes_no_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One run that a neighbour slowed down twentyfold must not train the others twenty times as long."""
+    budgets = budgets_after({"clip-tiny": [1000.0, 50.0, 990.0], "catlip-tiny": [1200.0, 1210.0, 1190.0]}, tmp_path)
+    assert set(budgets["catlip-tiny"]) == {"equal images"}
+    assert "no budget of equal device seconds" in capsys.readouterr().err
+
+
+def test_one_round_makes_no_budget(tmp_path: Path) -> None:
+    assert set(budgets_after({"clip-tiny": [1000.0], "catlip-tiny": [1200.0]}, tmp_path)["clip-tiny"]) == {
+        "equal images"
+    }
+
+
+def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:
+    runner = Noting(Progress(1.0))
+    four = [replace(EXPERIMENTS["clip-tiny"], name=name) for name in "abcd"]
+    Comparison("c", tmp_path, four, cores=2, on_gpu=False, runner=runner).measure(6)
+    order = "".join(request.experiment.name for request, _, _ in runner.noted)
+    rounds = [order[first : first + 4] for first in range(0, 24, 4)]
+    assert all(sorted(round_) == list("abcd") for round_ in rounds)
+    assert rounds[0] == "abcd"
+    assert len(set(rounds)) > 3
+    followers = {name: {round_[i + 1] for round_ in rounds for i in range(3) if round_[i] == name} for name in "abcd"}
+    assert all(len(after) > 1 for after in followers.values())
