@@ -69,7 +69,7 @@ def speed_table(records: Sequence[Record], names: Sequence[str]) -> Table:
                 "experiment": name,
                 "runs": len(rates[name]),
                 "images/s": round(median(rates[name]), 1),
-                f"times {base}": ratio and ratio.value,
+                "ratio": ratio and ratio.value,
                 "low": ratio and ratio.low,
                 "high": ratio and ratio.high,
                 "p": ratio and ratio.p,
@@ -78,7 +78,10 @@ def speed_table(records: Sequence[Record], names: Sequence[str]) -> Table:
                 **_peaks_mib(memory.get(name)),
             }
         )
-    return Table(rows, "95 % intervals (low, high) over runs: fresh processes on this machine in this hour. p by Holm.")
+    note = f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, "
+    return Table(
+        rows, note + "this hour). p: permutation, adjusted by Holm. by FLOPs: what the matrix products predict."
+    )
 
 
 def score_table(records: Sequence[Record]) -> Table:
