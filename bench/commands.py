@@ -13,7 +13,7 @@ import pynvml
 from msgspec.structs import replace
 from tyro.conf import Positional, UseAppendAction, arg
 
-from bench.commit import commit
+from bench.commit import CHECKOUT, commit
 from bench.comparison import (
     FULL_IMAGES,
     SMOKE_IMAGES,
@@ -34,7 +34,6 @@ from bench.statistics import fewest_rounds
 from bench.tables import experiment_table, score_table, speed_table
 from bench.towers import how_made, newest_towers
 
-CHECKOUT = Path(__file__).parent.parent
 Settings = Annotated[
     tuple[str, ...],
     UseAppendAction,

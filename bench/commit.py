@@ -3,13 +3,14 @@
 import subprocess
 from pathlib import Path
 
+CHECKOUT = Path(__file__).parent.parent
+
 
 def commit() -> str:
     """Return this checkout's commit, with "-dirty" behind it where tracked files differ; "unknown" outside git."""
-    root = Path(__file__).parent.parent
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
+        command = ["git", "-C", str(CHECKOUT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:

@@ -114,8 +114,12 @@ def require_one_comparison(experiments: Iterable[Experiment]) -> None:
     """Raise ValueError listing the fields in which experiments of a comparison differ and may not."""
     extra = {field: values for field, values in differing_fields(experiments).items() if field not in MAY_DIFFER}
     if extra:
-        told = "; ".join(f"{field}: {' / '.join(map(str, values))}" for field, values in extra.items())
-        raise ValueError(f"these experiments cannot be compared, they differ in {told}")
+        raise ValueError(f"these experiments cannot be compared, they differ in {told(extra)}")
+
+
+def told(differences: Mapping[str, tuple[Any, ...]]) -> str:
+    """Put differences in words: each field with its values."""
+    return "; ".join(f"{field}: {' / '.join(map(str, values))}" for field, values in differences.items())
 
 
 def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
@@ -124,7 +128,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     Lists are written as JSON, `null` is None. Raises ValueError naming what was given, what there is and what was
     likely meant.
     """
-    told: dict[str, str] = {}
+    texts: dict[str, str] = {}
     changed: dict[str, Any] = {}
     for setting in settings:
         field, equals, text = setting.partition("=")
@@ -133,13 +137,13 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
         kind = choose(field, {name: kind for name, kind in FIELDS.items() if name != "name"}, "field of an experiment")
         try:
             value = text if kind == Text else _plain(text)
-            changed[field], told[field] = msgspec.convert(value, kind, strict=False), text
+            changed[field], texts[field] = msgspec.convert(value, kind, strict=False), text
         except (msgspec.DecodeError, RecursionError) as error:
             raise ValueError(f"--set {setting}: {error}") from None
     changed = {field: value for field, value in changed.items() if value != getattr(experiment, field)}
     if not changed:
         return experiment
-    name = f"{experiment.name}[{','.join(f'{field}={told[field]}' for field in sorted(changed))}]"
+    name = f"{experiment.name}[{','.join(f'{field}={texts[field]}' for field in sorted(changed))}]"
     return replace(experiment, name=name, **changed)
 
 

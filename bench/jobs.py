@@ -1,20 +1,19 @@
 """Runs as child processes: started one by one or side by side, skipped where done, told apart where they fail."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
+from bench.commit import CHECKOUT
 from bench.progress import Progress
-from bench.worker import INTERRUPTED, Request
+from bench.worker import Request
 
 # numpy's BLAS threads beside torch's are many times slower than one. OpenMP's threads spin while they wait for each
 # other, by default so long that a busy neighbour halves the speed of all. Nothing is fetched.
@@ -64,8 +63,6 @@ class Runner:
                 for child in list(self._children):
                     child.terminate()
                 raise
-        if self._stopping:  # a Ctrl-C that reached a child only
-            raise KeyboardInterrupt
 
     def _run(self, job: Job, settings: dict[str, str]) -> None:
         if job.is_done:
@@ -91,13 +88,12 @@ class Runner:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=os.environ | ENVIRONMENT | settings,
-                cwd=Path(__file__).parent.parent,
+                cwd=CHECKOUT,
+                process_group=0,  # a Ctrl-C reaches the parent alone, which ends its children
             )
             self._children.add(child)
         output, _ = child.communicate(msgspec.json.encode(request))
         self._children.discard(child)
-        if child.returncode in (INTERRUPTED, -signal.SIGINT):
-            self._stopping = True
         if child.returncode == 0 or self._stopping:
             return None
         return _reason(child.returncode, output)

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import msgspec
 
-from bench.config import Experiment, differing_fields
+from bench.config import Experiment, differing_fields, told
 
 PLAIN = "[A-Za-z0-9=+,_-]+"  # what names are made of in files' names
 LONGEST_NAME = 80
@@ -213,12 +213,17 @@ def _decoded(content: bytes, path: Path) -> Record:
         raise ValueError(f"{path}: {error}") from None
 
 
+def images_per_second(experiment: Experiment, speed: Speed) -> float:
+    """Return the rate of a timed run: by its median window."""
+    return experiment.images_per_window / median(speed.window_seconds)
+
+
 def rates_of(records: Iterable[Record]) -> dict[str, list[float]]:
-    """Return the images a second of every timed run (by its median window), by the experiment's name."""
+    """Return the images a second of every timed run, by the experiment's name."""
     rates: dict[str, list[float]] = {}
     for record in records:
         if isinstance(record.measured, Speed) and record.experiment is not None:
-            rate = record.experiment.images_per_window / median(record.measured.window_seconds)
+            rate = images_per_second(record.experiment, record.measured)
             rates.setdefault(record.experiment.name, []).append(rate)
     return rates
 
@@ -235,8 +240,7 @@ def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) 
         if len(values) > 1 and field not in allowed:
             differences[circumstance] = tuple(values.values())
     if differences:
-        told = "; ".join(f"{field}: {' / '.join(map(str, values))}" for field, values in differences.items())
-        raise ValueError(f"these records cannot be compared, they differ in {told}")
+        raise ValueError(f"these records cannot be compared, they differ in {told(differences)}")
 
 
 class _FormatOnly(msgspec.Struct):

@@ -10,7 +10,7 @@ import msgspec
 import pandas as pd
 
 from bench.config import FIELDS, METHOD_NAMES, Experiment, MethodName, differing_fields
-from bench.record import Failure, Measured, Memory, Record, Speed, Training, require_comparable
+from bench.record import Failure, Measured, Memory, Record, Speed, Training, images_per_second, require_comparable
 from reports.words import title_of
 
 M = TypeVar("M", bound=Measured)
@@ -127,7 +127,7 @@ def conflicting_settings(comparison: Comparison) -> dict[str, list[str]]:
 
 def _speed_row(experiment: Experiment, speed: Speed, peak: float) -> dict[str, object]:
     batch, window = experiment.batch_size, median(speed.window_seconds)
-    rate = experiment.images_per_window / window
+    rate = images_per_second(experiment, speed)
     phases = (speed.data_seconds, speed.forward_backward_seconds, speed.update_seconds)
     data, forward_backward, update = (1000 * median(phase) if phase else NAN for phase in phases)
     return {

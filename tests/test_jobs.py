@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench.__main__ import main
@@ -100,6 +101,7 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(sent: signal.Sign
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("*.memory.*.json")) and time.monotonic() < deadline:
         time.sleep(0.2)
+    workers = psutil.Process(child.pid).children(recursive=True)
     (os.killpg if sent is signal.SIGINT else os.kill)(child.pid, sent)  # a terminal's Ctrl-C reaches the whole group
     _, told = child.communicate(timeout=60)
     assert child.returncode == code, told
@@ -107,6 +109,8 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(sent: signal.Sign
     assert "Traceback" not in told
     assert all(isinstance(record.measured, Memory) for record in read_records(tmp_path))
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".part"]
+    assert workers
+    assert not psutil.wait_procs(workers, timeout=10)[1]
     with pytest.raises(ProcessLookupError):
         os.killpg(child.pid, 0)
 

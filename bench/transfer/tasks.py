@@ -4,6 +4,7 @@ Twemoji is a vendor that pre-training never shows, rooms (Sweet Home 3D renders)
 never shows. Concepts occur on both sides by design; pictures, vendors and packages do not.
 """
 
+import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,8 +41,9 @@ class Task:
     test: Part
 
 
+@functools.cache
 def pack_tasks(cache: Path) -> list[Task]:
-    """Return the five tasks of the pack."""
+    """Return the five tasks of the pack, split once a process."""
     twemoji, rooms, silhouettes = (load_pictures(part, cache) for part in ("twemoji", "sweethome3d", "silhouettes"))
     things = [row for row, classes in enumerate(twemoji.classes) if classes["group"] != "people-body"]
     furniture = [row for row, classes in enumerate(rooms.classes) if classes["category"] != "Miscellaneous"]
