@@ -4,7 +4,6 @@ Fresh for every run, so that no run inherits another's memory, caches or luck.
 """
 
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -126,7 +125,6 @@ def _scored(
 
 def main() -> None:
     """Carry out the request on standard input; on standard output leave nothing, or why it failed as JSON."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # and not at once: temporary files are cleaned up
     try:
         carry_out(msgspec.json.decode(sys.stdin.buffer.read(), type=Request))
     except KeyboardInterrupt:
