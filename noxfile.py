@@ -38,6 +38,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def selftest(session: nox.Session) -> None:
+    """Prove what this machine can find: the same twice, and slowed by 5 and 10 %; 192 runs, 25 minutes."""
+    install(session, ".[tests]")
+    command = ["python", "-m", "bench", "selftest", *session.posargs]
+    session.run(*command, env=OFFLINE, interrupt_timeout=20, terminate_timeout=20)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Test on the CPU, offline, shapes checked while the tests run."""
     install(session, ".[tests]")

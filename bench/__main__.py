@@ -8,11 +8,10 @@ from typing import NoReturn
 
 import tyro
 
-from bench.commands import VERBS, Bench, Command
+from bench.command_line import USAGE, Command
+from bench.commands import VERBS, Bench
 from bench.config import choose
 from bench.worker import INTERRUPTED, TERMINATED
-
-USAGE, FAILED_CASE = 2, 3
 
 
 class Terminated(KeyboardInterrupt):
@@ -20,14 +19,14 @@ class Terminated(KeyboardInterrupt):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; return 0, 2 for a usage error, 3 where a run failed, 130 or 143 where interrupted."""
+    """Run a command line; return the exit code: 0, or what `bench.command_line` and `bench.worker` name."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         command = parse(arguments)
     except ValueError as error:
         return _usage(error)
     try:
-        return FAILED_CASE if command.run() else 0
+        return command.run()
     except (ValueError, OSError) as error:
         return _usage(error)
     except KeyboardInterrupt as interrupt:

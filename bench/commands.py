@@ -1,59 +1,24 @@
 """What each verb of the command line does. No torch here: the runs are processes of their own."""
 
-import os
-import subprocess
+import math
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Protocol
 
-import pynvml
 from msgspec.structs import replace
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional
 
-from bench.commit import CHECKOUT, commit
-from bench.comparison import (
-    FULL_IMAGES,
-    SMOKE_IMAGES,
-    Comparison,
-    Scope,
-    expected_seconds,
-    new_comparison,
-    newest_comparison,
-    scopes,
-    with_images,
-)
-from bench.config import METHOD_NAMES, Experiment, require_one_comparison, with_settings
-from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
+from bench.begin import begin
+from bench.command_line import FAILED_CASE, OK, Command, Json, Results, Settings
+from bench.comparison import FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, scopes, with_images
+from bench.config import AT_LARGEST_BATCH, METHOD_NAMES, with_settings
+from bench.doctor import Doctor
 from bench.experiments import EXPERIMENTS, experiment_named
-from bench.jobs import Runner
-from bench.progress import Progress
+from bench.selftest import Selftest
 from bench.statistics import fewest_rounds
-from bench.tables import experiment_table, score_table, speed_table
+from bench.tables import Table, cost_table, experiment_table, failure_table, fit_table, score_table, show, speed_table
 from bench.towers import how_made, newest_towers
-
-Settings = Annotated[
-    tuple[str, ...],
-    UseAppendAction,
-    arg(name="set", metavar="FIELD=VALUE", help="change a field of the experiments; may be repeated"),
-]
-Results = Annotated[Path, arg(help="folder for records and towers")]
-Json = Annotated[Path | None, arg(help="also write the figures to this file, as one JSON object")]
-
-
-class Command(Protocol):
-    """A parsed verb."""
-
-    @property
-    def how_to_go_on(self) -> str:
-        """What to tell a person who interrupted it."""
-        ...
-
-    def run(self) -> bool:
-        """Do it; return whether a run failed. Raises ValueError or OSError for what the person can mend."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +41,7 @@ class Bench:
         options = f"--resume{scope}"
         return f"finished records are kept; go on with: nox -s bench -- {options} (or: python -m bench {options})"
 
-    def run(self) -> bool:
+    def run(self) -> int:
         """Measure, train, score."""
         experiments = [EXPERIMENTS[f"{method}-tiny"] for method in METHOD_NAMES]
         scope = scopes(len(experiments))[self._scope]
@@ -85,14 +50,13 @@ class Bench:
             experiments = [replace(with_images(experiment, SMOKE_IMAGES), **shorter) for experiment in experiments]
         if self.full:
             experiments = [with_images(experiment, FULL_IMAGES) for experiment in experiments]
-        comparison = _comparison(self.results, experiments, scope, resume=self.resume)
+        comparison = begin(self.results, experiments, scope, resume=self.resume)
         comparison.measure_memory()
         comparison.measure(scope.rounds)
         comparison.train(scope)
         comparison.score(scope)
-        speed_table(comparison.records(), [e.name for e in experiments]).print()
-        score_table(comparison.records()).print()
-        return bool(comparison.runner.failures)
+        _show(comparison, [*_costs(comparison), score_table(comparison.records())])
+        return _ended(comparison)
 
     @property
     def _scope(self) -> str:
@@ -107,10 +71,10 @@ class List:
 
     how_to_go_on = "nothing was lost"
 
-    def run(self) -> bool:
+    def run(self) -> int:
         """Print the table."""
-        experiment_table(EXPERIMENTS.values()).print()
-        return False
+        show([experiment_table(EXPERIMENTS.values())])
+        return OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,24 +86,36 @@ class Measure:
 
     names: Positional[tuple[str, ...]]
     rounds: int | None = None  # of fresh processes; by default the fewest that can call every ratio, five or more
+    memory_gib: float | None = None  # also find each one's largest batch under this limit, and compare these
+    trace: bool = False  # also write a trace of a few steps of each, for Perfetto
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
     how_to_go_on = "finished records are kept in the results folder"
 
-    def run(self) -> bool:
+    def run(self) -> int:
         """Measure, then print the ratios."""
         if not self.names:
             raise ValueError(f"name the experiments to measure (there are {', '.join(EXPERIMENTS)})")
         if self.rounds is not None and self.rounds < 1:
             raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
+        if self.memory_gib is not None and not 0 < self.memory_gib < math.inf:
+            raise ValueError(f"--memory-gib must be positive, got {self.memory_gib}")
         experiments = [with_settings(experiment_named(name), self.settings) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or fewest_rounds(len(experiments) - 1)
-        comparison = _comparison(self.results, experiments, Scope("measure", rounds), trained=False)
+        comparison = begin(self.results, experiments, Scope("measure", rounds), trained=False)
         comparison.measure_memory()
-        comparison.measure(rounds)
-        speed_table(comparison.records(), [e.name for e in experiments]).print(self.json)
-        return bool(comparison.runner.failures)
+        largest = [] if self.memory_gib is None else comparison.largest_batches(round(self.memory_gib * GIB))
+        comparison.measure(rounds, list({one.name: one for one in (*experiments, *largest)}.values()))
+        tables = _costs(comparison)
+        if self.memory_gib is not None:
+            title = f"Each at its largest batch under {self.memory_gib:g} GiB"
+            tables.append(speed_table(title, comparison.records(), [one.name for one in largest], AT_LARGEST_BATCH))
+            tables.append(fit_table(comparison.records()))
+        for path in comparison.trace() if self.trace else []:
+            print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
+        _show(comparison, tables, self.json)
+        return _ended(comparison)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +129,7 @@ class Train:
     json: Json = None
     how_to_go_on = "a training that is not finished leaves nothing"
 
-    def run(self) -> bool:
+    def run(self) -> int:
         """Train to one budget, score the tower and its untrained self."""
         experiment = with_settings(experiment_named(self.name), self.settings)
         if self.images is not None and self.images < experiment.batch_size:
@@ -161,13 +137,13 @@ class Train:
         if self.images is not None:
             experiment = with_images(experiment, self.images)
         scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False)
-        comparison = _comparison(self.results, [experiment], scope)
+        comparison = begin(self.results, [experiment], scope)
         comparison.train(scope)
         comparison.score(scope)
-        score_table(comparison.records()).print(self.json)
+        _show(comparison, [score_table(comparison.records())], self.json)
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
             print(f"tower: {path}", file=sys.stderr)
-        return bool(comparison.runner.failures)
+        return _ended(comparison)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,63 +155,34 @@ class Transfer:
     json: Json = None
     how_to_go_on = "scored towers are kept in the results folder"
 
-    def run(self) -> bool:
+    def run(self) -> int:
         """Score."""
         towers = [Path(self.tower)] if self.tower.endswith(".safetensors") else newest_towers(self.results, self.tower)
         experiment = how_made(towers[0]).experiment
-        comparison = _comparison(self.results, [experiment], Scope("transfer", 0), trained=False)
+        comparison = begin(self.results, [experiment], Scope("transfer", 0), trained=False)
         comparison.score_towers([str(tower.resolve()) for tower in towers], (experiment.seed,))
-        score_table(comparison.records()).print(self.json)
-        return bool(comparison.runner.failures)
+        _show(comparison, [score_table(comparison.records())], self.json)
+        return _ended(comparison)
 
 
-def _comparison(
-    results: Path, experiments: Sequence[Experiment], scope: Scope, *, resume: bool = False, trained: bool = True
-) -> Comparison:
-    """Check what would stop a long run late, then begin a comparison or take up the newest."""
-    require_one_comparison(experiments)
-    verify_pack()
-    results = results.resolve()
-    _require_writable(results)
-    name = newest_comparison(results, scope.name) if resume else new_comparison(scope.name)
-    on_gpu, cores = _has_gpu(), _cores()
-    seconds = expected_seconds(experiments, scope, 1 if on_gpu else cores, trained=trained)
-    comparison = Comparison(name, results, experiments, cores, on_gpu, Runner(Progress(seconds)))
-    if other := {record.circumstances.commit for record in comparison.records()} - {commit()}:
-        raise ValueError(f"{name} was begun at commit {', '.join(other)}, this is {commit()}: begin a new comparison")
-    _decode_pictures(results / CACHE)
-    for failure in results.glob(f"{name}.failure.*.json"):
-        failure.unlink()  # it is tried again
-    return comparison
+def _costs(comparison: Comparison) -> list[Table]:
+    names, records = [experiment.name for experiment in comparison.experiments], comparison.records()
+    return [speed_table("Throughput at equal batch", records, names), cost_table(records, names)]
 
 
-def _decode_pictures(cache: Path) -> None:
-    """Decode the pack in a process of its own, where it has not been: no run's memory or time is spent on it."""
-    if not all(cache_path(part, cache).is_file() for part in PARTS):
-        print("decoding the pack's pictures, once", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "bench.data.pack", str(cache)], cwd=CHECKOUT, check=True)
+def _show(comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None) -> None:
+    show([*tables, failure_table(comparison.records())], json_file)
 
 
-def _require_writable(results: Path) -> None:
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=results):
-            pass
-    except OSError as error:
-        raise OSError(f"the results folder {results} cannot be written: {error.strerror}") from None
+def _ended(comparison: Comparison) -> int:
+    return FAILED_CASE if comparison.runner.failures else OK
 
 
-def _cores() -> int:
-    """Return how many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _has_gpu() -> bool:
-    try:
-        pynvml.nvmlInit()
-        return bool(pynvml.nvmlDeviceGetCount() > 0)
-    except pynvml.NVMLError:
-        return False
-
-
-VERBS: dict[str, type[Command]] = {"list": List, "measure": Measure, "train": Train, "transfer": Transfer}
+VERBS: dict[str, type[Command]] = {
+    "list": List,
+    "measure": Measure,
+    "train": Train,
+    "transfer": Transfer,
+    "doctor": Doctor,
+    "selftest": Selftest,
+}

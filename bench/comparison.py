@@ -10,9 +10,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.config import Experiment
+from bench.config import Experiment, at_batch_size
 from bench.jobs import Job, Runner
-from bench.record import Record, comparisons, rates_of, read_records
+from bench.largest_batch import first_guess, largest_fitting
+from bench.record import Fit, Memory, Record, comparisons, rates_of, read_record, read_records
 from bench.statistics import fewest_rounds, ratio_of
 from bench.subjects import RANDOM_TOWER, REFERENCES
 from bench.worker import Kind, Request
@@ -20,6 +21,9 @@ from bench.worker import Kind, Request
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
 MOST_VAGUE = 1.5  # how many times the low end of a ratio's interval its high end may be, to make a budget of it
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
+LIKELY_TRIES = 5  # of batch sizes until the largest is known
+SMALLEST_BATCH, LARGEST_BATCH = 2, 2**20  # a contrastive loss needs a negative; beyond a million nobody has gone
+GIB = 2**30
 # What two cores need, to begin the estimate with; it is corrected by what the first jobs took.
 START_SECONDS, SECONDS_PER_IMAGE, MEMORY_SECONDS, SCORING_SECONDS = 4.0, 1 / 900, 5.0, 4.0
 
@@ -64,6 +68,10 @@ def newest_comparison(results: Path, purpose: str) -> str:
     return matching[-1]
 
 
+class _SearchFailed(Exception):  # noqa: N818 - it ends a search and says nothing
+    """A try ended neither fitting nor out of memory; its failure is recorded."""
+
+
 @dataclass(slots=True)
 class Comparison:
     """Experiments compared under one name, in a folder; what is recorded there already is not run again."""
@@ -80,27 +88,70 @@ class Comparison:
         """How many runs that are not timed go side by side: one for each core, or one at a time on a GPU."""
         return 1 if self.on_gpu else self.cores
 
-    def measure(self, rounds: int) -> None:
+    def measure(self, rounds: int, experiments: Sequence[Experiment] | None = None) -> None:
         """Time every experiment once a round, each alone in a fresh process with all cores.
 
         The order is rotated, and turned round in every other round, so that none always follows the same other.
         """
-        jobs = []
+        jobs, arms = [], experiments or self.experiments
+        self.runner.progress.expect(rounds * sum(speed_seconds(arm) for arm in arms if arm not in self.experiments))
         for round_ in range(rounds):
-            turn = round_ % len(self.experiments)
-            order = [*self.experiments[turn:], *self.experiments[:turn]]
+            turn = round_ % len(arms)
+            order = [*arms[turn:], *arms[:turn]]
             for experiment in order[:: -1 if round_ % 2 else 1]:
                 label = f"speed of {experiment.name}, round {round_ + 1} of {rounds}"
                 jobs.append(self._job("speed", experiment, label, speed_seconds(experiment), round=round_))
         self.runner.run(jobs, threads=self.cores)
 
-    def measure_memory(self) -> None:
+    def measure_memory(self, experiments: Sequence[Experiment] | None = None) -> None:
         """Take the peak memory of every experiment, each in a process of its own, on a CPU side by side."""
         jobs = [
             self._job("memory", experiment, f"memory of {experiment.name}", MEMORY_SECONDS / self.lanes)
-            for experiment in self.experiments
+            for experiment in experiments or self.experiments
         ]
         self._run_side_by_side(jobs)
+
+    def largest_batches(self, limit_bytes: int) -> list[Experiment]:
+        """Return the experiments at the largest batch that fits into a memory limit; those that none fits are left out.
+
+        Each try is a process of its own and leaves its record, whether it fits or not. A try that fails otherwise ends
+        the search for its experiment.
+        """
+        self.runner.progress.expect(len(self.experiments) * LIKELY_TRIES * MEMORY_SECONDS)
+        found = []
+        memories = {r.experiment: r.measured for r in self.records() if isinstance(r.measured, Memory)}
+        for experiment in self.experiments:
+            if experiment not in memories:
+                continue  # its memory run failed, and is a row
+
+            def fits(size: int, experiment: Experiment = experiment) -> bool:
+                sized, limit = at_batch_size(experiment, size), limit_bytes / GIB
+                label = f"{experiment.name} at batch {size} in {limit:g} GiB"
+                job = self._job("fit", sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
+                self.runner.run([job], threads=self.cores)
+                if not job.is_done:
+                    raise _SearchFailed
+                fit = read_record(job.request.paths[0]).measured
+                return isinstance(fit, Fit) and fit.fits
+
+            guess = first_guess(memories[experiment], experiment.batch_size, limit_bytes)
+            try:
+                size = largest_fitting(fits, guess, SMALLEST_BATCH, LARGEST_BATCH)
+            except _SearchFailed:
+                continue
+            if size is not None:
+                found.append(at_batch_size(experiment, size))
+        return found
+
+    def trace(self) -> list[Path]:
+        """Write a trace of a few steps of every experiment; return the files."""
+        self.runner.progress.expect(len(self.experiments) * MEMORY_SECONDS)
+        jobs = [
+            self._job("trace", experiment, f"trace of {experiment.name}", MEMORY_SECONDS)
+            for experiment in self.experiments
+        ]
+        self.runner.run(jobs, threads=self.cores)
+        return [path for job in jobs for path in job.request.paths if path.is_file()]
 
     def train(self, scope: Scope) -> None:
         """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
@@ -140,7 +191,7 @@ class Comparison:
         rates = rates_of(self.records())
         if not rates:
             return {}
-        slowest = min(rates, key=lambda name: median(rates[name]))
+        slowest = min(rates, key=lambda name: median(rates[name].values()))
         ratios = {name: ratio_of(rates[slowest], rates[name]) for name in rates if name != slowest}
         vague = [name for name, r in ratios.items() if r.low is None or r.high is None or r.high > MOST_VAGUE * r.low]
         if vague:
@@ -150,7 +201,7 @@ class Comparison:
                 file=sys.stderr,
             )
             return {}
-        return {name: median(runs) for name, runs in rates.items()}
+        return {name: median(runs.values()) for name, runs in rates.items()}
 
     def _scoring(self, subjects: Sequence[str], seed: int) -> Job:
         experiment = replace(self.experiments[0], seed=seed)

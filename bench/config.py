@@ -72,6 +72,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     warmup_steps: Count
     windows: Count
     steps_per_window: Count
+    planted_delay: NotNegative = 0.0  # slept after the steps of a window, in shares of their time: what must be found
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run, naming the field."""
@@ -100,6 +101,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 # What the experiments of one comparison may differ in, beside their names: the method, and what its own search found.
 MAY_DIFFER = ("method", "head_rows", "learning_rate", "seed")
+AT_LARGEST_BATCH = (*MAY_DIFFER, "batch_size", "steps_per_window", "warmup_steps")
 FIELDS = {field.name: field.type for field in fields(Experiment)}
 
 
@@ -110,9 +112,10 @@ def differing_fields(experiments: Iterable[Experiment]) -> dict[str, tuple[Any, 
     return {field: distinct for field, distinct in values.items() if len(distinct) > 1}
 
 
-def require_one_comparison(experiments: Iterable[Experiment]) -> None:
+def require_one_comparison(experiments: Iterable[Experiment], may_differ: Iterable[str] = MAY_DIFFER) -> None:
     """Raise ValueError listing the fields in which experiments of a comparison differ and may not."""
-    extra = {field: values for field, values in differing_fields(experiments).items() if field not in MAY_DIFFER}
+    allowed = {*may_differ}
+    extra = {field: values for field, values in differing_fields(experiments).items() if field not in allowed}
     if extra:
         raise ValueError(f"these experiments cannot be compared, they differ in {told(extra)}")
 
@@ -145,6 +148,21 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
         return experiment
     name = f"{experiment.name}[{','.join(f'{field}={texts[field]}' for field in sorted(changed))}]"
     return replace(experiment, name=name, **changed)
+
+
+def at_batch_size(experiment: Experiment, size: int) -> Experiment:
+    """Return the experiment at another batch size; warm-up and windows take about as many images as before."""
+    if size == experiment.batch_size:
+        return experiment
+    warmup = experiment.warmup_steps * experiment.batch_size
+    return replace(
+        experiment,
+        name=f"{experiment.name}[batch_size={size}]",
+        batch_size=size,
+        images=max(experiment.images, size),
+        warmup_steps=max(2, math.ceil(warmup / size)),
+        steps_per_window=max(1, round(experiment.images_per_window / size)),
+    )
 
 
 def _plain(text: str) -> Any:

@@ -69,10 +69,8 @@ class Runner:
             self.progress.skipped(job.expected_seconds)
             return
         self.progress.started(job.label)
-        reason = self._start(job.request, settings)
-        if reason is None and not job.is_done and not self._stopping:
-            reason = "ended without leaving its record"
-        if reason:
+        reason = self._start(job.request, settings) or "ended without leaving its record"
+        if not job.is_done and not self._stopping:
             self.failures.append(f"{job.label}: {reason}")
             print(f"FAILED {job.label}: {reason}", file=sys.stderr, flush=True)
             self._start(replace(job.request, kind="failure", label=job.label, reason=reason), settings)

@@ -14,6 +14,11 @@ class Progress:
         self._lock = threading.Lock()
         self._done, self._gone_at_last = 0.0, 0.0
 
+    def expect(self, seconds: float) -> None:
+        """Add to what is to be done."""
+        with self._lock:
+            self._expected += seconds
+
     def started(self, label: str) -> None:
         """Tell that a job begins."""
         with self._lock:

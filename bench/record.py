@@ -27,7 +27,11 @@ CIRCUMSTANCES = {
     "precision": "precision",
     "compiled": "compile",
 }
-FORMAT = 1  # raise it when a field changes its meaning, and say here what changed
+# Raise it when a field changes its meaning, and say here what changed.
+# 2: a step's phases are finer and a mapping; what could not be read of the device has a reason for each reading.
+FORMAT = 2
+# A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
+PHASES = ("data", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
 
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,10 +62,8 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     round: int
     warmup_seconds: float
     window_seconds: tuple[float, ...]
-    # One entry a step, from a pass of its own that waits for the device between the phases.
-    data_seconds: tuple[float, ...]
-    forward_backward_seconds: tuple[float, ...]
-    update_seconds: tuple[float, ...]
+    # By name of PHASES, one entry a step, from a pass of its own that waits for the device between the phases.
+    phase_seconds: dict[str, tuple[float, ...]]
     flops: Flops
     tokens_per_caption: float | None  # computed, padding included; None: the method reads no text
     trained_parameters: int
@@ -70,8 +72,9 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     peak_source: str
     targets_seconds: float  # to turn all captions into what the method reads, once
     num_captions: int
-    utilisation: dict[str, float]  # means over the windows, by name with unit; what was not measured is not there
-    utilisation_failure: str | None = None  # why the device could not be read (on)
+    utilisation: dict[str, float]  # over the windows, by name with unit; what was not measured is not there
+    not_measured: dict[str, str] = {}  # by the reading's name: why it is not there, or not of the whole time
+    sampler_share: float = 0.0  # of the windows' time that the sampling thread was running
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="memory", tag_field="kind"):
@@ -81,9 +84,20 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     steps: int
+    trained_parameters: int
     peak_rss_bytes: int | None  # CPU: resident memory
     peak_allocated_bytes: int | None  # CUDA: tensors
     peak_reserved_bytes: int | None  # CUDA: the allocator's share of the device
+    process_bytes: int | None = None  # CUDA: what NVML counts for the process at the end, context and kernels included
+    peak_tensor_bytes: int  # of one uncompiled step, counted tensor by tensor: the same on every run
+
+
+class Fit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fit", tag_field="kind"):
+    """Whether a batch size can be trained under a memory limit, above imports and data."""
+
+    limit_bytes: int
+    fits: bool
+    reason: str = ""  # why it does not
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -133,7 +147,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     reason: str
 
 
-Measured = Speed | Memory | Training | Transfer | Failure
+Measured = Speed | Memory | Fit | Training | Transfer | Failure
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -218,13 +232,22 @@ def images_per_second(experiment: Experiment, speed: Speed) -> float:
     return experiment.images_per_window / median(speed.window_seconds)
 
 
-def rates_of(records: Iterable[Record]) -> dict[str, list[float]]:
-    """Return the images a second of every timed run, by the experiment's name."""
-    rates: dict[str, list[float]] = {}
+def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:
+    """Return what share of the device's peak the forward and backward's matrix products use, at 3 x forward FLOPs.
+
+    Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
+    """
+    an_image = 3 * speed.flops.forward / experiment.batch_size
+    return an_image * images_per_second(experiment, speed) / peak_flops_per_second
+
+
+def rates_of(records: Iterable[Record]) -> dict[str, dict[int, float]]:
+    """Return the images a second of every timed run, by the experiment's name and the round."""
+    rates: dict[str, dict[int, float]] = {}
     for record in records:
         if isinstance(record.measured, Speed) and record.experiment is not None:
             rate = images_per_second(record.experiment, record.measured)
-            rates.setdefault(record.experiment.name, []).append(rate)
+            rates.setdefault(record.experiment.name, {})[record.measured.round] = rate
     return rates
 
 

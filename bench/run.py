@@ -1,30 +1,38 @@
-"""A run: warm up, time windows, split the phases; or a few steps for the memory."""
+"""A run: warm up, time windows, split the phases; or a few steps to look at: their memory, a trace of them."""
 
+import time
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from bench.config import Experiment
 from bench.data.manifest import CACHE
 from bench.data.pack import load_pictures
 from bench.data.stream import Stream
 from bench.machine import peak_flops, resolved
+from bench.memory_limit import is_out_of_memory, memory_limit
 from bench.methods import Method, method_named
 from bench.profilers.clock import clock
 from bench.profilers.device import open_reader, sampled
 from bench.profilers.flops import count_flops
 from bench.profilers.memory import PeakMemory
-from bench.record import Memory, Speed
+from bench.profilers.phases import forward_clocks
+from bench.profilers.tensors import TensorBytes
+from bench.profilers.trace import traced
+from bench.record import Fit, Memory, Speed
 from bench.seeds import HEAD, STEP, TOWER, seed_for
 from bench.step import Step, make_step
+from models.heads import Contrastive
 from models.image_tower import ImageTower, build_image_tower
 
-MEMORY_STEPS = 4
+MEMORY_STEPS, TRACED_STEPS = 4, 3
+LONGEST_REASON = 300  # characters of an allocator's message that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +57,25 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
     return Stream(experiment, load_pictures("pretrain", results / CACHE), targets, device)
 
 
-def assemble(stream: Stream[Any]) -> Assembled:
-    """Build tower, model and step around the data."""
+def assemble(stream: Stream[Any], *, compilable: bool = True) -> Assembled:
+    """Build tower, model and step around the data; compiled where the experiment says so and it is `compilable`."""
     experiment, device = stream.experiment, stream.device
     method, tower = method_named(experiment.method), untrained_tower(experiment)
     torch.manual_seed(seed_for(experiment.seed, HEAD))
     model = method.wrap(tower, experiment).to(device)
     torch.manual_seed(seed_for(experiment.seed, STEP))
-    step = make_step(experiment, model, method, *resolved(experiment, device))
+    precision, compiled = resolved(experiment, device)
+    step = make_step(experiment, model, method, precision, compiled=compiled and compilable)
     return Assembled(tower, model, method, stream, step)
 
 
 def take_steps(run: Assembled, steps: Iterable[int]) -> list[Tensor]:
-    """Take steps at the full learning rate; their losses stay on the device."""
-    rate = run.stream.experiment.learning_rate
-    return [run.step(run.stream.batch(k), rate) for k in steps]
+    """Take steps at the full learning rate, then sleep what is planted; their losses stay on the device."""
+    experiment = run.stream.experiment
+    with clock(run.stream.device) as own:
+        losses = [run.step(run.stream.batch(k), experiment.learning_rate) for k in steps]
+    time.sleep(experiment.planted_delay * own.seconds)
+    return losses
 
 
 def measure_speed(experiment: Experiment, device: torch.device, results: Path, round_: int) -> Speed:
@@ -74,14 +86,14 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
 
     window_seconds = []
     timed = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * experiment.steps_per_window)
-    with sampled(partial(open_reader, device)) as samples:
+    with sampled(open_reader(device), device) as readings:
         for first in timed[:: experiment.steps_per_window]:
             with clock(device) as elapsed:
                 losses = take_steps(run, range(first, first + experiment.steps_per_window))
             window_seconds.append(elapsed.seconds)
             check_finite(losses, first)
 
-    phases = measure_phases(run, range(timed.stop, timed.stop + 2 * experiment.steps_per_window), device)
+    phases = measure_phases(run, range(timed.stop, timed.stop + 2 * experiment.steps_per_window))
     batches = [run.stream.targets.take(run.stream.rows(k)) for k in timed]
     tokens = [batch.tokens_per_caption for batch in batches if batch.tokens_per_caption is not None]
     peak, peak_source = peak_flops(device, resolved(experiment, device)[0])
@@ -89,9 +101,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         round=round_,
         warmup_seconds=warmup.seconds,
         window_seconds=tuple(window_seconds),
-        data_seconds=phases["data"],
-        forward_backward_seconds=phases["forward and backward"],
-        update_seconds=phases["update"],
+        phase_seconds=phases,
         flops=count_flops(experiment, batches),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
         trained_parameters=sum(parameter.numel() for parameter in run.model.parameters()),
@@ -100,29 +110,42 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         peak_source=peak_source,
         targets_seconds=run.stream.targets_seconds,
         num_captions=len(run.stream.pixels),
-        utilisation=samples.means(),
-        utilisation_failure=samples.failure,
+        utilisation=readings.figures,
+        not_measured=readings.not_measured,
+        sampler_share=readings.sampler_share,
     )
 
 
-def measure_phases(run: Assembled, steps: range, device: torch.device) -> dict[str, tuple[float, ...]]:
-    """Time each step's phases, waiting for the device between them: never in a timed window, which may overlap them."""
-    rate = run.stream.experiment.learning_rate
-    seconds: dict[str, list[float]] = {"data": [], "forward and backward": [], "update": []}
+def measure_phases(run: Assembled, steps: Iterable[int]) -> dict[str, tuple[float, ...]]:
+    """Time each step's phases, waiting for the device between them: never in a timed window, which may overlap them.
+
+    A compiled forward is one piece: to look into it would compile it anew.
+    """
+    experiment, device = run.stream.experiment, run.stream.device
+    modules: dict[str, nn.Module] = {}
+    if not resolved(experiment, device)[1]:
+        modules = {"image forward": run.tower}
+        if isinstance(run.model, Contrastive):
+            modules["text forward"] = run.model.text
+    rest = "head and loss" if modules else "forward"
+    seconds: dict[str, list[float]] = defaultdict(list)
     for k in steps:
         with clock(device) as data:
             batch = run.stream.batch(k)
-        with clock(device) as forward_backward:
-            run.step.forward_backward(batch)
+        with clock(device) as forward, forward_clocks(modules, device) as towers:
+            loss = run.step.forward(batch)
+        with clock(device) as backward:
+            run.step.backward(loss)
         with clock(device) as update:
-            run.step.update(rate)
-        for name, elapsed in zip(seconds, (data, forward_backward, update), strict=True):
-            seconds[name].append(elapsed.seconds)
+            run.step.update(experiment.learning_rate)
+        parts = {"data": data.seconds, **towers, rest: forward.seconds - sum(towers.values())}
+        for name, elapsed in (parts | {"backward": backward.seconds, "optimizer": update.seconds}).items():
+            seconds[name].append(elapsed)
     return {name: tuple(values) for name, values in seconds.items()}
 
 
 def measure_memory(experiment: Experiment, device: torch.device, results: Path) -> Memory:
-    """Take a few steps in a process that has only loaded the data, and read the peaks.
+    """Take a few steps in a process that has only loaded the data, read the peaks, then count the tensors of a step.
 
     The data comes first, for it is the harness's and not the method's: pictures in memory, captions turned into
     targets, and the pages of the batches that the steps will read.
@@ -133,7 +156,59 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     peak = PeakMemory(device)
     run = assemble(stream)
     check_finite(take_steps(run, range(MEMORY_STEPS)), 0)
-    return peak.read(MEMORY_STEPS)
+    peaks = peak.read()
+    return Memory(
+        steps=MEMORY_STEPS,
+        trained_parameters=sum(parameter.numel() for parameter in run.model.parameters()),
+        peak_rss_bytes=peaks.rss,
+        peak_allocated_bytes=peaks.allocated,
+        peak_reserved_bytes=peaks.reserved,
+        process_bytes=peaks.process,
+        peak_tensor_bytes=count_tensor_bytes(stream),
+    )
+
+
+def measure_fit(experiment: Experiment, device: torch.device, results: Path, limit_bytes: int) -> Fit:
+    """Try whether a few steps fit into a memory limit, above imports and data."""
+    stream = load_data(experiment, device, results)
+    for k in range(MEMORY_STEPS):
+        stream.batch(k)
+    try:
+        with memory_limit(device, limit_bytes):
+            check_finite(take_steps(assemble(stream), range(MEMORY_STEPS)), 0)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return Fit(limit_bytes=limit_bytes, fits=False, reason=" ".join(str(error).split())[:LONGEST_REASON])
+    return Fit(limit_bytes=limit_bytes, fits=True)
+
+
+def count_tensor_bytes(stream: Stream[Any]) -> int:
+    """Return the most bytes that the tensors of one uncompiled step hold at once: batch, weights, optimizer and all.
+
+    The step is the second, when the optimizer has its state. It is not compiled, for a counter cannot look into that.
+    """
+    run, rate = assemble(stream, compilable=False), stream.experiment.learning_rate
+    run.step(stream.batch(0), rate)
+    state = (value for of_one in run.step.optimizer.state.values() for value in of_one.values())
+    held = [*run.model.parameters(), *run.model.buffers(), *(value for value in state if isinstance(value, Tensor))]
+    held += [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]
+    counted = TensorBytes(stream.device, held)
+    del held
+    with counted:
+        run.step(stream.batch(1), rate)
+    return counted.peak
+
+
+def trace(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
+    """Warm up, then write a trace of a few steps."""
+    run = assemble(load_data(experiment, device, results))
+    first = experiment.warmup_steps
+    check_finite(take_steps(run, range(first)), 0)
+    with traced(device, path):
+        for k in range(first, first + TRACED_STEPS):
+            with record_function(f"step {k}"):
+                take_steps(run, [k])
 
 
 def check_finite(losses: list[Tensor], first: int) -> None:

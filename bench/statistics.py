@@ -6,21 +6,27 @@ of a ratio is over runs on one machine in one hour; it says nothing of other mac
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
-from random import Random
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain, combinations
 from statistics import fmean, stdev
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 Verdict = Literal["faster", "slower", "no difference", "inconclusive"]
+Bound = Literal["input-bound", "compute-bound"]
+Rounds = Mapping[int, float]  # the figure of one run a round, by the round's number
 
 ALPHA = 0.01  # a verdict of "faster" or "slower" needs a p at or under this
 SMALLEST_EFFECT = 0.02  # and a ratio at least this far from 1
 CONFIDENCE = 0.95
 ROUNDING = 1e-9  # of a logarithm: 2 % is 2 % however it was computed
 SMALLEST_FIGURE, LARGEST_FIGURE = 1e-30, 1e30  # beyond these a figure is a fault, not a measurement
+FEWEST_ROUNDS = 5
+FEWEST_PAIRED = 10  # rounds; under these a sign flip finds less than an unpaired permutation, unless the machine drifts
 MOST_DEALS = 200_000  # counted one by one; ten runs a side have 184,756
 
 
@@ -34,37 +40,63 @@ class Ratio:
     p: float | None
     runs: tuple[int, int]
     verdict: Verdict
+    paired: bool = False  # whether runs of one round were compared with each other
 
 
-def ratio_of(base: Sequence[float], other: Sequence[float]) -> Ratio:
-    """Compare two groups of runs by the means of their logarithms: the value is other / base.
+def ratio_of(base: Rounds, other: Rounds) -> Ratio:
+    """Compare two groups of runs by the means of their logarithms: the value is other / base. See `ratios_of`."""
+    return ratios_of(base, {"other": other})["other"]
 
-    Interval: Student t on the logarithms with a pooled spread, n + m - 2 degrees of freedom (a percentile
-    bootstrap of five runs covers 83 % where it says 95 %). p: unpaired permutation.
-    Figures are rates: more is "faster", which is said where p, size and interval agree. For several ratios in one
-    answer use `ratios_of`. Raises ValueError where a figure is not positive and finite.
+
+def ratios_of(base: Rounds, others: Mapping[str, Rounds]) -> dict[str, Ratio]:
+    """Compare several groups with one base; p and verdict are adjusted for their number by Holm's step-down.
+
+    Under ten rounds runs are unpaired: p by permutation of all runs, interval by Student's t with a pooled spread,
+    n + m - 2 degrees of freedom (a percentile bootstrap of five runs covers 83 % where it says 95 %). From ten common
+    rounds on (more, where so many ratios could not be called) runs of a round are paired: p by flipping the signs of
+    the rounds' differences, interval by Student's t on these, so that a drift of the machine falls out.
+
+    Figures are rates: more is "faster", which is said where p, size and interval agree. Intervals stay those of single
+    ratios. A p of None (too few runs) is left out of the family. Raises ValueError where a figure is not positive and
+    finite.
     """
-    a, b = _logarithms(base), _logarithms(other)
-    difference = fmean(b) - fmean(a)
-    if min(len(a), len(b)) < 2:  # noqa: PLR2004 - one run has no spread
-        return Ratio(math.exp(difference), None, None, None, (len(a), len(b)), "inconclusive")
-    freedom = len(a) + len(b) - 2
-    pooled = math.sqrt(((len(a) - 1) * stdev(a) ** 2 + (len(b) - 1) * stdev(b) ** 2) / freedom)
-    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * pooled * math.sqrt(1 / len(a) + 1 / len(b))
-    low, high = math.exp(difference - margin), math.exp(difference + margin)
-    p = permutation_p(a, b)
-    return Ratio(math.exp(difference), low, high, p, (len(a), len(b)), _verdict(difference, low, high, p))
-
-
-def ratios_of(base: Sequence[float], others: Mapping[str, Sequence[float]]) -> dict[str, Ratio]:
-    """Compare several groups with one base: `ratio_of` each, p and verdict adjusted by Holm's step-down.
-
-    Intervals stay those of single ratios. A p of None (too few runs) is left out of the family.
-    """
-    ratios = {name: ratio_of(base, other) for name, other in others.items()}
+    ratios = {name: _ratio(base, other, len(others)) for name, other in others.items()}
     known = [(name, ratio.p) for name, ratio in ratios.items() if ratio.p is not None]
     adjusted = dict(zip((name for name, _ in known), holm([p for _, p in known]), strict=True))
     return {name: ratio if (p := adjusted.get(name)) is None else _with_p(ratio, p) for name, ratio in ratios.items()}
+
+
+def _ratio(base: Rounds, other: Rounds, num_ratios: int) -> Ratio:
+    a, b = _logarithms(base), _logarithms(other)
+    rounds = sorted(a.keys() & b.keys())
+    if _is_paired(len(rounds), num_ratios):
+        return _paired([b[round_] - a[round_] for round_ in rounds])
+    return _unpaired([*a.values()], [*b.values()])
+
+
+def _unpaired(a: Sequence[float], b: Sequence[float]) -> Ratio:
+    difference, runs = fmean(b) - fmean(a), (len(a), len(b))
+    if min(runs) < 2:  # noqa: PLR2004 - one run has no spread
+        return Ratio(math.exp(difference), None, None, None, runs, "inconclusive")
+    freedom = sum(runs) - 2
+    pooled = math.sqrt(((len(a) - 1) * stdev(a) ** 2 + (len(b) - 1) * stdev(b) ** 2) / freedom)
+    margin = _t(freedom) * pooled * math.sqrt(1 / len(a) + 1 / len(b))
+    return _called(difference, margin, permutation_p(a, b), runs)
+
+
+def _paired(differences: Sequence[float]) -> Ratio:
+    margin = _t(len(differences) - 1) * stdev(differences) / math.sqrt(len(differences))
+    runs = (len(differences), len(differences))
+    return replace(_called(fmean(differences), margin, sign_flip_p(differences), runs), paired=True)
+
+
+def _called(difference: float, margin: float, p: float, runs: tuple[int, int]) -> Ratio:
+    low, high = math.exp(difference - margin), math.exp(difference + margin)
+    return Ratio(math.exp(difference), low, high, p, runs, _verdict(difference, low, high, p))
+
+
+def _is_paired(rounds: int, num_ratios: int) -> bool:
+    return rounds >= FEWEST_PAIRED and num_ratios * 2 / 2**rounds <= ALPHA
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -84,31 +116,75 @@ def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
 
     Exact up to ten a side; beyond, of as many deals drawn at random (seeded), the one seen counted among them.
     """
-    values, size = [*a, *b], len(a)
-    total = math.fsum(values)
-    seen = abs(fmean(b) - fmean(a)) - ROUNDING * max(abs(value) for value in values)
+    values, size = np.array([*a, *b]), len(a)
+    dealt = _hands(len(values), size, MOST_DEALS) @ values
+    apart = np.abs(dealt / size - (values.sum() - dealt) / len(b))
+    return _share(apart, abs(fmean(b) - fmean(a)), values, exact=math.comb(len(values), size) <= MOST_DEALS)
 
-    def as_far(hand: Sequence[float]) -> bool:
-        dealt = math.fsum(hand)
-        return abs(dealt / size - (total - dealt) / len(b)) >= seen
 
-    deals = math.comb(len(values), size)
-    if deals <= MOST_DEALS:
-        return sum(as_far(hand) for hand in combinations(values, size)) / deals
-    draw = Random(0)  # noqa: S311 - the same answer each time
-    return (1 + sum(as_far(draw.sample(values, size)) for _ in range(MOST_DEALS))) / (1 + MOST_DEALS)
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Share of all ways to flip the signs of the differences whose mean lies at least as far from 0.
+
+    Exact up to 17 differences; beyond, of as many flips drawn at random (seeded), the one seen counted among them.
+    """
+    values = np.array(differences)
+    apart = np.abs(_flips(len(values), MOST_DEALS) @ values) / len(values)
+    return _share(apart, abs(fmean(differences)), values, exact=2 ** len(values) <= MOST_DEALS)
+
+
+def _share(apart: npt.NDArray[np.float64], seen: float, values: npt.NDArray[np.float64], *, exact: bool) -> float:
+    as_far = int((apart >= seen - ROUNDING * np.abs(values).max()).sum())
+    return as_far / len(apart) if exact else (1 + as_far) / (1 + len(apart))
+
+
+@lru_cache(maxsize=4)
+def _hands(values: int, size: int, most: int) -> npt.NDArray[np.float64]:
+    """Return one row a deal, 1 for what is in the first hand."""
+    deals = math.comb(values, size)
+    if deals <= most:
+        members = chain.from_iterable(combinations(range(values), size))
+        places = np.fromiter(members, np.intp, deals * size).reshape(deals, size)
+    else:
+        draw = np.random.default_rng(0)  # the same answer each time
+        places = draw.random((most, values)).argsort(axis=1)[:, :size]
+    hands = np.zeros((len(places), values))
+    np.put_along_axis(hands, places, 1.0, axis=1)
+    return hands
+
+
+@lru_cache(maxsize=4)
+def _flips(values: int, most: int) -> npt.NDArray[np.float64]:
+    """Return one row a flip, of 1 and -1."""
+    if 2**values <= most:
+        bits = np.arange(2**values)[:, None] >> np.arange(values) & 1
+    else:
+        bits = np.random.default_rng(0).integers(0, 2, (most, values))  # the same answer each time
+    return 1.0 - 2.0 * bits.astype(np.float64)
 
 
 def fewest_rounds(num_ratios: int) -> int:
     """Return the smallest number of rounds, five or more, in which every one of the ratios can be called.
 
-    n runs a side reach p = 2 / C(2n, n) at best; Holm multiplies the smallest of k by k. Five suffice for one
+    n unpaired runs a side reach p = 2 / C(2n, n) at best; Holm multiplies the smallest of k by k. Five suffice for one
     ratio (0.008), six are needed for two to four.
     """
-    rounds = 5
+    rounds = FEWEST_ROUNDS
     while num_ratios * 2 / math.comb(2 * rounds, rounds) > ALPHA:
         rounds += 1
     return rounds
+
+
+def bound_by(data_share: float) -> Bound:
+    """Say what a step waits for most, by the share of its time that goes to its data.
+
+    Where data takes longer than all the rest, a loader that works in the background would still be waited for.
+    """
+    return "input-bound" if data_share > 0.5 else "compute-bound"  # noqa: PLR2004
+
+
+def spread_of(runs: Rounds) -> float | None:
+    """Return the standard deviation of the runs' logarithms, about their relative spread; None under two runs."""
+    return stdev(_logarithms(runs).values()) if len(runs) > 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +218,7 @@ def paired_difference(base: Sequence[bool], other: Sequence[bool]) -> Interval:
         raise ValueError(f"paired answers must be of the same items: {len(base)} and {len(other)}")
     differences = [int(b) - int(a) for a, b in zip(base, other, strict=True)]
     value = fmean(differences)
-    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * stdev(differences)
-    margin /= math.sqrt(len(differences))
+    margin = _t(len(differences) - 1) * stdev(differences) / math.sqrt(len(differences))
     return Interval(value, value - margin, value + margin)
 
 
@@ -153,15 +228,21 @@ def mean_interval(values: Sequence[float]) -> Interval:
         raise ValueError("an interval over seeds needs two seeds or more")
     if not all(map(math.isfinite, values)):
         raise ValueError(f"an interval is made of finite figures, got {list(values)}")
-    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    margin = _t(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return Interval(fmean(values), fmean(values) - margin, fmean(values) + margin)
 
 
-def _logarithms(figures: Sequence[float]) -> list[float]:
-    for figure in figures:
+@lru_cache(maxsize=64)
+def _t(freedom: int) -> float:
+    """Return Student's t at which the interval ends."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+
+
+def _logarithms(figures: Rounds) -> dict[int, float]:
+    for figure in figures.values():
         if not SMALLEST_FIGURE <= figure <= LARGEST_FIGURE:
             raise ValueError(f"a ratio is made of positive finite figures, got {figure}")
-    return [math.log(figure) for figure in figures]
+    return {round_: math.log(figure) for round_, figure in figures.items()}
 
 
 def _verdict(difference: float, low: float, high: float, p: float) -> Verdict:
@@ -176,5 +257,4 @@ def _verdict(difference: float, low: float, high: float, p: float) -> Verdict:
 def _with_p(ratio: Ratio, p: float) -> Ratio:
     assert ratio.low is not None
     assert ratio.high is not None
-    verdict = _verdict(math.log(ratio.value), ratio.low, ratio.high, p)
-    return Ratio(ratio.value, ratio.low, ratio.high, p, ratio.runs, verdict)
+    return replace(ratio, p=p, verdict=_verdict(math.log(ratio.value), ratio.low, ratio.high, p))

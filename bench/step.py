@@ -19,20 +19,24 @@ T = TypeVar("T", bound=Target)
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[T]):
-    """Forward and backward, then the update; apart so that a pass of its own can time them apart."""
+    """Forward, backward, update; apart so that a pass of its own can time them apart."""
 
-    forward_backward: Callable[[Batch[T]], Float[Tensor, ""]]
+    forward: Callable[[Batch[T]], Float[Tensor, ""]]
+    backward: Callable[[Float[Tensor, ""]], None]
     update: Callable[[float], None]
     optimizer: torch.optim.Optimizer
 
     def __call__(self, batch: Batch[T], learning_rate: float) -> Float[Tensor, ""]:
         """Update once; the loss stays on the device, for reading it would wait for the step."""
-        loss = self.forward_backward(batch)
+        loss = self.forward(batch)
+        self.backward(loss)
         self.update(learning_rate)
-        return loss
+        return loss.detach()
 
 
-def make_step(experiment: Experiment, model: nn.Module, method: Method[T], precision: str, compiled: bool) -> Step[T]:
+def make_step(
+    experiment: Experiment, model: nn.Module, method: Method[T], precision: str, *, compiled: bool
+) -> Step[T]:
     """Decide once how a model is updated: precision, compilation, optimizer, clipping."""
     device = next(model.parameters()).device
     optimizer = make_optimizer(experiment, model)
@@ -42,12 +46,13 @@ def make_step(experiment: Experiment, model: nn.Module, method: Method[T], preci
     def autocast() -> AbstractContextManager[Any]:
         return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
-    def forward_backward(batch: Batch[T]) -> Tensor:
+    def forward(batch: Batch[T]) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         with autocast():
-            loss = loss_of(model, batch.images, batch.target)
+            return loss_of(model, batch.images, batch.target)
+
+    def backward(loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
 
     def update(learning_rate: float) -> None:
         clip()
@@ -56,7 +61,7 @@ def make_step(experiment: Experiment, model: nn.Module, method: Method[T], preci
         optimizer.step()
         method.after_update(model)
 
-    return Step(forward_backward, update, optimizer)
+    return Step(forward, backward, update, optimizer)
 
 
 def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.AdamW:

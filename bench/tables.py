@@ -4,37 +4,58 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import pandas as pd
 
 from bench.config import MAY_DIFFER, Experiment
-from bench.record import Memory, Record, Speed, Transfer, rates_of, require_comparable
-from bench.statistics import accuracy_interval, ratios_of
+from bench.record import (
+    PHASES,
+    Failure,
+    Fit,
+    Memory,
+    Record,
+    Speed,
+    Transfer,
+    images_per_second,
+    model_flops_utilisation,
+    rates_of,
+    require_comparable,
+)
+from bench.statistics import accuracy_interval, bound_by, ratios_of, spread_of
 
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of figures, what is said under them, and both as JSON."""
+    """Rows of figures under a title, and what is said under them."""
 
+    title: str
     rows: Sequence[dict[str, Any]]
     note: str = ""
+    turned: bool = False  # printed with one column a row: for many figures of few experiments
 
-    def print(self, json_file: Path | None = None) -> None:
-        """Print to standard output, and write the figures where asked to."""
-        if json_file is not None:
-            json_file.write_text(json.dumps({"rows": list(self.rows), "note": self.note}, indent=1, allow_nan=False))
-        if self.rows:
-            print(pd.DataFrame(self.rows, dtype=object).map(_shown).to_string(index=False))
-            print(self.note, end="\n\n" if self.note else "")
+
+def show(tables: Sequence[Table], json_file: Path | None = None) -> None:
+    """Print the tables that have rows to standard output, and write all figures where asked to, by title."""
+    if json_file is not None:
+        figures = {table.title: {"rows": list(table.rows), "note": table.note} for table in tables}
+        json_file.write_text(json.dumps(figures, indent=1, allow_nan=False))
+    for table in tables:
+        if table.rows:
+            shown = pd.DataFrame(table.rows, dtype=object).map(_shown)
+            if table.turned:
+                shown = shown.set_index(shown.columns[0]).T.rename_axis(index=None, columns=None).reset_index(names="")
+            print(f"{table.title}\n{shown.apply(_aligned).to_string(index=False)}")
+            print(table.note, end="\n\n" if table.note else "\n")
 
 
 def experiment_table(experiments: Iterable[Experiment]) -> Table:
     """List experiments."""
     return Table(
+        "Experiments",
         [
             {
                 "experiment": experiment.name,
@@ -45,42 +66,127 @@ def experiment_table(experiments: Iterable[Experiment]) -> Table:
                 "images": experiment.images,
             }
             for experiment in experiments
-        ]
+        ],
     )
 
 
-def speed_table(records: Sequence[Record], names: Sequence[str]) -> Table:
+def speed_table(
+    title: str, records: Sequence[Record], names: Sequence[str], may_differ: Iterable[str] = MAY_DIFFER
+) -> Table:
     """Compare the throughput of experiments to that of the first name that was timed."""
-    rates = rates_of(records)
-    if not rates:
-        return Table([])
-    require_comparable((r for r in records if isinstance(r.measured, Speed)), may_differ=MAY_DIFFER)
-    steps = {
-        r.experiment.name: r.measured.flops.step for r in records if isinstance(r.measured, Speed) and r.experiment
-    }
-    base, *others = (name for name in names if name in rates)
-    ratios = ratios_of(rates[base], {name: rates[name] for name in others})
-    memory = {r.experiment.name: r.measured for r in records if isinstance(r.measured, Memory) and r.experiment}
+    kept = [r for r in records if isinstance(r.measured, Speed) and r.experiment and r.experiment.name in names]
+    require_comparable(kept, may_differ=may_differ)
+    timed = _timed(records, names)
+    if not timed:
+        return Table(title, [])
+    rates, base = rates_of(records), next(iter(timed))
+    ratios = ratios_of(rates[base], {name: rates[name] for name in timed if name != base})
+    peak = max(run.peak_flops_per_second or 0.0 for _, runs in timed.values() for run in runs)
+    flops = {name: runs[0].flops.step / experiment.batch_size for name, (experiment, runs) in timed.items()}
     rows = []
-    for name in (base, *others):
+    for name, (experiment, runs) in timed.items():
         ratio = ratios.get(name)
         rows.append(
             {
                 "experiment": name,
-                "runs": len(rates[name]),
-                "images/s": round(median(rates[name]), 1),
+                "batch": experiment.batch_size,
+                "runs": len(runs),
+                "images/s": round(median(rates[name].values()), 1),
+                "spread": spread_of(rates[name]),
                 "ratio": ratio and ratio.value,
                 "low": ratio and ratio.low,
                 "high": ratio and ratio.high,
                 "p": ratio and ratio.p,
                 "verdict": ratio and ratio.verdict,
-                "by FLOPs": steps[base] / steps[name] if ratio else None,
-                **_peaks_mib(memory.get(name)),
+                "by FLOPs": flops[base] / flops[name] if ratio else None,
+                "MFU": median(model_flops_utilisation(experiment, run, peak) for run in runs) if peak else None,
             }
         )
-    note = f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, "
+    paired = any(ratio.paired for ratio in ratios.values())
     return Table(
-        rows, note + "this hour). p: permutation, adjusted by Holm. by FLOPs: what the matrix products predict."
+        title,
+        rows,
+        f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, this "
+        f"hour). p: {'signs of the rounds flipped' if paired else 'runs permuted'}, adjusted by Holm. spread: standard "
+        "deviation over runs, relative.\nby FLOPs: what the matrix products predict. MFU: 3 x forward FLOPs, over the "
+        f"device's peak: {timed[base][1][0].peak_source}.",
+    )
+
+
+def cost_table(records: Sequence[Record], names: Sequence[str]) -> Table:
+    """Say where a step's time goes, what disturbed it, what its targets cost and how much memory it takes."""
+    timed = _timed(records, names)
+    memories = {r.experiment.name: r.measured for r in records if isinstance(r.measured, Memory) and r.experiment}
+    rows = [
+        {"experiment": name}
+        | (_time_costs(*timed[name]) if name in timed else {})
+        | (_memory_costs(memories[name]) if name in memories else {})
+        for name in names
+        if name in timed or name in memories
+    ]
+    return Table(
+        "Where the time and the memory go",
+        rows,
+        "Phases come from a pass of their own that waits for the device between them; their sum over the unsplit step "
+        "is a check.\ninput-bound: data takes longer than all the rest, so that one would wait for it even were it "
+        "loaded in the background.\nMemory is above imports and data; tensors are counted one by one and do not vary.",
+        turned=True,
+    )
+
+
+def _time_costs(experiment: Experiment, runs: Sequence[Speed]) -> dict[str, Any]:
+    phases = {
+        phase: median(median(run.phase_seconds[phase]) for run in runs)
+        for phase in PHASES
+        if all(run.phase_seconds.get(phase) for run in runs)
+    }
+    step = median(images_per_second(experiment, run) for run in runs) / experiment.batch_size  # a second
+    share = phases["data"] / sum(phases.values()) if phases else None
+    readings = dict.fromkeys(reading for run in runs for reading in run.utilisation)
+    return {
+        **{f"{phase}, ms": 1000 * seconds for phase, seconds in phases.items()},
+        "sum of phases / step": sum(phases.values()) * step if phases else None,
+        "share waiting for data": share,
+        "bound": None if share is None else bound_by(share),
+        "targets, s per million captions": median(1e6 * run.targets_seconds / run.num_captions for run in runs),
+        **{name: fmean(run.utilisation[name] for run in runs if name in run.utilisation) for name in readings},
+    }
+
+
+def _memory_costs(memory: Memory) -> dict[str, Any]:
+    sizes = {
+        "tensors, MiB": memory.peak_tensor_bytes,
+        "peak resident, MiB": memory.peak_rss_bytes,
+        "peak allocated, MiB": memory.peak_allocated_bytes,
+        "peak reserved, MiB": memory.peak_reserved_bytes,
+        "process on the device, MiB": memory.process_bytes,
+    }
+    return {name: round(size / MIB, 1) for name, size in sizes.items() if size is not None}
+
+
+def fit_table(records: Sequence[Record]) -> Table:
+    """List every batch size that was tried under a memory limit."""
+    tries = [(r.experiment, r.measured) for r in records if isinstance(r.measured, Fit) and r.experiment is not None]
+    tries.sort(key=lambda tried: (tried[0].name.split("[")[0], tried[0].batch_size))
+    return Table(
+        "Batches tried under the memory limit",
+        [
+            {
+                "experiment": experiment.name,
+                "batch": experiment.batch_size,
+                "limit GiB": fit.limit_bytes / GIB,
+                "fits": "yes" if fit.fits else f"no: {fit.reason}",
+            }
+            for experiment, fit in tries
+        ],
+    )
+
+
+def failure_table(records: Sequence[Record]) -> Table:
+    """List the runs that failed."""
+    return Table(
+        "Failed",
+        [{"run": r.measured.what, "why": r.measured.reason} for r in records if isinstance(r.measured, Failure)],
     )
 
 
@@ -97,14 +203,26 @@ def score_table(records: Sequence[Record]) -> Table:
                     row[score.task] = accuracy_interval([answer == "1" for answer in score.correct]).value
             rows.append(row)
     rows.sort(key=lambda row: (row["images"], row["features"]))
-    return Table(rows, "Linear probe: share of the test pictures told right. One training seed ranks nothing.")
+    return Table(
+        "Transfer", rows, "Linear probe: share of the test pictures told right. One training seed ranks nothing."
+    )
 
 
-def _peaks_mib(memory: Memory | None) -> dict[str, float]:
-    if memory is None:
-        return {}
-    peaks = {"peak resident MiB": memory.peak_rss_bytes, "peak allocated MiB": memory.peak_allocated_bytes}
-    return {name: round(peak / MIB, 1) for name, peak in peaks.items() if peak is not None}
+def _timed(records: Iterable[Record], names: Iterable[str]) -> dict[str, tuple[Experiment, list[Speed]]]:
+    """Return the timed runs of those of the names that have any, in the names' order."""
+    found: dict[str, tuple[Experiment, list[Speed]]] = {}
+    for record in records:
+        if isinstance(record.measured, Speed) and record.experiment is not None:
+            found.setdefault(record.experiment.name, (record.experiment, []))[1].append(record.measured)
+    return {name: found[name] for name in names if name in found}
+
+
+def _aligned(column: "pd.Series[str]") -> "pd.Series[str]":
+    """Pad words at their right, so that they begin where their heading does; figures stay at the right."""
+    if all(not text[:1].isdecimal() for text in column):
+        width = max(map(len, (*column, str(column.name))))
+        return column.str.ljust(width).rename(str(column.name).ljust(width))
+    return column
 
 
 def _shown(value: object) -> str:

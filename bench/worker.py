@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bench.record import Measured, Transfer
 
-Kind = Literal["speed", "memory", "training", "scoring", "failure"]
+Kind = Literal["speed", "memory", "fit", "trace", "training", "scoring", "failure"]
 INTERRUPTED, TERMINATED = 130, 143  # exit codes of what a Ctrl-C or a SIGTERM ended
 
 
@@ -33,6 +33,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     comparison: str
     experiment: Experiment
     round: int = 0
+    limit_bytes: int = 0  # of a fit
     budgets: dict[str, int] = {}  # of a training: images by the budget's name
     # Of a scoring: tower files, "random tower" (the experiment's, untrained), names of reference features.
     subjects: tuple[str, ...] = ()
@@ -46,6 +47,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         run = (self.experiment.name, f"seed{self.experiment.seed}")
         if self.kind == "failure":
             return (self._path(self.kind, self.label),)
+        if self.kind == "trace":
+            return (self._path(self.kind, *run).with_suffix(".json.gz"),)
         if self.kind == "scoring":
             return tuple(self._path("transfer", *self._subject_names(subject)) for subject in self.subjects)
         return (self._path(self.kind, *run, *([f"round{self.round:02}"] if self.kind == "speed" else [])),)
@@ -87,6 +90,14 @@ def carry_out(request: Request) -> None:
             from bench.run import measure_memory
 
             write(measure_memory(experiment, device, results), request.paths[0])
+        case "fit":
+            from bench.run import measure_fit
+
+            write(measure_fit(experiment, device, results, request.limit_bytes), request.paths[0])
+        case "trace":
+            from bench.run import trace
+
+            trace(experiment, device, results, request.paths[0])
         case "training":
             from bench.train import train
 

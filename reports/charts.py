@@ -8,24 +8,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.statistics import SMALLEST_EFFECT, Ratio
-from reports.formats import milliseconds, rate, ratio, short
+from reports.formats import rate, ratio, short
 from reports.frames import Comparison
 from reports.speeds import Throughput
 from reports.svg import INK, LINE, MUTED, PAPER, SERIES, drawing, look, shown, svg
 
 WIDTH = 440  # SVG units; a phone shows it at 0.8 of its size, a desk at about 1.1
-ROW, RATIO_ROW, PHASE_ROW = 46, 74, 46
+ROW, RATIO_ROW = 46, 74
 FOOT = 44
 NARROWEST = (0.8, 1.25)  # a ratio's axis shows at least this, so that 1 % looks like 1 %
-PHASES = (("data_ms", "data"), ("forward_backward_ms", "forward + backward"), ("update_ms", "optimizer"))
-PHASE_COLOURS = (SERIES[1], SERIES[0], SERIES[2])
-PHASE_HATCHES = ("", "", "////")
 
 
 def throughput_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
     """Draw each run as a dot over the interval of their mean, from zero."""
     with drawing(WIDTH, ROW * len(rows) + FOOT) as figure:
-        axes = _rows(figure, len(rows), ROW)
+        axes = rows_of(figure, len(rows), ROW)
         largest = max(max(row.runs) for row in rows)
         axes.set_xlim(0, 1.04 * largest)
         for at, row in enumerate(rows):
@@ -38,7 +35,7 @@ def throughput_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Mark
             )
             if row.interval is not None:
                 axes.hlines(at + 0.26, row.interval.low, row.interval.high, color=INK, linewidth=2)
-            _head(axes, at, comparison.label(row.experiment), rate(row.images_per_second), 0.34)
+            head(axes, at, comparison.label(row.experiment), rate(row.images_per_second), 0.34)
         axes.set_xlabel("images per second")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         told = "; ".join(f"{comparison.label(row.experiment)} {rate(row.images_per_second)}" for row in rows)
@@ -50,13 +47,13 @@ def ratio_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
     compared = [row for row in rows if row.ratio is not None]
     base = comparison.label(comparison.base or "")
     with drawing(WIDTH, RATIO_ROW * len(compared) + FOOT) as figure:
-        axes = _rows(figure, len(compared), RATIO_ROW)
+        axes = rows_of(figure, len(compared), RATIO_ROW)
         axes.set_xlim(*_ratio_limits(compared))
         axes.axvspan(1 - SMALLEST_EFFECT, 1 + SMALLEST_EFFECT, color=LINE, alpha=0.55, linewidth=0)
         axes.axvline(1, color=MUTED, linewidth=1)
         for at, row in enumerate(compared):
             assert row.ratio is not None
-            _head(axes, at, comparison.label(row.experiment), ratio(row.ratio.value), 0.37)
+            head(axes, at, comparison.label(row.experiment), ratio(row.ratio.value), 0.37)
             _ratio_mark(axes, at - 0.08, row.ratio, "o", SERIES[0])
             _ratio_mark(axes, at + 0.13, row.forward_backward, "s", SERIES[1])
             if row.flop_ratio is not None:
@@ -64,31 +61,6 @@ def ratio_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
         axes.set_xlabel(f"times {shown(base)}'s images per second")
         told = "; ".join(_ratio_told(comparison, row) for row in compared)
         return svg(figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {told}.")
-
-
-def phase_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
-    """Draw the parts of a step as one bar for each experiment, from zero."""
-    split = [row for row in rows if row.figures["phases_ms"]]
-    with drawing(WIDTH, PHASE_ROW * len(split) + FOOT) as figure:
-        axes = _rows(figure, len(split), PHASE_ROW)
-        axes.set_xlim(0, 1.04 * max(max(_ms(row, "phases_ms"), _ms(row, "step_ms")) for row in split))
-        for at, row in enumerate(split):
-            start = 0.0
-            for (name, _), colour, hatch in zip(PHASES, PHASE_COLOURS, PHASE_HATCHES, strict=True):
-                axes.barh(
-                    at + 0.08, _ms(row, name), 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1
-                )
-                start += _ms(row, name)
-            whole = _ms(row, "step_ms")
-            axes.vlines(whole, at - 0.14, at + 0.3, color=INK, linewidth=2)
-            _head(axes, at, comparison.label(row.experiment), f"{milliseconds(whole)} ms", 0.34)
-        axes.set_xlabel("milliseconds a step")
-        told = "; ".join(
-            f"{comparison.label(row.experiment)} "
-            + ", ".join(f"{name} {milliseconds(_ms(row, column))}" for column, name in PHASES)
-            for row in split
-        )
-        return svg(figure, "phases", f"Milliseconds of a step by phase: {told}.")
 
 
 def series_colour(comparison: Comparison, experiment: str) -> str:
@@ -111,7 +83,7 @@ def thousands(value: float, _: object = None) -> str:
     return short(value)
 
 
-def _rows(figure: Figure, number: int, height: int) -> Axes:
+def rows_of(figure: Figure, number: int, height: int) -> Axes:
     """Open axes with one row for each experiment, the first on top, labels inside above their marks."""
     total = height * number + FOOT
     axes = figure.add_axes((4 / WIDTH, (FOOT - 4) / total, 1 - 8 / WIDTH, height * number / total))
@@ -123,7 +95,7 @@ def _rows(figure: Figure, number: int, height: int) -> Axes:
     return axes
 
 
-def _head(axes: Axes, at: int, label: str, value: str, above: float) -> None:
+def head(axes: Axes, at: int, label: str, value: str, above: float) -> None:
     """Write a row's name at its left and its figure at its right."""
     place = axes.get_yaxis_transform()
     axes.text(0.004, at - above, shown(label), transform=place, va="center", ha="left", fontsize=13)
@@ -157,7 +129,3 @@ def _ratio_told(comparison: Comparison, row: Throughput) -> str:
     alone = f", forward and backward {ratio(row.forward_backward.value)}" if row.forward_backward else ""
     flops = f", FLOPs predict {ratio(row.flop_ratio)}" if row.flop_ratio else ""
     return f"{comparison.label(row.experiment)}: whole step {ratio(row.ratio.value)}{alone}{flops}"
-
-
-def _ms(row: Throughput, column: str) -> float:
-    return row.figures[column] or 0.0

@@ -10,12 +10,26 @@ import msgspec
 import pandas as pd
 
 from bench.config import FIELDS, METHOD_NAMES, Experiment, MethodName, differing_fields
-from bench.record import Failure, Measured, Memory, Record, Speed, Training, images_per_second, require_comparable
+from bench.record import (
+    PHASES,
+    Failure,
+    Fit,
+    Measured,
+    Memory,
+    Record,
+    Speed,
+    Training,
+    images_per_second,
+    model_flops_utilisation,
+    require_comparable,
+)
 from reports.words import title_of
 
 M = TypeVar("M", bound=Measured)
 NAN = float("nan")
-COUNTS = ("peak_allocated_bytes", "peak_reserved_bytes", "peak_rss_bytes")  # never in one column
+# Never in one column.
+COUNTS = ("peak_allocated_bytes", "peak_reserved_bytes", "process_bytes", "peak_rss_bytes", "peak_tensor_bytes")
+PHASE = "phase, ms: "  # before the name of a column that comes from `Speed.phase_seconds`
 UTILISATION = "utilisation: "  # before the name of a column that comes from `Speed.utilisation`
 
 
@@ -52,6 +66,23 @@ def comparison_of(name: str, records: Sequence[Record]) -> Comparison:
     names = {record.experiment.name for record in timed if record.experiment is not None}
     base = next((one for one in experiments if one in names), next(iter(experiments), None))
     return Comparison(name, tuple(records), experiments, _labels(experiments), base, _incomparable(timed))
+
+
+def at_largest_batch(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Part the records of experiments at their largest batch under a memory limit, tries included, from all others.
+
+    The two are compared apart: at equal batch, and each at its largest. An experiment whose own batch is the largest
+    stands in both.
+    """
+    tried = {r.experiment.name for r in records if isinstance(r.measured, Fit) and r.experiment is not None}
+    own = {r.experiment.name for r in records if isinstance(r.measured, Memory) and r.experiment is not None}
+
+    def has(record: Record, names: set[str]) -> bool:
+        return record.experiment is not None and record.experiment.name in names
+
+    equal = [r for r in records if not has(r, tried - own) and not isinstance(r.measured, Fit)]
+    largest = [r for r in records if has(r, tried) and isinstance(r.measured, (Speed, Fit))]
+    return equal, largest
 
 
 def speeds_frame(comparison: Comparison) -> pd.DataFrame:
@@ -128,34 +159,33 @@ def conflicting_settings(comparison: Comparison) -> dict[str, list[str]]:
 def _speed_row(experiment: Experiment, speed: Speed, peak: float) -> dict[str, object]:
     batch, window = experiment.batch_size, median(speed.window_seconds)
     rate = images_per_second(experiment, speed)
-    phases = (speed.data_seconds, speed.forward_backward_seconds, speed.update_seconds)
-    data, forward_backward, update = (1000 * median(phase) if phase else NAN for phase in phases)
+    phases = {name: 1000 * median(seconds) for name in PHASES if (seconds := speed.phase_seconds.get(name))}
+    towers_ms = sum(phases.values()) - phases.get("data", 0) - phases.get("optimizer", 0)
     return {
         "experiment": experiment.name,
         "method": experiment.method,
         "round": speed.round,
         "batch_size": batch,
         "images_per_second": rate,
-        "forward_backward_images_per_second": 1000 * batch / forward_backward,
+        "forward_backward_images_per_second": 1000 * batch / towers_ms if phases else NAN,
         "step_ms": 1000 * window / experiment.steps_per_window,
-        "data_ms": data,
-        "forward_backward_ms": forward_backward,
-        "update_ms": update,
-        "phases_ms": data + forward_backward + update,
+        "phases_ms": sum(phases.values()) if phases else NAN,
         "step_flops_per_image": speed.flops.step / batch,
         "forward_flops_per_image": speed.flops.forward / batch,
         "image_forward_flops_per_image": speed.flops.image_forward / batch,
         "text_forward_flops_per_image": speed.flops.text_forward / batch,
-        "model_flops_utilisation": 3 * speed.flops.forward / batch * rate / peak,
+        "model_flops_utilisation": model_flops_utilisation(experiment, speed, peak),
         "peak_flops_per_second": peak,
         "peak_source": speed.peak_source,
         "captions_per_second": speed.num_captions / speed.targets_seconds if speed.targets_seconds > 0 else NAN,
         "tokens_per_caption": NAN if speed.tokens_per_caption is None else speed.tokens_per_caption,
         "trained_parameters": speed.trained_parameters,
         "tower_parameters": speed.tower_parameters,
-        "utilisation_failure": speed.utilisation_failure,
+        "not_measured": "; ".join(f"{name}: {reason}" for name, reason in speed.not_measured.items()),
+        "sampler_share": speed.sampler_share,
         "warmup_seconds": speed.warmup_seconds,
         "windows": len(speed.window_seconds),
+        **{PHASE + name: milliseconds for name, milliseconds in phases.items()},
         **{UTILISATION + name: value for name, value in speed.utilisation.items()},
     }
 

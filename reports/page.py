@@ -12,15 +12,24 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.record import Record, Training
+from bench.record import Fit, Record, Training
 from reports import circumstances as about
 from reports import score_tables, speed_tables
 from reports.answer import answer_of
-from reports.charts import phase_chart, ratio_chart, series_index, throughput_chart
+from reports.charts import ratio_chart, series_index, throughput_chart
 from reports.circumstances import losses_table
 from reports.curves import accuracy_chart, loss_chart
-from reports.formats import times
-from reports.frames import Comparison, comparison_of, conflicting_settings, losses_frame, memory_frame, speeds_frame
+from reports.formats import GIB, times
+from reports.frames import (
+    Comparison,
+    at_largest_batch,
+    comparison_of,
+    conflicting_settings,
+    losses_frame,
+    memory_frame,
+    speeds_frame,
+)
+from reports.phases import phase_chart, phase_keys, phase_table
 from reports.scores import FLOOR, Scored, fewest_seeds, protocols, scored, scores_frame, tasks
 from reports.speeds import Throughput, rates, throughputs
 from reports.suites import suites_of, suites_table
@@ -53,7 +62,8 @@ def page(name: str, records: Sequence[Record], *, others: Sequence[str] = (), su
 
     ValueError for a document of another kind.
     """
-    comparison = comparison_of(name, records)
+    equal, at_largest = at_largest_batch(records)
+    comparison, largest = comparison_of(name, equal), comparison_of(name, at_largest)
     rows, answers = throughputs(comparison), scored(comparison)
     script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
     return (
@@ -66,6 +76,7 @@ def page(name: str, records: Sequence[Record], *, others: Sequence[str] = (), su
             answer=answer_of(comparison, rows, answers),
             conflicts=conflicting_settings(comparison),
             speed=_speed_section(comparison, rows),
+            largest=_largest_section(largest) if at_largest else None,
             accuracy=_accuracy_section(comparison, answers, rates(rows)),
             losses=_losses(comparison),
             losses_table=losses_table(comparison),
@@ -73,7 +84,7 @@ def page(name: str, records: Sequence[Record], *, others: Sequence[str] = (), su
             methods=about.methods_table(comparison, rows),
             suites=suites_table(suites_of(suites)) if suites is not None else None,
             failures=about.failures_table(comparison),
-            downloads=_downloads(comparison, suites),
+            downloads=_downloads(comparison, records, suites),
             glossary=GLOSSARY,
             style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - our own file
@@ -117,13 +128,24 @@ def _speed_section(comparison: Comparison, rows: Sequence[Throughput]) -> dict[s
         "ratios": ratio_chart(comparison, rows) if has_ratios else None,
         "phases": phase_chart(comparison, rows) if has_phases else None,
         "table": speed_tables.speed_table(comparison, rows),
-        "phase_table": speed_tables.phase_table(comparison, rows),
+        "phase_keys": phase_keys(rows),
+        "phase_table": phase_table(comparison, rows),
         "cost_table": speed_tables.cost_table(comparison, rows),
         "runs_table": speed_tables.runs_table(comparison, rows),
         "note": speed_tables.runs_note(rows),
         "peak_sources": list(sources),
-        "utilisation_failures": {failure: None for row in rows for failure in row.utilisation_failures},
+        "not_measured": {reason: None for row in rows for reason in row.not_measured},
         "untimed": speed_tables.untimed(comparison, rows),
+    }
+
+
+def _largest_section(largest: Comparison) -> dict[str, object]:
+    rows = throughputs(largest)
+    return {
+        "limits": sorted({fit.limit_bytes / GIB for _, fit in largest.of(Fit)}),
+        "table": speed_tables.speed_table(largest, rows, speed_tables.LARGEST_BATCH),
+        "tries": speed_tables.tries_table(largest),
+        "note": speed_tables.runs_note(rows),
     }
 
 
@@ -161,7 +183,7 @@ def _losses(comparison: Comparison) -> list[Panel]:
     return [Panel(comparison.label(name), loss_chart(comparison, name)) for name in names]
 
 
-def _downloads(comparison: Comparison, suites: bytes | None) -> list[Download]:
+def _downloads(comparison: Comparison, records: Sequence[Record], suites: bytes | None) -> list[Download]:
     frames = {
         "speeds.csv": ("every timed run, derived figures", speeds_frame(comparison)),
         "memory.csv": ("peaks of the memory runs", memory_frame(comparison)),
@@ -169,7 +191,7 @@ def _downloads(comparison: Comparison, suites: bytes | None) -> list[Download]:
         "losses.csv": ("the points of the loss charts", losses_frame(comparison)),
     }
     found = [_csv(name, what, frame) for name, (what, frame) in frames.items() if len(frame)]
-    packed = gzip.compress(msgspec.json.encode(comparison.records), mtime=0)
+    packed = gzip.compress(msgspec.json.encode(records), mtime=0)
     found.append(_download("records.json.gz", "all records whole, every step among them", "application/gzip", packed))
     if suites is not None:
         found.append(_download("suites.json", "pytest-benchmark's document", "application/json", suites))

@@ -2,32 +2,35 @@
 
 from collections.abc import Sequence
 
-from bench.record import Memory
-from reports.formats import GIB, MIB, NBSP, count, memory, milliseconds, p_value, percent, rate, ratio, span, times
+from bench.record import Fit, Memory
+from reports.formats import GIB, MIB, NBSP, count, memory, p_value, percent, rate, ratio, span, times
 from reports.frames import COUNTS, UTILISATION, Comparison, failures
 from reports.speeds import Throughput, utilisations
 from reports.tables import Cell, Column, Table, absent, figure, missing, named, plain, ratio_cell
 from reports.words import VERDICTS
 
+EQUAL_BATCH, LARGEST_BATCH = "Throughput of each experiment", "Throughput of each at its largest batch"
 INTERVAL = f"95{NBSP}%"
 NO_INTERVAL = "one run"
-AGREEING = 0.1  # sum of phases and whole step, relative
 ONE_RUN = "one run: it takes two for an interval"
 IS_BASE = "the others are compared with this one"
-NO_PHASES = "this run was not split into phases"
 MEMORY_TITLES = {
     "peak_allocated_bytes": "peak allocated",
     "peak_reserved_bytes": "peak reserved",
+    "process_bytes": "process",
     "peak_rss_bytes": "peak resident",
+    "peak_tensor_bytes": "tensors",
 }
 MEMORY_NOTES = {
     "peak_allocated_bytes": "tensors on the device",
     "peak_reserved_bytes": "the allocator's share of the device",
+    "process_bytes": "on the device, by NVML",
     "peak_rss_bytes": "above imports and data",
+    "peak_tensor_bytes": "counted, the same on every run",
 }
 
 
-def speed_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
+def speed_table(comparison: Comparison, rows: Sequence[Throughput], title: str = EQUAL_BATCH) -> Table:
     """Set the measured ratio beside the one that FLOPs predict, with MFU."""
     base = comparison.label(comparison.base or "") if rows else "the base"
     columns = [
@@ -43,23 +46,7 @@ def speed_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
     ]
     shown = [_speed_row(comparison, row) for row in rows]
     shown += [_untimed_row(comparison, name, len(columns)) for name in untimed(comparison, rows)]
-    return plain("Throughput of each experiment", columns, shown)
-
-
-def phase_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
-    """Say where a step's time goes, and whether its parts add up to the whole."""
-    columns = [
-        Column("experiment", numeric=False),
-        Column("batch", "images a step"),
-        Column("data", "ms a step"),
-        Column("forward + backward", "ms a step"),
-        Column("optimizer", "ms a step"),
-        Column("sum of phases", "ms a step"),
-        Column("whole step", "ms, from the windows"),
-        Column("sum over whole", "check: about 1"),
-        Column("data's share", "of the phases"),
-    ]
-    return plain("Where a step's time goes", columns, [_phase_row(comparison, row) for row in rows])
+    return plain(title, columns, shown)
 
 
 def cost_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
@@ -89,6 +76,22 @@ def cost_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
         for name in names
     ]
     return plain("Memory, utilisation, targets and sizes", columns, shown)
+
+
+def tries_table(comparison: Comparison) -> Table:
+    """Show every batch size that was tried under a memory limit."""
+    columns = [Column("experiment", numeric=False), Column("batch"), Column("fits", numeric=False)]
+    tries = [(one, fit) for record, fit in comparison.of(Fit) if (one := record.experiment) is not None]
+    tries.sort(key=lambda tried: (tried[0].method, tried[0].batch_size))
+    rows = [
+        [
+            named(comparison.label(one.name), one.name),
+            Cell(count(one.batch_size), "", one.batch_size),
+            Cell("✓ fits", "", 1) if fit.fits else Cell("✕ out of memory", fit.reason, 0),
+        ]
+        for one, fit in tries
+    ]
+    return plain("Batches tried under the memory limit", columns, rows)
 
 
 def runs_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
@@ -139,28 +142,6 @@ def _untimed_row(comparison: Comparison, name: str, width: int) -> list[Cell]:
 
 def _interval_note(row: Throughput) -> str:
     return span(row.interval.low, row.interval.high, rate) if row.interval else NO_INTERVAL
-
-
-def _phase_row(comparison: Comparison, row: Throughput) -> list[Cell]:
-    of = row.figures
-    phases, whole, data = of["phases_ms"], of["step_ms"], of["data_ms"]
-    return [
-        _name(comparison, row.experiment),
-        figure(of["batch_size"], count, ""),
-        *(figure(of[name], milliseconds, NO_PHASES) for name in ("data_ms", "forward_backward_ms", "update_ms")),
-        figure(phases, milliseconds, NO_PHASES),
-        figure(whole, milliseconds, ""),
-        _check(phases, whole),
-        figure(data / phases if phases and data is not None else None, percent, NO_PHASES),
-    ]
-
-
-def _check(phases: float | None, whole: float | None) -> Cell:
-    """Compare the sum of the phases with the whole step; say where they are a tenth apart."""
-    if not phases or not whole:
-        return missing(NO_PHASES)
-    found = phases / whole
-    return Cell(ratio(found), "" if abs(found - 1) <= AGREEING else "does not add up", found)
 
 
 def _memory_cells(counts: dict[str, int | None], kept: Sequence[str], unit: int) -> list[Cell]:

@@ -26,7 +26,7 @@ class Throughput:
     flop_ratio: float | None  # the ratio that FLOPs alone predict
     figures: dict[str, float | None]  # medians over the runs of the frame's other columns
     peak_source: str
-    utilisation_failures: tuple[str, ...]  # why the device could not be read, or not to the end
+    not_measured: tuple[str, ...]  # why the device could not be read, or not to the end
 
     def unexplained(self) -> float | None:
         """Return the factor between forward and backward as measured and as FLOPs predict, where it is large."""
@@ -57,7 +57,7 @@ def throughputs(comparison: Comparison) -> list[Throughput]:
             flop_ratio=_flop_ratio(timed, base, name),
             figures=_medians(group),
             peak_source=str(group["peak_source"].iloc[0]),
-            utilisation_failures=tuple(dict.fromkeys(map(str, group["utilisation_failure"].dropna()))),
+            not_measured=tuple(dict.fromkeys(reason for reason in group["not_measured"] if reason)),
         )
         for name, group in timed.items()
     ]
@@ -98,7 +98,7 @@ def utilisations(rows: list[Throughput]) -> list[str]:
 
 def _ratios(timed: dict[str, pd.DataFrame], base: str | None, column: str) -> dict[str, Ratio]:
     """Compare all with the base; p and verdict are adjusted for their number."""
-    values = {name: _values(group, column) for name, group in timed.items()}
+    values = {name: dict(group.set_index("round")[column].dropna()) for name, group in timed.items()}
     measured = {name: runs for name, runs in values.items() if runs}
     if base not in measured:
         return {}

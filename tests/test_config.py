@@ -48,6 +48,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "warmup_steps": COUNTS,
     "windows": COUNTS,
     "steps_per_window": COUNTS,
+    "planted_delay": st.floats(0, 1),
 }
 VALUES = st.fixed_dictionaries(VALID)
 
@@ -78,6 +79,7 @@ ANOTHER: dict[str, Any] = {
     "warmup_steps": 3,
     "windows": 10,
     "steps_per_window": 8,
+    "planted_delay": 0.05,
 }
 assert {*ANOTHER} == {*SETTABLE}
 assert {*VALID} == {*FIELDS}
@@ -284,7 +286,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     **{field: ("", 3, None) for field, kind in FIELDS.items() if kind == FIELDS["tower"]},
     **dict.fromkeys(COUNT_FIELDS, (0, -5, 2.5, 8.0, "8", True)),
     **dict.fromkeys(RATES, (0.0, -1.0, "1", True, *NOT_FINITE)),
-    **dict.fromkeys(("eps", "weight_decay"), (-1e-9, "0", None, *NOT_FINITE)),
+    **dict.fromkeys(("eps", "weight_decay", "planted_delay"), (-1e-9, "0", None, *NOT_FINITE)),
     "method": ("", "CLIP", "moco", None),
     "precision": ("fp8", None),
     "compile": (True, "maybe"),

@@ -83,7 +83,8 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
 def speed(**changes: Any) -> Record:
     fields: dict[str, Any] = {
         **dict.fromkeys(("round", "trained_parameters", "tower_parameters", "num_captions"), 1),
-        **dict.fromkeys(("window_seconds", "data_seconds", "forward_backward_seconds", "update_seconds"), (0.5, 0.25)),
+        "window_seconds": (0.5, 0.25),
+        "phase_seconds": {"data": (0.5, 0.25)},
         **dict.fromkeys(("warmup_seconds", "targets_seconds"), 1.0),
         **dict.fromkeys(("tokens_per_caption", "peak_flops_per_second"), None),
         "flops": Flops(image_forward=1, text_forward=1, forward=2, step=6),

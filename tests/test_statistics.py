@@ -1,18 +1,20 @@
 import math
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+import bench.statistics as judged
 from bench.statistics import (
     ALPHA,
+    FEWEST_PAIRED,
     LARGEST_FIGURE,
     MOST_DEALS,
     SMALLEST_EFFECT,
@@ -26,8 +28,8 @@ from bench.statistics import (
     mean_interval,
     paired_difference,
     permutation_p,
-    ratio_of,
-    ratios_of,
+    sign_flip_p,
+    spread_of,
 )
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -38,6 +40,14 @@ GROUPS = st.lists(FIGURES, min_size=2, max_size=6)
 EIGHTHS = st.integers(-40, 40).map(lambda eighths: eighths / 8)  # exact in binary: ties are ties
 P_VALUES = st.lists(st.integers(0, 1000).map(lambda thousandths: thousandths / 1000), min_size=1, max_size=8)
 ANSWERS = st.lists(st.booleans(), min_size=1, max_size=60)
+
+
+def ratio_of(base: Sequence[float], other: Sequence[float]) -> Ratio:
+    return judged.ratio_of(dict(enumerate(base)), dict(enumerate(other)))
+
+
+def ratios_of(base: Sequence[float], others: Mapping[str, Sequence[float]]) -> dict[str, Ratio]:
+    return judged.ratios_of(dict(enumerate(base)), {name: dict(enumerate(runs)) for name, runs in others.items()})
 
 
 def lognormal(draw: random.Random, runs: int, centre: float, spread: float) -> list[float]:
@@ -424,3 +434,85 @@ def test_an_interval_over_seeds_needs_two_finite_ones() -> None:
     for bad in (math.nan, math.inf, -math.inf):
         with pytest.raises(ValueError, match=f"finite figures, got .*{bad}"):
             mean_interval([0.5, bad])
+
+
+# Pairs of runs of one round
+
+
+def recount_flips(differences: Sequence[float]) -> Fraction:
+    """Flip by sign and add as fractions."""
+    values = [Fraction(value) for value in differences]
+    sums = [
+        abs(sum(s * v for s, v in zip(signs, values, strict=True))) for signs in product((1, -1), repeat=len(values))
+    ]
+    return Fraction(sum(one >= abs(sum(values)) for one in sums), len(sums))
+
+
+@laws
+@given(st.lists(EIGHTHS, min_size=1, max_size=7))
+def test_p_of_pairs_is_the_share_of_flips_at_least_as_far(differences: list[float]) -> None:
+    assert sign_flip_p(differences) == float(recount_flips(differences))
+
+
+def test_drawn_flips_agree_with_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, flips = random.Random(5), 4_000
+    for shift in (0.0, 0.3, 0.8):
+        differences = [draw.gauss(shift, 1) for _ in range(13)]
+        exact = sign_flip_p(differences)
+        with monkeypatch.context() as patched:
+            patched.setattr("bench.statistics.MOST_DEALS", flips)
+            drawn = sign_flip_p(differences)
+        assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact / flips) + 1 / flips)
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss occurred")  # scipy's, where one group is all equal
+@laws
+@given(st.lists(st.tuples(FIGURES, FIGURES), min_size=FEWEST_PAIRED, max_size=14))
+def test_from_ten_rounds_on_the_interval_is_students_on_the_pairs(pairs: list[tuple[float, float]]) -> None:
+    base, other = zip(*pairs, strict=True)
+    differences = [math.log(b) - math.log(a) for a, b in pairs]
+    assume(len({*differences}) > 1)
+    ratio = ratio_of(base, other)
+    expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert ratio.paired
+    assert figures(ratio)[:2] == pytest.approx((math.exp(expected.low), math.exp(expected.high)), rel=1e-9)
+    assert ratio.p == sign_flip_p(differences)
+    assert not ratio_of(base[:9], other[:9]).paired
+
+
+def test_a_drift_of_the_machine_falls_out_of_pairs_and_hides_a_change_from_the_unpaired() -> None:
+    draw, found = random.Random(8), {9: 0, 10: 0}
+    for rounds in (9, 10) * 60:
+        drift = [draw.gauss(0, 0.08) for _ in range(rounds)]
+        base = [100 * math.exp(of_round + draw.gauss(0, 0.01)) for of_round in drift]
+        other = [95 * math.exp(of_round + draw.gauss(0, 0.01)) for of_round in drift]
+        found[rounds] += ratio_of(base, other).verdict == "slower"
+    assert found[10] >= 58
+    assert found[9] <= 20
+
+
+def test_a_round_without_its_run_is_left_out_of_the_pairs() -> None:
+    base = {round_: 100.0 + round_ for round_ in range(12)}
+    other = {round_: 110.0 + round_ for round_ in range(12) if round_ != 4}
+    ratio = judged.ratio_of(base, other)
+    assert (ratio.paired, ratio.runs) == (True, (11, 11))
+    few = {round_: rate for round_, rate in other.items() if round_ < 9}
+    assert judged.ratio_of(base, few).runs == (12, 8)  # too few pairs: all runs, unpaired
+
+
+def test_so_many_ratios_are_paired_only_where_flips_can_call_them() -> None:
+    base, other = ([centre + 0.1 * i for i in range(10)] for centre in (100.0, 120.0))
+    for ratios in (5, 6):
+        found = ratios_of(base, {str(number): other for number in range(ratios)})
+        assert {ratio.verdict for ratio in found.values()} == {"faster"}
+        assert {ratio.paired for ratio in found.values()} == {ratios == 5}
+
+
+def test_spread_is_the_deviation_of_logarithms() -> None:
+    runs = {0: 100.0, 1: 110.0, 5: 121.0}
+    assert spread_of(runs) == pytest.approx(math.log(1.1))
+    assert spread_of({0: 5.0}) is None
+
+
+def test_a_step_is_bound_by_what_takes_longer() -> None:
+    assert [judged.bound_by(share) for share in (0.0, 0.5, 0.51, 1.0)] == [*["compute-bound"] * 2, *["input-bound"] * 2]

@@ -1,90 +1,130 @@
 """How busy the device is while a block runs."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from statistics import fmean
+from typing import TypeVar
 
 import psutil
 import torch
 
-Reading = Mapping[str, float]
-Reader = Callable[[], Reading]
+from bench.profilers.clock import wait_for
+from bench.profilers.nvml import nvml_reader
+from bench.profilers.reader import Figure, Reader, Span, rising
+
+T = TypeVar("T")
 
 
-class Samples:
-    """Readings by name with unit, and why there are no more where the reader failed."""
+@dataclass(slots=True)
+class Readings:
+    """Figures by name with unit once the block has ended, and the reason for each that is missing or not whole."""
 
-    def __init__(self) -> None:
-        self.readings: list[Reading] = []
-        self.failure: str | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    not_measured: dict[str, str] = field(default_factory=dict)
+    sampler_share: float = 0.0  # of the block's time that the sampling thread ran, by its own clock
 
-    def means(self) -> dict[str, float]:
-        """Return the mean of each reading."""
-        names = dict.fromkeys(name for reading in self.readings for name in reading)
-        return {name: fmean(reading[name] for reading in self.readings if name in reading) for name in names}
+    def attempt(self, name: str, read: Callable[[], T]) -> T | None:
+        """Return what is read, or keep the reason why it cannot be: an instrument must not stop what it measures."""
+        try:
+            return read()
+        except Exception as error:  # noqa: BLE001
+            self.not_measured[name] = f"{type(error).__name__}: {error}"
+            return None
 
 
 @contextmanager
-def sampled(open_reader: Callable[[], Reader], *, every_s: float = 0.2) -> Iterator[Samples]:
-    """Read the device every `every_s` seconds in a thread while the block runs.
+def sampled(reader: Reader, device: torch.device, *, every_s: float = 0.2) -> Iterator[Readings]:
+    """Read the device while the block runs: spans at its idle ends, gauges every `every_s` seconds, averaged.
 
-    NVML averages over 1/6 s to 1 s, so asking more often returns the same number again. A reader that cannot be opened
-    or fails stops the sampling and leaves its reason; it never disturbs the block.
+    NVML averages over 1/6 s to 1 s itself, so asking more often returns the same number again.
     """
-    samples, done = Samples(), threading.Event()
-
-    def poll() -> None:
-        try:
-            read = open_reader()
-            while not done.wait(every_s):
-                samples.readings.append(read())
-        except Exception as error:  # noqa: BLE001 - an instrument must not stop what it measures
-            samples.failure = f"{type(error).__name__}: {error}"
-
-    poller = threading.Thread(target=poll, name="device-sampler", daemon=True)
-    poller.start()
+    readings = Readings(not_measured=dict(reader.missing))
+    sampler = _Sampler(reader.gauges, every_s, readings)
+    wait_for(device)
+    ends = {name: readings.attempt(name, begin) for name, begin in reader.spans.items()}
+    start = time.perf_counter()
+    sampler.start()
     try:
-        yield samples
+        yield readings
+        wait_for(device)
     finally:
-        done.set()
-        poller.join()
+        seconds = time.perf_counter() - start
+        for name, end in ends.items():
+            if end is not None and (value := readings.attempt(name, end)) is not None:
+                readings.figures[name] = value
+        sampler.stop()
+        readings.sampler_share = sampler.seconds / seconds
+
+
+class _Sampler:
+    """A thread that reads gauges until the block is over; one that fails is not asked again."""
+
+    def __init__(self, gauges: Mapping[str, Figure], every_s: float, readings: Readings) -> None:
+        self.seconds = 0.0
+        self._gauges, self._every_s, self._readings = dict(gauges), every_s, readings
+        self._values: dict[str, list[float]] = {name: [] for name in gauges}
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="device-sampler", daemon=True)
+
+    def start(self) -> None:
+        if self._gauges:
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._done.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        for name, values in self._values.items():
+            if values:
+                self._readings.figures[name] = fmean(values)
+            if values and name in self._readings.not_measured:
+                self._readings.not_measured[name] += f" (the figure is of the {len(values)} readings before)"
+            if not values:
+                too_short = f"the block was over before the first reading, {self._every_s} s after its start"
+                self._readings.not_measured.setdefault(name, too_short)
+
+    def _poll(self) -> None:
+        while not self._done.wait(self._every_s):
+            for name, gauge in tuple(self._gauges.items()):
+                value = self._readings.attempt(name, gauge)
+                if value is None:
+                    del self._gauges[name]
+                else:
+                    self._values[name].append(value)
+        self.seconds = time.thread_time()
 
 
 def open_reader(device: torch.device) -> Reader:
-    """Return what reads this device: NVML on CUDA, psutil elsewhere."""
-    return _nvml_reader(device) if device.type == "cuda" else _cpu_reader()
+    """Return what reads this device: the kernel's counters of CPU time, and NVML on CUDA; it never raises."""
+    if device.type != "cuda":
+        return Reader(spans=cpu_spans())
+    opening = Readings()
+    uuid, index = str(torch.cuda.get_device_properties(device).uuid), device.index or 0
+    gpu = opening.attempt("GPU", lambda: nvml_reader(uuid, index)) or Reader(missing=opening.not_measured)
+    return Reader(gpu.gauges, cpu_spans() | dict(gpu.spans), gpu.missing)
 
 
-def _cpu_reader() -> Reader:
-    """Read what share of all cores this process and the rest of the machine use, since the last reading."""
+def cpu_spans() -> dict[str, Span]:
+    """Return what share of all cores this process, the rest of the machine and the host's other guests keep busy."""
     process, cores = psutil.Process(), psutil.cpu_count(logical=True) or 1
-    process.cpu_percent()
-    psutil.cpu_percent()
 
-    def read() -> Reading:
-        own, machine = process.cpu_percent() / cores, psutil.cpu_percent()
-        return {"process CPU busy percent": own, "other processes CPU busy percent": max(0.0, machine - own)}
+    def own() -> float:
+        times = process.cpu_times()
+        return float(times.user + times.system)
 
-    return read
+    def others() -> float:
+        times = psutil.cpu_times()
+        waiting = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "steal", 0.0)
+        guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # counted in user and nice already
+        return float(sum(times) - waiting - guests - own())
 
-
-def _nvml_reader(device: torch.device) -> Reader:
-    """Read the GPU that CUDA calls `device`, found by its UUID: the two libraries number devices differently.
-
-    "Busy" is NVML's: the share of time in which at least one kernel ran. It is not efficiency.
-    """
-    import pynvml
-
-    pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-
-    def read() -> Reading:
-        return {
-            "GPU busy percent": float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-            "power W": pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-            "SM clock MHz": float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),
-            "temperature C": float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
-        }
-
-    return read
+    spans = {
+        "process CPU busy percent": rising(own, 100 / cores),
+        "other processes CPU busy percent": rising(others, 100 / cores),
+    }
+    if hasattr(psutil.cpu_times(), "steal"):
+        spans["taken by the host CPU percent"] = rising(lambda: float(psutil.cpu_times().steal), 100 / cores)
+    return spans

@@ -1,14 +1,25 @@
 """Peak memory of a process that does nothing else."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
 
-from bench.record import Memory
+from bench.profilers.nvml import process_bytes
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): reset the peak of resident memory to what is resident
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Bytes; None: this device keeps no such count. `bench.record.Memory` says what each is."""
+
+    rss: int | None
+    allocated: int | None
+    reserved: int | None
+    process: int | None
 
 
 class PeakMemory:
@@ -28,20 +39,29 @@ class PeakMemory:
                 RESET.write_text(RESET_PEAK)
             self._held = psutil.Process().memory_info().rss
 
-    def read(self, steps: int) -> Memory:
-        """Return the peaks after so many steps."""
-        cuda = self._device.type == "cuda"
-        peak = None if cuda else _most_resident_bytes()
-        return Memory(
-            steps=steps,
-            peak_rss_bytes=None if peak is None else peak - self._held,
-            peak_allocated_bytes=torch.cuda.max_memory_allocated(self._device) - self._held if cuda else None,
-            peak_reserved_bytes=torch.cuda.max_memory_reserved(self._device) if cuda else None,
+    def read(self) -> Peaks:
+        """Return the peaks up to now."""
+        if self._device.type != "cuda":
+            peak = status_bytes("VmHWM")
+            return Peaks(None if peak is None else peak - self._held, None, None, None)
+        return Peaks(
+            rss=None,
+            allocated=torch.cuda.max_memory_allocated(self._device) - self._held,
+            reserved=torch.cuda.max_memory_reserved(self._device),
+            process=_process_bytes(self._device),
         )
 
 
-def _most_resident_bytes() -> int | None:
+def status_bytes(field: str) -> int | None:
+    """Return a size that Linux keeps of this process (proc(5), status); None elsewhere."""
     if not STATUS.is_file():
         return None
     fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-    return int(fields["VmHWM"].split()[0]) * 1024
+    return int(fields[field].split()[0]) * 1024
+
+
+def _process_bytes(device: torch.device) -> int | None:
+    try:
+        return process_bytes(str(torch.cuda.get_device_properties(device).uuid), device.index or 0)
+    except Exception:  # noqa: BLE001 - an instrument must not stop what it measures
+        return None

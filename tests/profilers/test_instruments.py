@@ -1,24 +1,48 @@
 """Instruments measure at their edges, and what was not measured is not zero."""
 
+import gzip
+import json
 import math
+import os
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from msgspec.structs import replace
+from torch import nn
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.experiments import EXPERIMENTS
+from bench.memory_limit import is_out_of_memory, memory_limit
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock
 from bench.profilers.device import open_reader, sampled
 from bench.profilers.flops import count_flops
-from bench.run import measure_memory, measure_speed
+from bench.profilers.phases import forward_clocks
+from bench.profilers.reader import Reader, rising
+from bench.profilers.tensors import TensorBytes
+from bench.record import PHASES
+from bench.run import (
+    assemble,
+    count_tensor_bytes,
+    load_data,
+    measure_fit,
+    measure_memory,
+    measure_phases,
+    measure_speed,
+    take_steps,
+    trace,
+)
 from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
 from tests.small import small
 
+MIB = 2**20
 CPU = torch.device("cpu")
 
 
@@ -34,32 +58,147 @@ def test_a_block_that_raises_is_not_swallowed() -> None:
         raise RuntimeError
 
 
-def test_a_reader_is_asked_while_the_block_runs() -> None:
-    with sampled(lambda: lambda: {"busy percent": 50.0}, every_s=0.01) as samples:
+def test_gauges_are_averaged_and_spans_tell_the_time_between() -> None:
+    asked, counter = [0.0], [100.0]
+
+    def gauge() -> float:
+        asked.append(asked[-1] + 1)
+        return asked[-1]
+
+    reader = Reader(gauges={"busy percent": gauge}, spans={"rise a second": rising(lambda: counter[0])})
+    with sampled(reader, CPU, every_s=0.01) as readings:
         time.sleep(0.1)
-    assert samples.means() == {"busy percent": 50.0}
-    assert len(samples.readings) > 2
+        counter[0] += 5.0
+    assert readings.figures["busy percent"] == pytest.approx(sum(asked) / (len(asked) - 1))
+    assert len(asked) > 3
+    assert 5 / 0.2 < readings.figures["rise a second"] <= 5 / 0.1
+    assert readings.not_measured == {}
 
 
-@pytest.mark.parametrize("where", ["opening", "reading"])
-def test_a_reader_that_fails_leaves_its_reason_and_disturbs_nothing(where: str) -> None:
-    def fail() -> dict[str, float]:
+def test_a_gauge_that_fails_leaves_its_reason_and_the_others_go_on() -> None:
+    left = iter([1.0, 3.0])
+
+    def fails_later() -> float:
+        return next(left)
+
+    def fails() -> float:
         raise OSError("no driver")
 
-    with sampled(fail if where == "opening" else lambda: fail, every_s=0.01) as samples:  # type: ignore[arg-type, return-value]
+    gauges = {"dies": fails_later, "is dead": fails, "lives": lambda: 7.0}
+    with sampled(Reader(gauges=gauges, spans={"no span": lambda: fails}), CPU, every_s=0.01) as readings:
+        time.sleep(0.1)
+    assert readings.figures == {"dies": 2.0, "lives": 7.0}  # the mean of what there was
+    assert readings.not_measured["dies"].endswith("(the figure is of the 2 readings before)")
+    assert readings.not_measured["is dead"] == readings.not_measured["no span"] == "OSError: no driver"
+
+
+def test_a_block_too_short_for_a_reading_is_not_zero() -> None:
+    with sampled(Reader(gauges={"busy percent": lambda: 0.0}, missing={"GPU": "no driver"}), CPU) as readings:
+        pass
+    assert readings.figures == {}
+    assert "before the first reading" in readings.not_measured["busy percent"]
+    assert readings.not_measured["GPU"] == "no driver"
+
+
+def test_an_error_of_the_block_comes_through_and_ends_the_sampler() -> None:
+    with pytest.raises(RuntimeError), sampled(Reader(gauges={"busy percent": lambda: 0.0}), CPU):
+        raise RuntimeError
+    assert "device-sampler" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_samplers_cost_is_its_own_clock() -> None:
+    def slow() -> float:
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        return 1.0
+
+    with sampled(Reader(gauges={"slow": slow}), CPU, every_s=0.02) as readings:
+        time.sleep(0.2)
+    assert 0.1 < readings.sampler_share < 0.9
+    with sampled(open_reader(CPU), CPU) as readings:
         time.sleep(0.05)
-    assert samples.means() == {}
-    assert samples.failure == "OSError: no driver"
+    assert readings.sampler_share == 0  # counters are read at the ends: no thread
 
 
 def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
-    read = open_reader(CPU)
-    end = time.monotonic() + 0.2
-    while time.monotonic() < end:
-        sum(range(1000))
-    reading = read()
-    assert set(reading) == {"process CPU busy percent", "other processes CPU busy percent"}
-    assert reading["process CPU busy percent"] > 5
+    with sampled(open_reader(CPU), CPU) as readings:
+        end = time.thread_time() + 0.2
+        while time.thread_time() < end:
+            sum(range(1000))
+    assert {"process CPU busy percent", "other processes CPU busy percent"} <= readings.figures.keys()
+    assert readings.figures["process CPU busy percent"] > 5
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+        with sampled(open_reader(CPU), CPU) as readings:
+            time.sleep(0.5)
+        child.kill()
+    assert readings.figures["other processes CPU busy percent"] > 50 / os.cpu_count()
+    assert readings.figures["process CPU busy percent"] < 50 / os.cpu_count()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the limit is Linux's RLIMIT_DATA")
+def test_a_memory_limit_stops_what_does_not_fit_and_is_lifted_afterwards() -> None:
+    with memory_limit(CPU, 64 * MIB):
+        torch.zeros(32 * MIB // 4)
+        with pytest.raises(RuntimeError) as error:
+            torch.zeros(128 * MIB // 4)
+    assert is_out_of_memory(error.value)
+    assert not is_out_of_memory(ValueError("no such tower"))
+    torch.zeros(128 * MIB // 4)
+
+
+def test_tensor_bytes_count_each_storage_once_from_birth_to_death() -> None:
+    held = torch.zeros(100)
+    counted = TensorBytes(CPU, [held, held.view(10, 10)])
+    assert counted.peak == 400
+    with counted:
+        one = held + 1  # 400 more
+        view = one.view(10, 10)[2:]
+        del one
+        assert counted.peak == 800
+        two = view * 2  # of 80: 320 more, the viewed 100 live on
+        assert counted.peak == 1120
+        del view, two
+        held + 1
+        assert counted.peak == 1120  # three storages at most
+
+
+def test_tensor_bytes_of_a_step_are_those_of_torchs_tracker() -> None:
+    """torch.distributed._tools counts by hooks on modules and optimizer where this counts storages alone."""
+    model = nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64))
+    optimizer, images = torch.optim.AdamW(model.parameters(), fused=True), torch.randn(32, 64)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        model(images).square().mean().backward()
+        optimizer.step()
+
+    step()
+    state = [value for of_one in optimizer.state.values() for value in of_one.values()]
+    counted = TensorBytes(CPU, [images, *model.parameters(), *(p.grad for p in model.parameters()), *state])
+    with counted:
+        step()
+    tracker = MemTracker()
+    tracker.track_external(model, optimizer, images)
+    with tracker:
+        step()
+    assert counted.peak == tracker.get_tracker_snapshot("peak")[CPU]["Total"]
+
+
+def test_the_clocks_of_modules_add_up_and_leave_nothing_behind() -> None:
+    class Slow(nn.Module):
+        def forward(self, seconds: float) -> None:
+            time.sleep(seconds)
+
+    slow = Slow()
+    with forward_clocks({"slow": slow, "idle": Slow()}, CPU) as seconds:
+        slow(0.02)
+        slow(0.03)
+    slow(0.5)
+    assert 0.05 <= seconds["slow"] < 0.4
+    assert seconds["idle"] == 0
+    assert not slow._forward_hooks
+    assert not slow._forward_pre_hooks
 
 
 @pytest.mark.parametrize(
@@ -90,15 +229,34 @@ def test_text_is_counted_at_the_tokens_computed() -> None:
     assert counted[2].text_forward == (counted[0].text_forward + counted[1].text_forward) // 2
 
 
-def test_a_speed_run_records_every_window_and_phase(results: Path) -> None:
-    speed = measure_speed(small("clip"), CPU, results, 3)
+@pytest.mark.parametrize(("method", "text"), [("clip", ["text forward"]), ("catlip", [])])
+def test_a_speed_run_records_every_window_and_phase(method: str, text: list[str], results: Path) -> None:
+    speed = measure_speed(small(method), CPU, results, 3)
     assert speed.round == 3
     assert len(speed.window_seconds) == 2
-    assert len(speed.data_seconds) == len(speed.forward_backward_seconds) == len(speed.update_seconds) == 2
-    assert all(seconds > 0 for seconds in (*speed.window_seconds, *speed.forward_backward_seconds))
+    phases = ["data", "image forward", *text, "head and loss", "backward", "optimizer"]
+    assert [phase for phase in PHASES if phase in speed.phase_seconds] == phases
+    assert {*phases} == {*speed.phase_seconds}
+    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in speed.phase_seconds.values())
     assert speed.flops.step > 2 * speed.flops.forward
-    assert speed.tokens_per_caption is not None
+    assert (speed.tokens_per_caption is not None) == bool(text)
     assert speed.trained_parameters > speed.tower_parameters > 0
+    assert speed.not_measured == {}
+
+
+def test_the_phases_of_a_compiled_step_do_not_look_into_its_forward(results: Path) -> None:
+    run = assemble(load_data(small("clip", compile="on"), CPU, results), compilable=False)
+    assert {*measure_phases(run, [0])} == {"data", "forward", "backward", "optimizer"}
+
+
+def test_a_planted_delay_is_a_share_of_the_steps_time(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = list[float]()
+    monkeypatch.setattr(time, "sleep", slept.append)
+    run = assemble(load_data(small("catlip", planted_delay=0.1), CPU, results))
+    with clock(CPU) as elapsed:
+        take_steps(run, [0, 1])
+    assert len(slept) == 1
+    assert 0.9 * elapsed.seconds < slept[0] / 0.1 <= elapsed.seconds
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak resident memory is read from /proc")
@@ -106,15 +264,47 @@ def test_memory_is_a_peak_of_the_cpu_and_no_cuda_count(results: Path) -> None:
     memory = measure_memory(small("catlip"), CPU, results)
     assert memory.peak_rss_bytes is not None
     assert memory.peak_rss_bytes >= 0
-    assert memory.peak_allocated_bytes is None
+    assert memory.peak_allocated_bytes is memory.process_bytes is None
+    weights = 4 * memory.trained_parameters
+    assert memory.peak_tensor_bytes > 4 * weights  # with gradients and two moments
+
+
+def test_tensors_of_a_step_are_the_same_on_every_run_and_grow_with_the_batch(results: Path) -> None:
+    def count(batch_size: int) -> int:
+        return count_tensor_bytes(load_data(small("superclass", batch_size=batch_size), CPU, results))
+
+    assert count(16) == count(16) < count(32)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the limit is Linux's RLIMIT_DATA")
+def test_a_batch_fits_or_does_not(results: Path) -> None:
+    sized = (small("clip", batch_size=size, images=10_000) for size in (16, 512))
+    fits, does_not = (measure_fit(experiment, CPU, results, 128 * MIB) for experiment in sized)
+    assert (fits.fits, fits.reason) == (True, "")
+    assert not does_not.fits
+    assert "allocate" in does_not.reason
+
+
+def test_a_trace_is_what_perfetto_reads(results: Path, tmp_path: Path) -> None:
+    path = tmp_path / "trace.json.gz"
+    trace(small("clip"), CPU, results, path)
+    names = {event.get("name") for event in json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]}
+    assert {"step 1", "step 2", "step 3"} <= names
+    assert any("attention" in str(name) for name in names)
+    assert [*tmp_path.iterdir()] == [path]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_measured(results: Path) -> None:
     device = torch.device("cuda")
-    experiment = small("clip", precision="bf16")
+    experiment = small("clip", precision="bf16", windows=40)
     memory = measure_memory(experiment, device, results)
     assert memory.peak_rss_bytes is None
     assert memory.peak_allocated_bytes
+    assert memory.peak_tensor_bytes
     speed = measure_speed(experiment, device, results, 0)
-    assert speed.utilisation_failure is None
+    assert "GPU" not in speed.not_measured
+    assert speed.utilisation["GPU busy percent"] > 0
+    assert speed.sampler_share < 0.005
+    limited = measure_fit(replace(experiment, batch_size=65_536), device, results, 256 * MIB)
+    assert not limited.fits

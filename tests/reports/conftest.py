@@ -84,9 +84,7 @@ def speed_record(name: str, number: int, *, slower: float = 1.0) -> Record:
         round=number,
         warmup_seconds=1.9 * luck,
         window_seconds=steps(step * experiment.steps_per_window, experiment.windows),
-        data_seconds=steps(0.0031, 8),
-        forward_backward_seconds=steps(FORWARD_BACKWARD[name], 8),
-        update_seconds=steps(UPDATE[name], 8),
+        phase_seconds=phases(name, steps),
         flops=flops,
         tokens_per_caption=13.4 if text else None,
         trained_parameters=803_328 + (1_240_000 if text else 190_000),
@@ -100,9 +98,23 @@ def speed_record(name: str, number: int, *, slower: float = 1.0) -> Record:
     return record(speed, experiment)
 
 
+def phases(name: str, steps: Callable[[float, int], tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+    text = 0.08 if name in TEXT_FLOPS else 0.0
+    shares = {"image forward": 0.3, "text forward": text, "head and loss": 0.02, "backward": 0.68 - text}
+    towers = {phase: steps(share * FORWARD_BACKWARD[name], 8) for phase, share in shares.items() if share}
+    return {"data": steps(0.0031, 8), **towers, "optimizer": steps(UPDATE[name], 8)}
+
+
 def memory_record(name: str) -> Record:
     peak = {"clip-tiny": 402, "siglip-tiny": 398, "catlip-tiny": 287, "superclass-tiny": 331}[name] * 2**20
-    memory = Memory(steps=4, peak_rss_bytes=peak, peak_allocated_bytes=None, peak_reserved_bytes=None)
+    memory = Memory(
+        steps=4,
+        trained_parameters=2_000_000,
+        peak_rss_bytes=peak,
+        peak_allocated_bytes=None,
+        peak_reserved_bytes=None,
+        peak_tensor_bytes=peak - 40 * 2**20,
+    )
     return record(memory, experiment_named(name))
 
 

@@ -67,12 +67,12 @@ class Document(HTMLParser):
         return next(row for row in self.tables[table] if row and row[0].split("|")[0] == name)
 
 
-def rates(records: list[Record], name: str) -> list[float]:
-    return [
-        one.experiment.images_per_window / median(one.measured.window_seconds)
+def rates(records: list[Record], name: str) -> dict[int, float]:
+    return {
+        one.measured.round: one.experiment.images_per_window / median(one.measured.window_seconds)
         for one in records
         if isinstance(one.measured, Speed) and one.experiment and one.experiment.name == name
-    ]
+    }
 
 
 def short(record: Record) -> Record:
@@ -122,7 +122,7 @@ def test_the_throughput_table_is_the_statistics(whole: list[Record], text: str) 
     expected = ratios_of(rates(whole, "clip-tiny"), {name: rates(whole, name) for name in names})
     for name, label in names.items():
         row = document.row("Throughput of each experiment", label)
-        ratio, speed = expected[name], median(rates(whole, name))
+        ratio, speed = expected[name], median(rates(whole, name).values())
         assert ratio.p is not None
         assert row[0] == f"{label}|{name}"
         assert row[1].startswith(f"{speed:,.0f}|")
@@ -145,7 +145,7 @@ def test_utilisation_and_predicted_ratio_come_from_the_flops(whole: list[Record]
     peak = max(speed.peak_flops_per_second or 0 for speeds in by_name.values() for speed in speeds)
     measured = [
         3 * speed.flops.forward / 128 * rate / peak
-        for speed, rate in zip(by_name["catlip-tiny"], rates(whole, "catlip-tiny"), strict=True)
+        for speed, rate in zip(by_name["catlip-tiny"], rates(whole, "catlip-tiny").values(), strict=True)
     ]
     assert row[8].replace("\N{NO-BREAK SPACE}", " ") == f"{100 * median(measured):.1f} %"
 
@@ -181,7 +181,7 @@ def test_downloads_hold_the_records(whole: list[Record], text: str) -> None:
     rows = list(csv.DictReader(io.StringIO(files["one-speeds.csv"].decode())))
     assert len(rows) == 24
     ours = [float(row["images_per_second"]) for row in rows if row["experiment"] == "clip-tiny"]
-    assert ours == pytest.approx(rates(whole, "clip-tiny"), rel=1e-12)
+    assert ours == pytest.approx([*rates(whole, "clip-tiny").values()], rel=1e-12)
     assert len(json.loads(gzip.decompress(files["one-records.json.gz"]))) == len(whole)
     assert len(json.loads(files["one-suites.json"])["benchmarks"]) == 4
 
@@ -229,8 +229,8 @@ def test_half_of_the_images_is_shown_and_answers_nothing(text: str) -> None:
 
 def test_a_device_that_could_not_be_read_is_told(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
-    one = replace(one, measured=replace(one.measured, utilisation={}, utilisation_failure="no such driver"))
-    assert "Utilisation could not be read throughout: no such driver." in Document(page("x", [one])).words()
+    one = replace(one, measured=replace(one.measured, utilisation={}, not_measured={"GPU": "no such driver"}))
+    assert "Not read, or not throughout: GPU: no such driver." in Document(page("x", [one])).words()
 
 
 def test_runs_of_two_machines_are_not_compared(make: Make) -> None:
@@ -261,8 +261,9 @@ def test_others_on_the_machine_are_told(make: Make) -> None:
 
 def test_phases_that_do_not_add_up_are_marked(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
-    apart = replace(one, measured=replace(one.measured, data_seconds=(0.5,)))
-    cells = [Document(page("x", [of])).row("Where a step's time goes", "CLIP")[7] for of in (one, apart)]
+    phases = one.measured.phase_seconds | {"data": (0.5,)}
+    apart = replace(one, measured=replace(one.measured, phase_seconds=phases))
+    cells = [Document(page("x", [of])).row("Where a step's time goes", "CLIP")[10] for of in (one, apart)]
     assert ["does not add up" in cell for cell in cells] == [False, True]
 
 

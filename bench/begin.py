@@ -1,0 +1,77 @@
+"""What is checked before a comparison begins, and how one is taken up again."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pynvml
+
+from bench.commit import CHECKOUT, commit
+from bench.comparison import Comparison, Scope, expected_seconds, new_comparison, newest_comparison
+from bench.config import MAY_DIFFER, Experiment, require_one_comparison
+from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
+from bench.jobs import Runner
+from bench.progress import Progress
+
+CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def begin(
+    results: Path,
+    experiments: Sequence[Experiment],
+    scope: Scope,
+    *,
+    resume: bool = False,
+    trained: bool = True,
+    may_differ: Iterable[str] = MAY_DIFFER,
+) -> Comparison:
+    """Check what would stop a long run late, then begin a comparison or take up the newest."""
+    require_one_comparison(experiments, may_differ)
+    verify_pack()
+    results = results.resolve()
+    _require_writable(results)
+    name = newest_comparison(results, scope.name) if resume else new_comparison(scope.name)
+    on_gpu, own_cores = has_gpu(), cores()
+    seconds = expected_seconds(experiments, scope, 1 if on_gpu else own_cores, trained=trained)
+    comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(seconds)))
+    if other := {record.circumstances.commit for record in comparison.records()} - {commit()}:
+        raise ValueError(f"{name} was begun at commit {', '.join(other)}, this is {commit()}: begin a new comparison")
+    _decode_pictures(results / CACHE)
+    for failure in results.glob(f"{name}.failure.*.json"):
+        failure.unlink()  # it is tried again
+    return comparison
+
+
+def _decode_pictures(cache: Path) -> None:
+    """Decode the pack in a process of its own, where it has not been: no run's memory or time is spent on it."""
+    if not all(cache_path(part, cache).is_file() for part in PARTS):
+        print("decoding the pack's pictures, once", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "bench.data.pack", str(cache)], cwd=CHECKOUT, check=True)
+
+
+def _require_writable(results: Path) -> None:
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results):
+            pass
+    except OSError as error:
+        raise OSError(f"the results folder {results} cannot be written: {error.strerror}") from None
+
+
+def cores() -> int:
+    """Return how many cores this process may run on: those it is bound to, or a container's quota where it is less."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = CGROUP_QUOTA.read_text().split() if CGROUP_QUOTA.is_file() else ["max"]
+    return bound if quota[0] == "max" else max(1, min(bound, int(quota[0]) // int(quota[1])))
+
+
+def has_gpu() -> bool:
+    """Tell whether NVML knows a GPU."""
+    try:
+        pynvml.nvmlInit()
+        return bool(pynvml.nvmlDeviceGetCount() > 0)
+    except pynvml.NVMLError:
+        return False

@@ -1,0 +1,30 @@
+"""Seconds of a step's parts, the device idle between them: a pass of its own, for a timed window may overlap them."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from bench.profilers.clock import wait_for
+
+
+@contextmanager
+def forward_clocks(modules: Mapping[str, nn.Module], device: torch.device) -> Iterator[dict[str, float]]:
+    """Add up the seconds that each module's forward takes within the block."""
+    seconds, started = dict.fromkeys(modules, 0.0), dict.fromkeys(modules, 0.0)
+
+    def start(name: str) -> None:
+        wait_for(device)
+        started[name] = time.perf_counter()
+
+    def stop(name: str) -> None:
+        wait_for(device)
+        seconds[name] += time.perf_counter() - started[name]
+
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            hooks.callback(module.register_forward_pre_hook(lambda *_, name=name: start(name)).remove)
+            hooks.callback(module.register_forward_hook(lambda *_, name=name: stop(name)).remove)
+        yield seconds

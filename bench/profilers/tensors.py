@@ -1,0 +1,54 @@
+"""Bytes that tensors hold at once, counted one by one: no allocator, no luck, the same on every run."""
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is entered, counts the storages on a device that operations return, from birth to death.
+
+    A storage counts once, however many tensors share it. What an operation needs only inside itself is not seen.
+    """
+
+    def __init__(self, device: torch.device, held: Iterable[Tensor]) -> None:
+        """Begin with the storages of the tensors that are `held` already."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self._device, self._live = device.type, 0
+        self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        for tensor in held:
+            self._count(tensor)
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation and count what it returns."""
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._count(leaf)
+        return result
+
+    def _count(self, tensor: Tensor) -> None:
+        if tensor.device.type != self._device:
+            return
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()  # noqa: SLF001 - the storage's address, which views share
+        if key not in self._storages:
+            self._storages[key] = weakref.ref(storage, lambda _: self._forget(key, size))
+            self._live += size
+            self.peak = max(self.peak, self._live)
+
+    def _forget(self, key: int, size: int) -> None:
+        del self._storages[key]
+        self._live -= size

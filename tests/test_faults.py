@@ -1,0 +1,115 @@
+"""What happens when something breaks: a row or a clear error, the other rows stand, the exit code says so.
+
+The runs are real processes and break for real: a child is killed, a loss becomes infinite, memory runs out.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.__main__ import main
+from bench.record import Failure, Fit, Memory, Speed, read_records
+
+ROOT = Path(__file__).parent.parent
+SHORT = ["--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=16"]
+ONE_ROUND = ["--rounds", "1", *SHORT]
+
+
+def failures(results: Path) -> list[str]:
+    return [record.measured.reason for record in read_records(results) if isinstance(record.measured, Failure)]
+
+
+def timed(results: Path) -> set[str]:
+    found = [record for record in read_records(results) if isinstance(record.measured, Speed)]
+    return {record.experiment.method for record in found if record.experiment}
+
+
+def test_a_loss_that_is_no_number_is_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["measure", "clip-tiny", *ONE_ROUND, "--set", "learning_rate=1e30", "--set", "clip_norm=null"]
+    assert main([*arguments, "--set", "warmup_steps=4", "--results", str(tmp_path)]) == 3
+    assert all("FloatingPointError: the loss of step" in reason for reason in failures(tmp_path))
+    assert len(failures(tmp_path)) == 2  # of the speed and of the memory run
+    assert "the loss of step" in capsys.readouterr().out
+
+
+def test_a_killed_child_is_a_row_and_the_others_stand(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "measure", "clip-tiny", "catlip-tiny", *ONE_ROUND]
+    parent = subprocess.Popen([*command, "--results", str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert parent.stderr is not None
+    begun = next(line for line in parent.stderr if "speed of clip-tiny" in line)
+    while not (children := psutil.Process(parent.pid).children()):
+        time.sleep(0.01)
+    children[0].kill()
+    _, told = parent.communicate(timeout=120)
+    assert begun
+    assert parent.returncode == 3, told
+    assert failures(tmp_path) == ["killed by signal 9"]
+    assert timed(tmp_path) == {"catlip"}
+    assert len([r for r in read_records(tmp_path) if isinstance(r.measured, Memory)]) == 2
+
+
+def test_a_run_without_memory_is_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The limit is this process's own and its children inherit it."""
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    results = tmp_path / "results"
+    assert main(["measure", "catlip-tiny", *ONE_ROUND, "--results", str(results)]) == 0
+    resource.setrlimit(resource.RLIMIT_DATA, (2 * 2**30, limits[1]))
+    try:
+        code = main(["measure", "catlip-tiny", *ONE_ROUND, "--set", "batch_size=8192", "--results", str(results)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, limits)
+    assert code == 3
+    assert failures(results)
+    assert all("allocate memory" in reason for reason in failures(results))
+    assert "allocate memory" in capsys.readouterr().out
+
+
+def test_the_largest_batch_under_a_limit_and_two_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = tmp_path / "figures.json"
+    arguments = ["measure", "clip-tiny", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.1", "--json", str(figures)]
+    assert main([*arguments, "--results", str(tmp_path)]) == 0
+    fits = [record for record in read_records(tmp_path) if isinstance(record.measured, Fit)]
+    titles = ["Throughput at equal batch", "Each at its largest batch under 0.1 GiB"]
+    equal, largest = (json.loads(figures.read_text())[title]["rows"] for title in titles)
+    assert [row["batch"] for row in equal] == [16, 16]
+    assert {row["verdict"] for row in (equal[1], largest[1])} == {"inconclusive"}  # one round
+    for method, row in zip(("clip", "catlip"), largest, strict=True):
+        tries = {r.experiment.batch_size: r.measured for r in fits if r.experiment and r.experiment.method == method}
+        assert tries[row["batch"]].fits
+        beyond = [size for size, fit in tries.items() if size > row["batch"] and not fit.fits]
+        assert min(beyond) <= 1.1 * row["batch"] + 1
+        assert all("memory" in tries[size].reason for size in beyond)
+    assert largest[1]["batch"] > largest[0]["batch"]  # no text tower takes its share
+    assert "no: " in capsys.readouterr().out
+
+
+def test_a_limit_that_nothing_fits_leaves_the_equal_batch(tmp_path: Path) -> None:
+    assert main(["measure", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.001", "--results", str(tmp_path)]) == 0
+    assert not any(record.measured.fits for record in read_records(tmp_path) if isinstance(record.measured, Fit))
+    assert timed(tmp_path) == {"catlip"}
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf"])
+def test_a_limit_that_is_none_is_refused(limit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", "clip-tiny", f"--memory-gib={limit}", "--results", str(tmp_path)]) == 2
+    assert "--memory-gib must be positive" in capsys.readouterr().err
+
+
+def test_a_doctor_times_a_run_and_says_how_long_a_bench_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = tmp_path / "figures.json"
+    assert main(["doctor", "--json", str(figures), "--results", str(tmp_path / "none" / "yet")]) == 0
+    rows = {row["what"]: row for row in json.loads(figures.read_text())["This machine"]["rows"]}
+    assert {"cores", "other processes", "memory", "swap", "governor", "C++ compiler", "disk", "commit"} <= rows.keys()
+    assert "images/s" in rows["trial of clip-tiny"]["found"]
+    assert rows["the default bench takes"]["found"].endswith("minutes")
+    assert "NVML" in rows or "GPU 0" in rows
+    assert not (tmp_path / "none").exists()
+    assert "images/s" in capsys.readouterr().out
