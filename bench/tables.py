@@ -1,6 +1,7 @@
 """Figures as tables on a terminal, and as JSON."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,7 +220,7 @@ def _timed(records: Iterable[Record], names: Iterable[str]) -> dict[str, tuple[E
 
 def _aligned(column: "pd.Series[str]") -> "pd.Series[str]":
     """Pad words at their right, so that they begin where their heading does; figures stay at the right."""
-    if all(not text[:1].isdecimal() for text in column):
+    if not all(re.fullmatch(r"[-+\d.,%]*", text) for text in column):
         width = max(map(len, (*column, str(column.name))))
         return column.str.ljust(width).rename(str(column.name).ljust(width))
     return column
