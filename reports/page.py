@@ -29,7 +29,7 @@ from reports.frames import (
     memory_frame,
     speeds_frame,
 )
-from reports.phases import phase_chart, phase_keys, phase_table
+from reports.phases import bound_sentence, phase_chart, phase_keys, phase_table
 from reports.scores import FLOOR, Scored, fewest_seeds, protocols, scored, scores_frame, tasks
 from reports.speeds import Throughput, rates, throughputs
 from reports.suites import suites_of, suites_table
@@ -129,6 +129,7 @@ def _speed_section(comparison: Comparison, rows: Sequence[Throughput]) -> dict[s
         "phases": phase_chart(comparison, rows) if has_phases else None,
         "table": speed_tables.speed_table(comparison, rows),
         "phase_keys": phase_keys(rows),
+        "bound": bound_sentence(comparison, rows),
         "phase_table": phase_table(comparison, rows),
         "cost_table": speed_tables.cost_table(comparison, rows),
         "runs_table": speed_tables.runs_table(comparison, rows),

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from bench.record import PHASES
 from bench.statistics import bound_by
 from reports.charts import FOOT, WIDTH, head, rows_of
-from reports.formats import count, milliseconds, percent, ratio
+from reports.formats import count, listed, milliseconds, percent, ratio
 from reports.frames import PHASE, Comparison
 from reports.speeds import Throughput
 from reports.svg import INK, PAPER, SERIES, drawing, svg
@@ -48,6 +48,21 @@ def phases_of(rows: Sequence[Throughput]) -> list[str]:
 def phase_keys(rows: Sequence[Throughput]) -> list[tuple[str, str, str]]:
     """Return class, glyph and name of each phase, for the legend."""
     return [(f"c{LOOKS[phase].series}", LOOKS[phase].glyph, phase) for phase in phases_of(rows)]
+
+
+def bound_sentence(comparison: Comparison, rows: Sequence[Throughput]) -> str:
+    """Say in words what the steps wait for."""
+    shares = {row.experiment: _data_share(row) for row in rows}
+    known = {name: share for name, share in shares.items() if share is not None}
+    if not known:
+        return ""
+    told = f"from {percent(min(known.values()))} to {percent(max(known.values()))}"
+    starved = [comparison.label(name) for name, share in known.items() if bound_by(share) == "input-bound"]
+    if starved:
+        return (
+            f"Input-bound: {listed(starved)}. Their ratios compare loading, not methods; data takes {told} of a step."
+        )
+    return f"Compute-bound, all of them: data takes {told} of a step."
 
 
 def phase_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
@@ -93,8 +108,7 @@ def phase_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
 
 def _phase_row(comparison: Comparison, row: Throughput, phases: Sequence[str]) -> list[Cell]:
     of = row.figures
-    total, whole = of["phases_ms"], of["step_ms"]
-    share = _ms(row, PHASE + "data") / total if total else None
+    total, whole, share = of["phases_ms"], of["step_ms"], _data_share(row)
     return [
         named(comparison.label(row.experiment), row.experiment),
         figure(of["batch_size"], count, ""),
@@ -105,6 +119,11 @@ def _phase_row(comparison: Comparison, row: Throughput, phases: Sequence[str]) -
         figure(share, percent, NO_PHASES),
         missing(NO_PHASES) if share is None else Cell(bound_by(share), "", share),
     ]
+
+
+def _data_share(row: Throughput) -> float | None:
+    total = row.figures["phases_ms"]
+    return _ms(row, PHASE + "data") / total if total else None
 
 
 def _phase_cell(value: float | None, total: float | None) -> Cell:

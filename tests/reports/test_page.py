@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.record import Record, Speed, Transfer
+from bench.config import at_batch_size
+from bench.experiments import experiment_named
+from bench.record import Fit, Record, Speed, Transfer
 from bench.statistics import accuracy_interval, paired_difference, ratio_of, ratios_of
 from reports.page import page
 
@@ -282,3 +284,40 @@ def test_a_device_memory_count_has_a_column_of_its_own(make: Make) -> None:
     row = document.row("Memory, utilisation, targets and sizes", "CLIP")
     assert row[1:3] == ["3.00", "4.00"]
     assert row[3].startswith(f"{DASH}not measured")
+
+
+def test_each_at_its_largest_batch_is_compared_apart(make: Make) -> None:
+    """The two ratios are never one: the equal batch has its table, the largest batches have theirs."""
+    records = [make["speed"](name, number) for name in ("clip-tiny", "catlip-tiny") for number in range(5)]
+    records += [make["memory"](name) for name in ("clip-tiny", "catlip-tiny")]
+    alone = Document(page("x", records))
+    for name, size, faster in (("clip-tiny", 576, 1.1), ("catlip-tiny", 688, 1.5)):
+        sized = at_batch_size(experiment_named(name), size)
+        tries = [(sized, Fit(limit_bytes=2**29, fits=True))]
+        tries.append((at_batch_size(sized, size + 16), Fit(limit_bytes=2**29, fits=False, reason="no memory left")))
+        records += [make["record"](fit, experiment) for experiment, fit in tries]
+        for number in range(5):
+            one = make["speed"](name, number)
+            seconds = sized.images_per_window / one.experiment.images_per_window / faster
+            windows = tuple(seconds * window for window in one.measured.window_seconds)
+            records.append(make["record"](replace(one.measured, window_seconds=windows), sized))
+    document = Document(page("x", records))
+    equal, largest = "Throughput of each experiment", "Throughput of each at its largest batch"
+    assert document.tables[equal] == alone.tables[equal]
+    expected = ratio_of(
+        *(rates(records, f"{name}[batch_size={size}]") for name, size in (("clip-tiny", 576), ("catlip-tiny", 688)))
+    )
+    row = document.row(largest, "catlip-tiny[batch_size=688]")
+    assert row[3].startswith(f"{expected.value:.2f}|")
+    assert "Each at its largest batch under 0.5" in document.words()
+    assert "no memory left" in document.words()
+    assert len(document.tables["Batches tried under the memory limit"]) == 5
+    assert "largest batch" not in alone.words()
+
+
+def test_what_the_steps_wait_for_is_told(make: Make) -> None:
+    one = make["speed"]("clip-tiny", 0)
+    assert "Compute-bound, all of them: data takes from" in Document(page("x", [one])).words()
+    phases = one.measured.phase_seconds | {"data": (0.9,)}
+    starved = replace(one, measured=replace(one.measured, phase_seconds=phases))
+    assert "Input-bound: CLIP." in Document(page("x", [starved])).words()
