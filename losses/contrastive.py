@@ -1,23 +1,83 @@
 """Contrastive loss of CLIP."""
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from losses.chunks import sides, wide, without_autocast
+from losses.ranks import Group, gathered, log_summed, own_sum, place, summed
 
 
 def contrastive_loss(
     image: Float[Tensor, "batch dim"],
     text: Float[Tensor, "batch dim"],
     scale: Float[Tensor, ""],
+    group: Group = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy over the batch's similarity matrix, rows and columns averaged.
 
     Row i of `image` belongs with row i of `text`; all other rows are its negatives. Rows are L2-normalised;
-    `scale` is the inverse temperature. In nats, mean over the batch. Computed in fp32 or better.
-    Source: Radford et al. 2021, arXiv:2103.00020, figure 3.
+    `scale` is the inverse temperature. In nats, mean over the batch. Computed in fp32 or better, also
+    under autocast. Source: Radford et al. 2021, arXiv:2103.00020, figure 3.
+
+    The matrix is never whole: memory is O(batch x chunk), and the backward computes the logits a second time, so that a
+    step costs four products of batch x batch x dim where six are usual.
+
+    With a `group` the batch is that of all its processes. Each returns the loss of the whole batch; its gradients are
+    multiplied by the number of processes, so that their mean over processes, which DDP and FSDP take, is the gradient
+    of the whole batch. Captions are gathered, images are not: a process holds the rows of its own images.
     """
-    logits = scale * image @ text.T
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    own = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    loss: Tensor = _Contrastive.apply(image, text, scale, group)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _Contrastive(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, text: Tensor, scale: Tensor, group: Group) -> Tensor:
+        rank, ranks = place(group)
+        dtype, num_rows = wide(image.dtype), len(image)
+        with without_autocast(image.device):
+            columns = gathered(text, group).to(dtype)
+            first, batch = rank * num_rows, len(columns)
+            by_row, by_column = (columns.new_full((size,), -torch.inf) for size in (num_rows, batch))
+            pairs = columns.new_zeros(())
+            for i in sides(num_rows):
+                rows = image[i].to(dtype) * scale
+                pairs += torch.vdot(rows.flatten(), columns[first + i.start : first + i.stop].flatten())
+                for j in sides(batch):
+                    logits = rows @ columns[j].T
+                    by_row[i] = torch.logaddexp(by_row[i], logits.logsumexp(1))
+                    by_column[j] = torch.logaddexp(by_column[j], logits.logsumexp(0))
+            by_column = log_summed(by_column, group)
+            loss = (by_row + by_column[first : first + num_rows]).sum() / 2 - pairs
+        ctx.save_for_backward(image, text if group is None else columns, scale, by_row, by_column)
+        ctx.group, ctx.first, ctx.factor, ctx.text_dtype = group, first, ranks / (2 * batch), text.dtype
+        return summed(loss, group) / batch
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        image, columns, scale, by_row, by_column = ctx.saved_tensors
+        dtype = wide(image.dtype)
+        with without_autocast(image.device):
+            columns = columns.to(dtype)
+            of_rows, of_columns = (torch.zeros_like(value, dtype=dtype) for value in (image, columns))
+            of_scale = columns.new_zeros(())
+            for i in sides(len(image)):
+                own = image[i].to(dtype)
+                rows = own * scale
+                for j in sides(len(columns)):
+                    logits = rows @ columns[j].T
+                    share = (logits - by_row[i, None]).exp_()  # of the logit's row, and of its column
+                    share += logits.sub_(by_column[j]).exp_()
+                    share.diagonal(ctx.first + i.start - j.start).sub_(2)
+                    of_rows[i].addmm_(share, columns[j])
+                    of_columns[j].addmm_(share.T, rows)
+                of_scale += torch.vdot(of_rows[i].flatten(), own.flatten())
+            factor = gradient.to(dtype) * ctx.factor
+            of_image = of_rows.mul_(scale * factor).to(image.dtype)
+            of_text = own_sum(of_columns, ctx.group).mul_(factor).to(ctx.text_dtype)
+        return of_image, of_text, (of_scale * factor).to(scale.dtype), None

@@ -1,9 +1,14 @@
 """Multi-label classification loss of CatLIP."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from losses.chunks import LINEAR_FROM, chunks, wide
 
 
 def multilabel_loss(
@@ -17,6 +22,30 @@ def multilabel_loss(
     without labels still enters the sum, all labels negative. In nats: the sum of softplus over all logits minus the
     positives' logits, which is the binary cross-entropy term by term. Computed in fp32 or better.
     Source: Mehta et al. 2024, arXiv:2404.15653, section 3; reduction `batch_mean` of apple/corenet projects/catlip.
+
+    Nothing is kept between forward and backward but the logits; the gradient is the sigmoid less 1 at the positives.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return (-F.logsigmoid(-logits).sum() - logits[rows, columns].sum()) / len(logits)
+    loss: Tensor = _Multilabel.apply(logits, rows, columns)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _Multilabel(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        dtype = wide(logits.dtype)
+        loss = -logits[rows, columns].sum(dtype=dtype)
+        for chunk in chunks(*logits.shape):
+            loss += F.softplus(logits[chunk].to(dtype), threshold=LINEAR_FROM).sum()
+        ctx.save_for_backward(logits, rows, columns)
+        return loss / len(logits)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        logits, rows, columns = ctx.saved_tensors
+        share = gradient / len(logits)
+        of_logits = torch.empty_like(logits)
+        for chunk in chunks(*logits.shape):
+            of_logits[chunk] = logits[chunk].to(share.dtype).sigmoid().mul_(share)
+        positives = ((logits[rows, columns].to(share.dtype).sigmoid() - 1) * share).to(logits.dtype)
+        return of_logits.index_put_((rows, columns), positives), None, None

@@ -1,9 +1,15 @@
 """Pair-wise sigmoid loss of SigLIP."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from losses.chunks import LINEAR_FROM, sides, wide, without_autocast
+from losses.ranks import Group, gathered, own_sum, place, summed
 
 
 def sigmoid_loss(
@@ -11,14 +17,64 @@ def sigmoid_loss(
     text: Float[Tensor, "batch dim"],
     scale: Float[Tensor, ""],
     bias: Float[Tensor, ""],
+    group: Group = None,
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy of every image-text pair: own pairs are positive, all others negative.
 
     Rows are L2-normalised; a pair's logit is scale * similarity + bias. In nats, summed over the batch's pairs and
-    divided by its images. Computed in fp32 or better.
+    divided by its images. Computed in fp32 or better, also under autocast.
     Source: Zhai et al. 2023, arXiv:2303.15343, equation 1 and algorithm 1.
+
+    The matrix is never whole: memory is O(batch x chunk). A pair's gradient needs no other pair, so where gradients are
+    wanted the forward makes them from each chunk's logits, and the backward only multiplies.
+
+    With a `group` the batch is that of all its processes, with value and gradients as `contrastive_loss` has them.
     """
-    logits = scale * image @ text.T + bias
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    sign = 2 * torch.eye(len(logits), device=logits.device, dtype=logits.dtype) - 1
-    return -F.logsigmoid(sign * logits).sum() / len(logits)
+    wanted = torch.is_grad_enabled() and any(value.requires_grad for value in (image, text, scale, bias))
+    loss: Tensor = _Sigmoid.apply(image, text, scale, bias, group, wanted)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _Sigmoid(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, group: Group, wanted: bool
+    ) -> Tensor:
+        rank, ranks = place(group)
+        dtype, num_rows = wide(image.dtype), len(image)
+        with without_autocast(image.device):
+            columns = gathered(text, group).to(dtype)
+            first, batch = rank * num_rows, len(columns)
+            loss, of_scale, of_bias = (columns.new_zeros(()) for _ in range(3))
+            if wanted:
+                of_rows, of_columns = (torch.zeros_like(value, dtype=dtype) for value in (image, columns))
+            for i in sides(num_rows):
+                own = image[i].to(dtype)
+                rows = own * scale
+                for j in sides(batch):
+                    logits = torch.addmm(bias.to(dtype), rows, columns[j].T)
+                    positives = logits.diagonal(first + i.start - j.start)
+                    positives.neg_()  # less of them is worse, more of all others
+                    loss += F.softplus(logits, threshold=LINEAR_FROM).sum()
+                    if wanted:
+                        logits.sigmoid_()
+                        positives.neg_()
+                        of_bias += logits.sum()
+                        of_rows[i].addmm_(logits, columns[j])
+                        of_columns[j].addmm_(logits.T, rows)
+                if wanted:
+                    of_scale += torch.vdot(of_rows[i].flatten(), own.flatten())
+            if wanted:
+                factor = ranks / batch
+                ctx.save_for_backward(
+                    of_rows.mul_(scale * factor).to(image.dtype),
+                    own_sum(of_columns, group).mul_(factor).to(text.dtype),
+                    (of_scale * factor).to(scale.dtype),
+                    (of_bias * factor).to(bias.dtype),
+                )
+            return summed(loss, group) / batch
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return *(of_one * gradient.to(of_one.dtype) for of_one in ctx.saved_tensors), None, None

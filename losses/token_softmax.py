@@ -1,9 +1,13 @@
 """Softmax loss over subword tokens of SuperClass."""
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from losses.chunks import chunks, wide
 
 
 def token_softmax_loss(
@@ -18,12 +22,40 @@ def token_softmax_loss(
     weight over the sum of the image's weights; an image whose weights are all 0 adds 0. In nats, mean over images.
     Computed in fp32 or better.
     Source: Huang et al. 2024, arXiv:2411.03313, equation 3; `ClsLoss` of x-cls/superclass, opencls/open_clip/loss.py.
+
+    Nothing is kept between forward and backward but the logits and a number a row and a pair.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    weight = weights[columns].to(logits.dtype)
-    total = torch.zeros(len(logits), dtype=logits.dtype, device=logits.device).index_add(0, rows, weight)
-    share = weight / total[rows].clamp_min(torch.finfo(logits.dtype).tiny)
-    return -(F.log_softmax(logits, dim=1)[rows, columns] * share).sum() / len(logits)
+    dtype = wide(logits.dtype)
+    weight = weights[columns].to(dtype)
+    total = torch.zeros(len(logits), dtype=dtype, device=logits.device).index_add(0, rows, weight)
+    share = weight / total[rows].clamp_min(torch.finfo(dtype).tiny)
+    loss: Tensor = _Softmax.apply(logits, rows, columns, share)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _Softmax(torch.autograd.Function):
+    """Cross-entropy against a target of index pairs; `share` sums to 1 over a row's pairs, or to 0."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, rows: Tensor, columns: Tensor, share: Tensor) -> Tensor:
+        norms = share.new_empty(len(logits))
+        for chunk in chunks(*logits.shape):
+            norms[chunk] = logits[chunk].to(share.dtype).logsumexp(1)
+        ctx.save_for_backward(logits, rows, columns, share, norms)
+        return ((norms[rows] - logits[rows, columns]) * share).sum() / len(logits)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        logits, rows, columns, share, norms = ctx.saved_tensors
+        factor = gradient / len(logits)
+        of_row = torch.zeros_like(norms).index_add(0, rows, share) * factor
+        of_logits = torch.empty_like(logits)
+        for chunk in chunks(*logits.shape):
+            softmax = (logits[chunk].to(norms.dtype) - norms[chunk, None]).exp_()
+            of_logits[chunk] = softmax.mul_(of_row[chunk, None])
+        positives = (logits[rows, columns].to(norms.dtype) - norms[rows]).exp() * of_row[rows] - share * factor
+        return of_logits.index_put_((rows, columns), positives.to(logits.dtype)), None, None, None
 
 
 def inverse_document_frequency(

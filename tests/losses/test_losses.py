@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 
+import losses.chunks
+from bench.profilers.tensors import TensorBytes
 from losses.contrastive import contrastive_loss
 from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
@@ -64,14 +66,23 @@ def sigmoid_by_hand(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) ->
     return total / len(image)
 
 
-@pytest.mark.parametrize("batch", [2, 5])
+@pytest.fixture(params=[3, 4096], ids=["in pieces", "whole"])
+def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits are looked at in squares of 3 x 3 and rows of 1, or all at once."""
+    monkeypatch.setattr(losses.chunks, "SIDE", request.param)
+    monkeypatch.setattr(losses.chunks, "LOGITS_AT_ONCE", request.param)
+
+
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("batch", [2, 3, 8])
 def test_contrastive_is_the_formula_and_open_clips(batch: int) -> None:
     inputs = unit_rows(batch, 3, 0), unit_rows(batch, 3, 1), SCALE
     agree(contrastive_loss, contrastive_by_hand, *inputs)
     agree(contrastive_loss, ClipLoss(), *inputs)
 
 
-@pytest.mark.parametrize("batch", [2, 5])
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("batch", [2, 3, 8])
 def test_sigmoid_is_the_formula_and_open_clips(batch: int) -> None:
     inputs = unit_rows(batch, 3, 0), unit_rows(batch, 3, 1), SCALE, BIAS
     agree(sigmoid_loss, sigmoid_by_hand, *inputs)
@@ -83,12 +94,69 @@ def test_an_all_zero_scale_is_a_uniform_guess() -> None:
     assert loss.item() == pytest.approx(math.log(6))
 
 
+@pytest.mark.parametrize("loss", [contrastive_loss, sigmoid_loss])
+def test_a_pair_of_opposites_at_the_largest_scale_is_finite(loss: Callable[..., Tensor]) -> None:
+    """Logits from -100 to 100, whose exponentials a float32 cannot hold."""
+    image = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
+    leaves = [image, -image.detach(), torch.tensor(100.0)] + [torch.tensor(0.0)] * (loss is sigmoid_loss)
+    value = loss(*leaves)
+    assert value.item() == pytest.approx(200)
+    assert torch.autograd.grad(value, image)[0].isfinite().all()
+
+
+@pytest.mark.parametrize(("loss", "scalars"), [(contrastive_loss, (7.0,)), (sigmoid_loss, (7.0, -3.0))])
+def test_no_matrix_of_all_pairs_is_ever_held(
+    loss: Callable[..., Tensor], scalars: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses.chunks, "SIDE", 64)
+    batch, dim = 512, 8
+    leaves = [unit_rows(batch, dim, 0), unit_rows(batch, dim, 1), *map(torch.tensor, scalars)]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    with TensorBytes(torch.device("cpu"), []) as counted:
+        torch.autograd.grad(loss(*leaves), leaves)
+    doubles = counted.peak / 8
+    assert doubles < 6 * batch * dim + 4 * 64 * 64 + 4 * batch < batch * batch / 4
+
+
+@pytest.mark.parametrize(("loss", "scalars"), [(contrastive_loss, (7.0,)), (sigmoid_loss, (7.0, -3.0))])
+def test_autocast_does_not_touch_the_logits(loss: Callable[..., Tensor], scalars: tuple[float, ...]) -> None:
+    leaves = [unit_rows(9, 4, seed).float().requires_grad_() for seed in (0, 1)]
+    results = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            value = loss(*leaves, *map(torch.tensor, scalars))
+            results.append((value, *torch.autograd.grad(value, leaves)))
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize(("loss", "scalars"), [(contrastive_loss, (7.0,)), (sigmoid_loss, (7.0, -3.0))])
+def test_half_precision_features_lose_only_their_own_digits(
+    loss: Callable[..., Tensor], scalars: tuple[float, ...]
+) -> None:
+    half = [unit_rows(9, 4, seed).bfloat16() for seed in (0, 1)]
+    of_half, of_full = (
+        figures_of(loss, [features.to(dtype) for features in half], scalars)
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    assert of_half[0].dtype == torch.float32
+    assert torch.equal(of_half[0], of_full[0])
+    for one, other in zip(of_half[1:], of_full[1:], strict=True):
+        assert torch.equal(one, other.bfloat16())
+
+
+def figures_of(loss: Callable[..., Tensor], features: list[Tensor], scalars: tuple[float, ...]) -> list[Tensor]:
+    leaves = [value.requires_grad_() for value in features]
+    value = loss(*leaves, *map(torch.tensor, scalars))
+    return [value, *torch.autograd.grad(value, leaves)]
+
+
 LABELS = st.lists(st.lists(st.integers(0, 8), unique=True, max_size=5), min_size=1, max_size=6)
 
 
 @settings(max_examples=40, derandomize=True, deadline=None)
-@given(LABELS)
-def test_multilabel_is_binary_cross_entropy_of_the_multi_hot_target(labels: list[list[int]]) -> None:
+@given(LABELS, st.sampled_from([9, 18, 4096]))
+def test_multilabel_is_binary_cross_entropy_of_the_multi_hot_target(labels: list[list[int]], at_once: int) -> None:
     """Also where a caption has no label: its row still enters the sum."""
     rows, columns = pairs(labels)
     target = torch.zeros(len(labels), 9, dtype=torch.float64)
@@ -97,7 +165,9 @@ def test_multilabel_is_binary_cross_entropy_of_the_multi_hot_target(labels: list
     def dense(logits: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(logits)
 
-    agree(lambda logits: multilabel_loss(logits, rows, columns), dense, logits_of(len(labels), 9, 2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(losses.chunks, "LOGITS_AT_ONCE", at_once)
+        agree(lambda logits: multilabel_loss(logits, rows, columns), dense, logits_of(len(labels), 9, 2))
 
 
 def test_multilabel_stays_finite_at_extreme_logits() -> None:
@@ -124,16 +194,18 @@ def superclass_by_hand(labels: list[list[int]], weights: Tensor) -> Callable[[Te
 
 
 @settings(max_examples=40, derandomize=True, deadline=None)
-@given(LABELS.filter(any), st.integers(0, 3))
-def test_token_softmax_is_the_formula(labels: list[list[int]], weightless: int) -> None:
+@given(LABELS.filter(any), st.integers(0, 3), st.sampled_from([9, 18, 4096]))
+def test_token_softmax_is_the_formula(labels: list[list[int]], weightless: int, at_once: int) -> None:
     """Also where all of a caption's tokens weigh nothing: it adds nothing and no NaN."""
     rows, columns = pairs(labels)
     weights = torch.arange(9, dtype=torch.float64).sub(weightless).clamp_min(0)
-    agree(
-        lambda logits: token_softmax_loss(logits, rows, columns, weights),
-        lambda logits: superclass_by_hand(labels, weights)(logits) + 0 * logits.sum(),
-        logits_of(len(labels), 9, 3),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(losses.chunks, "LOGITS_AT_ONCE", at_once)
+        agree(
+            lambda logits: token_softmax_loss(logits, rows, columns, weights),
+            lambda logits: superclass_by_hand(labels, weights)(logits) + 0 * logits.sum(),
+            logits_of(len(labels), 9, 3),
+        )
 
 
 def test_a_token_in_every_caption_weighs_nothing() -> None:
