@@ -46,6 +46,6 @@ class _Multilabel(torch.autograd.Function):
         share = gradient / len(logits)
         of_logits = torch.empty_like(logits)
         for chunk in chunks(*logits.shape):
-            of_logits[chunk] = logits[chunk].to(share.dtype).sigmoid().mul_(share)
+            torch.mul(logits[chunk].to(share.dtype).sigmoid(), share, out=of_logits[chunk])
         positives = ((logits[rows, columns].to(share.dtype).sigmoid() - 1) * share).to(logits.dtype)
         return of_logits.index_put_((rows, columns), positives), None, None
