@@ -15,6 +15,7 @@ MethodName = Literal["clip", "siglip", "catlip", "superclass"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
+TextPadding = Literal["none", "batch", "full"]
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0)]
@@ -43,6 +44,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # Only contrastive methods have these: the open_clip model whose text tower is taken.
     text_tower: Text
     context_length: Annotated[int, Meta(ge=3)]  # tokens a caption is cut to, start and end token included
+    # How far captions are padded: "none", in groups of like length; "batch", to its longest; "full", to the context.
+    text_padding: TextPadding = "none"
 
     # The labels. Vocabularies are files of bench/data/vocabularies, or paths.
     synset_vocabulary: Text = "pack-synsets"

@@ -25,7 +25,7 @@ from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import inverse_document_frequency, token_softmax_loss
 from models.heads import Classifier, Contrastive, TokenClassifier
 from models.image_tower import ImageTower
-from models.text_tower import build_text_tower
+from models.text_tower import build_text_tower, why_padded
 
 T = TypeVar("T", bound=Target)
 Images = Float[Tensor, "batch 3 height width"]
@@ -56,7 +56,7 @@ def clip(tower: ImageTower, experiment: Experiment) -> nn.Module:
 
 def clip_loss(model: nn.Module, images: Images, target: Tokens) -> Float[Tensor, ""]:
     pair = cast("Contrastive", model)
-    image, text = pair(images, target.ids, target.lengths)
+    image, text = pair(images, target.groups, target.lengths, target.places)
     return contrastive_loss(image, text, pair.log_scale.exp())
 
 
@@ -73,7 +73,7 @@ def siglip(tower: ImageTower, experiment: Experiment) -> nn.Module:
 
 def siglip_loss(model: nn.Module, images: Images, target: Tokens) -> Float[Tensor, ""]:
     pair = cast("Contrastive", model)
-    image, text = pair(images, target.ids, target.lengths)
+    image, text = pair(images, target.groups, target.lengths, target.places)
     return sigmoid_loss(image, text, pair.log_scale.exp(), cast("Tensor", pair.bias))
 
 
@@ -112,7 +112,8 @@ def superclass_loss(model: nn.Module, images: Images, target: Labels) -> Float[T
 def tokens(experiment: Experiment) -> Callable[[Sequence[str]], Tokens]:
     subwords = SubwordIds(experiment.subword_vocabulary)
     start, end = subwords.start_and_end
-    return lambda captions: Tokens.of(subwords.encode(captions), start, end, experiment.context_length)
+    padding = "full" if why_padded(experiment.text_tower) else experiment.text_padding
+    return lambda captions: Tokens.of(subwords.encode(captions), start, end, experiment.context_length, padding)
 
 
 CLIP = Method(clip, tokens, clip_loss, clamp_scale)

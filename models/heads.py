@@ -29,12 +29,13 @@ class Contrastive(nn.Module):
     def forward(
         self,
         images: Float[Tensor, "batch 3 height width"],
-        ids: Int[Tensor, "batch tokens"],
+        groups: tuple[Int[Tensor, "_ _"], ...],
         lengths: Int[Tensor, " batch"],
+        places: Int[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-        """Return the L2-normalised features of images and captions."""
+        """Return the L2-normalised features of images and captions, captions as `TextTower` takes them."""
         image = F.normalize(self.tower(images) @ self.projection, dim=-1)
-        return image, F.normalize(self.text(ids, lengths), dim=-1)
+        return image, F.normalize(self.text(groups, lengths, places), dim=-1)
 
 
 class Classifier(nn.Module):

@@ -1,14 +1,20 @@
 """What methods read beside the images, for a whole data set, and cut to a batch."""
 
-import math
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate, pairwise
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from bench.config import TextPadding
+
+MOST_LENGTHS, MOST_GROUPS = 8, 4
 Kind = TypeVar("Kind", bound="Target")
 
 
@@ -17,8 +23,8 @@ class Target(Protocol):
     """What a method reads, one item a caption; lives on the CPU until its batch is taken."""
 
     @property
-    def tokens_per_caption(self) -> int | None:
-        """Tokens computed for each caption, padding included; None where no text is computed."""
+    def tokens_per_caption(self) -> float | None:
+        """Tokens computed for each caption, padding included, the mean; None where no text is computed."""
         ...
 
     def take(self: Kind, rows: Int[Tensor, " batch"]) -> Kind:
@@ -32,13 +38,26 @@ class Target(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Token ids, padded with 0, and each caption's length with its start and end token."""
+    """Token ids, and each caption's length with its start and end token.
 
-    ids: Int[Tensor, "captions tokens"]
+    Captions stand in groups of one width each, padded with 0; caption i is row `places[i]` of the groups one after the
+    other, which is also the order of `lengths`. A data set is one group, as wide as the context.
+    """
+
+    groups: tuple[Int[Tensor, "_ _"], ...]
     lengths: Int[Tensor, " captions"]
+    places: Int[Tensor, " captions"]
+    padding: TextPadding
 
     @classmethod
-    def of(cls, captions: Sequence[Sequence[int]], start: int, end: int, context_length: int) -> "Tokens":
+    def of(
+        cls,
+        captions: Sequence[Sequence[int]],
+        start: int,
+        end: int,
+        context_length: int,
+        padding: TextPadding = "none",
+    ) -> "Tokens":
         """Put start and end around each caption; longer ones lose their tail, never the end token."""
         ids = torch.zeros(len(captions), context_length, dtype=torch.int64)
         lengths = torch.empty(len(captions), dtype=torch.int64)
@@ -46,37 +65,78 @@ class Tokens:
             whole = [start, *caption[: context_length - 2], end]
             ids[row, : len(whole)] = torch.tensor(whole)
             lengths[row] = len(whole)
-        return cls(ids, lengths)
+        return cls((ids,), lengths, torch.arange(len(captions)), padding)
 
     @property
-    def tokens_per_caption(self) -> int:
-        """Tokens computed for each caption, padding included."""
-        return self.ids.shape[1]
+    def widths(self) -> "Counter[int]":
+        """How many captions are computed at how many tokens."""
+        return Counter({ids.shape[1]: len(ids) for ids in self.groups})
+
+    @property
+    def tokens_per_caption(self) -> float:
+        """Tokens computed for each caption, padding included, the mean."""
+        return sum(width * count for width, count in self.widths.items()) / len(self.lengths)
 
     def take(self, rows: Int[Tensor, " batch"]) -> "Tokens":
-        """Return a batch, cut to the shortest of eight fixed lengths that holds its longest caption.
+        """Return a batch of a data set: sorted by length and cut, without asking the device.
 
-        Few lengths mean few shapes to compile; the batch's own longest is known without asking the device.
+        With padding "none" into the groups that compute the fewest tokens, with "batch" in one group as wide as its
+        longest caption needs, with "full" in one as wide as the context.
         """
-        lengths = self.lengths[rows]
-        context, longest = self.ids.shape[1], int(lengths.max())
-        cut = next(length for length in fixed_lengths(context) if length >= longest)
-        return Tokens(self.ids[rows, :cut], lengths)
+        (ids,), lengths = self.groups, self.lengths[rows]
+        widths = fixed_lengths(ids.shape[1])
+        if self.padding == "full":
+            sizes = {widths[-1]: len(rows)}
+        else:
+            counts = torch.bucketize(lengths, torch.tensor(widths)).bincount(minlength=len(widths)).tolist()
+            sizes = group_sizes(widths, counts, MOST_GROUPS if self.padding == "none" else 1)
+        order = lengths.argsort(stable=True)
+        bounds = pairwise(accumulate(sizes.values(), initial=0))
+        groups = (ids[rows[order[first:last]], :width] for width, (first, last) in zip(sizes, bounds, strict=True))
+        return Tokens(tuple(groups), lengths[order], order.argsort(), self.padding)
 
     def to(self, device: torch.device) -> "Tokens":
         """Move to a device without waiting for it."""
-        return Tokens(to_device(self.ids, device), to_device(self.lengths, device))
+        groups = tuple(to_device(ids, device) for ids in self.groups)
+        return Tokens(groups, to_device(self.lengths, device), to_device(self.places, device), self.padding)
+
+
+def fixed_lengths(context_length: int) -> list[int]:
+    """Return the at most eight lengths that captions may be cut to: few, so that few shapes are compiled.
+
+    They are the context and multiples of 8, or of less where the context is short: most captions are.
+    """
+    step = min(8, -(-context_length // MOST_LENGTHS))
+    return [*range(step, min(context_length, step * MOST_LENGTHS), step), context_length]
+
+
+def group_sizes(widths: Sequence[int], counts: Sequence[int], most_groups: int) -> dict[int, int]:
+    """Return the width of each group with its number of captions, so that the fewest tokens are computed.
+
+    `counts[k]` captions need `widths[k]` tokens, widths rising; a group is as wide as its longest caption needs.
+    Exact: what is best up to a width is the last group and what is best for those before it.
+    """
+    needed = [(width, count) for width, count in zip(widths, counts, strict=True) if count]
+
+    @cache
+    def best(end: int, groups: int) -> tuple[int, tuple[int, ...]]:
+        """Return the fewest tokens for the shortest `end` needs in so many groups at most, and where these end."""
+        if end == 0 or groups == 0:
+            return (0, ()) if end == 0 else (sys.maxsize, ())
+        options = []
+        for start in range(end):
+            tokens, ends = best(start, groups - 1)
+            captions = sum(count for _, count in needed[start:end])
+            options.append((tokens + needed[end - 1][0] * captions, (*ends, end)))
+        return min(options)
+
+    ends = (0, *best(len(needed), most_groups)[1])
+    return {needed[end - 1][0]: sum(count for _, count in needed[start:end]) for start, end in pairwise(ends)}
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a small tensor to a device; to a GPU through pinned memory, so that nothing waits for the copy."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def fixed_lengths(context_length: int) -> list[int]:
-    """Return the at most eight lengths that a batch of captions may be cut to: multiples of 8, and the context."""
-    step = 8 * math.ceil(context_length / 64)
-    return [*range(step, context_length, step), context_length]
 
 
 @dataclass(frozen=True, slots=True)

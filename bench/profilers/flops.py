@@ -20,8 +20,9 @@ META = torch.device("meta")
 def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
     """Count the matrix products of a step on the `meta` device, where nothing is computed; the mean over the batches.
 
-    On the CPU, torch's counter sees no attention at all. Batches are as the steps read them, so that text is counted at
-    the tokens really computed. Elementwise work is not counted.
+    On the CPU, torch's counter sees no attention at all. Batches are as the steps read them, and text is counted at the
+    tokens really computed: for every width as if the whole batch had it, then the mean over the captions, for what a
+    text tower does is proportional to its captions. Elementwise work is not counted.
     """
     method = method_named(experiment.method)
     tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed).to(META)
@@ -34,20 +35,30 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
 
         text = 0
         if isinstance(model, Contrastive) and isinstance(target, Tokens):
-            text = _counted(lambda: model.text(target.ids, target.lengths))
+            text = _counted(lambda: model.text(target.groups, target.lengths, target.places))
+        with torch.no_grad():  # a loss may make its gradient in its forward
+            forward = _counted(lambda: method.loss(model, images, target))
         return Flops(
-            image_forward=_counted(lambda: tower(images)),
-            text_forward=text,
-            forward=_counted(lambda: method.loss(model, images, target)),
-            step=_counted(step),
+            image_forward=_counted(lambda: tower(images)), text_forward=text, forward=forward, step=_counted(step)
         )
 
-    shapes = Counter(batch.tokens_per_caption for batch in batches)
-    by_shape = {batch.tokens_per_caption: batch for batch in batches}
-    counts = {shape: msgspec.structs.asdict(count(by_shape[shape].to(META))) for shape in shapes}
-    total = shapes.total()
+    widths: Counter[int] = Counter()
+    for batch in batches:
+        widths.update(batch.widths if isinstance(batch, Tokens) else {})
+    if not widths:
+        return count(batches[0].to(META))
+    counts = {width: msgspec.structs.asdict(count(_captions(experiment.batch_size, width))) for width in widths}
     names = Flops.__struct_fields__
-    return Flops(**{name: sum(shapes[s] * counts[s][name] for s in shapes) // total for name in names})
+    return Flops(**{name: sum(widths[w] * counts[w][name] for w in widths) // widths.total() for name in names})
+
+
+def _captions(count: int, width: int) -> Tokens:
+    """Return a batch whose captions are all computed at one width."""
+    ids, row = (
+        torch.zeros(count, width, dtype=torch.int64, device=META),
+        torch.zeros(count, dtype=torch.int64, device=META),
+    )
+    return Tokens((ids,), row, row, "full")
 
 
 def _counted(work: Callable[[], object]) -> int:

@@ -1,16 +1,17 @@
 """Other parts of a step at the tiny scale: optimizer, text forward, a batch of images, making targets."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
+from msgspec.structs import replace
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.config import METHOD_NAMES
+from bench.config import METHOD_NAMES, TextPadding
 from bench.data.pack import Pictures, load_pictures
 from bench.data.stream import augment
 from bench.data.subwords import SubwordIds
-from bench.data.targets import Tokens
 from bench.experiments import EXPERIMENTS
 from bench.methods import METHODS
 from bench.step import make_optimizer
@@ -41,14 +42,15 @@ def test_adamw(benchmark: BenchmarkFixture, method: str) -> None:
 
 
 @pytest.mark.benchmark(group="text forward")
-@pytest.mark.parametrize("cut", [True, False], ids=["cut to the longest", "padded"])
-def test_text_tower(benchmark: BenchmarkFixture, pictures: Pictures, generator: torch.Generator, cut: bool) -> None:
-    targets = METHODS["clip"].targets(CLIP)(pictures.captions)
-    rows = torch.randperm(len(pictures), generator=generator)[: CLIP.batch_size]
-    batch = targets.take(rows) if cut else Tokens(targets.ids[rows], targets.lengths[rows])
+@pytest.mark.parametrize("padding", get_args(TextPadding))
+def test_text_tower(
+    benchmark: BenchmarkFixture, pictures: Pictures, generator: torch.Generator, padding: TextPadding
+) -> None:
+    targets = METHODS["clip"].targets(replace(CLIP, text_padding=padding))(pictures.captions)
+    batch = targets.take(torch.randperm(len(pictures), generator=generator)[: CLIP.batch_size])
     text = build_text_tower(CLIP.text_tower, CLIP.context_length, SubwordIds(CLIP.subword_vocabulary).size, 0)
     with torch.inference_mode():
-        benchmark(text, batch.ids, batch.lengths)
+        benchmark(text, batch.groups, batch.lengths, batch.places)
     benchmark.extra_info["tokens per caption"] = batch.tokens_per_caption
 
 

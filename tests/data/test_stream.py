@@ -1,14 +1,18 @@
 """Batch k is a pure function of the experiment, the rank and k."""
 
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import METHOD_NAMES
+from bench.config import METHOD_NAMES, TextPadding
 from bench.data.pack import Pictures
 from bench.data.stream import Stream, augment, for_scoring, on_background
-from bench.data.targets import Labels, Tokens, fixed_lengths
+from bench.data.targets import Labels, Tokens, fixed_lengths, group_sizes
 from bench.methods import METHODS
 from tests.small import small
 
@@ -103,24 +107,54 @@ def test_labels_of_a_batch_are_those_of_its_captions(lists: list[list[int]], dat
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)
-@given(LISTS, st.integers(3, 30), st.data())
+@given(LISTS, st.integers(3, 30), st.sampled_from(get_args(TextPadding)), st.data())
 def test_tokens_of_a_batch_keep_every_caption_and_its_end(
-    lists: list[list[int]], context: int, data: st.DataObject
+    lists: list[list[int]], context: int, padding: TextPadding, data: st.DataObject
 ) -> None:
-    whole = Tokens.of(lists, start=30, end=31, context_length=context)
+    whole = Tokens.of(lists, start=30, end=31, context_length=context, padding=padding)
     rows = torch.tensor(data.draw(st.lists(st.integers(0, len(lists) - 1), min_size=1, max_size=10)))
     batch = whole.take(rows)
-    assert batch.tokens_per_caption in fixed_lengths(context)
-    assert batch.tokens_per_caption >= batch.lengths.max()
-    for place, row in enumerate(rows.tolist()):
+    captions = [caption for ids in batch.groups for caption in ids.tolist()]
+    assert {ids.shape[1] for ids in batch.groups} <= {*fixed_lengths(context)}
+    assert len(batch.groups) <= (4 if padding == "none" else 1)
+    assert batch.tokens_per_caption == sum(map(len, captions)) / len(rows)
+    for place, row in zip(batch.places.tolist(), rows.tolist(), strict=True):
         expected = [30, *lists[row][: context - 2], 31]
-        assert batch.ids[place, : len(expected)].tolist() == expected
+        assert captions[place][: len(expected)] == expected
         assert batch.lengths[place] == len(expected)
-        assert not batch.ids[place, len(expected) :].any()
+        assert not any(captions[place][len(expected) :])
+    if padding == "full":
+        assert batch.tokens_per_caption == context
+    if padding == "batch":
+        assert batch.tokens_per_caption == min(w for w in fixed_lengths(context) if w >= batch.lengths.max())
 
 
-@pytest.mark.parametrize("context", [3, 7, 24, 77])
+@pytest.mark.parametrize("context", [3, 7, 24, 32, 64, 77, 256])
 def test_there_are_at_most_eight_lengths_and_the_context_is_one(context: int) -> None:
     lengths = fixed_lengths(context)
     assert len(lengths) <= 8
     assert lengths[-1] == context
+    assert lengths == sorted({*lengths})
+    assert lengths[0] <= 8
+
+
+def by_trying_all(widths: Sequence[int], counts: Sequence[int], most: int) -> int:
+    """The fewest tokens of all ways to cut the row of lengths into groups."""
+    tokens = []
+    for cuts in (cuts for k in range(most) for cuts in combinations(range(1, len(widths)), k)):
+        parts = list(pairwise((0, *cuts, len(widths))))
+        needed = [max((widths[k] for k in range(*part) if counts[k]), default=0) for part in parts]
+        tokens.append(sum(width * sum(counts[slice(*part)]) for width, part in zip(needed, parts, strict=True)))
+    return min(tokens)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(any), st.integers(1, 5), st.data())
+def test_groups_compute_the_fewest_tokens_possible(counts: list[int], most: int, data: st.DataObject) -> None:
+    size = st.lists(st.integers(1, 80), min_size=len(counts), max_size=len(counts), unique=True)
+    widths = sorted(data.draw(size))
+    groups = group_sizes(widths, counts, most)
+    assert sum(width * count for width, count in groups.items()) == by_trying_all(widths, counts, most)
+    assert sum(groups.values()) == sum(counts)
+    assert len(groups) <= most
+    assert list(groups) == sorted(groups)

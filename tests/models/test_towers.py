@@ -1,39 +1,95 @@
 """Our text forward equals open_clip's on the padded batch, outputs and gradients."""
 
+from collections import Counter
+from typing import Any, get_args
+
 import open_clip
 import pytest
 import torch
 from open_clip.model import _build_text_tower
 
+from bench.config import TextPadding
 from bench.data.targets import Tokens
+from models import text_tower
 from models.image_tower import build_image_tower
-from models.text_tower import TextTower, build_text_tower
+from models.registered import open_clip_config
+from models.text_tower import TextTower, build_text_tower, why_padded
+
+CAPTIONS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10], [11] * 22, [12] * 13, [13], [14] * 30]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as CLIP": {},
+    "projection with bias": {"proj_bias": True},
+    "no projection": {"proj_type": "none"},
+    "end token by its number": {"pool_type": "eos", "eos_id": 49},
+    "layer scale": {"ls_init_value": 0.1},
+}
 
 
-def test_a_cut_batch_gives_what_open_clip_gives_for_the_padded_one() -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("padding", get_args(TextPadding))
+def test_a_cut_batch_gives_what_open_clip_gives_for_the_padded_one(padding: TextPadding, variant: str) -> None:
+    """To float64's last digits: features, and the gradient of every parameter."""
     torch.manual_seed(0)
-    theirs = _build_text_tower(
-        16, {"context_length": 24, "vocab_size": 50, "width": 32, "heads": 2, "layers": 2}
-    ).double()
+    config = {"context_length": 24, "vocab_size": 50, "width": 32, "heads": 2, "layers": 2} | VARIANTS[variant]
+    theirs = _build_text_tower(16, config).double()
     ours = TextTower(theirs)
-    tokens = Tokens.of([[1, 2, 3], [4], [5, 6, 7, 8, 9, 10]], start=48, end=49, context_length=24)
-    cut = tokens.take(torch.tensor([2, 0, 1]))
-    assert cut.tokens_per_caption == 8
-    expected = theirs(tokens.ids[[2, 0, 1]])
-    torch.testing.assert_close(ours(cut.ids, cut.lengths), expected, rtol=1e-12, atol=1e-12)
-    gradients = [
-        torch.autograd.grad(output.square().sum(), list(theirs.parameters()), retain_graph=True)
-        for output in (ours(cut.ids, cut.lengths), expected)
-    ]
+    tokens = Tokens.of(CAPTIONS, start=48, end=49, context_length=24, padding=padding)
+    rows = torch.tensor([2, 0, 1, 3, 2, 6, 4, 5])
+    cut = tokens.take(rows)
+    assert len(cut.groups) == (4 if padding == "none" else 1)
+    outputs = ours(cut.groups, cut.lengths, cut.places), theirs(tokens.groups[0][rows])
+    assert outputs[0].shape == (len(rows), ours.width)
+    torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
+    weights = torch.randn_like(outputs[0])
+    gradients = [torch.autograd.grad((output * weights).sum(), list(theirs.parameters())) for output in outputs]
     for mine, reference in zip(*gradients, strict=True):
-        torch.testing.assert_close(mine, reference, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(mine, reference, rtol=1e-12, atol=1e-12)
 
 
-def test_unknown_and_unfit_text_towers_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("ViT-B-16-SigLIP", "every token sees those behind it"),
+        ("coca_ViT-B-32", "pools a class token"),
+        ("ViT-B-32", None),
+        ("catlip-bench-tiny", None),
+    ],
+)
+def test_a_tower_that_needs_its_padding_says_why(name: str, reason: str | None) -> None:
+    assert (why_padded(name) or "None").count(str(reason)) == 1
+
+
+@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "coca_ViT-B-32"])
+def test_a_tower_that_needs_its_padding_is_open_clips(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = open_clip_config(name)
+    assert whole is not None
+    small = whole["text_cfg"] | {"width": 32, "heads": 2, "layers": 2}
+    monkeypatch.setattr(text_tower, "open_clip_config", lambda _: whole | {"embed_dim": 32, "text_cfg": small})
+    ours = build_text_tower(name, 12, 50, 0)
+    tokens = Tokens.of(CAPTIONS[:3], 48, 49, 12, "full").take(torch.tensor([2, 0, 1]))
+    padded = tokens.groups[0]
+    torch.testing.assert_close(ours(tokens.groups, tokens.lengths, tokens.places), ours.text(padded)[tokens.places])
+    longer = ours.text.positional_embedding.shape[0] - padded.shape[1]
+    assert longer == (1 if "coca" in name else 0)
+
+
+def test_every_text_tower_of_open_clip_is_cut_padded_or_refused() -> None:
+    """The three together are all, and none fails when it is built."""
+    kinds: Counter[str] = Counter()
+    for name in open_clip.list_models():
+        with torch.device("meta"):
+            if "hf_model_name" in open_clip.get_model_config(name)["text_cfg"]:
+                with pytest.raises(ValueError, match="which open_clip does not build itself"):
+                    build_text_tower(name, 77, 100, 0)
+                kinds["refused"] += 1
+            else:
+                kinds["padded" if build_text_tower(name, 77, 100, 0).padded_because else "cut"] += 1
+    assert kinds["cut"] > kinds["padded"] > kinds["refused"] > 0
+
+
+def test_unknown_text_towers_are_refused() -> None:
     with pytest.raises(ValueError, match="did you mean 'ViT-B-32'"):
         build_text_tower("ViT-B32", 77, 100, 0)
-    with pytest.raises(ValueError, match="not a causal transformer"):
-        build_text_tower("ViT-B-16-SigLIP", 64, 100, 0)
 
 
 @pytest.mark.parametrize(
