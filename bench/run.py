@@ -93,7 +93,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
             window_seconds.append(elapsed.seconds)
             check_finite(losses, first)
 
-    phases = measure_phases(run, range(timed.stop, timed.stop + 2 * experiment.steps_per_window))
+    phases = measure_phases(run, range(timed.stop, timed.stop + experiment.steps_per_window))
     batches = [run.stream.targets.take(run.stream.rows(k)) for k in timed]
     tokens = [batch.tokens_per_caption for batch in batches if batch.tokens_per_caption is not None]
     peak, peak_source = peak_flops(device, resolved(experiment, device)[0])

@@ -103,12 +103,12 @@ def speed_table(
                 "MFU": median(model_flops_utilisation(experiment, run, peak) for run in runs) if peak else None,
             }
         )
-    paired = any(ratio.paired for ratio in ratios.values())
+    flipped = any(ratio.flipped for ratio in ratios.values())
     return Table(
         title,
         rows,
         f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, this "
-        f"hour). p: {'signs of the rounds flipped' if paired else 'runs permuted'}, adjusted by Holm. spread: standard "
+        f"hour). p: {'signs of rounds flipped' if flipped else 'runs permuted'}, adjusted by Holm. spread: standard "
         "deviation over runs, relative.\nby FLOPs: what the matrix products predict. MFU: 3 x forward FLOPs, over the "
         f"device's peak: {timed[base][1][0].peak_source}.",
     )
