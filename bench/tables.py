@@ -176,7 +176,7 @@ def fit_table(records: Sequence[Record]) -> Table:
                 "experiment": experiment.name,
                 "batch": experiment.batch_size,
                 "limit GiB": fit.limit_bytes / GIB,
-                "fits": "yes" if fit.fits else f"no: {fit.reason}",
+                "fits": "yes" if fit.fits else "no: out of memory",
             }
             for experiment, fit in tries
         ],
