@@ -24,9 +24,10 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
     the tokens really computed. Elementwise work is not counted.
     """
     method = method_named(experiment.method)
-    tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed).to(META)
-    model = method.wrap(tower, experiment).to(META)
-    images = torch.empty(experiment.batch_size, 3, experiment.image_size, experiment.image_size, device=META)
+    with META:
+        tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
+        model = method.wrap(tower, experiment)
+        images = torch.empty(experiment.batch_size, 3, experiment.image_size, experiment.image_size)
 
     def count(target: Target) -> Flops:
         def step() -> None:
@@ -34,12 +35,12 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
 
         text = 0
         if isinstance(model, Contrastive) and isinstance(target, Tokens):
-            text = _counted(lambda: model.text(target.ids, target.lengths))
+            text = counted(lambda: model.text(target.ids, target.lengths))
         return Flops(
-            image_forward=_counted(lambda: tower(images)),
+            image_forward=counted(lambda: tower(images)),
             text_forward=text,
-            forward=_counted(lambda: method.loss(model, images, target)),
-            step=_counted(step),
+            forward=counted(lambda: method.loss(model, images, target)),
+            step=counted(step),
         )
 
     shapes = Counter(batch.tokens_per_caption for batch in batches)
@@ -50,7 +51,8 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
     return Flops(**{name: sum(shapes[s] * counts[s][name] for s in shapes) // total for name in names})
 
 
-def _counted(work: Callable[[], object]) -> int:
+def counted(work: Callable[[], object]) -> int:
+    """Return the FLOPs of the matrix products that something does, two for each multiply-add."""
     with FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops())
