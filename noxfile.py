@@ -29,7 +29,8 @@ def bench(session: nox.Session) -> None:
         return
     results = folder_of(session.posargs)
     quick = QUICK_SUITES if "--smoke" in session.posargs else []
-    command = ["python", "-m", "pytest", "bench/suites", "-q", f"--benchmark-json={results}/suites.json"]
+    some = [] if "--full" in session.posargs else ["-m", "not minutes"]
+    command = ["python", "-m", "pytest", "bench/suites", "-q", *some, f"--benchmark-json={results}/suites.json"]
     session.run(*command, *quick, env=OFFLINE | {"OMP_NUM_THREADS": "1"})
     session.run("python", "-m", "reports", "build", results, "--out", f"{results}/index.html")
     newest = max(path.name.split(".", 1)[0] for path in Path(results).glob("*-*.*.json"))

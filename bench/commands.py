@@ -67,13 +67,17 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """Show every named experiment."""
+    """Show every named experiment, with its parameters and FLOPs."""
 
+    json: Json = None
     how_to_go_on = "nothing was lost"
 
     def run(self) -> int:
-        """Print the table."""
-        show([experiment_table(EXPERIMENTS.values())])
+        """Count, and print the table."""
+        from bench.costs import costs_of
+
+        costs = {name: costs_of(experiment) for name, experiment in EXPERIMENTS.items()}
+        show([experiment_table(EXPERIMENTS, costs)], self.json)
         return OK
 
 

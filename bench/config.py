@@ -16,6 +16,7 @@ METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 TextPadding = Literal["none", "batch", "full"]
+Schedule = Literal["wsd", "cosine"]
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0)]
@@ -63,13 +64,18 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     eps: NotNegative = 1e-6
     weight_decay: NotNegative = 0.2
     clip_norm: Rate | None = 1.0  # of the whole gradient
+    ema_decay: Decay | None = None  # of a running average of the weights, kept beside them, which is what is scored
     precision: Precision = "auto"
     compile: Switch = "auto"
+    activation_checkpointing: bool = False  # forward again in the backward, block by block: less memory, more work
 
-    # Training: warm-up, constant trunk, linear cool-down branched off at each budget.
+    # Training: linear warm-up, then "wsd": constant, and a linear cool-down branched off at each budget; or "cosine":
+    # a run of its own from the start for each budget.
     images: Count  # the largest budget that all methods share
     warmup_images: Annotated[int, Meta(ge=0)]
+    schedule: Schedule = "wsd"
     cooldown_share: Share = 0.2  # of a budget's images
+    last_learning_rate: NotNegative = 0.0  # where a cosine ends
 
     # Measuring. Windows are timed, the warm-up is kept and not counted.
     warmup_steps: Count
@@ -91,8 +97,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"{self.name}: batch_size must be 2 or more, for {self.method} needs a negative")
         if self.images < self.batch_size:
             raise ValueError(f"{self.name}: images must be a batch or more, got {self.images}")
-        if self.warmup_images > self.images * (1 - self.cooldown_share):
-            raise ValueError(f"{self.name}: warmup_images leaves no trunk before the cool-down: {self.warmup_images}")
+        falls_from = self.images * (1 - self.cooldown_share) if self.schedule == "wsd" else self.images
+        if self.warmup_images > falls_from:
+            raise ValueError(f"{self.name}: warmup_images leaves nothing before the rate falls: {self.warmup_images}")
+        if self.last_learning_rate > self.learning_rate:
+            raise ValueError(f"{self.name}: last_learning_rate is above learning_rate: {self.last_learning_rate}")
         if self.crop_scale[0] > self.crop_scale[1]:
             raise ValueError(f"{self.name}: crop_scale must rise, got {self.crop_scale}")
 
@@ -104,7 +113,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 # What the experiments of one comparison may differ in, beside their names: the method, and what its own search found.
 MAY_DIFFER = ("method", "head_rows", "learning_rate", "seed")
-AT_LARGEST_BATCH = (*MAY_DIFFER, "batch_size", "steps_per_window", "warmup_steps")
+WITH_BATCH_SIZE = ("batch_size", "steps_per_window", "warmup_steps")  # what `at_batch_size` changes
+AT_LARGEST_BATCH = (*MAY_DIFFER, *WITH_BATCH_SIZE)
 FIELDS = {field.name: field.type for field in fields(Experiment)}
 
 

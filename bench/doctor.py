@@ -28,6 +28,7 @@ BUSY_PERCENT = 5.0  # of the machine, used by others: more disturbs
 LEAST_FREE_GIB = 2.0
 GIB = 2**30
 CPU = Path("/sys/devices/system/cpu")
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # like "always [madvise] never"
 SLOWED = (
     pynvml.nvmlClocksThrottleReasonSwPowerCap
     | pynvml.nvmlClocksThrottleReasonHwSlowdown
@@ -106,6 +107,11 @@ def host() -> Iterator[Finding]:
         DISTURBS if paging else FINE,
         "free memory first: `swapoff -a`" if paging else "",
     )
+    if HUGE_PAGES.is_file():
+        mode = HUGE_PAGES.read_text().partition("[")[2].partition("]")[0]
+        has_none = mode == "never"
+        advice = f"runs spread four times as wide without: `echo madvise > {HUGE_PAGES}`" if has_none else ""
+        yield Finding("huge pages", mode, DISTURBS if has_none else FINE, advice)
     battery = getattr(psutil, "sensors_battery", lambda: None)()
     if battery is not None and not battery.power_plugged:
         yield Finding("power", f"on battery, {battery.percent:.0f} %", DISTURBS, "plug it in")

@@ -17,6 +17,8 @@ PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 GIB = 2**30
 # Dense bf16 peaks in FLOP/s, by a part of CUDA's device name; each with its datasheet.
 PEAKS = {
+    "GB200": (2500e12, "NVIDIA GB200 NVL72 datasheet, bf16 dense"),
+    "B200": (2250e12, "NVIDIA DGX B200 datasheet, bf16 dense"),
     "H200 NVL": (835.5e12, "NVIDIA H200 NVL datasheet, bf16 dense"),
     "H100 NVL": (835.5e12, "NVIDIA H100 NVL datasheet, bf16 dense"),
     "H200": (989.4e12, "NVIDIA H200 datasheet, bf16 dense"),
@@ -24,6 +26,9 @@ PEAKS = {
     "H100": (989.4e12, "NVIDIA H100 datasheet, bf16 dense, SXM"),
     "A100": (312e12, "NVIDIA A100 datasheet, bf16 dense"),
     "L40S": (362e12, "NVIDIA L40S datasheet, bf16 dense"),
+    "L40": (181e12, "NVIDIA L40 datasheet, bf16 dense"),
+    "L4": (121e12, "NVIDIA L4 datasheet, bf16 dense"),
+    "RTX 4090": (165.2e12, "NVIDIA Ada architecture whitepaper, bf16 dense, fp32 accumulation"),
 }
 
 
@@ -69,7 +74,11 @@ def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]
     """
     if device.type == "cpu":
         return _measured_peak(), "best of ten 1024 x 1024 x 1024 fp32 matrix products measured in the same process"
-    name = torch.cuda.get_device_name(device)
+    return datasheet_peak(torch.cuda.get_device_name(device), precision)
+
+
+def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:
+    """Return the peak of a GPU by the name that CUDA gives it, in FLOP/s, and its source; None where none is known."""
     if precision == "bf16":
         for part, (peak, source) in PEAKS.items():
             if all(word in name for word in part.split()):

@@ -28,11 +28,13 @@ from bench.profilers.trace import traced
 from bench.record import Fit, Memory, Speed
 from bench.seeds import HEAD, STEP, TOWER, seed_for
 from bench.step import Step, make_step
+from models.checkpointing import checkpoint_activations
 from models.heads import Contrastive
 from models.image_tower import ImageTower, build_image_tower
 
 MEMORY_STEPS, TRACED_STEPS = 4, 3
 LONGEST_REASON = 300  # characters of an allocator's message that are kept
+KEYS_TOLD = 8  # of the samples of a step that went wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ def assemble(stream: Stream[Any], *, compilable: bool = True) -> Assembled:
     method, tower = method_named(experiment.method), untrained_tower(experiment)
     torch.manual_seed(seed_for(experiment.seed, HEAD))
     model = method.wrap(tower, experiment).to(device)
+    if experiment.activation_checkpointing:
+        checkpoint_activations(model)
     torch.manual_seed(seed_for(experiment.seed, STEP))
     precision, compiled = resolved(experiment, device)
     step = make_step(experiment, model, method, precision, compiled=compiled and compilable)
@@ -82,7 +86,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     """Time a run: warm-up (kept, not counted), windows, then the phases in a pass of their own."""
     run = assemble(load_data(experiment, device, results))
     with clock(device) as warmup:
-        check_finite(take_steps(run, range(experiment.warmup_steps)), 0)
+        check_finite(take_steps(run, range(experiment.warmup_steps)), 0, run.stream)
 
     window_seconds = []
     timed = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * experiment.steps_per_window)
@@ -91,9 +95,9 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
             with clock(device) as elapsed:
                 losses = take_steps(run, range(first, first + experiment.steps_per_window))
             window_seconds.append(elapsed.seconds)
-            check_finite(losses, first)
+            check_finite(losses, first, run.stream)
 
-    phases = measure_phases(run, range(timed.stop, timed.stop + 2 * experiment.steps_per_window))
+    phases = measure_phases(run, range(timed.stop, timed.stop + experiment.steps_per_window))
     batches = [run.stream.targets.take(run.stream.rows(k)) for k in timed]
     tokens = [batch.tokens_per_caption for batch in batches if batch.tokens_per_caption is not None]
     peak, peak_source = peak_flops(device, resolved(experiment, device)[0])
@@ -111,9 +115,15 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         targets_seconds=run.stream.targets_seconds,
         num_captions=len(run.stream.pixels),
         utilisation=readings.figures,
-        not_measured=readings.not_measured,
+        not_measured=readings.not_measured | padding_kept(run.model),
         sampler_share=readings.sampler_share,
     )
+
+
+def padding_kept(model: nn.Module) -> dict[str, str]:
+    """Say why captions are not cut, where the text tower needs their padding."""
+    why = model.text.padded_because if isinstance(model, Contrastive) else None
+    return {"captions without padding": why} if why else {}
 
 
 def measure_phases(run: Assembled, steps: Iterable[int]) -> dict[str, tuple[float, ...]]:
@@ -137,7 +147,7 @@ def measure_phases(run: Assembled, steps: Iterable[int]) -> dict[str, tuple[floa
         with clock(device) as backward:
             run.step.backward(loss)
         with clock(device) as update:
-            run.step.update(experiment.learning_rate)
+            run.step.update(loss, experiment.learning_rate)
         parts = {"data": data.seconds, **towers, rest: forward.seconds - sum(towers.values())}
         for name, elapsed in (parts | {"backward": backward.seconds, "optimizer": update.seconds}).items():
             seconds[name].append(elapsed)
@@ -155,7 +165,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
         stream.batch(k)
     peak = PeakMemory(device)
     run = assemble(stream)
-    check_finite(take_steps(run, range(MEMORY_STEPS)), 0)
+    check_finite(take_steps(run, range(MEMORY_STEPS)), 0, stream)
     peaks = peak.read()
     return Memory(
         steps=MEMORY_STEPS,
@@ -175,7 +185,7 @@ def measure_fit(experiment: Experiment, device: torch.device, results: Path, lim
         stream.batch(k)
     try:
         with memory_limit(device, limit_bytes):
-            check_finite(take_steps(assemble(stream), range(MEMORY_STEPS)), 0)
+            check_finite(take_steps(assemble(stream), range(MEMORY_STEPS)), 0, stream)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -191,7 +201,9 @@ def count_tensor_bytes(stream: Stream[Any]) -> int:
     run, rate = assemble(stream, compilable=False), stream.experiment.learning_rate
     run.step(stream.batch(0), rate)
     state = (value for of_one in run.step.optimizer.state.values() for value in of_one.values())
-    held = [*run.model.parameters(), *run.model.buffers(), *(value for value in state if isinstance(value, Tensor))]
+    models = [model for model in (run.model, run.step.average) if model is not None]
+    held = [tensor for model in models for tensor in (*model.parameters(), *model.buffers())]
+    held += [value for value in state if isinstance(value, Tensor)]
     held += [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]
     counted = TensorBytes(stream.device, held)
     del held
@@ -204,16 +216,18 @@ def trace(experiment: Experiment, device: torch.device, results: Path, path: Pat
     """Warm up, then write a trace of a few steps."""
     run = assemble(load_data(experiment, device, results))
     first = experiment.warmup_steps
-    check_finite(take_steps(run, range(first)), 0)
+    check_finite(take_steps(run, range(first)), 0, run.stream)
     with traced(device, path):
         for k in range(first, first + TRACED_STEPS):
             with record_function(f"step {k}"):
                 take_steps(run, [k])
 
 
-def check_finite(losses: list[Tensor], first: int) -> None:
-    """Stop a run whose loss is not a number; read once a window, outside the clock."""
+def check_finite(losses: list[Tensor], first: int, stream: Stream[Any]) -> None:
+    """Stop a run that skipped an update; read once a window, outside the clock."""
     finite = torch.stack(losses).isfinite()
     if not finite.all():
         step = first + int((~finite).nonzero()[0])
-        raise FloatingPointError(f"the loss of step {step} is {losses[step - first].item()}")
+        keys = [stream.keys[row] for row in stream.rows(step).tolist()]
+        told = ", ".join(keys[:KEYS_TOLD]) + (f" and {len(keys) - KEYS_TOLD} more" if len(keys) > KEYS_TOLD else "")
+        raise FloatingPointError(f"loss or gradient of step {step} is not finite; its samples: {told}")

@@ -1,5 +1,7 @@
-"""One update of a model: no clock, no log, no branch."""
+"""One update of a model: no clock, no log, no branch, and nothing is read back from the device."""
 
+import copy
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench.config import Experiment
 from bench.data.stream import Batch
@@ -19,29 +22,33 @@ T = TypeVar("T", bound=Target)
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[T]):
-    """Forward, backward, update; apart so that a pass of its own can time them apart."""
+    """Forward, backward, update; apart so that a pass of its own can time them apart.
+
+    `update` skips, on the device, what has a loss or a gradient that is not finite, and returns NaN for it.
+    """
 
     forward: Callable[[Batch[T]], Float[Tensor, ""]]
     backward: Callable[[Float[Tensor, ""]], None]
-    update: Callable[[float], None]
+    update: Callable[[Float[Tensor, ""], float], Float[Tensor, ""]]
     optimizer: torch.optim.Optimizer
+    average: nn.Module | None  # the model with the running average of its weights, where the experiment keeps one
 
     def __call__(self, batch: Batch[T], learning_rate: float) -> Float[Tensor, ""]:
         """Update once; the loss stays on the device, for reading it would wait for the step."""
         loss = self.forward(batch)
         self.backward(loss)
-        self.update(learning_rate)
-        return loss.detach()
+        return self.update(loss, learning_rate)
 
 
 def make_step(
     experiment: Experiment, model: nn.Module, method: Method[T], precision: str, *, compiled: bool
 ) -> Step[T]:
-    """Decide once how a model is updated: precision, compilation, optimizer, clipping."""
+    """Decide once how a model is updated: precision, compilation, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
     optimizer = make_optimizer(experiment, model)
     loss_of: Callable[..., Tensor] = torch.compile(method.loss) if compiled else method.loss
-    clip = _clipping(list(model.parameters()), experiment.clip_norm)
+    norm_of_gradient = _gradient_norm(list(model.parameters()), experiment.clip_norm)
+    average, take_average = _averaging(model, experiment.ema_decay)
 
     def autocast() -> AbstractContextManager[Any]:
         return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
@@ -54,14 +61,17 @@ def make_step(
     def backward(loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def update(learning_rate: float) -> None:
-        clip()
+    def update(loss: Tensor, learning_rate: float) -> Tensor:
+        finite = loss.detach().isfinite() & norm_of_gradient().isfinite()
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined] # what GradScaler tells a fused optimizer
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
         optimizer.step()
         method.after_update(model)
+        take_average()
+        return torch.where(finite, loss.detach(), math.nan)
 
-    return Step(forward, backward, update, optimizer)
+    return Step(forward, backward, update, optimizer, average)
 
 
 def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.AdamW:
@@ -84,7 +94,25 @@ def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Adam
     )
 
 
-def _clipping(parameters: list[nn.Parameter], norm: float | None) -> Callable[[], object]:
-    if norm is None:
-        return lambda: None
-    return lambda: torch.nn.utils.clip_grad_norm_(parameters, norm, foreach=True)
+def _gradient_norm(parameters: list[nn.Parameter], most: float | None) -> Callable[[], Float[Tensor, ""]]:
+    """Return what gives the norm of the whole gradient, and scales the gradient to at most so much."""
+    if most is None:
+        return lambda: torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+    return lambda: torch.nn.utils.clip_grad_norm_(parameters, most, foreach=True)
+
+
+def _averaging(model: nn.Module, decay: float | None) -> tuple[nn.Module | None, Callable[[], None]]:
+    """Return a copy of the model, and what moves its weights towards the model's: average = decay x average + rest."""
+    if decay is None:
+        return None, lambda: None
+    average = copy.deepcopy(model).requires_grad_(False)
+    ours, theirs = list(average.parameters()), list(model.parameters())
+    buffers = list(zip(average.buffers(), model.buffers(), strict=True))
+    move: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+    def take() -> None:
+        move(ours, theirs, None)
+        for our_buffer, their_buffer in buffers:
+            our_buffer.copy_(their_buffer)
+
+    return average, take

@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -25,6 +25,9 @@ from bench.record import (
     require_comparable,
 )
 from bench.statistics import accuracy_interval, bound_by, ratios_of, spread_of
+
+if TYPE_CHECKING:
+    from bench.costs import Costs
 
 MIB, GIB = 2**20, 2**30
 
@@ -53,22 +56,29 @@ def show(tables: Sequence[Table], json_file: Path | None = None) -> None:
             print(table.note, end="\n\n" if table.note else "\n")
 
 
-def experiment_table(experiments: Iterable[Experiment]) -> Table:
-    """List experiments."""
-    return Table(
-        "Experiments",
-        [
-            {
-                "experiment": experiment.name,
-                "method": experiment.method,
-                "tower": experiment.tower,
-                "px": experiment.image_size,
-                "batch": experiment.batch_size,
-                "images": experiment.images,
-            }
-            for experiment in experiments
-        ],
+def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, "Costs"]) -> Table:
+    """List experiments with what they cost by count."""
+    rows = [
+        {
+            "experiment": name,
+            "method": experiment.method,
+            "tower": experiment.tower,
+            "px": experiment.image_size,
+            "batch": experiment.batch_size,
+            "trained, M": costs[name].parameters / 1e6,
+            "tower, M": costs[name].tower_parameters / 1e6,
+            "image GFLOP": costs[name].image_flops / 1e9,
+            "text GFLOP": costs[name].text_flops / 1e9 or None,
+            "text share": costs[name].text_share or None,
+        }
+        for name, experiment in experiments.items()
+    ]
+    note = (
+        "trained, tower: parameters in millions, of all that is trained and of the image tower that is kept.\nGFLOP: one "
+        "forward of an image, and of a caption at its full context; a step costs three.\nWhat is computed of a caption in "
+        "fact stands with each measurement."
     )
+    return Table("Experiments", rows, note)
 
 
 def speed_table(
@@ -103,12 +113,12 @@ def speed_table(
                 "MFU": median(model_flops_utilisation(experiment, run, peak) for run in runs) if peak else None,
             }
         )
-    paired = any(ratio.paired for ratio in ratios.values())
+    flipped = any(ratio.flipped for ratio in ratios.values())
     return Table(
         title,
         rows,
         f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, this "
-        f"hour). p: {'signs of the rounds flipped' if paired else 'runs permuted'}, adjusted by Holm. spread: standard "
+        f"hour). p: {'signs of rounds flipped' if flipped else 'runs permuted'}, adjusted by Holm. spread: standard "
         "deviation over runs, relative.\nby FLOPs: what the matrix products predict. MFU: 3 x forward FLOPs, over the "
         f"device's peak: {timed[base][1][0].peak_source}.",
     )
@@ -176,7 +186,7 @@ def fit_table(records: Sequence[Record]) -> Table:
                 "experiment": experiment.name,
                 "batch": experiment.batch_size,
                 "limit GiB": fit.limit_bytes / GIB,
-                "fits": "yes" if fit.fits else f"no: {fit.reason}",
+                "fits": "yes" if fit.fits else "no: out of memory",
             }
             for experiment, fit in tries
         ],

@@ -1,16 +1,17 @@
-"""Pre-train a tower: warm-up, constant trunk, and a cool-down branched off at each budget.
+"""Pre-train a tower: warm-up, constant trunk, and a cool-down branched off at each budget; or a cosine for each.
 
-Only cooled towers are scored: a checkpoint of a schedule that is still at its full rate would cheat the method that
-is slower to the same budget.
+Only towers whose rate has fallen are scored: a checkpoint of a schedule that is still at its full rate would cheat
+the method that is slower to the same budget.
 """
 
 import copy
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench.config import Experiment
@@ -19,6 +20,7 @@ from bench.record import Branch, Training
 from bench.run import Assembled, assemble, check_finite, load_data
 from bench.towers import Made
 from models.checkpoint import save_tower
+from models.image_tower import ImageTower
 
 CHECK_EVERY = 20  # steps between two looks at the losses, each of which waits for the device
 
@@ -51,7 +53,7 @@ def train(
             with torch.random.fork_rng():
                 cooldown_losses.append(_cool_down(run, branch_at, _steps(experiment, images), bar))
             path = tower_path(images)
-            save_tower(run.tower, path, Made(experiment=experiment, images=images, budgets=names).to_facts())
+            save_tower(_scored(run), path, Made(experiment=experiment, images=images, budgets=names).to_facts())
             branches.append(Branch(images=images, budgets=names, tower=path.name))
             _restore(run, trunk)
     return Training(
@@ -64,13 +66,27 @@ def train(
 
 def trunk_rate(experiment: Experiment, step: int) -> float:
     """Return the learning rate of a trunk step: linear warm-up, then constant."""
-    warmup = max(1, math.ceil(experiment.warmup_images / experiment.batch_size))
-    return experiment.learning_rate * min(1.0, (step + 1) / warmup)
+    return experiment.learning_rate * min(1.0, (step + 1) / _warmup_steps(experiment))
 
 
 def cooldown_rate(experiment: Experiment, step: int, first: int, last: int) -> float:
-    """Return the learning rate of a step of the cool-down [first, last): linear, to nearly 0."""
-    return trunk_rate(experiment, step) * (last - step) / (last - first + 1)
+    """Return the learning rate of a step of [first, last), where it falls.
+
+    WSD falls linearly to nearly 0. A cosine, which begins at step 0, warms up, then falls to `last_learning_rate`
+    (Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5 without restarts).
+    """
+    if experiment.schedule == "wsd":
+        return trunk_rate(experiment, step) * (last - step) / (last - first + 1)
+    warmup = _warmup_steps(experiment)
+    if step < warmup:
+        return trunk_rate(experiment, step)
+    done = (step - warmup) / max(1, last - warmup)
+    low, high = experiment.last_learning_rate, experiment.learning_rate
+    return low + (high - low) * (1 + math.cos(math.pi * done)) / 2
+
+
+def _warmup_steps(experiment: Experiment) -> int:
+    return max(1, math.ceil(experiment.warmup_images / experiment.batch_size))
 
 
 def _cool_down(run: Assembled, first: int, last: int, bar: "tqdm[None]") -> list[float]:
@@ -85,7 +101,7 @@ def _take(run: Assembled, steps: range, bar: "tqdm[None]", cool: tuple[int, int]
         for k in window:
             rate = cooldown_rate(experiment, k, *cool) if cool else trunk_rate(experiment, k)
             pending.append(run.step(run.stream.batch(k), rate))
-        check_finite(pending, first)
+        check_finite(pending, first, run.stream)
         losses += torch.stack(pending).tolist()
         bar.update(len(window))
         bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
@@ -97,13 +113,24 @@ def _steps(experiment: Experiment, images: int) -> int:
 
 
 def _cooldown_steps(experiment: Experiment, images: int) -> int:
-    return max(1, round(_steps(experiment, images) * experiment.cooldown_share))
+    """Return the steps of a budget after it left the trunk: a cosine has none."""
+    share = experiment.cooldown_share if experiment.schedule == "wsd" else 1.0
+    return max(1, round(_steps(experiment, images) * share))
 
 
-def _state(run: Assembled) -> tuple[dict[str, Tensor], dict[str, object]]:
-    return copy.deepcopy(run.model.state_dict()), copy.deepcopy(run.step.optimizer.state_dict())
+def _scored(run: Assembled) -> ImageTower:
+    """Return the tower with the weights that count: their running average where there is one."""
+    return run.tower if run.step.average is None else cast("ImageTower", run.step.average.tower)
 
 
-def _restore(run: Assembled, state: tuple[dict[str, Tensor], dict[str, object]]) -> None:
-    run.model.load_state_dict(state[0])
-    run.step.optimizer.load_state_dict(state[1])
+def _holders(run: Assembled) -> list[nn.Module | torch.optim.Optimizer]:
+    return [run.model, run.step.optimizer, *([] if run.step.average is None else [run.step.average])]
+
+
+def _state(run: Assembled) -> list[dict[str, Any]]:
+    return [copy.deepcopy(holder.state_dict()) for holder in _holders(run)]
+
+
+def _restore(run: Assembled, states: list[dict[str, Any]]) -> None:
+    for holder, state in zip(_holders(run), states, strict=True):
+        holder.load_state_dict(state)

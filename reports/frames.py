@@ -1,6 +1,7 @@
 """Records -> the frames and names that the rest of the page is made of."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -9,7 +10,7 @@ from typing import TypeVar
 import msgspec
 import pandas as pd
 
-from bench.config import FIELDS, METHOD_NAMES, Experiment, MethodName, differing_fields
+from bench.config import FIELDS, METHOD_NAMES, WITH_BATCH_SIZE, Experiment, MethodName, differing_fields
 from bench.record import (
     PHASES,
     Failure,
@@ -201,12 +202,20 @@ def _rank(method: MethodName) -> int:
 
 
 def _labels(experiments: dict[str, Experiment]) -> dict[str, str]:
-    """Call an experiment by its method where that tells it from the others, by its whole name elsewhere."""
-    methods = [experiment.method for experiment in experiments.values()]
-    return {
-        name: title_of(experiment.method) if methods.count(experiment.method) == 1 else name
-        for name, experiment in experiments.items()
-    }
+    """Call an experiment by its method where that tells it from the others, else with its batch, else by its name."""
+    alike: dict[str, list[Experiment]] = defaultdict(list)
+    for experiment in experiments.values():
+        alike[experiment.method].append(experiment)
+    labels = {}
+    for name, experiment in experiments.items():
+        others = alike[experiment.method]
+        if len(others) == 1:
+            labels[name] = title_of(experiment.method)
+        elif {*differing_fields(others)} <= {*WITH_BATCH_SIZE}:
+            labels[name] = f"{title_of(experiment.method)} at batch {experiment.batch_size}"
+        else:
+            labels[name] = name
+    return labels
 
 
 def _incomparable(timed: Sequence[Record]) -> str | None:

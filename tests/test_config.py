@@ -40,11 +40,15 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "eps": ABOVE_ZERO,
     "weight_decay": st.floats(0, 10),
     "clip_norm": st.none() | ABOVE_ZERO,
+    "ema_decay": st.none() | st.floats(0, 0.9999),
     "precision": st.sampled_from(["auto", "fp32", "bf16"]),
     "compile": st.sampled_from(["auto", "on", "off"]),
+    "activation_checkpointing": st.booleans(),
     "images": st.integers(1_000_000, 10**12),
     "warmup_images": st.integers(0, 1000),
+    "schedule": st.sampled_from(["wsd", "cosine"]),
     "cooldown_share": st.floats(0.01, 0.9),
+    "last_learning_rate": st.sampled_from([0.0, 1e-12]),
     "warmup_steps": COUNTS,
     "windows": COUNTS,
     "steps_per_window": COUNTS,
@@ -60,6 +64,7 @@ ANOTHER: dict[str, Any] = {
     "image_size": 96,
     "text_tower": "ViT-B-16",
     "context_length": 77,
+    "text_padding": "batch",
     "synset_vocabulary": "own-synsets",
     "subword_vocabulary": "all",
     "head_rows": 24_320,
@@ -71,11 +76,15 @@ ANOTHER: dict[str, Any] = {
     "eps": 1e-8,
     "weight_decay": 0.05,
     "clip_norm": None,
+    "ema_decay": 0.9995,
     "precision": "bf16",
     "compile": "on",
+    "activation_checkpointing": True,
     "images": 160_000,
     "warmup_images": 4_000,
+    "schedule": "cosine",
     "cooldown_share": 0.1,
+    "last_learning_rate": 1e-6,
     "warmup_steps": 3,
     "windows": 10,
     "steps_per_window": 8,
@@ -290,7 +299,10 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "method": ("", "CLIP", "moco", None),
     "precision": ("fp8", None),
     "compile": (True, "maybe"),
-    "flip": (1, "true", None),
+    "schedule": ("linear", None),
+    "last_learning_rate": (-1e-9, 1.0, "0", *NOT_FINITE),  # 1.0 is above the rate that it should fall from
+    "ema_decay": (1.0, -0.1, True, *NOT_FINITE),
+    **dict.fromkeys(("flip", "activation_checkpointing"), (1, "true", None)),
     "seed": (-1, 2**62, 2**64, 0.0),  # a generator would refuse them in the middle of a run
     "context_length": (2, -1),
     "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
@@ -320,6 +332,7 @@ def test_a_value_on_its_bound_is_taken() -> None:
     for field, values in {**edges, "eps": (0.0,), "weight_decay": (0.0,), "batch_size": (2,)}.items():
         for value in values:
             assert getattr(replace(TINY, **{field: value}), field) == value
+    assert replace(TINY, schedule="cosine", warmup_images=80_000).warmup_images == TINY.images
     assert replace(TINY, betas=(0, 0), crop_scale=(1, 1), warmup_images=0, images=128).images == TINY.batch_size
 
 

@@ -41,7 +41,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
     options = {name: [field.name for field in fields(verb)] for name, verb in {"": Bench, **VERBS}.items()}
     assert options == {
         "": ["smoke", "full", "resume", "results"],
-        "list": [],
+        "list": ["json"],
         "measure": ["names", "rounds", "memory_gib", "trace", "settings", "results", "json"],
         "train": ["name", "images", "settings", "results", "json"],
         "transfer": ["tower", "results", "json"],

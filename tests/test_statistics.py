@@ -14,7 +14,8 @@ from scipy import stats
 import bench.statistics as judged
 from bench.statistics import (
     ALPHA,
-    FEWEST_PAIRED,
+    FEWEST_FLIPPED,
+    FEWEST_ROUNDS,
     LARGEST_FIGURE,
     MOST_DEALS,
     SMALLEST_EFFECT,
@@ -36,7 +37,7 @@ laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
 LEAST_P_OF_FIVE = 2 / 252  # the two fully separated deals of ten runs into two hands of five
 FIGURES = st.integers(1, 1_000_000).map(lambda hundredths: hundredths / 100)
-GROUPS = st.lists(FIGURES, min_size=2, max_size=6)
+GROUPS = st.lists(FIGURES, min_size=2, max_size=FEWEST_ROUNDS - 1)  # too few rounds for pairs
 EIGHTHS = st.integers(-40, 40).map(lambda eighths: eighths / 8)  # exact in binary: ties are ties
 P_VALUES = st.lists(st.integers(0, 1000).map(lambda thousandths: thousandths / 1000), min_size=1, max_size=8)
 ANSWERS = st.lists(st.booleans(), min_size=1, max_size=60)
@@ -254,9 +255,10 @@ def test_a_verdict_needs_an_interval_without_one(others: list[float]) -> None:
 
 def test_too_wide_an_interval_or_too_large_a_p_is_inconclusive() -> None:
     narrow, wide = [99.0, 99.5, 100.0, 100.5, 101.0], [97.0, 98.5, 100.0, 101.5, 103.0]
-    assert ratio_of(narrow, narrow).verdict == "no difference"
-    assert ratio_of(wide, wide).verdict == "inconclusive"
-    assert ratio_of(narrow, [value * 1.015 for value in narrow]).verdict == "inconclusive"
+    other_narrow, other_wide = ([values[place] for place in (1, 0, 3, 4, 2)] for values in (narrow, wide))
+    assert ratio_of(narrow, other_narrow).verdict == "no difference"
+    assert ratio_of(wide, other_wide).verdict == "inconclusive"
+    assert ratio_of(narrow, [value * 1.015 for value in other_narrow]).verdict == "inconclusive"
     assert ratio_of(around(100.0)[:4], around(300.0)[:4]).verdict == "inconclusive"
 
 
@@ -467,20 +469,37 @@ def test_drawn_flips_agree_with_the_count(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.filterwarnings("ignore:Precision loss occurred")  # scipy's, where one group is all equal
 @laws
-@given(st.lists(st.tuples(FIGURES, FIGURES), min_size=FEWEST_PAIRED, max_size=14))
-def test_from_ten_rounds_on_the_interval_is_students_on_the_pairs(pairs: list[tuple[float, float]]) -> None:
+@given(st.lists(st.tuples(FIGURES, FIGURES), min_size=FEWEST_ROUNDS, max_size=14), st.randoms(use_true_random=False))
+def test_from_five_rounds_on_the_interval_is_students_on_the_pairs(
+    pairs: list[tuple[float, float]], draw: random.Random
+) -> None:
     base, other = zip(*pairs, strict=True)
     differences = [math.log(b) - math.log(a) for a, b in pairs]
     assume(len({*differences}) > 1)
     ratio = ratio_of(base, other)
     expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
-    assert ratio.paired
     assert figures(ratio)[:2] == pytest.approx((math.exp(expected.low), math.exp(expected.high)), rel=1e-9)
-    assert ratio.p == sign_flip_p(differences)
-    assert not ratio_of(base[:9], other[:9]).paired
+    dealt = ratio_of(*zip(*draw.sample(pairs, len(pairs)), strict=True))  # which round came first changes nothing
+    assert figures(dealt) == pytest.approx(figures(ratio), rel=1e-9)
+    assert ratio.flipped == (len(pairs) >= FEWEST_FLIPPED)
+    assert ratio.p == (sign_flip_p(differences) if ratio.flipped else permutation_p(*map(logarithms, (base, other))))
 
 
-def test_a_drift_of_the_machine_falls_out_of_pairs_and_hides_a_change_from_the_unpaired() -> None:
+def logarithms(figures: Sequence[float]) -> list[float]:
+    return [*map(math.log, figures)]
+
+
+def test_pairs_cover_what_they_say_where_rounds_share_luck() -> None:
+    draw, pairs, unpaired = random.Random(9), [], []
+    for _ in range(1500):
+        luck = [draw.gauss(0, 0.02) for _ in range(8)]
+        base, other = ({i: 100 * math.exp(of + draw.gauss(0, 0.02)) for i, of in enumerate(luck)} for _ in range(2))
+        pairs.append(judged.ratio_of(base, other))
+        unpaired.append(judged.ratio_of(base, {100 + round_: rate for round_, rate in other.items()}))
+    assert 0.93 <= share(pairs, covers(1.0)) <= 0.97 < share(unpaired, covers(1.0))
+
+
+def test_a_drift_of_the_machine_falls_out_of_flips_and_hides_a_change_from_permutations() -> None:
     draw, found = random.Random(8), {9: 0, 10: 0}
     for rounds in (9, 10) * 60:
         drift = [draw.gauss(0, 0.08) for _ in range(rounds)]
@@ -495,17 +514,19 @@ def test_a_round_without_its_run_is_left_out_of_the_pairs() -> None:
     base = {round_: 100.0 + round_ for round_ in range(12)}
     other = {round_: 110.0 + round_ for round_ in range(12) if round_ != 4}
     ratio = judged.ratio_of(base, other)
-    assert (ratio.paired, ratio.runs) == (True, (11, 11))
+    assert (ratio.flipped, ratio.runs) == (True, (11, 11))
     few = {round_: rate for round_, rate in other.items() if round_ < 9}
-    assert judged.ratio_of(base, few).runs == (12, 8)  # too few pairs: all runs, unpaired
+    assert judged.ratio_of(base, few).runs == (8, 8)
+    fewer = {round_: rate for round_, rate in few.items() if round_ < 4}
+    assert judged.ratio_of(base, fewer).runs == (12, 4)  # too few pairs: all runs
 
 
-def test_so_many_ratios_are_paired_only_where_flips_can_call_them() -> None:
+def test_signs_are_flipped_only_where_they_can_call_so_many_ratios() -> None:
     base, other = ([centre + 0.1 * i for i in range(10)] for centre in (100.0, 120.0))
     for ratios in (5, 6):
         found = ratios_of(base, {str(number): other for number in range(ratios)})
         assert {ratio.verdict for ratio in found.values()} == {"faster"}
-        assert {ratio.paired for ratio in found.values()} == {ratios == 5}
+        assert {ratio.flipped for ratio in found.values()} == {ratios == 5}
 
 
 def test_spread_is_the_deviation_of_logarithms() -> None:

@@ -14,9 +14,11 @@ from tests.small import small
 CPU = torch.device("cpu")
 
 
-def trained(results: Path, folder: Path, budgets: dict[str, int], method: str = "catlip") -> Training:
+def trained(
+    results: Path, folder: Path, budgets: dict[str, int], method: str = "catlip", **changes: object
+) -> Training:
     folder.mkdir()
-    return train(small(method), CPU, results, budgets, lambda images: folder / f"{images}.safetensors")
+    return train(small(method, **changes), CPU, results, budgets, lambda images: folder / f"{images}.safetensors")
 
 
 def towers(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -55,3 +57,36 @@ def test_the_rate_rises_stays_and_falls_without_a_jump() -> None:
     assert [trunk_rate(experiment, step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     cooled = [cooldown_rate(experiment, step, 10, 14) for step in range(10, 14)]
     assert cooled == pytest.approx([0.8, 0.6, 0.4, 0.2])
+
+
+def test_a_cosine_warms_up_and_falls_to_its_last_rate() -> None:
+    experiment = small("clip", learning_rate=1.0, last_learning_rate=0.2, warmup_images=64, schedule="cosine")
+    rates = [cooldown_rate(experiment, step, 0, 12) for step in range(13)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[8] == pytest.approx(0.6)  # half way
+    assert rates[12] == pytest.approx(0.2)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_each_budget_has_a_cosine_of_its_own_from_the_start(results: Path, tmp_path: Path) -> None:
+    both = trained(results, tmp_path / "both", {"half": 64, "equal images": 96}, schedule="cosine")
+    alone = trained(results, tmp_path / "alone", {"equal images": 96}, schedule="cosine")
+    assert both.trunk_losses == ()
+    assert [len(losses) for losses in both.cooldown_losses] == [4, 6]
+    assert both.cooldown_losses[1] == alone.cooldown_losses[0]
+    one, other = (towers(tmp_path / name)["96.safetensors"] for name in ("both", "alone"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_tower_that_is_kept_is_the_average_where_there_is_one(results: Path, tmp_path: Path) -> None:
+    plain = trained(results, tmp_path / "plain", {"equal images": 96})
+    followed = trained(results, tmp_path / "followed", {"equal images": 96}, ema_decay=0.0)
+    slow = trained(results, tmp_path / "slow", {"half": 64, "equal images": 96}, ema_decay=0.9)
+    assert plain.trunk_losses == followed.trunk_losses == slow.trunk_losses  # it only looks on
+    kept = [towers(tmp_path / name)["96.safetensors"] for name in ("plain", "followed", "slow")]
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])  # decay 0 is the model itself
+    assert not any(torch.equal(kept[0][name], kept[2][name]) for name in kept[0] if "weight" in name)
+    again = trained(results, tmp_path / "again", {"equal images": 96}, ema_decay=0.9)
+    assert again.trunk_losses == slow.trunk_losses
+    other = towers(tmp_path / "again")["96.safetensors"]
+    assert all(torch.equal(kept[2][name], other[name]) for name in other)  # a branch leaves no trace in the average

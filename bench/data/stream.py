@@ -48,6 +48,7 @@ class Stream(Generic[T]):
         ranks: int = 1,
     ) -> None:
         self.experiment = experiment
+        self.keys = pictures.keys
         self.pixels = pictures.pixels.to(device)
         with clock(torch.device("cpu")) as elapsed:
             self.targets = targets(pictures.captions)

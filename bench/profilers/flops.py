@@ -25,9 +25,10 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
     text tower does is proportional to its captions. Elementwise work is not counted.
     """
     method = method_named(experiment.method)
-    tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed).to(META)
-    model = method.wrap(tower, experiment).to(META)
-    images = torch.empty(experiment.batch_size, 3, experiment.image_size, experiment.image_size, device=META)
+    with META:
+        tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
+        model = method.wrap(tower, experiment)
+        images = torch.empty(experiment.batch_size, 3, experiment.image_size, experiment.image_size)
 
     def count(target: Target) -> Flops:
         def step() -> None:
@@ -35,11 +36,11 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
 
         text = 0
         if isinstance(model, Contrastive) and isinstance(target, Tokens):
-            text = _counted(lambda: model.text(target.groups, target.lengths, target.places))
+            text = counted(lambda: model.text(target.groups, target.lengths, target.places))
         with torch.no_grad():  # a loss may make its gradient in its forward
-            forward = _counted(lambda: method.loss(model, images, target))
+            forward = counted(lambda: method.loss(model, images, target))
         return Flops(
-            image_forward=_counted(lambda: tower(images)), text_forward=text, forward=forward, step=_counted(step)
+            image_forward=counted(lambda: tower(images)), text_forward=text, forward=forward, step=counted(step)
         )
 
     widths: Counter[int] = Counter()
@@ -54,14 +55,13 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
 
 def _captions(count: int, width: int) -> Tokens:
     """Return a batch whose captions are all computed at one width."""
-    ids, row = (
-        torch.zeros(count, width, dtype=torch.int64, device=META),
-        torch.zeros(count, dtype=torch.int64, device=META),
-    )
+    with META:
+        ids, row = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
     return Tokens((ids,), row, row, "full")
 
 
-def _counted(work: Callable[[], object]) -> int:
+def counted(work: Callable[[], object]) -> int:
+    """Return the FLOPs of the matrix products that something does, two for each multiply-add."""
     with FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops())

@@ -1,7 +1,11 @@
 """Inputs of the suites: parts of a step, timed alone."""
 
+from pathlib import Path
+
 import pytest
 import torch
+
+from bench.data.pack import Pictures, load_pictures
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +17,10 @@ def one_thread() -> None:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    """The pack, from the results folder's cache where the harness has been run before."""
+    cache = Path("results/cache")
+    return load_pictures("pretrain", cache if cache.is_dir() else tmp_path_factory.mktemp("cache"))

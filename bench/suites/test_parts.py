@@ -1,6 +1,5 @@
 """Other parts of a step at the tiny scale: optimizer, text forward, a batch of images, making targets."""
 
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -9,7 +8,7 @@ from msgspec.structs import replace
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.config import METHOD_NAMES, TextPadding
-from bench.data.pack import Pictures, load_pictures
+from bench.data.pack import Pictures
 from bench.data.stream import augment
 from bench.data.subwords import SubwordIds
 from bench.experiments import EXPERIMENTS
@@ -19,13 +18,6 @@ from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
 
 CLIP = EXPERIMENTS["clip-tiny"]
-
-
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
-    """The pack, from the results folder's cache where the harness has been run before."""
-    cache = Path("results/cache")
-    return load_pictures("pretrain", cache if cache.is_dir() else tmp_path_factory.mktemp("cache"))
 
 
 @pytest.mark.benchmark(group="optimizer")

@@ -238,7 +238,7 @@ def test_a_speed_run_records_every_window_and_phase(method: str, text: list[str]
     phases = ["data", "image forward", *text, "head and loss", "backward", "optimizer"]
     assert [phase for phase in PHASES if phase in speed.phase_seconds] == phases
     assert {*phases} == {*speed.phase_seconds}
-    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in speed.phase_seconds.values())
+    assert all(len(seconds) == 1 and min(seconds) > 0 for seconds in speed.phase_seconds.values())
     assert speed.flops.step > 2 * speed.flops.forward
     assert (speed.tokens_per_caption is not None) == bool(text)
     assert speed.trained_parameters > speed.tower_parameters > 0

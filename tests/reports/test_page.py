@@ -307,7 +307,7 @@ def test_each_at_its_largest_batch_is_compared_apart(make: Make) -> None:
     expected = ratio_of(
         *(rates(records, f"{name}[batch_size={size}]") for name, size in (("clip-tiny", 576), ("catlip-tiny", 688)))
     )
-    row = document.row(largest, "catlip-tiny[batch_size=688]")
+    row = document.row(largest, "CatLIP at batch 688")
     assert row[3].startswith(f"{expected.value:.2f}|")
     assert "Each at its largest batch under 0.5" in document.words()
     assert "no memory left" in document.words()

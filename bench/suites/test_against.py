@@ -1,0 +1,150 @@
+"""Our parts against the usual ones, turn by turn in one process on two threads: `pytest bench/suites -m minutes`.
+
+Each figure's `extra_info` has the ratios: of seconds the median of the turns' with its range, of memory exactly.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable
+from statistics import median
+
+import pytest
+import torch
+import torch.nn.functional as F
+from msgspec.structs import replace
+from open_clip.loss import ClipLoss, SigLipLoss
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor, nn
+
+from bench.data.pack import Pictures
+from bench.data.subwords import SubwordIds
+from bench.data.targets import Labels, Tokens
+from bench.experiments import EXPERIMENTS
+from bench.profilers.tensors import TensorBytes
+from losses.contrastive import contrastive_loss
+from losses.multilabel import multilabel_loss
+from losses.sigmoid import sigmoid_loss
+from models.text_tower import build_text_tower
+
+DIM, LABELS, POSITIVES, WIDTH = 512, 24_320, 8, 768
+MEDIAN_TOKENS, MOST_TOKENS = 15, 40  # of captions on the web: median and 95th percentile, start and end included
+Work = Callable[[], object]
+
+pytestmark = pytest.mark.minutes
+
+
+@pytest.fixture(autouse=True)
+def two_threads(one_thread: None) -> None:  # noqa: ARG001 - which this one comes after
+    torch.set_num_threads(2)
+
+
+def in_turn(benchmark: BenchmarkFixture, ours: Work, theirs: Work, *, turns: int) -> None:
+    """Time ours as the benchmark's figure and theirs before each turn."""
+    seconds = []
+
+    def first_theirs() -> None:
+        start = time.perf_counter()
+        theirs()
+        seconds.append(time.perf_counter() - start)
+
+    benchmark.pedantic(ours, setup=first_theirs, rounds=turns, warmup_rounds=1)  # type: ignore[no-untyped-call]
+    if benchmark.stats is not None:
+        ratios = [mine / other for mine, other in zip(benchmark.stats.stats.data, seconds[1:], strict=True)]
+        benchmark.extra_info["seconds to theirs"] = round(median(ratios), 3)
+        benchmark.extra_info["least and most"] = [round(min(ratios), 3), round(max(ratios), 3)]
+
+
+def peak(work: Work) -> int:
+    """Return the most bytes that tensors held beside those that were there before."""
+    with TensorBytes(torch.device("cpu"), []) as counted:
+        work()
+    most: int = counted.peak
+    return most
+
+
+def in_memory(benchmark: BenchmarkFixture, ours: Work, theirs: Work) -> float:
+    ratio = peak(ours) / peak(theirs)
+    benchmark.extra_info["memory to theirs"] = round(ratio, 4)
+    return ratio
+
+
+def gradients(loss: Callable[..., Tensor], *leaves: Tensor) -> Work:
+    return lambda: torch.autograd.grad(loss(*leaves), leaves)
+
+
+@pytest.mark.benchmark(group="pairs")
+@pytest.mark.parametrize(("batch", "turns"), [(1024, 20), (4096, 5), (16_384, 1)])
+@pytest.mark.parametrize("method", ["clip", "siglip"])
+def test_pairs(benchmark: BenchmarkFixture, generator: torch.Generator, method: str, batch: int, turns: int) -> None:
+    """Against open_clip's losses, whose memory is that of the batch's square."""
+    features = [F.normalize(torch.randn(batch, DIM, generator=generator), dim=-1) for _ in range(2)]
+    scalars = [torch.tensor(14.3)] if method == "clip" else [torch.tensor(10.0), torch.tensor(-10.0)]
+    leaves = [value.requires_grad_() for value in (*features, *scalars)]
+    loss, peer = (contrastive_loss, ClipLoss()) if method == "clip" else (sigmoid_loss, SigLipLoss())
+    ours, theirs = gradients(loss, *leaves), gradients(peer, *leaves)
+    in_turn(benchmark, ours, theirs, turns=turns)
+    less = in_memory(benchmark, ours, theirs)
+    assert less < 1
+    if batch == 16_384:  # noqa: PLR2004
+        assert less < 1 / 20
+
+
+@pytest.mark.benchmark(group="labels")
+@pytest.mark.parametrize("batch", [128, 1024])
+def test_labels(benchmark: BenchmarkFixture, generator: torch.Generator, batch: int) -> None:
+    """Against dense int64 targets as CatLIP's released code makes them: time of targets and loss, memory with the head."""
+    captions = [torch.randperm(LABELS, generator=generator)[:POSITIVES].tolist() for _ in range(batch)]
+    features = torch.randn(batch, WIDTH, generator=generator).requires_grad_()
+    head = nn.Linear(WIDTH, LABELS)
+    given = head(features).detach().requires_grad_()
+
+    def sparse_loss(logits: Tensor) -> Tensor:
+        labels = Labels.of(captions)
+        return multilabel_loss(logits, labels.rows, labels.columns)
+
+    def dense_loss(logits: Tensor) -> Tensor:
+        targets = torch.stack([torch.zeros(LABELS, dtype=torch.int64).index_fill_(0, row, 1) for row in rows])
+        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="sum") / batch
+
+    def with_head(loss: Callable[[Tensor], Tensor]) -> Work:
+        return gradients(lambda *_: loss(head(features)), features, *head.parameters())
+
+    rows = [torch.tensor(caption) for caption in captions]
+    in_turn(benchmark, gradients(sparse_loss, given), gradients(dense_loss, given), turns=10)
+    assert in_memory(benchmark, with_head(sparse_loss), with_head(dense_loss)) < 1 / 2
+
+
+def as_on_the_web(captions: list[list[int]], count: int) -> list[list[int]]:
+    """Make captions of log-normal length by putting the pack's behind each other."""
+    draw, spread = random.Random(0), math.log(MOST_TOKENS / MEDIAN_TOKENS) / 1.645  # noqa: S311
+    row = iter(captions * 8)
+    made = []
+    for _ in range(count):
+        length, whole = round(MEDIAN_TOKENS * math.exp(draw.gauss(0, spread))) - 2, list[int]()
+        while len(whole) < length:
+            whole += next(row)
+        made.append(whole[: max(length, 1)])
+    return made
+
+
+@pytest.mark.benchmark(group="text without padding")
+@pytest.mark.parametrize(("batch", "turns"), [(8, 10), (64, 3), (256, 1), (1024, 1)])
+def test_text_without_padding(
+    benchmark: BenchmarkFixture, pictures: Pictures, generator: torch.Generator, batch: int, turns: int
+) -> None:
+    """Against the same layer of ViT-B/32's text tower, 512 wide, at all 77 tokens; forward and backward."""
+    experiment = replace(EXPERIMENTS["clip-tiny"], context_length=77)
+    subwords = SubwordIds(experiment.subword_vocabulary)
+    captions = as_on_the_web(subwords.encode(pictures.captions), 4096)
+    tower = build_text_tower("ViT-B-32", 77, subwords.size, 0)
+    del tower.text.transformer.resblocks[1:]
+    rows = torch.randperm(len(captions), generator=generator)[:batch]
+    cut, padded = (Tokens.of(captions, *subwords.start_and_end, 77, padding).take(rows) for padding in ("none", "full"))
+
+    def work(tokens: Tokens) -> Work:
+        return gradients(lambda *_: tower(tokens.groups, tokens.lengths, tokens.places).sum(), *tower.parameters())
+
+    benchmark.extra_info["tokens per caption"] = round(cut.tokens_per_caption, 1)
+    benchmark.extra_info["tokens of captions"] = round(cut.lengths.double().mean().item(), 1)
+    in_turn(benchmark, work(cut), work(padded), turns=turns)

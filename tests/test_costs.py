@@ -1,0 +1,39 @@
+"""Counts agree with what is built and with what open_clip publishes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.config import METHOD_NAMES
+from bench.costs import costs_of
+from bench.experiments import EXPERIMENTS, experiment_named
+from bench.methods import METHODS
+from bench.profilers.flops import count_flops
+from bench.run import assemble, load_data
+from tests.small import small
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_counts_are_those_of_the_model_that_is_built(method: str, results: Path) -> None:
+    experiment = small(method)
+    model = assemble(load_data(experiment, torch.device("cpu"), results)).model
+    uncut = METHODS[method].targets(experiment)(["a dog"] * experiment.batch_size)
+    costs, whole = costs_of(experiment), count_flops(experiment, [uncut])
+    assert costs.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert costs.image_flops * experiment.batch_size == whole.image_forward
+    assert costs.text_flops * experiment.batch_size == whole.text_forward
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("clip-vit-b32", 151.28), ("clip-vit-b16", 149.62), ("clip-vit-l14", 427.62)]
+)
+def test_parameters_are_those_open_clip_publishes(name: str, millions: float) -> None:
+    """Source: open_clip, docs/model_profile.csv."""
+    assert costs_of(experiment_named(name)).parameters / 1e6 == pytest.approx(millions, rel=1e-4)
+
+
+def test_classification_has_no_text() -> None:
+    texts = {name: costs_of(EXPERIMENTS[name]).text_share for name in ("siglip-tiny", "catlip-tiny")}
+    assert texts["siglip-tiny"] > 0.1
+    assert texts["catlip-tiny"] == 0
