@@ -74,9 +74,9 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
         for name, experiment in experiments.items()
     ]
     note = (
-        "trained, tower: parameters in millions, of all that is trained and of the image tower that is kept.\nGFLOP: one "
-        "forward of an image, and of a caption at its full context; a step costs three.\nWhat is computed of a caption in "
-        "fact stands with each measurement."
+        "trained, tower: parameters in millions, of all that is trained and of the image tower that is kept.\n"
+        "GFLOP: one forward of an image, and of a caption at its full context; a step costs three.\n"
+        "What is computed of a caption in fact stands with each measurement."
     )
     return Table("Experiments", rows, note)
 
