@@ -85,6 +85,7 @@ SCALES: dict[str, Callable[[], Experiment]] = {
 # siglip        .469    .479   .479   .427
 # catlip        .433    .452   .457   .389
 # superclass    .439    .456   .469   .446
+# clip and siglip were searched with a text tower 64 wide and captions padded to 24 tokens.
 TINY_RATES: dict[MethodName, float] = {"clip": 5e-4, "siglip": 5e-4, "catlip": 1e-3, "superclass": 1e-3}
 DATACOMP_SYNSETS = 24_320  # rows of the released head: `_anchor_vocab_size` in apple/corenet projects/catlip
 

@@ -29,6 +29,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "image_size": COUNTS,
     "text_tower": PRINTABLE,
     "context_length": st.integers(3, 512),
+    "text_padding": st.sampled_from(["none", "batch", "full"]),
     "synset_vocabulary": PRINTABLE,
     "subword_vocabulary": PRINTABLE,
     "head_rows": st.none() | COUNTS,
