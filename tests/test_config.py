@@ -300,6 +300,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "method": ("", "CLIP", "moco", None),
     "precision": ("fp8", None),
     "compile": (True, "maybe"),
+    "text_padding": (None, "some", 0),
     "schedule": ("linear", None),
     "last_learning_rate": (-1e-9, 1.0, "0", *NOT_FINITE),  # 1.0 is above the rate that it should fall from
     "ema_decay": (1.0, -0.1, True, *NOT_FINITE),

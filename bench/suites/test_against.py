@@ -93,7 +93,7 @@ def test_pairs(benchmark: BenchmarkFixture, generator: torch.Generator, method: 
 @pytest.mark.benchmark(group="labels")
 @pytest.mark.parametrize("batch", [128, 1024])
 def test_labels(benchmark: BenchmarkFixture, generator: torch.Generator, batch: int) -> None:
-    """Against dense int64 targets as CatLIP's released code makes them: time of targets and loss, memory with the head."""
+    """Against dense int64 targets, as CatLIP's released code has them: targets and loss timed, memory with the head."""
     captions = [torch.randperm(LABELS, generator=generator)[:POSITIVES].tolist() for _ in range(batch)]
     features = torch.randn(batch, WIDTH, generator=generator).requires_grad_()
     head = nn.Linear(WIDTH, LABELS)
