@@ -47,6 +47,14 @@ def selftest(session: nox.Session) -> None:
 
 
 @nox.session
+def peer(session: nox.Session) -> None:
+    """Race other people's training code: `-- open-clip` or `-- dense-bce`, about ten minutes each."""
+    install(session, ".[tests]")
+    command = ["python", "-m", "bench", "peer", *session.posargs]
+    session.run(*command, env=OFFLINE, interrupt_timeout=20, terminate_timeout=20)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Test on the CPU, offline, shapes checked while the tests run."""
     install(session, ".[tests]")

@@ -15,6 +15,7 @@ from bench.comparison import FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, 
 from bench.config import AT_LARGEST_BATCH, METHOD_NAMES, with_settings
 from bench.doctor import Doctor
 from bench.experiments import EXPERIMENTS, experiment_named
+from bench.peer import Peer
 from bench.selftest import Selftest
 from bench.statistics import fewest_rounds
 from bench.tables import Table, cost_table, experiment_table, failure_table, fit_table, score_table, show, speed_table
@@ -189,4 +190,5 @@ VERBS: dict[str, type[Command]] = {
     "transfer": Transfer,
     "doctor": Doctor,
     "selftest": Selftest,
+    "peer": Peer,
 }

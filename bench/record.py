@@ -100,6 +100,17 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     reason: str = ""  # why it does not
 
 
+class PeerRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="peer", tag_field="kind"):
+    """One side of a race with other people's training code: a run of theirs or of ours."""
+
+    side: str
+    round: int
+    window_seconds: tuple[float, ...]
+    losses: tuple[float, ...]  # of every step, warm-up included
+    tokens_per_caption: float | None  # computed, padding included
+    target_bytes_per_image: float | None  # label targets handed to the device
+
+
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tower cooled down for one budget."""
 
@@ -147,7 +158,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     reason: str
 
 
-Measured = Speed | Memory | Fit | Training | Transfer | Failure
+Measured = Speed | Memory | Fit | PeerRun | Training | Transfer | Failure
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bench.record import Measured, Transfer
 
-Kind = Literal["speed", "memory", "fit", "trace", "training", "scoring", "failure"]
+Kind = Literal["speed", "memory", "fit", "trace", "peer", "training", "scoring", "failure"]
 INTERRUPTED, TERMINATED = 130, 143  # exit codes of what a Ctrl-C or a SIGTERM ended
 
 
@@ -34,6 +34,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     experiment: Experiment
     round: int = 0
     limit_bytes: int = 0  # of a fit
+    side: str = ""  # of a race with a peer
     budgets: dict[str, int] = {}  # of a training: images by the budget's name
     # Of a scoring: tower files, "random tower" (the experiment's, untrained), names of reference features.
     subjects: tuple[str, ...] = ()
@@ -49,6 +50,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             return (self._path(self.kind, self.label),)
         if self.kind == "trace":
             return (self._path(self.kind, *run).with_suffix(".json.gz"),)
+        if self.kind == "peer":
+            return (self._path(self.kind, *run, self.side, f"round{self.round:02}"),)
         if self.kind == "scoring":
             return tuple(self._path("transfer", *self._subject_names(subject)) for subject in self.subjects)
         return (self._path(self.kind, *run, *([f"round{self.round:02}"] if self.kind == "speed" else [])),)
@@ -98,6 +101,10 @@ def carry_out(request: Request) -> None:
             from bench.run import trace
 
             trace(experiment, device, results, request.paths[0])
+        case "peer":
+            from bench.peer_runs import run_side
+
+            write(run_side(experiment, device, results, request.side, request.round), request.paths[0])
         case "training":
             from bench.train import train
 

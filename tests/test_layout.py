@@ -47,6 +47,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         "transfer": ["tower", "results", "json"],
         "doctor": ["results", "json"],
         "selftest": ["resume", "results", "json"],
+        "peer": ["against", "name", "rounds", "settings", "results", "json"],
     }
 
 

@@ -3,8 +3,6 @@
 Each figure's `extra_info` has the ratios: of seconds the median of the turns' with its range, of memory exactly.
 """
 
-import math
-import random
 import time
 from collections.abc import Callable
 from statistics import median
@@ -17,6 +15,7 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
+from bench.data.long_captions import lengthened
 from bench.data.pack import Pictures
 from bench.data.subwords import SubwordIds
 from bench.data.targets import Labels, Tokens
@@ -28,7 +27,6 @@ from losses.sigmoid import sigmoid_loss
 from models.text_tower import build_text_tower
 
 DIM, LABELS, POSITIVES, WIDTH = 512, 24_320, 8, 768
-MEDIAN_TOKENS, MOST_TOKENS = 15, 40  # of captions on the web: median and 95th percentile, start and end included
 Work = Callable[[], object]
 
 pytestmark = pytest.mark.minutes
@@ -115,19 +113,6 @@ def test_labels(benchmark: BenchmarkFixture, generator: torch.Generator, batch: 
     assert in_memory(benchmark, with_head(sparse_loss), with_head(dense_loss)) < 1 / 2
 
 
-def as_on_the_web(captions: list[list[int]], count: int) -> list[list[int]]:
-    """Make captions of log-normal length by putting the pack's behind each other."""
-    draw, spread = random.Random(0), math.log(MOST_TOKENS / MEDIAN_TOKENS) / 1.645  # noqa: S311
-    row = iter(captions * 8)
-    made = []
-    for _ in range(count):
-        length, whole = round(MEDIAN_TOKENS * math.exp(draw.gauss(0, spread))) - 2, list[int]()
-        while len(whole) < length:
-            whole += next(row)
-        made.append(whole[: max(length, 1)])
-    return made
-
-
 @pytest.mark.benchmark(group="text without padding")
 @pytest.mark.parametrize(("batch", "turns"), [(8, 10), (64, 3), (256, 1), (1024, 1)])
 def test_text_without_padding(
@@ -136,7 +121,7 @@ def test_text_without_padding(
     """Against the same layer of ViT-B/32's text tower, 512 wide, at all 77 tokens; forward and backward."""
     experiment = replace(EXPERIMENTS["clip-tiny"], context_length=77)
     subwords = SubwordIds(experiment.subword_vocabulary)
-    captions = as_on_the_web(subwords.encode(pictures.captions), 4096)
+    captions = lengthened(subwords.encode(pictures.captions), seed=0)
     tower = build_text_tower("ViT-B-32", 77, subwords.size, 0)
     del tower.text.transformer.resblocks[1:]
     rows = torch.randperm(len(captions), generator=generator)[:batch]
