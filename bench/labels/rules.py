@@ -1,0 +1,27 @@
+"""Every labelling rule, by the name that `--rule` knows. A rule is loaded when it is asked for, once a process."""
+
+from functools import cache
+
+from bench.config import choose
+from bench.labels.rule import Rule
+
+
+def corenet() -> Rule:
+    from bench.labels.corenet import CoreNet
+
+    return CoreNet()
+
+
+def subword() -> Rule:
+    from bench.labels.subword import Subword  # imports torch, by way of open_clip
+
+    return Subword()
+
+
+RULES = {"corenet": corenet, "subword": subword}
+
+
+@cache
+def rule_named(name: str) -> Rule:
+    """Return a rule; ValueError names the nearest."""
+    return choose(name, RULES, "rule")()
