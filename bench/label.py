@@ -18,7 +18,7 @@ from bench.labels.counting import counted
 from bench.labels.explain import explained
 from bench.labels.labeller import Tally
 from bench.labels.on_ray import run_jobs_on_ray
-from bench.labels.processes import Ended, run_jobs
+from bench.labels.processes import Ended, run_jobs, worth
 from bench.labels.rules import rule_named
 from bench.labels.shard_job import Job, made, tally_of
 from bench.labels.shards import Shard, part_of, shards_of
@@ -107,7 +107,7 @@ class Label:
         return self._run(todo, total, vocabulary)[0]
 
     def _shards(self) -> Sequence[Shard]:
-        shards = shards_of(self.inputs)
+        shards = shards_of(self.inputs, self.out)
         return part_of(shards, self.shards) if self.shards else shards
 
     def _run(self, jobs: Sequence[Job], finished: Tally, vocabulary: Vocabulary | None = None) -> tuple[int, Tally]:
@@ -156,7 +156,7 @@ class Label:
             if self.engine == "ray":
                 yield from run_jobs_on_ray(jobs, report)
             else:
-                yield from run_jobs(jobs, self.workers or cores(), report)
+                yield from run_jobs(jobs, self.workers or worth(jobs, cores()), report)
 
 
 def _require_distinct(jobs: Sequence[Job]) -> None:

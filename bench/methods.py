@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bench.config import Experiment, choose
+from bench.config import COMPUTED, Experiment, choose
 from bench.data.manifest import pretrain_shards
 from bench.data.subwords import SubwordIds
 from bench.data.targets import Labels, Target, Tokens
@@ -86,7 +86,7 @@ def catlip(tower: ImageTower, experiment: Experiment) -> nn.Module:
 
 
 def synset_labels(experiment: Experiment) -> Callable[[Sequence[str]], Labels]:
-    if experiment.labels is not None:
+    if experiment.labels != COMPUTED:
         stored = stored_labels(Path(experiment.labels), pretrain_shards(), experiment.synset_vocabulary)
         return lambda captions: Labels.of(stored.lists(len(captions)))
     label = labeller("corenet", experiment.synset_vocabulary)

@@ -7,7 +7,7 @@ import pyarrow as pa
 from bench.data.synsets import lexicon
 
 
-class CoreNet:
+class CorenetRule:
     """Every token whose lemma heads a synset, whatever its part of speech."""
 
     name = "corenet"

@@ -26,12 +26,16 @@ POLL_SECONDS = 0.5
 Ended = tuple[Job, Tally | Exception]
 
 
+def worth(jobs: Sequence[Job], cores: int) -> int:
+    """Return how many processes are worth to be started, of so many cores."""
+    return min(cores, 1 + sum(job.size for job in jobs) // WORTH_A_PROCESS)
+
+
 def run_jobs(jobs: Sequence[Job], workers: int, report: Report) -> Iterator[Ended]:
-    """Run jobs on so many processes, none where the input is small; yield each with its tally or why it failed.
+    """Run jobs on so many processes, or in this one where one is enough; yield each with its tally or why it failed.
 
     What a person can mend fails one job (ValueError, OSError); the others go on.
     """
-    workers = min(workers, 1 + sum(job.size for job in jobs) // WORTH_A_PROCESS)
     if workers == 1:
         for job in jobs:
             yield job, _tried(lambda job=job: run_job(job, one_by_one(job), report))  # type: ignore[misc]

@@ -1,13 +1,14 @@
 """What a labelling rule is: captions in, label ids out."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 
+@runtime_checkable
 class Rule(Protocol):
     """A way to turn captions into labels. A label's id is its place in `keys`, the same in every process."""
 

@@ -7,9 +7,9 @@ from bench.labels.rule import Rule
 
 
 def corenet() -> Rule:
-    from bench.labels.corenet import CoreNet
+    from bench.labels.corenet import CorenetRule
 
-    return CoreNet()
+    return CorenetRule()
 
 
 def subword() -> Rule:

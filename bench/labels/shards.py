@@ -26,9 +26,12 @@ class Shard:
         return f"{self.name[: len(self.name) - len(suffix_of(self.path))]}.parquet"
 
 
-def shards_of(inputs: Iterable[str]) -> list[Shard]:
-    """Return the files that names, globs and folders stand for, each once, sorted; ValueError where one has none."""
-    paths = {path.absolute() for each in inputs for path in _files(each)}
+def shards_of(inputs: Iterable[str], out: Path | None = None) -> list[Shard]:
+    """Return the files that names, globs and folders stand for, each once, sorted; ValueError where one has none.
+
+    Of a folder that holds `out`, what lies there is left out: labels are no captions.
+    """
+    paths = {path.absolute() for each in inputs for path in _files(each, out)}
     if not paths:
         raise ValueError("name the files to label: parquet, csv, tsv, jsonl, txt or tar, globs or folders")
     root = Path(commonpath([path.parent for path in paths]))
@@ -57,11 +60,13 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _files(name: str) -> list[Path]:
+def _files(name: str, out: Path | None) -> list[Path]:
     if Path(name).is_file():
         return [Path(name)]
     if Path(name).is_dir():
-        found = [path for path in Path(name).rglob("*") if _is_captions(path)]
+        found = [path for path in Path(name).absolute().rglob("*") if _is_captions(path)]
+        if out is not None and Path(name).absolute() in out.absolute().parents:
+            found = [path for path in found if out.absolute() not in path.parents]
     elif has_magic(name):
         found = [path for path in map(Path, glob(name, recursive=True)) if path.is_file()]  # noqa: PTH207 - a person's
     else:

@@ -6,8 +6,8 @@ Neighbouring members whose names are equal up to the first dot of the file name 
 
 import gzip
 import tarfile
-from collections import Counter
 from collections.abc import Iterator
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import IO, cast
 
@@ -19,7 +19,7 @@ BLOCK = tarfile.BLOCKSIZE
 
 def read_tar(path: Path, column: str | None) -> Iterator[Batch]:
     """Read a shard; ValueError if it ends before its end mark, or has samples and no caption in any."""
-    rows, suffixes, found = Rows(), Counter[str](), False
+    rows, suffixes, found = Rows(), set[str](), False
     with path.open("rb") as raw, _unpacked(raw, path) as file:
         captions = _Captions(column)
         for key, members in _samples(file):
@@ -34,7 +34,7 @@ def read_tar(path: Path, column: str | None) -> Iterator[Batch]:
                 f"none of its samples has {column!r}" if column else "none of its samples has a .txt or .json caption"
             )
             raise ValueError(f"{wanted} (there are {', '.join(f'.{suffix}' for suffix in sorted(suffixes))})")
-        yield rows.take(raw.tell())
+        yield rows.take(path.stat().st_size)
 
 
 class _Captions:
@@ -59,11 +59,11 @@ class _Captions:
         return caption, NO_CAPTION if caption is None and fields.get(self._field, "") is not None else ""
 
 
-def _unpacked(raw: IO[bytes], path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if path.suffix in (".gz", ".tgz") else raw
+def _unpacked(raw: BufferedReader, path: Path) -> BufferedIOBase:
+    return gzip.GzipFile(fileobj=raw) if path.suffix in (".gz", ".tgz") else raw
 
 
-def _samples(file: IO[bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield each sample's key and its members by suffix, with the content of those that can hold a caption."""
     key, members = "", dict[str, bytes]()
     for name, content in _members(file):
@@ -78,7 +78,7 @@ def _samples(file: IO[bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
         yield key, members
 
 
-def _members(file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+def _members(file: BufferedIOBase) -> Iterator[tuple[str, bytes]]:
     """Yield the names of all files with the content of those that can hold a caption, up to the archive's end mark."""
     with tarfile.open(fileobj=file, mode="r:") as tar:
         while (member := tar.next()) is not None:
