@@ -1,9 +1,12 @@
-"""The same jobs on Ray Data: a row a shard, on every machine of the cluster. All must see the same files."""
+"""The same jobs on Ray Data, a row a shard. All machines of the cluster must see the same files and checkout."""
 
+import logging
+import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench.commit import CHECKOUT
+from bench.labels.labeller import Tally
 from bench.labels.processes import Ended
 from bench.labels.shard_job import Job, Report, one_by_one, run_job
 
@@ -15,18 +18,26 @@ def run_jobs_on_ray(jobs: Sequence[Job], report: Report) -> Iterator[Ended]:
         import ray.data
     except ImportError:
         raise ValueError("--engine ray needs Ray: python -m pip install 'ray[data]'") from None
+    if not jobs:
+        return
     if not ray.is_initialized():
-        ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(CHECKOUT)}}, log_to_driver=False)
-    rows = ray.data.from_items([{"job": job} for job in jobs], override_num_blocks=len(jobs)).map(_run)
-    for row in rows.iter_rows():
-        report(row["captions"], row["job"].size)
-        yield row["job"], row["ended"]
+        checkout = {"env_vars": {"PYTHONPATH": str(CHECKOUT)}}
+        ray.init(runtime_env=checkout, log_to_driver=False, logging_level=logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    rows = ray.data.from_items([{"job": pickle.dumps(job)} for job in jobs], override_num_blocks=len(jobs))
+    for row in rows.map(_run).iter_rows():
+        job, ended = pickle.loads(row["ended"])  # noqa: S301 - what `_run` wrote
+        report(ended.captions if isinstance(ended, Tally) else 0, job.size)
+        yield job, ended
 
 
-def _run(row: dict[str, Any]) -> dict[str, Any]:
-    job: Job = row["job"]
+def _run(row: dict[str, Any]) -> dict[str, bytes]:
+    """Run one job where Ray puts it."""
+    job: Job = pickle.loads(row["job"])  # noqa: S301 - what `run_jobs_on_ray` wrote
+    ended: Tally | Exception
     try:
-        tally = run_job(job, one_by_one(job), lambda _captions, _bytes: None)
+        ended = run_job(job, one_by_one(job), lambda _captions, _bytes: None)
     except (ValueError, OSError) as error:
-        return {"job": job, "ended": error, "captions": 0}
-    return {"job": job, "ended": tally, "captions": tally.captions}
+        ended = error
+    return {"ended": pickle.dumps((job, ended))}
