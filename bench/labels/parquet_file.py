@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,7 +24,7 @@ def read_parquet(path: Path, column: str | None) -> Iterator[Batch]:
         columns = [name] if key in (name, None) else [name, key]
         for batch in file.iter_batches(ROWS, columns=columns):
             rows = len(batch)
-            keys = pa.array(range(before, before + rows)) if key is None else _plain(batch.column(key))
+            keys = pa.array(np.arange(before, before + rows)) if key is None else _plain(batch.column(key))
             before += rows
             captions = _plain(batch.column(name)).cast(pa.binary())
             yield Batch(_texts(keys), captions, size * before // max(total, 1))
