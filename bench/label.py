@@ -15,7 +15,7 @@ from bench.command_line import FAILED_CASE, OK, USAGE, Json
 from bench.config import told
 from bench.data.vocabulary import Vocabulary, merged, read_vocabulary, write_vocabulary
 from bench.labels.counting import counted
-from bench.labels.explain import explained
+from bench.labels.explanation import explanation
 from bench.labels.labeller import Tally
 from bench.labels.on_ray import run_jobs_on_ray
 from bench.labels.processes import Ended, run_jobs, worth
@@ -59,7 +59,7 @@ class Label:
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, got {value}")
         if self.explain is not None:
-            show([explained(rule_named(self.rule or "corenet"), self.explain)], self.json)
+            show([explanation(rule_named(self.rule or "corenet"), self.explain)], self.json)
             return OK
         if self.merge:
             return self._write(merged([read_vocabulary(str(path)) for path in self.merge]))

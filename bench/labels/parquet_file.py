@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.labels.batches import KEY_COLUMNS, ROWS, Batch, caption_column, known_column
+from bench.labels.batches import BYTES, KEY_COLUMNS, ROWS, Batch, caption_column, known_column
 
 BUFFER = 2**20  # bytes of a column chunk held at once: a row group may be the whole file
 
@@ -22,7 +22,7 @@ def read_parquet(path: Path, column: str | None) -> Iterator[Batch]:
         if not (_is_text(kind) or pa.types.is_null(kind)):
             raise ValueError(f"column {name!r} holds {kind}, expected text")
         columns = [name] if key in (name, None) else [name, key]
-        for batch in file.iter_batches(ROWS, columns=columns):
+        for batch in file.iter_batches(_rows_of_a_batch(file.metadata, name), columns=columns):
             rows = len(batch)
             keys = pa.array(np.arange(before, before + rows)) if key is None else _plain(batch.column(key))
             before += rows
@@ -30,6 +30,14 @@ def read_parquet(path: Path, column: str | None) -> Iterator[Batch]:
             yield Batch(_texts(keys), captions, size * before // max(total, 1))
         if before != total:
             raise ValueError(f"the file says that it has {total} rows, {before} can be read")
+
+
+def _rows_of_a_batch(metadata: pq.FileMetaData, column: str) -> int:
+    """Return how many rows are a batch: fewer where captions are long."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
+    size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
+    return int(max(1, min(ROWS, BYTES * metadata.num_rows // max(size, 1))))
 
 
 def _values(kind: pa.DataType) -> pa.DataType:

@@ -45,7 +45,7 @@ def run_jobs(jobs: Sequence[Job], workers: int, report: Report) -> Iterator[Ende
     try:
         if len(jobs) < workers:
             for job in jobs:
-                yield job, _tried(lambda job=job: run_job(job, _on_pool(job, pool, 2 * workers), report))  # type: ignore[misc]
+                yield job, _tried(lambda job=job: run_job(job, _on_pool(job, pool, workers + 2), report))  # type: ignore[misc]
         else:
             yield from _side_by_side(jobs, pool, shared, report)
     finally:
