@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 PARAMETERS = Path(__file__).parent / "punkt-english.json"
 END = ".?!"
 MANY = r"(?:-{2,}|\.{2,}|(?:\.\s){2,}\.)"  # punctuation of several characters: dashes and ellipses
 ELLIPSIS = re.compile(r"\.\.+$")
-NUMBER = re.compile(r"-?[.,]?\d[\d,.-]*\.?$")
-INITIAL = re.compile(r"[^\W\d]\.$")
+NUMBER = "##number##"  # what Punkt calls every number
 PUNCTUATION = (";", ":", ",", ".", "!", "?")
 SPACE = " \t\n\r\x0b\x0c"
 
@@ -43,12 +44,14 @@ def parameters() -> Parameters:
 class SentenceSplitter:
     """Cuts a text into sentences; `quotes` are the curly ones that count as quotes do."""
 
-    def __init__(self, quotes: str) -> None:
+    def __init__(self, engine: ModuleType, quotes: str) -> None:
         not_in_words = rf"""[)";}}\]*:@'({{\[{quotes}?!]"""
-        self._candidate = re.compile(rf"[.?!](?=(?P<after>{not_in_words}|\s+(?P<next>\S+)))")
-        self._closing = re.compile(rf"""["')\]}}{quotes}]+?(?:\s+|(?=--)|$)""", re.MULTILINE)
+        self._candidate = engine.compile(rf"[.?!](?=(?P<after>{not_in_words}|\s+(?P<next>\S+)))")
+        self._closing = engine.compile(rf"""["')\]}}{quotes}]+?(?:\s+|(?=--)|$)""", engine.MULTILINE)
         end = rf"\s|$|{not_in_words}|{MANY}"
-        self._token = re.compile(rf"""{MANY}|(?=[^("`{{\[:;&#*@)}}\]\-,])\S+?(?={end}|,(?={end}))|\S""")
+        self._initial = engine.compile(r"[^\W\d]\.$")
+        self._number = engine.compile(r"-?[.,]?\d[\d,.-]*\.?$")
+        self._token = engine.compile(rf"""{MANY}|(?=[^("`{{\[:;&#*@)}}\]\-,])\S+?(?={end}|,(?={end}))|\S""")
 
     def __call__(self, text: str) -> list[str]:
         """Return the sentences, without the white space between them."""
@@ -64,9 +67,9 @@ class SentenceSplitter:
                 start = match.end() if match["next"] is None else match.start("next")
         yield start, len(text.rstrip())
 
-    def _contexts(self, text: str) -> Iterator[tuple[re.Match[str], str]]:
+    def _contexts(self, text: str) -> Iterator[tuple[Any, str]]:
         """Yield each candidate with the word that it ends and what follows; of several in one word the last."""
-        before: re.Match[str] | None = None
+        before: Any = None
         start = stop = 0  # of the word before the last candidate
         for match in self._candidate.finditer(text):
             space = max(text.rfind(character, stop, match.start()) for character in SPACE) - stop
@@ -81,7 +84,7 @@ class SentenceSplitter:
         """Return whether a token of the context, other than its last, ends a sentence."""
         lines = context.split("\n")
         tokens = [token for line in lines if line.strip() for token in self._token.findall(line)]
-        return any(ends_sentence(token, after) for token, after in zip(tokens, tokens[1:], strict=False))
+        return any(self._ends_sentence(token, after) for token, after in zip(tokens, tokens[1:], strict=False))
 
     def _with_closing(self, text: str, cuts: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """Move the brackets and quotes that close a sentence from the beginning of the next."""
@@ -93,26 +96,28 @@ class SentenceSplitter:
         start, stop = cuts[-1]
         yield start + moved, stop
 
-
-def ends_sentence(token: str, following: str) -> bool:
-    """Return whether a token of lower-cased text ends a sentence, given the one that follows."""
-    known = parameters()
-    breaks = _seems_to_end(token, known)
-    if not token.endswith("."):
+    def _ends_sentence(self, token: str, following: str) -> bool:
+        """Return whether a token of lower-cased text ends a sentence, given the one that follows."""
+        known = parameters()
+        breaks = _seems_to_end(token, known)
+        if not token.endswith("."):
+            return breaks
+        kind = self._kind(token).removesuffix(".") or "."
+        next_kind = self._kind(following)
+        if _seems_to_end(following, known):
+            next_kind = next_kind.removesuffix(".") or "."
+        if (kind, next_kind) in known.collocations:
+            return False
+        initial = self._initial.match(token)
+        if initial or kind == NUMBER:
+            if following in PUNCTUATION or (following[0].islower() and next_kind not in known.lower_case_starters):
+                return False
+            if initial and following[0].isupper():  # a capital letter that has no lower case, as 𝐀
+                return False
         return breaks
-    kind = _kind(token).removesuffix(".") or "."
-    next_kind = _kind(following)
-    if _seems_to_end(following, known):
-        next_kind = next_kind.removesuffix(".") or "."
-    if (kind, next_kind) in known.collocations:
-        return False
-    initial = INITIAL.match(token)
-    if initial or kind == "##number##":
-        if following in PUNCTUATION or (following[0].islower() and next_kind not in known.lower_case_starters):
-            return False
-        if initial and following[0].isupper():  # a capital letter that has no lower case, as 𝐀
-            return False
-    return breaks
+
+    def _kind(self, token: str) -> str:
+        return NUMBER if self._number.match(token) else token.lower()
 
 
 def _seems_to_end(token: str, known: Parameters) -> bool:
@@ -122,7 +127,3 @@ def _seems_to_end(token: str, known: Parameters) -> bool:
         return False
     word = token[:-1].lower()
     return word not in known.abbreviations and word.split("-")[-1] not in known.abbreviations
-
-
-def _kind(token: str) -> str:
-    return "##number##" if NUMBER.match(token) else token.lower()

@@ -3,7 +3,10 @@
 CatLIP's README asks for NLTK 3.8.1, its setup for 3.8.1 or newer; they cut some captions differently.
 """
 
+import re
 from dataclasses import dataclass
+
+import regex
 
 from bench.labels.cleaning import clean
 from bench.labels.sentences import SentenceSplitter
@@ -27,9 +30,12 @@ class Tokenizer:
         return [word for sentence in self.sentences(text) for word in self.words(sentence)]
 
 
-NLTK_3_10 = Tokenizer(SentenceSplitter("‘’“”«»"), WordSplitter(), detach_again=False)
+# NLTK 3.10 has its patterns read by the package regex, whose letters and spaces beyond ASCII are not re's.
+NLTK_3_10 = Tokenizer(SentenceSplitter(regex, "‘’“”«»"), WordSplitter(regex), detach_again=False)
 # 3.8.1: curly quotes and guillemets end no word before a sentence's end, an apostrophe is cut off single letters only,
 # dashes stay in words, a clitic is cut off before a space only, and suffixes are detached until a noun is found.
 NLTK_3_8 = Tokenizer(
-    SentenceSplitter(""), WordSplitter(opening_apostrophe=OPENING_LETTER, dashes=False, one_space=False), detach_again=True
+    SentenceSplitter(re, ""),
+    WordSplitter(re, opening_apostrophe=OPENING_LETTER, dashes=False, one_space=False),
+    detach_again=True,
 )
