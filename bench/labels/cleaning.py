@@ -13,9 +13,9 @@ from ftfy.chardata import CONTROL_CHARS, LIGATURES, WIDTH_MAP
 
 SPACES = re.compile(" {2,}")
 TAG = re.compile(r"<[^>\n]*>")
-# What makes ftfy do more than mend characters one by one: line breaks (it works line by line), ASCII controls and
-# escape sequences, HTML entities.
-AMISS = re.compile(r"[\x00-\x08\x0a\x0b\x0d-\x1f\x7f]|&#?[0-9A-Za-z]{1,24};")
+# What makes ftfy do more than mend characters one by one: ASCII controls and escape sequences, HTML entities.
+AMISS = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f]|&#?[0-9A-Za-z]{1,24};")
+LINE = re.compile(r"[^\n]*\n|[^\n]+")
 LONGEST = 1_000_000  # characters that ftfy looks at in one piece
 
 
@@ -32,21 +32,26 @@ def clean(caption: str) -> str:
 def mended(text: str) -> str:
     """Return what ftfy's `fix_text` returns, sooner.
 
-    ftfy passes over a text until a pass changes nothing. On a line without controls, entities and mojibake (by its own
+    ftfy passes over a line until a pass changes nothing. Where there are no controls, entities and mojibake (by its own
     `is_bad`, which is always false for ASCII) a pass does no more than replace single characters and normalise to NFC.
     """
     if AMISS.search(text) or len(text) > LONGEST:
         return fix_text(text)
     if text.isascii():
         return text
-    now = text
-    while not is_bad(now):
-        before, now = now, normalize("NFC", MENDABLE.sub(_mended_character, now))
-        if now == before:
-            return now
-        if AMISS.search(now):  # & and ; may have been wide ones; a line separator is a line break now
+    lines = [_mended(line) for line in LINE.findall(text)]
+    return fix_text(text) if None in lines else "".join(line for line in lines if line is not None)
+
+
+def _mended(line: str) -> str | None:
+    """Mend a line, or give up."""
+    while not is_bad(line):
+        before, line = line, normalize("NFC", MENDABLE.sub(_mended_character, line))
+        if line == before:
+            return line
+        if AMISS.search(line):  # an entity in wide characters
             break
-    return fix_text(text)
+    return None
 
 
 def _without_tags(text: str) -> str:

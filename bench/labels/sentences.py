@@ -31,6 +31,7 @@ class Parameters:
     abbreviations: frozenset[str]  # without their last period
     collocations: frozenset[tuple[str, str]]  # a word before a period, and the word after it
     lower_case_starters: frozenset[str]
+    before_collocations: frozenset[str]  # the first words of the collocations
 
 
 @cache
@@ -38,7 +39,12 @@ def parameters() -> Parameters:
     """Return the shipped parameters, read once a process."""
     table = json.loads(PARAMETERS.read_text(encoding="utf-8"))
     pairs = frozenset((first, second) for first, second in table["collocations"])
-    return Parameters(frozenset(table["abbreviations"]), pairs, frozenset(table["lower-case starters"]))
+    return Parameters(
+        abbreviations=frozenset(table["abbreviations"]),
+        collocations=pairs,
+        lower_case_starters=frozenset(table["lower-case starters"]),
+        before_collocations=frozenset(first for first, _ in pairs),
+    )
 
 
 class SentenceSplitter:
@@ -58,6 +64,14 @@ class SentenceSplitter:
         if not self._candidate.search(text):
             return [text.rstrip()]
         return [text[start:stop] for start, stop in self._with_closing(text, list(self._cut(text))) if start < stop]
+
+    def always_ends(self, piece: str) -> bool:
+        """Return whether a sentence ends behind a piece without spaces that ends in a period, whatever follows it."""
+        token = self._token.findall(piece)[-1]
+        kind = self._kind(token).removesuffix(".")
+        known = parameters()
+        undecided = self._initial.match(token) or kind == NUMBER or kind in known.before_collocations
+        return token.endswith(".") and _seems_to_end(token, known) and not undecided
 
     def _cut(self, text: str) -> Iterator[tuple[int, int]]:
         start = 0

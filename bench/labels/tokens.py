@@ -20,6 +20,7 @@ class Tokenizer:
     sentences: SentenceSplitter
     words: WordSplitter
     detach_again: bool
+    spaces_only: bool  # other white space than spaces is not the same as spaces
 
     def __call__(self, caption: str) -> list[str]:
         """Clean a caption and cut it into tokens."""
@@ -31,11 +32,12 @@ class Tokenizer:
 
 
 # NLTK 3.10 has its patterns read by the package regex, whose letters and spaces beyond ASCII are not re's.
-NLTK_3_10 = Tokenizer(SentenceSplitter(regex, "‘’“”«»"), WordSplitter(regex), detach_again=False)
+NLTK_3_10 = Tokenizer(SentenceSplitter(regex, "‘’“”«»"), WordSplitter(regex), detach_again=False, spaces_only=False)
 # 3.8.1: curly quotes and guillemets end no word before a sentence's end, an apostrophe is cut off single letters only,
 # dashes stay in words, a clitic is cut off before a space only, and suffixes are detached until a noun is found.
 NLTK_3_8 = Tokenizer(
     SentenceSplitter(re, ""),
     WordSplitter(re, opening_apostrophe=OPENING_LETTER, dashes=False, one_space=False),
     detach_again=True,
+    spaces_only=True,
 )
