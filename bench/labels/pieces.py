@@ -22,6 +22,9 @@ from bench.labels.tokens import Tokenizer
 # A word that is one token whatever stands beside it, its genitive, and punctuation that is cut off. A period must
 # end a sentence here, which `Tokenizer.sentences.always_ends` tells.
 SIMPLE = re.compile(r"[(\"\[]*([a-z][a-z0-9]+(?:-[a-z0-9]+)*)(?:'s?)?(?:[,;:!?)\"\]]*|(\.))", re.ASCII)
+# Anything without quotes, whose punctuation stands before a letter or digit or ends it as one comma or colon, is cut
+# in one way. Such punctuation ends no sentence.
+STEADY = re.compile(r"(?:[^'\"`‘’“”„«».,:?!]|[.,:?!](?=[a-z0-9]))+[,:]?", re.ASCII)
 CUT_IN_TWO = {"cannot", "gimme", "gonna", "gotta", "lemme", "wanna"}
 WITHOUT_NOUNS = re.compile(r"[^A-Za-z/]*")  # the only nouns without letters are 24/7 and 9/11
 ENDS = re.compile(r"[.?!]")
@@ -78,6 +81,8 @@ class Pieces:
             return None if None in found else tuple(label for labels in found for label in labels or ())
         if piece.isascii() and WITHOUT_NOUNS.fullmatch(piece):
             return ()
+        if STEADY.fullmatch(piece):
+            return self._of_tokens(self._tokenizer.words(piece))
         ways = set(self._ways(piece))
         return ways.pop() if len(ways) == 1 else None
 
