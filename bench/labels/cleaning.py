@@ -7,14 +7,18 @@ import re
 from unicodedata import normalize
 from urllib.parse import unquote
 
-from ftfy import fix_text
-from ftfy.badness import is_bad
+from ftfy import fix_encoding, fix_text
 from ftfy.chardata import CONTROL_CHARS, LIGATURES, WIDTH_MAP
+from ftfy.fixes import unescape_html
 
 SPACES = re.compile(" {2,}")
 TAG = re.compile(r"<[^>\n]*>")
-# What makes ftfy do more than mend characters one by one: ASCII controls and escape sequences, HTML entities.
-AMISS = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f]|&#?[0-9A-Za-z]{1,24};")
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f-\x9f]")  # and line breaks other than \n
+ENTITY = re.compile(r"&#?[0-9A-Za-z]{1,24};")
+# Without these ftfy sees no mojibake: it looks for two characters side by side of those that mojibake is made of, all
+# in these ranges, or for one of C1, ÂÃŒœ.
+DUBIOUS = "\x80-\u2bff\uf8ff\ufb01\ufb02\ufffd"
+SUSPECT = re.compile(f"[{DUBIOUS}][{DUBIOUS}]|[\x80-\x9fÂÃŒœ]")
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
 LONGEST = 1_000_000  # characters that ftfy looks at in one piece
 
@@ -32,26 +36,35 @@ def clean(caption: str) -> str:
 def mended(text: str) -> str:
     """Return what ftfy's `fix_text` returns, sooner.
 
-    ftfy passes over a line until a pass changes nothing. Where there are no controls, entities and mojibake (by its own
-    `is_bad`, which is always false for ASCII) a pass does no more than replace single characters and normalise to NFC.
+    Text of ASCII is as it should be but for entities and controls. The rest is done as ftfy does it, line by line, in
+    passes until one changes nothing; ftfy's own steps are called where they have something to do.
     """
-    if AMISS.search(text) or len(text) > LONGEST:
-        return fix_text(text)
-    if text.isascii():
+    if text.isascii() and not CONTROLS.search(text) and not ENTITY.search(text):
         return text
-    lines = [_mended(line) for line in LINE.findall(text)]
+    if len(text) > LONGEST:
+        return fix_text(text)
+    lines = []
+    entities = True  # a < stops the decoding of entities, from its line on
+    for line in LINE.findall(text):
+        entities = entities and "<" not in line
+        lines.append(_mended(line, entities))
     return fix_text(text) if None in lines else "".join(line for line in lines if line is not None)
 
 
-def _mended(line: str) -> str | None:
-    """Mend a line, or give up."""
-    while not is_bad(line):
-        before, line = line, normalize("NFC", MENDABLE.sub(_mended_character, line))
+def _mended(line: str, entities: bool) -> str | None:
+    """Mend a line, or give up where it holds controls."""
+    while True:
+        before = line
+        if entities and "&" in line:
+            line = unescape_html(line)
+        if not line.isascii():
+            if SUSPECT.search(line):
+                line = fix_encoding(line)
+            line = normalize("NFC", MENDABLE.sub(_mended_character, line))
+        if CONTROLS.search(line):
+            return None
         if line == before:
             return line
-        if AMISS.search(line):  # an entity in wide characters
-            break
-    return None
 
 
 def _without_tags(text: str) -> str:

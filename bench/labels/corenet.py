@@ -26,7 +26,7 @@ UNCLEAN = r"[^\t\n\f -~]|\+|%[0-9A-Fa-f]{2}|<[^>\n]*>|&#?[0-9A-Za-z]{1,24};"
 # its period from being cut off (` "` has become ``), so that the piece with the period is not what it is elsewhere.
 SPACE = "[\t-\r\x1c-\x1f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 MOVED = f"[.?!]{SPACE}+[\"')\\]}}‘’“”«»]+(?:{SPACE}|--|$)"
-ROWS = 1 << 14  # captions looked at together; bounds the memory for what they are cut into
+ROWS = 1 << 16  # captions looked at together; bounds the memory for what they are cut into
 
 
 class CorenetRule:

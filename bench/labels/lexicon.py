@@ -52,8 +52,10 @@ class Lexicon:
         if word in self.exceptions:
             bases = self.exceptions[word]
             detach_again = False
-        else:
+        elif word.endswith(("s", "men")):
             bases = _detached([word])
+        else:
+            return word
         known = [form for form in (word, *bases) if form in self.label_of]
         while detach_again and bases and not known:
             bases = _detached(bases)

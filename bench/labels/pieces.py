@@ -72,7 +72,8 @@ class Pieces:
             if CUT_IN_TWO.isdisjoint(word.split("-")) and not (
                 period and not self._tokenizer.sentences.always_ends(piece)
             ):
-                return self._of_tokens([word])
+                label = self.label(word)
+                return () if label == NOT_A_LABEL else (label,)
         parts = piece.split()
         if parts != [piece]:  # white space beyond ASCII: Punkt does not end a word there
             if self._tokenizer.spaces_only or ENDS.search(piece):
