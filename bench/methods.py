@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from bench.config import Experiment, choose
 from bench.data.subwords import SubwordIds
-from bench.data.synsets import lexicon
 from bench.data.targets import Labels, Target, Tokens
 from bench.data.vocabulary import read_vocabulary
+from bench.labels.corenet import corenet
 from bench.seeds import TEXT, seed_for
 from losses.contrastive import contrastive_loss
 from losses.multilabel import multilabel_loss
@@ -84,8 +84,8 @@ def catlip(tower: ImageTower, experiment: Experiment) -> nn.Module:
 
 def synset_labels(experiment: Experiment) -> Callable[[Sequence[str]], Labels]:
     columns = read_vocabulary(experiment.synset_vocabulary).columns()
-    labels = lexicon().labels
-    return lambda captions: Labels.of([[columns[s] for s in labels(text) if s in columns] for text in captions])
+    synsets = corenet().synsets
+    return lambda captions: Labels.of([[columns[key] for key in keys if key in columns] for keys in synsets(captions)])
 
 
 def catlip_loss(model: nn.Module, images: Images, target: Labels) -> Float[Tensor, ""]:

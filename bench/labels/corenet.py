@@ -8,6 +8,8 @@ training sees a label once.
 """
 
 from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +61,12 @@ class CorenetRule:
         offsets = np.concatenate([[0], *counts]).cumsum(dtype=np.int64)
         return np.concatenate([np.empty(0, np.uint32), *labels]), offsets
 
+    def synsets(self, captions: Sequence[str]) -> list[list[str]]:
+        """Return the keys of each caption's synsets."""
+        labels, offsets = self.label(pa.array(captions, pa.string()))
+        keys = [self.keys[label] for label in labels.tolist()]
+        return [keys[start:end] for start, end in pairwise(offsets.tolist())]
+
     def _label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         texts = cleaned(captions)
         split = pc.split_pattern(texts, " ") if self._spaces_only else pc.ascii_split_whitespace(texts)
@@ -86,6 +94,12 @@ class CorenetRule:
             done = ends[row + 1]
             counts[row] = len(found)
         return np.concatenate([*parts, labels[done:]]), counts
+
+
+@cache
+def corenet() -> CorenetRule:
+    """Return the rule, made once a process; it remembers the words that it has seen."""
+    return CorenetRule()
 
 
 def cleaned(captions: pa.StringArray) -> pa.StringArray:

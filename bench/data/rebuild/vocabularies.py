@@ -6,16 +6,18 @@ from pathlib import Path
 
 from bench.data.pack import load_pictures
 from bench.data.subwords import tokenizer
-from bench.data.synsets import lexicon
 from bench.data.vocabulary import SHIPPED, Vocabulary, count_labels, write_vocabulary
+from bench.labels.corenet import corenet
+from bench.labels.lexicon import lexicon
 
 FEWEST_CAPTIONS = 10  # that a synset must occur in; CatLIP took 500 of its 1.3 billion
 
 
 def synset_vocabulary(captions: Sequence[str]) -> Vocabulary:
-    """Return the WordNet synsets that enough captions name."""
-    words = {synset: lemma for lemma, synset in lexicon().synset_of.items()}
-    return count_labels((lexicon().labels(caption) for caption in captions), words, at_least=FEWEST_CAPTIONS)
+    """Return the WordNet synsets that enough captions name; a caption counts a synset once."""
+    words = dict(zip(lexicon().keys, lexicon().lemmas, strict=True))
+    named = (tuple(dict.fromkeys(keys)) for keys in corenet().synsets(captions))
+    return count_labels(named, words, at_least=FEWEST_CAPTIONS)
 
 
 def subword_vocabulary(captions: Sequence[str]) -> Vocabulary:
