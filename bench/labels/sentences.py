@@ -1,6 +1,7 @@
 """Where sentences end: Punkt's decisions for lower-cased English, as NLTK's `sent_tokenize` makes them.
 
-Algorithm: Kiss and Strunk 2006, Computational Linguistics 32(4). Parameters: `punkt-english.json`. Of the four tables
+Algorithm: Kiss and Strunk 2006, Computational Linguistics 32(4). Parameters: the pack's
+`punkt-english.json`. Of the four tables
 of NLTK's English model it holds what can matter once a caption is in lower case: abbreviations, collocations, and the
 words that the training text began sentences with in lower case only. Its sentence starters and the rest of its table
 of letter cases are asked for capitalised words alone.
@@ -11,11 +12,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-PARAMETERS = Path(__file__).parent / "punkt-english.json"
+from bench.data.manifest import PACK
+
 END = ".?!"
 MANY = r"(?:-{2,}|\.{2,}|(?:\.\s){2,}\.)"  # punctuation of several characters: dashes and ellipses
 ELLIPSIS = re.compile(r"\.\.+$")
@@ -37,7 +38,7 @@ class Parameters:
 @cache
 def parameters() -> Parameters:
     """Return the shipped parameters, read once a process."""
-    table = json.loads(PARAMETERS.read_text(encoding="utf-8"))
+    table = json.loads((PACK / "punkt-english.json").read_text(encoding="utf-8"))
     pairs = frozenset((first, second) for first, second in table["collocations"])
     return Parameters(
         abbreviations=frozenset(table["abbreviations"]),

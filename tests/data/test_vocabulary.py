@@ -1,4 +1,4 @@
-"""The labels of CatLIP's released code."""
+"""Vocabularies and their files."""
 
 from collections import Counter
 
@@ -6,35 +6,14 @@ import pytest
 
 from bench.data.pack import Pictures
 from bench.data.rebuild.vocabularies import subword_vocabulary, synset_vocabulary
-from bench.data.synsets import lexicon
 from bench.data.vocabulary import Vocabulary, count_labels, read_vocabulary, write_vocabulary
-
-
-@pytest.mark.parametrize(
-    ("caption", "lemmas"),
-    [
-        ("A dog and two Dogs", ["dog", "two"]),  # each once, in the order of first mention
-        ("the women's knives", ["knife"]),  # women's is one token, no lemma
-        ("glasses, mice; geese", ["glass", "mouse", "goose"]),
-        ("photo of us", []),  # photo's first synset is photograph.n.01; us becomes u, which heads nothing
-        ("white wolves", ["white", "wolf"]),
-        ("", []),
-        ("日本語 🐕", []),
-    ],
-)
-def test_a_caption_gives_the_released_codes_labels(caption: str, lemmas: list[str]) -> None:
-    assert list(lexicon().labels(caption)) == [lexicon().synset_of[lemma] for lemma in lemmas]
-
-
-def test_offsets_are_wordnets_without_leading_zeros() -> None:
-    """Three that apple/corenet's docstring and its released vocabulary give."""
-    assert [lexicon().synset_of[word] for word in ("dog", "person", "image")] == ["n2084071", "n7846", "n5928118"]
+from bench.labels.corenet import corenet
 
 
 def test_the_shipped_vocabularies_are_those_of_the_packs_captions(pictures: Pictures) -> None:
     assert read_vocabulary("pack-synsets") == synset_vocabulary(pictures.captions)
     assert read_vocabulary("pack-subwords") == subword_vocabulary(pictures.captions)
-    assert len(read_vocabulary("pack-synsets").labels) == 678
+    assert len(read_vocabulary("pack-synsets").labels) == 681
 
 
 def test_a_vocabulary_survives_its_file(tmp_path) -> None:
@@ -55,6 +34,6 @@ def test_an_unknown_vocabulary_is_answered_with_what_there_is() -> None:
 
 
 def test_every_label_of_the_vocabulary_is_counted_once_a_caption(pictures: Pictures) -> None:
-    counts = Counter(label for caption in pictures.captions for label in set(lexicon().labels(caption)))
+    counts = Counter(key for keys in corenet().synsets(pictures.captions) for key in set(keys))
     vocabulary = read_vocabulary("pack-synsets")
     assert all(counts[label] == count for label, count in zip(vocabulary.labels, vocabulary.counts, strict=True))

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.data.rebuild.shards import count_pairs
 
 FORMAT = 1  # raise it when a field changes its meaning
-DATA = ("*.tar.gz", "*.tsv.gz", "*.tsv.xz", "*.webp")
+DATA = ("*.tar.gz", "*.tsv.gz", "*.tsv.xz", "*.webp", "punkt-*.json")
 
 
 def write_manifest(folder: Path) -> None:
