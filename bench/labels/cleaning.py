@@ -78,7 +78,9 @@ def _without_tags(text: str) -> str:
 
 def _mends() -> dict[str, str]:
     """Return the characters beyond ASCII that a pass of ftfy replaces, whatever stands beside them."""
-    quotes = {ord("\u02bc"): "'"} | dict.fromkeys(range(0x2018, 0x201C), "'") | dict.fromkeys(range(0x201C, 0x2020), '"')
+    quotes = (
+        {ord("\u02bc"): "'"} | dict.fromkeys(range(0x2018, 0x201C), "'") | dict.fromkeys(range(0x201C, 0x2020), '"')
+    )
     breaks = dict.fromkeys((0x2028, 0x2029), "\n")
     mends = {}
     for code in {*LIGATURES, *WIDTH_MAP, *quotes, *breaks, *CONTROL_CHARS}:

@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.labels.cleaning import clean
+from bench.labels.explain import ExplainedToken, explained
 from bench.labels.lexicon import lexicon
 from bench.labels.pieces import Labels, Pieces
 from bench.labels.tokens import NLTK_3_10, Tokenizer
 
-# What cleaning may change other than by lower case and white space: anything beyond ASCII's text, +, %XX, tags, entities.
-# In RE2's syntax.
+# What cleaning may change other than by lower case and white space: anything beyond ASCII's text, +, %XX, tags and
+# entities. In RE2's syntax.
 UNCLEAN = r"[^\t\n\f -~]|\+|%[0-9A-Fa-f]{2}|<[^>\n]*>|&#?[0-9A-Za-z]{1,24};"
 # A sentence's end before closing brackets and quotes that stand alone: they are moved to that sentence, and may keep
 # its period from being cut off (` "` has become ``), so that the piece with the period is not what it is elsewhere.
@@ -36,8 +37,8 @@ class CorenetRule:
 
     def __init__(self, name: str = "corenet", tokenizer: Tokenizer = NLTK_3_10) -> None:
         self.name = name
+        self._tokenizer = tokenizer
         self._lexicon = lexicon()
-        self._spaces_only = tokenizer.spaces_only
         self._pieces = Pieces(tokenizer, self._lexicon)
 
     @property
@@ -67,9 +68,18 @@ class CorenetRule:
         keys = [self.keys[label] for label in labels.tolist()]
         return [keys[start:end] for start, end in pairwise(offsets.tolist())]
 
+    def label_of(self, token: str) -> int:
+        """Return a token's label, or NOT_A_LABEL."""
+        return self._pieces.label(token)
+
+    def explain(self, caption: str) -> list[ExplainedToken]:
+        """Return what became of each token of a caption, in order."""
+        tokens = ((token, None) for token in self._tokenizer(caption))
+        return explained(tokens, self._lexicon, detach_again=self._tokenizer.detach_again)
+
     def _label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         texts = cleaned(captions)
-        split = pc.split_pattern(texts, " ") if self._spaces_only else pc.ascii_split_whitespace(texts)
+        split = pc.split_pattern(texts, " ") if self._tokenizer.spaces_only else pc.ascii_split_whitespace(texts)
         pieces = split.flatten().dictionary_encode()
         starts = split.offsets.to_numpy() - split.offsets[0].as_py()
         known = [self._pieces.labels(piece) for piece in pieces.dictionary.to_pylist()]
@@ -83,7 +93,11 @@ class CorenetRule:
         return self._replaced(whole, captions, labels, ends) if len(whole) else (labels, np.diff(ends))
 
     def _replaced(
-        self, rows: npt.NDArray[np.int64], captions: pa.StringArray, labels: npt.NDArray[np.uint32], ends: npt.NDArray[np.int64]
+        self,
+        rows: npt.NDArray[np.int64],
+        captions: pa.StringArray,
+        labels: npt.NDArray[np.uint32],
+        ends: npt.NDArray[np.int64],
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """Put the labels of captions that have to be cut as a whole in the place of those of their pieces."""
         counts = np.diff(ends)
@@ -103,7 +117,7 @@ def corenet() -> CorenetRule:
 
 
 def cleaned(captions: pa.StringArray) -> pa.StringArray:
-    """Clean captions; what holds nothing that needs more only loses its capitals. White space may stay that `clean` removes."""
+    """Clean captions, but for white space; what holds nothing that needs more only loses its capitals."""
     captions = pc.fill_null(captions, "")
     unclean = pc.match_substring_regex(captions, UNCLEAN)
     lower = pc.utf8_lower(captions)
@@ -113,7 +127,9 @@ def cleaned(captions: pa.StringArray) -> pa.StringArray:
     return pc.replace_with_mask(lower, unclean, pa.array(texts, type=lower.type))
 
 
-def _taken(known: list[Labels | None], which: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+def _taken(
+    known: list[Labels | None], which: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
     """Return the labels of pieces by their numbers, and how many each has."""
     first = np.array([found[0] if found else 0 for found in known], dtype=np.uint32)
     length = np.array([len(found or ()) for found in known], dtype=np.int64)

@@ -1,6 +1,7 @@
-"""The labels of a caption's pieces (what stands between white space), for the captions that are the sum of their pieces.
+"""The labels of a caption's pieces, which stand between white space, for captions that are the sum of their pieces.
 
-A tokeniser looks at little of what is around a piece. Of a clean caption's pieces, split at ASCII's white space (NLTK 3.8: at spaces):
+A tokeniser looks at little of what is around a piece. Of a clean caption's pieces, split at ASCII's white space (for
+NLTK 3.8 at spaces):
 
 * Every rule of `words` reads characters that are next to each other, and the space beside a piece, or the caption's
   edge, is all that it sees of its neighbours. Rules that take that space take it from no other rule's match that
@@ -14,7 +15,6 @@ whatever stands beside it. Where they differ, captions with this piece have to b
 """
 
 import re
-from collections.abc import Callable
 
 from bench.labels.lexicon import NOT_A_LABEL, Lexicon
 from bench.labels.tokens import Tokenizer
@@ -89,7 +89,7 @@ class Pieces:
 
     def _ways(self, piece: str) -> list[Labels]:
         """Return the labels for every way in which a piece may be cut."""
-        sentence: Callable[[str], list[str]] = self._tokenizer.words
+        sentence = self._tokenizer.words
         starts = (piece, f"{NEIGHBOUR} {piece}")
         middles = [f"{start} {NEIGHBOUR}" for start in starts]
         cuts = [self._tokenizer.cut(text) for text in starts]

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -99,12 +100,12 @@ class SentenceSplitter:
         """Return whether a token of the context, other than its last, ends a sentence."""
         lines = context.split("\n")
         tokens = [token for line in lines if line.strip() for token in self._token.findall(line)]
-        return any(self._ends_sentence(token, after) for token, after in zip(tokens, tokens[1:], strict=False))
+        return any(self._ends_sentence(token, after) for token, after in pairwise(tokens))
 
     def _with_closing(self, text: str, cuts: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """Move the brackets and quotes that close a sentence from the beginning of the next."""
         moved = 0
-        for (start, stop), (next_start, next_stop) in zip(cuts, cuts[1:], strict=False):
+        for (start, stop), (next_start, next_stop) in pairwise(cuts):
             closing = self._closing.match(text[next_start:next_stop])
             yield start + moved, next_start + len(closing[0].rstrip()) if closing else stop
             moved = closing.end() if closing else 0
@@ -127,7 +128,7 @@ class SentenceSplitter:
         if initial or kind == NUMBER:
             if following in PUNCTUATION or (following[0].islower() and next_kind not in known.lower_case_starters):
                 return False
-            if initial and following[0].isupper():  # a capital letter that has no lower case, as 𝐀
+            if initial and following[0].isupper():  # a capital letter that has no lower case: U+1D400
                 return False
         return breaks
 

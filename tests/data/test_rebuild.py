@@ -22,9 +22,9 @@ from bench.data.rebuild.icons import IconSet, icon_pairs
 from bench.data.rebuild.manifest import data_files
 from bench.data.rebuild.openclipart import caption, openclipart_pairs
 from bench.data.rebuild.pictures import FAINT, SIDE, fit
+from bench.data.rebuild.punkt import write_parameters
 from bench.data.rebuild.shards import Pair, count_pairs, write_shard
 from bench.data.rebuild.silhouettes import ANIMALS, silhouette_pairs
-from bench.data.rebuild.punkt import write_parameters
 from bench.data.rebuild.wordnet import write_tables
 
 PACK = Path(__file__).parents[2] / "bench" / "data" / "pack"
@@ -399,7 +399,11 @@ def test_a_pack_is_built_from_what_is_given_and_is_the_same_twice(furniture, ani
     photos = [f"transfer/bg{number:02d}.webp" for number in range(11)]
     shards = ["transfer/silhouettes.tar.gz", "transfer/sweethome3d.tar.gz"]
     tables = ["wordnet30-glosses.tsv.xz", "wordnet30-noun-exc.tsv.gz", "wordnet30-nouns.tsv.gz"]
-    assert list(manifest["files"]) == data_files(tmp_path / "one") == sorted([*photos, *shards, *tables, "punkt-english.json"])
+    assert (
+        list(manifest["files"])
+        == data_files(tmp_path / "one")
+        == sorted([*photos, *shards, *tables, "punkt-english.json"])
+    )
     assert [manifest["files"][shard]["pairs"] for shard in shards] == [4, 6]
     assert [manifest["files"][table]["rows"] for table in tables] == [3, 2, 4]
     for name in [*manifest["files"], "manifest.json"]:

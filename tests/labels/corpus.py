@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-import numpy
+import numpy as np
 import torch
 
 from bench.data.pack import load_pictures
@@ -26,9 +26,9 @@ def debian() -> Iterator[str]:
     except FileNotFoundError:
         return
     text = done.stdout.decode(errors="replace")
-    yield from re.findall(r"^Description: (.*)$", text, re.M)
+    yield from re.findall(r"^Description: (.*)$", text, re.MULTILINE)
     for name in ("Homepage", "Depends", "Maintainer", "Tag"):
-        yield from re.findall(rf"^{name}: (.*)$", text, re.M)[::25]
+        yield from re.findall(rf"^{name}: (.*)$", text, re.MULTILINE)[::25]
 
 
 def python() -> Iterator[str]:
@@ -36,7 +36,7 @@ def python() -> Iterator[str]:
     for distribution in metadata.distributions():
         yield distribution.metadata["Summary"] or ""
         yield from (distribution.metadata.get_payload() or "").split("\n")
-    for module in (numpy, torch, torch.nn):
+    for module in (np, torch, torch.nn):
         for name in dir(module):
             yield from (inspect.getdoc(getattr(module, name)) or "").split("\n\n")
 

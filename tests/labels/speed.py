@@ -31,7 +31,7 @@ def tagger() -> tuple[PerceptronTagger, str]:
     except LookupError:
         untrained = PerceptronTagger(load=False)
         generator = random.Random(0)
-        words = [[word for word in lexicon().gloss(label).split()[:14]] for label in generator.sample(range(60_000), 1500)]
+        words = [lexicon().gloss(label).split()[:14] for label in generator.sample(range(60_000), 1500)]
         untrained.train([[(word, f"T{len(word) * 7 % 45}") for word in sentence] for sentence in words], nr_iter=2)
         return untrained, "a stand-in for NLTK's tagger"
 
@@ -65,7 +65,9 @@ def main(count: int) -> None:
     rates = {}
     for name, call in {
         f"released code, with {which}": lambda caption: released(caption, tags, vocabulary),
-        "released code without tagger and vocabulary": lambda caption: list(map(synset_of, word_tokenize(cleaned(caption)))),
+        "released code without tagger and vocabulary": lambda caption: list(
+            map(synset_of, word_tokenize(cleaned(caption)))
+        ),
     }.items():
         begin = time.process_time()
         for caption in captions[:RELEASED]:
@@ -76,7 +78,9 @@ def main(count: int) -> None:
         != [key for word in word_tokenize(cleaned(caption)) if (key := synset_of(word))]
         for row, caption in enumerate(captions[:RELEASED])
     )
-    print(f"{count:,} distinct captions of {words:.1f} words, one core; {different} of {RELEASED:,} labelled differently")
+    print(
+        f"{count:,} distinct captions of {words:.1f} words, one core; {different} of {RELEASED:,} labelled differently"
+    )
     print(f"corenet: {ours:,.0f} captions/s, {again:,.0f} once its words are known; loaded in {loaded - start:.2f} s")
     for name, rate in rates.items():
         print(f"{name}: {rate:,.0f} captions/s; corenet is {ours / rate:,.0f}x, {again / rate:,.0f}x")

@@ -15,7 +15,9 @@ def punkt_files(folder: Path) -> tuple[Path, ...]:
 
 def write_parameters(folder: Path, out: Path) -> None:
     """Write the parameters as JSON, each list sorted."""
-    abbreviations, collocations, contexts = (path.read_text(encoding="utf-8").split("\n") for path in punkt_files(folder))
+    abbreviations, collocations, contexts = (
+        path.read_text(encoding="utf-8").split("\n") for path in punkt_files(folder)
+    )
     pairs = [line.split("\t") for line in contexts if line]
     table = {
         "abbreviations": sorted(word for word in abbreviations if word),
