@@ -1,12 +1,16 @@
 """Why a caption has its labels, as a table."""
 
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from bench.labels.rule import Rule
 from bench.tables import Table
+
+
+GLOSS = 90  # characters
 
 
 @runtime_checkable
@@ -27,7 +31,7 @@ def explanation(rule: Rule, caption: str) -> Table:
                 "lemma": one.lemma,
                 "label": one.key,
                 "name": one.title,
-                "gloss, or why there is no label": one.dropped or one.gloss,
+                "gloss, or why there is no label": shorten(one.dropped or one.gloss, GLOSS, placeholder=" …"),
             }
             for one in rule.explain(caption)
         ]

@@ -33,7 +33,7 @@ class Rule(Protocol):
     def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """Label captions; a null is labelled as the empty one.
 
-        Returns label ids [labels] and offsets [captions + 1]: caption i has ids[offsets[i] : offsets[i + 1]], in the
-        order of their first mention, each once or as often as the rule's source keeps them.
+        Returns label ids [labels] and offsets [captions + 1]: caption i has ids[offsets[i] : offsets[i + 1]], in order
+        of mention, each once or as often as the rule's source keeps them.
         """
         ...

@@ -7,9 +7,15 @@ from bench.labels.rule import Rule
 
 
 def corenet() -> Rule:
-    from bench.labels.corenet import CorenetRule
+    from bench.labels.corenet import corenet
 
-    return CorenetRule()
+    return corenet()
+
+
+def paper() -> Rule:
+    from bench.labels.paper import PaperRule
+
+    return PaperRule()
 
 
 def subword() -> Rule:
@@ -18,7 +24,7 @@ def subword() -> Rule:
     return Subword()
 
 
-RULES = {"corenet": corenet, "subword": subword}
+RULES = {"corenet": corenet, "paper": paper, "subword": subword}
 
 
 @cache

@@ -1,5 +1,7 @@
 """What was labelled, as tables."""
 
+from textwrap import shorten
+
 import numpy as np
 
 from bench.data.vocabulary import Vocabulary
@@ -7,6 +9,7 @@ from bench.labels.labeller import MENDED, Tally
 from bench.tables import Table
 
 TOP = 10
+GLOSS = 60  # characters
 
 
 def summary_tables(total: Tally, captions_per_second: float | None, vocabulary: Vocabulary) -> list[Table]:
@@ -19,7 +22,12 @@ def summary_tables(total: Tally, captions_per_second: float | None, vocabulary: 
     }
     top = np.argsort(-total.counts, kind="stable")[:TOP].tolist()
     labels = [
-        {"label": label.key, "name": label.name, "count": int(total.counts[column]), "gloss": label.gloss[:60]}
+        {
+            "label": label.key,
+            "name": label.name,
+            "count": int(total.counts[column]),
+            "gloss": shorten(label.gloss, GLOSS, placeholder=" …"),
+        }
         for column, label in ((column, vocabulary.labels[column]) for column in top)
         if total.counts[column]
     ]
