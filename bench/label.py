@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,16 +14,16 @@ from tyro.conf import Positional, arg
 from bench.begin import cores
 from bench.command_line import FAILED_CASE, OK, USAGE, Json
 from bench.config import told
-from bench.data.vocabulary import Vocabulary, merged, read_vocabulary, write_vocabulary
+from bench.data.vocabulary import Vocabulary, merged, read_vocabulary, vocabulary_path, write_vocabulary
 from bench.labels.counting import counted
 from bench.labels.explanation import explanation
-from bench.labels.labeller import Tally
+from bench.labels.labeller import Tally, labeller
 from bench.labels.on_ray import run_jobs_on_ray
 from bench.labels.processes import Ended, run_jobs, worth
 from bench.labels.rules import rule_named
 from bench.labels.shard_job import Job, made, tally_of
 from bench.labels.shards import Shard, part_of, shards_of
-from bench.labels.summary import summary_tables
+from bench.labels.summary import label_table, most_frequent, summary_tables
 from bench.tables import show
 
 TOLD_FAILURES = 10
@@ -61,79 +62,85 @@ class Label:
         if self.explain is not None:
             show([explanation(rule_named(self.rule or "corenet"), self.explain)], self.json)
             return OK
-        if self.merge:
-            return self._write(merged([read_vocabulary(str(path)) for path in self.merge]))
-        if self.count_only:
-            return self._count()
-        return self._label()
+        try:
+            return self._merge() if self.merge else self._count() if self.count_only else self._label()
+        except ChildProcessError as died:
+            print(f"error: {died}", file=sys.stderr)
+            return FAILED_CASE
+
+    def _merge(self) -> int:
+        vocabulary = merged([read_vocabulary(str(path)) for path in self.merge])
+        show([label_table(vocabulary.labels)], self.json)
+        return self._write(vocabulary)
 
     def _count(self) -> int:
-        rule = self.rule or "corenet"
-        ended, total = self._run([Job(shard.path, rule, self.column) for shard in self._shards()], Tally())
-        if ended != OK:
-            return ended  # a vocabulary of some of the files would pass for that of all
-        return self._write(counted(rule_named(rule), total.counts, total.captions))
+        self._require_out("FILE")
+        rule = rule_named(self.rule or "corenet")
+        total, failures, seconds = self._run([Job(shard.path, rule.name, self.column) for shard in self._shards()])
+        vocabulary = counted(rule, total.counts, total.captions)
+        show(summary_tables(total, total.captions / seconds, vocabulary.labels), self.json)
+        return _told(failures) or self._write(vocabulary)  # that of some of the files would pass for that of all
 
     def _write(self, vocabulary: Vocabulary) -> int:
-        if self.out is None:
-            raise ValueError("--out FILE is missing: where to write the vocabulary")
+        out = self._require_out("FILE")
         if self.min_count is not None or self.size is not None:
             vocabulary = vocabulary.cut(self.min_count or 1, self.size)
-        write_vocabulary(vocabulary, self.out)
-        print(f"{self.out}: {len(vocabulary.labels):,} labels", file=sys.stderr)
+        write_vocabulary(vocabulary, out)
+        print(f"{out}: {len(vocabulary.labels):,} labels", file=sys.stderr)
         return OK
 
+    def _require_out(self, kind: str) -> Path:
+        if self.out is None:
+            raise ValueError(f"--out {kind} is missing: where to write")
+        return self.out
+
     def _label(self) -> int:
-        if self.vocabulary is None or self.out is None:
-            raise ValueError("labelling needs --vocabulary FILE and --out FOLDER (a vocabulary: label IN --count-only)")
+        out = self._require_out("FOLDER")
+        if self.vocabulary is None:
+            raise ValueError(
+                "--vocabulary FILE is missing; make one with: python -m bench label IN --count-only --out FILE"
+            )
         vocabulary = read_vocabulary(self.vocabulary)
         rule = self.rule or vocabulary.rule
         if rule != vocabulary.rule:
             raise ValueError(f"{self.vocabulary} is a vocabulary of the rule {vocabulary.rule!r}, not of {rule!r}")
+        path = str(vocabulary_path(self.vocabulary).absolute())
+        labeller(rule, path)  # what does not fit together is told once, not for each file
         jobs = [
-            Job(shard.path, rule, self.column, str(self.vocabulary), self.out.absolute() / shard.labels_name)
-            for shard in self._shards()
+            Job(shard.path, rule, self.column, path, out.absolute() / shard.labels_name) for shard in self._shards()
         ]
         _require_distinct(jobs)
-        todo, total = [], Tally()
+        todo, finished = [], Tally()
         for job in jobs:
             found = None if self.force else _finished(job)
             if found is None:
                 todo.append(job)
             else:
-                total.add(found)
+                finished.add(found)
         if len(todo) < len(jobs):
             print(f"{len(jobs) - len(todo)} of {len(jobs)} files are labelled already", file=sys.stderr)
-        return self._run(todo, total, vocabulary)[0]
+        total, failures, seconds = self._run(todo)
+        rate, labels = total.captions / seconds, most_frequent(vocabulary, total.counts)
+        total.add(finished)
+        show(summary_tables(total, rate, labels), self.json)
+        return _told(failures)
 
     def _shards(self) -> Sequence[Shard]:
         shards = shards_of(self.inputs, self.out)
         return part_of(shards, self.shards) if self.shards else shards
 
-    def _run(self, jobs: Sequence[Job], finished: Tally, vocabulary: Vocabulary | None = None) -> tuple[int, Tally]:
-        """Run jobs, show what came out; return the exit code and the sum with what was finished before."""
-        failures, total, start = list[Exception](), Tally(), time.monotonic()
-        try:
-            for _, outcome in self._progress(jobs):
+    def _run(self, jobs: Sequence[Job]) -> tuple[Tally, list[Exception], float]:
+        """Run jobs; return the sum of those that went well, why others failed, and the seconds."""
+        total, failures, start = Tally(), list[Exception](), time.monotonic()
+        with closing(self._progress(jobs)) as ended:
+            for _, outcome in ended:
                 if isinstance(outcome, Tally):
                     total.add(outcome)
                 else:
                     failures.append(outcome)
-        except ChildProcessError as died:
-            print(f"error: {died}", file=sys.stderr)
-            return FAILED_CASE, total
-        seconds = time.monotonic() - start
-        rate = total.captions / seconds if total.captions else None
-        total.add(finished)
-        if vocabulary is not None:
-            show(summary_tables(total, rate, vocabulary), self.json)
-        for error in failures[:TOLD_FAILURES]:
-            print(f"error: {error}", file=sys.stderr)
-        if more := failures[TOLD_FAILURES:]:
-            print(f"error: and {len(more)} more files", file=sys.stderr)
-        return USAGE if failures else OK, total
+        return total, failures, time.monotonic() - start
 
-    def _progress(self, jobs: Sequence[Job]) -> Iterator[Ended]:
+    def _progress(self, jobs: Sequence[Job]) -> Generator[Ended, None, None]:
         """Run jobs under a bar of bytes, which are known beforehand, with captions a second."""
         steady = sys.stderr.isatty()
         bar = tqdm(
@@ -157,6 +164,15 @@ class Label:
                 yield from run_jobs_on_ray(jobs, report)
             else:
                 yield from run_jobs(jobs, self.workers or worth(jobs, cores()), report)
+
+
+def _told(failures: Sequence[Exception]) -> int:
+    """Tell why files failed; return the exit code."""
+    for failure in failures[:TOLD_FAILURES]:
+        print(f"error: {failure}", file=sys.stderr)
+    if more := failures[TOLD_FAILURES:]:
+        print(f"error: and {len(more)} more files", file=sys.stderr)
+    return USAGE if failures else OK
 
 
 def _require_distinct(jobs: Sequence[Job]) -> None:

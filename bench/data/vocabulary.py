@@ -91,18 +91,24 @@ def merged(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
     )
 
 
-@cache
-def read_vocabulary(name: str) -> Vocabulary:
-    """Read a shipped vocabulary by its name, or a file by its path; ValueError tells what there is.
-
-    A file is JSON as `python -m bench label --count-only` writes it, or CoreNet's released pickle.
-    """
+def vocabulary_path(name: str) -> Path:
+    """Return the file of a shipped vocabulary by its name, or of a path; ValueError tells what there is."""
     shipped = {file.stem: file for file in SHIPPED.glob("*.json")}
     path = Path(name)
     if name in shipped or not (path.suffix or path.is_file()):
-        path = choose(name, shipped, "vocabulary (or path to a .json file)")
+        return choose(name, shipped, "vocabulary (or path to a .json file)")
     if not path.is_file():
         raise ValueError(f"no vocabulary file {name!r}")
+    return path
+
+
+@cache
+def read_vocabulary(name: str) -> Vocabulary:
+    """Read a shipped vocabulary by its name, or a file by its path.
+
+    A file is JSON as `python -m bench label --count-only` writes it, or CoreNet's released pickle.
+    """
+    path = vocabulary_path(name)
     content = path.read_bytes()
     if content.lstrip().startswith(b"{"):
         return _checked(_decoded(content, path), path)

@@ -9,7 +9,6 @@ import pyarrow as pa
 from bench.labels.rule import Rule
 from bench.tables import Table
 
-
 GLOSS = 90  # characters
 
 

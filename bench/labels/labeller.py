@@ -46,7 +46,7 @@ class Labeller:
     """A rule, and the columns that a vocabulary gives to its labels; without one, every label has a column."""
 
     def __init__(self, rule: Rule, vocabulary: Vocabulary | None = None) -> None:
-        self.rule, self.vocabulary = rule, vocabulary
+        self.rule = rule
         self._columns: npt.NDArray[np.int64] | None = None
         self.size = len(rule.keys)
         if vocabulary is not None:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 import pyarrow as pa
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 WORTH_A_PROCESS = 8 * 2**20  # bytes of input
 POLL_SECONDS = 0.5
 
+P = ParamSpec("P")
 Ended = tuple[Job, Tally | Exception]
 
 
@@ -38,18 +40,21 @@ def run_jobs(jobs: Sequence[Job], workers: int, report: Report) -> Iterator[Ende
     """
     if workers == 1:
         for job in jobs:
-            yield job, _tried(lambda job=job: run_job(job, one_by_one(job), report))  # type: ignore[misc]
+            yield job, _tried(run_job, job, one_by_one(job), report)
         return
     shared = _Shared.new()
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (shared,))
     try:
         if len(jobs) < workers:
             for job in jobs:
-                yield job, _tried(lambda job=job: run_job(job, _on_pool(job, pool, workers + 2), report))  # type: ignore[misc]
+                yield job, _tried(run_job, job, _on_pool(job, pool, workers + 2), report)
         else:
             yield from _side_by_side(jobs, pool, shared, report)
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()  # each removes the file that it was writing
+        raise
     finally:
-        shared.stop.set()
         pool.shutdown(cancel_futures=True)
 
 
@@ -105,9 +110,9 @@ def _stream_of(array: pa.Array) -> pa.Buffer:
     return sink.getvalue()
 
 
-def _tried(run: Callable[[], Tally]) -> Tally | Exception:
+def _tried(run: Callable[P, Tally], *args: P.args, **kwargs: P.kwargs) -> Tally | Exception:
     try:
-        return run()
+        return run(*args, **kwargs)
     except (ValueError, OSError) as error:
         return error
     except BrokenProcessPool:
@@ -119,33 +124,33 @@ def _tried(run: Callable[[], Tally]) -> Tally | Exception:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What all processes have in common."""
+    """What all processes have labelled of their files."""
 
     captions: "Synchronized[int]"
     bytes: "Synchronized[int]"
-    stop: threading.Event
 
     @classmethod
     def new(cls) -> "_Shared":
         context = multiprocessing.get_context("spawn")
-        return cls(context.Value("q"), context.Value("q"), context.Event())  # type: ignore[arg-type]
+        return cls(context.Value("q"), context.Value("q"))
 
 
 _shared: _Shared
 
 
-class _Stopped(Exception):  # noqa: N818 - nobody erred
-    """The parent was interrupted."""
-
-
 def _begin(shared: _Shared) -> None:
-    """Leave Ctrl-C to the parent, and end with it however it ends."""
+    """Leave Ctrl-C to the parent, end cleanly when it says so, and end with it however it ends."""
     global _shared  # noqa: PLW0603 - this is what a pool's initializer is for
     _shared = shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end)
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit
 
 
 def _end_with_parent() -> None:
@@ -160,8 +165,6 @@ def _run_here(job: Job) -> Tally:
 
 
 def _report(captions: int, size: int) -> None:
-    if _shared.stop.is_set():
-        raise _Stopped
     with _shared.captions.get_lock():
         _shared.captions.value += captions
     with _shared.bytes.get_lock():

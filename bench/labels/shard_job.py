@@ -9,6 +9,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.data.vocabulary import read_vocabulary
 from bench.labels.batches import Batch
 from bench.labels.captions import read_captions
 from bench.labels.labeller import LISTS, Tally, labeller
@@ -61,13 +62,8 @@ class Job:
 
     def origin(self) -> Origin:
         """Return what its labels are made of."""
-        vocabulary = labeller(self.rule, self.vocabulary).vocabulary
-        return Origin(
-            input_digest=digest_of(self.source),
-            rule=self.rule,
-            vocabulary_digest=vocabulary.digest if vocabulary else "",
-            column=self.column,
-        )
+        digest = read_vocabulary(self.vocabulary).digest if self.vocabulary else ""
+        return Origin(input_digest=digest_of(self.source), rule=self.rule, vocabulary_digest=digest, column=self.column)
 
 
 def run_job(job: Job, label: Label, report: Report) -> Tally:
