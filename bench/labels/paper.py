@@ -5,8 +5,7 @@ NNPS. The tagger is NLTK's averaged perceptron, whose tags the released code com
 to two thousand captions a second on a core, against hundreds of thousands for `corenet`.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from bench.labels.explain import ExplainedToken, explained, is_noun
 from bench.labels.lexicon import NOT_A_LABEL, lexicon
 from bench.labels.tokens import NLTK_3_10
 
+Tag = Callable[[list[str]], list[tuple[str, str]]]  # tokens of a caption to themselves and their tags
 WEIGHTS = "averaged_perceptron_tagger_eng"
 
 
@@ -25,9 +25,9 @@ class PaperRule:
 
     name = "paper"
 
-    def __init__(self) -> None:
-        """Load the tagger; ValueError tells what to install where it or its weights are missing."""
-        self._tagger = _tagger()
+    def __init__(self, tag: Tag | None = None) -> None:
+        """Take a tagger, or load NLTK's; ValueError tells what to install where that or its weights are missing."""
+        self._tag = tag or _nltk_tagger()
         self._corenet = corenet()
 
     @property
@@ -51,26 +51,27 @@ class PaperRule:
 
     def explain(self, caption: str) -> list[ExplainedToken]:
         """Return what became of each token of a caption, in order."""
-        return explained(self._tagger.tag(NLTK_3_10(caption)), lexicon())
+        return explained(self._tag(NLTK_3_10(caption)), lexicon())
 
     def _labels(self, caption: str) -> list[int]:
         tokens = NLTK_3_10(caption)
         labels = [self._corenet.label_of(token) for token in tokens]
         if all(label == NOT_A_LABEL for label in labels):
             return []
-        tagged = zip(labels, self._tagger.tag(tokens), strict=True)
+        tagged = zip(labels, self._tag(tokens), strict=True)
         return [label for label, (_, tag) in tagged if label != NOT_A_LABEL and is_noun(tag)]
 
 
-def _tagger() -> Any:
+def _nltk_tagger() -> Tag:
     try:
         from nltk.tag.perceptron import PerceptronTagger
     except ImportError as error:
         raise ValueError("--rule paper tags words with NLTK: pip install -e '.[paper]'") from error
     try:
-        return PerceptronTagger()
+        tag: Tag = PerceptronTagger().tag
     except LookupError as error:
         raise ValueError(
-            f"--rule paper needs the weights of NLTK's tagger, which no Python package carries: "
+            "--rule paper needs the weights of NLTK's tagger, which no Python package carries: "
             f"python -m nltk.downloader {WEIGHTS}"
         ) from error
+    return tag

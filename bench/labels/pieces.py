@@ -15,6 +15,8 @@ whatever stands beside it. Where they differ, captions with this piece have to b
 """
 
 import re
+from collections.abc import Sequence
+from itertools import repeat
 
 from bench.labels.lexicon import NOT_A_LABEL, Lexicon
 from bench.labels.tokens import Tokenizer
@@ -29,9 +31,11 @@ CUT_IN_TWO = {"cannot", "gimme", "gonna", "gotta", "lemme", "wanna"}
 WITHOUT_NOUNS = re.compile(r"[^A-Za-z/]*")  # the only nouns without letters are 24/7 and 9/11
 ENDS = re.compile(r"[.?!]")
 NEIGHBOUR = "of"  # no label, no abbreviation
-MOST = 1 << 20  # pieces that are remembered
+MOST = 1 << 19  # pieces that are remembered (100 MB), of at most so many characters
+LONGEST = 64
 
 Labels = tuple[int, ...]
+UNKNOWN: Labels = (NOT_A_LABEL,)
 
 
 class Pieces:
@@ -43,14 +47,13 @@ class Pieces:
         self._words: dict[str, int] = {}
         self._pieces: dict[str, Labels | None] = {}
 
-    def labels(self, piece: str) -> Labels | None:
-        """Return the labels of a piece, None where they depend on its neighbours."""
-        try:
-            return self._pieces[piece]
-        except KeyError:
-            if len(self._pieces) >= MOST:
-                self._pieces.clear()
-            return self._pieces.setdefault(piece, self._found(piece))
+    def labels(self, pieces: Sequence[str]) -> list[Labels | None]:
+        """Return the labels of each piece, None where they depend on its neighbours."""
+        known = list(map(self._pieces.get, pieces, repeat(UNKNOWN)))
+        for place, labels in enumerate(known):
+            if labels is UNKNOWN:
+                known[place] = self._remembered(pieces[place])
+        return known
 
     def of_text(self, text: str) -> Labels:
         """Return the labels of a clean caption that has to be cut as a whole."""
@@ -60,11 +63,21 @@ class Pieces:
         """Return the label of a token."""
         label = self._words.get(word)
         if label is None:
+            lemma = self._lexicon.lemma(word, detach_again=self._tokenizer.detach_again)
+            label = self._lexicon.label_of.get(lemma, NOT_A_LABEL)
             if len(self._words) >= MOST:
                 self._words.clear()
-            lemma = self._lexicon.lemma(word, detach_again=self._tokenizer.detach_again)
-            label = self._words[word] = self._lexicon.label_of.get(lemma, NOT_A_LABEL)
+            if len(word) <= LONGEST:
+                self._words[word] = label
         return label
+
+    def _remembered(self, piece: str) -> Labels | None:
+        labels = self._found(piece)
+        if len(self._pieces) >= MOST:
+            self._pieces.clear()
+        if len(piece) <= LONGEST:
+            self._pieces[piece] = labels
+        return labels
 
     def _found(self, piece: str) -> Labels | None:
         if simple := SIMPLE.fullmatch(piece):
@@ -78,7 +91,7 @@ class Pieces:
         if parts != [piece]:  # white space beyond ASCII: Punkt does not end a word there
             if self._tokenizer.spaces_only or ENDS.search(piece):
                 return () if not parts else None
-            found = [self.labels(part) for part in parts]
+            found = self.labels(parts)
             return None if None in found else tuple(label for labels in found for label in labels or ())
         if piece.isascii() and WITHOUT_NOUNS.fullmatch(piece):
             return ()

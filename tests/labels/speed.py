@@ -17,7 +17,7 @@ from nltk.tag.perceptron import PerceptronTagger
 from nltk.tokenize import word_tokenize
 
 from bench.labels.corenet import CorenetRule
-from bench.labels.lexicon import lexicon
+from bench.labels.lexicon import Lexicon, lexicon
 from bench.suites.captions import distinct_captions
 from tests.labels.oracle import cleaned, synset_of
 
@@ -52,13 +52,14 @@ def main(count: int) -> None:
     words = sum(len(caption.split()) for caption in captions) / count
     column = pa.array(captions)
     start = time.process_time()
+    Lexicon()
+    loaded = time.process_time() - start
     rule = CorenetRule()
-    loaded = time.process_time()
+    start = time.process_time()
     ids, offsets = rule.label(column)
-    ours = count / (time.process_time() - loaded)
-    start_again = time.process_time()
+    first = time.process_time()
     rule.label(column)
-    again = count / (time.process_time() - start_again)
+    ours, again = count / (first - start), count / (time.process_time() - first)
     tags, which = tagger()
     vocabulary = [rule.keys[label] for label, _ in Counter(ids.tolist()).most_common(VOCABULARY)]
     wordnet.synset("dog.n.01"), WordNetLemmatizer().lemmatize("dogs"), word_tokenize("a dog")  # its tables are read
@@ -81,7 +82,9 @@ def main(count: int) -> None:
     print(
         f"{count:,} distinct captions of {words:.1f} words, one core; {different} of {RELEASED:,} labelled differently"
     )
-    print(f"corenet: {ours:,.0f} captions/s, {again:,.0f} once its words are known; loaded in {loaded - start:.2f} s")
+    print(
+        f"corenet: {ours:,.0f} captions/s, {again:,.0f} once its words are known; its lexicon is read in {loaded:.2f} s"
+    )
     for name, rate in rates.items():
         print(f"{name}: {rate:,.0f} captions/s; corenet is {ours / rate:,.0f}x, {again / rate:,.0f}x")
 
