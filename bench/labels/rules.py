@@ -12,6 +12,12 @@ def corenet() -> Rule:
     return corenet()
 
 
+def corenet_with_nltk_3_8() -> Rule:
+    from bench.labels.corenet import corenet_with_nltk_3_8
+
+    return corenet_with_nltk_3_8()
+
+
 def paper() -> Rule:
     from bench.labels.paper import PaperRule
 
@@ -24,7 +30,12 @@ def subword() -> Rule:
     return Subword()
 
 
-RULES = {"corenet": corenet, "paper": paper, "subword": subword}
+RULES = {
+    "corenet": corenet,
+    "corenet-nltk-3.8.1": corenet_with_nltk_3_8,
+    "paper": paper,
+    "subword": subword,
+}
 
 
 @cache
