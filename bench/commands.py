@@ -15,6 +15,7 @@ from bench.comparison import FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, 
 from bench.config import AT_LARGEST_BATCH, METHOD_NAMES, with_settings
 from bench.doctor import Doctor
 from bench.experiments import EXPERIMENTS, experiment_named
+from bench.label import Label
 from bench.peer import Peer
 from bench.selftest import Selftest
 from bench.statistics import fewest_rounds
@@ -188,6 +189,7 @@ VERBS: dict[str, type[Command]] = {
     "measure": Measure,
     "train": Train,
     "transfer": Transfer,
+    "label": Label,
     "doctor": Doctor,
     "selftest": Selftest,
     "peer": Peer,

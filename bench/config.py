@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 MethodName = Literal["clip", "siglip", "catlip", "superclass"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
+COMPUTED = "computed"
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 TextPadding = Literal["none", "batch", "full"]
@@ -49,6 +50,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     text_padding: TextPadding = "none"
 
     # The labels. Vocabularies are files of bench/data/vocabularies, or paths.
+    labels: Text = COMPUTED  # CatLIP's, from the captions as they are loaded; or a folder that `bench label` left
     synset_vocabulary: Text = "pack-synsets"
     subword_vocabulary: Text = "pack-subwords"  # "all": the tokenizer's own 49,408 ids
     head_rows: Count | None = None  # rows of the classification head; None: as many as the vocabulary has labels

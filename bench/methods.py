@@ -7,17 +7,20 @@ else (tower, images, their order and augmentation, step, optimizer) is the same 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bench.config import Experiment, choose
+from bench.config import COMPUTED, Experiment, choose
+from bench.data.manifest import pretrain_shards
 from bench.data.subwords import SubwordIds
-from bench.data.synsets import lexicon
 from bench.data.targets import Labels, Target, Tokens
 from bench.data.vocabulary import read_vocabulary
+from bench.labels.labeller import labeller
+from bench.labels.stored import stored_labels
 from bench.seeds import TEXT, seed_for
 from losses.contrastive import contrastive_loss
 from losses.multilabel import multilabel_loss
@@ -83,9 +86,11 @@ def catlip(tower: ImageTower, experiment: Experiment) -> nn.Module:
 
 
 def synset_labels(experiment: Experiment) -> Callable[[Sequence[str]], Labels]:
-    columns = read_vocabulary(experiment.synset_vocabulary).columns()
-    labels = lexicon().labels
-    return lambda captions: Labels.of([[columns[s] for s in labels(text) if s in columns] for text in captions])
+    if experiment.labels != COMPUTED:
+        stored = stored_labels(Path(experiment.labels), pretrain_shards(), experiment.synset_vocabulary)
+        return lambda captions: Labels.of(stored.lists(len(captions)))
+    label = labeller("corenet", experiment.synset_vocabulary)
+    return lambda captions: Labels.of(label.lists(captions))
 
 
 def catlip_loss(model: nn.Module, images: Images, target: Labels) -> Float[Tensor, ""]:

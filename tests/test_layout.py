@@ -45,6 +45,10 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         "measure": ["names", "rounds", "memory_gib", "trace", "settings", "results", "json"],
         "train": ["name", "images", "settings", "results", "json"],
         "transfer": ["tower", "results", "json"],
+        "label": [
+            *("inputs", "out", "vocabulary", "rule", "column", "count_only", "min_count", "size", "merge"),
+            *("explain", "shards", "engine", "workers", "force", "json"),
+        ],
         "doctor": ["results", "json"],
         "selftest": ["resume", "results", "json"],
         "peer": ["against", "name", "rounds", "settings", "results", "json"],

@@ -95,7 +95,7 @@ def test_the_scale_stays_in_its_bounds(results: Path) -> None:
 
 
 def test_a_head_smaller_than_its_vocabulary_is_refused(results: Path) -> None:
-    with pytest.raises(ValueError, match="head_rows is 5, its vocabulary has 678 labels"):
+    with pytest.raises(ValueError, match="head_rows is 5, its vocabulary has 723 labels"):
         assembled("catlip", results, head_rows=5)
 
 

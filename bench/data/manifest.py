@@ -22,6 +22,11 @@ def verify_pack(folder: Path = PACK) -> None:
             )
 
 
+def pretrain_shards(folder: Path = PACK) -> list[Path]:
+    """Return the shards for pre-training, in the order of the pictures."""
+    return sorted((folder / "pretrain").glob("*.tar.gz"))
+
+
 def pack_digest(folder: Path = PACK) -> str:
     """Return what changes whenever a file of the pack does."""
     return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()

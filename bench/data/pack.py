@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.data.manifest import PACK, PARTS, cache_path, verify_pack
+from bench.data.manifest import PACK, PARTS, cache_path, pretrain_shards, verify_pack
 
 SIDE = 64  # pixels
 
@@ -62,7 +62,7 @@ def _save(pictures: Pictures, path: Path) -> None:
 
 
 def _decode(part: str, folder: Path) -> Pictures:
-    shards = sorted((folder / part).glob("*.tar.gz")) or [folder / "transfer" / f"{part}.tar.gz"]
+    shards = pretrain_shards(folder) if part == "pretrain" else [folder / "transfer" / f"{part}.tar.gz"]
     rows = [row for shard in shards for row in _pairs(shard)]
     return Pictures(
         pixels=torch.from_numpy(np.stack([pixels for _, pixels, _ in rows])),

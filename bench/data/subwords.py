@@ -29,7 +29,7 @@ class SubwordIds:
         if vocabulary == ALL:
             kept = np.arange(self.end + 1)
         else:
-            labels = (int(label) for label in read_vocabulary(vocabulary).labels)
+            labels = map(int, read_vocabulary(vocabulary).keys)
             kept = np.array(sorted({0, *labels, self.start, self.end}))
         self.size = len(kept)
         self._number = np.full(self.end + 1, -1)

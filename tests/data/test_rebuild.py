@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import lzma
 import pickle
 import tarfile
 import zipfile
@@ -21,6 +22,7 @@ from bench.data.rebuild.icons import IconSet, icon_pairs
 from bench.data.rebuild.manifest import data_files
 from bench.data.rebuild.openclipart import caption, openclipart_pairs
 from bench.data.rebuild.pictures import FAINT, SIDE, fit
+from bench.data.rebuild.punkt import write_parameters
 from bench.data.rebuild.shards import Pair, count_pairs, write_shard
 from bench.data.rebuild.silhouettes import ANIMALS, silhouette_pairs
 from bench.data.rebuild.wordnet import write_tables
@@ -330,8 +332,10 @@ def wordnet(tmp_path):
     folder = tmp_path / "wordnet"
     folder.mkdir()
     licence = "  1 This database is free.  \n"
-    synsets = [(1740, "dog"), (2137, "Hotdog"), (99, "hot_dog")]
-    data = "".join(f"{offset:08d} 05 n 02 {word} 0 Rex 0 000 | a gloss  \n" for offset, word in synsets)
+    synsets = [(99, "hot_dog"), (1740, "dog"), (2137, "Hotdog")]
+    data = "".join(
+        f'{offset:08d} 05 n 02 {word} 0 Rex 0 000 | a {word}; or two; "use | of it"  \n' for offset, word in synsets
+    )
     index = (
         "dog n 2 1 @ 2 1 00001740 00002137  \n"
         "hot_dog n 1 0 1 0 00000099  \n"
@@ -344,12 +348,34 @@ def wordnet(tmp_path):
     return folder
 
 
-def test_the_tables_hold_single_words_and_the_synsets_that_bear_their_name(wordnet, tmp_path):
+def test_the_tables_hold_the_nouns_and_the_synsets_that_bear_their_name(wordnet, tmp_path):
     write_tables(wordnet, tmp_path)
     nouns = gzip.decompress((tmp_path / "wordnet30-nouns.tsv.gz").read_bytes()).decode()
     exceptions = gzip.decompress((tmp_path / "wordnet30-noun-exc.tsv.gz").read_bytes()).decode()
-    assert nouns == "dog\t1740\nhotdog\t2137\nrex"
+    glosses = lzma.decompress((tmp_path / "wordnet30-glosses.tsv.xz").read_bytes()).decode()
+    assert nouns == "dog\t1740\nhot_dog\t99\nhotdog\t2137\nrex"
+    assert glosses == "99\ta hot_dog; or two\n1740\ta dog; or two\n2137\ta Hotdog; or two"
     assert exceptions == "brethren\tbrother brethren\noxen\tox"
+
+
+@pytest.fixture
+def punkt(tmp_path):
+    """A model that has seen `go` begin sentences in lower case only, `stop` also with a capital."""
+    folder = tmp_path / "punkt"
+    folder.mkdir()
+    (folder / "abbrev_types.txt").write_text("u.s\ndr")
+    (folder / "collocations.tab").write_text("j\taron\nb\twigton")
+    (folder / "ortho_context.tab").write_text("go\t48\nstop\t50\ninside\t32")
+    return folder
+
+
+def test_the_parameters_of_punkt_are_those_that_lower_case_text_asks_for(punkt, tmp_path):
+    write_parameters(punkt, tmp_path)
+    assert json.loads((tmp_path / "punkt-english.json").read_text()) == {
+        "abbreviations": ["dr", "u.s"],
+        "collocations": [["b", "wigton"], ["j", "aron"]],
+        "lower-case starters": ["go"],
+    }
 
 
 def test_background_photos_look_as_shipped(tmp_path):
@@ -365,17 +391,21 @@ def test_background_photos_look_as_shipped(tmp_path):
 # ---- the whole
 
 
-def test_a_pack_is_built_from_what_is_given_and_is_the_same_twice(furniture, animals, wordnet, tmp_path, capsys):
-    options = Options(out=tmp_path / "one", sweethome3d=furniture, animals=animals, wordnet=wordnet)
+def test_a_pack_is_built_from_what_is_given_and_is_the_same_twice(furniture, animals, wordnet, punkt, tmp_path, capsys):
+    options = Options(out=tmp_path / "one", sweethome3d=furniture, animals=animals, wordnet=wordnet, punkt=punkt)
     rebuild(options)
     rebuild(replace(options, out=tmp_path / "two"))
     manifest = json.loads((tmp_path / "one/manifest.json").read_text(encoding="utf-8"))
     photos = [f"transfer/bg{number:02d}.webp" for number in range(11)]
     shards = ["transfer/silhouettes.tar.gz", "transfer/sweethome3d.tar.gz"]
-    tables = ["wordnet30-noun-exc.tsv.gz", "wordnet30-nouns.tsv.gz"]
-    assert list(manifest["files"]) == data_files(tmp_path / "one") == [*photos, *shards, *tables]
+    tables = ["wordnet30-glosses.tsv.xz", "wordnet30-noun-exc.tsv.gz", "wordnet30-nouns.tsv.gz"]
+    assert (
+        list(manifest["files"])
+        == data_files(tmp_path / "one")
+        == sorted([*photos, *shards, *tables, "punkt-english.json"])
+    )
     assert [manifest["files"][shard]["pairs"] for shard in shards] == [4, 6]
-    assert [manifest["files"][table]["rows"] for table in tables] == [2, 3]
+    assert [manifest["files"][table]["rows"] for table in tables] == [3, 2, 4]
     for name in [*manifest["files"], "manifest.json"]:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert "skipped, because not given: --npm, --openclipart" in capsys.readouterr().err

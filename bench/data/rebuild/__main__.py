@@ -16,6 +16,7 @@ from bench.data.rebuild.furniture import catalogue_files, furniture_pairs
 from bench.data.rebuild.icons import icon_pairs
 from bench.data.rebuild.manifest import write_manifest
 from bench.data.rebuild.openclipart import openclipart_pairs
+from bench.data.rebuild.punkt import punkt_files, write_parameters
 from bench.data.rebuild.shards import Pair, write_shard
 from bench.data.rebuild.silhouettes import silhouette_files, silhouette_pairs
 from bench.data.rebuild.wordnet import wordnet_files, write_tables
@@ -36,6 +37,7 @@ class Options:
     sweethome3d: Path | None = None  # .../sweethome3d/furniture
     animals: Path | None = None  # .../animal_mnist/data/Animal_MNIST
     wordnet: Path | None = None  # the database of WordNet 3.0
+    punkt: Path | None = None  # .../tokenizers/punkt_tab/english
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def sources(options: Options) -> list[Source]:
 
 
 def rebuild(options: Options) -> None:
-    """Write the shards, the WordNet tables, the background photos and the manifest; progress goes to stderr.
+    """Write the shards, the tables of words, the background photos and the manifest; progress goes to stderr.
 
     Raises ValueError, before anything is written, where an input is missing; later, where one holds no picture.
     """
@@ -86,13 +88,16 @@ def rebuild(options: Options) -> None:
             _say(f"{source.name}: {blank} blank pictures dropped")
     if options.wordnet:
         write_tables(options.wordnet, options.out)
+    if options.punkt:
+        write_parameters(options.punkt, options.out)
     write_backgrounds(options.out / "transfer")
     write_manifest(options.out)
 
 
 def _check_inputs(options: Options, chosen: Sequence[Source]) -> None:
-    tables = wordnet_files(options.wordnet) if options.wordnet else ()
-    needs = [path for source in chosen for path in source.needs] + list(tables)
+    tables = [*(wordnet_files(options.wordnet) if options.wordnet else ())]
+    tables += punkt_files(options.punkt) if options.punkt else ()
+    needs = [path for source in chosen for path in source.needs] + tables
     if missing := [str(path) for path in dict.fromkeys(needs) if not path.exists()]:
         raise ValueError(f"missing inputs: {', '.join(missing)} (see the docstring of bench.data.rebuild for packages)")
     if (options.npm or options.openclipart) and find_spec("resvg_py") is None:

@@ -3,12 +3,13 @@
 import gzip
 import hashlib
 import json
+import lzma
 from pathlib import Path
 
 from bench.data.rebuild.shards import count_pairs
 
 FORMAT = 1  # raise it when a field changes its meaning
-DATA = ("*.tar.gz", "*.tsv.gz", "*.webp")
+DATA = ("*.tar.gz", "*.tsv.gz", "*.tsv.xz", "*.webp", "punkt-*.json")
 
 
 def write_manifest(folder: Path) -> None:
@@ -30,4 +31,6 @@ def _entry(path: Path) -> dict[str, str | int]:
         entry["pairs"] = count_pairs(path)
     elif path.name.endswith(".tsv.gz"):
         entry["rows"] = len(gzip.decompress(content).splitlines())
+    elif path.name.endswith(".tsv.xz"):
+        entry["rows"] = len(lzma.decompress(content).splitlines())
     return entry

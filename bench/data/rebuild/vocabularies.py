@@ -1,36 +1,30 @@
 """The shipped vocabularies, counted over the pack's captions: `python -m bench.data.rebuild.vocabularies`."""
 
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
+from bench.data.manifest import pretrain_shards
+from bench.data.vocabulary import SHIPPED, Vocabulary, write_vocabulary
+from bench.labels.counting import counted
+from bench.labels.labeller import Tally
+from bench.labels.rules import rule_named
+from bench.labels.shard_job import Job, one_by_one, run_job
 
-from bench.data.pack import load_pictures
-from bench.data.subwords import tokenizer
-from bench.data.synsets import lexicon
-from bench.data.vocabulary import SHIPPED, Vocabulary, count_labels, write_vocabulary
-
-FEWEST_CAPTIONS = 10  # that a synset must occur in; CatLIP took 500 of its 1.3 billion
-
-
-def synset_vocabulary(captions: Sequence[str]) -> Vocabulary:
-    """Return the WordNet synsets that enough captions name."""
-    words = {synset: lemma for lemma, synset in lexicon().synset_of.items()}
-    return count_labels((lexicon().labels(caption) for caption in captions), words, at_least=FEWEST_CAPTIONS)
+# Fewest times that a label must occur; CatLIP took 500 in its 1.3 billion captions.
+SHIPPED_VOCABULARIES = {"pack-synsets": ("corenet", 10), "pack-subwords": ("subword", 1)}
 
 
-def subword_vocabulary(captions: Sequence[str]) -> Vocabulary:
-    """Return the tokenizer's subwords that occur at all; a label is the tokenizer's id."""
-    words = {str(number): word for number, word in tokenizer().decoder.items()}
-    encoded = (tuple(dict.fromkeys(map(str, tokenizer().encode(caption)))) for caption in captions)
-    return count_labels(encoded, words, at_least=1)
+def shipped_vocabulary(name: str) -> Vocabulary:
+    """Count a vocabulary anew."""
+    rule, min_count = SHIPPED_VOCABULARIES[name]
+    total = Tally()
+    for shard in pretrain_shards():
+        job = Job(shard, rule, column=None)
+        total.add(run_job(job, one_by_one(job), lambda _captions, _bytes: None))
+    return counted(rule_named(rule), total.counts, total.captions).cut(min_count, None)
 
 
 def main() -> None:
-    """Write both files into the checkout."""
-    with tempfile.TemporaryDirectory() as cache:
-        captions = load_pictures("pretrain", Path(cache)).captions
-    write_vocabulary(synset_vocabulary(captions), SHIPPED / "pack-synsets.tsv")
-    write_vocabulary(subword_vocabulary(captions), SHIPPED / "pack-subwords.tsv")
+    """Write the files into the checkout."""
+    for name in SHIPPED_VOCABULARIES:
+        write_vocabulary(shipped_vocabulary(name), SHIPPED / f"{name}.json")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""WordNet 3.0's nouns in two small tables: what labelling captions needs of a 28 MB database."""
+"""WordNet 3.0's nouns in three small tables: what labelling captions needs of a 28 MB database."""
 
+import lzma
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 NOUNS = "wordnet30-nouns.tsv.gz"
 EXCEPTIONS = "wordnet30-noun-exc.tsv.gz"
+GLOSSES = "wordnet30-glosses.tsv.xz"
 
 
 def wordnet_files(folder: Path) -> tuple[Path, ...]:
@@ -14,17 +16,23 @@ def wordnet_files(folder: Path) -> tuple[Path, ...]:
 
 
 def write_tables(folder: Path, out: Path) -> None:
-    """Write the two tables from a WordNet 3.0 database, lines in the order of their words.
+    """Write the tables from a WordNet 3.0 database.
 
-    Nouns: every lemma of a single word, and where its first synset bears its name (word.n.01 is valid) that synset's
-    offset, without leading zeros. Exceptions: an irregular form and its base forms between spaces.
+    Nouns, in the order of their words: every lemma, and where its first synset bears its name (word.n.01 is valid) that
+    synset's offset, without leading zeros. Exceptions: an irregular form and its base forms between spaces. Glosses:
+    those offsets, ascending, each with its synset's gloss without the examples of use.
     """
-    nouns = sorted(_nouns(folder).items())
-    rows = [lemma if offset is None else f"{lemma}\t{offset}" for lemma, offset in nouns if "_" not in lemma]
+    nouns = _nouns(folder)
+    rows = [lemma if offset is None else f"{lemma}\t{offset}" for lemma, offset in sorted(nouns.items())]
     _write(out / NOUNS, rows)
     lines = (folder / "noun.exc").read_text(encoding="utf-8").splitlines()
     exceptions = {word: " ".join(bases) for word, *bases in map(str.split, lines)}
     _write(out / EXCEPTIONS, [f"{word}\t{bases}" for word, bases in sorted(exceptions.items())])
+    kept = {offset for offset in nouns.values() if offset is not None}
+    glosses = (line.split("|", 1) for line in _rows(folder / "data.noun"))
+    pairs = ((int(data.split(" ", 1)[0]), gloss.split('; "')[0].strip()) for data, gloss in glosses)
+    text = "\n".join(f"{offset}\t{gloss}" for offset, gloss in pairs if offset in kept)
+    (out / GLOSSES).write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
 def _nouns(folder: Path) -> dict[str, int | None]:

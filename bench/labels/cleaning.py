@@ -1,0 +1,97 @@
+"""The released cleaning of a caption, with ftfy left out where it would change nothing.
+
+Source: apple/corenet `corenet/data/datasets/utils/text.py` and ftfy 6.2 to 6.3 (`fix_text`, default settings).
+"""
+
+import re
+from unicodedata import normalize
+from urllib.parse import unquote
+
+from ftfy import fix_encoding, fix_text
+from ftfy.chardata import CONTROL_CHARS, LIGATURES, WIDTH_MAP
+from ftfy.fixes import unescape_html
+
+SPACES = re.compile(" {2,}")
+TAG = re.compile(r"<[^>\n]*>")
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f-\x9f]")  # and line breaks other than \n
+ENTITY = re.compile(r"&#?[0-9A-Za-z]{1,24};")
+# Without these ftfy sees no mojibake: it looks for two characters side by side of those that mojibake is made of, all
+# in these ranges, or for one of C1, ÂÃŒœ.
+DUBIOUS = "\x80-\u2bff\uf8ff\ufb01\ufb02\ufffd"
+SUSPECT = re.compile(f"[{DUBIOUS}][{DUBIOUS}]|[\x80-\x9fÂÃŒœ]")
+LINE = re.compile(r"[^\n]*\n|[^\n]+")
+LONGEST = 1_000_000  # characters that ftfy looks at in one piece
+
+
+def clean(caption: str) -> str:
+    """Undo URL quoting, turn + into a space, remove tags, mend the text with ftfy, lower the case."""
+    text = unquote(caption) if "%" in caption else caption
+    text = text.replace("+", " ")
+    if "<" in text:
+        text = _without_tags(text)
+    text = SPACES.sub(" ", text.strip("\n"))
+    return mended(text).strip().lower()
+
+
+def mended(text: str) -> str:
+    """Return what ftfy's `fix_text` returns, sooner.
+
+    Text of ASCII is as it should be but for entities and controls. The rest is done as ftfy does it, line by line, in
+    passes until one changes nothing; ftfy's own steps are called where they have something to do.
+    """
+    if text.isascii() and not CONTROLS.search(text) and not ENTITY.search(text):
+        return text
+    if len(text) > LONGEST:
+        return fix_text(text)
+    lines = []
+    entities = True  # a < stops the decoding of entities, from its line on
+    for line in LINE.findall(text):
+        entities = entities and "<" not in line
+        lines.append(_mended(line, entities))
+    return fix_text(text) if None in lines else "".join(line for line in lines if line is not None)
+
+
+def _mended(line: str, entities: bool) -> str | None:
+    """Mend a line, or give up where it holds controls."""
+    while True:
+        before = line
+        if entities and "&" in line:
+            line = unescape_html(line)
+        if not line.isascii():
+            if SUSPECT.search(line):
+                line = fix_encoding(line)
+            line = normalize("NFC", MENDABLE.sub(_mended_character, line))
+        if CONTROLS.search(line):
+            return None
+        if line == before:
+            return line
+
+
+def _without_tags(text: str) -> str:
+    """Remove `<.*?>`, in time linear in the text also where nothing closes what many a `<` opens."""
+    lines = []
+    for line in text.split("\n"):
+        end = line.rfind(">") + 1
+        lines.append(TAG.sub("", line[:end]) + line[end:])
+    return "\n".join(lines)
+
+
+def _mends() -> dict[str, str]:
+    """Return the characters beyond ASCII that a pass of ftfy replaces, whatever stands beside them."""
+    quotes = (
+        {ord("\u02bc"): "'"} | dict.fromkeys(range(0x2018, 0x201C), "'") | dict.fromkeys(range(0x201C, 0x2020), '"')
+    )
+    breaks = dict.fromkeys((0x2028, 0x2029), "\n")
+    mends = {}
+    for code in {*LIGATURES, *WIDTH_MAP, *quotes, *breaks, *CONTROL_CHARS}:
+        text = chr(code).translate(LIGATURES).translate(WIDTH_MAP).translate(quotes).translate(breaks)
+        mends[chr(code)] = text.translate(CONTROL_CHARS)
+    return {character: text for character, text in mends.items() if not character.isascii()}
+
+
+MENDS = _mends()
+MENDABLE = re.compile(f"[{''.join(sorted(MENDS))}]")
+
+
+def _mended_character(match: re.Match[str]) -> str:
+    return MENDS[match[0]]

@@ -1,0 +1,150 @@
+"""The labels of CatLIP's released code, a column of captions at a time.
+
+Source: apple/corenet `corenet/data/datasets/classification/wordnet_tagged_classification.py`. A caption is cleaned and
+cut into tokens, each token is brought to its noun lemma, and the lemma is kept where WordNet's synset `{lemma}.n.01`
+exists and has that very name. The part-of-speech tags that the released code computes are used for nothing. Labels
+keep the tokens' order and repeat as often as the tokens do; the released code then sets a bit for each, so that
+training sees a label once. Which tokens there are depends on the version of NLTK: see `bench.labels.tokens`.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bench.labels.cleaning import clean
+from bench.labels.explain import ExplainedToken, explained
+from bench.labels.lexicon import lexicon
+from bench.labels.pieces import Labels, Pieces
+from bench.labels.tokens import NLTK_3_8, NLTK_3_10, Tokenizer
+
+# What cleaning may change other than by lower case and white space: anything beyond ASCII's text, +, %XX, tags and
+# entities. In RE2's syntax.
+UNCLEAN = r"[^\t\n\f -~]|\+|%[0-9A-Fa-f]{2}|<[^>\n]*>|&#?[0-9A-Za-z]{1,24};"
+# A sentence's end before closing brackets and quotes that stand alone: they are moved to that sentence, and may keep
+# its period from being cut off (` "` has become ``), so that the piece with the period is not what it is elsewhere.
+SPACE = "[\t-\r\x1c-\x1f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+MOVED = f"[.?!]{SPACE}+[\"')\\]}}‘’“”«»]+(?:{SPACE}|--|$)"
+ROWS = 1 << 16  # captions looked at together; bounds the memory for what they are cut into
+
+
+class CorenetRule:
+    """CatLIP's labels from captions: WordNet nouns, by the released code's rule."""
+
+    def __init__(self, name: str = "corenet", tokenizer: Tokenizer = NLTK_3_10) -> None:
+        self.name = name
+        self._tokenizer = tokenizer
+        self._lexicon = lexicon()
+        self._pieces = Pieces(tokenizer, self._lexicon)
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Synsets that can be labels, `n2084071`."""
+        return self._lexicon.keys
+
+    def title(self, label: int) -> str:
+        """Return a synset's name: `dog.n.01`."""
+        return self._lexicon.title(label)
+
+    def gloss(self, label: int) -> str:
+        """Return WordNet's definition of a synset."""
+        return self._lexicon.gloss(label)
+
+    def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+        """Label captions; each label as often as tokens name it, in the tokens' order (see `rule.Rule.label`)."""
+        parts = [self._label(captions.slice(start, ROWS)) for start in range(0, len(captions), ROWS)]
+        labels = [labels for labels, _ in parts]
+        counts = [counts for _, counts in parts]
+        offsets = np.concatenate([[0], *counts]).cumsum(dtype=np.int64)
+        return np.concatenate([np.empty(0, np.uint32), *labels]), offsets
+
+    def synsets(self, captions: Sequence[str]) -> list[list[str]]:
+        """Return the keys of each caption's synsets."""
+        labels, offsets = self.label(pa.array(captions, pa.string()))
+        keys = [self.keys[label] for label in labels.tolist()]
+        return [keys[start:end] for start, end in pairwise(offsets.tolist())]
+
+    def label_of(self, token: str) -> int:
+        """Return a token's label, or NOT_A_LABEL."""
+        return self._pieces.label(token)
+
+    def explain(self, caption: str) -> list[ExplainedToken]:
+        """Return what became of each token of a caption, in order."""
+        tokens = ((token, None) for token in self._tokenizer(caption))
+        return explained(tokens, self._lexicon, detach_again=self._tokenizer.detach_again)
+
+    def _label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+        texts = cleaned(captions)
+        split = pc.split_pattern(texts, " ") if self._tokenizer.spaces_only else pc.ascii_split_whitespace(texts)
+        pieces = split.flatten().dictionary_encode()
+        starts = split.offsets.to_numpy() - split.offsets[0].as_py()
+        known = self._pieces.labels(pieces.dictionary.to_pylist())
+        which = pieces.indices.to_numpy()
+        labels, counts = _taken(known, which)
+        ends = np.concatenate([[0], counts.cumsum()])[starts]
+        odd = np.array([found is None for found in known], dtype=bool)
+        rows = np.searchsorted(starts, np.flatnonzero(odd[which]), side="right") - 1
+        moved = np.flatnonzero(pc.match_substring_regex(texts, MOVED))
+        whole = np.union1d(rows, moved)
+        return self._replaced(whole, captions, labels, ends) if len(whole) else (labels, np.diff(ends))
+
+    def _replaced(
+        self,
+        rows: npt.NDArray[np.int64],
+        captions: pa.StringArray,
+        labels: npt.NDArray[np.uint32],
+        ends: npt.NDArray[np.int64],
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+        """Put the labels of captions that have to be cut as a whole in the place of those of their pieces."""
+        counts = np.diff(ends)
+        parts, done = [], 0
+        for row, text in zip(rows.tolist(), captions.take(pa.array(rows)).to_pylist(), strict=True):
+            found = self._pieces.of_text(clean(text))
+            parts += [labels[done : ends[row]], np.array(found, dtype=np.uint32)]
+            done = ends[row + 1]
+            counts[row] = len(found)
+        return np.concatenate([*parts, labels[done:]]), counts
+
+
+@cache
+def corenet() -> CorenetRule:
+    """Return the rule as the released code runs with the NLTK of today (3.10), made once a process."""
+    return CorenetRule()
+
+
+@cache
+def corenet_with_nltk_3_8() -> CorenetRule:
+    """Return the rule as CatLIP's README installs it, with NLTK 3.8.1: 0.3 % of real captions have other labels."""
+    return CorenetRule("corenet-nltk-3.8.1", NLTK_3_8)
+
+
+def cleaned(captions: pa.StringArray) -> pa.StringArray:
+    """Clean captions, but for white space; what holds nothing that needs more only loses its capitals."""
+    captions = pc.fill_null(captions, "")
+    unclean = pc.match_substring_regex(captions, UNCLEAN)
+    lower = pc.utf8_lower(captions)
+    if not pc.any(unclean).as_py():
+        return lower
+    texts = [clean(text) for text in captions.filter(unclean).to_pylist()]
+    return pc.replace_with_mask(lower, unclean, pa.array(texts, type=lower.type))
+
+
+def _taken(
+    known: list[Labels | None], which: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    """Return the labels of pieces by their numbers, and how many each has."""
+    first = np.array([found[0] if found else 0 for found in known], dtype=np.uint32)
+    length = np.array([len(found or ()) for found in known], dtype=np.int64)
+    counts = length[which]
+    labels = np.repeat(first[which], counts)
+    more = np.flatnonzero(counts > 1)
+    if len(more):
+        starts = counts.cumsum() - counts
+        for place in more.tolist():
+            found = known[which[place]]
+            labels[starts[place] : starts[place] + len(found)] = found
+    return labels, counts

@@ -1,0 +1,96 @@
+"""WordNet 3.0's nouns: the lemma of a word, and the synset that a lemma heads. Reads two shipped tables, no NLTK."""
+
+import gzip
+import lzma
+from collections.abc import Iterator
+from functools import cache, cached_property
+from pathlib import Path
+
+from bench.data.manifest import PACK
+
+# WordNet's detachment rules for nouns (morphy(7WN)), in its order.
+DETACHMENTS = (
+    ("s", ""),
+    ("ses", "s"),
+    ("ves", "f"),
+    ("xes", "x"),
+    ("zes", "z"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("men", "man"),
+    ("ies", "y"),
+)
+NOT_A_LABEL = -1
+
+
+class Lexicon:
+    """Every noun of WordNet 3.0, single words and compounds (`hot_dog`), and the synsets that can be labels.
+
+    A synset can be a label where it bears its lemma's name: it is the lemma's first (most frequent) synset and the
+    lemma is that synset's first word, so that `wn.synset("{lemma}.n.01").name()` is that very string. Labels are
+    numbered in the order of their lemmas.
+    """
+
+    def __init__(self, folder: Path = PACK) -> None:
+        self.label_of: dict[str, int] = {}  # every noun lemma; NOT_A_LABEL where it heads no synset of its name
+        self.lemmas: list[str] = []
+        self.keys: list[str] = []  # "n<offset>" without leading zeros, as in CatLIP's released vocabulary
+        for lemma, *offset in _rows(folder / "wordnet30-nouns.tsv.gz"):
+            self.label_of[lemma] = len(self.keys) if offset else NOT_A_LABEL
+            if offset:
+                self.keys.append(f"n{offset[0]}")
+                self.lemmas.append(lemma)
+        self.exceptions = {word: bases.split() for word, bases in _rows(folder / "wordnet30-noun-exc.tsv.gz")}
+        self._folder = folder
+
+    def lemma(self, word: str, *, detach_again: bool = False) -> str:
+        """Return the noun lemma of a lower-case word: the shortest that WordNet knows, or the word itself.
+
+        Source: NLTK 3.10's `WordNetLemmatizer`: the word and its irregular bases or, where it has none, what one
+        detachment leaves of it. NLTK 3.8 detaches again while nothing is known.
+        """
+        if word in self.exceptions:
+            bases = self.exceptions[word]
+            detach_again = False
+        elif word.endswith(("s", "men")):
+            bases = _detached([word])
+        else:
+            return word
+        known = [form for form in (word, *bases) if form in self.label_of]
+        while detach_again and bases and not known:
+            bases = _detached(bases)
+            known = [form for form in bases if form in self.label_of]
+        return min(known, key=len) if known else word
+
+    def synset_of(self, lemma: str) -> str | None:
+        """Return the key of the synset that a lemma heads."""
+        label = self.label_of.get(lemma, NOT_A_LABEL)
+        return None if label == NOT_A_LABEL else self.keys[label]
+
+    def title(self, label: int) -> str:
+        """Return the synset's name: `dog.n.01`."""
+        return f"{self.lemmas[label]}.n.01"
+
+    def gloss(self, label: int) -> str:
+        """Return WordNet's definition of a synset; the first call reads the table of glosses (60 ms)."""
+        return self._glosses[self.keys[label]]
+
+    @cached_property
+    def _glosses(self) -> dict[str, str]:
+        text = lzma.decompress((self._folder / "wordnet30-glosses.tsv.xz").read_bytes()).decode()
+        return {f"n{offset}": gloss for offset, gloss in (line.split("\t") for line in text.split("\n"))}
+
+
+@cache
+def lexicon() -> Lexicon:
+    """Return the shipped lexicon, read once a process."""
+    return Lexicon()
+
+
+def _detached(forms: list[str]) -> list[str]:
+    return [form[: -len(end)] + base for form in forms for end, base in DETACHMENTS if form.endswith(end)]
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    text = gzip.decompress(path.read_bytes()).decode()
+    return (line.split("\t") for line in text.split("\n"))

@@ -1,0 +1,145 @@
+"""Where sentences end: Punkt's decisions for lower-cased English, as NLTK's `sent_tokenize` makes them.
+
+Algorithm: Kiss and Strunk 2006, Computational Linguistics 32(4). Parameters: the pack's
+`punkt-english.json`. Of the four tables
+of NLTK's English model it holds what can matter once a caption is in lower case: abbreviations, collocations, and the
+words that the training text began sentences with in lower case only. Its sentence starters and the rest of its table
+of letter cases are asked for capitalised words alone.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+from bench.data.manifest import PACK
+
+END = ".?!"
+MANY = r"(?:-{2,}|\.{2,}|(?:\.\s){2,}\.)"  # punctuation of several characters: dashes and ellipses
+ELLIPSIS = re.compile(r"\.\.+$")
+NUMBER = "##number##"  # what Punkt calls every number
+PUNCTUATION = (";", ":", ",", ".", "!", "?")
+SPACE = " \t\n\r\x0b\x0c"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What Punkt has learned of a language."""
+
+    abbreviations: frozenset[str]  # without their last period
+    collocations: frozenset[tuple[str, str]]  # a word before a period, and the word after it
+    lower_case_starters: frozenset[str]
+    before_collocations: frozenset[str]  # the first words of the collocations
+
+
+@cache
+def parameters() -> Parameters:
+    """Return the shipped parameters, read once a process."""
+    table = json.loads((PACK / "punkt-english.json").read_text(encoding="utf-8"))
+    pairs = frozenset((first, second) for first, second in table["collocations"])
+    return Parameters(
+        abbreviations=frozenset(table["abbreviations"]),
+        collocations=pairs,
+        lower_case_starters=frozenset(table["lower-case starters"]),
+        before_collocations=frozenset(first for first, _ in pairs),
+    )
+
+
+class SentenceSplitter:
+    """Cuts a text into sentences; `quotes` are the curly ones that count as quotes do."""
+
+    def __init__(self, engine: ModuleType, quotes: str) -> None:
+        not_in_words = rf"""[)";}}\]*:@'({{\[{quotes}?!]"""
+        self._candidate = engine.compile(rf"[.?!](?=(?P<after>{not_in_words}|\s+(?P<next>\S+)))")
+        self._closing = engine.compile(rf"""["')\]}}{quotes}]+?(?:\s+|(?=--)|$)""", engine.MULTILINE)
+        end = rf"\s|$|{not_in_words}|{MANY}"
+        self._initial = engine.compile(r"[^\W\d]\.$")
+        self._number = engine.compile(r"-?[.,]?\d[\d,.-]*\.?$")
+        self._token = engine.compile(rf"""{MANY}|(?=[^("`{{\[:;&#*@)}}\]\-,])\S+?(?={end}|,(?={end}))|\S""")
+
+    def __call__(self, text: str) -> list[str]:
+        """Return the sentences, without the white space between them."""
+        if not self._candidate.search(text):
+            return [text.rstrip()]
+        return [text[start:stop] for start, stop in self._with_closing(text, list(self._cut(text))) if start < stop]
+
+    def always_ends(self, piece: str) -> bool:
+        """Return whether a sentence ends behind a piece without spaces that ends in a period, whatever follows it."""
+        token = self._token.findall(piece)[-1]
+        kind = self._kind(token).removesuffix(".")
+        known = parameters()
+        undecided = self._initial.match(token) or kind == NUMBER or kind in known.before_collocations
+        return token.endswith(".") and _seems_to_end(token, known) and not undecided
+
+    def _cut(self, text: str) -> Iterator[tuple[int, int]]:
+        start = 0
+        for match, context in self._contexts(text):
+            if self._breaks(context):
+                yield start, match.end()
+                start = match.end() if match["next"] is None else match.start("next")
+        yield start, len(text.rstrip())
+
+    def _contexts(self, text: str) -> Iterator[tuple[Any, str]]:
+        """Yield each candidate with the word that it ends and what follows; of several in one word the last."""
+        before: Any = None
+        start = stop = 0  # of the word before the last candidate
+        for match in self._candidate.finditer(text):
+            space = max(text.rfind(character, stop, match.start()) for character in SPACE) - stop
+            word = space + stop + 1 if space > 0 else start
+            if before and stop <= word:
+                yield before, text[start:stop] + before[0] + before["after"]
+            before, start, stop = match, word, match.start()
+        if before:
+            yield before, text[start:stop] + before[0] + before["after"]
+
+    def _breaks(self, context: str) -> bool:
+        """Return whether a token of the context, other than its last, ends a sentence."""
+        lines = context.split("\n")
+        tokens = [token for line in lines if line.strip() for token in self._token.findall(line)]
+        return any(self._ends_sentence(token, after) for token, after in pairwise(tokens))
+
+    def _with_closing(self, text: str, cuts: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Move the brackets and quotes that close a sentence from the beginning of the next."""
+        moved = 0
+        for (start, stop), (next_start, next_stop) in pairwise(cuts):
+            closing = self._closing.match(text[next_start:next_stop])
+            yield start + moved, next_start + len(closing[0].rstrip()) if closing else stop
+            moved = closing.end() if closing else 0
+        start, stop = cuts[-1]
+        yield start + moved, stop
+
+    def _ends_sentence(self, token: str, following: str) -> bool:
+        """Return whether a token of lower-cased text ends a sentence, given the one that follows."""
+        known = parameters()
+        breaks = _seems_to_end(token, known)
+        if not token.endswith("."):
+            return breaks
+        kind = self._kind(token).removesuffix(".") or "."
+        next_kind = self._kind(following)
+        if _seems_to_end(following, known):
+            next_kind = next_kind.removesuffix(".") or "."
+        if (kind, next_kind) in known.collocations:
+            return False
+        initial = self._initial.match(token)
+        if initial or kind == NUMBER:
+            if following in PUNCTUATION or (following[0].islower() and next_kind not in known.lower_case_starters):
+                return False
+            if initial and following[0].isupper():  # a capital letter that has no lower case: U+1D400
+                return False
+        return breaks
+
+    def _kind(self, token: str) -> str:
+        return NUMBER if self._number.match(token) else token.lower()
+
+
+def _seems_to_end(token: str, known: Parameters) -> bool:
+    if token in {".", "?", "!"}:
+        return True
+    if ELLIPSIS.match(token) or not token.endswith(".") or token.endswith(".."):
+        return False
+    word = token[:-1].lower()
+    return word not in known.abbreviations and word.split("-")[-1] not in known.abbreviations

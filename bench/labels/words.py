@@ -1,0 +1,95 @@
+"""A sentence's words, as NLTK's `word_tokenize` cuts them: the rules of the Penn Treebank, and some of NLTK's own.
+
+Source: NLTK (Apache-2.0), `nltk/tokenize/destructive.py`; the rules go back to Robert MacIntyre's sed script of 1995.
+Each rule makes room around what is a word of its own; the last step splits at white space.
+"""
+
+import re
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+
+class Rule(NamedTuple):
+    """Make room around something."""
+
+    needs: str  # the rule does nothing where none of these characters is; none: no such test
+    pattern: str
+    replacement: str
+
+
+OPENING_QUOTES = (
+    Rule("«“‘„`", "([«“‘„]|`+)", r" \1 "),
+    Rule('"', '^"', "``"),
+    Rule("`", "(``)", r" \1 "),
+    Rule("\"'", r"([ (\[{<])(\"|'')", r"\1 `` "),
+)
+# An apostrophe that opens a word. Before NLTK 3.10 only one that opens a single letter.
+OPENING_APOSTROPHE = Rule("'", r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 ")
+OPENING_LETTER = Rule("'", r"(?i)(')(?!re|ve|ll|m|t|s|d|n)(\w)\b", r"\1 \2")
+PUNCTUATION = (
+    Rule(".", r"([^.])(\.)([\])}>\"' »”’]*+)\s*$", r"\1 \2 \3 "),  # the period that ends the sentence
+    Rule(":,", r"([:,])([^\d])", r" \1 \2"),
+    Rule(":,", r"([:,])$", r" \1 "),
+    Rule(".", r"(\.{2,})", r" \1 "),
+    Rule(";@#$%&", r"([;@#$%&])", r" \1 "),
+)
+DASHES = Rule("\u2012\u2013\u2014\u2015", "([\u2012-\u2015])", r" \1 ")  # since NLTK 3.9.3
+MORE_PUNCTUATION = (
+    Rule("?!", r"([?!])", r" \1 "),
+    Rule("'", r"([^'])' ", r"\1 ' "),
+    Rule("*", r"(\*)", r" \1 "),
+    Rule("[](){}<>", r"([\]\[(){}<>])", r" \1 "),
+    Rule("-", "(--)", r" \1 "),
+)
+CLOSING_QUOTES = (
+    Rule("»”’", "([»”’])", r" \1 "),
+    Rule("'", "('')", r" \1 "),
+    Rule('"', '"', " '' "),
+)
+ONE_SPACE = Rule("'", r"\s+", " ")  # since NLTK 3.9; matters to the clitics alone
+CLITICS = (
+    Rule("'", r"([^' ])('[sS]|'[mM]|'[dD]|') ", r"\1 \2 "),
+    Rule("'", r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", r"\1 \2 "),
+)
+CONTRACTIONS = (
+    Rule("", r"(?i)\b(can(?=not\b)|gim(?=me\b)|gon(?=na\b)|got(?=ta\b)|lem(?=me\b)|wan(?=na\s))(\w+)", r" \1 \2 "),
+    Rule("'", r"(?i)\b(d(?='ye\b)|more(?='n\b))('\w+)", r" \1 \2 "),
+    Rule("'", r"(?i) ('t)(is|was)\b", r" \1 \2 "),
+)
+
+
+class WordSplitter:
+    """Cuts a sentence into words."""
+
+    def __init__(
+        self,
+        engine: ModuleType,  # re or regex: they differ in what is a letter and what is a space beyond ASCII
+        *,
+        opening_apostrophe: Rule = OPENING_APOSTROPHE,
+        dashes: bool = True,
+        one_space: bool = True,
+    ) -> None:
+        first = (*OPENING_QUOTES, opening_apostrophe, *PUNCTUATION, *([DASHES] if dashes else []), *MORE_PUNCTUATION)
+        then = (*CLOSING_QUOTES, *([ONE_SPACE] if one_space else []), *CLITICS)
+        self._any = _compiled(engine, first), _compiled(engine, then) + _compiled(re, CONTRACTIONS)
+        self._ascii = _compiled(re, first), _compiled(re, (*then, *CONTRACTIONS))  # the same there, in less time
+
+    def __call__(self, sentence: str) -> list[str]:
+        """Return the words of a sentence."""
+        first, then = self._ascii if sentence.isascii() else self._any
+        characters = set(sentence)
+        if '"' in characters:
+            characters |= {"'", "`"}  # what quotes are turned into
+        return _apply(then, f" {_apply(first, sentence, characters)} ", characters).split()
+
+
+def _compiled(engine: ModuleType, rules: Iterable[Rule]) -> list[tuple[frozenset[str], Any, str]]:
+    return [(frozenset(rule.needs), engine.compile(rule.pattern), rule.replacement) for rule in rules]
+
+
+def _apply(rules: list[tuple[frozenset[str], Any, str]], text: str, characters: set[str]) -> str:
+    for needs, pattern, replacement in rules:
+        if not needs or not needs.isdisjoint(characters):
+            text = pattern.sub(replacement, text)
+    return text

@@ -1,0 +1,55 @@
+"""Cleaning without ftfy's needless work is cleaning with it."""
+
+import re
+import string
+
+from ftfy import fix_text
+from ftfy.badness import BADNESS_RE, is_bad
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.labels.cleaning import DUBIOUS, SUSPECT, clean, mended
+from tests.labels.hostile import captions, hostile_captions
+from tests.labels.oracle import cleaned
+
+MOJIBAKE = sorted({character for character in BADNESS_RE.pattern if not character.isascii()})
+dubious = st.lists(st.sampled_from([*MOJIBAKE, *" aA.?1<&;", "&amp;", "\n", "ﬁ", "“", "\u0301"]), max_size=10).map(
+    "".join
+)
+
+
+@given(st.one_of(captions, dubious))
+def test_cleaning_is_the_released_one(text: str) -> None:
+    assert clean(text) == cleaned(text)
+
+
+@given(st.one_of(captions, dubious))
+def test_mending_is_ftfys(text: str) -> None:
+    assert mended(text) == fix_text(text)
+
+
+def test_many_hostile_captions_are_cleaned_as_released() -> None:
+    texts = hostile_captions(10_000, seed=5)
+    assert [clean(text) for text in texts] == [cleaned(text) for text in texts]
+
+
+def test_every_single_character_is_mended_as_ftfy_does() -> None:
+    texts = [f"a{chr(code)}b" for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    chosen = texts[:0x3100] + texts[0xF000:0x10000] + texts[0x10000::97]
+    assert [mended(text) for text in chosen] == [fix_text(text) for text in chosen]
+
+
+def test_what_ftfy_knows_mojibake_by_is_in_the_ranges_that_are_looked_at() -> None:
+    assert all(re.fullmatch(f"[{DUBIOUS}]", character) for character in MOJIBAKE)
+
+
+@given(dubious)
+def test_no_mojibake_is_missed(text: str) -> None:
+    assert SUSPECT.search(text) or not is_bad(text)
+
+
+def test_a_single_dubious_character_among_ascii_is_no_mojibake_unless_suspected() -> None:
+    for code in range(0x80, 0x2C00):
+        for before in ("", *string.printable):
+            text = f"{before}{chr(code)} {chr(code)}{before} x {chr(code)}"
+            assert SUSPECT.search(text) or not is_bad(text), text

@@ -1,0 +1,161 @@
+"""The rule corenet: the released code's answers, recorded and asked for, and what makes it fast changes nothing."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.labels.cleaning import clean
+from bench.labels.corenet import cleaned, corenet, corenet_with_nltk_3_8
+from bench.labels.lexicon import NOT_A_LABEL, lexicon
+from bench.labels.pieces import Pieces
+from bench.labels.tokens import NLTK_3_8, NLTK_3_10
+from tests.labels import oracle
+from tests.labels.hostile import captions, hostile_captions
+
+RECORD = json.loads(gzip.decompress((Path(__file__).parent / "released.json.gz").read_bytes()))
+TEXTS, ANSWERS = ([row[part] for row in RECORD] for part in (0, 1))
+needs_oracle = pytest.mark.skipif(bool(oracle.missing()), reason=oracle.missing() or "")
+
+
+def whole(text: str) -> list[str]:
+    """Label a caption by itself, cut as a whole."""
+    labels = (corenet().label_of(token) for token in NLTK_3_10(text))
+    return [lexicon().keys[label] for label in labels if label != NOT_A_LABEL]
+
+
+def test_the_record_is_large_and_says_something() -> None:
+    assert len(RECORD) > 2500
+    assert sum(map(len, ANSWERS)) > 6000
+
+
+def test_labels_are_those_that_the_released_code_gave() -> None:
+    assert corenet().synsets(TEXTS) == ANSWERS
+
+
+def test_a_caption_has_the_same_labels_alone_and_cut_as_a_whole() -> None:
+    assert [whole(text) for text in TEXTS] == ANSWERS
+
+
+@pytest.mark.parametrize(
+    ("caption", "lemmas"),
+    [
+        ("A dog and two Dogs", ["dog", "two", "dog"]),  # as often as named, in the order of mention
+        ("glasses, mice; geese", ["glass", "mouse", "goose"]),
+        ("photo of us", []),  # photo's first synset is photograph.n.01; us becomes u, which heads nothing
+        ("the women's knives", ["woman", "knife"]),
+        ("dog&#39;s%20bone+collar <b>cat</b>", ["dog", "bone", "collar", "cat"]),
+        ("a hot_dog", []),
+        ("a fire_engine, 24/7.", ["fire_engine", "24/7"]),
+        ("the reps. of dogs. cats", ["dog", "cat"]),  # an abbreviation keeps its period, and is no noun
+        ("a cat–dog thing", ["cat", "dog", "thing"]),
+        ("", []),
+        ("日本語 🐕", []),
+    ],
+)
+def test_what_a_caption_names(caption: str, lemmas: list[str]) -> None:
+    assert corenet().synsets([caption]) == [[lexicon().synset_of(lemma) for lemma in lemmas]]
+
+
+@given(st.lists(captions, max_size=8))
+def test_captions_are_the_sum_of_their_pieces_wherever_it_is_said(texts: list[str]) -> None:
+    assert corenet().synsets(texts) == [whole(text) for text in texts]
+
+
+def test_many_hostile_captions_are_the_sum_of_their_pieces() -> None:
+    texts = hostile_captions(5_000, seed=2)
+    assert corenet().synsets(texts) == [whole(text) for text in texts]
+
+
+def test_nltk_38_is_the_sum_of_its_pieces_too() -> None:
+    rule, texts = corenet_with_nltk_3_8(), hostile_captions(3_000, seed=3)
+    tokens = (NLTK_3_8(text) for text in texts)
+    keys = [[rule.keys[label] for word in words if (label := rule.label_of(word)) != NOT_A_LABEL] for words in tokens]
+    assert rule.synsets(texts) == keys
+    assert rule.synsets(["a cat–dog thing"]) == [[lexicon().synset_of("thing")]]
+
+
+@given(st.lists(captions, max_size=8))
+def test_a_column_is_cleaned_as_its_captions_are(texts: list[str]) -> None:
+    column = cleaned(pa.array(texts, pa.string())).to_pylist()
+    assert [" ".join(text.split()) for text in column] == [" ".join(clean(text).split()) for text in texts]
+
+
+@given(st.lists(st.one_of(st.none(), captions), max_size=12), st.integers(0, 12), st.integers(0, 12))
+def test_a_column_cut_in_two_has_the_same_labels(texts: list[str | None], start: int, length: int) -> None:
+    column = pa.array(texts, pa.string())
+    labels, offsets = corenet().label(column)
+    assert labels.dtype == np.uint32
+    assert offsets.dtype == np.int64
+    assert len(offsets) == len(texts) + 1
+    part, places = corenet().label(column.slice(start, length))
+    low, high = (min(row, len(texts)) for row in (start, start + length))
+    np.testing.assert_array_equal(part, labels[offsets[low] : offsets[high]])
+    np.testing.assert_array_equal(places, offsets[low : high + 1] - offsets[low])
+
+
+def test_null_is_empty_and_a_column_may_be_long() -> None:
+    rows = [None, "", "a dog", "a dog's' tail."] * 40_000
+    _, offsets = corenet().label(pa.array(rows, pa.string()))
+    assert np.diff(offsets)[:4].tolist() == [0, 0, 1, 2]
+    np.testing.assert_array_equal(np.diff(offsets), np.tile(np.diff(offsets)[:4], 40_000))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "<",
+        "a<",
+        "dog ",
+        "dog",
+        "dog. ",
+        "!",
+        "! ",
+        ".",
+        ". ",
+        "a.",
+        "'",
+        '"',
+        "' ",
+        "-",
+        ",",
+        "\n",
+        "\t",
+        "é",
+        "ÿÀ",
+        "&",
+    ],
+)
+def test_a_million_characters_are_labelled(part: str) -> None:
+    text = (part * 1_000_000)[:1_000_000]
+    assert corenet().synsets([text, f"cat {text}"])[1][:1] == [lexicon().synset_of("cat")]
+
+
+def test_the_memory_of_pieces_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.labels.pieces.MOST", 3)
+    pieces = Pieces(NLTK_3_10, lexicon())
+    texts = ["dogs", "cats.", "mice", "men", "d'ye", "geese", "dogs", "can't", "oxen", "two"]
+    assert pieces.labels(texts) == [Pieces(NLTK_3_10, lexicon()).labels([text])[0] for text in texts]
+    assert len(pieces._pieces) <= 3
+
+
+@needs_oracle
+@given(captions)
+def test_any_caption_has_the_released_codes_labels(text: str) -> None:
+    assert corenet().synsets([text]) == [oracle.labels(text)]
+
+
+@needs_oracle
+def test_many_hostile_captions_have_the_released_codes_tokens() -> None:
+    texts = hostile_captions(2_000, seed=4)
+    assert [NLTK_3_10(text) for text in texts] == [oracle.words(text) for text in texts]
+
+
+@needs_oracle
+def test_the_record_is_what_the_released_code_says_here() -> None:
+    assert [oracle.labels(text) for text in TEXTS[::20]] == ANSWERS[::20]

@@ -1,0 +1,116 @@
+"""The lexicon, and why a token has its label."""
+
+import re
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import regex
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.labels.corenet import corenet
+from bench.labels.lexicon import NOT_A_LABEL, lexicon
+from bench.labels.paper import PaperRule
+from bench.labels.words import WordSplitter
+from tests.labels.hostile import captions
+
+
+def test_offsets_are_wordnets_without_leading_zeros() -> None:
+    """Three that apple/corenet's docstring and its released vocabulary give."""
+    assert [lexicon().synset_of(word) for word in ("dog", "person", "image")] == ["n2084071", "n7846", "n5928118"]
+    assert lexicon().synset_of("photo") is None
+
+
+def test_a_label_is_one_synset_with_a_name_and_a_gloss() -> None:
+    words = lexicon()
+    assert len(words.keys) == len(set(words.keys)) == len(words.lemmas) == 64_221
+    assert len(words.label_of) == 117_798
+    assert all(words.label_of[lemma] == label for label, lemma in enumerate(words.lemmas))
+    assert sum(label != NOT_A_LABEL for label in words.label_of.values()) == len(words.keys)
+    dog = words.label_of["dog"]
+    assert words.title(dog) == "dog.n.01"
+    assert words.gloss(dog).startswith("a member of the genus Canis (probably descended from the common wolf)")
+    assert all(words.gloss(label) for label in range(len(words.keys)))
+
+
+@pytest.mark.parametrize(
+    ("word", "lemma"),
+    [
+        ("bicycles", "bicycle"),
+        ("wolves", "wolf"),
+        ("axes", "ax"),  # the shortest of its bases
+        ("us", "u"),
+        ("women", "woman"),
+        ("brethren", "brother"),
+        ("dog", "dog"),
+        ("blorps", "blorps"),
+        ("", ""),
+    ],
+)
+def test_lemmas(word: str, lemma: str) -> None:
+    assert lexicon().lemma(word) == lemma
+
+
+def test_nltk_38_detaches_until_it_finds_a_noun() -> None:
+    assert lexicon().lemma("dogsss") == "dogsss"
+    assert lexicon().lemma("dogsss", detach_again=True) == "dog"
+
+
+@given(st.text(st.characters(max_codepoint=126, min_codepoint=32)) | captions.filter(str.isascii))
+def test_both_engines_cut_ascii_alike(sentence: str) -> None:
+    assert WordSplitter(re)(sentence) == WordSplitter(regex)(sentence)
+
+
+@given(captions)
+def test_an_explanation_gives_the_labels_and_a_reason_for_every_other_token(caption: str) -> None:
+    tokens = corenet().explain(caption)
+    assert [token.key for token in tokens if token.key] == corenet().synsets([caption])[0]
+    assert all((token.key is None) == (token.dropped is not None) == (token.gloss is None) for token in tokens)
+
+
+def test_an_explanation_of_a_caption() -> None:
+    a, dog, riding, two, bicycles, photo = corenet().explain("A dog riding two bicycles: photo")[
+        :5
+    ] + corenet().explain("photo")
+    assert (dog.token, dog.lemma, dog.key, dog.title) == ("dog", "dog", "n2084071", "dog.n.01")
+    assert (bicycles.token, bicycles.lemma, bicycles.dropped) == ("bicycles", "bicycle", None)
+    assert (a.key, riding.title, two.title) == (None, "riding.n.01", "two.n.01")
+    assert "first synset bears another word's name" in str(photo.dropped)
+    assert corenet().explain("the")[0].dropped == "no noun of WordNet"
+
+
+def shapes(words: list[str]) -> list[tuple[str, str]]:
+    """Tag by form alone: a plural is a noun."""
+    return [(word, "NNS" if word.endswith("s") else "VB") for word in words]
+
+
+def test_the_papers_rule_keeps_the_released_codes_labels_of_nouns() -> None:
+    rule = PaperRule(shapes)
+    column = pa.array(["two dogs and a cat on bicycles", None, "dogs dogs", "the end"])
+    labels, offsets = rule.label(column)
+    assert [rule.title(label) for label in labels.tolist()] == ["dog.n.01", "bicycle.n.01", "dog.n.01", "dog.n.01"]
+    assert offsets.tolist() == [0, 2, 2, 4, 4]
+    assert [token.dropped for token in rule.explain("dogs cat")] == [None, "tagged VB, which is no noun"]
+
+
+@given(st.lists(captions, max_size=4))
+def test_where_every_tag_is_a_nouns_the_rules_agree(texts: list[str]) -> None:
+    labels, offsets = PaperRule(lambda words: [(word, "NN") for word in words]).label(pa.array(texts, pa.string()))
+    expected, places = corenet().label(pa.array(texts, pa.string()))
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_array_equal(offsets, places)
+
+
+def test_without_nltk_the_papers_rule_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nltk.tag.perceptron", None)
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[paper\]'"):
+        PaperRule()
+
+
+def test_without_weights_the_papers_rule_says_what_to_fetch(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    data = pytest.importorskip("nltk.data", reason="nltk is in the extra `paper`")
+    monkeypatch.setattr(data, "path", [str(tmp_path)])
+    with pytest.raises(ValueError, match=r"python -m nltk\.downloader averaged_perceptron_tagger_eng"):
+        PaperRule()
