@@ -231,7 +231,7 @@ def _dense(run: Assembled, windows: Windows) -> tuple[list[Tensor], float]:
     """
     losses, handed, stream = list[Tensor](), 0, run.stream
     experiment, labels = stream.experiment, int(run.model.head.out_features)  # type: ignore[union-attr, arg-type]
-    method = Method[Any](CATLIP.wrap, CATLIP.targets, _dense_loss)
+    method: Method[Any] = Method(CATLIP.wrap, CATLIP.targets, _dense_loss)
     precision, compiled = resolved(experiment, stream.device)
     step = make_step(experiment, run.model, method, precision, compiled=compiled)
     steps = _steps(experiment)
