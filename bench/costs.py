@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from bench.config import Experiment
-from bench.methods import method_named
-from bench.profilers.flops import META, counted
+from bench.profilers.flops import captions_of, counted, on_meta
 from models.heads import Contrastive
-from models.image_tower import build_image_tower
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +29,16 @@ class Costs:
 
 def costs_of(experiment: Experiment) -> Costs:
     """Count on the `meta` device: no weight is drawn, no data read."""
-    with META:
-        tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
-        model = method_named(experiment.method).wrap(tower, experiment)
-        image = torch.empty(1, 3, experiment.image_size, experiment.image_size)
-        tokens, row = torch.zeros(1, experiment.context_length, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    tower, model, image = on_meta(experiment, 1)
+    caption = captions_of(1, experiment.context_length)
+    text = 0
+    if isinstance(model, Contrastive):
+        text = counted(lambda: model.text(caption.groups, caption.lengths, caption.places))
     return Costs(
         parameters=_size(model),
         tower_parameters=_size(tower),
         image_flops=counted(lambda: tower(image)),
-        text_flops=counted(lambda: model.text((tokens,), row, row)) if isinstance(model, Contrastive) else 0,
+        text_flops=text,
     )
 
 

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from bench.labels.cleaning import clean
 from bench.labels.explain import ExplainedToken, explained
-from bench.labels.lexicon import lexicon
 from bench.labels.pieces import Labels, Pieces
+from bench.labels.synset_rule import SynsetRule
 from bench.labels.tokens import NLTK_3_8, NLTK_3_10, Tokenizer
 
 # What cleaning may change other than by lower case and white space: anything beyond ASCII's text, +, %XX, tags and
@@ -32,27 +32,14 @@ MOVED = f"[.?!]{SPACE}+[\"')\\]}}‘’“”«»]+(?:{SPACE}|--|$)"
 ROWS = 1 << 16  # captions looked at together; bounds the memory for what they are cut into
 
 
-class CorenetRule:
+class CorenetRule(SynsetRule):
     """CatLIP's labels from captions: WordNet nouns, by the released code's rule."""
 
     def __init__(self, name: str = "corenet", tokenizer: Tokenizer = NLTK_3_10) -> None:
+        super().__init__()
         self.name = name
         self._tokenizer = tokenizer
-        self._lexicon = lexicon()
         self._pieces = Pieces(tokenizer, self._lexicon)
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Synsets that can be labels, `n2084071`."""
-        return self._lexicon.keys
-
-    def title(self, label: int) -> str:
-        """Return a synset's name: `dog.n.01`."""
-        return self._lexicon.title(label)
-
-    def gloss(self, label: int) -> str:
-        """Return WordNet's definition of a synset."""
-        return self._lexicon.gloss(label)
 
     def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """Label captions; each label as often as tokens name it, in the tokens' order (see `rule.Rule.label`)."""

@@ -5,7 +5,7 @@ NNPS. The tagger is NLTK's averaged perceptron, whose tags the released code com
 to two thousand captions a second on a core, against hundreds of thousands for `corenet`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,35 +13,24 @@ import pyarrow as pa
 
 from bench.labels.corenet import corenet
 from bench.labels.explain import ExplainedToken, explained, is_noun
-from bench.labels.lexicon import NOT_A_LABEL, lexicon
+from bench.labels.lexicon import NOT_A_LABEL
+from bench.labels.synset_rule import SynsetRule
 from bench.labels.tokens import NLTK_3_10
 
 Tag = Callable[[list[str]], list[tuple[str, str]]]  # tokens of a caption to themselves and their tags
 WEIGHTS = "averaged_perceptron_tagger_eng"
 
 
-class PaperRule:
+class PaperRule(SynsetRule):
     """CatLIP's labels from captions: WordNet nouns of the tokens that a tagger takes for nouns."""
 
     name = "paper"
 
     def __init__(self, tag: Tag | None = None) -> None:
         """Take a tagger, or load NLTK's; ValueError tells what to install where that or its weights are missing."""
+        super().__init__()
         self._tag = tag or _nltk_tagger()
         self._corenet = corenet()
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Synsets that can be labels, `n2084071`."""
-        return self._corenet.keys
-
-    def title(self, label: int) -> str:
-        """Return a synset's name: `dog.n.01`."""
-        return self._corenet.title(label)
-
-    def gloss(self, label: int) -> str:
-        """Return WordNet's definition of a synset."""
-        return self._corenet.gloss(label)
 
     def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """Label captions; repeats and order as in `corenet`."""
@@ -51,7 +40,7 @@ class PaperRule:
 
     def explain(self, caption: str) -> list[ExplainedToken]:
         """Return what became of each token of a caption, in order."""
-        return explained(self._tag(NLTK_3_10(caption)), lexicon())
+        return explained(self._tag(NLTK_3_10(caption)), self._lexicon)
 
     def _labels(self, caption: str) -> list[int]:
         tokens = NLTK_3_10(caption)

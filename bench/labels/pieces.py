@@ -17,6 +17,7 @@ whatever stands beside it. Where they differ, captions with this piece have to b
 import re
 from collections.abc import Sequence
 from itertools import repeat
+from typing import TypeVar
 
 from bench.labels.lexicon import NOT_A_LABEL, Lexicon
 from bench.labels.tokens import Tokenizer
@@ -34,6 +35,7 @@ NEIGHBOUR = "of"  # no label, no abbreviation
 MOST = 1 << 19  # pieces that are remembered (100 MB), of at most so many characters
 LONGEST = 64
 
+Found = TypeVar("Found")
 Labels = tuple[int, ...]
 UNKNOWN: Labels = (NOT_A_LABEL,)
 
@@ -65,18 +67,12 @@ class Pieces:
         if label is None:
             lemma = self._lexicon.lemma(word, detach_again=self._tokenizer.detach_again)
             label = self._lexicon.label_of.get(lemma, NOT_A_LABEL)
-            if len(self._words) >= MOST:
-                self._words.clear()
-            if len(word) <= LONGEST:
-                self._words[word] = label
+            _remember(self._words, word, label)
         return label
 
     def _remembered(self, piece: str) -> Labels | None:
         labels = self._found(piece)
-        if len(self._pieces) >= MOST:
-            self._pieces.clear()
-        if len(piece) <= LONGEST:
-            self._pieces[piece] = labels
+        _remember(self._pieces, piece, labels)
         return labels
 
     def _found(self, piece: str) -> Labels | None:
@@ -116,3 +112,11 @@ class Pieces:
 
     def _of_tokens(self, words: list[str]) -> Labels:
         return tuple(label for label in map(self.label, words) if label != NOT_A_LABEL)
+
+
+def _remember(found: dict[str, Found], text: str, what: Found) -> None:
+    """Keep what was found of a text, unless it is long; begin anew where much is kept."""
+    if len(found) >= MOST:
+        found.clear()
+    if len(text) <= LONGEST:
+        found[text] = what

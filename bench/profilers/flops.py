@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.config import Experiment
@@ -25,10 +26,8 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
     text tower does is proportional to its captions. Elementwise work is not counted.
     """
     method = method_named(experiment.method)
-    with META:
-        tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
-        model = method.wrap(tower, experiment)
-        images = torch.empty(experiment.batch_size, 3, experiment.image_size, experiment.image_size)
+    tower, model, images = on_meta(experiment, experiment.batch_size)
+    image = counted(lambda: tower(images))
 
     def count(target: Target) -> Flops:
         def step() -> None:
@@ -39,21 +38,27 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
             text = counted(lambda: model.text(target.groups, target.lengths, target.places))
         with torch.no_grad():  # a loss may make its gradient in its forward
             forward = counted(lambda: method.loss(model, images, target))
-        return Flops(
-            image_forward=counted(lambda: tower(images)), text_forward=text, forward=forward, step=counted(step)
-        )
+        return Flops(image_forward=image, text_forward=text, forward=forward, step=counted(step))
 
     widths: Counter[int] = Counter()
     for batch in batches:
         widths.update(batch.widths if isinstance(batch, Tokens) else {})
     if not widths:
         return count(batches[0].to(META))
-    counts = {width: msgspec.structs.asdict(count(_captions(experiment.batch_size, width))) for width in widths}
+    counts = {width: msgspec.structs.asdict(count(captions_of(experiment.batch_size, width))) for width in widths}
     names = Flops.__struct_fields__
     return Flops(**{name: sum(widths[w] * counts[w][name] for w in widths) // widths.total() for name in names})
 
 
-def _captions(count: int, width: int) -> Tokens:
+def on_meta(experiment: Experiment, batch_size: int) -> tuple[nn.Module, nn.Module, torch.Tensor]:
+    """Return the image tower, the model around it, and images, on the `meta` device."""
+    with META:
+        tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
+        images = torch.empty(batch_size, 3, experiment.image_size, experiment.image_size)
+        return tower, method_named(experiment.method).wrap(tower, experiment), images
+
+
+def captions_of(count: int, width: int) -> Tokens:
     """Return a batch whose captions are all computed at one width."""
     with META:
         ids, row = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
