@@ -17,7 +17,8 @@ from bench.config import Experiment
 from bench.data.long_captions import lengthened
 from bench.data.manifest import CACHE
 from bench.data.pack import load_pictures
-from bench.data.stream import Batch, Stream
+from bench.data.pack_stream import PackStream
+from bench.data.stream import Batch
 from bench.data.subwords import SubwordIds
 from bench.data.targets import Labels, Tokens, to_device
 from bench.machine import resolved
@@ -62,7 +63,7 @@ def run_side(experiment: Experiment, device: torch.device, results: Path, side: 
         theirs = side in (OPEN_CLIP, OPEN_CLIP_FUSED)
         tokens = float(experiment.context_length)
         if theirs:
-            losses = _open_clip(assemble(stream), batches, windows, fused=side == OPEN_CLIP_FUSED)
+            losses = _open_clip(stream, batches, windows, fused=side == OPEN_CLIP_FUSED)
         else:
             losses = _ours(assemble(stream), batches, windows)
             tokens = sum(batch.target.tokens_per_caption or 0 for batch in batches) / steps
@@ -91,7 +92,7 @@ def _rate(experiment: Experiment, step: int) -> float:
 # CLIP
 
 
-def _long_captions(experiment: Experiment, device: torch.device, results: Path) -> Stream[Tokens]:
+def _long_captions(experiment: Experiment, device: torch.device, results: Path) -> PackStream[Tokens]:
     """Return the pack's pictures with captions as long as the web's."""
     subwords = SubwordIds(experiment.subword_vocabulary)
     (start, end), context, padding = subwords.start_and_end, experiment.context_length, experiment.text_padding
@@ -99,7 +100,7 @@ def _long_captions(experiment: Experiment, device: torch.device, results: Path) 
     def targets(captions: Sequence[str]) -> Tokens:
         return Tokens.of(lengthened(subwords.encode(captions), experiment.seed), start, end, context, padding)
 
-    return Stream(experiment, load_pictures("pretrain", results / CACHE), targets, device)
+    return PackStream(experiment, load_pictures("pretrain", results / CACHE), targets, device)
 
 
 def _ours(run: Assembled, batches: Sequence[Batch[Tokens]], windows: Windows) -> list[Tensor]:
@@ -107,13 +108,15 @@ def _ours(run: Assembled, batches: Sequence[Batch[Tokens]], windows: Windows) ->
     losses, stream = list[Tensor](), run.stream
     for k, batch in enumerate(batches):
         windows.at(k)
-        target = stream.targets.take(stream.rows(k)).to(stream.device)
+        target = stream.target(k).to(stream.device)
         losses.append(run.step(Batch(batch.images, target), _rate(stream.experiment, k)))
     windows.at(len(batches))
     return losses
 
 
-def _open_clip(run: Assembled, batches: Sequence[Batch[Tokens]], windows: Windows, *, fused: bool) -> list[Tensor]:
+def _open_clip(
+    stream: PackStream[Tokens], batches: Sequence[Batch[Tokens]], windows: Windows, *, fused: bool
+) -> list[Tensor]:
     """Take open_clip_train's steps from our weights: its loop, its model, its loss, its optimizer, whole captions.
 
     Source: open_clip_torch 3.3.0, `open_clip_train/train.py` and the optimizer of `main.py`.
@@ -121,7 +124,7 @@ def _open_clip(run: Assembled, batches: Sequence[Batch[Tokens]], windows: Window
     from open_clip_train.scheduler import const_lr
     from open_clip_train.train import train_one_epoch
 
-    experiment, device, stream = run.stream.experiment, run.stream.device, run.stream
+    experiment, device, run = stream.experiment, stream.device, assemble(stream)
     vocabulary_size = SubwordIds(experiment.subword_vocabulary).size
     sizes = (experiment.image_size, experiment.context_length, vocabulary_size)
     model = open_clip_model(experiment.tower, *sizes, bias=False).to(device)
@@ -132,7 +135,7 @@ def _open_clip(run: Assembled, batches: Sequence[Batch[Tokens]], windows: Window
         groups = [{name: group[name] for name in ("params", "weight_decay")} for group in optimizer.param_groups]
         optimizer = torch.optim.AdamW(groups, lr=experiment.learning_rate, betas=experiment.betas, eps=experiment.eps)
     (ids,) = stream.targets.groups
-    texts = [to_device(ids[stream.rows(k)], device) for k in range(len(batches))]
+    texts = [to_device(ids[stream.order.rows(k)], device) for k in range(len(batches))]
     loader = _Loader([batch.images for batch in batches], texts, windows)
     loss = _RecordedLoss()
     arguments = SimpleNamespace(
@@ -238,7 +241,7 @@ def _dense(run: Assembled, windows: Windows) -> tuple[list[Tensor], float]:
     for k in range(steps):
         windows.at(k)
         images = stream.batch(k).images
-        target = MultiHot(multi_hot(stream.targets.take(stream.rows(k)), labels))
+        target = MultiHot(multi_hot(stream.target(k), labels))
         handed += target.matrix.nbytes
         losses.append(step(Batch(images, target.to(stream.device)), _rate(experiment, k)))
     windows.at(steps)

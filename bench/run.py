@@ -14,6 +14,7 @@ from torch.profiler import record_function
 from bench.config import Experiment
 from bench.data.manifest import CACHE
 from bench.data.pack import load_pictures
+from bench.data.pack_stream import PackStream
 from bench.data.stream import Stream
 from bench.machine import peak_flops, resolved
 from bench.memory_limit import is_out_of_memory, memory_limit
@@ -56,7 +57,7 @@ def untrained_tower(experiment: Experiment) -> ImageTower:
 def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
     """Load pictures, and turn their captions into what the method reads."""
     targets = method_named(experiment.method).targets(experiment)
-    return Stream(experiment, load_pictures("pretrain", results / CACHE), targets, device)
+    return PackStream(experiment, load_pictures("pretrain", results / CACHE), targets, device)
 
 
 def assemble(stream: Stream[Any], *, compilable: bool = True) -> Assembled:
@@ -98,7 +99,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
             check_finite(losses, first, run.stream)
 
     phases = measure_phases(run, range(timed.stop, timed.stop + experiment.steps_per_window))
-    batches = [run.stream.targets.take(run.stream.rows(k)) for k in timed]
+    batches = [run.stream.target(k) for k in timed]
     tokens = [batch.tokens_per_caption for batch in batches if batch.tokens_per_caption is not None]
     peak, peak_source = peak_flops(device, resolved(experiment, device)[0])
     return Speed(
@@ -113,7 +114,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         peak_flops_per_second=peak,
         peak_source=peak_source,
         targets_seconds=run.stream.targets_seconds,
-        num_captions=len(run.stream.pixels),
+        num_captions=run.stream.num_captions,
         utilisation=readings.figures,
         not_measured=readings.not_measured | padding_kept(run.model),
         sampler_share=readings.sampler_share,
@@ -228,6 +229,6 @@ def check_finite(losses: list[Tensor], first: int, stream: Stream[Any]) -> None:
     finite = torch.stack(losses).isfinite()
     if not finite.all():
         step = first + int((~finite).nonzero()[0])
-        keys = [stream.keys[row] for row in stream.rows(step).tolist()]
+        keys = stream.keys(step)
         told = ", ".join(keys[:KEYS_TOLD]) + (f" and {len(keys) - KEYS_TOLD} more" if len(keys) > KEYS_TOLD else "")
         raise FloatingPointError(f"loss or gradient of step {step} is not finite; its samples: {told}")

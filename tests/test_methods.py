@@ -8,7 +8,7 @@ import torch
 
 from bench.config import METHOD_NAMES
 from bench.data.pack import Pictures
-from bench.data.stream import Stream
+from bench.data.pack_stream import PackStream
 from bench.data.subwords import SubwordIds, tokenizer
 from bench.experiments import EXPERIMENTS
 from bench.methods import METHODS, clamp_scale
@@ -101,8 +101,8 @@ def test_a_head_smaller_than_its_vocabulary_is_refused(results: Path) -> None:
 
 def flops_of(method: str, pictures: Pictures) -> Flops:
     experiment = EXPERIMENTS[f"{method}-tiny"]
-    stream = Stream(experiment, pictures, METHODS[method].targets(experiment), CPU)
-    return count_flops(experiment, [stream.targets.take(stream.rows(k)) for k in range(4)])
+    stream = PackStream(experiment, pictures, METHODS[method].targets(experiment), CPU)
+    return count_flops(experiment, [stream.target(k) for k in range(4)])
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)

@@ -59,7 +59,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_although_the_loss_is(results: 
 
 def test_a_run_that_skipped_an_update_stops_and_names_the_samples(results: Path) -> None:
     run = assembled(results)
-    keys = [run.stream.keys[row] for row in run.stream.rows(11).tolist()]
+    keys = run.stream.keys(11)
     losses = [torch.tensor(1.0), torch.tensor(float("nan")), torch.tensor(2.0)]
     with pytest.raises(FloatingPointError) as told:
         check_finite(losses, 10, run.stream)

@@ -9,7 +9,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.config import METHOD_NAMES, TextPadding
 from bench.data.pack import Pictures
-from bench.data.stream import augment
+from bench.data.pack_stream import augment
 from bench.data.subwords import SubwordIds
 from bench.experiments import EXPERIMENTS
 from bench.methods import METHODS
@@ -49,7 +49,7 @@ def test_text_tower(
 @pytest.mark.benchmark(group="loading")
 def test_augmented_batch(benchmark: BenchmarkFixture, pictures: Pictures, generator: torch.Generator) -> None:
     rows = torch.randperm(len(pictures), generator=generator)[: CLIP.batch_size]
-    benchmark(lambda: augment(pictures.pixels[rows], CLIP, generator))
+    benchmark(lambda: augment(pictures.pixels[rows], CLIP, CLIP.image_size, generator))
     benchmark.extra_info["images"] = CLIP.batch_size
 
 

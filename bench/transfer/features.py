@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from skimage.feature import hog
 from torch import Tensor
 
-from bench.data.stream import for_scoring
+from bench.data.pack_stream import for_scoring
 from bench.subjects import REFERENCES
 from models.image_tower import ImageTower
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.config import METHOD_NAMES, TextPadding
 from bench.data.pack import Pictures
-from bench.data.stream import Stream, augment, for_scoring, on_background
+from bench.data.pack_stream import PackStream, augment, for_scoring, on_background
 from bench.data.targets import Labels, Tokens, fixed_lengths, group_sizes
 from bench.methods import METHODS
 from tests.small import small
@@ -19,9 +19,11 @@ from tests.small import small
 CPU = torch.device("cpu")
 
 
-def stream(pictures: Pictures, method: str = "catlip", *, rank: int = 0, ranks: int = 1, **changes: object) -> Stream:
+def stream(
+    pictures: Pictures, method: str = "catlip", *, rank: int = 0, ranks: int = 1, **changes: object
+) -> PackStream:
     experiment = small(method, **changes)
-    return Stream(experiment, pictures, METHODS[method].targets(experiment), CPU, rank=rank, ranks=ranks)
+    return PackStream(experiment, pictures, METHODS[method].targets(experiment), CPU, rank=rank, ranks=ranks)
 
 
 def test_all_methods_see_equal_images_to_the_last_bit(pictures: Pictures) -> None:
@@ -42,7 +44,7 @@ def test_a_batch_does_not_depend_on_those_taken_before(pictures: Pictures) -> No
 def test_an_epoch_shows_every_picture_once_also_across_batches_and_ranks(pictures: Pictures) -> None:
     count = len(pictures)
     ranks = [stream(pictures, rank=rank, ranks=2, batch_size=1000, images=4000) for rank in (0, 1)]
-    rows = torch.cat([each.rows(k) for k in range(12) for each in ranks])
+    rows = torch.cat([each.order.rows(k) for k in range(12) for each in ranks])
     first, second = rows[:count], rows[count : 2 * count]
     assert torch.equal(first.sort().values, torch.arange(count))
     assert torch.equal(second.sort().values, torch.arange(count))
@@ -51,7 +53,7 @@ def test_an_epoch_shows_every_picture_once_also_across_batches_and_ranks(picture
 
 def test_a_batch_larger_than_the_data_goes_round(pictures: Pictures) -> None:
     few = Pictures(pictures.pixels[:5], pictures.captions[:5], pictures.classes[:5], pictures.keys[:5])
-    rows = torch.cat([stream(few, batch_size=16).rows(k) for k in range(5)])
+    rows = torch.cat([stream(few, batch_size=16).order.rows(k) for k in range(5)])
     assert torch.bincount(rows, minlength=5).tolist() == [16] * 5
 
 
@@ -67,7 +69,7 @@ def test_a_whole_picture_unflipped_is_the_picture_resized() -> None:
     pixels[:, 3] = 255
     experiment = small("clip", crop_scale=(1.0, 1.0), flip=False, image_size=64)
     draw = torch.Generator().manual_seed(0)
-    images = augment(pixels, experiment, draw)
+    images = augment(pixels, experiment, 64, draw)
     # The aspect ratio is drawn too, so a box of the whole area is cut to the picture where it is too wide.
     assert images.shape == (3, 3, 64, 64)
     opaque = on_background(pixels.float(), torch.zeros(1, 3, 1, 1))
@@ -80,7 +82,7 @@ def test_a_whole_picture_unflipped_is_the_picture_resized() -> None:
 def test_crops_stay_inside_the_picture(seed: int, low: float) -> None:
     """A picture of one opaque colour stays that colour wherever it is cropped: nothing from outside is mixed in."""
     pixels = torch.full((8, 4, 64, 64), 255, dtype=torch.uint8)
-    images = augment(pixels, small("clip", crop_scale=(low, 1.0)), torch.Generator().manual_seed(seed))
+    images = augment(pixels, small("clip", crop_scale=(low, 1.0)), 48, torch.Generator().manual_seed(seed))
     inner = images[:, :, 1:-1, 1:-1]
     torch.testing.assert_close(inner, inner[:1, :, :1, :1].expand_as(inner), atol=1e-4, rtol=0)
 

@@ -1,0 +1,38 @@
+"""Which samples batch k holds: consecutive places in an endless row of shuffled epochs."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from bench.config import Experiment
+from bench.seeds import ORDER, seed_for
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The order of a data set's samples, as one of `ranks` processes reads them: a pure function of these fields."""
+
+    experiment: Experiment
+    count: int  # of the data set's samples
+    rank: int = 0
+    ranks: int = 1
+
+    def rows(self, k: int) -> Int[Tensor, " batch"]:
+        """Return the samples of batch k."""
+        size = self.experiment.batch_size
+        first = (k * self.ranks + self.rank) * size
+        epochs = range(first // self.count, (first + size - 1) // self.count + 1)
+        order = torch.cat([_shuffled(self.experiment.seed, epoch, self.count) for epoch in epochs])
+        return order[first - epochs[0] * self.count :][:size]
+
+    def image_size(self, _k: int) -> int:
+        """Return the side in pixels of batch k's images."""
+        return self.experiment.image_size
+
+
+@lru_cache(maxsize=4)
+def _shuffled(seed: int, epoch: int, count: int) -> Int[Tensor, " count"]:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed_for(seed, ORDER, epoch)))
