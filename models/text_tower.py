@@ -2,16 +2,51 @@
 
 import copy
 from difflib import get_close_matches
+from itertools import accumulate
 from typing import Any
 
 import open_clip
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from open_clip.model import _build_text_tower
-from open_clip.transformer import TextTransformer
+from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.registered import open_clip_config
+
+# What makes open_clip build other blocks than the usual ones; none of its causal text towers has it today.
+CUSTOM = {"block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"}
+
+
+class PackedBlock(nn.Module):
+    """A block of open_clip's for the tokens of all groups, one after the other.
+
+    What treats every token alike is done for all of them together, causal attention group by group. `shapes` has each
+    group's captions and their width in tokens. The parts and their names are the block's.
+    """
+
+    def __init__(self, block: ResidualAttentionBlock) -> None:
+        super().__init__()
+        self.ln_1, self.attn, self.ls_1 = block.ln_1, block.attn, block.ls_1
+        self.ln_2, self.mlp, self.ls_2 = block.ln_2, block.mlp, block.ls_2
+
+    def forward(self, x: Float[Tensor, "tokens dim"], shapes: list[tuple[int, int]]) -> Float[Tensor, "tokens dim"]:
+        """Return the tokens behind the block."""
+        x = x + self.ls_1(self._attention(self.ln_1(x), shapes))
+        behind: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
+        return behind
+
+    def _attention(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        projected = F.linear(x, self.attn.in_proj_weight, self.attn.in_proj_bias)
+        seen = []
+        for (count, width), of_group in zip(shapes, torch.split(projected, [n * m for n, m in shapes]), strict=True):
+            heads = of_group.view(count, width, 3, self.attn.num_heads, self.attn.head_dim).permute(2, 0, 3, 1, 4)
+            found = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], is_causal=True)
+            seen.append(found.transpose(1, 2).reshape(count * width, -1))
+        mixed: Tensor = self.attn.out_proj(torch.cat(seen))
+        return mixed
 
 
 class TextTower(nn.Module):
@@ -19,7 +54,7 @@ class TextTower(nn.Module):
 
     Our own forward over the modules of open_clip's text transformer: causal attention makes the tokens behind the
     end token irrelevant, so captions cut to any width that holds them give the same features (open_clip's own forward
-    takes the full context only), and only the pooled position needs the final norm. Where padding counts,
+    takes the full context only). The final norm is taken at the end tokens alone. Where padding counts,
     `padded_because` says why, groups must be as wide as the context, and the forward is open_clip's.
     """
 
@@ -27,6 +62,8 @@ class TextTower(nn.Module):
         super().__init__()
         self.text = text
         self.padded_because = padded_because
+        if not padded_because:
+            text.transformer.resblocks = nn.ModuleList(map(PackedBlock, text.transformer.resblocks))
         self.width: int = text.width if text.text_projection is None else text.output_dim
 
     def forward(
@@ -36,24 +73,31 @@ class TextTower(nn.Module):
 
         `lengths`, in the groups' order, counts a caption's tokens up to and with its end token.
         """
-        of_groups = torch.split(lengths, [len(ids) for ids in groups])
-        features = [self._embed(ids, ends) for ids, ends in zip(groups, of_groups, strict=True)]
-        return torch.cat(features).index_select(0, places)
-
-    def _embed(self, ids: Int[Tensor, "captions tokens"], lengths: Int[Tensor, " captions"]) -> Tensor:
         text = self.text
         if self.padded_because:
-            whole: Tensor = text(ids)
-            return whole
-        tokens = ids.shape[1]
-        x = text.token_embedding(ids) + text.positional_embedding[:tokens]
-        x = text.transformer(x, attn_mask=text.attn_mask[:tokens, :tokens])
-        ends: Tensor = text.ln_final(x[torch.arange(len(ids), device=ids.device), lengths - 1])
+            whole: Tensor = text(torch.cat(groups))
+            return whole.index_select(0, places)
+        shapes = [(ids.shape[0], ids.shape[1]) for ids in groups]
+        positions = torch.cat([text.positional_embedding[:width].repeat(count, 1) for count, width in shapes])
+        x = text.token_embedding(torch.cat([ids.flatten() for ids in groups])) + positions
+        for block in text.transformer.resblocks:
+            if text.transformer.grad_checkpointing:
+                x = checkpoint(block, x, shapes, use_reentrant=False)
+            else:
+                x = block(x, shapes)
+        ends: Tensor = text.ln_final(x[_first_tokens(shapes, x.device) + lengths - 1].index_select(0, places))
         projection = text.text_projection
         if isinstance(projection, nn.Module):
             projected: Tensor = projection(ends)
             return projected
         return ends if projection is None else ends @ projection
+
+
+def _first_tokens(shapes: list[tuple[int, int]], device: torch.device) -> Int[Tensor, " captions"]:
+    """Return the place of each caption's first token, without asking the device."""
+    firsts = accumulate((count * width for count, width in shapes), initial=0)
+    ranges = ((first, first + count * width, width) for first, (count, width) in zip(firsts, shapes, strict=False))
+    return torch.cat([torch.arange(*one, device=device) for one in ranges])
 
 
 def why_padded(name: str) -> str | None:
@@ -68,6 +112,8 @@ def why_padded(name: str) -> str | None:
         return f"{name}'s text tower pools a class token, which stands behind the padding"
     if (pooling := text.get("pool_type", "argmax")) not in ("argmax", "eos"):
         return f"{name}'s text tower pools {pooling!r} and not the end token"
+    if CUSTOM & text.keys():
+        return f"{name}'s text tower has blocks of another kind: {', '.join(sorted(CUSTOM & text.keys()))}"
     return None
 
 

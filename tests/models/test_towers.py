@@ -1,5 +1,6 @@
 """Our text forward equals open_clip's on the padded batch, outputs and gradients."""
 
+import copy
 from collections import Counter
 from typing import Any, get_args
 
@@ -32,7 +33,7 @@ def test_a_cut_batch_gives_what_open_clip_gives_for_the_padded_one(padding: Text
     torch.manual_seed(0)
     config = {"context_length": 24, "vocab_size": 50, "width": 32, "heads": 2, "layers": 2} | VARIANTS[variant]
     theirs = _build_text_tower(16, config).double()
-    ours = TextTower(theirs)
+    ours = TextTower(copy.deepcopy(theirs))
     tokens = Tokens.of(CAPTIONS, start=48, end=49, context_length=24, padding=padding)
     rows = torch.tensor([2, 0, 1, 3, 2, 6, 4, 5])
     cut = tokens.take(rows)
@@ -41,7 +42,10 @@ def test_a_cut_batch_gives_what_open_clip_gives_for_the_padded_one(padding: Text
     assert outputs[0].shape == (len(rows), ours.width)
     torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
     weights = torch.randn_like(outputs[0])
-    gradients = [torch.autograd.grad((output * weights).sum(), list(theirs.parameters())) for output in outputs]
+    gradients = [
+        torch.autograd.grad((output * weights).sum(), list(tower.parameters()))
+        for output, tower in zip(outputs, (ours.text, theirs), strict=True)
+    ]
     for mine, reference in zip(*gradients, strict=True):
         torch.testing.assert_close(mine, reference, rtol=1e-12, atol=1e-12)
 
