@@ -12,9 +12,9 @@ from tyro.conf import Positional
 from bench.begin import begin
 from bench.command_line import FAILED_CASE, OK, Command, Json, Results, Settings
 from bench.comparison import FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, scopes, with_images
-from bench.config import AT_LARGEST_BATCH, METHOD_NAMES, with_settings
+from bench.config import AT_LARGEST_BATCH, with_settings
 from bench.doctor import Doctor
-from bench.experiments import EXPERIMENTS, experiment_named
+from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
 from bench.label import Label
 from bench.peer import Peer
 from bench.selftest import Selftest
@@ -45,7 +45,7 @@ class Bench:
 
     def run(self) -> int:
         """Measure, train, score."""
-        experiments = [EXPERIMENTS[f"{method}-tiny"] for method in METHOD_NAMES]
+        experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
         scope = scopes(len(experiments))[self._scope]
         if self.smoke:
             shorter = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}

@@ -1,7 +1,7 @@
 """What a run is: a frozen value that holds everything that can change a number."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -11,8 +11,9 @@ from msgspec.structs import fields, force_setattr, replace
 
 T = TypeVar("T")
 
-MethodName = Literal["clip", "siglip", "catlip", "superclass"]
+MethodName = Literal["clip", "siglip", "catlip", "superclass", "superclip", "distill"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
+CONTRASTIVE: tuple[MethodName, ...] = ("clip", "siglip", "superclip")  # each image meets the batch's other captions
 COMPUTED = "computed"
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
@@ -43,6 +44,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # The shared tower, an open_clip model (its image tower is taken) or a timm model.
     tower: Text
     image_size: Count
+    patch_drop: Decay = 0.0  # share of the patches that a step leaves out (FLIP); scoring sees all
     # Only contrastive methods have these: the open_clip model whose text tower is taken.
     text_tower: Text
     context_length: Annotated[int, Meta(ge=3)]  # tokens a caption is cut to, start and end token included
@@ -54,9 +56,14 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     synset_vocabulary: Text = "pack-synsets"
     subword_vocabulary: Text = "pack-subwords"  # "all": the tokenizer's own 49,408 ids
     head_rows: Count | None = None  # rows of the classification head; None: as many as the vocabulary has labels
+    # Only distillation has one: a tower file of `bench train`, or a tower's name, whose untrained weights cost as much
+    # and teach nothing.
+    teacher: Text = "ViT-L-14"
 
     # The images.
     batch_size: Count  # images a step, on one device
+    # Parts that a batch is computed in, one after the other. Not for contrastive methods; SuperClass counts by part.
+    accumulation: Count = 1
     crop_scale: tuple[Part, Part] = (0.5, 1.0)  # share of the picture's area that a random crop keeps
     flip: bool = True
 
@@ -95,17 +102,27 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise ValueError(f"{self.name}: {field.name}={value!r}: {error}") from None
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{self.name}: {field.name} must be finite, got {value}")
-        if self.method in ("clip", "siglip") and self.batch_size < 2:  # noqa: PLR2004
-            raise ValueError(f"{self.name}: batch_size must be 2 or more, for {self.method} needs a negative")
+        for reason in (*self._method_cannot(), *self._training_cannot()):
+            raise ValueError(f"{self.name}: {reason}")
+
+    def _method_cannot(self) -> Iterator[str]:
+        if self.method in CONTRASTIVE and self.batch_size < 2:  # noqa: PLR2004
+            yield f"batch_size must be 2 or more, for {self.method} needs a negative"
+        if self.method in CONTRASTIVE and self.accumulation > 1:
+            yield f"accumulation must be 1, for {self.method} compares all images of a batch, got {self.accumulation}"
+        if self.batch_size % self.accumulation:
+            yield f"accumulation must divide batch_size ({self.batch_size}), got {self.accumulation}"
+
+    def _training_cannot(self) -> Iterator[str]:
         if self.images < self.batch_size:
-            raise ValueError(f"{self.name}: images must be a batch or more, got {self.images}")
+            yield f"images must be a batch or more, got {self.images}"
         falls_from = self.images * (1 - self.cooldown_share) if self.schedule == "wsd" else self.images
         if self.warmup_images > falls_from:
-            raise ValueError(f"{self.name}: warmup_images leaves nothing before the rate falls: {self.warmup_images}")
+            yield f"warmup_images leaves nothing before the rate falls: {self.warmup_images}"
         if self.last_learning_rate > self.learning_rate:
-            raise ValueError(f"{self.name}: last_learning_rate is above learning_rate: {self.last_learning_rate}")
+            yield f"last_learning_rate is above learning_rate: {self.last_learning_rate}"
         if self.crop_scale[0] > self.crop_scale[1]:
-            raise ValueError(f"{self.name}: crop_scale must rise, got {self.crop_scale}")
+            yield f"crop_scale must rise, got {self.crop_scale}"
 
     @property
     def images_per_window(self) -> int:
@@ -114,7 +131,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 # What the experiments of one comparison may differ in, beside their names: the method, and what its own search found.
-MAY_DIFFER = ("method", "head_rows", "learning_rate", "seed")
+MAY_DIFFER = ("method", "head_rows", "patch_drop", "learning_rate", "seed")
 WITH_BATCH_SIZE = ("batch_size", "steps_per_window", "warmup_steps")  # what `at_batch_size` changes
 AT_LARGEST_BATCH = (*MAY_DIFFER, *WITH_BATCH_SIZE)
 FIELDS = {field.name: field.type for field in fields(Experiment)}

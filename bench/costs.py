@@ -6,7 +6,8 @@ from torch import nn
 
 from bench.config import Experiment
 from bench.profilers.flops import captions_of, counted, on_meta
-from models.heads import Contrastive
+from bench.run import trained_parameters
+from models.heads import Contrastive, Student
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Costs:
     tower_parameters: int  # of the image tower, which is kept
     image_flops: int
     text_flops: int  # 0 where no text is computed
+    teacher_flops: int  # of its forward, which is not followed by a backward; 0 where there is none
 
     @property
     def text_share(self) -> float:
@@ -31,14 +33,17 @@ def costs_of(experiment: Experiment) -> Costs:
     """Count on the `meta` device: no weight is drawn, no data read."""
     tower, model, image = on_meta(experiment, 1)
     caption = captions_of(1, experiment.context_length)
-    text = 0
+    text = teacher = 0
     if isinstance(model, Contrastive):
         text = counted(lambda: model.text(caption.groups, caption.lengths, caption.places))
+    if isinstance(model, Student):
+        teacher = counted(lambda: model(image)) - counted(lambda: model.projection(tower(image)))
     return Costs(
-        parameters=_size(model),
+        parameters=trained_parameters(model),
         tower_parameters=_size(tower),
         image_flops=counted(lambda: tower(image)),
         text_flops=text,
+        teacher_flops=teacher,
     )
 
 

@@ -17,8 +17,7 @@ from bench.begin import CGROUP_QUOTA, begin, cores, has_gpu
 from bench.command_line import FAILED_CASE, OK, Json, Results
 from bench.commit import commit
 from bench.comparison import Scope, expected_seconds, scopes, speed_seconds
-from bench.config import METHOD_NAMES
-from bench.experiments import EXPERIMENTS
+from bench.experiments import COMPARED, EXPERIMENTS
 from bench.record import Record, Speed, images_per_second
 from bench.tables import Table, failure_table, show
 
@@ -193,7 +192,7 @@ def trial_run(records: list[Record], pace: float) -> Iterator[Finding]:
             f"{images_per_second(record.experiment, speed):,.0f} images/s, slowest window {apart:.0%} over the median",
             DISTURBS if apart > UNSTEADY else FINE,
         )
-        experiments = [EXPERIMENTS[f"{method}-tiny"] for method in METHOD_NAMES]
+        experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
         scope = scopes(len(experiments))["default"]
         minutes = pace * expected_seconds(experiments, scope, 1 if has_gpu() else cores()) / 60
         yield Finding("the default bench takes", f"about {minutes:.0f} minutes")

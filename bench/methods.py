@@ -17,20 +17,23 @@ from torch import Tensor, nn
 from bench.config import COMPUTED, Experiment, choose
 from bench.data.manifest import pretrain_shards
 from bench.data.subwords import SubwordIds
-from bench.data.targets import Labels, Target, Tokens
+from bench.data.targets import Labels, Nothing, Target, Tokens, TokensAndLabels
 from bench.data.vocabulary import read_vocabulary
 from bench.labels.labeller import labeller
 from bench.labels.stored import stored_labels
 from bench.seeds import TEXT, seed_for
+from bench.trained_tower import build_teacher
 from losses.contrastive import contrastive_loss
+from losses.distillation import distillation_loss
 from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import inverse_document_frequency, token_softmax_loss
-from models.heads import Classifier, Contrastive, TokenClassifier
+from models.heads import Classifier, Contrastive, ContrastiveClassifier, Student, TokenClassifier, TokenCounts
 from models.image_tower import ImageTower
-from models.text_tower import build_text_tower, why_padded
+from models.text_tower import TextTower, build_text_tower, why_padded
 
 T = TypeVar("T", bound=Target)
+CLIP_SCALE = 1 / 0.07
 Images = Float[Tensor, "batch 3 height width"]
 
 
@@ -54,7 +57,7 @@ class Method(Generic[T]):
 
 # CLIP: which of the batch's captions belongs to which image.
 def clip(tower: ImageTower, experiment: Experiment) -> nn.Module:
-    return _contrastive(tower, experiment, initial_scale=1 / 0.07, initial_bias=None)
+    return Contrastive(tower, _text_tower(experiment), initial_scale=CLIP_SCALE, initial_bias=None)
 
 
 def clip_loss(model: nn.Module, images: Images, target: Tokens) -> Float[Tensor, ""]:
@@ -71,7 +74,7 @@ def clamp_scale(model: nn.Module) -> None:
 
 # SigLIP: is this caption this image's, for every pair of the batch.
 def siglip(tower: ImageTower, experiment: Experiment) -> nn.Module:
-    return _contrastive(tower, experiment, initial_scale=10.0, initial_bias=-10.0)
+    return Contrastive(tower, _text_tower(experiment), initial_scale=10.0, initial_bias=-10.0)
 
 
 def siglip_loss(model: nn.Module, images: Images, target: Tokens) -> Float[Tensor, ""]:
@@ -99,23 +102,52 @@ def catlip_loss(model: nn.Module, images: Images, target: Labels) -> Float[Tenso
 
 # SuperClass: which subwords the caption holds, rare ones weighing more.
 def superclass(tower: ImageTower, experiment: Experiment) -> nn.Module:
-    return TokenClassifier(tower, _head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size))
+    return TokenClassifier(tower, _head_rows(experiment, _subwords(experiment).size))
 
 
 def subword_labels(experiment: Experiment) -> Callable[[Sequence[str]], Labels]:
-    subwords = SubwordIds(experiment.subword_vocabulary)
+    subwords = _subwords(experiment)
     return lambda captions: Labels.of([ids[: experiment.context_length - 2] for ids in subwords.encode(captions)])
 
 
 def superclass_loss(model: nn.Module, images: Images, target: Labels) -> Float[Tensor, ""]:
-    classifier = cast("TokenClassifier", model)
-    classifier.count(target.columns, len(images))
-    weights = inverse_document_frequency(classifier.images_with_token, classifier.images_seen)
-    return token_softmax_loss(classifier(images), target.rows, target.columns, weights)
+    return _weighted_softmax(model(images), target, cast("TokenClassifier", model).counts)
+
+
+# SuperCLIP: CLIP's loss and SuperClass's on one image tower, as much of each.
+def superclip(tower: ImageTower, experiment: Experiment) -> nn.Module:
+    rows = _head_rows(experiment, _subwords(experiment).size)
+    return ContrastiveClassifier(tower, _text_tower(experiment), rows, initial_scale=CLIP_SCALE)
+
+
+def tokens_and_labels(experiment: Experiment) -> Callable[[Sequence[str]], TokensAndLabels]:
+    both = tokens(experiment), subword_labels(experiment)
+    return lambda captions: TokensAndLabels(both[0](captions), both[1](captions))
+
+
+def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels) -> Float[Tensor, ""]:
+    pair, read = cast("ContrastiveClassifier", model), target.tokens
+    embedded = pair.tower(images)
+    image, text = pair.meet(embedded, read.groups, read.lengths, read.places)
+    contrast = contrastive_loss(image, text, pair.log_scale.exp())
+    return contrast + _weighted_softmax(pair.head(embedded), target.labels, pair.counts)
+
+
+# Distillation: what another tower makes of the image; no caption is read.
+def distill(tower: ImageTower, experiment: Experiment) -> nn.Module:
+    return Student(tower, build_teacher(experiment))
+
+
+def no_targets(_: Experiment) -> Callable[[Sequence[str]], Nothing]:
+    return lambda _: Nothing()
+
+
+def distill_loss(model: nn.Module, images: Images, _: Nothing) -> Float[Tensor, ""]:
+    return distillation_loss(*model(images))
 
 
 def tokens(experiment: Experiment) -> Callable[[Sequence[str]], Tokens]:
-    subwords = SubwordIds(experiment.subword_vocabulary)
+    subwords = _subwords(experiment)
     start, end = subwords.start_and_end
     padding = "full" if why_padded(experiment.text_tower) else experiment.text_padding
     return lambda captions: Tokens.of(subwords.encode(captions), start, end, experiment.context_length, padding)
@@ -125,7 +157,16 @@ CLIP = Method(clip, tokens, clip_loss, clamp_scale)
 SIGLIP = Method(siglip, tokens, siglip_loss)
 CATLIP = Method(catlip, synset_labels, catlip_loss)
 SUPERCLASS = Method(superclass, subword_labels, superclass_loss)
-METHODS: dict[str, Method[Any]] = {"clip": CLIP, "siglip": SIGLIP, "catlip": CATLIP, "superclass": SUPERCLASS}
+SUPERCLIP = Method(superclip, tokens_and_labels, superclip_loss, clamp_scale)
+DISTILL = Method(distill, no_targets, distill_loss)
+METHODS: dict[str, Method[Any]] = {
+    "clip": CLIP,
+    "siglip": SIGLIP,
+    "catlip": CATLIP,
+    "superclass": SUPERCLASS,
+    "superclip": SUPERCLIP,
+    "distill": DISTILL,
+}
 
 
 def method_named(name: str) -> Method[Any]:
@@ -133,13 +174,20 @@ def method_named(name: str) -> Method[Any]:
     return choose(name, METHODS, "method")
 
 
-def _contrastive(
-    tower: ImageTower, experiment: Experiment, *, initial_scale: float, initial_bias: float | None
-) -> Contrastive:
-    size = SubwordIds(experiment.subword_vocabulary).size
+def _text_tower(experiment: Experiment) -> TextTower:
     seed = seed_for(experiment.seed, TEXT)
-    text = build_text_tower(experiment.text_tower, experiment.context_length, size, seed)
-    return Contrastive(tower, text, initial_scale=initial_scale, initial_bias=initial_bias)
+    return build_text_tower(experiment.text_tower, experiment.context_length, _subwords(experiment).size, seed)
+
+
+def _subwords(experiment: Experiment) -> SubwordIds:
+    return SubwordIds(experiment.subword_vocabulary)
+
+
+def _weighted_softmax(logits: Tensor, target: Labels, counts: TokenCounts) -> Float[Tensor, ""]:
+    """SuperClass's loss; the batch counts before it is weighed."""
+    counts.add(target.columns, len(logits))
+    weights = inverse_document_frequency(counts.images_with_token, counts.images_seen)
+    return token_softmax_loss(logits, target.rows, target.columns, weights)
 
 
 def _head_rows(experiment: Experiment, labels: int) -> int:

@@ -66,7 +66,7 @@ def run_side(experiment: Experiment, device: torch.device, results: Path, side: 
             losses = _open_clip(stream, batches, windows, fused=side == OPEN_CLIP_FUSED)
         else:
             losses = _ours(assemble(stream), batches, windows)
-            tokens = sum(batch.target.tokens_per_caption or 0 for batch in batches) / steps
+            tokens = sum(batch.target.tokens_per_caption for batch in batches) / steps
         handed = None
     else:
         run, tokens = assemble(load_data(experiment, device, results)), None
@@ -213,13 +213,17 @@ class MultiHot:
     matrix: Int[Tensor, "captions labels"]
 
     @property
-    def tokens_per_caption(self) -> None:
+    def captions(self) -> None:
         """No text is computed."""
         return
 
     def take(self, rows: Int[Tensor, " batch"]) -> "MultiHot":
         """Return a batch."""
         return MultiHot(self.matrix[rows])
+
+    def with_captions(self, _: Tokens) -> "MultiHot":
+        """Return the same: no text is computed."""
+        return self
 
     def to(self, device: torch.device) -> "MultiHot":
         """Move to a device without waiting for it."""

@@ -51,7 +51,8 @@ class Assembled:
 
 def untrained_tower(experiment: Experiment) -> ImageTower:
     """Build the tower as every method's training begins with it: from its own generator."""
-    return build_image_tower(experiment.tower, experiment.image_size, seed_for(experiment.seed, TOWER))
+    seed = seed_for(experiment.seed, TOWER)
+    return build_image_tower(experiment.tower, experiment.image_size, seed, experiment.patch_drop)
 
 
 def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
@@ -100,7 +101,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
 
     phases = measure_phases(run, range(timed.stop, timed.stop + experiment.steps_per_window))
     batches = [run.stream.target(k) for k in timed]
-    tokens = [batch.tokens_per_caption for batch in batches if batch.tokens_per_caption is not None]
+    tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
     peak, peak_source = peak_flops(device, resolved(experiment, device)[0])
     return Speed(
         round=round_,
@@ -109,7 +110,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         phase_seconds=phases,
         flops=count_flops(experiment, batches),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
-        trained_parameters=sum(parameter.numel() for parameter in run.model.parameters()),
+        trained_parameters=trained_parameters(run.model),
         tower_parameters=sum(parameter.numel() for parameter in run.tower.parameters()),
         peak_flops_per_second=peak,
         peak_source=peak_source,
@@ -119,6 +120,11 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         not_measured=readings.not_measured | padding_kept(run.model),
         sampler_share=readings.sampler_share,
     )
+
+
+def trained_parameters(model: nn.Module) -> int:
+    """Count the parameters that steps change: a teacher's are not."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def padding_kept(model: nn.Module) -> dict[str, str]:
@@ -143,14 +149,18 @@ def measure_phases(run: Assembled, steps: Iterable[int]) -> dict[str, tuple[floa
     for k in steps:
         with clock(device) as data:
             batch = run.stream.batch(k)
-        with clock(device) as forward, forward_clocks(modules, device) as towers:
-            loss = run.step.forward(batch)
-        with clock(device) as backward:
-            run.step.backward(loss)
+        parts = defaultdict[str, float](float, data=data.seconds)
+        for part in batch.parts(run.step.parts):
+            with clock(device) as forward, forward_clocks(modules, device) as towers:
+                loss = run.step.forward(part)
+            with clock(device) as backward:
+                run.step.backward(loss)
+            own = {**towers, rest: forward.seconds - sum(towers.values()), "backward": backward.seconds}
+            for name, elapsed in own.items():
+                parts[name] += elapsed
         with clock(device) as update:
             run.step.update(loss, experiment.learning_rate)
-        parts = {"data": data.seconds, **towers, rest: forward.seconds - sum(towers.values())}
-        for name, elapsed in (parts | {"backward": backward.seconds, "optimizer": update.seconds}).items():
+        for name, elapsed in (parts | {"optimizer": update.seconds}).items():
             seconds[name].append(elapsed)
     return {name: tuple(values) for name, values in seconds.items()}
 
@@ -170,7 +180,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     peaks = peak.read()
     return Memory(
         steps=MEMORY_STEPS,
-        trained_parameters=sum(parameter.numel() for parameter in run.model.parameters()),
+        trained_parameters=trained_parameters(run.model),
         peak_rss_bytes=peaks.rss,
         peak_allocated_bytes=peaks.allocated,
         peak_reserved_bytes=peaks.reserved,

@@ -31,13 +31,17 @@ class Step(Generic[T]):
     backward: Callable[[Float[Tensor, ""]], None]
     update: Callable[[Float[Tensor, ""], float], Float[Tensor, ""]]
     optimizer: torch.optim.Optimizer
+    parts: int  # that a batch is computed in, their gradients summed
     average: nn.Module | None  # the model with the running average of its weights, where the experiment keeps one
 
     def __call__(self, batch: Batch[T], learning_rate: float) -> Float[Tensor, ""]:
         """Update once; the loss stays on the device, for reading it would wait for the step."""
-        loss = self.forward(batch)
-        self.backward(loss)
-        return self.update(loss, learning_rate)
+        losses = []
+        for part in batch.parts(self.parts):
+            loss = self.forward(part)
+            self.backward(loss)
+            losses.append(loss.detach())
+        return self.update(torch.stack(losses).mean(), learning_rate)
 
 
 def make_step(
@@ -54,12 +58,11 @@ def make_step(
         return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
     def forward(batch: Batch[T]) -> Tensor:
-        optimizer.zero_grad(set_to_none=True)
         with autocast():
             return loss_of(model, batch.images, batch.target)
 
     def backward(loss: Tensor) -> None:
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss / experiment.accumulation).backward()  # type: ignore[no-untyped-call]
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
         finite = loss.detach().isfinite() & norm_of_gradient().isfinite()
@@ -67,11 +70,12 @@ def make_step(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         method.after_update(model)
         take_average()
         return torch.where(finite, loss.detach(), math.nan)
 
-    return Step(forward, backward, update, optimizer, average)
+    return Step(forward, backward, update, optimizer, experiment.accumulation, average)
 
 
 def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.AdamW:
@@ -105,8 +109,10 @@ def _averaging(model: nn.Module, decay: float | None) -> tuple[nn.Module | None,
     """Return a copy of the model, and what moves its weights towards the model's: average = decay x average + rest."""
     if decay is None:
         return None, lambda: None
-    average = copy.deepcopy(model).requires_grad_(False)
-    ours, theirs = list(average.parameters()), list(model.parameters())
+    frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
+    average = copy.deepcopy(model, frozen)
+    ours, theirs = ([parameter for parameter in of.parameters() if parameter.requires_grad] for of in (average, model))
+    average.requires_grad_(requires_grad=False)
     buffers = list(zip(average.buffers(), model.buffers(), strict=True))
     move: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 

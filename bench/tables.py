@@ -70,6 +70,7 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
             "image GFLOP": costs[name].image_flops / 1e9,
             "text GFLOP": costs[name].text_flops / 1e9 or None,
             "text share": costs[name].text_share or None,
+            "teacher GFLOP": costs[name].teacher_flops / 1e9 or None,
         }
         for name, experiment in experiments.items()
     ]

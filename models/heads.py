@@ -34,8 +34,17 @@ class Contrastive(nn.Module):
         places: Int[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Return the L2-normalised features of images and captions, captions as `TextTower` takes them."""
-        image = F.normalize(self.tower(images) @ self.projection, dim=-1)
-        return image, F.normalize(self.text(groups, lengths, places), dim=-1)
+        return self.meet(self.tower(images), groups, lengths, places)
+
+    def meet(
+        self,
+        embedded: Float[Tensor, "batch features"],
+        groups: tuple[Int[Tensor, "_ _"], ...],
+        lengths: Int[Tensor, " batch"],
+        places: Int[Tensor, " batch"],
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+        """Return the same from images that the tower has embedded."""
+        return F.normalize(embedded @ self.projection, dim=-1), F.normalize(self.text(groups, lengths, places), dim=-1)
 
 
 class Classifier(nn.Module):
@@ -52,19 +61,58 @@ class Classifier(nn.Module):
         return logits
 
 
-class TokenClassifier(Classifier):
-    """A classifier over subword tokens that counts how many images had each, for their weights."""
+class TokenCounts(nn.Module):
+    """How many images had each subword token, for the tokens' weights."""
 
     images_with_token: Tensor
     images_seen: Tensor
 
-    def __init__(self, tower: ImageTower, num_labels: int) -> None:
-        super().__init__(tower, num_labels)
-        self.register_buffer("images_with_token", torch.zeros(num_labels, dtype=torch.float64))
+    def __init__(self, num_tokens: int) -> None:
+        super().__init__()
+        self.register_buffer("images_with_token", torch.zeros(num_tokens, dtype=torch.float64))
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
-    def count(self, columns: Int[Tensor, " positives"], num_images: int) -> None:
+    def add(self, columns: Int[Tensor, " positives"], num_images: int) -> None:
         """Add a batch: `columns` holds each image's distinct tokens."""
         self.images_with_token.index_add_(0, columns, torch.ones_like(columns, dtype=torch.float64))
         self.images_seen += num_images
+
+
+class TokenClassifier(Classifier):
+    """A classifier over subword tokens, with the tokens' counts."""
+
+    def __init__(self, tower: ImageTower, num_tokens: int) -> None:
+        super().__init__(tower, num_tokens)
+        self.counts = TokenCounts(num_tokens)
+
+
+class ContrastiveClassifier(Contrastive):
+    """A contrastive pair whose image tower also feeds a classifier over subword tokens, with the tokens' counts."""
+
+    def __init__(self, tower: ImageTower, text: TextTower, num_tokens: int, *, initial_scale: float) -> None:
+        super().__init__(tower, text, initial_scale=initial_scale, initial_bias=None)
+        self.head = nn.Linear(tower.width, num_tokens)
+        self.counts = TokenCounts(num_tokens)
+
+
+class Student(nn.Module):
+    """Image tower and one linear layer that meets a teacher's features; the teacher is not trained."""
+
+    def __init__(self, tower: ImageTower, teacher: ImageTower) -> None:
+        super().__init__()
+        self.tower = tower
+        self.projection = nn.Linear(tower.width, teacher.width)
+        self.teacher = teacher.eval().requires_grad_(False)
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+        """Return the features of both, the teacher's of images in its own size."""
+        size = self.teacher.image_size
+        with torch.no_grad():
+            resized = (
+                images if images.shape[-1] == size else F.interpolate(images, size, mode="bilinear", antialias=True)
+            )
+            taught = self.teacher(resized)
+        return self.projection(self.tower(images)), taught

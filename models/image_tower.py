@@ -10,6 +10,7 @@ from jaxtyping import Float
 from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
+from models.patch_drop import drop_patches
 from models.registered import open_clip_config
 
 
@@ -32,16 +33,19 @@ class ImageTower(nn.Module):
         return features
 
 
-def build_image_tower(name: str, image_size: int, seed: int) -> ImageTower:
+def build_image_tower(name: str, image_size: int, seed: int, patch_drop: float = 0.0) -> ImageTower:
     """Build the tower of an open_clip model, or a timm model, randomly initialised from a generator of its own.
 
     Equal arguments give equal weights, bit for bit, whatever is built around the tower or was built before it.
-    Raises ValueError for a name that neither library has, or an image size that the tower does not take.
+    While it trains it leaves out a share `patch_drop` of the patches. Raises ValueError for a name that neither library
+    has, an image size that the tower does not take, or a tower that cannot drop patches.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = open_clip_config(name)
         trunk = _from_open_clip(config, image_size) if config else _from_timm(name, image_size)
+        if patch_drop:
+            drop_patches(trunk, patch_drop)
         try:
             return ImageTower(trunk, image_size)
         except (AssertionError, RuntimeError) as error:

@@ -29,11 +29,16 @@ class Throughput:
     not_measured: tuple[str, ...]  # why the device could not be read, or not to the end
 
     def unexplained(self) -> float | None:
-        """Return the factor between forward and backward as measured and as FLOPs predict, where it is large."""
-        if self.forward_backward is None or not self.flop_ratio:
+        """Return the factor between forward and backward as measured and as FLOPs predict.
+
+        None where it is small, or where the measured ratio's interval holds what FLOPs predict, or there is none.
+        """
+        found = self.forward_backward
+        if found is None or not self.flop_ratio or found.low is None or found.high is None:
             return None
-        factor = self.forward_backward.value / self.flop_ratio
-        return factor if abs(math.log(factor)) > UNEXPLAINED else None
+        factor = found.value / self.flop_ratio
+        is_within = found.low <= self.flop_ratio <= found.high
+        return None if is_within or abs(math.log(factor)) <= UNEXPLAINED else factor
 
 
 def throughputs(comparison: Comparison) -> list[Throughput]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bench.config import FIELDS, METHOD_NAMES, Experiment, MethodName, choose, differing_fields, with_settings
-from bench.experiments import EXPERIMENTS, SCALES, experiment_named
+from bench.experiments import EXPERIMENTS, ROWS, SCALES, experiment_named
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
@@ -27,6 +27,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "seed": st.integers(0, 2**62 - 1),
     "tower": PRINTABLE,
     "image_size": COUNTS,
+    "patch_drop": st.floats(0, 0.9),
     "text_tower": PRINTABLE,
     "context_length": st.integers(3, 512),
     "text_padding": st.sampled_from(["none", "batch", "full"]),
@@ -34,7 +35,9 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "synset_vocabulary": PRINTABLE,
     "subword_vocabulary": PRINTABLE,
     "head_rows": st.none() | COUNTS,
+    "teacher": PRINTABLE,
     "batch_size": st.integers(2, 4096),
+    "accumulation": st.just(1),
     "crop_scale": st.tuples(st.floats(1e-3, 0.5), st.floats(0.5, 1)),
     "flip": st.booleans(),
     "learning_rate": ABOVE_ZERO,
@@ -64,6 +67,7 @@ ANOTHER: dict[str, Any] = {
     "seed": 1,
     "tower": "ViT-B-16",
     "image_size": 96,
+    "patch_drop": 0.5,
     "text_tower": "ViT-B-16",
     "context_length": 77,
     "text_padding": "batch",
@@ -71,7 +75,9 @@ ANOTHER: dict[str, Any] = {
     "synset_vocabulary": "own-synsets",
     "subword_vocabulary": "all",
     "head_rows": 24_320,
+    "teacher": "tower.safetensors",
     "batch_size": 64,
+    "accumulation": 4,
     "crop_scale": (0.9, 1.0),
     "flip": False,
     "learning_rate": 3e-4,
@@ -102,6 +108,11 @@ def setting(field: str, value: object) -> str:
     return f"{field}={value if isinstance(value, str) else json.dumps(value)}"
 
 
+def based(field: str) -> Experiment:
+    """The tiny experiment that takes another value of this field."""
+    return EXPERIMENTS["catlip-tiny"] if field == "accumulation" else TINY
+
+
 def from_json(experiment: Experiment) -> Experiment:
     return msgspec.json.decode(msgspec.json.encode(experiment), type=Experiment)
 
@@ -121,9 +132,10 @@ def test_an_experiment_is_its_fields_in_python_and_json(values: dict[str, Any]) 
 
 @pytest.mark.parametrize("field", SETTABLE)
 def test_an_experiment_with_another_value_is_another_and_neither_changes(field: str) -> None:
-    changed = replace(TINY, **{field: ANOTHER[field]})
-    assert changed != TINY
-    assert differing_fields([TINY, changed]) == {field: (getattr(TINY, field), ANOTHER[field])}
+    base = based(field)
+    changed = replace(base, **{field: ANOTHER[field]})
+    assert changed != base
+    assert differing_fields([base, changed]) == {field: (getattr(base, field), ANOTHER[field])}
     with pytest.raises(AttributeError):
         setattr(TINY, field, ANOTHER[field])
 
@@ -146,10 +158,11 @@ def test_a_window_has_a_batch_a_step() -> None:
 # Named experiments
 
 
-def test_every_scale_has_every_method_under_its_name() -> None:
+def test_every_scale_has_every_row_under_its_name() -> None:
     assert FIELDS["method"] == MethodName
     assert get_args(MethodName) == METHOD_NAMES
-    named = {f"{method}-{scale}": method for scale in SCALES for method in METHOD_NAMES}
+    assert {*METHOD_NAMES} == {row.method for row in ROWS.values()}
+    named = {f"{row}-{scale}": ROWS[row].method for scale in SCALES for row in ROWS}
     assert {name: experiment.method for name, experiment in EXPERIMENTS.items()} == named
     for name in EXPERIMENTS:
         assert experiment_named(name).name == name
@@ -157,10 +170,15 @@ def test_every_scale_has_every_method_under_its_name() -> None:
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_experiments_of_a_scale_differ_from_its_clip_in_the_method_and_its_head_alone(scale: str) -> None:
+def test_experiments_of_a_scale_differ_from_its_clip_in_what_makes_them_alone(scale: str) -> None:
     assert SCALES[scale]() == SCALES[scale]() == EXPERIMENTS[f"clip-{scale}"]
-    rows = [EXPERIMENTS[f"{method}-{scale}"] for method in METHOD_NAMES]
-    assert set(differing_fields(rows)) == {"method", "learning_rate" if scale == "tiny" else "head_rows"}
+    own = {
+        name: {*differing_fields([EXPERIMENTS[f"clip-{scale}"], EXPERIMENTS[f"{name}-{scale}"]])}
+        - ({"learning_rate"} if scale == "tiny" else {"head_rows"})
+        for name in ROWS
+    }
+    methods = {method: {"method"} for method in METHOD_NAMES if method != "clip"}
+    assert own == {"clip": set(), "flip": {"patch_drop"}, "clipa": {"image_size", "context_length"}, **methods}
 
 
 def test_a_name_that_there_is_not_gives_the_near_match_or_all_there_is() -> None:
@@ -183,10 +201,10 @@ def test_settings_reach_every_field_with_its_type(values: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("field", SETTABLE)
 def test_a_setting_changes_its_field_alone_and_the_name_tells_it_so_that_it_can_be_set_again(field: str) -> None:
-    told = setting(field, ANOTHER[field])
-    changed = with_settings(TINY, [told])
-    assert changed == replace(TINY, name=f"clip-tiny[{told}]", **{field: ANOTHER[field]})
-    assert with_settings(TINY, [changed.name.removeprefix("clip-tiny[").removesuffix("]")]) == changed
+    base, told = based(field), setting(field, ANOTHER[field])
+    changed = with_settings(base, [told])
+    assert changed == replace(base, name=f"{base.name}[{told}]", **{field: ANOTHER[field]})
+    assert with_settings(base, [changed.name.removeprefix(f"{base.name}[").removesuffix("]")]) == changed
 
 
 @pytest.mark.parametrize(
@@ -291,7 +309,16 @@ def test_any_text_is_a_setting_or_a_valueerror(field: str, text: str) -> None:
 
 # Refused at birth
 
-COUNT_FIELDS = ("batch_size", "image_size", "images", "warmup_steps", "windows", "steps_per_window", "head_rows")
+COUNT_FIELDS = (
+    "batch_size",
+    "accumulation",
+    "image_size",
+    "images",
+    "warmup_steps",
+    "windows",
+    "steps_per_window",
+    "head_rows",
+)
 RATES = ("learning_rate", "clip_norm")
 NOT_FINITE = (math.nan, math.inf, -math.inf)
 REFUSED: dict[str, tuple[object, ...]] = {
@@ -306,6 +333,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "schedule": ("linear", None),
     "last_learning_rate": (-1e-9, 1.0, "0", *NOT_FINITE),  # 1.0 is above the rate that it should fall from
     "ema_decay": (1.0, -0.1, True, *NOT_FINITE),
+    "patch_drop": (1.0, -0.1, None, *NOT_FINITE),
     **dict.fromkeys(("flip", "activation_checkpointing"), (1, "true", None)),
     "seed": (-1, 2**62, 2**64, 0.0),  # a generator would refuse them in the middle of a run
     "context_length": (2, -1),
@@ -338,6 +366,14 @@ def test_a_value_on_its_bound_is_taken() -> None:
             assert getattr(replace(TINY, **{field: value}), field) == value
     assert replace(TINY, schedule="cosine", warmup_images=80_000).warmup_images == TINY.images
     assert replace(TINY, betas=(0, 0), crop_scale=(1, 1), warmup_images=0, images=128).images == TINY.batch_size
+
+
+def test_a_batch_has_equal_parts_and_a_contrastive_one_has_one() -> None:
+    for method in ("clip", "siglip", "superclip"):
+        with pytest.raises(ValueError, match=f": accumulation must be 1, for {method} compares all images"):
+            replace(TINY, method=method, accumulation=2)
+    with pytest.raises(ValueError, match=r": accumulation must divide batch_size \(128\), got 3"):
+        replace(TINY, method="catlip", accumulation=3)
 
 
 def test_a_run_is_a_batch_or_more_and_a_contrastive_batch_is_two_or_more() -> None:

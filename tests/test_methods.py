@@ -6,16 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.config import METHOD_NAMES
+from bench.config import CONTRASTIVE, METHOD_NAMES
 from bench.data.pack import Pictures
 from bench.data.pack_stream import PackStream
 from bench.data.subwords import SubwordIds, tokenizer
-from bench.experiments import EXPERIMENTS
+from bench.experiments import COMPARED, EXPERIMENTS
 from bench.methods import METHODS, clamp_scale
 from bench.profilers.flops import count_flops
 from bench.record import Flops
-from bench.run import Assembled, assemble, load_data, take_steps
-from models.heads import Contrastive, TokenClassifier
+from bench.run import Assembled, assemble, load_data, take_steps, untrained_tower
+from bench.towers import Made
+from models.checkpoint import save_tower
+from models.heads import Contrastive, Student, TokenClassifier
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -52,11 +54,13 @@ def test_another_seed_is_another_tower(results: Path) -> None:
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_a_few_steps_lower_the_loss_and_move_every_parameter(method: str, results: Path) -> None:
     run = assembled(method, results, learning_rate=3e-3)
-    before = {name: value.clone() for name, value in run.model.named_parameters()}
+    before = {name: value.clone() for name, value in run.model.named_parameters() if value.requires_grad}
     batch = run.stream.batch(0)
     losses = [float(run.step(batch, 3e-3)) for _ in range(12)]
     assert losses[-1] < losses[0]
-    assert not [name for name, value in run.model.named_parameters() if torch.equal(value, before[name])]
+    after = dict(run.model.named_parameters())
+    assert not [name for name, value in before.items() if torch.equal(value, after[name])]
+    assert {*after} - {*before} == {name for name in after if name.startswith("teacher.")}
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
@@ -71,10 +75,11 @@ def test_superclass_counts_images_once_and_weighs_rare_tokens_more(results: Path
     for batch in batches:
         run.step.forward(batch)
     assert isinstance(run.model, TokenClassifier)
-    assert run.model.images_seen == 3 * 16
-    counted = sum(torch.bincount(batch.target.columns, minlength=len(run.model.images_with_token)) for batch in batches)
-    assert torch.equal(run.model.images_with_token, counted.double())
-    assert (run.model.images_with_token <= run.model.images_seen).all()
+    counts = run.model.counts
+    assert counts.images_seen == 3 * 16
+    counted = sum(torch.bincount(batch.target.columns, minlength=len(counts.images_with_token)) for batch in batches)
+    assert torch.equal(counts.images_with_token, counted.double())
+    assert (counts.images_with_token <= counts.images_seen).all()
 
 
 def test_superclass_reads_neither_start_nor_end_nor_padding() -> None:
@@ -82,6 +87,89 @@ def test_superclass_reads_neither_start_nor_end_nor_padding() -> None:
     target = METHODS["superclass"].targets(experiment)(["a dog!", ""])
     assert sorted(target.columns.tolist()) == sorted(set(tokenizer().encode("a dog!")))
     assert target.starts.tolist() == [0, len(target.columns), len(target.columns)]
+
+
+def test_superclip_is_the_sum_of_clip_and_superclass(results: Path) -> None:
+    """Value and the tower's gradient, from the same weights."""
+    both, clip, superclass = (assembled(method, results) for method in ("superclip", "clip", "superclass"))
+    clip.model.load_state_dict(both.model.state_dict(), strict=False)
+    superclass.model.load_state_dict(both.model.state_dict(), strict=False)
+    losses = [run.step.forward(run.stream.batch(0)) for run in (both, clip, superclass)]
+    torch.testing.assert_close(losses[0], losses[1] + losses[2])
+    gradients = [
+        torch.autograd.grad(loss, list(run.tower.parameters()))
+        for loss, run in zip(losses, (both, clip, superclass), strict=True)
+    ]
+    for whole, one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(whole, one + other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_student_nears_its_teacher_which_stays_as_it_is(results: Path, tmp_path: Path) -> None:
+    """The teacher is a tower file, of another size than the student."""
+    experiment = small("catlip", image_size=36, seed=3)
+    tower = untrained_tower(experiment)
+    path = tmp_path / "teacher.safetensors"
+    save_tower(tower, path, Made(experiment=experiment, images=0, budgets=()).to_facts())
+    run = assembled("distill", results, teacher=str(path), ema_decay=0.9)
+    assert isinstance(run.model, Student)
+    taught = run.model.teacher.state_dict()
+    assert all(torch.equal(taught[name], value) for name, value in tower.state_dict().items())
+    batch = run.stream.batch(0)
+    losses = [float(run.step(batch, 3e-3)) for _ in range(20)]
+    assert losses[-1] < 0.5 * losses[0] < 1
+    assert all(torch.equal(run.model.teacher.state_dict()[name], value) for name, value in tower.state_dict().items())
+    assert run.step.average is not None
+    assert run.step.average.teacher.trunk.conv1.weight is run.model.teacher.trunk.conv1.weight  # is not kept twice
+
+
+def test_a_teacher_that_there_is_not_is_refused(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no tower file 'nowhere\.safetensors' to teach with"):
+        assembled("distill", results, teacher="nowhere.safetensors")
+    with pytest.raises(ValueError, match="no tower named 'catlip-bench-tin'"):
+        assembled("distill", results, teacher="catlip-bench-tin")
+    empty = tmp_path / "empty.safetensors"
+    empty.write_bytes(b"")
+    with pytest.raises(ValueError, match="is not a safetensors file"):
+        assembled("distill", results, teacher=str(empty))
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_any_method_trains_on_half_of_the_patches(method: str, results: Path) -> None:
+    whole, half = (assembled(method, results, patch_drop=drop) for drop in (0.0, 0.5))
+    states = [run.tower.state_dict() for run in (whole, half)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    batch = half.stream.batch(0)
+    assert half.step(batch, 1e-3).isfinite()
+    half.tower.load_state_dict(states[0])
+    scored = [run.tower.eval()(batch.images) for run in (whole, half)]
+    assert torch.equal(scored[0], scored[1])
+
+
+def test_half_of_the_patches_cost_half_of_the_tower(pictures: Pictures) -> None:
+    whole, half = (flops_of(row, pictures).image_forward for row in ("clip", "flip"))
+    assert 0.5 < half / whole < 0.6  # the class token, and the patches' embedding
+
+
+@pytest.mark.parametrize("method", [m for m in METHOD_NAMES if m not in CONTRASTIVE])
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(method: str, results: Path) -> None:
+    """But for SuperClass, whose weights are of the images counted so far: there it is that of the parts."""
+    whole, parts = (assembled(method, results, accumulation=count, clip_norm=None) for count in (1, 4))
+    batch = whole.stream.batch(0)
+    loss = whole.step.forward(batch)
+    whole.step.backward(loss)
+    losses = []
+    for part in batch.parts(4):
+        assert len(part.images) == 4
+        losses.append(parts.step.forward(part))
+        parts.step.backward(losses[-1])
+    if method == "superclass":
+        assert whole.model.counts.images_seen == parts.model.counts.images_seen == 16
+        assert torch.equal(whole.model.counts.images_with_token, parts.model.counts.images_with_token)
+        return
+    torch.testing.assert_close(torch.stack(losses).mean(), loss)
+    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        if one.requires_grad:
+            torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_the_scale_stays_in_its_bounds(results: Path) -> None:
@@ -99,13 +187,13 @@ def test_a_head_smaller_than_its_vocabulary_is_refused(results: Path) -> None:
         assembled("catlip", results, head_rows=5)
 
 
-def flops_of(method: str, pictures: Pictures) -> Flops:
-    experiment = EXPERIMENTS[f"{method}-tiny"]
-    stream = PackStream(experiment, pictures, METHODS[method].targets(experiment), CPU)
+def flops_of(row: str, pictures: Pictures) -> Flops:
+    experiment = EXPERIMENTS[f"{row}-tiny"]
+    stream = PackStream(experiment, pictures, METHODS[experiment.method].targets(experiment), CPU)
     return count_flops(experiment, [stream.target(k) for k in range(4)])
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", COMPARED)
 def test_heads_are_small_beside_the_tower(method: str, pictures: Pictures) -> None:
     flops = flops_of(method, pictures)
     assert 0 < flops.forward - flops.image_forward - flops.text_forward < 0.06 * flops.image_forward

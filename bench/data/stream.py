@@ -23,6 +23,13 @@ class Batch(Generic[T]):
     images: Float[Tensor, "batch 3 side side"]
     target: T
 
+    def parts(self, count: int) -> "list[Batch[T]]":
+        """Cut it into equal parts."""
+        if count == 1:
+            return [self]
+        rows = torch.arange(len(self.images)).chunk(count)
+        return [Batch(self.images[part[0] : part[-1] + 1], self.target.take(part)) for part in rows]
+
 
 class Stream(ABC, Generic[T]):
     """Batches of a data set on a device, each addressed by its number."""

@@ -23,12 +23,16 @@ class Target(Protocol):
     """What a method reads, one item a caption; lives on the CPU until its batch is taken."""
 
     @property
-    def tokens_per_caption(self) -> float | None:
-        """Tokens computed for each caption, padding included, the mean; None where no text is computed."""
+    def captions(self) -> "Tokens | None":
+        """The captions that a text tower embeds; None where no text is computed."""
         ...
 
     def take(self: Kind, rows: Int[Tensor, " batch"]) -> Kind:
         """Return the items of a batch."""
+        ...
+
+    def with_captions(self: Kind, captions: "Tokens") -> Kind:
+        """Return the same with other captions, where text is computed."""
         ...
 
     def to(self: Kind, device: torch.device) -> Kind:
@@ -68,6 +72,11 @@ class Tokens:
         return cls((ids,), lengths, torch.arange(len(captions)), padding)
 
     @property
+    def captions(self) -> "Tokens":
+        """Return itself: all of it is text."""
+        return self
+
+    @property
     def widths(self) -> "Counter[int]":
         """How many captions are computed at how many tokens."""
         return Counter({ids.shape[1]: len(ids) for ids in self.groups})
@@ -94,6 +103,10 @@ class Tokens:
         bounds = pairwise(accumulate(sizes.values(), initial=0))
         groups = (ids[rows[order[first:last]], :width] for width, (first, last) in zip(sizes, bounds, strict=True))
         return Tokens(tuple(groups), lengths[order], order.argsort(), self.padding)
+
+    def with_captions(self, captions: "Tokens") -> "Tokens":
+        """Return the other captions."""
+        return captions
 
     def to(self, device: torch.device) -> "Tokens":
         """Move to a device without waiting for it."""
@@ -162,7 +175,7 @@ class Labels:
         return cls(rows, columns, starts)
 
     @property
-    def tokens_per_caption(self) -> None:
+    def captions(self) -> None:
         """No text is computed."""
         return
 
@@ -170,8 +183,59 @@ class Labels:
         """Return a batch."""
         counts = self.starts[rows + 1] - self.starts[rows]
         first = torch.repeat_interleave(self.starts[rows] - (counts.cumsum(0) - counts), counts)
-        return self._counted(counts, self.columns[first + torch.arange(len(first))])
+        return self._counted(counts, self.columns[to_device(first + torch.arange(len(first)), self.columns.device)])
+
+    def with_captions(self, _: Tokens) -> "Labels":
+        """Return the same: no text is computed."""
+        return self
 
     def to(self, device: torch.device) -> "Labels":
         """Move the pairs to a device without waiting for it."""
         return Labels(to_device(self.rows, device), to_device(self.columns, device), self.starts)
+
+
+@dataclass(frozen=True, slots=True)
+class TokensAndLabels:
+    """Both, for a method that compares captions and classifies."""
+
+    tokens: Tokens
+    labels: Labels
+
+    @property
+    def captions(self) -> Tokens:
+        """The captions that the text tower embeds."""
+        return self.tokens
+
+    def take(self, rows: Int[Tensor, " batch"]) -> "TokensAndLabels":
+        """Return a batch."""
+        return TokensAndLabels(self.tokens.take(rows), self.labels.take(rows))
+
+    def with_captions(self, captions: Tokens) -> "TokensAndLabels":
+        """Return the same labels with other captions."""
+        return TokensAndLabels(captions, self.labels)
+
+    def to(self, device: torch.device) -> "TokensAndLabels":
+        """Move to a device without waiting for it."""
+        return TokensAndLabels(self.tokens.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """What a method reads that looks at images alone."""
+
+    @property
+    def captions(self) -> None:
+        """No text is computed."""
+        return
+
+    def take(self, _: Int[Tensor, " batch"]) -> "Nothing":
+        """Return nothing."""
+        return self
+
+    def with_captions(self, _: Tokens) -> "Nothing":
+        """Return nothing."""
+        return self
+
+    def to(self, _: torch.device) -> "Nothing":
+        """Return nothing."""
+        return self

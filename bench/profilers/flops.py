@@ -34,18 +34,20 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
             method.loss(model, images, target).backward()  # type: ignore[no-untyped-call]
 
         text = 0
-        if isinstance(model, Contrastive) and isinstance(target, Tokens):
-            text = counted(lambda: model.text(target.groups, target.lengths, target.places))
+        if isinstance(model, Contrastive) and (read := target.captions) is not None:
+            text = counted(lambda: model.text(read.groups, read.lengths, read.places))
         with torch.no_grad():  # a loss may make its gradient in its forward
             forward = counted(lambda: method.loss(model, images, target))
         return Flops(image_forward=image, text_forward=text, forward=forward, step=counted(step))
 
     widths: Counter[int] = Counter()
     for batch in batches:
-        widths.update(batch.widths if isinstance(batch, Tokens) else {})
+        widths.update(batch.captions.widths if batch.captions else {})
+    some = batches[0].to(META)
     if not widths:
-        return count(batches[0].to(META))
-    counts = {width: msgspec.structs.asdict(count(captions_of(experiment.batch_size, width))) for width in widths}
+        return count(some)
+    size = experiment.batch_size
+    counts = {width: msgspec.structs.asdict(count(some.with_captions(captions_of(size, width)))) for width in widths}
     names = Flops.__struct_fields__
     return Flops(**{name: sum(widths[w] * counts[w][name] for w in widths) // widths.total() for name in names})
 
@@ -53,7 +55,7 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
 def on_meta(experiment: Experiment, batch_size: int) -> tuple[nn.Module, nn.Module, torch.Tensor]:
     """Return the image tower, the model around it, and images, on the `meta` device."""
     with META:
-        tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
+        tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed, experiment.patch_drop)
         images = torch.empty(batch_size, 3, experiment.image_size, experiment.image_size)
         return tower, method_named(experiment.method).wrap(tower, experiment), images
 

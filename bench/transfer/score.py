@@ -10,21 +10,18 @@ from bench.data.manifest import CACHE
 from bench.record import Transfer
 from bench.run import untrained_tower
 from bench.subjects import RANDOM_TOWER
-from bench.towers import how_made
+from bench.trained_tower import trained_tower
 from bench.transfer.features import REFERENCE_FEATURES, Embed, tower_features
 from bench.transfer.probe import score
 from bench.transfer.tasks import pack_tasks
-from models.checkpoint import load_weights
 
 
 def score_tower(path: Path, results: Path, device: torch.device) -> tuple[Transfer, Experiment]:
     """Score a tower that a training left; also return the experiment that made it."""
-    made = how_made(path)
-    experiment = made.experiment
-    tower = untrained_tower(experiment)
-    load_weights(tower, path)
+    tower, made = trained_tower(path)
     embed = tower_features(tower, device)
-    return _scores(experiment.name, embed, results, images=made.images, budgets=made.budgets), experiment
+    scored = _scores(made.experiment.name, embed, results, images=made.images, budgets=made.budgets)
+    return scored, made.experiment
 
 
 def score_untrained(experiment: Experiment, results: Path, device: torch.device) -> Transfer:

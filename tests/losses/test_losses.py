@@ -14,6 +14,7 @@ from torch import Tensor
 import losses.chunks
 from bench.profilers.tensors import TensorBytes
 from losses.contrastive import contrastive_loss
+from losses.distillation import distillation_loss
 from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import inverse_document_frequency, token_softmax_loss
@@ -211,3 +212,23 @@ def test_token_softmax_is_the_formula(labels: list[list[int]], weightless: int, 
 def test_a_token_in_every_caption_weighs_nothing() -> None:
     weights = inverse_document_frequency(torch.tensor([10.0, 1.0, 0.0]), torch.tensor(10.0))
     torch.testing.assert_close(weights, torch.tensor([0.0, math.log(11 / 2), math.log(11)]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_distillation_is_one_less_the_cosine(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    student, teacher = (torch.randn(7, 5, dtype=torch.float64).to(dtype).requires_grad_() for _ in range(2))
+    loss = distillation_loss(student, teacher)
+    cosines = [a @ b / (a.norm() * b.norm()) for a, b in zip(student.double(), teacher.double(), strict=True)]
+    expected = 1 - sum(cosines) / 7
+    tolerance = 1e-9 if dtype == torch.float64 else 1e-6
+    torch.testing.assert_close(loss.double(), expected.detach(), rtol=tolerance, atol=tolerance)
+    loss.backward()
+    assert teacher.grad is None
+    (mine,) = torch.autograd.grad(expected, student)
+    torch.testing.assert_close(
+        student.grad,
+        mine.to(dtype),
+        rtol=max(tolerance, 1e-2 if dtype == torch.bfloat16 else 0),
+        atol=1e-3 if dtype == torch.bfloat16 else tolerance,
+    )

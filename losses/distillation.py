@@ -1,0 +1,17 @@
+"""Loss of distillation from a teacher's features."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from losses.chunks import wide
+
+
+def distillation_loss(student: Float[Tensor, "batch dim"], teacher: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
+    """Return 1 less the cosine between a picture's two features, the mean over pictures: from 0 to 2, no unit.
+
+    Computed in fp32 or better, also under autocast. No gradient reaches the teacher.
+    Source: Fang et al. 2022, EVA, arXiv:2211.07636, section 2.1 (negative cosine to CLIP's features).
+    """
+    dtype = wide(student.dtype)
+    return 1 - F.cosine_similarity(student.to(dtype), teacher.detach().to(dtype)).mean()

@@ -1,0 +1,62 @@
+"""Part of the patches, in their order, while training; all of them otherwise."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.image_tower import build_image_tower
+from models.patch_drop import PatchDrop
+
+
+@settings(max_examples=30, derandomize=True, deadline=None)
+@given(st.integers(1, 20), st.floats(0.01, 0.99), st.integers(0, 3), st.integers(0, 2**31))
+def test_what_is_kept_is_a_part_of_each_picture_in_its_order(
+    patches: int, share: float, prefix: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    x = torch.arange(3 * (prefix + patches)).view(3, -1, 1).expand(-1, -1, 5).double()
+    kept = PatchDrop(share, prefix)(x)
+    assert kept.shape == (3, prefix + max(1, int(patches * (1 - share))), 5)
+    assert torch.equal(kept[:, :prefix], x[:, :prefix])
+    for row, whole in zip(kept[..., 0].tolist(), x[..., 0].tolist(), strict=True):
+        assert row == sorted(set(row))
+        assert {*row} <= {*whole}
+
+
+def test_every_patch_is_kept_equally_often() -> None:
+    torch.manual_seed(0)
+    x = torch.arange(16.0).view(1, 16, 1).expand(4000, -1, -1)
+    kept = torch.bincount(PatchDrop(0.75, 0)(x).long().flatten(), minlength=16)
+    assert kept.min() > 880  # 1,000 expected, standard deviation 27
+    assert kept.max() < 1120
+
+
+def test_scoring_sees_every_patch() -> None:
+    x = torch.randn(2, 9, 4)
+    assert PatchDrop(0.5, 1).eval()(x) is x
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "tokens"), [("catlip-bench-tiny", 48, 1 + 8), ("vit_tiny_patch16_224", 64, 1 + 8)]
+)
+def test_the_blocks_of_either_librarys_transformer_see_half(name: str, size: int, tokens: int) -> None:
+    tower, seen = build_image_tower(name, size, 0, patch_drop=0.5), list[int]()
+    block = (tower.trunk.transformer.resblocks if "bench" in name else tower.trunk.blocks)[0]
+    block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    tower(torch.randn(2, 3, size, size))
+    assert seen == [tokens]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "reason"),
+    [
+        ("ViTamin-S", 224, "from a VisionTransformer with a convolutional stem"),
+        ("RN50", 64, "from a ModifiedResNet with a convolutional stem"),
+        ("resnet18", 64, "from a ResNet with a convolutional stem"),
+        ("swin_tiny_patch4_window7_224", 224, "from a SwinTransformer: it is no plain vision transformer"),
+    ],
+)
+def test_towers_that_cannot_are_refused_with_the_reason(name: str, size: int, reason: str) -> None:
+    with torch.device("meta"), pytest.raises(ValueError, match=reason):
+        build_image_tower(name, size, 0, patch_drop=0.5)
