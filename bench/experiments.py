@@ -17,7 +17,7 @@ from bench.config import Experiment, MethodName, choose
 def tiny() -> Experiment:
     """Learn something on one core in two minutes: 16 patch tokens, 128 wide, 4 layers.
 
-    The text tower takes 15 % of the two towers' forward FLOPs, as at ViT-B/16, and every head under 6 % of the
+    The text tower takes 15 % of the two towers' forward FLOPs, as at ViT-B/16, and every head under 7.5 % of the
     tower's, so that the ratio between methods is about what it is at a useful size.
 
     Expected on Twemoji group (linear probe): about .46 untrained, .51 to .55 after 80,000 images.

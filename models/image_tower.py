@@ -10,6 +10,7 @@ from jaxtyping import Float
 from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
+from models.class_token import read_class_token_only
 from models.patch_drop import drop_patches
 from models.registered import open_clip_config
 
@@ -17,8 +18,9 @@ from models.registered import open_clip_config
 class ImageTower(nn.Module):
     """Pixels to one feature a picture, taken before any projection.
 
-    `trunk` is an open_clip or timm image model without its projection. Pooling is the model's own (class token for
-    open_clip's ViT). `width` is the feature's length, `image_size` the side in pixels it was built for.
+    `trunk` is an open_clip or timm image model without its projection. Pooling is the model's own: the class token for
+    open_clip's ViT, whose last block computes no other. `width` is the feature's length, `image_size` the side in
+    pixels it was built for.
     """
 
     def __init__(self, trunk: nn.Module, image_size: int) -> None:
@@ -57,6 +59,7 @@ def _from_open_clip(config: dict[str, Any], image_size: int) -> nn.Module:
     trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision)
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
         trunk.proj = None
+        read_class_token_only(trunk)
     elif isinstance(trunk, open_clip.timm_model.TimmModel):
         if isinstance(getattr(trunk.trunk, "head", None), nn.Linear):
             trunk.trunk.reset_classifier(0)

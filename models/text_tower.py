@@ -19,6 +19,8 @@ from models.registered import open_clip_config
 # What makes open_clip build other blocks than the usual ones; none of its causal text towers has it today.
 CUSTOM = {"block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"}
 
+Shapes = list[tuple[int, int]]
+
 
 class PackedBlock(nn.Module):
     """A block of open_clip's for the tokens of all groups, one after the other.
@@ -32,21 +34,57 @@ class PackedBlock(nn.Module):
         self.ln_1, self.attn, self.ls_1 = block.ln_1, block.attn, block.ls_1
         self.ln_2, self.mlp, self.ls_2 = block.ln_2, block.mlp, block.ls_2
 
-    def forward(self, x: Float[Tensor, "tokens dim"], shapes: list[tuple[int, int]]) -> Float[Tensor, "tokens dim"]:
+    def forward(
+        self, x: Float[Tensor, "tokens dim"], shapes: Shapes, _lengths: Int[Tensor, " captions"]
+    ) -> Float[Tensor, "tokens dim"]:
         """Return the tokens behind the block."""
-        x = x + self.ls_1(self._attention(self.ln_1(x), shapes))
-        behind: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
-        return behind
-
-    def _attention(self, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        projected = F.linear(x, self.attn.in_proj_weight, self.attn.in_proj_bias)
         seen = []
-        for (count, width), of_group in zip(shapes, torch.split(projected, [n * m for n, m in shapes]), strict=True):
-            heads = of_group.view(count, width, 3, self.attn.num_heads, self.attn.head_dim).permute(2, 0, 3, 1, 4)
-            found = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], is_causal=True)
+        for group, (count, width) in zip(_by_group(self.projected(self.ln_1(x)), shapes), shapes, strict=True):
+            query, key, value = self.heads(group, count, width)
+            found = F.scaled_dot_product_attention(query, key, value, is_causal=True)
             seen.append(found.transpose(1, 2).reshape(count * width, -1))
-        mixed: Tensor = self.attn.out_proj(torch.cat(seen))
-        return mixed
+        return self.behind(x, torch.cat(seen))
+
+    def projected(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
+        """Return queries, keys and values of tokens, or what of them some rows of the weight give."""
+        return F.linear(x, self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
+
+    def heads(self, projected: Tensor, count: int, width: int) -> Tensor:
+        """Return the same of a group, each as captions x heads x tokens x dim."""
+        split = projected.view(count, width, -1, self.attn.num_heads, self.attn.head_dim)
+        return split.permute(2, 0, 3, 1, 4)
+
+    def behind(self, x: Tensor, seen: Tensor) -> Tensor:
+        """Do what follows attention."""
+        x = x + self.ls_1(self.attn.out_proj(seen))
+        last: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
+        return last
+
+
+class EndTokenBlock(PackedBlock):
+    """The last block, which computes each caption's end token alone, from the tokens before it: no other is read."""
+
+    def forward(
+        self, x: Float[Tensor, "tokens dim"], shapes: Shapes, lengths: Int[Tensor, " captions"]
+    ) -> Float[Tensor, "captions dim"]:
+        """Return the end tokens behind the block."""
+        ends = _first_tokens(shapes, x.device) + lengths - 1
+        normed, dim = self.ln_1(x), x.shape[1]
+        queries = self.projected(normed.index_select(0, ends), slice(dim))
+        keys_and_values = self.projected(normed, slice(dim, None))
+        counts, seen = [count for count, _ in shapes], []
+        for asking, told, ending, (count, width) in zip(
+            torch.split(queries, counts),
+            _by_group(keys_and_values, shapes),
+            torch.split(lengths, counts),
+            shapes,
+            strict=True,
+        ):
+            (query,), (key, value) = self.heads(asking, count, 1), self.heads(told, count, width)
+            is_before = torch.arange(width, device=x.device) < ending.view(count, 1, 1, 1)
+            found = F.scaled_dot_product_attention(query, key, value, attn_mask=is_before)
+            seen.append(found.reshape(count, dim))
+        return self.behind(x.index_select(0, ends), torch.cat(seen))
 
 
 class TextTower(nn.Module):
@@ -54,8 +92,8 @@ class TextTower(nn.Module):
 
     Our own forward over the modules of open_clip's text transformer: causal attention makes the tokens behind the
     end token irrelevant, so captions cut to any width that holds them give the same features (open_clip's own forward
-    takes the full context only). The final norm is taken at the end tokens alone. Where padding counts,
-    `padded_because` says why, groups must be as wide as the context, and the forward is open_clip's.
+    takes the full context only). The last block and the final norm are computed for the end tokens alone. Where
+    padding counts, `padded_because` says why, groups must be as wide as the context, and the forward is open_clip's.
     """
 
     def __init__(self, text: TextTransformer, padded_because: str | None = None) -> None:
@@ -63,7 +101,8 @@ class TextTower(nn.Module):
         self.text = text
         self.padded_because = padded_because
         if not padded_because:
-            text.transformer.resblocks = nn.ModuleList(map(PackedBlock, text.transformer.resblocks))
+            *blocks, last = text.transformer.resblocks
+            text.transformer.resblocks = nn.ModuleList([*map(PackedBlock, blocks), EndTokenBlock(last)])
         self.width: int = text.width if text.text_projection is None else text.output_dim
 
     def forward(
@@ -82,10 +121,10 @@ class TextTower(nn.Module):
         x = text.token_embedding(torch.cat([ids.flatten() for ids in groups])) + positions
         for block in text.transformer.resblocks:
             if text.transformer.grad_checkpointing:
-                x = checkpoint(block, x, shapes, use_reentrant=False)
+                x = checkpoint(block, x, shapes, lengths, use_reentrant=False)
             else:
-                x = block(x, shapes)
-        ends: Tensor = text.ln_final(x[_first_tokens(shapes, x.device) + lengths - 1].index_select(0, places))
+                x = block(x, shapes, lengths)
+        ends: Tensor = text.ln_final(x.index_select(0, places))
         projection = text.text_projection
         if isinstance(projection, nn.Module):
             projected: Tensor = projection(ends)
@@ -93,7 +132,11 @@ class TextTower(nn.Module):
         return ends if projection is None else ends @ projection
 
 
-def _first_tokens(shapes: list[tuple[int, int]], device: torch.device) -> Int[Tensor, " captions"]:
+def _by_group(x: Float[Tensor, "tokens dim"], shapes: Shapes) -> tuple[Float[Tensor, "_ dim"], ...]:
+    return torch.split(x, [count * width for count, width in shapes])
+
+
+def _first_tokens(shapes: Shapes, device: torch.device) -> Int[Tensor, " captions"]:
     """Return the place of each caption's first token, without asking the device."""
     firsts = accumulate((count * width for count, width in shapes), initial=0)
     ranges = ((first, first + count * width, width) for first, (count, width) in zip(firsts, shapes, strict=False))

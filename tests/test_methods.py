@@ -196,7 +196,7 @@ def flops_of(row: str, pictures: Pictures) -> Flops:
 @pytest.mark.parametrize("method", COMPARED)
 def test_heads_are_small_beside_the_tower(method: str, pictures: Pictures) -> None:
     flops = flops_of(method, pictures)
-    assert 0 < flops.forward - flops.image_forward - flops.text_forward < 0.06 * flops.image_forward
+    assert 0 < flops.forward - flops.image_forward - flops.text_forward < 0.075 * flops.image_forward
 
 
 @pytest.mark.parametrize("method", ["clip", "siglip"])

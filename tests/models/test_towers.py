@@ -8,10 +8,12 @@ import open_clip
 import pytest
 import torch
 from open_clip.model import _build_text_tower
+from open_clip.transformer import VisionTransformer
 
 from bench.config import TextPadding
 from bench.data.targets import Tokens
 from models import text_tower
+from models.class_token import ClassTokenBlock, read_class_token_only
 from models.image_tower import build_image_tower
 from models.registered import open_clip_config
 from models.text_tower import TextTower, build_text_tower, why_padded
@@ -105,6 +107,29 @@ def test_a_tower_of_either_library_gives_one_feature_before_any_projection(name:
         tower = build_image_tower(name, size, 0)
         assert tower.width == width
         assert tower.eval()(torch.empty(2, 3, size, size)).shape == (2, width)
+
+
+@pytest.mark.parametrize("pool", ["tok", "avg"])
+@pytest.mark.parametrize("scaled", [None, 0.1])
+def test_reading_the_class_token_alone_changes_neither_feature_nor_gradient(pool: str, scaled: float | None) -> None:
+    """To float64's last digits; where all tokens are pooled, all are computed."""
+    torch.manual_seed(0)
+    sizes = {"image_size": 24, "patch_size": 8, "width": 32, "layers": 3, "heads": 2, "mlp_ratio": 4}
+    theirs = VisionTransformer(**sizes, pool_type=pool, ls_init_value=scaled).double()
+    theirs.proj = None
+    ours = copy.deepcopy(theirs)
+    read_class_token_only(ours)
+    assert isinstance(ours.transformer.resblocks[-1], ClassTokenBlock) == (pool == "tok")
+    images = torch.randn(3, 3, 24, 24, dtype=torch.float64)
+    outputs = ours(images), theirs(images)
+    torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
+    weights = torch.randn_like(outputs[0])
+    gradients = [
+        torch.autograd.grad((output * weights).sum(), list(tower.parameters()))
+        for output, tower in zip(outputs, (ours, theirs), strict=True)
+    ]
+    for mine, reference in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-12, atol=1e-12)
 
 
 def test_a_tower_is_open_clips_own_without_its_projection() -> None:
