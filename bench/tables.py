@@ -77,8 +77,8 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
     note = (
         "trained, tower: parameters in millions, of all that is trained and of the image tower that is kept.\n"
         "GFLOP: one forward of an image, and of a caption at its full context; a step costs three.\n"
-        "What is computed of a caption in fact stands with each measurement. The last block of a tower computes the one\n"
-        "token that is read: ViT-B/16 takes 7 % fewer FLOPs than open_clip publishes, and so does its text tower."
+        "What is computed of a caption in fact stands with each measurement. The last block computes the one token\n"
+        "that is read: ViT-B/16 and its text tower take 7 % fewer FLOPs than open_clip publishes."
     )
     return Table("Experiments", rows, note)
 
