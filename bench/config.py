@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from statistics import fmean
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
@@ -42,7 +43,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     # The shared tower, an open_clip model (its image tower is taken) or a timm model.
     tower: Text
-    image_size: Count
+    image_size: Count  # of the images in pixels; with `image_sizes` what `batch_size` is for, and towers are scored at
+    # Sides in pixels from which each step's images are drawn, all as likely; empty: `image_size` alone.
+    image_sizes: tuple[Count, ...] = ()
     # Only contrastive methods have these: the open_clip model whose text tower is taken.
     text_tower: Text
     context_length: Annotated[int, Meta(ge=3)]  # tokens a caption is cut to, start and end token included
@@ -56,7 +59,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     head_rows: Count | None = None  # rows of the classification head; None: as many as the vocabulary has labels
 
     # The images.
-    batch_size: Count  # images a step, on one device
+    batch_size: Count  # images of `image_size` a step, on one device
     crop_scale: tuple[Part, Part] = (0.5, 1.0)  # share of the picture's area that a random crop keeps
     flip: bool = True
 
@@ -95,8 +98,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise ValueError(f"{self.name}: {field.name}={value!r}: {error}") from None
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{self.name}: {field.name} must be finite, got {value}")
-        if self.method in ("clip", "siglip") and self.batch_size < 2:  # noqa: PLR2004
-            raise ValueError(f"{self.name}: batch_size must be 2 or more, for {self.method} needs a negative")
+        if list(self.image_sizes) != sorted({*self.image_sizes}):
+            raise ValueError(f"{self.name}: image_sizes must rise, got {self.image_sizes}")
+        largest = max(self.sides)
+        if self.method in ("clip", "siglip") and self.batch_size_at(largest) < 2:  # noqa: PLR2004
+            at = f" at {largest} px" if self.image_sizes else ""
+            raise ValueError(f"{self.name}: batch_size must be 2 or more{at}, for {self.method} needs a negative")
         if self.images < self.batch_size:
             raise ValueError(f"{self.name}: images must be a batch or more, got {self.images}")
         falls_from = self.images * (1 - self.cooldown_share) if self.schedule == "wsd" else self.images
@@ -108,8 +115,25 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"{self.name}: crop_scale must rise, got {self.crop_scale}")
 
     @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides in pixels that a step's images may have."""
+        return self.image_sizes or (self.image_size,)
+
+    def batch_size_at(self, side: int) -> int:
+        """Images of a step where they have this side: about as many pixels as `batch_size` of `image_size`.
+
+        Source: apple/corenet, `corenet/data/sampler/utils.py`, `image_batch_pairs`.
+        """
+        return max(1, int(round(self.batch_size * self.image_size**2 / side**2, 2)))
+
+    @property
+    def mean_batch_size(self) -> float:
+        """Images of a step, the mean over the sides."""
+        return fmean(map(self.batch_size_at, self.sides))
+
+    @property
     def images_per_window(self) -> int:
-        """Images in one timed window."""
+        """Images in one timed window where all have `image_size`."""
         return self.batch_size * self.steps_per_window
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from bench.config import Experiment
-from bench.profilers.flops import captions_of, counted, on_meta
+from bench.profilers.flops import captions_of, counted, images_of, on_meta
 from models.heads import Contrastive
 
 
@@ -13,7 +13,7 @@ from models.heads import Contrastive
 class Costs:
     """Parameters, and FLOPs of one forward of an image, and of a caption that fills its context.
 
-    A multiply-add is two.
+    A multiply-add is two. Images of several sizes: the mean over those that training sees, of which most are small.
     """
 
     parameters: int  # trained
@@ -29,7 +29,7 @@ class Costs:
 
 def costs_of(experiment: Experiment) -> Costs:
     """Count on the `meta` device: no weight is drawn, no data read."""
-    tower, model, image = on_meta(experiment, 1)
+    tower, model = on_meta(experiment)
     caption = captions_of(1, experiment.context_length)
     text = 0
     if isinstance(model, Contrastive):
@@ -37,9 +37,18 @@ def costs_of(experiment: Experiment) -> Costs:
     return Costs(
         parameters=_size(model),
         tower_parameters=_size(tower),
-        image_flops=counted(lambda: tower(image)),
+        image_flops=_image_flops(experiment, tower),
         text_flops=text,
     )
+
+
+def _image_flops(experiment: Experiment, tower: nn.Module) -> int:
+    def flops(side: int) -> int:
+        image = images_of(1, side)
+        return counted(lambda: tower(image))
+
+    batches = {side: experiment.batch_size_at(side) for side in experiment.sides}
+    return sum(batch * flops(side) for side, batch in batches.items()) // sum(batches.values())
 
 
 def _size(module: nn.Module) -> int:
