@@ -44,7 +44,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # The shared tower, an open_clip model (its image tower is taken) or a timm model.
     tower: Text
     image_size: Count  # of the images in pixels; with `image_sizes` what `batch_size` is for, and towers are scored at
-    # Sides in pixels from which each step's images are drawn, all as likely; empty: `image_size` alone.
+    # Sides in pixels from which each step's are drawn (bench/image_sizes.py); empty: `image_size` alone.
     image_sizes: tuple[Count, ...] = ()
     # Only contrastive methods have these: the open_clip model whose text tower is taken.
     text_tower: Text
@@ -156,7 +156,9 @@ def require_one_comparison(experiments: Iterable[Experiment], may_differ: Iterab
     allowed = {*may_differ}
     extra = {field: values for field, values in differing_fields(experiments).items() if field not in allowed}
     if extra:
-        raise ValueError(f"these experiments cannot be compared, they differ in {told(extra)}")
+        raise ValueError(
+            f"these experiments cannot be compared, they differ in {told(extra)} (recipes as they are: --published)"
+        )
 
 
 def told(differences: Mapping[str, tuple[Any, ...]]) -> str:
@@ -190,17 +192,21 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
 
 
 def at_batch_size(experiment: Experiment, size: int) -> Experiment:
-    """Return the experiment at another batch size; warm-up and windows take about as many images as before."""
+    """Return the experiment at another batch size; warm-up and windows take about as many images as before.
+
+    They stay whole numbers of times that every image size is drawn.
+    """
     if size == experiment.batch_size:
         return experiment
+    sizes = len(experiment.sides)
     warmup = experiment.warmup_steps * experiment.batch_size
     return replace(
         experiment,
         name=f"{experiment.name}[batch_size={size}]",
         batch_size=size,
         images=max(experiment.images, size),
-        warmup_steps=max(2, math.ceil(warmup / size)),
-        steps_per_window=max(1, round(experiment.images_per_window / size)),
+        warmup_steps=max(2, sizes * math.ceil(warmup / size / sizes)),
+        steps_per_window=sizes * max(1, round(experiment.images_per_window / size / sizes)),
     )
 
 

@@ -1,12 +1,15 @@
 """What an experiment costs by count alone: parameters, and FLOPs of an image and its caption."""
 
 from dataclasses import dataclass
+from functools import cache, partial
 
+from msgspec.structs import replace
 from torch import nn
 
 from bench.config import Experiment
-from bench.profilers.flops import captions_of, counted, images_of, on_meta
+from bench.profilers.flops import META, captions_of, counted, images_of, on_meta
 from models.heads import Contrastive
+from models.image_tower import build_image_tower
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +32,27 @@ class Costs:
 
 def costs_of(experiment: Experiment) -> Costs:
     """Count on the `meta` device: no weight is drawn, no data read."""
-    tower, model = on_meta(experiment)
+    tower, model = on_meta(replace(experiment, image_sizes=()))  # the weights are the same
     caption = captions_of(1, experiment.context_length)
     text = 0
     if isinstance(model, Contrastive):
         text = counted(lambda: model.text(caption.groups, caption.lengths, caption.places))
+    flops = _image_flops(experiment.tower, experiment.image_size, experiment.image_sizes)
+    images = {side: experiment.batch_size_at(side) for side in experiment.sides}
     return Costs(
         parameters=_size(model),
         tower_parameters=_size(tower),
-        image_flops=_image_flops(experiment, tower),
+        image_flops=sum(images[side] * flops[side] for side in images) // sum(images.values()),
         text_flops=text,
     )
 
 
-def _image_flops(experiment: Experiment, tower: nn.Module) -> int:
-    def flops(side: int) -> int:
-        image = images_of(1, side)
-        return counted(lambda: tower(image))
-
-    batches = {side: experiment.batch_size_at(side) for side in experiment.sides}
-    return sum(batch * flops(side) for side, batch in batches.items()) // sum(batches.values())
+@cache
+def _image_flops(name: str, image_size: int, image_sizes: tuple[int, ...]) -> dict[int, int]:
+    """Return the FLOPs of an image by its side."""
+    with META:
+        tower = build_image_tower(name, image_size, 0, image_sizes)
+    return {side: counted(partial(tower, images_of(1, side))) for side in image_sizes or (image_size,)}
 
 
 def _size(module: nn.Module) -> int:

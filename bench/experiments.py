@@ -1,4 +1,4 @@
-"""Every named experiment: a method at a scale.
+"""Every named experiment: a method at a scale, or a recipe.
 
 A comparison's experiments are made from one another by `replace`, so that they differ in the method alone, and in the
 learning rate that the same search found for each.
@@ -10,6 +10,7 @@ from itertools import product
 from msgspec.structs import replace
 
 from bench.config import METHOD_NAMES, Experiment, MethodName, choose
+from bench.recipes import DATACOMP_SYNSETS, RECIPES
 
 
 def tiny() -> Experiment:
@@ -87,7 +88,6 @@ SCALES: dict[str, Callable[[], Experiment]] = {
 # superclass    .439    .456   .469   .446
 # clip and siglip were searched with a text tower 64 wide and captions padded to 24 tokens.
 TINY_RATES: dict[MethodName, float] = {"clip": 5e-4, "siglip": 5e-4, "catlip": 1e-3, "superclass": 1e-3}
-DATACOMP_SYNSETS = 24_320  # rows of the released head: `_anchor_vocab_size` in apple/corenet projects/catlip
 
 
 def _of(method: MethodName, scale: str) -> Experiment:
@@ -99,7 +99,10 @@ def _of(method: MethodName, scale: str) -> Experiment:
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (_of(method, scale) for scale, method in product(SCALES, METHOD_NAMES))
+    for experiment in (
+        *(_of(method, scale) for scale, method in product(SCALES, METHOD_NAMES)),
+        *(recipe() for recipe in RECIPES),
+    )
 }
 
 

@@ -3,6 +3,9 @@
 A step of small images has more of them, so that all steps have about as many pixels. The size depends on seed and step
 alone: all ranks and all methods draw the same. Source: Mehta & Rastegari 2022, MobileViT (arXiv 2110.02178), section
 3.2, and apple/corenet, `corenet/data/sampler/variable_batch_sampler.py`.
+
+The released sampler draws every step anew. Here n steps in a row, counted from step 0, have each of n sizes once in a
+drawn order: as likely, but a few timed steps have the sizes that a whole training has, and not those of their luck.
 """
 
 from functools import lru_cache
@@ -78,7 +81,8 @@ def _length(step: int) -> int:
 @lru_cache(maxsize=8)
 def _drawn(experiment: Experiment, steps: int) -> tuple[Integers, Integers]:
     """Return which of the sizes each step has, and the images before it; longer rows begin as shorter ones do."""
-    raw = np.random.PCG64(seed_for(experiment.seed, IMAGE_SIZE)).random_raw(steps)
-    places = (raw % len(experiment.image_sizes)).astype(np.uint16)
+    sizes = len(experiment.image_sizes)
+    raw = np.random.PCG64(seed_for(experiment.seed, IMAGE_SIZE)).random_raw((steps // sizes + 1) * sizes)
+    places = raw.reshape(-1, sizes).argsort(axis=1).astype(np.uint16).ravel()[:steps]
     batches = np.array([experiment.batch_size_at(side) for side in experiment.image_sizes])
     return places, np.concatenate([[0], batches[places].cumsum()[:-1]])

@@ -244,13 +244,10 @@ def _decoded(content: bytes, path: Path) -> Record:
 
 
 def images_per_second(experiment: Experiment, speed: Speed) -> float:
-    """Return the rate of a timed run: by its median window; all images over all seconds where windows differ in images.
-
-    Windows of several image sizes differ in their work, so that none stands for the others.
-    """
-    if speed.window_images:
+    """Return the rate of a timed run: by its median window, or by all where windows differ in their images."""
+    if len({*speed.window_images}) > 1:
         return sum(speed.window_images) / sum(speed.window_seconds)
-    return experiment.images_per_window / median(speed.window_seconds)
+    return images_per_step(experiment, speed) * experiment.steps_per_window / median(speed.window_seconds)
 
 
 def images_per_step(experiment: Experiment, speed: Speed) -> float:
