@@ -12,7 +12,7 @@ from tyro.conf import Positional
 from bench.begin import begin
 from bench.command_line import FAILED_CASE, OK, Command, Json, Results, Settings
 from bench.comparison import FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, scopes, with_images
-from bench.config import AT_LARGEST_BATCH, with_settings
+from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
 from bench.doctor import Doctor
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
 from bench.label import Label
@@ -94,6 +94,7 @@ class Measure:
     rounds: int | None = None  # of fresh processes; by default the fewest that can call every ratio, five or more
     memory_gib: float | None = None  # also find each one's largest batch under this limit, and compare these
     trace: bool = False  # also write a trace of a few steps of each, for Perfetto
+    published: bool = False  # compare recipes as they are, though more differs than the method: the table says what
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -109,15 +110,17 @@ class Measure:
             raise ValueError(f"--memory-gib must be positive, got {self.memory_gib}")
         experiments = [with_settings(experiment_named(name), self.settings) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or fewest_rounds(len(experiments) - 1)
-        comparison = begin(self.results, experiments, Scope("measure", rounds), trained=False)
+        may_differ = FIELDS if self.published else MAY_DIFFER
+        comparison = begin(self.results, experiments, Scope("measure", rounds), trained=False, may_differ=may_differ)
         comparison.measure_memory()
         largest = [] if self.memory_gib is None else comparison.largest_batches(round(self.memory_gib * GIB))
         comparison.measure(rounds, list({one.name: one for one in (*experiments, *largest)}.values()))
-        tables = _costs(comparison)
+        tables = _costs(comparison, published=self.published)
         if self.memory_gib is not None:
-            title = f"Each at its largest batch under {self.memory_gib:g} GiB"
-            tables.append(speed_table(title, comparison.records(), [one.name for one in largest], AT_LARGEST_BATCH))
-            tables.append(fit_table(comparison.records()))
+            title, names = f"Each at its largest batch under {self.memory_gib:g} GiB", [one.name for one in largest]
+            records = comparison.records()
+            tables.append(speed_table(title, records, names, AT_LARGEST_BATCH, published=self.published))
+            tables.append(fit_table(records))
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
         _show(comparison, tables, self.json)
@@ -171,9 +174,10 @@ class Transfer:
         return _ended(comparison)
 
 
-def _costs(comparison: Comparison) -> list[Table]:
+def _costs(comparison: Comparison, *, published: bool = False) -> list[Table]:
     names, records = [experiment.name for experiment in comparison.experiments], comparison.records()
-    return [speed_table("Throughput at equal batch", records, names), cost_table(records, names)]
+    title = "Throughput as published" if published else "Throughput at equal batch"
+    return [speed_table(title, records, names, published=published), cost_table(records, names)]
 
 
 def _show(comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None) -> None:

@@ -1,5 +1,6 @@
 """A comparison: rounds of speed runs, memory, training at equal budgets, scoring. This process imports no torch."""
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.config import Experiment, at_batch_size
+from bench.image_sizes import images_before, steps_for
 from bench.jobs import Job, Runner
 from bench.largest_batch import first_guess, largest_fitting
 from bench.record import Fit, Memory, Record, comparisons, rates_of, read_record, read_records
@@ -22,7 +24,7 @@ EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", 
 MOST_VAGUE = 1.5  # how many times the low end of a ratio's interval its high end may be, to make a budget of it
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 LIKELY_TRIES = 5  # of batch sizes until the largest is known
-SMALLEST_BATCH, LARGEST_BATCH = 2, 2**20  # a contrastive loss needs a negative; beyond a million nobody has gone
+SMALLEST_BATCH, LARGEST_BATCH = 2, 2**20  # beyond a million nobody has gone
 GIB = 2**30
 # What two cores need, to begin the estimate with; it is corrected by what the first jobs took.
 START_SECONDS, SECONDS_PER_IMAGE, MEMORY_SECONDS, SCORING_SECONDS = 4.0, 1 / 900, 5.0, 4.0
@@ -136,7 +138,7 @@ class Comparison:
 
             guess = first_guess(memories[experiment], experiment.batch_size, limit_bytes)
             try:
-                size = largest_fitting(fits, guess, SMALLEST_BATCH, LARGEST_BATCH)
+                size = largest_fitting(fits, guess, smallest_batch(experiment), LARGEST_BATCH)
             except _SearchFailed:
                 continue
             if size is not None:
@@ -217,6 +219,11 @@ class Comparison:
         self.runner.run(jobs, lanes=lanes, threads=max(1, self.cores // lanes))
 
 
+def smallest_batch(experiment: Experiment) -> int:
+    """Return the smallest batch to try: its largest images are still two, a contrastive loss needs a negative."""
+    return math.ceil(SMALLEST_BATCH * (max(experiment.sides) / experiment.image_size) ** 2)
+
+
 def budgets_of(experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False) -> dict[str, int]:
     """Return an experiment's budgets in images.
 
@@ -228,7 +235,8 @@ def budgets_of(experiment: Experiment, speeds: Mapping[str, float], *, half_way:
         budgets[HALF_WAY] = experiment.images / 2
     if experiment.name in speeds:
         budgets[EQUAL_SECONDS] = experiment.images * speeds[experiment.name] / min(speeds.values())
-    return {name: max(1, round(size / experiment.batch_size)) * experiment.batch_size for name, size in budgets.items()}
+    steps = {name: max(1, steps_for(experiment, round(size))) for name, size in budgets.items()}
+    return {name: images_before(experiment, many) for name, many in steps.items()}
 
 
 def speed_seconds(experiment: Experiment) -> float:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from statistics import fmean
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
@@ -43,7 +44,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     # The shared tower, an open_clip model (its image tower is taken) or a timm model.
     tower: Text
-    image_size: Count
+    image_size: Count  # of the images in pixels; with `image_sizes` what `batch_size` is for, and towers are scored at
+    # Sides in pixels from which each step's are drawn (bench/image_sizes.py); empty: `image_size` alone.
+    image_sizes: tuple[Count, ...] = ()
     patch_drop: Decay = 0.0  # share of the patches that a step leaves out (FLIP); scoring sees all
     # Only contrastive methods have these: the open_clip model whose text tower is taken.
     text_tower: Text
@@ -61,7 +64,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     teacher: Text = "ViT-L-14"
 
     # The images.
-    batch_size: Count  # images a step, on one device
+    batch_size: Count  # images of `image_size` a step, on one device
     # Parts that a batch is computed in, one after the other. Not for contrastive methods; SuperClass counts by part.
     accumulation: Count = 1
     crop_scale: tuple[Part, Part] = (0.5, 1.0)  # share of the picture's area that a random crop keeps
@@ -106,10 +109,16 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"{self.name}: {reason}")
 
     def _method_cannot(self) -> Iterator[str]:
-        if self.method in CONTRASTIVE and self.batch_size < 2:  # noqa: PLR2004
-            yield f"batch_size must be 2 or more, for {self.method} needs a negative"
+        if list(self.image_sizes) != sorted({*self.image_sizes}):
+            yield f"image_sizes must rise, got {self.image_sizes}"
+        largest = max(self.sides)
+        if self.method in CONTRASTIVE and self.batch_size_at(largest) < 2:  # noqa: PLR2004
+            at = f" at {largest} px" if self.image_sizes else ""
+            yield f"batch_size must be 2 or more{at}, for {self.method} needs a negative"
         if self.method in CONTRASTIVE and self.accumulation > 1:
             yield f"accumulation must be 1, for {self.method} compares all images of a batch, got {self.accumulation}"
+        if self.image_sizes and self.accumulation > 1:
+            yield f"accumulation must be 1 with image_sizes, whose batches have no equal parts, got {self.accumulation}"
         if self.batch_size % self.accumulation:
             yield f"accumulation must divide batch_size ({self.batch_size}), got {self.accumulation}"
 
@@ -125,8 +134,25 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"crop_scale must rise, got {self.crop_scale}"
 
     @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides in pixels that a step's images may have."""
+        return self.image_sizes or (self.image_size,)
+
+    def batch_size_at(self, side: int) -> int:
+        """Images of a step where they have this side: about as many pixels as `batch_size` of `image_size`.
+
+        Source: apple/corenet, `corenet/data/sampler/utils.py`, `image_batch_pairs`.
+        """
+        return max(1, int(round(self.batch_size * self.image_size**2 / side**2, 2)))
+
+    @property
+    def mean_batch_size(self) -> float:
+        """Images of a step, the mean over the sides."""
+        return fmean(map(self.batch_size_at, self.sides))
+
+    @property
     def images_per_window(self) -> int:
-        """Images in one timed window."""
+        """Images in one timed window where all have `image_size`."""
         return self.batch_size * self.steps_per_window
 
 
@@ -149,7 +175,9 @@ def require_one_comparison(experiments: Iterable[Experiment], may_differ: Iterab
     allowed = {*may_differ}
     extra = {field: values for field, values in differing_fields(experiments).items() if field not in allowed}
     if extra:
-        raise ValueError(f"these experiments cannot be compared, they differ in {told(extra)}")
+        raise ValueError(
+            f"these experiments cannot be compared, they differ in {told(extra)} (recipes as they are: --published)"
+        )
 
 
 def told(differences: Mapping[str, tuple[Any, ...]]) -> str:
@@ -183,17 +211,21 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
 
 
 def at_batch_size(experiment: Experiment, size: int) -> Experiment:
-    """Return the experiment at another batch size; warm-up and windows take about as many images as before."""
+    """Return the experiment at another batch size; warm-up and windows take about as many images as before.
+
+    They stay whole numbers of times that every image size is drawn.
+    """
     if size == experiment.batch_size:
         return experiment
+    sizes = len(experiment.sides)
     warmup = experiment.warmup_steps * experiment.batch_size
     return replace(
         experiment,
         name=f"{experiment.name}[batch_size={size}]",
         batch_size=size,
         images=max(experiment.images, size),
-        warmup_steps=max(2, math.ceil(warmup / size)),
-        steps_per_window=max(1, round(experiment.images_per_window / size)),
+        warmup_steps=max(2, sizes * math.ceil(warmup / size / sizes)),
+        steps_per_window=sizes * max(1, round(experiment.images_per_window / size / sizes)),
     )
 
 

@@ -1,20 +1,23 @@
 """What an experiment costs by count alone: parameters, and FLOPs of an image and its caption."""
 
 from dataclasses import dataclass
+from functools import cache, partial
 
+from msgspec.structs import replace
 from torch import nn
 
 from bench.config import Experiment
-from bench.profilers.flops import captions_of, counted, on_meta
+from bench.profilers.flops import META, captions_of, counted, images_of, on_meta
 from bench.run import trained_parameters
 from models.heads import Contrastive, Student
+from models.image_tower import build_image_tower
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
     """Parameters, and FLOPs of one forward of an image, and of a caption that fills its context.
 
-    A multiply-add is two.
+    A multiply-add is two. Images of several sizes: the mean over those that training sees, of which most are small.
     """
 
     parameters: int  # trained
@@ -31,20 +34,31 @@ class Costs:
 
 def costs_of(experiment: Experiment) -> Costs:
     """Count on the `meta` device: no weight is drawn, no data read."""
-    tower, model, image = on_meta(experiment, 1)
+    tower, model = on_meta(replace(experiment, image_sizes=()))  # the weights are the same
     caption = captions_of(1, experiment.context_length)
     text = teacher = 0
     if isinstance(model, Contrastive):
         text = counted(lambda: model.text(caption.groups, caption.lengths, caption.places))
+    flops = _image_flops(experiment.tower, experiment.image_size, experiment.image_sizes, experiment.patch_drop)
+    images = {side: experiment.batch_size_at(side) for side in experiment.sides}
     if isinstance(model, Student):
+        image = images_of(1, experiment.image_size)
         teacher = counted(lambda: model(image)) - counted(lambda: model.projection(tower(image)))
     return Costs(
         parameters=trained_parameters(model),
         tower_parameters=_size(tower),
-        image_flops=counted(lambda: tower(image)),
+        image_flops=sum(images[side] * flops[side] for side in images) // sum(images.values()),
         text_flops=text,
         teacher_flops=teacher,
     )
+
+
+@cache
+def _image_flops(name: str, image_size: int, image_sizes: tuple[int, ...], patch_drop: float) -> dict[int, int]:
+    """Return the FLOPs of an image by its side."""
+    with META:
+        tower = build_image_tower(name, image_size, 0, image_sizes, patch_drop)
+    return {side: counted(partial(tower, images_of(1, side))) for side in image_sizes or (image_size,)}
 
 
 def _size(module: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""Every named experiment: a method at a scale.
+"""Every named experiment: a method at a scale, or a recipe.
 
 A comparison's experiments are made from one another by `replace`, so that they differ in the method alone, and in the
 learning rate that the same search found for each.
@@ -12,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.config import Experiment, MethodName, choose
+from bench.recipes import DATACOMP_SYNSETS, RECIPES
 
 
 def tiny() -> Experiment:
@@ -98,7 +99,6 @@ TINY_RATES: dict[MethodName, float] = {
     "superclip": 5e-4,
     "distill": 1e-3,
 }
-DATACOMP_SYNSETS = 24_320  # rows of the released head: `_anchor_vocab_size` in apple/corenet projects/catlip
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,11 @@ def _of(name: str, scale: str) -> Experiment:
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (_of(name, scale) for scale, name in product(SCALES, ROWS))
+    experiment.name: experiment
+    for experiment in (
+        *(_of(name, scale) for scale, name in product(SCALES, ROWS)),
+        *(recipe() for recipe in RECIPES),
+    )
 }
 
 

@@ -15,9 +15,10 @@ from bench.begin import begin
 from bench.command_line import DISAGREEMENT, FAILED_CASE, OK, Json, Results, Settings
 from bench.comparison import START_SECONDS, Scope
 from bench.config import AT_LARGEST_BATCH, Experiment, at_batch_size, with_settings
-from bench.experiments import DATACOMP_SYNSETS, EXPERIMENTS, experiment_named
+from bench.experiments import EXPERIMENTS, experiment_named
 from bench.jobs import Job
 from bench.peer_sides import OURS, SIDES, Against
+from bench.recipes import DATACOMP_SYNSETS
 from bench.record import PeerRun, Record
 from bench.statistics import fewest_rounds, ratios_of, spread_of
 from bench.tables import Table, failure_table, show
@@ -52,6 +53,8 @@ class Peer:
             return OK
         sides = SIDES[self.against]
         experiments = [with_settings(experiment, self.settings) for experiment in self._experiments()]
+        if any(experiment.image_sizes for experiment in experiments):
+            raise ValueError("a race is run at one image size, not at image_sizes")
         rounds = self.rounds or fewest_rounds(len(sides) - 1)
         comparison = begin(self.results, experiments, Scope("peer", 0), trained=False, may_differ=AT_LARGEST_BATCH)
         jobs = []

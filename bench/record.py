@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import get_args
 from uuid import uuid4
 
@@ -48,7 +48,10 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Floating-point operations (2 a multiply-add) of one step's whole batch, at the tokens really computed."""
+    """Floating-point operations (2 a multiply-add) of one step's whole batch, at the tokens really computed.
+
+    The mean over the timed steps.
+    """
 
     image_forward: int
     text_forward: int
@@ -62,8 +65,10 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     round: int
     warmup_seconds: float
     window_seconds: tuple[float, ...]
+    window_images: tuple[int, ...] = ()  # that were processed in each; empty: the experiment's images_per_window
     # By name of PHASES, one entry a step, from a pass of its own that waits for the device between the phases.
     phase_seconds: dict[str, tuple[float, ...]]
+    phase_images: tuple[int, ...] = ()  # of each of that pass's steps; empty: the experiment's batch_size
     flops: Flops
     tokens_per_caption: float | None  # computed, padding included; None: the method reads no text
     trained_parameters: int
@@ -239,8 +244,17 @@ def _decoded(content: bytes, path: Path) -> Record:
 
 
 def images_per_second(experiment: Experiment, speed: Speed) -> float:
-    """Return the rate of a timed run: by its median window."""
-    return experiment.images_per_window / median(speed.window_seconds)
+    """Return the rate of a timed run: by its median window, or by all where windows differ in their images."""
+    if len({*speed.window_images}) > 1:
+        return sum(speed.window_images) / sum(speed.window_seconds)
+    return images_per_step(experiment, speed) * experiment.steps_per_window / median(speed.window_seconds)
+
+
+def images_per_step(experiment: Experiment, speed: Speed) -> float:
+    """Return the images of a timed step on one device, the mean."""
+    if speed.window_images:
+        return fmean(speed.window_images) / experiment.steps_per_window
+    return float(experiment.batch_size)
 
 
 def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:
@@ -248,7 +262,7 @@ def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per
 
     Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
     """
-    an_image = 3 * speed.flops.forward / experiment.batch_size
+    an_image = 3 * speed.flops.forward / images_per_step(experiment, speed)
     return an_image * images_per_second(experiment, speed) / peak_flops_per_second
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from bench.data.manifest import CACHE
 from bench.data.pack import load_pictures
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Stream
+from bench.image_sizes import first_of_each_size, images_before
 from bench.machine import peak_flops, resolved
 from bench.memory_limit import is_out_of_memory, memory_limit
 from bench.methods import Method, method_named
@@ -52,7 +53,9 @@ class Assembled:
 def untrained_tower(experiment: Experiment) -> ImageTower:
     """Build the tower as every method's training begins with it: from its own generator."""
     seed = seed_for(experiment.seed, TOWER)
-    return build_image_tower(experiment.tower, experiment.image_size, seed, experiment.patch_drop)
+    return build_image_tower(
+        experiment.tower, experiment.image_size, seed, experiment.image_sizes, experiment.patch_drop
+    )
 
 
 def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
@@ -84,22 +87,34 @@ def take_steps(run: Assembled, steps: Iterable[int]) -> list[Tensor]:
     return losses
 
 
+def first_steps(experiment: Experiment, count: int) -> list[int]:
+    """Return steps 0 to `count`, and before them one of each image size, the largest first.
+
+    So nothing is built, compiled or allocated later, and a peak of memory is that of the size which needs most: large
+    images have long sequences, small ones have large batches for text tower and head.
+    """
+    return list(dict.fromkeys([*first_of_each_size(experiment, 0), *range(count)]))
+
+
 def measure_speed(experiment: Experiment, device: torch.device, results: Path, round_: int) -> Speed:
     """Time a run: warm-up (kept, not counted), windows, then the phases in a pass of their own."""
     run = assemble(load_data(experiment, device, results))
+    warmup_steps = first_steps(experiment, experiment.warmup_steps)
     with clock(device) as warmup:
-        check_finite(take_steps(run, range(experiment.warmup_steps)), 0, run.stream)
+        check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)
 
     window_seconds = []
     timed = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * experiment.steps_per_window)
     with sampled(open_reader(device), device) as readings:
         for first in timed[:: experiment.steps_per_window]:
+            window = range(first, first + experiment.steps_per_window)
             with clock(device) as elapsed:
-                losses = take_steps(run, range(first, first + experiment.steps_per_window))
+                losses = take_steps(run, window)
             window_seconds.append(elapsed.seconds)
-            check_finite(losses, first, run.stream)
+            check_finite(losses, window, run.stream)
 
-    phases = measure_phases(run, range(timed.stop, timed.stop + experiment.steps_per_window))
+    split = range(timed.stop, timed.stop + experiment.steps_per_window)
+    phases = measure_phases(run, split)
     batches = [run.stream.target(k) for k in timed]
     tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
     peak, peak_source = peak_flops(device, resolved(experiment, device)[0])
@@ -107,8 +122,10 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         round=round_,
         warmup_seconds=warmup.seconds,
         window_seconds=tuple(window_seconds),
+        window_images=images_in(experiment, timed, experiment.steps_per_window),
         phase_seconds=phases,
-        flops=count_flops(experiment, batches),
+        phase_images=images_in(experiment, split, 1),
+        flops=count_flops(experiment, batches, [run.stream.order.image_size(k) for k in timed]),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
         trained_parameters=trained_parameters(run.model),
         tower_parameters=sum(parameter.numel() for parameter in run.tower.parameters()),
@@ -125,6 +142,15 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
 def trained_parameters(model: nn.Module) -> int:
     """Count the parameters that steps change: a teacher's are not."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def images_in(experiment: Experiment, steps: range, of_each: int) -> tuple[int, ...]:
+    """Return the images of steps, so many steps together; nothing where all have one size."""
+    if not experiment.image_sizes:
+        return ()
+    return tuple(
+        images_before(experiment, first + of_each) - images_before(experiment, first) for first in steps[::of_each]
+    )
 
 
 def padding_kept(model: nn.Module) -> dict[str, str]:
@@ -171,15 +197,15 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     The data comes first, for it is the harness's and not the method's: pictures in memory, captions turned into
     targets, and the pages of the batches that the steps will read.
     """
-    stream = load_data(experiment, device, results)
-    for k in range(MEMORY_STEPS):
+    stream, steps = load_data(experiment, device, results), first_steps(experiment, MEMORY_STEPS)
+    for k in steps:
         stream.batch(k)
     peak = PeakMemory(device)
     run = assemble(stream)
-    check_finite(take_steps(run, range(MEMORY_STEPS)), 0, stream)
+    check_finite(take_steps(run, steps), steps, stream)
     peaks = peak.read()
     return Memory(
-        steps=MEMORY_STEPS,
+        steps=len(steps),
         trained_parameters=trained_parameters(run.model),
         peak_rss_bytes=peaks.rss,
         peak_allocated_bytes=peaks.allocated,
@@ -191,12 +217,12 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
 
 def measure_fit(experiment: Experiment, device: torch.device, results: Path, limit_bytes: int) -> Fit:
     """Try whether a few steps fit into a memory limit, above imports and data."""
-    stream = load_data(experiment, device, results)
-    for k in range(MEMORY_STEPS):
+    stream, steps = load_data(experiment, device, results), first_steps(experiment, MEMORY_STEPS)
+    for k in steps:
         stream.batch(k)
     try:
         with memory_limit(device, limit_bytes):
-            check_finite(take_steps(assemble(stream), range(MEMORY_STEPS)), 0, stream)
+            check_finite(take_steps(assemble(stream), steps), steps, stream)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -207,7 +233,8 @@ def measure_fit(experiment: Experiment, device: torch.device, results: Path, lim
 def count_tensor_bytes(stream: Stream[Any]) -> int:
     """Return the most bytes that the tensors of one uncompiled step hold at once: batch, weights, optimizer and all.
 
-    The step is the second, when the optimizer has its state. It is not compiled, for a counter cannot look into that.
+    The step is the second, when the optimizer has its state; with several image sizes the first from then on of each.
+    It is not compiled, for a counter cannot look into that.
     """
     run, rate = assemble(stream, compilable=False), stream.experiment.learning_rate
     run.step(stream.batch(0), rate)
@@ -219,26 +246,27 @@ def count_tensor_bytes(stream: Stream[Any]) -> int:
     counted = TensorBytes(stream.device, held)
     del held
     with counted:
-        run.step(stream.batch(1), rate)
+        for k in first_of_each_size(stream.experiment, 1):
+            run.step(stream.batch(k), rate)
     return counted.peak
 
 
 def trace(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
     """Warm up, then write a trace of a few steps."""
     run = assemble(load_data(experiment, device, results))
-    first = experiment.warmup_steps
-    check_finite(take_steps(run, range(first)), 0, run.stream)
+    first, warmup_steps = experiment.warmup_steps, first_steps(experiment, experiment.warmup_steps)
+    check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)
     with traced(device, path):
         for k in range(first, first + TRACED_STEPS):
             with record_function(f"step {k}"):
                 take_steps(run, [k])
 
 
-def check_finite(losses: list[Tensor], first: int, stream: Stream[Any]) -> None:
-    """Stop a run that skipped an update; read once a window, outside the clock."""
+def check_finite(losses: list[Tensor], steps: Sequence[int], stream: Stream[Any]) -> None:
+    """Stop a run that skipped an update in one of its steps; read once a window, outside the clock."""
     finite = torch.stack(losses).isfinite()
     if not finite.all():
-        step = first + int((~finite).nonzero()[0])
+        step = steps[int((~finite).nonzero()[0])]
         keys = stream.keys(step)
         told = ", ".join(keys[:KEYS_TOLD]) + (f" and {len(keys) - KEYS_TOLD} more" if len(keys) > KEYS_TOLD else "")
         raise FloatingPointError(f"loss or gradient of step {step} is not finite; its samples: {told}")

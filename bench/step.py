@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch._dynamo import config as dynamo
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench.config import Experiment
@@ -18,6 +19,7 @@ from bench.data.targets import Target
 from bench.methods import Method
 
 T = TypeVar("T", bound=Target)
+GRAPHS_A_SIZE = 8  # dynamo's own limit where there is one size: captions have several widths
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ def make_step(
     """Decide once how a model is updated: precision, compilation, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
     optimizer = make_optimizer(experiment, model)
+    # Every image size is a graph of its own, and what is beyond dynamo's limit would run uncompiled without a word.
+    dynamo.cache_size_limit = max(dynamo.cache_size_limit, GRAPHS_A_SIZE * len(experiment.sides))
     loss_of: Callable[..., Tensor] = torch.compile(method.loss) if compiled else method.loss
     norm_of_gradient = _gradient_norm(list(model.parameters()), experiment.clip_norm)
     average, take_average = _averaging(model, experiment.ema_decay)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.config import MAY_DIFFER, Experiment
+from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, told
 from bench.record import (
     PHASES,
     Failure,
@@ -20,6 +20,7 @@ from bench.record import (
     Speed,
     Transfer,
     images_per_second,
+    images_per_step,
     model_flops_utilisation,
     rates_of,
     require_comparable,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from bench.costs import Costs
 
 MIB, GIB = 2**20, 2**30
+OTHER_DIFFERENCES = "The ratio is not the method's alone, for the experiments also differ in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
             "experiment": name,
             "method": experiment.method,
             "tower": experiment.tower,
-            "px": experiment.image_size,
+            "px": "-".join(dict.fromkeys(map(str, (min(experiment.sides), max(experiment.sides))))),
             "batch": experiment.batch_size,
             "trained, M": costs[name].parameters / 1e6,
             "tower, M": costs[name].tower_parameters / 1e6,
@@ -76,26 +78,35 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
     ]
     note = (
         "trained, tower: parameters in millions, of all that is trained and of the image tower that is kept.\n"
-        "GFLOP: one forward of an image, and of a caption at its full context; a step costs three.\n"
+        "GFLOP: one forward of an image, and of a caption at its full context; a step costs three. Where the images' "
+        "size is drawn,\npx says from where to where, batch is that of 224 px, and GFLOP are the mean image's.\n"
         "What is computed of a caption in fact stands with each measurement. The last block computes the one token\n"
-        "that is read: ViT-B/16 and its text tower take 7 % fewer FLOPs than open_clip publishes."
+        "that is read: ViT-B-16 and its text tower take 7 % fewer FLOPs than open_clip publishes."
     )
     return Table("Experiments", rows, note)
 
 
 def speed_table(
-    title: str, records: Sequence[Record], names: Sequence[str], may_differ: Iterable[str] = MAY_DIFFER
+    title: str,
+    records: Sequence[Record],
+    names: Sequence[str],
+    may_differ: Iterable[str] = MAY_DIFFER,
+    *,
+    published: bool = False,
 ) -> Table:
-    """Compare the throughput of experiments to that of the first name that was timed."""
+    """Compare the throughput of experiments to that of the first name that was timed.
+
+    Those that are `published` as they are may differ in all fields, and the note tells which.
+    """
     kept = [r for r in records if isinstance(r.measured, Speed) and r.experiment and r.experiment.name in names]
-    require_comparable(kept, may_differ=may_differ)
+    require_comparable(kept, may_differ=FIELDS if published else may_differ)
     timed = _timed(records, names)
     if not timed:
         return Table(title, [])
     rates, base = rates_of(records), next(iter(timed))
     ratios = ratios_of(rates[base], {name: rates[name] for name in timed if name != base})
     peak = max(run.peak_flops_per_second or 0.0 for _, runs in timed.values() for run in runs)
-    flops = {name: runs[0].flops.step / experiment.batch_size for name, (experiment, runs) in timed.items()}
+    flops = {name: runs[0].flops.step / images_per_step(one, runs[0]) for name, (one, runs) in timed.items()}
     rows = []
     for name, (experiment, runs) in timed.items():
         ratio = ratios.get(name)
@@ -116,13 +127,16 @@ def speed_table(
             }
         )
     flipped = any(ratio.flipped for ratio in ratios.values())
+    differing = differing_fields(experiment for experiment, _ in timed.values()).items()
+    also = [told({field: values}) for field, values in differing if field not in {*may_differ}]
     return Table(
         title,
         rows,
         f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, this "
         f"hour). p: {'signs of rounds flipped' if flipped else 'runs permuted'}, adjusted by Holm. spread: standard "
         "deviation over runs, relative.\nby FLOPs: what the matrix products predict. MFU: 3 x forward FLOPs, over the "
-        f"device's peak: {timed[base][1][0].peak_source}.",
+        f"device's peak: {timed[base][1][0].peak_source}."
+        + ("\n  ".join([f"\n{OTHER_DIFFERENCES}", *also]) if also else ""),
     )
 
 
@@ -153,12 +167,12 @@ def _time_costs(experiment: Experiment, runs: Sequence[Speed]) -> dict[str, Any]
         for phase in PHASES
         if all(run.phase_seconds.get(phase) for run in runs)
     }
-    step = median(images_per_second(experiment, run) for run in runs) / experiment.batch_size  # a second
+    steps_per_second = median(images_per_second(experiment, run) / images_per_step(experiment, run) for run in runs)
     share = phases["data"] / sum(phases.values()) if phases else None
     readings = dict.fromkeys(reading for run in runs for reading in run.utilisation)
     return {
         **{f"{phase}, ms": 1000 * seconds for phase, seconds in phases.items()},
-        "sum of phases / step": sum(phases.values()) * step if phases else None,
+        "sum of phases / step": sum(phases.values()) * steps_per_second if phases else None,
         "share waiting for data": share,
         "bound": None if share is None else bound_by(share),
         "targets, s per million captions": median(1e6 * run.targets_seconds / run.num_captions for run in runs),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench.config import Experiment
+from bench.image_sizes import steps_for
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.run import Assembled, assemble, check_finite, load_data
@@ -86,7 +87,7 @@ def cooldown_rate(experiment: Experiment, step: int, first: int, last: int) -> f
 
 
 def _warmup_steps(experiment: Experiment) -> int:
-    return max(1, math.ceil(experiment.warmup_images / experiment.batch_size))
+    return max(1, math.ceil(experiment.warmup_images / experiment.mean_batch_size))
 
 
 def _cool_down(run: Assembled, first: int, last: int, bar: "tqdm[None]") -> list[float]:
@@ -101,7 +102,7 @@ def _take(run: Assembled, steps: range, bar: "tqdm[None]", cool: tuple[int, int]
         for k in window:
             rate = cooldown_rate(experiment, k, *cool) if cool else trunk_rate(experiment, k)
             pending.append(run.step(run.stream.batch(k), rate))
-        check_finite(pending, first, run.stream)
+        check_finite(pending, window, run.stream)
         losses += torch.stack(pending).tolist()
         bar.update(len(window))
         bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
@@ -109,7 +110,7 @@ def _take(run: Assembled, steps: range, bar: "tqdm[None]", cool: tuple[int, int]
 
 
 def _steps(experiment: Experiment, images: int) -> int:
-    return max(2, round(images / experiment.batch_size))
+    return max(2, steps_for(experiment, images))
 
 
 def _cooldown_steps(experiment: Experiment, images: int) -> int:

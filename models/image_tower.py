@@ -1,6 +1,8 @@
 """The image tower that all methods of a comparison share."""
 
 import copy
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import open_clip
@@ -14,20 +16,22 @@ from models.class_token import read_class_token_only
 from models.patch_drop import drop_patches
 from models.registered import open_clip_config
 
+TIMM_SIZES = {384: "small", 768: "base", 1024: "large", 1280: "huge"}  # timm's words for ViTs by width
+
 
 class ImageTower(nn.Module):
     """Pixels to one feature a picture, taken before any projection.
 
     `trunk` is an open_clip or timm image model without its projection. Pooling is the model's own: the class token for
     open_clip's ViT, whose last block computes no other. `width` is the feature's length, `image_size` the side in
-    pixels it was built for.
+    pixels it was built for, `image_sizes` the others that it must take.
     """
 
-    def __init__(self, trunk: nn.Module, image_size: int) -> None:
+    def __init__(self, trunk: nn.Module, image_size: int, image_sizes: Sequence[int] = ()) -> None:
         super().__init__()
         self.trunk = trunk
         self.image_size = image_size
-        self.width = _feature_width(trunk, image_size)
+        self.width = _feature_width(trunk, (image_size, *image_sizes))
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
         """Embed normalised images."""
@@ -35,23 +39,32 @@ class ImageTower(nn.Module):
         return features
 
 
-def build_image_tower(name: str, image_size: int, seed: int, patch_drop: float = 0.0) -> ImageTower:
+def build_image_tower(
+    name: str, image_size: int, seed: int, image_sizes: Sequence[int] = (), patch_drop: float = 0.0
+) -> ImageTower:
     """Build the tower of an open_clip model, or a timm model, randomly initialised from a generator of its own.
 
-    Equal arguments give equal weights, bit for bit, whatever is built around the tower or was built before it.
-    While it trains it leaves out a share `patch_drop` of the patches. Raises ValueError for a name that neither library
-    has, an image size that the tower does not take, or a tower that cannot drop patches.
+    Equal arguments give equal weights, bit for bit, whatever is built around the tower or was built before it; they do
+    not depend on `image_sizes`, which are taken beside `image_size`: timm interpolates the position embeddings. While
+    it trains, the tower leaves out a share `patch_drop` of the patches. Raises ValueError for a name that neither
+    library has, an image size that the tower does not take, or a tower that cannot drop patches.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = open_clip_config(name)
-        trunk = _from_open_clip(config, image_size) if config else _from_timm(name, image_size)
+        several = len(image_sizes) > 0
+        trunk = _from_open_clip(config, image_size) if config else _from_timm(name, image_size, several=several)
         if patch_drop:
             drop_patches(trunk, patch_drop)
         try:
-            return ImageTower(trunk, image_size)
+            return ImageTower(trunk, image_size, image_sizes)
         except (AssertionError, RuntimeError) as error:
-            raise ValueError(f"tower {name!r} does not take images of {image_size} px: {error}") from None
+            told = f"tower {name!r} does not take images of {', '.join(map(str, image_sizes or [image_size]))} px"
+            if config and several:
+                raise ValueError(
+                    f"{told}: open_clip builds it for one size; {_of_any_size(config)} takes any"
+                ) from None
+            raise ValueError(f"{told}: {error}") from None
 
 
 def _from_open_clip(config: dict[str, Any], image_size: int) -> nn.Module:
@@ -67,21 +80,35 @@ def _from_open_clip(config: dict[str, Any], image_size: int) -> nn.Module:
     return trunk
 
 
-def _from_timm(name: str, image_size: int) -> nn.Module:
+def _from_timm(name: str, image_size: int, *, several: bool) -> nn.Module:
     if not timm.is_model(name):
         near = timm.list_models(f"*{name}*")[:3] or open_clip.list_models()[:3]
         raise ValueError(f"no tower named {name!r} in open_clip or timm; did you mean {' or '.join(near)}?")
-    try:
-        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size)
-    except TypeError:  # a convolutional network takes any size and has no such argument
-        model = timm.create_model(name, pretrained=False, num_classes=0)
+    size: dict[str, Any] = {"img_size": image_size}
+    # A convolutional network takes any size and has no such arguments; some others lack the second alone.
+    model: nn.Module
+    for arguments in ([size | {"dynamic_img_size": True}] if several else []) + [size]:
+        with suppress(TypeError):
+            model = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
+            return model
+    model = timm.create_model(name, pretrained=False, num_classes=0)
     return model
 
 
-def _feature_width(trunk: nn.Module, image_size: int) -> int:
+def _of_any_size(config: dict[str, Any]) -> str:
+    """Name timm's tower that is most like one of open_clip's."""
+    vision = config["vision_cfg"]
+    if "timm_model_name" in vision:
+        return f"timm's {vision['timm_model_name']}"
+    name = f"vit_{TIMM_SIZES.get(vision.get('width'))}_patch{vision.get('patch_size')}_clip_224"
+    return f"timm's {name if timm.is_model(name) else 'vit_tiny_patch16_224'}"
+
+
+def _feature_width(trunk: nn.Module, image_sizes: Sequence[int]) -> int:
     was_training = trunk.training
     with torch.no_grad(), torch.device("meta"):
-        shape = copy.deepcopy(trunk).to("meta").eval()(torch.empty(1, 3, image_size, image_size)).shape
+        probe = copy.deepcopy(trunk).to("meta").eval()
+        shapes = [probe(torch.empty(1, 3, side, side)).shape for side in image_sizes]
     trunk.train(was_training)
-    assert len(shape) == 2, f"a tower gives one feature a picture, this one gives {tuple(shape)}"  # noqa: PLR2004
-    return int(shape[-1])
+    assert len(shapes[0]) == 2, f"a tower gives one feature a picture, this one gives {tuple(shapes[0])}"  # noqa: PLR2004
+    return int(shapes[0][-1])

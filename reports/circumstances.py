@@ -130,7 +130,8 @@ def told(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, tuple):
-        return " to ".join(map(told, value)) if value and value[0] != value[-1] else ", ".join(map(told, value))
+        is_span = len(value) == 2 and value[0] != value[1]  # noqa: PLR2004
+        return (" to " if is_span else ", ").join(map(told, value)) or "none"
     return {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
 
 

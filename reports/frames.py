@@ -11,6 +11,7 @@ import msgspec
 import pandas as pd
 
 from bench.config import FIELDS, METHOD_NAMES, WITH_BATCH_SIZE, Experiment, MethodName, differing_fields
+from bench.image_sizes import images_before, steps_for
 from bench.record import (
     PHASES,
     Failure,
@@ -21,6 +22,7 @@ from bench.record import (
     Speed,
     Training,
     images_per_second,
+    images_per_step,
     model_flops_utilisation,
     require_comparable,
 )
@@ -127,13 +129,15 @@ def losses_frame(comparison: Comparison, most: int = 120) -> pd.DataFrame:
 
 def curves(experiment: Experiment, training: Training) -> list[tuple[str, list[tuple[int, float]]]]:
     """Return (part, [(images seen, loss)]) for the trunk and each cool-down, which ends at its branch's images."""
-    batch = experiment.batch_size
-    parts = [("trunk", [(batch * (step + 1), loss) for step, loss in enumerate(training.trunk_losses)])]
+    parts = [("trunk", _curve(experiment, 0, training.trunk_losses))]
     for branch, losses in zip(training.branches, training.cooldown_losses, strict=True):
-        start = branch.images - batch * len(losses)
-        told = f"cool-down to {branch.images:,} images"
-        parts.append((told, [(start + batch * (step + 1), loss) for step, loss in enumerate(losses)]))
+        start = steps_for(experiment, branch.images) - len(losses)
+        parts.append((f"cool-down to {branch.images:,} images", _curve(experiment, start, losses)))
     return parts
+
+
+def _curve(experiment: Experiment, first: int, losses: Sequence[float]) -> list[tuple[int, float]]:
+    return [(images_before(experiment, step + 1), loss) for step, loss in enumerate(losses, first)]
 
 
 def thinned(curve: Sequence[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
@@ -158,23 +162,22 @@ def conflicting_settings(comparison: Comparison) -> dict[str, list[str]]:
 
 
 def _speed_row(experiment: Experiment, speed: Speed, peak: float) -> dict[str, object]:
-    batch, window = experiment.batch_size, median(speed.window_seconds)
+    images, window = images_per_step(experiment, speed), median(speed.window_seconds)
     rate = images_per_second(experiment, speed)
     phases = {name: 1000 * median(seconds) for name in PHASES if (seconds := speed.phase_seconds.get(name))}
-    towers_ms = sum(phases.values()) - phases.get("data", 0) - phases.get("optimizer", 0)
     return {
         "experiment": experiment.name,
         "method": experiment.method,
         "round": speed.round,
-        "batch_size": batch,
+        "batch_size": experiment.batch_size,
         "images_per_second": rate,
-        "forward_backward_images_per_second": 1000 * batch / towers_ms if phases else NAN,
+        "forward_backward_images_per_second": _forward_backward_rate(experiment, speed),
         "step_ms": 1000 * window / experiment.steps_per_window,
         "phases_ms": sum(phases.values()) if phases else NAN,
-        "step_flops_per_image": speed.flops.step / batch,
-        "forward_flops_per_image": speed.flops.forward / batch,
-        "image_forward_flops_per_image": speed.flops.image_forward / batch,
-        "text_forward_flops_per_image": speed.flops.text_forward / batch,
+        "step_flops_per_image": speed.flops.step / images,
+        "forward_flops_per_image": speed.flops.forward / images,
+        "image_forward_flops_per_image": speed.flops.image_forward / images,
+        "text_forward_flops_per_image": speed.flops.text_forward / images,
         "model_flops_utilisation": model_flops_utilisation(experiment, speed, peak),
         "peak_flops_per_second": peak,
         "peak_source": speed.peak_source,
@@ -189,6 +192,16 @@ def _speed_row(experiment: Experiment, speed: Speed, peak: float) -> dict[str, o
         **{PHASE + name: milliseconds for name, milliseconds in phases.items()},
         **{UTILISATION + name: value for name, value in speed.utilisation.items()},
     }
+
+
+def _forward_backward_rate(experiment: Experiment, speed: Speed) -> float:
+    """Return the images a second of a step without its data and its update, by medians as `images_per_second`."""
+    parts = [seconds for name, seconds in speed.phase_seconds.items() if seconds and name not in ("data", "optimizer")]
+    if not parts:
+        return NAN
+    if speed.phase_images:
+        return sum(speed.phase_images) / sum(map(sum, parts))
+    return experiment.batch_size / sum(map(median, parts))
 
 
 def _is_of_experiment(record: Record) -> bool:

@@ -26,7 +26,8 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "method": st.sampled_from(METHOD_NAMES),
     "seed": st.integers(0, 2**62 - 1),
     "tower": PRINTABLE,
-    "image_size": COUNTS,
+    "image_size": st.integers(64, 1024),
+    "image_sizes": st.sets(st.integers(1, 64), max_size=5).map(sorted).map(tuple),
     "patch_drop": st.floats(0, 0.9),
     "text_tower": PRINTABLE,
     "context_length": st.integers(3, 512),
@@ -67,6 +68,7 @@ ANOTHER: dict[str, Any] = {
     "seed": 1,
     "tower": "ViT-B-16",
     "image_size": 96,
+    "image_sizes": (32, 48, 64),
     "patch_drop": 0.5,
     "text_tower": "ViT-B-16",
     "context_length": 77,
@@ -340,6 +342,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
     "cooldown_share": (0.0, 1.0, -0.2, *NOT_FINITE),
     "betas": ((1.0, 0.98), (0.9, 1.0), (-0.1, 0.98), (0.9,), 0.9, *((bad, 0.98) for bad in NOT_FINITE)),
+    "image_sizes": (48, None, (0, 48), (48, 48), (64, 48), (48.5, 64.0)),
     "crop_scale": (
         *((0.0, 1.0), (-0.5, 1.0), (0.9, 0.5), (0.5, 1.5), (0.5,), (0.5, 0.6, 0.7)),
         *(pair for bad in NOT_FINITE for pair in ((bad, 1.0), (0.5, bad))),
@@ -384,6 +387,10 @@ def test_a_run_is_a_batch_or_more_and_a_contrastive_batch_is_two_or_more() -> No
             replace(TINY, method=method, batch_size=1)
     for method in ("catlip", "superclass"):
         assert replace(TINY, method=method, batch_size=1).batch_size == 1
+    with pytest.raises(ValueError, match=r"^clip-tiny: batch_size must be 2 or more at 480 px, for clip needs"):
+        replace(TINY, image_sizes=(48, 480), batch_size=199)
+    assert replace(TINY, image_sizes=(48, 480), batch_size=200).batch_size_at(480) == 2
+    assert replace(TINY, image_sizes=(48, 480), batch_size=199, method="catlip").batch_size_at(480) == 1
 
 
 @pytest.mark.parametrize("field", ["betas", "crop_scale"])

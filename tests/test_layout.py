@@ -42,7 +42,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
     assert options == {
         "": ["smoke", "full", "resume", "results"],
         "list": ["json"],
-        "measure": ["names", "rounds", "memory_gib", "trace", "settings", "results", "json"],
+        "measure": ["names", "rounds", "memory_gib", "trace", "published", "settings", "results", "json"],
         "train": ["name", "images", "settings", "results", "json"],
         "transfer": ["tower", "results", "json"],
         "label": [

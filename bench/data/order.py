@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from bench.config import Experiment
+from bench.image_sizes import image_size_at, images_before
 from bench.seeds import ORDER, seed_for
 
 
@@ -21,16 +22,16 @@ class Order:
     ranks: int = 1
 
     def rows(self, k: int) -> Int[Tensor, " batch"]:
-        """Return the samples of batch k."""
-        size = self.experiment.batch_size
-        first = (k * self.ranks + self.rank) * size
+        """Return the samples of batch k: as many on every rank."""
+        size = self.experiment.batch_size_at(self.image_size(k))
+        first = images_before(self.experiment, k) * self.ranks + self.rank * size
         epochs = range(first // self.count, (first + size - 1) // self.count + 1)
         order = torch.cat([_shuffled(self.experiment.seed, epoch, self.count) for epoch in epochs])
         return order[first - epochs[0] * self.count :][:size]
 
-    def image_size(self, _k: int) -> int:
-        """Return the side in pixels of batch k's images."""
-        return self.experiment.image_size
+    def image_size(self, k: int) -> int:
+        """Return the side in pixels of batch k's images: the same on every rank."""
+        return image_size_at(self.experiment, k)
 
 
 @lru_cache(maxsize=4)

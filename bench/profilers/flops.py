@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import msgspec
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,15 +17,26 @@ from models.image_tower import build_image_tower
 META = torch.device("meta")
 
 
-def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
+def count_flops(experiment: Experiment, batches: Sequence[Target], sides: Sequence[int] = ()) -> Flops:
     """Count the matrix products of a step on the `meta` device, where nothing is computed; the mean over the batches.
 
-    On the CPU, torch's counter sees no attention at all. Batches are as the steps read them, and text is counted at the
-    tokens really computed: for every width as if the whole batch had it, then the mean over the captions, for what a
-    text tower does is proportional to its captions. Elementwise work is not counted.
+    On the CPU, torch's counter sees no attention at all. Batches are as the steps read them, `sides` of their images in
+    pixels (by default the experiment's one size), and text is counted at the tokens really computed: for every width as
+    if the whole batch had it, then the mean over the captions, for what a text tower does is proportional to its
+    captions. Elementwise work is not counted.
     """
-    method = method_named(experiment.method)
-    tower, model, images = on_meta(experiment, experiment.batch_size)
+    tower, model = on_meta(experiment)
+    by_side: dict[int, list[Target]] = {}
+    for side, batch in zip(sides or [experiment.image_size] * len(batches), batches, strict=True):
+        by_side.setdefault(side, []).append(batch)
+    counts = [(len(of_side), _count(experiment, tower, model, side, of_side)) for side, of_side in by_side.items()]
+    return _mean(counts)
+
+
+def _count(experiment: Experiment, tower: nn.Module, model: nn.Module, side: int, batches: Sequence[Target]) -> Flops:
+    """Count a step whose images have this side, the mean over batches that have."""
+    method, size = method_named(experiment.method), experiment.batch_size_at(side)
+    images = images_of(size, side)
     image = counted(lambda: tower(images))
 
     def count(target: Target) -> Flops:
@@ -46,18 +56,27 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
     some = batches[0].to(META)
     if not widths:
         return count(some)
-    size = experiment.batch_size
-    counts = {width: msgspec.structs.asdict(count(some.with_captions(captions_of(size, width)))) for width in widths}
+    return _mean([(many, count(some.with_captions(captions_of(size, width)))) for width, many in widths.items()])
+
+
+def _mean(counts: Sequence[tuple[int, Flops]]) -> Flops:
+    """Return the mean of counts, each as often as the number before it says."""
+    total = sum(often for often, _ in counts)
     names = Flops.__struct_fields__
-    return Flops(**{name: sum(widths[w] * counts[w][name] for w in widths) // widths.total() for name in names})
+    return Flops(**{name: sum(often * getattr(flops, name) for often, flops in counts) // total for name in names})
 
 
-def on_meta(experiment: Experiment, batch_size: int) -> tuple[nn.Module, nn.Module, torch.Tensor]:
-    """Return the image tower, the model around it, and images, on the `meta` device."""
+def on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
+    """Return the image tower and the model around it, on the `meta` device."""
     with META:
-        tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed, experiment.patch_drop)
-        images = torch.empty(batch_size, 3, experiment.image_size, experiment.image_size)
-        return tower, method_named(experiment.method).wrap(tower, experiment), images
+        drawn = experiment.image_sizes, experiment.patch_drop
+        tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed, *drawn)
+        return tower, method_named(experiment.method).wrap(tower, experiment)
+
+
+def images_of(count: int, side: int) -> torch.Tensor:
+    """Return a batch of images on the `meta` device."""
+    return torch.empty(count, 3, side, side, device=META)
 
 
 def captions_of(count: int, width: int) -> Tokens:
