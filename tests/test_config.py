@@ -152,7 +152,7 @@ def test_every_scale_has_every_method_under_its_name() -> None:
     assert FIELDS["method"] == MethodName
     assert get_args(MethodName) == METHOD_NAMES
     named = {f"{method}-{scale}": method for scale in SCALES for method in METHOD_NAMES}
-    assert {name: experiment.method for name, experiment in EXPERIMENTS.items()} == named
+    assert {name: EXPERIMENTS[name].method for name in named} == named
     for name in EXPERIMENTS:
         assert experiment_named(name).name == name
         assert from_json(experiment_named(name)) == EXPERIMENTS[name]
