@@ -29,7 +29,7 @@ def multi_scale(least: int, most: int, scales: int, multiple: int, base: int) ->
     Source: apple/corenet, `corenet/data/sampler/utils.py`, and `make_divisible` of `corenet/utils/math_utils.py`.
     """
     spaced = [least + k * (most - least) / max(1, scales - 1) for k in range(scales)]
-    return tuple(sorted({_divisible(side, multiple) for side in (*spaced, base)}))
+    return tuple(sorted({_divisible(side, multiple) for side in (*spaced, float(base))}))
 
 
 def image_size_at(experiment: Experiment, step: int) -> int:

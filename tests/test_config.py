@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from bench.config import FIELDS, METHOD_NAMES, Experiment, MethodName, choose, differing_fields, with_settings
 from bench.experiments import EXPERIMENTS, ROWS, SCALES, experiment_named
+from bench.recipes import RECIPES
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
@@ -165,7 +166,8 @@ def test_every_scale_has_every_row_under_its_name() -> None:
     assert get_args(MethodName) == METHOD_NAMES
     assert {*METHOD_NAMES} == {row.method for row in ROWS.values()}
     named = {f"{row}-{scale}": ROWS[row].method for scale in SCALES for row in ROWS}
-    assert {name: experiment.method for name, experiment in EXPERIMENTS.items()} == named
+    assert {name: EXPERIMENTS[name].method for name in named} == named
+    assert {*EXPERIMENTS} == {*named, *(recipe().name for recipe in RECIPES)}
     for name in EXPERIMENTS:
         assert experiment_named(name).name == name
         assert from_json(experiment_named(name)) == EXPERIMENTS[name]

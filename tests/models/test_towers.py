@@ -132,6 +132,31 @@ def test_reading_the_class_token_alone_changes_neither_feature_nor_gradient(pool
         torch.testing.assert_close(mine, reference, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18"])
+def test_a_tower_of_several_sizes_has_the_weights_and_features_of_one_size(name: str) -> None:
+    one, several = build_image_tower(name, 48, 3).eval(), build_image_tower(name, 48, 3, (32, 48, 64)).eval()
+    assert all(torch.equal(*pair) for pair in zip(one.parameters(), several.parameters(), strict=True))
+    images = torch.randn(2, 3, 48, 48)
+    assert torch.equal(one(images), several(images))
+    assert several(torch.randn(2, 3, 64, 64)).shape == (2, several.width)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "told"),
+    [
+        ("ViT-B-16", (192, 224), "for one size; timm's vit_base_patch16_clip_224 takes any"),
+        ("ViT-L-14", (196, 224), "for one size; timm's vit_large_patch14_clip_224 takes any"),
+        ("ViT-B-16-SigLIP", (192, 224), "for one size; timm's vit_base_patch16_siglip_224 takes any"),
+        ("RN50", (192, 224), "for one size; timm's vit_tiny_patch16_224 takes any"),
+        ("beit_base_patch16_224", (192, 224), "'beit_base_patch16_224' does not take images of 192, 224 px"),
+        ("vit_tiny_patch16_224", (190, 224), "does not take images of 190, 224 px: .*divisible by patch size"),
+    ],
+)
+def test_a_tower_of_one_size_is_refused_where_there_are_several(name: str, sizes: tuple[int, ...], told: str) -> None:
+    with pytest.raises(ValueError, match=told), torch.device("meta"):
+        build_image_tower(name, 224, 0, sizes)
+
+
 def test_a_tower_is_open_clips_own_without_its_projection() -> None:
     tower = build_image_tower("catlip-bench-tiny", 48, 5)
     torch.manual_seed(0)

@@ -1,0 +1,117 @@
+"""Which sizes there are, which one a step draws, and how many images are seen until then."""
+
+from itertools import accumulate
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.config import at_batch_size
+from bench.image_sizes import first_of_each_size, image_size_at, images_before, multi_scale, steps_for
+from tests.small import small
+
+laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+
+CHANGES = st.fixed_dictionaries(
+    {
+        "image_sizes": st.sets(st.integers(16, 96), max_size=6).map(sorted).map(tuple),
+        "batch_size": st.integers(1, 300),
+        "seed": st.integers(0, 5),
+        "images": st.just(1000),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "batch", "found"),
+    [
+        ((160, 320, 5, 32, 224), 256, {160: 501, 192: 348, 224: 256, 256: 196, 288: 154, 320: 125}),
+        (
+            (128, 320, 25, 16, 224),
+            1024,
+            {128: 3136, 144: 2477, 160: 2007, 176: 1658, 192: 1393, 208: 1187, 224: 1024}
+            | {240: 892, 256: 784, 272: 694, 288: 619, 304: 555, 320: 501},
+        ),
+        ((256, 512, 3, 64, 300), 1, {256: 1, 320: 1, 384: 1, 512: 1}),
+        ((48, 48, 1, 32, 48), 8, {64: 174}),
+    ],
+)
+def test_sizes_and_batches_are_those_of_the_released_sampler(
+    arguments: tuple[int, int, int, int, int], batch: int, found: dict[int, int]
+) -> None:
+    """Found by running apple/corenet's `image_batch_pairs` at 1aa3acd."""
+    experiment = small("catlip", image_size=arguments[4] if batch != 8 else 299, batch_size=batch, images=10_000)
+    sizes = multi_scale(*arguments)
+    assert {side: experiment.batch_size_at(side) for side in sizes} == found
+
+
+@laws
+@given(CHANGES, st.integers(0, 5000))
+def test_images_before_a_step_are_those_of_all_steps_before_it(changes: dict[str, Any], step: int) -> None:
+    experiment = small("catlip", **changes)
+    batches = (experiment.batch_size_at(image_size_at(experiment, k)) for k in range(step))
+    assert images_before(experiment, step) == sum(batches)
+
+
+@laws
+@given(CHANGES, st.integers(0, 5000))
+def test_steps_for_images_come_as_near_as_whole_steps_can(changes: dict[str, Any], images: int) -> None:
+    experiment = small("catlip", **changes)
+    found = steps_for(experiment, images)
+    assert steps_for(experiment, images_before(experiment, found)) == found
+    apart = abs(images_before(experiment, found) - images)
+    near = (max(0, found - 1), found + 1)
+    assert apart <= min(abs(images_before(experiment, step) - images) for step in near)
+
+
+@laws
+@given(CHANGES, st.integers(0, 2000))
+def test_each_size_is_drawn_once_in_as_many_steps_as_there_are_sizes(changes: dict[str, Any], cycle: int) -> None:
+    experiment = small("catlip", **changes)
+    sizes = len(experiment.sides)
+    steps = range(cycle * sizes, (cycle + 1) * sizes)
+    assert sorted(image_size_at(experiment, step) for step in steps) == list(experiment.sides)
+    seen = images_before(experiment, steps.stop) - images_before(experiment, steps.start)
+    assert seen == pytest.approx(sizes * experiment.mean_batch_size)
+
+
+@laws
+@given(CHANGES, st.integers(0, 3000))
+def test_the_first_step_of_each_size_is_the_first_and_the_largest_comes_first(
+    changes: dict[str, Any], start: int
+) -> None:
+    experiment = small("catlip", **changes)
+    found = first_of_each_size(experiment, start)
+    assert [image_size_at(experiment, step) for step in found] == list(experiment.sides)[::-1]
+    for step in found:
+        assert step >= start
+        assert image_size_at(experiment, step) not in {image_size_at(experiment, k) for k in range(start, step)}
+
+
+def test_a_size_does_not_depend_on_what_was_asked_before_nor_on_the_method() -> None:
+    sizes = (32, 48, 64)
+    there, back = (small(method, image_sizes=sizes) for method in ("clip", "superclass"))
+    forward = [image_size_at(there, step) for step in range(9000)]
+    assert [image_size_at(back, step) for step in reversed(range(9000))] == forward[::-1]
+    assert [images_before(back, step) for step in range(9000)] == [
+        0,
+        *accumulate(back.batch_size_at(side) for side in forward[:-1]),
+    ]
+
+
+def test_seeds_draw_apart_and_all_orders_are_drawn() -> None:
+    orders = {
+        seed: [tuple(image_size_at(one, 3 * cycle + k) for k in range(3)) for cycle in range(100)]
+        for seed in (0, 1)
+        for one in [small("clip", image_sizes=(32, 48, 64), seed=seed)]
+    }
+    assert orders[0] != orders[1]
+    assert len({*orders[0]}) == 6
+
+
+def test_another_batch_size_keeps_whole_rounds_of_sizes() -> None:
+    base = small("catlip", image_sizes=(32, 48, 64), warmup_steps=3, steps_per_window=6)
+    for size in (2, 7, 16, 100, 5000):
+        sized = at_batch_size(base, size)
+        assert sized.warmup_steps % 3 == sized.steps_per_window % 3 == 0
