@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 MethodName = Literal["clip", "siglip", "catlip", "superclass"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
-COMPUTED = "computed"
+COMPUTED, PACK_DATA = "computed", "pack"
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 TextPadding = Literal["none", "batch", "full"]
@@ -55,7 +55,10 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     subword_vocabulary: Text = "pack-subwords"  # "all": the tokenizer's own 49,408 ids
     head_rows: Count | None = None  # rows of the classification head; None: as many as the vocabulary has labels
 
-    # The images.
+    # The images and their captions.
+    data: Text = PACK_DATA  # the shipped pack; or tar shards: a folder, a file or a glob
+    subset: Text | None = None  # of the samples: a csv of their keys; or "random:N", as many at random; None: all
+    workers: Annotated[int, Meta(ge=0)] = 0  # processes that load shards ahead; 0: this one, before each step
     batch_size: Count  # images a step, on one device
     crop_scale: tuple[Part, Part] = (0.5, 1.0)  # share of the picture's area that a random crop keeps
     flip: bool = True
@@ -154,7 +157,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
             raise ValueError(f"a setting is field=value, got {setting!r}")
         kind = choose(field, {name: kind for name, kind in FIELDS.items() if name != "name"}, "field of an experiment")
         try:
-            value = text if kind == Text else _plain(text)
+            value = _read(text, kind)
             changed[field], texts[field] = msgspec.convert(value, kind, strict=False), text
         except (msgspec.DecodeError, RecursionError) as error:
             raise ValueError(f"--set {setting}: {error}") from None
@@ -180,8 +183,12 @@ def at_batch_size(experiment: Experiment, size: int) -> Experiment:
     )
 
 
-def _plain(text: str) -> Any:
-    """Return a list as one, and a number as JSON writes it, where .5 is 0.5."""
+def _read(text: str, kind: Any) -> Any:
+    """Return a text as it stands, a list as one, and a number as JSON writes it, where .5 is 0.5."""
+    if kind == Text:
+        return text
+    if kind == Text | None:
+        return None if text == "null" else text
     if text.startswith("["):
         return msgspec.json.decode(text)
     return f"0{text}" if text.startswith(".") else text

@@ -20,7 +20,7 @@ from bench.data.pack import load_pictures
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch
 from bench.data.subwords import SubwordIds
-from bench.data.targets import Labels, Tokens, to_device
+from bench.data.targets import Captions, Labels, Tokens, to_device
 from bench.machine import resolved
 from bench.methods import CATLIP, Method
 from bench.peer_sides import DENSE, OPEN_CLIP, OPEN_CLIP_FUSED, WARMUP_STEPS
@@ -97,8 +97,8 @@ def _long_captions(experiment: Experiment, device: torch.device, results: Path) 
     subwords = SubwordIds(experiment.subword_vocabulary)
     (start, end), context, padding = subwords.start_and_end, experiment.context_length, experiment.text_padding
 
-    def targets(captions: Sequence[str]) -> Tokens:
-        return Tokens.of(lengthened(subwords.encode(captions), experiment.seed), start, end, context, padding)
+    def targets(captions: Captions) -> Tokens:
+        return Tokens.of(lengthened(subwords.encode(captions.texts), experiment.seed), start, end, context, padding)
 
     return PackStream(experiment, load_pictures("pretrain", results / CACHE), targets, device)
 

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from bench.config import Experiment
+from bench.config import PACK_DATA, Experiment
 from bench.data.manifest import CACHE
 from bench.data.pack import load_pictures
 from bench.data.pack_stream import PackStream
+from bench.data.shard_stream import ShardStream
+from bench.data.shards import open_shards
 from bench.data.stream import Stream
 from bench.machine import peak_flops, resolved
 from bench.memory_limit import is_out_of_memory, memory_limit
@@ -55,7 +57,9 @@ def untrained_tower(experiment: Experiment) -> ImageTower:
 
 
 def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
-    """Load pictures, and turn their captions into what the method reads."""
+    """Open the data set; the pack's captions are turned at once into what the method reads, those of shards later."""
+    if experiment.data != PACK_DATA:
+        return ShardStream(experiment, open_shards(experiment.data, results / CACHE), device)
     targets = method_named(experiment.method).targets(experiment)
     return PackStream(experiment, load_pictures("pretrain", results / CACHE), targets, device)
 
@@ -89,7 +93,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     with clock(device) as warmup:
         check_finite(take_steps(run, range(experiment.warmup_steps)), 0, run.stream)
 
-    window_seconds = []
+    window_seconds, waited = [], run.stream.wait_seconds
     timed = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * experiment.steps_per_window)
     with sampled(open_reader(device), device) as readings:
         for first in timed[:: experiment.steps_per_window]:
@@ -97,6 +101,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
                 losses = take_steps(run, range(first, first + experiment.steps_per_window))
             window_seconds.append(elapsed.seconds)
             check_finite(losses, first, run.stream)
+    waited = run.stream.wait_seconds - waited
 
     phases = measure_phases(run, range(timed.stop, timed.stop + experiment.steps_per_window))
     batches = [run.stream.target(k) for k in timed]
@@ -118,6 +123,8 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         utilisation=readings.figures,
         not_measured=readings.not_measured | padding_kept(run.model),
         sampler_share=readings.sampler_share,
+        wait_share=waited / sum(window_seconds),
+        skipped=dict(run.stream.skipped),
     )
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-TOWER, TEXT, HEAD, STEP, ORDER, AUGMENTATION = range(6)
+TOWER, TEXT, HEAD, STEP, ORDER, AUGMENTATION, SUBSET, REPLACEMENT = range(8)
 
 
 def seed_for(seed: int, part: int, *key: int) -> int:

@@ -17,6 +17,7 @@ from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS
 from bench.memory_limit import is_out_of_memory, memory_limit
 from bench.methods import METHODS
@@ -221,7 +222,7 @@ def test_flops_are_those_open_clip_publishes(name: str, image: float, text: floa
 def test_text_is_counted_at_the_tokens_computed() -> None:
     experiment = replace(EXPERIMENTS["clip-tiny"], batch_size=2)
     targets = METHODS["clip"].targets(experiment)(
-        ["dog", "a dog and a cat and a bird and a horse and a cow and a sheep"]
+        Captions.of(["dog", "a dog and a cat and a bird and a horse and a cow and a sheep"])
     )
     short, long = targets.take(torch.tensor([0, 0])), targets.take(torch.tensor([1, 0]))
     counted = [count_flops(experiment, batches) for batches in ([short], [long], [short, long])]
