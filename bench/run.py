@@ -124,7 +124,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         not_measured=readings.not_measured | padding_kept(run.model),
         sampler_share=readings.sampler_share,
         wait_share=waited / sum(window_seconds),
-        skipped=dict(run.stream.skipped),
+        skipped=run.stream.skipped,
     )
 
 

@@ -61,7 +61,7 @@ def train(
         cooldown_losses=tuple(map(tuple, cooldown_losses)),
         branches=tuple(branches),
         seconds=elapsed.seconds,
-        skipped=dict(run.stream.skipped),
+        skipped=run.stream.skipped,
     )
 
 

@@ -27,8 +27,8 @@ def cropped(
     values = draws.tolist()
     height, width = picture.shape[1:]
     box = crop_box(values, width, height, experiment.crop_scale)
-    scaled = F.resized_crop(picture, *box, [side, side], antialias=True)
-    return F.horizontal_flip(scaled) if experiment.flip and values[-1] < 0.5 else scaled  # noqa: PLR2004
+    scaled: Tensor = F.resized_crop(picture, *box, [side, side], antialias=True)
+    return scaled.flip(-1) if experiment.flip and values[-1] < 0.5 else scaled  # noqa: PLR2004
 
 
 def crop_box(draws: Sequence[float], width: int, height: int, scale: tuple[float, float]) -> tuple[int, int, int, int]:

@@ -2,14 +2,14 @@
 
 import io
 import warnings
+from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 MOST_PIXELS = 2**30 // 4 // 3  # what Pillow warns of: a quarter of a GiB as RGB
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -48,7 +48,7 @@ def decoded(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
             return _decoded(encoded)
         except (UnusableImageError, MemoryError):
             raise
-        except Image.UnidentifiedImageError:
+        except UnidentifiedImageError:
             raise UnusableImageError(FOREIGN) from None
         except Image.DecompressionBombError:
             raise UnusableImageError(TOO_LARGE) from None
@@ -62,10 +62,12 @@ def _decoded(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
         if image.width * image.height > MOST_PIXELS:
             raise UnusableImageError(TOO_LARGE)
         if image.format == "JPEG" and image.mode in ("RGB", "L") and _turn(image) is None:
-            return decode_jpeg(torch.frombuffer(bytearray(encoded), dtype=torch.uint8), ImageReadMode.RGB)
+            content = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
+            return cast("Tensor", decode_jpeg(content, ImageReadMode.RGB))
         image.load()
         turn = _turn(image)
-        return pil_to_tensor(_rgb(image if turn is None else image.transpose(turn)))
+        upright = image if turn is None else image.transpose(turn)
+        return torch.from_numpy(np.array(_rgb(upright))).permute(2, 0, 1)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

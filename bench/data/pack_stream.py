@@ -40,7 +40,7 @@ class PackStream(Stream[T]):
         self.experiment, self.device = experiment, device
         rows = subset_rows(experiment, pa.chunked_array([pa.array(pictures.keys, pa.large_string())]))
         self.order = Order(experiment, len(rows), rank, ranks)
-        self.pixels = (pictures.pixels if isinstance(rows, range) else pictures.pixels[rows]).to(device)
+        self.pixels = (pictures.pixels if isinstance(rows, range) else pictures.pixels[torch.tensor(rows)]).to(device)
         captions = Captions([pictures.captions[row] for row in rows], rows, len(pictures))
         with clock(torch.device("cpu")) as elapsed:
             self.targets = targets(captions)

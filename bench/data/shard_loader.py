@@ -16,7 +16,6 @@ from bench.data.crops import Draws, cropped, draw
 from bench.data.decoding import UnusableImageError, decoded
 from bench.data.order import Order
 from bench.data.shards import Shards, opened
-from bench.data.subset import Rows
 from bench.data.targets import Captions, Target
 from bench.methods import method_named
 from bench.seeds import AUGMENTATION, REPLACEMENT, seed_for
@@ -56,7 +55,7 @@ class ShardLoader(Generic[T]):
 
     experiment: Experiment
     shards: Shards
-    rows: Rows  # of the shards, that the experiment sees; the order numbers its samples by their places here
+    rows: Sequence[int]  # of the shards, that the experiment sees; the order numbers its samples by their places here
     order: Order
 
     def __getitem__(self, k: int) -> Loaded[T] | Exception:
@@ -81,14 +80,14 @@ class ShardLoader(Generic[T]):
 
     def target(self, samples: Sequence[int]) -> T:
         """Return what the method reads of the samples' captions."""
-        shards, rows = opened(self.shards), [int(self.rows[sample]) for sample in samples]
+        shards, rows = opened(self.shards), [self.rows[sample] for sample in samples]
         captions = Captions([shards.caption(row) for row in rows], [shards.place(row) for row in rows], shards.total)
-        target: T = targets_of(self.experiment)(captions).take(torch.arange(len(rows)))
+        target: T = targets_of(self.experiment, self.shards)(captions).take(torch.arange(len(rows)))
         return target
 
     def keys(self, samples: Sequence[int]) -> list[str]:
         """Return the samples' names."""
-        return [opened(self.shards).key(int(self.rows[sample])) for sample in samples]
+        return [opened(self.shards).key(self.rows[sample]) for sample in samples]
 
     def _image(self, sample: int, draws: Draws, side: int, seen: Decoded) -> UInt8[Tensor, "3 side side"]:
         """Decode and crop a sample's image, or that of the sample that takes its place.
@@ -101,7 +100,7 @@ class ShardLoader(Generic[T]):
         while len(tries) <= MOST_REPLACEMENTS:
             seen.tried += 1
             try:
-                picture = decoded(shards.image(int(self.rows[tries[-1]])))
+                picture = decoded(shards.image(self.rows[tries[-1]]))
             except UnusableImageError as error:
                 seen.unusable[str(error)] += 1
                 seed = seed_for(self.experiment.seed, REPLACEMENT, sample, len(tries))
@@ -111,8 +110,8 @@ class ShardLoader(Generic[T]):
                 seen.replaced[sample] = tries[-1]
             return cropped(picture, draws, self.experiment, side)
         raise ValueError(
-            f"{self.shards.data}: {self.keys([sample])[0]} and {MOST_REPLACEMENTS} others drawn for it have images that "
-            f"cannot be used ({told_counts(seen.unusable)})"
+            f"{self.shards.data}: neither {self.keys([sample])[0]} nor any of {MOST_REPLACEMENTS} others drawn for it "
+            f"has an image that can be used ({told_counts(seen.unusable)})"
         )
 
 
@@ -122,6 +121,6 @@ def told_counts(counts: Counter[str]) -> str:
 
 
 @cache
-def targets_of(experiment: Experiment) -> Any:
-    """Return the function that turns captions into what the experiment's method reads, made once a process."""
+def targets_of(experiment: Experiment, _of: Shards) -> Any:
+    """Return the function that turns captions of shards into what the method reads, made once a process."""
     return method_named(experiment.method).targets(experiment)

@@ -38,7 +38,7 @@ class ShardStream(Stream[T]):
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Samples that lack something, and images that could not be decoded so far, by what is wrong with them."""
+        """Samples that lack something, and images that could not be decoded so far, by what is wrong."""
         return dict(self._lacking + self._decoded.unusable)
 
     def make_batch(self, k: int) -> Batch[T]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 from tqdm import tqdm
@@ -76,21 +77,21 @@ class Samples:
 
     def key(self, row: int) -> str:
         """Return a sample's key."""
-        return str(self._value(row, "key"))
+        return cast("str", self._value(row, "key"))
 
     def caption(self, row: int) -> str:
         """Return a sample's caption."""
-        return str(self._value(row, "caption"))
+        return cast("str", self._value(row, "caption"))
 
     def place(self, row: int) -> int:
         """Return a sample's place among all samples of all shards, where its stored labels are."""
-        return self._begins[self._at(row)[0]] + int(self._value(row, "place"))
+        return self._begins[self._at(row)[0]] + cast("int", self._value(row, "place"))
 
     def image(self, row: int) -> bytes:
         """Read a sample's encoded image; ValueError where the shard has become shorter."""
-        path, size = self._paths[self._at(row)[0]], int(self._value(row, "size"))
+        path, size = self._paths[self._at(row)[0]], cast("int", self._value(row, "size"))
         with path.open("rb", buffering=0) as file:
-            file.seek(int(self._value(row, "offset")))
+            file.seek(cast("int", self._value(row, "offset")))
             encoded = file.read(size)
         if len(encoded) != size:
             raise ValueError(f"{path} has become shorter since training began")

@@ -2,9 +2,8 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Generic, TypeVar
 
 import torch
@@ -35,7 +34,11 @@ class Stream(ABC, Generic[T]):
     targets_seconds: float  # that were spent to turn captions into targets so far
     num_captions: int  # that were turned in these seconds
     wait_seconds: float = 0.0  # that whoever takes batches has waited for them so far
-    skipped: Mapping[str, int] = MappingProxyType({})  # samples that could not be used so far, by what is wrong
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Samples that could not be used so far, by what is wrong with them."""
+        return {}
 
     def batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank, and count how long that took."""

@@ -244,6 +244,8 @@ def test_a_speed_run_records_every_window_and_phase(method: str, text: list[str]
     assert (speed.tokens_per_caption is not None) == bool(text)
     assert speed.trained_parameters > speed.tower_parameters > 0
     assert speed.not_measured == {}
+    assert speed.skipped == {}
+    assert 0 < speed.wait_share < 1
 
 
 def test_the_phases_of_a_compiled_step_do_not_look_into_its_forward(results: Path) -> None:
