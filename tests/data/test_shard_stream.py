@@ -163,11 +163,10 @@ def test_runs_on_shards_record_what_they_skipped_and_waited(method: str, data: P
     assert speed.targets_seconds > 0
 
 
-def test_a_training_on_shards_is_the_same_each_time(data: Path, results: Path, tmp_path: Path) -> None:
-    experiment = small("catlip", data=str(data))
-    runs = [train(experiment, CPU, results, {"all": 96}, lambda _: tmp_path / "t.safetensors") for _ in range(2)]
-    assert runs[0].trunk_losses == runs[1].trunk_losses
-    assert runs[0].skipped == {"no caption": 1, "no image": 1, "null": 1}
+def test_a_training_on_shards_records_what_it_skipped(data: Path, results: Path, tmp_path: Path) -> None:
+    experiment = small("catlip", data=str(data), images=32, warmup_images=0)
+    training = train(experiment, CPU, results, {"all": 32}, lambda _: tmp_path / "tower.safetensors")
+    assert training.skipped == {"no caption": 1, "no image": 1, "null": 1}
 
 
 def test_a_jpeg_and_its_copy_without_loss_give_nearly_the_same_image(tmp_path: Path, results: Path) -> None:
