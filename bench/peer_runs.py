@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from open_clip.loss import ClipLoss
 from torch import Tensor
 
-from bench.config import Experiment
+from bench.config import PACK_DATA, Experiment
 from bench.data.long_captions import lengthened
 from bench.data.manifest import CACHE
 from bench.data.pack import load_pictures
@@ -93,7 +93,9 @@ def _rate(experiment: Experiment, step: int) -> float:
 
 
 def _long_captions(experiment: Experiment, device: torch.device, results: Path) -> PackStream[Tokens]:
-    """Return the pack's pictures with captions as long as the web's."""
+    """Return the pack's pictures with captions as long as the web's; ValueError for other data."""
+    if experiment.data != PACK_DATA:
+        raise ValueError(f"{experiment.name}: this race is on the pack's pictures, data is {experiment.data!r}")
     subwords = SubwordIds(experiment.subword_vocabulary)
     (start, end), context, padding = subwords.start_and_end, experiment.context_length, experiment.text_padding
 

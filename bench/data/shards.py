@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from glob import has_magic
 from itertools import accumulate
 from pathlib import Path
 from typing import cast
@@ -142,6 +143,8 @@ def shard_paths(data: str) -> list[Path]:
     """Return the shards that an experiment's `data` stands for, in order; ValueError where there are none."""
     if data == PACK_DATA:
         return pretrain_shards()
+    if not (Path(data).exists() or has_magic(data)):
+        raise ValueError(f"data={data}: no folder, file or glob of tar shards (the shipped pack is {PACK_DATA!r})")
     found = [shard.path for shard in shards_of([data])]
     for path in found:
         if suffix_of(path) in (".tar.gz", ".tgz"):

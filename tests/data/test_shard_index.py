@@ -153,8 +153,8 @@ def test_a_shard_is_read_once_and_again_when_it_was_replaced(tmp_path: Path) -> 
         (["a.tar.gz"], "", r"a\.tar\.gz: a compressed shard has no random access; unpack it with: gunzip"),
         (["a.tgz", "b.tar"], "", r"a\.tgz: a compressed shard"),
         (["a.csv"], "", r"no \.tar shard there \(there are \.csv\)"),
-        ([], "b.tar", "no file, folder or glob"),
-        ([], "pipe:cat b.tar", "no file, folder or glob"),
+        ([], "b.tar", "no folder, file or glob of tar shards .the shipped pack is 'pack'."),
+        ([], "pipe:cat b.tar", "data=pipe:cat b.tar: no folder, file or glob"),
         ([], "*.tar", "no file of captions there"),
     ],
 )
