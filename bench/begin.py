@@ -11,8 +11,9 @@ import pynvml
 
 from bench.commit import CHECKOUT, commit
 from bench.comparison import Comparison, Scope, expected_seconds, new_comparison, newest_comparison
-from bench.config import MAY_DIFFER, Experiment, require_one_comparison
+from bench.config import MAY_DIFFER, PACK_DATA, Experiment, require_one_comparison
 from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
+from bench.data.shards import open_shards, tell
 from bench.jobs import Runner
 from bench.progress import Progress
 
@@ -40,6 +41,8 @@ def begin(
     if other := {record.circumstances.commit for record in comparison.records()} - {commit()}:
         raise ValueError(f"{name} was begun at commit {', '.join(other)}, this is {commit()}: begin a new comparison")
     _decode_pictures(results / CACHE)
+    for data in dict.fromkeys(experiment.data for experiment in experiments if experiment.data != PACK_DATA):
+        tell(open_shards(data, results / CACHE))
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # it is tried again
     return comparison

@@ -15,7 +15,7 @@ T = TypeVar("T")
 MethodName = Literal["clip", "siglip", "catlip", "superclass", "superclip", "distill"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 CONTRASTIVE: tuple[MethodName, ...] = ("clip", "siglip", "superclip")  # each image meets the batch's other captions
-COMPUTED = "computed"
+COMPUTED, PACK_DATA = "computed", "pack"
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 TextPadding = Literal["none", "batch", "full"]
@@ -63,7 +63,10 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # and teach nothing.
     teacher: Text = "ViT-L-14"
 
-    # The images.
+    # The images and their captions.
+    data: Text = PACK_DATA  # the shipped pack; or tar shards: a folder, a file or a glob
+    subset: Text | None = None  # of the samples: a csv of their keys; or "random:N", as many at random; None: all
+    workers: Annotated[int, Meta(ge=0)] = 0  # processes that load shards ahead; 0: this one, before each step
     batch_size: Count  # images of `image_size` a step, on one device
     # Parts that a batch is computed in, one after the other. Not for contrastive methods; SuperClass counts by part.
     accumulation: Count = 1
@@ -199,7 +202,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
             raise ValueError(f"a setting is field=value, got {setting!r}")
         kind = choose(field, {name: kind for name, kind in FIELDS.items() if name != "name"}, "field of an experiment")
         try:
-            value = text if kind == Text else _plain(text)
+            value = _read(text, kind)
             changed[field], texts[field] = msgspec.convert(value, kind, strict=False), text
         except (msgspec.DecodeError, RecursionError) as error:
             raise ValueError(f"--set {setting}: {error}") from None
@@ -229,8 +232,12 @@ def at_batch_size(experiment: Experiment, size: int) -> Experiment:
     )
 
 
-def _plain(text: str) -> Any:
-    """Return a list as one, and a number as JSON writes it, where .5 is 0.5."""
+def _read(text: str, kind: Any) -> Any:
+    """Return a text as it stands, a list as one, and a number as JSON writes it, where .5 is 0.5."""
+    if kind == Text:
+        return text
+    if kind == Text | None:
+        return None if text == "null" else text
     if text.startswith("["):
         return msgspec.json.decode(text)
     return f"0{text}" if text.startswith(".") else text

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
 import pynvml
+from tyro.conf import arg
 
 from bench.begin import CGROUP_QUOTA, begin, cores, has_gpu
 from bench.command_line import FAILED_CASE, OK, Json, Results
@@ -19,6 +20,7 @@ from bench.commit import commit
 from bench.comparison import Scope, expected_seconds, scopes, speed_seconds
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.record import Record, Speed, images_per_second
+from bench.shard_check import check_shards
 from bench.tables import Table, failure_table, show
 
 WATCHED_SECONDS = 2.0
@@ -50,14 +52,20 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Doctor:
-    """Say what this machine is, what would disturb a measurement, what is missing, how long the default bench takes."""
+    """Say what this machine is, what would disturb a measurement, what is missing, how long the default bench takes.
 
+    With --shards, say instead whether tar shards are what their manifest says; where there is none, write it.
+    """
+
+    shards: Annotated[str | None, arg(metavar="GLOB", help="tar shards: a folder, a file or a glob")] = None
     results: Results = Path("results")
     json: Json = None
     how_to_go_on = "nothing was lost"
 
     def run(self) -> int:
         """Look, time one short run, and tell."""
+        if self.shards is not None:
+            return check_shards(self.shards, self.json)
         findings = [*host(), *cpu_clocks(), *gpus(), *tools(self.results)]
         with tempfile.TemporaryDirectory() as folder:
             experiment = EXPERIMENTS["clip-tiny"]

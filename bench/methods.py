@@ -5,7 +5,7 @@ else (tower, images, their order and augmentation, step, optimizer) is the same 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bench.config import COMPUTED, Experiment, choose
-from bench.data.manifest import pretrain_shards
+from bench.data.shards import shard_paths
 from bench.data.subwords import SubwordIds
-from bench.data.targets import Labels, Nothing, Target, Tokens, TokensAndLabels
+from bench.data.targets import Captions, Labels, Nothing, Target, Tokens, TokensAndLabels
 from bench.data.vocabulary import read_vocabulary
 from bench.labels.labeller import labeller
 from bench.labels.stored import stored_labels
@@ -50,7 +50,7 @@ class Method(Generic[T]):
     """
 
     wrap: Callable[[ImageTower, Experiment], nn.Module]
-    targets: Callable[[Experiment], Callable[[Sequence[str]], T]]
+    targets: Callable[[Experiment], Callable[[Captions], T]]
     loss: Callable[[nn.Module, Images, T], Float[Tensor, ""]]
     after_update: Callable[[nn.Module], None] = nothing
 
@@ -88,12 +88,12 @@ def catlip(tower: ImageTower, experiment: Experiment) -> nn.Module:
     return Classifier(tower, _head_rows(experiment, len(read_vocabulary(experiment.synset_vocabulary).labels)))
 
 
-def synset_labels(experiment: Experiment) -> Callable[[Sequence[str]], Labels]:
+def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
     if experiment.labels != COMPUTED:
-        stored = stored_labels(Path(experiment.labels), pretrain_shards(), experiment.synset_vocabulary)
-        return lambda captions: Labels.of(stored.lists(len(captions)))
+        stored = stored_labels(Path(experiment.labels), shard_paths(experiment.data), experiment.synset_vocabulary)
+        return lambda captions: Labels.of(stored.lists(captions.rows, captions.total))
     label = labeller("corenet", experiment.synset_vocabulary)
-    return lambda captions: Labels.of(label.lists(captions))
+    return lambda captions: Labels.of(label.lists(captions.texts))
 
 
 def catlip_loss(model: nn.Module, images: Images, target: Labels) -> Float[Tensor, ""]:
@@ -105,9 +105,9 @@ def superclass(tower: ImageTower, experiment: Experiment) -> nn.Module:
     return TokenClassifier(tower, _head_rows(experiment, _subwords(experiment).size))
 
 
-def subword_labels(experiment: Experiment) -> Callable[[Sequence[str]], Labels]:
-    subwords = _subwords(experiment)
-    return lambda captions: Labels.of([ids[: experiment.context_length - 2] for ids in subwords.encode(captions)])
+def subword_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
+    subwords, longest = _subwords(experiment), experiment.context_length - 2
+    return lambda captions: Labels.of([ids[:longest] for ids in subwords.encode(captions.texts)])
 
 
 def superclass_loss(model: nn.Module, images: Images, target: Labels) -> Float[Tensor, ""]:
@@ -120,7 +120,7 @@ def superclip(tower: ImageTower, experiment: Experiment) -> nn.Module:
     return ContrastiveClassifier(tower, _text_tower(experiment), rows, initial_scale=CLIP_SCALE)
 
 
-def tokens_and_labels(experiment: Experiment) -> Callable[[Sequence[str]], TokensAndLabels]:
+def tokens_and_labels(experiment: Experiment) -> Callable[[Captions], TokensAndLabels]:
     both = tokens(experiment), subword_labels(experiment)
     return lambda captions: TokensAndLabels(both[0](captions), both[1](captions))
 
@@ -138,7 +138,7 @@ def distill(tower: ImageTower, experiment: Experiment) -> nn.Module:
     return Student(tower, build_teacher(experiment))
 
 
-def no_targets(_: Experiment) -> Callable[[Sequence[str]], Nothing]:
+def no_targets(_: Experiment) -> Callable[[Captions], Nothing]:
     return lambda _: Nothing()
 
 
@@ -146,11 +146,11 @@ def distill_loss(model: nn.Module, images: Images, _: Nothing) -> Float[Tensor, 
     return distillation_loss(*model(images))
 
 
-def tokens(experiment: Experiment) -> Callable[[Sequence[str]], Tokens]:
+def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
     subwords = _subwords(experiment)
     start, end = subwords.start_and_end
     padding = "full" if why_padded(experiment.text_tower) else experiment.text_padding
-    return lambda captions: Tokens.of(subwords.encode(captions), start, end, experiment.context_length, padding)
+    return lambda captions: Tokens.of(subwords.encode(captions.texts), start, end, experiment.context_length, padding)
 
 
 CLIP = Method(clip, tokens, clip_loss, clamp_scale)

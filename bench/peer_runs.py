@@ -13,14 +13,14 @@ from jaxtyping import Float, Int
 from open_clip.loss import ClipLoss
 from torch import Tensor
 
-from bench.config import Experiment
+from bench.config import PACK_DATA, Experiment
 from bench.data.long_captions import lengthened
 from bench.data.manifest import CACHE
 from bench.data.pack import load_pictures
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch
 from bench.data.subwords import SubwordIds
-from bench.data.targets import Labels, Tokens, to_device
+from bench.data.targets import Captions, Labels, Tokens, to_device
 from bench.machine import resolved
 from bench.methods import CATLIP, Method
 from bench.peer_sides import DENSE, OPEN_CLIP, OPEN_CLIP_FUSED, WARMUP_STEPS
@@ -93,12 +93,14 @@ def _rate(experiment: Experiment, step: int) -> float:
 
 
 def _long_captions(experiment: Experiment, device: torch.device, results: Path) -> PackStream[Tokens]:
-    """Return the pack's pictures with captions as long as the web's."""
+    """Return the pack's pictures with captions as long as the web's; ValueError for other data."""
+    if experiment.data != PACK_DATA:
+        raise ValueError(f"{experiment.name}: this race is on the pack's pictures, data is {experiment.data!r}")
     subwords = SubwordIds(experiment.subword_vocabulary)
     (start, end), context, padding = subwords.start_and_end, experiment.context_length, experiment.text_padding
 
-    def targets(captions: Sequence[str]) -> Tokens:
-        return Tokens.of(lengthened(subwords.encode(captions), experiment.seed), start, end, context, padding)
+    def targets(captions: Captions) -> Tokens:
+        return Tokens.of(lengthened(subwords.encode(captions.texts), experiment.seed), start, end, context, padding)
 
     return PackStream(experiment, load_pictures("pretrain", results / CACHE), targets, device)
 

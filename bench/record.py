@@ -80,6 +80,8 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     utilisation: dict[str, float]  # over the windows, by name with unit; what was not measured is not there
     not_measured: dict[str, str] = {}  # by the reading's name: why it is not there, or not of the whole time
     sampler_share: float = 0.0  # of the windows' time that the sampling thread was running
+    wait_share: float | None = None  # of the windows' time that was spent waiting for batches; None: not measured
+    skipped: dict[str, int] = {}  # samples that could not be used, by what is wrong with them
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="memory", tag_field="kind"):
@@ -131,6 +133,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cooldown_losses: tuple[tuple[float, ...], ...]
     branches: tuple[Branch, ...]
     seconds: float  # of the whole run, for information: speeds come from speed records
+    skipped: dict[str, int] = {}  # samples that could not be used, by what is wrong with them
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

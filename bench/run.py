@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from bench.config import Experiment
+from bench.config import PACK_DATA, Experiment
 from bench.data.manifest import CACHE
 from bench.data.pack import load_pictures
 from bench.data.pack_stream import PackStream
+from bench.data.shard_stream import ShardStream
+from bench.data.shards import open_shards
 from bench.data.stream import Stream
 from bench.image_sizes import first_of_each_size, images_before
 from bench.machine import peak_flops, resolved
@@ -59,7 +61,9 @@ def untrained_tower(experiment: Experiment) -> ImageTower:
 
 
 def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
-    """Load pictures, and turn their captions into what the method reads."""
+    """Open the data set; the pack's captions are turned at once into what the method reads, those of shards later."""
+    if experiment.data != PACK_DATA:
+        return ShardStream(experiment, open_shards(experiment.data, results / CACHE), device)
     targets = method_named(experiment.method).targets(experiment)
     return PackStream(experiment, load_pictures("pretrain", results / CACHE), targets, device)
 
@@ -103,7 +107,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     with clock(device) as warmup:
         check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)
 
-    window_seconds = []
+    window_seconds, waited = [], run.stream.wait_seconds
     timed = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * experiment.steps_per_window)
     with sampled(open_reader(device), device) as readings:
         for first in timed[:: experiment.steps_per_window]:
@@ -112,6 +116,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
                 losses = take_steps(run, window)
             window_seconds.append(elapsed.seconds)
             check_finite(losses, window, run.stream)
+    waited = run.stream.wait_seconds - waited
 
     split = range(timed.stop, timed.stop + experiment.steps_per_window)
     phases = measure_phases(run, split)
@@ -136,6 +141,8 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         utilisation=readings.figures,
         not_measured=readings.not_measured | padding_kept(run.model),
         sampler_share=readings.sampler_share,
+        wait_share=waited / sum(window_seconds),
+        skipped=run.stream.skipped,
     )
 
 

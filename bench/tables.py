@@ -170,11 +170,13 @@ def _time_costs(experiment: Experiment, runs: Sequence[Speed]) -> dict[str, Any]
     steps_per_second = median(images_per_second(experiment, run) / images_per_step(experiment, run) for run in runs)
     share = phases["data"] / sum(phases.values()) if phases else None
     readings = dict.fromkeys(reading for run in runs for reading in run.utilisation)
+    waits = [run.wait_share for run in runs if run.wait_share is not None]
     return {
         **{f"{phase}, ms": 1000 * seconds for phase, seconds in phases.items()},
         "sum of phases / step": sum(phases.values()) * steps_per_second if phases else None,
         "share waiting for data": share,
         "bound": None if share is None else bound_by(share),
+        "share of windows waited for batches": median(waits) if waits else None,
         "targets, s per million captions": median(1e6 * run.targets_seconds / run.num_captions for run in runs),
         **{name: fmean(run.utilisation[name] for run in runs if name in run.utilisation) for name in readings},
     }

@@ -62,6 +62,7 @@ def train(
         cooldown_losses=tuple(map(tuple, cooldown_losses)),
         branches=tuple(branches),
         seconds=elapsed.seconds,
+        skipped=run.stream.skipped,
     )
 
 

@@ -7,6 +7,7 @@ import torch
 
 from bench.config import METHOD_NAMES
 from bench.costs import costs_of
+from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS, experiment_named
 from bench.methods import METHODS
 from bench.profilers.flops import count_flops
@@ -18,7 +19,7 @@ from tests.small import small
 def test_counts_are_those_of_the_model_that_is_built(method: str, results: Path) -> None:
     experiment = small(method)
     model = assemble(load_data(experiment, torch.device("cpu"), results)).model
-    uncut = METHODS[method].targets(experiment)(["a dog"] * experiment.batch_size)
+    uncut = METHODS[method].targets(experiment)(Captions.of(["a dog"] * experiment.batch_size))
     costs, whole = costs_of(experiment), count_flops(experiment, [uncut])
     assert costs.parameters == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert costs.image_flops * experiment.batch_size == whole.image_forward

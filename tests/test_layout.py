@@ -49,7 +49,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             *("inputs", "out", "vocabulary", "rule", "column", "count_only", "min_count", "size", "merge"),
             *("explain", "shards", "engine", "workers", "force", "json"),
         ],
-        "doctor": ["results", "json"],
+        "doctor": ["shards", "results", "json"],
         "selftest": ["resume", "results", "json"],
         "peer": ["against", "name", "rounds", "settings", "results", "json"],
     }

@@ -10,6 +10,7 @@ from bench.config import CONTRASTIVE, METHOD_NAMES
 from bench.data.pack import Pictures
 from bench.data.pack_stream import PackStream
 from bench.data.subwords import SubwordIds, tokenizer
+from bench.data.targets import Captions
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.methods import METHODS, clamp_scale
 from bench.profilers.flops import count_flops
@@ -84,7 +85,7 @@ def test_superclass_counts_images_once_and_weighs_rare_tokens_more(results: Path
 
 def test_superclass_reads_neither_start_nor_end_nor_padding() -> None:
     experiment = small("superclass", subword_vocabulary="all")
-    target = METHODS["superclass"].targets(experiment)(["a dog!", ""])
+    target = METHODS["superclass"].targets(experiment)(Captions.of(["a dog!", ""]))
     assert sorted(target.columns.tolist()) == sorted(set(tokenizer().encode("a dog!")))
     assert target.starts.tolist() == [0, len(target.columns), len(target.columns)]
 

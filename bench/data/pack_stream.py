@@ -2,26 +2,26 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import TypeVar
 
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 
 from bench.config import Experiment
+from bench.data.crops import ASPECT_RATIOS
+from bench.data.normalisation import WHITE, normalised
 from bench.data.order import Order
 from bench.data.pack import Pictures
 from bench.data.stream import Batch, Stream
-from bench.data.targets import Target, to_device
+from bench.data.subset import subset_rows
+from bench.data.targets import Captions, Target, to_device
 from bench.profilers.clock import clock
 from bench.seeds import AUGMENTATION, seed_for
 
 T = TypeVar("T", bound=Target)
-WHITE = 255.0
-ASPECT_RATIOS = (3 / 4, 4 / 3)  # of a random crop, torchvision's default
 
 
 class PackStream(Stream[T]):
@@ -31,21 +31,23 @@ class PackStream(Stream[T]):
         self,
         experiment: Experiment,
         pictures: Pictures,
-        targets: Callable[[Sequence[str]], T],
+        targets: Callable[[Captions], T],
         device: torch.device,
         *,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
         self.experiment, self.device = experiment, device
-        self.order = Order(experiment, len(pictures), rank, ranks)
-        self.pixels = pictures.pixels.to(device)
+        rows = subset_rows(experiment, pa.chunked_array([pa.array(pictures.keys, pa.large_string())]))
+        self.order = Order(experiment, len(rows), rank, ranks)
+        self.pixels = (pictures.pixels if isinstance(rows, range) else pictures.pixels[torch.tensor(rows)]).to(device)
+        captions = Captions([pictures.captions[row] for row in rows], rows, len(pictures))
         with clock(torch.device("cpu")) as elapsed:
-            self.targets = targets(pictures.captions)
-        self.targets_seconds, self.num_captions = elapsed.seconds, len(pictures)
-        self._keys = pictures.keys
+            self.targets = targets(captions)
+        self.targets_seconds, self.num_captions = elapsed.seconds, len(rows)
+        self._keys = [pictures.keys[row] for row in rows]
 
-    def batch(self, k: int) -> Batch[T]:
+    def make_batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank."""
         rows = to_device(self.order.rows(k), self.device)
         generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.order.rank, k))
@@ -84,15 +86,7 @@ def on_background(
 ) -> Float[Tensor, "batch 3 height width"]:
     """Put premultiplied pictures of range 0 to 255 on a colour of range 0 to 1; normalise as open_clip does."""
     rgb = rgba[:, :3] / WHITE + (1 - rgba[:, 3:] / WHITE) * colour
-    mean, std = _normalisation(rgba.device)
-    return (rgb - mean) / std
-
-
-@cache
-def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation on a device, copied there once."""
-    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
-    return mean.to(device), std.to(device)
+    return normalised(rgb)
 
 
 def _crops(batch: int, experiment: Experiment, generator: torch.Generator) -> Float[Tensor, "batch 2 3"]:

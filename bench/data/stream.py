@@ -1,5 +1,6 @@
 """Batch k of a run, as a pure function of the experiment, the rank and k: equal images for every method."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,11 +38,24 @@ class Stream(ABC, Generic[T]):
     experiment: Experiment
     device: torch.device
     order: Order
-    targets_seconds: float  # that were spent to turn captions into targets, before the first batch
+    targets_seconds: float  # that were spent to turn captions into targets so far
     num_captions: int  # that were turned in these seconds
+    wait_seconds: float = 0.0  # that whoever takes batches has waited for them so far
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Samples that could not be used so far, by what is wrong with them."""
+        return {}
+
+    def batch(self, k: int) -> Batch[T]:
+        """Return batch k of this rank, and count how long that took."""
+        start = time.perf_counter()
+        batch = self.make_batch(k)
+        self.wait_seconds += time.perf_counter() - start
+        return batch
 
     @abstractmethod
-    def batch(self, k: int) -> Batch[T]:
+    def make_batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank."""
 
     @abstractmethod

@@ -18,6 +18,20 @@ MOST_LENGTHS, MOST_GROUPS = 8, 4
 Kind = TypeVar("Kind", bound="Target")
 
 
+@dataclass(frozen=True, slots=True)
+class Captions:
+    """Captions, and where each stands in its data set, which is where its stored labels are."""
+
+    texts: Sequence[str]
+    rows: Sequence[int]  # of the data set: all samples of its shards, in order
+    total: int  # rows of the data set
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "Captions":
+        """Take captions for a whole data set."""
+        return cls(texts, range(len(texts)), len(texts))
+
+
 @runtime_checkable
 class Target(Protocol):
     """What a method reads, one item a caption; lives on the CPU until its batch is taken."""

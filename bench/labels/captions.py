@@ -4,6 +4,7 @@ import csv
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -32,10 +33,17 @@ UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.E
 
 def read_captions(path: Path, column: str | None) -> Iterator[Batch]:
     """Read a file; ValueError names it and says why it cannot be read, also when that shows late."""
-    try:
+    with naming(path):
         if path.stat().st_size == 0:
             raise ValueError("the file is empty")
         yield from choose(suffix_of(path), READERS, "format of captions with the suffix")(path, column)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Raise what makes a file unreadable as a ValueError that names it."""
+    try:
+        yield
     except UNREADABLE as error:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         raise ValueError(f"{path}: {why.splitlines()[0]}") from None

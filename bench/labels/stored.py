@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
+import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from bench.data.vocabulary import read_vocabulary
@@ -17,19 +18,19 @@ class StoredLabels:
     """Lists of columns, a list a caption, in the order of the shards and of the captions in each."""
 
     folder: Path
-    columns: pa.ChunkedArray
+    columns: npt.NDArray[np.uint32]  # of all captions
+    ends: npt.NDArray[np.int64]  # of each caption's columns; the first is 0
 
-    def lists(self, captions: int) -> list[list[int]]:
-        """Return the lists of so many captions; ValueError if there are more or fewer."""
-        if len(self.columns) != captions:
-            raise ValueError(f"{self.folder} has labels of {len(self.columns)} captions, there are {captions}")
-        rows: list[list[int]] = self.columns.to_pylist()
-        return rows
+    def lists(self, rows: Sequence[int], captions: int) -> list[list[int]]:
+        """Return the lists of some of so many captions; ValueError if there are labels of more or fewer."""
+        if len(self.ends) - 1 != captions:
+            raise ValueError(f"{self.folder} has labels of {len(self.ends) - 1} captions, there are {captions}")
+        return [self.columns[self.ends[row] : self.ends[row + 1]].tolist() for row in rows]
 
 
 def stored_labels(folder: Path, shards: Sequence[Path], vocabulary: str) -> StoredLabels:
     """Read the labels of shards; ValueError if they were made of other shards or by another vocabulary."""
-    chunks = []
+    columns, counts = [np.zeros(0, np.uint32)], [np.zeros(1, np.int64)]
     wanted = read_vocabulary(vocabulary)
     for shard in shards_of(map(str, shards)):
         path = folder / shard.labels_name
@@ -40,8 +41,10 @@ def stored_labels(folder: Path, shards: Sequence[Path], vocabulary: str) -> Stor
             raise ValueError(f"{path} was made with another vocabulary than {vocabulary}")
         if found.origin.input_digest != digest_of(shard.path):
             raise ValueError(f"{path} was not made of {shard.path}")
-        chunks += pq.read_table(path, columns=["labels"]).column("labels").chunks
-    return StoredLabels(folder, pa.chunked_array(chunks))
+        for chunk in pq.read_table(path, columns=["labels"]).column("labels").chunks:
+            columns.append(chunk.flatten().to_numpy())
+            counts.append(chunk.value_lengths().to_numpy())
+    return StoredLabels(folder, np.concatenate(columns), np.concatenate(counts).cumsum())
 
 
 def _command(folder: Path, shards: Sequence[Path], vocabulary: str) -> str:

@@ -11,6 +11,7 @@ from bench.config import METHOD_NAMES, TextPadding
 from bench.data.pack import Pictures
 from bench.data.pack_stream import augment
 from bench.data.subwords import SubwordIds
+from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS
 from bench.methods import METHODS
 from bench.step import make_optimizer
@@ -38,7 +39,7 @@ def test_adamw(benchmark: BenchmarkFixture, method: str) -> None:
 def test_text_tower(
     benchmark: BenchmarkFixture, pictures: Pictures, generator: torch.Generator, padding: TextPadding
 ) -> None:
-    targets = METHODS["clip"].targets(replace(CLIP, text_padding=padding))(pictures.captions)
+    targets = METHODS["clip"].targets(replace(CLIP, text_padding=padding))(Captions.of(pictures.captions))
     batch = targets.take(torch.randperm(len(pictures), generator=generator)[: CLIP.batch_size])
     text = build_text_tower(CLIP.text_tower, CLIP.context_length, SubwordIds(CLIP.subword_vocabulary).size, 0)
     with torch.inference_mode():
@@ -58,7 +59,7 @@ def test_augmented_batch(benchmark: BenchmarkFixture, pictures: Pictures, genera
 def test_targets_of_a_thousand_captions_seen_before(
     benchmark: BenchmarkFixture, pictures: Pictures, method: str
 ) -> None:
-    captions = pictures.captions[:1000]
+    captions = Captions.of(pictures.captions[:1000])
     make = METHODS[method].targets(EXPERIMENTS[f"{method}-tiny"])
     benchmark(make, captions)
-    benchmark.extra_info["captions"] = len(captions)
+    benchmark.extra_info["captions"] = len(captions.texts)

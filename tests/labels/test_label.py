@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bench.__main__ import main
 from bench.data.manifest import pretrain_shards
 from bench.data.pack import Pictures
+from bench.data.targets import Captions
 from bench.data.vocabulary import read_vocabulary
 from bench.labels.batches import Batch
 from bench.labels.labeller import Tally, labeller
@@ -305,7 +306,7 @@ def test_stored_labels_that_do_not_fit_are_refused(
         METHODS["catlip"].targets(stored)
     assert main(["label", *PACK, "--vocabulary", "pack-synsets", "--out", str(folder)]) == 0
     with pytest.raises(ValueError, match=r"has labels of 11979 captions, there are 7"):
-        METHODS["catlip"].targets(stored)(pictures.captions[:7])
+        METHODS["catlip"].targets(stored)(Captions.of(pictures.captions[:7]))
     assert main(["label", *PACK, "--count-only", "--out", str(tmp_path / "v.json")]) == 0
     with pytest.raises(ValueError, match="was made with another vocabulary"):
         METHODS["catlip"].targets(small("catlip", labels=str(folder), synset_vocabulary=str(tmp_path / "v.json")))

@@ -17,6 +17,7 @@ from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS
 from bench.memory_limit import is_out_of_memory, memory_limit
 from bench.methods import METHODS
@@ -229,7 +230,7 @@ def of_one_token_alone(tokens: int, width: int) -> int:
 def test_text_is_counted_at_the_tokens_computed() -> None:
     experiment = replace(EXPERIMENTS["clip-tiny"], batch_size=2)
     targets = METHODS["clip"].targets(experiment)(
-        ["dog", "a dog and a cat and a bird and a horse and a cow and a sheep"]
+        Captions.of(["dog", "a dog and a cat and a bird and a horse and a cow and a sheep"])
     )
     short, long = targets.take(torch.tensor([0, 0])), targets.take(torch.tensor([1, 0]))
     counted = [count_flops(experiment, batches) for batches in ([short], [long], [short, long])]
@@ -251,6 +252,8 @@ def test_a_speed_run_records_every_window_and_phase(method: str, text: list[str]
     assert (speed.tokens_per_caption is not None) == bool(text)
     assert speed.trained_parameters > speed.tower_parameters > 0
     assert speed.not_measured == {}
+    assert speed.skipped == {}
+    assert 0 < speed.wait_share < 1
 
 
 def test_the_phases_of_a_compiled_step_do_not_look_into_its_forward(results: Path) -> None:

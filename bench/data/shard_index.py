@@ -1,0 +1,80 @@
+"""What a tar shard holds and where: made once for each shard, kept in the cache, mapped into memory by who reads it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+
+from bench.data.tar_samples import Member, samples
+from bench.labels.captions import naming
+from bench.labels.labeller import LONGEST_CAPTION, NULL, TOO_LONG
+from bench.labels.shards import digest_of
+from bench.labels.tar_file import SampleCaptions
+from bench.whole_file import written_whole
+
+FORMAT = 1  # raise it when the same shard gives another index
+SUFFIXES = ("jpg", "jpeg", "png", "webp")  # of images; of several in a sample, the first of these
+NO_IMAGE = "no image"
+SCHEMA = pa.schema(
+    [
+        ("key", pa.large_string()),
+        ("place", pa.int64()),  # among all samples of the shard
+        ("suffix", pa.string()),
+        ("offset", pa.int64()),  # of the image, in bytes
+        ("size", pa.int64()),
+        ("caption", pa.large_string()),
+    ]
+)
+META = b"catlip-bench.shard"
+
+
+class Contents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an index says of its shard."""
+
+    samples: int
+    skipped: dict[str, int]  # samples that cannot be used, by what they lack
+
+
+def index_path(shard: Path, cache_folder: Path) -> Path:
+    """Return where a shard's index lies; a shard that was replaced has another."""
+    return cache_folder / f"shard{FORMAT}-{digest_of(shard)}.arrow"
+
+
+def write_index(shard: Path, path: Path) -> None:
+    """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
+    columns: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
+    captions, skipped, count = SampleCaptions(None), Counter[str](), 0
+    with naming(shard), shard.open("rb") as file:
+        for key, members in samples(file):
+            suffix = next((suffix for suffix in SUFFIXES if suffix in members), None)
+            caption, flaw = _caption(captions, members)
+            if suffix is None or caption is None:
+                skipped[NO_IMAGE if suffix is None else flaw] += 1
+            else:
+                image = members[suffix]
+                row = (key, count, suffix, image.offset, image.size, caption.decode("utf-8", "replace"))
+                for values, value in zip(columns.values(), row, strict=True):
+                    values.append(value)
+            count += 1
+    meta = msgspec.json.encode(Contents(samples=count, skipped=dict(sorted(skipped.items()))))
+    table = pa.table(columns, SCHEMA).replace_schema_metadata({META: meta})
+    with written_whole(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
+        writer.write_table(table)
+
+
+@cache
+def read_index(path: Path) -> tuple[pa.Table, Contents]:
+    """Return the usable samples of a shard and what it holds in all; its pages are shared by all processes."""
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    return table, msgspec.json.decode(table.schema.metadata[META], type=Contents)
+
+
+def _caption(captions: SampleCaptions, members: Mapping[str, Member]) -> tuple[bytes | None, str]:
+    """Return a sample's caption, or why it has none that can be used."""
+    caption, flaw = captions.of(members)
+    if caption is None:
+        return None, flaw or NULL
+    return (None, TOO_LONG) if len(caption) > LONGEST_CAPTION else (caption, "")

@@ -1,0 +1,171 @@
+"""Tar shards as a data set: which there are, whether they are what their manifest says, and the samples in them."""
+
+import sys
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from glob import has_magic
+from itertools import accumulate
+from pathlib import Path
+from typing import cast
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from bench.config import PACK_DATA
+from bench.data.manifest import pretrain_shards
+from bench.data.shard_index import Contents, index_path, read_index, write_index
+from bench.data.shard_manifest import NAME, ShardFacts, difference, missing, read_manifest
+from bench.labels.captions import suffix_of
+from bench.labels.shards import shards_of
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """Shards and their indexes: little to hand to other processes, each of which opens them for itself."""
+
+    data: str  # as a person named them
+    paths: tuple[Path, ...]
+    indexes: tuple[Path, ...]
+
+    @property
+    def contents(self) -> list[Contents]:
+        """What each shard holds."""
+        return [read_index(path)[1] for path in self.indexes]
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """Samples that cannot be used, by what they lack."""
+        return sum((Counter(each.skipped) for each in self.contents), Counter[str]())
+
+    def notes(self) -> list[str]:
+        """Say what a person should know before training on them."""
+        total, lacking = sum(each.samples for each in self.contents), self.skipped
+        notes = [f"{self.data}: {total - lacking.total():,} samples in {len(self.paths):,} shards"]
+        if lacking:
+            told = ", ".join(f"{reason}: {count:,}" for reason, count in lacking.items())
+            notes.append(f"{self.data}: {lacking.total():,} of {total:,} samples are skipped ({told})")
+        folders = sorted({path.parent for path in self.paths})
+        notes += [
+            f"unverified: {folder} has no {NAME}; write one with: python -m bench doctor --shards {self.data!r}"
+            for folder in folders
+            if read_manifest(folder) is None
+        ]
+        return notes
+
+
+class Samples:
+    """The usable samples of shards in their order, by row."""
+
+    def __init__(self, shards: Shards) -> None:
+        self._paths, self._tables = shards.paths, [read_index(path)[0] for path in shards.indexes]
+        self._ends = list(accumulate(map(len, self._tables)))
+        self._begins = list(accumulate((each.samples for each in shards.contents), initial=0))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @property
+    def total(self) -> int:
+        """Samples in all, those that cannot be used included."""
+        return self._begins[-1]
+
+    @property
+    def keys(self) -> pa.ChunkedArray:
+        """Every row's key."""
+        return pa.chunked_array([chunk for table in self._tables for chunk in table["key"].chunks], pa.large_string())
+
+    def key(self, row: int) -> str:
+        """Return a sample's key."""
+        return cast("str", self._value(row, "key"))
+
+    def caption(self, row: int) -> str:
+        """Return a sample's caption."""
+        return cast("str", self._value(row, "caption"))
+
+    def place(self, row: int) -> int:
+        """Return a sample's place among all samples of all shards, where its stored labels are."""
+        return self._begins[self._at(row)[0]] + cast("int", self._value(row, "place"))
+
+    def image(self, row: int) -> bytes:
+        """Read a sample's encoded image; ValueError where the shard has become shorter."""
+        path, size = self._paths[self._at(row)[0]], cast("int", self._value(row, "size"))
+        with path.open("rb", buffering=0) as file:
+            file.seek(cast("int", self._value(row, "offset")))
+            encoded = file.read(size)
+        if len(encoded) != size:
+            raise ValueError(f"{path} has become shorter since training began")
+        return encoded
+
+    def _at(self, row: int) -> tuple[int, int]:
+        """Return a row's shard and its row there."""
+        shard = bisect_right(self._ends, row)
+        return shard, row - (self._ends[shard - 1] if shard else 0)
+
+    def _value(self, row: int, column: str) -> object:
+        shard, within = self._at(row)
+        return self._tables[shard][column][within].as_py()
+
+
+@cache
+def opened(shards: Shards) -> Samples:
+    """Return the samples, opened once a process."""
+    return Samples(shards)
+
+
+def open_shards(data: str, cache_folder: Path) -> Shards:
+    """Find shards, index those that are not, and compare them with their manifests.
+
+    Raises ValueError naming the shard that cannot be read to its end or is not what a manifest says, and where no
+    sample can be used.
+    """
+    paths = shard_paths(data)
+    indexes = [index_path(path, cache_folder) for path in paths]
+    todo = [(path, index) for path, index in zip(paths, indexes, strict=True) if not index.is_file()]
+    for path, index in tqdm(todo, desc="indexing shards", unit="shard", disable=not todo, leave=False):
+        write_index(path, index)
+    shards = Shards(data, tuple(paths), tuple(indexes))
+    _require_as_listed(shards)
+    if not len(opened(shards)):
+        told = ", ".join(f"{reason}: {count:,}" for reason, count in shards.skipped.items())
+        raise ValueError(f"{data}: no sample has an image and a caption" + (f" ({told})" if told else ""))
+    return shards
+
+
+def tell(shards: Shards) -> None:
+    """Print what a person should know."""
+    for note in shards.notes():
+        print(note, file=sys.stderr)
+
+
+def shard_paths(data: str) -> list[Path]:
+    """Return the shards that an experiment's `data` stands for, in order; ValueError where there are none."""
+    if data == PACK_DATA:
+        return pretrain_shards()
+    if not (Path(data).exists() or has_magic(data)):
+        raise ValueError(f"data={data}: no folder, file or glob of tar shards (the shipped pack is {PACK_DATA!r})")
+    found = [shard.path for shard in shards_of([data])]
+    for path in found:
+        if suffix_of(path) in (".tar.gz", ".tgz"):
+            raise ValueError(f"{path}: a compressed shard has no random access; unpack it with: gunzip {path}")
+    paths = [path for path in found if suffix_of(path) == ".tar"]
+    if not paths:
+        raise ValueError(f"{data}: no .tar shard there (there are {', '.join(sorted({p.suffix for p in found}))})")
+    return paths
+
+
+def _require_as_listed(shards: Shards) -> None:
+    for folder in {path.parent for path in shards.paths}:
+        if (manifest := read_manifest(folder)) is None:
+            continue
+        if lost := missing(folder, manifest, shards.data):
+            raise ValueError(f"{folder / lost[0]} is missing, {folder / NAME} lists it")
+        for path, contents in zip(shards.paths, shards.contents, strict=True):
+            if path.parent != folder:
+                continue
+            if (listed := manifest.shards.get(path.name)) is None:
+                raise ValueError(f"{path} is not in {folder / NAME}; remove that file to write it anew")
+            found = ShardFacts(samples=contents.samples, bytes=path.stat().st_size, sha256=listed.sha256)
+            if wrong := difference(listed, found):
+                raise ValueError(f"{path} is not what {folder / NAME} says: {wrong}")

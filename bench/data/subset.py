@@ -1,0 +1,65 @@
+"""Which samples of a data set a run sees: those whose keys a file lists, or as many at random as a control."""
+
+import csv
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from bench.config import Experiment
+from bench.labels.batches import KEY_COLUMNS, known_column
+from bench.seeds import SUBSET, seed_for
+
+RANDOM = "random:"
+
+
+def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
+    """Return the rows, rising, of the data set that an experiment sees.
+
+    Raises ValueError for a file without a column of keys, for keys that no sample has, and for more rows than there
+    are.
+    """
+    subset = experiment.subset
+    if subset is None:
+        return range(len(keys))
+    if subset.startswith(RANDOM):
+        return _random_rows(subset, experiment.seed, len(keys))
+    wanted = pa.array(sorted(_listed_keys(Path(subset))), keys.type)
+    unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=keys)))
+    if len(unknown):
+        raise ValueError(f"{subset}: no sample has {len(unknown):,} of its {len(wanted):,} keys, such as {unknown[0]}")
+    return _packed(pc.indices_nonzero(pc.is_in(keys, value_set=wanted)).to_numpy())
+
+
+def _random_rows(subset: str, seed: int, count: int) -> Sequence[int]:
+    number = subset.removeprefix(RANDOM)
+    if not (number.isdecimal() and 1 <= int(number) <= count):
+        raise ValueError(f"subset={subset}: {RANDOM}N draws N of the {count:,} samples")
+    generator = torch.Generator().manual_seed(seed_for(seed, SUBSET))
+    return _packed(torch.randperm(count, generator=generator)[: int(number)].sort().values.numpy())
+
+
+def _listed_keys(path: Path) -> set[str]:
+    if not path.is_file():
+        raise ValueError(f"subset={path}: no such file, and not {RANDOM}N")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        column = known_column(rows.fieldnames or (), KEY_COLUMNS)
+        if column is None:
+            there = ", ".join(rows.fieldnames or ()) or "none"
+            raise ValueError(f"{path}: no column of keys, {' or '.join(KEY_COLUMNS)} (there are {there})")
+        keys = {row[column] for row in rows}
+    if not keys:
+        raise ValueError(f"{path}: no keys in it")
+    return keys
+
+
+def _packed(rows: npt.NDArray[Any]) -> "array[int]":
+    """Return row numbers that take little to hold and to send to other processes."""
+    return array("q", rows.astype(np.int64).tobytes())

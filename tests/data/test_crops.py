@@ -1,0 +1,72 @@
+"""Crops are drawn as torchvision draws them, for pictures of any size."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2 import functional as F
+
+from bench.data.crops import ASPECT_RATIOS, crop_box, cropped, draw
+from tests.small import small
+
+SIDES = st.integers(1, 2000)
+
+
+def draws(seed: int, pictures: int = 1) -> torch.Tensor:
+    return draw(pictures, torch.Generator().manual_seed(seed))
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.integers(0, 2**31), SIDES, SIDES, st.floats(0.01, 1))
+def test_a_box_lies_inside_the_picture(seed: int, width: int, height: int, low: float) -> None:
+    top, left, box_height, box_width = crop_box(draws(seed)[0].tolist(), width, height, (low, 1.0))
+    assert 0 <= top <= top + box_height <= height
+    assert 0 <= left <= left + box_width <= width
+    assert box_width > 0 < box_height
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(st.integers(0, 2**31), st.integers(200, 2000), st.integers(200, 2000), st.floats(0.05, 0.4))
+def test_a_box_has_the_area_and_the_aspect_ratio_asked_for(seed: int, width: int, height: int, low: float) -> None:
+    _, _, box_height, box_width = crop_box(draws(seed)[0].tolist(), width, height, (low, low + 0.02))
+    if min(width, height) / max(width, height) > 0.6:  # where every box fits
+        assert low - 0.02 < box_width * box_height / (width * height) < low + 0.04
+        assert ASPECT_RATIOS[0] * 0.95 < box_width / box_height < ASPECT_RATIOS[1] * 1.05
+
+
+@pytest.mark.parametrize(("width", "height"), [(300, 200), (200, 300), (100, 1000), (256, 256)])
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.9, 1.0)])
+def test_boxes_are_distributed_as_torchvisions(width: int, height: int, scale: tuple[float, float]) -> None:
+    count = 3000
+    ours = torch.tensor([crop_box(row, width, height, scale) for row in draws(0, count).tolist()]).double()
+    picture = torch.empty(3, height, width)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        boxes = [RandomResizedCrop.get_params(picture, [*scale], [*ASPECT_RATIOS]) for _ in range(count)]
+    theirs = torch.tensor(boxes).double()
+    for power in (1, 2):
+        one, other = ours**power, theirs**power
+        error = ((one.var(dim=0) + other.var(dim=0)) / count).sqrt() + 1e-9
+        assert ((one.mean(dim=0) - other.mean(dim=0)).abs() < 4.5 * error).all()
+
+
+@pytest.mark.parametrize("side", [7, 48, 90])
+def test_a_crop_of_the_whole_picture_is_the_picture_resized(side: int) -> None:
+    picture = torch.randint(0, 256, (3, 60, 70), dtype=torch.uint8)
+    drawn = torch.full_like(draws(0)[0], 0.999)  # no box of the whole area has this ratio and fits
+    found = cropped(picture, drawn, small("clip", crop_scale=(1.0, 1.0)), side)
+    assert found.equal(F.resize(picture, [side, side], antialias=True))
+
+
+def test_half_of_the_pictures_are_flipped_where_the_experiment_flips() -> None:
+    picture = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
+    drawn = draws(0, 400)
+    as_they_are = [cropped(picture, row, small("clip", flip=False), 8) for row in drawn]
+    flipped = [
+        not cropped(picture, row, small("clip"), 8).equal(plain) for row, plain in zip(drawn, as_they_are, strict=True)
+    ]
+    assert 150 < sum(flipped) < 250
+    assert cropped(picture, drawn[flipped.index(True)], small("clip"), 8).equal(
+        as_they_are[flipped.index(True)].flip(-1)
+    )

@@ -1,0 +1,174 @@
+"""Every image becomes RGB pixels or an error of a known class; none that is too large is decoded."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from bench.data import decoding
+from bench.data.decoding import CORRUPTED, EMPTY, FOREIGN, TOO_LARGE, TRUNCATED, UnusableImageError, decoded
+from bench.profilers.memory import PeakMemory
+from tests.data.shards import encoded, picture
+
+PLAIN = picture(0)
+JPEG, PNG, WEBP = encoded(PLAIN), encoded(PLAIN, "PNG"), encoded(PLAIN, "WEBP")
+
+
+def pixels(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def png(width: int, height: int, rows: bytes) -> bytes:
+    """A PNG of 8-bit grey whose header says what it is told to."""
+    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    chunks = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def enlarged(jpeg: bytes) -> bytes:
+    """A JPEG whose header says 60,000 x 60,000."""
+    place = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:place] + struct.pack(">HH", 60_000, 60_000) + jpeg[place + 4 :]
+
+
+# Usable
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_of_any_mode_is_what_pillow_sees(mode: str) -> None:
+    jpeg = encoded(PLAIN.convert(mode))
+    with Image.open(io.BytesIO(jpeg)) as image:
+        expected = pixels(image.convert("RGB"))
+    assert (decoded(jpeg).float() - expected.float()).abs().max() <= 2  # two builds of the same library
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_what_has_no_loss_is_the_picture_to_the_last_bit(kind: str, mode: str) -> None:
+    image = PLAIN.convert(mode)
+    assert decoded(encoded(image, kind, lossless=True)).equal(pixels(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_is_put_upright_as_its_exif_data_say(kind: str, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    image = encoded(PLAIN, kind, exif=exif, **{"lossless": True} if kind == "WEBP" else {})
+    upright = pixels(ImageOps.exif_transpose(Image.open(io.BytesIO(image))))
+    found = decoded(image)
+    assert found.shape == upright.shape
+    assert (found.float() - upright.float()).abs().max() <= (2 if kind == "JPEG" else 0)
+
+
+def test_broken_exif_data_break_no_picture() -> None:
+    assert decoded(encoded(PLAIN, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")).shape == (3, 30, 40)
+
+
+def test_sixteen_bits_are_scaled_and_not_cut_off() -> None:
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    found = decoded(encoded(Image.fromarray(grey * 257), "PNG"))
+    assert found.equal(torch.from_numpy(grey.astype(np.uint8)).expand(3, 16, 16))
+
+
+def test_what_is_transparent_is_white_whatever_colour_lies_under_it() -> None:
+    hidden = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
+    hidden.paste((0, 200, 0, 255), (0, 0, 4, 8))
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, 0, 200, 0])
+    palette.paste(0, (4, 0, 8, 8))
+    keyed = Image.new("RGB", (8, 8), (9, 9, 9))
+    keyed.paste((0, 200, 0), (0, 0, 4, 8))
+    for image in (
+        encoded(hidden, "PNG"),
+        encoded(hidden, "WEBP", lossless=True),
+        encoded(palette, "PNG", transparency=0),
+        encoded(keyed, "PNG", transparency=(9, 9, 9)),
+    ):
+        found = decoded(image)
+        assert found[:, 0, 0].tolist() == [0, 200, 0]
+        assert found[:, 0, 7].tolist() == [255, 255, 255]
+
+
+def test_of_an_animation_the_first_picture_is_taken() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for kind in ("PNG", "WEBP"):
+        image = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
+        assert decoded(image)[:, 4, 4].tolist() == [255, 0, 0]
+
+
+# Not usable
+
+UNUSABLE: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", EMPTY),
+    "text": (b"<html>404</html>", FOREIGN),
+    "zeros": (bytes(1000), FOREIGN),
+    "a GIF": (encoded(PLAIN, "GIF"), FOREIGN),
+    "a BMP": (encoded(PLAIN, "BMP"), FOREIGN),
+    "a TIFF": (encoded(PLAIN, "TIFF"), FOREIGN),
+    "PostScript": (encoded(PLAIN, "EPS"), FOREIGN),  # Pillow would run ghostscript
+    "half a JPEG": (JPEG[: len(JPEG) // 2], TRUNCATED),
+    "half a PNG": (PNG[: len(PNG) // 2], TRUNCATED),
+    "half a WebP": (WEBP[: len(WEBP) // 2], CORRUPTED),
+    "a JPEG's beginning": (JPEG[:20], FOREIGN),
+    "half a CMYK JPEG": (encoded(PLAIN.convert("CMYK"))[:900], TRUNCATED),
+    "a PNG with a wrong checksum": (PNG[:60] + bytes([PNG[60] ^ 1]) + PNG[61:], CORRUPTED),
+    "a PNG with too little data": (png(40, 30, b"\0" * 50), TRUNCATED),
+    "a PNG without height": (png(40, 0, b""), FOREIGN),
+    "a JPEG without height": (JPEG.replace(b"\x00\x1e\x00\x28\x03", b"\x00\x00\x00\x28\x03"), FOREIGN),
+    "a JPEG of 3,600 megapixels": (enlarged(JPEG), TOO_LARGE),
+    "a PNG of 3,600 megapixels": (png(60_000, 60_000, b""), TOO_LARGE),
+    "a PNG of 100 megapixels": (png(10_000, 10_000, b""), TOO_LARGE),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_what_cannot_be_decoded_has_a_class(case: str) -> None:
+    image, why = UNUSABLE[case]
+    with pytest.raises(UnusableImageError) as error:
+        decoded(image)
+    assert str(error.value) == why
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.sampled_from([JPEG, PNG, WEBP]), st.data())
+def test_spoilt_bytes_are_a_picture_or_of_a_class(image: bytes, data: st.DataObject) -> None:
+    spoilt = bytearray(image)
+    for _ in range(data.draw(st.integers(1, 4))):
+        spoilt[data.draw(st.integers(0, len(image) - 1))] = data.draw(st.integers(0, 255))
+    spoilt = spoilt[: data.draw(st.integers(0, len(image)))]
+    try:
+        assert decoded(bytes(spoilt)).dtype == torch.uint8
+    except UnusableImageError as error:
+        assert str(error) in {EMPTY, FOREIGN, TOO_LARGE, TRUNCATED, CORRUPTED}  # noqa: PT017 - either outcome is right
+
+
+def bytes_taken(work: Callable[[], object]) -> int:
+    peak = PeakMemory(torch.device("cpu"))
+    work()
+    return peak.read().rss or 0
+
+
+def test_a_bomb_is_refused_before_it_takes_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = 4_000
+    bomb = png(side, side, bytes((side + 1) * side))
+    assert len(bomb) < 20_000
+    monkeypatch.setattr(decoding, "MOST_PIXELS", side * side - 1)
+
+    def refused() -> None:
+        with pytest.raises(UnusableImageError, match=TOO_LARGE):
+            decoded(bomb)
+
+    assert bytes_taken(refused) < 8 * 2**20
+    monkeypatch.setattr(decoding, "MOST_PIXELS", side * side)
+    assert bytes_taken(lambda: decoded(bomb)) > 40 * 2**20

@@ -1,0 +1,192 @@
+"""A shard is read to its end or refused: it is never silently shorter."""
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench.data.shard_index import index_path, read_index, write_index
+from bench.data.shard_manifest import facts_of, read_manifest, write_manifest
+from bench.data.shards import Samples, open_shards, opened, shard_paths
+from bench.labels.labeller import LONGEST_CAPTION
+from tests.data.shards import (
+    CAPTIONS,
+    encoded,
+    img2dataset_members,
+    picture,
+    webdataset_members,
+    write_shard,
+    write_shards,
+)
+
+laws = settings(
+    derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+SMALL = {"a.jpg": b"\xff" * 700, "a.txt": b"a dog", "b.json": b'{"caption": "a cat"}', "b.png": b"x", "c.cls": b"3"}
+
+
+def usable(samples: Samples) -> list[tuple[str, str, bytes]]:
+    return [(samples.key(row), samples.caption(row), samples.image(row)) for row in range(len(samples))]
+
+
+@pytest.mark.parametrize("layout", [webdataset_members, img2dataset_members])
+@pytest.mark.parametrize("tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_sample_of_a_shard_is_there_with_its_image_and_caption(layout, tar_format: int, tmp_path: Path) -> None:
+    members = {f"{'long/' * 30}{name}": content for name, content in layout(0, 9).items()}
+    path = write_shard(tmp_path / "s.tar", members, tar_format)
+    found = usable(opened(open_shards(str(path), tmp_path / "cache")))
+    images = {name.split(".")[0]: content for name, content in members.items() if not name.endswith(("txt", "json"))}
+    assert found == [(key, CAPTIONS[row % 6], images[key]) for row, key in enumerate(images)]
+
+
+def test_what_webdatasets_own_writer_writes_is_read(tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset", reason="webdataset is not needed to read its shards")
+    with webdataset.ShardWriter(f"{tmp_path}/%05d.tar", maxcount=4, verbose=0) as writer:
+        for number in range(10):
+            writer.write({"__key__": f"k{number}", "jpg": encoded(picture(number)), "txt": CAPTIONS[number % 6]})
+    found = usable(opened(open_shards(str(tmp_path), tmp_path / "cache")))
+    assert found == [(f"k{number}", CAPTIONS[number % 6], encoded(picture(number))) for number in range(10)]
+
+
+@laws
+@given(st.data())
+def test_a_shard_cut_at_any_byte_is_an_error_or_the_same(tmp_path: Path, data: st.DataObject) -> None:
+    whole = write_shard(tmp_path / "whole.tar", SMALL)
+    content = whole.read_bytes()
+    last = content.rstrip(b"\0")
+    cut = data.draw(st.integers(0, len(content)) | st.integers(len(last), len(last) + 1200))
+    (tmp_path / "cut.tar").write_bytes(content[:cut])
+    write_index(whole, tmp_path / "whole.arrow")
+    try:
+        write_index(tmp_path / "cut.tar", tmp_path / f"{cut}.arrow")
+    except ValueError as error:
+        assert str(error).startswith(f"{tmp_path / 'cut.tar'}: ")  # noqa: PT017 - either outcome is right
+        assert not (tmp_path / f"{cut}.arrow").exists()
+    else:
+        assert read_index(tmp_path / f"{cut}.arrow")[0].equals(read_index(tmp_path / "whole.arrow")[0])
+        assert read_index(tmp_path / f"{cut}.arrow")[1] == read_index(tmp_path / "whole.arrow")[1]
+
+
+@laws
+@given(st.data())
+def test_a_flipped_bit_loses_no_sample_silently(tmp_path: Path, data: st.DataObject) -> None:
+    content = bytearray(write_shard(tmp_path / "s.tar", SMALL).read_bytes())
+    place = data.draw(st.integers(0, 9 * 512) | st.integers(0, len(content) - 1))
+    content[place] ^= 1 << data.draw(st.integers(0, 7))
+    (tmp_path / "s.tar").write_bytes(content)
+    try:
+        write_index(tmp_path / "s.tar", tmp_path / "s.arrow")
+    except ValueError:
+        return
+    read_index.cache_clear()
+    assert read_index(tmp_path / "s.arrow")[1].samples == 3
+
+
+def write_twice(path: Path) -> None:
+    with tarfile.open(path, "w") as tar:
+        for _ in range(2):
+            tar.addfile(tarfile.TarInfo("a.jpg"))
+
+
+REFUSED = {
+    "put together": (lambda path: path.write_bytes(path.read_bytes() * 2), "were archives put one behind the other"),
+    "empty": (lambda path: path.write_bytes(b""), "empty"),
+    "no tar": (lambda path: path.write_bytes(b"a dog" * 1000), "s.tar: "),
+    "a member twice": (write_twice, "a.jpg is there twice"),
+    "nothing of use": (
+        lambda path: write_shard(path, {"a.jpg": b"1", "b.txt": b"a dog"}),
+        r"no sample has an image and a caption \(no caption: 1, no image: 1\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_shard_is_refused_by_name(case: str, tmp_path: Path) -> None:
+    spoil, told = REFUSED[case]
+    path = write_shard(tmp_path / "s.tar", webdataset_members(0, 2))
+    spoil(path)
+    with pytest.raises(ValueError, match=told) as error:
+        open_shards(str(path), tmp_path / "cache")
+    assert str(path) in str(error.value)
+
+
+def test_samples_that_cannot_be_used_are_counted_by_what_they_lack(tmp_path: Path) -> None:
+    long = {"long.jpg": b"1", "long.txt": b"x" * (LONGEST_CAPTION + 1), "bad.jpg": b"1", "bad.json": b"{"}
+    write_shard(write_shards(tmp_path) / "00003.tar", long)
+    shards = open_shards(str(tmp_path), tmp_path / "cache")
+    assert shards.skipped == {
+        "no image": 1,
+        "no caption": 1,
+        "null": 1,
+        "longer than 4 MiB": 1,
+        "not a JSON object": 1,
+    }
+    assert (len(opened(shards)), opened(shards).total) == (33, 38)
+    assert any("5 of 38 samples are skipped (" in note for note in shards.notes())
+
+
+def test_hidden_files_part_no_sample(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "s.tar", {"._1.jpg": b"", "1.jpg": b"1", "._1.txt": b"", "1.txt": b"a dog"})
+    assert usable(opened(open_shards(str(path), tmp_path / "cache"))) == [("1", "a dog", b"1")]
+
+
+def test_a_shard_is_read_once_and_again_when_it_was_replaced(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "s.tar", webdataset_members(0, 2))
+    first = open_shards(str(path), tmp_path / "cache")
+    assert first.indexes == (index_path(path, tmp_path / "cache"),)
+    written = first.indexes[0].stat().st_mtime_ns
+    assert open_shards(str(path), tmp_path / "cache") == first
+    assert first.indexes[0].stat().st_mtime_ns == written
+    write_shard(path, webdataset_members(0, 3))
+    assert len(opened(open_shards(str(path), tmp_path / "cache"))) == 3
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(ValueError, match="has become shorter"):
+        opened(first).image(1)
+
+
+@pytest.mark.parametrize(
+    ("names", "data", "told"),
+    [
+        (["a.tar.gz"], "", r"a\.tar\.gz: a compressed shard has no random access; unpack it with: gunzip"),
+        (["a.tgz", "b.tar"], "", r"a\.tgz: a compressed shard"),
+        (["a.csv"], "", r"no \.tar shard there \(there are \.csv\)"),
+        ([], "b.tar", "no folder, file or glob of tar shards .the shipped pack is 'pack'."),
+        ([], "pipe:cat b.tar", "data=pipe:cat b.tar: no folder, file or glob"),
+        ([], "*.tar", "no file of captions there"),
+    ],
+)
+def test_data_that_is_no_shards_is_refused(names: list[str], data: str, told: str, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ValueError, match=told):
+        shard_paths(data if ":" in data else str(tmp_path / data))
+
+
+def test_training_asks_the_manifest(tmp_path: Path) -> None:
+    folder, cache = write_shards(tmp_path / "data"), tmp_path / "cache"
+    assert any("unverified" in note for note in open_shards(str(folder), cache).notes())
+    facts = {path.name: facts_of(path, lambda _: None) for path in sorted(folder.glob("*.tar"))}
+    write_manifest(folder, facts)
+    assert read_manifest(folder).shards == facts
+    shards = open_shards(str(folder / "*.tar"), cache)
+    assert not any("unverified" in note for note in shards.notes())
+    assert sum(each.samples for each in facts.values()) == opened(shards).total == 36
+
+    (folder / "00001.tar").rename(tmp_path / "away.tar")
+    for data in (folder, folder / "*.tar"):
+        with pytest.raises(ValueError, match=r"00001\.tar is missing, .* lists it"):
+            open_shards(str(data), cache)
+    assert len(open_shards(str(folder / "00000.tar"), cache).paths) == 1  # not asked for
+    write_shard(folder / "00001.tar", img2dataset_members(12, 6))
+    with pytest.raises(ValueError, match=r"00001\.tar is not what .* says: bytes: "):
+        open_shards(str(folder), cache)
+    (tmp_path / "away.tar").rename(folder / "00001.tar")
+    write_shard(folder / "00003.tar", webdataset_members(50, 1))
+    with pytest.raises(ValueError, match=r"00003\.tar is not in "):
+        open_shards(str(folder), cache)
+    (folder / "manifest.json").write_text(json.dumps({"shards": 3}))
+    with pytest.raises(ValueError, match=r"manifest\.json: no manifest of shards"):
+        open_shards(str(folder), cache)

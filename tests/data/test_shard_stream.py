@@ -1,0 +1,179 @@
+"""Batch k of shards is a pure function of the experiment, the rank and k, wherever it is made."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.__main__ import main
+from bench.config import METHOD_NAMES
+from bench.data.decoding import CORRUPTED, FOREIGN
+from bench.data.shard_stream import ShardStream
+from bench.data.stream import Batch
+from bench.data.targets import Captions, Labels, Tokens
+from bench.methods import METHODS
+from bench.run import load_data, measure_speed
+from bench.train import train
+from tests.data.shards import CAPTIONS, encoded, picture, webdataset_members, write_shard, write_shards
+from tests.data.test_stream import CPU
+from tests.small import small
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("data"))
+
+
+def stream(data: Path, results: Path, method: str = "clip", **changes: object) -> ShardStream:
+    found = load_data(small(method, data=str(data), **changes), CPU, results)
+    assert isinstance(found, ShardStream)
+    return found
+
+
+def tensors(batch: Batch) -> list[torch.Tensor]:
+    target = batch.target
+    if isinstance(target, Tokens):
+        return [batch.images, *target.groups, target.lengths, target.places]
+    return [batch.images, target.rows, target.columns, target.starts]
+
+
+def are_equal(one: Batch, other: Batch) -> bool:
+    return all(first.equal(second) for first, second in zip(tensors(one), tensors(other), strict=True))
+
+
+def test_batches_are_equal_to_the_last_bit_from_no_one_and_two_workers(data: Path, results: Path) -> None:
+    with_broken = write_shard(data.parent / "broken.tar", {**webdataset_members(0, 20), "x.jpg": b"?", "x.txt": b"x"})
+    streams = [stream(with_broken, results, workers=workers, batch_size=5) for workers in (0, 1, 2)]
+    torch.manual_seed(0)
+    for k in (0, 1, 2, 3, 9, 1, 2, 900):  # on, forward, back and on
+        first, *others = [each.batch(k) for each in streams]
+        assert all(are_equal(first, other) for other in others)
+        assert len({tuple(each.keys(k)) for each in streams}) == 1
+    assert streams[0].skipped == streams[1].skipped == streams[2].skipped != {}
+    drawn = torch.rand(3)
+    torch.manual_seed(0)
+    assert drawn.equal(torch.rand(3))  # workers take nothing from the generator that models use
+    assert all(each.wait_seconds > 0 for each in streams)
+
+
+def test_all_methods_see_equal_images(data: Path, results: Path) -> None:
+    first, *others = [stream(data, results, method).batch(3).images for method in METHOD_NAMES]
+    assert all(first.equal(other) for other in others)
+    assert first.shape == (16, 3, 48, 48)
+    assert first.mean().abs() < 1.5
+
+
+def test_an_epoch_shows_every_sample_that_can_be_used_once(data: Path, results: Path) -> None:
+    whole = stream(data, results, batch_size=11, images=110)
+    keys = [key for k in range(6) for key in whole.keys(k)]
+    assert len({*keys[:33]}) == 33
+    assert sorted(keys[:33]) == sorted(keys[33:]) != keys[:33]
+    assert not {"none", "lost", "null"} & {*keys}
+
+
+def test_an_image_comes_with_its_own_caption(data: Path, results: Path) -> None:
+    shown = stream(data, results, crop_scale=(1.0, 1.0), flip=False)
+    batch, keys = shown.batch(2), shown.keys(2)
+    texts = [CAPTIONS[int(key.removeprefix("train/")) % 6] for key in keys]
+    captions = METHODS["clip"].targets(shown.experiment)(Captions.of(texts)).take(torch.arange(len(keys)))
+    assert are_equal(Batch(batch.images, captions), batch)
+    blue = batch.images[:, 2].mean(dim=(1, 2))  # `picture` draws it by the number, as captions are chosen
+    order = torch.tensor([CAPTIONS.index(text) for text in texts]).argsort(stable=True)
+    assert torch.corrcoef(torch.stack([blue[order], torch.arange(len(order)).float()]))[0, 1] > 0.95
+
+
+def test_ranks_share_an_epoch(data: Path, results: Path) -> None:
+    from bench.data.shards import open_shards
+
+    shards = open_shards(str(data), results / "cache")
+    ranks = [ShardStream(small("clip", batch_size=4), shards, CPU, rank=rank, ranks=2) for rank in (0, 1)]
+    keys = [key for k in range(4) for each in ranks for key in each.keys(k)]
+    assert len({*keys}) == 32
+    assert not ranks[0].batch(0).images.equal(ranks[1].batch(0).images)
+
+
+def test_stored_labels_are_those_computed(
+    data: Path, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["label", str(data / "*.tar"), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "labels")]
+    assert main(command) == 0
+    computed, stored = (
+        stream(data, results, "catlip", **labels) for labels in ({}, {"labels": str(tmp_path / "labels")})
+    )
+    for k in range(4):
+        assert isinstance(computed.batch(k).target, Labels)
+        assert len(computed.batch(k).target.columns)
+        assert are_equal(computed.batch(k), stored.batch(k))
+    write_shard(data / "00003.tar", webdataset_members(0, 2))
+    with pytest.raises(ValueError, match=r"00003\.parquet is no whole file of labels"):
+        stream(data, results, "catlip", labels=str(tmp_path / "labels")).batch(0)
+    (data / "00003.tar").unlink()
+    capsys.readouterr()
+
+
+def test_another_sample_takes_the_place_of_a_broken_image_and_shifts_no_other(tmp_path: Path, results: Path) -> None:
+    members = webdataset_members(0, 16)
+    whole = write_shard(tmp_path / "whole.tar", members)
+    spoilt = {"train/0003.jpeg": b"<html>", "train/0006.webp": members["train/0006.webp"][:-30]}
+    broken = write_shard(tmp_path / "broken.tar", {**members, **spoilt})
+    one, other = stream(whole, results), stream(broken, results)
+    assert one.batch(0).images.shape == other.batch(0).images.shape
+    assert other.skipped == {CORRUPTED: 1, FOREIGN: 1}
+    pairs = [*zip(one.keys(0), other.keys(0), one.batch(0).images, other.batch(0).images, strict=True)]
+    for key, taken, image, shown in pairs:
+        is_broken = key in ("train/0003", "train/0006")
+        assert (taken != key) == is_broken
+        assert image.equal(shown) != is_broken
+    texts = [CAPTIONS[int(key.removeprefix("train/")) % 6] for key in other.keys(0)]
+    captions = METHODS["clip"].targets(other.experiment)(Captions.of(texts)).take(torch.arange(16))
+    assert are_equal(other.batch(0), Batch(other.batch(0).images, captions))
+    assert other.target(0).lengths.equal(captions.lengths)
+
+
+def test_too_many_broken_images_stop_the_run_and_are_named_by_class(tmp_path: Path, results: Path) -> None:
+    def shard(broken: int) -> Path:
+        bad = {f"bad{n}.{s}": c for n in range(broken) for s, c in (("jpg", b"<html>"), ("txt", b"a dog"))}
+        return write_shard(tmp_path / f"{broken}.tar", {**webdataset_members(0, 30), **bad})
+
+    tolerated = stream(shard(3), results, batch_size=33, images=330)
+    assert len(tolerated.batch(0).images) == 33
+    refused = stream(shard(20), results, batch_size=50, images=500)
+    with pytest.raises(ValueError, match=r"of \d+ images cannot be used \(not JPEG, PNG, WEBP: \d+\), more than 1%"):
+        refused.batch(0)
+    only = {f"{n}.{s}": c for n in range(3) for s, c in (("jpg", b"<html>"), ("txt", b"a dog"))}
+    nothing = stream(write_shard(tmp_path / "only.tar", only), results, workers=0)
+    with pytest.raises(ValueError, match=r"neither \d nor any of 32 others drawn for it has an image that can be used"):
+        nothing.batch(0)
+
+
+def test_an_error_of_a_worker_is_one_line(tmp_path: Path, results: Path) -> None:
+    path = write_shard(tmp_path / "s.tar", webdataset_members(0, 16))
+    cut = stream(path, results, workers=1)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"^\S*s\.tar has become shorter since training began$"):
+        cut.batch(0)
+
+
+@pytest.mark.parametrize("method", ["clip", "catlip"])
+def test_runs_on_shards_record_what_they_skipped_and_waited(method: str, data: Path, results: Path) -> None:
+    speed = measure_speed(small(method, data=str(data)), CPU, results, 0)
+    assert 0 < speed.wait_share < 1
+    assert speed.skipped == {"no caption": 1, "no image": 1, "null": 1}
+    assert speed.num_captions >= 48
+    assert speed.targets_seconds > 0
+
+
+def test_a_training_on_shards_records_what_it_skipped(data: Path, results: Path, tmp_path: Path) -> None:
+    experiment = small("catlip", data=str(data), images=32, warmup_images=0)
+    training = train(experiment, CPU, results, {"all": 32}, lambda _: tmp_path / "tower.safetensors")
+    assert training.skipped == {"no caption": 1, "no image": 1, "null": 1}
+
+
+def test_a_jpeg_and_its_copy_without_loss_give_nearly_the_same_image(tmp_path: Path, results: Path) -> None:
+    images = []
+    for suffix, kind in (("jpg", "JPEG"), ("png", "PNG")):
+        members = {
+            f"{n}.{s}": c for n in range(16) for s, c in ((suffix, encoded(picture(n), kind)), ("txt", b"a dog"))
+        }
+        images.append(stream(write_shard(tmp_path / f"{suffix}.tar", members), results).batch(0).images)
+    assert 0 < (images[0] - images[1]).abs().mean() < 0.15

@@ -1,0 +1,86 @@
+"""A run sees the samples that a file lists, or as many at random."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.data.pack import Pictures
+from bench.data.pack_stream import PackStream
+from bench.data.subset import subset_rows
+from bench.methods import METHODS
+from bench.run import load_data
+from tests.data.shards import write_shards
+from tests.data.test_stream import CPU
+from tests.small import small
+
+KEYS = pa.chunked_array([pa.array(["a", "b"], pa.large_string()), pa.array(["c", "b", "d"], pa.large_string())])
+
+
+def rows_of(subset: str | None, seed: int = 0) -> list[int]:
+    return [*subset_rows(small("clip", subset=subset, seed=seed), KEYS)]
+
+
+@pytest.mark.parametrize("column", ["key", "__key__", "uid", "UID"])
+def test_rows_of_listed_keys(column: str, tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text(f"url,{column}\nx,d\ny,b\nz,b\n")
+    assert rows_of(str(tmp_path / "ids.csv")) == [1, 3, 4]
+    assert rows_of(None) == [0, 1, 2, 3, 4]
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(st.integers(1, 5), st.integers(0, 100))
+def test_a_control_has_its_size_and_is_drawn_by_the_seed(size: int, seed: int) -> None:
+    rows = rows_of(f"random:{size}", seed)
+    assert rows == sorted({*rows})
+    assert len(rows) == size
+    assert {*rows} <= {*range(5)}
+    assert rows == rows_of(f"random:{size}", seed)
+
+
+def test_controls_of_other_seeds_are_others_and_each_sample_is_as_likely() -> None:
+    drawn = [row for seed in range(500) for row in rows_of("random:2", seed)]
+    assert all(150 < drawn.count(row) < 250 for row in range(5))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("key\na\nx\ny\n", r"ids\.csv: no sample has 2 of its 3 keys, such as x"),
+        ("name,url\na,b\n", r"no column of keys, key or __key__ or uid or sample_id \(there are name, url\)"),
+        ("", r"no column of keys, .* \(there are none\)"),
+        ("key\n", "no keys in it"),
+    ],
+)
+def test_keys_that_are_none_are_refused(content: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text(content)
+    with pytest.raises(ValueError, match=told):
+        rows_of(str(tmp_path / "ids.csv"))
+
+
+@pytest.mark.parametrize("subset", ["random:0", "random:6", "random:-1", "random:x", "random:", "nowhere.csv"])
+def test_a_subset_that_cannot_be_is_refused(subset: str) -> None:
+    with pytest.raises(ValueError, match=f"subset={subset}: "):
+        rows_of(subset)
+
+
+def test_the_pack_and_shards_show_the_subset_alone_with_its_captions(
+    pictures: Pictures, results: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ids.csv").write_text("\n".join(["key", *pictures.keys[5:500:5]]))
+    experiment = small("clip", subset=str(tmp_path / "ids.csv"))
+    part = PackStream(experiment, pictures, METHODS["clip"].targets(experiment), CPU)
+    whole = PackStream(small("clip"), pictures, METHODS["clip"].targets(small("clip")), CPU)
+    assert part.order.count == 99
+    seen = [key for k in range(7) for key in part.keys(k)]
+    assert {*seen} == {*pictures.keys[5:500:5]}
+    assert part.pixels[3].equal(whole.pixels[20])
+    assert part.targets.groups[0][3].equal(whole.targets.groups[0][20])
+
+    data = write_shards(tmp_path / "data")
+    (tmp_path / "ids.csv").write_text("uid\n000000012\ntrain/0003\n")
+    shards = load_data(small("clip", data=str(data), subset=str(tmp_path / "ids.csv")), CPU, results)
+    assert {*shards.keys(0), *shards.keys(1)} == {"000000012", "train/0003"}
+    assert load_data(small("clip", data=str(data), subset="random:7"), CPU, results).order.count == 7
