@@ -24,6 +24,7 @@ from bench.labels.stored import stored_labels
 from bench.seeds import TEXT, seed_for
 from losses.contrastive import contrastive_loss
 from losses.multilabel import multilabel_loss
+from losses.ranks import Group
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import inverse_document_frequency, token_softmax_loss
 from models.heads import Classifier, Contrastive, TokenClassifier
@@ -43,12 +44,14 @@ class Method(Generic[T]):
     """A way to pre-train an image tower: what is put around it, what it reads beside the images, what it minimises.
 
     `loss` is a scalar in nats, averaged over the batch's images, on the device and attached to the graph; it is
-    called while the clock runs and reads nothing back. `targets` turns captions into what the method reads.
+    called while the clock runs and reads nothing back. The group is the processes that share the batch, where there are
+    several: a loss in which images meet others' captions gathers them itself, others are means over their own images,
+    of which every process has equally many. `targets` turns captions into what the method reads.
     """
 
     wrap: Callable[[ImageTower, Experiment], nn.Module]
     targets: Callable[[Experiment], Callable[[Sequence[str]], T]]
-    loss: Callable[[nn.Module, Images, T], Float[Tensor, ""]]
+    loss: Callable[[nn.Module, Images, T, Group], Float[Tensor, ""]]
     after_update: Callable[[nn.Module], None] = nothing
 
 
@@ -57,10 +60,10 @@ def clip(tower: ImageTower, experiment: Experiment) -> nn.Module:
     return _contrastive(tower, experiment, initial_scale=1 / 0.07, initial_bias=None)
 
 
-def clip_loss(model: nn.Module, images: Images, target: Tokens) -> Float[Tensor, ""]:
+def clip_loss(model: nn.Module, images: Images, target: Tokens, group: Group) -> Float[Tensor, ""]:
     pair = cast("Contrastive", model)
     image, text = pair(images, target.groups, target.lengths, target.places)
-    return contrastive_loss(image, text, pair.log_scale.exp())
+    return contrastive_loss(image, text, pair.log_scale.exp(), group)
 
 
 @torch.no_grad()
@@ -74,10 +77,10 @@ def siglip(tower: ImageTower, experiment: Experiment) -> nn.Module:
     return _contrastive(tower, experiment, initial_scale=10.0, initial_bias=-10.0)
 
 
-def siglip_loss(model: nn.Module, images: Images, target: Tokens) -> Float[Tensor, ""]:
+def siglip_loss(model: nn.Module, images: Images, target: Tokens, group: Group) -> Float[Tensor, ""]:
     pair = cast("Contrastive", model)
     image, text = pair(images, target.groups, target.lengths, target.places)
-    return sigmoid_loss(image, text, pair.log_scale.exp(), cast("Tensor", pair.bias))
+    return sigmoid_loss(image, text, pair.log_scale.exp(), cast("Tensor", pair.bias), group)
 
 
 # CatLIP: which WordNet nouns the caption names.
@@ -93,7 +96,7 @@ def synset_labels(experiment: Experiment) -> Callable[[Sequence[str]], Labels]:
     return lambda captions: Labels.of(label.lists(captions))
 
 
-def catlip_loss(model: nn.Module, images: Images, target: Labels) -> Float[Tensor, ""]:
+def catlip_loss(model: nn.Module, images: Images, target: Labels, _group: Group) -> Float[Tensor, ""]:
     return multilabel_loss(model(images), target.rows, target.columns)
 
 
@@ -107,9 +110,9 @@ def subword_labels(experiment: Experiment) -> Callable[[Sequence[str]], Labels]:
     return lambda captions: Labels.of([ids[: experiment.context_length - 2] for ids in subwords.encode(captions)])
 
 
-def superclass_loss(model: nn.Module, images: Images, target: Labels) -> Float[Tensor, ""]:
+def superclass_loss(model: nn.Module, images: Images, target: Labels, group: Group) -> Float[Tensor, ""]:
     classifier = cast("TokenClassifier", model)
-    classifier.count(target.columns, len(images))
+    classifier.count(target.columns, len(images), group)
     weights = inverse_document_frequency(classifier.images_with_token, classifier.images_seen)
     return token_softmax_loss(classifier(images), target.rows, target.columns, weights)
 

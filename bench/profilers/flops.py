@@ -23,7 +23,8 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
 
     On the CPU, torch's counter sees no attention at all. Batches are as the steps read them, and text is counted at the
     tokens really computed: for every width as if the whole batch had it, then the mean over the captions, for what a
-    text tower does is proportional to its captions. Elementwise work is not counted.
+    text tower does is proportional to its captions. Elementwise work is not counted, nor are, where several processes
+    share a batch, the products of this one's images with the others' captions.
     """
     method = method_named(experiment.method)
     tower, model, images = on_meta(experiment, experiment.batch_size)
@@ -31,13 +32,13 @@ def count_flops(experiment: Experiment, batches: Sequence[Target]) -> Flops:
 
     def count(target: Target) -> Flops:
         def step() -> None:
-            method.loss(model, images, target).backward()  # type: ignore[no-untyped-call]
+            method.loss(model, images, target, None).backward()  # type: ignore[no-untyped-call]
 
         text = 0
         if isinstance(model, Contrastive) and isinstance(target, Tokens):
             text = counted(lambda: model.text(target.groups, target.lengths, target.places))
         with torch.no_grad():  # a loss may make its gradient in its forward
-            forward = counted(lambda: method.loss(model, images, target))
+            forward = counted(lambda: method.loss(model, images, target, None))
         return Flops(image_forward=image, text_forward=text, forward=forward, step=counted(step))
 
     widths: Counter[int] = Counter()
