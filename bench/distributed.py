@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -31,20 +32,21 @@ LONGEST_WAIT = timedelta(minutes=10)  # of a rank for the others; a failed one i
 
 
 @contextmanager
-def joined(meeting: str, device: torch.device) -> Iterator[None]:
-    """Form the group of all ranks while the block runs: gloo between CPUs, nccl between GPUs.
+def joined(meeting: str, device: torch.device) -> Iterator[torch.device]:
+    """Form the group of all ranks while the block runs, and give it this rank's device.
 
-    `meeting` is a name that these processes share and no others; an empty one is of a process alone. The block's end
-    waits for all, so that what rank 0 has written is there for whoever was told that a rank has ended.
+    Gloo joins CPUs, nccl GPUs, one a rank. `meeting` is a name that these processes share and no others; with an empty
+    one a process is alone. The end waits for all: what rank 0 wrote is there when any of them has ended.
     """
     if not meeting:
-        yield
+        yield device
         return
     where, on_gpu = place(), device.type == "cuda"
     if on_gpu:
+        device = torch.device("cuda", where.local_rank)
         torch.cuda.set_device(device)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.PrefixStore(meeting, dist.TCPStore(address, port, is_master=False, timeout=LONGEST_WAIT))
+    store = PrefixStore(meeting, TCPStore(address, port, is_master=False, timeout=LONGEST_WAIT))
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         store=store,
@@ -53,7 +55,7 @@ def joined(meeting: str, device: torch.device) -> Iterator[None]:
         timeout=LONGEST_WAIT,
         device_id=device if on_gpu else None,
     )
-    yield
+    yield device
     dist.barrier()
     dist.destroy_process_group()  # not after an error: it would wait for those who wait
 
@@ -103,15 +105,16 @@ def spread(whole: LossOf, sharding: Sharding, precision: str, *, compiled: bool)
     """
     if whole.group is not None and sharding == "fsdp2":
         return sharded(whole, precision, compiled=compiled)
+    spread_out: nn.Module = whole
     if whole.group is not None:
         with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of a name that torch 2.13 has changed
-            whole = DistributedDataParallel(
+            spread_out = DistributedDataParallel(
                 whole,
                 broadcast_buffers=False,  # what buffers count is counted over all ranks
                 gradient_as_bucket_view=True,
                 static_graph=not compiled,
             )
-    return torch.compile(whole) if compiled else whole
+    return cast("nn.Module", torch.compile(spread_out)) if compiled else spread_out
 
 
 def sharded(whole: LossOf, precision: str, *, compiled: bool) -> nn.Module:
@@ -138,9 +141,9 @@ def sharded(whole: LossOf, precision: str, *, compiled: bool) -> nn.Module:
             shard(module)
     scalars = {parameter for parameter in whole.parameters() if parameter.ndim == 0}
     for scalar in scalars:
-        scalar.register_post_accumulate_grad_hook(_average_gradient)
-    sharded_whole: nn.Module = shard(whole, ignored_params=scalars)
-    return sharded_whole
+        scalar.register_post_accumulate_grad_hook(_average_gradient)  # type: ignore[no-untyped-call]
+    shard(whole, ignored_params=scalars)
+    return whole
 
 
 def blocks(tower: nn.Module) -> Iterator[nn.Module]:

@@ -261,7 +261,7 @@ def _decoded(content: bytes, path: Path) -> Record:
 def images_per_second(experiment: Experiment, speed: Speed) -> float:
     """Return the rate of a timed run, all processes together: by its median window, each as long as its last rank's."""
     windows = [max(of_ranks) for of_ranks in zip(*(speed.rank_window_seconds or (speed.window_seconds,)), strict=True)]
-    return speed.processes * experiment.images_per_window / median(windows)
+    return float(speed.processes * experiment.images_per_window / median(windows))
 
 
 def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -65,7 +65,7 @@ def make_step(
     def forward(batch: Batch[T]) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         with autocast():
-            return loss_of(batch.images, batch.target)
+            return cast("Tensor", loss_of(batch.images, batch.target))
 
     def backward(loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
@@ -92,8 +92,10 @@ def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Adam
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = apart(parameter for parameter in parameters if parameter.ndim >= 2)  # noqa: PLR2004
     vectors = apart(parameter for parameter in parameters if parameter.ndim < 2)  # noqa: PLR2004
+    groups: list[dict[str, Any]] = [{"params": one} for one in matrices]
+    groups += [{"params": one, "weight_decay": 0.0} for one in vectors]
     return torch.optim.AdamW(
-        [*({"params": one} for one in matrices), *({"params": one, "weight_decay": 0.0} for one in vectors)],
+        groups,
         lr=experiment.learning_rate,
         betas=experiment.betas,
         eps=experiment.eps,

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench.config import Experiment
+from bench.distributed import group_of_all, whole_tensors
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.run import Assembled, assemble, check_finite, load_data
 from bench.towers import Made
+from losses.ranks import place
 from models.checkpoint import save_tower
 from models.image_tower import ImageTower
 
@@ -53,7 +55,9 @@ def train(
             with torch.random.fork_rng():
                 cooldown_losses.append(_cool_down(run, branch_at, _steps(experiment, images), bar))
             path = tower_path(images)
-            save_tower(_scored(run), path, Made(experiment=experiment, images=images, budgets=names).to_facts())
+            weights = whole_tensors(_scored(run).state_dict())
+            if place(group_of_all())[0] == 0:
+                save_tower(weights, path, Made(experiment=experiment, images=images, budgets=names).to_facts())
             branches.append(Branch(images=images, budgets=names, tower=path.name))
             _restore(run, trunk)
     return Training(
@@ -86,7 +90,7 @@ def cooldown_rate(experiment: Experiment, step: int, first: int, last: int) -> f
 
 
 def _warmup_steps(experiment: Experiment) -> int:
-    return max(1, math.ceil(experiment.warmup_images / experiment.batch_size))
+    return max(1, math.ceil(experiment.warmup_images / _images_a_step(experiment)))
 
 
 def _cool_down(run: Assembled, first: int, last: int, bar: "tqdm[None]") -> list[float]:
@@ -109,7 +113,12 @@ def _take(run: Assembled, steps: range, bar: "tqdm[None]", cool: tuple[int, int]
 
 
 def _steps(experiment: Experiment, images: int) -> int:
-    return max(2, round(images / experiment.batch_size))
+    return max(2, round(images / _images_a_step(experiment)))
+
+
+def _images_a_step(experiment: Experiment) -> int:
+    """Return the size of the batch of all processes."""
+    return experiment.batch_size * place(group_of_all())[1]
 
 
 def _cooldown_steps(experiment: Experiment, images: int) -> int:

@@ -306,6 +306,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "compile": (True, "maybe"),
     "text_padding": (None, "some", 0),
     "schedule": ("linear", None),
+    "sharding": ("fsdp", "DDP", None),
     "last_learning_rate": (-1e-9, 1.0, "0", *NOT_FINITE),  # 1.0 is above the rate that it should fall from
     "ema_decay": (1.0, -0.1, True, *NOT_FINITE),
     **dict.fromkeys(("flip", "activation_checkpointing"), (1, "true", None)),
