@@ -67,10 +67,7 @@ class Speed(
     tag="speed",
     tag_field="kind",
 ):
-    """Windows of a timed run. All seconds are wall-clock with the device idle at both ends.
-
-    Of several processes these are the figures of rank 0, the windows of all ranks aside.
-    """
+    """Windows of a timed run, wall-clock seconds with the device idle at both ends; of several processes rank 0's."""
 
     round: int
     warmup_seconds: float

@@ -113,6 +113,8 @@ def speed_table(
                 "MFU": median(model_flops_utilisation(experiment, run, peak) for run in runs) if peak else None,
             }
         )
+    processes = timed[base][1][0].processes
+    together = f"\nimages/s: of {processes} processes together; batch: images a step of each." if processes > 1 else ""
     flipped = any(ratio.flipped for ratio in ratios.values())
     return Table(
         title,
@@ -120,7 +122,7 @@ def speed_table(
         f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, this "
         f"hour). p: {'signs of rounds flipped' if flipped else 'runs permuted'}, adjusted by Holm. spread: standard "
         "deviation over runs, relative.\nby FLOPs: what the matrix products predict. MFU: 3 x forward FLOPs, over the "
-        f"device's peak: {timed[base][1][0].peak_source}.",
+        f"device's peak: {timed[base][1][0].peak_source}.{together}",
     )
 
 
@@ -151,12 +153,14 @@ def _time_costs(experiment: Experiment, runs: Sequence[Speed]) -> dict[str, Any]
         for phase in PHASES
         if all(run.phase_seconds.get(phase) for run in runs)
     }
-    step = median(images_per_second(experiment, run) for run in runs) / experiment.batch_size  # a second
+    steps = (
+        median(images_per_second(experiment, run) / run.processes for run in runs) / experiment.batch_size
+    )  # a second
     share = phases["data"] / sum(phases.values()) if phases else None
     readings = dict.fromkeys(reading for run in runs for reading in run.utilisation)
     return {
         **{f"{phase}, ms": 1000 * seconds for phase, seconds in phases.items()},
-        "sum of phases / step": sum(phases.values()) * step if phases else None,
+        "sum of phases / step": sum(phases.values()) * steps if phases else None,
         "share waiting for data": share,
         "bound": None if share is None else bound_by(share),
         "targets, s per million captions": median(1e6 * run.targets_seconds / run.num_captions for run in runs),

@@ -3,7 +3,9 @@
 Fresh for every run, so that no run inherits another's memory, caches or luck.
 """
 
+import ctypes
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["speed", "memory", "fit", "trace", "peer", "training", "scoring", "failure"]
 TOGETHER: tuple[Kind, ...] = ("speed", "memory", "fit", "trace", "training")  # what all ranks of a torchrun start
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 INTERRUPTED, TERMINATED = 130, 143  # exit codes of what a Ctrl-C or a SIGTERM ended
 
 
@@ -78,11 +81,19 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def carry_out(request: Request) -> None:
     """Run, and write a record for each path of the request that has none yet; of several processes rank 0 does."""
+    if request.meeting:
+        _die_with_parent()
     from bench.distributed import joined
     from bench.machine import default_device
 
     with joined(request.meeting, default_device()) as device:
         _carry_out(request, device)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process with the one that started it (Linux), so that it waits for no lost others."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _carry_out(request: Request, device: "torch.device") -> None:

@@ -119,15 +119,17 @@ def losses_frame(comparison: Comparison, most: int = 120) -> pd.DataFrame:
         for record, training in comparison.of(Training)
         if (one := record.experiment) is not None
         for steps in [max(1, math.ceil(len(training.trunk_losses) / most))]
-        for part, curve in curves(one, training)
+        for part, curve in curves(one.batch_size * record.circumstances.processes, training)
         for images, loss in thinned(curve, steps)
     ]
     return pd.DataFrame(rows)
 
 
-def curves(experiment: Experiment, training: Training) -> list[tuple[str, list[tuple[int, float]]]]:
-    """Return (part, [(images seen, loss)]) for the trunk and each cool-down, which ends at its branch's images."""
-    batch = experiment.batch_size
+def curves(batch: int, training: Training) -> list[tuple[str, list[tuple[int, float]]]]:
+    """Return (part, [(images seen, loss)]) for the trunk and each cool-down, which ends at its branch's images.
+
+    `batch` is the images of a step, of all processes.
+    """
     parts = [("trunk", [(batch * (step + 1), loss) for step, loss in enumerate(training.trunk_losses)])]
     for branch, losses in zip(training.branches, training.cooldown_losses, strict=True):
         start = branch.images - batch * len(losses)
@@ -166,9 +168,9 @@ def _speed_row(experiment: Experiment, speed: Speed, peak: float) -> dict[str, o
         "experiment": experiment.name,
         "method": experiment.method,
         "round": speed.round,
-        "batch_size": batch,
+        "batch_size": batch,  # of one process, as the FLOPs are
         "images_per_second": rate,
-        "forward_backward_images_per_second": 1000 * batch / towers_ms if phases else NAN,
+        "forward_backward_images_per_second": 1000 * speed.processes * batch / towers_ms if phases else NAN,
         "step_ms": 1000 * window / experiment.steps_per_window,
         "phases_ms": sum(phases.values()) if phases else NAN,
         "step_flops_per_image": speed.flops.step / batch,
