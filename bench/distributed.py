@@ -17,9 +17,6 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.config import Sharding
@@ -124,6 +121,9 @@ def sharded(whole: LossOf, precision: str, *, compiled: bool) -> nn.Module:
     while all must gather a shard equally often. Scalars cannot be sharded: they are whole on every rank, and their
     gradients are averaged as they come. Blocks alone are compiled.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
     device = next(whole.parameters()).device
     bf16 = precision == "bf16"
     shard = partial(
@@ -165,16 +165,21 @@ def apart(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
     """Part shards from whole parameters, for one kernel takes one kind; all are of one but under FSDP2."""
     kinds: dict[bool, list[nn.Parameter]] = {}
     for parameter in parameters:
-        kinds.setdefault(isinstance(parameter, DTensor), []).append(parameter)
+        kinds.setdefault(is_shard(parameter), []).append(parameter)
     return list(kinds.values())
 
 
 def joint_norm(norms: Iterable[Float[Tensor, ""]]) -> Float[Tensor, ""]:
     """Return the norm of parts whose norms are given, gathered where they are shards'."""
-    whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
-    return whole[0] if len(whole) == 1 else torch.linalg.vector_norm(torch.stack(whole))
+    gathered = list(map(whole_tensor, norms))
+    return gathered[0] if len(gathered) == 1 else torch.linalg.vector_norm(torch.stack(gathered))
 
 
-def whole_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Gather shards; every rank has to ask for it."""
-    return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in tensors.items()}
+def is_shard(tensor: Tensor) -> bool:
+    """Tell a DTensor by what it can do: to import the class takes half a second."""
+    return hasattr(tensor, "full_tensor")
+
+
+def whole_tensor(tensor: Any) -> Tensor:
+    """Gather a shard; every rank has to ask for it."""
+    return cast("Tensor", tensor.full_tensor() if is_shard(tensor) else tensor)

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.commit import CHECKOUT
-from bench.launch import Launch, Start
+from bench.launch import Child, Launch, Start
 from bench.progress import Progress
 from bench.worker import TOGETHER, Request
 
@@ -50,7 +50,7 @@ class Runner:
     progress: Progress
     launch: Launch | None = None
     failures: list[str] = field(default_factory=list)
-    _children: set["subprocess.Popen[bytes]"] = field(default_factory=set)
+    _children: set[Child] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
 
@@ -73,7 +73,8 @@ class Runner:
 
     def carry_out(self, start: Start, launch: Launch) -> None:
         """Run this rank's part of what all ranks start, and tell them how it ended."""
-        launch.tell(start, self._start(start.request, start.settings, start) or "")
+        reason = self._start(start.request, start.settings, lambda child: launch.attend(child, start))
+        launch.tell(start, reason)
 
     def stop(self) -> None:
         """End the children, and start no others."""
@@ -102,8 +103,13 @@ class Runner:
             self._start(replace(job.request, kind="failure", label=job.label, reason=reason), settings)
         self.progress.finished(job.expected_seconds)
 
-    def _start(self, request: Request, settings: dict[str, str], shared: Start | None = None) -> str:
-        """Run a request in a fresh process; return why it failed, or nothing."""
+    def _start(
+        self, request: Request, settings: dict[str, str], attend: Callable[[Child], tuple[bytes, bool]] | None = None
+    ) -> str:
+        """Run a request in a fresh process; return why it failed, or nothing.
+
+        `attend` hands the request over and returns what was printed, and whether it stopped the process.
+        """
         with self._lock:
             if self._stopping:
                 return ""
@@ -116,10 +122,7 @@ class Runner:
                 process_group=0,  # a Ctrl-C reaches the parent alone, which ends its children
             )
             self._children.add(child)
-        if self.launch is not None and shared is not None:
-            output, was_stopped = self.launch.attend(child, shared)
-        else:
-            output, was_stopped = child.communicate(msgspec.json.encode(request))[0], False
+        output, was_stopped = attend(child) if attend else (child.communicate(msgspec.json.encode(request))[0], False)
         self._children.discard(child)
         if was_stopped:
             return "stopped, for it had ended on another rank"

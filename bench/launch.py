@@ -24,6 +24,7 @@ from bench.worker import Request
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
+Child = subprocess.Popen[bytes]
 LOOK_SECONDS = 0.2  # between two looks at the store
 GRACE_SECONDS = 20.0  # that a run is left once it has ended on another rank
 LEAVING_SECONDS = 5.0  # that rank 0 waits for the others when all is done
@@ -66,7 +67,7 @@ class Launch:
                 time.sleep(LOOK_SECONDS)
         self.store.set(f"gone {self.place.rank}", "")
 
-    def attend(self, child: "subprocess.Popen[bytes]", start: Start) -> tuple[bytes, bool]:
+    def attend(self, child: Child, start: Start) -> tuple[bytes, bool]:
         """Return what this rank's run prints, and whether it had to be stopped: on another rank it had ended before."""
         sent: bytes | None = msgspec.json.encode(start.request)
         deadline = math.inf

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench.config import Experiment
-from bench.distributed import group_of_all, whole_tensors
+from bench.distributed import group_of_all, whole_tensor
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.run import Assembled, assemble, check_finite, load_data
@@ -55,7 +55,7 @@ def train(
             with torch.random.fork_rng():
                 cooldown_losses.append(_cool_down(run, branch_at, _steps(experiment, images), bar))
             path = tower_path(images)
-            weights = whole_tensors(_scored(run).state_dict())
+            weights = {name: whole_tensor(value) for name, value in _scored(run).state_dict().items()}
             if place(group_of_all())[0] == 0:
                 save_tower(weights, path, Made(experiment=experiment, images=images, budgets=names).to_facts())
             branches.append(Branch(images=images, budgets=names, tower=path.name))

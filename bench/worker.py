@@ -146,7 +146,12 @@ def _try_fit(request: Request, results: Path, device: "torch.device", write: "Ca
     """Write whether a batch fits; one that does not fit one rank's device fits none's."""
     from bench.run import measure_fit
 
-    fit = measure_fit(request.experiment, device, results, request.limit_bytes)
+    try:
+        fit = measure_fit(request.experiment, device, results, request.limit_bytes)
+    except Exception:
+        if request.paths[0].is_file():  # another rank has told that it does not fit, and has left
+            sys.exit(1)
+        raise
     write(fit, request.paths[0], by_any=not fit.fits)
     if request.meeting and not fit.fits:
         sys.exit(1)  # without a word to the others: they are in the midst of a step, and wait for this rank there

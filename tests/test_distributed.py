@@ -22,7 +22,7 @@ from bench.config import METHOD_NAMES
 from bench.data.pack import Pictures, load_pictures
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch
-from bench.distributed import blocks, of_each_rank, whole_tensors
+from bench.distributed import blocks, of_each_rank, whole_tensor
 from bench.methods import method_named
 from bench.profilers.memory import Peaks
 from bench.record import Failure, Memory, Speed, images_per_second, read_records
@@ -40,6 +40,10 @@ STEPS = {
     torch.float64: 3,
 }  # Adam's first steps divide small gradients by themselves, rounding and all
 CASES = list(product(METHOD_NAMES, SHARDINGS, TOLERANCES))
+OTHERWISE: list[tuple[str, str, dict[str, object]]] = [
+    ("catlip", "ddp", {"ema_decay": 0.5, "clip_norm": None}),
+    *(("clip", sharding, {"activation_checkpointing": True, "text_padding": "full"}) for sharding in SHARDINGS),
+]
 Figures = dict[str, dict[str, Tensor]]
 
 
@@ -63,7 +67,7 @@ def steps(
     method: str, pictures: Pictures, rank: int, ranks: int, dtype: torch.dtype = torch.float32, **changes: object
 ) -> Figures:
     """The loss of each step, the first gradient, and what the model is after the last."""
-    whole, own = stream(method, pictures, 0, 1), stream(method, pictures, rank, ranks, **changes)
+    whole, own = stream(method, pictures, 0, 1, **changes), stream(method, pictures, rank, ranks, **changes)
     torch.set_default_dtype(dtype)
     run = assemble(own)
     torch.set_default_dtype(torch.float32)
@@ -75,9 +79,11 @@ def steps(
             named = run.model.named_parameters()
             gradient = {name: value.grad.clone() for name, value in named if value.grad is not None}
         losses.append(run.step.update(loss, RATE))
-    state = {name: value.detach() for name, value in run.model.state_dict().items()}
-    found = {"loss": {str(k): loss for k, loss in enumerate(losses)}, "gradient": whole_tensors(gradient)}
-    return found | ({"state": whole_tensors(state)} if dtype == torch.float64 else {})
+    found = {"loss": {str(k): loss for k, loss in enumerate(losses)}, "gradient": gradient}
+    if dtype == torch.float64:
+        found["state"] = run.model.state_dict()
+        found["average"] = {} if run.step.average is None else run.step.average.state_dict()
+    return {what: {name: whole_tensor(value).detach() for name, value in of.items()} for what, of in found.items()}
 
 
 def struck(method: str, pictures: Pictures, rank: int, ranks: int, sharding: str) -> dict[str, bool]:
@@ -89,8 +95,7 @@ def struck(method: str, pictures: Pictures, rank: int, ranks: int, sharding: str
     def state() -> list[Tensor]:
         moments = [value for of_one in run.step.optimizer.state.values() for value in of_one.values()]
         tensors = [*run.model.state_dict().values(), *moments]
-        # The counts of SuperClass are of what was seen.
-        return [value.clone() for value in whole_tensors(dict(enumerate(tensors))).values() if value.ndim < 3]  # type: ignore[arg-type]
+        return [whole_tensor(value).clone() for value in tensors]
 
     before, batch = state(), share(run, whole, 1, dtype)
     if rank == ranks - 1:
@@ -116,6 +121,9 @@ def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for method, sharding, dtype in CASES:
         out[f"{method} {sharding} {dtype}"] = steps(method, pictures, rank, ranks, dtype, sharding=sharding)
+    for method, sharding, changes in OTHERWISE:
+        of_case = steps(method, pictures, rank, ranks, torch.float64, sharding=sharding, **changes)
+        out[f"{method} {sharding} {changes}"] = of_case
     for sharding in SHARDINGS:
         out[f"trained {sharding}"] = trained(rank, results, folder, sharding)
         for method in ("clip", "catlip"):
@@ -149,16 +157,28 @@ def test_losses_gradients_and_updates_are_those_of_one_process(
     ranks: list[dict[str, Any]], alone: dict[str, Figures], method: str, sharding: str, dtype: torch.dtype
 ) -> None:
     """IDF counts and the scale, which lies whole beside shards, included."""
-    expected, tolerance = alone[f"{method} {dtype}"], TOLERANCES[dtype]
     for of_rank in ranks:
-        found = of_rank[f"{method} {sharding} {dtype}"]
-        for what, tensors in expected.items():
-            assert found[what].keys() == tensors.keys()
-            for name, value in tensors.items():
-                told = f"{what} of {name}"
-                torch.testing.assert_close(
-                    found[what][name], value, rtol=tolerance, atol=tolerance, msg=lambda m, told=told: f"{told}: {m}"
-                )
+        equal(of_rank[f"{method} {sharding} {dtype}"], alone[f"{method} {dtype}"], TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize(("method", "sharding", "changes"), OTHERWISE)
+def test_so_they_are_with_a_running_average_or_checkpoints(
+    ranks: list[dict[str, Any]], results: Path, method: str, sharding: str, changes: dict[str, object]
+) -> None:
+    expected = steps(method, few(results), 0, 1, torch.float64, **changes)
+    assert bool(expected["average"]) == ("ema_decay" in changes)
+    for of_rank in ranks:
+        equal(of_rank[f"{method} {sharding} {changes}"], expected, 1e-9)
+
+
+def equal(found: Figures, expected: Figures, tolerance: float) -> None:
+    for what, tensors in expected.items():
+        assert found[what].keys() == tensors.keys()
+        for name, value in tensors.items():
+            told = f"{what} of {name}"
+            torch.testing.assert_close(
+                found[what][name], value, rtol=tolerance, atol=tolerance, msg=lambda m, told=told: f"{told}: {m}"
+            )
 
 
 @pytest.mark.parametrize(("method", "sharding"), list(product(("clip", "catlip"), SHARDINGS)))
