@@ -8,9 +8,12 @@ from typing import NoReturn
 
 import tyro
 
-from bench.command_line import USAGE, Command
-from bench.commands import VERBS, Bench
+from bench.command_line import OK, USAGE, Command
+from bench.commands import TOGETHER, VERBS, Bench
 from bench.config import choose
+from bench.jobs import follow
+from bench.launch import launch
+from bench.ranks import place
 from bench.worker import INTERRUPTED, TERMINATED
 
 
@@ -19,19 +22,42 @@ class Terminated(KeyboardInterrupt):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; return the exit code: 0, or what `bench.command_line` and `bench.worker` name."""
+    """Run a command line; return the exit code: 0, or what `bench.command_line` and `bench.worker` name.
+
+    Of those that torchrun started, rank 0's is run and the others follow it.
+    """
     signal.signal(signal.SIGTERM, _terminate)
+    try:
+        met = launch()
+        if met is None:
+            return _run(arguments)
+        if met.place.rank > 0:
+            follow(met)
+            return OK
+    except ValueError as error:
+        return _usage(error)
+    except KeyboardInterrupt as interrupt:
+        return _ended_by(interrupt)
+    try:
+        return _run(arguments)
+    finally:
+        met.end()
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         command = parse(arguments)
     except ValueError as error:
         return _usage(error)
+    if place().ranks > 1 and not isinstance(command, TOGETHER):
+        return _usage(ValueError("torchrun starts measure and train; start anything else without it"))
     try:
         return command.run()
     except (ValueError, OSError) as error:
         return _usage(error)
     except KeyboardInterrupt as interrupt:
         print(f"\ninterrupted: {command.how_to_go_on}", file=sys.stderr)
-        return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+        return _ended_by(interrupt)
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -45,6 +71,10 @@ def parse(arguments: Sequence[str]) -> Command:
 def _overview() -> str:
     verbs = "\n".join(f"  {name:9} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items())
     return f"{Bench.__doc__}\n\nVerbs, each with --help of its own:\n{verbs}"
+
+
+def _ended_by(interrupt: KeyboardInterrupt) -> int:
+    return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
 
 
 def _usage(error: Exception) -> int:

@@ -15,7 +15,9 @@ from bench.config import MAY_DIFFER, PACK_DATA, Experiment, require_one_comparis
 from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
 from bench.data.shards import open_shards, tell
 from bench.jobs import Runner
+from bench.launch import launch
 from bench.progress import Progress
+from bench.ranks import place
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -31,13 +33,14 @@ def begin(
 ) -> Comparison:
     """Check what would stop a long run late, then begin a comparison or take up the newest."""
     require_one_comparison(experiments, may_differ)
+    _require_spreadable(experiments)
     verify_pack()
     results = results.resolve()
     _require_writable(results)
     name = newest_comparison(results, scope.name) if resume else new_comparison(scope.name)
-    on_gpu, own_cores = has_gpu(), cores()
+    on_gpu, own_cores = has_gpu(), max(1, cores() // place().local_ranks)
     seconds = expected_seconds(experiments, scope, 1 if on_gpu else own_cores, trained=trained)
-    comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(seconds)))
+    comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(seconds), launch()))
     if other := {record.circumstances.commit for record in comparison.records()} - {commit()}:
         raise ValueError(f"{name} was begun at commit {', '.join(other)}, this is {commit()}: begin a new comparison")
     _decode_pictures(results / CACHE)
@@ -46,6 +49,12 @@ def begin(
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # it is tried again
     return comparison
+
+
+def _require_spreadable(experiments: Sequence[Experiment]) -> None:
+    for one in experiments:
+        if place().ranks > 1 and one.sharding == "fsdp2" and one.ema_decay is not None:
+            raise ValueError(f"{one.name}: ema_decay needs sharding=ddp: an average of shards is not kept")
 
 
 def _decode_pictures(cache: Path) -> None:

@@ -17,6 +17,7 @@ from bench.doctor import Doctor
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
 from bench.label import Label
 from bench.peer import Peer
+from bench.ranks import place
 from bench.selftest import Selftest
 from bench.statistics import fewest_rounds
 from bench.tables import Table, cost_table, experiment_table, failure_table, fit_table, score_table, show, speed_table
@@ -141,8 +142,9 @@ class Train:
     def run(self) -> int:
         """Train to one budget, score the tower and its untrained self."""
         experiment = with_settings(experiment_named(self.name), self.settings)
-        if self.images is not None and self.images < experiment.batch_size:
-            raise ValueError(f"--images must be at least one batch ({experiment.batch_size}), got {self.images}")
+        batch = experiment.batch_size * place().ranks
+        if self.images is not None and self.images < batch:
+            raise ValueError(f"--images must be at least one batch ({batch}), got {self.images}")
         if self.images is not None:
             experiment = with_images(experiment, self.images)
         scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False)
@@ -188,6 +190,7 @@ def _ended(comparison: Comparison) -> int:
     return FAILED_CASE if comparison.runner.failures else OK
 
 
+TOGETHER: tuple[type[Command], ...] = (Measure, Train)  # the verbs that torchrun may start
 VERBS: dict[str, type[Command]] = {
     "list": List,
     "measure": Measure,

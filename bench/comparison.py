@@ -15,6 +15,7 @@ from bench.config import Experiment, at_batch_size
 from bench.image_sizes import images_before, steps_for
 from bench.jobs import Job, Runner
 from bench.largest_batch import first_guess, largest_fitting
+from bench.ranks import place
 from bench.record import Fit, Memory, Record, comparisons, rates_of, read_record, read_records
 from bench.statistics import fewest_rounds, ratio_of
 from bench.subjects import RANDOM_TOWER, REFERENCES
@@ -87,8 +88,8 @@ class Comparison:
 
     @property
     def lanes(self) -> int:
-        """How many runs that are not timed go side by side: one for each core, or one at a time on a GPU."""
-        return 1 if self.on_gpu else self.cores
+        """How many runs that are not timed go side by side: one for each core, or one at a time on GPUs and ranks."""
+        return 1 if self.on_gpu or self.runner.launch is not None else self.cores
 
     def measure(self, rounds: int, experiments: Sequence[Experiment] | None = None) -> None:
         """Time every experiment once a round, each alone in a fresh process with all cores.
@@ -165,7 +166,7 @@ class Comparison:
         jobs = []
         for seed in scope.seeds:
             for experiment in self.experiments:
-                budgets = budgets_of(experiment, speeds, half_way=scope.half_way)
+                budgets = budgets_of(experiment, speeds, half_way=scope.half_way, processes=place().ranks)
                 seconds = training_seconds(experiment, budgets) / self.lanes
                 seeded = replace(experiment, seed=seed)
                 label = f"training of {seeded.name}, seed {seed}, {max(budgets.values()):,} images"
@@ -224,8 +225,10 @@ def smallest_batch(experiment: Experiment) -> int:
     return math.ceil(SMALLEST_BATCH * (max(experiment.sides) / experiment.image_size) ** 2)
 
 
-def budgets_of(experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False) -> dict[str, int]:
-    """Return an experiment's budgets in images.
+def budgets_of(
+    experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False, processes: int = 1
+) -> dict[str, int]:
+    """Return an experiment's budgets in images, each so many batches of all processes.
 
     The device seconds are those that the slowest experiment needs for the equal images, so that every other sees as
     many images or more. Without speeds there are equal images only.
@@ -235,8 +238,8 @@ def budgets_of(experiment: Experiment, speeds: Mapping[str, float], *, half_way:
         budgets[HALF_WAY] = experiment.images / 2
     if experiment.name in speeds:
         budgets[EQUAL_SECONDS] = experiment.images * speeds[experiment.name] / min(speeds.values())
-    steps = {name: max(1, steps_for(experiment, round(size))) for name, size in budgets.items()}
-    return {name: images_before(experiment, many) for name, many in steps.items()}
+    steps = {name: max(1, steps_for(experiment, round(size / processes))) for name, size in budgets.items()}
+    return {name: images_before(experiment, many) * processes for name, many in steps.items()}
 
 
 def speed_seconds(experiment: Experiment) -> float:

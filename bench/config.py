@@ -20,6 +20,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 TextPadding = Literal["none", "batch", "full"]
 Schedule = Literal["wsd", "cosine"]
+Sharding = Literal["ddp", "fsdp2"]
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0)]
@@ -83,6 +84,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     precision: Precision = "auto"
     compile: Switch = "auto"
     activation_checkpointing: bool = False  # forward again in the backward, block by block: less memory, more work
+    # Of several processes (torchrun): "ddp", each holds all; or "fsdp2", each a part of weights and moments.
+    sharding: Sharding = "ddp"
 
     # Training: linear warm-up, then "wsd": constant, and a linear cool-down branched off at each budget; or "cosine":
     # a run of its own from the start for each budget.

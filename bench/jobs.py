@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
@@ -12,8 +12,9 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.commit import CHECKOUT
+from bench.launch import Child, Launch, Start
 from bench.progress import Progress
-from bench.worker import Request
+from bench.worker import TOGETHER, Request
 
 # numpy's BLAS threads beside torch's are many times slower than one. OpenMP's threads spin while they wait for each
 # other, by default so long that a busy neighbour halves the speed of all. glibc hands every freed tensor back to the
@@ -44,11 +45,12 @@ class Job:
 
 @dataclass(slots=True)
 class Runner:
-    """Starts jobs and keeps count of what failed."""
+    """Starts jobs and keeps count of what failed. Under torchrun all ranks start those that are theirs together."""
 
     progress: Progress
+    launch: Launch | None = None
     failures: list[str] = field(default_factory=list)
-    _children: set["subprocess.Popen[bytes]"] = field(default_factory=set)
+    _children: set[Child] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
 
@@ -65,30 +67,52 @@ class Runner:
                 for future in as_completed(running):
                     future.result()
             except BaseException:
-                with self._lock:
-                    self._stopping = True
                 pool.shutdown(wait=False, cancel_futures=True)
-                for child in list(self._children):
-                    child.terminate()
+                self.stop()
                 raise
+
+    def carry_out(self, start: Start, launch: Launch) -> None:
+        """Run this rank's part of what all ranks start, and tell them how it ended."""
+        reason = self._start(start.request, start.settings, lambda child: launch.attend(child, start))
+        launch.tell(start, reason)
+
+    def stop(self) -> None:
+        """End the children, and start no others."""
+        with self._lock:
+            self._stopping = True
+        if self.launch is not None:
+            self.launch.is_stopping = True
+        for child in list(self._children):
+            child.terminate()
 
     def _run(self, job: Job, settings: dict[str, str]) -> None:
         if job.is_done:
             self.progress.skipped(job.expected_seconds)
             return
         self.progress.started(job.label)
-        reason = self._start(job.request, settings) or "ended without leaving its record"
+        if self.launch is not None and job.request.kind in TOGETHER:
+            start = self.launch.announce(job.request, settings)
+            self.carry_out(start, self.launch)
+            reason = self.launch.reasons(start)
+        else:
+            reason = self._start(job.request, settings)
+        reason = reason or "ended without leaving its record"
         if not job.is_done and not self._stopping:
             self.failures.append(f"{job.label}: {reason}")
             print(f"FAILED {job.label}: {reason}", file=sys.stderr, flush=True)
             self._start(replace(job.request, kind="failure", label=job.label, reason=reason), settings)
         self.progress.finished(job.expected_seconds)
 
-    def _start(self, request: Request, settings: dict[str, str]) -> str | None:
-        """Run a request in a fresh process; return why it failed, or None."""
+    def _start(
+        self, request: Request, settings: dict[str, str], attend: Callable[[Child], tuple[bytes, bool]] | None = None
+    ) -> str:
+        """Run a request in a fresh process; return why it failed, or nothing.
+
+        `attend` hands the request over and returns what was printed, and whether it stopped the process.
+        """
         with self._lock:
             if self._stopping:
-                return None
+                return ""
             child = subprocess.Popen(
                 [sys.executable, "-m", "bench.worker"],
                 stdin=subprocess.PIPE,
@@ -98,10 +122,12 @@ class Runner:
                 process_group=0,  # a Ctrl-C reaches the parent alone, which ends its children
             )
             self._children.add(child)
-        output, _ = child.communicate(msgspec.json.encode(request))
+        output, was_stopped = attend(child) if attend else (child.communicate(msgspec.json.encode(request))[0], False)
         self._children.discard(child)
+        if was_stopped:
+            return "stopped, for it had ended on another rank"
         if child.returncode == 0 or self._stopping:
-            return None
+            return ""
         return _reason(child.returncode, output)
 
 
@@ -112,3 +138,14 @@ def _reason(returncode: int, output: bytes) -> str:
         return str(msgspec.json.decode(output.splitlines()[-1])["error"])
     except (msgspec.DecodeError, IndexError, KeyError, TypeError):
         return f"ended with exit code {returncode}"
+
+
+def follow(launch: Launch) -> None:
+    """Do what rank 0 announces, until it is done."""
+    runner = Runner(Progress(0.0), launch)
+    try:
+        for start in launch.starts():
+            runner.carry_out(start, launch)
+    except BaseException:
+        runner.stop()
+        raise

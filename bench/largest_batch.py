@@ -10,8 +10,11 @@ BYTES_A_PARAMETER = 16  # weight, gradient and AdamW's two moments, in fp32
 def first_guess(memory: Memory, batch_size: int, limit_bytes: int) -> int:
     """Guess the batch that fills a limit: what tensors hold beside the parameters' share grows with the batch.
 
-    Allocators round up and keep what they were given, so the truth is mostly a little less.
+    Allocators round up and keep what they were given, so the truth is mostly a little less. What was not counted is no
+    guide: then it is the batch that was measured.
     """
+    if memory.peak_tensor_bytes is None:
+        return batch_size
     fixed = BYTES_A_PARAMETER * memory.trained_parameters
     an_image = max(1, memory.peak_tensor_bytes - fixed) / batch_size
     return max(1, int((limit_bytes - fixed) / an_image))

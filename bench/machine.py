@@ -10,8 +10,10 @@ import torch
 
 from bench.commit import commit
 from bench.config import Experiment
+from bench.distributed import group_of_all
 from bench.profilers.clock import clock
 from bench.record import Circumstances
+from losses.ranks import place
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 GIB = 2**30
@@ -49,6 +51,7 @@ def circumstances(experiment: Experiment | None, device: torch.device) -> Circum
         packages={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         commit=commit(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        processes=place(group_of_all())[1],
     )
 
 

@@ -26,6 +26,7 @@ from bench.trained_tower import build_teacher
 from losses.contrastive import contrastive_loss
 from losses.distillation import distillation_loss
 from losses.multilabel import multilabel_loss
+from losses.ranks import Group
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import inverse_document_frequency, token_softmax_loss
 from models.heads import Classifier, Contrastive, ContrastiveClassifier, Student, TokenClassifier, TokenCounts
@@ -46,12 +47,14 @@ class Method(Generic[T]):
     """A way to pre-train an image tower: what is put around it, what it reads beside the images, what it minimises.
 
     `loss` is a scalar in nats, averaged over the batch's images, on the device and attached to the graph; it is
-    called while the clock runs and reads nothing back. `targets` turns captions into what the method reads.
+    called while the clock runs and reads nothing back. The group is the processes that share the batch, where there are
+    several: a loss in which images meet others' captions gathers them itself, others are means over their own images,
+    of which every process has equally many. `targets` turns captions into what the method reads.
     """
 
     wrap: Callable[[ImageTower, Experiment], nn.Module]
     targets: Callable[[Experiment], Callable[[Captions], T]]
-    loss: Callable[[nn.Module, Images, T], Float[Tensor, ""]]
+    loss: Callable[[nn.Module, Images, T, Group], Float[Tensor, ""]]
     after_update: Callable[[nn.Module], None] = nothing
 
 
@@ -60,10 +63,10 @@ def clip(tower: ImageTower, experiment: Experiment) -> nn.Module:
     return Contrastive(tower, _text_tower(experiment), initial_scale=CLIP_SCALE, initial_bias=None)
 
 
-def clip_loss(model: nn.Module, images: Images, target: Tokens) -> Float[Tensor, ""]:
+def clip_loss(model: nn.Module, images: Images, target: Tokens, group: Group) -> Float[Tensor, ""]:
     pair = cast("Contrastive", model)
     image, text = pair(images, target.groups, target.lengths, target.places)
-    return contrastive_loss(image, text, pair.log_scale.exp())
+    return contrastive_loss(image, text, pair.log_scale.exp(), group)
 
 
 @torch.no_grad()
@@ -77,10 +80,10 @@ def siglip(tower: ImageTower, experiment: Experiment) -> nn.Module:
     return Contrastive(tower, _text_tower(experiment), initial_scale=10.0, initial_bias=-10.0)
 
 
-def siglip_loss(model: nn.Module, images: Images, target: Tokens) -> Float[Tensor, ""]:
+def siglip_loss(model: nn.Module, images: Images, target: Tokens, group: Group) -> Float[Tensor, ""]:
     pair = cast("Contrastive", model)
     image, text = pair(images, target.groups, target.lengths, target.places)
-    return sigmoid_loss(image, text, pair.log_scale.exp(), cast("Tensor", pair.bias))
+    return sigmoid_loss(image, text, pair.log_scale.exp(), cast("Tensor", pair.bias), group)
 
 
 # CatLIP: which WordNet nouns the caption names.
@@ -96,7 +99,7 @@ def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
     return lambda captions: Labels.of(label.lists(captions.texts))
 
 
-def catlip_loss(model: nn.Module, images: Images, target: Labels) -> Float[Tensor, ""]:
+def catlip_loss(model: nn.Module, images: Images, target: Labels, _group: Group) -> Float[Tensor, ""]:
     return multilabel_loss(model(images), target.rows, target.columns)
 
 
@@ -110,8 +113,8 @@ def subword_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
     return lambda captions: Labels.of([ids[:longest] for ids in subwords.encode(captions.texts)])
 
 
-def superclass_loss(model: nn.Module, images: Images, target: Labels) -> Float[Tensor, ""]:
-    return _weighted_softmax(model(images), target, cast("TokenClassifier", model).counts)
+def superclass_loss(model: nn.Module, images: Images, target: Labels, group: Group) -> Float[Tensor, ""]:
+    return _weighted_softmax(model(images), target, cast("TokenClassifier", model).counts, group)
 
 
 # SuperCLIP: CLIP's loss and SuperClass's on one image tower, as much of each.
@@ -125,12 +128,12 @@ def tokens_and_labels(experiment: Experiment) -> Callable[[Captions], TokensAndL
     return lambda captions: TokensAndLabels(both[0](captions), both[1](captions))
 
 
-def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels) -> Float[Tensor, ""]:
+def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels, group: Group) -> Float[Tensor, ""]:
     pair, read = cast("ContrastiveClassifier", model), target.tokens
     embedded = pair.tower(images)
     image, text = pair.meet(embedded, read.groups, read.lengths, read.places)
-    contrast = contrastive_loss(image, text, pair.log_scale.exp())
-    return contrast + _weighted_softmax(pair.head(embedded), target.labels, pair.counts)
+    contrast = contrastive_loss(image, text, pair.log_scale.exp(), group)
+    return contrast + _weighted_softmax(pair.head(embedded), target.labels, pair.counts, group)
 
 
 # Distillation: what another tower makes of the image; no caption is read.
@@ -142,7 +145,7 @@ def no_targets(_: Experiment) -> Callable[[Captions], Nothing]:
     return lambda _: Nothing()
 
 
-def distill_loss(model: nn.Module, images: Images, _: Nothing) -> Float[Tensor, ""]:
+def distill_loss(model: nn.Module, images: Images, _: Nothing, _group: Group) -> Float[Tensor, ""]:
     return distillation_loss(*model(images))
 
 
@@ -183,9 +186,9 @@ def _subwords(experiment: Experiment) -> SubwordIds:
     return SubwordIds(experiment.subword_vocabulary)
 
 
-def _weighted_softmax(logits: Tensor, target: Labels, counts: TokenCounts) -> Float[Tensor, ""]:
+def _weighted_softmax(logits: Tensor, target: Labels, counts: TokenCounts, group: Group) -> Float[Tensor, ""]:
     """SuperClass's loss; the batch counts before it is weighed."""
-    counts.add(target.columns, len(logits))
+    counts.add(target.columns, len(logits), group)
     weights = inverse_document_frequency(counts.images_with_token, counts.images_seen)
     return token_softmax_loss(logits, target.rows, target.columns, weights)
 

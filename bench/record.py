@@ -23,6 +23,7 @@ CIRCUMSTANCES = {
     "machine": None,
     "device": None,
     "threads": None,
+    "processes": None,
     "packages": None,
     "precision": "precision",
     "compiled": "compile",
@@ -34,7 +35,7 @@ FORMAT = 2
 PHASES = ("data", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
 
 
-class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where and when a run happened."""
 
     machine: str  # what a speed depends on, in words; runs are compared only where it is equal
@@ -45,10 +46,11 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     packages: dict[str, str]
     commit: str  # of this project; "-dirty" behind it where the work tree differs
     started_at: str  # UTC, ISO 8601
+    processes: int = 1  # that shared every batch, each with a device; `threads` are of each
 
 
 class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Floating-point operations (2 a multiply-add) of one step's whole batch, at the tokens really computed.
+    """Floating-point operations (2 a multiply-add) of one step of one process, at the tokens really computed.
 
     The mean over the timed steps.
     """
@@ -59,8 +61,16 @@ class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     step: int  # forward and backward
 
 
-class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="speed", tag_field="kind"):
-    """Windows of a timed run. All seconds are wall-clock with the device idle at both ends."""
+class Speed(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag="speed",
+    tag_field="kind",
+):
+    """Windows of a timed run, wall-clock seconds with the device idle at both ends; of several processes rank 0's."""
 
     round: int
     warmup_seconds: float
@@ -82,6 +92,12 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sampler_share: float = 0.0  # of the windows' time that the sampling thread was running
     wait_share: float | None = None  # of the windows' time that was spent waiting for batches; None: not measured
     skipped: dict[str, int] = {}  # samples that could not be used, by what is wrong with them
+    rank_window_seconds: tuple[tuple[float, ...], ...] = ()  # of every rank, where there are several; begun together
+
+    @property
+    def processes(self) -> int:
+        """How many processes the run had."""
+        return max(1, len(self.rank_window_seconds))
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="memory", tag_field="kind"):
@@ -96,7 +112,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     peak_allocated_bytes: int | None  # CUDA: tensors
     peak_reserved_bytes: int | None  # CUDA: the allocator's share of the device
     process_bytes: int | None = None  # CUDA: what NVML counts for the process at the end, context and kernels included
-    peak_tensor_bytes: int  # of one uncompiled step, counted tensor by tensor: the same on every run
+    # Of one uncompiled step, counted tensor by tensor: the same on every run. None: shards cannot be counted like that.
+    peak_tensor_bytes: int | None
 
 
 class Fit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fit", tag_field="kind"):
@@ -247,10 +264,16 @@ def _decoded(content: bytes, path: Path) -> Record:
 
 
 def images_per_second(experiment: Experiment, speed: Speed) -> float:
-    """Return the rate of a timed run: by its median window, or by all where windows differ in their images."""
+    """Return the rate of a timed run, all processes together, a window being as long as its last rank's.
+
+    By the median window, or by all where they differ in their images.
+    """
+    windows: list[float] = [
+        max(of_ranks) for of_ranks in zip(*(speed.rank_window_seconds or (speed.window_seconds,)), strict=True)
+    ]
     if len({*speed.window_images}) > 1:
-        return sum(speed.window_images) / sum(speed.window_seconds)
-    return images_per_step(experiment, speed) * experiment.steps_per_window / median(speed.window_seconds)
+        return speed.processes * sum(speed.window_images) / sum(windows)
+    return speed.processes * images_per_step(experiment, speed) * experiment.steps_per_window / median(windows)
 
 
 def images_per_step(experiment: Experiment, speed: Speed) -> float:
@@ -261,12 +284,12 @@ def images_per_step(experiment: Experiment, speed: Speed) -> float:
 
 
 def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:
-    """Return what share of the device's peak the forward and backward's matrix products use, at 3 x forward FLOPs.
+    """Return what share of the devices' peak the forward and backward's matrix products use, at 3 x forward FLOPs.
 
     Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
     """
     an_image = 3 * speed.flops.forward / images_per_step(experiment, speed)
-    return an_image * images_per_second(experiment, speed) / peak_flops_per_second
+    return an_image * images_per_second(experiment, speed) / (speed.processes * peak_flops_per_second)
 
 
 def rates_of(records: Iterable[Record]) -> dict[str, dict[int, float]]:

@@ -1,9 +1,11 @@
 """A run: warm up, time windows, split the phases; or a few steps to look at: their memory, a trace of them."""
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +20,22 @@ from bench.data.pack_stream import PackStream
 from bench.data.shard_stream import ShardStream
 from bench.data.shards import open_shards
 from bench.data.stream import Stream
+from bench.distributed import group_of_all, of_each_rank, together
 from bench.image_sizes import first_of_each_size, images_before
 from bench.machine import peak_flops, resolved
 from bench.memory_limit import is_out_of_memory, memory_limit
 from bench.methods import Method, method_named
 from bench.profilers.clock import clock
-from bench.profilers.device import open_reader, sampled
+from bench.profilers.device import OTHERS_BUSY, open_reader, sampled
 from bench.profilers.flops import count_flops
-from bench.profilers.memory import PeakMemory
+from bench.profilers.memory import PeakMemory, Peaks
 from bench.profilers.phases import forward_clocks
 from bench.profilers.tensors import TensorBytes
 from bench.profilers.trace import traced
 from bench.record import Fit, Memory, Speed
 from bench.seeds import HEAD, STEP, TOWER, seed_for
 from bench.step import Step, make_step
+from losses.ranks import place
 from models.checkpointing import checkpoint_activations
 from models.heads import Contrastive
 from models.image_tower import ImageTower, build_image_tower
@@ -61,15 +65,22 @@ def untrained_tower(experiment: Experiment) -> ImageTower:
 
 
 def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
-    """Open the data set; the pack's captions are turned at once into what the method reads, those of shards later."""
+    """Open the data set, each rank its own share of the batches.
+
+    The pack's captions are turned at once into what the method reads, those of shards batch by batch.
+    """
+    rank, ranks = place(group_of_all())
     if experiment.data != PACK_DATA:
-        return ShardStream(experiment, open_shards(experiment.data, results / CACHE), device)
+        return ShardStream(experiment, open_shards(experiment.data, results / CACHE), device, rank=rank, ranks=ranks)
     targets = method_named(experiment.method).targets(experiment)
-    return PackStream(experiment, load_pictures("pretrain", results / CACHE), targets, device)
+    return PackStream(experiment, load_pictures("pretrain", results / CACHE), targets, device, rank=rank, ranks=ranks)
 
 
-def assemble(stream: Stream[Any], *, compilable: bool = True) -> Assembled:
-    """Build tower, model and step around the data; compiled where the experiment says so and it is `compilable`."""
+def assemble(stream: Stream[Any], *, plain: bool = False) -> Assembled:
+    """Build tower, model and step around the data.
+
+    Compiled where the experiment says so, and spread over the processes that there are; neither where it is `plain`.
+    """
     experiment, device = stream.experiment, stream.device
     method, tower = method_named(experiment.method), untrained_tower(experiment)
     torch.manual_seed(seed_for(experiment.seed, HEAD))
@@ -78,7 +89,8 @@ def assemble(stream: Stream[Any], *, compilable: bool = True) -> Assembled:
         checkpoint_activations(model)
     torch.manual_seed(seed_for(experiment.seed, STEP))
     precision, compiled = resolved(experiment, device)
-    step = make_step(experiment, model, method, precision, compiled=compiled and compilable)
+    group = None if plain else group_of_all()
+    step = make_step(experiment, model, method, precision, compiled=compiled and not plain, group=group)
     return Assembled(tower, model, method, stream, step)
 
 
@@ -101,23 +113,29 @@ def first_steps(experiment: Experiment, count: int) -> list[int]:
 
 
 def measure_speed(experiment: Experiment, device: torch.device, results: Path, round_: int) -> Speed:
-    """Time a run: warm-up (kept, not counted), windows, then the phases in a pass of their own."""
+    """Time a run: warm-up (kept, not counted), windows, then the phases in a pass of their own.
+
+    Of several processes each times its own windows, which begin together; all figures but these are of this rank.
+    """
     run = assemble(load_data(experiment, device, results))
     warmup_steps = first_steps(experiment, experiment.warmup_steps)
     with clock(device) as warmup:
         check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)
 
-    window_seconds, waited = [], run.stream.wait_seconds
+    window_seconds, waited, group = [], run.stream.wait_seconds, group_of_all()
     timed = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * experiment.steps_per_window)
     with sampled(open_reader(device), device) as readings:
         for first in timed[:: experiment.steps_per_window]:
             window = range(first, first + experiment.steps_per_window)
+            together(group)
             with clock(device) as elapsed:
                 losses = take_steps(run, window)
             window_seconds.append(elapsed.seconds)
             check_finite(losses, window, run.stream)
     waited = run.stream.wait_seconds - waited
 
+    if group is not None and readings.figures.pop(OTHERS_BUSY, None) is not None:
+        readings.not_measured[OTHERS_BUSY] = "the run's own processes are among the others"
     split = range(timed.stop, timed.stop + experiment.steps_per_window)
     phases = measure_phases(run, split)
     batches = [run.stream.target(k) for k in timed]
@@ -143,6 +161,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         sampler_share=readings.sampler_share,
         wait_share=waited / sum(window_seconds),
         skipped=run.stream.skipped,
+        rank_window_seconds=() if group is None else of_each_rank(window_seconds, device, group),
     )
 
 
@@ -202,7 +221,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     """Take a few steps in a process that has only loaded the data, read the peaks, then count the tensors of a step.
 
     The data comes first, for it is the harness's and not the method's: pictures in memory, captions turned into
-    targets, and the pages of the batches that the steps will read.
+    targets, and the pages of the batches that the steps will read. Of several processes the largest peaks are kept.
     """
     stream, steps = load_data(experiment, device, results), first_steps(experiment, MEMORY_STEPS)
     for k in steps:
@@ -210,7 +229,8 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     peak = PeakMemory(device)
     run = assemble(stream)
     check_finite(take_steps(run, steps), steps, stream)
-    peaks = peak.read()
+    peaks = largest_of_ranks(peak.read(), device)
+    is_sharded = experiment.sharding == "fsdp2" and group_of_all() is not None
     return Memory(
         steps=len(steps),
         trained_parameters=trained_parameters(run.model),
@@ -218,8 +238,15 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
         peak_allocated_bytes=peaks.allocated,
         peak_reserved_bytes=peaks.reserved,
         process_bytes=peaks.process,
-        peak_tensor_bytes=count_tensor_bytes(stream),
+        peak_tensor_bytes=None if is_sharded else count_tensor_bytes(stream),
     )
+
+
+def largest_of_ranks(peaks: Peaks, device: torch.device) -> Peaks:
+    """Return the largest of each peak over the processes; None where one keeps no such count."""
+    own = [math.nan if value is None else float(value) for value in astuple(peaks)]
+    of_ranks = zip(*of_each_rank(own, device, group_of_all()), strict=True)
+    return Peaks(*(None if any(map(math.isnan, values)) else int(max(values)) for values in of_ranks))
 
 
 def measure_fit(experiment: Experiment, device: torch.device, results: Path, limit_bytes: int) -> Fit:
@@ -241,9 +268,10 @@ def count_tensor_bytes(stream: Stream[Any]) -> int:
     """Return the most bytes that the tensors of one uncompiled step hold at once: batch, weights, optimizer and all.
 
     The step is the second, when the optimizer has its state; with several image sizes the first from then on of each.
-    It is not compiled, for a counter cannot look into that.
+    It is not compiled, for a counter cannot look into that, and it is of a process alone: DDP's buckets are the
+    gradients.
     """
-    run, rate = assemble(stream, compilable=False), stream.experiment.learning_rate
+    run, rate = assemble(stream, plain=True), stream.experiment.learning_rate
     run.step(stream.batch(0), rate)
     state = (value for of_one in run.step.optimizer.state.values() for value in of_one.values())
     models = [model for model in (run.model, run.step.average) if model is not None]
@@ -259,11 +287,11 @@ def count_tensor_bytes(stream: Stream[Any]) -> int:
 
 
 def trace(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
-    """Warm up, then write a trace of a few steps."""
+    """Warm up, then write a trace of a few steps; of several processes that of rank 0."""
     run = assemble(load_data(experiment, device, results))
     first, warmup_steps = experiment.warmup_steps, first_steps(experiment, experiment.warmup_steps)
     check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)
-    with traced(device, path):
+    with traced(device, path) if place(group_of_all())[0] == 0 else nullcontext():
         for k in range(first, first + TRACED_STEPS):
             with record_function(f"step {k}"):
                 take_steps(run, [k])

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.data.targets import Target
+from bench.distributed import LossOf, apart, averaged, joint_norm, spread
 from bench.methods import Method
+from losses.ranks import Group
 
 T = TypeVar("T", bound=Target)
 GRAPHS_A_SIZE = 8  # dynamo's own limit where there is one size: captions have several widths
@@ -26,7 +28,8 @@ GRAPHS_A_SIZE = 8  # dynamo's own limit where there is one size: captions have s
 class Step(Generic[T]):
     """Forward, backward, update; apart so that a pass of its own can time them apart.
 
-    `update` skips, on the device, what has a loss or a gradient that is not finite, and returns NaN for it.
+    `update` skips, on the device, what has a loss or a gradient that is not finite, and returns NaN for it; else the
+    loss. Over several processes, what is not finite on one is skipped on all, and the loss returned is their mean.
     """
 
     forward: Callable[[Batch[T]], Float[Tensor, ""]]
@@ -47,14 +50,20 @@ class Step(Generic[T]):
 
 
 def make_step(
-    experiment: Experiment, model: nn.Module, method: Method[T], precision: str, *, compiled: bool
+    experiment: Experiment,
+    model: nn.Module,
+    method: Method[T],
+    precision: str,
+    *,
+    compiled: bool,
+    group: Group = None,
 ) -> Step[T]:
-    """Decide once how a model is updated: precision, compilation, optimizer, clipping, averaging."""
+    """Decide once how a model is updated: precision, compilation, processes, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
+    loss_of = spread(LossOf(model, method.loss, group), experiment.sharding, precision, compiled=compiled)
     optimizer = make_optimizer(experiment, model)
     # Every image size is a graph of its own, and what is beyond dynamo's limit would run uncompiled without a word.
     dynamo.cache_size_limit = max(dynamo.cache_size_limit, GRAPHS_A_SIZE * len(experiment.sides))
-    loss_of: Callable[..., Tensor] = torch.compile(method.loss) if compiled else method.loss
     norm_of_gradient = _gradient_norm(list(model.parameters()), experiment.clip_norm)
     average, take_average = _averaging(model, experiment.ema_decay)
 
@@ -63,21 +72,22 @@ def make_step(
 
     def forward(batch: Batch[T]) -> Tensor:
         with autocast():
-            return loss_of(model, batch.images, batch.target)
+            return cast("Tensor", loss_of(batch.images, batch.target))
 
     def backward(loss: Tensor) -> None:
         (loss / experiment.accumulation).backward()  # type: ignore[no-untyped-call]
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
-        finite = loss.detach().isfinite() & norm_of_gradient().isfinite()
+        whole = averaged(loss.detach(), group)
+        finite = whole.isfinite() & norm_of_gradient().isfinite()
         optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined] # what GradScaler tells a fused optimizer
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = learning_rate
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         method.after_update(model)
         take_average()
-        return torch.where(finite, loss.detach(), math.nan)
+        return torch.where(finite, whole, math.nan)
 
     return Step(forward, backward, update, optimizer, experiment.accumulation, average)
 
@@ -88,10 +98,10 @@ def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Adam
     Biases, norms, class embedding, scale and bias of the logits have fewer than two dimensions: open_clip_train's rule.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [parameter for parameter in parameters if parameter.ndim >= 2]},  # noqa: PLR2004
-        {"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0},  # noqa: PLR2004
-    ]
+    matrices = apart(parameter for parameter in parameters if parameter.ndim >= 2)  # noqa: PLR2004
+    vectors = apart(parameter for parameter in parameters if parameter.ndim < 2)  # noqa: PLR2004
+    groups: list[dict[str, Any]] = [{"params": one} for one in matrices]
+    groups += [{"params": one, "weight_decay": 0.0} for one in vectors]
     return torch.optim.AdamW(
         groups,
         lr=experiment.learning_rate,
@@ -104,9 +114,22 @@ def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Adam
 
 def _gradient_norm(parameters: list[nn.Parameter], most: float | None) -> Callable[[], Float[Tensor, ""]]:
     """Return what gives the norm of the whole gradient, and scales the gradient to at most so much."""
+    kinds = apart(parameters)
+
+    def norm() -> Tensor:
+        gradients = ([parameter.grad for parameter in kind if parameter.grad is not None] for kind in kinds)
+        return joint_norm(torch.nn.utils.get_total_norm(kind, foreach=True) for kind in gradients)
+
     if most is None:
-        return lambda: torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
-    return lambda: torch.nn.utils.clip_grad_norm_(parameters, most, foreach=True)
+        return norm
+
+    def clipped() -> Tensor:
+        whole = norm()
+        for kind in kinds:
+            torch.nn.utils.clip_grads_with_norm_(kind, most, whole, foreach=True)
+        return whole
+
+    return clipped
 
 
 def _averaging(model: nn.Module, decay: float | None) -> tuple[nn.Module | None, Callable[[], None]]:

@@ -126,6 +126,8 @@ def speed_table(
                 "MFU": median(model_flops_utilisation(experiment, run, peak) for run in runs) if peak else None,
             }
         )
+    processes = timed[base][1][0].processes
+    together = f"\nimages/s: of {processes} processes together; batch: images a step of each." if processes > 1 else ""
     flipped = any(ratio.flipped for ratio in ratios.values())
     differing = differing_fields(experiment for experiment, _ in timed.values()).items()
     also = [told({field: values}) for field, values in differing if field not in {*may_differ}]
@@ -135,7 +137,7 @@ def speed_table(
         f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, this "
         f"hour). p: {'signs of rounds flipped' if flipped else 'runs permuted'}, adjusted by Holm. spread: standard "
         "deviation over runs, relative.\nby FLOPs: what the matrix products predict. MFU: 3 x forward FLOPs, over the "
-        f"device's peak: {timed[base][1][0].peak_source}."
+        f"device's peak: {timed[base][1][0].peak_source}.{together}"
         + ("\n  ".join([f"\n{OTHER_DIFFERENCES}", *also]) if also else ""),
     )
 
@@ -167,7 +169,9 @@ def _time_costs(experiment: Experiment, runs: Sequence[Speed]) -> dict[str, Any]
         for phase in PHASES
         if all(run.phase_seconds.get(phase) for run in runs)
     }
-    steps_per_second = median(images_per_second(experiment, run) / images_per_step(experiment, run) for run in runs)
+    steps_per_second = median(
+        images_per_second(experiment, run) / images_per_step(experiment, run) / run.processes for run in runs
+    )
     share = phases["data"] / sum(phases.values()) if phases else None
     readings = dict.fromkeys(reading for run in runs for reading in run.utilisation)
     waits = [run.wait_share for run in runs if run.wait_share is not None]

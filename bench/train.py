@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench.config import Experiment
+from bench.distributed import group_of_all, whole_tensor
 from bench.image_sizes import steps_for
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.run import Assembled, assemble, check_finite, load_data
 from bench.towers import Made
+from losses.ranks import place
 from models.checkpoint import save_tower
 from models.image_tower import ImageTower
 
@@ -54,7 +56,9 @@ def train(
             with torch.random.fork_rng():
                 cooldown_losses.append(_cool_down(run, branch_at, _steps(experiment, images), bar))
             path = tower_path(images)
-            save_tower(_scored(run), path, Made(experiment=experiment, images=images, budgets=names).to_facts())
+            weights = {name: whole_tensor(value) for name, value in _scored(run).state_dict().items()}
+            if place(group_of_all())[0] == 0:
+                save_tower(weights, path, Made(experiment=experiment, images=images, budgets=names).to_facts())
             branches.append(Branch(images=images, budgets=names, tower=path.name))
             _restore(run, trunk)
     return Training(
@@ -88,7 +92,7 @@ def cooldown_rate(experiment: Experiment, step: int, first: int, last: int) -> f
 
 
 def _warmup_steps(experiment: Experiment) -> int:
-    return max(1, math.ceil(experiment.warmup_images / experiment.mean_batch_size))
+    return max(1, math.ceil(experiment.warmup_images / (experiment.mean_batch_size * _ranks())))
 
 
 def _cool_down(run: Assembled, first: int, last: int, bar: "tqdm[None]") -> list[float]:
@@ -111,7 +115,11 @@ def _take(run: Assembled, steps: range, bar: "tqdm[None]", cool: tuple[int, int]
 
 
 def _steps(experiment: Experiment, images: int) -> int:
-    return max(2, steps_for(experiment, images))
+    return max(2, steps_for(experiment, round(images / _ranks())))
+
+
+def _ranks() -> int:
+    return place(group_of_all())[1]
 
 
 def _cooldown_steps(experiment: Experiment, images: int) -> int:

@@ -3,7 +3,9 @@
 Fresh for every run, so that no run inherits another's memory, caches or luck.
 """
 
+import ctypes
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from bench.config import Experiment
+from bench.ranks import place
 from bench.record import Failure, Record, record_path, write_record
 from bench.subjects import RANDOM_TOWER
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from bench.record import Measured, Transfer
 
 Kind = Literal["speed", "memory", "fit", "trace", "peer", "training", "scoring", "failure"]
+TOGETHER: tuple[Kind, ...] = ("speed", "memory", "fit", "trace", "training")  # what all ranks of a torchrun start
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 INTERRUPTED, TERMINATED = 130, 143  # exit codes of what a Ctrl-C or a SIGTERM ended
 
 
@@ -41,6 +46,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     # Of a failure: the job that failed, and why.
     label: str = ""
     reason: str = ""
+    meeting: str = ""  # where the processes of a run of several meet; each has this request
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -74,16 +80,24 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def carry_out(request: Request) -> None:
-    """Run, and write a record for each path of the request that has none yet."""
-    from bench.machine import circumstances, default_device
+    """Run, and write a record for each path of the request that has none yet; of several processes rank 0 does."""
+    if request.meeting:
+        _die_with_parent()
+    from bench.distributed import joined
+    from bench.machine import default_device
 
-    device, experiment = default_device(), request.experiment
-    results = Path(request.results)
+    with joined(request.meeting, default_device()) as device:
+        _carry_out(request, device)
 
-    def write(measured: "Measured", path: Path, of: Experiment | None = experiment) -> None:
-        where = circumstances(None if request.kind == "scoring" else experiment, device)
-        write_record(Record(comparison=request.comparison, experiment=of, circumstances=where, measured=measured), path)
 
+def _die_with_parent() -> None:
+    """Have the kernel end this process with the one that started it (Linux), so that it waits for no lost others."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _carry_out(request: Request, device: "torch.device") -> None:
+    experiment, results, write = request.experiment, Path(request.results), _writer(request, device)
     match request.kind:
         case "speed":
             from bench.run import measure_speed
@@ -94,9 +108,7 @@ def carry_out(request: Request) -> None:
 
             write(measure_memory(experiment, device, results), request.paths[0])
         case "fit":
-            from bench.run import measure_fit
-
-            write(measure_fit(experiment, device, results, request.limit_bytes), request.paths[0])
+            _try_fit(request, results, device, write)
         case "trace":
             from bench.run import trace
 
@@ -113,6 +125,36 @@ def carry_out(request: Request) -> None:
             _score_each(request, results, device, write)
         case "failure":
             write(Failure(what=request.label, reason=request.reason), request.paths[0])
+
+
+def _writer(request: Request, device: "torch.device") -> "Callable[..., None]":
+    """Return what writes a record of what was measured; of several processes rank 0 has the word, or `by_any`."""
+    from bench.machine import circumstances
+
+    experiment, is_first = request.experiment, not request.meeting or place().rank == 0
+
+    def write(measured: "Measured", path: Path, of: Experiment | None = experiment, *, by_any: bool = False) -> None:
+        if is_first or by_any:
+            where = circumstances(None if request.kind == "scoring" else experiment, device)
+            record = Record(comparison=request.comparison, experiment=of, circumstances=where, measured=measured)
+            write_record(record, path)
+
+    return write
+
+
+def _try_fit(request: Request, results: Path, device: "torch.device", write: "Callable[..., None]") -> None:
+    """Write whether a batch fits; one that does not fit one rank's device fits none's."""
+    from bench.run import measure_fit
+
+    try:
+        fit = measure_fit(request.experiment, device, results, request.limit_bytes)
+    except Exception:
+        if request.paths[0].is_file():  # another rank has told that it does not fit, and has left
+            sys.exit(1)
+        raise
+    write(fit, request.paths[0], by_any=not fit.fits)
+    if request.meeting and not fit.fits:
+        sys.exit(1)  # without a word to the others: they are in the midst of a step, and wait for this rank there
 
 
 def _score_each(request: Request, results: Path, device: "torch.device", write: "Callable[..., None]") -> None:

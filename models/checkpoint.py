@@ -1,18 +1,20 @@
 """Towers on disk: safetensors, never a pickle."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_file
+from torch import Tensor
 
 from models.image_tower import ImageTower
 
 
-def save_tower(tower: ImageTower, path: Path, facts: dict[str, str]) -> None:
-    """Write a tower's weights atomically, with facts about what made it."""
+def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -> None:
+    """Write a tower's weights (its state) atomically, with facts about what made it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    weights = {name: value.detach().cpu().contiguous() for name, value in tower.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     try:
         save_file(weights, temporary, metadata=facts)
         temporary.replace(path)

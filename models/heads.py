@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -73,10 +74,17 @@ class TokenCounts(nn.Module):
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
-    def add(self, columns: Int[Tensor, " positives"], num_images: int) -> None:
-        """Add a batch: `columns` holds each image's distinct tokens."""
-        self.images_with_token.index_add_(0, columns, torch.ones_like(columns, dtype=torch.float64))
-        self.images_seen += num_images
+    def add(self, columns: Int[Tensor, " positives"], num_images: int, group: dist.ProcessGroup | None = None) -> None:
+        """Add a batch: `columns` holds each image's distinct tokens. With a group, add the batches of all its ranks."""
+        if group is None:
+            self.images_with_token.index_add_(0, columns, torch.ones_like(columns, dtype=torch.float64))
+            self.images_seen += num_images
+            return
+        of_batch = torch.zeros_like(self.images_with_token, dtype=torch.float32)
+        of_batch.index_add_(0, columns, torch.ones_like(columns, dtype=torch.float32))
+        dist.all_reduce(of_batch, group=group)
+        self.images_with_token += of_batch
+        self.images_seen += num_images * dist.get_world_size(group)
 
 
 class TokenClassifier(Classifier):

@@ -68,7 +68,8 @@ def settings_of(experiment: Experiment) -> list[Fact]:
 def environment(comparison: Comparison) -> list[Fact]:
     """Return where and when the records were made."""
     found = [record.circumstances for record in comparison.records]
-    facts = [Fact(name, _distinct(found, name)) for name in ("machine", "device", "threads", "precision", "compiled")]
+    names = ("machine", "device", "threads", "processes", "precision", "compiled")
+    facts = [Fact(name, _distinct(found, name)) for name in names]
     started = sorted(one.started_at for one in found)
     when = [started[0]] if started[0] == started[-1] else [f"{started[0]} to {started[-1]}"]
     return [*facts, Fact("commit", _distinct(found, "commit")), Fact("started (UTC)", when)]

@@ -121,23 +121,23 @@ def losses_frame(comparison: Comparison, most: int = 120) -> pd.DataFrame:
         for record, training in comparison.of(Training)
         if (one := record.experiment) is not None
         for steps in [max(1, math.ceil(len(training.trunk_losses) / most))]
-        for part, curve in curves(one, training)
+        for part, curve in curves(one, training, record.circumstances.processes)
         for images, loss in thinned(curve, steps)
     ]
     return pd.DataFrame(rows)
 
 
-def curves(experiment: Experiment, training: Training) -> list[tuple[str, list[tuple[int, float]]]]:
-    """Return (part, [(images seen, loss)]) for the trunk and each cool-down, which ends at its branch's images."""
-    parts = [("trunk", _curve(experiment, 0, training.trunk_losses))]
+def curves(experiment: Experiment, training: Training, processes: int) -> list[tuple[str, list[tuple[int, float]]]]:
+    """Return (part, [(images of all, loss)]) for the trunk and each cool-down, which ends at its branch's images."""
+
+    def curve(first: int, losses: Sequence[float]) -> list[tuple[int, float]]:
+        return [(images_before(experiment, step + 1) * processes, loss) for step, loss in enumerate(losses, first)]
+
+    parts = [("trunk", curve(0, training.trunk_losses))]
     for branch, losses in zip(training.branches, training.cooldown_losses, strict=True):
-        start = steps_for(experiment, branch.images) - len(losses)
-        parts.append((f"cool-down to {branch.images:,} images", _curve(experiment, start, losses)))
+        start = steps_for(experiment, branch.images // processes) - len(losses)
+        parts.append((f"cool-down to {branch.images:,} images", curve(start, losses)))
     return parts
-
-
-def _curve(experiment: Experiment, first: int, losses: Sequence[float]) -> list[tuple[int, float]]:
-    return [(images_before(experiment, step + 1), loss) for step, loss in enumerate(losses, first)]
 
 
 def thinned(curve: Sequence[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
@@ -169,7 +169,7 @@ def _speed_row(experiment: Experiment, speed: Speed, peak: float) -> dict[str, o
         "experiment": experiment.name,
         "method": experiment.method,
         "round": speed.round,
-        "batch_size": experiment.batch_size,
+        "batch_size": experiment.batch_size,  # of one process, as the FLOPs are
         "images_per_second": rate,
         "forward_backward_images_per_second": _forward_backward_rate(experiment, speed),
         "step_ms": 1000 * window / experiment.steps_per_window,
@@ -200,8 +200,8 @@ def _forward_backward_rate(experiment: Experiment, speed: Speed) -> float:
     if not parts:
         return NAN
     if speed.phase_images:
-        return sum(speed.phase_images) / sum(map(sum, parts))
-    return experiment.batch_size / sum(map(median, parts))
+        return speed.processes * sum(speed.phase_images) / sum(map(sum, parts))
+    return speed.processes * experiment.batch_size / sum(map(median, parts))
 
 
 def _is_of_experiment(record: Record) -> bool:

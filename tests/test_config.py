@@ -54,6 +54,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "precision": st.sampled_from(["auto", "fp32", "bf16"]),
     "compile": st.sampled_from(["auto", "on", "off"]),
     "activation_checkpointing": st.booleans(),
+    "sharding": st.sampled_from(["ddp", "fsdp2"]),
     "images": st.integers(1_000_000, 10**12),
     "warmup_images": st.integers(0, 1000),
     "schedule": st.sampled_from(["wsd", "cosine"]),
@@ -98,6 +99,7 @@ ANOTHER: dict[str, Any] = {
     "precision": "bf16",
     "compile": "on",
     "activation_checkpointing": True,
+    "sharding": "fsdp2",
     "images": 160_000,
     "warmup_images": 4_000,
     "schedule": "cosine",
@@ -345,6 +347,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "compile": (True, "maybe"),
     "text_padding": (None, "some", 0),
     "schedule": ("linear", None),
+    "sharding": ("fsdp", "DDP", None),
     "last_learning_rate": (-1e-9, 1.0, "0", *NOT_FINITE),  # 1.0 is above the rate that it should fall from
     "ema_decay": (1.0, -0.1, True, *NOT_FINITE),
     "patch_drop": (1.0, -0.1, None, *NOT_FINITE),

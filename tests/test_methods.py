@@ -110,7 +110,7 @@ def test_a_student_nears_its_teacher_which_stays_as_it_is(results: Path, tmp_pat
     experiment = small("catlip", image_size=36, seed=3)
     tower = untrained_tower(experiment)
     path = tmp_path / "teacher.safetensors"
-    save_tower(tower, path, Made(experiment=experiment, images=0, budgets=()).to_facts())
+    save_tower(tower.state_dict(), path, Made(experiment=experiment, images=0, budgets=()).to_facts())
     run = assembled("distill", results, teacher=str(path), ema_decay=0.9)
     assert isinstance(run.model, Student)
     taught = run.model.teacher.state_dict()

@@ -16,6 +16,7 @@ from bench.profilers.nvml import nvml_reader
 from bench.profilers.reader import Figure, Reader, Span, rising
 
 T = TypeVar("T")
+OTHERS_BUSY = "other processes CPU busy percent"
 
 
 @dataclass(slots=True)
@@ -123,7 +124,7 @@ def cpu_spans() -> dict[str, Span]:
 
     spans = {
         "process CPU busy percent": rising(own, 100 / cores),
-        "other processes CPU busy percent": rising(others, 100 / cores),
+        OTHERS_BUSY: rising(others, 100 / cores),
     }
     if hasattr(psutil.cpu_times(), "steal"):
         spans["taken by the host CPU percent"] = rising(lambda: float(psutil.cpu_times().steal), 100 / cores)

@@ -23,7 +23,8 @@ def count_flops(experiment: Experiment, batches: Sequence[Target], sides: Sequen
     On the CPU, torch's counter sees no attention at all. Batches are as the steps read them, `sides` of their images in
     pixels (by default the experiment's one size), and text is counted at the tokens really computed: for every width as
     if the whole batch had it, then the mean over the captions, for what a text tower does is proportional to its
-    captions. Elementwise work is not counted.
+    captions. Elementwise work is not counted, nor are, where several processes share a batch, the products of this
+    one's images with the others' captions.
     """
     tower, model = on_meta(experiment)
     by_side: dict[int, list[Target]] = {}
@@ -41,13 +42,13 @@ def _count(experiment: Experiment, tower: nn.Module, model: nn.Module, side: int
 
     def count(target: Target) -> Flops:
         def step() -> None:
-            method.loss(model, images, target).backward()  # type: ignore[no-untyped-call]
+            method.loss(model, images, target, None).backward()  # type: ignore[no-untyped-call]
 
         text = 0
         if isinstance(model, Contrastive) and (read := target.captions) is not None:
             text = counted(lambda: model.text(read.groups, read.lengths, read.places))
         with torch.no_grad():  # a loss may make its gradient in its forward
-            forward = counted(lambda: method.loss(model, images, target))
+            forward = counted(lambda: method.loss(model, images, target, None))
         return Flops(image_forward=image, text_forward=text, forward=forward, step=counted(step))
 
     widths: Counter[int] = Counter()

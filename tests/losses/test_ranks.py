@@ -1,16 +1,13 @@
 """Losses of two and four processes equal those of one on the same global batch; open_clip's in each of its modes."""
 
-import os
 import warnings
 from collections.abc import Callable
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor, nn
@@ -19,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 import losses.chunks
 from losses.contrastive import contrastive_loss
 from losses.sigmoid import sigmoid_loss
+from tests.processes import in_ranks
 
 PER_RANK, DIM, SIDE = 6, 5, 4  # squares smaller than a process's rows, so that its own pairs lie in several
 MODES = list(product((False, True), repeat=2))  # local_loss, gather_with_grad
@@ -55,11 +53,8 @@ class Pair(nn.Module):
         return F.normalize(self.image(image), dim=-1), F.normalize(self.text(text), dim=-1), self.scale * 1
 
 
-def work(rank: int, ranks: int, folder: str) -> None:
-    """What each process computes; written to a file a rank."""
-    torch.set_num_threads(1)
-    os.environ |= {"GLOO_SOCKET_IFNAME": "lo"}
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
+def work(rank: int, ranks: int) -> Figures:
+    """What each process computes."""
     mine, out = slice(rank * PER_RANK, (rank + 1) * PER_RANK), {}
     losses.chunks.SIDE = SIDE
     warnings.simplefilter("error")
@@ -79,17 +74,13 @@ def work(rank: int, ranks: int, folder: str) -> None:
     for exchange in EXCHANGES:
         theirs = SigLipLoss(rank=rank, world_size=ranks, dist_impl=exchange)
         out[f"SigLipLoss {exchange}"] = figures(theirs, [*inputs, bias])
-    torch.save(out, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return out
 
 
 @pytest.fixture(scope="module", params=[2, 4])
 def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Figures]:
     """Each process's figures."""
-    folder = tmp_path_factory.mktemp("ranks")
-    mp.get_context("forkserver").set_forkserver_preload(["open_clip.loss", "torch.nn.parallel"])
-    mp.start_processes(work, (request.param, str(folder)), request.param, start_method="forkserver")
-    return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(request.param)]
+    return in_ranks(work, request.param, tmp_path_factory.mktemp("ranks"))
 
 
 def joined(ranks: list[Figures], name: str) -> list[Tensor]:

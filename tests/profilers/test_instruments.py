@@ -257,7 +257,7 @@ def test_a_speed_run_records_every_window_and_phase(method: str, text: list[str]
 
 
 def test_the_phases_of_a_compiled_step_do_not_look_into_its_forward(results: Path) -> None:
-    run = assemble(load_data(small("clip", compile="on"), CPU, results), compilable=False)
+    run = assemble(load_data(small("clip", compile="on"), CPU, results), plain=True)
     assert {*measure_phases(run, [0])} == {"data", "forward", "backward", "optimizer"}
 
 

@@ -128,7 +128,9 @@ def test_reference_features_are_one_finite_row_a_picture(name: str, results: Pat
 def saved(tmp_path: Path, experiment: Experiment, comparison: str) -> Path:
     path = tmp_path / f"{comparison}.tower.{experiment.name}.safetensors"
     save_tower(
-        untrained_tower(experiment), path, Made(experiment=experiment, images=512, budgets=("equal images",)).to_facts()
+        untrained_tower(experiment).state_dict(),
+        path,
+        Made(experiment=experiment, images=512, budgets=("equal images",)).to_facts(),
     )
     return path
 
