@@ -11,15 +11,11 @@ import tyro
 from bench.command_line import USAGE, Command
 from bench.commands import VERBS, Bench
 from bench.config import choose
-from bench.worker import INTERRUPTED, TERMINATED
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
+from bench.interruption import INTERRUPTED, TERMINATED, Terminated
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; return the exit code: 0, or what `bench.command_line` and `bench.worker` name."""
+    """Run a command line; return the exit code: 0, or what `bench.command_line` and `bench.interruption` name."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         command = parse(arguments)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pynvml
@@ -15,6 +16,7 @@ from bench.config import MAY_DIFFER, Experiment, require_one_comparison
 from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
 from bench.jobs import Runner
 from bench.progress import Progress
+from bench.record import Failure
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -25,24 +27,37 @@ def begin(
     scope: Scope,
     *,
     resume: bool = False,
+    name: str | None = None,
     trained: bool = True,
     may_differ: Iterable[str] = MAY_DIFFER,
 ) -> Comparison:
-    """Check what would stop a long run late, then begin a comparison or take up the newest."""
+    """Check what would stop a long run late, then begin a comparison or take up the newest, or the one of a name."""
     require_one_comparison(experiments, may_differ)
     verify_pack()
     results = results.resolve()
     _require_writable(results)
-    name = newest_comparison(results, scope.name) if resume else new_comparison(scope.name)
+    name = name or (newest_comparison(results, scope.name) if resume else new_comparison(scope.name))
     on_gpu, own_cores = has_gpu(), cores()
     seconds = expected_seconds(experiments, scope, 1 if on_gpu else own_cores, trained=trained)
     comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(seconds)))
-    if other := {record.circumstances.commit for record in comparison.records()} - {commit()}:
+    finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
+    if other := {record.circumstances.commit for record in finished} - {commit()}:
         raise ValueError(f"{name} was begun at commit {', '.join(other)}, this is {commit()}: begin a new comparison")
+    _share_pictures(results.parent / CACHE, results / CACHE)
     _decode_pictures(results / CACHE)
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # it is tried again
     return comparison
+
+
+def _share_pictures(theirs: Path, ours: Path) -> None:
+    """Link to pictures that are decoded in the folder above: the results of one training share those of all."""
+    for part in PARTS:
+        there, here = cache_path(part, theirs), cache_path(part, ours)
+        if there.is_file() and not here.is_file():
+            ours.mkdir(exist_ok=True)
+            with suppress(OSError):  # another file system, or another's files: they are decoded here
+                here.hardlink_to(there)
 
 
 def _decode_pictures(cache: Path) -> None:

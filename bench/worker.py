@@ -5,24 +5,26 @@ Fresh for every run, so that no run inherits another's memory, caches or luck.
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from bench.checkpoints import Keeping, alone
 from bench.config import Experiment
+from bench.interruption import INTERRUPTED, Stop, stoppable
 from bench.record import Failure, Record, record_path, write_record
-from bench.subjects import RANDOM_TOWER
+from bench.subjects import RANDOM_TOWER, TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
 
-    from bench.record import Measured, Transfer
+    from bench.record import Measured, Training, Transfer
 
 Kind = Literal["speed", "memory", "fit", "trace", "peer", "training", "scoring", "failure"]
-INTERRUPTED, TERMINATED = 130, 143  # exit codes of what a Ctrl-C or a SIGTERM ended
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,8 +38,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     limit_bytes: int = 0  # of a fit
     side: str = ""  # of a race with a peer
     budgets: dict[str, int] = {}  # of a training: images by the budget's name
+    keeping: Keeping | None = None  # of a training that leaves checkpoints
     # Of a scoring: tower files, "random tower" (the experiment's, untrained), names of reference features.
     subjects: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = TASKS
     # Of a failure: the job that failed, and why.
     label: str = ""
     reason: str = ""
@@ -73,8 +77,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return tuple(Path(subject).stem.removeprefix(own).split("."))
 
 
-def carry_out(request: Request) -> None:
-    """Run, and write a record for each path of the request that has none yet."""
+def carry_out(request: Request, stop: Stop | None = None) -> None:
+    """Run, and write a record for each path of the request that has none yet.
+
+    A training that leaves checkpoints looks at `stop`, and may end the process by SystemExit.
+    """
     from bench.machine import circumstances, default_device
 
     device, experiment = default_device(), request.experiment
@@ -106,13 +113,23 @@ def carry_out(request: Request) -> None:
 
             write(run_side(experiment, device, results, request.side, request.round), request.paths[0])
         case "training":
-            from bench.train import train
-
-            write(train(experiment, device, results, request.budgets, request.tower_path), request.paths[0])
+            write(_train(request, results, device, stop), request.paths[0])
         case "scoring":
             _score_each(request, results, device, write)
         case "failure":
             write(Failure(what=request.label, reason=request.reason), request.paths[0])
+
+
+def _train(request: Request, results: Path, device: "torch.device", stop: Stop | None) -> "Training":
+    from bench.train import train
+
+    keeper = None
+    with nullcontext() if request.keeping is None else alone(Path(request.keeping.folder)):
+        if request.keeping is not None and stop is not None:
+            from bench.keeper import Keeper
+
+            keeper = Keeper(request.keeping, request.comparison, request.budgets, stop)
+        return train(request.experiment, device, results, request.budgets, request.tower_path, keeper)
 
 
 def _score_each(request: Request, results: Path, device: "torch.device", write: "Callable[..., None]") -> None:
@@ -121,7 +138,7 @@ def _score_each(request: Request, results: Path, device: "torch.device", write: 
     for subject, path in zip(request.subjects, request.paths, strict=True):
         if not path.is_file():
             try:
-                transfer, of = _scored(subject, request.experiment, results, device)
+                transfer, of = _scored(subject, request, results, device)
                 write(transfer, path, of)
             except Exception as error:  # noqa: BLE001
                 failed.append(f"{subject}: {type(error).__name__}: {error}")
@@ -130,21 +147,23 @@ def _score_each(request: Request, results: Path, device: "torch.device", write: 
 
 
 def _scored(
-    subject: str, experiment: Experiment, results: Path, device: "torch.device"
+    subject: str, request: Request, results: Path, device: "torch.device"
 ) -> "tuple[Transfer, Experiment | None]":
     from bench.transfer.score import score_reference, score_tower, score_untrained
 
     if subject.endswith(".safetensors"):
-        return score_tower(Path(subject), results, device)
+        return score_tower(Path(subject), results, device, request.tasks)
     if subject == RANDOM_TOWER:
-        return score_untrained(experiment, results, device), experiment
-    return score_reference(subject, results), None
+        return score_untrained(request.experiment, results, device, request.tasks), request.experiment
+    return score_reference(subject, results, request.tasks), None
 
 
 def main() -> None:
     """Carry out the request on standard input; on standard output leave nothing, or why it failed as JSON."""
     try:
-        carry_out(msgspec.json.decode(sys.stdin.buffer.read(), type=Request))
+        request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+        with stoppable() if request.keeping else nullcontext() as stop:  # before torch is imported: that takes seconds
+            carry_out(request, stop)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:

@@ -127,7 +127,7 @@ def losses_frame(comparison: Comparison, most: int = 120) -> pd.DataFrame:
 
 def curves(experiment: Experiment, training: Training) -> list[tuple[str, list[tuple[int, float]]]]:
     """Return (part, [(images seen, loss)]) for the trunk and each cool-down, which ends at its branch's images."""
-    batch = experiment.batch_size
+    batch = experiment.batch_size * training.steps_per_loss
     parts = [("trunk", [(batch * (step + 1), loss) for step, loss in enumerate(training.trunk_losses)])]
     for branch, losses in zip(training.branches, training.cooldown_losses, strict=True):
         start = branch.images - batch * len(losses)

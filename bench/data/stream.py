@@ -32,6 +32,7 @@ class Stream(ABC, Generic[T]):
     order: Order
     targets_seconds: float  # that were spent to turn captions into targets, before the first batch
     num_captions: int  # that were turned in these seconds
+    wait_seconds: float = 0.0  # that a training's steps waited for their batches
 
     @abstractmethod
     def batch(self, k: int) -> Batch[T]:

@@ -1,0 +1,86 @@
+"""Saves a training on its way, and takes it up again."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from bench.checkpoints import TENSORS, TOWER, Keeping, Saved, read_state, require_same, write_checkpoint
+from bench.commit import commit
+from bench.course import Course, Leg
+from bench.interruption import Stop
+from bench.run import Assembled
+from bench.towers import Made
+from bench.training_state import load_state, on_cpu, scored_tower, state_of, under
+from models.checkpoint import save_tower
+
+
+class Keeper:
+    """Saves every so many minutes, before each cool-down, and when an end is asked for."""
+
+    def __init__(self, keeping: Keeping, comparison: str, budgets: Mapping[str, int], stop: Stop) -> None:
+        self.keeping, self.stop = keeping, stop
+        self._comparison, self._budgets, self._commit = comparison, dict(budgets), commit()
+        self._steps_saved, self._began, self._tried = 0, time.monotonic(), time.monotonic()
+
+    def take_up(self, run: Assembled) -> Course:
+        """Put a run where the checkpoint to go on from was written; from here on a signal waits for a step's end."""
+        course = Course()
+        if self.keeping.taken_up:
+            path = Path(self.keeping.taken_up)
+            saved, tensors = read_state(path), load_file(path / TENSORS)
+            require_same(saved, run.stream.experiment)
+            if saved.budgets != self._budgets:
+                raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
+            load_state(run, tensors)
+            course = Course(tensors["losses"].tolist(), under("trunk.", tensors), saved.seconds)
+        self._steps_saved, self._began, self._tried = len(course.losses), time.monotonic(), time.monotonic()
+        self.stop.can_save = True
+        return course
+
+    def look(self, run: Assembled, course: Course, leg: Leg) -> None:
+        """Save where it is time to; SystemExit where an end was asked for. Called before a step of `leg`."""
+        code, taken = self.stop.code, len(course.losses)
+        cools_next = leg.images is not None and taken == leg.begin
+        is_time = time.monotonic() - self._tried >= 60 * self.keeping.minutes
+        if taken > self._steps_saved and (code or cools_next or is_time):
+            self._save(run, course, leg)
+        if code:
+            raise SystemExit(code)
+
+    def _save(self, run: Assembled, course: Course, leg: Leg) -> None:
+        """Save; what a disk that is full does not take is told, and the checkpoint before it stays."""
+        experiment, taken = run.stream.experiment, len(course.losses)
+        images = (leg.steps.start + taken - leg.begin) * experiment.batch_size
+        saved = Saved(
+            comparison=self._comparison,
+            experiment=experiment,
+            budgets=self._budgets,
+            commit=self._commit,
+            steps_taken=taken,
+            phase=leg.phase,
+            images=images,
+            seconds=course.seconds + time.monotonic() - self._began,
+        )
+
+        def write(folder: Path) -> None:
+            made = Made(experiment=experiment, images=images, budgets=())
+            save_tower(scored_tower(run), folder / TOWER, made.to_facts())
+            state = state_of(run) | {f"trunk.{name}": value for name, value in course.trunk.items()}
+            losses = torch.tensor(course.losses, dtype=torch.float64)
+            save_file(on_cpu(state | {"losses": losses}), folder / TENSORS)
+
+        try:
+            path = write_checkpoint(Path(self.keeping.folder), saved, write)
+        except (OSError, SafetensorError) as error:
+            tqdm.write(f"no checkpoint of step {taken:,}, the one before it is kept: {error}", file=sys.stderr)
+        else:
+            self._steps_saved = taken
+            if self.stop.code:
+                tqdm.write(f"saved {path}", file=sys.stderr)
+        self._tried = time.monotonic()
