@@ -16,7 +16,7 @@ from bench.course import Course, Leg
 from bench.interruption import Stop
 from bench.run import Assembled
 from bench.towers import Made
-from bench.training_state import load_state, on_cpu, scored_tower, state_of, under
+from bench.training_state import copied, load_state, on_cpu, scored_tower, state_of, under
 from models.checkpoint import save_tower
 
 
@@ -33,7 +33,7 @@ class Keeper:
         course = Course()
         if self.keeping.taken_up:
             path = Path(self.keeping.taken_up)
-            saved, tensors = read_state(path), load_file(path / TENSORS)
+            saved, tensors = read_state(path), copied(load_file(path / TENSORS))  # the file's own pages may go
             require_same(saved, run.stream.experiment)
             if saved.budgets != self._budgets:
                 raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")

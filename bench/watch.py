@@ -26,7 +26,7 @@ class Watch:
             total=total,
             initial=taken,
             desc=stream.experiment.name,
-            unit="step",
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
             leave=False,
             mininterval=1,
             disable=not self._has_bar,

@@ -41,7 +41,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     keeping: Keeping | None = None  # of a training that leaves checkpoints
     # Of a scoring: tower files, "random tower" (the experiment's, untrained), names of reference features.
     subjects: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = TASKS
+    tasks: tuple[str, ...] = TASKS  # that they are scored on
     # Of a failure: the job that failed, and why.
     label: str = ""
     reason: str = ""
@@ -123,13 +123,14 @@ def carry_out(request: Request, stop: Stop | None = None) -> None:
 def _train(request: Request, results: Path, device: "torch.device", stop: Stop | None) -> "Training":
     from bench.train import train
 
-    keeper = None
-    with nullcontext() if request.keeping is None else alone(Path(request.keeping.folder)):
-        if request.keeping is not None and stop is not None:
-            from bench.keeper import Keeper
+    experiment, budgets, keeping = request.experiment, request.budgets, request.keeping
+    if keeping is None or stop is None:
+        return train(experiment, device, results, budgets, request.tower_path)
+    from bench.keeper import Keeper
 
-            keeper = Keeper(request.keeping, request.comparison, request.budgets, stop)
-        return train(request.experiment, device, results, request.budgets, request.tower_path, keeper)
+    with alone(Path(keeping.folder)):
+        keeper = Keeper(keeping, request.comparison, budgets, stop)
+        return train(experiment, device, results, budgets, request.tower_path, keeper)
 
 
 def _score_each(request: Request, results: Path, device: "torch.device", write: "Callable[..., None]") -> None:

@@ -1,9 +1,12 @@
 """Lines where there is no terminal, a bar where there is one, event files where they were asked for."""
 
+import fcntl
 import os
 import pty
 import re
+import struct
 import sys
+import termios
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,6 +57,7 @@ def test_several_at_once_are_silent(capsys: pytest.CaptureFixture[str], monkeypa
 
 def test_a_terminal_shows_a_bar_that_begins_where_the_training_does(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 200, 0, 0))
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         watch = Watch(STREAM, 1000, 200)
@@ -64,7 +68,6 @@ def test_a_terminal_shows_a_bar_that_begins_where_the_training_does(monkeypatch:
         watch.close()
     os.close(ours)
     assert re.search(r"200/1000 .*220/1000 .*loss 4.000.*images/s.*waiting for data.*rate 5.00e-04", shown, re.DOTALL)
-    assert shown.isprintable() or "\r" in shown
 
 
 @pytest.mark.filterwarnings("ignore")  # TensorBoard's own
