@@ -11,18 +11,14 @@ import tyro
 from bench.command_line import OK, USAGE, Command
 from bench.commands import TOGETHER, VERBS, Bench
 from bench.config import choose
+from bench.interruption import INTERRUPTED, TERMINATED, Terminated
 from bench.jobs import follow
 from bench.launch import launch
 from bench.ranks import place
-from bench.worker import INTERRUPTED, TERMINATED
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; return the exit code: 0, or what `bench.command_line` and `bench.worker` name.
+    """Run a command line; return the exit code: 0, or what `bench.command_line` and `bench.interruption` name.
 
     Of those that torchrun started, rank 0's is run and the others follow it.
     """

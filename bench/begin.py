@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pynvml
@@ -18,6 +19,7 @@ from bench.jobs import Runner
 from bench.launch import launch
 from bench.progress import Progress
 from bench.ranks import place
+from bench.record import Failure
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -28,21 +30,24 @@ def begin(
     scope: Scope,
     *,
     resume: bool = False,
+    name: str | None = None,
     trained: bool = True,
     may_differ: Iterable[str] = MAY_DIFFER,
 ) -> Comparison:
-    """Check what would stop a long run late, then begin a comparison or take up the newest."""
+    """Check what would stop a long run late, then begin a comparison or take up the newest, or the one of a name."""
     require_one_comparison(experiments, may_differ)
     _require_spreadable(experiments)
     verify_pack()
     results = results.resolve()
     _require_writable(results)
-    name = newest_comparison(results, scope.name) if resume else new_comparison(scope.name)
+    name = name or (newest_comparison(results, scope.name) if resume else new_comparison(scope.name))
     on_gpu, own_cores = has_gpu(), max(1, cores() // place().local_ranks)
     seconds = expected_seconds(experiments, scope, 1 if on_gpu else own_cores, trained=trained)
     comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(seconds), launch()))
-    if other := {record.circumstances.commit for record in comparison.records()} - {commit()}:
+    finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
+    if other := {record.circumstances.commit for record in finished} - {commit()}:
         raise ValueError(f"{name} was begun at commit {', '.join(other)}, this is {commit()}: begin a new comparison")
+    _share_pictures(results.parent / CACHE, results / CACHE)
     _decode_pictures(results / CACHE)
     for data in dict.fromkeys(experiment.data for experiment in experiments if experiment.data != PACK_DATA):
         tell(open_shards(data, results / CACHE))
@@ -55,6 +60,16 @@ def _require_spreadable(experiments: Sequence[Experiment]) -> None:
     for one in experiments:
         if place().ranks > 1 and one.sharding == "fsdp2" and one.ema_decay is not None:
             raise ValueError(f"{one.name}: ema_decay needs sharding=ddp: an average of shards is not kept")
+
+
+def _share_pictures(theirs: Path, ours: Path) -> None:
+    """Link to pictures that are decoded in the folder above: the results of one training share those of all."""
+    for part in PARTS:
+        there, here = cache_path(part, theirs), cache_path(part, ours)
+        if there.is_file() and not here.is_file():
+            ours.mkdir(exist_ok=True)
+            with suppress(OSError):  # another file system, or another's files: they are decoded here
+                here.hardlink_to(there)
 
 
 def _decode_pictures(cache: Path) -> None:

@@ -17,7 +17,7 @@ from bench.doctor import Doctor
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
 from bench.label import Label
 from bench.peer import Peer
-from bench.ranks import place
+from bench.pretrain import Train
 from bench.selftest import Selftest
 from bench.statistics import fewest_rounds
 from bench.tables import Table, cost_table, experiment_table, failure_table, fit_table, score_table, show, speed_table
@@ -125,35 +125,6 @@ class Measure:
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
         _show(comparison, tables, self.json)
-        return _ended(comparison)
-
-
-@dataclass(frozen=True, slots=True)
-class Train:
-    """Pre-train a tower and score what it learned."""
-
-    name: Positional[str]
-    images: int | None = None  # to see, the last fifth while the learning rate falls; by default the experiment's
-    settings: Settings = ()
-    results: Results = Path("results")
-    json: Json = None
-    how_to_go_on = "a training that is not finished leaves nothing"
-
-    def run(self) -> int:
-        """Train to one budget, score the tower and its untrained self."""
-        experiment = with_settings(experiment_named(self.name), self.settings)
-        batch = experiment.batch_size * place().ranks
-        if self.images is not None and self.images < batch:
-            raise ValueError(f"--images must be at least one batch ({batch}), got {self.images}")
-        if self.images is not None:
-            experiment = with_images(experiment, self.images)
-        scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False)
-        comparison = begin(self.results, [experiment], scope)
-        comparison.train(scope)
-        comparison.score(scope)
-        _show(comparison, [score_table(comparison.records())], self.json)
-        for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
-            print(f"tower: {path}", file=sys.stderr)
         return _ended(comparison)
 
 

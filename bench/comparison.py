@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from bench.checkpoints import Keeping
 from bench.config import Experiment, at_batch_size
 from bench.image_sizes import images_before, steps_for
 from bench.jobs import Job, Runner
@@ -18,7 +19,7 @@ from bench.largest_batch import first_guess, largest_fitting
 from bench.ranks import place
 from bench.record import Fit, Memory, Record, comparisons, rates_of, read_record, read_records
 from bench.statistics import fewest_rounds, ratio_of
-from bench.subjects import RANDOM_TOWER, REFERENCES
+from bench.subjects import RANDOM_TOWER, REFERENCES, TASKS
 from bench.worker import Kind, Request
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
@@ -156,7 +157,7 @@ class Comparison:
         self.runner.run(jobs, threads=self.cores)
         return [path for job in jobs for path in job.request.paths if path.is_file()]
 
-    def train(self, scope: Scope) -> None:
+    def train(self, scope: Scope, keeping: Keeping | None = None) -> None:
         """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
 
         On a CPU the trainings run side by side and share the cores: what they learn depends on images alone, and the
@@ -170,19 +171,19 @@ class Comparison:
                 seconds = training_seconds(experiment, budgets) / self.lanes
                 seeded = replace(experiment, seed=seed)
                 label = f"training of {seeded.name}, seed {seed}, {max(budgets.values()):,} images"
-                jobs.append(self._job("training", seeded, label, seconds, budgets=budgets))
+                jobs.append(self._job("training", seeded, label, seconds, budgets=budgets, keeping=keeping))
         self._run_side_by_side(jobs)
 
-    def score(self, scope: Scope) -> None:
+    def score(self, scope: Scope, tasks: Sequence[str] = TASKS) -> None:
         """Score every tower trained here, each seed's untrained tower, and the reference features."""
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
-        self.score_towers(towers, scope.seeds)
+        self.score_towers(towers, scope.seeds, tasks)
 
-    def score_towers(self, towers: Sequence[str], seeds: Sequence[int]) -> None:
+    def score_towers(self, towers: Sequence[str], seeds: Sequence[int], tasks: Sequence[str] = TASKS) -> None:
         """Score tower files, each seed's untrained tower, and the reference features."""
         subjects = [*towers, *REFERENCES, RANDOM_TOWER]
-        jobs = [self._scoring(subjects[lane :: self.lanes], seeds[0]) for lane in range(self.lanes)]
-        jobs += [self._scoring([RANDOM_TOWER], seed) for seed in seeds[1:]]
+        jobs = [self._scoring(subjects[lane :: self.lanes], seeds[0], tasks) for lane in range(self.lanes)]
+        jobs += [self._scoring([RANDOM_TOWER], seed, tasks) for seed in seeds[1:]]
         self._run_side_by_side([job for job in jobs if job.request.subjects])
 
     def records(self) -> list[Record]:
@@ -206,10 +207,11 @@ class Comparison:
             return {}
         return {name: median(runs.values()) for name, runs in rates.items()}
 
-    def _scoring(self, subjects: Sequence[str], seed: int) -> Job:
+    def _scoring(self, subjects: Sequence[str], seed: int, tasks: Sequence[str]) -> Job:
         experiment = replace(self.experiments[0], seed=seed)
         seconds = (START_SECONDS + SCORING_SECONDS * len(subjects)) / self.lanes
-        return self._job("scoring", experiment, f"scoring of {len(subjects)} towers", seconds, subjects=tuple(subjects))
+        label, what = f"scoring of {len(subjects)} towers", {"subjects": tuple(subjects), "tasks": tuple(tasks)}
+        return self._job("scoring", experiment, label, seconds, **what)
 
     def _job(self, kind: Kind, experiment: Experiment, label: str, seconds: float, **what: Any) -> Job:
         request = Request(kind=kind, results=str(self.results), comparison=self.name, experiment=experiment, **what)

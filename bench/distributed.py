@@ -83,6 +83,11 @@ def of_each_rank(values: Sequence[float], device: torch.device, group: Group) ->
     return tuple(tuple(row.tolist()) for row in rows)
 
 
+def largest(values: Sequence[float], device: torch.device, group: Group) -> tuple[float, ...]:
+    """Return the largest of each figure over the ranks."""
+    return tuple(map(max, zip(*of_each_rank(values, device, group), strict=True)))
+
+
 class LossOf(nn.Module):
     """A model and its loss in one forward: DDP and FSDP2 average what is touched within the forward they wrap."""
 

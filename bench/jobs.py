@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.commit import CHECKOUT
+from bench.interruption import INTERRUPTED, TERMINATED, Terminated
 from bench.launch import Child, Launch, Start
 from bench.progress import Progress
 from bench.worker import TOGETHER, Request
@@ -57,7 +58,8 @@ class Runner:
     def run(self, jobs: Sequence[Job], *, lanes: int = 1, threads: int) -> None:
         """Run the jobs that are not done, so many side by side, each with so many threads.
 
-        A job that fails is a record of its own and the others go on. An interrupt ends the children and comes through.
+        A job that fails is a record of its own and the others go on. An interrupt ends the children and comes through,
+        as does one that came to a training alone, which saved and ended; a training that is to save is waited for.
         """
         lanes = max(1, min(lanes, len(jobs)))
         settings = {"OMP_NUM_THREADS": str(threads)} | ({"TQDM_DISABLE": "1"} if lanes > 1 else {})
@@ -128,6 +130,8 @@ class Runner:
             return "stopped, for it had ended on another rank"
         if child.returncode == 0 or self._stopping:
             return ""
+        if request.keeping is not None and child.returncode in (INTERRUPTED, TERMINATED):
+            raise KeyboardInterrupt if child.returncode == INTERRUPTED else Terminated
         return _reason(child.returncode, output)
 
 

@@ -144,13 +144,18 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="training", tag_field="kind"):
-    """Losses of the trunk's steps, in nats, and the branches cooled down from it."""
+    """Losses of the trunk's steps, in nats, and the branches cooled down from it.
+
+    A training of very many steps keeps the means of `steps_per_loss` steps each. What does not fill a mean is left out:
+    the trunk's last steps, a cool-down's first.
+    """
 
     trunk_losses: tuple[float, ...]
     cooldown_losses: tuple[tuple[float, ...], ...]
     branches: tuple[Branch, ...]
     seconds: float  # of the whole run, for information: speeds come from speed records
     skipped: dict[str, int] = {}  # samples that could not be used, by what is wrong with them
+    steps_per_loss: int = 1
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -229,7 +234,7 @@ def record_path(results: Path, comparison: str, kind: str, *names: object) -> Pa
     """Return where a run's record lies: a run that is not done has no file there."""
     if not re.fullmatch(PLAIN, comparison):
         raise ValueError(f"a comparison is named in letters, digits and =+,_- alone, got {comparison!r}")
-    return results / f"{comparison}.{'.'.join(_plain(str(name)) for name in (kind, *names))}.json"
+    return results / f"{comparison}.{'.'.join(plain_name(str(name)) for name in (kind, *names))}.json"
 
 
 def comparisons(results: Path) -> list[str]:
@@ -242,7 +247,7 @@ def _record_files(results: Path) -> list[Path]:
     return [path for path in sorted(results.glob("*.*.json")) if path.name.split(".")[1] in kinds]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return the name as part of a file's; one that has to be cut or cleaned keeps apart by a hash of the whole."""
     cleaned = re.sub(rf"(?!{PLAIN}).", "-", name, flags=re.DOTALL)[:LONGEST_NAME]
     if cleaned == name and name:

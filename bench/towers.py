@@ -33,8 +33,9 @@ def how_made(path: Path) -> Made:
 
 
 def newest_towers(results: Path, name: str) -> list[Path]:
-    """Return the towers of an experiment's newest training; ValueError says how to make one."""
-    towers = [path for path in sorted(results.glob("*.tower.*.safetensors")) if how_made(path).experiment.name == name]
+    """Return the towers of a name's newest training, here or one folder down; ValueError says how to make one."""
+    found = [path for here in (".", "*") for path in results.glob(f"{here}/*.tower.*.safetensors")]
+    towers = [path for path in sorted(found, key=lambda path: path.name) if how_made(path).experiment.name == name]
     if not towers:
         raise ValueError(f"{results} holds no tower of {name!r}; make one with: python -m bench train {name}")
     newest = towers[-1].name.split(".", 1)[0]

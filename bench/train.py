@@ -4,28 +4,31 @@ Only towers whose rate has fallen are scored: a checkpoint of a schedule that is
 the method that is slower to the same budget.
 """
 
-import copy
 import math
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from statistics import fmean
 
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
 from bench.config import Experiment
-from bench.distributed import group_of_all, whole_tensor
-from bench.image_sizes import steps_for
+from bench.course import Course, Leg
+from bench.distributed import group_of_all
+from bench.image_sizes import images_before, steps_for
+from bench.keeper import Keeper
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.run import Assembled, assemble, check_finite, load_data
 from bench.towers import Made
+from bench.training_state import copied, load_state, scored_weights, state_of
+from bench.watch import Watch
 from losses.ranks import place
 from models.checkpoint import save_tower
-from models.image_tower import ImageTower
 
 CHECK_EVERY = 20  # steps between two looks at the losses, each of which waits for the device
+LOSSES_KEPT = 200_000  # in a record, which is then of 4 MB; more are averaged over so many steps each
 
 
 def train(
@@ -34,40 +37,60 @@ def train(
     results: Path,
     budgets: Mapping[str, int],
     tower_path: Callable[[int], Path],
+    keeper: Keeper | None = None,
 ) -> Training:
     """Train once, leave one tower a budget, and return losses and branches.
 
-    `budgets` are images by name; those of equal size share a branch. `tower_path` names the file of a branch by its
-    images.
+    `budgets` are images by name, of all processes; those of equal size share a branch. `tower_path` names the file of a
+    branch by its images. A `keeper` saves on the way, and may put the training where another left it. Of several
+    processes rank 0 writes.
     """
-    run = assemble(load_data(experiment, device, results))
-    branches, cooldown_losses, trunk_losses = list[Branch](), list[list[float]](), list[float]()
-    by_images = {images: tuple(n for n in budgets if budgets[n] == images) for images in sorted(budgets.values())}
-    total = sum(_cooldown_steps(experiment, images) for images in by_images)
-    total += _steps(experiment, max(by_images)) - _cooldown_steps(experiment, max(by_images))
-    with (
-        clock(device) as elapsed,
-        tqdm(total=total, desc=experiment.name, unit="step", leave=False, mininterval=1) as bar,
-    ):
-        for images, names in by_images.items():
-            branch_at = _steps(experiment, images) - _cooldown_steps(experiment, images)
-            trunk_losses += _take(run, range(len(trunk_losses), branch_at), bar)
-            trunk = _state(run)
-            with torch.random.fork_rng():
-                cooldown_losses.append(_cool_down(run, branch_at, _steps(experiment, images), bar))
-            path = tower_path(images)
-            weights = {name: whole_tensor(value) for name, value in _scored(run).state_dict().items()}
-            if place(group_of_all())[0] == 0:
-                save_tower(weights, path, Made(experiment=experiment, images=images, budgets=names).to_facts())
-            branches.append(Branch(images=images, budgets=names, tower=path.name))
-            _restore(run, trunk)
-    return Training(
-        trunk_losses=tuple(trunk_losses),
-        cooldown_losses=tuple(map(tuple, cooldown_losses)),
-        branches=tuple(branches),
-        seconds=elapsed.seconds,
-        skipped=run.stream.skipped,
-    )
+    run, legs = assemble(load_data(experiment, device, results)), legs_of(experiment, budgets)
+    course = Course() if keeper is None else keeper.take_up(run)
+    events = "" if keeper is None else keeper.keeping.tensorboard
+    with clock(device) as elapsed, closing(Watch(run.stream, legs[-1].end, len(course.losses), events)) as watch:
+        for leg in legs:
+            if len(course.losses) < leg.end:
+                _take_leg(run, leg, course, watch, keeper, is_last=leg is legs[-1])
+                if leg.images is not None:
+                    _leave_tower(run, leg.images, budgets, tower_path)
+                if course.trunk:
+                    load_state(run, course.trunk)
+                    course.trunk = {}
+    seconds = course.seconds + elapsed.seconds
+    return _training(course.losses, legs, budgets, tower_path, seconds, run.stream.skipped)
+
+
+def legs_of(experiment: Experiment, budgets: Mapping[str, int]) -> list[Leg]:
+    """Return the way to each budget: the trunk as far as it leads there, if any, and the cool-down."""
+    legs, begin, trunk = list[Leg](), 0, 0
+    for images in sorted(set(budgets.values())):
+        last = _steps(experiment, images)
+        branch_at = last - _cooldown_steps(experiment, images)
+        for leg in (
+            Leg(begin, range(trunk, branch_at), None),
+            Leg(begin + branch_at - trunk, range(branch_at, last), images),
+        ):
+            if leg.steps:
+                legs.append(leg)
+                begin = leg.end
+        trunk = branch_at
+    return legs
+
+
+def _take_leg(run: Assembled, leg: Leg, course: Course, watch: Watch, keeper: Keeper | None, *, is_last: bool) -> None:
+    """Take the steps of a leg that are not taken yet."""
+    while (taken := len(course.losses)) < leg.end:
+        if keeper is not None:
+            keeper.look(run, course, leg)
+        if leg.images is not None and not is_last and not course.trunk:
+            course.trunk = copied(state_of(run))
+        ahead = leg.steps[taken - leg.begin :][:CHECK_EVERY]
+        losses = _take(run, ahead, leg, keeper)
+        course.losses += losses
+        watch.tell(
+            losses, images_of(run.stream.experiment, ahead[: len(losses)]), _rate(run, leg, ahead[len(losses) - 1])
+        )
 
 
 def trunk_rate(experiment: Experiment, step: int) -> float:
@@ -95,22 +118,22 @@ def _warmup_steps(experiment: Experiment) -> int:
     return max(1, math.ceil(experiment.warmup_images / (experiment.mean_batch_size * _ranks())))
 
 
-def _cool_down(run: Assembled, first: int, last: int, bar: "tqdm[None]") -> list[float]:
-    return _take(run, range(first, last), bar, cool=(first, last))
+def _rate(run: Assembled, leg: Leg, step: int) -> float:
+    experiment = run.stream.experiment
+    if leg.images is None:
+        return trunk_rate(experiment, step)
+    return cooldown_rate(experiment, step, leg.steps.start, leg.steps.stop)
 
 
-def _take(run: Assembled, steps: range, bar: "tqdm[None]", cool: tuple[int, int] | None = None) -> list[float]:
-    experiment, losses = run.stream.experiment, list[float]()
-    for first in steps[::CHECK_EVERY]:
-        window = range(first, min(first + CHECK_EVERY, steps.stop))
-        pending: list[Tensor] = []
-        for k in window:
-            rate = cooldown_rate(experiment, k, *cool) if cool else trunk_rate(experiment, k)
-            pending.append(run.step(run.stream.batch(k), rate))
-        check_finite(pending, window, run.stream)
-        losses += torch.stack(pending).tolist()
-        bar.update(len(window))
-        bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+def _take(run: Assembled, steps: range, leg: Leg, keeper: Keeper | None) -> list[float]:
+    """Take steps, fewer where an end is asked for; return their losses."""
+    pending: list[Tensor] = []
+    for k in steps:
+        pending.append(run.step(run.stream.batch(k), _rate(run, leg, k)))
+        if keeper is not None and keeper.ends_now:
+            break
+    check_finite(pending, steps[: len(pending)], run.stream)
+    losses: list[float] = torch.stack(pending).tolist()
     return losses
 
 
@@ -122,25 +145,55 @@ def _ranks() -> int:
     return place(group_of_all())[1]
 
 
+def images_of(experiment: Experiment, steps: range) -> int:
+    """Return the images of steps in a row, of all processes."""
+    return (images_before(experiment, steps.stop) - images_before(experiment, steps.start)) * _ranks()
+
+
 def _cooldown_steps(experiment: Experiment, images: int) -> int:
     """Return the steps of a budget after it left the trunk: a cosine has none."""
     share = experiment.cooldown_share if experiment.schedule == "wsd" else 1.0
     return max(1, round(_steps(experiment, images) * share))
 
 
-def _scored(run: Assembled) -> ImageTower:
-    """Return the tower with the weights that count: their running average where there is one."""
-    return run.tower if run.step.average is None else cast("ImageTower", run.step.average.tower)
+def _named(budgets: Mapping[str, int], images: int) -> tuple[str, ...]:
+    return tuple(name for name in budgets if budgets[name] == images)
 
 
-def _holders(run: Assembled) -> list[nn.Module | torch.optim.Optimizer]:
-    return [run.model, run.step.optimizer, *([] if run.step.average is None else [run.step.average])]
+def _leave_tower(run: Assembled, images: int, budgets: Mapping[str, int], tower_path: Callable[[int], Path]) -> None:
+    made = Made(experiment=run.stream.experiment, images=images, budgets=_named(budgets, images))
+    weights = scored_weights(run)
+    if place(group_of_all())[0] == 0:
+        save_tower(weights, tower_path(images), made.to_facts())
 
 
-def _state(run: Assembled) -> list[dict[str, Any]]:
-    return [copy.deepcopy(holder.state_dict()) for holder in _holders(run)]
+def _training(
+    losses: list[float],
+    legs: list[Leg],
+    budgets: Mapping[str, int],
+    tower_path: Callable[[int], Path],
+    seconds: float,
+    skipped: dict[str, int],
+) -> Training:
+    """Sort what is known of the steps into trunk and cool-downs."""
+    each = math.ceil(len(losses) / LOSSES_KEPT)
+    cooldowns = [leg for leg in legs if leg.images is not None]
+    trunk = [loss for leg in legs if leg.images is None for loss in losses[leg.begin : leg.end]]
+    return Training(
+        trunk_losses=_averaged(trunk, each),
+        cooldown_losses=tuple(
+            _averaged(losses[leg.end - len(leg.steps) // each * each : leg.end], each) for leg in cooldowns
+        ),
+        branches=tuple(
+            Branch(images=images, budgets=_named(budgets, images), tower=tower_path(images).name)
+            for images in sorted(set(budgets.values()))
+        ),
+        seconds=seconds,
+        steps_per_loss=each,
+        skipped=skipped,
+    )
 
 
-def _restore(run: Assembled, states: list[dict[str, Any]]) -> None:
-    for holder, state in zip(_holders(run), states, strict=True):
-        holder.load_state_dict(state)
+def _averaged(losses: list[float], each: int) -> tuple[float, ...]:
+    """Return the mean of so many losses each; a rest is left out."""
+    return tuple(fmean(losses[first : first + each]) for first in range(0, len(losses) // each * each, each))

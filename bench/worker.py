@@ -7,27 +7,29 @@ import ctypes
 import json
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from bench.checkpoints import Keeping, alone
 from bench.config import Experiment
+from bench.interruption import INTERRUPTED, Stop, stoppable
 from bench.ranks import place
 from bench.record import Failure, Record, record_path, write_record
-from bench.subjects import RANDOM_TOWER
+from bench.subjects import RANDOM_TOWER, TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
 
-    from bench.record import Measured, Transfer
+    from bench.record import Measured, Training, Transfer
 
 Kind = Literal["speed", "memory", "fit", "trace", "peer", "training", "scoring", "failure"]
 TOGETHER: tuple[Kind, ...] = ("speed", "memory", "fit", "trace", "training")  # what all ranks of a torchrun start
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-INTERRUPTED, TERMINATED = 130, 143  # exit codes of what a Ctrl-C or a SIGTERM ended
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,8 +43,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     limit_bytes: int = 0  # of a fit
     side: str = ""  # of a race with a peer
     budgets: dict[str, int] = {}  # of a training: images by the budget's name
+    keeping: Keeping | None = None  # of a training that leaves checkpoints
     # Of a scoring: tower files, "random tower" (the experiment's, untrained), names of reference features.
     subjects: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = TASKS  # that they are scored on
     # Of a failure: the job that failed, and why.
     label: str = ""
     reason: str = ""
@@ -79,15 +83,18 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return tuple(Path(subject).stem.removeprefix(own).split("."))
 
 
-def carry_out(request: Request) -> None:
-    """Run, and write a record for each path of the request that has none yet; of several processes rank 0 does."""
+def carry_out(request: Request, stop: Stop | None = None) -> None:
+    """Run, and write a record for each path of the request that has none yet; of several processes rank 0 does.
+
+    A training that leaves checkpoints looks at `stop`, and may end the process by SystemExit.
+    """
     if request.meeting:
         _die_with_parent()
     from bench.distributed import joined
     from bench.machine import default_device
 
     with joined(request.meeting, default_device()) as device:
-        _carry_out(request, device)
+        _carry_out(request, device, stop)
 
 
 def _die_with_parent() -> None:
@@ -96,7 +103,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _carry_out(request: Request, device: "torch.device") -> None:
+def _carry_out(request: Request, device: "torch.device", stop: Stop | None) -> None:
     experiment, results, write = request.experiment, Path(request.results), _writer(request, device)
     match request.kind:
         case "speed":
@@ -118,9 +125,7 @@ def _carry_out(request: Request, device: "torch.device") -> None:
 
             write(run_side(experiment, device, results, request.side, request.round), request.paths[0])
         case "training":
-            from bench.train import train
-
-            write(train(experiment, device, results, request.budgets, request.tower_path), request.paths[0])
+            write(_train(request, results, device, stop), request.paths[0])
         case "scoring":
             _score_each(request, results, device, write)
         case "failure":
@@ -157,13 +162,26 @@ def _try_fit(request: Request, results: Path, device: "torch.device", write: "Ca
         sys.exit(1)  # without a word to the others: they are in the midst of a step, and wait for this rank there
 
 
+def _train(request: Request, results: Path, device: "torch.device", stop: Stop | None) -> "Training":
+    from bench.train import train
+
+    experiment, budgets, keeping = request.experiment, request.budgets, request.keeping
+    if keeping is None or stop is None:
+        return train(experiment, device, results, budgets, request.tower_path)
+    from bench.keeper import Keeper
+
+    with alone(Path(keeping.folder)) if place().rank == 0 else nullcontext():
+        keeper = Keeper(keeping, request.comparison, budgets, stop)
+        return train(experiment, device, results, budgets, request.tower_path, keeper)
+
+
 def _score_each(request: Request, results: Path, device: "torch.device", write: "Callable[..., None]") -> None:
     """Score the subjects that have no record yet; those that fail do not stop the others."""
     failed = []
     for subject, path in zip(request.subjects, request.paths, strict=True):
         if not path.is_file():
             try:
-                transfer, of = _scored(subject, request.experiment, results, device)
+                transfer, of = _scored(subject, request, results, device)
                 write(transfer, path, of)
             except Exception as error:  # noqa: BLE001
                 failed.append(f"{subject}: {type(error).__name__}: {error}")
@@ -172,21 +190,23 @@ def _score_each(request: Request, results: Path, device: "torch.device", write: 
 
 
 def _scored(
-    subject: str, experiment: Experiment, results: Path, device: "torch.device"
+    subject: str, request: Request, results: Path, device: "torch.device"
 ) -> "tuple[Transfer, Experiment | None]":
     from bench.transfer.score import score_reference, score_tower, score_untrained
 
     if subject.endswith(".safetensors"):
-        return score_tower(Path(subject), results, device)
+        return score_tower(Path(subject), results, device, request.tasks)
     if subject == RANDOM_TOWER:
-        return score_untrained(experiment, results, device), experiment
-    return score_reference(subject, results), None
+        return score_untrained(request.experiment, results, device, request.tasks), request.experiment
+    return score_reference(subject, results, request.tasks), None
 
 
 def main() -> None:
     """Carry out the request on standard input; on standard output leave nothing, or why it failed as JSON."""
     try:
-        carry_out(msgspec.json.decode(sys.stdin.buffer.read(), type=Request))
+        request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+        with stoppable() if request.keeping else nullcontext() as stop:  # before torch is imported: that takes seconds
+            carry_out(request, stop)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:

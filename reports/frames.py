@@ -129,13 +129,15 @@ def losses_frame(comparison: Comparison, most: int = 120) -> pd.DataFrame:
 
 def curves(experiment: Experiment, training: Training, processes: int) -> list[tuple[str, list[tuple[int, float]]]]:
     """Return (part, [(images of all, loss)]) for the trunk and each cool-down, which ends at its branch's images."""
+    each = training.steps_per_loss
 
     def curve(first: int, losses: Sequence[float]) -> list[tuple[int, float]]:
-        return [(images_before(experiment, step + 1) * processes, loss) for step, loss in enumerate(losses, first)]
+        ends = (images_before(experiment, first + each * count) * processes for count in range(1, len(losses) + 1))
+        return list(zip(ends, losses, strict=True))
 
     parts = [("trunk", curve(0, training.trunk_losses))]
     for branch, losses in zip(training.branches, training.cooldown_losses, strict=True):
-        start = steps_for(experiment, branch.images // processes) - len(losses)
+        start = steps_for(experiment, branch.images // processes) - each * len(losses)
         parts.append((f"cool-down to {branch.images:,} images", curve(start, losses)))
     return parts
 

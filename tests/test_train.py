@@ -1,11 +1,15 @@
 """A schedule of warm-up, constant trunk and cool-downs; same command, same seed, same losses to the last bit."""
 
+import re
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from bench import train as training
+from bench.data.pack_stream import PackStream
 from bench.record import Training
 from bench.towers import how_made
 from bench.train import cooldown_rate, train, trunk_rate
@@ -90,3 +94,36 @@ def test_the_tower_that_is_kept_is_the_average_where_there_is_one(results: Path,
     assert again.trunk_losses == slow.trunk_losses
     other = towers(tmp_path / "again")["96.safetensors"]
     assert all(torch.equal(kept[2][name], other[name]) for name in other)  # a branch leaves no trace in the average
+
+
+def test_very_many_losses_are_kept_as_means(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """12 trunk and 3 cool-down steps in at most 4 figures: means of 4; three of the cool-down's steps fill none."""
+    whole = trained(results, tmp_path / "whole", {"equal images": 240})
+    monkeypatch.setattr(training, "LOSSES_KEPT", 4)
+    few = trained(results, tmp_path / "few", {"equal images": 240})
+    assert (whole.steps_per_loss, few.steps_per_loss) == (1, 4)
+    means = torch.tensor(whole.trunk_losses, dtype=torch.float64).view(3, 4).mean(1)
+    assert few.trunk_losses == pytest.approx(means.tolist())
+    assert few.cooldown_losses == ((),)
+    monkeypatch.setattr(training, "LOSSES_KEPT", 8)
+    some = trained(results, tmp_path / "some", {"equal images": 240})
+    assert some.cooldown_losses == ((pytest.approx(sum(whole.cooldown_losses[0][1:]) / 2),),)
+
+
+def test_what_a_training_waits_for_its_data_is_counted(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, streams = PackStream.batch, set[PackStream]()
+
+    def late(stream: PackStream, k: int) -> object:
+        streams.add(stream)
+        time.sleep(0.1)
+        return plain(stream, k)
+
+    monkeypatch.setattr(PackStream, "batch", late)
+    trained(results, tmp_path / "x", {"equal images": 96})
+    (stream,) = streams
+    assert 0.6 <= stream.wait_seconds < 60
+    share = re.search(r"(\d+)% waiting for data", capsys.readouterr().err)
+    assert share is not None
+    assert 0 < int(share[1]) <= 100

@@ -153,6 +153,9 @@ def test_the_newest_towers_are_found_by_name(tmp_path: Path) -> None:
         saved(tmp_path, EXPERIMENTS["clip-tiny"], comparison)
     newest = newest_towers(tmp_path, "clip-tiny")
     assert [path.name for path in newest] == ["20260102T000000-train.tower.clip-tiny.safetensors"]
+    (tmp_path / "train-clip-tiny").mkdir()
+    newer = saved(tmp_path / "train-clip-tiny", EXPERIMENTS["clip-tiny"], "20260103T000000-train")
+    assert newest_towers(tmp_path, "clip-tiny") == [newer]
     with pytest.raises(ValueError, match="make one with: python -m bench train siglip-tiny"):
         newest_towers(tmp_path, "siglip-tiny")
 

@@ -1,0 +1,83 @@
+"""All that a training's next steps depend on, as tensors by name."""
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from bench.distributed import is_shard, whole_tensor
+from bench.run import Assembled
+
+if TYPE_CHECKING:
+    from models.image_tower import ImageTower
+
+State = dict[str, Tensor]
+
+
+def state_of(run: Assembled) -> State:
+    """Return weights, buffers, the optimizer's moments and steps, the running average, the generators' states.
+
+    They are the run's own tensors, which the next step changes.
+    """
+    state = {f"model.{name}": value for name, value in run.model.state_dict().items()}
+    if run.step.average is not None:
+        state |= {f"average.{name}": value for name, value in run.step.average.state_dict().items()}
+    for index, moments in run.step.optimizer.state_dict()["state"].items():
+        state |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+    state["generator.cpu"] = torch.get_rng_state()
+    if run.stream.device.type == "cuda":
+        state["generator.cuda"] = torch.cuda.get_rng_state(run.stream.device)
+    return state
+
+
+def load_state(run: Assembled, state: State) -> None:
+    """Put a run where `state_of` found one of the same experiment. The optimizer may keep the tensors themselves.
+
+    A tensor that is whole is cut where this process keeps a shard of it.
+    """
+    kept = run.model.state_dict()
+    run.model.load_state_dict({name: _like(value, kept[name]) for name, value in under("model.", state).items()})
+    if run.step.average is not None:
+        run.step.average.load_state_dict(under("average.", state))
+    moments: dict[int, State] = {}
+    parameters = [parameter for group in run.step.optimizer.param_groups for parameter in group["params"]]
+    for name, value in under("optimizer.", state).items():
+        index, _, moment = name.partition(".")
+        of = parameters[int(index)]
+        moments.setdefault(int(index), {})[moment] = _like(value, of) if value.shape == of.shape else value
+    groups = run.step.optimizer.state_dict()["param_groups"]
+    run.step.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    torch.set_rng_state(state["generator.cpu"])
+    if run.stream.device.type == "cuda" and "generator.cuda" in state:  # not where a CPU wrote it
+        torch.cuda.set_rng_state(state["generator.cuda"], run.stream.device)
+
+
+def _like(value: Tensor, kept: Tensor) -> Tensor:
+    """Cut a whole tensor into shards where this process keeps a shard of it."""
+    if not is_shard(kept) or is_shard(value):
+        return value
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    shard = cast("DTensor", kept)
+    return distribute_tensor(value.to(shard.device), shard.device_mesh, shard.placements)
+
+
+def scored_weights(run: Assembled) -> State:
+    """Return the tower's weights that count, whole: their running average where there is one. All ranks have to ask."""
+    tower = run.tower if run.step.average is None else cast("ImageTower", run.step.average.tower)
+    return {name: whole_tensor(value) for name, value in tower.state_dict().items()}
+
+
+def copied(state: State) -> State:
+    """Return a copy on the same device, which no step changes."""
+    return {name: value.clone() for name, value in state.items()}
+
+
+def on_cpu(state: State) -> State:
+    """Return a copy as a file holds it, whole. All ranks have to ask."""
+    return {name: whole_tensor(value).detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
+
+
+def under(prefix: str, state: State) -> State:
+    """Return what is named under a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -1,0 +1,75 @@
+"""How a training goes, for the person who waits for it: a bar or lines on standard error, event files if asked for."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from tqdm import tqdm
+
+from bench.data.stream import Stream
+
+LINE_SECONDS = 30  # between two lines where no terminal shows a bar
+
+
+class Watch:
+    """Told of the steps as they are taken; counts images a second and the share of time that data was waited for."""
+
+    def __init__(self, stream: Stream[Any], total: int, taken: int, events: str = "") -> None:
+        """Begin when `taken` of `total` steps are taken; `events` is the folder of TensorBoard's files."""
+        self._stream, self._total, self._began_with, self._taken = stream, total, taken, taken
+        self._is_quiet = "TQDM_DISABLE" in os.environ or stream.order.rank > 0  # several runs share the terminal
+        self._has_bar = sys.stderr.isatty() and not self._is_quiet
+        self._bar = tqdm(
+            total=total,
+            initial=taken,
+            desc=stream.experiment.name,
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+            leave=False,
+            mininterval=1,
+            disable=not self._has_bar,
+        )
+        self._board = _board(events, taken) if events and stream.order.rank == 0 else None
+        self._began = self._told = time.perf_counter()
+        self._waited, self._line_at = stream.wait_seconds, self._began
+
+    def close(self) -> None:
+        """Remove the bar, and write what is left to write."""
+        self._bar.close()
+        if self._board is not None:
+            self._board.close()
+
+    def tell(self, losses: Sequence[float], images: int, learning_rate: float) -> None:
+        """Tell the losses and the images of the steps since the last call, and the last one's learning rate."""
+        now, waited = time.perf_counter(), self._stream.wait_seconds
+        seconds = now - self._told
+        images_per_second = images / seconds
+        waiting = (waited - self._waited) / seconds
+        self._taken, self._told, self._waited = self._taken + len(losses), now, waited
+        figures = f"loss {losses[-1]:.3f}, {images_per_second:,.0f} images/s, {waiting:.0%} waiting for data"
+        figures += f", rate {learning_rate:.2e}"
+        self._bar.set_postfix_str(figures, refresh=False)
+        self._bar.update(len(losses))
+        if not self._has_bar and not self._is_quiet and now >= self._line_at:
+            left = (self._total - self._taken) * (now - self._began) / (self._taken - self._began_with)
+            done = f"{self._stream.experiment.name}: {self._taken:,} of {self._total:,} steps"
+            print(f"{done}, {figures}, about {tqdm.format_interval(left)} left", file=sys.stderr, flush=True)
+            self._line_at = now + LINE_SECONDS
+        if self._board is not None:
+            values = {
+                "loss": fmean(losses),
+                "learning rate": learning_rate,
+                "images per second": images_per_second,
+                "share of time waiting for data": waiting,
+            }
+            for name, value in values.items():
+                self._board.add_scalar(name, value, self._taken)
+
+
+def _board(folder: str, taken: int) -> Any:
+    """Open event files; what an earlier process wrote of later steps is not shown any more."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(folder, purge_step=taken + 1)
