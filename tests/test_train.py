@@ -13,6 +13,7 @@ from bench.data.pack_stream import PackStream
 from bench.record import Training
 from bench.towers import how_made
 from bench.train import cooldown_rate, train, trunk_rate
+from reports.frames import curves
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -108,6 +109,9 @@ def test_very_many_losses_are_kept_as_means(results: Path, tmp_path: Path, monke
     monkeypatch.setattr(training, "LOSSES_KEPT", 8)
     some = trained(results, tmp_path / "some", {"equal images": 240})
     assert some.cooldown_losses == ((pytest.approx(sum(whole.cooldown_losses[0][1:]) / 2),),)
+    trunk, cooldown = (curve for _, curve in curves(small("catlip"), some))
+    assert [images for images, _ in trunk] == [32, 64, 96, 128, 160, 192]  # where each mean's steps end
+    assert [images for images, _ in cooldown] == [240]
 
 
 def test_what_a_training_waits_for_its_data_is_counted(
