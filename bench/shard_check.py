@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from bench.command_line import DISAGREEMENT, OK
 from bench.data.shard_manifest import NAME, ShardFacts, difference, facts_of, missing, read_manifest, write_manifest
-from bench.data.shards import shard_paths
+from bench.data.shards import tar_shards
 from bench.tables import Table, show
 
 GIB = 2**30
@@ -16,7 +16,7 @@ GIB = 2**30
 
 def check_shards(data: str, json_file: Path | None) -> int:
     """Read shards whole; verify each folder's manifest, or write it if all of the folder's shards can be read."""
-    paths = shard_paths(data)
+    paths = tar_shards(data)
     folders = {folder: read_manifest(folder) for folder in sorted({path.parent for path in paths})}
     found, bad = _read_each(paths)
     rows = []

@@ -15,7 +15,7 @@ from bench.config import Experiment
 from bench.data.crops import Draws, cropped, draw
 from bench.data.decoding import UnusableImageError, decoded
 from bench.data.order import Order
-from bench.data.shards import Shards, opened
+from bench.data.shards import Shards, opened, told_counts
 from bench.data.targets import Captions, Target
 from bench.methods import method_named
 from bench.seeds import AUGMENTATION, REPLACEMENT, seed_for
@@ -31,20 +31,20 @@ class Loaded(Generic[T]):
     images: UInt8[Tensor, "batch 3 side side"]
     target: T
     targets_seconds: float
-    decoded: "Decoded"
+    seen: "Seen"
 
 
 @dataclass(slots=True)
-class Decoded:
-    """What became of images that were decoded."""
+class Seen:
+    """What became of the images that were read."""
 
-    tried: int = 0
+    decoded: int = 0  # or tried to
     unusable: Counter[str] = field(default_factory=Counter)  # by what is wrong with them
     replaced: dict[int, int] = field(default_factory=dict)  # samples, by the sample whose place they took
 
-    def add(self, other: "Decoded") -> None:
+    def add(self, other: "Seen") -> None:
         """Add another."""
-        self.tried += other.tried
+        self.decoded += other.decoded
         self.unusable += other.unusable
         self.replaced |= other.replaced
 
@@ -66,7 +66,7 @@ class ShardLoader(Generic[T]):
             return error
 
     def _load(self, k: int) -> Loaded[T]:
-        places, side, seen = self.order.rows(k).tolist(), self.order.image_size(k), Decoded()
+        places, side, seen = self.order.rows(k).tolist(), self.order.image_size(k), Seen()
         generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.order.rank, k))
         draws = draw(len(places), generator)
         images = [self._image(place, drawn, side, seen) for place, drawn in zip(places, draws, strict=True)]
@@ -89,7 +89,7 @@ class ShardLoader(Generic[T]):
         """Return the samples' names."""
         return [opened(self.shards).key(self.rows[sample]) for sample in samples]
 
-    def _image(self, sample: int, draws: Draws, side: int, seen: Decoded) -> UInt8[Tensor, "3 side side"]:
+    def _image(self, sample: int, draws: Draws, side: int, seen: Seen) -> UInt8[Tensor, "3 side side"]:
         """Decode and crop a sample's image, or that of the sample that takes its place.
 
         Where an image cannot be decoded, a sample drawn by the seed and the number of the sample replaces it, its
@@ -98,7 +98,7 @@ class ShardLoader(Generic[T]):
         shards = opened(self.shards)
         tries = [sample]
         while len(tries) <= MOST_REPLACEMENTS:
-            seen.tried += 1
+            seen.decoded += 1
             try:
                 picture = decoded(shards.image(self.rows[tries[-1]]))
             except UnusableImageError as error:
@@ -113,11 +113,6 @@ class ShardLoader(Generic[T]):
             f"{self.shards.data}: neither {self.keys([sample])[0]} nor any of {MOST_REPLACEMENTS} others drawn for it "
             f"has an image that can be used ({told_counts(seen.unusable)})"
         )
-
-
-def told_counts(counts: Counter[str]) -> str:
-    """Put counts by class in words."""
-    return ", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items()))
 
 
 @cache

@@ -1,6 +1,5 @@
 """Batches of tar shards: decoded, cropped and scaled on CPUs as bytes, normalised on the device."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -10,8 +9,8 @@ from bench.config import Experiment
 from bench.data.normalisation import WHITE, normalised
 from bench.data.order import Order
 from bench.data.prefetch import Prefetched
-from bench.data.shard_loader import Decoded, Loaded, ShardLoader, told_counts
-from bench.data.shards import Shards, opened
+from bench.data.shard_loader import Loaded, Seen, ShardLoader
+from bench.data.shards import Shards, opened, told_counts
 from bench.data.stream import Batch, Stream
 from bench.data.subset import subset_rows
 from bench.data.targets import Target, to_device
@@ -34,20 +33,20 @@ class ShardStream(Stream[T]):
         self._take: Callable[[int], Loaded[T] | Exception] = self._loader.__getitem__
         if experiment.workers:
             self._take = Prefetched(self._loader, experiment.workers)
-        self._lacking, self._decoded = shards.skipped, Decoded()
+        self._lacking, self._seen = shards.skipped, Seen()
 
     @property
     def skipped(self) -> dict[str, int]:
         """Samples that lack something, and images that could not be decoded so far, by what is wrong."""
-        return dict(self._lacking + self._decoded.unusable)
+        return dict(self._lacking + self._seen.unusable)
 
     def make_batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank; ValueError where too many images so far were unusable."""
         loaded = self._take(k)
         if isinstance(loaded, Exception):
             raise loaded
-        self._decoded.add(loaded.decoded)
-        self._require_few_unusable(self._decoded.unusable)
+        self._seen.add(loaded.seen)
+        self._require_few_unusable()
         self.targets_seconds += loaded.targets_seconds
         self.num_captions += len(loaded.images)
         images = to_device(loaded.images, self.device)
@@ -65,11 +64,12 @@ class ShardStream(Stream[T]):
         return self._loader.keys(self._samples(k))
 
     def _samples(self, k: int) -> list[int]:
-        return self._loader.taken(self.order.rows(k).tolist(), self._decoded.replaced)
+        return self._loader.taken(self.order.rows(k).tolist(), self._seen.replaced)
 
-    def _require_few_unusable(self, unusable: Counter[str]) -> None:
-        if unusable.total() > max(FEWEST_TOLERATED, MOST_UNUSABLE * self._decoded.tried):
+    def _require_few_unusable(self) -> None:
+        unusable, decoded = self._seen.unusable, self._seen.decoded
+        if unusable.total() > max(FEWEST_TOLERATED, MOST_UNUSABLE * decoded):
             raise ValueError(
-                f"{unusable.total():,} of {self._decoded.tried:,} images cannot be used ({told_counts(unusable)}), "
+                f"{unusable.total():,} of {decoded:,} images cannot be used ({told_counts(unusable)}), "
                 f"more than {MOST_UNUSABLE:.0%}"
             )

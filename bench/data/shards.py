@@ -21,9 +21,12 @@ from bench.labels.captions import suffix_of
 from bench.labels.shards import shards_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Shards:
-    """Shards and their indexes: little to hand to other processes, each of which opens them for itself."""
+    """Shards and their indexes: little to hand to other processes, each of which opens them for itself.
+
+    Equal to itself alone: to compare thousands of paths for every batch would take time.
+    """
 
     data: str  # as a person named them
     paths: tuple[Path, ...]
@@ -44,8 +47,7 @@ class Shards:
         total, lacking = sum(each.samples for each in self.contents), self.skipped
         notes = [f"{self.data}: {total - lacking.total():,} samples in {len(self.paths):,} shards"]
         if lacking:
-            told = ", ".join(f"{reason}: {count:,}" for reason, count in lacking.items())
-            notes.append(f"{self.data}: {lacking.total():,} of {total:,} samples are skipped ({told})")
+            notes.append(f"{self.data}: {lacking.total():,} of {total:,} samples are skipped ({told_counts(lacking)})")
         folders = sorted({path.parent for path in self.paths})
         notes += [
             f"unverified: {folder} has no {NAME}; write one with: python -m bench doctor --shards {self.data!r}"
@@ -128,9 +130,14 @@ def open_shards(data: str, cache_folder: Path) -> Shards:
     shards = Shards(data, tuple(paths), tuple(indexes))
     _require_as_listed(shards)
     if not len(opened(shards)):
-        told = ", ".join(f"{reason}: {count:,}" for reason, count in shards.skipped.items())
-        raise ValueError(f"{data}: no sample has an image and a caption" + (f" ({told})" if told else ""))
+        told = told_counts(shards.skipped) or "there are none"
+        raise ValueError(f"{data}: no sample has an image and a caption ({told})")
     return shards
+
+
+def told_counts(counts: Counter[str]) -> str:
+    """Put counts by class in words."""
+    return ", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items()))
 
 
 def tell(shards: Shards) -> None:
@@ -141,8 +148,11 @@ def tell(shards: Shards) -> None:
 
 def shard_paths(data: str) -> list[Path]:
     """Return the shards that an experiment's `data` stands for, in order; ValueError where there are none."""
-    if data == PACK_DATA:
-        return pretrain_shards()
+    return pretrain_shards() if data == PACK_DATA else tar_shards(data)
+
+
+def tar_shards(data: str) -> list[Path]:
+    """Return the tar files that a folder, a file or a glob stands for, in order; ValueError where there are none."""
     if not (Path(data).exists() or has_magic(data)):
         raise ValueError(f"data={data}: no folder, file or glob of tar shards (the shipped pack is {PACK_DATA!r})")
     found = [shard.path for shard in shards_of([data])]

@@ -109,6 +109,14 @@ def test_of_an_animation_the_first_picture_is_taken() -> None:
 
 # Not usable
 
+
+def enlarged_webp() -> bytes:
+    """An animation of small pictures whose header says 16,384 x 16,384."""
+    webp = encoded(PLAIN, "WEBP", save_all=True, append_images=[picture(1)])
+    place = webp.index(b"VP8X") + 12
+    return webp[:place] + bytes([0xFF, 0x3F, 0]) * 2 + webp[place + 6 :]
+
+
 UNUSABLE: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", EMPTY),
     "text": (b"<html>404</html>", FOREIGN),
@@ -127,6 +135,7 @@ UNUSABLE: dict[str, tuple[bytes, str]] = {
     "a PNG without height": (png(40, 0, b""), FOREIGN),
     "a JPEG without height": (JPEG.replace(b"\x00\x1e\x00\x28\x03", b"\x00\x00\x00\x28\x03"), FOREIGN),
     "a JPEG of 3,600 megapixels": (enlarged(JPEG), TOO_LARGE),
+    "a WebP of 268 megapixels": (enlarged_webp(), TOO_LARGE),
     "a PNG of 3,600 megapixels": (png(60_000, 60_000, b""), TOO_LARGE),
     "a PNG of 100 megapixels": (png(10_000, 10_000, b""), TOO_LARGE),
 }
@@ -166,8 +175,9 @@ def test_a_bomb_is_refused_before_it_takes_memory(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(decoding, "MOST_PIXELS", side * side - 1)
 
     def refused() -> None:
-        with pytest.raises(UnusableImageError, match=TOO_LARGE):
-            decoded(bomb)
+        for image in (bomb, enlarged_webp(), enlarged(JPEG)):
+            with pytest.raises(UnusableImageError, match=TOO_LARGE):
+                decoded(image)
 
     assert bytes_taken(refused) < 8 * 2**20
     monkeypatch.setattr(decoding, "MOST_PIXELS", side * side)
