@@ -28,7 +28,7 @@ def multi_scale(least: int, most: int, scales: int, multiple: int, base: int) ->
     Those that fall together count once, as in the released code: 25 scales from 128 to 320 in multiples of 16 are 13.
     Source: apple/corenet, `corenet/data/sampler/utils.py`, and `make_divisible` of `corenet/utils/math_utils.py`.
     """
-    spaced = [least + k * (most - least) / max(1, scales - 1) for k in range(scales)]
+    spaced = np.linspace(least, most, scales).tolist()
     return tuple(sorted({_divisible(side, multiple) for side in (*spaced, float(base))}))
 
 

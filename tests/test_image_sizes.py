@@ -34,14 +34,15 @@ CHANGES = st.fixed_dictionaries(
             | {240: 892, 256: 784, 272: 694, 288: 619, 304: 555, 320: 501},
         ),
         ((256, 512, 3, 64, 300), 1, {256: 1, 320: 1, 384: 1, 512: 1}),
-        ((48, 48, 1, 32, 48), 8, {64: 174}),
+        ((48, 48, 1, 32, 48), 8, {64: 4}),
+        ((15, 45, 5, 1, 98), 283, {15: 12079, 23: 5137, 30: 3019, 38: 1882, 45: 1342, 98: 283}),
     ],
 )
 def test_sizes_and_batches_are_those_of_the_released_sampler(
     arguments: tuple[int, int, int, int, int], batch: int, found: dict[int, int]
 ) -> None:
     """Found by running apple/corenet's `image_batch_pairs` at 1aa3acd."""
-    experiment = small("catlip", image_size=arguments[4] if batch != 8 else 299, batch_size=batch, images=10_000)
+    experiment = small("catlip", image_size=arguments[-1], batch_size=batch, images=10_000)
     sizes = multi_scale(*arguments)
     assert {side: experiment.batch_size_at(side) for side in sizes} == found
 
