@@ -15,7 +15,7 @@ from bench.commit import CHECKOUT
 from bench.interruption import INTERRUPTED, TERMINATED, Terminated
 from bench.launch import Child, Launch, Start
 from bench.progress import Progress
-from bench.worker import TOGETHER, Request
+from bench.worker import PARENT, TOGETHER, Request
 
 # numpy's BLAS threads beside torch's are many times slower than one. OpenMP's threads spin while they wait for each
 # other, by default so long that a busy neighbour halves the speed of all. glibc hands every freed tensor back to the
@@ -119,7 +119,7 @@ class Runner:
                 [sys.executable, "-m", "bench.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=os.environ | ENVIRONMENT | settings,
+                env=os.environ | ENVIRONMENT | settings | {PARENT: str(os.getpid())},
                 cwd=CHECKOUT,
                 process_group=0,  # a Ctrl-C reaches the parent alone, which ends its children
             )

@@ -5,6 +5,7 @@ Fresh for every run, so that no run inherits another's memory, caches or luck.
 
 import ctypes
 import json
+import os
 import signal
 import sys
 from contextlib import nullcontext
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["speed", "memory", "fit", "trace", "peer", "training", "scoring", "failure"]
 TOGETHER: tuple[Kind, ...] = ("speed", "memory", "fit", "trace", "training")  # what all ranks of a torchrun start
+PARENT = "CATLIP_BENCH_PARENT"  # the environment's variable with the number of the process that starts runs
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -98,9 +100,11 @@ def carry_out(request: Request, stop: Stop | None = None) -> None:
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end this process with the one that started it (Linux), so that it waits for no lost others."""
+    """End with the process that started this one, and wait for no lost others. Linux; elsewhere waits run out."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(os.environ[PARENT]):  # it has died already
+            sys.exit(1)
 
 
 def _carry_out(request: Request, device: "torch.device", stop: Stop | None) -> None:

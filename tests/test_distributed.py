@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -241,26 +242,30 @@ def torchrun(*arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([*command, *arguments], cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
 
 
-def ranks_of(agent: int) -> dict[int, psutil.Process]:
-    """The command lines that torchrun has started, by rank."""
-    found = [child for child in psutil.Process(agent).children() if "bench" in child.cmdline()]
-    return {int(child.environ()["RANK"]): child for child in found}
+def started(parent: int, module: str) -> dict[int, psutil.Process]:
+    """The processes of a module that another has started, by rank."""
+    found = {}
+    for child in psutil.Process(parent).children():
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if module in child.cmdline():
+                found[int(child.environ()["RANK"])] = child
+    return found
 
 
-def child_of(agent: int, rank: int) -> psutil.Process:
-    """The first run that a rank starts."""
+def run_of(agent: int, rank: int) -> psutil.Process:
+    """The first run that a rank of torchrun starts."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         time.sleep(0.05)
-        if (parent := ranks_of(agent).get(rank)) and (runs := parent.children()):
-            return runs[0]
+        if (command_line := started(agent, "bench").get(rank)) and (runs := started(command_line.pid, "bench.worker")):
+            return runs[rank]
     raise TimeoutError
 
 
 def test_a_measurement_keeps_the_windows_of_all_ranks_and_outlives_a_killed_one(results: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").symlink_to(results / "cache")
     running = torchrun("measure", "catlip-tiny", "clip-tiny", *SHORT, "--results", str(tmp_path))
-    child_of(running.pid, 1).kill()  # in the midst of the first run: the memory of catlip-tiny
+    run_of(running.pid, 1).kill()  # in the midst of the first run: the memory of catlip-tiny
     printed, told = running.communicate(timeout=300)
     assert running.returncode == 1, told  # torchrun's own: of rank 0's 3
     assert printed.count("Throughput at equal batch") == printed.count("Failed\n") == 1
@@ -287,13 +292,13 @@ def test_a_measurement_keeps_the_windows_of_all_ranks_and_outlives_a_killed_one(
 def test_a_command_line_that_is_killed_ends_them_all(results: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").symlink_to(results / "cache")
     running = torchrun("measure", "catlip-tiny", *SHORT, "--results", str(tmp_path))
-    child_of(running.pid, 1)
-    started = psutil.Process(running.pid).children(recursive=True)
-    ranks_of(running.pid)[1].kill()
+    run_of(running.pid, 1)
+    all_of_them = psutil.Process(running.pid).children(recursive=True)
+    started(running.pid, "bench")[1].kill()
     _, told = running.communicate(timeout=120)
     assert running.returncode == 1, told
     assert "interrupted: finished records are kept" in told
-    assert not psutil.wait_procs(started, timeout=20)[1]
+    assert not psutil.wait_procs(all_of_them, timeout=20)[1]
 
 
 @pytest.mark.parametrize(
