@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import sys
 import termios
@@ -66,10 +67,12 @@ def test_a_terminal_shows_a_bar_that_begins_where_the_training_does(monkeypatch:
         watch.tell([4.0] * 20, 320, 5e-4)
         watch._bar.refresh()
         terminal.flush()
-        shown = os.read(ours, 100_000).decode()
+        shown = b""
+        while b"rate" not in shown and select.select([ours], [], [], 5)[0]:  # a terminal gives it in pieces
+            shown += os.read(ours, 100_000)
         watch.close()
     os.close(ours)
-    assert re.search(r"200/1000 .*220/1000 .*loss 4.000.*images/s.*waiting for data.*rate 5.00e-04", shown, re.DOTALL)
+    assert re.search(r"200/1000 .*220/1000 .*loss 4.000.*images/s.*waiting for data.*rate 5.00e-04", shown.decode(), re.DOTALL)
 
 
 @pytest.mark.filterwarnings("ignore")  # TensorBoard's own
