@@ -17,7 +17,8 @@ from bench.image_sizes import images_before, steps_for
 from bench.jobs import Job, Runner
 from bench.largest_batch import first_guess, largest_fitting
 from bench.ranks import place
-from bench.record import Fit, Memory, Record, comparisons, rates_of, read_record, read_records
+from bench.rates import rates_of
+from bench.record import Fit, Memory, Record, comparisons, read_record, read_records
 from bench.statistics import fewest_rounds, ratio_of
 from bench.subjects import RANDOM_TOWER, REFERENCES, TASKS
 from bench.worker import Kind, Request

@@ -19,7 +19,8 @@ from bench.command_line import FAILED_CASE, OK, Json, Results
 from bench.commit import commit
 from bench.comparison import Scope, expected_seconds, scopes, speed_seconds
 from bench.experiments import COMPARED, EXPERIMENTS
-from bench.record import Record, Speed, images_per_second
+from bench.rates import images_per_second
+from bench.record import Record, Speed
 from bench.shard_check import check_shards
 from bench.tables import Table, failure_table, show
 

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import fmean, median
 from typing import get_args
 from uuid import uuid4
 
@@ -266,45 +265,6 @@ def _decoded(content: bytes, path: Path) -> Record:
         return msgspec.json.decode(content, type=Record)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def images_per_second(experiment: Experiment, speed: Speed) -> float:
-    """Return the rate of a timed run, all processes together, a window being as long as its last rank's.
-
-    By the median window, or by all where they differ in their images.
-    """
-    windows: list[float] = [
-        max(of_ranks) for of_ranks in zip(*(speed.rank_window_seconds or (speed.window_seconds,)), strict=True)
-    ]
-    if len({*speed.window_images}) > 1:
-        return speed.processes * sum(speed.window_images) / sum(windows)
-    return speed.processes * images_per_step(experiment, speed) * experiment.steps_per_window / median(windows)
-
-
-def images_per_step(experiment: Experiment, speed: Speed) -> float:
-    """Return the images of a timed step on one device, the mean."""
-    if speed.window_images:
-        return fmean(speed.window_images) / experiment.steps_per_window
-    return float(experiment.batch_size)
-
-
-def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:
-    """Return what share of the devices' peak the forward and backward's matrix products use, at 3 x forward FLOPs.
-
-    Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
-    """
-    an_image = 3 * speed.flops.forward / images_per_step(experiment, speed)
-    return an_image * images_per_second(experiment, speed) / (speed.processes * peak_flops_per_second)
-
-
-def rates_of(records: Iterable[Record]) -> dict[str, dict[int, float]]:
-    """Return the images a second of every timed run, by the experiment's name and the round."""
-    rates: dict[str, dict[int, float]] = {}
-    for record in records:
-        if isinstance(record.measured, Speed) and record.experiment is not None:
-            rate = images_per_second(record.experiment, record.measured)
-            rates.setdefault(record.experiment.name, {})[record.measured.round] = rate
-    return rates
 
 
 def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:

@@ -13,7 +13,8 @@ from bench.command_line import DISAGREEMENT, FAILED_CASE, OK, Json, Results
 from bench.comparison import Comparison, Scope
 from bench.config import MAY_DIFFER, Experiment, with_settings
 from bench.experiments import EXPERIMENTS
-from bench.record import Memory, rates_of
+from bench.rates import rates_of
+from bench.record import Memory
 from bench.statistics import Ratio, Rounds, ratio_of
 from bench.tables import Table, failure_table, show
 

@@ -11,20 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, told
-from bench.record import (
-    PHASES,
-    Failure,
-    Fit,
-    Memory,
-    Record,
-    Speed,
-    Transfer,
-    images_per_second,
-    images_per_step,
-    model_flops_utilisation,
-    rates_of,
-    require_comparable,
-)
+from bench.rates import images_per_second, images_per_step, model_flops_utilisation, rates_of
+from bench.record import PHASES, Failure, Fit, Memory, Record, Speed, Transfer, require_comparable
 from bench.statistics import accuracy_interval, bound_by, ratios_of, spread_of
 
 if TYPE_CHECKING:

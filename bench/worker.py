@@ -115,7 +115,7 @@ def _carry_out(request: Request, device: "torch.device", stop: Stop | None) -> N
 
             write(measure_speed(experiment, device, results, request.round), request.paths[0])
         case "memory":
-            from bench.run import measure_memory
+            from bench.memory_runs import measure_memory
 
             write(measure_memory(experiment, device, results), request.paths[0])
         case "fit":
@@ -153,7 +153,7 @@ def _writer(request: Request, device: "torch.device") -> "Callable[..., None]":
 
 def _try_fit(request: Request, results: Path, device: "torch.device", write: "Callable[..., None]") -> None:
     """Write whether a batch fits; one that does not fit one rank's device fits none's."""
-    from bench.run import measure_fit
+    from bench.memory_runs import measure_fit
 
     try:
         fit = measure_fit(request.experiment, device, results, request.limit_bytes)

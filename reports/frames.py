@@ -12,20 +12,8 @@ import pandas as pd
 
 from bench.config import FIELDS, METHOD_NAMES, WITH_BATCH_SIZE, Experiment, MethodName, differing_fields
 from bench.image_sizes import images_before, steps_for
-from bench.record import (
-    PHASES,
-    Failure,
-    Fit,
-    Measured,
-    Memory,
-    Record,
-    Speed,
-    Training,
-    images_per_second,
-    images_per_step,
-    model_flops_utilisation,
-    require_comparable,
-)
+from bench.rates import images_per_second, images_per_step, model_flops_utilisation
+from bench.record import PHASES, Failure, Fit, Measured, Memory, Record, Speed, Training, require_comparable
 from reports.words import title_of
 
 M = TypeVar("M", bound=Measured)

@@ -24,10 +24,12 @@ from bench.data.pack import Pictures, load_pictures
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch
 from bench.distributed import blocks, of_each_rank, whole_tensor
+from bench.memory_runs import largest_of_ranks
 from bench.methods import method_named
 from bench.profilers.memory import Peaks
-from bench.record import Failure, Memory, Speed, images_per_second, read_records
-from bench.run import Assembled, assemble, largest_of_ranks, untrained_tower
+from bench.rates import images_per_second
+from bench.record import Failure, Memory, Speed, read_records
+from bench.run import Assembled, assemble, untrained_tower
 from bench.train import train
 from tests.processes import in_ranks
 from tests.small import small

@@ -14,20 +14,11 @@ from torch._dynamo import config as dynamo
 from bench.comparison import budgets_of, smallest_batch
 from bench.config import Experiment, at_batch_size
 from bench.image_sizes import image_size_at, images_before, steps_for
+from bench.memory_runs import count_tensor_bytes, measure_fit, measure_memory
 from bench.profilers.flops import count_flops
-from bench.record import Branch, Speed, Training, images_per_second, images_per_step
-from bench.run import (
-    assemble,
-    check_finite,
-    count_tensor_bytes,
-    first_steps,
-    load_data,
-    measure_fit,
-    measure_memory,
-    measure_speed,
-    take_steps,
-    untrained_tower,
-)
+from bench.rates import images_per_second, images_per_step
+from bench.record import Branch, Speed, Training
+from bench.run import assemble, check_finite, first_steps, load_data, measure_speed, take_steps, untrained_tower
 from bench.step import make_step
 from bench.towers import how_made
 from bench.train import train

@@ -72,7 +72,8 @@ def test_a_terminal_shows_a_bar_that_begins_where_the_training_does(monkeypatch:
             shown += os.read(ours, 100_000)
         watch.close()
     os.close(ours)
-    assert re.search(r"200/1000 .*220/1000 .*loss 4.000.*images/s.*waiting for data.*rate 5.00e-04", shown.decode(), re.DOTALL)
+    wanted = rb"200/1000 .*220/1000 .*loss 4.000.*images/s.*waiting for data.*rate 5.00e-04"
+    assert re.search(wanted, shown, re.DOTALL)
 
 
 @pytest.mark.filterwarnings("ignore")  # TensorBoard's own

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS
 from bench.memory_limit import is_out_of_memory, memory_limit
+from bench.memory_runs import count_tensor_bytes, measure_fit, measure_memory
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock
 from bench.profilers.device import open_reader, sampled
@@ -28,17 +29,7 @@ from bench.profilers.phases import forward_clocks
 from bench.profilers.reader import Reader, rising
 from bench.profilers.tensors import TensorBytes
 from bench.record import PHASES
-from bench.run import (
-    assemble,
-    count_tensor_bytes,
-    load_data,
-    measure_fit,
-    measure_memory,
-    measure_phases,
-    measure_speed,
-    take_steps,
-    trace,
-)
+from bench.run import assemble, load_data, measure_phases, measure_speed, take_steps, trace
 from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
 from tests.small import small
