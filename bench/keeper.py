@@ -54,7 +54,7 @@ class Keeper:
         taken, is_first = len(course.losses), place(group_of_all())[0] == 0
         cools_next = leg.images is not None and taken == leg.begin
         has_waited = is_first and time.monotonic() - self._tried >= 60 * self.keeping.minutes
-        code, is_time = largest([self.stop.code, has_waited], run.stream.device, group_of_all())
+        code, is_time = largest([float(self.stop.code), float(has_waited)], run.stream.device, group_of_all())
         if taken > self._steps_saved and (code or cools_next or is_time):
             self._save(run, course, leg)
         if code:
@@ -86,7 +86,7 @@ class Keeper:
         state["losses"] = torch.tensor(course.losses, dtype=torch.float64)
         weights, whole = scored_weights(run), on_cpu(state)
         is_written = rank == 0 and self._write(saved, weights, whole)
-        if any(largest([is_written], run.stream.device, group_of_all())):
+        if any(largest([float(is_written)], run.stream.device, group_of_all())):
             self._steps_saved = taken
         self._tried = time.monotonic()
 
