@@ -19,11 +19,15 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
 
+import bench.train as train_module
+from bench.checkpoints import Keeping, newest_whole
 from bench.config import METHOD_NAMES
 from bench.data.pack import Pictures, load_pictures
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch
 from bench.distributed import blocks, of_each_rank, whole_tensor
+from bench.interruption import TERMINATED, Stop
+from bench.keeper import Keeper
 from bench.memory_runs import largest_of_ranks
 from bench.methods import method_named
 from bench.profilers.memory import Peaks
@@ -116,6 +120,37 @@ def trained(rank: int, results: Path, folder: Path, sharding: str) -> tuple[int,
     experiment = small("catlip", batch_size=8, images=96, sharding=sharding)
     training = train(experiment, CPU, results, {"x": 96}, lambda images: folder / f"{sharding}-{rank}.{images}")
     return len(training.trunk_losses), training.trunk_losses + training.cooldown_losses[0]
+
+
+class AskedOfRank1(Stop):
+    """A signal that comes to rank 1 alone, before the third look."""
+
+    looks = 0
+
+    @property
+    def code(self) -> int:
+        self.looks += 1
+        return TERMINATED if self.looks > 2 and dist.get_rank() == 1 else 0
+
+
+def taken_up(_rank: int, _ranks: int, results: Path, folder: Path, sharding: str) -> dict[str, Any]:
+    """Train, be stopped on the way, go on."""
+    experiment = small("superclass", batch_size=8, images=96, sharding=sharding)
+    train_module.CHECK_EVERY = 2
+
+    def go(name: str, keeper: Keeper | None) -> tuple[float, ...]:
+        training = train(experiment, CPU, results, {"x": 96}, lambda _: folder / f"{sharding}-{name}", keeper)
+        return training.trunk_losses + training.cooldown_losses[0]
+
+    def keeper(stop: Stop, path: str = "") -> Keeper:
+        keeping = Keeping(folder=str(folder / sharding), minutes=1e6, taken_up=path)
+        return Keeper(keeping, "20260101T000000-train", {"x": 96}, stop)
+
+    whole = go("whole", None)
+    with pytest.raises(SystemExit, match="143"):
+        go("stopped", keeper(AskedOfRank1()))
+    path, saved = newest_whole(folder / sharding)
+    return {"whole": whole, "taken up": go("taken-up", keeper(Stop(), str(path))), "at": saved.steps_taken}
 
 
 def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
@@ -228,6 +263,19 @@ def test_blocks_are_the_layers_of_a_tower(name: str, size: int, count: int) -> N
     found = list(blocks(untrained_tower(small("catlip", tower=name, image_size=size))))
     assert len(found) == count
     assert len({*map(type, found[:-1])}) == 1  # the last may compute the class token alone
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_a_training_that_one_rank_is_asked_to_end_is_taken_up_by_all(
+    sharding: str, results: Path, tmp_path: Path
+) -> None:
+    """The same losses and the same tower, to the last bit, as one that was not stopped."""
+    found = in_ranks(taken_up, 2, tmp_path, results, tmp_path, sharding)
+    assert found[0] == found[1]
+    assert 0 < found[0]["at"] < len(found[0]["whole"])
+    assert found[0]["taken up"] == found[0]["whole"]
+    one, other = (load_file(tmp_path / f"{sharding}-{name}") for name in ("whole", "taken-up"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 # The command line
