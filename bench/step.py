@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch._dynamo import config as dynamo
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench.config import Experiment
@@ -48,9 +47,7 @@ def make_step(
     """Decide once how a model is updated: precision, compilation, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
     optimizer = make_optimizer(experiment, model)
-    # Every image size is a graph of its own, and what is beyond dynamo's limit would run uncompiled without a word.
-    dynamo.cache_size_limit = max(dynamo.cache_size_limit, GRAPHS_A_SIZE * len(experiment.sides))
-    loss_of: Callable[..., Tensor] = torch.compile(method.loss) if compiled else method.loss
+    loss_of: Callable[..., Tensor] = _compiled(method.loss, len(experiment.sides)) if compiled else method.loss
     norm_of_gradient = _gradient_norm(list(model.parameters()), experiment.clip_norm)
     average, take_average = _averaging(model, experiment.ema_decay)
 
@@ -96,6 +93,15 @@ def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Adam
         weight_decay=experiment.weight_decay,
         fused=True,
     )
+
+
+def _compiled(loss: Callable[..., Tensor], sizes: int) -> Callable[..., Tensor]:
+    """Compile a loss. Every image size is a graph of its own; beyond dynamo's limit they would run uncompiled."""
+    from torch._dynamo import config
+
+    config.cache_size_limit = max(config.cache_size_limit, GRAPHS_A_SIZE * sizes)
+    compiled: Callable[..., Tensor] = torch.compile(loss)
+    return compiled
 
 
 def _gradient_norm(parameters: list[nn.Parameter], most: float | None) -> Callable[[], Float[Tensor, ""]]:
