@@ -14,6 +14,7 @@ from bench.command_line import FAILED_CASE, OK, Command, Json, Results, Settings
 from bench.comparison import FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, scopes, with_images
 from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
 from bench.doctor import Doctor
+from bench.embed import Embed
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
 from bench.label import Label
 from bench.peer import Peer
@@ -167,6 +168,7 @@ VERBS: dict[str, type[Command]] = {
     "measure": Measure,
     "train": Train,
     "transfer": Transfer,
+    "embed": Embed,
     "label": Label,
     "doctor": Doctor,
     "selftest": Selftest,

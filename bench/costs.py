@@ -41,9 +41,8 @@ def costs_of(experiment: Experiment) -> Costs:
         text = counted(lambda: model.text(caption.groups, caption.lengths, caption.places))
     flops = _image_flops(experiment.tower, experiment.image_size, experiment.image_sizes, experiment.patch_drop)
     images = {side: experiment.batch_size_at(side) for side in experiment.sides}
-    if isinstance(model, Student):
-        image = images_of(1, experiment.image_size)
-        teacher = counted(lambda: model(image)) - counted(lambda: model.projection(tower(image)))
+    if isinstance(model, Student) and model.teacher is not None:
+        teacher = counted(lambda: model.taught(images_of(1, experiment.image_size)))
     return Costs(
         parameters=trained_parameters(model),
         tower_parameters=_size(tower),

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from bench.config import Sharding
+from bench.config import Experiment
 from bench.ranks import place
 from losses.ranks import Group, summed
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
+GRAPHS_A_SIZE = 8  # dynamo's own limit where there is one size: captions have several widths
 LONGEST_WAIT = timedelta(minutes=10)  # of a rank for the others; a failed one is noticed sooner (bench/launch.py)
 
 
@@ -100,12 +101,14 @@ class LossOf(nn.Module):
         return self.loss(self.model, images, target, self.group)
 
 
-def spread(whole: LossOf, sharding: Sharding, precision: str, *, compiled: bool) -> nn.Module:
+def spread(whole: LossOf, experiment: Experiment, precision: str, *, compiled: bool) -> nn.Module:
     """Spread a model over its group; the gradients that a backward of its loss leaves are means over the ranks.
 
     FSDP2 makes the model's parameters shards (DTensors), so that the optimizer has to be made afterwards.
     """
-    if whole.group is not None and sharding == "fsdp2":
+    if compiled:
+        _expect_sizes(len(experiment.sides))
+    if whole.group is not None and experiment.sharding == "fsdp2":
         return sharded(whole, precision, compiled=compiled)
     spread_out: nn.Module = whole
     if whole.group is not None:
@@ -117,6 +120,13 @@ def spread(whole: LossOf, sharding: Sharding, precision: str, *, compiled: bool)
                 static_graph=not compiled,
             )
     return cast("nn.Module", torch.compile(spread_out)) if compiled else spread_out
+
+
+def _expect_sizes(sizes: int) -> None:
+    """Let dynamo make a graph for each image size: what is beyond its limit would run uncompiled without a word."""
+    from torch._dynamo import config
+
+    config.cache_size_limit = max(config.cache_size_limit, GRAPHS_A_SIZE * sizes)
 
 
 def sharded(whole: LossOf, precision: str, *, compiled: bool) -> nn.Module:

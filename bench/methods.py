@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from bench.config import COMPUTED, Experiment, choose
 from bench.data.shards import shard_paths
 from bench.data.subwords import SubwordIds
-from bench.data.targets import Captions, Labels, Nothing, Target, Tokens, TokensAndLabels
+from bench.data.targets import Captions, Features, Labels, Nothing, Target, Tokens, TokensAndLabels
 from bench.data.vocabulary import read_vocabulary
 from bench.labels.labeller import labeller
 from bench.labels.stored import stored_labels
 from bench.seeds import TEXT, seed_for
+from bench.stored_features import stored_features
 from bench.trained_tower import build_teacher
 from losses.contrastive import contrastive_loss
 from losses.distillation import distillation_loss
@@ -136,17 +137,23 @@ def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels, gr
     return contrast + _weighted_softmax(pair.head(embedded), target.labels, pair.counts, group)
 
 
-# Distillation: what another tower makes of the image; no caption is read.
+# Distillation: what another tower makes of the image, as augmented, or stored of the whole; no caption is read.
 def distill(tower: ImageTower, experiment: Experiment) -> nn.Module:
-    return Student(tower, build_teacher(experiment))
+    if (stored := stored_features(experiment)) is not None:
+        return Student(tower, None, stored.shape[1])
+    teacher = build_teacher(experiment)
+    return Student(tower, teacher, teacher.width)
 
 
-def no_targets(_: Experiment) -> Callable[[Captions], Nothing]:
+def features(experiment: Experiment) -> Callable[[Captions], Features | Nothing]:
+    if (stored := stored_features(experiment)) is not None:
+        return lambda captions: Features(stored[torch.tensor(captions.rows)])
     return lambda _: Nothing()
 
 
-def distill_loss(model: nn.Module, images: Images, _: Nothing, _group: Group) -> Float[Tensor, ""]:
-    return distillation_loss(*model(images))
+def distill_loss(model: nn.Module, images: Images, target: Features | Nothing, _group: Group) -> Float[Tensor, ""]:
+    taught = target.rows if isinstance(target, Features) else cast("Student", model).taught(images)
+    return distillation_loss(model(images), taught)
 
 
 def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
@@ -161,7 +168,7 @@ SIGLIP = Method(siglip, tokens, siglip_loss)
 CATLIP = Method(catlip, synset_labels, catlip_loss)
 SUPERCLASS = Method(superclass, subword_labels, superclass_loss)
 SUPERCLIP = Method(superclip, tokens_and_labels, superclip_loss, clamp_scale)
-DISTILL = Method(distill, no_targets, distill_loss)
+DISTILL = Method(distill, features, distill_loss)
 METHODS: dict[str, Method[Any]] = {
     "clip": CLIP,
     "siglip": SIGLIP,

@@ -20,7 +20,7 @@ from bench.data.pack import load_pictures
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch
 from bench.data.subwords import SubwordIds
-from bench.data.targets import Captions, Labels, Tokens, to_device
+from bench.data.targets import Captions, Labels, Tokens, WithoutText, to_device
 from bench.machine import resolved
 from bench.methods import CATLIP, Method
 from bench.peer_sides import DENSE, OPEN_CLIP, OPEN_CLIP_FUSED, WARMUP_STEPS
@@ -210,23 +210,14 @@ def _index_lists(run: Assembled, windows: Windows) -> tuple[list[Tensor], float]
 
 
 @dataclass(frozen=True, slots=True)
-class MultiHot:
+class MultiHot(WithoutText):
     """A row of 0 and 1 over all labels for each caption."""
 
     matrix: Int[Tensor, "captions labels"]
 
-    @property
-    def captions(self) -> None:
-        """No text is computed."""
-        return
-
     def take(self, rows: Int[Tensor, " batch"]) -> "MultiHot":
         """Return a batch."""
         return MultiHot(self.matrix[rows])
-
-    def with_captions(self, _: Tokens) -> "MultiHot":
-        """Return the same: no text is computed."""
-        return self
 
     def to(self, device: torch.device) -> "MultiHot":
         """Move to a device without waiting for it."""

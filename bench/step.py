@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch._dynamo import config as dynamo
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench.config import Experiment
@@ -21,7 +20,6 @@ from bench.methods import Method
 from losses.ranks import Group
 
 T = TypeVar("T", bound=Target)
-GRAPHS_A_SIZE = 8  # dynamo's own limit where there is one size: captions have several widths
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +58,8 @@ def make_step(
 ) -> Step[T]:
     """Decide once how a model is updated: precision, compilation, processes, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
-    loss_of = spread(LossOf(model, method.loss, group), experiment.sharding, precision, compiled=compiled)
+    loss_of = spread(LossOf(model, method.loss, group), experiment, precision, compiled=compiled)
     optimizer = make_optimizer(experiment, model)
-    # Every image size is a graph of its own, and what is beyond dynamo's limit would run uncompiled without a word.
-    dynamo.cache_size_limit = max(dynamo.cache_size_limit, GRAPHS_A_SIZE * len(experiment.sides))
     norm_of_gradient = _gradient_norm(list(model.parameters()), experiment.clip_norm)
     average, take_average = _averaging(model, experiment.ema_decay)
 

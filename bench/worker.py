@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bench.record import Measured, Training, Transfer
 
-Kind = Literal["speed", "memory", "fit", "trace", "peer", "training", "scoring", "failure"]
+Kind = Literal["speed", "memory", "fit", "trace", "peer", "training", "embedding", "scoring", "failure"]
 TOGETHER: tuple[Kind, ...] = ("speed", "memory", "fit", "trace", "training")  # what all ranks of a torchrun start
 PARENT = "CATLIP_BENCH_PARENT"  # the environment's variable with the number of the process that starts runs
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -44,6 +44,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     round: int = 0
     limit_bytes: int = 0  # of a fit
     side: str = ""  # of a race with a peer
+    file: str = ""  # of an embedding: where the features go
     budgets: dict[str, int] = {}  # of a training: images by the budget's name
     keeping: Keeping | None = None  # of a training that leaves checkpoints
     # Of a scoring: tower files, "random tower" (the experiment's, untrained), names of reference features.
@@ -62,6 +63,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             return (self._path(self.kind, self.label),)
         if self.kind == "trace":
             return (self._path(self.kind, *run).with_suffix(".json.gz"),)
+        if self.kind == "embedding":
+            return (Path(self.file),)
         if self.kind == "peer":
             return (self._path(self.kind, *run, self.side, f"round{self.round:02}"),)
         if self.kind == "scoring":
@@ -130,6 +133,10 @@ def _carry_out(request: Request, device: "torch.device", stop: Stop | None) -> N
             write(run_side(experiment, device, results, request.side, request.round), request.paths[0])
         case "training":
             write(_train(request, results, device, stop), request.paths[0])
+        case "embedding":
+            from bench.stored_features import write_features
+
+            write_features(experiment, device, results, request.paths[0])
         case "scoring":
             _score_each(request, results, device, write)
         case "failure":

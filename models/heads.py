@@ -105,22 +105,28 @@ class ContrastiveClassifier(Contrastive):
 
 
 class Student(nn.Module):
-    """Image tower and one linear layer that meets a teacher's features; the teacher is not trained."""
+    """Image tower and one linear layer that meets a teacher's features of length `width`.
 
-    def __init__(self, tower: ImageTower, teacher: ImageTower) -> None:
+    The teacher, where it is not known by its features alone, is not trained.
+    """
+
+    def __init__(self, tower: ImageTower, teacher: ImageTower | None, width: int) -> None:
         super().__init__()
         self.tower = tower
-        self.projection = nn.Linear(tower.width, teacher.width)
-        self.teacher = teacher.eval().requires_grad_(False)
+        self.projection = nn.Linear(tower.width, width)
+        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
 
-    def forward(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-        """Return the features of both, the teacher's of images in its own size."""
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        """Return the student's features."""
+        features: Tensor = self.projection(self.tower(images))
+        return features
+
+    @torch.no_grad()
+    def taught(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        """Return the teacher's features, of images in its own size."""
+        assert self.teacher is not None, "the teacher's features were stored"
         size = self.teacher.image_size
-        with torch.no_grad():
-            resized = (
-                images if images.shape[-1] == size else F.interpolate(images, size, mode="bilinear", antialias=True)
-            )
-            taught = self.teacher(resized)
-        return self.projection(self.tower(images)), taught
+        if images.shape[-1] != size:
+            images = F.interpolate(images, size, mode="bilinear", antialias=True)
+        features: Tensor = self.teacher(images)
+        return features

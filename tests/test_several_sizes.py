@@ -166,9 +166,9 @@ def test_a_loss_that_is_no_number_names_its_own_step(results: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules, as they are imported
-def test_a_compiled_step_has_room_for_the_graphs_of_all_sizes(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_step_has_room_for_the_graphs_of_all_sizes(results: Path) -> None:
     """Beyond dynamo's limit a size would run uncompiled without a word."""
-    monkeypatch.setattr(dynamo, "cache_size_limit", 8)
     run = assemble(load_data(several("catlip", image_sizes=tuple(range(32, 224, 16))), CPU, results))
-    make_step(run.stream.experiment, run.model, run.method, "fp32", compiled=True)
-    assert dynamo.cache_size_limit == dynamo.recompile_limit >= 12
+    with dynamo.patch(recompile_limit=8):
+        make_step(run.stream.experiment, run.model, run.method, "fp32", compiled=True)
+        assert dynamo.recompile_limit >= 12

@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bench.config import TextPadding
@@ -52,6 +52,21 @@ class Target(Protocol):
     def to(self: Kind, device: torch.device) -> Kind:
         """Move to a device without waiting for it."""
         ...
+
+
+class WithoutText:
+    """What targets share of which no text is computed."""
+
+    __slots__ = ()
+
+    @property
+    def captions(self) -> None:
+        """No text is computed."""
+        return
+
+    def with_captions(self: Kind, _: "Tokens") -> Kind:
+        """Return the same: no text is computed."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +182,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class Labels(WithoutText):
     """Label indices as pairs: image `rows[i]` has label `columns[i]`, each pair once, rows ascending."""
 
     rows: Int[Tensor, " positives"]
@@ -188,20 +203,11 @@ class Labels:
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
         return cls(rows, columns, starts)
 
-    @property
-    def captions(self) -> None:
-        """No text is computed."""
-        return
-
     def take(self, rows: Int[Tensor, " batch"]) -> "Labels":
         """Return a batch."""
         counts = self.starts[rows + 1] - self.starts[rows]
         first = torch.repeat_interleave(self.starts[rows] - (counts.cumsum(0) - counts), counts)
         return self._counted(counts, self.columns[to_device(first + torch.arange(len(first)), self.columns.device)])
-
-    def with_captions(self, _: Tokens) -> "Labels":
-        """Return the same: no text is computed."""
-        return self
 
     def to(self, device: torch.device) -> "Labels":
         """Move the pairs to a device without waiting for it."""
@@ -234,22 +240,28 @@ class TokensAndLabels:
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
+class Nothing(WithoutText):
     """What a method reads that looks at images alone."""
 
-    @property
-    def captions(self) -> None:
-        """No text is computed."""
-        return
-
     def take(self, _: Int[Tensor, " batch"]) -> "Nothing":
-        """Return nothing."""
-        return self
-
-    def with_captions(self, _: Tokens) -> "Nothing":
         """Return nothing."""
         return self
 
     def to(self, _: torch.device) -> "Nothing":
         """Return nothing."""
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Features(WithoutText):
+    """A teacher's features, a row an image."""
+
+    rows: Float[Tensor, "images dim"]
+
+    def take(self, rows: Int[Tensor, " batch"]) -> "Features":
+        """Return a batch."""
+        return Features(self.rows[rows])
+
+    def to(self, device: torch.device) -> "Features":
+        """Move to a device without waiting for it."""
+        return Features(to_device(self.rows, device))
