@@ -246,7 +246,7 @@ def started(parent: int, module: str) -> dict[int, psutil.Process]:
     """The processes of a module that another has started, by rank."""
     found = {}
     for child in psutil.Process(parent).children():
-        with suppress(psutil.Error):  # it has ended meanwhile
+        with suppress(psutil.Error, KeyError):  # it has ended meanwhile, or not quite begun
             if module in child.cmdline():
                 found[int(child.environ()["RANK"])] = child
     return found
