@@ -38,6 +38,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     steps_taken: int  # trunk and cool-downs together: the position
     phase: str  # of the step that comes next, for a reader
     images: int  # that the model has seen
+    processes: int = 1  # that shared each batch
     seconds: float  # that led here; what was lost with a killed process is not counted
 
 
@@ -121,9 +122,12 @@ def newest_whole(folder: Path) -> tuple[Path, Saved]:
     raise ValueError(f"every checkpoint in {folder} is damaged: {', '.join(path.name for path in found)}")
 
 
-def require_same(saved: Saved, experiment: Experiment) -> None:
-    """Raise ValueError listing the fields in which a checkpoint's experiment is another."""
-    if other := differing_fields([saved.experiment, experiment]):
+def require_same(saved: Saved, experiment: Experiment, processes: int) -> None:
+    """Raise ValueError listing the fields in which a checkpoint's experiment is another, or the number of processes."""
+    other = differing_fields([saved.experiment, experiment])
+    if saved.processes != processes:
+        other["processes"] = (saved.processes, processes)
+    if other:
         raise ValueError(f"the checkpoint is of another experiment, they differ in {told(other)}")
 
 

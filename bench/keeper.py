@@ -40,7 +40,7 @@ class Keeper:
         if self.keeping.taken_up:
             path = Path(self.keeping.taken_up)
             saved, tensors = read_state(path), copied(load_file(path / TENSORS))  # the file's own pages may go
-            require_same(saved, run.stream.experiment)
+            require_same(saved, run.stream.experiment, place(group_of_all())[1])
             if saved.budgets != self._budgets:
                 raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
             load_state(run, tensors)
@@ -79,6 +79,7 @@ class Keeper:
             steps_taken=taken,
             phase=leg.phase,
             images=images,
+            processes=ranks,
             seconds=course.seconds + time.monotonic() - self._began,
         )
 

@@ -120,7 +120,7 @@ class Train:
             return "", None
         with alone(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
             path, saved = newest_whole(self._checkpoints)
-        require_same(saved, experiment)
+        require_same(saved, experiment, place().ranks)
         if saved.commit != commit():
             print(f"{path} was written at commit {saved.commit}, this is {commit()}", file=sys.stderr)
         return str(path.resolve()), saved.comparison

@@ -130,9 +130,11 @@ def test_another_format_is_refused_by_its_number(tmp_path: Path, capsys: pytest.
 
 def test_another_experiment_is_refused_with_what_differs(tmp_path: Path) -> None:
     saved = read_checkpoint(written(tmp_path, 5))
-    require_same(saved, small("catlip"))
+    require_same(saved, small("catlip"), 1)
+    with pytest.raises(ValueError, match="they differ in processes: 1 / 2"):
+        require_same(saved, small("catlip"), 2)
     with pytest.raises(ValueError, match=r"differ in seed: 0 / 3; .*learning_rate: 0.001 / 0.5"):
-        require_same(saved, small("catlip", seed=3, learning_rate=0.5))
+        require_same(saved, small("catlip", seed=3, learning_rate=0.5), 1)
 
 
 def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(tmp_path: Path) -> None:
