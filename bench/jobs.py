@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -28,6 +29,8 @@ ENVIRONMENT = {
     "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in KEEP_FREED.items()),
     "HF_HUB_OFFLINE": "1",
 }
+
+SAVING_SECONDS = 25.0  # that a child is left to save; torchrun kills after 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,12 @@ class Runner:
             self.launch.is_stopping = True
         for child in list(self._children):
             child.terminate()
+
+    def await_children(self) -> None:
+        """Let children that were told to end save what they have: they die with this process."""
+        for child in list(self._children):
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(SAVING_SECONDS)
 
     def _run(self, job: Job, settings: dict[str, str]) -> None:
         if job.is_done:
@@ -152,4 +161,5 @@ def follow(launch: Launch) -> None:
             runner.carry_out(start, launch)
     except BaseException:
         runner.stop()
+        runner.await_children()
         raise
