@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from bench.config import Experiment, differing_fields, told
+from bench.data.identity import data_digest
 
 FORMAT = 1  # raise it when the files change their meaning
 KEPT = 2
@@ -38,7 +39,8 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     steps_taken: int  # trunk and cool-downs together: the position
     phase: str  # of the step that comes next, for a reader
     images: int  # that the model has seen
-    processes: int = 1  # that shared each batch
+    processes: int  # that shared each batch
+    data_digest: str  # of the files that it learns from
     seconds: float  # that led here; what was lost with a killed process is not counted
 
 
@@ -124,11 +126,14 @@ def newest_whole(folder: Path) -> tuple[Path, Saved]:
 
 def require_same(saved: Saved, experiment: Experiment, processes: int) -> None:
     """Raise ValueError listing the fields in which a checkpoint's experiment is another, or the number of processes."""
-    other = differing_fields([saved.experiment, experiment])
     if saved.processes != processes:
-        other["processes"] = (saved.processes, processes)
-    if other:
+        raise ValueError(
+            f"the checkpoint is of a run of {saved.processes} processes, go on with as many, not {processes}"
+        )
+    if other := differing_fields([saved.experiment, experiment]):
         raise ValueError(f"the checkpoint is of another experiment, they differ in {told(other)}")
+    if saved.data_digest != data_digest(experiment):
+        raise ValueError(f"data={experiment.data}, its subset or its teacher is not what it was: files were replaced")
 
 
 @contextmanager

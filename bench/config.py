@@ -163,7 +163,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 # What the experiments of one comparison may differ in, beside their names: the method, and what its own search found.
-MAY_DIFFER = ("method", "head_rows", "patch_drop", "learning_rate", "seed")
+MAY_DIFFER = ("method", "head_rows", "patch_drop", "image_size", "context_length", "learning_rate", "seed")
 WITH_BATCH_SIZE = ("batch_size", "steps_per_window", "warmup_steps")  # what `at_batch_size` changes
 AT_LARGEST_BATCH = (*MAY_DIFFER, *WITH_BATCH_SIZE)
 FIELDS = {field.name: field.type for field in fields(Experiment)}

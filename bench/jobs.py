@@ -125,11 +125,10 @@ class Runner:
             if self._stopping:
                 return ""
             child = subprocess.Popen(
-                [sys.executable, "-m", "bench.worker"],
+                [sys.executable, "-P", "-m", "bench.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=os.environ | ENVIRONMENT | settings | {PARENT: str(os.getpid())},
-                cwd=CHECKOUT,
+                env=os.environ | ENVIRONMENT | settings | {"PYTHONPATH": _with_checkout()} | {PARENT: str(os.getpid())},
                 process_group=0,  # a Ctrl-C reaches the parent alone, which ends its children
             )
             self._children.add(child)
@@ -163,3 +162,8 @@ def follow(launch: Launch) -> None:
         runner.stop()
         runner.await_children()
         raise
+
+
+def _with_checkout() -> str:
+    """Let runs import the checkout from wherever a person is: paths are read from there."""
+    return os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))

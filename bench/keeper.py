@@ -1,5 +1,6 @@
 """Saves a training on its way, and takes it up again."""
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from bench.checkpoints import TENSORS, TOWER, Keeping, Saved, read_state, require_same, write_checkpoint
 from bench.commit import commit
 from bench.course import Course, Leg
+from bench.data.identity import data_digest
 from bench.distributed import group_of_all, largest, together
 from bench.image_sizes import images_before
 from bench.interruption import Stop
@@ -21,6 +23,8 @@ from bench.towers import Made
 from bench.training_state import State, copied, load_state, on_cpu, scored_weights, state_of, under
 from losses.ranks import place
 from models.checkpoint import save_tower
+
+LOOK_SECONDS = 5.0  # at most, from one look to the next of several processes: torchrun kills 30 after it told to end
 
 
 class Keeper:
@@ -32,11 +36,13 @@ class Keeper:
     def __init__(self, keeping: Keeping, comparison: str, budgets: Mapping[str, int], stop: Stop) -> None:
         self.keeping, self.stop = keeping, stop
         self._comparison, self._budgets, self._commit = comparison, dict(budgets), commit()
+        self._data_digest = ""
         self._steps_saved, self._began, self._tried = 0, time.monotonic(), time.monotonic()
+        self._steps_looked, self._looked = 0, time.monotonic()
 
     def take_up(self, run: Assembled) -> Course:
         """Put a run where the checkpoint to go on from was written; from here on a signal waits for a step's end."""
-        course = Course()
+        course, self._data_digest = Course(), data_digest(run.stream.experiment)
         if self.keeping.taken_up:
             path = Path(self.keeping.taken_up)
             saved, tensors = read_state(path), copied(load_file(path / TENSORS))  # the file's own pages may go
@@ -46,20 +52,28 @@ class Keeper:
             load_state(run, tensors)
             course = Course(tensors["losses"].tolist(), under("trunk.", tensors), saved.seconds)
         self._steps_saved, self._began, self._tried = len(course.losses), time.monotonic(), time.monotonic()
+        self._steps_looked, self._looked = len(course.losses), time.monotonic()
         self.stop.can_save = True
         return course
 
-    def look(self, run: Assembled, course: Course, leg: Leg) -> None:
-        """Save where it is time to; SystemExit where an end was asked for. Called before a step of `leg`."""
-        taken, is_first = len(course.losses), place(group_of_all())[0] == 0
+    def look(self, run: Assembled, course: Course, leg: Leg) -> int:
+        """Save where it is time to; SystemExit where an end was asked for. Called before a step of `leg`.
+
+        Return after how many steps to look again: several processes learn of an end only here.
+        """
+        taken, is_first, now = len(course.losses), place(group_of_all())[0] == 0, time.monotonic()
+        pace = (now - self._looked) / (taken - self._steps_looked) if taken > self._steps_looked else math.inf
+        self._looked, self._steps_looked = now, taken
         cools_next = leg.images is not None and taken == leg.begin
-        has_waited = is_first and time.monotonic() - self._tried >= 60 * self.keeping.minutes
-        code, is_time = largest([float(self.stop.code), float(has_waited)], run.stream.device, group_of_all())
+        has_waited = is_first and now - self._tried >= 60 * self.keeping.minutes
+        told = [float(self.stop.code), float(has_waited), pace]
+        code, is_time, slowest = largest(told, run.stream.device, group_of_all())
         if taken > self._steps_saved and (code or cools_next or is_time):
             self._save(run, course, leg)
         if code:
             together(group_of_all())  # who leaves earlier takes the others with it
             raise SystemExit(int(code))
+        return sys.maxsize if group_of_all() is None else max(1, int(LOOK_SECONDS / slowest))
 
     @property
     def ends_now(self) -> bool:
@@ -80,6 +94,7 @@ class Keeper:
             phase=leg.phase,
             images=images,
             processes=ranks,
+            data_digest=self._data_digest,
             seconds=course.seconds + time.monotonic() - self._began,
         )
 

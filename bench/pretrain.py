@@ -91,7 +91,9 @@ class Train:
     @property
     def _command(self) -> str:
         """The command line that was given, without --resume."""
-        words = ["python", "-m", "bench", "train", self.name]
+        ranks = place().ranks
+        start = ["python"] if ranks == 1 else ["torchrun", "--nproc-per-node", str(place().local_ranks)]
+        words = [*start, "-m", "bench", "train", self.name]
         for name, value in (("images", self.images), ("data", self.data), ("out", self.out), ("json", self.json)):
             words += [] if value is None else [f"--{name}", str(value)]
         if self.checkpoint_minutes != CHECKPOINT_MINUTES:
@@ -107,8 +109,8 @@ class Train:
         if self.images is None:
             return experiment
         images, batch = number_of(self.images), experiment.batch_size * place().ranks
-        if images < batch:
-            raise ValueError(f"--images must be at least one batch ({batch}), got {self.images}")
+        if images < 2 * batch:
+            raise ValueError(f"--images must be at least two batches ({2 * batch}), got {self.images}")
         return with_images(experiment, images)
 
     def _taken_up(self, experiment: Experiment) -> tuple[str, str | None]:

@@ -30,9 +30,11 @@ def images_per_step(experiment: Experiment, speed: Speed) -> float:
 def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:
     """Return what share of the devices' peak the forward and backward's matrix products use, at 3 x forward FLOPs.
 
+    A teacher's forward counts once, for no backward follows it.
+
     Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
     """
-    an_image = 3 * speed.flops.forward / images_per_step(experiment, speed)
+    an_image = (3 * speed.flops.forward - 2 * speed.flops.teacher_forward) / images_per_step(experiment, speed)
     return an_image * images_per_second(experiment, speed) / (speed.processes * peak_flops_per_second)
 
 

@@ -58,6 +58,7 @@ class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     text_forward: int
     forward: int  # towers, projections, head and loss
     step: int  # forward and backward
+    teacher_forward: int = 0  # part of the forward that no backward follows
 
 
 class Speed(

@@ -1,4 +1,4 @@
-"""A run: warm up, time windows, split the phases; or a few steps to look at: their memory, a trace of them."""
+"""A run: warm up, time windows, split the phases; or a trace of a few steps."""
 
 import time
 from collections import defaultdict
@@ -36,8 +36,7 @@ from models.checkpointing import checkpoint_activations
 from models.heads import Contrastive
 from models.image_tower import ImageTower, build_image_tower
 
-MEMORY_STEPS, TRACED_STEPS = 4, 3
-LONGEST_REASON = 300  # characters of an allocator's message that are kept
+TRACED_STEPS = 3
 KEYS_TOLD = 8  # of the samples of a step that went wrong
 
 

@@ -170,12 +170,16 @@ def fewest_rounds(num_ratios: int) -> int:
     return rounds
 
 
-def bound_by(data_share: float) -> Bound:
+MOST_WAITED = 0.05  # of a step's time, for batches that are loaded ahead
+
+
+def bound_by(data_share: float, *, ahead: bool) -> Bound:
     """Say what a step waits for most, by the share of its time that goes to its data.
 
-    Where data takes longer than all the rest, a loader that works in the background would still be waited for.
+    Where data takes longer than all the rest, a loader that works in the background would still be waited for. Where
+    one does work `ahead`, what a step spends on its data is waiting, and little of it is allowed.
     """
-    return "input-bound" if data_share > 0.5 else "compute-bound"  # noqa: PLR2004
+    return "input-bound" if data_share > (MOST_WAITED if ahead else 0.5) else "compute-bound"
 
 
 def spread_of(runs: Rounds) -> float | None:

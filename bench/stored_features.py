@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -16,12 +15,12 @@ from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
 from bench.data.decoding import UnusableImageError, decoded
+from bench.data.identity import files_digest
 from bench.data.manifest import CACHE
 from bench.data.normalisation import WHITE, normalised
 from bench.data.pack import load_pictures
 from bench.data.pack_stream import for_scoring
 from bench.data.shards import open_shards, opened, shard_paths
-from bench.labels.shards import digest_of
 from bench.trained_tower import SUFFIX, build_teacher
 from bench.whole_file import written_whole
 
@@ -50,7 +49,7 @@ def write_features(experiment: Experiment, device: torch.device, results: Path, 
     total = opened(open_shards(experiment.data, results / CACHE)).total if experiment.data != PACK_DATA else len(rows)
     features = torch.zeros(total, teacher.width)
     features[torch.tensor(rows)] = torch.cat(found)
-    facts = Facts(teacher=experiment.teacher, data=experiment.data, digest=_digest(experiment.data))
+    facts = Facts(teacher=experiment.teacher, data=experiment.data, digest=files_digest(shard_paths(experiment.data)))
     with written_whole(path) as temporary:
         save_file({"features": features}, temporary, metadata={"features": msgspec.json.encode(facts).decode()})
 
@@ -72,7 +71,7 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
     if told is None:
         return None
     facts = msgspec.json.decode(told, type=Facts)
-    if facts.digest != _digest(experiment.data):
+    if facts.digest != files_digest(shard_paths(experiment.data)):
         raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.data}")
     features: Tensor = load_file(path)["features"]
     return features
@@ -98,7 +97,3 @@ def _whole_images(experiment: Experiment, side: int, results: Path) -> Iterator[
             pictures.append(F.interpolate(picture[None].float(), (side, side), mode="bilinear", antialias=True))
         if pictures:
             yield places, normalised(torch.cat(pictures) / WHITE)
-
-
-def _digest(data: str) -> str:
-    return sha256("".join(map(digest_of, shard_paths(data))).encode()).hexdigest()[:16]

@@ -66,8 +66,8 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
     ]
     note = (
         "trained, tower: parameters in millions, of all that is trained and of the image tower that is kept.\n"
-        "GFLOP: one forward of an image, and of a caption at its full context; a step costs three. Where the images' "
-        "size is drawn,\npx says from where to where, batch is that of 224 px, and GFLOP are the mean image's.\n"
+        "GFLOP: one forward of an image, and of a caption at its full context; a step costs three, of a teacher one.\n"
+        "Where the images' size is drawn, px says from where to where, batch is of 224 px, GFLOP the mean image's.\n"
         "What is computed of a caption in fact stands with each measurement. The last block computes the one token\n"
         "that is read: ViT-B-16 and its text tower take 7 % fewer FLOPs than open_clip publishes."
     )
@@ -145,8 +145,8 @@ def cost_table(records: Sequence[Record], names: Sequence[str]) -> Table:
         "Where the time and the memory go",
         rows,
         "Phases come from a pass of their own that waits for the device between them; their sum over the unsplit step "
-        "is a check.\ninput-bound: data takes longer than all the rest, so that one would wait for it even were it "
-        "loaded in the background.\nMemory is above imports and data; tensors are counted one by one and do not vary.",
+        "is a check.\ninput-bound: data takes longer than all the rest, or with workers over 5 % is spent waiting "
+        "for them.\nMemory is above imports and data; tensors are counted one by one and do not vary.",
         turned=True,
     )
 
@@ -166,8 +166,8 @@ def _time_costs(experiment: Experiment, runs: Sequence[Speed]) -> dict[str, Any]
     return {
         **{f"{phase}, ms": 1000 * seconds for phase, seconds in phases.items()},
         "sum of phases / step": sum(phases.values()) * steps_per_second if phases else None,
-        "share waiting for data": share,
-        "bound": None if share is None else bound_by(share),
+        "data, share of the phases": share,
+        "bound": None if share is None else bound_by(share, ahead=experiment.workers > 0),
         "share of windows waited for batches": median(waits) if waits else None,
         "targets, s per million captions": median(1e6 * run.targets_seconds / run.num_captions for run in runs),
         **{name: fmean(run.utilisation[name] for run in runs if name in run.utilisation) for name in readings},

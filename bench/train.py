@@ -81,11 +81,10 @@ def legs_of(experiment: Experiment, budgets: Mapping[str, int]) -> list[Leg]:
 def _take_leg(run: Assembled, leg: Leg, course: Course, watch: Watch, keeper: Keeper | None, *, is_last: bool) -> None:
     """Take the steps of a leg that are not taken yet."""
     while (taken := len(course.losses)) < leg.end:
-        if keeper is not None:
-            keeper.look(run, course, leg)
+        most = CHECK_EVERY if keeper is None else min(CHECK_EVERY, keeper.look(run, course, leg))
         if leg.images is not None and not is_last and not course.trunk:
             course.trunk = copied(state_of(run))
-        ahead = leg.steps[taken - leg.begin :][:CHECK_EVERY]
+        ahead = leg.steps[taken - leg.begin :][:most]
         losses = _take(run, ahead, leg, keeper)
         course.losses += losses
         watch.tell(

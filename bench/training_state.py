@@ -15,13 +15,18 @@ State = dict[str, Tensor]
 
 
 def state_of(run: Assembled) -> State:
-    """Return weights, buffers, the optimizer's moments and steps, the running average, the generators' states.
+    """Return what is trained, buffers, the optimizer's moments and steps, the running average, the generators' states.
 
     They are the run's own tensors, which the next step changes.
     """
-    state = {f"model.{name}": value for name, value in run.model.state_dict().items()}
-    if run.step.average is not None:
-        state |= {f"average.{name}": value for name, value in run.step.average.state_dict().items()}
+    frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
+    models = {"model": run.model} | ({} if run.step.average is None else {"average": run.step.average})
+    state = {
+        f"{which}.{name}": value
+        for which, model in models.items()
+        for name, value in model.state_dict().items()
+        if name not in frozen
+    }
     for index, moments in run.step.optimizer.state_dict()["state"].items():
         state |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
     state["generator.cpu"] = torch.get_rng_state()
@@ -36,9 +41,10 @@ def load_state(run: Assembled, state: State) -> None:
     A tensor that is whole is cut where this process keeps a shard of it.
     """
     kept = run.model.state_dict()
-    run.model.load_state_dict({name: _like(value, kept[name]) for name, value in under("model.", state).items()})
+    own = {name: _like(value, kept[name]) for name, value in under("model.", state).items()}
+    run.model.load_state_dict(kept | own)
     if run.step.average is not None:
-        run.step.average.load_state_dict(under("average.", state))
+        run.step.average.load_state_dict(run.step.average.state_dict() | under("average.", state))
     moments: dict[int, State] = {}
     parameters = [parameter for group in run.step.optimizer.param_groups for parameter in group["params"]]
     for name, value in under("optimizer.", state).items():

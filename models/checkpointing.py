@@ -16,6 +16,8 @@ from models.text_tower import TextTower
 def checkpoint_activations(model: nn.Module) -> None:
     """Switch it on for every block of the towers in a model; ValueError for a tower that cannot."""
     for module in model.modules():
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            continue  # a teacher keeps nothing for a backward
         if isinstance(module, TextTower):
             module.text.set_grad_checkpointing(True)
         elif isinstance(module, ImageTower):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from bench.record import PHASES
-from bench.statistics import bound_by
+from bench.statistics import Bound, bound_by
 from reports.charts import FOOT, WIDTH, head, rows_of
 from reports.formats import count, listed, milliseconds, percent, ratio
 from reports.frames import PHASE, Comparison
@@ -57,7 +57,9 @@ def bound_sentence(comparison: Comparison, rows: Sequence[Throughput]) -> str:
     if not known:
         return ""
     told = f"from {percent(min(known.values()))} to {percent(max(known.values()))}"
-    starved = [comparison.label(name) for name, share in known.items() if bound_by(share) == "input-bound"]
+    starved = [
+        comparison.label(name) for name, share in known.items() if _bound(comparison, name, share) == "input-bound"
+    ]
     if starved:
         return (
             f"Input-bound: {listed(starved)}. Their ratios compare loading, not methods; data takes {told} of a step."
@@ -117,8 +119,12 @@ def _phase_row(comparison: Comparison, row: Throughput, phases: Sequence[str]) -
         figure(whole, milliseconds, ""),
         _check(total, whole),
         figure(share, percent, NO_PHASES),
-        missing(NO_PHASES) if share is None else Cell(bound_by(share), "", share),
+        missing(NO_PHASES) if share is None else Cell(_bound(comparison, row.experiment, share), "", share),
     ]
+
+
+def _bound(comparison: Comparison, name: str, share: float) -> Bound:
+    return bound_by(share, ahead=comparison.experiments[name].workers > 0)
 
 
 def _data_share(row: Throughput) -> float | None:

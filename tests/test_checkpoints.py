@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench.checkpoints import (
@@ -23,6 +24,7 @@ from bench.checkpoints import (
     require_same,
     write_checkpoint,
 )
+from bench.data.identity import data_digest
 from tests.small import small
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +50,8 @@ def written(folder: Path, step: int, seed: int = 0) -> Path:
         steps_taken=step,
         phase="trunk",
         images=16 * step,
+        processes=1,
+        data_digest=data_digest(small("catlip")),
         seconds=1.0,
     )
 
@@ -131,8 +135,10 @@ def test_another_format_is_refused_by_its_number(tmp_path: Path, capsys: pytest.
 def test_another_experiment_is_refused_with_what_differs(tmp_path: Path) -> None:
     saved = read_checkpoint(written(tmp_path, 5))
     require_same(saved, small("catlip"), 1)
-    with pytest.raises(ValueError, match="they differ in processes: 1 / 2"):
+    with pytest.raises(ValueError, match="is of a run of 1 processes, go on with as many, not 2"):
         require_same(saved, small("catlip"), 2)
+    with pytest.raises(ValueError, match="data=pack, its subset or its teacher is not what it was"):
+        require_same(msgspec.structs.replace(saved, data_digest="other"), small("catlip"), 1)
     with pytest.raises(ValueError, match=r"differ in seed: 0 / 3; .*learning_rate: 0.001 / 0.5"):
         require_same(saved, small("catlip", seed=3, learning_rate=0.5), 1)
 

@@ -72,7 +72,7 @@ def test_a_killed_child_is_told_as_such(results: Path, monkeypatch: pytest.Monke
         (["measure", "clip-tiny", "--set", "batch_sise=3"], "did you mean 'batch_size'"),
         (["measure", "clip-tiny", "catlip-vit-b32"], "cannot be compared, they differ in tower: catlip-bench-tiny"),
         (["measure", "clip-tiny", "--rounds", "0"], "--rounds must be at least 1"),
-        (["train", "clip-tiny", "--images", "3"], "--images must be at least one batch"),
+        (["train", "clip-tiny", "--images", "3"], "--images must be at least two batches"),
         (["transfer", "nothing.safetensors"], "nothing.safetensors"),
         (["transfer", "clip-tiny", "--results", "/nowhere"], "make one with: python -m bench train clip-tiny"),
         (["--smoke", "--full"], "exclude each other"),

@@ -131,7 +131,7 @@ def test_before_the_first_step_it_ends_at_once(decoded: Path) -> None:
         (["--resume"], "of another experiment, they differ in seed: 0 / 7; images: 96 / 1280"),
         (["--resume", "--checkpoint-minutes", "0"], "--checkpoint-minutes must be positive, got 0.0"),
         (["--resume", "--task", "rums"], "did you mean 'rooms'"),
-        (["--resume", "--images", "3"], "--images must be at least one batch (16), got 3"),
+        (["--resume", "--images", "3"], "--images must be at least two batches (32), got 3"),
         (["--resume", "--images", "many"], "--images is a number, as 80000, 80k or 12.8M, got 'many'"),
     ],
 )

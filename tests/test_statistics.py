@@ -536,4 +536,7 @@ def test_spread_is_the_deviation_of_logarithms() -> None:
 
 
 def test_a_step_is_bound_by_what_takes_longer() -> None:
-    assert [judged.bound_by(share) for share in (0.0, 0.5, 0.51, 1.0)] == [*["compute-bound"] * 2, *["input-bound"] * 2]
+    shares = (0.0, 0.05, 0.06, 0.5, 0.51, 1.0)
+    alone, ahead = ([judged.bound_by(share, ahead=ahead) for share in shares] for ahead in (False, True))
+    assert alone == [*["compute-bound"] * 4, *["input-bound"] * 2]
+    assert ahead == [*["compute-bound"] * 2, *["input-bound"] * 4]

@@ -25,15 +25,18 @@ class Order:
         """Return the samples of batch k: as many on every rank."""
         size = self.experiment.batch_size_at(self.image_size(k))
         first = images_before(self.experiment, k) * self.ranks + self.rank * size
-        epochs = range(first // self.count, (first + size - 1) // self.count + 1)
-        order = torch.cat([_shuffled(self.experiment.seed, epoch, self.count) for epoch in epochs])
-        return order[first - epochs[0] * self.count :][:size]
+        parts = []
+        while size:
+            epoch, place = divmod(first, self.count)
+            parts.append(_shuffled(self.experiment.seed, epoch, self.count)[place : place + size])
+            first, size = first + len(parts[-1]), size - len(parts[-1])
+        return torch.cat(parts)
 
     def image_size(self, k: int) -> int:
         """Return the side in pixels of batch k's images: the same on every rank."""
         return image_size_at(self.experiment, k)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _shuffled(seed: int, epoch: int, count: int) -> Int[Tensor, " count"]:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed_for(seed, ORDER, epoch)))

@@ -11,7 +11,7 @@ from bench.config import Experiment
 from bench.data.targets import Target, Tokens
 from bench.methods import method_named
 from bench.record import Flops
-from models.heads import Contrastive
+from models.heads import Contrastive, Student
 from models.image_tower import build_image_tower
 
 META = torch.device("meta")
@@ -39,6 +39,8 @@ def _count(experiment: Experiment, tower: nn.Module, model: nn.Module, side: int
     method, size = method_named(experiment.method), experiment.batch_size_at(side)
     images = images_of(size, side)
     image = counted(lambda: tower(images))
+    student = model if isinstance(model, Student) and model.teacher is not None else None
+    teacher = 0 if student is None else counted(lambda: student.taught(images))
 
     def count(target: Target) -> Flops:
         def step() -> None:
@@ -49,7 +51,9 @@ def _count(experiment: Experiment, tower: nn.Module, model: nn.Module, side: int
             text = counted(lambda: model.text(read.groups, read.lengths, read.places))
         with torch.no_grad():  # a loss may make its gradient in its forward
             forward = counted(lambda: method.loss(model, images, target, None))
-        return Flops(image_forward=image, text_forward=text, forward=forward, step=counted(step))
+        return Flops(
+            image_forward=image, text_forward=text, forward=forward, step=counted(step), teacher_forward=teacher
+        )
 
     widths: Counter[int] = Counter()
     for batch in batches:
