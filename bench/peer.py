@@ -27,7 +27,7 @@ from bench.worker import Request
 EQUAL_LOSSES = 1e-4  # of a loss, over the steps of the first round
 LONGER = 3  # how many times as many windows the first round has: 20 steps for open-clip
 STEP_SECONDS = 3.0  # a guess for two cores, corrected as runs end
-BATCHES, DENSE_WINDOW = (8, 64, 256), 128  # of dense-bce, in images
+BATCHES, DENSE_WINDOW = (8, 64, 256), 1024  # of dense-bce, in images: a window is a second or more
 
 
 @dataclass(frozen=True, slots=True)
