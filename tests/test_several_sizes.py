@@ -79,7 +79,7 @@ def test_curves_stand_at_the_images_seen() -> None:
     branch = Branch(images=images_before(experiment, 30), budgets=("equal images",), tower="t")
     training = Training(trunk_losses=(1.0,) * 25, cooldown_losses=((0.5,) * 5,), branches=(branch,), seconds=1.0)
     batches = [experiment.batch_size_at(image_size_at(experiment, k)) for k in range(30)]
-    (_, trunk), (_, cooled) = curves(experiment, training)
+    (_, trunk), (_, cooled) = curves(experiment, training, 1)
     assert [images for images, _ in (*trunk, *cooled)] == list(accumulate(batches))
 
 

@@ -109,7 +109,7 @@ def test_very_many_losses_are_kept_as_means(results: Path, tmp_path: Path, monke
     monkeypatch.setattr(training, "LOSSES_KEPT", 8)
     some = trained(results, tmp_path / "some", {"equal images": 240})
     assert some.cooldown_losses == ((pytest.approx(sum(whole.cooldown_losses[0][1:]) / 2),),)
-    trunk, cooldown = (curve for _, curve in curves(small("catlip"), some))
+    trunk, cooldown = (curve for _, curve in curves(small("catlip"), some, 1))
     assert [images for images, _ in trunk] == [32, 64, 96, 128, 160, 192]  # where each mean's steps end
     assert [images for images, _ in cooldown] == [240]
 
@@ -117,14 +117,14 @@ def test_very_many_losses_are_kept_as_means(results: Path, tmp_path: Path, monke
 def test_what_a_training_waits_for_its_data_is_counted(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain, streams = PackStream.batch, set[PackStream]()
+    plain, streams = PackStream.make_batch, set[PackStream]()
 
     def late(stream: PackStream, k: int) -> object:
         streams.add(stream)
         time.sleep(0.1)
         return plain(stream, k)
 
-    monkeypatch.setattr(PackStream, "batch", late)
+    monkeypatch.setattr(PackStream, "make_batch", late)
     trained(results, tmp_path / "x", {"equal images": 96})
     (stream,) = streams
     assert 0.6 <= stream.wait_seconds < 60
