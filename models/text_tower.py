@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from open_clip.model import _build_text_tower
-from open_clip.transformer import ResidualAttentionBlock, TextTransformer
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from models.opened_block import OpenedBlock
 from models.registered import open_clip_config
 
 # What makes open_clip build other blocks than the usual ones; none of its causal text towers has it today.
@@ -22,17 +23,12 @@ CUSTOM = {"block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_a
 Shapes = list[tuple[int, int]]
 
 
-class PackedBlock(nn.Module):
+class PackedBlock(OpenedBlock):
     """A block of open_clip's for the tokens of all groups, one after the other.
 
     What treats every token alike is done for all of them together, causal attention group by group. `shapes` has each
-    group's captions and their width in tokens. The parts and their names are the block's.
+    group's captions and their width in tokens.
     """
-
-    def __init__(self, block: ResidualAttentionBlock) -> None:
-        super().__init__()
-        self.ln_1, self.attn, self.ls_1 = block.ln_1, block.attn, block.ls_1
-        self.ln_2, self.mlp, self.ls_2 = block.ln_2, block.mlp, block.ls_2
 
     def forward(
         self, x: Float[Tensor, "tokens dim"], shapes: Shapes, _lengths: Int[Tensor, " captions"]
@@ -44,21 +40,6 @@ class PackedBlock(nn.Module):
             found = F.scaled_dot_product_attention(query, key, value, is_causal=True)
             seen.append(found.transpose(1, 2).reshape(count * width, -1))
         return self.behind(x, torch.cat(seen))
-
-    def projected(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
-        """Return queries, keys and values of tokens, or what of them some rows of the weight give."""
-        return F.linear(x, self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
-
-    def heads(self, projected: Tensor, count: int, width: int) -> Tensor:
-        """Return the same of a group, each as captions x heads x tokens x dim."""
-        split = projected.view(count, width, -1, self.attn.num_heads, self.attn.head_dim)
-        return split.permute(2, 0, 3, 1, 4)
-
-    def behind(self, x: Tensor, seen: Tensor) -> Tensor:
-        """Do what follows attention."""
-        x = x + self.ls_1(self.attn.out_proj(seen))
-        last: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
-        return last
 
 
 class EndTokenBlock(PackedBlock):
