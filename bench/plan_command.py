@@ -1,0 +1,226 @@
+"""The verb `plan`: what a training would take on many GPUs, with what the answer rests on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from bench.collectives import Links
+from bench.command_line import DISAGREEMENT, OK, Json, Results, Settings
+from bench.config import Experiment, choose, with_settings
+from bench.devices import DEVICES, GB, Device, device_called
+from bench.experiments import EXPERIMENTS, experiment_named
+from bench.plan import LOSS_SHARE, Case, Cluster, assumed_compute, cost_of, curve, step_on
+from bench.plan_records import Timed, compute_of, largest_batch, records_at, timed
+from bench.plan_tables import (
+    Planned,
+    assumption_table,
+    curve_table,
+    plan_table,
+    published_table,
+    sent_table,
+)
+from bench.pretrain import number_of
+from bench.published import published_utilisation
+from bench.record import Record
+from bench.tables import show
+
+MICRO = 1e-6
+USABLE = 0.9  # of a GPU's memory: the rest is the context's, the kernels' and what an allocator cannot use
+LINK_SHARE = 0.8  # of the links' bandwidth, which collectives reach
+LINK_SHARE_FROM = "assumed: nccl-tests reach 230 to 250 GB/s of 8 A100's 300"
+LATENCIES_FROM = "NCCL's own constants (src/graph/tuning.cc, ring, LL128)"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Foretell steps, GPU-hours and money on many GPUs: from one device's records, or from an assumed utilisation.
+
+    What the answer rests on is printed with it. From a record a step is measured and the rest is a model; from a
+    utilisation all is an assumption.
+    """
+
+    names: Positional[tuple[str, ...]] = ()
+    gpus: int = 64
+    images: Annotated[
+        str | None, arg(metavar="N", help="to see, as 80000, 80k or 12.8B; by default each experiment's")
+    ] = None
+    record: Annotated[Path | None, arg(help="a speed record of one device, or a folder of records")] = None
+    device: Annotated[str | None, arg(help=f"instead of a record: {', '.join(DEVICES)}")] = None
+    utilisation: float | None = None  # of that device's bf16 peak; by default the median of published CLIP trainings
+    batch: int | None = None  # images a step of all GPUs; by default each has the experiment's batch_size
+    price: float | None = None  # of a GPU-hour
+    overlap: float = 0.8  # share of forward and backward behind which gradients and weights can be sent
+    per_node: int | None = None  # GPUs; the device's by default, as what follows
+    link_gbs: float | None = None  # GB/s of a GPU to those of its node, in one direction, as collectives reach them
+    link_us: float = 1.9  # latency
+    network_gbs: float | None = None  # GB/s of a GPU to other nodes
+    network_us: float = 4.0  # latency
+    check: int | None = None  # instead: run on so many CPU processes here, and hold the plan against it
+    published: bool = False  # instead: hold the plan against published trainings
+    settings: Settings = ()
+    results: Results = Path("results")
+    json: Json = None
+    how_to_go_on = "nothing was lost"
+
+    def run(self) -> int:
+        """Plan, or check the plan."""
+        self._require_sound()
+        if self.published:
+            utilisation = self.utilisation or published_utilisation()
+            latencies = Links(1, GB, MICRO * self.link_us, GB, MICRO * self.network_us)
+            show([published_table(utilisation, Cluster(latencies, self.overlap))], self.json)
+            return OK
+        if not self.names:
+            raise ValueError(f"name the experiments to plan for (there are {', '.join(EXPERIMENTS)})")
+        if self.check is not None:
+            return self._check(self.check)
+        if (self.record is None) == (self.device is None):
+            raise ValueError("a plan begins with --record FILE, measured, or with --device NAME, assumed: give one")
+        plans = [self._planned(experiment) for experiment in self._experiments]
+        tables = [plan_table(plans, self.gpus), sent_table(plans, self._cluster), curve_table(plans)]
+        show([*tables, assumption_table(self._assumptions())], self.json)
+        return OK
+
+    def _check(self, processes: int) -> int:
+        from bench.plan_check import check
+
+        experiments = dict(zip(dict.fromkeys(self.names), self._experiments, strict=True))
+        table, agrees = check(experiments, self.settings, processes, self.results)
+        show([table], self.json)
+        return OK if agrees else DISAGREEMENT
+
+    def _require_sound(self) -> None:
+        positive = ("gpus", "batch", "price", "per_node", "link_gbs", "network_gbs", "link_us", "network_us")
+        for name in positive:
+            if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
+                raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
+        if not 0 <= self.overlap <= 1:
+            raise ValueError(f"--overlap is a share of 1, got {self.overlap}")
+        if self.utilisation is not None and not 0 < self.utilisation <= 1:
+            raise ValueError(f"--utilisation is a share of 1, above 0, got {self.utilisation}")
+        if self.check is not None and self.check < 2:  # noqa: PLR2004
+            raise ValueError(f"--check takes two processes or more, got {self.check}")
+        if self.batch is not None and self.batch < self.gpus:
+            raise ValueError(f"--batch is of all GPUs: each of {self.gpus} needs an image or more, got {self.batch}")
+
+    @cached_property
+    def _experiments(self) -> Sequence[Experiment]:
+        return [with_settings(experiment_named(name), self.settings) for name in dict.fromkeys(self.names)]
+
+    @cached_property
+    def _records(self) -> Sequence[Record]:
+        return [] if self.record is None else records_at(self.record, self._experiments)
+
+    def _timed(self, experiment: Experiment) -> Timed | None:
+        return None if self.record is None else timed(experiment, self._records, self.record)
+
+    @cached_property
+    def _device(self) -> Device | None:
+        """What data sheets say of the device: the one that is named, or that was recorded."""
+        if self.device is not None:
+            return choose(self.device.lower(), DEVICES, "device")
+        runs = self._timed(self._experiments[0])
+        return device_called(runs.where.machine) if runs is not None and runs.where.device == "cuda" else None
+
+    @cached_property
+    def _cluster(self) -> Cluster:
+        device = self._device
+        known = (None, None, None) if device is None else (device.per_node, device.link, device.network)
+        asked = {
+            "--per-node": self.per_node or known[0],
+            "--link-gbs": self.link_gbs or (known[1] and LINK_SHARE * known[1] / GB),
+            "--network-gbs": self.network_gbs or (known[2] and LINK_SHARE * known[2] / GB),
+        }
+        per_node, link, network = asked.values()
+        if per_node is None or link is None or network is None:
+            unknown = ", ".join(option for option, value in asked.items() if value is None)
+            what = self.device or "the device of the record"
+            raise ValueError(f"how {what} is joined to others is on no data sheet: give {unknown}")
+        links = Links(per_node, GB * link, MICRO * self.link_us, GB * network, MICRO * self.network_us)
+        return Cluster(links, self.overlap)
+
+    def _planned(self, experiment: Experiment) -> Planned:
+        from bench.needs import needs_of
+
+        needs, runs, device = needs_of(experiment), self._timed(experiment), self._device
+        if runs is not None:
+            compute, is_bf16, watts = compute_of(runs, self._loss_flops(runs)), runs.where.precision == "bf16", runs.watts
+        else:
+            assert device is not None
+            compute, is_bf16, watts = assumed_compute(needs.work, device, self._share), True, device.watts
+        case = Case(
+            experiment.name,
+            needs.weights,
+            compute,
+            experiment.mean_batch_size,
+            experiment.sharding,
+            2 if is_bf16 else 4,
+        )
+        step = step_on(case, self._cluster, self.gpus, self.batch)
+        images = experiment.images if self.images is None else number_of(self.images)
+        largest: tuple[int | None, str] = (None, "not known without records of one GPU")
+        if device is not None and runs is not None:
+            limit = USABLE * device.memory
+            largest = largest_batch(experiment, self._records, limit, needs.weights, self.gpus)
+        return Planned(
+            case,
+            "assumed" if runs is None else "measured",
+            step,
+            cost_of(step, images, self.price, watts),
+            curve(case, self._cluster, self.gpus, self.batch),
+            largest,
+        )
+
+    @property
+    def _share(self) -> float:
+        return self.utilisation or published_utilisation()
+
+    def _loss_flops(self, runs: Timed) -> float:
+        peak = runs.runs[0].peak_flops_per_second if runs.where.device == "cpu" else self._device and self._device.fp32
+        if peak is None:
+            raise ValueError(f"no fp32 peak is known of {runs.where.machine}")
+        return LOSS_SHARE * peak
+
+    def _assumptions(self) -> dict[str, tuple[str, str]]:
+        """Say what the answer rests on: value, and where it is from."""
+        links, device, told = self._cluster.links, self._device, "given"
+        sheet = device.source if device else ""
+        reached = f"{sheet}, {LINK_SHARE:.0%} of it {LINK_SHARE_FROM}"
+        found = self._of_the_step()
+        found["GPUs a node"] = (f"{links.per_node}", told if self.per_node else sheet)
+        for what, rate, latency, is_given in (
+            ("links within a node", links.link, links.link_latency, self.link_gbs),
+            ("network between nodes", links.network, links.network_latency, self.network_gbs),
+        ):
+            value = f"{rate / GB:.4g} GB/s a GPU and direction, {latency / MICRO:g} us a step"
+            found[what] = (value, f"{told if is_given else reached}; {LATENCIES_FROM} or as given")
+        found["hidden"] = (
+            f"gradients and weights, behind {self.overlap:.0%} of forward and backward; features never",
+            "assumed (--overlap)",
+        )
+        found["loss with others' captions"] = (f"{LOSS_SHARE:.0%} of the fp32 peak", "assumed")
+        found["batch"] = ("time in proportion to the images", "assumed; where memory holds them")
+        found["left out"] = (
+            "waiting for slower GPUs and for data, stalls, checkpoints, scoring, restarts, power of hosts and cooling",
+            "",
+        )
+        return found
+
+    def _of_the_step(self) -> dict[str, tuple[str, str]]:
+        found: dict[str, tuple[str, str]] = {}
+        for experiment in self._experiments:
+            runs = self._timed(experiment)
+            if runs is not None:
+                at = f"batch {runs.experiment.batch_size}, {runs.where.precision}, {len(runs.runs)} runs"
+                found[f"step of {experiment.name}"] = (f"measured: {at}", runs.where.machine)
+        if self.device is not None and self._device is not None:
+            named = "given" if self.utilisation else "median of published CLIP trainings (plan --published)"
+            told = f"{self._share:.3f} of {self._device.bf16 / 1e12:g} TFLOP/s, bf16"
+            found["utilisation"] = (told, f"an assumption, no evidence: {named}; {self._device.source}")
+            found["power of a GPU"] = (f"{self._device.watts:g} W all the time", self._device.source)
+            found["captions"] = ("as long as the context", "assumed; shorter ones: --set context_length=N")
+        return found
