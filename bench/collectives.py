@@ -65,12 +65,12 @@ def collectives_of(
     scatters gradients in fp32.
     """
     rows, sums = batch * processes, 1  # the loss, averaged
-    gradients = FP32 * weights.trained
+    gradients = float(FP32 * weights.trained)
     if sharding == "ddp":
         buckets = 1 + math.ceil(max(0, gradients - FIRST_BUCKET) / BUCKET)
         found = [Collective("gradients", "all-reduce", gradients, buckets, "backward")]
     else:
-        whole, again = weights.trained + weights.frozen, weights.in_blocks
+        whole, again = float(weights.trained + weights.frozen), float(weights.in_blocks)
         found = [
             Collective("weights", "all-gather", bytes_a_weight * whole, weights.blocks + 1, "forward"),
             Collective("blocks' weights again", "all-gather", bytes_a_weight * again, weights.blocks, "backward"),
@@ -87,8 +87,8 @@ def collectives_of(
         if weights.method != "siglip":
             found.append(Collective("norms of columns", "all-reduce", 2 * FP32 * rows, 2))
     if weights.counted_tokens:
-        found.append(Collective("counts of tokens", "all-reduce", FP32 * weights.counted_tokens))
-    return [*found, Collective("single figures", "all-reduce", FP32 * sums, sums)]
+        found.append(Collective("counts of tokens", "all-reduce", float(FP32 * weights.counted_tokens)))
+    return [*found, Collective("single figures", "all-reduce", float(FP32 * sums), sums)]
 
 
 def seconds_of(collective: Collective, processes: int, links: Links) -> float:

@@ -10,7 +10,7 @@ network is one card of NVIDIA's own system a GPU: DGX A100 200 Gbit/s, DGX H100,
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-GB = 10**9
+GB = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +35,19 @@ class Device:
 
 # In the order in which a name of CUDA is tried: "H100" is in several.
 _DEVICES = (
-    Device("GB200", 2500e12, 80e12, 186 * GB, 1200, 900 * GB, 50 * GB, 72, "NVIDIA GB200 NVL72 datasheet"),
-    Device("B200", 2250e12, 80e12, 180 * GB, 1000, 900 * GB, 50 * GB, sheet="NVIDIA DGX B200 datasheet"),
-    Device("H200 NVL", 835.5e12, 60e12, 141 * GB, 600, 64 * GB, None),
-    Device("H100 NVL", 835.5e12, 60e12, 94 * GB, 400, 64 * GB, None),
-    Device("H200", 989.4e12, 67e12, 141 * GB, 700, 450 * GB, 50 * GB),
-    Device("H100 PCIe", 756e12, 51e12, 80 * GB, 350, 64 * GB, None),
-    Device("H100", 989.4e12, 67e12, 80 * GB, 700, 450 * GB, 50 * GB),
-    Device("A100 40GB", 312e12, 19.5e12, 40 * GB, 400, 300 * GB, 25 * GB),
-    Device("A100", 312e12, 19.5e12, 80 * GB, 400, 300 * GB, 25 * GB),
-    Device("L40S", 362e12, 91.6e12, 48 * GB, 350, 32 * GB, None),
-    Device("L40", 181e12, 90.5e12, 48 * GB, 300, 32 * GB, None),
-    Device("L4", 121e12, 30.3e12, 24 * GB, 72, 32 * GB, None),
-    Device("RTX 4090", 165.2e12, 82.6e12, 24 * GB, 450, 32 * GB, None, sheet="NVIDIA Ada architecture whitepaper"),
+    Device("GB200", 2500e12, 80e12, 186 * GB, 1200.0, 900 * GB, 50 * GB, 72, "NVIDIA GB200 NVL72 datasheet"),
+    Device("B200", 2250e12, 80e12, 180 * GB, 1000.0, 900 * GB, 50 * GB, sheet="NVIDIA DGX B200 datasheet"),
+    Device("H200 NVL", 835.5e12, 60e12, 141 * GB, 600.0, 64 * GB, None),
+    Device("H100 NVL", 835.5e12, 60e12, 94 * GB, 400.0, 64 * GB, None),
+    Device("H200", 989.4e12, 67e12, 141 * GB, 700.0, 450 * GB, 50 * GB),
+    Device("H100 PCIe", 756e12, 51e12, 80 * GB, 350.0, 64 * GB, None),
+    Device("H100", 989.4e12, 67e12, 80 * GB, 700.0, 450 * GB, 50 * GB),
+    Device("A100 40GB", 312e12, 19.5e12, 40 * GB, 400.0, 300 * GB, 25 * GB),
+    Device("A100", 312e12, 19.5e12, 80 * GB, 400.0, 300 * GB, 25 * GB),
+    Device("L40S", 362e12, 91.6e12, 48 * GB, 350.0, 32 * GB, None),
+    Device("L40", 181e12, 90.5e12, 48 * GB, 300.0, 32 * GB, None),
+    Device("L4", 121e12, 30.3e12, 24 * GB, 72.0, 32 * GB, None),
+    Device("RTX 4090", 165.2e12, 82.6e12, 24 * GB, 450.0, 32 * GB, None, sheet="NVIDIA Ada architecture whitepaper"),
 )
 DEVICES: Mapping[str, Device] = {device.words.lower().replace(" ", "-"): device for device in _DEVICES}
 

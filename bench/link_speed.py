@@ -23,9 +23,7 @@ def measured(size: int) -> LinkSpeed:
     processes = dist.get_world_size()
     small, large = _seconds(1), _seconds(max(2, size // 4))
     steps = 2 * (processes - 1)
-    return LinkSpeed(
-        bytes_a_second=steps / processes * size / max(large - small, 1e-9), latency_seconds=small / steps
-    )
+    return LinkSpeed(bytes_a_second=steps / processes * size / max(large - small, 1e-9), latency_seconds=small / steps)
 
 
 def _seconds(numbers: int) -> float:

@@ -44,8 +44,8 @@ def needs_of(experiment: Experiment) -> Needs:
             counted_tokens=sum(len(one.images_with_token) for one in counts),
         ),
         Work(
-            forward=costs.image_flops + costs.text_flops + 2 * _last_layer(model),
-            teacher=costs.teacher_flops,
+            forward=float(costs.image_flops + costs.text_flops + 2 * _last_layer(model)),
+            teacher=float(costs.teacher_flops),
             is_recomputed=experiment.activation_checkpointing,
         ),
     )

@@ -12,6 +12,7 @@ from bench.config import MethodName, Sharding
 from bench.devices import Device
 
 LARGEST = 4096  # devices that a curve goes to
+AS_GPUS_GROW = "As GPUs grow"  # what its table is called, where `python -m reports plan` finds it
 # Products of batch x columns x width that a step of the loss takes, the backward's included (`losses`): the logits
 # twice and two gradients, or once where the forward makes the gradients.
 LOSS_PRODUCTS: dict[MethodName, int] = {"clip": 4, "superclip": 4, "siglip": 3}

@@ -117,7 +117,8 @@ def _table(rows: Sequence[Row], told: Sequence[str]) -> Table:
             }
             for row in rows
         ],
-        "\n".join(told) + "\nOne thread and one core a process, nothing hidden. Where only the plan from processes side "
+        "\n".join(told)
+        + "\nOne thread and one core a process, nothing hidden. Where only the plan from processes side "
         "by side is near, the difference is what\nthe machine's shared memory and host take from processes beside each "
         "other, and not communication.",
     )
@@ -154,9 +155,7 @@ def _side_by_side(words: Sequence[str], folder: Path, cores: Sequence[int]) -> l
 
 
 @contextmanager
-def _measuring(
-    words: Sequence[str], results: Path, cores: Sequence[int], rounds: int
-) -> Iterator[Callable[[], Timed]]:
+def _measuring(words: Sequence[str], results: Path, cores: Sequence[int], rounds: int) -> Iterator[Callable[[], Timed]]:
     """Start a measurement of one process a core, and give what waits for it and returns what it timed."""
     options = ["--rounds", str(rounds), "--results", str(results)]
     with _started(["bench", *words, *options], cores, subprocess.DEVNULL) as child:
@@ -185,7 +184,7 @@ def _links(size: int, cores: Sequence[int]) -> Links:
 
 @contextmanager
 def _started(module: Sequence[str], cores: Sequence[int], output: int) -> Iterator[Popen]:
-    """Run a module on some cores of this machine, no GPU, with torchrun where they are several; end it on the way out."""
+    """Run a module on some cores and no GPU, with torchrun where they are several; end it on the way out."""
     several = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(len(cores)), "-m"]
     command = [sys.executable, "-m", *(several if len(cores) > 1 else []), *module]
     environment = os.environ | {"PYTHONPATH": with_checkout(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}

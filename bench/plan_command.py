@@ -129,14 +129,12 @@ class Plan:
     @cached_property
     def _cluster(self) -> Cluster:
         device = self._device
-        known = (None, None, None) if device is None else (device.per_node, device.link, device.network)
-        asked = {
-            "--per-node": self.per_node or known[0],
-            "--link-gbs": self.link_gbs or (known[1] and LINK_SHARE * known[1] / GB),
-            "--network-gbs": self.network_gbs or (known[2] and LINK_SHARE * known[2] / GB),
-        }
-        per_node, link, network = asked.values()
+        per_node, link, network = self.per_node, self.link_gbs, self.network_gbs
+        if device is not None:
+            per_node, link = per_node or device.per_node, link or LINK_SHARE * device.link / GB
+            network = network or (None if device.network is None else LINK_SHARE * device.network / GB)
         if per_node is None or link is None or network is None:
+            asked = {"--per-node": per_node, "--link-gbs": link, "--network-gbs": network}
             unknown = ", ".join(option for option, value in asked.items() if value is None)
             what = self.device or "the device of the record"
             raise ValueError(f"how {what} is joined to others is on no data sheet: give {unknown}")
@@ -148,7 +146,11 @@ class Plan:
 
         needs, runs, device = needs_of(experiment), self._timed(experiment), self._device
         if runs is not None:
-            compute, is_bf16, watts = compute_of(runs, self._loss_flops(runs)), runs.where.precision == "bf16", runs.watts
+            compute, is_bf16, watts = (
+                compute_of(runs, self._loss_flops(runs)),
+                runs.where.precision == "bf16",
+                runs.watts,
+            )
         else:
             assert device is not None
             compute, is_bf16, watts = assumed_compute(needs.work, device, self._share), True, device.watts
@@ -180,7 +182,9 @@ class Plan:
         return self.utilisation or published_utilisation()
 
     def _loss_flops(self, runs: Timed) -> float:
-        peak = runs.runs[0].peak_flops_per_second if runs.where.device == "cpu" else self._device and self._device.fp32
+        peak = runs.runs[0].peak_flops_per_second if runs.where.device == "cpu" else None
+        if self._device is not None:
+            peak = self._device.fp32
         if peak is None:
             raise ValueError(f"no fp32 peak is known of {runs.where.machine}")
         return LOSS_SHARE * peak
@@ -211,16 +215,24 @@ class Plan:
         return found
 
     def _of_the_step(self) -> dict[str, tuple[str, str]]:
-        found: dict[str, tuple[str, str]] = {}
+        device, found = self._device, dict[str, tuple[str, str]]()
         for experiment in self._experiments:
-            runs = self._timed(experiment)
-            if runs is not None:
-                at = f"batch {runs.experiment.batch_size}, {runs.where.precision}, {len(runs.runs)} runs"
-                found[f"step of {experiment.name}"] = (f"measured: {at}", runs.where.machine)
-        if self.device is not None and self._device is not None:
+            if (runs := self._timed(experiment)) is not None:
+                found |= _of_runs(experiment.name, runs)
+        if self.device is not None and device is not None:
             named = "given" if self.utilisation else "median of published CLIP trainings (plan --published)"
-            told = f"{self._share:.3f} of {self._device.bf16 / 1e12:g} TFLOP/s, bf16"
-            found["utilisation"] = (told, f"an assumption, no evidence: {named}; {self._device.source}")
-            found["power of a GPU"] = (f"{self._device.watts:g} W all the time", self._device.source)
+            told = f"{self._share:.3f} of {device.bf16 / 1e12:g} TFLOP/s, bf16"
+            found["utilisation"] = (told, f"an assumption, no evidence: {named}; {device.source}")
+            found["power of a GPU"] = (f"{device.watts:g} W all the time", device.source)
             found["captions"] = ("as long as the context", "assumed; shorter ones: --set context_length=N")
         return found
+
+
+def _of_runs(name: str, runs: Timed) -> dict[str, tuple[str, str]]:
+    told = [f"measured: {len(runs.runs)} runs, batch {runs.experiment.batch_size}, {runs.where.precision}"]
+    if (tokens := runs.runs[0].tokens_per_caption) is not None:
+        told.append(f"{tokens:.1f} tokens a caption")
+    found = {f"step of {name}": (", ".join(told), runs.where.machine)}
+    if runs.watts is not None:
+        found[f"power, {name}"] = (f"{runs.watts:.0f} W all the time", "measured, by the energy counter")
+    return found

@@ -44,7 +44,7 @@ def records_at(path: Path, experiments: Sequence[Experiment]) -> list[Record]:
     if path.is_file():
         return read_records(path.parent, read_record(path).comparison)
     found = comparisons(path) if path.is_dir() else []
-    some = [records for name in reversed(found) if any(_timed(records := read_records(path, name)))]
+    some = [records for name in reversed(found) if _timed(records := read_records(path, name))]
     if not some:
         raise ValueError(f"{path} holds no speed record; python -m bench measure leaves some in its results folder")
     whole = (rows for rows in some if all(any(matching(one, rows, Speed)) for one in experiments))
@@ -116,7 +116,7 @@ def largest_batch(
     if experiment.sharding == "fsdp2":
         always /= gpus
     gathered = 2 * FP32 * weights.feature_width * (gpus - 1)
-    return max(0, int((limit_bytes - always) / (an_image + gathered))), how
+    return max(0, int((limit_bytes - always) / (max(1.0, an_image) + gathered))), how
 
 
 def matching(

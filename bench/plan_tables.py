@@ -6,11 +6,10 @@ from statistics import median
 from typing import Any
 
 from bench.collectives import collectives_of, seconds_of
-from bench.plan import LARGEST, Case, Cluster, Cost, Step, bound_from, slower_from
+from bench.plan import AS_GPUS_GROW, LARGEST, Case, Cluster, Cost, Step, bound_from, slower_from
 from bench.published import POINTS, predicted_rate
 from bench.tables import Table
 
-AS_GPUS_GROW = "As GPUs grow"  # the title by which `python -m reports plan` finds the curve
 SLOWER = 0.1
 MS = 1000
 
@@ -106,7 +105,9 @@ def sent_table(plans: Sequence[Planned], cluster: Cluster) -> Table:
             }
             for collective in sent
         ]
-    return Table("What is sent in a step", rows, "MB: of the whole tensor. ms: of all calls, before anything is hidden.")
+    return Table(
+        "What is sent in a step", rows, "MB: of the whole tensor. ms: of all calls, before anything is hidden."
+    )
 
 
 def assumption_table(assumptions: Mapping[str, tuple[str, str]]) -> Table:

@@ -16,7 +16,7 @@ from bench.collectives import Links, Weights
 from bench.devices import DEVICES, GB, Device
 from bench.plan import Case, Cluster, Work, assumed_compute, step_on
 
-V100 = Device("V100", 125e12, 15.7e12, 32 * GB, 300, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
+V100 = Device("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
 A100, H100 = DEVICES["a100"], DEVICES["h100"]
 JUWELS = replace(DEVICES["a100-40gb"], per_node=4, network=25 * GB)
 P4D = replace(DEVICES["a100-40gb"], network=6.25 * GB)
@@ -67,31 +67,31 @@ class Point:
 
 
 POINTS: Sequence[Point] = (
-    Point("open_clip", "B/32", JUWELS, 128, 256, 773, 773),
-    Point("open_clip", "B/16", JUWELS, 176, 192, 332, 332),
-    Point("open_clip", "B/16+ 240", JUWELS, 224, 160, 261, 261),
-    Point("open_clip", "L/14", JUWELS, 400, 96, 70, 70, is_recomputed=True),
-    Point("LAION 2022", "B/32", P4D, 824, 96, 228, 228, is_recomputed=True),
-    Point("LAION 2022, fp16", "H/14", P4D, 824, 96, 30, 30, is_recomputed=True),
-    Point("LAION 2022, bf16", "H/14", P4D, 824, 96, 42, 42, is_recomputed=True),
-    Point("LAION 2022, fp16", "g/14", P4D, 800, 40, 20, 20, is_recomputed=True),
-    Point("LAION 2022, bf16", "g/14", P4D, 800, 80, 31, 31, is_recomputed=True),
+    Point("open_clip", "B/32", JUWELS, 128, 256, 773.0, 773.0),
+    Point("open_clip", "B/16", JUWELS, 176, 192, 332.0, 332.0),
+    Point("open_clip", "B/16+ 240", JUWELS, 224, 160, 261.0, 261.0),
+    Point("open_clip", "L/14", JUWELS, 400, 96, 70.0, 70.0, is_recomputed=True),
+    Point("LAION 2022", "B/32", P4D, 824, 96, 228.0, 228.0, is_recomputed=True),
+    Point("LAION 2022, fp16", "H/14", P4D, 824, 96, 30.0, 30.0, is_recomputed=True),
+    Point("LAION 2022, bf16", "H/14", P4D, 824, 96, 42.0, 42.0, is_recomputed=True),
+    Point("LAION 2022, fp16", "g/14", P4D, 800, 40, 20.0, 20.0, is_recomputed=True),
+    Point("LAION 2022, bf16", "g/14", P4D, 800, 80, 31.0, 31.0, is_recomputed=True),
     Point("LAION 2023", "bigG/14", replace(A100, network=6.25 * GB), 512, 313, 20.4, 20.4, is_recomputed=True),
-    Point("scaling laws", "B/32", JUWELS, 128, 256, 729, 850),
-    Point("scaling laws", "B/32", JUWELS, 128, 672, 412, 412),
-    Point("scaling laws", "B/32", JUWELS, 344, 256, 289, 639),
-    Point("scaling laws", "B/16", JUWELS, 344, 256, 228, 396),
-    Point("scaling laws", "L/14", JUWELS, 200, 448, 178, 178),
-    Point("scaling laws", "L/14", JUWELS, 384, 224, 73, 105),
-    Point("scaling laws", "L/14", JUWELS, 768, 112, 79, 79),
-    Point("scaling laws", "L/14", JUWELS, 1024, 84, 66, 77),
-    Point("DataComp small", "B/32", A100, 1, None, 889, 889),
-    Point("DataComp xlarge", "L/14", A100, 512, None, 86, 86),
+    Point("scaling laws", "B/32", JUWELS, 128, 256, 729.0, 850.0),
+    Point("scaling laws", "B/32", JUWELS, 128, 672, 412.0, 412.0),
+    Point("scaling laws", "B/32", JUWELS, 344, 256, 289.0, 639.0),
+    Point("scaling laws", "B/16", JUWELS, 344, 256, 228.0, 396.0),
+    Point("scaling laws", "L/14", JUWELS, 200, 448, 178.0, 178.0),
+    Point("scaling laws", "L/14", JUWELS, 384, 224, 73.0, 105.0),
+    Point("scaling laws", "L/14", JUWELS, 768, 112, 79.0, 79.0),
+    Point("scaling laws", "L/14", JUWELS, 1024, 84, 66.0, 77.0),
+    Point("DataComp small", "B/32", A100, 1, None, 889.0, 889.0),
+    Point("DataComp xlarge", "L/14", A100, 512, None, 86.0, 86.0),
     Point("NeMo", "g/14", A100, 8, None, 69.9, 69.9),
     Point("NeMo", "g/14", A100, 128, None, 67.4, 67.4),
     Point("NeMo", "g/14", H100, 8, None, 116.9, 116.9),
-    Point("NeMo", "g/14", H100, 128, None, 108, 108),
-    Point("superclass issue 11", "B/16", V100, 8, None, 222, 231),
+    Point("NeMo", "g/14", H100, 128, None, 108.0, 108.0),
+    Point("superclass issue 11", "B/16", V100, 8, None, 222.0, 231.0),
 )
 
 

@@ -1,4 +1,4 @@
-"""What `python -m bench plan --json` wrote -> one HTML page. A pure function: the same document gives the same bytes."""
+"""What `python -m bench plan --json` wrote -> one HTML page: the same document gives the same bytes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
 
-from bench.plan_tables import AS_GPUS_GROW
+from bench.plan import AS_GPUS_GROW
 from reports.formats import UNMEASURED, count, percent, rate
 from reports.page import TEMPLATES, environment
 from reports.svg import LINE, PAPER, dodged, drawing, look, shown, svg
@@ -56,7 +56,9 @@ def plan_page(content: bytes) -> str:
             chart=curve_chart(curves),
             curve=_table(AS_GPUS_GROW, found[AS_GPUS_GROW]),
             sections=[
-                (title, _table(title, one), one.note.splitlines()) for title, one in found.items() if title != AS_GPUS_GROW
+                (title, _table(title, one), one.note.splitlines())
+                for title, one in found.items()
+                if title != AS_GPUS_GROW
             ],
             note=found[AS_GPUS_GROW].note,
             style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
@@ -83,7 +85,9 @@ def curve_chart(curves: Mapping[str, Sequence[Point]]) -> Markup:
         for index, points in enumerate(curves.values()):
             _curve(axes, index, points)
         _labels(axes, curves)
-        told = "; ".join(f"{name} {percent(points[-1].share, 0)} on {points[-1].gpus:,}" for name, points in curves.items())
+        told = "; ".join(
+            f"{name} {percent(points[-1].share, 0)} on {points[-1].gpus:,}" for name, points in curves.items()
+        )
         return svg(figure, "plan", f"Images a second of each GPU, over those of one alone, as GPUs grow. {told}.")
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bench.collectives import FP32, Collective, Links, collectives_of, ring_seconds, seconds_of
 from bench.config import METHOD_NAMES
 from bench.data.pack import load_pictures
+from bench.data.targets import Captions
 from bench.distributed import LossOf, group_of_all, spread
 from bench.link_speed import measured
 from bench.methods import method_named
@@ -148,11 +149,13 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
         found[f"{method} {sharding}"] = list(log)
     experiment = small("clip", batch_size=BATCH)
     model = method_named("clip").wrap(untrained_tower(experiment), experiment)
-    spread_out: Any = spread(LossOf(model, method_named("clip").loss, group_of_all()), experiment, "fp32", compiled=False)
+    spread_out: Any = spread(
+        LossOf(model, method_named("clip").loss, group_of_all()), experiment, "fp32", compiled=False
+    )
+    stream = load_data(experiment, CPU, results)
     for k in range(3):
-        batch = run.stream.batch(k)
-        target = load_data(experiment, CPU, results).target(k)
-        spread_out(batch.images, target).backward()
+        batch = stream.batch(k)
+        spread_out(batch.images, batch.target).backward()
     sizes = spread_out._get_ddp_logging_data()["rebuilt_bucket_sizes"]
     return found | {"buckets": [int(size) for size in sizes.split(",")]}
 
@@ -199,19 +202,17 @@ def test_fsdp2_gathers_blocks_twice_and_the_rest_once(of_ranks: list[dict[str, A
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_needs_are_those_of_the_model(method: str, results: Path) -> None:
-    """FLOPs of the forward are counted whole but for the products of images with captions."""
+    """FLOPs of the forward are counted whole, but for the products of images with captions."""
     experiment = small(method)
-    run, needs = assemble(load_data(experiment, CPU, results)), needs_of(experiment)
-    parameters = list(run.model.parameters())
+    model, needs = assemble(load_data(experiment, CPU, results)).model, needs_of(experiment)
+    parameters = list(model.parameters())
     assert needs.weights.trained + needs.weights.frozen == sum(one.numel() for one in parameters)
     assert needs.weights.scalars == sum(one.ndim == 0 for one in parameters)
     assert 0 < needs.weights.in_blocks < needs.weights.trained + needs.weights.frozen
-    batch = run.stream.target(0)
-    tokens = batch.captions.with_captions if batch.captions else None
-    assert (tokens is None) == (needs.weights.feature_width == 0)
-    if tokens is None:
-        forward = count_flops(experiment, [batch]).forward
-        assert experiment.batch_size * (needs.work.forward + needs.work.teacher) == forward
+    batch, uncut = experiment.batch_size, method_named(method).targets(experiment)
+    whole = count_flops(experiment, [uncut(Captions.of(["a dog"] * batch))])
+    products = 2 * batch * batch * needs.weights.feature_width
+    assert whole.forward == batch * (needs.work.forward + needs.work.teacher) + products
 
 
 # What processes can send

@@ -127,7 +127,7 @@ def test_where_a_curve_bends() -> None:
 def test_units_of_what_it_costs() -> None:
     """2 devices at 1,000 images/s together: 3.6 million images are an hour, two GPU-hours, a kWh at 500 W."""
     step = step_on(Case("x", weights("catlip"), Compute(0.0, 1e-3, 1e-3, 0.0, 1.0), 10.0), INFINITE, 2)
-    cost = cost_of(step, 3_600_000, price=2.5, watts=500)
+    cost = cost_of(step, 3_600_000, price=2.5, watts=500.0)
     assert astuple(cost) == pytest.approx((1.0, 2.0, 5.0, 1.0))
     assert cost_of(step, 1, None, None).price is None
     assert cost_of(step, 1, None, None).kwh is None
@@ -227,7 +227,7 @@ CLIP, CATLIP = EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]
 
 @given(
     st.lists(st.floats(0.01, 10), min_size=2, max_size=2),
-    st.dictionaries(st.sampled_from([*PHASES, "text forward"]), st.floats(1e-3, 1), min_size=6, max_size=6),
+    st.fixed_dictionaries(dict.fromkeys([*PHASES, "text forward"], st.floats(1e-3, 1))),
 )
 def test_parts_of_a_step_are_together_as_long_as_the_windows_say(
     windows: list[float], phases: dict[str, float]
@@ -239,7 +239,7 @@ def test_parts_of_a_step_are_together_as_long_as_the_windows_say(
     assert compute.backward * CLIP.batch_size / step == pytest.approx(phases["backward"] / sum(phases.values()))
 
 
-def test_the_largest_batch_is_what_was_tried_or_a_line(tmp_path: Path) -> None:
+def test_the_largest_batch_is_what_was_tried_or_a_line() -> None:
     def memory(batch: int, size: int) -> Record:
         fields = dict.fromkeys(("peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes"))
         one = Memory(steps=4, trained_parameters=10**8, peak_tensor_bytes=size, **fields)
@@ -333,9 +333,7 @@ def test_power_is_what_was_measured_where_it_was(tmp_path: Path) -> None:
         (["clip-tiny", "--check", "4000"], "needs a core for each process"),
     ],
 )
-def test_bad_input_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
-) -> None:
+def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
     several = speed(rank_window_seconds=((0.8, 0.8), (0.8, 0.8)))
     places = {
         "RECORDS": written(_made(tmp_path / "records"), record(CLIP, speed())),
