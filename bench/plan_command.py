@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.collectives import Links
+from bench.collectives import LINK_SHARE, Links
 from bench.command_line import DISAGREEMENT, OK, Json, Results, Settings
 from bench.config import Experiment, choose, with_settings
 from bench.devices import DEVICES, GB, Device, device_called
@@ -30,9 +30,7 @@ from bench.tables import show
 
 MICRO = 1e-6
 USABLE = 0.9  # of a GPU's memory: the rest is the context's, the kernels' and what an allocator cannot use
-LINK_SHARE = 0.8  # of the links' bandwidth, which collectives reach
-LINK_SHARE_FROM = "assumed: nccl-tests reach 230 to 250 GB/s of 8 A100's 300"
-LATENCIES_FROM = "NCCL's own constants (src/graph/tuning.cc, ring, LL128)"
+LINK_US, NETWORK_US = 1.9, 4.0  # of a ring's step: NCCL's own constants (src/graph/tuning.cc, hwLat, ring, LL128)
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,9 @@ class Plan:
     overlap: float = 0.8  # share of forward and backward behind which gradients and weights can be sent
     per_node: int | None = None  # GPUs; the device's by default, as what follows
     link_gbs: float | None = None  # GB/s of a GPU to those of its node, in one direction, as collectives reach them
-    link_us: float = 1.9  # latency
+    link_us: float = LINK_US  # latency
     network_gbs: float | None = None  # GB/s of a GPU to other nodes
-    network_us: float = 4.0  # latency
+    network_us: float = NETWORK_US  # latency
     check: int | None = None  # instead: run on so many CPU processes here, and hold the plan against it
     published: bool = False  # instead: hold the plan against published trainings
     settings: Settings = ()
@@ -71,8 +69,8 @@ class Plan:
         self._require_sound()
         if self.published:
             utilisation = self.utilisation or published_utilisation()
-            latencies = Links(1, GB, MICRO * self.link_us, GB, MICRO * self.network_us)
-            show([published_table(utilisation, Cluster(latencies, self.overlap))], self.json)
+            latencies = MICRO * self.link_us, MICRO * self.network_us
+            show([published_table(utilisation, latencies, self.overlap)], self.json)
             return OK
         if not self.names:
             raise ValueError(f"name the experiments to plan for (there are {', '.join(EXPERIMENTS)})")
@@ -191,27 +189,21 @@ class Plan:
 
     def _assumptions(self) -> dict[str, tuple[str, str]]:
         """Say what the answer rests on: value, and where it is from."""
-        links, device, told = self._cluster.links, self._device, "given"
-        sheet = device.source if device else ""
-        reached = f"{sheet}, {LINK_SHARE:.0%} of it {LINK_SHARE_FROM}"
-        found = self._of_the_step()
-        found["GPUs a node"] = (f"{links.per_node}", told if self.per_node else sheet)
-        for what, rate, latency, is_given in (
-            ("links within a node", links.link, links.link_latency, self.link_gbs),
-            ("network between nodes", links.network, links.network_latency, self.network_gbs),
+        links, found = self._cluster.links, self._of_the_step()
+        found["GPUs a node"] = (str(links.per_node), "given" if self.per_node else "data sheet")
+        for what, rate, latency, is_given, usual in (
+            ("links in a node", links.link, links.link_latency, self.link_gbs, LINK_US),
+            ("network", links.network, links.network_latency, self.network_gbs, NETWORK_US),
         ):
-            value = f"{rate / GB:.4g} GB/s a GPU and direction, {latency / MICRO:g} us a step"
-            found[what] = (value, f"{told if is_given else reached}; {LATENCIES_FROM} or as given")
-        found["hidden"] = (
-            f"gradients and weights, behind {self.overlap:.0%} of forward and backward; features never",
-            "assumed (--overlap)",
-        )
+            of_rate = "given" if is_given else f"data sheet x {LINK_SHARE}, as nccl-tests reach on A100"
+            of_latency = "NCCL's own" if latency == MICRO * usual else "given"
+            found[what] = (f"{rate / GB:.4g} GB/s a GPU, one way", of_rate)
+            found[f"{what}, latency"] = (f"{latency / MICRO:g} us a step of a ring", of_latency)
+        found["gradients and weights hide"] = (f"behind {self.overlap:.0%} of forward and backward", "--overlap")
+        found["features hide"] = ("never: the loss waits for them", "losses/ranks.py")
         found["loss with others' captions"] = (f"{LOSS_SHARE:.0%} of the fp32 peak", "assumed")
-        found["batch"] = ("time in proportion to the images", "assumed; where memory holds them")
-        found["left out"] = (
-            "waiting for slower GPUs and for data, stalls, checkpoints, scoring, restarts, power of hosts and cooling",
-            "",
-        )
+        found["computation"] = ("in proportion to the images", "assumed, where memory holds them")
+        found["left out"] = ("waiting for slow GPUs and for data, stalls, restarts, scoring, power of hosts", "")
         return found
 
     def _of_the_step(self) -> dict[str, tuple[str, str]]:
@@ -220,9 +212,9 @@ class Plan:
             if (runs := self._timed(experiment)) is not None:
                 found |= _of_runs(experiment.name, runs)
         if self.device is not None and device is not None:
-            named = "given" if self.utilisation else "median of published CLIP trainings (plan --published)"
-            told = f"{self._share:.3f} of {device.bf16 / 1e12:g} TFLOP/s, bf16"
-            found["utilisation"] = (told, f"an assumption, no evidence: {named}; {device.source}")
+            named = "given" if self.utilisation else "median of plan --published"
+            told = f"{self._share:.3f} of {device.bf16 / 1e12:g} TFLOP/s, bf16 ({device.source})"
+            found["utilisation"] = (told, f"assumed, no evidence: {named}")
             found["power of a GPU"] = (f"{device.watts:g} W all the time", device.source)
             found["captions"] = ("as long as the context", "assumed; shorter ones: --set context_length=N")
         return found

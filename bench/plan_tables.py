@@ -35,11 +35,11 @@ def plan_table(plans: Sequence[Planned], gpus: int) -> Table:
             "step": one.basis,
             "images a step of each": one.step.images / gpus,
             "images a step of all": round(one.step.images),
-            "data, ms": MS * one.step.data,
+            "data, ms": None if one.basis == "assumed" else MS * one.step.data,
             "forward, ms": MS * one.step.forward,
             "backward, ms": MS * one.step.backward,
             "loss with others' captions, ms": MS * one.step.others,
-            "optimizer, ms": MS * one.step.optimizer,
+            "optimizer, ms": None if one.basis == "assumed" else MS * one.step.optimizer,
             "communication, ms": MS * one.step.sent,
             "of it hidden, ms": MS * one.step.hidden,
             "step, ms": MS * one.step.seconds,
@@ -61,7 +61,7 @@ def plan_table(plans: Sequence[Planned], gpus: int) -> Table:
         f"{LARGEST:,} GPUs, not known, or not asked.\n{how}"
     )
     if any(one.basis == "assumed" for one in plans):
-        note += "\nThe step is computed from an assumed utilisation: this is an assumption, and no evidence."
+        note += "\nThe step is computed from an assumed utilisation, with data and optimizer in it: an assumption, no evidence."
     return Table(f"Plan for {gpus:,} GPUs", rows, note, turned=True)
 
 
@@ -116,11 +116,11 @@ def assumption_table(assumptions: Mapping[str, tuple[str, str]]) -> Table:
     return Table("Assumptions", rows)
 
 
-def published_table(utilisation: float, cluster: Cluster) -> Table:
+def published_table(utilisation: float, latencies: tuple[float, float], overlap: float) -> Table:
     """Hold the plan against published trainings, all at one utilisation."""
     rows, errors = [], []
     for point in POINTS:
-        rate, share = predicted_rate(point, utilisation, cluster.links, cluster.overlap)
+        rate, share = predicted_rate(point, utilisation, latencies, overlap)
         errors.append(rate / point.middle - 1)
         rows.append(
             {
@@ -139,7 +139,7 @@ def published_table(utilisation: float, cluster: Cluster) -> Table:
     inside = sum(abs(error) <= 1 / 4 for error in errors)
     note = (
         f"Planned at a utilisation of {utilisation:.3f} for every row (--utilisation), the links of the machine it ran "
-        f"on, and an overlap of {cluster.overlap:g}.\nerror: planned over published (of a range the middle), less 1. "
+        f"on, and an overlap of {overlap:g}.\nerror: planned over published (of a range the middle), less 1. "
         f"{inside} of {len(rows)} lie within 25 %, the median is off by {median(map(abs, errors)):.0%}: one "
         "utilisation\ndoes not foretell a training, which its software and its loading set. Ratios of methods at one "
         "utilisation are ratios of FLOPs."

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from bench.collectives import Links, Weights
+from bench.collectives import LINK_SHARE, Links, Weights
 from bench.devices import DEVICES, GB, Device
 from bench.plan import Case, Cluster, Work, assumed_compute, step_on
 
@@ -100,15 +100,20 @@ def published_utilisation() -> float:
     return median(point.utilisation for point in POINTS)
 
 
-def predicted_rate(point: Point, utilisation: float, links: Links, overlap: float) -> tuple[float, float | None]:
+def predicted_rate(
+    point: Point, utilisation: float, latencies: tuple[float, float], overlap: float
+) -> tuple[float, float | None]:
     """Return images a second and GPU by the plan, and the share of the step that is communication, where batch is told.
 
-    `links` has the latencies; bandwidths are the point's own. Gathered are captions alone, as this harness does.
+    `latencies` are of a step within a node and between nodes, in seconds. Captions alone are gathered, as here.
     """
     model = MODELS[point.model]
     compute = assumed_compute(Work(1e9 * model.gflops, is_recomputed=point.is_recomputed), point.device, utilisation)
-    if point.batch is None:
+    if point.batch is None or point.device.network is None:
         return 1 / (compute.forward + compute.backward), None
     sent = Weights("clip", round(1e6 * model.megaparameters), 0, 0, 0, 1, model.width, 0)
-    step = step_on(Case(point.model, sent, compute, point.batch), Cluster(links, overlap), point.gpus)
+    within, between = latencies
+    reached = LINK_SHARE * point.device.link, within, LINK_SHARE * point.device.network, between
+    cluster = Cluster(Links(point.device.per_node, *reached), overlap)
+    step = step_on(Case(point.model, sent, compute, float(point.batch)), cluster, point.gpus)
     return step.images_per_second / point.gpus, step.communication_share

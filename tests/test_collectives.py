@@ -84,7 +84,9 @@ def test_two_levels_are_a_ring_of_nodes_beside_rings_in_them(nodes: int, per_nod
 
 def test_a_ring_of_very_many_takes_the_time_of_the_whole() -> None:
     assert ring_seconds(1e9, 1e9, 1e9, 0.0) == pytest.approx(1.0)
-    assert seconds_of(Collective("x", "all-reduce", 1e9), 10**6, Links(10**6, 1e9, 0.0, 1.0, 1.0)) == pytest.approx(2.0)
+    assert seconds_of(Collective("x", "all-reduce", 1e9), 10**6, Links(10**6, 1e9, 0.0, 1.0, 1.0)) == pytest.approx(
+        2.0, rel=1e-5
+    )
 
 
 links = st.builds(
@@ -156,7 +158,8 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
     for k in range(3):
         batch = stream.batch(k)
         spread_out(batch.images, batch.target).backward()
-    sizes = spread_out._get_ddp_logging_data()["rebuilt_bucket_sizes"]
+    logged = spread_out._get_ddp_logging_data()
+    sizes = logged.get("rebuilt_bucket_sizes") or logged["bucket_sizes"]
     return found | {"buckets": [int(size) for size in sizes.split(",")]}
 
 
