@@ -55,13 +55,16 @@ def plan_table(plans: Sequence[Planned], gpus: int) -> Table:
         }
         for one in plans
     ]
-    how = "\n".join(f"largest batch of {one.case.name}: {one.largest[1]}." for one in plans)
     note = (
         f"Slower: than one GPU alone. Bound by communication: it takes more than half of the step. '-': not up to "
-        f"{LARGEST:,} GPUs, not known, or not asked.\n{how}"
+        f"{LARGEST:,} GPUs, not known, or not asked."
     )
+    for one in plans:
+        largest, how = one.largest
+        too_large = " The planned one is larger." if largest is not None and one.step.images / gpus > largest else ""
+        note += f"\nlargest batch of {one.case.name}: {how}.{too_large}"
     if any(one.basis == "assumed" for one in plans):
-        note += "\nThe step is computed from an assumed utilisation, with data and optimizer in it: an assumption, no evidence."
+        note += "\nThe step is of an assumed utilisation, data and optimizer in it: an assumption, no evidence."
     return Table(f"Plan for {gpus:,} GPUs", rows, note, turned=True)
 
 
