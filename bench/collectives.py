@@ -39,8 +39,9 @@ class Weights:
     method: MethodName
     trained: int
     frozen: int  # a teacher's
-    in_blocks: int  # of all these, those of the towers' blocks, which FSDP2 gathers twice
-    blocks: int
+    in_blocks: int  # of those trained, the towers' blocks', which FSDP2 gathers twice
+    blocks: int  # that are trained
+    frozen_blocks: int
     scalars: int  # that FSDP2 leaves whole
     feature_width: int  # in which images meet captions; 0 where they do not
     counted_tokens: int  # SuperClass's counts; 0 where there are none
@@ -71,9 +72,10 @@ def collectives_of(
         buckets = 1 + math.ceil(max(0, gradients - FIRST_BUCKET) / BUCKET)
         found = [Collective("gradients", "all-reduce", gradients, buckets, "backward")]
     else:
+        gathers = weights.blocks + weights.frozen_blocks + 1
         whole, again = float(weights.trained + weights.frozen), float(weights.in_blocks)
         found = [
-            Collective("weights", "all-gather", bytes_a_weight * whole, weights.blocks + 1, "forward"),
+            Collective("weights", "all-gather", bytes_a_weight * whole, gathers, "forward"),
             Collective("blocks' weights again", "all-gather", bytes_a_weight * again, weights.blocks, "backward"),
             Collective("gradients", "reduce-scatter", gradients, weights.blocks + 1, "backward"),
         ]

@@ -29,7 +29,8 @@ def needs_of(experiment: Experiment) -> Needs:
     costs = costs_of(experiment)
     _, model = on_meta(replace(experiment, image_sizes=()))
     towers = [module for module in model.modules() if isinstance(module, ImageTower | TextTower)]
-    of_blocks = [block for tower in towers for block in blocks(tower)]
+    found = [block for tower in towers for block in blocks(tower)]
+    of_blocks = [block for block in found if all(one.requires_grad for one in block.parameters())]
     counts = [module for module in model.modules() if isinstance(module, TokenCounts)]
     parameters = list(model.parameters())
     return Needs(
@@ -39,6 +40,7 @@ def needs_of(experiment: Experiment) -> Needs:
             frozen=sum(one.numel() for one in parameters if not one.requires_grad),
             in_blocks=sum(one.numel() for block in of_blocks for one in block.parameters()),
             blocks=len(of_blocks),
+            frozen_blocks=len(found) - len(of_blocks),
             scalars=sum(one.ndim == 0 for one in parameters),
             feature_width=model.text.width if isinstance(model, Contrastive) else 0,
             counted_tokens=sum(len(one.images_with_token) for one in counts),

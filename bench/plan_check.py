@@ -60,14 +60,14 @@ def check(
     """
     cores, rows, told = _cores(processes), list[Row](), list[str]()
     for name, experiment in experiments.items():
-        folder = results.resolve() / f"{new_comparison('plan')}-{name}"
+        begun = str(results.resolve() / f"{new_comparison('plan')}-{name}")  # the pictures beside it are shared
         words = ["measure", name, *(word for setting in settings for word in ("--set", setting))]
-        with _measuring(words, folder / "alone", cores[:1], ROUNDS) as alone:
+        with _measuring(words, Path(f"{begun}-alone"), cores[:1], ROUNDS) as alone:
             first, again = (replace(alone(), runs=[run]) for run in sorted(alone().runs, key=lambda run: run.round))
-        beside = _side_by_side(words, folder, cores)
+        beside = _side_by_side(words, begun, cores)
         weights = needs_of(experiment).weights
         links = _links(min(FP32 * weights.trained, BUCKET), cores)
-        with _measuring(words, folder / "together", cores, 1) as together:
+        with _measuring(words, Path(f"{begun}-together"), cores, 1) as together:
             taken = _step_seconds(together())
         case = Case(experiment.name, weights, _compute([first]), experiment.mean_batch_size, experiment.sharding)
         shared = replace(case, compute=_compute(beside))
@@ -148,9 +148,9 @@ def _cores(processes: int) -> list[int]:
     return cores[:processes]
 
 
-def _side_by_side(words: Sequence[str], folder: Path, cores: Sequence[int]) -> list[Timed]:
+def _side_by_side(words: Sequence[str], begun: str, cores: Sequence[int]) -> list[Timed]:
     with ExitStack() as stack:
-        running = [stack.enter_context(_measuring(words, folder / f"beside-{core}", [core], 1)) for core in cores]
+        running = [stack.enter_context(_measuring(words, Path(f"{begun}-beside-{core}"), [core], 1)) for core in cores]
         return [timed() for timed in running]
 
 

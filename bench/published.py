@@ -111,7 +111,7 @@ def predicted_rate(
     compute = assumed_compute(Work(1e9 * model.gflops, is_recomputed=point.is_recomputed), point.device, utilisation)
     if point.batch is None or point.device.network is None:
         return 1 / (compute.forward + compute.backward), None
-    sent = Weights("clip", round(1e6 * model.megaparameters), 0, 0, 0, 1, model.width, 0)
+    sent = Weights("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0)
     within, between = latencies
     reached = LINK_SHARE * point.device.link, within, LINK_SHARE * point.device.network, between
     cluster = Cluster(Links(point.device.per_node, *reached), overlap)

@@ -116,8 +116,9 @@ def test_nothing_is_sent_by_one_and_better_links_never_take_longer(
 
 # What a step sends
 
-SENT = ("all_reduce", "all_gather", "reduce_scatter", "all_gather_into_tensor", "reduce_scatter_tensor")
-KINDS = {"all_gather_into_tensor": "all_gather", "reduce_scatter_tensor": "reduce_scatter"}
+GATHERS = ("all_gather_into_tensor", "all_gather_single")  # what FSDP2 calls: before torch 2.13, and from then on
+SCATTERS = ("reduce_scatter_tensor", "reduce_scatter_single")
+SENT = [name for name in ("all_reduce", "all_gather", "reduce_scatter", *GATHERS, *SCATTERS) if hasattr(dist, name)]
 
 
 def size_of(name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> int:
@@ -126,9 +127,8 @@ def size_of(name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> int
         return arguments[0].nbytes
     if name in ("all_gather", "reduce_scatter"):
         return sum(part.nbytes for part in arguments[0 if name == "all_gather" else 1])
-    names = ("output_tensor", "input_tensor") if name == "all_gather_into_tensor" else ("output", "input")
-    both = [named.get(which, arguments[place] if place < len(arguments) else None) for place, which in enumerate(names)]
-    return both[0 if name == "all_gather_into_tensor" else 1].nbytes
+    place, called = (0, "output_tensor") if name in GATHERS else (1, "input")
+    return (named[called] if called in named else arguments[place]).nbytes
 
 
 def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
@@ -138,7 +138,8 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
         own = getattr(dist, name)
 
         def told(*arguments: Any, name: str = name, own: Any = own, **named: Any) -> Any:
-            log.append((KINDS.get(name, name).replace("_", "-"), size_of(name, arguments, named)))
+            kind = "-".join(name.split("_")[:2])
+            log.append((kind, size_of(name, arguments, named)))
             return own(*arguments, **named)
 
         setattr(dist, name, told)

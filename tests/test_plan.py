@@ -32,7 +32,7 @@ METHODS = ("clip", "siglip", "superclip", "catlip", "superclass", "distill")
 
 def weights(method: Any) -> Weights:
     meets = method in ("clip", "siglip", "superclip")
-    return Weights(method, 10**8, 0, 8 * 10**7, 12, 1, 512 * meets, 49_408 * (method in ("superclass", "superclip")))
+    return Weights(method, 10**8, 0, 8 * 10**7, 12, 0, 1, 512 * meets, 49_408 * (method in ("superclass", "superclip")))
 
 
 def case(method: str = "clip", **changes: Any) -> Case:
