@@ -1,7 +1,7 @@
 """The step of an experiment on N devices: one device's computation, and what a model says of the rest. No torch here.
 
 A step takes its computation (data, forward, backward: so long an image; optimizer: so long a step), the products of a
-contrastive loss with the other processes' captions, and that part of the communication that no computation hides.
+contrastive loss with further captions, and that part of the communication that no computation hides.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,8 @@ class Compute:
     forward: float  # of an image
     backward: float  # of an image
     optimizer: float  # of a step, however many images it has
-    loss_flops: float  # FLOP/s of a loss' fp32 products with other processes' captions
+    captions: float  # that an image meets in a contrastive loss within that time; the rest is `Step.further`
+    loss_flops: float  # FLOP/s of the loss' fp32 products with the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Step:
     data: float
     forward: float
     backward: float
-    others: float  # a contrastive loss' products with the captions of other devices
+    further: float  # a contrastive loss' products with captions that the time of an image does not include
     optimizer: float
     sent: float  # all communication
     hidden: float  # of it behind forward and backward
@@ -82,7 +83,7 @@ class Step:
     @property
     def seconds(self) -> float:
         """The whole step."""
-        return self.data + self.forward + self.backward + self.others + self.optimizer + self.exposed
+        return self.data + self.forward + self.backward + self.further + self.optimizer + self.exposed
 
     @property
     def images_per_second(self) -> float:
@@ -117,6 +118,7 @@ def assumed_compute(work: Work, device: Device, utilisation: float) -> Compute:
         forward=(work.forward + work.teacher) / rate,
         backward=(3 if work.is_recomputed else 2) * work.forward / rate,
         optimizer=0.0,
+        captions=0.0,
         loss_flops=LOSS_SHARE * device.fp32,
     )
 
@@ -129,7 +131,8 @@ def step_on(case: Case, cluster: Cluster, gpus: int, global_batch: int | None = 
     batch = case.batch if global_batch is None else global_batch / gpus
     compute, weights = case.compute, case.weights
     forward, backward = batch * compute.forward, batch * compute.backward
-    pairs = batch * batch * (gpus - 1) * 2 * LOSS_PRODUCTS.get(weights.method, 0) * weights.feature_width
+    pairs = batch * max(0.0, batch * gpus - compute.captions)
+    products = 2 * LOSS_PRODUCTS.get(weights.method, 0) * weights.feature_width * pairs
     collectives = collectives_of(weights, case.sharding, case.bytes_a_weight, batch, gpus)
     in_forward, in_backward, alone = (
         total_seconds(collectives, gpus, cluster.links, behind) for behind in ("forward", "backward", None)
@@ -140,7 +143,7 @@ def step_on(case: Case, cluster: Cluster, gpus: int, global_batch: int | None = 
         data=batch * compute.data,
         forward=forward,
         backward=backward,
-        others=pairs / compute.loss_flops,
+        further=products / compute.loss_flops,
         optimizer=compute.optimizer / (gpus if case.sharding == "fsdp2" else 1),
         sent=in_forward + in_backward + alone,
         hidden=min(in_forward, cluster.overlap * forward) + min(in_backward, cluster.overlap * backward),

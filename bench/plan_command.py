@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.collectives import LINK_SHARE, Links
+from bench.collectives import FP32, LINK_SHARE, Links
 from bench.command_line import DISAGREEMENT, OK, Json, Results, Settings
 from bench.config import Experiment, choose, with_settings
 from bench.devices import DEVICES, GB, Device, device_called
@@ -144,22 +144,13 @@ class Plan:
 
         needs, runs, device = needs_of(experiment), self._timed(experiment), self._device
         if runs is not None:
-            compute, is_bf16, watts = (
-                compute_of(runs, self._loss_flops(runs)),
-                runs.where.precision == "bf16",
-                runs.watts,
-            )
+            compute, watts = compute_of(runs, self._loss_flops(runs)), runs.watts
+            bytes_a_weight = 2 if runs.where.precision == "bf16" else FP32
         else:
             assert device is not None
-            compute, is_bf16, watts = assumed_compute(needs.work, device, self._share), True, device.watts
-        case = Case(
-            experiment.name,
-            needs.weights,
-            compute,
-            experiment.mean_batch_size,
-            experiment.sharding,
-            2 if is_bf16 else 4,
-        )
+            compute, watts, bytes_a_weight = assumed_compute(needs.work, device, self._share), device.watts, 2
+        batch = experiment.mean_batch_size
+        case = Case(experiment.name, needs.weights, compute, batch, experiment.sharding, bytes_a_weight)
         step = step_on(case, self._cluster, self.gpus, self.batch)
         images = experiment.images if self.images is None else number_of(self.images)
         largest: tuple[int | None, str] = (None, "not known without records of one GPU")
@@ -189,7 +180,7 @@ class Plan:
 
     def _assumptions(self) -> dict[str, tuple[str, str]]:
         """Say what the answer rests on: value, and where it is from."""
-        links, found = self._cluster.links, self._of_the_step()
+        links, found = self._cluster.links, self._of_the_steps()
         found["GPUs a node"] = (str(links.per_node), "given" if self.per_node else "data sheet")
         for what, rate, latency, is_given, usual in (
             ("links in a node", links.link, links.link_latency, self.link_gbs, LINK_US),
@@ -201,12 +192,12 @@ class Plan:
             found[f"{what}, latency"] = (f"{latency / MICRO:g} us a step of a ring", of_latency)
         found["gradients and weights hide"] = (f"behind {self.overlap:.0%} of forward and backward", "--overlap")
         found["features hide"] = ("never: the loss waits for them", "losses/ranks.py")
-        found["loss with others' captions"] = (f"{LOSS_SHARE:.0%} of the fp32 peak", "assumed")
+        found["loss with further captions"] = (f"{LOSS_SHARE:.0%} of the fp32 peak", "assumed")
         found["computation"] = ("in proportion to the images", "assumed, where memory holds them")
         found["left out"] = ("waiting for slow GPUs and for data, stalls, restarts, scoring, power of hosts", "")
         return found
 
-    def _of_the_step(self) -> dict[str, tuple[str, str]]:
+    def _of_the_steps(self) -> dict[str, tuple[str, str]]:
         device, found = self._device, dict[str, tuple[str, str]]()
         for experiment in self._experiments:
             if (runs := self._timed(experiment)) is not None:

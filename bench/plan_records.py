@@ -76,7 +76,8 @@ def compute_of(runs: Timed, loss_flops: float) -> Compute:
     """
     parts = [_parts(runs.experiment, run) for run in runs.runs]
     data, forward, backward, optimizer = (median(of_runs) for of_runs in zip(*parts, strict=True))
-    return Compute(data, forward, backward, optimizer, loss_flops)
+    captions = runs.experiment.mean_batch_size
+    return Compute(data, forward, backward, optimizer, captions, loss_flops)
 
 
 def _parts(experiment: Experiment, run: Speed) -> tuple[float, float, float, float]:

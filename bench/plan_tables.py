@@ -38,7 +38,7 @@ def plan_table(plans: Sequence[Planned], gpus: int) -> Table:
             "data, ms": None if one.basis == "assumed" else MS * one.step.data,
             "forward, ms": MS * one.step.forward,
             "backward, ms": MS * one.step.backward,
-            "loss with others' captions, ms": MS * one.step.others,
+            "loss with further captions, ms": MS * one.step.further,
             "optimizer, ms": None if one.basis == "assumed" else MS * one.step.optimizer,
             "communication, ms": MS * one.step.sent,
             "of it hidden, ms": MS * one.step.hidden,
@@ -56,6 +56,7 @@ def plan_table(plans: Sequence[Planned], gpus: int) -> Table:
         for one in plans
     ]
     note = (
+        "Further captions: of all that a contrastive loss compares, those whose products are not in the time above.\n"
         f"Slower: than one GPU alone. Bound by communication: it takes more than half of the step. '-': not up to "
         f"{LARGEST:,} GPUs, not known, or not asked."
     )
@@ -76,7 +77,7 @@ def curve_table(plans: Sequence[Planned]) -> Table:
             "GPUs": step.gpus,
             "images a step": round(step.images),
             "step, ms": MS * step.seconds,
-            "others' captions, ms": MS * step.others,
+            "further captions, ms": MS * step.further,
             "communication, ms": MS * step.sent,
             "of it hidden, ms": MS * step.hidden,
             "communication, share": step.communication_share,
