@@ -29,6 +29,10 @@ MS = 1000
 Popen = subprocess.Popen[bytes]
 
 
+class RunFailed(Exception):  # noqa: N818 - it names what happened
+    """A run of the check left nothing to hold the plan against."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A prediction and what was measured, in seconds of a step."""
@@ -56,14 +60,16 @@ def check(
 ) -> tuple[Table, bool]:
     """Measure one process, as many side by side that send nothing, and as many together; predict the last.
 
-    `experiments` are by the names that `settings` change. Raises ValueError where a run fails or cores are too few.
+    `experiments` are by the names that `settings` change. Raises RunFailed, and
+    ValueError where cores are too few.
     """
     cores, rows, told = _cores(processes), list[Row](), list[str]()
     for name, experiment in experiments.items():
         begun = str(results.resolve() / f"{new_comparison('plan')}-{name}")  # the pictures beside it are shared
         words = ["measure", name, *(word for setting in settings for word in ("--set", setting))]
         with _measuring(words, Path(f"{begun}-alone"), cores[:1], ROUNDS) as alone:
-            first, again = (replace(alone(), runs=[run]) for run in sorted(alone().runs, key=lambda run: run.round))
+            both = alone()
+        first, again = (replace(both, runs=[run]) for run in both.runs)
         beside = _side_by_side(words, begun, cores)
         weights = needs_of(experiment).weights
         links = _links(min(FP32 * weights.trained, BUCKET), cores)
@@ -165,7 +171,7 @@ def _measuring(words: Sequence[str], results: Path, cores: Sequence[int], rounds
             records = read_records(results) if results.is_dir() else []
             speeds = [(r.measured, r.experiment, r.circumstances) for r in records if isinstance(r.measured, Speed)]
             if not speeds or speeds[0][1] is None:
-                raise ValueError(f"a run of the check failed: there is no speed record in {results}")
+                raise RunFailed(f"a run of the check: there is no speed record in {results}")
             return Timed(speeds[0][1], speeds[0][2], [run for run, _, _ in speeds])
 
         yield timed
@@ -178,7 +184,7 @@ def _links(size: int, cores: Sequence[int]) -> Links:
     try:
         found = msgspec.json.decode(printed, type=LinkSpeed)
     except msgspec.DecodeError:
-        raise ValueError("a run of the check failed: gloo's speed could not be measured") from None
+        raise RunFailed("gloo's speed could not be measured") from None
     return Links(len(cores), found.bytes_a_second, found.latency_seconds, found.bytes_a_second, found.latency_seconds)
 
 

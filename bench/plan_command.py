@@ -1,5 +1,6 @@
 """The verb `plan`: what a training would take on many GPUs, with what the answer rests on."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.collectives import FP32, LINK_SHARE, Links
-from bench.command_line import DISAGREEMENT, OK, Json, Results, Settings
+from bench.command_line import DISAGREEMENT, FAILED_CASE, OK, Json, Results, Settings
 from bench.config import Experiment, choose, with_settings
 from bench.devices import DEVICES, GB, Device, device_called
 from bench.experiments import EXPERIMENTS, experiment_named
@@ -84,10 +85,14 @@ class Plan:
         return OK
 
     def _check(self, processes: int) -> int:
-        from bench.plan_check import check
+        from bench.plan_check import RunFailed, check
 
         experiments = dict(zip(dict.fromkeys(self.names), self._experiments, strict=True))
-        table, agrees = check(experiments, self.settings, processes, self.results)
+        try:
+            table, agrees = check(experiments, self.settings, processes, self.results)
+        except RunFailed as failure:
+            print(f"FAILED {failure}", file=sys.stderr)
+            return FAILED_CASE
         show([table], self.json)
         return OK if agrees else DISAGREEMENT
 
