@@ -60,8 +60,8 @@ def check(
 ) -> tuple[Table, bool]:
     """Measure one process, as many side by side that send nothing, and as many together; predict the last.
 
-    `experiments` are by the names that `settings` change. Raises RunFailed, and
-    ValueError where cores are too few.
+    `experiments` are by the names that `settings` change. Raises RunFailed, and ValueError where cores
+    are too few.
     """
     cores, rows, told = _cores(processes), list[Row](), list[str]()
     for name, experiment in experiments.items():
