@@ -18,6 +18,7 @@ from bench.embed import Embed
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
 from bench.label import Label
 from bench.peer import Peer
+from bench.plan_command import Plan
 from bench.pretrain import Train
 from bench.selftest import Selftest
 from bench.statistics import fewest_rounds
@@ -168,6 +169,7 @@ VERBS: dict[str, type[Command]] = {
     "measure": Measure,
     "train": Train,
     "transfer": Transfer,
+    "plan": Plan,
     "embed": Embed,
     "label": Label,
     "doctor": Doctor,

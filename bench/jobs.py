@@ -128,7 +128,7 @@ class Runner:
                 [sys.executable, "-P", "-m", "bench.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=os.environ | ENVIRONMENT | settings | {"PYTHONPATH": _with_checkout()} | {PARENT: str(os.getpid())},
+                env=os.environ | ENVIRONMENT | settings | {"PYTHONPATH": with_checkout()} | {PARENT: str(os.getpid())},
                 process_group=0,  # a Ctrl-C reaches the parent alone, which ends its children
             )
             self._children.add(child)
@@ -164,6 +164,6 @@ def follow(launch: Launch) -> None:
         raise
 
 
-def _with_checkout() -> str:
+def with_checkout() -> str:
     """Let runs import the checkout from wherever a person is: paths are read from there."""
     return os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))

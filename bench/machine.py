@@ -10,6 +10,7 @@ import torch
 
 from bench.commit import commit
 from bench.config import Experiment
+from bench.devices import device_called
 from bench.distributed import group_of_all
 from bench.profilers.clock import clock
 from bench.record import Circumstances
@@ -17,21 +18,6 @@ from losses.ranks import place
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 GIB = 2**30
-# Dense bf16 peaks in FLOP/s, by a part of CUDA's device name; each with its datasheet.
-PEAKS = {
-    "GB200": (2500e12, "NVIDIA GB200 NVL72 datasheet, bf16 dense"),
-    "B200": (2250e12, "NVIDIA DGX B200 datasheet, bf16 dense"),
-    "H200 NVL": (835.5e12, "NVIDIA H200 NVL datasheet, bf16 dense"),
-    "H100 NVL": (835.5e12, "NVIDIA H100 NVL datasheet, bf16 dense"),
-    "H200": (989.4e12, "NVIDIA H200 datasheet, bf16 dense"),
-    "H100 PCIe": (756e12, "NVIDIA H100 datasheet, bf16 dense, PCIe"),
-    "H100": (989.4e12, "NVIDIA H100 datasheet, bf16 dense, SXM"),
-    "A100": (312e12, "NVIDIA A100 datasheet, bf16 dense"),
-    "L40S": (362e12, "NVIDIA L40S datasheet, bf16 dense"),
-    "L40": (181e12, "NVIDIA L40 datasheet, bf16 dense"),
-    "L4": (121e12, "NVIDIA L4 datasheet, bf16 dense"),
-    "RTX 4090": (165.2e12, "NVIDIA Ada architecture whitepaper, bf16 dense, fp32 accumulation"),
-}
 
 
 def default_device() -> torch.device:
@@ -82,10 +68,8 @@ def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]
 
 def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:
     """Return the peak of a GPU by the name that CUDA gives it, in FLOP/s, and its source; None where none is known."""
-    if precision == "bf16":
-        for part, (peak, source) in PEAKS.items():
-            if all(word in name for word in part.split()):
-                return peak, source
+    if precision == "bf16" and (device := device_called(name)) is not None:
+        return device.bf16, f"{device.source}, bf16 dense"
     return None, f"no peak known for {name} at {precision}"
 
 

@@ -12,6 +12,7 @@ import tyro
 from bench.config import choose
 from bench.record import comparisons, read_records
 from reports.page import page
+from reports.plan import plan_page
 from reports.suites import read_suites
 
 PROGRAM = "python -m reports"
@@ -50,7 +51,23 @@ class Build:
         print(out)
 
 
-VERBS: dict[str, type[Verb]] = {"build": Build}
+@dataclass(frozen=True)
+class Plan:
+    """Draw the page of a plan and print where it is."""
+
+    plan: tyro.conf.Positional[Path]
+    """What `python -m bench plan --json` wrote."""
+    out: Path | None = None
+    """The page to write; beside the plan if not given."""
+
+    def run(self) -> None:
+        """Read, draw, write."""
+        out = self.out or self.plan.with_suffix(".html")
+        write(out, plan_page(self.plan.read_bytes()))
+        print(out)
+
+
+VERBS: dict[str, type[Verb]] = {"build": Build, "plan": Plan}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -67,7 +67,7 @@ def page(name: str, records: Sequence[Record], *, others: Sequence[str] = (), su
     rows, answers = throughputs(comparison), scored(comparison)
     script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             comparison=comparison,
@@ -93,7 +93,8 @@ def page(name: str, records: Sequence[Record], *, others: Sequence[str] = (), su
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what fills the templates in; a name that is not there is an error."""
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -1,0 +1,57 @@
+"""What data sheets say of GPUs. No torch here.
+
+Per GPU, from NVIDIA's data sheets: A100, H100 (SXM, PCIe, NVL), H200 (SXM, NVL), DGX B200, GB200 NVL72, L40S, L40, L4;
+RTX 4090 from the Ada architecture whitepaper, Blackwell's fp32 from its architecture brief. Peaks are dense (a sparse
+one is twice as high), power is the most that a card may draw. Links are what one GPU sends in one direction, half of
+what data sheets print: NVLink where all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The
+network is one card of NVIDIA's own system a GPU: DGX A100 200 Gbit/s, DGX H100, H200, B200 and GB200 400 Gbit/s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+GB = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU, and the node that it is sold in."""
+
+    words: str  # that are in the name that CUDA gives it
+    bf16: float  # FLOP/s of dense products with fp32 accumulation
+    fp32: float  # FLOP/s outside the tensor cores, which torch uses for fp32 unless told otherwise
+    memory: float  # bytes
+    watts: float
+    link: float  # bytes a second to the GPUs of its node
+    network: float | None  # bytes a second to those of others; None: it is sold in no node with a network of its own
+    per_node: int = 8
+    sheet: str = ""  # where it is from, if its name does not say that
+
+    @property
+    def source(self) -> str:
+        """Name the data sheet."""
+        return self.sheet or f"NVIDIA {self.words} datasheet"
+
+
+# In the order in which a name of CUDA is tried: "H100" is in several.
+_DEVICES = (
+    Device("GB200", 2500e12, 80e12, 186 * GB, 1200.0, 900 * GB, 50 * GB, 72, "NVIDIA GB200 NVL72 datasheet"),
+    Device("B200", 2250e12, 80e12, 180 * GB, 1000.0, 900 * GB, 50 * GB, sheet="NVIDIA DGX B200 datasheet"),
+    Device("H200 NVL", 835.5e12, 60e12, 141 * GB, 600.0, 64 * GB, None),
+    Device("H100 NVL", 835.5e12, 60e12, 94 * GB, 400.0, 64 * GB, None),
+    Device("H200", 989.4e12, 67e12, 141 * GB, 700.0, 450 * GB, 50 * GB),
+    Device("H100 PCIe", 756e12, 51e12, 80 * GB, 350.0, 64 * GB, None),
+    Device("H100", 989.4e12, 67e12, 80 * GB, 700.0, 450 * GB, 50 * GB),
+    Device("A100 40GB", 312e12, 19.5e12, 40 * GB, 400.0, 300 * GB, 25 * GB),
+    Device("A100", 312e12, 19.5e12, 80 * GB, 400.0, 300 * GB, 25 * GB),
+    Device("L40S", 362e12, 91.6e12, 48 * GB, 350.0, 32 * GB, None),
+    Device("L40", 181e12, 90.5e12, 48 * GB, 300.0, 32 * GB, None),
+    Device("L4", 121e12, 30.3e12, 24 * GB, 72.0, 32 * GB, None),
+    Device("RTX 4090", 165.2e12, 82.6e12, 24 * GB, 450.0, 32 * GB, None, sheet="NVIDIA Ada architecture whitepaper"),
+)
+DEVICES: Mapping[str, Device] = {device.words.lower().replace(" ", "-"): device for device in _DEVICES}
+
+
+def device_called(name: str) -> Device | None:
+    """Return the device that CUDA calls so; None for one that is not known."""
+    return next((device for device in _DEVICES if all(word in name for word in device.words.split())), None)

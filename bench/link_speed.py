@@ -1,0 +1,51 @@
+"""What two or more processes of this machine can send each other: collectives timed, started by torchrun."""
+
+import sys
+import time
+from statistics import median
+
+import msgspec
+import torch
+import torch.distributed as dist
+
+TIMES = 15
+
+
+class LinkSpeed(msgspec.Struct, frozen=True):
+    """What a ring's step takes, from all-reduces of two sizes."""
+
+    bytes_a_second: float
+    latency_seconds: float
+
+
+def measured(size: int) -> LinkSpeed:
+    """Time all-reduces of one number, and of so many bytes: of n processes 2 (n - 1) steps, of a part each."""
+    processes = dist.get_world_size()
+    small, large = _seconds(1), _seconds(max(2, size // 4))
+    steps = 2 * (processes - 1)
+    return LinkSpeed(bytes_a_second=steps / processes * size / max(large - small, 1e-9), latency_seconds=small / steps)
+
+
+def _seconds(numbers: int) -> float:
+    values, taken = torch.zeros(numbers), []
+    for _ in range(TIMES):
+        dist.barrier()
+        start = time.perf_counter()
+        dist.all_reduce(values)
+        taken.append(time.perf_counter() - start)
+    return median(taken)
+
+
+def main() -> None:
+    """Print what was measured, as JSON, on rank 0."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    found = measured(int(sys.argv[1]))
+    if dist.get_rank() == 0:
+        print(msgspec.json.encode(found).decode(), flush=True)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What `python -m bench plan --json` wrote -> one HTML page: the same document gives the same bytes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
+
+from bench.plan import AS_GPUS_GROW
+from reports.formats import UNMEASURED, count, percent, rate
+from reports.page import TEMPLATES, environment
+from reports.svg import LINE, PAPER, dodged, drawing, look, shown, svg
+from reports.tables import Cell, Column, Table, plain
+
+WIDTH, HEIGHT = 760, 330
+LEFT, RIGHT, FOOT, TOP = 48, 190, 46, 10
+LABEL_GAP = 16.0
+WIDEST = 12  # columns; a table of more is turned round
+
+
+class Point(msgspec.Struct, frozen=True):
+    """A row of the curves, as far as it is drawn."""
+
+    experiment: str
+    gpus: int = msgspec.field(name="GPUs")
+    share: float = msgspec.field(name="of one alone")
+    waiting: float = msgspec.field(name="communication, share")
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """A table as it was written."""
+
+    rows: list[dict[str, Any]]
+    note: str = ""
+
+
+def plan_page(content: bytes) -> str:
+    """Return the page of a plan; ValueError for a document of another kind."""
+    try:
+        found = msgspec.json.decode(content, type=dict[str, Figures])
+        points = msgspec.convert(found[AS_GPUS_GROW].rows, list[Point])
+    except (msgspec.DecodeError, msgspec.ValidationError, KeyError, RecursionError) as error:
+        raise ValueError(f"not what python -m bench plan --json writes: {error}") from None
+    curves: dict[str, list[Point]] = {}
+    for point in points:
+        curves.setdefault(point.experiment, []).append(point)
+    if not curves:
+        raise ValueError("the plan has no curve")
+    return (
+        environment()
+        .get_template("plan.html")
+        .render(
+            title=next(iter(found)),
+            chart=curve_chart(curves),
+            curve=_table(AS_GPUS_GROW, found[AS_GPUS_GROW]),
+            sections=[
+                (title, _table(title, one), one.note.splitlines())
+                for title, one in found.items()
+                if title != AS_GPUS_GROW
+            ],
+            note=found[AS_GPUS_GROW].note,
+            style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        )
+    )
+
+
+def curve_chart(curves: Mapping[str, Sequence[Point]]) -> Markup:
+    """Draw what is left of each GPU's images a second as there are more; hollow where more than half is waiting."""
+    with drawing(WIDTH, HEIGHT) as figure:
+        axes = figure.add_axes((LEFT / WIDTH, FOOT / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (FOOT + TOP) / HEIGHT))
+        numbers = sorted({point.gpus for points in curves.values() for point in points})
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(0.8 * numbers[0], 1.25 * numbers[-1])
+        axes.set_ylim(0, 1.05)
+        axes.xaxis.set_major_locator(FixedLocator([n for n in numbers if n & (n - 1) == 0][::2]))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+        axes.yaxis.set_major_locator(MultipleLocator(0.2))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, 0)))
+        axes.yaxis.grid(visible=True)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("GPUs")
+        for index, points in enumerate(curves.values()):
+            _curve(axes, index, points)
+        _labels(axes, curves)
+        told = "; ".join(
+            f"{name} {percent(points[-1].share, 0)} on {points[-1].gpus:,}" for name, points in curves.items()
+        )
+        return svg(figure, "plan", f"Images a second of each GPU, over those of one alone, as GPUs grow. {told}.")
+
+
+def _curve(axes: Axes, index: int, points: Sequence[Point]) -> None:
+    colour, marker = look(index)
+    axes.plot([point.gpus for point in points], [point.share for point in points], color=colour, linewidth=1.75)
+    for point in points:
+        inside = PAPER if point.waiting > 1 / 2 else colour
+        axes.plot(
+            [point.gpus], [point.share], marker, color=inside, markersize=6.5, markeredgecolor=colour, clip_on=False
+        )
+
+
+def _labels(axes: Axes, curves: Mapping[str, Sequence[Point]]) -> None:
+    """Write names at the right, moved apart, each tied to its last point by a thin line."""
+    height, right = HEIGHT - FOOT - TOP, WIDTH - LEFT - RIGHT
+    wanted = [points[-1].share / 1.05 * height for points in curves.values()]
+    for index, (name, start, place) in enumerate(
+        zip(curves, wanted, dodged(wanted, LABEL_GAP, 6.0, height - 4.0), strict=True)
+    ):
+        ends = ([1.0, 1 + 6 / right, 1 + 16 / right], [start / height, start / height, place / height])
+        axes.plot(*ends, color=LINE, linewidth=0.75, transform=axes.transAxes, clip_on=False)
+        axes.text(
+            1 + 19 / right,
+            place / height,
+            shown(name, 24),
+            color=look(index)[0],
+            fontsize=12,
+            transform=axes.transAxes,
+            va="center_baseline",
+        )
+
+
+def _table(title: str, figures: Figures) -> Table | None:
+    """Return a table as it was printed: one of many columns with one of its rows a column."""
+    if not figures.rows:
+        return None
+    keys = list(figures.rows[0])
+    if len(keys) <= WIDEST:
+        columns = [Column(key, numeric=not isinstance(figures.rows[0][key], str)) for key in keys]
+        return plain(title, columns, [[_cell(row[key]) for key in keys] for row in figures.rows])
+    columns = [Column("", numeric=False), *(Column(str(row[keys[0]])) for row in figures.rows)]
+    return plain(title, columns, [[Cell(key), *(_cell(row[key]) for row in figures.rows)] for key in keys[1:]])
+
+
+def _cell(value: object) -> Cell:
+    if value is None:
+        return Cell(UNMEASURED, why="not known, or there is none")
+    if isinstance(value, float):
+        return Cell(rate(value), sort=value)
+    return Cell(f"{value:,}", sort=value) if isinstance(value, int) else Cell(str(value))

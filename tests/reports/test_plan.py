@@ -1,0 +1,56 @@
+"""The page of a plan shows the plan, and trusts none of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.__main__ import main
+from reports.plan import plan_page
+
+HOSTILE = "<script>alert(1)</script>$x_1$"
+
+
+def document(**changes: Any) -> bytes:
+    curve = [
+        {"experiment": name, "GPUs": gpus, "of one alone": share, "communication, share": 1 - share, "images/s": 9.5}
+        for name, shares in {"clip": (1.0, 0.4), HOSTILE: (1.0, 0.9)}.items()
+        for gpus, share in zip((1, 4096), shares, strict=True)
+    ]
+    wide = {"experiment": "clip"} | {f"figure {number}": float(number) for number in range(20)}
+    tables = {
+        "Plan for 64 GPUs": {"rows": [wide, wide | {"figure 3": None}], "note": "one line\nanother"},
+        "Assumptions": {"rows": [{"assumption": "captions", "value": HOSTILE, "from": "nowhere"}], "note": ""},
+        "As GPUs grow": {"rows": curve, "note": "shares"},
+        "Nothing": {"rows": [], "note": ""},
+    }
+    return json.dumps(tables | changes).encode()
+
+
+def test_the_page_holds_the_plan_and_is_the_same_each_time() -> None:
+    page = plan_page(document())
+    assert page == plan_page(document())
+    assert "<h1>Plan for 64 GPUs</h1>" in page
+    assert "clip 40" in page  # what is heard instead of the chart
+    assert "figure 19" in page
+    assert "another" in page
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "Nothing" not in page
+
+
+def test_the_command_writes_it_beside_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan.json").write_bytes(document())
+    assert main(["plan", str(tmp_path / "plan.json")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'plan.html'}\n"
+    assert (tmp_path / "plan.html").read_text() == plan_page(document())
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b"{}", b'{"As GPUs grow": {"rows": [{}]}}', b'{"As GPUs grow": {"rows": []}}']
+)
+def test_another_document_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
+    (tmp_path / "plan.json").write_bytes(content)
+    assert main(["plan", str(tmp_path / "plan.json")]) == 2
+    assert "plan" in capsys.readouterr().err

@@ -1,0 +1,236 @@
+"""Rings take what a simulated ring takes, and a step sends what the model says."""
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.collectives import FP32, Collective, Links, collectives_of, ring_seconds, seconds_of
+from bench.config import METHOD_NAMES
+from bench.data.pack import load_pictures
+from bench.data.targets import Captions
+from bench.distributed import LossOf, group_of_all, spread
+from bench.link_speed import measured
+from bench.methods import method_named
+from bench.needs import needs_of
+from bench.profilers.flops import count_flops
+from bench.run import assemble, load_data, untrained_tower
+from tests.processes import in_ranks
+from tests.small import small
+
+RANKS, BATCH = 2, 8
+CPU = torch.device("cpu")
+
+
+# Rings
+
+
+def gathered(parts: list[float], size: float, bandwidth: float, latency: float) -> tuple[list[dict[int, float]], float]:
+    """Pass parts round a ring until all have all; each is an equal share of a whole of `size` bytes."""
+    count, seconds = len(parts), 0.0
+    known = [{own: parts[own]} for own in range(count)]
+    for step in range(count - 1):
+        sent = [(own - step) % count for own in range(count)]
+        for own in range(count):
+            known[(own + 1) % count][sent[own]] = parts[sent[own]]
+        seconds += latency + size / count / bandwidth
+    return known, seconds
+
+
+def scattered(rows: list[list[float]], size: float, bandwidth: float, latency: float) -> tuple[list[float], float]:
+    """Pass partial sums round a ring until each process has the sum of one part."""
+    count, seconds = len(rows), 0.0
+    held = [list(row) for row in rows]
+    for step in range(count - 1):
+        sent = [((own - step - 1) % count, held[own][(own - step - 1) % count]) for own in range(count)]
+        for own, (part, value) in enumerate(sent):
+            held[(own + 1) % count][part] += value
+        seconds += latency + size / count / bandwidth
+    return [held[own][own] for own in range(count)], seconds
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_the_formula_is_a_ring(count: int) -> None:
+    size, bandwidth, latency = 1e6, 3e8, 2e-6
+    values = [float(3**own) for own in range(count)]
+    known, seconds = gathered(values, size, bandwidth, latency)
+    assert all(one == dict(enumerate(values)) for one in known)
+    assert seconds == pytest.approx(ring_seconds(size, count, bandwidth, latency))
+    rows = [[value * (part + 1) for part in range(count)] for value in values]
+    sums, seconds = scattered(rows, size, bandwidth, latency)
+    assert sums == [sum(row[part] for row in rows) for part in range(count)]
+    assert seconds == pytest.approx(ring_seconds(size, count, bandwidth, latency))
+
+
+@pytest.mark.parametrize(("nodes", "per_node"), [(1, 8), (2, 4), (3, 2), (4, 1)])
+@pytest.mark.parametrize("kind", ["all-gather", "reduce-scatter", "all-reduce"])
+def test_two_levels_are_a_ring_of_nodes_beside_rings_in_them(nodes: int, per_node: int, kind: Any) -> None:
+    """An all-reduce is both ways; between nodes it has the ring's bytes in a tree's steps."""
+    size, links = 1e6, Links(per_node, 3e8, 2e-6, 1e8, 5e-6)
+    _, within = gathered([0.0] * per_node, size, links.link, links.link_latency)
+    _, between = gathered([0.0] * nodes, size / per_node, links.network, links.network_latency)
+    expected = within + between
+    if kind == "all-reduce":
+        steps = 2 * math.ceil(math.log2(nodes)) - 2 * (nodes - 1)
+        expected = 2 * expected + steps * links.network_latency
+    assert seconds_of(Collective("x", kind, size), nodes * per_node, links) == pytest.approx(expected)
+
+
+def test_a_ring_of_very_many_takes_the_time_of_the_whole() -> None:
+    assert ring_seconds(1e9, 1e9, 1e9, 0.0) == pytest.approx(1.0)
+    assert seconds_of(Collective("x", "all-reduce", 1e9), 10**6, Links(10**6, 1e9, 0.0, 1.0, 1.0)) == pytest.approx(
+        2.0, rel=1e-5
+    )
+
+
+links = st.builds(
+    Links, st.integers(1, 16), st.floats(1e6, 1e12), st.floats(0, 1e-3), st.floats(1e6, 1e12), st.floats(0, 1e-3)
+)
+one = st.builds(
+    Collective,
+    st.just("x"),
+    st.sampled_from(["all-reduce", "reduce-scatter", "all-gather"]),
+    st.floats(1, 1e10),
+    st.integers(1, 50),
+)
+
+
+@given(one, links, st.integers(2, 64))
+def test_nothing_is_sent_by_one_and_better_links_never_take_longer(
+    collective: Collective, joined: Links, count: int
+) -> None:
+    assert seconds_of(collective, 1, joined) == 0
+    seconds = seconds_of(collective, count, joined)
+    assert seconds > 0
+    better = Links(
+        joined.per_node, 2 * joined.link, joined.link_latency / 2, 2 * joined.network, joined.network_latency / 2
+    )
+    assert seconds_of(collective, count, better) <= seconds * (1 + 1e-12)
+
+
+# What a step sends
+
+GATHERS = ("all_gather_into_tensor", "all_gather_single")  # what FSDP2 calls: before torch 2.13, and from then on
+SCATTERS = ("reduce_scatter_tensor", "reduce_scatter_single")
+SENT = [name for name in ("all_reduce", "all_gather", "reduce_scatter", *GATHERS, *SCATTERS) if hasattr(dist, name)]
+
+
+def size_of(name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> int:
+    """Bytes of the whole tensor of a call of torch.distributed."""
+    if name == "all_reduce":
+        return arguments[0].nbytes
+    if name in ("all_gather", "reduce_scatter"):
+        return sum(part.nbytes for part in arguments[0 if name == "all_gather" else 1])
+    place, called = (0, "output_tensor") if name in GATHERS else (1, "input")
+    return (named[called] if called in named else arguments[place]).nbytes
+
+
+def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
+    """What each method's third step sends, seen at torch.distributed's functions; and the buckets of DDP."""
+    log: list[tuple[str, int]] = []
+    for name in SENT:
+        own = getattr(dist, name)
+
+        def told(*arguments: Any, name: str = name, own: Any = own, **named: Any) -> Any:
+            kind = "-".join(name.split("_")[:2])
+            log.append((kind, size_of(name, arguments, named)))
+            return own(*arguments, **named)
+
+        setattr(dist, name, told)
+    found: dict[str, Any] = {}
+    for method, sharding in itertools.product(METHOD_NAMES, ("ddp", "fsdp2")):
+        run = assemble(load_data(small(method, batch_size=BATCH, sharding=sharding), CPU, results))
+        for k in range(3):
+            log.clear()
+            run.step(run.stream.batch(k), 1e-3)
+        found[f"{method} {sharding}"] = list(log)
+    experiment = small("clip", batch_size=BATCH)
+    model = method_named("clip").wrap(untrained_tower(experiment), experiment)
+    spread_out: Any = spread(
+        LossOf(model, method_named("clip").loss, group_of_all()), experiment, "fp32", compiled=False
+    )
+    stream = load_data(experiment, CPU, results)
+    for k in range(3):
+        batch = stream.batch(k)
+        spread_out(batch.images, batch.target).backward()
+    logged = spread_out._get_ddp_logging_data()
+    sizes = logged.get("rebuilt_bucket_sizes") or logged["bucket_sizes"]
+    return found | {"buckets": [int(size) for size in sizes.split(",")]}
+
+
+@pytest.fixture(scope="module")
+def of_ranks(results: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    load_pictures("pretrain", results / "cache")
+    return in_ranks(sent, RANKS, tmp_path_factory.mktemp("sent"), results)
+
+
+def by_kind(sizes: list[tuple[str, float]]) -> dict[str, float]:
+    kinds = {kind for kind, _ in sizes}
+    return {kind: sum(size for one, size in sizes if one == kind) for kind in kinds}
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_losses_send_what_the_model_says(of_ranks: list[dict[str, Any]], method: str) -> None:
+    """To the byte, beside the gradients, which DDP sends itself."""
+    experiment = small(method, batch_size=BATCH)
+    told = collectives_of(needs_of(experiment).weights, "ddp", FP32, BATCH, RANKS)
+    expected = by_kind([(each.kind, each.size) for each in told if each.what != "gradients"])
+    calls = sum(each.calls for each in told if each.what != "gradients")
+    for found in of_ranks:
+        assert by_kind(found[f"{method} ddp"]) == expected
+        assert len(found[f"{method} ddp"]) == calls
+
+
+def test_ddp_sends_each_gradient_once_in_as_many_buckets(of_ranks: list[dict[str, Any]]) -> None:
+    weights = needs_of(small("clip", batch_size=BATCH)).weights
+    gradients = collectives_of(weights, "ddp", FP32, BATCH, RANKS)[0]
+    assert sum(of_ranks[0]["buckets"]) == gradients.size == FP32 * weights.trained
+    assert len(of_ranks[0]["buckets"]) == pytest.approx(gradients.calls, abs=1)
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_fsdp2_gathers_blocks_twice_and_the_rest_once(of_ranks: list[dict[str, Any]], method: str) -> None:
+    """Up to the padding of what two processes cannot share evenly, and the norm, which DTensor sends itself.
+
+    Before the student's first block it fetches the teacher's last once more, in vain.
+    """
+    experiment = small(method, batch_size=BATCH, sharding="fsdp2")
+    told = collectives_of(needs_of(experiment).weights, "fsdp2", FP32, BATCH, RANKS)
+    expected, found = by_kind([(each.kind, each.size) for each in told]), by_kind(of_ranks[0][f"{method} fsdp2"])
+    for kind in ("all-gather", "reduce-scatter"):
+        assert found[kind] == pytest.approx(expected[kind], rel=0.1 if method == "distill" else 0.02)
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_needs_are_those_of_the_model(method: str, results: Path) -> None:
+    """FLOPs of the forward are counted whole, but for the products of images with captions."""
+    experiment = small(method)
+    model, needs = assemble(load_data(experiment, CPU, results)).model, needs_of(experiment)
+    parameters = list(model.parameters())
+    assert needs.weights.trained + needs.weights.frozen == sum(one.numel() for one in parameters)
+    assert needs.weights.scalars == sum(one.ndim == 0 for one in parameters)
+    assert 0 < needs.weights.in_blocks < needs.weights.trained + needs.weights.frozen
+    batch, uncut = experiment.batch_size, method_named(method).targets(experiment)
+    whole = count_flops(experiment, [uncut(Captions.of(["a dog"] * batch))])
+    products = 2 * batch * batch * needs.weights.feature_width
+    assert whole.forward == batch * (needs.work.forward + needs.work.teacher) + products
+
+
+# What processes can send
+
+
+def link_speed(_rank: int, _ranks: int) -> tuple[float, float]:
+    found = measured(1 << 22)
+    return found.bytes_a_second, found.latency_seconds
+
+
+def test_gloo_has_a_bandwidth_and_a_latency(tmp_path: Path) -> None:
+    for bandwidth, latency in in_ranks(link_speed, RANKS, tmp_path):
+        assert 1e6 < bandwidth < 1e12
+        assert 1e-7 < latency < 1
