@@ -17,7 +17,9 @@ from bench.doctor import Doctor
 from bench.embed import Embed
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
 from bench.label import Label
+from bench.over_commits import History
 from bench.peer import Peer
+from bench.regress import Regress
 from bench.pretrain import Train
 from bench.selftest import Selftest
 from bench.statistics import fewest_rounds
@@ -173,4 +175,6 @@ VERBS: dict[str, type[Command]] = {
     "doctor": Doctor,
     "selftest": Selftest,
     "peer": Peer,
+    "regress": Regress,
+    "history": History,
 }

@@ -56,6 +56,8 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         "doctor": ["shards", "results", "json"],
         "selftest": ["resume", "results", "json"],
         "peer": ["against", "name", "rounds", "settings", "results", "json"],
+        "regress": ["base", "rounds", "only", "results", "json"],
+        "history": ["commits", "repository", "rounds", "only", "out"],
     }
 
 

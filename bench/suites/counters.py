@@ -1,0 +1,27 @@
+"""What a few steps of an experiment count: the same on every run of the same code on the same machine."""
+
+from msgspec.structs import replace
+
+from bench.config import Experiment
+from bench.data.pack import Pictures
+from bench.data.pack_stream import PackStream
+from bench.memory_runs import count_tensor_bytes
+from bench.methods import method_named
+from bench.profilers.flops import count_flops
+from bench.run import assemble, take_steps
+from bench.suites.device import DEVICE
+
+BATCH, STEPS, PICTURES = 32, 3, 128
+
+
+def step_counters(experiment: Experiment, pictures: Pictures) -> dict[str, float]:
+    """Take three steps of a small batch of few pictures; return their last loss, and bytes and FLOPs of a step."""
+    few = Pictures(*(part[:PICTURES] for part in (pictures.pixels, pictures.captions, pictures.classes, pictures.keys)))
+    small = replace(experiment, batch_size=BATCH, images=PICTURES, warmup_images=BATCH)
+    stream = PackStream(small, few, method_named(small.method).targets(small), DEVICE)
+    losses = take_steps(assemble(stream, plain=True), range(STEPS))
+    return {
+        f"loss at step {STEPS}": losses[-1].item(),
+        "peak tensor bytes": count_tensor_bytes(stream),
+        "FLOPs of a step": count_flops(small, [stream.target(0)]).step,
+    }
