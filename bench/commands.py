@@ -19,8 +19,8 @@ from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
 from bench.label import Label
 from bench.over_commits import History
 from bench.peer import Peer
-from bench.regress import Regress
 from bench.pretrain import Train
+from bench.regress import Regress
 from bench.selftest import Selftest
 from bench.statistics import fewest_rounds
 from bench.tables import Table, cost_table, experiment_table, failure_table, fit_table, score_table, show, speed_table

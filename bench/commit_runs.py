@@ -80,12 +80,10 @@ def time_suites(tree: Path, out: Path, fingerprint: str, only: str | None = None
 def fingerprint_here() -> str:
     """Return what speeds depend on here beside the code, as a process of its own says, for torch is not imported."""
     command = [sys.executable, "-m", "bench.machine"]
-    done = subprocess.run(
-        command, cwd=CHECKOUT, env=os.environ | SETTINGS, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(command, cwd=CHECKOUT, env=os.environ | SETTINGS, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
 def in_turns(sides: Sequence[str], rounds: int) -> list[tuple[int, str]]:
-    """Return (round, side): each round every side once, every other round the other way round, so that drift falls out."""
+    """Return (round, side): each round every side once, each other round backwards, so that drift falls out."""
     return [(round_, side) for round_ in range(rounds) for side in sides[:: -1 if round_ % 2 else 1]]

@@ -32,7 +32,9 @@ class Judged:
     @property
     def name(self) -> str:
         """Benchmark or experiment, and what was counted where that is no time."""
-        return self.subject.name if self.measure.unit in ("s", "images/s") else f"{self.subject.name}, {self.measure.name}"
+        return (
+            self.subject.name if self.measure.unit in ("s", "images/s") else f"{self.subject.name}, {self.measure.name}"
+        )
 
 
 def compared(old: Sequence[Figure], new: Sequence[Figure], *, paired: bool) -> list[Judged]:
@@ -93,7 +95,7 @@ def compared_table(judged: Sequence[Judged]) -> Table:
         if one.verdict != "equal"
     ]
     note = (
-        "old, new: median of the processes' medians. low, high: 95 % interval of new/old, over processes of this hour.\n"
+        "old, new: median of the processes' medians. low, high: 95 % interval of new/old, over processes.\n"
         "p: of a permutation, adjusted for all times of the table (Holm). Slower or faster: p at most .01 and 2 %.\n"
         f"{same} of {len(counters)} counters (parameters, FLOPs, tensor bytes, losses) are equal, to the last digit."
     )

@@ -135,7 +135,9 @@ def figures_of_document(document: Document) -> Iterable[Figure]:
     commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
     for benchmark in document.benchmarks:
         subject = Subject(benchmark.fullname or benchmark.name, benchmark.group or "no group")
-        counted = {SUITE_COUNTERS[name]: value for name, value in benchmark.extra_info.items() if name in SUITE_COUNTERS}
+        counted = {
+            SUITE_COUNTERS[name]: value for name, value in benchmark.extra_info.items() if name in SUITE_COUNTERS
+        }
         for measure, value in {SECONDS: benchmark.stats.median, **counted}.items():
             if isinstance(value, int | float):
                 yield Figure(subject, measure, float(value), machine, commit, info.time, document.datetime)

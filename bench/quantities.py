@@ -2,7 +2,7 @@
 
 DURATIONS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
-LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+LARGE: tuple[tuple[float, str], ...] = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 
 def duration(seconds: float) -> str:
@@ -19,7 +19,7 @@ def quantity(value: float, unit: str) -> str:
         size, name = next(((size, name) for size, name in SIZES if value >= size), SIZES[-1])
         return f"{value / size:,.4g} {name}"
     if unit == "FLOP":
-        size, letter = next(((size, letter) for size, letter in LARGE if value >= size), (1, ""))
+        size, letter = next(((size, letter) for size, letter in LARGE if value >= size), (1.0, ""))
         return f"{value / size:.5g} {letter}FLOP"
     number = f"{value:,.0f}" if value.is_integer() else f"{value:.6g}"
     return f"{number} {unit}".strip()

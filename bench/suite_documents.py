@@ -72,7 +72,7 @@ def machine_of(document: Document) -> str:
     info = document.machine_info
     if isinstance(info.get(FINGERPRINT), str):
         return str(info[FINGERPRINT])
-    cpu = info.get("cpu") if isinstance(info.get("cpu"), dict) else {}
+    cpu: dict[str, Any] = found if isinstance(found := info.get("cpu"), dict) else {}
     parts = [
         cpu.get("brand_raw") or info.get("machine"),
         f"{cpu['count']} logical cores" if cpu.get("count") else None,

@@ -92,9 +92,9 @@ def changes_of(line: Line) -> list[Change]:
 def _counted(line: Line) -> list[Change]:
     found = []
     for at, (before, after) in enumerate(pairwise(line.points), start=1):
-        old, new = {*before.values}, {*after.values}
+        old, new = {*before.runs}, {*after.runs}
         if old != new and len(old) == len(new) == 1:  # one that varies by itself tells nothing
-            sides = len(before.values), len(after.values)
+            sides = len(before.runs), len(after.runs)
             found.append(Change(line, "counted", at, before.value, after.value, None, sides))
     return found
 

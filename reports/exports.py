@@ -62,7 +62,7 @@ def _pytest_benchmark(figures: Sequence[Figure]) -> bytes:
 
 def _benchmark(line: Line, extra: dict[str, float]) -> dict[str, Any]:
     """Return one benchmark; seconds are of a call, or of an image."""
-    values = line.points[0].values
+    values = line.points[0].runs
     seconds = [value if line.measure.unit == "s" else 1 / value for value in values]
     return {
         "group": line.subject.group,
@@ -113,7 +113,7 @@ def _github_action(figures: Sequence[Figure], *, bigger: bool) -> bytes:
             "name": f"{names[line.subject]}, {line.measure.name}",
             "unit": line.measure.unit or "1",
             "value": line.points[0].value,
-            **({"range": f"± {stdev(values):.3g}"} if len(values := line.points[0].values) > 1 else {}),
+            **({"range": f"± {stdev(values):.3g}"} if len(values := line.points[0].runs) > 1 else {}),
             "extra": f"{len(values)} processes; {line.machine}" if len(values) > 1 else f"1 process; {line.machine}",
         }
         for line in lines
@@ -129,11 +129,14 @@ def _bencher(figures: Sequence[Figure]) -> bytes:
     lines = newest(figures)
     names, found = _names(lines), defaultdict[str, dict[str, dict[str, float]]](dict)
     for line in lines:
-        values = line.points[0].values
+        values = line.points[0].runs
         metric = {"value": line.points[0].value}
         if len(values) > 1 and not line.measure.is_counter:
             interval = mean_interval(values)
-            metric |= {"lower_value": min(interval.low, metric["value"]), "upper_value": max(interval.high, metric["value"])}
+            metric |= {
+                "lower_value": min(interval.low, metric["value"]),
+                "upper_value": max(interval.high, metric["value"]),
+            }
         measure = f"{line.measure.name} ({line.measure.unit})" if line.measure.unit else line.measure.name
         found[names[line.subject][-LONGEST_BENCHMARK:]][measure[:LONGEST_MEASURE]] = metric
     return _json(found)

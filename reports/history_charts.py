@@ -33,14 +33,12 @@ def line_chart(name: str, history: History, lines: Sequence[Line], changes: Sequ
         for line in lines:
             colour, marker = look(history.machines.index(line.machine))
             places = [commits.index(point.commit) for point in line.points]
-            every = [(at, value) for at, point in zip(places, line.points, strict=True) for value in point.values]
+            every = [(at, value) for at, point in zip(places, line.points, strict=True) for value in point.runs]
             if len(every) > len(places):
                 axes.plot(*zip(*every, strict=True), "o", color=colour, markersize=2.5, alpha=0.45)
             values = [point.value for point in line.points]
             axes.plot(places, values, color=colour, linewidth=1.25)
-            axes.plot(
-                places, values, marker, color=colour, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.75
-            )
+            axes.plot(places, values, marker, color=colour, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.75)
         for change in changes:
             _mark(axes, commits, change, lines.index(change.line))
         unit = lines[0].measure.unit
@@ -71,14 +69,20 @@ def _mark(axes: Axes, commits: Sequence[Commit], change: Change, row: int) -> No
     sure = change.kind == "confirmed"
     axes.axvline(place, color=INK if sure else MUTED, linewidth=1.25, linestyle="-" if sure else (0, (3, 3)))
     sign = ("▼" if change.is_worse else "▲") if sure else ("▽" if change.is_worse else "△")
-    text = f"{sign} {ratio(change.new / change.old)}×"
+    text = f"{sign} {ratio(change.new / change.old)}x"
     axes.text(
-        place, 1.03 + 0.1 * row, shown(text), transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=11
+        place,
+        1.03 + 0.1 * row,
+        shown(text),
+        transform=axes.get_xaxis_transform(),
+        ha="center",
+        va="bottom",
+        fontsize=11,
     )
 
 
 def _limits(lines: Sequence[Line]) -> tuple[float, float]:
-    values = [value for line in lines for point in line.points for value in point.values]
+    values = [value for line in lines for point in line.points for value in point.runs]
     middle = sorted(values)[len(values) // 2]
     low, high = min([*values, (1 - LEAST_SPAN) * middle]), max([*values, (1 + LEAST_SPAN) * middle])
     return low - 0.04 * (high - low), high + 0.04 * (high - low)

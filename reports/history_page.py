@@ -19,12 +19,12 @@ from reports.tables import Cell, Column, Group, Table, absent, plain
 GLOSSARY = {
     "confirmed": "asv's step detection finds a jump of 2 % or more with two processes or more on both sides; in "
     "simulation it is wrong about unchanged code less often than once in a hundred charts",
-    "suspected": "a change point (PELT) of 3 % or more with three processes on both sides, which Mann and Whitney's test "
-    "confirms with p under .001; found sooner and wrong more often, above all where neighbours are alike",
+    "suspected": "a change point (PELT) of 3 % or more with three processes on both sides, which Mann and Whitney's "
+    "test confirms with p under .001; found sooner and wrong more often, above all where neighbours are alike",
     "counted": "a counter (parameters, FLOPs, tensor bytes, a loss) is another number: no chance is in it",
     "where": "the change came with one of the commits after the first one named, up to the second",
     "p": "of Mann and Whitney's test between both sides up to the next change, corrected for autocorrelation",
-    "process": "one start of the suites or of an experiment; its figure is a median, a commit's the median of its processes",
+    "process": "one start of the suites or of an experiment, a median each; a commit's figure is their median",
     "noise": "spread of one process about the level of its stretch, relative",
     "machine": "hardware, threads and versions of packages; figures of different ones are never joined",
 }
@@ -101,7 +101,7 @@ def _charted(history: History) -> list[list[Line]]:
 
 
 def _facts(history: History) -> list[str]:
-    processes = max(len(point.values) for line in history.lines for point in line.points)
+    processes = max(len(point.runs) for line in history.lines for point in line.points)
     return [
         times(len(history.commits), "commit"),
         times(len(history.machines), "machine"),
@@ -127,7 +127,9 @@ def _lead(history: History, changes: Sequence[Change]) -> list[Markup]:
             )
         ]
     else:
-        sentences = [Markup("Nothing became worse that these {} can show.").format(times(len(history.commits), "commit"))]
+        sentences = [
+            Markup("Nothing became worse that these {} can show.").format(times(len(history.commits), "commit"))
+        ]
     better = sum(not change.is_worse and change.kind != "suspected" for change in changes)
     more = [times(better, "change") + " for the better"] if better else []
     more += [f"{len(suspected)} suspected, which no gate should act on"] if suspected else []
@@ -154,7 +156,7 @@ def _changes_table(changes: Sequence[Change]) -> Table:
         [
             Cell(change.line.subject.name, change.line.measure.name, change.line.subject.name),
             Cell(f"{'▼' if change.is_worse else '▲'} {change.kind}, {'worse' if change.is_worse else 'better'}"),
-            Cell(f"{ratio(change.size)}×", "", change.size) if change.size is not None else absent("it was 0"),
+            Cell(f"{ratio(change.size)}x", "", change.size) if change.size is not None else absent("it was 0"),
             Cell(_told_level(change, change.old), "", change.old),
             Cell(_told_level(change, change.new), "", change.new),
             Cell(f"{change.before.short} … {change.after.short}"),
@@ -182,8 +184,8 @@ def _chart(name: str, history: History, lines: Sequence[Line], changes: Sequence
                 [
                     Cell(point.commit.short, "", history.committed_at[point.commit]),
                     Cell(quantity(point.value, line.measure.unit), "", point.value),
-                    Cell(str(len(point.values)), "", len(point.values)),
-                    Cell(", ".join(quantity(value, line.measure.unit) for value in point.values)),
+                    Cell(str(len(point.runs)), "", len(point.runs)),
+                    Cell(", ".join(quantity(value, line.measure.unit) for value in point.runs)),
                 ]
                 for point in line.points
             ],
@@ -198,7 +200,7 @@ def _noise(line: Line, changes: Sequence[Change]) -> float | None:
     starts = [0, *(change.at for change in changes if change.line == line), len(line.points)]
     squares, freedom = 0.0, 0
     for left, right in zip(sorted(starts), sorted(starts)[1:], strict=False):
-        values = [value for point in line.points[left:right] for value in point.values]
+        values = [value for point in line.points[left:right] for value in point.runs]
         spread = spread_of(dict(enumerate(values)))
         if spread is not None:
             squares, freedom = squares + spread**2 * (len(values) - 1), freedom + len(values) - 1
@@ -225,7 +227,7 @@ def _counters_table(history: History, changes: Sequence[Change]) -> Table:
 
 
 def _times_changed(line: Line, times_changed: int) -> Cell:
-    if any(len({*point.values}) > 1 for point in line.points):
+    if any(len({*point.runs}) > 1 for point in line.points):
         return Cell(UNMEASURED, "varies by itself", why="processes of one commit differ: it is no counter here")
     return Cell(str(times_changed), "", times_changed)
 

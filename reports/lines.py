@@ -18,12 +18,12 @@ class Point:
     """What the processes of one commit measured."""
 
     commit: Commit
-    values: tuple[float, ...]
+    runs: tuple[float, ...]
 
     @property
     def value(self) -> float:
         """The median of the processes."""
-        return median(self.values)
+        return median(self.runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Line:
 
     def processes(self) -> tuple[list[float], list[int]]:
         """Return the value of every process in the order of the commits, and which point each is of."""
-        values = [value for point in self.points for value in point.values]
-        return values, [at for at, point in enumerate(self.points) for _ in point.values]
+        values = [value for point in self.points for value in point.runs]
+        return values, [at for at, point in enumerate(self.points) for _ in point.runs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,6 @@ def figures_frame(history: History) -> pd.DataFrame:
         }
         for line in history.lines
         for point in line.points
-        for value in point.values
+        for value in point.runs
     ]
     return pd.DataFrame(rows)

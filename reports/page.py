@@ -30,6 +30,7 @@ from reports.suites import suites_of, suites_table
 from reports.svg import swatch
 from reports.words import GLOSSARY
 
+
 def page(name: str, records: Sequence[Record], *, others: Sequence[str] = (), suites: bytes | None = None) -> str:
     """Return the page of one comparison; `others` are the comparisons beside it, `suites` pytest-benchmark's document.
 

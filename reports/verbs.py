@@ -87,9 +87,9 @@ class Compare:
 
     old: Positional[Path]
     new: Positional[Path]
-    fail: Annotated[Literal["never", "slower"], arg(help="exit with 1 where something is slower or a counter is worse")] = (
-        "never"
-    )
+    fail: Annotated[
+        Literal["never", "slower"], arg(help="exit with 1 where something is slower or a counter is worse")
+    ] = "never"
 
     def run(self) -> int:
         """Print the verdicts."""

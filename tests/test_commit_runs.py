@@ -69,9 +69,13 @@ def test_turns_are_fair() -> None:
 
 
 def test_a_work_tree_is_gone_however_its_block_ends(repository: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), work_tree(repository, "HEAD") as tree:
-        assert (tree / "bench" / "suites" / "test_sleep.py").is_file()
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with work_tree(repository, "HEAD") as tree:
+            assert (tree / "bench" / "suites" / "test_sleep.py").is_file()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert nothing_is_left(repository)
 
 

@@ -69,7 +69,9 @@ def test_every_part_is_adjusted_for_the_others() -> None:
     old, new = figures(TIME, *around(1, 0)), figures(TIME, *around(1.1, 1))
     (alone,) = compared(old, new, paired=True)
     others = [(figures(TIME, *around(1, n), name=f"{n}"), figures(TIME, *around(1, -n), name=f"{n}")) for n in range(9)]
-    among = compared([*old, *(f for o, _ in others for f in o)], [*new, *(f for _, n in others for f in n)], paired=True)
+    among = compared(
+        [*old, *(f for o, _ in others for f in o)], [*new, *(f for _, n in others for f in n)], paired=True
+    )
     assert alone.p is not None
     assert among[0].p == pytest.approx(10 * alone.p)
 

@@ -16,7 +16,9 @@ BATCH, STEPS, PICTURES = 32, 3, 128
 
 def step_counters(experiment: Experiment, pictures: Pictures) -> dict[str, float]:
     """Take three steps of a small batch of few pictures; return their last loss, and bytes and FLOPs of a step."""
-    few = Pictures(*(part[:PICTURES] for part in (pictures.pixels, pictures.captions, pictures.classes, pictures.keys)))
+    few = Pictures(
+        pictures.pixels[:PICTURES], pictures.captions[:PICTURES], pictures.classes[:PICTURES], pictures.keys[:PICTURES]
+    )
     small = replace(experiment, batch_size=BATCH, images=PICTURES, warmup_images=BATCH)
     stream = PackStream(small, few, method_named(small.method).targets(small), DEVICE)
     losses = take_steps(assemble(stream, plain=True), range(STEPS))

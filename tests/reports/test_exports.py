@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,6 @@ import pytest
 from msgspec import Meta
 from pytest_benchmark.logger import Logger
 from pytest_benchmark.storage.file import FileStorage
-
 
 from bench.figures import read_figures
 from reports.__main__ import main
@@ -48,8 +48,8 @@ MeasureName = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 @pytest.fixture
-def results(tmp_path: Path, make: Make) -> Path:
-    """Documents of two commits and records of a third, which is the newest."""
+def results(tmp_path: Path) -> Path:
+    """Documents of two commits, three processes each."""
     draw = random.Random(0)
     documents = [
         document(
@@ -77,7 +77,8 @@ def test_pytest_benchmark_reads_and_compares_its_own_format(results: Path, tmp_p
     stats = {one["name"]: one["stats"] for one in loaded[1]["benchmarks"]}
     assert stats["test_a"]["rounds"] == 3
     assert stats["test_b[x/y]"]["median"] == 2.0
-    command = [sys.executable, "-c", "from pytest_benchmark.cli import main; main()", "compare", str(out), str(out)]
+    again = shutil.copy(out, tmp_path / "again.json")
+    command = [sys.executable, "-c", "from pytest_benchmark.cli import main; main()", "compare", str(out), str(again)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "test_a" in done.stdout
     assert not done.stderr
