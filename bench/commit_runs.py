@@ -11,15 +11,15 @@ from tempfile import TemporaryDirectory
 from bench.commit import CHECKOUT
 from bench.suite_documents import keep
 
-# Half a second of rounds a part after three of warm-up, so that a process takes about half a minute.
+# Of a part .4 s of rounds after three of warm-up, so that a process takes a little over half a minute.
 BUDGET = (
     "--benchmark-warmup=on",
     "--benchmark-warmup-iterations=3",
     "--benchmark-min-rounds=5",
-    "--benchmark-max-time=0.5",
+    "--benchmark-max-time=0.4",
 )
 SETTINGS = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-PROCESS_SECONDS = 35.0  # a guess for two cores, corrected as processes end
+PROCESS_SECONDS = 30.0  # a guess for two cores, corrected as processes end
 LINES_TOLD = 15  # of the output of suites that failed
 
 
