@@ -59,7 +59,7 @@ def rates_table(many: int) -> tuple[Table, bool]:
         f"{MOST_FALSE:.0%} confirmed falsely, at least\n{LEAST_FOUND:.0%} found after {LOOKS[-1]}: "
         f"{'holds' if holds else 'does not hold'}."
     )
-    return Table("Detection of changes over commits", rows, note), holds
+    return Table("Detection of changes over commits", rows, note, turned=True), holds
 
 
 def _row(name: str, draw: Draw, many: int) -> dict[str, Any]:

@@ -52,8 +52,8 @@ def history_page(history: History, found: Sequence[Change]) -> str:
         "history.html",
         facts=_facts(history),
         lead=_lead(history, changes),
-        machines=[(swatch(at), machine) for at, machine in enumerate(history.machines)],
-        changes=_changes_table(changes),
+        machines=[(swatch(at), _letter(at), machine) for at, machine in enumerate(history.machines)],
+        changes=_changes_table(history, changes),
         groups=groups,
         counters=_counters_table(history, changes),
         commits=_commits_table(history),
@@ -119,7 +119,7 @@ def _lead(history: History, changes: Sequence[Change]) -> list[Markup]:
         sentences = [
             Markup("<strong>{}</strong> for the worse. The largest: {}, {}, {} between {} and {}.").format(
                 times(len(worse), "change"),
-                first.line.subject.name,
+                first.line.subject.short,
                 first.line.measure.name,
                 f"{_told_level(first, first.old)} to {_told_level(first, first.new)}",
                 first.before.short,
@@ -136,11 +136,26 @@ def _lead(history: History, changes: Sequence[Change]) -> list[Markup]:
     return [*sentences, *([Markup("Beside that: {}.").format(listed(more))] if more else [])]
 
 
+def _times(change: Change) -> str:
+    """Write a size; of a counter with the digits that tell it from 1."""
+    assert change.size is not None
+    return f"{change.size:.4g}x" if change.kind == "counted" else f"{ratio(change.size)}x"
+
+
+def _machine(history: History, line: Line) -> Cell:
+    return Cell(_letter(history.machines.index(line.machine)))
+
+
+def _letter(at: int) -> str:
+    """Name a machine: A to Z, then by number."""
+    return chr(ord("A") + at) if at < 26 else str(at)  # noqa: PLR2004
+
+
 def _told_level(change: Change, value: float) -> str:
     return quantity(value, change.line.measure.unit)
 
 
-def _changes_table(changes: Sequence[Change]) -> Table:
+def _changes_table(history: History, changes: Sequence[Change]) -> Table:
     columns = [
         Column("what", numeric=False),
         Column("change", numeric=False),
@@ -154,15 +169,15 @@ def _changes_table(changes: Sequence[Change]) -> Table:
     ]
     rows = [
         [
-            Cell(change.line.subject.name, change.line.measure.name, change.line.subject.name),
+            Cell(change.line.subject.short, change.line.measure.name, change.line.subject.short),
             Cell(f"{'▼' if change.is_worse else '▲'} {change.kind}, {'worse' if change.is_worse else 'better'}"),
-            Cell(f"{ratio(change.size)}x", "", change.size) if change.size is not None else absent("it was 0"),
+            Cell(_times(change), "", change.size) if change.size is not None else absent("it was 0"),
             Cell(_told_level(change, change.old), "", change.old),
             Cell(_told_level(change, change.new), "", change.new),
             Cell(f"{change.before.short} … {change.after.short}"),
             Cell(p_value(change.p), "", change.p) if change.p is not None else absent("a counter: no chance in it"),
             Cell(f"{change.sides[0]} + {change.sides[1]}"),
-            Cell(change.line.machine),
+            _machine(history, change.line),
         ]
         for change in changes
     ]
@@ -179,7 +194,7 @@ def _chart(name: str, history: History, lines: Sequence[Line], changes: Sequence
     columns = [Column("commit", numeric=False), Column("median"), Column("processes"), Column("each", numeric=False)]
     groups = [
         Group(
-            line.machine,
+            f"machine {_letter(history.machines.index(line.machine))}",
             [
                 [
                     Cell(point.commit.short, "", history.committed_at[point.commit]),
@@ -213,12 +228,12 @@ def _counters_table(history: History, changes: Sequence[Change]) -> Table:
     columns += [Column("changes"), Column("machine", numeric=False)]
     rows = [
         [
-            Cell(line.subject.name, "", line.subject.name),
+            Cell(line.subject.short, "", line.subject.short),
             Cell(line.measure.name),
             Cell(quantity(line.points[-1].value, line.measure.unit), "", line.points[-1].value),
             Cell(str(len(line.points)), "", len(line.points)),
             _times_changed(line, changed.count(line)),
-            Cell(line.machine),
+            _machine(history, line),
         ]
         for line in history.lines
         if line.measure.is_counter
