@@ -32,9 +32,8 @@ class Judged:
     @property
     def name(self) -> str:
         """Benchmark or experiment, and what was counted where that is no time."""
-        return (
-            self.subject.name if self.measure.unit in ("s", "images/s") else f"{self.subject.name}, {self.measure.name}"
-        )
+        of_speed = self.measure.unit in ("s", "images/s")
+        return self.subject.short if of_speed else f"{self.subject.short}, {self.measure.name}"
 
 
 def compared(old: Sequence[Figure], new: Sequence[Figure], *, paired: bool) -> list[Judged]:

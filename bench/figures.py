@@ -150,12 +150,12 @@ def figures_of_record(record: Record) -> Iterable[Figure]:
     where = record.circumstances
     subject = Subject(record.experiment.name, "experiments", _digest(record.experiment))
     commit = Commit(where.commit.removesuffix("-dirty").replace("unknown", ""), where.commit.endswith("-dirty"))
-    for measure, value in _measured(record.experiment, record.measured):
+    for measure, value in _measured(record.experiment, record.measured, where.device):
         if value is not None:
             yield Figure(subject, measure, float(value), fingerprint_of(where), commit, None, where.started_at)
 
 
-def _measured(experiment: Experiment, measured: Any) -> Iterable[tuple[Measure, float | None]]:
+def _measured(experiment: Experiment, measured: Any, device: str) -> Iterable[tuple[Measure, float | None]]:
     match measured:
         case Speed():
             yield IMAGES_PER_SECOND, images_per_second(experiment, measured)
@@ -167,7 +167,7 @@ def _measured(experiment: Experiment, measured: Any) -> Iterable[tuple[Measure, 
             yield PEAK_RSS, measured.peak_rss_bytes
             yield PEAK_ALLOCATED, measured.peak_allocated_bytes
             yield PEAK_TENSORS, measured.peak_tensor_bytes
-        case Training() if measured.steps_per_loss == 1 and len(measured.trunk_losses) >= LOSS_STEP:
+        case Training() if measured.steps_per_loss == 1 and len(measured.trunk_losses) >= LOSS_STEP and device == "cpu":
             yield LOSS, measured.trunk_losses[LOSS_STEP - 1]
 
 

@@ -22,6 +22,7 @@ from bench.commit_runs import (
 from bench.compared import compared, compared_table, ended, on_one_side, told_worse
 from bench.figures import read_figures
 from bench.progress import Progress
+from bench.statistics import fewest_rounds
 from bench.tables import Table, show
 
 ROUNDS = 8  # in which up to 64 parts can be called at once: 2 / C(16, 8) x 64 = .01
@@ -57,6 +58,9 @@ class Regress:
         old, new = (read_figures([out / side]) for side in ("old", "new"))
         judged = compared(old, new, paired=True)
         notes = [f"not compared: {name}" for name in on_one_side(old, new)]
+        needed = fewest_rounds(sum(not one.measure.is_counter for one in judged))
+        if self.rounds < needed:
+            notes.append(f"so many parts need {needed} rounds or more: none can be called slower or faster here")
         notes += [f"{file} differs: what it times may be other work on the two sides" for file in changed]
         table = compared_table(judged)
         show([Table(table.title, table.rows, "\n".join([table.note, *notes]))], self.json)

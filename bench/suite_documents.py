@@ -1,7 +1,6 @@
 """pytest-benchmark's documents: what one process of the suites leaves. No torch here."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +99,3 @@ def require_measured(document: Document, name: str) -> None:
     """Raise ValueError where a document holds no benchmark: nothing measured is no good news."""
     if not document.benchmarks:
         raise ValueError(f"{name} measured nothing: it holds no benchmark")
-
-
-def names_of(documents: Sequence[Document]) -> set[str]:
-    """Return the benchmarks that any of them holds."""
-    return {benchmark.fullname or benchmark.name for document in documents for benchmark in document.benchmarks}
