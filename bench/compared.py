@@ -106,6 +106,12 @@ def told_worse(judged: Sequence[Judged]) -> list[str]:
     return [_told(one) for one in judged if one.is_worse]
 
 
+def told_none(judged: Sequence[Judged]) -> str:
+    """Say in one line that nothing is worse, and of how many that could not be told."""
+    open_ = sum(one.verdict == "inconclusive" for one in judged)
+    return "no regression was found" + (f"; inconclusive: {open_} of {len(judged)} figures" if open_ else "")
+
+
 def _told(one: Judged) -> str:
     before, after = (quantity(median(values), one.measure.unit) for values in (one.old, one.new))
     if one.measure.is_counter:

@@ -19,7 +19,7 @@ from bench.commit_runs import (
     time_suites,
     work_tree,
 )
-from bench.compared import compared, compared_table, ended, on_one_side, told_worse
+from bench.compared import compared, compared_table, ended, on_one_side, told_none, told_worse
 from bench.figures import read_figures
 from bench.progress import Progress
 from bench.statistics import fewest_rounds
@@ -64,7 +64,7 @@ class Regress:
         notes += [f"{file} differs: what it times may be other work on the two sides" for file in changed]
         table = compared_table(judged)
         show([Table(table.title, table.rows, "\n".join([table.note, *notes]))], self.json)
-        print("\n".join(told_worse(judged) or ["no regression was found"]))
+        print("\n".join(told_worse(judged) or [told_none(judged)]))
         return ended(judged)
 
     def _measure(self, base: str, out: Path) -> None:

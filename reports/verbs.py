@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from bench.command_line import DISAGREEMENT, OK
-from bench.compared import compared, compared_table, on_one_side, told_worse
+from bench.compared import compared, compared_table, on_one_side, told_none, told_worse
 from bench.config import choose
 from bench.figures import Figure, read_figures
 from bench.record import comparisons, read_records
@@ -100,7 +100,7 @@ class Compare:
         notes = [f"not compared: {name}" for name in on_one_side(old, new)]
         show([Table(table.title, table.rows, "\n".join([table.note, *notes]))])
         worse = told_worse(judged)
-        print("\n".join(worse or ["no regression was found"]))
+        print("\n".join(worse or [told_none(judged)]))
         return DISAGREEMENT if worse and self.fail == "slower" else OK
 
 
