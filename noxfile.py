@@ -6,9 +6,11 @@ at hand (a GPU machine with a torch of its own), `CATLIP_BENCH_NOX=uv` makes the
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.options.default_venv_backend = os.environ.get("CATLIP_BENCH_NOX", "virtualenv")
 nox.options.reuse_existing_virtualenvs = True
@@ -16,7 +18,8 @@ nox.options.sessions = ["lint", "tests"]
 
 FAILED_CASE = 3  # the exit code of `python -m bench` where a run failed and the others stand
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
-QUICK_SUITES = ["--benchmark-min-rounds=1", "--benchmark-max-time=0.05", "--benchmark-warmup=off"]
+SUITES = ["--benchmark-warmup=on", "--benchmark-warmup-iterations=3"]
+QUICK_SUITES = ["--benchmark-min-rounds=1", "--benchmark-max-time=0.05"]
 
 
 @nox.session
@@ -27,11 +30,11 @@ def bench(session: nox.Session) -> None:
     session.run(*command, env=OFFLINE, success_codes=[0, FAILED_CASE], interrupt_timeout=20, terminate_timeout=20)
     if {"-h", "--help"} & set(session.posargs):
         return
-    results = folder_of(session.posargs)
-    quick = QUICK_SUITES if "--smoke" in session.posargs else []
+    results = folder_of(session.posargs, "--results", "results")
+    budget = QUICK_SUITES if "--smoke" in session.posargs else SUITES
     some = [] if "--full" in session.posargs else ["-m", "not minutes"]
     command = ["python", "-m", "pytest", "bench/suites", "-q", *some, f"--benchmark-json={results}/suites.json"]
-    session.run(*command, *quick, env=OFFLINE | {"OMP_NUM_THREADS": "1"})
+    session.run(*command, *budget, env=OFFLINE | {"OMP_NUM_THREADS": "1"})
     session.run("python", "-m", "reports", "build", results, "--out", f"{results}/index.html")
     newest = max(path.name.split(".", 1)[0] for path in Path(results).glob("*-*.*.json"))
     if list(Path(results).glob(f"{newest}.failure.*.json")):
@@ -55,10 +58,34 @@ def peer(session: nox.Session) -> None:
 
 
 @nox.session
-def tests(session: nox.Session) -> None:
-    """Test on the CPU, offline, shapes checked while the tests run."""
+def regress(session: nox.Session) -> None:
+    """Compare with a base commit: `-- BASE`; exits with 1 where a part is slower, 4 where it cannot be told."""
     install(session, ".[tests]")
+    command = ["python", "-m", "bench", "regress", *session.posargs]
+    try:
+        session.run(*command, env=OFFLINE, interrupt_timeout=20, terminate_timeout=20)
+    except CommandFailed as failure:  # its exit code says more than that it failed
+        sys.exit(getattr(failure, "return_code", None) or 1)
+
+
+@nox.session
+def history(session: nox.Session) -> None:
+    """Time the last commits' suites and draw charts over them: `-- 8`, about ten minutes."""
+    install(session, ".[tests,history]")
+    command = ["python", "-m", "bench", "history", *session.posargs]
+    session.run(*command, env=OFFLINE, success_codes=[0, FAILED_CASE], interrupt_timeout=20, terminate_timeout=20)
+    if {"-h", "--help"} & set(session.posargs):
+        return
+    session.run("python", "-m", "reports", "history", folder_of(session.posargs, "--out", "results/history"))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Test on the CPU, offline, shapes checked while the tests run; draw the kept records."""
+    install(session, ".[tests,history]")
     session.run("python", "-m", "pytest", *session.posargs, env=OFFLINE)
+    session.run("python", "-m", "reports", "build", "tests/records", "--out", "results/records/index.html")
+    session.run("python", "-m", "reports", "history", "tests/records", "--out", "results/records/charts.html")
 
 
 @nox.session
@@ -77,8 +104,8 @@ def install(session: nox.Session, *packages: str) -> None:
         session.install("-e", *packages)
 
 
-def folder_of(arguments: list[str]) -> str:
-    """Return the results folder that the arguments name, or the default."""
+def folder_of(arguments: list[str], option: str, default: str) -> str:
+    """Return the folder that the arguments name, or the default."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--results", default="results")
-    return str(parser.parse_known_args(arguments)[0].results)
+    parser.add_argument(option, dest="folder", default=default)
+    return str(parser.parse_known_args(arguments)[0].folder)

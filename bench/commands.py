@@ -17,9 +17,11 @@ from bench.doctor import Doctor
 from bench.embed import Embed
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
 from bench.label import Label
+from bench.over_commits import History
 from bench.peer import Peer
 from bench.plan_command import Plan
 from bench.pretrain import Train
+from bench.regress import Regress
 from bench.selftest import Selftest
 from bench.statistics import fewest_rounds
 from bench.tables import Table, cost_table, experiment_table, failure_table, fit_table, score_table, show, speed_table
@@ -175,4 +177,6 @@ VERBS: dict[str, type[Command]] = {
     "doctor": Doctor,
     "selftest": Selftest,
     "peer": Peer,
+    "regress": Regress,
+    "history": History,
 }

@@ -14,6 +14,7 @@ from bench.devices import device_called
 from bench.distributed import group_of_all
 from bench.profilers.clock import clock
 from bench.record import Circumstances
+from bench.suite_documents import fingerprint_of
 from losses.ranks import place
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
@@ -91,3 +92,12 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return " ".join(line.split(":", 1)[1].split())
     return platform.processor() or platform.machine()
+
+
+def main() -> None:
+    """Print what a speed of one process here depends on beside the code: `python -m bench.machine`."""
+    print(fingerprint_of(circumstances(None, default_device())))
+
+
+if __name__ == "__main__":
+    main()

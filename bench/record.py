@@ -189,6 +189,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 Measured = Speed | Memory | Fit | PeerRun | Training | Transfer | Failure
+KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Measured))
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -242,9 +243,13 @@ def comparisons(results: Path) -> list[str]:
     return sorted({path.name.split(".", 1)[0] for path in _record_files(results)})
 
 
+def is_record(path: Path) -> bool:
+    """Tell a record by the name that `record_path` gives it."""
+    return path.match("*.*.json") and path.name.split(".")[1] in KINDS
+
+
 def _record_files(results: Path) -> list[Path]:
-    kinds = {kind.__struct_config__.tag for kind in get_args(Measured)}
-    return [path for path in sorted(results.glob("*.*.json")) if path.name.split(".")[1] in kinds]
+    return [path for path in sorted(results.glob("*.*.json")) if is_record(path)]
 
 
 def plain_name(name: str) -> str:

@@ -49,7 +49,12 @@ def ratio_of(base: Rounds, other: Rounds) -> Ratio:
 
 
 def ratios_of(base: Rounds, others: Mapping[str, Rounds]) -> dict[str, Ratio]:
-    """Compare several groups with one base; p and verdict are adjusted for their number by Holm's step-down.
+    """Compare several groups with one base. See `ratios_of_pairs`."""
+    return ratios_of_pairs({name: (base, other) for name, other in others.items()})
+
+
+def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]]) -> dict[str, Ratio]:
+    """Compare the groups of each pair; p and verdict are adjusted for the number of pairs by Holm's step-down.
 
     From five common rounds on the interval is Student's t on the rounds' differences: it covers what it says however
     much of their luck the runs of a round share, where that of unpaired runs would be too wide; under five it is
@@ -62,7 +67,7 @@ def ratios_of(base: Rounds, others: Mapping[str, Rounds]) -> dict[str, Ratio]:
     ratios. A p of None (too few runs) is left out of the family. Raises ValueError where a figure is not positive and
     finite.
     """
-    ratios = {name: _ratio(base, other, len(others)) for name, other in others.items()}
+    ratios = {name: _ratio(base, other, len(pairs)) for name, (base, other) in pairs.items()}
     known = [(name, ratio.p) for name, ratio in ratios.items() if ratio.p is not None]
     adjusted = dict(zip((name for name, _ in known), holm([p for _, p in known]), strict=True))
     return {name: ratio if (p := adjusted.get(name)) is None else _with_p(ratio, p) for name, ratio in ratios.items()}

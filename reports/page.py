@@ -1,16 +1,9 @@
 """Records -> one HTML document. A pure function: the same records give the same bytes."""
 
-import base64
 import gzip
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
-import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from bench.record import Fit, Record, Training
 from reports import circumstances as about
@@ -19,6 +12,7 @@ from reports.answer import answer_of
 from reports.charts import ratio_chart, series_index, throughput_chart
 from reports.circumstances import losses_table
 from reports.curves import accuracy_chart, loss_chart
+from reports.document import Download, Panel, csv_download, download, rendered
 from reports.formats import GIB, times
 from reports.frames import (
     Comparison,
@@ -36,26 +30,6 @@ from reports.suites import suites_of, suites_table
 from reports.svg import swatch
 from reports.words import GLOSSARY
 
-TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """A file that the page carries."""
-
-    name: str
-    what: str
-    size: str
-    url: Markup
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One small chart of a set."""
-
-    title: str
-    chart: Markup
-
 
 def page(name: str, records: Sequence[Record], *, others: Sequence[str] = (), suites: bytes | None = None) -> str:
     """Return the page of one comparison; `others` are the comparisons beside it, `suites` pytest-benchmark's document.
@@ -65,43 +39,24 @@ def page(name: str, records: Sequence[Record], *, others: Sequence[str] = (), su
     equal, at_largest = at_largest_batch(records)
     comparison, largest = comparison_of(name, equal), comparison_of(name, at_largest)
     rows, answers = throughputs(comparison), scored(comparison)
-    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
-    return (
-        environment()
-        .get_template("page.html")
-        .render(
-            comparison=comparison,
-            others=others,
-            facts=_facts(comparison, rows, answers),
-            answer=answer_of(comparison, rows, answers),
-            conflicts=conflicting_settings(comparison),
-            speed=_speed_section(comparison, rows),
-            largest=_largest_section(largest) if at_largest else None,
-            accuracy=_accuracy_section(comparison, answers, rates(rows)),
-            losses=_losses(comparison),
-            losses_table=losses_table(comparison),
-            about=about,
-            methods=about.methods_table(comparison, rows),
-            suites=suites_table(suites_of(suites)) if suites is not None else None,
-            failures=about.failures_table(comparison),
-            downloads=_downloads(comparison, records, suites),
-            glossary=GLOSSARY,
-            style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
-            script=Markup(script),  # noqa: S704 - our own file
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        )
-    )
-
-
-def environment() -> Environment:
-    """Return what fills the templates in; a name that is not there is an error."""
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+    return rendered(
+        "page.html",
+        comparison=comparison,
+        others=others,
+        facts=_facts(comparison, rows, answers),
+        answer=answer_of(comparison, rows, answers),
+        conflicts=conflicting_settings(comparison),
+        speed=_speed_section(comparison, rows),
+        largest=_largest_section(largest) if at_largest else None,
+        accuracy=_accuracy_section(comparison, answers, rates(rows)),
+        losses=_losses(comparison),
+        losses_table=losses_table(comparison),
+        about=about,
+        methods=about.methods_table(comparison, rows),
+        suites=suites_table(suites_of(suites)) if suites is not None else None,
+        failures=about.failures_table(comparison),
+        downloads=_downloads(comparison, records, suites),
+        glossary=GLOSSARY,
     )
 
 
@@ -192,18 +147,9 @@ def _downloads(comparison: Comparison, records: Sequence[Record], suites: bytes 
         "scores.csv": ("every tower, task and protocol", scores_frame(comparison)),
         "losses.csv": ("the points of the loss charts", losses_frame(comparison)),
     }
-    found = [_csv(name, what, frame) for name, (what, frame) in frames.items() if len(frame)]
+    found = [csv_download(name, what, frame) for name, (what, frame) in frames.items() if len(frame)]
     packed = gzip.compress(msgspec.json.encode(records), mtime=0)
-    found.append(_download("records.json.gz", "all records whole, every step among them", "application/gzip", packed))
+    found.append(download("records.json.gz", "all records whole, every step among them", "application/gzip", packed))
     if suites is not None:
-        found.append(_download("suites.json", "pytest-benchmark's document", "application/json", suites))
+        found.append(download("suites.json", "pytest-benchmark's document", "application/json", suites))
     return found
-
-
-def _csv(name: str, what: str, frame: pd.DataFrame) -> Download:
-    return _download(name, what, "text/csv", frame.to_csv(index=False, lineterminator="\n").encode())
-
-
-def _download(name: str, what: str, media: str, content: bytes) -> Download:
-    url = f"data:{media};base64,{base64.b64encode(content).decode()}"
-    return Download(name, what, f"{max(1, round(len(content) / 1000)):,} kB", Markup(url))  # noqa: S704 - base64

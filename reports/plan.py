@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
 
 from bench.plan import AS_GPUS_GROW
+from reports.document import rendered
 from reports.formats import UNMEASURED, count, percent, rate
-from reports.page import TEMPLATES, environment
 from reports.svg import LINE, PAPER, dodged, drawing, look, shown, svg
 from reports.tables import Cell, Column, Table, plain
 
@@ -48,21 +48,15 @@ def plan_page(content: bytes) -> str:
         curves.setdefault(point.experiment, []).append(point)
     if not curves:
         raise ValueError("the plan has no curve")
-    return (
-        environment()
-        .get_template("plan.html")
-        .render(
-            title=next(iter(found)),
-            chart=curve_chart(curves),
-            curve=_table(AS_GPUS_GROW, found[AS_GPUS_GROW]),
-            sections=[
-                (title, _table(title, one), one.note.splitlines())
-                for title, one in found.items()
-                if title != AS_GPUS_GROW
-            ],
-            note=found[AS_GPUS_GROW].note,
-            style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
-        )
+    return rendered(
+        "plan.html",
+        title=next(iter(found)),
+        chart=curve_chart(curves),
+        curve=_table(AS_GPUS_GROW, found[AS_GPUS_GROW]),
+        sections=[
+            (title, _table(title, one), one.note.splitlines()) for title, one in found.items() if title != AS_GPUS_GROW
+        ],
+        note=found[AS_GPUS_GROW].note,
     )
 
 

@@ -1,6 +1,7 @@
 """The rules of the architecture."""
 
 import importlib
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -60,7 +61,18 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         "doctor": ["shards", "results", "json"],
         "selftest": ["resume", "results", "json"],
         "peer": ["against", "name", "rounds", "settings", "results", "json"],
+        "regress": ["base", "rounds", "only", "results", "json"],
+        "history": ["commits", "repository", "rounds", "only", "out"],
     }
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem)
+def test_a_workflow_pins_its_actions_and_hands_no_secret_to_forks(path: Path) -> None:
+    text = path.read_text()
+    assert all(re.search(r"@v\d+$", line) for line in text.splitlines() if "uses:" in line)
+    assert "\npermissions:\n" in text
+    assert "secrets." not in text
+    assert "pull_request_target" not in text
 
 
 def test_no_file_is_longer_than_a_reader_likes() -> None:

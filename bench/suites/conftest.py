@@ -1,11 +1,20 @@
 """Inputs of the suites: parts of a step, timed alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from bench.data.pack import Pictures, load_pictures
+from bench.machine import circumstances
+from bench.suite_documents import FINGERPRINT, fingerprint_of
+from bench.suites.device import DEVICE
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """Tell the device and the packages, too."""
+    machine_info[FINGERPRINT] = fingerprint_of(circumstances(None, DEVICE))
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
+from bench.suites.device import DEVICE, peak_tensors, rate, seconds
 from losses.contrastive import contrastive_loss
 from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
@@ -15,20 +16,25 @@ from losses.token_softmax import token_softmax_loss
 
 BATCH, DIM, LABELS, POSITIVES = 256, 512, 24_320, 8
 
+pytestmark = pytest.mark.benchmark(group="losses", timer=seconds)
+
 
 def forward_and_backward(benchmark: BenchmarkFixture, loss: Callable[..., Tensor], *inputs: Tensor) -> None:
-    leaves = [value.requires_grad_() for value in inputs]
-    benchmark(lambda: torch.autograd.grad(loss(*leaves), leaves))
-    benchmark.extra_info["batch"] = BATCH
+    leaves = [value.to(DEVICE).requires_grad_() for value in inputs]
+
+    def work() -> object:
+        return torch.autograd.grad(loss(*leaves), leaves)
+
+    benchmark(work)
+    rate(benchmark, "images", BATCH)
+    peak_tensors(benchmark, work)
 
 
-@pytest.mark.benchmark(group="losses")
 def test_contrastive(benchmark: BenchmarkFixture, generator: torch.Generator) -> None:
     image, text = (F.normalize(torch.randn(BATCH, DIM, generator=generator), dim=-1) for _ in range(2))
     forward_and_backward(benchmark, contrastive_loss, image, text, torch.tensor(14.0))
 
 
-@pytest.mark.benchmark(group="losses")
 def test_sigmoid(benchmark: BenchmarkFixture, generator: torch.Generator) -> None:
     image, text = (F.normalize(torch.randn(BATCH, DIM, generator=generator), dim=-1) for _ in range(2))
     forward_and_backward(benchmark, sigmoid_loss, image, text, torch.tensor(10.0), torch.tensor(-10.0))
@@ -37,18 +43,17 @@ def test_sigmoid(benchmark: BenchmarkFixture, generator: torch.Generator) -> Non
 def positives(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     rows = torch.arange(BATCH).repeat_interleave(POSITIVES)
     columns = torch.stack([torch.randperm(LABELS, generator=generator)[:POSITIVES] for _ in range(BATCH)]).flatten()
-    return rows, columns
+    return rows.to(DEVICE), columns.to(DEVICE)
 
 
-@pytest.mark.benchmark(group="losses")
 def test_multilabel(benchmark: BenchmarkFixture, generator: torch.Generator) -> None:
     rows, columns = positives(generator)
     logits = torch.randn(BATCH, LABELS, generator=generator)
     forward_and_backward(benchmark, lambda logits: multilabel_loss(logits, rows, columns), logits)
 
 
-@pytest.mark.benchmark(group="losses")
 def test_token_softmax(benchmark: BenchmarkFixture, generator: torch.Generator) -> None:
     rows, columns = positives(generator)
     logits, weights = torch.randn(BATCH, LABELS, generator=generator), torch.rand(LABELS, generator=generator)
+    weights = weights.to(DEVICE)
     forward_and_backward(benchmark, lambda logits: token_softmax_loss(logits, rows, columns, weights), logits)

@@ -15,51 +15,59 @@ from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS
 from bench.methods import METHODS
 from bench.step import make_optimizer
+from bench.suites.counters import step_counters
+from bench.suites.device import DEVICE, rate, seconds
 from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
 
 CLIP = EXPERIMENTS["clip-tiny"]
+READING = [name for name in METHOD_NAMES if name != "distill"]  # which has no targets to make
 
 
-@pytest.mark.benchmark(group="optimizer")
+@pytest.mark.benchmark(group="optimizer", timer=seconds)
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_adamw(benchmark: BenchmarkFixture, method: str) -> None:
+def test_adamw(benchmark: BenchmarkFixture, pictures: Pictures, method: str) -> None:
+    """The update alone; what three whole steps count stands beside it."""
     experiment = EXPERIMENTS[f"{method}-tiny"]
     tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
-    model = METHODS[method].wrap(tower, experiment)
+    model = METHODS[method].wrap(tower, experiment).to(DEVICE)
     optimizer = make_optimizer(experiment, model)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     benchmark(optimizer.step)
     benchmark.extra_info["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    benchmark.extra_info |= step_counters(experiment, pictures)
 
 
-@pytest.mark.benchmark(group="text forward")
+@pytest.mark.benchmark(group="text forward", timer=seconds)
 @pytest.mark.parametrize("padding", get_args(TextPadding))
 def test_text_tower(
     benchmark: BenchmarkFixture, pictures: Pictures, generator: torch.Generator, padding: TextPadding
 ) -> None:
     targets = METHODS["clip"].targets(replace(CLIP, text_padding=padding))(Captions.of(pictures.captions))
-    batch = targets.take(torch.randperm(len(pictures), generator=generator)[: CLIP.batch_size])
-    text = build_text_tower(CLIP.text_tower, CLIP.context_length, SubwordIds(CLIP.subword_vocabulary).size, 0)
+    batch = targets.take(torch.randperm(len(pictures), generator=generator)[: CLIP.batch_size]).to(DEVICE)
+    size = SubwordIds(CLIP.subword_vocabulary).size
+    text = build_text_tower(CLIP.text_tower, CLIP.context_length, size, 0).to(DEVICE)
     with torch.inference_mode():
         benchmark(text, batch.groups, batch.lengths, batch.places)
     benchmark.extra_info["tokens per caption"] = batch.tokens_per_caption
+    rate(benchmark, "captions", CLIP.batch_size)
 
 
-@pytest.mark.benchmark(group="loading")
+@pytest.mark.benchmark(group="loading", timer=seconds)
 def test_augmented_batch(benchmark: BenchmarkFixture, pictures: Pictures, generator: torch.Generator) -> None:
     rows = torch.randperm(len(pictures), generator=generator)[: CLIP.batch_size]
-    benchmark(lambda: augment(pictures.pixels[rows], CLIP, CLIP.image_size, generator))
-    benchmark.extra_info["images"] = CLIP.batch_size
+    pixels, rows = pictures.pixels.to(DEVICE), rows.to(DEVICE)
+    benchmark(lambda: augment(pixels[rows], CLIP, CLIP.image_size, generator))
+    rate(benchmark, "images", CLIP.batch_size)
 
 
 @pytest.mark.benchmark(group="targets")
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", READING)
 def test_targets_of_a_thousand_captions_seen_before(
     benchmark: BenchmarkFixture, pictures: Pictures, method: str
 ) -> None:
     captions = Captions.of(pictures.captions[:1000])
     make = METHODS[method].targets(EXPERIMENTS[f"{method}-tiny"])
     benchmark(make, captions)
-    benchmark.extra_info["captions"] = len(captions.texts)
+    rate(benchmark, "captions", len(captions.texts))

@@ -26,7 +26,13 @@ def results(tmp_path: Path, make: Make) -> Path:
 
 def test_the_verbs_and_their_options_are_those_we_chose() -> None:
     options = {name: [field.name for field in dataclasses.fields(verb)] for name, verb in VERBS.items()}  # type: ignore[arg-type]
-    assert options == {"build": ["results", "out", "comparison"], "plan": ["plan", "out"]}
+    assert options == {
+        "build": ["results", "out", "comparison"],
+        "plan": ["plan", "out"],
+        "history": ["results", "out", "simulate", "lines"],
+        "compare": ["old", "new", "fail"],
+        "export": ["results", "format", "out"],
+    }
 
 
 def test_build_draws_the_newest_and_names_the_others(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.record import Record
-from reports.page import TEMPLATES, page
+from reports.document import TEMPLATES
+from reports.page import page
 from reports.svg import CSS, SERIES, dodged, drawing, look, shown, svg
 
 ON_PAPER = ("ink", "muted", "link", *(f"series-{number}" for number in range(1, len(SERIES) + 1)))

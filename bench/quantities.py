@@ -1,0 +1,25 @@
+"""A figure with its unit, as a person writes it."""
+
+DURATIONS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+SIZES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
+LARGE: tuple[tuple[float, str], ...] = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+
+
+def duration(seconds: float) -> str:
+    """Write seconds in the unit that suits them, with three digits."""
+    size, unit = next(((size, unit) for size, unit in DURATIONS if seconds >= size), DURATIONS[-1])
+    return f"{seconds / size:.3g} {unit}"
+
+
+def quantity(value: float, unit: str) -> str:
+    """Write a figure of this unit; counts keep every digit, so that a difference is seen."""
+    if unit == "s":
+        return duration(value)
+    if unit == "B":
+        size, name = next(((size, name) for size, name in SIZES if value >= size), SIZES[-1])
+        return f"{value / size:,.4g} {name}"
+    if unit == "FLOP":
+        size, letter = next(((size, letter) for size, letter in LARGE if value >= size), (1.0, ""))
+        return f"{value / size:.5g} {letter}FLOP"
+    number = f"{value:,.0f}" if value.is_integer() else f"{value:.6g}"
+    return f"{number} {unit}".strip()

@@ -1,0 +1,32 @@
+"""Where the suites run, and a clock that waits for it."""
+
+import time
+from collections.abc import Callable
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.machine import default_device
+from bench.profilers.clock import wait_for
+from bench.profilers.tensors import TensorBytes
+
+DEVICE = default_device()
+
+
+def seconds() -> float:
+    """Return wall-clock seconds once the device has nothing left to do: launching a kernel is not running it."""
+    wait_for(DEVICE)
+    return time.perf_counter()
+
+
+def rate(benchmark: BenchmarkFixture, thing: str, count: int) -> None:
+    """Note how many things one call does and how many that are a second, once it has been timed."""
+    benchmark.extra_info[thing] = count
+    if benchmark.stats:
+        benchmark.extra_info[f"{thing} per second"] = round(count / benchmark.stats.stats.median, 1)
+
+
+def peak_tensors(benchmark: BenchmarkFixture, work: Callable[[], object]) -> None:
+    """Note the most bytes that tensors born in one call held: the same on every run."""
+    with TensorBytes(DEVICE, []) as counted:
+        work()
+    benchmark.extra_info["peak tensor bytes"] = counted.peak
