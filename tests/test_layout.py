@@ -42,12 +42,12 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
     assert options == {
         "": ["smoke", "full", "resume", "results"],
         "list": ["json"],
-        "measure": ["names", "rounds", "memory_gib", "trace", "published", "settings", "results", "json"],
+        "measure": ["names", "rounds", "memory_gib", "trace", "published", "resume", "settings", "results", "json"],
         "train": [
             *("name", "images", "data", "out", "resume", "checkpoint_minutes", "tensorboard", "tasks", "settings"),
             "json",
         ],
-        "transfer": ["tower", "results", "json"],
+        "transfer": ["tower", "resume", "results", "json"],
         "embed": ["name", "out", "settings", "results"],
         "label": [
             *("inputs", "out", "vocabulary", "rule", "column", "count_only", "min_count", "size", "merge"),
@@ -56,6 +56,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         "doctor": ["shards", "results", "json"],
         "selftest": ["resume", "results", "json"],
         "peer": ["against", "name", "rounds", "settings", "results", "json"],
+        "chaos": ["parts", "share", "seed", "json"],
     }
 
 
