@@ -1,6 +1,7 @@
 """The verb `chaos`: break what can break, hundreds of times, and count what is lost, hangs, grows or gets in."""
 
 import importlib
+import io
 import multiprocessing
 import secrets
 import tempfile
@@ -8,6 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -82,5 +84,7 @@ def broken(name: str, share: float, seed: int) -> Sequence[Bound]:
 
 
 def _part(name: str, share: float, seed: int, folder: Path) -> list[Bound]:
-    found: list[Bound] = importlib.import_module(f"bench.faults.{MODULES.get(name, name)}").run(share, seed, folder)
+    part = importlib.import_module(f"bench.faults.{MODULES.get(name, name)}")
+    with redirect_stderr(io.StringIO()):  # what trainings say on their way
+        found: list[Bound] = part.run(share, seed, folder)
     return found

@@ -38,7 +38,7 @@ def run(share: float, seed: int, folder: Path) -> list[Bound]:  # noqa: ARG001 -
         executed += [f"{name}: {event}" for event in seen if event.startswith(STARTS)]
         executed += [f"{name}: its payload ran"] if (own / EXECUTED).exists() else []
         written += [f"{name}: {event}" for event in seen if not event.startswith(STARTS)]
-        text = "".join(stream.getvalue() for stream in told).replace("\n", "").replace("\t", "")
+        text = "".join(stream.getvalue() for stream in told).replace("\n", "").replace("\r", "")  # a bar returns
         obeyed += [f"{name}: {text[:200]!r}"] if not text.isprintable() else []
         crashes += [f"{name}: {crash}"] if crash else []
     outside = [str(path) for path in folder.parent.glob("outside*")] + [
