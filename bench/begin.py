@@ -15,7 +15,7 @@ from bench.commit import CHECKOUT, commit
 from bench.comparison import Comparison, Scope, expected_seconds, new_comparison, newest_comparison
 from bench.config import MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_one_comparison
 from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
-from bench.data.shards import open_shards, tell
+from bench.data.shards import shards_for, tell
 from bench.jobs import Runner
 from bench.launch import launch
 from bench.progress import Progress
@@ -53,8 +53,9 @@ def begin(
         raise ValueError(f"{name} was begun at commit {', '.join(other)}, this is {commit()}: begin a new comparison")
     _share_pictures(results.parent / CACHE, results / CACHE)
     _decode_pictures(results / CACHE)
-    for data in dict.fromkeys(experiment.data for experiment in experiments if experiment.data != PACK_DATA):
-        tell(open_shards(data, results / CACHE))
+    read = {(one.data, one.embedding_channels is None): one for one in experiments if one.data != PACK_DATA}
+    for experiment in read.values():
+        tell(shards_for(experiment, results / CACHE))
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # it is tried again
     return comparison

@@ -49,6 +49,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # Sides in pixels from which each step's are drawn (bench/image_sizes.py); empty: `image_size` alone.
     image_sizes: tuple[Count, ...] = ()
     patch_drop: Decay = 0.0  # share of the patches that a step leaves out (FLIP); scoring sees all
+    # Channels of the grids of embeddings, `image_size` a side, that shards hold in place of images; None: images.
+    embedding_channels: Count | None = None
     # Only contrastive methods have these: the open_clip model whose text tower is taken.
     text_tower: Text
     context_length: Annotated[int, Meta(ge=3)]  # tokens a caption is cut to, start and end token included
@@ -111,7 +113,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise ValueError(f"{self.name}: {field.name}={value!r}: {error}") from None
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{self.name}: {field.name} must be finite, got {value}")
-        for reason in (*self._method_cannot(), *self._training_cannot()):
+        for reason in (*self._method_cannot(), *self._data_cannot(), *self._training_cannot()):
             raise ValueError(f"{self.name}: {reason}")
 
     def _method_cannot(self) -> Iterator[str]:
@@ -127,6 +129,17 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"accumulation must be 1 with image_sizes, whose batches have no equal parts, got {self.accumulation}"
         if self.batch_size % self.accumulation:
             yield f"accumulation must divide batch_size ({self.batch_size}), got {self.accumulation}"
+
+    def _data_cannot(self) -> Iterator[str]:
+        if self.embedding_channels is None:
+            return
+        told = f"embedding_channels={self.embedding_channels}"
+        if self.data == PACK_DATA:
+            yield f"{told} needs data=SHARDS with .npy members, the shipped pack holds pictures"
+        if self.image_sizes:
+            yield f"{told} needs image_sizes to be empty, a grid has one size"
+        if self.method == "distill":
+            yield f"{told} is not for distill, whose teacher looks at images"
 
     def _training_cannot(self) -> Iterator[str]:
         if self.images < self.batch_size:

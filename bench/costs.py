@@ -10,7 +10,7 @@ from bench.config import Experiment
 from bench.profilers.flops import META, captions_of, counted, images_of, on_meta
 from bench.run import trained_parameters
 from models.heads import Contrastive, Student
-from models.image_tower import build_image_tower
+from models.image_tower import PIXEL_CHANNELS, build_image_tower
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,11 @@ def costs_of(experiment: Experiment) -> Costs:
     text = teacher = 0
     if isinstance(model, Contrastive):
         text = counted(lambda: model.text(caption.groups, caption.lengths, caption.places))
-    flops = _image_flops(experiment.tower, experiment.image_size, experiment.image_sizes, experiment.patch_drop)
+    drawn = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
+    flops = _image_flops(experiment.tower, experiment.image_size, *drawn)
     images = {side: experiment.batch_size_at(side) for side in experiment.sides}
     if isinstance(model, Student) and model.teacher is not None:
-        teacher = counted(lambda: model.taught(images_of(1, experiment.image_size)))
+        teacher = counted(lambda: model.taught(images_of(1, experiment.image_size, PIXEL_CHANNELS)))
     return Costs(
         parameters=trained_parameters(model),
         tower_parameters=_size(tower),
@@ -53,11 +54,13 @@ def costs_of(experiment: Experiment) -> Costs:
 
 
 @cache
-def _image_flops(name: str, image_size: int, image_sizes: tuple[int, ...], patch_drop: float) -> dict[int, int]:
+def _image_flops(
+    name: str, image_size: int, image_sizes: tuple[int, ...], patch_drop: float, channels: int | None
+) -> dict[int, int]:
     """Return the FLOPs of an image by its side."""
     with META:
-        tower = build_image_tower(name, image_size, 0, image_sizes, patch_drop)
-    return {side: counted(partial(tower, images_of(1, side))) for side in image_sizes or (image_size,)}
+        tower = build_image_tower(name, image_size, 0, image_sizes, patch_drop, channels)
+    return {side: counted(partial(tower, images_of(1, side, tower.channels))) for side in image_sizes or (image_size,)}
 
 
 def _size(module: nn.Module) -> int:

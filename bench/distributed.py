@@ -112,7 +112,7 @@ class LossOf(nn.Module):
         super().__init__()
         self.model, self.loss, self.group = model, loss, group
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"], target: Any) -> Float[Tensor, ""]:
+    def forward(self, images: Float[Tensor, "batch channels height width"], target: Any) -> Float[Tensor, ""]:
         """Return the loss."""
         return self.loss(self.model, images, target, self.group)
 

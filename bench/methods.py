@@ -36,7 +36,7 @@ from models.text_tower import TextTower, build_text_tower, why_padded
 
 T = TypeVar("T", bound=Target)
 CLIP_SCALE = 1 / 0.07
-Images = Float[Tensor, "batch 3 height width"]
+Images = Float[Tensor, "batch channels height width"]
 
 
 def nothing(_: nn.Module) -> None:

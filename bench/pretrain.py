@@ -70,7 +70,9 @@ class Train:
         folder = str(self._checkpoints.resolve())
         keeping = Keeping(folder=folder, minutes=self.checkpoint_minutes, taken_up=taken_up, tensorboard=events)
         comparison.train(scope, keeping)
-        if not comparison.runner.failures:
+        if experiment.embedding_channels is not None:
+            print("not scored: the tasks hold pictures, and this tower reads embeddings", file=sys.stderr)
+        elif not comparison.runner.failures:
             comparison.score(scope, tasks)
         show([score_table(comparison.records()), failure_table(comparison.records())], self.json)
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):

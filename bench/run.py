@@ -17,7 +17,7 @@ from bench.data.manifest import CACHE
 from bench.data.pack import load_pictures
 from bench.data.pack_stream import PackStream
 from bench.data.shard_stream import ShardStream
-from bench.data.shards import open_shards
+from bench.data.shards import shards_for
 from bench.data.stream import Stream
 from bench.distributed import group_of_all, of_each_rank, together
 from bench.image_sizes import first_of_each_size, images_before
@@ -54,9 +54,8 @@ class Assembled:
 def untrained_tower(experiment: Experiment) -> ImageTower:
     """Build the tower as every method's training begins with it: from its own generator."""
     seed = seed_for(experiment.seed, TOWER)
-    return build_image_tower(
-        experiment.tower, experiment.image_size, seed, experiment.image_sizes, experiment.patch_drop
-    )
+    drawn = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
+    return build_image_tower(experiment.tower, experiment.image_size, seed, *drawn)
 
 
 def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
@@ -66,7 +65,7 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
     """
     rank, ranks = place(group_of_all())
     if experiment.data != PACK_DATA:
-        return ShardStream(experiment, open_shards(experiment.data, results / CACHE), device, rank=rank, ranks=ranks)
+        return ShardStream(experiment, shards_for(experiment, results / CACHE), device, rank=rank, ranks=ranks)
     targets = method_named(experiment.method).targets(experiment)
     return PackStream(experiment, load_pictures("pretrain", results / CACHE), targets, device, rank=rank, ranks=ranks)
 

@@ -15,7 +15,8 @@ def trained_tower(path: Path) -> tuple[ImageTower, Made]:
     """Return a tower that a training left, and how it came about; ValueError where the file does not say."""
     made = how_made(path)
     of = made.experiment
-    tower = build_image_tower(of.tower, of.image_size, seed_for(of.seed, TOWER))
+    seed, channels = seed_for(of.seed, TOWER), of.embedding_channels
+    tower = build_image_tower(of.tower, of.image_size, seed, embedding_channels=channels)
     if not next(tower.parameters()).is_meta:  # where FLOPs are counted, no weight is read
         load_weights(tower, path)
     return tower, made

@@ -29,7 +29,7 @@ class Contrastive(nn.Module):
 
     def forward(
         self,
-        images: Float[Tensor, "batch 3 height width"],
+        images: Float[Tensor, "batch channels height width"],
         groups: tuple[Int[Tensor, "_ _"], ...],
         lengths: Int[Tensor, " batch"],
         places: Int[Tensor, " batch"],
@@ -56,7 +56,7 @@ class Classifier(nn.Module):
         self.tower = tower
         self.head = nn.Linear(tower.width, num_labels)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch labels"]:
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch labels"]:
         """Return logits."""
         logits: Tensor = self.head(self.tower(images))
         return logits
@@ -116,13 +116,13 @@ class Student(nn.Module):
         self.projection = nn.Linear(tower.width, width)
         self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
         """Return the student's features."""
         features: Tensor = self.projection(self.tower(images))
         return features
 
     @torch.no_grad()
-    def taught(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+    def taught(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
         """Return the teacher's features, of images in its own size."""
         assert self.teacher is not None, "the teacher's features were stored"
         size = self.teacher.image_size

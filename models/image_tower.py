@@ -12,10 +12,12 @@ from jaxtyping import Float
 from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
+from models import embedding_stem
 from models.class_token import read_class_token_only
 from models.patch_drop import drop_patches
 from models.registered import open_clip_config
 
+PIXEL_CHANNELS = 3
 TIMM_SIZES = {384: "small", 768: "base", 1024: "large", 1280: "huge"}  # timm's words for ViTs by width
 
 
@@ -24,40 +26,56 @@ class ImageTower(nn.Module):
 
     `trunk` is an open_clip or timm image model without its projection. Pooling is the model's own: the class token for
     open_clip's ViT, whose last block computes no other. `width` is the feature's length, `image_size` the side in
-    pixels it was built for, `image_sizes` the others that it must take.
+    pixels it was built for, `image_sizes` the others that it must take, `channels` is 3 where it reads pixels.
     """
 
-    def __init__(self, trunk: nn.Module, image_size: int, image_sizes: Sequence[int] = ()) -> None:
+    def __init__(
+        self, trunk: nn.Module, image_size: int, image_sizes: Sequence[int] = (), channels: int = PIXEL_CHANNELS
+    ) -> None:
         super().__init__()
         self.trunk = trunk
         self.image_size = image_size
-        self.width = _feature_width(trunk, (image_size, *image_sizes))
+        self.channels = channels
+        self.width = _feature_width(trunk, (image_size, *image_sizes), channels)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
-        """Embed normalised images."""
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
+        """Embed normalised images, or grids of embeddings."""
         features: Tensor = self.trunk(images)
         return features
 
 
 def build_image_tower(
-    name: str, image_size: int, seed: int, image_sizes: Sequence[int] = (), patch_drop: float = 0.0
+    name: str,
+    image_size: int,
+    seed: int,
+    image_sizes: Sequence[int] = (),
+    patch_drop: float = 0.0,
+    embedding_channels: int | None = None,
 ) -> ImageTower:
     """Build the tower of an open_clip model, or a timm model, randomly initialised from a generator of its own.
 
     Equal arguments give equal weights, bit for bit, whatever is built around the tower or was built before it; they do
     not depend on `image_sizes`, which are taken beside `image_size`: timm interpolates the position embeddings. While
-    it trains, the tower leaves out a share `patch_drop` of the patches. Raises ValueError for a name that neither
-    library has, an image size that the tower does not take, or a tower that cannot drop patches.
+    it trains, the tower leaves out a share `patch_drop` of the patches. With `embedding_channels` it reads grids of
+    embeddings, each a patch, in place of pixels. Raises ValueError for a name that neither library has, an image size
+    that the tower does not take, or a tower that cannot drop patches or read embeddings.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = open_clip_config(name)
         several = len(image_sizes) > 0
-        trunk = _from_open_clip(config, image_size) if config else _from_timm(name, image_size, several=several)
+        try:
+            trunk = (
+                _from_open_clip(config, image_size, embedding_channels)
+                if config
+                else _from_timm(name, image_size, embedding_channels, several=several)
+            )
+        except embedding_stem.NoPatchesError as error:
+            raise ValueError(f"tower {name!r} cannot read embeddings: {error}") from None
         if patch_drop:
             drop_patches(trunk, patch_drop)
         try:
-            return ImageTower(trunk, image_size, image_sizes)
+            return ImageTower(trunk, image_size, image_sizes, embedding_channels or PIXEL_CHANNELS)
         except (AssertionError, RuntimeError) as error:
             told = f"tower {name!r} does not take images of {', '.join(map(str, image_sizes or [image_size]))} px"
             if config and several:
@@ -67,9 +85,13 @@ def build_image_tower(
             raise ValueError(f"{told}: {error}") from None
 
 
-def _from_open_clip(config: dict[str, Any], image_size: int) -> nn.Module:
+def _from_open_clip(config: dict[str, Any], image_size: int, embedding_channels: int | None) -> nn.Module:
     vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
-    trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision)
+    trunk: nn.Module
+    if embedding_channels is None:
+        trunk = _build_vision_tower(config["embed_dim"], vision)
+    else:
+        trunk = embedding_stem.open_clip_trunk(config["embed_dim"], vision, embedding_channels)
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
         trunk.proj = None
         read_class_token_only(trunk)
@@ -80,10 +102,12 @@ def _from_open_clip(config: dict[str, Any], image_size: int) -> nn.Module:
     return trunk
 
 
-def _from_timm(name: str, image_size: int, *, several: bool) -> nn.Module:
+def _from_timm(name: str, image_size: int, embedding_channels: int | None, *, several: bool) -> nn.Module:
     if not timm.is_model(name):
         near = timm.list_models(f"*{name}*")[:3] or open_clip.list_models()[:3]
         raise ValueError(f"no tower named {name!r} in open_clip or timm; did you mean {' or '.join(near)}?")
+    if embedding_channels is not None:
+        return embedding_stem.timm_trunk(name, image_size, embedding_channels)
     size: dict[str, Any] = {"img_size": image_size}
     # A convolutional network takes any size and has no such arguments; some others lack the second alone.
     model: nn.Module
@@ -104,11 +128,11 @@ def _of_any_size(config: dict[str, Any]) -> str:
     return f"timm's {name if timm.is_model(name) else 'vit_tiny_patch16_224'}"
 
 
-def _feature_width(trunk: nn.Module, image_sizes: Sequence[int]) -> int:
+def _feature_width(trunk: nn.Module, image_sizes: Sequence[int], channels: int) -> int:
     was_training = trunk.training
     with torch.no_grad(), torch.device("meta"):
         probe = copy.deepcopy(trunk).to("meta").eval()
-        shapes = [probe(torch.empty(1, 3, side, side)).shape for side in image_sizes]
+        shapes = [probe(torch.empty(1, channels, side, side)).shape for side in image_sizes]
     trunk.train(was_training)
     assert len(shapes[0]) == 2, f"a tower gives one feature a picture, this one gives {tuple(shapes[0])}"  # noqa: PLR2004
     return int(shapes[0][-1])

@@ -30,6 +30,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "image_size": st.integers(64, 1024),
     "image_sizes": st.sets(st.integers(1, 64), max_size=5).map(sorted).map(tuple),
     "patch_drop": st.floats(0, 0.9),
+    "embedding_channels": st.none(),
     "text_tower": PRINTABLE,
     "context_length": st.integers(3, 512),
     "text_padding": st.sampled_from(["none", "batch", "full"]),
@@ -75,6 +76,7 @@ ANOTHER: dict[str, Any] = {
     "image_size": 96,
     "image_sizes": (32, 48, 64),
     "patch_drop": 0.5,
+    "embedding_channels": 8,
     "text_tower": "ViT-B-16",
     "context_length": 77,
     "text_padding": "batch",
@@ -121,6 +123,8 @@ def setting(field: str, value: object) -> str:
 
 def based(field: str) -> Experiment:
     """The tiny experiment that takes another value of this field."""
+    if field == "embedding_channels":
+        return replace(TINY, data="own-shards")
     return EXPERIMENTS["catlip-tiny"] if field == "accumulation" else TINY
 
 
@@ -357,6 +361,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
     "cooldown_share": (0.0, 1.0, -0.2, *NOT_FINITE),
     "betas": ((1.0, 0.98), (0.9, 1.0), (-0.1, 0.98), (0.9,), 0.9, *((bad, 0.98) for bad in NOT_FINITE)),
+    "embedding_channels": (0, 2.5, "8", True, 8),  # 8: the pack holds pictures
     "image_sizes": (48, None, (0, 48), (48, 48), (64, 48), (48.5, 64.0)),
     "crop_scale": (
         *((0.0, 1.0), (-0.5, 1.0), (0.9, 0.5), (0.5, 1.5), (0.5,), (0.5, 0.6, 0.7)),

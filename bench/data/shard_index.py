@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -16,8 +17,6 @@ from bench.labels.tar_file import SampleCaptions
 from bench.whole_file import written_whole
 
 FORMAT = 1  # raise it when the same shard gives another index
-SUFFIXES = ("jpg", "jpeg", "png", "webp")  # of images; of several in a sample, the first of these
-NO_IMAGE = "no image"
 SCHEMA = pa.schema(
     [
         ("key", pa.large_string()),
@@ -31,6 +30,19 @@ SCHEMA = pa.schema(
 META = b"catlip-bench.shard"
 
 
+@dataclass(frozen=True, slots=True)
+class Members:
+    """What of a sample is trained on."""
+
+    kind: str  # in the index's name
+    what: str
+    suffixes: tuple[str, ...]  # of several in a sample, the first of these
+
+
+IMAGES = Members("shard", "image", ("jpg", "jpeg", "png", "webp"))
+EMBEDDINGS = Members("grids", "embedding", ("npy",))
+
+
 class Contents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an index says of its shard."""
 
@@ -38,25 +50,25 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     skipped: dict[str, int]  # samples that cannot be used, by what they lack
 
 
-def index_path(shard: Path, cache_folder: Path, sha256: str = "") -> Path:
+def index_path(shard: Path, cache_folder: Path, members: Members = IMAGES, sha256: str = "") -> Path:
     """Return where a shard's index lies; a shard that was replaced has another.
 
     So has one that a manifest lists: its whole content was compared with `sha256` before it was indexed.
     """
     verified = f"-{sha256[:16]}" if sha256 else ""
-    return cache_folder / f"shard{FORMAT}-{digest_of(shard)}{verified}.arrow"
+    return cache_folder / f"{members.kind}{FORMAT}-{digest_of(shard)}{verified}.arrow"
 
 
-def write_index(shard: Path, path: Path) -> None:
+def write_index(shard: Path, path: Path, trained_on: Members = IMAGES) -> None:
     """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
     columns: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
     captions, skipped, count = SampleCaptions(None), Counter[str](), 0
     with naming(shard), shard.open("rb") as file:
         for key, members in samples(file):
-            suffix = next((suffix for suffix in SUFFIXES if suffix in members), None)
+            suffix = next((suffix for suffix in trained_on.suffixes if suffix in members), None)
             caption, flaw = _caption(captions, members)
             if suffix is None or caption is None:
-                skipped[NO_IMAGE if suffix is None else flaw] += 1
+                skipped[f"no {trained_on.what}" if suffix is None else flaw] += 1
             else:
                 image = members[suffix]
                 row = (key, count, suffix, image.offset, image.size, caption.decode("utf-8", "replace"))

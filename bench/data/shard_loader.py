@@ -8,12 +8,13 @@ from functools import cache
 from typing import Any, Generic, TypeVar
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bench.config import Experiment
 from bench.data.crops import Draws, cropped, draw
 from bench.data.decoding import UnusableImageError, decoded
+from bench.data.embeddings import decoded_grid
 from bench.data.order import Order
 from bench.data.shards import Shards, opened, told_counts
 from bench.data.targets import Captions, Target
@@ -21,6 +22,7 @@ from bench.methods import method_named
 from bench.seeds import AUGMENTATION, REPLACEMENT, seed_for
 
 T = TypeVar("T", bound=Target)
+Image = UInt8[Tensor, "3 side side"] | Float[Tensor, "channels side side"]  # decoded and cropped, or embeddings
 MOST_REPLACEMENTS = 32  # of one image, one after the other
 
 
@@ -28,7 +30,7 @@ MOST_REPLACEMENTS = 32  # of one image, one after the other
 class Loaded(Generic[T]):
     """A batch before it is on the device."""
 
-    images: UInt8[Tensor, "batch 3 side side"]
+    images: UInt8[Tensor, "batch 3 side side"] | Float[Tensor, "batch channels side side"]
     target: T
     targets_seconds: float
     seen: "Seen"
@@ -90,8 +92,8 @@ class ShardLoader(Generic[T]):
         """Return the samples' names."""
         return [opened(self.shards).key(self.rows[sample]) for sample in samples]
 
-    def _image(self, sample: int, draws: Draws, side: int, seen: Seen) -> UInt8[Tensor, "3 side side"]:
-        """Decode and crop a sample's image, or that of the sample that takes its place.
+    def _image(self, sample: int, draws: Draws, side: int, seen: Seen) -> Image:
+        """Read a sample's image, or that of the sample that takes its place.
 
         Where an image cannot be decoded, a sample drawn by the seed and the number of the sample replaces it, its
         caption included: the same one each time, in every batch and epoch.
@@ -101,7 +103,7 @@ class ShardLoader(Generic[T]):
         while len(tries) <= MOST_REPLACEMENTS:
             seen.decoded += 1
             try:
-                picture = decoded(shards.image(self.rows[tries[-1]]))
+                image = self._read(shards.image(self.rows[tries[-1]]), draws, side)
             except UnusableImageError as error:
                 seen.unusable[str(error)] += 1
                 seed = seed_for(self.experiment.seed, REPLACEMENT, sample, len(tries))
@@ -109,11 +111,17 @@ class ShardLoader(Generic[T]):
                 continue
             if tries[-1] != sample:
                 seen.replaced[sample] = tries[-1]
-            return cropped(picture, draws, self.experiment, side)
+            return image
         raise ValueError(
             f"{self.shards.data}: neither {self.keys([sample])[0]} nor any of {MOST_REPLACEMENTS} others drawn for it "
             f"has an image that can be used ({told_counts(seen.unusable)})"
         )
+
+    def _read(self, encoded: bytes, draws: Draws, side: int) -> Image:
+        """Decode and crop an image, or read a grid of embeddings as it is."""
+        if (channels := self.experiment.embedding_channels) is not None:
+            return decoded_grid(encoded, channels, side)
+        return cropped(decoded(encoded), draws, self.experiment, side)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Batches of tar shards: decoded, cropped and scaled on CPUs as bytes, normalised on the device."""
+"""Batches of tar shards: decoded, cropped and scaled on CPUs as bytes, normalised on the device; or embeddings."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -56,7 +56,8 @@ class ShardStream(Stream[T]):
         self.targets_seconds += loaded.targets_seconds
         self.num_captions += len(loaded.images)
         images = to_device(loaded.images, self.device)
-        return Batch(normalised(images / WHITE), loaded.target.to(self.device))
+        pixels = self.experiment.embedding_channels is None
+        return Batch(normalised(images / WHITE) if pixels else images, loaded.target.to(self.device))
 
     def target(self, k: int) -> T:
         """Return what batch k of this rank reads beside its images, on the CPU.

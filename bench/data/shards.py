@@ -13,9 +13,9 @@ from typing import cast
 import pyarrow as pa
 from tqdm import tqdm
 
-from bench.config import PACK_DATA
+from bench.config import PACK_DATA, Experiment
 from bench.data.manifest import pretrain_shards
-from bench.data.shard_index import Contents, index_path, read_index, write_index
+from bench.data.shard_index import EMBEDDINGS, IMAGES, Contents, Members, index_path, read_index, write_index
 from bench.data.shard_manifest import NAME, ShardFacts, difference, facts_of, missing, read_manifest
 from bench.labels.captions import suffix_of
 from bench.labels.shards import shards_of
@@ -95,7 +95,7 @@ class Samples:
         return self._begins[self._at(row)[0]] + cast("int", self._value(row, "place"))
 
     def image(self, row: int) -> bytes:
-        """Read a sample's encoded image; ValueError where the shard has become shorter."""
+        """Read a sample's encoded image, or embeddings; ValueError where the shard has become shorter."""
         path, size = self._paths[self._at(row)[0]], cast("int", self._value(row, "size"))
         with path.open("rb", buffering=0) as file:
             file.seek(cast("int", self._value(row, "offset")))
@@ -120,7 +120,13 @@ def opened(shards: Shards) -> Samples:
     return Samples(shards)
 
 
-def open_shards(data: str, cache_folder: Path) -> Shards:
+def shards_for(experiment: Experiment, cache_folder: Path) -> Shards:
+    """Open an experiment's shards: of images, or of embeddings where it reads these."""
+    members = IMAGES if experiment.embedding_channels is None else EMBEDDINGS
+    return open_shards(experiment.data, cache_folder, members)
+
+
+def open_shards(data: str, cache_folder: Path, members: Members = IMAGES) -> Shards:
     """Find shards, index those that are not, and compare them with their manifests: by sha256 before they are indexed.
 
     Raises ValueError naming the shard that cannot be read to its end or is not what a manifest says, and where no
@@ -128,17 +134,18 @@ def open_shards(data: str, cache_folder: Path) -> Shards:
     """
     paths = shard_paths(data)
     listed = _listed(paths)
-    indexes = [index_path(path, cache_folder, listed[path].sha256 if path in listed else "") for path in paths]
+    sums = [listed[path].sha256 if path in listed else "" for path in paths]
+    indexes = [index_path(path, cache_folder, members, of_it) for path, of_it in zip(paths, sums, strict=True)]
     todo = [(path, index) for path, index in zip(paths, indexes, strict=True) if not index.is_file()]
     for path, index in tqdm(todo, desc="indexing shards", unit="shard", disable=not todo, leave=False):
         if path in listed:
             _require_equal(path, listed[path], facts_of(path))
-        write_index(path, index)
+        write_index(path, index, members)
     shards = Shards(data, tuple(paths), tuple(indexes))
     _require_as_listed(shards)
     if not len(opened(shards)):
         told = told_counts(shards.skipped) or "there are none"
-        raise ValueError(f"{data}: no sample has an image and a caption ({told})")
+        raise ValueError(f"{data}: no sample has an {members.what} and a caption ({told})")
     return shards
 
 

@@ -21,7 +21,7 @@ T = TypeVar("T", bound=Target)
 class Batch(Generic[T]):
     """What a step reads."""
 
-    images: Float[Tensor, "batch 3 side side"]
+    images: Float[Tensor, "batch channels side side"]  # normalised, 3 channels; or embeddings
     target: T
 
     def parts(self, count: int) -> "list[Batch[T]]":

@@ -12,7 +12,7 @@ from bench.data.targets import Target, Tokens
 from bench.methods import method_named
 from bench.record import Flops
 from models.heads import Contrastive, Student
-from models.image_tower import build_image_tower
+from models.image_tower import PIXEL_CHANNELS, build_image_tower
 
 META = torch.device("meta")
 
@@ -37,7 +37,7 @@ def count_flops(experiment: Experiment, batches: Sequence[Target], sides: Sequen
 def _count(experiment: Experiment, tower: nn.Module, model: nn.Module, side: int, batches: Sequence[Target]) -> Flops:
     """Count a step whose images have this side, the mean over batches that have."""
     method, size = method_named(experiment.method), experiment.batch_size_at(side)
-    images = images_of(size, side)
+    images = images_of(size, side, channels_of(experiment))
     image = counted(lambda: tower(images))
     student = model if isinstance(model, Student) and model.teacher is not None else None
     teacher = 0 if student is None else counted(lambda: student.taught(images))
@@ -74,14 +74,19 @@ def _mean(counts: Sequence[tuple[int, Flops]]) -> Flops:
 def on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
     """Return the image tower and the model around it, on the `meta` device."""
     with META:
-        drawn = experiment.image_sizes, experiment.patch_drop
+        drawn = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
         tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed, *drawn)
         return tower, method_named(experiment.method).wrap(tower, experiment)
 
 
-def images_of(count: int, side: int) -> torch.Tensor:
+def channels_of(experiment: Experiment) -> int:
+    """Return how many channels an experiment's images have."""
+    return experiment.embedding_channels or PIXEL_CHANNELS
+
+
+def images_of(count: int, side: int, channels: int) -> torch.Tensor:
     """Return a batch of images on the `meta` device."""
-    return torch.empty(count, 3, side, side, device=META)
+    return torch.empty(count, channels, side, side, device=META)
 
 
 def captions_of(count: int, width: int) -> Tokens:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.data.pack_stream import for_scoring
 from bench.subjects import REFERENCES
-from models.image_tower import ImageTower
+from models.image_tower import PIXEL_CHANNELS, ImageTower
 
 Embed = Callable[[UInt8[Tensor, "pictures 4 64 64"]], Float[np.ndarray, "pictures features"]]
 BATCH = 256
@@ -19,6 +19,8 @@ SIDE = 32  # pixels, of the reference features
 
 def tower_features(tower: ImageTower, device: torch.device) -> Embed:
     """Return what embeds pictures with a frozen tower, in float64 for the solvers behind it."""
+    if tower.channels != PIXEL_CHANNELS:
+        raise ValueError(f"the tasks hold pictures, and this tower reads embeddings of {tower.channels} channels")
     tower = tower.to(device).eval()
 
     @torch.inference_mode()

@@ -1,0 +1,37 @@
+"""Towers that read grids of embeddings in place of pixels: each embedding is a patch."""
+
+from typing import Any, cast
+
+import timm
+from open_clip.model import _build_vision_tower
+from open_clip.transformer import VisionTransformer
+from torch import nn
+
+REASON = "its stem looks at more than a patch, and embeddings have no pixels"
+
+
+class NoPatchesError(ValueError):
+    """A tower that has no patches of its own."""
+
+
+def open_clip_trunk(width: int, vision: dict[str, Any], channels: int) -> nn.Module:
+    """Build an open_clip ViT whose patches are single embeddings. Raises NoPatchesError."""
+    trunk: Any = _build_vision_tower(width, vision | ({} if "timm_model_name" in vision else {"patch_size": 1}))
+    if not isinstance(trunk, VisionTransformer):
+        raise NoPatchesError(REASON)
+    trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, kernel_size=1, bias=False)
+    return cast("nn.Module", trunk)
+
+
+def timm_trunk(name: str, side: int, channels: int) -> nn.Module:
+    """Build a timm ViT whose patches are single embeddings. Raises NoPatchesError."""
+    try:
+        trunk: nn.Module = timm.create_model(
+            name, pretrained=False, num_classes=0, img_size=side, patch_size=1, in_chans=channels
+        )
+    except TypeError:
+        trunk = nn.Identity()
+    stem = getattr(getattr(trunk, "patch_embed", None), "proj", None)
+    if not isinstance(stem, nn.Conv2d) or stem.kernel_size != (1, 1):
+        raise NoPatchesError(REASON)
+    return trunk

@@ -1,0 +1,173 @@
+"""Precomputed embeddings: grids in shards are read as they are, and train any method as images do."""
+
+import io
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from msgspec.structs import replace
+
+from bench.costs import costs_of
+from bench.data.decoding import EMPTY, UnusableImageError
+from bench.data.embeddings import CUT, FOREIGN, INFINITE, decoded_grid
+from bench.data.shard_stream import ShardStream
+from bench.run import load_data, measure_speed
+from bench.train import train
+from bench.trained_tower import trained_tower
+from bench.transfer.features import tower_features
+from models.image_tower import build_image_tower
+from tests.data.shards import CAPTIONS, encoded, picture, write_shard
+from tests.data.test_stream import CPU
+from tests.small import small
+
+CHANNELS, SIDE = 5, 4
+
+
+def npy(grid: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, grid)
+    return file.getvalue()
+
+
+def grid(number: int, kind: str = "<f4") -> np.ndarray:
+    return np.random.default_rng(number).normal(size=(CHANNELS, SIDE, SIDE)).astype(kind)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    members = {"lost.txt": b"a picture without its embedding", "lost.jpg": encoded(picture(1))}
+    for number in range(20):
+        members[f"{number}.npy"] = npy(grid(number, "<f2" if number % 2 else "<f4"))
+        members[f"{number}.jpg"] = encoded(picture(number))
+        members[f"{number}.txt"] = CAPTIONS[number % 6].encode()
+    return write_shard(tmp_path_factory.mktemp("grids") / "0.tar", members)
+
+
+def experiment(data: Path, method: str = "catlip", **changes: object) -> object:
+    return small(method, data=str(data), embedding_channels=CHANNELS, image_size=SIDE, batch_size=5, **changes)
+
+
+def test_a_grid_is_read_to_the_last_bit_and_neither_cropped_nor_flipped(data: Path, results: Path) -> None:
+    for workers in (0, 1):
+        stream = load_data(experiment(data, workers=workers), CPU, results)
+        assert isinstance(stream, ShardStream)
+        batch = stream.batch(3)
+        wanted = [grid(int(key), "<f2" if int(key) % 2 else "<f4").astype("<f4") for key in stream.keys(3)]
+        assert batch.images.equal(torch.from_numpy(np.stack(wanted)))
+        assert stream.skipped == {"no embedding": 1}
+
+
+def test_images_and_embeddings_of_one_shard_are_two_data_sets(data: Path, results: Path) -> None:
+    images = load_data(small("catlip", data=str(data)), CPU, results)
+    assert images.batch(0).images.shape[1:] == (3, 48, 48)
+    assert images.skipped == {}
+
+
+@pytest.mark.parametrize("method", ["clip", "siglip", "catlip", "superclass", "superclip"])
+def test_every_method_but_distillation_trains_on_embeddings(method: str, data: Path, results: Path) -> None:
+    speed = measure_speed(experiment(data, method), CPU, results, 0)
+    assert speed.flops.image_forward > 0
+    assert speed.skipped == {"no embedding": 1}
+
+
+def test_a_tower_of_embeddings_is_kept_and_refuses_pictures(data: Path, results: Path, tmp_path: Path) -> None:
+    short, path = experiment(data, images=20, warmup_images=5), tmp_path / "tower.safetensors"
+    training = train(short, CPU, results, {"b": 20}, lambda _: path)
+    assert len(training.branches) == 1
+    tower, made = trained_tower(path)
+    assert (tower.channels, made.experiment.embedding_channels) == (CHANNELS, CHANNELS)
+    assert tower(torch.zeros(2, CHANNELS, SIDE, SIDE)).shape == (2, tower.width)
+    with pytest.raises(ValueError, match="the tasks hold pictures, and this tower reads embeddings of 5 channels"):
+        tower_features(tower, CPU)
+
+
+@pytest.mark.parametrize("name", ["catlip-bench-tiny", "vit_tiny_patch16_224"])
+def test_each_embedding_is_a_patch_of_the_tower(name: str) -> None:
+    tower = build_image_tower(name, SIDE, 0, embedding_channels=CHANNELS).eval()
+    one = torch.randn(1, CHANNELS, SIDE, SIDE)
+    other = one.clone()
+    other[..., 2, 3] += 1
+    assert tower.trunk.get_parameter(stem(name)).shape[1:] == (CHANNELS, 1, 1)
+    assert not tower(one).equal(tower(other))
+    assert tower(one).equal(build_image_tower(name, SIDE, 0, embedding_channels=CHANNELS).eval()(one))
+
+
+def stem(name: str) -> str:
+    return "conv1.weight" if name.startswith("catlip") else "patch_embed.proj.weight"
+
+
+@pytest.mark.parametrize("name", ["ViTamin-S", "RN50", "resnet18", "vitamin_small_224"])
+def test_a_tower_without_patches_of_its_own_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"tower '{name}' cannot read embeddings: its stem looks at more than a patch"):
+        build_image_tower(name, 8, 0, embedding_channels=CHANNELS)
+
+
+def test_its_costs_are_counted_at_its_own_channels(data: Path) -> None:
+    few, many = (costs_of(replace(experiment(data), embedding_channels=number)) for number in (CHANNELS, 2 * CHANNELS))
+    width = trunk_width()
+    assert many.image_flops - few.image_flops == 2 * CHANNELS * width * SIDE**2
+    assert many.parameters - few.parameters == CHANNELS * width
+
+
+def trunk_width() -> int:
+    return build_image_tower("catlip-bench-tiny", SIDE, 0, embedding_channels=1).trunk.conv1.out_channels
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("executed"),)
+
+
+def as_objects() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array([Hostile()], object), allow_pickle=True)
+    return file.getvalue()
+
+
+def huge() -> bytes:
+    """A header that promises a terabyte."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (5, 2**18, 2**18)})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", EMPTY),
+        (b"\x93NUMPY", FOREIGN),
+        (encoded(picture(1)), FOREIGN),
+        (pickle.dumps([1.0]), FOREIGN),
+        (as_objects(), FOREIGN),
+        (npy(grid(1).astype(np.int32)), FOREIGN),
+        (npy(np.asfortranarray(grid(1))), FOREIGN),
+        (npy(grid(1))[:-1], CUT),
+        (npy(grid(1)) + b"x", CUT),
+        (npy(grid(1)[:, :3]), r"shape (5, 3, 4), not (5, 4, 4)"),
+        (huge(), r"shape (5, 262144, 262144), not (5, 4, 4)"),
+        (npy(np.full((CHANNELS, SIDE, SIDE), np.nan, "<f4")), INFINITE),
+    ],
+)
+def test_what_is_no_such_grid_has_a_class_and_is_not_executed(content: bytes, told: str) -> None:
+    with pytest.raises(UnusableImageError) as error:
+        decoded_grid(content, CHANNELS, SIDE)
+    assert str(error.value) == told
+    assert not Path("executed").exists()
+
+
+def test_grids_of_another_shape_stop_the_run_and_are_named(data: Path, results: Path) -> None:
+    stream = load_data(replace(experiment(data), embedding_channels=7), CPU, results)
+    with pytest.raises(ValueError, match=r"shape \(5, 4, 4\), not \(7, 4, 4\)"):
+        stream.batch(0)
+
+
+def test_a_combination_that_cannot_be_is_refused(data: Path) -> None:
+    for changes, told in (
+        ({"data": "pack"}, "needs data=SHARDS"),
+        ({"image_sizes": (4, 8)}, "needs image_sizes to be empty"),
+        ({"method": "distill"}, "is not for distill"),
+    ):
+        with pytest.raises(ValueError, match=f"embedding_channels=5 {told}"):
+            replace(experiment(data), **changes)
