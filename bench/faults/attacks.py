@@ -11,7 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from bench.checkpoints import newest_whole
+from bench.data.decoding import UnusableImageError
+from bench.data.embeddings import decoded_grid
 from bench.data.shard_manifest import read_manifest
 from bench.data.vocabulary import read_vocabulary
 from bench.faults.made import encoded, pairs, picture, write_shard
@@ -70,6 +74,14 @@ def pickles() -> dict[str, Attack]:
 
         return attack
 
+    def objects(folder: Path) -> object:
+        file = io.BytesIO()
+        np.save(file, np.array([_Calls(os.system, f"touch {folder / EXECUTED}")]), allow_pickle=True)
+        try:
+            return decoded_grid(file.getvalue(), 4, 8)
+        except UnusableImageError as error:
+            raise ValueError(str(error)) from None
+
     def as_checkpoint(folder: Path) -> object:
         step = folder / "checkpoints" / "step-00000005"
         for name in ("tower.safetensors", "state.safetensors", "state.json", "manifest.json"):
@@ -88,6 +100,7 @@ def pickles() -> dict[str, Attack]:
         "a vocabulary that wants 2**31 places": as_vocabulary(lambda _: long_memo),
         "a vocabulary that wants 64 GiB": as_vocabulary(lambda _: long_bytes),
         **{f"a .{suffix} in a shard": in_tar(suffix) for suffix in ("pkl", "pyd", "pth", "jpg", "txt")},
+        "embeddings": objects,
         "a tower": lambda folder: trained_tower(Path(_written(folder / "t.safetensors", payload(folder)))),
         "a checkpoint": as_checkpoint,
         "labels": lambda folder: _label(_written(folder / "c.parquet", payload(folder)), folder),
