@@ -37,7 +37,7 @@ def test_controls_are_spelled_out(text: str, shown: str, capsys: pytest.CaptureF
 
 def test_an_error_and_an_explained_caption_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", "\x1b[2Jclip-tiny"]) == 2
-    assert main(["label", "--explain", "a \x1b[31mdog\x9b0m"]) == 0
+    assert main(["label", "--explain", "a \x1b[31m dog \x9b0m"]) == 0
     out, err = capsys.readouterr()
     assert "\x1b" not in out + err
     assert "\x9b" not in out + err

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
-MOST_PIXELS = 25 * 10**6  # open_clip's limit; of a few hundred MB that decoding takes at most
+MOST_PIXELS = 25 * 10**6  # open_clip's limit; decoding takes up to 450 MiB (a WebP)
 FORMATS = ("JPEG", "PNG", "WEBP")
 EMPTY, FOREIGN, TOO_LARGE, TRUNCATED, CORRUPTED = (
     "no bytes",
