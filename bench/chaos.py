@@ -3,7 +3,9 @@
 import importlib
 import io
 import multiprocessing
+import os
 import secrets
+import signal
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,13 +14,16 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
+import psutil
 from tyro.conf import UseAppendAction, arg
 
 from bench.command_line import DISAGREEMENT, OK, Json
 from bench.config import choose
 from bench.faults.bound import Bound
+from bench.interruption import TERMINATED
 from bench.tables import Table, show
 from bench.terminal import say
 
@@ -76,6 +81,10 @@ def broken(name: str, share: float, seed: int) -> Sequence[Bound]:
     with tempfile.TemporaryDirectory(prefix=f"chaos-{name}-") as folder, ProcessPoolExecutor(1, context) as pool:
         try:
             return pool.submit(_part, name, share, seed, Path(folder)).result()
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
         except BrokenProcessPool:
             told = "its process was killed"
         except Exception as error:  # noqa: BLE001 - the other parts are broken all the same
@@ -84,7 +93,16 @@ def broken(name: str, share: float, seed: int) -> Sequence[Bound]:
 
 
 def _part(name: str, share: float, seed: int, folder: Path) -> list[Bound]:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes to the parent, too
+    signal.signal(signal.SIGTERM, _end)
     part = importlib.import_module(f"bench.faults.{MODULES.get(name, name)}")
     with redirect_stderr(io.StringIO()):  # what trainings say on their way
         found: list[Bound] = part.run(share, seed, folder)
     return found
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    """End, with all that the part has started."""
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    os._exit(TERMINATED)

@@ -1,8 +1,12 @@
 """The verb: a table of what was asked and found, and exit code 1 where something does not hold."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench import chaos
@@ -10,6 +14,7 @@ from bench.__main__ import main
 from bench.chaos import MODULES, PARTS, broken
 from bench.faults.bound import Bound
 
+ROOT = Path(__file__).parents[2]
 GOOD, BAD = Bound("kills", "0", "0 of 3", True), Bound("kills", "0", "1 of 3", False, ("the second of them",))
 
 
@@ -61,3 +66,17 @@ def test_a_part_that_fails_is_a_bound_that_does_not_hold() -> None:
 def test_every_part_has_its_module() -> None:
     folder = Path(chaos.__file__).parent / "faults"
     assert all((folder / f"{MODULES.get(name, name)}.py").is_file() for name in PARTS)
+
+
+def test_an_interrupt_ends_the_part_with_all_that_it_started() -> None:
+    command = [sys.executable, "-m", "bench", "chaos", "--part", "kills", "--share", "0.02"]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    parent, deadline = psutil.Process(running.pid), time.monotonic() + 120
+    while len(family := parent.children(recursive=True)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.terminate()
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 143, told
+    assert "interrupted" in told
+    assert len(family) >= 3
+    assert not psutil.wait_procs(family, timeout=20)[1]
