@@ -66,10 +66,8 @@ def joint(_rank: int, ranks: int, data: Path, results: Path, folder: Path) -> di
     """Go on from one process's checkpoint; begin anew and leave one."""
     found = {}
     for sharding in SHARDINGS:
-        kept = folder / f"{ranks}-{sharding}"
-        found[sharding] = trained(
-            ranks, sharding, data, results, kept.with_name(f"{kept.name}-after-1"), after=folder / "1", stops=False
-        )
+        one, kept = folder / f"1-{sharding}", folder / f"{ranks}-{sharding}"
+        found[sharding] = trained(ranks, sharding, data, results, folder / f"{ranks}-after-1", after=one, stops=False)
         trained(ranks, sharding, data, results, kept, stops=True)
     return found
 
@@ -79,23 +77,20 @@ def test_more_processes_and_fewer_go_on_as_if_there_had_been_as_many_from_the_st
 ) -> None:
     torch.set_num_threads(1)
     whole = trained(1, "ddp", data, results, tmp_path / "whole", stops=False)
-    trained(1, "ddp", data, results, tmp_path / "1", stops=True)
-    taken = newest_whole(tmp_path / "1")[1].steps_taken
+    for sharding in SHARDINGS:
+        trained(1, sharding, data, results, tmp_path / f"1-{sharding}", stops=True)
+    taken = newest_whole(tmp_path / "1-ddp")[1].steps_taken
     assert 0 < taken < len(whole)
     after_one, other = in_ranks(joint, 2, tmp_path, data, results, tmp_path)
     assert after_one == other
     for sharding in SHARDINGS:
-        more = after_one[sharding]
-        kept = tmp_path / f"2-{sharding}"
-        assert newest_whole(kept)[1].processes == 2
-        fewer = trained(1, "ddp", data, results, kept.with_name(f"1-after-{sharding}"), after=kept, stops=False)
+        more, two = after_one[sharding], tmp_path / f"2-{sharding}"
+        assert newest_whole(two)[1].processes == 2
+        fewer = trained(1, sharding, data, results, tmp_path / f"1-after-{sharding}", after=two, stops=False)
         assert more[:taken] == whole[:taken]
         assert more != whole, "the two processes did not go on"
         for losses in (more, fewer):
             torch.testing.assert_close(torch.tensor(losses), torch.tensor(whole), rtol=1e-3, atol=1e-4)
-        state, others = (
-            load_file(tmp_path / "whole.safetensors"),
-            load_file(tmp_path / f"1-after-{sharding}.safetensors"),
-        )
+        state, others = (load_file(tmp_path / f"{name}.safetensors") for name in ("whole", f"1-after-{sharding}"))
         for name, value in state.items():
             torch.testing.assert_close(others[name], value, rtol=1e-2, atol=1e-3)
