@@ -58,6 +58,14 @@ def peer(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Break what can break and count what is lost: 100 kills, 800 spoilt shards, hostile files; 20 minutes."""
+    install(session, ".[tests]")
+    command = ["python", "-m", "bench", "chaos", *session.posargs]
+    session.run(*command, env=OFFLINE, interrupt_timeout=20, terminate_timeout=20)
+
+
+@nox.session
 def regress(session: nox.Session) -> None:
     """Compare with a base commit: `-- BASE`; exits with 1 where a part is slower, 4 where it cannot be told."""
     install(session, ".[tests]")

@@ -15,6 +15,7 @@ from bench.interruption import INTERRUPTED, TERMINATED, Terminated
 from bench.jobs import follow
 from bench.launch import launch
 from bench.ranks import place
+from bench.terminal import say
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -74,7 +75,7 @@ def _ended_by(interrupt: KeyboardInterrupt) -> int:
 
 
 def _usage(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    say(f"error: {error}")
     return USAGE
 
 

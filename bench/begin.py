@@ -9,10 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pynvml
+from msgspec.structs import replace
 
 from bench.commit import CHECKOUT, commit
 from bench.comparison import Comparison, Scope, expected_seconds, new_comparison, newest_comparison
-from bench.config import MAY_DIFFER, PACK_DATA, Experiment, require_one_comparison
+from bench.config import MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_one_comparison
 from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
 from bench.data.shards import shards_for, tell
 from bench.jobs import Runner
@@ -45,6 +46,9 @@ def begin(
     seconds = expected_seconds(experiments, scope, 1 if on_gpu else own_cores, trained=trained)
     comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(seconds), launch()))
     finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
+    others = {one.experiment.name for one in finished if one.experiment and not _is_one_of(experiments, one.experiment)}
+    if others:
+        raise ValueError(f"{name} is of other experiments, {', '.join(sorted(others))}: begin a new comparison")
     if other := {record.circumstances.commit for record in finished} - {commit()}:
         raise ValueError(f"{name} was begun at commit {', '.join(other)}, this is {commit()}: begin a new comparison")
     _share_pictures(results.parent / CACHE, results / CACHE)
@@ -55,6 +59,12 @@ def begin(
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # it is tried again
     return comparison
+
+
+def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
+    """Tell whether a record is of one of the experiments, with any seed and at any batch."""
+    sized = (at_batch_size(one, recorded.batch_size) for one in experiments)
+    return any(replace(one, seed=recorded.seed) == recorded for one in sized)
 
 
 def _require_spreadable(experiments: Sequence[Experiment]) -> None:

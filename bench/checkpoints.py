@@ -4,17 +4,19 @@ import fcntl
 import hashlib
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from bench.config import Experiment, differing_fields, told
 from bench.data.identity import data_digest
+from bench.json_file import content_of, from_json
+from bench.terminal import say
 
-FORMAT = 1  # raise it when the files change their meaning
+FORMAT = 2  # raise it when the files change their meaning; 2: the optimizer's moments are named by their parameters
 KEPT = 2
 TOWER, TENSORS, STATE, MANIFEST = "tower.safetensors", "state.safetensors", "state.json", "manifest.json"
 
@@ -91,7 +93,7 @@ def write_checkpoint(folder: Path, saved: Saved, write_tensors: Callable[[Path],
 def read_checkpoint(path: Path) -> Saved:
     """Check every file of a checkpoint against its manifest; ValueError or OSError says what is wrong."""
     try:
-        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=dict[str, _File])
+        manifest = msgspec.convert(from_json(content_of(path / MANIFEST), dict), dict[str, _File])
     except ValueError as error:
         raise ValueError(f"{MANIFEST}: {error}") from None
     for name in (TOWER, TENSORS, STATE):
@@ -102,10 +104,10 @@ def read_checkpoint(path: Path) -> Saved:
 
 def read_state(path: Path) -> Saved:
     """Read how far a checkpoint is; ValueError where it is not for this version."""
-    content = (path / STATE).read_bytes()
-    if (found := msgspec.json.decode(content, type=_FormatOnly).format) != FORMAT:
+    content = content_of(path / STATE)
+    if (found := from_json(content, _FormatOnly).format) != FORMAT:
         raise ValueError(f"has format {found}, this version reads {FORMAT}")
-    return msgspec.json.decode(content, type=Saved)
+    return from_json(content, Saved)
 
 
 def newest_whole(folder: Path) -> tuple[Path, Saved]:
@@ -118,22 +120,36 @@ def newest_whole(folder: Path) -> tuple[Path, Saved]:
         try:
             saved = read_checkpoint(path)
         except (ValueError, OSError) as error:
-            print(f"{path} is damaged and not taken up: {error}", file=sys.stderr)
+            say(f"{path} is damaged and not taken up: {error}")
         else:
             return path, saved
     raise ValueError(f"every checkpoint in {folder} is damaged: {', '.join(path.name for path in found)}")
 
 
 def require_same(saved: Saved, experiment: Experiment, processes: int) -> None:
-    """Raise ValueError listing the fields in which a checkpoint's experiment is another, or the number of processes."""
+    """Raise ValueError listing the fields in which a checkpoint's experiment is another.
+
+    Another number of processes may go on where all together take as many images a step as before.
+    """
+    before = saved.experiment
     if saved.processes != processes:
-        raise ValueError(
-            f"the checkpoint is of a run of {saved.processes} processes, go on with as many, not {processes}"
-        )
-    if other := differing_fields([saved.experiment, experiment]):
+        _require_equal_batches(before, saved.processes, experiment, processes)
+        before = replace(before, batch_size=experiment.batch_size)
+    if other := differing_fields([before, experiment]):
         raise ValueError(f"the checkpoint is of another experiment, they differ in {told(other)}")
     if saved.data_digest != data_digest(experiment):
         raise ValueError(f"data={experiment.data}, its subset or its teacher is not what it was: files were replaced")
+
+
+def _require_equal_batches(before: Experiment, of: int, now: Experiment, processes: int) -> None:
+    if all(before.batch_size_at(side) * of == now.batch_size_at(side) * processes for side in before.sides):
+        return
+    each, rest = divmod(before.batch_size * of, processes)
+    remedy = f"--set batch_size={each}" if not rest else f"as many, {before.batch_size * of} images have no equal parts"
+    raise ValueError(
+        f"the checkpoint is of {of} processes with {before.batch_size} images a step each, this is {processes} with "
+        f"{now.batch_size}: go on with {remedy}"
+    )
 
 
 @contextmanager

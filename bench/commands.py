@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from tyro.conf import Positional
 
 from bench.begin import begin
+from bench.chaos import Chaos
 from bench.command_line import FAILED_CASE, OK, Command, Json, Results, Settings
 from bench.comparison import FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, scopes, with_images
 from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
@@ -100,10 +101,11 @@ class Measure:
     memory_gib: float | None = None  # also find each one's largest batch under this limit, and compare these
     trace: bool = False  # also write a trace of a few steps of each, for Perfetto
     published: bool = False  # compare recipes as they are, though more differs than the method: the table says what
+    resume: bool = False  # go on with the newest comparison of the folder; what is recorded is not run again
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
-    how_to_go_on = "finished records are kept in the results folder"
+    how_to_go_on = "finished records are kept; the same command goes on with --resume"
 
     def run(self) -> int:
         """Measure, then print the ratios."""
@@ -116,7 +118,14 @@ class Measure:
         experiments = [with_settings(experiment_named(name), self.settings) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or fewest_rounds(len(experiments) - 1)
         may_differ = FIELDS if self.published else MAY_DIFFER
-        comparison = begin(self.results, experiments, Scope("measure", rounds), trained=False, may_differ=may_differ)
+        comparison = begin(
+            self.results,
+            experiments,
+            Scope("measure", rounds),
+            resume=self.resume,
+            trained=False,
+            may_differ=may_differ,
+        )
         comparison.measure_memory()
         largest = [] if self.memory_gib is None else comparison.largest_batches(round(self.memory_gib * GIB))
         comparison.measure(rounds, list({one.name: one for one in (*experiments, *largest)}.values()))
@@ -137,15 +146,16 @@ class Transfer:
     """Score a tower file, or the newest towers trained of a named experiment, beside the untrained tower."""
 
     tower: Positional[str]
+    resume: bool = False  # go on with the newest scoring of the folder; what is recorded is not scored again
     results: Results = Path("results")
     json: Json = None
-    how_to_go_on = "scored towers are kept in the results folder"
+    how_to_go_on = "scored towers are kept; the same command goes on with --resume"
 
     def run(self) -> int:
         """Score."""
         towers = [Path(self.tower)] if self.tower.endswith(".safetensors") else newest_towers(self.results, self.tower)
         experiment = how_made(towers[0]).experiment
-        comparison = begin(self.results, [experiment], Scope("transfer", 0), trained=False)
+        comparison = begin(self.results, [experiment], Scope("transfer", 0), resume=self.resume, trained=False)
         comparison.score_towers([str(tower.resolve()) for tower in towers], (experiment.seed,))
         _show(comparison, [score_table(comparison.records())], self.json)
         return _ended(comparison)
@@ -179,4 +189,5 @@ VERBS: dict[str, type[Command]] = {
     "peer": Peer,
     "regress": Regress,
     "history": History,
+    "chaos": Chaos,
 }

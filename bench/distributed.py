@@ -4,6 +4,7 @@ Global batch k is the ranks' batches k, one behind the other. Gradients are mean
 them, and the losses are made for it (`losses.ranks`).
 """
 
+import faulthandler
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +27,10 @@ from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
 GRAPHS_A_SIZE = 8  # dynamo's own limit where there is one size: captions have several widths
-LONGEST_WAIT = timedelta(minutes=10)  # of a rank for the others; a failed one is noticed sooner (bench/launch.py)
+PATIENCE = "CATLIP_BENCH_PATIENCE"  # the environment's variable with the seconds of the longest wait
+# Of a rank for the others; a failed one is noticed sooner (bench/launch.py).
+LONGEST_WAIT = timedelta(seconds=float(os.environ.get(PATIENCE, "600")))
+WATCHED_SHARE = 0.9  # of it, without a step: then the process tells where it stands, before others give it up
 
 
 @contextmanager
@@ -54,6 +58,7 @@ def joined(meeting: str, device: torch.device) -> Iterator[torch.device]:
         device_id=device if on_gpu else None,
     )
     yield device
+    faulthandler.cancel_dump_traceback_later()
     dist.barrier()
     dist.destroy_process_group()  # not after an error: it would wait for those who wait
 
@@ -66,7 +71,18 @@ def group_of_all() -> Group:
 def together(group: Group) -> None:
     """Wait until all are here."""
     if group is not None:
+        expect_a_step()
         dist.barrier(group)
+
+
+def expect_a_step() -> None:
+    """Tell where every thread stands, and end, unless this is called again in time; a process alone may take its time.
+
+    It needs no lock of the interpreter, which what hangs may hold.
+    """
+    if dist.is_initialized():
+        seconds = WATCHED_SHARE * LONGEST_WAIT.total_seconds()
+        faulthandler.dump_traceback_later(seconds, exit=True, file=2)  # standard error, whatever became of sys.stderr
 
 
 def averaged(value: Float[Tensor, ""], group: Group) -> Float[Tensor, ""]:

@@ -16,6 +16,7 @@ from bench.commit import CHECKOUT
 from bench.interruption import INTERRUPTED, TERMINATED, Terminated
 from bench.launch import Child, Launch, Start
 from bench.progress import Progress
+from bench.terminal import say
 from bench.worker import PARENT, TOGETHER, Request
 
 # numpy's BLAS threads beside torch's are many times slower than one. OpenMP's threads spin while they wait for each
@@ -110,7 +111,7 @@ class Runner:
         reason = reason or "ended without leaving its record"
         if not job.is_done and not self._stopping:
             self.failures.append(f"{job.label}: {reason}")
-            print(f"FAILED {job.label}: {reason}", file=sys.stderr, flush=True)
+            say(f"FAILED {job.label}: {reason}")
             self._start(replace(job.request, kind="failure", label=job.label, reason=reason), settings)
         self.progress.finished(job.expected_seconds)
 

@@ -19,6 +19,7 @@ from bench.distributed import group_of_all, largest, together
 from bench.image_sizes import images_before
 from bench.interruption import Stop
 from bench.run import Assembled
+from bench.terminal import printable
 from bench.towers import Made
 from bench.training_state import State, copied, load_state, on_cpu, scored_weights, state_of, under
 from losses.ranks import place
@@ -117,9 +118,8 @@ class Keeper:
         try:
             path = write_checkpoint(Path(self.keeping.folder), saved, write)
         except (OSError, SafetensorError) as error:
-            tqdm.write(
-                f"no checkpoint of step {saved.steps_taken:,}, the one before it is kept: {error}", file=sys.stderr
-            )
+            told = f"no checkpoint of step {saved.steps_taken:,}, the one before it is kept: {error}"
+            tqdm.write(printable(told), file=sys.stderr)
             return False
         if self.stop.code:
             tqdm.write(f"saved {path}", file=sys.stderr)

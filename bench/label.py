@@ -25,6 +25,7 @@ from bench.labels.shard_job import Job, made, tally_of
 from bench.labels.shards import Shard, part_of, shards_of
 from bench.labels.summary import label_table, most_frequent, summary_tables
 from bench.tables import show
+from bench.terminal import say
 
 TOLD_FAILURES = 10
 
@@ -65,7 +66,7 @@ class Label:
         try:
             return self._merge() if self.merge else self._count() if self.count_only else self._label()
         except ChildProcessError as died:
-            print(f"error: {died}", file=sys.stderr)
+            say(f"error: {died}")
             return FAILED_CASE
 
     def _merge(self) -> int:
@@ -169,9 +170,9 @@ class Label:
 def _told(failures: Sequence[Exception]) -> int:
     """Tell why files failed; return the exit code."""
     for failure in failures[:TOLD_FAILURES]:
-        print(f"error: {failure}", file=sys.stderr)
+        say(f"error: {failure}")
     if more := failures[TOLD_FAILURES:]:
-        print(f"error: and {len(more)} more files", file=sys.stderr)
+        say(f"error: and {len(more)} more files")
     return USAGE if failures else OK
 
 
@@ -196,12 +197,12 @@ def _finished(job: Job) -> Tally | None:
         return None
     found, origin = made(job.target), job.origin()
     if found is None:
-        print(f"{job.target} is no whole file of labels: it is done again", file=sys.stderr)
+        say(f"{job.target} is no whole file of labels: it is done again")
         return None
     asked = {name: (getattr(found.origin, name), getattr(origin, name)) for name in origin.__struct_fields__}
     if changed := {name: pair for name, pair in asked.items() if pair[0] != pair[1] and name != "input_digest"}:
         raise ValueError(f"{job.target} was made otherwise ({told(changed)}): --force does it again, or another --out")
     if found.origin != origin:
-        print(f"{job.source} is not what {job.target} was made of: it is done again", file=sys.stderr)
+        say(f"{job.source} is not what {job.target} was made of: it is done again")
         return None
     return tally_of(found)

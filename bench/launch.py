@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from bench.ranks import Place, place
+from bench.ranks import Place, place, restarts
 from bench.worker import Request
 
 if TYPE_CHECKING:
@@ -125,4 +125,4 @@ def launch() -> Launch | None:
 
 def _name() -> str:
     """Name this start of the command lines: torchrun starts them anew where one has failed and it is told to."""
-    return f"bench, restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    return f"bench, restart {restarts()}"

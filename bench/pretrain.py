@@ -20,7 +20,7 @@ from bench.commit import commit
 from bench.comparison import Comparison, Scope, with_images
 from bench.config import Experiment, choose, with_settings
 from bench.experiments import experiment_named
-from bench.ranks import place
+from bench.ranks import place, restarts
 from bench.record import Transfer, plain_name
 from bench.subjects import TASKS
 from bench.tables import failure_table, score_table, show
@@ -117,7 +117,9 @@ class Train:
 
     def _taken_up(self, experiment: Experiment) -> tuple[str, str | None]:
         """Return the checkpoint to go on from, if any, and its comparison; ValueError where the folder forbids it."""
-        if not self.resume:
+        if restarts() and not checkpoints(self._checkpoints):
+            return "", None  # nothing was saved before one of the processes failed
+        if not (self.resume or restarts()):
             if found := checkpoints(self._checkpoints):
                 remedy = f"go on with: {self._command} --resume, or name another folder with --out"
                 raise ValueError(f"{self._out} holds a training already ({found[0].name}); {remedy}")
@@ -125,6 +127,11 @@ class Train:
         with alone(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
             path, saved = newest_whole(self._checkpoints)
         require_same(saved, experiment, place().ranks)
+        if saved.processes != place().ranks:
+            told = (
+                f"{path} is of {saved.processes} processes, this is {place().ranks}: the same images in the same steps"
+            )
+            print(f"{told}, cropped by other draws, so that losses differ a little", file=sys.stderr)
         if saved.commit != commit():
             print(f"{path} was written at commit {saved.commit}, this is {commit()}", file=sys.stderr)
         return str(path.resolve()), saved.comparison

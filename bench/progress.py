@@ -1,8 +1,9 @@
 """What is running, and how long it will take: one line a job on standard error."""
 
-import sys
 import threading
 import time
+
+from bench.terminal import say
 
 
 class Progress:
@@ -24,7 +25,7 @@ class Progress:
         with self._lock:
             gone = time.monotonic() - self._started_at
             left = _clock(self._seconds_left(gone))
-            print(f"{_clock(gone):>6} gone, about {left:>5} left | {label}", file=sys.stderr, flush=True)
+            say(f"{_clock(gone):>6} gone, about {left:>5} left | {label}")
 
     def skipped(self, expected_seconds: float) -> None:
         """Tell that a job of this expectation need not be done."""

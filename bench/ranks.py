@@ -25,3 +25,8 @@ def place() -> Place:
     if missing := [name for name in FROM_TORCHRUN if name not in os.environ]:
         raise ValueError(f"WORLD_SIZE is set and {', '.join(missing)} not: start several processes with torchrun")
     return Place(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+
+
+def restarts() -> int:
+    """Tell how often torchrun has started these processes anew, for one of them failed."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))

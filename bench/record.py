@@ -4,16 +4,16 @@ Everything else (rates, ratios, intervals) is derived when asked for, by whoever
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
-from uuid import uuid4
 
 import msgspec
 
 from bench.config import Experiment, differing_fields, told
+from bench.json_file import content_of, from_json
+from bench.whole_file import written_whole
 
 PLAIN = "[A-Za-z0-9=+,_-]+"  # what names are made of in files' names
 LONGEST_NAME = 80
@@ -92,6 +92,7 @@ class Speed(
     sampler_share: float = 0.0  # of the windows' time that the sampling thread was running
     wait_share: float | None = None  # of the windows' time that was spent waiting for batches; None: not measured
     skipped: dict[str, int] = {}  # samples that could not be used, by what is wrong with them
+    unverified: bool = False  # the shards have no manifest that they could be compared with
     rank_window_seconds: tuple[tuple[float, ...], ...] = ()  # of every rank, where there are several; begun together
 
     @property
@@ -155,6 +156,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     branches: tuple[Branch, ...]
     seconds: float  # of the whole run, for information: speeds come from speed records
     skipped: dict[str, int] = {}  # samples that could not be used, by what is wrong with them
+    unverified: bool = False  # the shards have no manifest that they could be compared with
+    # By which the resident memory of one process grew (bench/profilers/growth.py); None: too few steps to tell.
+    rss_bytes_per_step: float | None = None
     steps_per_loss: int = 1
 
 
@@ -210,20 +214,13 @@ def write_record(record: Record, path: Path) -> None:
     content = msgspec.json.format(msgspec.json.encode(record), indent=1)
     if _decoded(content, path) != record:
         raise ValueError(f"{path}: a figure is not finite")
-    temporary = path.with_name(f".{uuid4().hex}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def read_record(path: Path) -> Record:
     """Read one document; ValueError names the file and what is wrong with it."""
-    return _decoded(path.read_bytes(), path)
+    return _decoded(content_of(path), path)
 
 
 def read_records(results: Path, comparison: str = "*") -> list[Record]:
@@ -262,14 +259,14 @@ def plain_name(name: str) -> str:
 
 def _decoded(content: bytes, path: Path) -> Record:
     try:
-        found = msgspec.json.decode(content, type=_FormatOnly).format
-    except (ValueError, RecursionError) as error:
+        found = from_json(content, _FormatOnly).format
+    except ValueError as error:
         raise ValueError(f"{path}: not a record: {error}") from None
     if found != FORMAT:
         raise ValueError(f"{path}: has format {found}, this version reads {FORMAT}")
     try:
-        return msgspec.json.decode(content, type=Record)
-    except (ValueError, RecursionError) as error:
+        return from_json(content, Record)
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 

@@ -155,6 +155,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         sampler_share=readings.sampler_share,
         wait_share=waited / sum(window_seconds),
         skipped=run.stream.skipped,
+        unverified=run.stream.is_unverified,
         rank_window_seconds=() if group is None else of_each_rank(window_seconds, device, group),
     )
 

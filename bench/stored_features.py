@@ -21,6 +21,7 @@ from bench.data.normalisation import WHITE, normalised
 from bench.data.pack import load_pictures
 from bench.data.pack_stream import for_scoring
 from bench.data.shards import open_shards, opened, shard_paths
+from bench.json_file import from_json
 from bench.trained_tower import SUFFIX, build_teacher
 from bench.whole_file import written_whole
 
@@ -70,7 +71,7 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
         raise ValueError(f"{path} is not a safetensors file: {error}") from None
     if told is None:
         return None
-    facts = msgspec.json.decode(told, type=Facts)
+    facts = from_json(told, Facts)
     if facts.digest != files_digest(shard_paths(experiment.data)):
         raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.data}")
     features: Tensor = load_file(path)["features"]

@@ -14,6 +14,7 @@ from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, told
 from bench.rates import images_per_second, images_per_step, model_flops_utilisation, rates_of
 from bench.record import PHASES, Failure, Fit, Memory, Record, Speed, Transfer, require_comparable
 from bench.statistics import accuracy_interval, bound_by, ratios_of, spread_of
+from bench.terminal import printable
 
 if TYPE_CHECKING:
     from bench.costs import Costs
@@ -251,4 +252,4 @@ def _shown(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.3f}" if value < 10 else f"{value:,.1f}"  # noqa: PLR2004
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))

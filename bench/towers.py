@@ -6,6 +6,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from bench.config import Experiment
+from bench.json_file import from_json
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +30,10 @@ def how_made(path: Path) -> Made:
         raise ValueError(f"{path} is not a safetensors file: {error}") from None
     if "made" not in facts:
         raise ValueError(f"{path} does not say which experiment made it, so its tower cannot be built")
-    return msgspec.json.decode(facts["made"], type=Made)
+    try:
+        return from_json(facts["made"], Made)
+    except ValueError as error:
+        raise ValueError(f"{path} does not say rightly which experiment made it: {error}") from None
 
 
 def newest_towers(results: Path, name: str) -> list[Path]:

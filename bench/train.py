@@ -11,11 +11,12 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from bench.config import Experiment
 from bench.course import Course, Leg
-from bench.distributed import group_of_all
+from bench.distributed import expect_a_step, group_of_all
 from bench.image_sizes import images_before, steps_for
 from bench.keeper import Keeper
 from bench.profilers.clock import clock
@@ -58,7 +59,9 @@ def train(
                     load_state(run, course.trunk)
                     course.trunk = {}
     seconds = course.seconds + elapsed.seconds
-    return _training(course.losses, legs, budgets, tower_path, seconds, run.stream.skipped)
+    found = _training(course.losses, legs, budgets, tower_path, seconds)
+    growth, stream = watch.growth.bytes_per_step, run.stream
+    return replace(found, skipped=stream.skipped, unverified=stream.is_unverified, rss_bytes_per_step=growth)
 
 
 def legs_of(experiment: Experiment, budgets: Mapping[str, int]) -> list[Leg]:
@@ -84,6 +87,7 @@ def _take_leg(run: Assembled, leg: Leg, course: Course, watch: Watch, keeper: Ke
         most = CHECK_EVERY if keeper is None else min(CHECK_EVERY, keeper.look(run, course, leg))
         if leg.images is not None and not is_last and not course.trunk:
             course.trunk = copied(state_of(run))
+        expect_a_step()
         ahead = leg.steps[taken - leg.begin :][:most]
         losses = _take(run, ahead, leg, keeper)
         course.losses += losses
@@ -172,7 +176,6 @@ def _training(
     budgets: Mapping[str, int],
     tower_path: Callable[[int], Path],
     seconds: float,
-    skipped: dict[str, int],
 ) -> Training:
     """Sort what is known of the steps into trunk and cool-downs."""
     each = math.ceil(len(losses) / LOSSES_KEPT)
@@ -189,7 +192,6 @@ def _training(
         ),
         seconds=seconds,
         steps_per_loss=each,
-        skipped=skipped,
     )
 
 

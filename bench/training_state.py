@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.distributed import is_shard, whole_tensor
 from bench.run import Assembled
@@ -27,8 +27,9 @@ def state_of(run: Assembled) -> State:
         for name, value in model.state_dict().items()
         if name not in frozen
     }
-    for index, moments in run.step.optimizer.state_dict()["state"].items():
-        state |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+    for name, parameter in run.model.named_parameters():
+        moments = run.step.optimizer.state.get(parameter, {})
+        state |= {f"optimizer.{name}.{moment}": value for moment, value in moments.items()}
     state["generator.cpu"] = torch.get_rng_state()
     if run.stream.device.type == "cuda":
         state["generator.cuda"] = torch.cuda.get_rng_state(run.stream.device)
@@ -45,17 +46,24 @@ def load_state(run: Assembled, state: State) -> None:
     run.model.load_state_dict(kept | own)
     if run.step.average is not None:
         run.step.average.load_state_dict(run.step.average.state_dict() | under("average.", state))
+    parameters = dict(run.model.named_parameters())
+    places = {parameter: place for place, parameter in enumerate(_optimized(run))}
     moments: dict[int, State] = {}
-    parameters = [parameter for group in run.step.optimizer.param_groups for parameter in group["params"]]
     for name, value in under("optimizer.", state).items():
-        index, _, moment = name.partition(".")
-        of = parameters[int(index)]
-        moments.setdefault(int(index), {})[moment] = _like(value, of) if value.shape == of.shape else value
+        of, _, moment = name.rpartition(".")
+        parameter = parameters[of]
+        whole = _like(value, parameter) if value.shape == parameter.shape else value
+        moments.setdefault(places[parameter], {})[moment] = whole
     groups = run.step.optimizer.state_dict()["param_groups"]
     run.step.optimizer.load_state_dict({"state": moments, "param_groups": groups})
     torch.set_rng_state(state["generator.cpu"])
     if run.stream.device.type == "cuda" and "generator.cuda" in state:  # not where a CPU wrote it
         torch.cuda.set_rng_state(state["generator.cuda"], run.stream.device)
+
+
+def _optimized(run: Assembled) -> list[nn.Parameter]:
+    """Return the parameters in the optimizer's order, which depends on which of them are shards."""
+    return [parameter for group in run.step.optimizer.param_groups for parameter in group["params"]]
 
 
 def _like(value: Tensor, kept: Tensor) -> Tensor:

@@ -10,12 +10,13 @@ from typing import Any
 from tqdm import tqdm
 
 from bench.data.stream import Stream
+from bench.profilers.growth import Growth
 
 LINE_SECONDS = 30  # between two lines where no terminal shows a bar
 
 
 class Watch:
-    """Told of the steps as they are taken; counts images a second and the share of time that data was waited for."""
+    """Told of the steps as they are taken; counts images a second, the time that data was waited for, and memory."""
 
     def __init__(self, stream: Stream[Any], total: int, taken: int, events: str = "") -> None:
         """Begin when `taken` of `total` steps are taken; `events` is the folder of TensorBoard's files."""
@@ -31,6 +32,7 @@ class Watch:
             mininterval=1,
             disable=not self._has_bar,
         )
+        self.growth = Growth()
         self._board = _board(events, taken) if events and stream.order.rank == 0 else None
         self._began = self._told = time.perf_counter()
         self._waited, self._line_at = stream.wait_seconds, self._began
@@ -48,6 +50,7 @@ class Watch:
         images_per_second = images / seconds
         waiting = (waited - self._waited) / seconds
         self._taken, self._told, self._waited = self._taken + len(losses), now, waited
+        self.growth.look(self._taken)
         figures = f"loss {losses[-1]:.3f}, {images_per_second:,.0f} images/s, {waiting:.0%} waiting for data"
         figures += f", rate {learning_rate:.2e}"
         self._bar.set_postfix_str(figures, refresh=False)

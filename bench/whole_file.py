@@ -1,8 +1,9 @@
 """A file that is whole or not there."""
 
+import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,19 +12,32 @@ from uuid import uuid4
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to, in the same folder; it becomes `path` if the block ends well.
 
-    What a killed process left of `path` is removed first.
+    What a killed process left of `path` is removed first. A writer holds a lock beside what it writes, which the kernel
+    lets go when the writer ends, however it ends: so what another is writing now stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{_literal(path.name)}.*.part"):
-        stale.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    for other in path.parent.glob(f".{_literal(path.name)}.*.lock"):
+        _remove_if_left(other)
+    lock = path.with_name(f".{path.name}.{uuid4().hex}.lock")
+    temporary = lock.with_suffix(".part")
+    with lock.open("xb") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+
+
+def _remove_if_left(lock: Path) -> None:
+    """Remove what nobody writes any more."""
+    with suppress(FileNotFoundError, BlockingIOError), lock.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.with_suffix(".part").unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
 
 
 def _literal(name: str) -> str:

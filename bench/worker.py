@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +21,7 @@ from bench.interruption import INTERRUPTED, Stop, stoppable
 from bench.ranks import place
 from bench.record import Failure, Record, record_path, write_record
 from bench.subjects import RANDOM_TOWER, TASKS
+from bench.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -220,9 +222,11 @@ def main() -> None:
             carry_out(request, stop)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the parent is told, and the terminal
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
-        raise
+        for line in traceback.format_exc().splitlines():
+            say(line)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

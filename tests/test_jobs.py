@@ -58,6 +58,23 @@ def test_a_failed_run_is_a_row_and_the_others_go_on(results: Path) -> None:
     assert memory.peak_rss_bytes is None or memory.peak_rss_bytes > 0
 
 
+def test_a_comparison_is_taken_up_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=16"]
+    arguments = ["measure", "catlip-tiny", "superclass-tiny", *short, "--rounds", "1", "--results", str(tmp_path)]
+    assert main([*arguments, "--resume"]) == 2
+    assert "no 'measure' comparison to go on with" in capsys.readouterr().err
+    assert main(arguments) == 0
+    records = {path: path.read_bytes() for path in tmp_path.glob("*.*.json")}
+    lost = next(path for path in records if ".speed." in path.name)
+    lost.unlink()
+    assert main([*arguments, "--resume"]) == 0
+    assert {*tmp_path.glob("*.*.json")} == records.keys()
+    assert all(path.read_bytes() == content for path, content in records.items() if path != lost)
+    assert lost.read_bytes() != records[lost]
+    assert main(["measure", "clip-tiny", *short, "--resume", "--results", str(tmp_path)]) == 2
+    assert "is of other experiments, catlip-tiny[" in capsys.readouterr().err
+
+
 def test_a_killed_child_is_told_as_such(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert "ended with exit code 1" in run(Job(request(results, seed=5), "a run", 1.0)).failures[0]

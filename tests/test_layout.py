@@ -43,12 +43,12 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
     assert options == {
         "": ["smoke", "full", "resume", "results"],
         "list": ["json"],
-        "measure": ["names", "rounds", "memory_gib", "trace", "published", "settings", "results", "json"],
+        "measure": ["names", "rounds", "memory_gib", "trace", "published", "resume", "settings", "results", "json"],
         "train": [
             *("name", "images", "data", "out", "resume", "checkpoint_minutes", "tensorboard", "tasks", "settings"),
             "json",
         ],
-        "transfer": ["tower", "results", "json"],
+        "transfer": ["tower", "resume", "results", "json"],
         "plan": [
             *("names", "gpus", "images", "record", "device", "utilisation", "batch", "price", "overlap", "per_node"),
             *("link_gbs", "link_us", "network_gbs", "network_us", "check", "published", "settings", "results", "json"),
@@ -63,6 +63,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         "peer": ["against", "name", "rounds", "settings", "results", "json"],
         "regress": ["base", "rounds", "only", "results", "json"],
         "history": ["commits", "repository", "rounds", "only", "out"],
+        "chaos": ["parts", "share", "seed", "json"],
     }
 
 

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
-MOST_PIXELS = 2**30 // 4 // 3  # what Pillow warns of: a quarter of a GiB as RGB
+MOST_PIXELS = 25 * 10**6  # open_clip's limit; decoding takes up to 450 MiB (a WebP)
 FORMATS = ("JPEG", "PNG", "WEBP")
 EMPTY, FOREIGN, TOO_LARGE, TRUNCATED, CORRUPTED = (
     "no bytes",
@@ -20,6 +20,7 @@ EMPTY, FOREIGN, TOO_LARGE, TRUNCATED, CORRUPTED = (
     "truncated",
     "corrupted",
 )
+CLASSES = (EMPTY, FOREIGN, TOO_LARGE, TRUNCATED, CORRUPTED)
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -75,7 +76,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
-    rgba = image.convert("RGBA")
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 

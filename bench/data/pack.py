@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.data.manifest import PACK, PARTS, cache_path, pretrain_shards, verify_pack
+from bench.whole_file import written_whole
 
 SIDE = 64  # pixels
 
@@ -44,7 +44,6 @@ def load_pictures(part: str, cache: Path, folder: Path = PACK) -> Pictures:
     path = cache_path(part, cache, folder)
     if not path.is_file():
         verify_pack(folder)
-        cache.mkdir(parents=True, exist_ok=True)
         _save(_decode(part, folder), path)
     with safe_open(path, framework="pt") as file:
         texts = json.loads(file.metadata()["texts"])
@@ -53,12 +52,8 @@ def load_pictures(part: str, cache: Path, folder: Path = PACK) -> Pictures:
 
 def _save(pictures: Pictures, path: Path) -> None:
     texts = {"captions": pictures.captions, "classes": pictures.classes, "keys": pictures.keys}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with written_whole(path) as temporary:
         save_file({"pixels": pictures.pixels}, temporary, metadata={"texts": json.dumps(texts)})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _decode(part: str, folder: Path) -> Pictures:

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads dict, str and int. A pickle can only call what it finds by name, and it finds nothing."""
+class _PlainUnpickler(pickle._Unpickler):  # noqa: SLF001
+    """Reads dict, str and int. A pickle can only call what it finds by name, and it finds nothing.
+
+    Python's own class, not the one in C, which makes room for as many objects as a pickle of ten bytes says.
+    """
 
     def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
         raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}")

@@ -50,9 +50,13 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     skipped: dict[str, int]  # samples that cannot be used, by what they lack
 
 
-def index_path(shard: Path, cache_folder: Path, members: Members = IMAGES) -> Path:
-    """Return where a shard's index lies; a shard that was replaced has another."""
-    return cache_folder / f"{members.kind}{FORMAT}-{digest_of(shard)}.arrow"
+def index_path(shard: Path, cache_folder: Path, members: Members = IMAGES, sha256: str = "") -> Path:
+    """Return where a shard's index lies; a shard that was replaced has another.
+
+    So has one that a manifest lists: its whole content was compared with `sha256` before it was indexed.
+    """
+    verified = f"-{sha256[:16]}" if sha256 else ""
+    return cache_folder / f"{members.kind}{FORMAT}-{digest_of(shard)}{verified}.arrow"
 
 
 def write_index(shard: Path, path: Path, trained_on: Members = IMAGES) -> None:

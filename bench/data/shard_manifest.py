@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from bench.data.tar_samples import samples
+from bench.json_file import content_of, from_json
 from bench.labels.captions import naming
 from bench.whole_file import written_whole
 
@@ -36,8 +37,8 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.is_file():
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return from_json(content_of(path), Manifest)
+    except ValueError as error:
         raise ValueError(f"{path}: no manifest of shards: {error}") from None
 
 
@@ -48,7 +49,7 @@ def write_manifest(folder: Path, shards: Mapping[str, ShardFacts]) -> None:
         temporary.write_text('{"format":1,"shards":{\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
 
 
-def facts_of(shard: Path, report: Callable[[int], None]) -> ShardFacts:
+def facts_of(shard: Path, report: Callable[[int], object] = lambda _: None) -> ShardFacts:
     """Read a whole shard, reporting bytes; ValueError names one that cannot be read to its end."""
     digest, size = hashlib.sha256(), 0
     with naming(shard), shard.open("rb") as file:

@@ -34,11 +34,17 @@ class ShardStream(Stream[T]):
         if experiment.workers:
             self._take = Prefetched(self._loader, experiment.workers)
         self._lacking, self._seen = shards.skipped, Seen()
+        self._is_unverified = bool(shards.unverified)
 
     @property
     def skipped(self) -> dict[str, int]:
         """Samples that lack something, and images that could not be decoded so far, by what is wrong."""
         return dict(self._lacking + self._seen.unusable)
+
+    @property
+    def is_unverified(self) -> bool:
+        """Whether a shard has no manifest beside it."""
+        return self._is_unverified
 
     def make_batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank; ValueError where too many images so far were unusable."""

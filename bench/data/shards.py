@@ -1,8 +1,8 @@
 """Tar shards as a data set: which there are, whether they are what their manifest says, and the samples in them."""
 
-import sys
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from glob import has_magic
@@ -16,9 +16,10 @@ from tqdm import tqdm
 from bench.config import PACK_DATA, Experiment
 from bench.data.manifest import pretrain_shards
 from bench.data.shard_index import EMBEDDINGS, IMAGES, Contents, Members, index_path, read_index, write_index
-from bench.data.shard_manifest import NAME, ShardFacts, difference, missing, read_manifest
+from bench.data.shard_manifest import NAME, ShardFacts, difference, facts_of, missing, read_manifest
 from bench.labels.captions import suffix_of
 from bench.labels.shards import shards_of
+from bench.terminal import say
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,17 +43,20 @@ class Shards:
         """Samples that cannot be used, by what they lack."""
         return sum((Counter(each.skipped) for each in self.contents), Counter[str]())
 
+    @property
+    def unverified(self) -> list[Path]:
+        """Folders without a manifest."""
+        return [folder for folder in sorted({path.parent for path in self.paths}) if read_manifest(folder) is None]
+
     def notes(self) -> list[str]:
         """Say what a person should know before training on them."""
         total, lacking = sum(each.samples for each in self.contents), self.skipped
         notes = [f"{self.data}: {total - lacking.total():,} samples in {len(self.paths):,} shards"]
         if lacking:
             notes.append(f"{self.data}: {lacking.total():,} of {total:,} samples are skipped ({told_counts(lacking)})")
-        folders = sorted({path.parent for path in self.paths})
         notes += [
             f"unverified: {folder} has no {NAME}; write one with: python -m bench doctor --shards {self.data!r}"
-            for folder in folders
-            if read_manifest(folder) is None
+            for folder in self.unverified
         ]
         return notes
 
@@ -123,15 +127,19 @@ def shards_for(experiment: Experiment, cache_folder: Path) -> Shards:
 
 
 def open_shards(data: str, cache_folder: Path, members: Members = IMAGES) -> Shards:
-    """Find shards, index those that are not, and compare them with their manifests.
+    """Find shards, index those that are not, and compare them with their manifests: by sha256 before they are indexed.
 
     Raises ValueError naming the shard that cannot be read to its end or is not what a manifest says, and where no
     sample can be used.
     """
     paths = shard_paths(data)
-    indexes = [index_path(path, cache_folder, members) for path in paths]
+    listed = _listed(paths)
+    sums = [listed[path].sha256 if path in listed else "" for path in paths]
+    indexes = [index_path(path, cache_folder, members, of_it) for path, of_it in zip(paths, sums, strict=True)]
     todo = [(path, index) for path, index in zip(paths, indexes, strict=True) if not index.is_file()]
     for path, index in tqdm(todo, desc="indexing shards", unit="shard", disable=not todo, leave=False):
+        if path in listed:
+            _require_equal(path, listed[path], facts_of(path))
         write_index(path, index, members)
     shards = Shards(data, tuple(paths), tuple(indexes))
     _require_as_listed(shards)
@@ -149,7 +157,7 @@ def told_counts(counts: Counter[str]) -> str:
 def tell(shards: Shards) -> None:
     """Print what a person should know."""
     for note in shards.notes():
-        print(note, file=sys.stderr)
+        say(note)
 
 
 def shard_paths(data: str) -> list[Path]:
@@ -171,6 +179,18 @@ def tar_shards(data: str) -> list[Path]:
     return paths
 
 
+def _listed(paths: Iterable[Path]) -> dict[Path, ShardFacts]:
+    """Return what manifests say of shards, of those that one lists."""
+    manifests = {folder: read_manifest(folder) for folder in {path.parent for path in paths}}
+    found = ((path, manifests[path.parent]) for path in paths)
+    return {path: manifest.shards[path.name] for path, manifest in found if manifest and path.name in manifest.shards}
+
+
+def _require_equal(path: Path, listed: ShardFacts, found: ShardFacts) -> None:
+    if wrong := difference(listed, found):
+        raise ValueError(f"{path} is not what {path.with_name(NAME)} says: {wrong}")
+
+
 def _require_as_listed(shards: Shards) -> None:
     for folder in {path.parent for path in shards.paths}:
         if (manifest := read_manifest(folder)) is None:
@@ -183,5 +203,4 @@ def _require_as_listed(shards: Shards) -> None:
             if (listed := manifest.shards.get(path.name)) is None:
                 raise ValueError(f"{path} is not in {folder / NAME}; remove that file to write it anew")
             found = ShardFacts(samples=contents.samples, bytes=path.stat().st_size, sha256=listed.sha256)
-            if wrong := difference(listed, found):
-                raise ValueError(f"{path} is not what {folder / NAME} says: {wrong}")
+            _require_equal(path, listed, found)

@@ -47,6 +47,11 @@ class Stream(ABC, Generic[T]):
         """Samples that could not be used so far, by what is wrong with them."""
         return {}
 
+    @property
+    def is_unverified(self) -> bool:
+        """Whether nothing says what the data should be."""
+        return False
+
     def batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank, and count how long that took."""
         start = time.perf_counter()

@@ -9,12 +9,24 @@ from open_clip.tokenizer import SimpleTokenizer
 from bench.data.vocabulary import read_vocabulary
 
 ALL = "all"
+LONGEST = 2048  # bytes of a caption that are read: no context holds more, and a word takes the square of its length
+MOST_WORDS = 2**20  # that the tokenizer remembers, about 250 MB
 
 
 @cache
 def tokenizer() -> SimpleTokenizer:
     """Return the tokenizer; it remembers the words it has seen."""
     return SimpleTokenizer()
+
+
+def encoded(caption: str) -> list[int]:
+    """Return the tokenizer's ids of a caption's first 2 KiB, without start and end."""
+    if len(tokenizer().cache) > MOST_WORDS:
+        tokenizer.cache_clear()
+    if 4 * len(caption) > LONGEST:
+        caption = caption.encode(errors="replace")[:LONGEST].decode(errors="ignore")
+    ids: list[int] = tokenizer().encode(caption)
+    return ids
 
 
 class SubwordIds:
@@ -38,8 +50,8 @@ class SubwordIds:
     def encode(self, captions: Iterable[str]) -> list[list[int]]:
         """Return the captions' subwords without start and end; those outside the vocabulary are left out."""
         numbers = self._number
-        encoded = (tokenizer().encode(caption) for caption in captions)
-        return [[number for number in numbers[ids].tolist() if number >= 0] if ids else [] for ids in encoded]
+        found = map(encoded, captions)
+        return [[number for number in numbers[ids].tolist() if number >= 0] if ids else [] for ids in found]
 
     @property
     def start_and_end(self) -> tuple[int, int]:

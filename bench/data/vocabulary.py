@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from bench.config import choose, told
 from bench.data.released_vocabulary import read_released
+from bench.json_file import content_of, from_json
 from bench.whole_file import written_whole
 
 SHIPPED = Path(__file__).parent / "vocabularies"
@@ -109,7 +110,7 @@ def read_vocabulary(name: str) -> Vocabulary:
     A file is JSON as `python -m bench label --count-only` writes it, or CoreNet's released pickle.
     """
     path = vocabulary_path(name)
-    content = path.read_bytes()
+    content = content_of(path)
     if content.lstrip().startswith(b"{"):
         return _checked(_decoded(content, path), path)
     if content.startswith(b"\x80") or path.suffix in (".pkl", ".pickle"):
@@ -132,8 +133,8 @@ def write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
 
 def _decoded(content: bytes, path: Path) -> Vocabulary:
     try:
-        return msgspec.json.decode(content, type=Vocabulary)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return from_json(content, Vocabulary)
+    except ValueError as error:
         raise ValueError(f"{path}: no vocabulary: {error}") from None
 
 

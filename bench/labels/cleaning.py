@@ -15,6 +15,8 @@ SPACES = re.compile(" {2,}")
 TAG = re.compile(r"<[^>\n]*>")
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f-\x9f]")  # and line breaks other than \n
 ENTITY = re.compile(r"&#?[0-9A-Za-z]{1,24};")
+# &amp;amp;… takes a pass for each level, and so the square of its length: nobody writes so many by mistake.
+ENTITIES_IN_ENTITIES = re.compile(r"&(?:#?[0-9A-Za-z]{1,24};){100,}")
 # Without these ftfy sees no mojibake: it looks for two characters side by side of those that mojibake is made of, all
 # in these ranges, or for one of C1, ÂÃŒœ.
 DUBIOUS = "\x80-\u2bff\uf8ff\ufb01\ufb02\ufffd"
@@ -34,13 +36,14 @@ def clean(caption: str) -> str:
 
 
 def mended(text: str) -> str:
-    """Return what ftfy's `fix_text` returns, sooner.
+    """Return what ftfy's `fix_text` returns, sooner; of entities in a hundred entities the & alone.
 
     Text of ASCII is as it should be but for entities and controls. The rest is done as ftfy does it, line by line, in
     passes until one changes nothing; ftfy's own steps are called where they have something to do.
     """
     if text.isascii() and not CONTROLS.search(text) and not ENTITY.search(text):
         return text
+    text = ENTITIES_IN_ENTITIES.sub("&", text)
     if len(text) > LONGEST:
         return fix_text(text)
     lines = []

@@ -165,6 +165,23 @@ def test_data_that_is_no_shards_is_refused(names: list[str], data: str, told: st
         shard_paths(data if ":" in data else str(tmp_path / data))
 
 
+def test_training_compares_a_listed_shard_byte_by_byte_before_it_is_indexed(tmp_path: Path) -> None:
+    """A bit of a picture turned round changes no length and no number of samples."""
+    folder, cache = write_shards(tmp_path / "data"), tmp_path / "cache"
+    write_manifest(folder, {path.name: facts_of(path) for path in folder.glob("*.tar")})
+    assert not open_shards(str(folder), cache).unverified
+    path = folder / "00001.tar"
+    whole = path.read_bytes()
+    spoilt = bytearray(whole)
+    spoilt[1000] ^= 1
+    path.write_bytes(spoilt)
+    with pytest.raises(ValueError, match=r"00001\.tar is not what .*manifest\.json says: sha256: "):
+        open_shards(str(folder), cache)
+    (folder / "manifest.json").unlink()
+    assert open_shards(str(folder), cache).unverified == [folder]
+    path.write_bytes(whole)
+
+
 def test_training_asks_the_manifest(tmp_path: Path) -> None:
     folder, cache = write_shards(tmp_path / "data"), tmp_path / "cache"
     assert any("unverified" in note for note in open_shards(str(folder), cache).notes())

@@ -8,6 +8,7 @@ import torch
 from bench.__main__ import main
 from bench.config import METHOD_NAMES
 from bench.data.decoding import CORRUPTED, FOREIGN
+from bench.data.shard_manifest import facts_of, write_manifest
 from bench.data.shard_stream import ShardStream
 from bench.data.stream import Batch
 from bench.data.targets import Captions, Labels, Tokens
@@ -167,6 +168,11 @@ def test_a_training_on_shards_records_what_it_skipped(data: Path, results: Path,
     experiment = small("catlip", data=str(data), images=32, warmup_images=0)
     training = train(experiment, CPU, results, {"all": 32}, lambda _: tmp_path / "tower.safetensors")
     assert training.skipped == {"no caption": 1, "no image": 1, "null": 1}
+    assert training.unverified
+    write_manifest(data, {path.name: facts_of(path) for path in data.glob("*.tar")})
+    again = train(experiment, CPU, results, {"all": 32}, lambda _: tmp_path / "tower.safetensors")
+    (data / "manifest.json").unlink()
+    assert (again.unverified, again.trunk_losses) == (False, training.trunk_losses)
 
 
 def test_a_jpeg_and_its_copy_without_loss_give_nearly_the_same_image(tmp_path: Path, results: Path) -> None:
@@ -177,3 +183,18 @@ def test_a_jpeg_and_its_copy_without_loss_give_nearly_the_same_image(tmp_path: P
         }
         images.append(stream(write_shard(tmp_path / f"{suffix}.tar", members), results).batch(0).images)
     assert 0 < (images[0] - images[1]).abs().mean() < 0.15
+
+
+def test_ranks_take_as_many_steps_whatever_the_shards_lengths(tmp_path: Path, results: Path) -> None:
+    """Three shards of 1, 2 and 30 samples over three ranks: the order is one of samples, not of shards."""
+    from bench.data.shards import open_shards
+
+    for number, (first, count) in enumerate(((0, 1), (1, 2), (3, 30))):
+        write_shard(tmp_path / f"{number}.tar", webdataset_members(first, count))
+    shards = open_shards(str(tmp_path), results / "cache")
+    ranks = [ShardStream(small("clip", batch_size=4), shards, CPU, rank=rank, ranks=3) for rank in range(3)]
+    keys = [[each.keys(k) for each in ranks] for k in range(11)]
+    assert all(len(of_rank) == 4 for of_step in keys for of_rank in of_step)
+    seen = [key for of_step in keys for of_rank in of_step for key in of_rank]
+    assert all(sorted(seen[epoch : epoch + 33]) == sorted(seen[:33]) for epoch in (33, 66))
+    assert len(set(seen[:33])) == 33

@@ -15,6 +15,7 @@ from bench.data.rebuild.vocabularies import SHIPPED_VOCABULARIES, shipped_vocabu
 from bench.data.vocabulary import Label, Vocabulary, merged, read_vocabulary, write_vocabulary
 from bench.labels.counting import counted
 from bench.labels.rules import rule_named
+from bench.profilers.memory import status_bytes
 
 COUNTS = st.lists(st.integers(0, 3), min_size=6, max_size=6)
 
@@ -146,3 +147,15 @@ def test_no_bytes_are_more_than_an_error(tmp_path_factory: pytest.TempPathFactor
     path.write_bytes(b"\x80\x04" + content)
     with suppress(ValueError):
         read_vocabulary(str(path))
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x80\x04}r\xff\xff\xff\x7f.", b"\x80\x05\x96" + (2**36).to_bytes(8, "little") + b"."]
+)
+def test_a_pickle_of_a_few_bytes_makes_room_for_no_more(content: bytes, tmp_path: Path) -> None:
+    """It asks for place 2**31 - 1 of what is remembered, or for 64 GiB. Python's C class would take 32 GiB."""
+    (tmp_path / "v.pkl").write_bytes(content)
+    before = status_bytes("VmHWM")
+    with suppress(ValueError):
+        read_vocabulary(str(tmp_path / "v.pkl"))
+    assert (status_bytes("VmHWM") or 0) - (before or 0) < 2**27

@@ -3,6 +3,7 @@
 import re
 import string
 
+import pytest
 from ftfy import fix_text
 from ftfy.badness import BADNESS_RE, is_bad
 from hypothesis import given
@@ -53,3 +54,9 @@ def test_a_single_dubious_character_among_ascii_is_no_mojibake_unless_suspected(
         for before in ("", *string.printable):
             text = f"{before}{chr(code)} {chr(code)}{before} x {chr(code)}"
             assert SUSPECT.search(text) or not is_bad(text), text
+
+
+@pytest.mark.parametrize("more", ["", "\x01", "é", "x" * 1_000_001])
+def test_entities_in_entities_take_no_long_time(more: str) -> None:
+    """ftfy takes a pass for each: minutes for so many."""
+    assert clean("a dog &" + "amp;" * 100_000 + f"lt; {more}") == f"a dog & {more}".replace("\x01", "").strip()

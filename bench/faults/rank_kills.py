@@ -1,0 +1,137 @@
+"""Processes of a joint training killed, or held: the others do not wait for ever."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from bench.checkpoints import checkpoints
+from bench.commit import CHECKOUT
+from bench.distributed import PATIENCE
+from bench.faults.bound import Bound, at_most, none_of, tries
+from bench.faults.commands import (
+    Process,
+    all_ended,
+    begun,
+    difference,
+    ended,
+    family,
+    unreadable,
+    waited_for,
+)
+
+FULL, STEPS, BATCH, RANKS = 10, 200, 8, 2
+ENDS_WITHIN, GOES_ON_WITHIN = 60.0, 300.0  # seconds from a kill: until all have ended; until a restarted job is done
+LONGEST = 10 * 60.0  # seconds that the training may take that is not killed
+HELD_PATIENCE = 20.0  # seconds of the longest wait, in the run of which a process is held
+# torchrun's agents and ranks share a store by default, which may hang a restart (torch 2.13, ECOSYSTEM.md, finding 2).
+APART = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+
+@dataclass(slots=True)
+class Kills:
+    """What came of the kills."""
+
+    seconds: list[float] = field(default_factory=list)
+    hung: list[str] = field(default_factory=list)
+    unequal: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    restarted: int = 0
+
+
+def run(share: float, seed: int, folder: Path) -> list[Bound]:
+    """Kill a process of a joint training in each try, every other one to be started anew; then hold one."""
+    subprocess.run([sys.executable, "-m", "bench.data.pack", str(folder / "cache")], cwd=CHECKOUT, check=True)
+    count, draw, kills = tries(FULL, share), random.Random(seed), Kills()  # noqa: S311 - to be drawn again
+    whole = folder / "unkilled"
+    if ended(_torchrun(whole, 0), LONGEST) != 0:
+        raise ChildProcessError(f"the training that was not killed failed: {_log(whole).read_text()[-2000:]}")
+    for number in range(count):
+        _kill_one(folder / f"killed{number}", whole, draw, kills, restarts=number % 2)
+    return [
+        none_of("ranks killed: jobs that hung, or ended wrongly", count, kills.hung),
+        at_most("the longest from a kill to the end of all", ENDS_WITHIN, max(kills.seconds, default=0.0), "s"),
+        none_of("ranks killed: checkpoints that cannot be read", count, kills.unreadable),
+        none_of("jobs started anew: not equal to the unkilled to the last bit", kills.restarted, kills.unequal),
+        held(folder / "held"),
+    ]
+
+
+def _log(out: Path) -> Path:
+    return out.with_suffix(".log")
+
+
+def _torchrun(out: Path, restarts: int, **settings: str) -> Process:
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(RANKS)]
+    words += ["--max-restarts", str(restarts), "-m", "bench", "train", "catlip-tiny", "--out", str(out)]
+    words += ["--images", str(STEPS * BATCH * RANKS), "--task", "rooms", "--checkpoint-minutes", "0.0001"]
+    words += ["--set", f"batch_size={BATCH}", "--set", "subset=random:500"]
+    return begun(words, _log(out), APART | settings)
+
+
+def _kill_one(out: Path, whole: Path, draw: random.Random, kills: Kills, *, restarts: int) -> None:
+    """Kill a rank's command line or its run while steps are taken."""
+    job = _torchrun(out, restarts)
+    waited_for(lambda: bool(checkpoints(out / "checkpoints")), job)
+    time.sleep(draw.uniform(0, 1))
+    rank, is_run = draw.randrange(RANKS), draw.random() < 0.5  # noqa: PLR2004
+    told = f"{out}: rank {rank}'s {'run' if is_run else 'command line'} killed, {restarts} restarts"
+    everyone, target = family(job), _process_of(job, rank, is_run=is_run)
+    if target is None:
+        kills.hung.append(f"{told}: it had ended: {_log(out).read_text()[-2000:]}")
+        return
+    target.kill()
+    start = time.monotonic()
+    code = ended(job, GOES_ON_WITHIN if restarts else ENDS_WITHIN)
+    if code is None:
+        everyone += family(job)
+        job.kill()
+    elif not restarts:
+        kills.seconds.append(time.monotonic() - start)
+    if not all_ended(everyone, 20) or code is None:
+        kills.hung.append(f"{told}: still there after {time.monotonic() - start:.0f} s")
+    elif (code == 0) != bool(restarts):
+        kills.hung.append(f"{told}: ended with exit code {code}: {_log(out).read_text()[-2000:]}")
+    elif restarts:
+        kills.restarted += 1
+        if unequal := difference(out, whole):
+            kills.unequal.append(f"{told}: {unequal}")
+    kills.unreadable += unreadable(out)
+
+
+def _process_of(job: Process, rank: int, *, is_run: bool) -> psutil.Process | None:
+    """Return a rank's command line, or what it runs."""
+    for process in family(job):
+        with suppress(psutil.Error, KeyError):  # it has ended meanwhile, or not quite begun
+            wanted = "bench.worker" if is_run else "bench"
+            words = process.cmdline()
+            is_it = wanted in words and "torch.distributed.run" not in words
+            if is_it and process.environ()["RANK"] == str(rank):
+                return process
+    return None
+
+
+def held(out: Path) -> Bound:
+    """Stop a rank's run without ending it: within its patience the other tells where it stands, and all end."""
+    job = _torchrun(out, 0, **{PATIENCE: str(HELD_PATIENCE)})
+    waited_for(lambda: bool(checkpoints(out / "checkpoints")), job)
+    everyone, target = family(job), _process_of(job, 1, is_run=True)
+    what, most = "a rank that stands still: all end, and say where they stood", HELD_PATIENCE + ENDS_WITHIN
+    if target is None:
+        return Bound(what, f"within {most:g} s", f"it had ended: {_log(out).read_text()[-2000:]}", holds=False)
+    os.kill(target.pid, signal.SIGSTOP)
+    start = time.monotonic()
+    code = ended(job, most)
+    seconds, stayed = time.monotonic() - start, not all_ended(everyone, 20)
+    if code is None:
+        job.kill()
+    has_stacks = "most recent call first" in _log(out).read_text()
+    found = f"{seconds:.0f} s, {'with' if has_stacks else 'without'} stacks"
+    return Bound(what, f"within {most:g} s", found, holds=code not in (0, None) and has_stacks and not stayed)

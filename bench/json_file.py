@@ -1,0 +1,29 @@
+"""JSON that others may have made: never too much of it, and what is wrong is a ValueError."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+MOST_BYTES = 2**28  # a vocabulary of all of WordNet has 20 MB, a record 4
+
+T = TypeVar("T")
+
+
+def content_of(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Read a file; ValueError where it is larger than any of its kind."""
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"{path}: larger than {most_bytes / 2**20:g} MiB")
+    return content
+
+
+def from_json(content: bytes | str, kind: type[T]) -> T:
+    """Decode; ValueError for what is no JSON, not of the kind, or nested too deep."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,16 @@
+"""What is told on a terminal: text that came with data or files cannot act on it."""
+
+import sys
+
+
+def printable(text: str) -> str:
+    r"""Spell out what a terminal would obey or could not show, as Python does: `\x1b` for an escape.
+
+    Controls, line breaks, marks that turn the direction of writing, half surrogate pairs.
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def say(text: str) -> None:
+    """Print a line on standard error."""
+    print(printable(text), file=sys.stderr, flush=True)

@@ -1,0 +1,156 @@
+"""Each part of `chaos` finds nothing where nothing is wrong, and finds what is wrong where something is."""
+
+import os
+import pickle
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.data import shards as shards_module
+from bench.data.decoding import UnusableImageError
+from bench.faults import captions, full_disk, hostile, images, kills, loops, rank_kills, shards
+from bench.faults.attacks import attacks, bombs, payload, pickles, terminal
+from bench.faults.bound import Bound, at_most, none_of
+from bench.faults.broken_images import SIGNATURE, cut_or_spoilt, of_odd_forms, of_odd_sizes, of_other_kinds
+from bench.faults.commands import difference
+from bench.faults.made import write_shards
+from bench.faults.odd_captions import of_json, of_text
+
+
+def violated(bounds: list[Bound]) -> list[Bound]:
+    return [bound for bound in bounds if not bound.holds]
+
+
+def test_bounds_say_what_was_asked_and_found() -> None:
+    assert none_of("kills", 1000, []).row == {"what": "kills", "asked": "0", "found": "0 of 1,000", "holds": "yes"}
+    assert none_of("kills", 10, ["one"]).row["holds"] == "no"
+    assert [at_most("memory", 5, found, "MiB").holds for found in (4.0, 5.0, 5.1)] == [True, True, False]
+
+
+def test_damaged_shards_that_are_listed_are_refused(tmp_path: Path) -> None:
+    assert not violated(shards.run(0.01, 0, tmp_path))
+
+
+def test_a_flip_that_nothing_compares_is_seen_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards_module, "_require_equal", lambda *_: None)
+    assert shards.UNSEEN in shards.outcomes(tmp_path, shards.flipped, 12, 0, listed=True)
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(st.binary(min_size=1, max_size=100), st.integers(0, 2**32))
+def test_damages_damage(content: bytes, seed: int) -> None:
+    spoilt = shards.flipped(content, random.Random(seed))
+    assert sum((one ^ other).bit_count() for one, other in zip(content, spoilt, strict=True)) == 1
+    short = shards.cut(content, random.Random(seed))
+    assert len(short) < len(content)
+    assert content.startswith(short)
+
+
+def few_images() -> dict[str, bytes]:
+    """Those that are broken soon."""
+    sizes = {name: image for name, image in of_odd_sizes().items() if "largest" not in name}
+    return of_other_kinds() | cut_or_spoilt() | sizes | of_odd_forms()
+
+
+def test_broken_images_are_pictures_or_of_a_class(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(images, "broken_images", few_images)
+    assert not violated(images.run(0.05, 0, tmp_path))
+    assert len(few_images()) + len(of_text()) + len(of_json()) >= 60
+
+
+@pytest.mark.parametrize("error", [RuntimeError("?"), UnusableImageError("of no class")])
+def test_a_decoder_that_crashes_is_found(error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def crash(_: bytes) -> None:
+        raise error
+
+    monkeypatch.setattr(images, "broken_images", lambda: {"small": SIGNATURE})
+    monkeypatch.setattr(images, "decoded", crash)
+    crashes, spoilt, *_ = images.run(0.01, 0, tmp_path)
+    assert (crashes.found, spoilt.found) == ("1 of 1", "1 of 10")
+
+
+def test_odd_captions_crash_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    texts = {name: text for name, text in of_text().items() if len(text) < 100_000}
+    monkeypatch.setattr(captions, "of_text", lambda: texts)
+    monkeypatch.setattr(captions, "METHODS", ("clip", "catlip"))
+    assert not violated(captions.run(0.02, 0, tmp_path))
+    monkeypatch.setattr(captions, "KNOWN", ())
+    crashes, *_ = captions.run(0.002, 0, tmp_path / "again")
+    assert any("of no known class" in wrong for wrong in crashes.wrong)
+
+
+def test_hostile_inputs_execute_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert len(attacks()) >= 30
+    some = {name: attack for name, attack in pickles().items() if " in a shard" not in name} | terminal() | bombs()
+    monkeypatch.setattr(hostile, "attacks", lambda: some)
+    assert not violated(hostile.run(1, 0, tmp_path))
+
+
+def test_what_is_executed_written_or_crashes_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+
+    def crash(_: Path) -> None:
+        raise RuntimeError("?")
+
+    made = {
+        "executes": lambda folder: pickle.loads(payload(folder)),
+        "writes": lambda _: away.write_text("x"),
+        "is obeyed": lambda _: print("\x1b[2J"),
+        "crashes": crash,
+        "reads": lambda _: Path("/etc/passwd").read_text() and None,
+        "is refused": lambda _: int("x"),
+    }
+    monkeypatch.setattr(hostile, "attacks", lambda: made)
+    monkeypatch.setattr(hostile, "markup_in_report", lambda _: [])
+    executed, written, crashes, obeyed, *_ = hostile.run(1, 0, tmp_path)
+    assert {wrong.partition(":")[0] for wrong in executed.wrong} == {"executes"}
+    assert len(executed.wrong) == 2  # what Python was asked for, and the file that the payload makes
+    assert [wrong.partition(":")[0] for wrong in written.wrong] == ["writes"]
+    assert [wrong.partition(":")[0] for wrong in crashes.wrong] == ["crashes"]
+    assert [wrong.partition(":")[0] for wrong in obeyed.wrong] == ["is obeyed"]
+
+
+def test_trainings_in_a_row_leave_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "MOST_GROWTH", 0.5)  # so few loops fill caches
+    assert not violated(loops.run(0.008, 0, tmp_path))
+    kept = []
+    monkeypatch.setattr(loops, "trained", lambda *_: kept.append((tmp_path / "open").open("w")))
+    _, files, _ = loops.run(0.008, 0, tmp_path / "again")
+    assert (files.found, files.holds) == ("+8", False)
+    for file in kept:
+        file.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone may mount a disk")
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    bounds = full_disk.run(1, 0, tmp_path)
+    assert not violated(bounds)
+    assert len(bounds) in (1, 3)
+
+
+def test_a_killed_training_is_taken_up(tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").symlink_to(results / "cache")
+    monkeypatch.setattr(kills, "STARTING", 0.0)
+    own = os.sched_getaffinity(0)
+    try:
+        chain = kills.killed_trainings(0, 1, 0, tmp_path)
+    finally:
+        os.sched_setaffinity(0, own)
+    assert (chain.kills, len(chain.trainings)) == (1, 1)
+    assert not [*chain.unreadable, *chain.lost, *chain.stuck, *chain.unequal]
+    assert difference(chain.trainings[0], tmp_path) == f"no record in {tmp_path}"
+
+
+def test_a_killed_rank_ends_the_others(tmp_path: Path, results: Path) -> None:
+    (tmp_path / "cache").symlink_to(results / "cache")
+    found = rank_kills.Kills()
+    rank_kills._kill_one(tmp_path / "killed", tmp_path, random.Random(0), found, restarts=0)
+    assert not [*found.hung, *found.unreadable]
+    assert len(found.seconds) == 1
+
+
+def test_shards_are_of_unequal_length(tmp_path: Path) -> None:
+    assert len({path.stat().st_size for path in write_shards(tmp_path, listed=True)}) == 3
