@@ -14,6 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from bench.config import Experiment, differing_fields, told
+from bench.ladder import Ladder
 
 PLAIN = "[A-Za-z0-9=+,_-]+"  # what names are made of in files' names
 LONGEST_NAME = 80
@@ -188,7 +189,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     reason: str
 
 
-Measured = Speed | Memory | Fit | PeerRun | Training | Transfer | Failure
+Measured = Speed | Memory | Fit | PeerRun | Training | Transfer | Failure | Ladder
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,169 @@
+"""Records of an explanation -> the parts of a ratio, their product beside the whole, and the answer in words."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench.config import Experiment
+from bench.contrasts import Agreement, LogRatio, agreement, between, contrast, shapley, without
+from bench.ladder import Coordinates, Ladder
+from bench.rates import forward_backward_rate, images_per_second, images_per_step
+from bench.record import Record, Speed
+from bench.statistics import Rounds
+
+Logarithms = Mapping[Coordinates, Rounds]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one cause changes, as a ratio of images a second. None: it was not measured."""
+
+    cause: str
+    change: str  # settings before and after
+    chain: LogRatio | None  # of forward and backward, in the ladder's order
+    shapley: LogRatio | None  # of the same, the mean over all orders, where all combinations were measured
+    step: LogRatio | None  # of the whole step, in the ladder's order
+    by_flops: float | None  # what the matrix products of forward and backward predict, in the ladder's order
+
+    @property
+    def best(self) -> LogRatio | None:
+        """The value that depends on no order, where there is one."""
+        return self.shapley or self.chain
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A ratio of forward and backward taken apart; the same of the whole step, with data and optimizer, beside it."""
+
+    ladder: Ladder
+    against: str
+    first: str
+    parts: tuple[Part, ...]
+    objective: Part | None  # all rungs together, all factors as in the end; None where there are no factors
+    product: Part  # of the parts
+    whole: Part  # from rounds of the ends alone
+    residue: LogRatio | None  # of forward and backward: the whole over the product
+    step_residue: LogRatio | None
+    verdict: Agreement
+
+    @property
+    def rounds(self) -> tuple[int, int]:
+        """How many rounds the parts are from, and the whole."""
+        parts, whole = (0 if one.chain is None else round(one.chain.freedom) + 1 for one in (self.product, self.whole))
+        return parts, whole
+
+
+def explained(records: Iterable[Record]) -> Explained | None:
+    """Take the ratio apart that a ladder's records are of; None where there is no ladder."""
+    rows = list(records)
+    ladder = next((record.measured for record in rows if isinstance(record.measured, Ladder)), None)
+    if ladder is None:
+        return None
+    where = {cell.experiment: cell.coordinates for cell in ladder.cells}
+    runs = [
+        (where[record.experiment.name], record.experiment, record.measured)
+        for record in rows
+        if isinstance(record.measured, Speed) and record.experiment is not None and record.experiment.name in where
+    ]
+    apart, step = (_logarithms(runs, rate) for rate in (forward_backward_rate, images_per_second))
+    flops = {
+        at: median(-math.log(run.flops.step / images_per_step(one, run)) for here, one, run in runs if here == at)
+        for at in {at for at, _, _ in runs}
+    }
+    chain = ladder.chain
+    begin, end = chain[0], chain[-1]
+    values = shapley(len(ladder.causes), [factor.name for factor in ladder.factors]) if ladder.is_whole else []
+
+    def part(cause: str, change: str, one: Coordinates, other: Coordinates, parity: int = 0) -> Part:
+        weights = between(one, other)
+        alone, whole_step = (contrast(_of(parity, logarithms), weights) for logarithms in (apart, step))
+        is_counted = one in flops and other in flops
+        return Part(cause, change, alone, None, whole_step, math.exp(flops[other] - flops[one]) if is_counted else None)
+
+    parts = []
+    for at, cause in enumerate(ladder.steps):
+        found = part(cause, _change(ladder, cause), chain[at], chain[at + 1])
+        averaged = contrast(_of(0, apart), values[at]) if values else None
+        parts.append(Part(cause, found.change, found.chain, averaged, found.step, found.by_flops))
+    product, whole = part("product of the parts", "", begin, end), part("whole, measured apart", "", begin, end, 1)
+    before = chain[len(ladder.factors)]
+    residue = _residue(whole.chain, product.chain)
+    return Explained(
+        ladder=ladder,
+        against=ladder.cells[0].experiment,
+        first=next(cell.experiment for cell in ladder.cells if cell.coordinates == end),
+        parts=tuple(parts),
+        objective=part("objective, all else equal", "", before, end) if ladder.factors and ladder.causes else None,
+        product=product,
+        whole=whole,
+        residue=residue,
+        step_residue=_residue(whole.step, product.step),
+        verdict="inconclusive" if residue is None else agreement(residue),
+    )
+
+
+def in_words(found: Explained) -> str:
+    """Say what the figures say, in a few sentences."""
+    whole = found.whole.chain
+    if whole is None or found.residue is None or any(part.best is None for part in found.parts):
+        return "Not all cells were measured: nothing can be said of the whole."
+    parts = [f"{_times(part.best)} is {part.cause}" for part in found.parts if part.best is not None]
+    of_parts, of_whole = found.rounds
+    order = "whatever the order (Shapley values)" if found.parts[0].shapley else "in this order"
+    sentences = [
+        f"Forward and backward of {found.first} are {_times(whole)} as fast as of {found.against} ({_span(whole)}; "
+        f"{of_whole} rounds of the two alone)."
+    ]
+    sentences.append(
+        f"Of that, {order} and from {of_parts} other rounds, {', '.join(parts)}; {_times(found.residue)} is not "
+        f"explained ({_span(found.residue)}): {VERDICTS[found.verdict]}."
+    )
+    if found.objective is not None and found.objective.chain is not None:
+        told = f"{_times(found.objective.chain)} ({_span(found.objective.chain)})"
+        sentences.append(f"The objective alone, all else equal, is {told}.")
+    if found.whole.by_flops is not None:
+        sentences.append(f"FLOPs alone say {found.whole.by_flops:.2f}x.")
+    if found.whole.step is not None:
+        sentences.append(f"With data and optimizer a step is {_times(found.whole.step)} as fast.")
+    sentences += [f"{line.what}: {line.ratio:.2f}x ({line.source})." for line in found.ladder.lines]
+    return " ".join(sentences)
+
+
+VERDICTS: dict[Agreement, str] = {
+    "agree": "the parts make the whole",
+    "disagree": "the parts do not make the whole, something acts that is none of them",
+    "inconclusive": "too few rounds or too restless a machine to say whether the parts make the whole",
+}
+
+
+def _logarithms(
+    runs: Sequence[tuple[Coordinates, Experiment, Speed]], rate: Callable[[Experiment, Speed], float | None]
+) -> dict[Coordinates, dict[int, float]]:
+    found: dict[Coordinates, dict[int, float]] = {}
+    for at, experiment, run in runs:
+        if (value := rate(experiment, run)) is not None:
+            found.setdefault(at, {})[run.round] = math.log(value)
+    return found
+
+
+def _of(parity: int, logarithms: Logarithms) -> Logarithms:
+    """Return the rounds of the parts (0), or of the whole (1)."""
+    return {at: {r: value for r, value in rounds.items() if r % 2 == parity} for at, rounds in logarithms.items()}
+
+
+def _residue(whole: LogRatio | None, product: LogRatio | None) -> LogRatio | None:
+    return None if whole is None or product is None else without(whole, product)
+
+
+def _change(ladder: Ladder, cause: str) -> str:
+    told = {factor.name: (factor.before, factor.after.partition("=")[2]) for factor in ladder.factors}
+    return " -> ".join(told[cause]) if cause in told else ""
+
+
+def _times(ratio: LogRatio | None) -> str:
+    return "?" if ratio is None else f"{ratio.value:.2f}x"
+
+
+def _span(ratio: LogRatio) -> str:
+    return "no interval" if ratio.low is None or ratio.high is None else f"{ratio.low:.2f} to {ratio.high:.2f}"
