@@ -105,28 +105,25 @@ def explained(records: Iterable[Record]) -> Explained | None:
 
 def in_words(found: Explained) -> str:
     """Say what the figures say, in a few sentences."""
-    whole = found.whole.chain
-    if whole is None or found.residue is None or any(part.best is None for part in found.parts):
+    whole, parts = found.whole.chain, [(part.cause, part.best) for part in found.parts]
+    if whole is None or found.residue is None or any(best is None for _, best in parts):
         return "Not all cells were measured: nothing can be said of the whole."
-    parts = [f"{_times(part.best)} is {part.cause}" for part in found.parts if part.best is not None]
-    of_parts, of_whole = found.rounds
-    order = "whatever the order (Shapley values)" if found.parts[0].shapley else "in this order"
+    is_averaged = found.parts[0].shapley is not None
+    listed = ", ".join(f"{_times(best)} {'' if at else 'is '}{cause}" for at, (cause, best) in enumerate(parts))
+    ends = f"where the ladder ends ({_short(found.first)}) as where it begins ({_short(found.against)}"
+    order = "over all orders" if is_averaged else "in this order"
+    rest = f"{_times(found.residue)} is not explained ({_span(found.residue)}): {VERDICTS[found.verdict]}"
     sentences = [
-        f"Forward and backward of {found.first} are {_times(whole)} as fast as of {found.against} ({_span(whole)}; "
-        f"{of_whole} rounds of the two alone)."
+        f"Forward and backward are {_times(whole)} as fast {ends}; {_span(whole)}).",
+        f"Of that, {order}, {listed}; {rest}.",
     ]
-    sentences.append(
-        f"Of that, {order} and from {of_parts} other rounds, {', '.join(parts)}; {_times(found.residue)} is not "
-        f"explained ({_span(found.residue)}): {VERDICTS[found.verdict]}."
-    )
     if found.objective is not None and found.objective.chain is not None:
         told = f"{_times(found.objective.chain)} ({_span(found.objective.chain)})"
-        sentences.append(f"The objective alone, all else equal, is {told}.")
-    if found.whole.by_flops is not None:
-        sentences.append(f"FLOPs alone say {found.whole.by_flops:.2f}x.")
-    if found.whole.step is not None:
+        sentences.append(f"The objective alone, all else as where the ladder ends, is {told}.")
+    if found.whole.by_flops is not None and found.whole.step is not None:
+        sentences.append(f"FLOPs predict {found.whole.by_flops:.2f}x.")
         sentences.append(f"With data and optimizer a step is {_times(found.whole.step)} as fast.")
-    sentences += [f"{line.what}: {line.ratio:.2f}x ({line.source})." for line in found.ladder.lines]
+    sentences += [f"{line.what.capitalize()}: {line.ratio:.2f}x." for line in found.ladder.lines]
     return " ".join(sentences)
 
 
@@ -167,3 +164,8 @@ def _times(ratio: LogRatio | None) -> str:
 
 def _span(ratio: LogRatio) -> str:
     return "no interval" if ratio.low is None or ratio.high is None else f"{ratio.low:.2f} to {ratio.high:.2f}"
+
+
+def _short(experiment: str) -> str:
+    """Return a name without its settings, which all cells share or which are causes."""
+    return experiment.partition("[")[0]

@@ -16,7 +16,7 @@ from bench.config import Experiment, MethodName, differing_fields, told, with_se
 
 PAIRED: tuple[MethodName, ...] = ("clip", "siglip")
 CLASSIFYING: tuple[MethodName, ...] = ("catlip", "superclass")
-PADDING, TEXT_TOWER, HEAD = "captions' padding", "text tower", "head and loss"
+PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
 OBJECTIVE = ("method", "head_rows", "text_padding", "text_features")  # fields that rungs change
 SHARED = ("tower", "text_tower", "data", "subset")  # that all cells have in common
 PACE = ("warmup_steps", "windows", "steps_per_window")
