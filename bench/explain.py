@@ -144,10 +144,11 @@ def lines_of(first: Experiment, against: Experiment) -> tuple[Line, ...]:
         return costs[0] / costs[1]
 
     counted = "counted: image tower, captions padded to their context, head"
+    published = Line(what="published", ratio=1 / PUBLISHED_HOURS, source=PUBLISHED_SOURCE)
     return (
         Line(what="FLOPs alone, one image size", ratio=ratio(image_sizes=()), source=counted),
         Line(what="FLOPs alone, the recipes' image sizes", ratio=ratio(), source=counted),
-        Line(what="published", ratio=1 / PUBLISHED_HOURS, source=PUBLISHED_SOURCE),
+        *([published] if (against.method, first.method) == ("clip", "catlip") else []),
     )
 
 
@@ -177,8 +178,8 @@ def _record(comparison: Comparison, ladder: Ladder, last: Experiment) -> None:
         ladder=ladder,
     )
     job = Job(request, "the ladder", START_SECONDS)
-    if job.is_done and (found := read_record(request.paths[0]).measured) != ladder:
-        raise ValueError(f"{comparison.name} is another explanation ({found}): begin a new one, without --resume")
+    if job.is_done and read_record(request.paths[0]).measured != ladder:
+        raise ValueError(f"{comparison.name} explains something else: begin a new explanation, without --resume")
     comparison.runner.progress.expect(job.expected_seconds)
     comparison.runner.run([job], threads=comparison.cores)
 

@@ -115,13 +115,13 @@ def test_stored_text_features_give_what_the_text_tower_would(method: str, result
 
 
 def test_a_caption_has_the_same_stored_features_in_every_batch(results: Path) -> None:
-    run = assembled("clip", results, text_features="stored")
+    run = assembled("clip", results, text_features="stored", subset="random:24")
     found: dict[int, torch.Tensor] = {}
-    for k in (0, 1, 750, 751):
+    for k in range(4):
         batch = run.stream.batch(k)
         for row, features in zip(run.stream.order.rows(k).tolist(), batch.target.rows, strict=True):
             assert torch.equal(found.setdefault(row, features), features)
-    assert len({tuple(features.tolist()) for features in found.values()}) == len(found) < 4 * 16
+    assert len({tuple(features.tolist()) for features in found.values()}) == len(found) <= 24
     losses = [float(run.step(run.stream.batch(0), 3e-3)) for _ in range(12)]
     assert losses[-1] < losses[0]
 
@@ -148,13 +148,13 @@ def test_a_classifier_meets_nobody(results: Path) -> None:
 
 
 def test_what_a_backward_computes_again_is_counted(results: Path) -> None:
-    """The blocks' forward once more: nearly all of it."""
+    """The blocks' forward once more, but for the product at the end of each, which no backward asks for."""
     plain, again = (
         count_flops(run.stream.experiment, [run.stream.target(0)])
         for run in (assembled("clip", results, activation_checkpointing=on) for on in (False, True))
     )
     assert again.forward == plain.forward
-    assert 0.8 * plain.forward < again.step - plain.step < plain.forward
+    assert 0.6 * plain.forward < again.step - plain.step < 0.7 * plain.forward
 
 
 def test_superclip_is_the_sum_of_clip_and_superclass(results: Path) -> None:
