@@ -1,11 +1,10 @@
 """Records of an explanation -> the parts of a ratio, their product beside the whole, and the answer in words."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from statistics import median
+from itertools import pairwise
 
-from bench.config import Experiment
 from bench.contrasts import Agreement, LogRatio, agreement, between, contrast, shapley, without
 from bench.ladder import Coordinates, Ladder
 from bench.rates import forward_backward_rate, images_per_second, images_per_step
@@ -60,41 +59,28 @@ def explained(records: Iterable[Record]) -> Explained | None:
     ladder = next((record.measured for record in rows if isinstance(record.measured, Ladder)), None)
     if ladder is None:
         return None
-    where = {cell.experiment: cell.coordinates for cell in ladder.cells}
-    runs = [
-        (where[record.experiment.name], record.experiment, record.measured)
-        for record in rows
-        if isinstance(record.measured, Speed) and record.experiment is not None and record.experiment.name in where
-    ]
-    apart, step = (_logarithms(runs, rate) for rate in (forward_backward_rate, images_per_second))
-    flops = {
-        at: median(-math.log(run.flops.step / images_per_step(one, run)) for here, one, run in runs if here == at)
-        for at in {at for at, _, _ in runs}
-    }
-    chain = ladder.chain
+    chain, before = ladder.chain, ladder.chain[len(ladder.factors)]
     begin, end = chain[0], chain[-1]
+    measured = _figures(ladder, rows)
+    of_parts, of_whole = (
+        measured.rounds(lambda round_: round_ % 2 == 0),
+        measured.rounds(lambda round_: round_ % 2 == 1),
+    )
     values = shapley(len(ladder.causes), [factor.name for factor in ladder.factors]) if ladder.is_whole else []
-
-    def part(cause: str, change: str, one: Coordinates, other: Coordinates, parity: int = 0) -> Part:
-        weights = between(one, other)
-        alone, whole_step = (contrast(_of(parity, logarithms), weights) for logarithms in (apart, step))
-        is_counted = one in flops and other in flops
-        return Part(cause, change, alone, None, whole_step, math.exp(flops[other] - flops[one]) if is_counted else None)
-
-    parts = []
-    for at, cause in enumerate(ladder.steps):
-        found = part(cause, _change(ladder, cause), chain[at], chain[at + 1])
-        averaged = contrast(_of(0, apart), values[at]) if values else None
-        parts.append(Part(cause, found.change, found.chain, averaged, found.step, found.by_flops))
-    product, whole = part("product of the parts", "", begin, end), part("whole, measured apart", "", begin, end, 1)
-    before = chain[len(ladder.factors)]
+    parts = [
+        of_parts.part(cause, one, other, _change(ladder, cause), values[at] if values else None)
+        for at, (cause, (one, other)) in enumerate(zip(ladder.steps, pairwise(chain), strict=True))
+    ]
+    has_objective = bool(ladder.factors and ladder.causes)
+    product = of_parts.complete(chain).part("product of the parts", begin, end)
+    whole = of_whole.part("whole, measured apart", begin, end)
     residue = _residue(whole.chain, product.chain)
     return Explained(
         ladder=ladder,
         against=ladder.cells[0].experiment,
-        first=next(cell.experiment for cell in ladder.cells if cell.coordinates == end),
+        first=ladder.cells[len(chain) - 1].experiment,
         parts=tuple(parts),
-        objective=part("objective, all else equal", "", before, end) if ladder.factors and ladder.causes else None,
+        objective=of_parts.part("objective, all else equal", before, end) if has_objective else None,
         product=product,
         whole=whole,
         residue=residue,
@@ -134,19 +120,61 @@ VERDICTS: dict[Agreement, str] = {
 }
 
 
-def _logarithms(
-    runs: Sequence[tuple[Coordinates, Experiment, Speed]], rate: Callable[[Experiment, Speed], float | None]
-) -> dict[Coordinates, dict[int, float]]:
-    found: dict[Coordinates, dict[int, float]] = {}
-    for at, experiment, run in runs:
-        if (value := rate(experiment, run)) is not None:
-            found.setdefault(at, {})[run.round] = math.log(value)
-    return found
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """Logarithms of cells' images a second, round by round, and of what the FLOPs of an image make of them."""
+
+    apart: Logarithms  # forward and backward
+    step: Logarithms
+    flops: Mapping[Coordinates, float]
+
+    def rounds(self, kept: Callable[[int], bool]) -> "_Figures":
+        """Return what rounds of some numbers have."""
+
+        def of(logarithms: Logarithms) -> Logarithms:
+            return {at: {r: value for r, value in rounds.items() if kept(r)} for at, rounds in logarithms.items()}
+
+        return _Figures(of(self.apart), of(self.step), self.flops)
+
+    def complete(self, cells: Iterable[Coordinates]) -> "_Figures":
+        """Return the rounds that have all of the cells."""
+        common = set.intersection(*({*self.apart.get(at, {})} for at in cells))
+        return self.rounds(common.__contains__)
+
+    def part(
+        self,
+        cause: str,
+        one: Coordinates,
+        other: Coordinates,
+        change: str = "",
+        averaged: Mapping[Coordinates, float] | None = None,
+    ) -> Part:
+        """Return what lies between two cells, and a value averaged over orders where its weights are given."""
+        weights = between(one, other)
+        is_counted = one in self.flops and other in self.flops
+        return Part(
+            cause=cause,
+            change=change,
+            chain=contrast(self.apart, weights),
+            shapley=None if averaged is None else contrast(self.apart, averaged),
+            step=contrast(self.step, weights),
+            by_flops=math.exp(self.flops[other] - self.flops[one]) if is_counted else None,
+        )
 
 
-def _of(parity: int, logarithms: Logarithms) -> Logarithms:
-    """Return the rounds of the parts (0), or of the whole (1)."""
-    return {at: {r: value for r, value in rounds.items() if r % 2 == parity} for at, rounds in logarithms.items()}
+def _figures(ladder: Ladder, records: Iterable[Record]) -> _Figures:
+    where = {cell.experiment: cell.coordinates for cell in ladder.cells}
+    apart, step, flops = dict[Coordinates, dict[int, float]](), dict[Coordinates, dict[int, float]](), {}
+    for record in records:
+        one, run = record.experiment, record.measured
+        if one is None or not isinstance(run, Speed) or one.name not in where:
+            continue
+        at = where[one.name]
+        step.setdefault(at, {})[run.round] = math.log(images_per_second(one, run))
+        flops[at] = -math.log(run.flops.step / images_per_step(one, run))  # the same in every round
+        if (rate := forward_backward_rate(one, run)) is not None:
+            apart.setdefault(at, {})[run.round] = math.log(rate)
+    return _Figures(apart, step, flops)
 
 
 def _residue(whole: LogRatio | None, product: LogRatio | None) -> LogRatio | None:

@@ -8,8 +8,10 @@ import pytest
 
 import bench.begin
 from bench.__main__ import main
-from bench.explain import planned
+from bench.command_line import INCONCLUSIVE
+from bench.data.pack import Pictures
 from bench.experiments import EXPERIMENTS
+from bench.explain import planned
 from bench.jobs import Runner
 from bench.ladder import PADDING, TEXT_TOWER
 from bench.record import Ladder, Speed, read_records
@@ -29,7 +31,7 @@ class Here(Runner):
 
 
 @pytest.fixture
-def explain(results: Path, pictures: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def explain(results: Path, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ARG001
     """Run the verb on a folder of its own that shares the decoded pictures; return exit code and figures."""
     monkeypatch.setattr(bench.begin, "Runner", Here)
     (tmp_path / "cache").symlink_to(results / "cache")
@@ -44,22 +46,22 @@ def explain(results: Path, pictures: object, tmp_path: Path, monkeypatch: pytest
 
 def test_every_cell_runs_and_a_planted_factor_lands_on_itself(explain: Any, tmp_path: Path) -> None:
     """It sleeps four times as long as it works: whatever else happens here is not as large."""
-    arguments = ("catlip-tiny", "--against", "clip-tiny", "--factors", "planted_delay=4", "columns", "--rounds", "4")
+    arguments = ("catlip-tiny", "--against", "clip-tiny", "--factors", "planted_delay=4", "--rounds", "2")
     code, figures = explain(*arguments)
     table = next(table for title, table in figures.items() if "against" in title or title.startswith(TITLE))
     rows = {row["cause"]: row for row in table["rows"]}
     assert rows["planted_delay"]["forward + backward"] > 2.5
     assert rows["planted_delay"]["whole step"] > 2.5
-    assert all(rows[cause]["forward + backward"] < 2.5 for cause in ("columns", PADDING, TEXT_TOWER))
+    assert all(rows[cause]["forward + backward"] < 2.5 for cause in (PADDING, TEXT_TOWER))
     assert rows["whole, measured apart"]["forward + backward"] > 2.5
     assert rows[PADDING]["by FLOPs"] > 1.05
     assert rows["planted_delay"]["by FLOPs"] == pytest.approx(1)
-    assert code in (0, 1, 4)
+    assert code == INCONCLUSIVE  # one round has no interval
     records = read_records(tmp_path)
     ladders = [one.measured for one in records if isinstance(one.measured, Ladder)]
     speeds = [one for one in records if isinstance(one.measured, Speed)]
     assert len(ladders) == 1
-    assert len(speeds) == 2 * len(ladders[0].cells) + 2 * 2
+    assert len(speeds) == len(ladders[0].cells) + 2
     again, same = explain(*arguments, "--resume")
     assert (again, same) == (code, figures)
     assert len(read_records(tmp_path)) == len(records)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, addmm_flop
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.config import Experiment
 from bench.data.targets import Target, Tokens
@@ -16,7 +16,6 @@ from models.heads import Contrastive, Student
 from models.image_tower import build_image_tower
 
 META = torch.device("meta")
-IN_PLACE = {torch.ops.aten.addmm_: addmm_flop}  # products that torch's counter does not know
 
 
 def count_flops(experiment: Experiment, batches: Sequence[Target], sides: Sequence[int] = ()) -> Flops:
@@ -100,6 +99,11 @@ def captions_of(count: int, width: int) -> Tokens:
 
 def counted(work: Callable[[], object]) -> int:
     """Return the FLOPs of the matrix products that something does, two for each multiply-add."""
-    with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _in_place}) as counter:
         work()
     return int(counter.get_total_flops())
+
+
+def _in_place(_: Sequence[int], a: Sequence[int], b: Sequence[int], **__: object) -> int:
+    """Count a product that is added in place, of two shapes: torch's counter does not know it."""
+    return 2 * a[0] * a[1] * b[1]

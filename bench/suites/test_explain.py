@@ -1,4 +1,4 @@
-"""A factor that was planted is found in fresh processes, and the parts make the whole: five minutes on a quiet machine."""
+"""A planted factor is found in fresh processes, and the parts make the whole: some minutes on a quiet machine."""
 
 import json
 import math
