@@ -71,6 +71,8 @@ def _require_spreadable(experiments: Sequence[Experiment]) -> None:
     for one in experiments:
         if place().ranks > 1 and one.sharding == "fsdp2" and one.ema_decay is not None:
             raise ValueError(f"{one.name}: ema_decay needs sharding=ddp: an average of shards is not kept")
+        if place().ranks > 1 and one.simulated_batch is not None:
+            raise ValueError(f"{one.name}: simulated_batch needs one process: several have each other's captions")
         if place().ranks > 1 and one.accumulation > 1:
             raise ValueError(
                 f"{one.name}: accumulation needs one process: several would exchange every part's gradients"

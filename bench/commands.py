@@ -17,6 +17,7 @@ from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
 from bench.doctor import Doctor
 from bench.embed import Embed
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
+from bench.explain import Explain
 from bench.label import Label
 from bench.over_commits import History
 from bench.peer import Peer
@@ -179,6 +180,7 @@ TOGETHER: tuple[type[Command], ...] = (Measure, Train)  # the verbs that torchru
 VERBS: dict[str, type[Command]] = {
     "list": List,
     "measure": Measure,
+    "explain": Explain,
     "train": Train,
     "transfer": Transfer,
     "plan": Plan,

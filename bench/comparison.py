@@ -94,19 +94,31 @@ class Comparison:
         return 1 if self.on_gpu or self.runner.launch is not None else self.cores
 
     def measure(self, rounds: int, experiments: Sequence[Experiment] | None = None) -> None:
-        """Time every experiment once a round, each alone in a fresh process with all cores.
-
-        The order is rotated, and turned round in every other round, so that none always follows the same other.
-        """
-        jobs, arms = [], experiments or self.experiments
+        """Time every experiment once a round, each alone in a fresh process with all cores."""
+        arms = experiments or self.experiments
         self.runner.progress.expect(rounds * sum(speed_seconds(arm) for arm in arms if arm not in self.experiments))
-        for round_ in range(rounds):
-            turn = round_ % len(arms)
-            order = [*arms[turn:], *arms[:turn]]
-            for experiment in order[:: -1 if round_ % 2 else 1]:
-                label = f"speed of {experiment.name}, round {round_ + 1} of {rounds}"
-                jobs.append(self._job("speed", experiment, label, speed_seconds(experiment), round=round_))
+        jobs = [job for round_ in range(rounds) for job in self.round_of(arms, round_, rounds)]
         self.runner.run(jobs, threads=self.cores)
+
+    def round_of(self, arms: Sequence[Experiment], round_: int, rounds: int, turned: int | None = None) -> list[Job]:
+        """Return the speed runs of a round.
+
+        The order is rotated, and turned round in every other round, so that none always follows the same other; where
+        rounds are of several kinds, `turned` numbers those of its kind.
+        """
+        turned = round_ if turned is None else turned
+        turn = turned % len(arms)
+        order = [*arms[turn:], *arms[:turn]][:: -1 if turned % 2 else 1]
+        return [
+            self._job(
+                "speed",
+                experiment,
+                f"speed of {experiment.name}, round {round_ + 1} of {rounds}",
+                speed_seconds(experiment),
+                round=round_,
+            )
+            for experiment in order
+        ]
 
     def measure_memory(self, experiments: Sequence[Experiment] | None = None) -> None:
         """Take the peak memory of every experiment, each in a process of its own, on a CPU side by side."""

@@ -19,6 +19,8 @@ COMPUTED, PACK_DATA = "computed", "pack"
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 TextPadding = Literal["none", "batch", "full"]
+TextFeatures = Literal["computed", "stored"]
+Attention = Literal["fused", "plain"]
 Schedule = Literal["wsd", "cosine"]
 Sharding = Literal["ddp", "fsdp2"]
 Text = Annotated[str, Meta(min_length=1)]
@@ -56,6 +58,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     context_length: Annotated[int, Meta(ge=3)]  # tokens a caption is cut to, start and end token included
     # How far captions are padded: "none", in groups of like length; "batch", to its longest; "full", to the context.
     text_padding: TextPadding = "none"
+    # "stored": there is no text tower, its features are read from memory, made up: for what they save (clip, siglip).
+    text_features: TextFeatures = "computed"
+    # Images of a step on all devices, whose captions a contrastive loss meets: those that other processes would send
+    # are simulated, and nothing is exchanged. None: of the processes that there are.
+    simulated_batch: Count | None = None
 
     # The labels. Vocabularies are files of bench/data/vocabularies, or paths.
     labels: Text = COMPUTED  # CatLIP's, from the captions as they are loaded; or a folder that `bench label` left
@@ -85,6 +92,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ema_decay: Decay | None = None  # of a running average of the weights, kept beside them, which is what is scored
     precision: Precision = "auto"
     compile: Switch = "auto"
+    attention: Attention = "fused"  # torch's fused kernel, or "plain": product, softmax, product, one after the other
     activation_checkpointing: bool = False  # forward again in the backward, block by block: less memory, more work
     # Of several processes (torchrun): "ddp", each holds all; or "fsdp2", each a part of weights and moments.
     sharding: Sharding = "ddp"
@@ -101,7 +109,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     warmup_steps: Count
     windows: Count
     steps_per_window: Count
-    planted_delay: NotNegative = 0.0  # slept after the steps of a window, in shares of their time: what must be found
+    # Slept after the steps of a window, and after a backward timed apart, in shares of their time: what must be found.
+    planted_delay: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run, naming the field."""
@@ -125,6 +134,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"batch_size must be 2 or more{at}, for {self.method} needs a negative"
         if self.method in CONTRASTIVE and self.accumulation > 1:
             yield f"accumulation must be 1, for {self.method} compares all images of a batch, got {self.accumulation}"
+        if self.method == "superclip" and self.text_features == "stored":
+            yield "text_features must be computed, for superclip reads captions twice, got stored"
         if self.image_sizes and self.accumulation > 1:
             yield f"accumulation must be 1 with image_sizes, whose batches have no equal parts, got {self.accumulation}"
         if self.batch_size % self.accumulation:

@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from functools import cache, partial
 
+import torch
 from msgspec.structs import replace
 from torch import nn
 
 from bench.config import Experiment
 from bench.profilers.flops import META, captions_of, counted, images_of, on_meta
 from bench.run import trained_parameters
-from models.heads import Contrastive, Student
+from models.heads import Classifier, Contrastive, ImageSide, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower
+from models.text_tower import open_clip_text_tower
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,23 @@ def costs_of(experiment: Experiment) -> Costs:
         text_flops=text,
         teacher_flops=teacher,
     )
+
+
+def released_flops(experiment: Experiment) -> int:
+    """Return the FLOPs of a forward of one image with its caption, as the methods' released code computes them.
+
+    Captions are padded to their context, and every token is computed. Images of several sizes: the mean.
+    """
+    _, model = on_meta(replace(experiment, image_sizes=()))
+    beside = 0
+    if isinstance(model, Classifier):
+        beside = counted(lambda: model.head(torch.empty(1, model.head.in_features, device=META)))
+    if isinstance(model, ImageSide):
+        with META:
+            text = open_clip_text_tower(experiment.text_tower, experiment.context_length, 2)
+            ids = torch.zeros(1, experiment.context_length, dtype=torch.int64)
+        beside = counted(lambda: text(ids))
+    return costs_of(experiment).image_flops + beside
 
 
 @cache

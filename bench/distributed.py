@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bench.config import Experiment
 from bench.ranks import place
-from losses.ranks import Group, summed
+from losses.ranks import Alike, Group, Meeting, summed
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
@@ -106,15 +106,24 @@ def largest(values: Sequence[float], device: torch.device, group: Group) -> tupl
 
 
 class LossOf(nn.Module):
-    """A model and its loss in one forward: DDP and FSDP2 average what is touched within the forward they wrap."""
+    """A model and its loss in one forward: DDP and FSDP2 average what is touched within the forward they wrap.
 
-    def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Any, Any, Group], Tensor], group: Group) -> None:
+    The loss works beside the group's processes, or such as are simulated.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[nn.Module, Any, Any, Meeting], Tensor],
+        group: Group,
+        alike: Alike | None = None,
+    ) -> None:
         super().__init__()
-        self.model, self.loss, self.group = model, loss, group
+        self.model, self.loss, self.group, self.meeting = model, loss, group, alike or group
 
     def forward(self, images: Float[Tensor, "batch channels height width"], target: Any) -> Float[Tensor, ""]:
         """Return the loss."""
-        return self.loss(self.model, images, target, self.group)
+        return self.loss(self.model, images, target, self.meeting)
 
 
 def spread(whole: LossOf, experiment: Experiment, precision: str, *, compiled: bool) -> nn.Module:

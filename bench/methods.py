@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bench.config import COMPUTED, Experiment, choose
+from bench.config import COMPUTED, CONTRASTIVE, Experiment, choose
 from bench.data.shards import shard_paths
 from bench.data.subwords import SubwordIds
 from bench.data.targets import Captions, Features, Labels, Nothing, Target, Tokens, TokensAndLabels
@@ -27,15 +27,24 @@ from bench.trained_tower import build_teacher
 from losses.contrastive import contrastive_loss
 from losses.distillation import distillation_loss
 from losses.multilabel import multilabel_loss
-from losses.ranks import Group
+from losses.ranks import Alike, Meeting
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import inverse_document_frequency, token_softmax_loss
-from models.heads import Classifier, Contrastive, ContrastiveClassifier, Student, TokenClassifier, TokenCounts
+from models.heads import (
+    Classifier,
+    Contrastive,
+    ContrastiveClassifier,
+    ImageSide,
+    Student,
+    TokenClassifier,
+    TokenCounts,
+)
 from models.image_tower import ImageTower
-from models.text_tower import TextTower, build_text_tower, why_padded
+from models.text_tower import TextTower, build_text_tower, text_width, why_padded
 
 T = TypeVar("T", bound=Target)
 CLIP_SCALE = 1 / 0.07
+STORED_CAPTIONS = 16_384  # rows of features that are read in place of computed ones; more captions share them
 Images = Float[Tensor, "batch channels height width"]
 
 
@@ -55,36 +64,34 @@ class Method(Generic[T]):
 
     wrap: Callable[[ImageTower, Experiment], nn.Module]
     targets: Callable[[Experiment], Callable[[Captions], T]]
-    loss: Callable[[nn.Module, Images, T, Group], Float[Tensor, ""]]
+    loss: Callable[[nn.Module, Images, T, Meeting], Float[Tensor, ""]]
     after_update: Callable[[nn.Module], None] = nothing
 
 
 # CLIP: which of the batch's captions belongs to which image.
 def clip(tower: ImageTower, experiment: Experiment) -> nn.Module:
-    return Contrastive(tower, _text_tower(experiment), initial_scale=CLIP_SCALE, initial_bias=None)
+    return _pair(tower, experiment, CLIP_SCALE, None)
 
 
-def clip_loss(model: nn.Module, images: Images, target: Tokens, group: Group) -> Float[Tensor, ""]:
-    pair = cast("Contrastive", model)
-    image, text = pair(images, target.groups, target.lengths, target.places)
-    return contrastive_loss(image, text, pair.log_scale.exp(), group)
+def clip_loss(model: nn.Module, images: Images, target: Tokens | Features, group: Meeting) -> Float[Tensor, ""]:
+    pair = cast("ImageSide", model)
+    return contrastive_loss(*_met(pair, images, target), pair.log_scale.exp(), group)
 
 
 @torch.no_grad()
 def clamp_scale(model: nn.Module) -> None:
     """Keep the logit scale in [1, 100], as open_clip_train does after each update."""
-    cast("Contrastive", model).log_scale.clamp_(0, math.log(100))
+    cast("ImageSide", model).log_scale.clamp_(0, math.log(100))
 
 
 # SigLIP: is this caption this image's, for every pair of the batch.
 def siglip(tower: ImageTower, experiment: Experiment) -> nn.Module:
-    return Contrastive(tower, _text_tower(experiment), initial_scale=10.0, initial_bias=-10.0)
+    return _pair(tower, experiment, 10.0, -10.0)
 
 
-def siglip_loss(model: nn.Module, images: Images, target: Tokens, group: Group) -> Float[Tensor, ""]:
-    pair = cast("Contrastive", model)
-    image, text = pair(images, target.groups, target.lengths, target.places)
-    return sigmoid_loss(image, text, pair.log_scale.exp(), cast("Tensor", pair.bias), group)
+def siglip_loss(model: nn.Module, images: Images, target: Tokens | Features, group: Meeting) -> Float[Tensor, ""]:
+    pair = cast("ImageSide", model)
+    return sigmoid_loss(*_met(pair, images, target), pair.log_scale.exp(), cast("Tensor", pair.bias), group)
 
 
 # CatLIP: which WordNet nouns the caption names.
@@ -100,7 +107,7 @@ def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
     return lambda captions: Labels.of(label.lists(captions.texts))
 
 
-def catlip_loss(model: nn.Module, images: Images, target: Labels, _group: Group) -> Float[Tensor, ""]:
+def catlip_loss(model: nn.Module, images: Images, target: Labels, _group: Meeting) -> Float[Tensor, ""]:
     return multilabel_loss(model(images), target.rows, target.columns)
 
 
@@ -114,7 +121,7 @@ def subword_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
     return lambda captions: Labels.of([ids[:longest] for ids in subwords.encode(captions.texts)])
 
 
-def superclass_loss(model: nn.Module, images: Images, target: Labels, group: Group) -> Float[Tensor, ""]:
+def superclass_loss(model: nn.Module, images: Images, target: Labels, group: Meeting) -> Float[Tensor, ""]:
     return _weighted_softmax(model(images), target, cast("TokenClassifier", model).counts, group)
 
 
@@ -129,7 +136,7 @@ def tokens_and_labels(experiment: Experiment) -> Callable[[Captions], TokensAndL
     return lambda captions: TokensAndLabels(both[0](captions), both[1](captions))
 
 
-def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels, group: Group) -> Float[Tensor, ""]:
+def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels, group: Meeting) -> Float[Tensor, ""]:
     pair, read = cast("ContrastiveClassifier", model), target.tokens
     embedded = pair.tower(images)
     image, text = pair.meet(embedded, read.groups, read.lengths, read.places)
@@ -151,7 +158,7 @@ def features(experiment: Experiment) -> Callable[[Captions], Features | Nothing]
     return lambda _: Nothing()
 
 
-def distill_loss(model: nn.Module, images: Images, target: Features | Nothing, _group: Group) -> Float[Tensor, ""]:
+def distill_loss(model: nn.Module, images: Images, target: Features | Nothing, _group: Meeting) -> Float[Tensor, ""]:
     taught = target.rows if isinstance(target, Features) else cast("Student", model).taught(images)
     return distillation_loss(model(images), taught)
 
@@ -163,8 +170,21 @@ def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
     return lambda captions: Tokens.of(subwords.encode(captions.texts), start, end, experiment.context_length, padding)
 
 
-CLIP = Method(clip, tokens, clip_loss, clamp_scale)
-SIGLIP = Method(siglip, tokens, siglip_loss)
+def tokens_or_features(experiment: Experiment) -> Callable[[Captions], Tokens | Features]:
+    """Captions for a text tower; or in place of what it makes of them, features drawn once, a row a caption.
+
+    They cost what features that were stored cost, and teach nothing.
+    """
+    if experiment.text_features == "computed":
+        return tokens(experiment)
+    draw = torch.Generator().manual_seed(seed_for(experiment.seed, TEXT))
+    width = text_width(experiment.text_tower, experiment.context_length)
+    table = torch.randn(STORED_CAPTIONS, width, generator=draw)
+    return lambda captions: Features(table[torch.tensor(captions.rows) % STORED_CAPTIONS])
+
+
+CLIP = Method(clip, tokens_or_features, clip_loss, clamp_scale)
+SIGLIP = Method(siglip, tokens_or_features, siglip_loss)
 CATLIP = Method(catlip, synset_labels, catlip_loss)
 SUPERCLASS = Method(superclass, subword_labels, superclass_loss)
 SUPERCLIP = Method(superclip, tokens_and_labels, superclip_loss, clamp_scale)
@@ -184,6 +204,28 @@ def method_named(name: str) -> Method[Any]:
     return choose(name, METHODS, "method")
 
 
+def simulated(experiment: Experiment) -> Alike | None:
+    """Return the processes that a contrastive loss is to work beside and that there are not."""
+    if experiment.simulated_batch is None or experiment.method not in CONTRASTIVE:
+        return None
+    return Alike(max(1, experiment.simulated_batch // experiment.batch_size))
+
+
+def _pair(tower: ImageTower, experiment: Experiment, scale: float, bias: float | None) -> ImageSide:
+    if experiment.text_features == "stored":
+        width = text_width(experiment.text_tower, experiment.context_length)
+        return ImageSide(tower, width, initial_scale=scale, initial_bias=bias)
+    return Contrastive(tower, _text_tower(experiment), initial_scale=scale, initial_bias=bias)
+
+
+def _met(pair: ImageSide, images: Images, target: Tokens | Features) -> tuple[Tensor, Tensor]:
+    """Return the features of images and captions."""
+    if isinstance(target, Features):
+        return pair.beside(images, target.rows)
+    image, text = pair(images, target.groups, target.lengths, target.places)
+    return image, text
+
+
 def _text_tower(experiment: Experiment) -> TextTower:
     seed = seed_for(experiment.seed, TEXT)
     return build_text_tower(experiment.text_tower, experiment.context_length, _subwords(experiment).size, seed)
@@ -193,9 +235,9 @@ def _subwords(experiment: Experiment) -> SubwordIds:
     return SubwordIds(experiment.subword_vocabulary)
 
 
-def _weighted_softmax(logits: Tensor, target: Labels, counts: TokenCounts, group: Group) -> Float[Tensor, ""]:
+def _weighted_softmax(logits: Tensor, target: Labels, counts: TokenCounts, group: Meeting) -> Float[Tensor, ""]:
     """SuperClass's loss; the batch counts before it is weighed."""
-    counts.add(target.columns, len(logits), group)
+    counts.add(target.columns, len(logits), None if isinstance(group, Alike) else group)
     weights = inverse_document_frequency(counts.images_with_token, counts.images_seen)
     return token_softmax_loss(logits, target.rows, target.columns, weights)
 

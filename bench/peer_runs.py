@@ -27,7 +27,7 @@ from bench.peer_sides import DENSE, OPEN_CLIP, OPEN_CLIP_FUSED, WARMUP_STEPS
 from bench.record import PeerRun
 from bench.run import Assembled, assemble, load_data
 from bench.step import make_optimizer, make_step
-from losses.ranks import Group
+from losses.ranks import Meeting
 from models.heads import Contrastive
 from models.open_clip_layout import open_clip_model, open_clip_state
 
@@ -256,7 +256,7 @@ def multi_hot(labels: Labels, num_labels: int) -> Int[Tensor, "batch labels"]:
     return torch.stack(rows)
 
 
-def _dense_loss(model: torch.nn.Module, images: Tensor, target: MultiHot, _group: Group) -> Float[Tensor, ""]:
+def _dense_loss(model: torch.nn.Module, images: Tensor, target: MultiHot, _group: Meeting) -> Float[Tensor, ""]:
     logits = model(images)
     dense = target.matrix.to(logits.dtype)
     return F.binary_cross_entropy_with_logits(logits, dense, reduction="sum") / len(images)

@@ -38,6 +38,19 @@ def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per
     return an_image * images_per_second(experiment, speed) / (speed.processes * peak_flops_per_second)
 
 
+def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
+    """Return the images a second of a step without its data and its update, by medians as `images_per_second`.
+
+    None where the run's steps were not split into phases.
+    """
+    parts = [seconds for name, seconds in speed.phase_seconds.items() if seconds and name not in ("data", "optimizer")]
+    if not parts:
+        return None
+    if speed.phase_images:
+        return speed.processes * sum(speed.phase_images) / sum(map(sum, parts))
+    return speed.processes * experiment.batch_size / sum(map(median, parts))
+
+
 def rates_of(records: Iterable[Record]) -> dict[str, dict[int, float]]:
     """Return the images a second of every timed run, by the experiment's name and the round."""
     rates: dict[str, dict[int, float]] = {}

@@ -13,6 +13,7 @@ import msgspec
 
 from bench.config import Experiment, differing_fields, told
 from bench.json_file import content_of, from_json
+from bench.ladder import Ladder
 from bench.whole_file import written_whole
 
 PLAIN = "[A-Za-z0-9=+,_-]+"  # what names are made of in files' names
@@ -192,7 +193,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     reason: str
 
 
-Measured = Speed | Memory | Fit | PeerRun | Training | Transfer | Failure
+Measured = Speed | Memory | Fit | PeerRun | Training | Transfer | Failure | Ladder
 KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Measured))
 
 

@@ -202,7 +202,10 @@ def measure_phases(run: Assembled, steps: Iterable[int]) -> dict[str, tuple[floa
                 loss = run.step.forward(part)
             with clock(device) as backward:
                 run.step.backward(loss)
-            own = {**towers, rest: forward.seconds - sum(towers.values()), "backward": backward.seconds}
+            with clock(device) as planted:
+                time.sleep(experiment.planted_delay * (forward.seconds + backward.seconds))
+            own = {**towers, rest: forward.seconds - sum(towers.values())}
+            own["backward"] = backward.seconds + planted.seconds
             for name, elapsed in own.items():
                 parts[name] += elapsed
         with clock(device) as update:

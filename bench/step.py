@@ -12,11 +12,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from bench.attention import attention
 from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.data.targets import Target
 from bench.distributed import LossOf, apart, averaged, joint_norm, spread
-from bench.methods import Method
+from bench.methods import Method, simulated
 from losses.ranks import Group
 
 T = TypeVar("T", bound=Target)
@@ -58,7 +59,8 @@ def make_step(
 ) -> Step[T]:
     """Decide once how a model is updated: precision, compilation, processes, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
-    loss_of = spread(LossOf(model, method.loss, group), experiment, precision, compiled=compiled)
+    whole = LossOf(model, method.loss, group, simulated(experiment))
+    loss_of = spread(whole, experiment, precision, compiled=compiled)
     optimizer = make_optimizer(experiment, model)
     norm_of_gradient = _gradient_norm(list(model.parameters()), experiment.clip_norm)
     average, take_average = _averaging(model, experiment.ema_decay)
@@ -67,11 +69,12 @@ def make_step(
         return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
     def forward(batch: Batch[T]) -> Tensor:
-        with autocast():
+        with autocast(), attention(experiment.attention):
             return cast("Tensor", loss_of(batch.images, batch.target))
 
     def backward(loss: Tensor) -> None:
-        (loss / experiment.accumulation).backward()  # type: ignore[no-untyped-call]
+        with attention(experiment.attention):  # checkpointed blocks are computed again
+            (loss / experiment.accumulation).backward()  # type: ignore[no-untyped-call]
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
         whole = averaged(loss.detach(), group)

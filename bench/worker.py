@@ -18,6 +18,7 @@ import msgspec
 from bench.checkpoints import Keeping, alone
 from bench.config import Experiment
 from bench.interruption import INTERRUPTED, Stop, stoppable
+from bench.ladder import Ladder
 from bench.ranks import place
 from bench.record import Failure, Record, record_path, write_record
 from bench.subjects import RANDOM_TOWER, TASKS
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from bench.record import Measured, Training, Transfer
 
-Kind = Literal["speed", "memory", "fit", "trace", "peer", "training", "embedding", "scoring", "failure"]
+Kind = Literal["speed", "memory", "fit", "trace", "peer", "training", "embedding", "scoring", "failure", "ladder"]
 TOGETHER: tuple[Kind, ...] = ("speed", "memory", "fit", "trace", "training")  # what all ranks of a torchrun start
 PARENT = "CATLIP_BENCH_PARENT"  # the environment's variable with the number of the process that starts runs
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -52,6 +53,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     # Of a scoring: tower files, "random tower" (the experiment's, untrained), names of reference features.
     subjects: tuple[str, ...] = ()
     tasks: tuple[str, ...] = TASKS  # that they are scored on
+    ladder: Ladder | None = None  # what the runs of an explanation are, written before them
     # Of a failure: the job that failed, and why.
     label: str = ""
     reason: str = ""
@@ -141,8 +143,9 @@ def _carry_out(request: Request, device: "torch.device", stop: Stop | None) -> N
             write_features(experiment, device, results, request.paths[0])
         case "scoring":
             _score_each(request, results, device, write)
-        case "failure":
-            write(Failure(what=request.label, reason=request.reason), request.paths[0])
+        case "failure" | "ladder":
+            failure = Failure(what=request.label, reason=request.reason)
+            write(request.ladder if request.kind == "ladder" else failure, request.paths[0])
 
 
 def _writer(request: Request, device: "torch.device") -> "Callable[..., None]":

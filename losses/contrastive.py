@@ -8,14 +8,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from losses.chunks import sides, wide, without_autocast
-from losses.ranks import Group, gathered, log_summed, own_sum, place, summed
+from losses.ranks import Meeting, gathered, log_summed, own_sum, place, summed
 
 
 def contrastive_loss(
     image: Float[Tensor, "batch dim"],
     text: Float[Tensor, "batch dim"],
     scale: Float[Tensor, ""],
-    group: Group = None,
+    group: Meeting = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy over the batch's similarity matrix, rows and columns averaged.
 
@@ -36,7 +36,7 @@ def contrastive_loss(
 
 class _Contrastive(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, text: Tensor, scale: Tensor, group: Group) -> Tensor:
+    def forward(ctx: Any, image: Tensor, text: Tensor, scale: Tensor, group: Meeting) -> Tensor:
         rank, ranks = place(group)
         dtype, num_rows = wide(image.dtype), len(image)
         with without_autocast(image.device):

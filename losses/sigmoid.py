@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from losses.chunks import LINEAR_FROM, sides, wide, without_autocast
-from losses.ranks import Group, gathered, own_sum, place, summed
+from losses.ranks import Meeting, gathered, own_sum, place, summed
 
 
 def sigmoid_loss(
@@ -17,7 +17,7 @@ def sigmoid_loss(
     text: Float[Tensor, "batch dim"],
     scale: Float[Tensor, ""],
     bias: Float[Tensor, ""],
-    group: Group = None,
+    group: Meeting = None,
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy of every image-text pair: own pairs are positive, all others negative.
 
@@ -38,7 +38,7 @@ def sigmoid_loss(
 class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, group: Group, wanted: bool
+        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, group: Meeting, wanted: bool
     ) -> Tensor:
         rank, ranks = place(group)
         dtype, num_rows = wide(image.dtype), len(image)

@@ -12,20 +12,37 @@ from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
 
-class Contrastive(nn.Module):
-    """Image tower and text tower, projected into one space, with a learnt scale and perhaps a bias.
+class ImageSide(nn.Module):
+    """Image tower, projected into the space of captions' features, with a learnt scale and perhaps a bias.
 
     Scale is kept as its logarithm. Initial values are the caller's, for the methods differ in them.
     """
 
-    def __init__(self, tower: ImageTower, text: TextTower, *, initial_scale: float, initial_bias: float | None) -> None:
+    def __init__(self, tower: ImageTower, width: int, *, initial_scale: float, initial_bias: float | None) -> None:
         super().__init__()
         self.tower = tower
-        self.text = text
         # Scaled as open_clip's VisionTransformer initialises its projection.
-        self.projection = nn.Parameter(torch.randn(tower.width, text.width) / math.sqrt(tower.width))
+        self.projection = nn.Parameter(torch.randn(tower.width, width) / math.sqrt(tower.width))
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self.bias = None if initial_bias is None else nn.Parameter(torch.tensor(initial_bias))
+
+    def beside(
+        self, images: Float[Tensor, "batch channels height width"], text: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+        """Return the L2-normalised features of images, and of captions whose features are given."""
+        return self.projected(self.tower(images)), F.normalize(text, dim=-1)
+
+    def projected(self, embedded: Float[Tensor, "batch features"]) -> Float[Tensor, "batch dim"]:
+        """Return the L2-normalised features of images that the tower has embedded."""
+        return F.normalize(embedded @ self.projection, dim=-1)
+
+
+class Contrastive(ImageSide):
+    """Image tower and text tower, projected into one space."""
+
+    def __init__(self, tower: ImageTower, text: TextTower, *, initial_scale: float, initial_bias: float | None) -> None:
+        super().__init__(tower, text.width, initial_scale=initial_scale, initial_bias=initial_bias)
+        self.text = text
 
     def forward(
         self,
@@ -45,7 +62,7 @@ class Contrastive(nn.Module):
         places: Int[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Return the same from images that the tower has embedded."""
-        return F.normalize(embedded @ self.projection, dim=-1), F.normalize(self.text(groups, lengths, places), dim=-1)
+        return self.projected(embedded), F.normalize(self.text(groups, lengths, places), dim=-1)
 
 
 class Classifier(nn.Module):

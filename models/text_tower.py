@@ -144,8 +144,18 @@ def why_padded(name: str) -> str | None:
 def build_text_tower(name: str, context_length: int, vocabulary_size: int, seed: int) -> TextTower:
     """Build the text tower of an open_clip model, randomly initialised from a generator of its own.
 
-    The end token is the last of the vocabulary, 0 pads. Raises ValueError for an unknown name, and for towers of
-    another library, whose weights open_clip would fetch.
+    Raises ValueError for an unknown name, and for towers of another library, whose weights open_clip would fetch.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tower = open_clip_text_tower(name, context_length, vocabulary_size)
+    return TextTower(tower, why_padded(name))
+
+
+def open_clip_text_tower(name: str, context_length: int, vocabulary_size: int) -> TextTransformer:
+    """Build the text transformer as open_clip has it, which computes every token of every caption.
+
+    The end token is the last of the vocabulary, 0 pads. Raises ValueError as `build_text_tower` does.
     """
     config = _config(name)
     text = copy.deepcopy(config["text_cfg"])
@@ -155,10 +165,13 @@ def build_text_tower(name: str, context_length: int, vocabulary_size: int, seed:
         )
     text |= {"context_length": context_length, "vocab_size": vocabulary_size, "output_tokens": False}
     text |= {"pad_id": 0, "eos_id": vocabulary_size - 1}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        tower = _build_text_tower(config["embed_dim"], text, config.get("quick_gelu", False))
-    return TextTower(tower, why_padded(name))
+    return _build_text_tower(config["embed_dim"], text, config.get("quick_gelu", False))
+
+
+def text_width(name: str, context_length: int) -> int:
+    """Return how long the features of a text tower are; ValueError as `build_text_tower` has it."""
+    with torch.device("meta"):
+        return build_text_tower(name, context_length, 2, 0).width
 
 
 def _config(name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.config import FIELDS, METHOD_NAMES, WITH_BATCH_SIZE, Experiment, MethodName, differing_fields
 from bench.image_sizes import images_before, steps_for
-from bench.rates import images_per_second, images_per_step, model_flops_utilisation
+from bench.rates import forward_backward_rate, images_per_second, images_per_step, model_flops_utilisation
 from bench.record import PHASES, Failure, Fit, Measured, Memory, Record, Speed, Training, require_comparable
 from reports.words import title_of
 
@@ -161,7 +161,7 @@ def _speed_row(experiment: Experiment, speed: Speed, peak: float) -> dict[str, o
         "round": speed.round,
         "batch_size": experiment.batch_size,  # of one process, as the FLOPs are
         "images_per_second": rate,
-        "forward_backward_images_per_second": _forward_backward_rate(experiment, speed),
+        "forward_backward_images_per_second": forward_backward_rate(experiment, speed) or NAN,
         "step_ms": 1000 * window / experiment.steps_per_window,
         "phases_ms": sum(phases.values()) if phases else NAN,
         "step_flops_per_image": speed.flops.step / images,
@@ -182,16 +182,6 @@ def _speed_row(experiment: Experiment, speed: Speed, peak: float) -> dict[str, o
         **{PHASE + name: milliseconds for name, milliseconds in phases.items()},
         **{UTILISATION + name: value for name, value in speed.utilisation.items()},
     }
-
-
-def _forward_backward_rate(experiment: Experiment, speed: Speed) -> float:
-    """Return the images a second of a step without its data and its update, by medians as `images_per_second`."""
-    parts = [seconds for name, seconds in speed.phase_seconds.items() if seconds and name not in ("data", "optimizer")]
-    if not parts:
-        return NAN
-    if speed.phase_images:
-        return speed.processes * sum(speed.phase_images) / sum(map(sum, parts))
-    return speed.processes * experiment.batch_size / sum(map(median, parts))
 
 
 def _is_of_experiment(record: Record) -> bool:

@@ -13,6 +13,7 @@ from reports.charts import ratio_chart, series_index, throughput_chart
 from reports.circumstances import losses_table
 from reports.curves import accuracy_chart, loss_chart
 from reports.document import Download, Panel, csv_download, download, rendered
+from reports.explanation import explanation_section
 from reports.formats import GIB, times
 from reports.frames import (
     Comparison,
@@ -46,6 +47,7 @@ def page(name: str, records: Sequence[Record], *, others: Sequence[str] = (), su
         facts=_facts(comparison, rows, answers),
         answer=answer_of(comparison, rows, answers),
         conflicts=conflicting_settings(comparison),
+        explanation=explanation_section(comparison),
         speed=_speed_section(comparison, rows),
         largest=_largest_section(largest) if at_largest else None,
         accuracy=_accuracy_section(comparison, answers, rates(rows)),

@@ -34,6 +34,8 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "text_tower": PRINTABLE,
     "context_length": st.integers(3, 512),
     "text_padding": st.sampled_from(["none", "batch", "full"]),
+    "text_features": st.just("computed"),
+    "simulated_batch": st.none() | COUNTS,
     "labels": PRINTABLE,
     "synset_vocabulary": PRINTABLE,
     "subword_vocabulary": PRINTABLE,
@@ -54,6 +56,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "ema_decay": st.none() | st.floats(0, 0.9999),
     "precision": st.sampled_from(["auto", "fp32", "bf16"]),
     "compile": st.sampled_from(["auto", "on", "off"]),
+    "attention": st.sampled_from(["fused", "plain"]),
     "activation_checkpointing": st.booleans(),
     "sharding": st.sampled_from(["ddp", "fsdp2"]),
     "images": st.integers(1_000_000, 10**12),
@@ -80,6 +83,8 @@ ANOTHER: dict[str, Any] = {
     "text_tower": "ViT-B-16",
     "context_length": 77,
     "text_padding": "batch",
+    "text_features": "stored",
+    "simulated_batch": 65_536,
     "labels": "own-labels",
     "synset_vocabulary": "own-synsets",
     "subword_vocabulary": "all",
@@ -100,6 +105,7 @@ ANOTHER: dict[str, Any] = {
     "ema_decay": 0.9995,
     "precision": "bf16",
     "compile": "on",
+    "attention": "plain",
     "activation_checkpointing": True,
     "sharding": "fsdp2",
     "images": 160_000,
@@ -336,6 +342,7 @@ COUNT_FIELDS = (
     "windows",
     "steps_per_window",
     "head_rows",
+    "simulated_batch",
 )
 RATES = ("learning_rate", "clip_norm")
 NOT_FINITE = (math.nan, math.inf, -math.inf)
@@ -350,6 +357,8 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "precision": ("fp8", None),
     "compile": (True, "maybe"),
     "text_padding": (None, "some", 0),
+    "text_features": (None, "drawn", True),
+    "attention": (None, "sdpa", True),
     "schedule": ("linear", None),
     "sharding": ("fsdp", "DDP", None),
     "last_learning_rate": (-1e-9, 1.0, "0", *NOT_FINITE),  # 1.0 is above the rate that it should fall from
@@ -397,6 +406,11 @@ def test_a_batch_has_equal_parts_and_a_contrastive_one_has_one() -> None:
             replace(TINY, method=method, accumulation=2)
     with pytest.raises(ValueError, match=r": accumulation must divide batch_size \(128\), got 3"):
         replace(TINY, method="catlip", accumulation=3)
+
+
+def test_superclip_computes_its_captions() -> None:
+    with pytest.raises(ValueError, match=": text_features must be computed, for superclip reads captions twice"):
+        replace(TINY, method="superclip", text_features="stored")
 
 
 def test_a_run_is_a_batch_or_more_and_a_contrastive_batch_is_two_or_more() -> None:

@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from bench.config import METHOD_NAMES
-from bench.costs import costs_of
+from bench.costs import costs_of, released_flops
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS, experiment_named
+from bench.explain import lines_of
 from bench.methods import METHODS
 from bench.profilers.flops import count_flops
 from bench.run import assemble, load_data
 from tests.small import small
+
+PUBLISHED = ("catlip-vit-b16-datacomp", "clip-vit-b16-datacomp")
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
@@ -38,3 +41,13 @@ def test_classification_has_no_text() -> None:
     texts = {name: costs_of(EXPERIMENTS[name]).text_share for name in ("siglip-tiny", "catlip-tiny")}
     assert texts["siglip-tiny"] > 0.1
     assert texts["catlip-tiny"] == 0
+
+
+def test_flops_alone_say_what_they_say_of_the_published_pair() -> None:
+    """Source: forward GFLOPs of open_clip's docs/model_profile.csv (35.13 and 5.96), samplers of apple/corenet."""
+    lines = {line.what: line.ratio for line in lines_of(*map(experiment_named, PUBLISHED))}
+    assert lines["FLOPs alone, one image size"] == pytest.approx(1.17, abs=0.005)
+    assert lines["FLOPs alone, the recipes' image sizes"] == pytest.approx(1.45, abs=0.005)
+    assert lines["published"] == pytest.approx(2.7, abs=0.005)
+    text = released_flops(experiment_named("clip-vit-b16")) - costs_of(experiment_named("clip-vit-b16")).image_flops
+    assert text / 1e9 == pytest.approx(5.96, abs=0.01)

@@ -44,6 +44,10 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         "": ["smoke", "full", "resume", "results"],
         "list": ["json"],
         "measure": ["names", "rounds", "memory_gib", "trace", "published", "resume", "settings", "results", "json"],
+        "explain": [
+            *("name", "against", "recipe", "factors", "combinations", "rounds", "resume", "settings", "results"),
+            "json",
+        ],
         "train": [
             *("name", "images", "data", "out", "resume", "checkpoint_minutes", "tensorboard", "tasks", "settings"),
             "json",

@@ -9,14 +9,16 @@ import torch
 from bench.config import CONTRASTIVE, METHOD_NAMES
 from bench.data.pack import Pictures
 from bench.data.pack_stream import PackStream
+from bench.data.stream import Batch
 from bench.data.subwords import SubwordIds, tokenizer
-from bench.data.targets import Captions
+from bench.data.targets import Captions, Features
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.methods import METHODS, clamp_scale
 from bench.profilers.flops import count_flops
 from bench.record import Flops
 from bench.run import Assembled, assemble, load_data, take_steps, untrained_tower
 from bench.towers import Made
+from losses.contrastive import contrastive_loss
 from models.checkpoint import save_tower
 from models.heads import Contrastive, Student, TokenClassifier
 from tests.small import small
@@ -88,6 +90,71 @@ def test_superclass_reads_neither_start_nor_end_nor_padding() -> None:
     target = METHODS["superclass"].targets(experiment)(Captions.of(["a dog!", ""]))
     assert sorted(target.columns.tolist()) == sorted(set(tokenizer().encode("a dog!")))
     assert target.starts.tolist() == [0, len(target.columns), len(target.columns)]
+
+
+@pytest.mark.parametrize("method", ["clip", "siglip"])
+def test_stored_text_features_give_what_the_text_tower_would(method: str, results: Path) -> None:
+    """The same loss, and gradients of image tower and projection, from the same features; no text tower is there."""
+    whole, stored = assembled(method, results), assembled(method, results, text_features="stored")
+    assert {*dict(whole.model.named_parameters())} - {*dict(stored.model.named_parameters())} == {
+        name for name, _ in whole.model.named_parameters() if name.startswith("text.")
+    }
+    stored.model.load_state_dict(whole.model.state_dict(), strict=False)
+    batch = whole.stream.batch(0)
+    read = batch.target
+    with torch.no_grad():
+        made = whole.model.text(read.groups, read.lengths, read.places)
+    losses = whole.step.forward(batch), stored.step.forward(Batch(batch.images, Features(made)))
+    torch.testing.assert_close(*losses)
+    kept = [
+        [one for name, one in run.model.named_parameters() if not name.startswith("text.")] for run in (whole, stored)
+    ]
+    gradients = [torch.autograd.grad(loss, of) for loss, of in zip(losses, kept, strict=True)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_caption_has_the_same_stored_features_in_every_batch(results: Path) -> None:
+    run = assembled("clip", results, text_features="stored", subset="random:24")
+    found: dict[int, torch.Tensor] = {}
+    for k in range(4):
+        batch = run.stream.batch(k)
+        for row, features in zip(run.stream.order.rows(k).tolist(), batch.target.rows, strict=True):
+            assert torch.equal(found.setdefault(row, features), features)
+    assert len({tuple(features.tolist()) for features in found.values()}) == len(found) <= 24
+    losses = [float(run.step(run.stream.batch(0), 3e-3)) for _ in range(12)]
+    assert losses[-1] < losses[0]
+
+
+def test_a_simulated_batch_has_its_captions_in_the_loss_and_in_the_count(results: Path) -> None:
+    """Loss of two alike processes; four products of the images with so many captions more."""
+    one, two = (assembled("clip", results, simulated_batch=size) for size in (None, 32))
+    batch = one.stream.batch(0)
+    image, text = one.model(batch.images, batch.target.groups, batch.target.lengths, batch.target.places)
+    alike = contrastive_loss(image.repeat(2, 1), text.repeat(2, 1), one.model.log_scale.exp())
+    torch.testing.assert_close(two.step.forward(batch), alike)
+    flops = [count_flops(run.stream.experiment, [run.stream.target(0)]) for run in (one, two)]
+    product = 2 * 16 * 16 * image.shape[1]
+    assert flops[1].forward - flops[0].forward == product
+    assert flops[1].step - flops[0].step == 4 * product
+
+
+def test_a_classifier_meets_nobody(results: Path) -> None:
+    runs = [assembled("catlip", results, simulated_batch=size) for size in (None, 64)]
+    assert torch.equal(*(run.step.forward(run.stream.batch(0)) for run in runs))
+    both = assembled("superclip", results, simulated_batch=64)
+    assert both.step(both.stream.batch(0), 1e-3).isfinite()
+    assert both.model.counts.images_seen == 16
+
+
+def test_what_a_backward_computes_again_is_counted(results: Path) -> None:
+    """The blocks' forward once more, but for the product at the end of each, which no backward asks for."""
+    plain, again = (
+        count_flops(run.stream.experiment, [run.stream.target(0)])
+        for run in (assembled("clip", results, activation_checkpointing=on) for on in (False, True))
+    )
+    assert again.forward == plain.forward
+    assert 0.6 * plain.forward < again.step - plain.step < 0.7 * plain.forward
 
 
 def test_superclip_is_the_sum_of_clip_and_superclass(results: Path) -> None:

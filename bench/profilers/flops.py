@@ -9,8 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.config import Experiment
 from bench.data.targets import Target, Tokens
-from bench.methods import method_named
+from bench.methods import method_named, simulated
 from bench.record import Flops
+from models.checkpointing import checkpoint_activations
 from models.heads import Contrastive, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower
 
@@ -23,8 +24,9 @@ def count_flops(experiment: Experiment, batches: Sequence[Target], sides: Sequen
     On the CPU, torch's counter sees no attention at all. Batches are as the steps read them, `sides` of their images in
     pixels (by default the experiment's one size), and text is counted at the tokens really computed: for every width as
     if the whole batch had it, then the mean over the captions, for what a text tower does is proportional to its
-    captions. Elementwise work is not counted, nor are, where several processes share a batch, the products of this
-    one's images with the others' captions.
+    captions. What a backward computes again is counted, and so are products with simulated processes' captions.
+    Elementwise work is not, nor are, where several processes share a batch, the products of this one's images with the
+    others' captions.
     """
     tower, model = on_meta(experiment)
     by_side: dict[int, list[Target]] = {}
@@ -37,6 +39,7 @@ def count_flops(experiment: Experiment, batches: Sequence[Target], sides: Sequen
 def _count(experiment: Experiment, tower: nn.Module, model: nn.Module, side: int, batches: Sequence[Target]) -> Flops:
     """Count a step whose images have this side, the mean over batches that have."""
     method, size = method_named(experiment.method), experiment.batch_size_at(side)
+    alike = simulated(experiment)
     images = images_of(size, side, channels_of(experiment))
     image = counted(lambda: tower(images))
     student = model if isinstance(model, Student) and model.teacher is not None else None
@@ -44,13 +47,13 @@ def _count(experiment: Experiment, tower: nn.Module, model: nn.Module, side: int
 
     def count(target: Target) -> Flops:
         def step() -> None:
-            method.loss(model, images, target, None).backward()  # type: ignore[no-untyped-call]
+            method.loss(model, images, target, alike).backward()  # type: ignore[no-untyped-call]
 
         text = 0
         if isinstance(model, Contrastive) and (read := target.captions) is not None:
             text = counted(lambda: model.text(read.groups, read.lengths, read.places))
         with torch.no_grad():  # a loss may make its gradient in its forward
-            forward = counted(lambda: method.loss(model, images, target, None))
+            forward = counted(lambda: method.loss(model, images, target, alike))
         return Flops(
             image_forward=image, text_forward=text, forward=forward, step=counted(step), teacher_forward=teacher
         )
@@ -76,7 +79,10 @@ def on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
     with META:
         drawn = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
         tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed, *drawn)
-        return tower, method_named(experiment.method).wrap(tower, experiment)
+        model = method_named(experiment.method).wrap(tower, experiment)
+    if experiment.activation_checkpointing:
+        checkpoint_activations(model)
+    return tower, model
 
 
 def channels_of(experiment: Experiment) -> int:
@@ -98,6 +104,11 @@ def captions_of(count: int, width: int) -> Tokens:
 
 def counted(work: Callable[[], object]) -> int:
     """Return the FLOPs of the matrix products that something does, two for each multiply-add."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _in_place}) as counter:
         work()
     return int(counter.get_total_flops())
+
+
+def _in_place(_: Sequence[int], a: Sequence[int], b: Sequence[int], **__: object) -> int:
+    """Count a product that is added in place, of two shapes: torch's counter does not know it."""
+    return 2 * a[0] * a[1] * b[1]

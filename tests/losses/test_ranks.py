@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import losses.chunks
 from losses.contrastive import contrastive_loss
+from losses.ranks import Alike
 from losses.sigmoid import sigmoid_loss
 from tests.processes import in_ranks
 
@@ -144,3 +145,17 @@ def test_open_clips_contrastive_loss_has_our_value_in_every_mode_and_our_gradien
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_open_clips_sigmoid_loss_is_ours_however_it_exchanges(ranks: list[Figures], exchange: str) -> None:
     equal(joined(ranks, "sigmoid torch.float64"), joined(ranks, f"SigLipLoss {exchange}"), 1e-9)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("many", [1, 3])
+def test_processes_that_are_alike_are_processes_with_the_same_rows(
+    name: str, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Value and gradients are those of the rows so many times; of rows times the processes, as each of them has."""
+    monkeypatch.setattr(losses.chunks, "SIDE", SIDE)
+    image, text, *scalars = features(1, torch.float64)[: 3 if name == "contrastive" else 4]
+    mine = figures(LOSSES[name], [image, text, *scalars], group=Alike(many))
+    whole = figures(LOSSES[name], [image.repeat(many, 1), text.repeat(many, 1), *scalars])
+    own = [many * rows[:PER_RANK] for rows in whole[1:3]]
+    equal(mine, [whole[0], *own, *whole[3:]], 1e-12)

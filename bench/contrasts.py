@@ -1,0 +1,121 @@
+"""Parts of a ratio: sums of logarithms with weights, their intervals over rounds, and whether parts make the whole."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean, stdev
+from typing import Literal, TypeVar
+
+from scipy import stats
+
+from bench.statistics import CONFIDENCE, ROUNDING, SMALLEST_EFFECT, Rounds
+
+Agreement = Literal["agree", "disagree", "inconclusive"]
+C = TypeVar("C", bound=Hashable)
+WIDEST = math.log(1.1)  # of half a residue's interval: beyond it a tenth of the ratio could be missing unseen
+
+
+@dataclass(frozen=True, slots=True)
+class LogRatio:
+    """The logarithm of a ratio, its mean over rounds, and the standard error of that mean; None: it is not known."""
+
+    mean: float
+    error: float | None
+    freedom: float  # degrees of freedom of the error
+
+    @property
+    def value(self) -> float:
+        """The ratio."""
+        return math.exp(self.mean)
+
+    @property
+    def margin(self) -> float | None:
+        """Half of the 95 % interval of the logarithm: Student's t."""
+        if self.error is None:
+            return None
+        return self.error * float(stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom))
+
+    @property
+    def low(self) -> float | None:
+        """The low end of the ratio's interval."""
+        return None if self.margin is None else math.exp(self.mean - self.margin)
+
+    @property
+    def high(self) -> float | None:
+        """The high end of the ratio's interval."""
+        return None if self.margin is None else math.exp(self.mean + self.margin)
+
+
+def contrast(logarithms: Mapping[C, Rounds], weights: Mapping[C, float]) -> LogRatio | None:
+    """Return a weighted sum of logarithms over the rounds that have all of them; None where no round has.
+
+    Rounds are independent of each other; within one, cells may share as much of its luck as they like.
+    """
+    weighed = {cell: weight for cell, weight in weights.items() if weight}
+    if not all(cell in logarithms for cell in weighed):
+        return None
+    rounds = sorted(set.intersection(*({*logarithms[cell]} for cell in weighed)))
+    if not rounds:
+        return None
+    sums = [sum(weight * logarithms[cell][round_] for cell, weight in weighed.items()) for round_ in rounds]
+    error = stdev(sums) / math.sqrt(len(sums)) if len(sums) > 1 else None
+    return LogRatio(fmean(sums), error, len(sums) - 1)
+
+
+def between(one: C, other: C) -> dict[C, float]:
+    """Weigh two cells so that their sum is the logarithm of the other's figure over the one's."""
+    return {one: -1.0, other: 1.0}
+
+
+def without(whole: LogRatio, parts: LogRatio) -> LogRatio:
+    """Divide a ratio by another of rounds of its own: their errors are independent.
+
+    Degrees of freedom: Welch 1947, "The generalization of 'Student's' problem", Biometrika 34.
+    """
+    if whole.error is None or parts.error is None:
+        return LogRatio(whole.mean - parts.mean, None, 0)
+    squares = [(one.error or 0.0) ** 2 for one in (whole, parts)]
+    spread = sum(square**2 / one.freedom for square, one in zip(squares, (whole, parts), strict=True))
+    freedom = sum(squares) ** 2 / spread if spread else whole.freedom + parts.freedom
+    return LogRatio(whole.mean - parts.mean, math.sqrt(sum(squares)), freedom)
+
+
+def agreement(residue: LogRatio) -> Agreement:
+    """Judge what is left of a ratio when its parts are taken out.
+
+    It disagrees where its interval leaves out 1 and it is 2 % or more; an interval that is wider than 10 % to either
+    side, or none, says nothing.
+    """
+    margin = residue.margin
+    if margin is None:
+        return "inconclusive"
+    if abs(residue.mean) > margin and abs(residue.mean) >= math.log1p(SMALLEST_EFFECT) - ROUNDING:
+        return "disagree"
+    return "inconclusive" if margin > WIDEST else "agree"
+
+
+def shapley(num_causes: int, factors: Sequence[str]) -> list[dict[tuple[int, frozenset[str]], float]]:
+    """Return the weights of cells that make each factor's and then each rung's Shapley value.
+
+    Players are the factors and the objective; a value is the mean of what a player changes, over all orders in which
+    they may change. Of the objective each of its rungs has its own part, the objective changing as one. Cells are the
+    rungs behind them and the factors that have changed. The values sum to the last cell less the first.
+    Source: Shapley 1953, "A value for n-person games", Contributions to the Theory of Games 2.
+    """
+    players = len(factors) + 1
+    share = [1 / (players * math.comb(players - 1, before)) for before in range(players)]
+    found = []
+    for factor in factors:
+        weights: dict[tuple[int, frozenset[str]], float] = {}
+        others = [other for other in factors if other != factor]
+        for count in range(len(others) + 1):
+            for some in map(frozenset, combinations(others, count)):
+                for rung, before in ((0, count), (num_causes, count + 1)):
+                    weights[rung, some | {factor}] = weights.get((rung, some | {factor}), 0.0) + share[before]
+                    weights[rung, some] = weights.get((rung, some), 0.0) - share[before]
+        found.append(weights)
+    for rung in range(num_causes):
+        subsets = [frozenset(some) for count in range(players) for some in combinations(factors, count)]
+        found.append({(rung + up, some): (1 if up else -1) * share[len(some)] for some in subsets for up in (0, 1)})
+    return found

@@ -1,0 +1,182 @@
+"""The ladder: experiments in a row, each of which differs from the one before in one cause of their ratio.
+
+It begins at one experiment, its captions padded as they usually are, and ends at another. Factors (settings that are
+one thing at its beginning and another at its end) change first, then the objective, rung by rung: so the last rungs are
+the objective's part where all else is as in the end. Where all combinations of factors are cells, each has every rung.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import msgspec
+from msgspec.structs import replace
+
+from bench.config import Experiment, MethodName, differing_fields, told, with_settings
+
+PAIRED: tuple[MethodName, ...] = ("clip", "siglip")
+CLASSIFYING: tuple[MethodName, ...] = ("catlip", "superclass")
+PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
+OBJECTIVE = ("method", "head_rows", "text_padding", "text_features")  # fields that rungs change
+SHARED = ("tower", "text_tower", "data", "subset")  # that all cells have in common
+PACE = ("warmup_steps", "windows", "steps_per_window")
+# What is no work of a forward or backward: it stays each experiment's own, and changes where the method does.
+NO_WORK = (
+    *("seed", "labels", "synset_vocabulary", "teacher", "workers", "crop_scale", "flip", "sharding"),
+    *("learning_rate", "betas", "eps", "weight_decay", "clip_norm", "ema_decay", "images", "warmup_images", "schedule"),
+    *("cooldown_share", "last_learning_rate", *PACE),
+)
+MOST_COMBINED = 4  # factors; with a text tower that is 64 cells
+Coordinates = tuple[int, frozenset[str]]  # rungs behind a cell, and the factors that have changed
+
+
+class Factor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A setting that is one thing where the ladder begins and another where it ends."""
+
+    name: str
+    before: str  # field=value
+    after: str
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An experiment of a ladder, by what has changed on the way to it."""
+
+    experiment: str
+    rung: int  # rungs behind it
+    after: tuple[str, ...]  # factors that have changed
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Where it stands."""
+        return self.rung, frozenset(self.after)
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A ratio to see the measured one beside: counted, or said by others."""
+
+    what: str
+    ratio: float
+    source: str
+
+
+class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ladder", tag_field="kind"):
+    """What is measured to take a ratio apart. Rounds of even number run all cells, rounds of odd number the ends."""
+
+    causes: tuple[str, ...]  # of the objective: what each rung changes
+    factors: tuple[Factor, ...]  # in the order in which they change
+    cells: tuple[Cell, ...]  # those of the chain in its order, then the others
+    left_out: dict[str, str] = {}  # what could be a cause and was not measured: why
+    lines: tuple[Line, ...] = ()
+
+    @property
+    def chain(self) -> tuple[Coordinates, ...]:
+        """The cells from the beginning to the end, each one cause behind the one before."""
+        return chain_of(len(self.causes), [factor.name for factor in self.factors])
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What leads from each cell of the chain to the next."""
+        return (*(factor.name for factor in self.factors), *self.causes)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all combinations of factors are cells, and there is more than one order."""
+        return bool(self.factors) and len(self.cells) == (len(self.causes) + 1) * 2 ** len(self.factors)
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """An objective, and what was changed to come to it."""
+
+    cause: str
+    base: Experiment
+    settings: tuple[str, ...] = ()
+
+
+def rungs_between(against: Experiment, first: Experiment, padded_because: str | None = None) -> list[Rung]:
+    """Return the objectives from one experiment to another, the first rung without a cause.
+
+    `padded_because` says why captions cannot be cut, where they cannot. ValueError for a pair that has no such row.
+    """
+    methods = against.method, first.method
+    differing = {field: values for field, values in differing_fields([against, first]).items() if field in SHARED}
+    if differing:
+        raise ValueError(f"a ladder has one tower and one data set, these differ in {told(differing)}")
+    if methods[0] == methods[1]:
+        return [Rung("", first)]
+    if {*methods} <= {*PAIRED}:
+        return [Rung("", against), Rung("loss", first)]
+    if {*methods} <= {*CLASSIFYING}:
+        return [Rung("", against), Rung(f"labels, {HEAD}", first)]
+    if against.method in PAIRED and first.method in CLASSIFYING:
+        cut = [] if padded_because else [Rung(PADDING, against, ("text_padding=none",))]
+        stored = Rung(TEXT_TOWER, against, ("text_features=stored",))
+        return [Rung("", against, ("text_padding=full",)), *cut, stored, Rung(HEAD, first)]
+    if first.method in PAIRED and against.method in CLASSIFYING:
+        raise ValueError(
+            f"a ladder leads from a text tower to none: explain {against.name} --against {first.name}, not the reverse"
+        )
+    other = next(method for method in methods if method not in (*PAIRED, *CLASSIFYING))
+    raise ValueError(
+        f"no ladder leads from {against.method} to {first.method}: {other} "
+        f"{'adds to a pair of towers' if other == 'superclip' else 'learns from another tower'} and replaces nothing "
+        f"(there are ladders between {', '.join((*PAIRED, *CLASSIFYING))})"
+    )
+
+
+def chain_of(num_causes: int, factors: Sequence[str]) -> tuple[Coordinates, ...]:
+    """Return the cells of the chain: factors change one after the other, then the objective rung by rung."""
+    toggled = [(0, frozenset(factors[:count])) for count in range(len(factors) + 1)]
+    return (*toggled, *((rung, frozenset(factors)) for rung in range(1, num_causes + 1)))
+
+
+def all_cells(num_causes: int, factors: Sequence[str]) -> tuple[Coordinates, ...]:
+    """Return every rung under every combination of factors, those of the chain first."""
+    subsets = [frozenset(some) for count in range(len(factors) + 1) for some in combinations(factors, count)]
+    every = [(rung, some) for some in subsets for rung in range(num_causes + 1)]
+    return tuple(dict.fromkeys([*chain_of(num_causes, factors), *every]))
+
+
+def build(
+    rungs: Sequence[Rung], factors: Sequence[Factor], *, whole: bool, pace: Experiment
+) -> tuple[Ladder, list[Experiment]]:
+    """Return a ladder with an experiment for each of its cells; `pace` says how many images a run takes.
+
+    ValueError where there is nothing to take apart, or too much to combine.
+    """
+    names, causes = [factor.name for factor in factors], [rung.cause for rung in rungs[1:]]
+    if not names and not causes:
+        raise ValueError(f"{rungs[0].base.name} differs from the other in nothing that a step's work depends on")
+    if whole and len(names) > MOST_COMBINED:
+        raise ValueError(f"at most {MOST_COMBINED} factors are combined, got {', '.join(names)}")
+    where = all_cells(len(causes), names) if whole else chain_of(len(causes), names)
+    experiments = [_experiment_at(rungs[rung], factors, after, pace) for rung, after in where]
+    cells = tuple(
+        Cell(experiment=experiment.name, rung=rung, after=tuple(name for name in names if name in after))
+        for experiment, (rung, after) in zip(experiments, where, strict=True)
+    )
+    return Ladder(causes=tuple(causes), factors=tuple(factors), cells=cells), experiments
+
+
+def _experiment_at(rung: Rung, factors: Iterable[Factor], after: Collection[str], pace: Experiment) -> Experiment:
+    settings = [factor.after if factor.name in after else factor.before for factor in factors]
+    return _paced(with_settings(rung.base, [*rung.settings, *settings]), pace)
+
+
+def _paced(cell: Experiment, pace: Experiment) -> Experiment:
+    """Let warm-up and windows take about as many images as those of `pace`, and every image size as often.
+
+    Windows are half as many and twice as long: the pass that splits steps into phases is as long as one of them.
+    """
+    sizes = len(cell.sides)
+
+    def steps(of_pace: int) -> int:
+        return sizes * max(1, round(of_pace * pace.batch_size / cell.batch_size / sizes))
+
+    return replace(
+        cell,
+        images=max(cell.images, cell.batch_size),
+        warmup_steps=max(2, steps(pace.warmup_steps)),
+        windows=max(2, pace.windows // 2),
+        steps_per_window=steps(2 * pace.steps_per_window),
+    )

@@ -1,0 +1,130 @@
+"""An explanation on the page: the causes of a ratio as a waterfall, as a table and in words."""
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from bench.contrasts import LogRatio
+from bench.explained import Explained, Part, explained, in_words
+from reports.charts import FOOT, NARROWEST, WIDTH, head, rows_of
+from reports.formats import ratio, span
+from reports.frames import Comparison
+from reports.svg import INK, MUTED, PAPER, SERIES, drawing, svg
+from reports.tables import Cell, Column, Table, absent, figure, plain
+
+ROW = 46
+TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 50, 100)
+MOST_TICKS = 7
+NOT_MEASURED = "not all of its runs are there"
+NO_FLOPS = "there is nothing to count"
+
+
+def explanation_section(comparison: Comparison) -> Mapping[str, object] | None:
+    """Return what the page shows of an explanation; None where the comparison is none."""
+    found = explained(comparison.records)
+    if found is None or found.whole.chain is None or found.residue is None:
+        return None
+    return {
+        "title": f"{found.first} against {found.against}",
+        "words": in_words(found),
+        "chart": waterfall(found),
+        "table": _table(found),
+        "rounds": found.rounds,
+        "left_out": found.ladder.left_out,
+    }
+
+
+def waterfall(found: Explained) -> Markup:
+    """Draw each cause as a bar that begins where the one before ended, then what is left, the whole, others' ratios."""
+    assert found.whole.chain is not None
+    assert found.residue is not None
+    whole = found.whole.chain
+    parts = [(part, part.best) for part in found.parts if part.best is not None]
+    lines = found.ladder.lines
+    with drawing(WIDTH, ROW * (len(parts) + 2 + len(lines)) + FOOT) as drawn:
+        axes = rows_of(drawn, len(parts) + 2 + len(lines), ROW)
+        axes.set_xscale("log")
+        axes.axvline(1, color=MUTED, linewidth=1)
+        reached, ends = 1.0, [*NARROWEST]
+        for at, (part, one) in enumerate(parts):
+            head(axes, at, part.cause, f"{ratio(one.value)}x", 0.34)
+            ends += _bar(axes, at, reached, one, SERIES[0])
+            if part.by_flops is not None:
+                axes.plot([reached * part.by_flops], [at + 0.3], "D", color=SERIES[2], markersize=6)
+                ends.append(reached * part.by_flops)
+            reached *= one.value
+        at = len(parts)
+        head(axes, at, "not explained", f"{ratio(found.residue.value)}x", 0.34)
+        ends += _bar(axes, at, reached, found.residue, SERIES[3], hatch="////")
+        head(axes, at + 1, "the whole, measured apart", f"{ratio(whole.value)}x", 0.34)
+        ends += _bar(axes, at + 1, 1.0, whole, SERIES[1])
+        for below, line in enumerate(lines, at + 2):
+            head(axes, below, line.what, f"{ratio(line.ratio)}x", 0.34)
+            axes.plot([line.ratio], [below + 0.06], "D", color=INK, markersize=6)
+            ends.append(line.ratio)
+        _limits(axes, ends)
+        axes.set_xlabel("times as many images a second")
+        told = "; ".join(f"{part.cause} {ratio(one.value)}" for part, one in parts)
+        label = (
+            f"Causes of a ratio: {told}; not explained {ratio(found.residue.value)}; the whole {ratio(whole.value)}."
+        )
+        return svg(drawn, "waterfall", label)
+
+
+def _bar(axes: Axes, at: float, start: float, one: LogRatio, colour: str, hatch: str = "") -> list[float]:
+    """Draw a ratio as a bar from where it starts, its interval across its end; return what must be in sight."""
+    end = start * one.value
+    axes.barh(at + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
+    if one.low is None or one.high is None:
+        return [start, end]
+    axes.hlines(at + 0.06, start * one.low, start * one.high, color=INK, linewidth=2)
+    return [start, end, start * one.low, start * one.high]
+
+
+def _limits(axes: Axes, values: Sequence[float]) -> None:
+    low, high = min(values) / 1.03, max(values) * 1.03
+    axes.set_xlim(low, high)
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    axes.xaxis.set_major_locator(FixedLocator(ticks[:: -(-len(ticks) // MOST_TICKS)]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _table(found: Explained) -> Table:
+    has_shapley = any(part.shapley for part in found.parts)
+    columns = [
+        Column("cause", numeric=False),
+        Column("forward and backward", "95 % interval"),
+        Column("by FLOPs"),
+        *([Column("Shapley value", "over all orders")] if has_shapley else []),
+        Column("whole step", "95 % interval"),
+    ]
+    shown = [*found.parts, *([found.objective] if found.objective else []), found.product, found.whole]
+    rows = [_row(part, has_shapley=has_shapley) for part in shown]
+    rest = Part("not explained", "", found.residue, None, found.step_residue, None)
+    rows.append(_row(rest, has_shapley=has_shapley))
+    rows += [
+        [Cell(line.what, line.source, line.what), Cell(ratio(line.ratio), "", line.ratio)]
+        + [absent("not measured here")] * (len(columns) - 2)
+        for line in found.ladder.lines
+    ]
+    return plain("The causes of the ratio", columns, rows)
+
+
+def _row(part: Part, *, has_shapley: bool) -> list[Cell]:
+    return [
+        Cell(part.cause, part.change, part.cause),
+        _cell(part.chain),
+        figure(part.by_flops, ratio, NO_FLOPS),
+        *([_cell(part.shapley)] if has_shapley else []),
+        _cell(part.step),
+    ]
+
+
+def _cell(one: LogRatio | None) -> Cell:
+    if one is None:
+        return absent(NOT_MEASURED)
+    note = "" if one.low is None or one.high is None else span(one.low, one.high, ratio)
+    return Cell(ratio(one.value), note, one.value)

@@ -1,0 +1,72 @@
+"""Ladders and the records that their runs leave, made up."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+from bench.config import Experiment
+from bench.experiments import EXPERIMENTS
+from bench.factors import factors_of
+from bench.ladder import Coordinates, Ladder, build, rungs_between
+from bench.record import Flops, Record, Speed
+from tests.reports.conftest import COMPARISON, HERE
+
+FLOPS = 4_000_000_000
+Log = Callable[[Coordinates], float]
+
+
+def ladder_of(
+    first: str = "catlip-tiny", against: str = "clip-tiny", chosen: Sequence[str] = (), *, whole: bool = False
+) -> tuple[Ladder, list[Experiment]]:
+    ends = EXPERIMENTS[against], EXPERIMENTS[first]
+    factors, _ = factors_of(*ends, chosen, on_gpu=False)
+    return build(rungs_between(*ends), factors, whole=whole, pace=ends[1])
+
+
+def speed(experiment: Experiment, log: float, flops_log: float, round_: int) -> Record:
+    """A run whose forward and backward make e^log images a second, a step three quarters of it."""
+    size = experiment.batch_size
+    seconds = size / math.exp(log)
+    measured = Speed(
+        round=round_,
+        warmup_seconds=1.0,
+        window_seconds=(experiment.steps_per_window * seconds / 0.75,) * experiment.windows,
+        phase_seconds={"data": (seconds,), "image forward": (seconds / 3,), "backward": (2 * seconds / 3,)},
+        flops=Flops(
+            image_forward=FLOPS, text_forward=0, forward=FLOPS, step=round(size * FLOPS * math.exp(-flops_log))
+        ),
+        tokens_per_caption=None,
+        trained_parameters=1,
+        tower_parameters=1,
+        peak_flops_per_second=1e12,
+        peak_source="made up",
+        targets_seconds=1.0,
+        num_captions=1,
+        utilisation={},
+    )
+    return Record(comparison=COMPARISON, experiment=experiment, circumstances=HERE, measured=measured)
+
+
+def measured(
+    ladder: Ladder,
+    cells: Sequence[Experiment],
+    log: Log,
+    *,
+    rounds: int = 10,
+    spread: float = 0.0,
+    apart: float = 0.0,
+    flops: Log = lambda _: 0.0,
+) -> list[Record]:
+    """Records of all runs: each cell as fast as `log` says, its end `apart` where the ends run alone."""
+    chance = random.Random(0)
+    found = [Record(comparison=COMPARISON, experiment=cells[0], circumstances=HERE, measured=ladder)]
+    ends = {ladder.chain[0], ladder.chain[-1]}
+    for round_ in range(rounds):
+        luck = chance.gauss(0, 5 * spread)
+        for cell, experiment in zip(ladder.cells, cells, strict=True):
+            at = cell.coordinates
+            if round_ % 2 and at not in ends:
+                continue
+            more = apart if round_ % 2 and at == ladder.chain[-1] else 0.0
+            found.append(speed(experiment, log(at) + luck + chance.gauss(0, spread) + more, flops(at), round_))
+    return found

@@ -1,0 +1,68 @@
+"""An explanation's page: the waterfall, the table and the words say what the records say."""
+
+import math
+
+from msgspec.structs import replace
+
+from bench.explained import explained, in_words
+from bench.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, Line
+from bench.record import Record
+from reports.page import page
+from tests.ladders import ladder_of, measured
+from tests.reports.test_page import HOSTILE, Document
+
+TABLE = "The causes of the ratio"
+
+
+def log(at: Coordinates) -> float:
+    return 5 + (0.0, math.log(1.3), math.log(1.56), math.log(1.5))[at[0]] + 0.1 * len(at[1])
+
+
+def records(*, whole: bool = True) -> list[Record]:
+    ladder, cells = ladder_of(chosen=["kernel"], whole=whole)
+    lines = (Line(what="published", ratio=2.7, source="figure 1c"),)
+    ladder = replace(ladder, left_out={"precision": "no units"}, lines=lines)
+    return measured(ladder, cells, log, spread=0.002, flops=log)
+
+
+def test_the_page_of_an_explanation_has_its_causes() -> None:
+    found = explained(records())
+    assert found is not None
+    text = page("x", records())
+    document = Document(text)
+    assert in_words(found).replace("\N{NO-BREAK SPACE}", " ") in document.words()
+    rows = document.tables[TABLE][1:]
+    assert [row[0].partition("|")[0] for row in rows] == [
+        *("kernel", PADDING, TEXT_TOWER, HEAD, "objective, all else equal"),
+        *("product of the parts", "whole, measured apart", "not explained", "published"),
+    ]
+    for row, part in zip(rows, found.parts, strict=False):
+        assert part.chain is not None
+        assert part.shapley is not None
+        assert row[1] == f"{part.chain.value:.2f}|{part.chain.low:.2f} to {part.chain.high:.2f}"
+        assert row[3].startswith(f"{part.shapley.value:.2f}|")
+    assert "Left out, precision: no units." in document.words()
+    label = next(value for _, name, value in document.attributes if name == "aria-label" and "Causes" in value)
+    assert all(f"{part.cause} {part.best.value:.2f}" in label for part in found.parts if part.best is not None)
+
+
+def test_the_same_records_give_the_same_bytes_and_others_have_no_such_section() -> None:
+    assert page("x", records(whole=False)) == page("x", records(whole=False))
+    rest = [one for one in records() if type(one.measured).__name__ == "Speed"]
+    assert TABLE not in Document(page("x", rest)).tables
+    assert "#explanation" not in page("x", rest)
+
+
+def test_an_explanation_that_was_broken_off_still_has_a_page() -> None:
+    for many in range(1, 12, 3):
+        Document(page("x", records()[:many]))
+
+
+def test_words_of_a_ladder_are_text() -> None:
+    first, *runs = records()
+    hostile = replace(
+        first.measured, left_out={HOSTILE: HOSTILE}, lines=(Line(what=HOSTILE, ratio=2.0, source=HOSTILE),)
+    )
+    text = page("x", [replace(first, measured=hostile), *runs])
+    assert text.count("<script") == 1
+    assert "<script>alert(1)" in Document(text).words()
