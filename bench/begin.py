@@ -63,7 +63,8 @@ def begin(
 
 def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
     """Tell whether a record is of one of the experiments, with any seed and at any batch."""
-    sized = (at_batch_size(one, recorded.batch_size) for one in experiments)
+    named = (one for one in experiments if recorded.name.startswith(one.name))
+    sized = (at_batch_size(one, recorded.batch_size) for one in named)
     return any(replace(one, seed=recorded.seed) == recorded for one in sized)
 
 

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.compared import compared, compared_table, ended, on_one_side, told_worse
@@ -56,6 +56,7 @@ def test_what_is_more_is_worse_or_better_by_what_it_is(
     assert bool(told_worse([one])) == is_worse
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.5, 2), min_size=2, max_size=8), st.lists(st.floats(0.5, 2), min_size=2, max_size=8))
 def test_sides_exchanged_give_the_inverse(old: list[float], new: list[float]) -> None:
     (there,) = compared(figures(TIME, *old), figures(TIME, *new), paired=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -114,11 +114,13 @@ def test_a_jump_seen_on_a_few_commits_is_suspected_at_most() -> None:
     assert [change.kind for change in found] in (["suspected"], ["confirmed"])
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.floats(1e-9, 1e9))
 def test_what_never_changes_has_no_change(count: int, level: float) -> None:
     assert changes_of(line([level] * count, noise=0.0)) == []
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 100))
 def test_the_unit_changes_nothing(scale: float) -> None:
     levels = [1.0] * 12 + [1.2] * 12
