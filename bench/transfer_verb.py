@@ -15,7 +15,7 @@ from bench.command_line import FAILED_CASE, OK, Json, Protocols, Results, Tasks
 from bench.commit import CHECKOUT
 from bench.comparison import Comparison, Scope
 from bench.config import choose
-from bench.score_tables import curve_tables, metric_tables, score_tables
+from bench.score_tables import accuracy_tables
 from bench.subjects import KINDS, PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, scorings
 from bench.tables import failure_table, show
 from bench.towers import how_made, newest_towers
@@ -54,8 +54,7 @@ class Transfer:
         subjects = [*map(str, towers), *([] if ceiling is None else [f"{REFERENCE_TOWER}{ceiling}"])]
         comparison.score_towers(subjects, (experiment.seed,), tasks, protocols, root)
         records = comparison.records()
-        tables = [*score_tables(records), *curve_tables(records), *metric_tables(records), failure_table(records)]
-        show(tables, self.json)
+        show([*accuracy_tables(records), failure_table(records)], self.json)
         return FAILED_CASE if comparison.runner.failures else OK
 
 
