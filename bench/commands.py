@@ -12,7 +12,7 @@ from tyro.conf import Positional
 from bench.begin import begin
 from bench.chaos import Chaos
 from bench.command_line import FAILED_CASE, OK, Command, Json, Results, Settings
-from bench.comparison import FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, scopes, with_images
+from bench.comparison import CURVE_TASK, FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, scopes, with_images
 from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
 from bench.doctor import Doctor
 from bench.embed import Embed
@@ -24,10 +24,11 @@ from bench.peer import Peer
 from bench.plan_command import Plan
 from bench.pretrain import Train
 from bench.regress import Regress
+from bench.score_tables import accuracy_tables
 from bench.selftest import Selftest
 from bench.statistics import fewest_rounds
-from bench.tables import Table, cost_table, experiment_table, failure_table, fit_table, score_table, show, speed_table
-from bench.towers import how_made, newest_towers
+from bench.tables import Table, cost_table, experiment_table, failure_table, fit_table, show, speed_table
+from bench.transfer_verb import Transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,9 @@ class Bench:
         comparison.measure(scope.rounds)
         comparison.train(scope)
         comparison.score(scope)
-        _show(comparison, [*_costs(comparison), score_table(comparison.records())])
+        if scope.curves:
+            comparison.score(scope, [CURVE_TASK], scope.curves)
+        _show(comparison, [*_costs(comparison), *accuracy_tables(comparison.records())])
         return _ended(comparison)
 
     @property
@@ -139,26 +142,6 @@ class Measure:
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
         _show(comparison, tables, self.json)
-        return _ended(comparison)
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """Score a tower file, or the newest towers trained of a named experiment, beside the untrained tower."""
-
-    tower: Positional[str]
-    resume: bool = False  # go on with the newest scoring of the folder; what is recorded is not scored again
-    results: Results = Path("results")
-    json: Json = None
-    how_to_go_on = "scored towers are kept; the same command goes on with --resume"
-
-    def run(self) -> int:
-        """Score."""
-        towers = [Path(self.tower)] if self.tower.endswith(".safetensors") else newest_towers(self.results, self.tower)
-        experiment = how_made(towers[0]).experiment
-        comparison = begin(self.results, [experiment], Scope("transfer", 0), resume=self.resume, trained=False)
-        comparison.score_towers([str(tower.resolve()) for tower in towers], (experiment.seed,))
-        _show(comparison, [score_table(comparison.records())], self.json)
         return _ended(comparison)
 
 

@@ -20,7 +20,7 @@ from bench.ranks import place
 from bench.rates import rates_of
 from bench.record import Fit, Memory, Record, comparisons, read_record, read_records
 from bench.statistics import fewest_rounds, ratio_of
-from bench.subjects import RANDOM_TOWER, REFERENCES, TASKS
+from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCES, TASKS
 from bench.worker import Kind, Request
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
@@ -28,6 +28,7 @@ MOST_VAGUE = 1.5  # how many times the low end of a ratio's interval its high en
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 LIKELY_TRIES = 5  # of batch sizes until the largest is known
 SMALLEST_BATCH, LARGEST_BATCH = 2, 2**20  # beyond a million nobody has gone
+CURVE_TASK = TASKS[0]
 GIB = 2**30
 # What two cores need, to begin the estimate with; it is corrected by what the first jobs took.
 START_SECONDS, SECONDS_PER_IMAGE, MEMORY_SECONDS, SCORING_SECONDS = 4.0, 1 / 900, 5.0, 4.0
@@ -42,6 +43,7 @@ class Scope:
     seeds: tuple[int, ...] = (0,)
     half_way: bool = True  # also score towers that have seen half of the images
     equal_seconds: bool = True  # also score towers that have had the same device seconds
+    curves: tuple[str, ...] = ("few-shot",)  # against the number of labels, on one task
 
 
 def scopes(num_experiments: int) -> dict[str, Scope]:
@@ -49,8 +51,8 @@ def scopes(num_experiments: int) -> dict[str, Scope]:
     rounds = fewest_rounds(max(1, num_experiments - 1))
     return {
         "default": Scope("default", rounds),
-        "full": Scope("full", rounds, seeds=(0, 1, 2)),
-        "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False),
+        "full": Scope("full", rounds, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")),
+        "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False, curves=()),
     }
 
 
@@ -187,16 +189,24 @@ class Comparison:
                 jobs.append(self._job("training", seeded, label, seconds, budgets=budgets, keeping=keeping))
         self._run_side_by_side(jobs)
 
-    def score(self, scope: Scope, tasks: Sequence[str] = TASKS) -> None:
+    def score(self, scope: Scope, tasks: Sequence[str] = TASKS, protocols: Sequence[str] = DEFAULT_PROTOCOLS) -> None:
         """Score every tower trained here, each seed's untrained tower, and the reference features."""
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
-        self.score_towers(towers, scope.seeds, tasks)
+        self.score_towers(towers, scope.seeds, tasks, protocols)
 
-    def score_towers(self, towers: Sequence[str], seeds: Sequence[int], tasks: Sequence[str] = TASKS) -> None:
+    def score_towers(
+        self,
+        towers: Sequence[str],
+        seeds: Sequence[int],
+        tasks: Sequence[str] = TASKS,
+        protocols: Sequence[str] = DEFAULT_PROTOCOLS,
+        root: str = "",
+    ) -> None:
         """Score tower files, each seed's untrained tower, and the reference features."""
         subjects = [*towers, *REFERENCES, RANDOM_TOWER]
-        jobs = [self._scoring(subjects[lane :: self.lanes], seeds[0], tasks) for lane in range(self.lanes)]
-        jobs += [self._scoring([RANDOM_TOWER], seed, tasks) for seed in seeds[1:]]
+        what = {"tasks": tuple(tasks), "protocols": tuple(protocols), "root": root}
+        jobs = [self._scoring(subjects[lane :: self.lanes], seeds[0], what) for lane in range(self.lanes)]
+        jobs += [self._scoring([RANDOM_TOWER], seed, what) for seed in seeds[1:]]
         self._run_side_by_side([job for job in jobs if job.request.subjects])
 
     def records(self) -> list[Record]:
@@ -220,11 +230,11 @@ class Comparison:
             return {}
         return {name: median(runs.values()) for name, runs in rates.items()}
 
-    def _scoring(self, subjects: Sequence[str], seed: int, tasks: Sequence[str]) -> Job:
+    def _scoring(self, subjects: Sequence[str], seed: int, what: Mapping[str, Any]) -> Job:
         experiment = replace(self.experiments[0], seed=seed)
         seconds = (START_SECONDS + SCORING_SECONDS * len(subjects)) / self.lanes
-        label, what = f"scoring of {len(subjects)} towers", {"subjects": tuple(subjects), "tasks": tuple(tasks)}
-        return self._job("scoring", experiment, label, seconds, **what)
+        label = f"scoring of {len(subjects)} towers"
+        return self._job("scoring", experiment, label, seconds, subjects=tuple(subjects), **what)
 
     def _job(self, kind: Kind, experiment: Experiment, label: str, seconds: float, **what: Any) -> Job:
         request = Request(kind=kind, results=str(self.results), comparison=self.name, experiment=experiment, **what)

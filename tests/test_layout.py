@@ -52,11 +52,11 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             *("name", "images", "data", "out", "resume", "checkpoint_minutes", "tensorboard", "tasks", "settings"),
             "json",
         ],
-        "transfer": ["tower", "resume", "results", "json"],
         "plan": [
             *("names", "gpus", "images", "record", "device", "utilisation", "batch", "price", "overlap", "per_node"),
             *("link_gbs", "link_us", "network_gbs", "network_us", "check", "published", "settings", "results", "json"),
         ],
+        "transfer": ["tower", "tasks", "protocols", "root", "reference", "resume", "results", "json"],
         "embed": ["name", "out", "settings", "results"],
         "label": [
             *("inputs", "out", "vocabulary", "rule", "column", "count_only", "min_count", "size", "merge"),
