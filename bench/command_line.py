@@ -10,6 +10,12 @@ Settings = Annotated[
     UseAppendAction,
     arg(name="set", metavar="FIELD=VALUE", help="change a field of the experiments; may be repeated"),
 ]
+Tasks = Annotated[
+    tuple[str, ...], UseAppendAction, arg(name="task", metavar="TASK", help="to score on; may be repeated")
+]
+Protocols = Annotated[
+    tuple[str, ...], UseAppendAction, arg(name="protocol", metavar="PROTOCOL", help="to score by; may be repeated")
+]
 Results = Annotated[Path, arg(help="folder for records and towers")]
 Json = Annotated[Path | None, arg(help="also write the figures to this file, as one JSON object")]
 

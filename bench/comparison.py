@@ -20,7 +20,7 @@ from bench.ranks import place
 from bench.rates import rates_of
 from bench.record import Fit, Memory, Record, comparisons, read_record, read_records
 from bench.statistics import fewest_rounds, ratio_of
-from bench.subjects import RANDOM_TOWER, REFERENCES, TASKS
+from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCES, TASKS
 from bench.worker import Kind, Request
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
@@ -180,11 +180,19 @@ class Comparison:
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
         self.score_towers(towers, scope.seeds, tasks)
 
-    def score_towers(self, towers: Sequence[str], seeds: Sequence[int], tasks: Sequence[str] = TASKS) -> None:
+    def score_towers(
+        self,
+        towers: Sequence[str],
+        seeds: Sequence[int],
+        tasks: Sequence[str] = TASKS,
+        protocols: Sequence[str] = DEFAULT_PROTOCOLS,
+        root: str = "",
+    ) -> None:
         """Score tower files, each seed's untrained tower, and the reference features."""
         subjects = [*towers, *REFERENCES, RANDOM_TOWER]
-        jobs = [self._scoring(subjects[lane :: self.lanes], seeds[0], tasks) for lane in range(self.lanes)]
-        jobs += [self._scoring([RANDOM_TOWER], seed, tasks) for seed in seeds[1:]]
+        what = {"tasks": tuple(tasks), "protocols": tuple(protocols), "root": root}
+        jobs = [self._scoring(subjects[lane :: self.lanes], seeds[0], what) for lane in range(self.lanes)]
+        jobs += [self._scoring([RANDOM_TOWER], seed, what) for seed in seeds[1:]]
         self._run_side_by_side([job for job in jobs if job.request.subjects])
 
     def records(self) -> list[Record]:
@@ -208,11 +216,11 @@ class Comparison:
             return {}
         return {name: median(runs.values()) for name, runs in rates.items()}
 
-    def _scoring(self, subjects: Sequence[str], seed: int, tasks: Sequence[str]) -> Job:
+    def _scoring(self, subjects: Sequence[str], seed: int, what: Mapping[str, Any]) -> Job:
         experiment = replace(self.experiments[0], seed=seed)
         seconds = (START_SECONDS + SCORING_SECONDS * len(subjects)) / self.lanes
-        label, what = f"scoring of {len(subjects)} towers", {"subjects": tuple(subjects), "tasks": tuple(tasks)}
-        return self._job("scoring", experiment, label, seconds, **what)
+        label = f"scoring of {len(subjects)} towers"
+        return self._job("scoring", experiment, label, seconds, subjects=tuple(subjects), **what)
 
     def _job(self, kind: Kind, experiment: Experiment, label: str, seconds: float, **what: Any) -> Job:
         request = Request(kind=kind, results=str(self.results), comparison=self.name, experiment=experiment, **what)

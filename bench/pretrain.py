@@ -4,30 +4,28 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, arg
 
 from bench.begin import begin
 from bench.checkpoints import Keeping, alone, checkpoints, newest_whole, require_same
-from bench.command_line import FAILED_CASE, OK, Json, Settings
+from bench.command_line import FAILED_CASE, OK, Json, Settings, Tasks
 from bench.commit import commit
-from bench.comparison import Comparison, Scope, with_images
+from bench.comparison import Scope, with_images
 from bench.config import Experiment, choose, with_settings
 from bench.experiments import experiment_named
+from bench.file_names import plain_name
 from bench.ranks import place
-from bench.record import Transfer, plain_name
 from bench.subjects import TASKS
 from bench.tables import failure_table, score_table, show
 
 CHECKPOINT_MINUTES = 15.0
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
-Tasks = Annotated[tuple[str, ...], UseAppendAction, arg(name="task", metavar="TASK", help="to score; may be repeated")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,6 @@ class Train:
         taken_up, name = self._taken_up(experiment)
         scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False)
         comparison = begin(self._out, [experiment], scope, name=name)
-        _require_unscored(comparison, tasks)
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
         folder = str(self._checkpoints.resolve())
         keeping = Keeping(folder=folder, minutes=self.checkpoint_minutes, taken_up=taken_up, tensorboard=events)
@@ -134,13 +131,3 @@ def number_of(text: str) -> int:
     if match is None:
         raise ValueError(f"--images is a number, as 80000, 80k or 12.8M, got {text!r}")
     return round(float(match[1]) * UNITS[match[2]])
-
-
-def _require_unscored(comparison: Comparison, tasks: Sequence[str]) -> None:
-    """Raise ValueError where towers are scored already, and not on these tasks."""
-    for record in comparison.records():
-        if isinstance(record.measured, Transfer):
-            missing = [task for task in tasks if task not in {score.task for score in record.measured.scores}]
-            if missing:
-                told = f"its towers are scored already, and not on {', '.join(map(repr, missing))}"
-                raise ValueError(f"{told}; python -m bench transfer TOWER scores a tower anew")

@@ -3,7 +3,6 @@
 Everything else (rates, ratios, intervals) is derived when asked for, by whoever reads it.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable
@@ -14,9 +13,8 @@ from uuid import uuid4
 import msgspec
 
 from bench.config import Experiment, differing_fields, told
+from bench.file_names import PLAIN, plain_name
 
-PLAIN = "[A-Za-z0-9=+,_-]+"  # what names are made of in files' names
-LONGEST_NAME = 80
 # What must be equal where speeds are compared, and the experiment's field that may explain a difference.
 CIRCUMSTANCES = {
     "machine": None,
@@ -162,7 +160,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Answers of one protocol on one task's test part."""
 
     task: str
-    protocol: str  # "linear probe" or "k-NN"
+    protocol: str  # "linear probe", "k-NN", ...
     chosen: float  # strength C or k, chosen on the validation part
     validation_accuracy: float
     converged: bool
@@ -170,6 +168,23 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     num_classes: int
     num_train: int  # training and validation part together
     majority: float  # accuracy of always saying the commonest class of the test part
+    per_class: int | None = None  # of a few-shot curve: images of each class
+    label_share: float | None = None  # of a label-fraction curve: share of the labelled images
+    draw: int = 0  # which of several draws of these
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A figure of one protocol on one task's test part that is no share of right answers."""
+
+    task: str
+    protocol: str
+    name: str  # "macro mAP", "mIoU", "box AP", ...
+    value: float
+    num_train: int  # training and validation part together
+    num_test: int
+    baseline: float | None  # the same figure for what knows nothing; None: not measured
+    draw: int = 0
+    per_class: int | None = None
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="transfer", tag_field="kind"):
@@ -179,6 +194,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     images: int  # seen in pre-training
     budgets: tuple[str, ...]
     scores: tuple[Score, ...]
+    metrics: tuple[Metric, ...] = ()
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="failure", tag_field="kind"):
@@ -245,14 +261,6 @@ def comparisons(results: Path) -> list[str]:
 def _record_files(results: Path) -> list[Path]:
     kinds = {kind.__struct_config__.tag for kind in get_args(Measured)}
     return [path for path in sorted(results.glob("*.*.json")) if path.name.split(".")[1] in kinds]
-
-
-def plain_name(name: str) -> str:
-    """Return the name as part of a file's; one that has to be cut or cleaned keeps apart by a hash of the whole."""
-    cleaned = re.sub(rf"(?!{PLAIN}).", "-", name, flags=re.DOTALL)[:LONGEST_NAME]
-    if cleaned == name and name:
-        return name
-    return f"{cleaned}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def _decoded(content: bytes, path: Path) -> Record:

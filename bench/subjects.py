@@ -1,5 +1,37 @@
-"""What can be scored beside the towers that were trained, and on what."""
+"""What can be scored, on what and how, by the names that a person types. No torch here."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
 
 RANDOM_TOWER = "random tower"  # the floor: what a training begins with
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
 TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes, 20 per class", "silhouettes, 100 per class")
+
+LABELS = "one class a picture"
+KINDS: dict[str, str] = dict.fromkeys(TASKS, LABELS)  # of tasks, by their names
+
+
+class Takes(NamedTuple):
+    """What a protocol can be asked."""
+
+    kind: str  # of tasks
+    towers_only: bool = False  # features of pictures are not enough for it
+
+
+PROTOCOLS: dict[str, Takes] = {
+    "linear-probe": Takes(LABELS),
+    "k-nn": Takes(LABELS),
+}
+DEFAULT_PROTOCOLS = ("linear-probe", "k-nn")
+
+
+def scorings(subject: str, tasks: Iterable[str], protocols: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the pairs of a task and a protocol that fit each other and the subject."""
+    asked = [*protocols]
+    has_tower = subject not in REFERENCES
+    return [
+        (task, protocol)
+        for task in tasks
+        for protocol in asked
+        if PROTOCOLS[protocol].kind == KINDS[task] and (has_tower or not PROTOCOLS[protocol].towers_only)
+    ]

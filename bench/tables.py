@@ -213,16 +213,17 @@ def failure_table(records: Sequence[Record]) -> Table:
 
 def score_table(records: Sequence[Record]) -> Table:
     """List accuracies on the test parts."""
-    rows = []
+    found: dict[tuple[str, int, int | None], dict[str, Any]] = {}
     for record in records:
         if isinstance(record.measured, Transfer):
-            row: dict[str, Any] = {"features": record.measured.subject, "images": record.measured.images}
-            if record.experiment is not None:
-                row["seed"] = record.experiment.seed
-            for score in record.measured.scores:
+            of, seed = record.measured, record.experiment and record.experiment.seed
+            row = found.setdefault((of.subject, of.images, seed), {"features": of.subject, "images": of.images})
+            if seed is not None:
+                row["seed"] = seed
+            for score in of.scores:
                 if score.protocol == "linear probe":
                     row[score.task] = accuracy_interval([answer == "1" for answer in score.correct]).value
-            rows.append(row)
+    rows = list(found.values())
     rows.sort(key=lambda row: (row["images"], row["features"]))
     return Table(
         "Transfer", rows, "Linear probe: share of the test pictures told right. One training seed ranks nothing."

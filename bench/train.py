@@ -101,8 +101,7 @@ def trunk_rate(experiment: Experiment, step: int) -> float:
 def cooldown_rate(experiment: Experiment, step: int, first: int, last: int) -> float:
     """Return the learning rate of a step of [first, last), where it falls.
 
-    WSD falls linearly to nearly 0. A cosine, which begins at step 0, warms up, then falls to `last_learning_rate`
-    (Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5 without restarts).
+    WSD falls linearly to nearly 0. A cosine, which begins at step 0, warms up, then falls to `last_learning_rate`.
     """
     if experiment.schedule == "wsd":
         return trunk_rate(experiment, step) * (last - step) / (last - first + 1)
@@ -110,7 +109,14 @@ def cooldown_rate(experiment: Experiment, step: int, first: int, last: int) -> f
     if step < warmup:
         return trunk_rate(experiment, step)
     done = (step - warmup) / max(1, last - warmup)
-    low, high = experiment.last_learning_rate, experiment.learning_rate
+    return cosine(experiment.learning_rate, experiment.last_learning_rate, done)
+
+
+def cosine(high: float, low: float, done: float) -> float:
+    """Return the rate when a share `done` of the way from `high` to `low` is behind.
+
+    Source: Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5 without restarts.
+    """
     return low + (high - low) * (1 + math.cos(math.pi * done)) / 2
 
 

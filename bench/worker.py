@@ -8,7 +8,8 @@ import json
 import os
 import signal
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,14 +20,14 @@ from bench.config import Experiment
 from bench.interruption import INTERRUPTED, Stop, stoppable
 from bench.ranks import place
 from bench.record import Failure, Record, record_path, write_record
-from bench.subjects import RANDOM_TOWER, TASKS
+from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, TASKS, scorings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
 
-    from bench.record import Measured, Training, Transfer
+    from bench.record import Measured, Training
 
 Kind = Literal["speed", "memory", "fit", "trace", "peer", "training", "embedding", "scoring", "failure"]
 TOGETHER: tuple[Kind, ...] = ("speed", "memory", "fit", "trace", "training")  # what all ranks of a torchrun start
@@ -50,6 +51,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     # Of a scoring: tower files, "random tower" (the experiment's, untrained), names of reference features.
     subjects: tuple[str, ...] = ()
     tasks: tuple[str, ...] = TASKS  # that they are scored on
+    protocols: tuple[str, ...] = DEFAULT_PROTOCOLS  # that they are scored by
+    root: str = ""  # the folder of the tasks that lie on disk
     # Of a failure: the job that failed, and why.
     label: str = ""
     reason: str = ""
@@ -68,8 +71,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if self.kind == "peer":
             return (self._path(self.kind, *run, self.side, f"round{self.round:02}"),)
         if self.kind == "scoring":
-            return tuple(self._path("transfer", *self._subject_names(subject)) for subject in self.subjects)
+            return tuple(path for subject in self.subjects for *_, path in self.scorings(subject))
         return (self._path(self.kind, *run, *([f"round{self.round:02}"] if self.kind == "speed" else [])),)
+
+    def scorings(self, subject: str) -> list[tuple[str, str, Path]]:
+        """Return the tasks and protocols that a subject is scored by, and where each leaves its record."""
+        return [
+            (task, protocol, self._path("transfer", *self._subject_names(subject), task, protocol))
+            for task, protocol in scorings(subject, self.tasks, self.protocols)
+        ]
 
     def tower_path(self, images: int) -> Path:
         """Where a training leaves the tower that has seen so many images."""
@@ -187,29 +197,31 @@ def _train(request: Request, results: Path, device: "torch.device", stop: Stop |
 
 
 def _score_each(request: Request, results: Path, device: "torch.device", write: "Callable[..., None]") -> None:
-    """Score the subjects that have no record yet; those that fail do not stop the others."""
-    failed = []
-    for subject, path in zip(request.subjects, request.paths, strict=True):
-        if not path.is_file():
-            try:
-                transfer, of = _scored(subject, request, results, device)
-                write(transfer, path, of)
-            except Exception as error:  # noqa: BLE001
-                failed.append(f"{subject}: {type(error).__name__}: {error}")
+    """Write what has no record yet; a scoring that fails does not stop the others."""
+    from bench.transfer.named_tasks import task_named
+    from bench.transfer.score import open_subject, scored
+
+    failed = list[str]()
+    for name in request.subjects:
+        left = [scoring for scoring in request.scorings(name) if not scoring[-1].is_file()]
+        if not left:
+            continue
+        with noting(failed, name):
+            subject = open_subject(name, request.experiment, device)
+            for task, protocol, path in left:
+                with noting(failed, f"{name}, {protocol} on {task}"):
+                    write(scored(subject, task_named(task, results, request.root), protocol), path, subject.experiment)
     if failed:
         raise RuntimeError("; ".join(failed))
 
 
-def _scored(
-    subject: str, request: Request, results: Path, device: "torch.device"
-) -> "tuple[Transfer, Experiment | None]":
-    from bench.transfer.score import score_reference, score_tower, score_untrained
-
-    if subject.endswith(".safetensors"):
-        return score_tower(Path(subject), results, device, request.tasks)
-    if subject == RANDOM_TOWER:
-        return score_untrained(request.experiment, results, device, request.tasks), request.experiment
-    return score_reference(subject, results, request.tasks), None
+@contextmanager
+def noting(failed: list[str], what: str) -> Iterator[None]:
+    """Add to a list what fails, and go on behind the block."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        failed.append(f"{what}: {type(error).__name__}: {error}")
 
 
 def main() -> None:

@@ -92,6 +92,7 @@ def scored(comparison: Comparison) -> list[Scored]:
         )
         for record, transfer in comparison.of(Transfer)
         for score in transfer.scores
+        if score.per_class is None and score.label_share is None  # a curve's points are drawn parts of the task
     ]
     order = [*comparison.experiments, FLOOR]
     return sorted(found, key=lambda one: (_place(order, one.subject), one.subject, one.images, one.seed or 0))

@@ -47,7 +47,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             *("name", "images", "data", "out", "resume", "checkpoint_minutes", "tensorboard", "tasks", "settings"),
             "json",
         ],
-        "transfer": ["tower", "results", "json"],
+        "transfer": ["tower", "tasks", "protocols", "root", "results", "json"],
         "embed": ["name", "out", "settings", "results"],
         "label": [
             *("inputs", "out", "vocabulary", "rule", "column", "count_only", "min_count", "size", "merge"),

@@ -109,7 +109,7 @@ class ShardLoader(Generic[T]):
                 continue
             if tries[-1] != sample:
                 seen.replaced[sample] = tries[-1]
-            return cropped(picture, draws, self.experiment, side)
+            return cropped(picture, draws, self.experiment.crop_scale, side, flip=self.experiment.flip)
         raise ValueError(
             f"{self.shards.data}: neither {self.keys([sample])[0]} nor any of {MOST_REPLACEMENTS} others drawn for it "
             f"has an image that can be used ({told_counts(seen.unusable)})"

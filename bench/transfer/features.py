@@ -4,54 +4,52 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from skimage.feature import hog
 from torch import Tensor
 
-from bench.data.pack_stream import for_scoring
+from bench.data.normalisation import WHITE, normalised
 from bench.subjects import REFERENCES
+from bench.transfer.pictures import Pictures, shown
+from bench.transfer.subject import Embed
 from models.image_tower import ImageTower
 
-Embed = Callable[[UInt8[Tensor, "pictures 4 64 64"]], Float[np.ndarray, "pictures features"]]
-BATCH = 256
-SIDE = 32  # pixels, of the reference features
+PIXELS_SIDE, HOG_SIDE = 32, 64  # in pixels
+Normalise = Callable[[Float[Tensor, "batch 3 height width"]], Float[Tensor, "batch 3 height width"]]
 
 
-def tower_features(tower: ImageTower, device: torch.device) -> Embed:
-    """Return what embeds pictures with a frozen tower, in float64 for the solvers behind it."""
+def tower_features(tower: ImageTower, device: torch.device, normalise: Normalise = normalised) -> Embed:
+    """Return what embeds pictures with a frozen tower, normalised as its training did; float64 for the solvers."""
     tower = tower.to(device).eval()
 
     @torch.inference_mode()
-    def embed(pixels: Tensor) -> np.ndarray:
-        batches = (for_scoring(batch.to(device), tower.image_size) for batch in torch.split(pixels, BATCH))
+    def embed(pictures: Pictures) -> np.ndarray:
+        batches = (normalise(batch.to(device) / WHITE) for batch in shown(pictures, tower.image_size))
         return torch.cat([tower(batch).cpu() for batch in batches]).double().numpy()
 
     return embed
 
 
-def raw_pixels(pixels: Tensor) -> np.ndarray:
-    """Return pictures of 32 px on white as rows of numbers."""
-    small = for_scoring(pixels, SIDE)
+def raw_pixels(pictures: Pictures) -> np.ndarray:
+    """Return pictures of 32 px as rows of numbers."""
+    small = torch.cat([normalised(batch / WHITE) for batch in shown(pictures, PIXELS_SIDE)])
     return small.flatten(1).double().numpy()
 
 
-def hog_and_colour(pixels: Tensor) -> np.ndarray:
+def hog_and_colour(pictures: Pictures) -> np.ndarray:
     """Return histograms of oriented gradients beside an 8 x 8 x 8 colour histogram.
 
     Source: Dalal and Triggs 2005, "Histograms of oriented gradients for human detection", by scikit-image; cells of
     8 px on 64 px pictures, 9 orientations, blocks of 2 x 2.
     """
-    rgb = _on_white(pixels)
+    return np.vstack([_hog_and_colour(batch) for batch in shown(pictures, HOG_SIDE)])
+
+
+def _hog_and_colour(batch: Tensor) -> np.ndarray:
+    rgb = (batch.double() / WHITE).permute(0, 2, 3, 1).numpy()
     gradients = [hog(image, pixels_per_cell=(8, 8), cells_per_block=(2, 2), channel_axis=-1) for image in rgb]
-    bins = [(0, 1)] * 3
-    colours = [np.histogramdd(image.reshape(-1, 3), bins=8, range=bins)[0].ravel() for image in rgb]
-    shares = np.sqrt(np.stack(colours) / rgb[0, ..., 0].size)
-    return np.hstack([np.stack(gradients), shares])
-
-
-def _on_white(pixels: Tensor) -> Float[np.ndarray, "pictures 64 64 3"]:
-    rgba = pixels.double() / 255
-    return (rgba[:, :3] + 1 - rgba[:, 3:]).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    colours = [np.histogramdd(image.reshape(-1, 3), bins=8, range=[(0, 1)] * 3)[0].ravel() for image in rgb]
+    return np.hstack([np.stack(gradients), np.sqrt(np.stack(colours) / HOG_SIDE**2)])
 
 
 REFERENCE_FEATURES: dict[str, Embed] = dict(zip(REFERENCES, (raw_pixels, hog_and_colour), strict=True))

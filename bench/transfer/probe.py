@@ -19,16 +19,25 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from bench.record import Score
-from bench.transfer.tasks import Part, Task
+from bench.transfer.subject import Subject
+from bench.transfer.tasks import Task
 
 Features = Float[np.ndarray, "_ features"]  # of a part: each has pictures of its own
 MOST_ITERATIONS = 2000
 
 
-def score(task: Task, features_of: Callable[[Part], Features]) -> list[Score]:
-    """Score features on a task by both protocols."""
-    parts = [features_of(part) for part in (task.train, task.validation, task.test)]
-    return [_chosen_and_tested(task, parts, protocol) for protocol in (LINEAR_PROBE, NEAREST_NEIGHBOURS)]
+def linear_probe(subject: Subject, task: Task) -> list[Score]:
+    """Score by multinomial logistic regression."""
+    return [_chosen_and_tested(task, _features(subject, task), LINEAR_PROBE)]
+
+
+def k_nn(subject: Subject, task: Task) -> list[Score]:
+    """Score by the majority of the nearest neighbours."""
+    return [_chosen_and_tested(task, _features(subject, task), NEAREST_NEIGHBOURS)]
+
+
+def _features(subject: Subject, task: Task) -> list[Features]:
+    return [subject.embed(part.pictures) for part in (task.train, task.validation, task.test)]
 
 
 @dataclass(frozen=True, slots=True)

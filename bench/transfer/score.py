@@ -1,55 +1,48 @@
-"""From a tower, or from features that were never trained, to scores on every task."""
+"""From a tower, or from features that were never trained, to scores on tasks."""
 
-from collections.abc import Collection
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bench.config import Experiment, choose
-from bench.data.manifest import CACHE
-from bench.record import Transfer
+from bench.record import Metric, Score, Transfer
 from bench.run import untrained_tower
-from bench.subjects import RANDOM_TOWER, TASKS
-from bench.trained_tower import trained_tower
-from bench.transfer.features import REFERENCE_FEATURES, Embed, tower_features
-from bench.transfer.probe import score
-from bench.transfer.tasks import pack_tasks
+from bench.subjects import RANDOM_TOWER
+from bench.trained_tower import SUFFIX, trained_tower
+from bench.transfer.features import REFERENCE_FEATURES, tower_features
+from bench.transfer.protocols import PROTOCOLS
+from bench.transfer.subject import Subject, kept
 
 
-def score_tower(
-    path: Path, results: Path, device: torch.device, tasks: Collection[str] = TASKS
-) -> tuple[Transfer, Experiment]:
-    """Score a tower that a training left on tasks by their names; also return the experiment that made it."""
-    tower, made = trained_tower(path)
-    embed = tower_features(tower, device)
-    scored = _scores(made.experiment.name, embed, results, tasks, images=made.images, budgets=made.budgets)
-    return scored, made.experiment
+def open_subject(name: str, experiment: Experiment, device: torch.device) -> Subject:
+    """Open a tower file, "random tower" (the experiment's, untrained), or reference features by their name."""
+    if name.endswith(SUFFIX):
+        tower, made = trained_tower(Path(name))
+        return Subject(
+            name=made.experiment.name,
+            embed=kept(tower_features(tower, device)),
+            tower=tower,
+            device=device,
+            experiment=made.experiment,
+            images=made.images,
+            budgets=made.budgets,
+        )
+    if name == RANDOM_TOWER:
+        tower = untrained_tower(experiment)
+        embed = kept(tower_features(tower, device))
+        return Subject(name=name, embed=embed, tower=tower, device=device, experiment=experiment)
+    embed = kept(choose(name, REFERENCE_FEATURES, "reference"))
+    return Subject(name=name, embed=embed, tower=None, device=device, experiment=None)
 
 
-def score_untrained(
-    experiment: Experiment, results: Path, device: torch.device, tasks: Collection[str] = TASKS
-) -> Transfer:
-    """Score the tower that a training of this experiment begins with: the floor."""
-    tower = untrained_tower(experiment)
-    return _scores(RANDOM_TOWER, tower_features(tower, device), results, tasks)
-
-
-def score_reference(name: str, results: Path, tasks: Collection[str] = TASKS) -> Transfer:
-    """Score reference features by their name."""
-    return _scores(name, choose(name, REFERENCE_FEATURES, "reference"), results, tasks)
-
-
-def _scores(
-    subject: str,
-    embed: Embed,
-    results: Path,
-    tasks: Collection[str],
-    *,
-    images: int = 0,
-    budgets: tuple[str, ...] = (),
-) -> Transfer:
-    features_of = cache(lambda part: embed(part.pixels))  # tasks may share their test
-    wanted = (task for task in pack_tasks(results / CACHE) if task.name in tasks)
-    scores = [one for task in wanted for one in score(task, features_of)]
-    return Transfer(subject=subject, images=images, budgets=budgets, scores=tuple(scores))
+def scored(subject: Subject, task: Any, protocol: str) -> Transfer:
+    """Score a subject on a task by a protocol's name."""
+    found = PROTOCOLS[protocol](subject, task)
+    return Transfer(
+        subject=subject.name,
+        images=subject.images,
+        budgets=subject.budgets,
+        scores=tuple(one for one in found if isinstance(one, Score)),
+        metrics=tuple(one for one in found if isinstance(one, Metric)),
+    )

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
-from torch import Tensor
 
-from bench.data.pack import Pictures, load_pictures
+from bench.data.pack import Pictures as Pack
+from bench.data.pack import load_pictures
+from bench.transfer.pictures import PackPictures, Pictures
 
 VALIDATION_SHARE = 0.25  # of the training part
 FEWEST_MEMBERS = 20  # of a class that a task keeps
@@ -24,9 +25,9 @@ FEW_SHOTS, MOST_SHOTS = 20, 100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Pictures and their classes as numbers; a part is itself alone, so that its features can be kept."""
+    """Pictures and their classes as numbers."""
 
-    pixels: Tensor  # uint8, pictures x 4 x 64 x 64, premultiplied
+    pictures: Pictures
     labels: Int[np.ndarray, " pictures"]
 
 
@@ -57,7 +58,7 @@ def pack_tasks(cache: Path) -> list[Task]:
     ]
 
 
-def _halved(name: str, pictures: Pictures, rows: Sequence[int], key: str) -> Task:
+def _halved(name: str, pictures: Pack, rows: Sequence[int], key: str) -> Task:
     """Split in halves class by class; what shares a caption or a picture stays together."""
     train, test = list[int](), list[int]()
     groups, done = _groups(pictures, rows), set[int]()
@@ -70,7 +71,7 @@ def _halved(name: str, pictures: Pictures, rows: Sequence[int], key: str) -> Tas
     return _task(name, pictures, train, test, key, groups)
 
 
-def _few_shot(pictures: Pictures, key: str, *, per_class: int) -> Task:
+def _few_shot(pictures: Pack, key: str, *, per_class: int) -> Task:
     """Train on so many of each class; the test is what a hundred of each class leave, whatever number is taken."""
     order = sorted(range(len(pictures)), key=lambda row: _place(key, pictures.keys[row]))
     members = _by_class(pictures, order, key).values()
@@ -81,20 +82,21 @@ def _few_shot(pictures: Pictures, key: str, *, per_class: int) -> Task:
 
 
 def _task(
-    name: str, pictures: Pictures, train: list[int], test: list[int], key: str, groups: Mapping[int, int]
+    name: str, pictures: Pack, train: list[int], test: list[int], key: str, groups: Mapping[int, int]
 ) -> Task:
     classes = tuple(sorted({pictures.classes[row][key] for row in train}))
     number = {name: index for index, name in enumerate(classes)}
 
     def part(rows: list[int]) -> Part:
-        return Part(pictures.pixels[rows], np.array([number[pictures.classes[row][key]] for row in rows]))
+        labels = np.array([number[pictures.classes[row][key]] for row in rows])
+        return Part(PackPictures(pictures.pixels[rows]), labels)
 
     fitted, validation = _carved(name, pictures, train, key, groups)
     return Task(name, classes, part(fitted), part(validation), part(sorted(test)))
 
 
 def _carved(
-    name: str, pictures: Pictures, train: list[int], key: str, groups: Mapping[int, int]
+    name: str, pictures: Pack, train: list[int], key: str, groups: Mapping[int, int]
 ) -> tuple[list[int], list[int]]:
     """Carve a validation part from the training part, about the same share of each class, groups staying together."""
     validation = set[int]()
@@ -108,7 +110,7 @@ def _carved(
     return sorted(set(train) - validation), sorted(validation)
 
 
-def _groups(pictures: Pictures, rows: Iterable[int]) -> dict[int, int]:
+def _groups(pictures: Pack, rows: Iterable[int]) -> dict[int, int]:
     """Return for each row the first row that it is linked to by equal captions or equal pictures.
 
     (Twemoji draws all families of as many heads alike; rooms hold one chair under several names.)
@@ -127,12 +129,12 @@ def _groups(pictures: Pictures, rows: Iterable[int]) -> dict[int, int]:
     return first
 
 
-def _frequent(pictures: Pictures, rows: Iterable[int], key: str) -> list[int]:
+def _frequent(pictures: Pack, rows: Iterable[int], key: str) -> list[int]:
     members = _by_class(pictures, rows, key).values()
     return sorted(row for rows_of_class in members if len(rows_of_class) >= FEWEST_MEMBERS for row in rows_of_class)
 
 
-def _by_class(pictures: Pictures, rows: Iterable[int], key: str) -> Mapping[str, list[int]]:
+def _by_class(pictures: Pack, rows: Iterable[int], key: str) -> Mapping[str, list[int]]:
     members: dict[str, list[int]] = defaultdict(list)
     for row in rows:
         members[pictures.classes[row][key]].append(row)

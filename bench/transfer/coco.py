@@ -1,0 +1,114 @@
+"""COCO's layout as a task of several labels a picture."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from bench.transfer.multi_label_tasks import MultiLabelPart, MultiLabelTask, carved, some
+from bench.transfer.pictures import FilePictures
+
+MOST_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
+LAYOUT = """{root} is not laid out as COCO is:
+  {root}/annotations/instances_train2017.json
+  {root}/annotations/instances_val2017.json
+  {root}/train2017/*.jpg
+  {root}/val2017/*.jpg
+(any year in place of 2017); {lacks}"""
+
+
+class _Image(msgspec.Struct):
+    id: int
+    file_name: str
+
+
+class _Annotation(msgspec.Struct):
+    image_id: int
+    category_id: int
+
+
+class _Category(msgspec.Struct):
+    id: int
+    name: str
+
+
+class Instances(msgspec.Struct):
+    """What is read of an annotations file."""
+
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+def coco(root: Path) -> MultiLabelTask:
+    """Read COCO: a picture has the classes of its annotations, crowds among them, as CatLIP's code has it.
+
+    The validation part is carved from `train`, `val` is the test. Pictures without annotations show no class. Raises
+    ValueError for files that are not there or disagree.
+    """
+    classes, paths, labels = _split(root, "train")
+    test_classes, test_paths, test_labels = _split(root, "val")
+    if test_classes != classes:
+        differing = sorted({*classes} ^ {*test_classes}) or ["their order"]
+        raise ValueError(f"{root}: train and val have other categories: they differ in {some(differing)}")
+    kept, held = carved([path.name for path in paths])
+    return MultiLabelTask(
+        name="COCO",
+        classes=classes,
+        train=_part([paths[row] for row in kept], labels[kept]),
+        validation=_part([paths[row] for row in held], labels[held]),
+        test=_part(test_paths, test_labels),
+    )
+
+
+def read_instances(path: Path) -> Instances:
+    """Read an annotations file; ValueError for one that is too large, is not JSON, or contradicts itself."""
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path}: over {MOST_BYTES / 2**30:.0f} GiB")
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Instances)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    for what, ids in (("image", [one.id for one in found.images]), ("category", [one.id for one in found.categories])):
+        twice = [one for one, count in Counter(ids).items() if count > 1]
+        if twice or not ids:
+            raise ValueError(f"{path}: {f'{what} ids occur twice: {some(twice)}' if twice else f'holds no {what}'}")
+    for what, asked, there in (
+        ("images", {one.image_id for one in found.annotations}, {one.id for one in found.images}),
+        ("categories", {one.category_id for one in found.annotations}, {one.id for one in found.categories}),
+    ):
+        if lost := sorted(asked - there):
+            raise ValueError(f"{path}: annotations name {what} that it does not list: {some(lost)}")
+    return found
+
+
+def _split(root: Path, split: str) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
+    """Return the classes, the pictures' files and which classes each shows."""
+    files = sorted((root / "annotations").glob(f"instances_{split}*.json"))
+    if len(files) != 1:
+        lacks = f"annotations/instances_{split}*.json is {'not there' if not files else 'there more than once'}"
+        raise ValueError(LAYOUT.format(root=root, lacks=lacks))
+    folder = root / files[0].stem.removeprefix("instances_")
+    if not folder.is_dir():
+        raise ValueError(LAYOUT.format(root=root, lacks=f"{folder.name}/ is not there"))
+    instances = read_instances(files[0])
+    here = {path.name for path in folder.iterdir()}
+    if lost := [image.file_name for image in instances.images if image.file_name not in here]:
+        raise ValueError(f"{files[0]} lists {len(lost)} images that are not in {folder}: {some(lost)}")
+    rows = {image.id: row for row, image in enumerate(instances.images)}
+    columns = {category.id: column for column, category in enumerate(instances.categories)}
+    labels = np.zeros((len(rows), len(columns)), dtype=bool)
+    for annotation in instances.annotations:
+        labels[rows[annotation.image_id], columns[annotation.category_id]] = True
+    without = int((~labels.any(axis=1)).sum())
+    extra = len(here) - len({image.file_name for image in instances.images})
+    told = f"{without:,} of {len(rows):,} images have no annotation and show no class"
+    print(f"{files[0].name}: {told}; {extra:,} files of {folder.name} are not listed", file=sys.stderr, flush=True)
+    names = tuple(category.name for category in instances.categories)
+    return names, [folder / image.file_name for image in instances.images], labels
+
+
+def _part(paths: list[Path], labels: np.ndarray) -> MultiLabelPart:
+    return MultiLabelPart(FilePictures(paths), labels, np.zeros_like(labels))

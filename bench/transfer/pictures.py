@@ -1,0 +1,83 @@
+"""Pictures by their row, wherever they lie, and how they are shown to what is scored."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from bench.data.decoding import UnusableImageError, decoded
+
+BATCH = 256
+RESIZE_OVER_CROP = 232 / 224  # torchvision's recipe for evaluation, which CatLIP's fine-tuning follows
+
+
+class UnreadablePicture(ValueError):  # noqa: N818 - the word for it everywhere
+    """A picture that cannot be decoded; its text names the file and what is wrong with it."""
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """Pictures by their row."""
+
+    @property
+    def resize_over_crop(self) -> float:
+        """The length that the shorter side is scaled to, over the side of the centre shown; 1.0 shows all."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+        """Return a picture; raises UnreadablePicture."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackPictures:
+    """Pictures of the pack, of which all is shown, on white."""
+
+    rgba: UInt8[Tensor, "pictures 4 height width"]  # premultiplied
+    resize_over_crop = 1.0
+
+    def __len__(self) -> int:
+        return len(self.rgba)
+
+    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+        """Put a picture on white."""
+        return self.rgba[row, :3] + (255 - self.rgba[row, 3:])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FilePictures:
+    """Files, decoded when they are asked for."""
+
+    paths: Sequence[Path]
+    resize_over_crop = RESIZE_OVER_CROP
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+        """Decode a file."""
+        path = self.paths[row]
+        try:
+            return decoded(path.read_bytes())
+        except (UnusableImageError, OSError) as error:
+            raise UnreadablePicture(f"{path}: {error}") from None
+
+
+def shown(pictures: Pictures, side: int) -> Iterator[UInt8[Tensor, "batch 3 side side"]]:
+    """Yield all pictures in batches as they are scored: scaled (bilinear, antialiased), the centre cut out."""
+    scaled = round(side * pictures.resize_over_crop)
+
+    def centre(row: int) -> Tensor:
+        return F.center_crop(F.resize(pictures.rgb(row), [scaled], antialias=True), [side, side])
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for first in range(0, len(pictures), BATCH):
+            yield torch.stack(list(pool.map(centre, range(first, min(first + BATCH, len(pictures))))))

@@ -1,0 +1,14 @@
+"""Every way to score a subject on a task, by its name. What each takes stands in bench/subjects.py."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.record import Metric, Score
+from bench.transfer.probe import k_nn, linear_probe
+from bench.transfer.subject import Subject
+
+Scoring = Callable[[Subject, Any], Sequence[Score] | Sequence[Metric]]  # of a subject on a task of the kind it takes
+PROTOCOLS: dict[str, Scoring] = {
+    "linear-probe": linear_probe,
+    "k-nn": k_nn,
+}
