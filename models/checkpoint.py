@@ -7,8 +7,9 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.elsewhere import at_its_size
 from models.image_tower import ImageTower
-from models.recognised import looks_like
+from models.recognised import looks_like, under
 from models.weight_files import read_weights
 
 MOST_NAMES = 3  # of weights, told of each kind of mismatch
@@ -26,8 +27,9 @@ def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -
 
 
 def load_weights(tower: ImageTower, path: Path) -> None:
-    """Read weights into a tower built for them; ValueError where the file holds others."""
-    load_exactly(tower, read_weights(path), f"{path} does not hold this tower's weights")
+    """Read weights into a tower built for them, perhaps at another size; ValueError where the file holds others."""
+    state = at_its_size(under("trunk.", read_weights(path)), tower.trunk)
+    load_exactly(tower.trunk, state, f"{path} does not hold this tower's weights")
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], otherwise: str) -> None:
