@@ -70,7 +70,7 @@ def test_equal_seeds_give_equal_weights_whatever_was_drawn_before() -> None:
     assert not same(first, trained_from(replace(recipe, seed=1)))
 
 
-@pytest.mark.parametrize("name", ["catlip-bench-tiny", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", ["catlip-bench-tiny", "vit_tiny_patch16_224", "corenet-vit-tiny"])
 def test_a_decay_of_nothing_trains_the_head_alone(name: str) -> None:
     tower = build_image_tower(name, 48, 0)
     model = trained_from(replace(WHOLE, layer_decay=0.0), tower)
