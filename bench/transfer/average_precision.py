@@ -22,9 +22,7 @@ class MeanAveragePrecision:
     without_positives: tuple[int, ...]  # classes that have no average precision
 
 
-def mean_average_precision(
-    scores: Float[np.ndarray, "pictures classes"], part: MultiLabelPart
-) -> MeanAveragePrecision:
+def mean_average_precision(scores: Float[np.ndarray, "pictures classes"], part: MultiLabelPart) -> MeanAveragePrecision:
     """Return the mean average precisions of scores, of which the order alone matters; unjudged pairs are left out.
 
     ValueError where a score is not finite, or no picture shows any class.

@@ -60,7 +60,9 @@ class FineTuning:
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"epochs and batch_size must be 1 or more, got {self.epochs} and {self.batch_size}")
         if not 0 <= self.last_learning_rate <= self.learning_rate < math.inf:
-            raise ValueError(f"learning rates must fall to 0 or more: {self.learning_rate} to {self.last_learning_rate}")
+            raise ValueError(
+                f"learning rates must fall to 0 or more: {self.learning_rate} to {self.last_learning_rate}"
+            )
         if not 0 <= self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be from 0 to 1, got {self.layer_decay}")
 
@@ -77,7 +79,7 @@ class FineTuning:
         Such an average would still hold more than a third of the weights that the run began with, the new head's
         random ones among them.
         """
-        return None if self.ema_decay is None or steps * (1 - self.ema_decay) < 1 else self.ema_decay
+        return None if self.ema_decay is None or steps < round(1 / (1 - self.ema_decay)) else self.ema_decay
 
 
 class Classifier(nn.Module):
@@ -119,7 +121,7 @@ def fine_tune(tower: ImageTower, head: nn.Linear, part: Part, recipe: FineTuning
 def trained(
     tower: ImageTower, head: nn.Linear, pictures: Pictures, loss_of: LossOf, recipe: FineTuning, device: torch.device
 ) -> Classifier:
-    """Return copies of a tower and a head, trained on pictures; `loss_of` takes their logits and their rows, on the CPU."""
+    """Return copies of a tower and a head, trained on pictures; `loss_of` takes logits, and rows that are on the CPU."""
     model = Classifier(copy.deepcopy(tower), copy.deepcopy(head)).to(device)
     if not recipe.train_tower:
         model.tower.requires_grad_(requires_grad=False)
@@ -178,7 +180,7 @@ def _groups(model: Classifier, recipe: FineTuning) -> list[dict[str, Any]]:
 
 
 def _to_train(model: Classifier, recipe: FineTuning) -> None:
-    """Let a frozen tower behave as when it is scored; pictures are seen whole, whatever pre-training dropped of them."""
+    """Let a frozen tower behave as when it is scored. Pictures are seen whole, whatever pre-training left out."""
     model.train().tower.train(recipe.train_tower)
     for module in model.modules():
         if isinstance(module, PatchDrop):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from bench.transfer import tuned
 from bench.transfer.batches import Batches
 from bench.transfer.fine_tune import Classifier, FineTuning, fine_tune, logits_of, new_head
 from bench.transfer.pictures import PackPictures
@@ -195,7 +196,10 @@ def test_the_published_rate_alone_is_for_the_towers_that_it_was_published_for() 
 
 
 @pytest.mark.parametrize("separable", [True, False])
-def test_what_can_be_told_is_told_and_what_cannot_is_guessed(separable: bool) -> None:
+def test_what_can_be_told_is_told_and_what_cannot_is_guessed(
+    *, separable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuned, "FEWEST_STEPS", 60)
     parts = [toy_part(count, seed=seed, separable=separable) for seed, count in enumerate((60, 30, 200))]
     tower = toy_tower()
     subject = Subject(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=CPU, experiment=None)

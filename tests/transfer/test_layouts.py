@@ -136,8 +136,13 @@ def test_a_json_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: 
 
 
 # By picture, by class: whether the object is difficult, in the order of the file.
-VOC_TRAIN = {f"2008_{name}": [("person" if one == 7 else "dog", False) for one in sorted(of)] for name, of in TRAIN.items()}
-VOC_TRAIN |= {"2008_200": [("dog", True), ("person", False), ("dog", True)], "2008_201": [("dog", True), ("dog", False)]}
+VOC_TRAIN = {
+    f"2008_{name}": [("person" if one == 7 else "dog", False) for one in sorted(of)] for name, of in TRAIN.items()
+}
+VOC_TRAIN |= {
+    "2008_200": [("dog", True), ("person", False), ("dog", True)],
+    "2008_201": [("dog", True), ("dog", False)],
+}
 VOC_VAL = {f"2008_{name}": [("person" if one == 7 else "dog", False) for one in of] for name, of in VAL.items()}
 
 
