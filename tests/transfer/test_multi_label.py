@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 def part_of(labels: np.ndarray, unjudged: np.ndarray | None = None) -> MultiLabelPart:
     """Pictures whose red, green and blue shine where they show the first, second and third class."""
     pixels = torch.full((len(labels), 4, 64, 64), 255, dtype=torch.uint8)
-    pixels[:, :3] = 30 + 200 * torch.from_numpy(labels.astype(np.uint8))[:, :3, None, None]
+    pixels[:, : labels.shape[1]] = 30 + 200 * torch.from_numpy(labels.astype(np.uint8))[..., None, None]
     return MultiLabelPart(PackPictures(pixels), labels, np.zeros_like(labels) if unjudged is None else unjudged)
 
 
@@ -79,9 +79,10 @@ def test_a_class_that_no_picture_shows_is_left_out_and_told(capsys: pytest.Captu
 
 def test_scores_that_cannot_be_ranked_are_refused() -> None:
     scores, part = drawn(0)
-    scores[3, 1] = np.nan
+    broken = scores.copy()
+    broken[3, 1] = np.nan
     with pytest.raises(ValueError, match="a score is not finite"):
-        mean_average_precision(scores, part)
+        mean_average_precision(broken, part)
     with pytest.raises(ValueError, match="no picture shows any class"):
         mean_average_precision(scores, part_of(np.zeros_like(part.labels)))
     with pytest.raises(ValueError, match="toy: no picture of the test part shows any class"):
