@@ -16,6 +16,7 @@ from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, choose, with_sett
 from bench.doctor import Doctor
 from bench.embed import Embed
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
+from bench.export import Export
 from bench.label import Label
 from bench.peer import Peer
 from bench.pretrain import Train
@@ -189,6 +190,7 @@ VERBS: dict[str, type[Command]] = {
     "train": Train,
     "transfer": Transfer,
     "embed": Embed,
+    "export": Export,
     "label": Label,
     "doctor": Doctor,
     "selftest": Selftest,

@@ -16,13 +16,14 @@ from torch import Tensor
 from bench.config import Experiment
 from bench.course import Course, Leg
 from bench.distributed import group_of_all
+from bench.head_file import save_head
 from bench.image_sizes import images_before, steps_for
 from bench.keeper import Keeper
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.run import Assembled, assemble, check_finite, load_data
 from bench.towers import Made
-from bench.training_state import copied, load_state, scored_weights, state_of
+from bench.training_state import copied, load_state, scored_head, scored_weights, state_of
 from bench.watch import Watch
 from losses.ranks import place
 from models.checkpoint import save_tower
@@ -167,8 +168,9 @@ def _named(budgets: Mapping[str, int], images: int) -> tuple[str, ...]:
 
 def _leave_tower(run: Assembled, images: int, budgets: Mapping[str, int], tower_path: Callable[[int], Path]) -> None:
     made = Made(experiment=run.stream.experiment, images=images, budgets=_named(budgets, images))
-    weights = scored_weights(run)
+    weights, around = scored_weights(run), scored_head(run)
     if place(group_of_all())[0] == 0:
+        save_head(around, tower_path(images), made)
         save_tower(weights, tower_path(images), made.to_facts())
 
 

@@ -8,12 +8,14 @@ from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import nn
 
+from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
 
 # What lies behind the last block, by the kind of trunk.
 BEHIND = {
     OpenClipViT: ("ln_post", "attn_pool", "attn_pool_contrastive"),
     TimmViT: ("norm", "attn_pool", "fc_norm", "head"),
+    CorenetViT: ("norm",),
 }
 
 
@@ -30,7 +32,7 @@ def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
             f"a tower of kind {kind.__name__} has no known order of blocks; "
             f"known are the blocks of {' and '.join(f'{one.__module__}.{one.__name__}' for one in BEHIND)}"
         )
-    blocks: Sequence[nn.Module] = trunk.transformer.resblocks if kind is OpenClipViT else trunk.blocks
+    blocks: Sequence[nn.Module] = trunk.blocks if kind is TimmViT else trunk.transformer.resblocks
     layers = [list(block.parameters()) for block in blocks]
     behind = [module for name in BEHIND[kind] if (module := getattr(trunk, name)) is not None]
     layers[-1] += [parameter for module in behind for parameter in module.parameters()]

@@ -12,37 +12,46 @@ from jaxtyping import Float
 from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
+from models import corenet_vit
 from models.class_token import read_class_token_only
 from models.patch_drop import drop_patches
+from models.pixels import Renormalised
+from models.recognised import TIMM_SIZES
 from models.registered import open_clip_config
-
-TIMM_SIZES = {384: "small", 768: "base", 1024: "large", 1280: "huge"}  # timm's words for ViTs by width
 
 
 class ImageTower(nn.Module):
     """Pixels to one feature a picture, taken before any projection.
 
-    `trunk` is an open_clip or timm image model without its projection. Pooling is the model's own: the class token for
-    open_clip's ViT, whose last block computes no other. `width` is the feature's length, `image_size` the side in
-    pixels it was built for, `image_sizes` the others that it must take.
+    `trunk` is an open_clip or timm image model without its projection, or CoreNet's ViT. Pooling is the model's own: the
+    class token for open_clip's ViT, whose last block computes no other. `width` is the feature's length, `image_size`
+    the side in pixels it was built for, `image_sizes` the others that it must take. `pixels` is for a trunk that was
+    trained elsewhere, on images normalised otherwise; None: as here.
     """
+
+    pixels: Renormalised | None
 
     def __init__(self, trunk: nn.Module, image_size: int, image_sizes: Sequence[int] = ()) -> None:
         super().__init__()
         self.trunk = trunk
+        self.pixels = None
         self.image_size = image_size
         self.width = _feature_width(trunk, (image_size, *image_sizes))
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
         """Embed normalised images."""
-        features: Tensor = self.trunk(images)
+        features: Tensor = self.trunk(self.for_trunk(images))
         return features
+
+    def for_trunk(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        """Return normalised images as the trunk takes them."""
+        return images if self.pixels is None else self.pixels(images)
 
 
 def build_image_tower(
     name: str, image_size: int, seed: int, image_sizes: Sequence[int] = (), patch_drop: float = 0.0
 ) -> ImageTower:
-    """Build the tower of an open_clip model, or a timm model, randomly initialised from a generator of its own.
+    """Build the tower of an open_clip model, a timm model or `corenet-vit-base`, from a generator of its own.
 
     Equal arguments give equal weights, bit for bit, whatever is built around the tower or was built before it; they do
     not depend on `image_sizes`, which are taken beside `image_size`: timm interpolates the position embeddings. While
@@ -51,9 +60,11 @@ def build_image_tower(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = open_clip_config(name)
-        several = len(image_sizes) > 0
-        trunk = _from_open_clip(config, image_size) if config else _from_timm(name, image_size, several=several)
+        config, several = open_clip_config(name), len(image_sizes) > 0
+        if name.startswith(corenet_vit.PREFIX):
+            trunk: nn.Module = corenet_vit.corenet_vit(name)
+        else:
+            trunk = tower_of(config, image_size) if config else _from_timm(name, image_size, several=several)
         if patch_drop:
             drop_patches(trunk, patch_drop)
         try:
@@ -67,9 +78,10 @@ def build_image_tower(
             raise ValueError(f"{told}: {error}") from None
 
 
-def _from_open_clip(config: dict[str, Any], image_size: int) -> nn.Module:
+def tower_of(config: dict[str, Any], image_size: int) -> nn.Module:
+    """Build the image tower of an open_clip configuration, without its projection."""
     vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
-    trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision)
+    trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
         trunk.proj = None
         read_class_token_only(trunk)

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from bench.data.normalisation import WHITE, normalised
 from bench.seeds import HEAD, STEP, seed_for
@@ -19,6 +18,7 @@ from bench.train import cosine
 from bench.transfer.batches import Batches
 from bench.transfer.pictures import Pictures, shown
 from bench.transfer.tasks import Part
+from bench.transfer.waiting import waited_for
 from models.depth import parameters_by_depth
 from models.image_tower import ImageTower
 from models.patch_drop import PatchDrop
@@ -26,7 +26,6 @@ from models.patch_drop import PatchDrop
 BETAS, EPS = (0.9, 0.999), 1e-8
 WARMUP_SHARE = 0.02  # of the steps: 500 of 25,000 on ImageNet-1k
 INITIAL_SPREAD = 0.02  # of a new head's weights
-BAR: dict[str, Any] = {"leave": False, "disable": None}  # shown on a terminal alone
 CHECK_EVERY = 50  # steps between two looks at the losses, each of which waits for the device
 
 LossOf = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
@@ -109,10 +108,10 @@ def fine_tune(tower: ImageTower, head: nn.Linear, part: Part, recipe: FineTuning
     Cross-entropy, in nats. Equal arguments give equal weights on a CPU, bit for bit. Raises ValueError for layer decay
     on a tower whose blocks are not known, FloatingPointError for a loss or a gradient that is not finite.
     """
-    labels = torch.from_numpy(part.labels).to(device)
+    labels = torch.from_numpy(part.labels)
 
     def loss_of(logits: Tensor, rows: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels[rows], label_smoothing=recipe.label_smoothing)
+        return F.cross_entropy(logits, labels[rows].to(device), label_smoothing=recipe.label_smoothing)
 
     return trained(tower, head, part.pictures, loss_of, recipe, device)
 
@@ -120,9 +119,10 @@ def fine_tune(tower: ImageTower, head: nn.Linear, part: Part, recipe: FineTuning
 def trained(
     tower: ImageTower, head: nn.Linear, pictures: Pictures, loss_of: LossOf, recipe: FineTuning, device: torch.device
 ) -> Classifier:
-    """Return copies of a tower and a head, trained on pictures; `loss_of` takes their logits and their rows."""
+    """Return copies of a tower and a head, trained on pictures; `loss_of` takes their logits and their rows, on the CPU."""
     model = Classifier(copy.deepcopy(tower), copy.deepcopy(head)).to(device)
-    model.requires_grad_(requires_grad=True).tower.requires_grad_(recipe.train_tower)
+    if not recipe.train_tower:
+        model.tower.requires_grad_(requires_grad=False)
     size = min(recipe.batch_size, len(pictures))
     batches = Batches(pictures, tower.image_size, size, recipe.crop_scale, recipe.flip, recipe.seed)
     steps = math.ceil(recipe.epochs * len(pictures) / size)
@@ -134,11 +134,12 @@ def trained(
     average, take_average = averaging(model, recipe.average_over(steps))
     _to_train(model, recipe)
     finite = torch.ones((), dtype=torch.bool, device=device)
+    what = f"fine-tuning at rate {recipe.learning_rate:g}"
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed_for(recipe.seed, STEP))
-        for step, (images, rows) in enumerate(tqdm(batches.first(steps), "fine-tuning", steps, **BAR)):
+        for step, (images, rows) in enumerate(waited_for(batches.first(steps), steps, what)):
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = loss_of(model(normalised(images.to(device) / WHITE)), rows.to(device))
+                loss = loss_of(model(normalised(images.to(device) / WHITE)), rows)
             loss.backward()  # type: ignore[no-untyped-call]
             finite &= loss.isfinite() & clip().isfinite()
             for group in optimizer.param_groups:

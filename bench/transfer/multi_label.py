@@ -75,8 +75,7 @@ def loss_on(part: MultiLabelPart, device: torch.device) -> Callable[[Tensor, Ten
     labels, unjudged = (torch.from_numpy(of) for of in (part.labels, part.unjudged))
 
     def loss_of(logits: Tensor, rows: Tensor) -> Tensor:
-        places = rows.cpu()
-        positives, left_out = (of[places].nonzero(as_tuple=True) for of in (labels, unjudged))
+        positives, left_out = (of[rows].nonzero(as_tuple=True) for of in (labels, unjudged))
         loss = multilabel_loss(logits, *(index.to(device) for index in positives))
         return loss - F.softplus(logits[tuple(index.to(device) for index in left_out)].float()).sum() / len(logits)
 
