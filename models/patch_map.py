@@ -1,6 +1,7 @@
 """Patch maps: what a tower makes of each place of a picture, for segmentation and detection."""
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -8,10 +9,13 @@ from jaxtyping import Float
 from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.layers import PatchEmbed, resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer as TimmViT
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.class_token import ClassTokenBlock
+from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
+
+STEM_STRIDE = 16  # of CoreNet's three convolutions together, in pixels
 
 
 def patch_map(
@@ -24,8 +28,11 @@ def patch_map(
     (bicubic, antialiased). Raises ValueError for sides that a tower does not take, or a tower without a map.
     """
     trunk: Any = getattr(tower.trunk, "trunk", tower.trunk)  # open_clip's wrapping of a timm model
+    images = tower.for_trunk(images)
     if isinstance(trunk, OpenClipViT):
         return _of_open_clip(trunk, images)
+    if isinstance(trunk, CorenetViT):
+        return _of_corenet(trunk, images)
     if type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed:
         return _of_timm(trunk, images)
     if not hasattr(trunk, "forward_intermediates"):
@@ -52,11 +59,17 @@ def _of_open_clip(trunk: OpenClipViT, images: Tensor) -> Tensor:
     patches = trunk.conv1(images).flatten(2).transpose(1, 2)
     positions = resample_abs_pos_embed(trunk.positional_embedding[None], [rows, columns], list(trunk.grid_size))
     x = trunk.ln_pre(torch.cat([trunk.class_embedding.expand(len(images), 1, -1), patches], dim=1) + positions)
-    for block in trunk.transformer.resblocks:
-        x = block.every_token(x) if isinstance(block, ClassTokenBlock) else block(x)
+    x = _through(trunk.transformer.resblocks, x)
     # open_clip pools what it does not norm: by attention, or before the norm.
     is_normed = trunk.attn_pool is None and not trunk.final_ln_after_pool
     return _as_map(trunk.ln_post(x) if is_normed else x, rows, columns)
+
+
+def _of_corenet(trunk: CorenetViT, images: Tensor) -> Tensor:
+    """Do without the class token, as CatLIP's dense recipes do."""
+    rows, columns = _grid(images, STEM_STRIDE)
+    x = trunk.stem(images).flatten(2).transpose(1, 2) + trunk.positions_of(rows * columns)
+    return _as_map(trunk.norm(_through(trunk.transformer.resblocks, x)), rows, columns)
 
 
 def _of_timm(trunk: TimmViT, images: Tensor) -> Tensor:
@@ -69,6 +82,12 @@ def _of_timm(trunk: TimmViT, images: Tensor) -> Tensor:
     x = torch.cat([*before, x + positions], 1) if trunk.no_embed_class else torch.cat([*before, x], 1) + positions
     x = trunk.norm(trunk.blocks(trunk.norm_pre(trunk.pos_drop(x))))
     return _as_map(x, rows, columns)
+
+
+def _through(blocks: Iterable[nn.Module], x: Float[Tensor, "batch tokens width"]) -> Tensor:
+    for block in blocks:
+        x = block.every_token(x) if isinstance(block, ClassTokenBlock) else block(x)
+    return x
 
 
 def _grid(images: Tensor, patch: int) -> tuple[int, int]:

@@ -7,18 +7,18 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from bench.seeds import STEP, seed_for
 from bench.step import averaging, decayed_apart, gradient_norm
 from bench.train import cosine
+from bench.transfer.tuned import PUBLISHED_WIDTH
+from bench.transfer.waiting import waited_for
 from models.depth import parameters_by_depth
 from models.image_tower import ImageTower
 from models.patch_drop import PatchDrop
 
 T = TypeVar("T")
 BETAS, EPS = (0.9, 0.999), 1e-8
-BAR: dict[str, Any] = {"leave": False, "disable": None}  # shown on a terminal alone
 CHECK_EVERY = 50  # steps between two looks at the losses, each of which waits for the device
 
 
@@ -29,7 +29,7 @@ class Descent:
     epochs: int
     batch_size: int
     at_once: int  # pictures of a batch that are computed together
-    learning_rates: tuple[float, ...]  # of which the best on the validation part is taken
+    learning_rates: tuple[float, ...]  # see `rates`
     last_share: float = 0.1  # of the learning rate, where a cosine ends
     falls: tuple[float, ...] = ()  # shares of the steps at which the rate falls to a tenth; empty: a cosine
     warmup_share: float = 0.02  # of the steps
@@ -43,6 +43,14 @@ class Descent:
     def steps(self, pictures: int) -> int:
         """Return the steps over so many pictures."""
         return math.ceil(self.epochs * pictures / self.batch_size)
+
+    def rates(self, width: int) -> tuple[float, ...]:
+        """Return the rates to choose from on the validation part: the first alone for towers as wide as ViT-B's."""
+        return self.learning_rates[:1] if width >= PUBLISHED_WIDTH else self.learning_rates
+
+    def average_over(self, steps: int) -> float | None:
+        """Return the decay of the running average, None for a run of fewer steps than its horizon, 1 / (1 - decay)."""
+        return None if self.ema_decay is None or steps * (1 - self.ema_decay) < 1 else self.ema_decay
 
     def share(self, step: int, steps: int) -> float:
         """Return the share of the learning rate that a step of so many has."""
@@ -75,11 +83,11 @@ def descended(
     optimizer = torch.optim.AdamW(
         _groups(model, tower, how, learning_rate), betas=BETAS, eps=EPS, weight_decay=how.weight_decay, fused=True
     )
-    clip, (average, take_average) = gradient_norm(parameters, how.clip_norm), averaging(model, how.ema_decay)
+    clip, (average, take_average) = gradient_norm(parameters, how.clip_norm), averaging(model, how.average_over(steps))
     finite = torch.ones((), dtype=torch.bool, device=device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed_for(how.seed, STEP))
-        for step, batch in enumerate(tqdm(batches, f"rate {learning_rate:g}", steps, **BAR)):
+        for step, batch in enumerate(waited_for(batches, steps, f"training at rate {learning_rate:g}")):
             for part in batch:
                 loss = loss_of(part)
                 (loss / len(batch)).backward()  # type: ignore[no-untyped-call]

@@ -56,7 +56,7 @@ PUBLISHED = Recipe(
         epochs=100,
         batch_size=128,
         at_once=2,
-        learning_rates=(3e-4,),
+        learning_rates=(3e-4, 1e-3),
         falls=(0.88, 0.96),
         warmup_share=0.01,
         layer_decay=0.7,
@@ -67,12 +67,12 @@ PUBLISHED = Recipe(
 
 @dataclass(frozen=True, slots=True)
 class DetectionTask:
-    """A data set of pictures and objects; without a validation part there is nothing to choose."""
+    """A data set of pictures and objects: what is tuned is tuned on `validation`, `test` is only reported."""
 
     name: str
     classes: tuple[str, ...]  # label k is classes[k - 1]
     train: AnnotatedPictures
-    validation: AnnotatedPictures | None
+    validation: AnnotatedPictures
     test: AnnotatedPictures
     recipe: Recipe
 
@@ -85,14 +85,13 @@ def detection(subject: Subject, task: DetectionTask) -> list[Metric]:
     tower, how = subject.tower, task.recipe.descent
     assert tower is not None
     tower = tower.to(subject.device)
-    validation, rate = task.validation, how.learning_rates[0]
-    if validation is not None and len(how.learning_rates) > 1:
-        qualities = {
-            rate: average_precision(_told(_fitted(tower, task, task.train, rate), validation))["box AP"]
-            for rate in how.learning_rates
-        }
-        rate = max(qualities, key=lambda rate: qualities[rate])
-    together = task.train if validation is None else _joined(task.train, validation)
+    rates = how.rates(tower.width)
+
+    def quality(rate: float) -> float:
+        return average_precision(_told(_fitted(tower, task, task.train, rate), task.validation))["box AP"]
+
+    rate = rates[0] if len(rates) == 1 else max(rates, key=quality)
+    together = _joined(task.train, task.validation)
     found = average_precision(_told(_fitted(tower, task, together, rate), task.test))
     known = average_precision(_mean_boxes(together, task.test, len(task.classes)))
     counts = {"num_train": len(together), "num_test": len(task.test)}

@@ -10,27 +10,32 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from bench.transfer.multi_label_tasks import carved, some
 from bench.transfer.pictures import FilePictures
 from bench.transfer.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTask
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 INDEXED = ("L", "P", "1")  # Pillow's modes that have one number a pixel
-TOLD = 3  # files that an error names
 
 ADE20K_CLASSES = 150
-ADE20K_LAYOUT = "{root}/images/training/NAME.jpg, {root}/annotations/training/NAME.png, and both under validation/"
+ADE20K_LAYOUT = """{root} is not laid out as ADE20k is:
+  {root}/images/training/NAME.jpg
+  {root}/annotations/training/NAME.png (0: no class, else 1 to 150)
+  and both under validation/; {lacks}"""
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
-VOC_LAYOUT = (
-    "{root}/ImageSets/Segmentation/train.txt and val.txt (a name a line), {root}/JPEGImages/NAME.jpg, "
-    "{root}/SegmentationClass/NAME.png"
-)
-MASKS_LAYOUT = (
-    "{root}/images/train/NAME.jpg, {root}/masks/train/NAME.png, both under val/ too, and {root}/classes.txt, whose "
-    "line k is the name of class k, from 0; in a mask 255 is ignored"
-)
+VOC_LAYOUT = """{root} is not laid out as Pascal VOC is:
+  {root}/ImageSets/Segmentation/train.txt, val.txt (a NAME a line)
+  {root}/JPEGImages/NAME.jpg
+  {root}/SegmentationClass/NAME.png (255: not counted)
+{lacks}"""
+MASKS_LAYOUT = """{root} is not laid out as pictures and masks are:
+  {root}/classes.txt (line k names class k, from 0)
+  {root}/images/train/NAME.jpg
+  {root}/masks/train/NAME.png (a class a pixel; 255: not counted)
+  and both under val/; {lacks}"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,34 +66,34 @@ class MaskFiles:
 def ade20k(root: Path) -> SegmentationTask:
     """Open ADE20k as its challenge of 2016 has it: 150 classes, 0 is what has none and is ignored."""
     class_of = {0: IGNORED} | {number: number - 1 for number in range(1, ADE20K_CLASSES + 1)}
-    parts = [
+    train, test = (
         _paired(root, ADE20K_LAYOUT, root / "images" / part, root / "annotations" / part, class_of)
         for part in ("training", "validation")
-    ]
+    )
     classes = tuple(f"class {number}" for number in range(1, ADE20K_CLASSES + 1))
-    return SegmentationTask("ade20k", classes, parts[0], None, parts[1], PUBLISHED)
+    return _task("ade20k", classes, train, test)
 
 
-def voc(root: Path) -> SegmentationTask:
+def voc_masks(root: Path) -> SegmentationTask:
     """Open Pascal VOC: 20 classes and the background, 255 is ignored (borders, and what is hard to tell)."""
     class_of = {number: number for number in range(len(VOC_CLASSES))} | {IGNORED: IGNORED}
 
     def part(name: str) -> MaskFiles:
         listed = root / "ImageSets" / "Segmentation" / f"{name}.txt"
         if not listed.is_file():
-            raise ValueError(_misses(root, VOC_LAYOUT, listed))
+            raise ValueError(VOC_LAYOUT.format(root=root, lacks=f"{listed} is not there"))
         names = listed.read_text(encoding="utf-8").split()
         pictures = [root / "JPEGImages" / f"{name}.jpg" for name in names]
         return _opened(root, VOC_LAYOUT, pictures, [root / "SegmentationClass" / f"{name}.png" for name in names], class_of)
 
-    return SegmentationTask("voc-segmentation", VOC_CLASSES, part("train"), None, part("val"), PUBLISHED)
+    return _task("voc-segmentation", VOC_CLASSES, part("train"), part("val"))
 
 
 def mask_folders(root: Path) -> SegmentationTask:
     """Open folders of pictures and masks of one's own; IGNORED is ignored."""
     named = root / "classes.txt"
     if not named.is_file():
-        raise ValueError(_misses(root, MASKS_LAYOUT, named))
+        raise ValueError(MASKS_LAYOUT.format(root=root, lacks=f"{named} is not there"))
     classes = tuple(line.strip() for line in named.read_text(encoding="utf-8").splitlines() if line.strip())
     if not 2 <= len(classes) <= IGNORED:  # noqa: PLR2004
         raise ValueError(f"{named} names {len(classes)} classes; a mask tells 2 to {IGNORED} apart")
@@ -96,17 +101,26 @@ def mask_folders(root: Path) -> SegmentationTask:
     train, test = (
         _paired(root, MASKS_LAYOUT, root / "images" / part, root / "masks" / part, class_of) for part in ("train", "val")
     )
-    return SegmentationTask("masks", classes, train, None, test, PUBLISHED)
+    return _task("masks", classes, train, test)
+
+
+def _task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles) -> SegmentationTask:
+    """Carve the validation part from the training part."""
+    kept, held = (
+        MaskFiles(FilePictures([train.pictures.paths[row] for row in rows]), [train.masks[row] for row in rows], train.class_of)
+        for rows in carved([path.name for path in train.masks])
+    )
+    return SegmentationTask(name, classes, kept, held, test, PUBLISHED)
 
 
 def _paired(root: Path, layout: str, pictures: Path, masks: Path, class_of: Mapping[int, int]) -> MaskFiles:
     """Pair a folder's pictures with the masks of the same names in another."""
     for folder in (pictures, masks):
         if not folder.is_dir():
-            raise ValueError(_misses(root, layout, folder))
+            raise ValueError(layout.format(root=root, lacks=f"{folder} is not there"))
     found = sorted(path for path in pictures.iterdir() if path.suffix.lower() in PICTURES)
     if alone := {path.stem for path in masks.glob("*.png")} - {path.stem for path in found}:
-        raise ValueError(f"{len(alone)} masks of {masks} have no picture in {pictures}: {_some(sorted(alone))}")
+        raise ValueError(f"{len(alone)} masks of {masks} have no picture in {pictures}: {some(sorted(alone))}")
     return _opened(root, layout, found, [masks / f"{path.stem}.png" for path in found], class_of)
 
 
@@ -115,10 +129,10 @@ def _opened(
 ) -> MaskFiles:
     """Check from the files' headers alone that every picture has its mask."""
     if not pictures:
-        raise ValueError(f"{root} has no pictures in one of its parts; expected: {layout.format(root=root)}")
+        raise ValueError(layout.format(root=root, lacks="a part of it has no picture"))
     wrong = [reason for pair in zip(pictures, masks, strict=True) if (reason := _mismatch(*pair))]
     if wrong:
-        raise ValueError(f"{len(wrong)} of {len(pictures)} pictures cannot be used: {_some(wrong)}")
+        raise ValueError(f"{len(wrong)} of {len(pictures)} pictures cannot be used: {some(wrong)}")
     return MaskFiles(FilePictures(pictures), masks, class_of)
 
 
@@ -147,12 +161,3 @@ def _numbers(path: Path) -> UInt8[np.ndarray, "height width"]:
 
 def _disagreeing(mask: Path, size: Sequence[int], picture: Path, of_picture: Sequence[int]) -> str:
     return f"{mask} has {size[0]} x {size[1]} px, its picture {picture} has {of_picture[0]} x {of_picture[1]}"
-
-
-def _misses(root: Path, layout: str, what: Path) -> str:
-    return f"{what} is missing; expected: {layout.format(root=root)}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
-    return "; ".join(names[:TOLD]) + more

@@ -57,19 +57,19 @@ class Recipe:
 PUBLISHED = Recipe(
     side=512,
     scales=(0.5, 1.5),
-    linear=Descent(epochs=10, batch_size=32, at_once=32, learning_rates=(1e-3,), train_tower=False),
-    deeplab=Descent(epochs=50, batch_size=32, at_once=8, learning_rates=(3e-5,), ema_decay=0.9999),
+    linear=Descent(epochs=10, batch_size=32, at_once=32, learning_rates=(1e-3, 1e-2), train_tower=False),
+    deeplab=Descent(epochs=50, batch_size=32, at_once=8, learning_rates=(3e-5, 1e-4, 3e-4, 1e-3), ema_decay=0.9999),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentationTask:
-    """A data set of pictures and masks; without a validation part there is nothing to choose."""
+    """A data set of pictures and masks: what is tuned is tuned on `validation`, `test` is only reported."""
 
     name: str
     classes: tuple[str, ...]
     train: MaskedPictures
-    validation: MaskedPictures | None
+    validation: MaskedPictures
     test: MaskedPictures
     recipe: Recipe
 
@@ -84,7 +84,7 @@ def segmentation(subject: Subject, task: SegmentationTask) -> list[Metric]:
     tower = tower.to(subject.device)
     patch = map_shape(tower)[1]
     side = max(1, round(recipe.side / patch)) * patch
-    num_classes, num_train = len(task.classes), len(task.train) + len(task.validation or ())
+    num_classes, num_train = len(task.classes), len(task.train) + len(task.validation)
 
     def metric(name: str, value: float, baseline: float) -> Metric:
         counts = {"num_train": num_train, "num_test": len(task.test)}
@@ -94,7 +94,7 @@ def segmentation(subject: Subject, task: SegmentationTask) -> list[Metric]:
     found = []
     for name, put, how in (("linear head", with_linear_head, recipe.linear), ("DeepLabV3", deeplab, recipe.deeplab)):
         fit = partial(_fitted, tower, put, num_classes, side, recipe.scales, how)
-        model = fit(*_chosen(task, how, fit, side))
+        model = fit(*_chosen(task, how.rates(tower.width), fit, side))
         found.append(metric(f"mIoU, {name}", *mean_iou(partial(_told, model), task.test, num_classes, side)))
     best = partial(_by_patch, patch=patch)
     return [*found, metric("mIoU, one class a patch at best", *mean_iou(best, task.test, num_classes, side))]
@@ -141,17 +141,13 @@ def cropped(
 
 
 def _chosen(
-    task: SegmentationTask, how: Descent, fit: Callable[[MaskedPictures, float], Segmenter], side: int
+    task: SegmentationTask, rates: Sequence[float], fit: Callable[[MaskedPictures, float], Segmenter], side: int
 ) -> tuple[MaskedPictures, float]:
     """Return all pictures to train on, and the rate whose model is best on the validation part."""
-    validation = task.validation
-    if validation is None or len(how.learning_rates) == 1:
-        return task.train if validation is None else _joined(task.train, validation), how.learning_rates[0]
-
     def quality(rate: float) -> float:
-        return mean_iou(partial(_told, fit(task.train, rate)), validation, len(task.classes), side)[0]
+        return mean_iou(partial(_told, fit(task.train, rate)), task.validation, len(task.classes), side)[0]
 
-    return _joined(task.train, validation), max(how.learning_rates, key=quality)
+    return _joined(task.train, task.validation), rates[0] if len(rates) == 1 else max(rates, key=quality)
 
 
 def _joined(first: MaskedPictures, second: MaskedPictures) -> MaskedPictures:
