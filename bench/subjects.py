@@ -8,7 +8,13 @@ REFERENCES = ("raw pixels", "HOG and colour")  # features that were never traine
 TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes, 20 per class", "silhouettes, 100 per class")
 
 LABELS = "one class a picture"
-KINDS: dict[str, str] = dict.fromkeys(TASKS, LABELS)  # of tasks, by their names
+MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
+# Kinds of tasks, by their names.
+KINDS: dict[str, str] = {
+    **dict.fromkeys(TASKS, LABELS),
+    **dict.fromkeys(("scenes-segmentation", "ade20k", "voc-segmentation", "masks"), MASKS),
+    **dict.fromkeys(("scenes-detection", "coco"), OBJECTS),
+}
 
 
 class Takes(NamedTuple):
@@ -21,8 +27,10 @@ class Takes(NamedTuple):
 PROTOCOLS: dict[str, Takes] = {
     "linear-probe": Takes(LABELS),
     "k-nn": Takes(LABELS),
+    "segmentation": Takes(MASKS, towers_only=True),
+    "detection": Takes(OBJECTS, towers_only=True),
 }
-DEFAULT_PROTOCOLS = ("linear-probe", "k-nn")
+DEFAULT_PROTOCOLS = ("linear-probe", "k-nn", "segmentation", "detection")
 
 
 def scorings(subject: str, tasks: Iterable[str], protocols: Iterable[str]) -> list[tuple[str, str]]:

@@ -1,9 +1,10 @@
 """Batches of a task's pictures to train on: shuffled by epoch, cropped and flipped at random."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Int, UInt8
@@ -13,6 +14,8 @@ from bench.data.crops import cropped, draw
 from bench.data.order import shuffled_rows
 from bench.seeds import AUGMENTATION, seed_for
 from bench.transfer.pictures import Pictures
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,15 +40,20 @@ class Batches:
         return torch.stack(crops), rows
 
     def first(self, count: int) -> Iterator[tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]]:
-        """Yield so many batches while the next are loaded, one by each thread."""
-        threads = torch.get_num_threads()
-        pool = ThreadPoolExecutor(threads)
-        try:
-            waiting = deque(pool.submit(self.load, k) for k in range(min(threads, count)))
-            for k in range(count):
-                batch = waiting.popleft().result()
-                if k + threads < count:
-                    waiting.append(pool.submit(self.load, k + threads))
-                yield batch
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        """Yield so many batches."""
+        return loaded_ahead(self.load, count)
+
+
+def loaded_ahead(load: Callable[[int], T], count: int) -> Iterator[T]:
+    """Yield batches 0 to `count` while the next are loaded, one by each thread."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        waiting = deque(pool.submit(load, k) for k in range(min(threads, count)))
+        for k in range(count):
+            batch = waiting.popleft().result()
+            if k + threads < count:
+                waiting.append(pool.submit(load, k + threads))
+            yield batch
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -19,12 +20,17 @@ LAYOUT = """{root} is not laid out as COCO is:
 (any year in place of 2017); {lacks}"""
 
 
+T = TypeVar("T", bound="Instances")
+
+
 class _Image(msgspec.Struct):
     id: int
     file_name: str
 
 
-class _Annotation(msgspec.Struct):
+class Annotation(msgspec.Struct):
+    """Which class an image shows."""
+
     image_id: int
     category_id: int
 
@@ -38,7 +44,7 @@ class Instances(msgspec.Struct):
     """What is read of an annotations file."""
 
     images: list[_Image]
-    annotations: list[_Annotation]
+    annotations: list[Annotation]
     categories: list[_Category]
 
 
@@ -63,12 +69,12 @@ def coco(root: Path) -> MultiLabelTask:
     )
 
 
-def read_instances(path: Path) -> Instances:
+def read_instances(path: Path, kind: type[T]) -> T:
     """Read an annotations file; ValueError for one that is too large, is not JSON, or contradicts itself."""
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path}: over {MOST_BYTES / 2**30:.0f} GiB")
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Instances)
+        found = msgspec.json.decode(path.read_bytes(), type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from None
     for what, ids in (("image", [one.id for one in found.images]), ("category", [one.id for one in found.categories])):
@@ -84,8 +90,8 @@ def read_instances(path: Path) -> Instances:
     return found
 
 
-def _split(root: Path, split: str) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
-    """Return the classes, the pictures' files and which classes each shows."""
+def located(root: Path, split: str) -> tuple[Path, Path]:
+    """Return a split's annotations file and its folder of pictures; ValueError says how both have to lie."""
     files = sorted((root / "annotations").glob(f"instances_{split}*.json"))
     if len(files) != 1:
         lacks = f"annotations/instances_{split}*.json is {'not there' if not files else 'there more than once'}"
@@ -93,21 +99,33 @@ def _split(root: Path, split: str) -> tuple[tuple[str, ...], list[Path], np.ndar
     folder = root / files[0].stem.removeprefix("instances_")
     if not folder.is_dir():
         raise ValueError(LAYOUT.format(root=root, lacks=f"{folder.name}/ is not there"))
-    instances = read_instances(files[0])
+    return files[0], folder
+
+
+def paths_of(instances: Instances, file: Path, folder: Path) -> list[Path]:
+    """Return the pictures' files; ValueError for those that are not there."""
     here = {path.name for path in folder.iterdir()}
     if lost := [image.file_name for image in instances.images if image.file_name not in here]:
-        raise ValueError(f"{files[0]} lists {len(lost)} images that are not in {folder}: {some(lost)}")
+        raise ValueError(f"{file} lists {len(lost)} images that are not in {folder}: {some(lost)}")
+    return [folder / image.file_name for image in instances.images]
+
+
+def _split(root: Path, split: str) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
+    """Return the classes, the pictures' files and which classes each shows."""
+    file, folder = located(root, split)
+    instances = read_instances(file, Instances)
+    paths = paths_of(instances, file, folder)
     rows = {image.id: row for row, image in enumerate(instances.images)}
     columns = {category.id: column for column, category in enumerate(instances.categories)}
     labels = np.zeros((len(rows), len(columns)), dtype=bool)
     for annotation in instances.annotations:
         labels[rows[annotation.image_id], columns[annotation.category_id]] = True
     without = int((~labels.any(axis=1)).sum())
-    extra = len(here) - len({image.file_name for image in instances.images})
+    extra = sum(1 for _ in folder.iterdir()) - len({*paths})
     told = f"{without:,} of {len(rows):,} images have no annotation and show no class"
-    print(f"{files[0].name}: {told}; {extra:,} files of {folder.name} are not listed", file=sys.stderr, flush=True)
+    print(f"{file.name}: {told}; {extra:,} files of {folder.name} are not listed", file=sys.stderr, flush=True)
     names = tuple(category.name for category in instances.categories)
-    return names, [folder / image.file_name for image in instances.images], labels
+    return names, paths, labels
 
 
 def _part(paths: list[Path], labels: np.ndarray) -> MultiLabelPart:

@@ -4,11 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.record import Metric, Score
+from bench.transfer.detection import detection
 from bench.transfer.probe import k_nn, linear_probe
+from bench.transfer.segmentation import segmentation
 from bench.transfer.subject import Subject
 
 Scoring = Callable[[Subject, Any], Sequence[Score] | Sequence[Metric]]  # of a subject on a task of the kind it takes
 PROTOCOLS: dict[str, Scoring] = {
     "linear-probe": linear_probe,
     "k-nn": k_nn,
+    "segmentation": segmentation,
+    "detection": detection,
 }
