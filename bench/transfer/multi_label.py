@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bench.record import Metric
-from bench.transfer.mean_average_precision import mean_average_precision
 from bench.transfer.fine_tune import Classifier, FineTuning, logits_of, new_head, trained
+from bench.transfer.mean_average_precision import mean_average_precision
 from bench.transfer.multi_label_tasks import MultiLabelPart, MultiLabelTask, some
 from bench.transfer.sigmoid_probe import SigmoidProbe, fit_sigmoids
 from bench.transfer.subject import Subject

@@ -113,9 +113,10 @@ def test_pictures_are_seen_whole_though_pre_training_dropped_patches() -> None:
 
 
 def test_an_average_needs_a_run_as_long_as_its_horizon() -> None:
-    assert FineTuning().average_over(1999) is None
-    assert FineTuning().average_over(2000) == 0.9995
-    assert FineTuning(ema_decay=None).average_over(10**6) is None
+    how = FineTuning().descent(pictures=1000)
+    assert how.average_over(1999) is None
+    assert how.average_over(2000) == 0.9995
+    assert FineTuning(ema_decay=None).descent(1000).average_over(10**6) is None
 
 
 def test_an_average_that_forgets_at_once_is_the_last_weights_and_a_longer_one_is_not() -> None:
@@ -128,7 +129,7 @@ def test_an_average_that_forgets_at_once_is_the_last_weights_and_a_longer_one_is
 @given(st.integers(1, 3000))
 def test_the_rate_rises_to_its_height_then_falls_to_its_end(steps: int) -> None:
     recipe = FineTuning()
-    rates = [recipe.rate(step, steps) for step in range(steps)]
+    rates = [recipe.learning_rate * recipe.descent(1000).share(step, steps) for step in range(steps)]
     top = rates.index(max(rates))
     assert rates[top] == pytest.approx(recipe.learning_rate)
     assert rates[: top + 1] == sorted(rates[: top + 1])

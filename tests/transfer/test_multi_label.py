@@ -14,8 +14,8 @@ from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 
 from bench.transfer import tuned
-from bench.transfer.mean_average_precision import mean_average_precision
 from bench.transfer.features import REFERENCE_FEATURES
+from bench.transfer.mean_average_precision import mean_average_precision
 from bench.transfer.multi_label import PUBLISHED, fine_tuned, linear, loss_on, metrics
 from bench.transfer.multi_label_tasks import MultiLabelPart, MultiLabelTask, carved
 from bench.transfer.pictures import PackPictures
