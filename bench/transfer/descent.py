@@ -45,6 +45,11 @@ class Descent:
         """Return the steps over so many pictures."""
         return math.ceil(self.epochs * pictures / self.batch_size)
 
+    @property
+    def moves_tower(self) -> bool:
+        """Whether the tower's weights change, and its batch norms follow the pictures."""
+        return self.train_tower and self.layer_decay > 0
+
     def rates(self, width: int) -> tuple[float, ...]:
         """Return the rates to choose from on the validation part: the first alone for towers as wide as ViT-B's."""
         return self.learning_rates[:1] if width >= PUBLISHED_WIDTH else self.learning_rates
@@ -111,7 +116,7 @@ def descended(
 def _to_train(model: nn.Module, tower: ImageTower, how: Descent) -> None:
     """Let a frozen tower behave as when it is scored; no patch is dropped, whatever pre-training dropped."""
     model.train().requires_grad_(requires_grad=True)
-    tower.requires_grad_(how.train_tower).train(how.train_tower)
+    tower.requires_grad_(how.moves_tower).train(how.moves_tower)
     for module in tower.modules():
         if isinstance(module, PatchDrop):
             module.eval()
@@ -125,7 +130,7 @@ def _groups(model: nn.Module, tower: ImageTower, how: Descent, learning_rate: fl
     """
     of_tower = {id(parameter) for parameter in tower.parameters()}
     layers = [[parameter for parameter in model.parameters() if id(parameter) not in of_tower]]
-    if how.train_tower:
+    if how.moves_tower:
         whole = [list(tower.parameters())]
         layers += whole if how.layer_decay == 1 else reversed(parameters_by_depth(tower))
     shares = [how.layer_decay**below for below in range(len(layers))]

@@ -1,6 +1,7 @@
 """Mean average precision over the classes of a multi-label task, by torchmetrics."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -37,14 +38,17 @@ def mean_average_precision(scores: Float[np.ndarray, "pictures classes"], part: 
     predicted = torch.from_numpy(ranks / max(1, ranks.max()))
     target = torch.from_numpy(np.where(part.unjudged, UNJUDGED, part.labels))
 
-    def mean(average: str, columns: np.ndarray) -> float:
-        of = torch.from_numpy(columns.nonzero()[0])
-        chosen = {"num_labels": len(of), "average": average, "ignore_index": UNJUDGED}
-        return float(multilabel_average_precision(predicted[:, of], target[:, of], **chosen))
+    def mean(average: Literal["macro", "weighted", "micro"], columns: np.ndarray) -> float:
+        return float(
+            multilabel_average_precision(
+                predicted[:, columns], target[:, columns], len(columns), average, ignore_index=UNJUDGED
+            )
+        )
 
+    with_positives = np.flatnonzero(shown)
     return MeanAveragePrecision(
-        macro=mean("macro", shown),
-        weighted=mean("weighted", shown),
-        micro=mean("micro", np.ones_like(shown)),
+        macro=mean("macro", with_positives),
+        weighted=mean("weighted", with_positives),
+        micro=mean("micro", np.arange(scores.shape[1])),
         without_positives=tuple(np.flatnonzero(~shown).tolist()),
     )
