@@ -79,7 +79,8 @@ def test_coco_has_the_classes_of_its_annotations(tmp_path: Path, capsys: pytest.
     assert not task.train.unjudged.any()
     assert task.test.pictures.rgb(0).shape == (3, 10, 20)
     told = capsys.readouterr().err
-    assert "3 of 12 images have no annotation and show no class; 1 files of train2017 are not listed" in told
+    assert "instances_train2017.json: 3 images have no annotation and show no class: 000.jpg, 004.jpg, 008.jpg" in told
+    assert f"instances_train2017.json: 1 images of {root / 'train2017'} are not listed: 999.jpg" in told
 
 
 @pytest.mark.parametrize(
