@@ -75,6 +75,7 @@ class DetectionTask:
     validation: AnnotatedPictures
     test: AnnotatedPictures
     recipe: Recipe
+    notes: tuple[str, ...] = ()  # what a person should know of how it came about
 
 
 def detection(subject: Subject, task: DetectionTask) -> list[Metric]:
@@ -152,9 +153,7 @@ def _told(model: torch.nn.Module, part: AnnotatedPictures) -> Iterator[tuple[Obj
         yield objects, Found(told["boxes"], told["labels"], told["scores"], told["masks"][:, 0] >= SOLID)
 
 
-def _mean_boxes(
-    train: AnnotatedPictures, part: AnnotatedPictures, num_classes: int
-) -> Iterator[tuple[Objects, Found]]:
+def _mean_boxes(train: AnnotatedPictures, part: AnnotatedPictures, num_classes: int) -> Iterator[tuple[Objects, Found]]:
     """Yield what is in each picture, and the mean box of each class of training, in shares of the picture's sides."""
     sums, counts = torch.zeros(num_classes, 4), torch.zeros(num_classes)
     for row in range(min(len(train), MOST_MEANT)):

@@ -72,6 +72,7 @@ class SegmentationTask:
     validation: MaskedPictures
     test: MaskedPictures
     recipe: Recipe
+    notes: tuple[str, ...] = ()  # what a person should know of how it came about
 
 
 def segmentation(subject: Subject, task: SegmentationTask) -> list[Metric]:
@@ -144,6 +145,7 @@ def _chosen(
     task: SegmentationTask, rates: Sequence[float], fit: Callable[[MaskedPictures, float], Segmenter], side: int
 ) -> tuple[MaskedPictures, float]:
     """Return all pictures to train on, and the rate whose model is best on the validation part."""
+
     def quality(rate: float) -> float:
         return mean_iou(partial(_told, fit(task.train, rate)), task.validation, len(task.classes), side)[0]
 
