@@ -77,14 +77,19 @@ def task_of_files(
         kept, held = carved([path.name for path in train.paths])
         told_of.append(f"{name}: {len(held):,} of {len(train.paths):,} images of train are set aside to choose on")
         train, validation = train.some(kept), train.some(held)
-    parts = []
-    for part, what in ((train, "train"), (validation, "validation"), (test, "test")):
-        broken = unreadable(part.paths, cache, f"{name} {what}")
+
+    def readable(part: Listed, what: str) -> MultiLabelPart:
+        broken = unreadable(part.paths, cache, what)
         if broken:
-            told_of.append(f"{told(broken, len(part.paths), f'{name} {what}')}; they are left out")
+            told_of.append(f"{told(broken, len(part.paths), what)}; they are left out")
         left = part.some([row for row in range(len(part.paths)) if row not in broken])
-        parts.append(MultiLabelPart(FilePictures(left.paths), left.labels, left.unjudged))
-    return MultiLabelTask(name, classes, *parts, notes=tuple(told_of))
+        return MultiLabelPart(FilePictures(left.paths), left.labels, left.unjudged)
+
+    fitted, chosen_on, tested = (
+        readable(part, f"{name} {what}")
+        for part, what in ((train, "train"), (validation, "validation"), (test, "test"))
+    )
+    return MultiLabelTask(name, classes, fitted, chosen_on, tested, tuple(told_of))
 
 
 def carved(names: Sequence[str]) -> tuple[list[int], list[int]]:
