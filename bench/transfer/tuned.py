@@ -18,7 +18,7 @@ from bench.transfer.subject import Subject
 from bench.transfer.tasks import Part, Task
 from models.image_tower import ImageTower
 
-RATES = (3e-5, 1e-4, 3e-4, 1e-3)  # the published one, and larger ones for smaller towers
+RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # the published one, and larger ones for smaller towers
 PUBLISHED_PICTURES = 10_000  # from where on the published recipe is taken as it is
 FEWEST_STEPS, SMALL_BATCH = 500, 32  # of a training on fewer pictures
 

@@ -162,6 +162,7 @@ def coloured(seed: int, count: int) -> MultiLabelPart:
 
 def test_a_linear_head_and_a_fine_tuned_tower_tell_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuned, "FEWEST_STEPS", 40)
+    monkeypatch.setattr(tuned, "RATES", (1e-3,))
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), coloured(2, 80))
     embed = kept(REFERENCE_FEATURES["raw pixels"])
     subject = Subject(name="toy", embed=embed, tower=toy_tower(), device=CPU, experiment=None)
