@@ -20,7 +20,7 @@ STEM_STRIDE = 16  # of CoreNet's three convolutions together, in pixels
 
 def patch_map(
     tower: ImageTower, images: Float[Tensor, "batch 3 height width"]
-) -> Float[Tensor, "batch width rows columns"]:
+) -> Float[Tensor, "batch channels rows columns"]:
     """Return what stands at each place behind the last block and the final norm, for normalised images.
 
     Every patch is computed, also where the tower drops some while it trains or computes the class token alone. Of plain
@@ -35,7 +35,7 @@ def patch_map(
         return _of_corenet(trunk, images)
     if type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed:
         return _of_timm(trunk, images)
-    if not hasattr(trunk, "forward_intermediates"):
+    if not isinstance(getattr(trunk, "feature_info", None), list):  # timm's models with stages have one
         raise ValueError(f"a {type(trunk).__name__} has no patch map")
     try:
         (last,) = trunk.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
