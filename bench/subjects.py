@@ -8,10 +8,12 @@ REFERENCES = ("raw pixels", "HOG and colour")  # features that were never traine
 TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes, 20 per class", "silhouettes, 100 per class")
 
 LABELS = "one class a picture"
+SEVERAL_LABELS = "several classes a picture, or none"
 MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
 # Kinds of tasks, by their names.
 KINDS: dict[str, str] = {
     **dict.fromkeys(TASKS, LABELS),
+    **dict.fromkeys(("scenes-labels", "coco-labels", "voc-labels"), SEVERAL_LABELS),
     **dict.fromkeys(("scenes-segmentation", "ade20k", "voc-segmentation", "masks"), MASKS),
     **dict.fromkeys(("scenes-detection", "coco"), OBJECTS),
 }
@@ -27,10 +29,13 @@ class Takes(NamedTuple):
 PROTOCOLS: dict[str, Takes] = {
     "linear-probe": Takes(LABELS),
     "k-nn": Takes(LABELS),
+    "fine-tune": Takes(LABELS, towers_only=True),
+    "multi-label": Takes(SEVERAL_LABELS),
+    "multi-label-fine-tune": Takes(SEVERAL_LABELS, towers_only=True),
     "segmentation": Takes(MASKS, towers_only=True),
     "detection": Takes(OBJECTS, towers_only=True),
 }
-DEFAULT_PROTOCOLS = ("linear-probe", "k-nn", "segmentation", "detection")
+DEFAULT_PROTOCOLS = ("linear-probe", "k-nn", "multi-label", "segmentation", "detection")
 
 
 def scorings(subject: str, tasks: Iterable[str], protocols: Iterable[str]) -> list[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """The parameters of a tower by their depth, for what treats blocks near the pixels unlike those near the feature."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from open_clip.timm_model import TimmModel
@@ -32,9 +31,9 @@ def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
             f"a tower of kind {kind.__name__} has no known order of blocks; "
             f"known are the blocks of {' and '.join(f'{one.__module__}.{one.__name__}' for one in BEHIND)}"
         )
-    blocks: Sequence[nn.Module] = trunk.blocks if kind is TimmViT else trunk.transformer.resblocks
+    blocks: Any = trunk.blocks if kind is TimmViT else trunk.transformer.resblocks
     layers = [list(block.parameters()) for block in blocks]
-    behind = [module for name in BEHIND[kind] if (module := getattr(trunk, name)) is not None]
+    behind = [module for name in BEHIND[kind] if (module := getattr(trunk, name, None)) is not None]
     layers[-1] += [parameter for module in behind for parameter in module.parameters()]
     placed = {id(parameter) for layer in layers for parameter in layer}
     return [[parameter for parameter in tower.parameters() if id(parameter) not in placed], *layers]

@@ -120,12 +120,12 @@ def _split(root: Path, split: str) -> tuple[tuple[str, ...], list[Path], np.ndar
     labels = np.zeros((len(rows), len(columns)), dtype=bool)
     for annotation in instances.annotations:
         labels[rows[annotation.image_id], columns[annotation.category_id]] = True
-    without = int((~labels.any(axis=1)).sum())
-    extra = sum(1 for _ in folder.iterdir()) - len({*paths})
-    told = f"{without:,} of {len(rows):,} images have no annotation and show no class"
-    print(f"{file.name}: {told}; {extra:,} files of {folder.name} are not listed", file=sys.stderr, flush=True)
-    names = tuple(category.name for category in instances.categories)
-    return names, paths, labels
+    without = [path.name for path, row in zip(paths, labels, strict=True) if not row.any()]
+    extra = sorted({path.name for path in folder.iterdir()} - {path.name for path in paths})
+    for names, what in ((without, "have no annotation and show no class"), (extra, f"of {folder} are not listed")):
+        if names:
+            print(f"{file.name}: {len(names):,} images {what}: {some(names)}", file=sys.stderr, flush=True)
+    return tuple(category.name for category in instances.categories), paths, labels
 
 
 def _part(paths: list[Path], labels: np.ndarray) -> MultiLabelPart:

@@ -1,9 +1,9 @@
-"""Train a model that has a tower in it: the loop that segmentation and detection share."""
+"""Train a model that has a tower in it: the loop that fine-tuning, segmentation and detection share."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from bench.seeds import STEP, seed_for
 from bench.step import averaging, decayed_apart, gradient_norm
 from bench.train import cosine
-from bench.transfer.tuned import PUBLISHED_WIDTH
 from bench.transfer.waiting import waited_for
 from models.depth import parameters_by_depth
 from models.image_tower import ImageTower
 from models.patch_drop import PatchDrop
 
 T = TypeVar("T")
+Model = TypeVar("Model", bound=nn.Module)
+PUBLISHED_WIDTH = 768  # of the smallest tower whose rates were published
 BETAS, EPS = (0.9, 0.999), 1e-8
 CHECK_EVERY = 50  # steps between two looks at the losses, each of which waits for the device
 
@@ -44,13 +45,22 @@ class Descent:
         """Return the steps over so many pictures."""
         return math.ceil(self.epochs * pictures / self.batch_size)
 
+    @property
+    def moves_tower(self) -> bool:
+        """Whether the tower's weights change, and its batch norms follow the pictures."""
+        return self.train_tower and self.layer_decay > 0
+
     def rates(self, width: int) -> tuple[float, ...]:
         """Return the rates to choose from on the validation part: the first alone for towers as wide as ViT-B's."""
         return self.learning_rates[:1] if width >= PUBLISHED_WIDTH else self.learning_rates
 
     def average_over(self, steps: int) -> float | None:
-        """Return the decay of the running average, None for a run of fewer steps than its horizon, 1 / (1 - decay)."""
-        return None if self.ema_decay is None or steps * (1 - self.ema_decay) < 1 else self.ema_decay
+        """Return the decay of the running average, None for a run of fewer steps than its horizon, 1 / (1 - decay).
+
+        Such an average would still hold more than a third of the weights that the run began with, the new head's
+        random ones among them.
+        """
+        return None if self.ema_decay is None or steps < round(1 / (1 - self.ema_decay)) else self.ema_decay
 
     def share(self, step: int, steps: int) -> float:
         """Return the share of the learning rate that a step of so many has."""
@@ -63,14 +73,14 @@ class Descent:
 
 
 def descended(
-    model: nn.Module,
+    model: Model,
     tower: ImageTower,
     batches: Iterable[Sequence[T]],
     steps: int,
     loss_of: Callable[[T], Tensor],
     how: Descent,
     learning_rate: float,
-) -> nn.Module:
+) -> Model:
     """Train a model that holds a tower, in place; return it, or its running average, ready to be scored.
 
     A batch comes in parts of as many pictures, whose losses are averaged. Equal arguments give equal weights on a CPU.
@@ -100,13 +110,13 @@ def descended(
             take_average()
             if ((step + 1) % CHECK_EVERY == 0 or step + 1 == steps) and not finite:
                 raise FloatingPointError(f"loss or gradient is not finite by step {step}, at rate {learning_rate:g}")
-    return (model if average is None else average).eval()
+    return cast("Model", model if average is None else average).eval()
 
 
 def _to_train(model: nn.Module, tower: ImageTower, how: Descent) -> None:
     """Let a frozen tower behave as when it is scored; no patch is dropped, whatever pre-training dropped."""
     model.train().requires_grad_(requires_grad=True)
-    tower.requires_grad_(how.train_tower).train(how.train_tower)
+    tower.requires_grad_(how.moves_tower).train(how.moves_tower)
     for module in tower.modules():
         if isinstance(module, PatchDrop):
             module.eval()
@@ -115,11 +125,12 @@ def _to_train(model: nn.Module, tower: ImageTower, how: Descent) -> None:
 def _groups(model: nn.Module, tower: ImageTower, how: Descent, learning_rate: float) -> list[dict[str, Any]]:
     """Return groups for an optimizer, each with its share of the learning rate.
 
-    Source of the shares: Clark et al. 2020, arXiv 2003.10555 (ELECTRA), section 3.1.
+    Source of the shares: Clark et al. 2020, arXiv 2003.10555 (ELECTRA), section 3.1. The norm behind the last block is
+    the last block's here, so that a decay of 0 trains what is around the tower alone.
     """
     of_tower = {id(parameter) for parameter in tower.parameters()}
     layers = [[parameter for parameter in model.parameters() if id(parameter) not in of_tower]]
-    if how.train_tower:
+    if how.moves_tower:
         whole = [list(tower.parameters())]
         layers += whole if how.layer_decay == 1 else reversed(parameters_by_depth(tower))
     shares = [how.layer_decay**below for below in range(len(layers))]

@@ -4,7 +4,6 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,21 +11,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bench.data.normalisation import WHITE, normalised
-from bench.seeds import HEAD, STEP, seed_for
-from bench.step import averaging, decayed_apart, gradient_norm
-from bench.train import cosine
+from bench.seeds import HEAD, seed_for
 from bench.transfer.batches import Batches
+from bench.transfer.descent import Descent, descended
 from bench.transfer.pictures import Pictures, shown
 from bench.transfer.tasks import Part
-from bench.transfer.waiting import waited_for
-from models.depth import parameters_by_depth
 from models.image_tower import ImageTower
-from models.patch_drop import PatchDrop
 
-BETAS, EPS = (0.9, 0.999), 1e-8
-WARMUP_SHARE = 0.02  # of the steps: 500 of 25,000 on ImageNet-1k
 INITIAL_SPREAD = 0.02  # of a new head's weights
-CHECK_EVERY = 50  # steps between two looks at the losses, each of which waits for the device
 
 LossOf = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
 
@@ -59,25 +51,29 @@ class FineTuning:
         """Refuse what cannot be run."""
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"epochs and batch_size must be 1 or more, got {self.epochs} and {self.batch_size}")
-        if not 0 <= self.last_learning_rate <= self.learning_rate < math.inf:
-            raise ValueError(f"learning rates must fall to 0 or more: {self.learning_rate} to {self.last_learning_rate}")
+        if not 0 <= self.last_learning_rate <= self.learning_rate < math.inf or self.learning_rate == 0:
+            raise ValueError(
+                f"learning rates must fall to 0 or more: {self.learning_rate} to {self.last_learning_rate}"
+            )
         if not 0 <= self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be from 0 to 1, got {self.layer_decay}")
 
-    def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate of a step of so many."""
-        warmup = max(1, round(steps * WARMUP_SHARE))
-        if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        return cosine(self.learning_rate, self.last_learning_rate, (step - warmup) / max(1, steps - warmup))
-
-    def average_over(self, steps: int) -> float | None:
-        """Return the decay of the running average, None for a run of fewer steps than its horizon, 1 / (1 - decay).
-
-        Such an average would still hold more than a third of the weights that the run began with, the new head's
-        random ones among them.
-        """
-        return None if self.ema_decay is None or steps * (1 - self.ema_decay) < 1 else self.ema_decay
+    def descent(self, pictures: int) -> Descent:
+        """Return how weights are learnt from so many pictures: in full batches, which run on from epoch to epoch."""
+        size = min(self.batch_size, pictures)
+        return Descent(
+            epochs=self.epochs,
+            batch_size=size,
+            at_once=size,
+            learning_rates=(self.learning_rate,),
+            last_share=self.last_learning_rate / self.learning_rate,
+            weight_decay=self.weight_decay,
+            layer_decay=self.layer_decay,
+            clip_norm=self.clip_norm,
+            ema_decay=self.ema_decay,
+            train_tower=self.train_tower,
+            seed=self.seed,
+        )
 
 
 class Classifier(nn.Module):
@@ -119,37 +115,18 @@ def fine_tune(tower: ImageTower, head: nn.Linear, part: Part, recipe: FineTuning
 def trained(
     tower: ImageTower, head: nn.Linear, pictures: Pictures, loss_of: LossOf, recipe: FineTuning, device: torch.device
 ) -> Classifier:
-    """Return copies of a tower and a head, trained on pictures; `loss_of` takes their logits and their rows, on the CPU."""
-    model = Classifier(copy.deepcopy(tower), copy.deepcopy(head)).to(device)
-    if not recipe.train_tower:
-        model.tower.requires_grad_(requires_grad=False)
-    size = min(recipe.batch_size, len(pictures))
-    batches = Batches(pictures, tower.image_size, size, recipe.crop_scale, recipe.flip, recipe.seed)
-    steps = math.ceil(recipe.epochs * len(pictures) / size)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        _groups(model, recipe), betas=BETAS, eps=EPS, weight_decay=recipe.weight_decay, fused=True
-    )
-    clip = gradient_norm(parameters, recipe.clip_norm)
-    average, take_average = averaging(model, recipe.average_over(steps))
-    _to_train(model, recipe)
-    finite = torch.ones((), dtype=torch.bool, device=device)
-    what = f"fine-tuning at rate {recipe.learning_rate:g}"
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed_for(recipe.seed, STEP))
-        for step, (images, rows) in enumerate(waited_for(batches.first(steps), steps, what)):
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = loss_of(model(normalised(images.to(device) / WHITE)), rows)
-            loss.backward()  # type: ignore[no-untyped-call]
-            finite &= loss.isfinite() & clip().isfinite()
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.rate(step, steps) * group["share"]
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            take_average()
-            if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
-                _check(finite, recipe, step)
-    return (model if average is None else average).eval()
+    """Return copies of a tower and a head, trained on pictures; `loss_of` takes logits, and rows on the CPU."""
+    model, how = Classifier(copy.deepcopy(tower), copy.deepcopy(head)).to(device), recipe.descent(len(pictures))
+    steps = how.steps(len(pictures))
+    batches = Batches(pictures, tower.image_size, how.batch_size, recipe.crop_scale, recipe.flip, recipe.seed)
+
+    def loss_of_batch(batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, rows = batch
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            return loss_of(model(normalised(images.to(device) / WHITE)), rows)
+
+    whole = ([batch] for batch in batches.first(steps))
+    return descended(model, model.tower, whole, steps, loss_of_batch, how, recipe.learning_rate)
 
 
 @torch.inference_mode()
@@ -157,34 +134,3 @@ def logits_of(model: Classifier, pictures: Pictures, device: torch.device) -> Fl
     """Return the logits of whole pictures, on the CPU: scaled, the centre cut out, as the pictures are shown."""
     shown_pictures = shown(pictures, model.tower.image_size)
     return torch.cat([model(normalised(images.to(device) / WHITE)).cpu() for images in shown_pictures])
-
-
-def _groups(model: Classifier, recipe: FineTuning) -> list[dict[str, Any]]:
-    """Return groups for an optimizer, each with its share of the learning rate.
-
-    Source of the shares: Clark et al. 2020, arXiv:2003.10555 (ELECTRA), section 3.1. The norm behind the last block is
-    the last block's here, so that a decay of 0 trains the head alone.
-    """
-    layers = [list(model.head.parameters())]
-    if recipe.train_tower:
-        one = [list(model.tower.parameters())]
-        layers += one if recipe.layer_decay == 1 else reversed(parameters_by_depth(model.tower))
-    shares = [recipe.layer_decay**below for below in range(len(layers))]
-    return [
-        group | {"share": share, "lr": recipe.learning_rate * share}
-        for layer, share in zip(layers, shares, strict=True)
-        for group in decayed_apart(layer)
-    ]
-
-
-def _to_train(model: Classifier, recipe: FineTuning) -> None:
-    """Let a frozen tower behave as when it is scored; pictures are seen whole, whatever pre-training dropped of them."""
-    model.train().tower.train(recipe.train_tower)
-    for module in model.modules():
-        if isinstance(module, PatchDrop):
-            module.eval()
-
-
-def _check(finite: Tensor, recipe: FineTuning, step: int) -> None:
-    if not finite:
-        raise FloatingPointError(f"loss or gradient is not finite by step {step}, at rate {recipe.learning_rate:g}")

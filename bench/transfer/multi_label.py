@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bench.record import Metric
-from bench.transfer.average_precision import mean_average_precision
 from bench.transfer.fine_tune import Classifier, FineTuning, logits_of, new_head, trained
+from bench.transfer.mean_average_precision import mean_average_precision
 from bench.transfer.multi_label_tasks import MultiLabelPart, MultiLabelTask, some
 from bench.transfer.sigmoid_probe import SigmoidProbe, fit_sigmoids
 from bench.transfer.subject import Subject
@@ -95,8 +95,11 @@ def metrics(task: MultiLabelTask, protocol: str, scores: Scores, fitted: MultiLa
         names = some([task.classes[column] for column in found.without_positives])
         told = "are left out of the macro and the weighted mean, for no test picture shows them"
         print(f"{task.name}: {len(found.without_positives)} classes {told}: {names}", file=sys.stderr, flush=True)
-    values = (("macro mAP", found.macro, constant.macro), ("micro mAP", found.micro, constant.micro))
-    values += (("weighted mAP", found.weighted, constant.weighted),)
+    values = (
+        ("macro mAP", found.macro, constant.macro),
+        ("micro mAP", found.micro, constant.micro),
+        ("weighted mAP", found.weighted, constant.weighted),
+    )
     return [
         Metric(
             task=task.name,

@@ -6,12 +6,16 @@ from typing import Any
 
 from bench.data.manifest import CACHE
 from bench.subjects import TASKS
+from bench.transfer.coco import coco
 from bench.transfer.coco_objects import coco_objects
 from bench.transfer.mask_files import ade20k, mask_folders, voc_masks
+from bench.transfer.scene_labels import scene_labels
 from bench.transfer.scene_tasks import scenes_detection, scenes_segmentation
 from bench.transfer.tasks import pack_tasks
+from bench.transfer.voc import voc
 
 OF_THE_PACK: dict[str, Callable[[Path], Any]] = {
+    "scenes-labels": scene_labels,
     "scenes-segmentation": scenes_segmentation,
     "scenes-detection": scenes_detection,
 }  # made from a folder of decoded pictures
@@ -20,6 +24,8 @@ UNDER_ROOT: dict[str, Callable[[Path], Any]] = {
     "voc-segmentation": voc_masks,
     "masks": mask_folders,
     "coco": coco_objects,
+    "coco-labels": coco,
+    "voc-labels": voc,
 }
 
 

@@ -21,7 +21,8 @@ class SigmoidProbe:
 
     def logits(self, features: Float[np.ndarray, "pictures features"]) -> Float[np.ndarray, "pictures classes"]:
         """Return the logits of pictures."""
-        return features @ self.weights + self.biases
+        logits: np.ndarray = features @ self.weights + self.biases
+        return logits
 
 
 def fit_sigmoids(

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from bench.record import Score
+from bench.transfer.descent import PUBLISHED_WIDTH
 from bench.transfer.fine_tune import FineTuning, fine_tune, logits_of, new_head
 from bench.transfer.pictures import Pictures
 from bench.transfer.subject import Subject
@@ -16,7 +17,7 @@ from bench.transfer.tasks import Part, Task
 from models.image_tower import ImageTower
 
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)  # the published one, and larger ones for smaller towers
-PUBLISHED_WIDTH, PUBLISHED_PICTURES = 768, 10_000  # from where on the published recipe is taken as it is
+PUBLISHED_PICTURES = 10_000  # from where on the published recipe is taken as it is
 FEWEST_STEPS, SMALL_BATCH = 500, 32  # of a training on fewer pictures
 
 

@@ -58,7 +58,7 @@ def _of_lists(root: Path, split: str, names: Sequence[str], classes: Sequence[st
         rows = [line.split() for line in _lines(path)]
         if wrong := [" ".join(row) for row in rows if len(row) != 2 or row[1] not in (SHOWN, DIFFICULT, NOT_SHOWN)]:  # noqa: PLR2004
             raise ValueError(f"{path}: a line is an image and 1, 0 or -1, got {some(wrong)}")
-        labelled = {name: value for name, value in rows}
+        labelled = dict(rows)
         if differing := sorted(labelled.keys() ^ found.keys()):
             raise ValueError(f"{path} and {split}.txt name other images: {some(differing)}")
         for name, value in rows:
@@ -83,9 +83,7 @@ def _annotation(root: Path, name: str) -> Path:
     return root / "Annotations" / f"{name}.xml"
 
 
-def _part(
-    root: Path, split: str, names: Sequence[str], found: Judgements, classes: Sequence[str]
-) -> MultiLabelPart:
+def _part(root: Path, split: str, names: Sequence[str], found: Judgements, classes: Sequence[str]) -> MultiLabelPart:
     columns = {one: column for column, one in enumerate(classes)}
     labels, unjudged = (np.zeros((len(names), len(classes)), dtype=bool) for _ in range(2))
     for row, name in enumerate(names):

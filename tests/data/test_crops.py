@@ -64,7 +64,8 @@ def test_half_of_the_pictures_are_flipped_where_the_experiment_flips() -> None:
     drawn = draws(0, 400)
     as_they_are = [cropped(picture, row, SCALE, 8, flip=False) for row in drawn]
     flipped = [
-        not cropped(picture, row, SCALE, 8, flip=True).equal(plain) for row, plain in zip(drawn, as_they_are, strict=True)
+        not cropped(picture, row, SCALE, 8, flip=True).equal(plain)
+        for row, plain in zip(drawn, as_they_are, strict=True)
     ]
     assert 150 < sum(flipped) < 250
     assert cropped(picture, drawn[flipped.index(True)], SCALE, 8, flip=True).equal(

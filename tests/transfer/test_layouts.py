@@ -79,7 +79,8 @@ def test_coco_has_the_classes_of_its_annotations(tmp_path: Path, capsys: pytest.
     assert not task.train.unjudged.any()
     assert task.test.pictures.rgb(0).shape == (3, 10, 20)
     told = capsys.readouterr().err
-    assert "3 of 12 images have no annotation and show no class; 1 files of train2017 are not listed" in told
+    assert "instances_train2017.json: 3 images have no annotation and show no class: 000.jpg, 004.jpg, 008.jpg" in told
+    assert f"instances_train2017.json: 1 images of {root / 'train2017'} are not listed: 999.jpg" in told
 
 
 @pytest.mark.parametrize(
@@ -136,8 +137,13 @@ def test_a_json_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: 
 
 
 # By picture, by class: whether the object is difficult, in the order of the file.
-VOC_TRAIN = {f"2008_{name}": [("person" if one == 7 else "dog", False) for one in sorted(of)] for name, of in TRAIN.items()}
-VOC_TRAIN |= {"2008_200": [("dog", True), ("person", False), ("dog", True)], "2008_201": [("dog", True), ("dog", False)]}
+VOC_TRAIN = {
+    f"2008_{name}": [("person" if one == 7 else "dog", False) for one in sorted(of)] for name, of in TRAIN.items()
+}
+VOC_TRAIN |= {
+    "2008_200": [("dog", True), ("person", False), ("dog", True)],
+    "2008_201": [("dog", True), ("dog", False)],
+}
 VOC_VAL = {f"2008_{name}": [("person" if one == 7 else "dog", False) for one in of] for name, of in VAL.items()}
 
 
@@ -255,14 +261,14 @@ BOMB = "<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'>" + "".join(
         ("<annotation><object>", "no element found"),
         ("<annotation><object><difficult>1</difficult></object></annotation>", "1 objects have no name"),
         ("", "no element found"),
-        ("\0", "not well-formed"),
+        ("<a></b>", "mismatched tag"),
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_annotations_that_mean_harm_are_refused(tmp_path: Path, content: str, told: str, encoding: str) -> None:
     path = tmp_path / "x.xml"
     path.write_text(content, encoding=encoding)
-    with pytest.raises(ValueError, match=rf"x\.xml: {told}|x\.xml: .*(no element|not well-formed)"):
+    with pytest.raises(ValueError, match=rf"x\.xml: {told}|x\.xml: .*(no element|not well-formed|mismatched tag)"):
         objects_in(path)
     if "DOCTYPE" in content:
         with pytest.raises(ValueError, match="a document type is refused"):
