@@ -4,18 +4,26 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 RANDOM_TOWER = "random tower"  # the floor: what a training begins with
+REFERENCE_TOWER = "reference:"  # before a tower's file: it is the ceiling
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
 TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes, 20 per class", "silhouettes, 100 per class")
+SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's pictures
 
 LABELS = "one class a picture"
 SEVERAL_LABELS = "several classes a picture, or none"
 MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
+FOLDERS = ("imagefolder", "imagenet")  # data sets on disk, a folder for each class
+DATA_SETS = (  # on disk, by the names of torchvision's classes
+    *("cifar10", "cifar100", "mnist", "fashionmnist", "svhn", "stl10", "flowers102", "oxfordiiitpet", "food101", "dtd"),
+    *("fgvcaircraft", "stanfordcars", "country211", "sun397", "eurosat", "places365"),
+)
 # Kinds of tasks, by their names.
 KINDS: dict[str, str] = {
-    **dict.fromkeys(TASKS, LABELS),
-    **dict.fromkeys(("scenes-labels", "coco-labels", "voc-labels"), SEVERAL_LABELS),
-    **dict.fromkeys(("scenes-segmentation", "ade20k", "voc-segmentation", "masks"), MASKS),
-    **dict.fromkeys(("scenes-detection", "coco"), OBJECTS),
+    **dict.fromkeys((*TASKS, *FOLDERS, *DATA_SETS), LABELS),
+    **dict.fromkeys(("coco-labels", "voc-labels"), SEVERAL_LABELS),
+    **dict.fromkeys(("ade20k", "voc-segmentation", "masks"), MASKS),
+    "coco": OBJECTS,
+    **dict(zip(SCENES, (SEVERAL_LABELS, MASKS, OBJECTS), strict=True)),
 }
 
 
@@ -24,18 +32,21 @@ class Takes(NamedTuple):
 
     kind: str  # of tasks
     towers_only: bool = False  # features of pictures are not enough for it
+    by_default: bool = False  # where no protocol is named
 
 
 PROTOCOLS: dict[str, Takes] = {
-    "linear-probe": Takes(LABELS),
-    "k-nn": Takes(LABELS),
+    "linear-probe": Takes(LABELS, by_default=True),
+    "k-nn": Takes(LABELS, by_default=True),
+    "few-shot": Takes(LABELS),
+    "label-fractions": Takes(LABELS),
     "fine-tune": Takes(LABELS, towers_only=True),
-    "multi-label": Takes(SEVERAL_LABELS),
+    "multi-label": Takes(SEVERAL_LABELS, by_default=True),
     "multi-label-fine-tune": Takes(SEVERAL_LABELS, towers_only=True),
-    "segmentation": Takes(MASKS, towers_only=True),
-    "detection": Takes(OBJECTS, towers_only=True),
+    "segmentation": Takes(MASKS, towers_only=True, by_default=True),
+    "detection": Takes(OBJECTS, towers_only=True, by_default=True),
 }
-DEFAULT_PROTOCOLS = ("linear-probe", "k-nn", "multi-label", "segmentation", "detection")
+DEFAULT_PROTOCOLS = ("linear-probe", "k-nn")
 
 
 def scorings(subject: str, tasks: Iterable[str], protocols: Iterable[str]) -> list[tuple[str, str]]:

@@ -75,6 +75,7 @@ class DetectionTask:
     validation: AnnotatedPictures
     test: AnnotatedPictures
     recipe: Recipe
+    notes: tuple[str, ...] = ()  # what a person should know of the files
 
 
 def detection(subject: Subject, task: DetectionTask) -> list[Metric]:

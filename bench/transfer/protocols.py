@@ -5,6 +5,7 @@ from typing import Any
 
 from bench.record import Metric, Score
 from bench.transfer import multi_label
+from bench.transfer.curves import few_shot, label_fractions
 from bench.transfer.detection import detection
 from bench.transfer.probe import k_nn, linear_probe
 from bench.transfer.segmentation import segmentation
@@ -15,6 +16,8 @@ Scoring = Callable[[Subject, Any], Sequence[Score] | Sequence[Metric]]  # of a s
 PROTOCOLS: dict[str, Scoring] = {
     "linear-probe": linear_probe,
     "k-nn": k_nn,
+    "few-shot": few_shot,
+    "label-fractions": label_fractions,
     "fine-tune": fine_tuned,
     "multi-label": multi_label.linear,
     "multi-label-fine-tune": multi_label.fine_tuned,

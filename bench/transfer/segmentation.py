@@ -72,6 +72,7 @@ class SegmentationTask:
     validation: MaskedPictures
     test: MaskedPictures
     recipe: Recipe
+    notes: tuple[str, ...] = ()  # what a person should know of the files
 
 
 def segmentation(subject: Subject, task: SegmentationTask) -> list[Metric]:
