@@ -35,6 +35,7 @@ class MultiLabelTask:
     train: MultiLabelPart
     validation: MultiLabelPart
     test: MultiLabelPart
+    notes: tuple[str, ...] = ()  # what a person should know of how it came about
 
     def __post_init__(self) -> None:
         """Refuse what cannot be learned or scored."""

@@ -17,7 +17,7 @@ from bench.transfer.segmentation import Recipe as SegmentationRecipe
 from models.simple_pyramid import Heads
 
 SIDE = 96  # pixels: 8 x 8 patches of the tiny tower
-COUNTS: dict[Split, int] = {"train": 1500, "validation": 300, "test": 500}
+COUNTS: dict[Split, int] = {"train": 1000, "validation": 200, "test": 400}
 
 SEGMENTATION = SegmentationRecipe(
     side=SIDE,
@@ -37,14 +37,14 @@ DETECTION = DetectionRecipe(
 
 def scenes_segmentation(cache: Path) -> SegmentationTask:
     """Return scenes to segment, the photo as a class of its own."""
-    parts = [[_masked(scene) for scene in part] for part in _drawn(cache)]
-    return SegmentationTask("scenes-segmentation", ("background", *CLASSES), *parts, SEGMENTATION)
+    train, validation, test = ([_masked(scene) for scene in part] for part in _drawn(cache))
+    return SegmentationTask("scenes-segmentation", ("background", *CLASSES), train, validation, test, SEGMENTATION)
 
 
 def scenes_detection(cache: Path) -> DetectionTask:
     """Return scenes whose objects are to be found."""
-    parts = [[_annotated(scene) for scene in part] for part in _drawn(cache)]
-    return DetectionTask("scenes-detection", CLASSES, *parts, DETECTION)
+    train, validation, test = ([_annotated(scene) for scene in part] for part in _drawn(cache))
+    return DetectionTask("scenes-detection", CLASSES, train, validation, test, DETECTION)
 
 
 @functools.cache

@@ -42,7 +42,7 @@ def test_the_pyramid_has_maps_of_its_scales() -> None:
 
 @pytest.mark.parametrize("patch", [12, 14, 16])
 def test_regions_are_pooled_from_where_they_are(patch: int) -> None:
-    """Maps that tell the pixel of each place, pooled, tell the pixels of the region; to torchvision place k is at k strides."""
+    """Pooled maps of each place's pixel tell the region's pixels; to torchvision place k is at k strides."""
     tower = tower_of_patch(patch)
     pooling = mask_rcnn(tower, 2, 16 * patch, UNIT, SMALL).roi_heads.box_roi_pool
     maps = {}

@@ -43,7 +43,9 @@ def test_a_map_holds_open_clips_own_tokens(variant: str) -> None:
     torch.testing.assert_close(tower(images), theirs(images)[0], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_base_patch16_siglip_224", "vit_medium_patch16_reg4_gap_256"])
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "vit_base_patch16_siglip_224", "vit_medium_patch16_reg4_gap_256"]
+)
 @pytest.mark.parametrize("sides", [(48, 48), (32, 96)])
 def test_a_map_holds_timms_own_tokens_at_any_size(name: str, sides: tuple[int, int]) -> None:
     """The tower was built for one size; the reference is timm's model built for all."""
@@ -70,7 +72,7 @@ def test_images_may_have_other_sides_than_the_towers(name: str, channels: int, p
 
 @pytest.mark.parametrize("name", ["catlip-bench-tiny", "corenet-vit-tiny", "vit_tiny_patch16_224"])
 def test_sides_that_the_patch_does_not_divide_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="100 x 96 px do not divide into patches of 1. px"):
+    with pytest.raises(ValueError, match=r"100 x 96 px do not divide into patches of 1. px"):
         patch_map(build_image_tower(name, 48, 0), torch.randn(1, 3, 96, 100))
 
 

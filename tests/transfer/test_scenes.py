@@ -1,5 +1,6 @@
 """Scenes are drawn alike every time, their masks and boxes are exact, and the splits share nothing."""
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -72,10 +73,10 @@ def test_the_upper_object_has_the_pixels_where_two_overlap(train: Scenes) -> Non
 def test_no_split_has_a_cut_out_or_a_photo_of_another(results: Path) -> None:
     parts = [cutouts(split, results / "cache") for split in SPLITS]
     pictures = [{member.tobytes() for members in one.by_class for member in members} for one in parts]
-    assert not (pictures[0] & pictures[1] or pictures[0] & pictures[2] or pictures[1] & pictures[2])
+    assert all(one.isdisjoint(other) for one, other in combinations(pictures, 2))
     assert sorted(number for numbers in PHOTOS.values() for number in numbers) == list(range(11))
     photos = [{photo.tobytes() for photo in one.photos} for one in parts]
-    assert not (photos[0] & photos[1] or photos[0] & photos[2] or photos[1] & photos[2])
+    assert all(one.isdisjoint(other) for one, other in combinations(photos, 2))
 
 
 def test_every_class_has_its_cut_outs(results: Path) -> None:

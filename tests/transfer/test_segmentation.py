@@ -88,7 +88,9 @@ class Halves:
         shown = draw.integers(0, 2, 2)
         told = shown if self.separable else draw.integers(0, 2, 2)
         levels, classes = (np.repeat(np.repeat(one[None], 32, 0), 16, 1) for one in (shown * 200 + 20, told))
-        return torch.from_numpy(np.repeat(levels[None], 3, 0).astype(np.uint8)), torch.from_numpy(classes.astype(np.uint8))
+        return torch.from_numpy(np.repeat(levels[None], 3, 0).astype(np.uint8)), torch.from_numpy(
+            classes.astype(np.uint8)
+        )
 
 
 def task(*, separable: bool = True) -> SegmentationTask:
