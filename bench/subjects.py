@@ -7,11 +7,11 @@ RANDOM_TOWER = "random tower"  # the floor: what a training begins with
 REFERENCE_TOWER = "reference:"  # before a tower's file: it is the ceiling
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
 TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes, 20 per class", "silhouettes, 100 per class")
+SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's pictures
 
 LABELS = "one class a picture"
 SEVERAL_LABELS = "several classes a picture, or none"
 MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
-SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's pictures
 FOLDERS = ("imagefolder", "imagenet")  # data sets on disk, a folder for each class
 DATA_SETS = (  # on disk, by the names of torchvision's classes
     *("cifar10", "cifar100", "mnist", "fashionmnist", "svhn", "stl10", "flowers102", "oxfordiiitpet", "food101", "dtd"),
@@ -20,9 +20,10 @@ DATA_SETS = (  # on disk, by the names of torchvision's classes
 # Kinds of tasks, by their names.
 KINDS: dict[str, str] = {
     **dict.fromkeys((*TASKS, *FOLDERS, *DATA_SETS), LABELS),
-    **dict.fromkeys(("scenes-labels", "coco-labels", "voc-labels"), SEVERAL_LABELS),
-    **dict.fromkeys(("scenes-segmentation", "ade20k", "voc-segmentation", "masks"), MASKS),
-    **dict.fromkeys(("scenes-detection", "coco"), OBJECTS),
+    **dict.fromkeys(("coco-labels", "voc-labels"), SEVERAL_LABELS),
+    **dict.fromkeys(("ade20k", "voc-segmentation", "masks"), MASKS),
+    "coco": OBJECTS,
+    **dict(zip(SCENES, (SEVERAL_LABELS, MASKS, OBJECTS), strict=True)),
 }
 
 

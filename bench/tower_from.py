@@ -108,7 +108,9 @@ def _from_folder(path: Path, image_size: int | None) -> KnownTower:
         raise ValueError(f"{path} holds none of {', '.join(FOLDER_WEIGHTS)}")
     tower = ImageTower(tower_of(config, size), size)
     _load(tower, of_open_clip(read_weights(file)), file, path.name)
-    tower.pixels = renormalised(shown.get("mean", open_clip.OPENAI_DATASET_MEAN), shown.get("std", open_clip.OPENAI_DATASET_STD))
+    tower.pixels = renormalised(
+        shown.get("mean", open_clip.OPENAI_DATASET_MEAN), shown.get("std", open_clip.OPENAI_DATASET_STD)
+    )
     return KnownTower(tower, path.name, path.name)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from open_clip.transformer import VisionTransformer as OpenClipViT
-from timm.layers import PatchEmbed, resample_abs_pos_embed
+from timm.layers.patch_embed import PatchEmbed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ STEM_STRIDE = 16  # of CoreNet's three convolutions together, in pixels
 
 def patch_map(
     tower: ImageTower, images: Float[Tensor, "batch 3 height width"]
-) -> Float[Tensor, "batch width rows columns"]:
+) -> Float[Tensor, "batch channels rows columns"]:
     """Return what stands at each place behind the last block and the final norm, for normalised images.
 
     Every patch is computed, also where the tower drops some while it trains or computes the class token alone. Of plain
@@ -35,8 +36,8 @@ def patch_map(
         return _of_corenet(trunk, images)
     if type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed:
         return _of_timm(trunk, images)
-    if not hasattr(trunk, "forward_intermediates"):
-        raise ValueError(f"a {type(trunk).__name__} has no patch map")
+    if not isinstance(getattr(trunk, "feature_info", None), list):  # timm's models with stages have one
+        raise ValueError(f"a {type(trunk).__name__} has no patch map")  # noqa: TRY004 - a person chose the tower
     try:
         (last,) = trunk.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
     except (AssertionError, RuntimeError) as error:
@@ -99,7 +100,7 @@ def _grid(images: Tensor, patch: int) -> tuple[int, int]:
 
 def _as_map(tokens: Float[Tensor, "batch tokens width"], rows: int, columns: int) -> Tensor:
     """Put tokens at their places; those before the patches' stand for the whole picture and have none."""
-    return tokens[:, -rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))
+    return tokens[:, -rows * columns :].transpose(1, 2).reshape(len(tokens), -1, rows, columns)
 
 
 def _sides(images: Tensor) -> str:

@@ -70,7 +70,7 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
-class PlacedAnchors(AnchorGenerator):
+class PlacedAnchors(AnchorGenerator):  # type: ignore[misc] # torchvision is not typed
     """Anchors at the places of maps whose strides need not be whole numbers of pixels: torchvision's rounds them down.
 
     A quarter of a patch of 14 px is 3.5.
@@ -80,7 +80,10 @@ class PlacedAnchors(AnchorGenerator):
         """Return each image's anchors."""
         sides, device = image_list.tensors.shape[-2:], feature_maps[0].device
         grids = [feature_map.shape[-2:] for feature_map in feature_maps]
-        strides = [[torch.tensor(side / count, device=device) for side, count in zip(sides, grid)] for grid in grids]
+        strides = [
+            [torch.tensor(side / count, device=device) for side, count in zip(sides, grid, strict=True)]
+            for grid in grids
+        ]
         self.set_cell_anchors(feature_maps[0].dtype, device)
         anchors = torch.cat(self.grid_anchors(grids, strides))
         return [anchors for _ in image_list.image_sizes]
@@ -125,7 +128,7 @@ def mask_rcnn(
 
 
 def _pooling(size: int, patch: int) -> MultiScaleRoIAlign:
-    """Return what pools regions, told the maps' scales: torchvision guesses powers of two, which patches need not be."""
+    """Return what pools regions, told the maps' scales: torchvision would guess powers of two."""
     pooling = MultiScaleRoIAlign([str(number) for number in range(len(SCALES))], size, sampling_ratio=2)
     pooling.scales = [scale / patch for scale in SCALES]
     coarsest = FINEST_LEVEL + len(SCALES) - 1

@@ -77,7 +77,7 @@ def cutouts(split: Split, cache: Path) -> Cutouts:
 def class_of(caption: str, label: Mapping[str, str]) -> str | None:
     """Return the class of a picture of the pack, from its caption and its label there; None where it has none."""
     if "subgroup" in label:
-        return None if caption.split(",")[0] in NO_MEMBERS else SUBGROUPS.get(label["subgroup"])
+        return None if caption.split(",", maxsplit=1)[0] in NO_MEMBERS else SUBGROUPS.get(label["subgroup"])
     if label["category"] == "Vehicles":
         return "vehicle"
     words = {*caption.replace(",", " ").split()}

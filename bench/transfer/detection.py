@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 from torch.utils.data import ConcatDataset
+from torchvision.models.detection import MaskRCNN
 
 from bench.data.normalisation import WHITE
 from bench.data.order import shuffled_rows
@@ -46,9 +47,9 @@ class Recipe:
     descent: Descent
 
 
-# CatLIP's for ViT-B, which asks 100 epochs of 4 repeats of 25, without RangeAugment, stochastic depth and the sampler of
-# several image sizes. Source: apple/corenet, `projects/catlip/object_detection/maskrcnn_vit_base.yaml` (two pictures on
-# each of 64 GPUs).
+# CatLIP's for ViT-B, whose 25 epochs repeat each picture four times; without RangeAugment, stochastic depth and the
+# sampler of several image sizes. Source: apple/corenet, `projects/catlip/object_detection/maskrcnn_vit_base.yaml`
+# (two pictures on each of 64 GPUs).
 PUBLISHED = Recipe(
     side=1024,
     heads=Heads(channels=256, box_features=1024, mask_layers=4, proposals=1000, regions=512),
@@ -75,7 +76,7 @@ class DetectionTask:
     validation: AnnotatedPictures
     test: AnnotatedPictures
     recipe: Recipe
-    notes: tuple[str, ...] = ()  # what a person should know of how it came about
+    notes: tuple[str, ...] = ()  # what a person should know of the files
 
 
 def detection(subject: Subject, task: DetectionTask) -> list[Metric]:
@@ -106,7 +107,7 @@ def _joined(first: AnnotatedPictures, second: AnnotatedPictures) -> AnnotatedPic
     return cast("AnnotatedPictures", ConcatDataset(cast("Any", [first, second])))
 
 
-def _fitted(tower: ImageTower, task: DetectionTask, part: AnnotatedPictures, rate: float) -> torch.nn.Module:
+def _fitted(tower: ImageTower, task: DetectionTask, part: AnnotatedPictures, rate: float) -> MaskRCNN:
     """Train a copy of a tower with new heads: the sum of torchvision's five losses."""
     device, how = next(tower.parameters()).device, task.recipe.descent
     with torch.random.fork_rng([]):
@@ -118,7 +119,8 @@ def _fitted(tower: ImageTower, task: DetectionTask, part: AnnotatedPictures, rat
     def load(k: int) -> list[list[tuple[Tensor, Target]]]:
         rows = shuffled_rows(how.seed, len(part), first=k * how.batch_size, size=how.batch_size).tolist()
         draws = torch.rand(len(rows), generator=torch.Generator().manual_seed(seed_for(how.seed, AUGMENTATION, k)))
-        batch = [_target(*part[row], mirrored=bool(one < 0.5)) for row, one in zip(rows, draws, strict=True)]  # noqa: PLR2004
+        mirrored = (draws < 0.5).tolist()  # noqa: PLR2004
+        batch = [_target(*part[row], mirrored=one) for row, one in zip(rows, mirrored, strict=True)]
         return [batch[first : first + how.at_once] for first in range(0, len(batch), how.at_once)]
 
     def loss_of(batch: list[tuple[Tensor, Target]]) -> Float[Tensor, ""]:
@@ -127,7 +129,8 @@ def _fitted(tower: ImageTower, task: DetectionTask, part: AnnotatedPictures, rat
         return torch.stack(list(model(images, targets).values())).sum()
 
     steps = how.steps(len(part))
-    return descended(model, own, loaded_ahead(load, steps), steps, loss_of, how, rate)
+    learned: MaskRCNN = descended(model, own, loaded_ahead(load, steps), steps, loss_of, how, rate)
+    return learned
 
 
 def _target(rgb: Tensor, objects: Objects, *, mirrored: bool) -> tuple[Tensor, Target]:
@@ -143,7 +146,7 @@ def _target(rgb: Tensor, objects: Objects, *, mirrored: bool) -> tuple[Tensor, T
 
 
 @torch.inference_mode()
-def _told(model: torch.nn.Module, part: AnnotatedPictures) -> Iterator[tuple[Objects, Found]]:
+def _told(model: MaskRCNN, part: AnnotatedPictures) -> Iterator[tuple[Objects, Found]]:
     """Yield what is in each picture, and what the model finds."""
     device = next(model.parameters()).device
     for row in range(len(part)):

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
-from torch import Tensor
 
 from bench.transfer.multi_label_tasks import carved, some
 from bench.transfer.pictures import FilePictures
@@ -84,7 +83,9 @@ def voc_masks(root: Path) -> SegmentationTask:
             raise ValueError(VOC_LAYOUT.format(root=root, lacks=f"{listed} is not there"))
         names = listed.read_text(encoding="utf-8").split()
         pictures = [root / "JPEGImages" / f"{name}.jpg" for name in names]
-        return _opened(root, VOC_LAYOUT, pictures, [root / "SegmentationClass" / f"{name}.png" for name in names], class_of)
+        return _opened(
+            root, VOC_LAYOUT, pictures, [root / "SegmentationClass" / f"{name}.png" for name in names], class_of
+        )
 
     return _task("voc-segmentation", VOC_CLASSES, part("train"), part("val"))
 
@@ -99,7 +100,8 @@ def mask_folders(root: Path) -> SegmentationTask:
         raise ValueError(f"{named} names {len(classes)} classes; a mask tells 2 to {IGNORED} apart")
     class_of = {number: number for number in range(len(classes))} | {IGNORED: IGNORED}
     train, test = (
-        _paired(root, MASKS_LAYOUT, root / "images" / part, root / "masks" / part, class_of) for part in ("train", "val")
+        _paired(root, MASKS_LAYOUT, root / "images" / part, root / "masks" / part, class_of)
+        for part in ("train", "val")
     )
     return _task("masks", classes, train, test)
 
@@ -107,7 +109,11 @@ def mask_folders(root: Path) -> SegmentationTask:
 def _task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles) -> SegmentationTask:
     """Carve the validation part from the training part."""
     kept, held = (
-        MaskFiles(FilePictures([train.pictures.paths[row] for row in rows]), [train.masks[row] for row in rows], train.class_of)
+        MaskFiles(
+            FilePictures([train.pictures.paths[row] for row in rows]),
+            [train.masks[row] for row in rows],
+            train.class_of,
+        )
         for rows in carved([path.name for path in train.masks])
     )
     return SegmentationTask(name, classes, kept, held, test, PUBLISHED)

@@ -1,22 +1,23 @@
 """Segmentation and detection of scenes, at a size that two cores train in minutes."""
 
-from dataclasses import dataclass
+import functools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
 from bench.transfer.average_precision import Objects
-from bench.transfer.cutouts import CLASSES
+from bench.transfer.cutouts import CLASSES, Split
 from bench.transfer.descent import Descent
 from bench.transfer.detection import Annotated, DetectionTask
 from bench.transfer.detection import Recipe as DetectionRecipe
-from bench.transfer.scenes import Scenes, scenes
+from bench.transfer.scenes import Scene, scenes
 from bench.transfer.segmentation import Pair, SegmentationTask
 from bench.transfer.segmentation import Recipe as SegmentationRecipe
 from models.simple_pyramid import Heads
 
 SIDE = 96  # pixels: 8 x 8 patches of the tiny tower
-COUNTS = (1500, 300, 500)  # of scenes to train on, to choose on and to test
+COUNTS: dict[Split, int] = {"train": 1000, "validation": 200, "test": 400}
 
 SEGMENTATION = SegmentationRecipe(
     side=SIDE,
@@ -34,47 +35,31 @@ DETECTION = DetectionRecipe(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Masked:
-    """Scenes with the class of each pixel, 0 where the photo shows."""
-
-    scenes: Scenes
-
-    def __len__(self) -> int:
-        return len(self.scenes)
-
-    def __getitem__(self, row: int) -> Pair:
-        scene = self.scenes.scene(row)
-        return scene.rgb, scene.classes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Annotations:
-    """Scenes with the objects in them."""
-
-    scenes: Scenes
-
-    def __len__(self) -> int:
-        return len(self.scenes)
-
-    def __getitem__(self, row: int) -> Annotated:
-        scene = self.scenes.scene(row)
-        crowd = torch.zeros(len(scene.labels), dtype=torch.bool)
-        return scene.rgb, Objects(scene.boxes, scene.labels, scene.masks, crowd)
-
-
 def scenes_segmentation(cache: Path) -> SegmentationTask:
     """Return scenes to segment, the photo as a class of its own."""
-    train, validation, test = map(Masked, _scenes(cache))
+    train, validation, test = ([_masked(scene) for scene in part] for part in _drawn(cache))
     return SegmentationTask("scenes-segmentation", ("background", *CLASSES), train, validation, test, SEGMENTATION)
 
 
 def scenes_detection(cache: Path) -> DetectionTask:
     """Return scenes whose objects are to be found."""
-    train, validation, test = map(Annotations, _scenes(cache))
+    train, validation, test = ([_annotated(scene) for scene in part] for part in _drawn(cache))
     return DetectionTask("scenes-detection", CLASSES, train, validation, test, DETECTION)
 
 
-def _scenes(cache: Path) -> tuple[Scenes, Scenes, Scenes]:
-    train, validation, test = COUNTS
-    return scenes("train", train, SIDE, cache), scenes("validation", validation, SIDE, cache), scenes("test", test, SIDE, cache)
+@functools.cache
+def _drawn(cache: Path) -> list[list[Scene]]:
+    """Draw all scenes, once a process."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return [
+            list(pool.map(scenes(split, count, SIDE, cache).scene, range(count))) for split, count in COUNTS.items()
+        ]
+
+
+def _masked(scene: Scene) -> Pair:
+    return scene.rgb, scene.classes
+
+
+def _annotated(scene: Scene) -> Annotated:
+    crowd = torch.zeros(len(scene.labels), dtype=torch.bool)
+    return scene.rgb, Objects(scene.boxes, scene.labels, scene.masks, crowd)

@@ -124,7 +124,8 @@ def _over(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Put premultiplied pixels over others, in whole numbers: the same bytes on every machine."""
     colour, through = pixels[..., :3].astype(np.int64), 255 - pixels[..., 3:].astype(np.int64)
-    return np.minimum(colour + (below * through + 127) // 255, 255).astype(np.uint8)
+    over: np.ndarray = np.minimum(colour + (below * through + 127) // 255, 255).astype(np.uint8)
+    return over
 
 
 def _box(mask: Bool[np.ndarray, "side side"]) -> tuple[float, float, float, float]:

@@ -72,7 +72,7 @@ class SegmentationTask:
     validation: MaskedPictures
     test: MaskedPictures
     recipe: Recipe
-    notes: tuple[str, ...] = ()  # what a person should know of how it came about
+    notes: tuple[str, ...] = ()  # what a person should know of the files
 
 
 def segmentation(subject: Subject, task: SegmentationTask) -> list[Metric]:
@@ -115,7 +115,7 @@ def mean_iou(
         pairs = [part[row] for row in range(first, min(first + AT_ONCE, len(part)))]
         for (_, mask), told in zip(pairs, tell(pairs, side), strict=True):
             metric.update(told.cpu()[None], mask.long()[None])
-    pixels = cast("Tensor", metric.confmat).sum(1)
+    pixels = metric.confmat.sum(1)
     commonest = pixels.max() / pixels.sum() / (pixels > 0).sum()
     return float(metric.compute()), float(commonest)
 
@@ -177,7 +177,7 @@ def _fitted(
         generator = torch.Generator().manual_seed(seed_for(how.seed, AUGMENTATION, k))
         crops = [cropped(part[row], side, scales, generator) for row in rows.tolist()]
         rgb, masks = (torch.stack(one) for one in zip(*crops, strict=True))
-        return list(zip(rgb.split(how.at_once), masks.split(how.at_once), strict=True))
+        return list(zip(torch.split(rgb, how.at_once), torch.split(masks, how.at_once), strict=True))
 
     def loss_of(batch: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:
         rgb, masks = (one.to(device) for one in batch)
@@ -186,7 +186,7 @@ def _fitted(
         return sum_of_all / (masks != IGNORED).sum().clamp(min=1)
 
     steps = how.steps(len(part))
-    return cast("Segmenter", descended(model, model.tower, loaded_ahead(load, steps), steps, loss_of, how, rate))
+    return descended(model, model.tower, loaded_ahead(load, steps), steps, loss_of, how, rate)
 
 
 def _told(model: Segmenter, pairs: Sequence[Pair], side: int) -> Iterator[Tensor]:
