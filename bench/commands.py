@@ -18,6 +18,7 @@ from bench.doctor import Doctor
 from bench.embed import Embed
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
 from bench.explain import Explain
+from bench.export import Export
 from bench.label import Label
 from bench.over_commits import History
 from bench.peer import Peer
@@ -168,6 +169,7 @@ VERBS: dict[str, type[Command]] = {
     "transfer": Transfer,
     "plan": Plan,
     "embed": Embed,
+    "export": Export,
     "label": Label,
     "doctor": Doctor,
     "selftest": Selftest,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-TOWER, TEXT, HEAD, STEP, ORDER, AUGMENTATION, TEACHER, IMAGE_SIZE, SUBSET, REPLACEMENT = range(10)
+TOWER, TEXT, HEAD, STEP, ORDER, AUGMENTATION, TEACHER, IMAGE_SIZE, SUBSET, REPLACEMENT, SCENES = range(11)
 
 
 def seed_for(seed: int, part: int, *key: int) -> int:

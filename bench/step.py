@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -62,8 +62,8 @@ def make_step(
     whole = LossOf(model, method.loss, group, simulated(experiment))
     loss_of = spread(whole, experiment, precision, compiled=compiled)
     optimizer = make_optimizer(experiment, model)
-    norm_of_gradient = _gradient_norm(list(model.parameters()), experiment.clip_norm)
-    average, take_average = _averaging(model, experiment.ema_decay)
+    norm_of_gradient = gradient_norm(list(model.parameters()), experiment.clip_norm)
+    average, take_average = averaging(model, experiment.ema_decay)
 
     def autocast() -> AbstractContextManager[Any]:
         return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
@@ -92,17 +92,9 @@ def make_step(
 
 
 def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.AdamW:
-    """Return fused AdamW (on a CPU nine times as fast as the default form) without decay on vectors and scalars.
-
-    Biases, norms, class embedding, scale and bias of the logits have fewer than two dimensions: open_clip_train's rule.
-    """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = apart(parameter for parameter in parameters if parameter.ndim >= 2)  # noqa: PLR2004
-    vectors = apart(parameter for parameter in parameters if parameter.ndim < 2)  # noqa: PLR2004
-    groups: list[dict[str, Any]] = [{"params": one} for one in matrices]
-    groups += [{"params": one, "weight_decay": 0.0} for one in vectors]
+    """Return fused AdamW (on a CPU nine times as fast as the default form) without decay on vectors and scalars."""
     return torch.optim.AdamW(
-        groups,
+        decayed_apart(parameter for parameter in model.parameters() if parameter.requires_grad),
         lr=experiment.learning_rate,
         betas=experiment.betas,
         eps=experiment.eps,
@@ -111,7 +103,19 @@ def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Adam
     )
 
 
-def _gradient_norm(parameters: list[nn.Parameter], most: float | None) -> Callable[[], Float[Tensor, ""]]:
+def decayed_apart(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+    """Return groups for an optimizer: matrices, and vectors and scalars, which have no weight decay.
+
+    Biases, norms, class embedding, scale and bias of the logits have fewer than two dimensions: open_clip_train's rule.
+    """
+    rows = list(parameters)
+    matrices = apart(parameter for parameter in rows if parameter.ndim >= 2)  # noqa: PLR2004
+    vectors = apart(parameter for parameter in rows if parameter.ndim < 2)  # noqa: PLR2004
+    groups: list[dict[str, Any]] = [{"params": one} for one in matrices]
+    return groups + [{"params": one, "weight_decay": 0.0} for one in vectors]
+
+
+def gradient_norm(parameters: list[nn.Parameter], most: float | None) -> Callable[[], Float[Tensor, ""]]:
     """Return what gives the norm of the whole gradient, and scales the gradient to at most so much."""
     kinds = apart(parameters)
 
@@ -131,7 +135,7 @@ def _gradient_norm(parameters: list[nn.Parameter], most: float | None) -> Callab
     return clipped
 
 
-def _averaging(model: nn.Module, decay: float | None) -> tuple[nn.Module | None, Callable[[], None]]:
+def averaging(model: nn.Module, decay: float | None) -> tuple[nn.Module | None, Callable[[], None]]:
     """Return a copy of the model, and what moves its weights towards the model's: average = decay x average + rest."""
     if decay is None:
         return None, lambda: None

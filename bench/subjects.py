@@ -7,14 +7,24 @@ RANDOM_TOWER = "random tower"  # the floor: what a training begins with
 REFERENCE_TOWER = "reference:"  # before a tower's file: it is the ceiling
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
 TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes, 20 per class", "silhouettes, 100 per class")
+SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's pictures
 
 LABELS = "one class a picture"
+SEVERAL_LABELS = "several classes a picture, or none"
+MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
 FOLDERS = ("imagefolder", "imagenet")  # data sets on disk, a folder for each class
 DATA_SETS = (  # on disk, by the names of torchvision's classes
     *("cifar10", "cifar100", "mnist", "fashionmnist", "svhn", "stl10", "flowers102", "oxfordiiitpet", "food101", "dtd"),
     *("fgvcaircraft", "stanfordcars", "country211", "sun397", "eurosat", "places365"),
 )
-KINDS: dict[str, str] = dict.fromkeys((*TASKS, *FOLDERS, *DATA_SETS), LABELS)  # of tasks, by their names
+# Kinds of tasks, by their names.
+KINDS: dict[str, str] = {
+    **dict.fromkeys((*TASKS, *FOLDERS, *DATA_SETS), LABELS),
+    **dict.fromkeys(("coco-labels", "voc-labels"), SEVERAL_LABELS),
+    **dict.fromkeys(("ade20k", "voc-segmentation", "masks"), MASKS),
+    "coco": OBJECTS,
+    **dict(zip(SCENES, (SEVERAL_LABELS, MASKS, OBJECTS), strict=True)),
+}
 
 
 class Takes(NamedTuple):
@@ -30,6 +40,11 @@ PROTOCOLS: dict[str, Takes] = {
     "k-nn": Takes(LABELS, by_default=True),
     "few-shot": Takes(LABELS),
     "label-fractions": Takes(LABELS),
+    "fine-tune": Takes(LABELS, towers_only=True),
+    "multi-label": Takes(SEVERAL_LABELS, by_default=True),
+    "multi-label-fine-tune": Takes(SEVERAL_LABELS, towers_only=True),
+    "segmentation": Takes(MASKS, towers_only=True, by_default=True),
+    "detection": Takes(OBJECTS, towers_only=True, by_default=True),
 }
 DEFAULT_PROTOCOLS = ("linear-probe", "k-nn")
 

@@ -36,6 +36,11 @@ def how_made(path: Path) -> Made:
         raise ValueError(f"{path} does not say rightly which experiment made it: {error}") from None
 
 
+def head_path(tower: Path) -> Path:
+    """Return where what was trained around a tower lies, by the tower's file (bench/head_file.py)."""
+    return tower.with_suffix(".head")
+
+
 def newest_towers(results: Path, name: str) -> list[Path]:
     """Return the towers of a name's newest training, here or one folder down; ValueError says how to make one."""
     found = [path for here in (".", "*") for path in results.glob(f"{here}/*.tower.*.safetensors")]

@@ -17,13 +17,14 @@ from torch import Tensor
 from bench.config import Experiment
 from bench.course import Course, Leg
 from bench.distributed import expect_a_step, group_of_all
+from bench.head_file import save_head
 from bench.image_sizes import images_before, steps_for
 from bench.keeper import Keeper
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.run import Assembled, assemble, check_finite, load_data
 from bench.towers import Made
-from bench.training_state import copied, load_state, scored_weights, state_of
+from bench.training_state import copied, load_state, scored_head, scored_weights, state_of
 from bench.watch import Watch
 from losses.ranks import place
 from models.checkpoint import save_tower
@@ -104,8 +105,7 @@ def trunk_rate(experiment: Experiment, step: int) -> float:
 def cooldown_rate(experiment: Experiment, step: int, first: int, last: int) -> float:
     """Return the learning rate of a step of [first, last), where it falls.
 
-    WSD falls linearly to nearly 0. A cosine, which begins at step 0, warms up, then falls to `last_learning_rate`
-    (Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5 without restarts).
+    WSD falls linearly to nearly 0. A cosine, which begins at step 0, warms up, then falls to `last_learning_rate`.
     """
     if experiment.schedule == "wsd":
         return trunk_rate(experiment, step) * (last - step) / (last - first + 1)
@@ -113,7 +113,14 @@ def cooldown_rate(experiment: Experiment, step: int, first: int, last: int) -> f
     if step < warmup:
         return trunk_rate(experiment, step)
     done = (step - warmup) / max(1, last - warmup)
-    low, high = experiment.last_learning_rate, experiment.learning_rate
+    return cosine(experiment.learning_rate, experiment.last_learning_rate, done)
+
+
+def cosine(high: float, low: float, done: float) -> float:
+    """Return the rate when a share `done` of the way from `high` to `low` is behind.
+
+    Source: Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5 without restarts.
+    """
     return low + (high - low) * (1 + math.cos(math.pi * done)) / 2
 
 
@@ -165,8 +172,9 @@ def _named(budgets: Mapping[str, int], images: int) -> tuple[str, ...]:
 
 def _leave_tower(run: Assembled, images: int, budgets: Mapping[str, int], tower_path: Callable[[int], Path]) -> None:
     made = Made(experiment=run.stream.experiment, images=images, budgets=_named(budgets, images))
-    weights = scored_weights(run)
+    weights, around = scored_weights(run), scored_head(run)
     if place(group_of_all())[0] == 0:
+        save_head(around, tower_path(images), made)
         save_tower(weights, tower_path(images), made.to_facts())
 
 

@@ -11,12 +11,15 @@ from models.image_tower import ImageTower, build_image_tower
 SUFFIX = ".safetensors"
 
 
-def trained_tower(path: Path) -> tuple[ImageTower, Made]:
-    """Return a tower that a training left, and how it came about; ValueError where the file does not say."""
+def trained_tower(path: Path, image_size: int | None = None) -> tuple[ImageTower, Made]:
+    """Return a tower that a training left, and how it came about; ValueError where the file does not say.
+
+    For another image size its position embeddings are resampled.
+    """
     made = how_made(path)
     of = made.experiment
     seed, channels = seed_for(of.seed, TOWER), of.embedding_channels
-    tower = build_image_tower(of.tower, of.image_size, seed, embedding_channels=channels)
+    tower = build_image_tower(of.tower, image_size or of.image_size, seed, embedding_channels=channels)
     if not next(tower.parameters()).is_meta:  # where FLOPs are counted, no weight is read
         load_weights(tower, path)
     return tower, made

@@ -82,6 +82,14 @@ def scored_weights(run: Assembled) -> State:
     return {name: whole_tensor(value) for name, value in tower.state_dict().items()}
 
 
+def scored_head(run: Assembled) -> State:
+    """Return the weights around the tower that go with them, without a teacher's. All ranks have to ask."""
+    frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
+    model = run.model if run.step.average is None else run.step.average
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith("tower.")}
+    return {name: whole_tensor(value) for name, value in own.items() if name not in frozen}
+
+
 def copied(state: State) -> State:
     """Return a copy on the same device, which no step changes."""
     return {name: value.clone() for name, value in state.items()}

@@ -16,7 +16,7 @@ from bench.commit import CHECKOUT
 from bench.comparison import Comparison, Scope
 from bench.config import choose
 from bench.score_tables import accuracy_tables
-from bench.subjects import KINDS, PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, scorings
+from bench.subjects import KINDS, PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, SCENES, TASKS, scorings
 from bench.tables import failure_table, show
 from bench.towers import how_made, newest_towers
 
@@ -41,7 +41,7 @@ class Transfer:
     def run(self) -> int:
         """Score."""
         tasks, protocols = _fitting(self.tasks, self.protocols)
-        elsewhere = [task for task in tasks if task not in TASKS]
+        elsewhere = [task for task in tasks if task not in (*TASKS, *SCENES)]
         if elsewhere and self.root is None:
             raise ValueError(f"--root is missing: the folder that holds the data of {', '.join(elsewhere)}")
         towers = [path.resolve() for path in _towers(self.tower, self.results)]

@@ -4,11 +4,15 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_model, save_file
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
+from models.elsewhere import at_its_size
 from models.image_tower import ImageTower
+from models.recognised import looks_like, under
+from models.weight_files import read_weights
+
+MOST_NAMES = 3  # of weights, told of each kind of mismatch
 
 
 def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -> None:
@@ -23,8 +27,35 @@ def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -
 
 
 def load_weights(tower: ImageTower, path: Path) -> None:
-    """Read weights into a tower built for them; ValueError where the file holds others."""
-    try:
-        load_model(tower, path)
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold this tower's weights: {error}") from None
+    """Read weights into a tower built for them, perhaps at another size; ValueError where the file holds others."""
+    state = at_its_size(under("trunk.", read_weights(path)), tower.trunk)
+    load_exactly(tower.trunk, state, f"{path} does not hold this tower's weights")
+
+
+def load_exactly(module: nn.Module, state: Mapping[str, Tensor], otherwise: str) -> None:
+    """Load weights where none is missing, left over or of another shape.
+
+    ValueError begins with `otherwise`, and tells which are and what the weights look like. What batch norms count is
+    not asked for.
+    """
+    own = module.state_dict()
+    found = {
+        "missing": [name for name in own if name not in state and not name.endswith(".num_batches_tracked")],
+        "left over": [name for name in state if name not in own],
+        "of another shape": [
+            f"{name} {_shape(state[name])} for {_shape(own[name])}"
+            for name in own
+            if name in state and state[name].shape != own[name].shape
+        ],
+    }
+    if told := "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names):
+        raise ValueError(f"{otherwise}: {told}. They look like {looks_like(state)}")
+    module.load_state_dict(own | dict(state))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join([*names[:MOST_NAMES], *(["…"] if len(names) > MOST_NAMES else [])])
+
+
+def _shape(weight: Tensor) -> str:
+    return "x".join(map(str, weight.shape)) or "a scalar"

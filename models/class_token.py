@@ -26,6 +26,12 @@ class ClassTokenBlock(OpenedBlock):
         found = F.scaled_dot_product_attention(query, key, value)
         return self.behind(x[:, :1], found.transpose(1, 2).flatten(2))
 
+    def every_token(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
+        """Return all tokens behind the block, as open_clip's own does."""
+        query, key, value = self.heads(self.projected(self.ln_1(x)), *x.shape[:2])
+        found = F.scaled_dot_product_attention(query, key, value)
+        return self.behind(x, found.transpose(1, 2).flatten(2))
+
 
 def read_class_token_only(trunk: VisionTransformer) -> None:
     """Put one in place of the last block, where nothing behind it reads another token."""

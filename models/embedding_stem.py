@@ -7,18 +7,23 @@ from open_clip.model import _build_vision_tower
 from open_clip.transformer import VisionTransformer
 from torch import nn
 
-REASON = "its stem looks at more than a patch, and embeddings have no pixels"
 
-
-class NoPatchesError(ValueError):
+class NoPatchesError(Exception):
     """A tower that has no patches of its own."""
 
+    def __str__(self) -> str:
+        """Say why."""
+        return "its stem looks at more than a patch, and embeddings have no pixels"
 
-def open_clip_trunk(width: int, vision: dict[str, Any], channels: int) -> nn.Module:
+
+def open_clip_trunk(config: dict[str, Any], side: int, channels: int) -> nn.Module:
     """Build an open_clip ViT whose patches are single embeddings. Raises NoPatchesError."""
-    trunk: Any = _build_vision_tower(width, vision | ({} if "timm_model_name" in vision else {"patch_size": 1}))
+    vision = config["vision_cfg"] | {"image_size": side, "timm_model_pretrained": False}
+    if "timm_model_name" not in vision:
+        vision["patch_size"] = 1
+    trunk: Any = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
     if not isinstance(trunk, VisionTransformer):
-        raise NoPatchesError(REASON)
+        raise NoPatchesError
     trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, kernel_size=1, bias=False)
     return cast("nn.Module", trunk)
 
@@ -30,8 +35,8 @@ def timm_trunk(name: str, side: int, channels: int) -> nn.Module:
             name, pretrained=False, num_classes=0, img_size=side, patch_size=1, in_chans=channels
         )
     except TypeError:
-        trunk = nn.Identity()
+        raise NoPatchesError from None
     stem = getattr(getattr(trunk, "patch_embed", None), "proj", None)
     if not isinstance(stem, nn.Conv2d) or stem.kernel_size != (1, 1):
-        raise NoPatchesError(REASON)
+        raise NoPatchesError
     return trunk

@@ -12,36 +12,47 @@ from jaxtyping import Float
 from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
-from models import embedding_stem
+from models import corenet_vit, embedding_stem
 from models.class_token import read_class_token_only
 from models.patch_drop import drop_patches
+from models.pixels import Renormalised
+from models.recognised import TIMM_SIZES
 from models.registered import open_clip_config
 
 PIXEL_CHANNELS = 3
-TIMM_SIZES = {384: "small", 768: "base", 1024: "large", 1280: "huge"}  # timm's words for ViTs by width
 
 
 class ImageTower(nn.Module):
     """Pixels to one feature a picture, taken before any projection.
 
-    `trunk` is an open_clip or timm image model without its projection. Pooling is the model's own: the class token for
-    open_clip's ViT, whose last block computes no other. `width` is the feature's length, `image_size` the side in
-    pixels it was built for, `image_sizes` the others that it must take, `channels` is 3 where it reads pixels.
+    `trunk` is an open_clip or timm image model without its projection, or CoreNet's ViT. Pooling is the model's own:
+    the class token for open_clip's ViT, whose last block computes no other. `width` is the feature's length,
+    `image_size` the side in pixels it was built for, `image_sizes` the others that it must take, `channels` is 3 where
+    it reads pixels. `pixels` is for a trunk that was trained elsewhere, on images normalised otherwise; None: as here.
     """
+
+    pixels: Renormalised | None
 
     def __init__(
         self, trunk: nn.Module, image_size: int, image_sizes: Sequence[int] = (), channels: int = PIXEL_CHANNELS
     ) -> None:
         super().__init__()
         self.trunk = trunk
+        self.pixels = None
         self.image_size = image_size
         self.channels = channels
         self.width = _feature_width(trunk, (image_size, *image_sizes), channels)
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
         """Embed normalised images, or grids of embeddings."""
-        features: Tensor = self.trunk(images)
+        features: Tensor = self.trunk(self.for_trunk(images))
         return features
+
+    def for_trunk(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Return normalised images as the trunk takes them."""
+        return images if self.pixels is None else self.pixels(images)
 
 
 def build_image_tower(
@@ -52,7 +63,7 @@ def build_image_tower(
     patch_drop: float = 0.0,
     embedding_channels: int | None = None,
 ) -> ImageTower:
-    """Build the tower of an open_clip model, or a timm model, randomly initialised from a generator of its own.
+    """Build the tower of an open_clip model, a timm model or `corenet-vit-base`, from a generator of its own.
 
     Equal arguments give equal weights, bit for bit, whatever is built around the tower or was built before it; they do
     not depend on `image_sizes`, which are taken beside `image_size`: timm interpolates the position embeddings. While
@@ -62,16 +73,13 @@ def build_image_tower(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = open_clip_config(name)
-        several = len(image_sizes) > 0
-        try:
-            trunk = (
-                _from_open_clip(config, image_size, embedding_channels)
-                if config
-                else _from_timm(name, image_size, embedding_channels, several=several)
-            )
-        except embedding_stem.NoPatchesError as error:
-            raise ValueError(f"tower {name!r} cannot read embeddings: {error}") from None
+        config, several = open_clip_config(name), len(image_sizes) > 0
+        if embedding_channels is not None:
+            trunk = _of_embeddings(name, config, image_size, embedding_channels)
+        elif name.startswith(corenet_vit.PREFIX):
+            trunk = corenet_vit.corenet_vit(name)
+        else:
+            trunk = tower_of(config, image_size) if config else _from_timm(name, image_size, several=several)
         if patch_drop:
             drop_patches(trunk, patch_drop)
         try:
@@ -85,13 +93,15 @@ def build_image_tower(
             raise ValueError(f"{told}: {error}") from None
 
 
-def _from_open_clip(config: dict[str, Any], image_size: int, embedding_channels: int | None) -> nn.Module:
+def tower_of(config: dict[str, Any], image_size: int) -> nn.Module:
+    """Build the image tower of an open_clip configuration, without its projection."""
     vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
-    trunk: nn.Module
-    if embedding_channels is None:
-        trunk = _build_vision_tower(config["embed_dim"], vision)
-    else:
-        trunk = embedding_stem.open_clip_trunk(config["embed_dim"], vision, embedding_channels)
+    trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
+    return without_projection(trunk)
+
+
+def without_projection(trunk: nn.Module) -> nn.Module:
+    """Let an open_clip image tower give its feature before any projection, and compute no token that is not read."""
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
         trunk.proj = None
         read_class_token_only(trunk)
@@ -102,12 +112,17 @@ def _from_open_clip(config: dict[str, Any], image_size: int, embedding_channels:
     return trunk
 
 
-def _from_timm(name: str, image_size: int, embedding_channels: int | None, *, several: bool) -> nn.Module:
-    if not timm.is_model(name):
-        near = timm.list_models(f"*{name}*")[:3] or open_clip.list_models()[:3]
-        raise ValueError(f"no tower named {name!r} in open_clip or timm; did you mean {' or '.join(near)}?")
-    if embedding_channels is not None:
-        return embedding_stem.timm_trunk(name, image_size, embedding_channels)
+def _of_embeddings(name: str, config: dict[str, Any] | None, side: int, channels: int) -> nn.Module:
+    try:
+        if config is not None:
+            return without_projection(embedding_stem.open_clip_trunk(config, side, channels))
+        return embedding_stem.timm_trunk(_known_to_timm(name), side, channels)
+    except embedding_stem.NoPatchesError as error:
+        raise ValueError(f"tower {name!r} cannot read embeddings: {error}") from None
+
+
+def _from_timm(name: str, image_size: int, *, several: bool) -> nn.Module:
+    _known_to_timm(name)
     size: dict[str, Any] = {"img_size": image_size}
     # A convolutional network takes any size and has no such arguments; some others lack the second alone.
     model: nn.Module
@@ -117,6 +132,13 @@ def _from_timm(name: str, image_size: int, embedding_channels: int | None, *, se
             return model
     model = timm.create_model(name, pretrained=False, num_classes=0)
     return model
+
+
+def _known_to_timm(name: str) -> str:
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name}*")[:3] or open_clip.list_models()[:3]
+        raise ValueError(f"no tower named {name!r} in open_clip or timm; did you mean {' or '.join(near)}?")
+    return name
 
 
 def _of_any_size(config: dict[str, Any]) -> str:

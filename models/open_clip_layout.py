@@ -16,9 +16,10 @@ OUR_FOLDERS = {"tower.trunk.": "visual.", "text.text.": ""}
 def open_clip_state(pair: Contrastive) -> dict[str, Tensor]:
     """Return the weights under the names of `open_clip.CLIP`, whose text transformer is not a part but the whole.
 
-    Source: open_clip 3.3.0, `open_clip/model.py`, class CLIP.
+    A classifier beside the pair is left out. Source: open_clip 3.3.0, `open_clip/model.py`, class CLIP.
     """
-    return {_their_name(name): value for name, value in pair.state_dict().items()}
+    own = {name: value for name, value in pair.state_dict().items() if not name.startswith(("head.", "counts."))}
+    return {_their_name(name): value for name, value in own.items()}
 
 
 def open_clip_model(name: str, image_size: int, context_length: int, vocabulary_size: int, *, bias: bool) -> nn.Module:

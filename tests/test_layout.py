@@ -58,6 +58,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         ],
         "transfer": ["tower", "tasks", "protocols", "root", "reference", "resume", "results", "json"],
         "embed": ["name", "out", "settings", "results"],
+        "export": ["tower", "out", "results"],
         "label": [
             *("inputs", "out", "vocabulary", "rule", "column", "count_only", "min_count", "size", "merge"),
             *("explain", "shards", "engine", "workers", "force", "json"),

@@ -8,8 +8,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from bench.config import Experiment
-
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # of a random crop, torchvision's default
 TRIES = 10  # boxes that are drawn before the whole picture is taken, torchvision's number
 Draws = Float[Tensor, " draws"]
@@ -21,14 +19,14 @@ def draw(pictures: int, generator: torch.Generator) -> Float[Tensor, "pictures d
 
 
 def cropped(
-    picture: UInt8[Tensor, "3 height width"], draws: Draws, experiment: Experiment, side: int
+    picture: UInt8[Tensor, "3 height width"], draws: Draws, scale: tuple[float, float], side: int, *, flip: bool
 ) -> UInt8[Tensor, "3 side side"]:
-    """Crop and scale (bilinear, antialiased) a picture as its draws say; flip it in half of the cases."""
+    """Crop and scale (bilinear, antialiased) a picture as its draws say; `flip` it in half of the cases."""
     values = draws.tolist()
     height, width = picture.shape[1:]
-    box = crop_box(values, width, height, experiment.crop_scale)
+    box = crop_box(values, width, height, scale)
     scaled: Tensor = F.resized_crop(picture, *box, [side, side], antialias=True)
-    return scaled.flip(-1) if experiment.flip and values[-1] < 0.5 else scaled  # noqa: PLR2004
+    return scaled.flip(-1) if flip and values[-1] < 0.5 else scaled  # noqa: PLR2004
 
 
 def crop_box(draws: Sequence[float], width: int, height: int, scale: tuple[float, float]) -> tuple[int, int, int, int]:

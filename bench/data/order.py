@@ -24,17 +24,26 @@ class Order:
     def rows(self, k: int) -> Int[Tensor, " batch"]:
         """Return the samples of batch k: as many on every rank."""
         size = self.experiment.batch_size_at(self.image_size(k))
-        first = images_before(self.experiment, k) * self.ranks + self.rank * size
-        parts = []
-        while size:
-            epoch, place = divmod(first, self.count)
-            parts.append(_shuffled(self.experiment.seed, epoch, self.count)[place : place + size])
-            first, size = first + len(parts[-1]), size - len(parts[-1])
-        return torch.cat(parts)
+        return shuffled_rows(
+            self.experiment.seed,
+            self.count,
+            first=images_before(self.experiment, k) * self.ranks + self.rank * size,
+            size=size,
+        )
 
     def image_size(self, k: int) -> int:
         """Return the side in pixels of batch k's images: the same on every rank."""
         return image_size_at(self.experiment, k)
+
+
+def shuffled_rows(seed: int, count: int, *, first: int, size: int) -> Int[Tensor, " size"]:
+    """Return so many rows of `count` from place `first` on, of the endless row of shuffled epochs."""
+    parts = []
+    while size:
+        epoch, place = divmod(first, count)
+        parts.append(_shuffled(seed, epoch, count)[place : place + size])
+        first, size = first + len(parts[-1]), size - len(parts[-1])
+    return torch.cat(parts)
 
 
 @lru_cache(maxsize=2)

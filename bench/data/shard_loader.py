@@ -121,7 +121,8 @@ class ShardLoader(Generic[T]):
         """Decode and crop an image, or read a grid of embeddings as it is."""
         if (channels := self.experiment.embedding_channels) is not None:
             return decoded_grid(encoded, channels, side)
-        return cropped(decoded(encoded), draws, self.experiment, side)
+        experiment = self.experiment
+        return cropped(decoded(encoded), draws, experiment.crop_scale, side, flip=experiment.flip)
 
 
 @cache

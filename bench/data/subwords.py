@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
+from jaxtyping import Int
 from open_clip.tokenizer import SimpleTokenizer
 
 from bench.data.vocabulary import read_vocabulary
@@ -52,6 +53,11 @@ class SubwordIds:
         numbers = self._number
         found = map(encoded, captions)
         return [[number for number in numbers[ids].tolist() if number >= 0] if ids else [] for ids in found]
+
+    @property
+    def numbers(self) -> Int[np.ndarray, " ids"]:
+        """Each of the tokenizer's ids as its number here; -1 outside the vocabulary."""
+        return self._number
 
     @property
     def start_and_end(self) -> tuple[int, int]:

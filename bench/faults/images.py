@@ -48,7 +48,8 @@ def _memory_of(image: bytes, name: str, experiment: Experiment, crashes: list[st
 def _used(image: bytes, experiment: Experiment) -> str:
     """Return what is wrong with how an image ends; nothing where it is a picture, or of a class."""
     try:
-        found = cropped(decoded(image), draw(1, torch.Generator())[0], experiment, experiment.image_size)
+        draws, scale = draw(1, torch.Generator())[0], experiment.crop_scale
+        found = cropped(decoded(image), draws, scale, experiment.image_size, flip=experiment.flip)
     except UnusableImageError as error:
         return "" if str(error) in CLASSES else f"of no known class: {error}"
     except Exception as error:  # noqa: BLE001 - this is what is looked for

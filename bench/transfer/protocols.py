@@ -4,9 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.record import Metric, Score
+from bench.transfer import multi_label
 from bench.transfer.curves import few_shot, label_fractions
+from bench.transfer.detection import detection
 from bench.transfer.probe import k_nn, linear_probe
+from bench.transfer.segmentation import segmentation
 from bench.transfer.subject import Subject
+from bench.transfer.tuned import fine_tuned
 
 Scoring = Callable[[Subject, Any], Sequence[Score] | Sequence[Metric]]  # of a subject on a task of the kind it takes
 PROTOCOLS: dict[str, Scoring] = {
@@ -14,4 +18,9 @@ PROTOCOLS: dict[str, Scoring] = {
     "k-nn": k_nn,
     "few-shot": few_shot,
     "label-fractions": label_fractions,
+    "fine-tune": fine_tuned,
+    "multi-label": multi_label.linear,
+    "multi-label-fine-tune": multi_label.fine_tuned,
+    "segmentation": segmentation,
+    "detection": detection,
 }

@@ -8,9 +8,9 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
 from bench.data.crops import ASPECT_RATIOS, crop_box, cropped, draw
-from tests.small import small
 
 SIDES = st.integers(1, 2000)
+SCALE = (0.5, 1.0)
 
 
 def draws(seed: int, pictures: int = 1) -> torch.Tensor:
@@ -55,18 +55,19 @@ def test_boxes_are_distributed_as_torchvisions(width: int, height: int, scale: t
 def test_a_crop_of_the_whole_picture_is_the_picture_resized(side: int) -> None:
     picture = torch.randint(0, 256, (3, 60, 70), dtype=torch.uint8)
     drawn = torch.full_like(draws(0)[0], 0.999)  # no box of the whole area has this ratio and fits
-    found = cropped(picture, drawn, small("clip", crop_scale=(1.0, 1.0)), side)
+    found = cropped(picture, drawn, (1.0, 1.0), side, flip=True)
     assert found.equal(F.resize(picture, [side, side], antialias=True))
 
 
 def test_half_of_the_pictures_are_flipped_where_the_experiment_flips() -> None:
     picture = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
     drawn = draws(0, 400)
-    as_they_are = [cropped(picture, row, small("clip", flip=False), 8) for row in drawn]
+    as_they_are = [cropped(picture, row, SCALE, 8, flip=False) for row in drawn]
     flipped = [
-        not cropped(picture, row, small("clip"), 8).equal(plain) for row, plain in zip(drawn, as_they_are, strict=True)
+        not cropped(picture, row, SCALE, 8, flip=True).equal(plain)
+        for row, plain in zip(drawn, as_they_are, strict=True)
     ]
     assert 150 < sum(flipped) < 250
-    assert cropped(picture, drawn[flipped.index(True)], small("clip"), 8).equal(
+    assert cropped(picture, drawn[flipped.index(True)], SCALE, 8, flip=True).equal(
         as_they_are[flipped.index(True)].flip(-1)
     )

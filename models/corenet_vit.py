@@ -1,0 +1,138 @@
+"""CoreNet's vision transformer: the tower of CatLIP's released weights.
+
+Source: apple/corenet 1aa3acd, `corenet/modeling/models/classification/vit.py` and its parts; the released recipes in
+`projects/catlip` take fp32 layer norm and GELU.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from open_clip.transformer import LayerNormFp32, Transformer
+from torch import Tensor, nn
+
+from models.class_token import ClassTokenBlock
+
+PREFIX = "corenet-vit-"  # of the towers' names
+SIZES = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12), "large": (1024, 24), "huge": (1280, 32)}
+HEAD_WIDTH = 64  # of attention, at every size
+POSITIONS = 14 * 14  # that embeddings are learned for: patches of 16 px in 224 px
+# Where a part of theirs is found here. Attention that is not "flash" has the same weights under the second name.
+OUR_NAMES = {
+    r"patch_emb\.0\.block\.conv\.": "stem.0.",
+    r"patch_emb\.0\.block\.norm\.": "stem.1.",
+    r"patch_emb\.1\.block\.conv\.": "stem.3.",
+    r"patch_emb\.1\.block\.norm\.": "stem.4.",
+    r"patch_emb\.2\.block\.conv\.": "stem.6.",
+    r"cls_token$": "class_token",
+    r"pos_embed\.pos_embed\.pos_embed$": "positions",
+    r"transformer\.(\d+)\.pre_norm_mha\.0\.": r"transformer.resblocks.\1.ln_1.",
+    r"transformer\.(\d+)\.pre_norm_mha\.1\.qkv_proj\.": r"transformer.resblocks.\1.attn.in_proj_",
+    r"transformer\.(\d+)\.pre_norm_mha\.1\.out_proj(?:_attn)?\.": r"transformer.resblocks.\1.attn.out_proj.",
+    r"transformer\.(\d+)\.pre_norm_ffn\.0\.": r"transformer.resblocks.\1.ln_2.",
+    r"transformer\.(\d+)\.pre_norm_ffn\.1\.": r"transformer.resblocks.\1.mlp.c_fc.",
+    r"transformer\.(\d+)\.pre_norm_ffn\.4\.": r"transformer.resblocks.\1.mlp.c_proj.",
+    r"post_transformer_norm\.": "norm.",
+}
+STEM = "patch_emb.2.block.conv.weight"  # by which a file of theirs is known
+
+
+class CorenetViT(nn.Module):
+    """A stem of three convolutions, pre-norm blocks, and the class token behind the last norm.
+
+    Strides are 4, 2 and 2, each convolution but the last followed by batch norm and GELU. Takes images of any size, of
+    pixels from 0 to 1. The class token has no position. Where there are other than 196 patches their embeddings are
+    interpolated at each forward as CoreNet does: along the sequence of patches, row after row, and not over the grid.
+    Blocks are open_clip's, and the last computes the class token alone.
+    """
+
+    def __init__(self, width: int, layers: int, mlp_width: int) -> None:
+        super().__init__()
+        stem = max(32, width // 4)
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, stem, 4, stride=4, padding=1, bias=False),
+            nn.BatchNorm2d(stem),
+            nn.GELU(),
+            nn.Conv2d(stem, stem, 2, stride=2, bias=False),
+            nn.BatchNorm2d(stem),
+            nn.GELU(),
+            nn.Conv2d(stem, width, 2, stride=2),
+        )
+        self.class_token = nn.Parameter(torch.empty(width))
+        self.positions = nn.Parameter(torch.empty(POSITIONS, width))
+        norm, heads = partial(LayerNormFp32, eps=1e-6), width // HEAD_WIDTH
+        self.transformer = Transformer(width, layers, heads, mlp_width / width, norm_layer=norm)
+        self.norm = norm(width)
+        self._initialise()
+        self.transformer.resblocks[-1] = ClassTokenBlock(self.transformer.resblocks[-1])
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
+        """Return the class token."""
+        patches = self.stem(images).flatten(2).transpose(1, 2)
+        patches = patches + self.positions_of(patches.shape[1]).to(patches.dtype)
+        tokens = torch.cat([self.class_token.expand(len(patches), 1, -1), patches], dim=1)
+        token: Tensor = self.norm(self.transformer(tokens)[:, 0])
+        return token
+
+    def positions_of(self, patches: int) -> Float[Tensor, "{patches} width"]:
+        """Return the embeddings of so many patches."""
+        if patches == POSITIONS:
+            return self.positions
+        size = (patches, self.positions.shape[1])
+        return F.interpolate(self.positions[None, None], size, mode="bilinear")[0, 0]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep no activations inside blocks; open_clip's name for it."""
+        self.transformer.grad_checkpointing = enable
+
+    def _initialise(self) -> None:
+        """Draw weights as the released recipes do: `model.layer` of `projects/catlip/pretraining/vit_base.yaml`."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            elif isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+            elif isinstance(module, nn.MultiheadAttention):
+                nn.init.trunc_normal_(module.in_proj_weight, std=0.02)
+                nn.init.zeros_(module.in_proj_bias)
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.class_token, std=0.02)
+        nn.init.trunc_normal_(self.positions, std=self.positions.shape[1] ** -0.5)
+
+
+def corenet_vit(name: str) -> CorenetViT:
+    """Build one by its name, `corenet-vit-base`; ValueError tells what there is."""
+    size = name.removeprefix(PREFIX)
+    if size not in SIZES:
+        raise ValueError(f"no tower named {name!r} (CoreNet's are {', '.join(PREFIX + size for size in SIZES)})")
+    width, layers = SIZES[size]
+    return CorenetViT(width, layers, 4 * width)
+
+
+def fitting(state: Mapping[str, Tensor]) -> CorenetViT:
+    """Build one of the sizes that a file of CoreNet's has; its weights are not loaded."""
+    layers = {name.split(".")[1] for name in state if name.startswith("transformer.")}
+    mlp_width = state["transformer.0.pre_norm_ffn.1.weight"].shape[0]
+    return CorenetViT(state[STEM].shape[0], len(layers), mlp_width)
+
+
+def from_corenet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a file of CoreNet's under the names here, without its classifier and its RangeAugment.
+
+    What has no name here keeps its own.
+    """
+    kept = {name: value for name, value in state.items() if not name.startswith(("classifier.", "neural_augmentor."))}
+    ours = {_our_name(name): value for name, value in kept.items()}
+    shapes: Iterable[tuple[str, int]] = (("class_token", 1), ("positions", 2))
+    return ours | {name: ours[name].reshape(ours[name].shape[-dims:]) for name, dims in shapes if name in ours}
+
+
+def _our_name(name: str) -> str:
+    for theirs, our in OUR_NAMES.items():
+        if re.match(theirs, name):
+            return re.sub(theirs, our, name, count=1)
+    return name

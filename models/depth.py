@@ -1,0 +1,39 @@
+"""The parameters of a tower by their depth, for what treats blocks near the pixels unlike those near the feature."""
+
+from typing import Any
+
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer as OpenClipViT
+from timm.models.vision_transformer import VisionTransformer as TimmViT
+from torch import nn
+
+from models.corenet_vit import CorenetViT
+from models.image_tower import ImageTower
+
+# What lies behind the last block, by the kind of trunk.
+BEHIND = {
+    OpenClipViT: ("ln_post", "attn_pool", "attn_pool_contrastive"),
+    TimmViT: ("norm", "attn_pool", "fc_norm", "head"),
+    CorenetViT: ("norm",),
+}
+
+
+def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
+    """Return every parameter once: those before the first block, then those of each block.
+
+    What lies behind the last block (norm, pooling) is counted as the last block's. ValueError for a trunk whose blocks
+    are not known.
+    """
+    trunk: Any = tower.trunk.trunk if isinstance(tower.trunk, TimmModel) else tower.trunk
+    kind = type(trunk)
+    if kind not in BEHIND:
+        raise ValueError(
+            f"a tower of kind {kind.__name__} has no known order of blocks; "
+            f"known are the blocks of {' and '.join(f'{one.__module__}.{one.__name__}' for one in BEHIND)}"
+        )
+    blocks: Any = trunk.blocks if kind is TimmViT else trunk.transformer.resblocks
+    layers = [list(block.parameters()) for block in blocks]
+    behind = [module for name in BEHIND[kind] if (module := getattr(trunk, name, None)) is not None]
+    layers[-1] += [parameter for module in behind for parameter in module.parameters()]
+    placed = {id(parameter) for layer in layers for parameter in layer}
+    return [[parameter for parameter in tower.parameters() if id(parameter) not in placed], *layers]

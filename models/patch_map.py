@@ -1,0 +1,107 @@
+"""Patch maps: what a tower makes of each place of a picture, for segmentation and detection."""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from open_clip.transformer import VisionTransformer as OpenClipViT
+from timm.layers.patch_embed import PatchEmbed
+from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer as TimmViT
+from torch import Tensor, nn
+
+from models.class_token import ClassTokenBlock
+from models.corenet_vit import CorenetViT
+from models.image_tower import ImageTower
+
+STEM_STRIDE = 16  # of CoreNet's three convolutions together, in pixels
+
+
+def patch_map(
+    tower: ImageTower, images: Float[Tensor, "batch 3 height width"]
+) -> Float[Tensor, "batch channels rows columns"]:
+    """Return what stands at each place behind the last block and the final norm, for normalised images.
+
+    Every patch is computed, also where the tower drops some while it trains or computes the class token alone. Of plain
+    vision transformers images may have any sides that the patch divides: position embeddings are resampled to them
+    (bicubic, antialiased). Raises ValueError for sides that a tower does not take, or a tower without a map.
+    """
+    trunk: Any = getattr(tower.trunk, "trunk", tower.trunk)  # open_clip's wrapping of a timm model
+    images = tower.for_trunk(images)
+    if isinstance(trunk, OpenClipViT):
+        return _of_open_clip(trunk, images)
+    if isinstance(trunk, CorenetViT):
+        return _of_corenet(trunk, images)
+    if type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed:
+        return _of_timm(trunk, images)
+    if not isinstance(getattr(trunk, "feature_info", None), list):  # timm's models with stages have one
+        raise ValueError(f"a {type(trunk).__name__} has no patch map")  # noqa: TRY004 - a person chose the tower
+    try:
+        (last,) = trunk.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"a {type(trunk).__name__} makes no patch map of {_sides(images)} px: {error}") from None
+    found: Tensor = last
+    return found
+
+
+@torch.no_grad()
+def map_shape(tower: ImageTower) -> tuple[int, int]:
+    """Return how many channels a tower's patch map has, and how many pixels a place of it is high and wide."""
+    with torch.device("meta"):
+        probe = copy.deepcopy(tower).to("meta").eval()
+        shape = patch_map(probe, torch.empty(1, 3, tower.image_size, tower.image_size)).shape
+    return shape[1], tower.image_size // shape[2]
+
+
+def _of_open_clip(trunk: OpenClipViT, images: Tensor) -> Tensor:
+    rows, columns = _grid(images, trunk.patch_size[0])
+    patches = trunk.conv1(images).flatten(2).transpose(1, 2)
+    positions = resample_abs_pos_embed(trunk.positional_embedding[None], [rows, columns], list(trunk.grid_size))
+    x = trunk.ln_pre(torch.cat([trunk.class_embedding.expand(len(images), 1, -1), patches], dim=1) + positions)
+    x = _through(trunk.transformer.resblocks, x)
+    # open_clip pools what it does not norm: by attention, or before the norm.
+    is_normed = trunk.attn_pool is None and not trunk.final_ln_after_pool
+    return _as_map(trunk.ln_post(x) if is_normed else x, rows, columns)
+
+
+def _of_corenet(trunk: CorenetViT, images: Tensor) -> Tensor:
+    """Do without the class token, as CatLIP's dense recipes do."""
+    rows, columns = _grid(images, STEM_STRIDE)
+    x = trunk.stem(images).flatten(2).transpose(1, 2) + trunk.positions_of(rows * columns)
+    return _as_map(trunk.norm(_through(trunk.transformer.resblocks, x)), rows, columns)
+
+
+def _of_timm(trunk: TimmViT, images: Tensor) -> Tensor:
+    """Do what timm does where it is built for images of any size, which those that are built for one refuse."""
+    rows, columns = _grid(images, trunk.patch_embed.patch_size[0])
+    x = trunk.patch_embed.norm(trunk.patch_embed.proj(images).flatten(2).transpose(1, 2))
+    before = [token.expand(len(x), -1, -1) for token in (trunk.cls_token, trunk.reg_token) if token is not None]
+    prefix = 0 if trunk.no_embed_class else trunk.num_prefix_tokens
+    positions = resample_abs_pos_embed(trunk.pos_embed, [rows, columns], list(trunk.patch_embed.grid_size), prefix)
+    x = torch.cat([*before, x + positions], 1) if trunk.no_embed_class else torch.cat([*before, x], 1) + positions
+    x = trunk.norm(trunk.blocks(trunk.norm_pre(trunk.pos_drop(x))))
+    return _as_map(x, rows, columns)
+
+
+def _through(blocks: Iterable[nn.Module], x: Float[Tensor, "batch tokens width"]) -> Tensor:
+    for block in blocks:
+        x = block.every_token(x) if isinstance(block, ClassTokenBlock) else block(x)
+    return x
+
+
+def _grid(images: Tensor, patch: int) -> tuple[int, int]:
+    height, width = images.shape[-2:]
+    if height % patch or width % patch:
+        raise ValueError(f"images of {_sides(images)} px do not divide into patches of {patch} px")
+    return height // patch, width // patch
+
+
+def _as_map(tokens: Float[Tensor, "batch tokens width"], rows: int, columns: int) -> Tensor:
+    """Put tokens at their places; those before the patches' stand for the whole picture and have none."""
+    return tokens[:, -rows * columns :].transpose(1, 2).reshape(len(tokens), -1, rows, columns)
+
+
+def _sides(images: Tensor) -> str:
+    return f"{images.shape[-1]} x {images.shape[-2]}"

@@ -1,0 +1,63 @@
+"""What weights look like, told to those who gave the wrong ones."""
+
+from collections.abc import Mapping
+
+import open_clip
+from torch import Tensor
+
+from models import corenet_vit
+from models.registered import open_clip_config
+
+MOST_NAMES = 3  # told
+TIMM_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}  # timm's words for ViTs by width
+
+
+def looks_like(state: Mapping[str, Tensor]) -> str:
+    """Say in words which tower's weights these look like."""
+    if corenet_vit.STEM in state:
+        return _corenet(state)
+    if any(name.startswith("encoder.patch_emb.") for name in state):
+        return "a segmentation or detection model of CoreNet's"
+    if any(name.startswith("vision_model.") for name in state):
+        return "a CLIP or SigLIP of the transformers library"
+    image = under("trunk.", state) or under("visual.", state) or dict(state)
+    image = under("trunk.", image) or image
+    if "class_embedding" in image and "conv1.weight" in image:
+        return _open_clip(image)
+    if "patch_embed.proj.weight" in image:
+        width, _, patch, _ = image["patch_embed.proj.weight"].shape
+        size = TIMM_SIZES.get(width, f"{width}-wide")
+        return f"timm's vit_{size}_patch{patch} with {_blocks('blocks.', image)} blocks"
+    if "layer1.0.conv1.weight" in image:
+        return "a ResNet"
+    if "token_embedding.weight" in state:
+        return "a text tower"
+    first = ", ".join(list(state)[:MOST_NAMES])
+    return f"nothing that is known here (it begins with {first})"
+
+
+def under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what is named under a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _corenet(state: Mapping[str, Tensor]) -> str:
+    width, layers = state[corenet_vit.STEM].shape[0], _blocks("transformer.", state)
+    sizes = [size for size, of in corenet_vit.SIZES.items() if of == (width, layers)]
+    name = corenet_vit.PREFIX + sizes[0] if sizes else f"a CoreNet ViT {width} wide with {layers} blocks"
+    classes = f", {len(state['classifier.weight']):,} classes" if "classifier.weight" in state else ""
+    return f"{name}{classes}"
+
+
+def _open_clip(image: Mapping[str, Tensor]) -> str:
+    width, _, patch, _ = image["conv1.weight"].shape
+    layers = _blocks("transformer.resblocks.", image)
+    wanted = {"width": width, "layers": layers, "patch_size": patch}
+    configs = {name: open_clip_config(name) or {} for name in open_clip.list_models()}
+    names = [name for name, config in configs.items() if wanted.items() <= config["vision_cfg"].items()]
+    told = " or ".join(sorted(names, key=len)[:MOST_NAMES])
+    return f"open_clip's {told}" if told else f"an open_clip ViT {width} wide with {layers} blocks, patches of {patch}"
+
+
+def _blocks(prefix: str, state: Mapping[str, Tensor]) -> int:
+    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})

@@ -1,0 +1,152 @@
+"""Mask R-CNN on a plain vision transformer: a pyramid made of its last map alone."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import LevelMapper
+
+from models.image_tower import ImageTower
+from models.patch_map import map_shape, patch_map
+
+SCALES = (4.0, 2.0, 1.0, 0.5)  # of the levels, over the patch map's
+COARSEST = SCALES[-1] / 2  # of the level that proposals alone look at
+RATIOS = (0.5, 1.0, 2.0)  # of the anchors' sides
+PLACES_PER_ANCHOR = 8  # side of a level's anchors, in its places: 32 px at a stride of 4
+CANONICAL_PLACES = 14  # side of a region, in the patch map's places, that is pooled from the map's own level
+FINEST_LEVEL, OWN_LEVEL = 2, 4  # what the pooling calls the finest level and the map's own: log2 of strides of 4, 16
+BOX_PLACES, MASK_PLACES = 7, 14  # side of a region when it is pooled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heads:
+    """How large what stands behind the pyramid is."""
+
+    channels: int  # of the pyramid and the mask head
+    box_features: int
+    mask_layers: int
+    proposals: int  # of a picture, that are kept
+    regions: int  # of these, that are trained on
+
+
+class SimplePyramid(nn.Module):
+    """Normalised images to maps of 4, 2, 1 and 1/2 times a tower's patch map, and one of 1/4 for proposals alone.
+
+    Source: Li et al. 2022, "Exploring plain vision transformer backbones for object detection" (arXiv 2203.16527),
+    section 3 and appendix A.2: deconvolutions of stride 2 or pooling, then convolutions of 1 x 1 and 3 x 3, all normed.
+    """
+
+    def __init__(self, tower: ImageTower, channels: int) -> None:
+        super().__init__()
+        self.tower, self.out_channels = tower, channels
+        width = map_shape(tower)[0]
+        self.levels = nn.ModuleList(
+            nn.Sequential(*_scaled(width, scale), *_mixed(round(width / max(1, scale)), channels)) for scale in SCALES
+        )
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> OrderedDict[str, Tensor]:
+        """Return the maps, the finest first, by the names that torchvision's detectors expect."""
+        found = patch_map(self.tower, images)
+        maps = OrderedDict((str(number), level(found)) for number, level in enumerate(self.levels))
+        maps["pool"] = F.max_pool2d(maps[str(len(SCALES) - 1)], 1, 2)
+        return maps
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of a map, at each place alone."""
+
+    def forward(self, x: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch channels rows columns"]:
+        """Norm."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class PlacedAnchors(AnchorGenerator):  # type: ignore[misc] # torchvision is not typed
+    """Anchors at the places of maps whose strides need not be whole numbers of pixels: torchvision's rounds them down.
+
+    A quarter of a patch of 14 px is 3.5.
+    """
+
+    def forward(self, image_list: Any, feature_maps: list[Tensor]) -> list[Tensor]:
+        """Return each image's anchors."""
+        sides, device = image_list.tensors.shape[-2:], feature_maps[0].device
+        grids = [feature_map.shape[-2:] for feature_map in feature_maps]
+        strides = [
+            [torch.tensor(side / count, device=device) for side, count in zip(sides, grid, strict=True)]
+            for grid in grids
+        ]
+        self.set_cell_anchors(feature_maps[0].dtype, device)
+        anchors = torch.cat(self.grid_anchors(grids, strides))
+        return [anchors for _ in image_list.image_sizes]
+
+
+def mask_rcnn(
+    tower: ImageTower,
+    num_classes: int,
+    side: int,
+    mean_and_std: tuple[Sequence[float], Sequence[float]],
+    heads: Heads,
+) -> MaskRCNN:
+    """Put Mask R-CNN's heads behind a tower.
+
+    `num_classes` counts the background. Images of range 0 to 1 are scaled to fit into a square of `side` pixels, and
+    filled up at the right and below until all maps have whole places.
+    """
+    patch = map_shape(tower)[1]
+    strides = [patch / scale for scale in (*SCALES, COARSEST)]
+    sizes = tuple((round(PLACES_PER_ANCHOR * stride),) for stride in strides)
+    channels = heads.channels
+    return MaskRCNN(
+        SimplePyramid(tower, channels),
+        min_size=side,
+        max_size=side,
+        size_divisible=round(strides[-1]),
+        image_mean=list(mean_and_std[0]),
+        image_std=list(mean_and_std[1]),
+        rpn_anchor_generator=PlacedAnchors(sizes, (RATIOS,) * len(sizes)),
+        rpn_pre_nms_top_n_train=2 * heads.proposals,
+        rpn_pre_nms_top_n_test=heads.proposals,
+        rpn_post_nms_top_n_train=heads.proposals,
+        rpn_post_nms_top_n_test=heads.proposals,
+        box_roi_pool=_pooling(BOX_PLACES, patch),
+        box_head=TwoMLPHead(channels * BOX_PLACES**2, heads.box_features),
+        box_predictor=FastRCNNPredictor(heads.box_features, num_classes),
+        box_batch_size_per_image=heads.regions,
+        mask_roi_pool=_pooling(MASK_PLACES, patch),
+        mask_head=MaskRCNNHeads(channels, (channels,) * heads.mask_layers, 1),
+        mask_predictor=MaskRCNNPredictor(channels, channels, num_classes),
+    )
+
+
+def _pooling(size: int, patch: int) -> MultiScaleRoIAlign:
+    """Return what pools regions, told the maps' scales: torchvision would guess powers of two."""
+    pooling = MultiScaleRoIAlign([str(number) for number in range(len(SCALES))], size, sampling_ratio=2)
+    pooling.scales = [scale / patch for scale in SCALES]
+    coarsest = FINEST_LEVEL + len(SCALES) - 1
+    pooling.map_levels = LevelMapper(FINEST_LEVEL, coarsest, CANONICAL_PLACES * patch, OWN_LEVEL)
+    return pooling
+
+
+def _scaled(width: int, scale: float) -> list[nn.Module]:
+    """Return what scales a map: its channels are halved whenever its sides are doubled."""
+    halves: list[nn.Module] = []
+    while scale > 1:
+        halves += [ChannelNorm(width), nn.GELU()] if halves else []
+        halves.append(nn.ConvTranspose2d(width, width // 2, 2, 2))
+        width, scale = width // 2, scale / 2
+    return [nn.MaxPool2d(2)] if scale < 1 else halves
+
+
+def _mixed(width: int, channels: int) -> list[nn.Module]:
+    """Return a convolution of 1 x 1 and one of 3 x 3, each followed by a norm."""
+    one = [nn.Conv2d(width, channels, 1, bias=False), ChannelNorm(channels)]
+    return [*one, nn.Conv2d(channels, channels, 3, padding=1, bias=False), ChannelNorm(channels)]

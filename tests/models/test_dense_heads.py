@@ -1,0 +1,83 @@
+"""What stands behind a patch map answers for the right places, whatever the patch's width."""
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
+
+from models.image_tower import ImageTower, build_image_tower, tower_of
+from models.segmenter import Segmenter, with_deeplab_head, with_linear_head
+from models.simple_pyramid import SCALES, Heads, SimplePyramid, mask_rcnn
+
+SMALL = Heads(channels=8, box_features=16, mask_layers=1, proposals=10, regions=8)
+UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def tower_of_patch(patch: int) -> ImageTower:
+    vision = {"image_size": 4 * patch, "patch_size": patch, "width": 32, "layers": 1, "head_width": 16}
+    return ImageTower(tower_of({"embed_dim": 32, "vision_cfg": vision}, 4 * patch), 4 * patch)
+
+
+@pytest.mark.parametrize("put", [with_linear_head, with_deeplab_head])
+def test_there_is_a_logit_for_each_class_and_pixel(put) -> None:
+    model = put(build_image_tower("catlip-bench-tiny", 48, 0), 5).eval()
+    with torch.no_grad():
+        assert model(torch.randn(2, 3, 96, 48)).shape == (2, 5, 96, 48)
+
+
+def test_a_stride_is_what_the_head_sees() -> None:
+    seen: list[Tensor] = []
+    head = torch.nn.Conv2d(128, 2, 1)
+    head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    tower = build_image_tower("catlip-bench-tiny", 48, 0)
+    for stride in (None, 8):
+        Segmenter(tower, head, stride)(torch.randn(1, 3, 96, 48))
+    assert [one.shape[2:] for one in seen] == [(8, 4), (12, 6)]
+
+
+def test_the_pyramid_has_maps_of_its_scales() -> None:
+    maps = SimplePyramid(build_image_tower("catlip-bench-tiny", 48, 0), 8)(torch.randn(1, 3, 96, 48))
+    assert [tuple(one.shape[1:]) for one in maps.values()] == [(8, 32, 16), (8, 16, 8), (8, 8, 4), (8, 4, 2), (8, 2, 1)]
+
+
+@pytest.mark.parametrize("patch", [12, 14, 16])
+def test_regions_are_pooled_from_where_they_are(patch: int) -> None:
+    """Pooled maps of each place's pixel tell the region's pixels; to torchvision place k is at k strides."""
+    tower = tower_of_patch(patch)
+    pooling = mask_rcnn(tower, 2, 16 * patch, UNIT, SMALL).roi_heads.box_roi_pool
+    maps = {}
+    for number, scale in enumerate(SCALES):
+        stride, count = patch / scale, round(16 * scale)
+        pixels = torch.arange(count) * stride
+        maps[str(number)] = torch.stack([pixels.expand(count, -1), pixels[:, None].expand(-1, count)])[None]
+    boxes = torch.tensor([[20.0, 30.0, 90.0, 65.0], [40.0, 40.0, 60.0, 72.0], [16.0, 20.0, 190.0, 180.0]])
+    pooled = pooling(maps, [boxes], [(16 * patch, 16 * patch)])
+    for box, found in zip(boxes, pooled, strict=True):
+        places = (torch.arange(7) + 0.5) / 7
+        across = box[0] + places * (box[2] - box[0])
+        down = box[1] + places * (box[3] - box[1])
+        torch.testing.assert_close(found[0], across.expand(7, -1), rtol=0, atol=1e-3)
+        torch.testing.assert_close(found[1], down[:, None].expand(-1, 7), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("patch", [12, 14])
+def test_anchors_stand_at_the_places_of_their_maps(patch: int) -> None:
+    tower = tower_of_patch(patch)
+    model = mask_rcnn(tower, 2, 8 * patch, UNIT, SMALL)
+    images = torch.zeros(1, 3, 8 * patch, 8 * patch)
+    maps = list(model.backbone(images).values())
+    (anchors,) = model.rpn.anchor_generator(ImageList(images, [(8 * patch, 8 * patch)]), maps)
+    counts = [3 * one.shape[2] * one.shape[3] for one in maps]
+    for level, of_level in zip(maps, anchors.split(counts), strict=True):
+        stride = 8 * patch / level.shape[3]
+        middles = (of_level[:, :2] + of_level[:, 2:]) / 2
+        assert (middles[::3, 0].view(level.shape[2:])[0] / stride).tolist() == list(range(level.shape[3]))
+
+
+def test_padding_leaves_whole_places_on_every_map() -> None:
+    model = mask_rcnn(build_image_tower("catlip-bench-tiny", 48, 0), 2, 96, UNIT, SMALL).eval()
+    seen: list[Tensor] = []
+    model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        model([torch.rand(3, 50, 70)])
+    assert seen[0].shape[2:] == (96, 96)

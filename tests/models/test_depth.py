@@ -1,0 +1,39 @@
+"""A tower's parameters by depth: each once, in the order in which the pixels meet them."""
+
+import pytest
+import torch
+
+from models.depth import parameters_by_depth
+from models.image_tower import build_image_tower
+
+# With their numbers of blocks: open_clip's own, timm's, timm's inside open_clip's, CoreNet's.
+TOWERS = {"catlip-bench-tiny": 4, "vit_tiny_patch16_224": 12, "ViT-B-16-SigLIP": 12, "corenet-vit-tiny": 12}
+
+
+@pytest.mark.parametrize(("name", "blocks"), TOWERS.items())
+def test_every_parameter_has_one_depth(name: str, blocks: int) -> None:
+    with torch.device("meta"):
+        tower = build_image_tower(name, 48 if name == "catlip-bench-tiny" else 224, 0)
+    layers = parameters_by_depth(tower)
+    found = [id(parameter) for layer in layers for parameter in layer]
+    assert sorted(found) == sorted(id(parameter) for parameter in tower.parameters())
+    assert len(layers) == blocks + 1
+
+
+def test_nothing_that_a_depth_holds_is_met_before_what_lies_below() -> None:
+    """The gradient of a block's input reaches what lies before it alone: cut there, and the depths below get none."""
+    tower = build_image_tower("catlip-bench-tiny", 48, 0)
+    layers = parameters_by_depth(tower)
+    blocks = tower.trunk.transformer.resblocks
+    for depth, block in enumerate(blocks, start=1):
+        hook = block.register_forward_pre_hook(lambda _, inputs: (inputs[0].detach(), *inputs[1:]))
+        tower.zero_grad()
+        tower(torch.rand(2, 3, 48, 48)).sum().backward()
+        hook.remove()
+        reached = [any(parameter.grad is not None for parameter in layer) for layer in layers]
+        assert reached == [above >= depth for above in range(len(layers))]
+
+
+def test_a_tower_of_another_kind_is_refused_by_its_name() -> None:
+    with pytest.raises(ValueError, match="a tower of kind ResNet has no known order of blocks; known are"):
+        parameters_by_depth(build_image_tower("resnet18", 64, 0))

@@ -1,0 +1,98 @@
+"""Patch maps are what the libraries' own forwards leave at each place, at any size."""
+
+import copy
+from typing import Any
+
+import open_clip
+import pytest
+import timm
+import torch
+from open_clip.model import _build_vision_tower
+
+from models.class_token import ClassTokenBlock, read_class_token_only
+from models.image_tower import ImageTower, build_image_tower
+from models.patch_map import map_shape, patch_map
+from models.registered import open_clip_config
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as CLIP": {},
+    "mean of the patches": {"pool_type": "avg"},
+    "norm behind the pooling": {"final_ln_after_pool": True},
+    "layer scale": {"ls_init_value": 0.1},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_map_holds_open_clips_own_tokens(variant: str) -> None:
+    """Also where the tower's last block computes the class token alone."""
+    torch.manual_seed(0)
+    config = {"image_size": 48, "patch_size": 12, "width": 64, "layers": 2, "head_width": 32, **VARIANTS[variant]}
+    theirs = _build_vision_tower(16, config).double()
+    theirs.proj, theirs.output_tokens = None, True
+    ours = copy.deepcopy(theirs)
+    ours.output_tokens = False
+    read_class_token_only(ours)
+    images = torch.randn(3, 3, 48, 48, dtype=torch.float64)
+    tower = ImageTower(ours, 48)
+    found = patch_map(tower, images)
+    assert found.shape == (3, 64, 4, 4)
+    torch.testing.assert_close(found.flatten(2).transpose(1, 2), theirs(images)[1], rtol=1e-10, atol=1e-10)
+    if variant != "norm behind the pooling":
+        (placed,) = theirs.forward_intermediates(images, indices=1, normalize_intermediates=True)["image_intermediates"]
+        torch.testing.assert_close(found, placed, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(tower(images), theirs(images)[0], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "vit_base_patch16_siglip_224", "vit_medium_patch16_reg4_gap_256"]
+)
+@pytest.mark.parametrize("sides", [(48, 48), (32, 96)])
+def test_a_map_holds_timms_own_tokens_at_any_size(name: str, sides: tuple[int, int]) -> None:
+    """The tower was built for one size; the reference is timm's model built for all."""
+    small = {"pretrained": False, "num_classes": 0, "img_size": 48, "embed_dim": 64, "depth": 2, "num_heads": 2}
+    torch.manual_seed(0)
+    fixed = timm.create_model(name, **small)
+    dynamic = timm.create_model(name, dynamic_img_size=True, **small)
+    dynamic.load_state_dict(fixed.state_dict())
+    images = torch.randn(2, 3, *sides)
+    (expected,) = dynamic.eval().forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
+    torch.testing.assert_close(patch_map(ImageTower(fixed, 48).eval(), images), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "pixels"),
+    [("catlip-bench-tiny", 128, 12), ("corenet-vit-tiny", 192, 16), ("resnet10t.c3_in1k", 512, 32)],
+)
+def test_images_may_have_other_sides_than_the_towers(name: str, channels: int, pixels: int) -> None:
+    tower = build_image_tower(name, 4 * pixels, 0).eval()
+    assert map_shape(tower) == (channels, pixels)
+    with torch.no_grad():
+        assert patch_map(tower, torch.randn(2, 3, 3 * pixels, 5 * pixels)).shape == (2, channels, 3, 5)
+
+
+@pytest.mark.parametrize("name", ["catlip-bench-tiny", "corenet-vit-tiny", "vit_tiny_patch16_224"])
+def test_sides_that_the_patch_does_not_divide_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"100 x 96 px do not divide into patches of 1. px"):
+        patch_map(build_image_tower(name, 48, 0), torch.randn(1, 3, 96, 100))
+
+
+def test_no_patch_is_dropped_while_a_tower_trains() -> None:
+    whole, dropping = (build_image_tower("catlip-bench-tiny", 48, 0, patch_drop=share).train() for share in (0.0, 0.5))
+    images = torch.randn(2, 3, 96, 96)
+    torch.testing.assert_close(patch_map(dropping, images), patch_map(whole, images))
+
+
+def test_every_parameter_of_the_last_block_learns_from_the_map() -> None:
+    tower = build_image_tower("catlip-bench-tiny", 48, 0)
+    patch_map(tower, torch.randn(2, 3, 96, 48)).square().sum().backward()
+    block = tower.trunk.transformer.resblocks[-1]  # type: ignore[union-attr, index]
+    assert isinstance(block, ClassTokenBlock)
+    assert all(parameter.grad is not None for parameter in tower.parameters())
+
+
+def test_a_tower_without_a_map_is_refused() -> None:
+    config = open_clip_config("RN50")
+    assert config is not None
+    trunk = open_clip.modified_resnet.ModifiedResNet([1, 1, 1, 1], 32, 4, 64, 16)
+    with pytest.raises(ValueError, match="a ModifiedResNet has no patch map"):
+        patch_map(ImageTower(trunk, 64), torch.randn(1, 3, 64, 64))

@@ -1,0 +1,24 @@
+"""Pictures and towers that train in a second."""
+
+import numpy as np
+import torch
+
+from bench.transfer.pictures import PackPictures
+from bench.transfer.tasks import Part
+from models.image_tower import ImageTower, build_image_tower
+
+
+def toy_tower() -> ImageTower:
+    """A vision transformer of a few small blocks."""
+    return build_image_tower("test_vit", 32, 0)
+
+
+def toy_part(count: int, seed: int = 0, *, separable: bool = True) -> Part:
+    """Two classes told by the brightness of their pictures, or by nothing."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 2, count)
+    shown = labels if separable else draw.integers(0, 2, count)
+    levels = torch.from_numpy((shown * 180 + draw.integers(0, 60, count)).astype(np.uint8))
+    pixels = levels.view(-1, 1, 1, 1).repeat(1, 4, 64, 64)
+    pixels[:, 3] = 255
+    return Part(PackPictures(pixels), labels)
