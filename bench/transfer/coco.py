@@ -1,6 +1,5 @@
 """COCO's layout as a task of several labels a picture."""
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TypeVar
@@ -8,8 +7,7 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from bench.transfer.multi_label_tasks import MultiLabelPart, MultiLabelTask, carved, some
-from bench.transfer.pictures import FilePictures
+from bench.transfer.multi_label_tasks import Listed, MultiLabelTask, some, task_of_files
 
 MOST_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
 LAYOUT = """{root} is not laid out as COCO is:
@@ -48,25 +46,18 @@ class Instances(msgspec.Struct):
     categories: list[_Category]
 
 
-def coco(root: Path) -> MultiLabelTask:
+def coco(root: Path, cache: Path) -> MultiLabelTask:
     """Read COCO: a picture has the classes of its annotations, crowds among them, as CatLIP's code has it.
 
     The validation part is carved from `train`, `val` is the test. Pictures without annotations show no class. Raises
     ValueError for files that are not there or disagree.
     """
-    classes, paths, labels = _split(root, "train")
-    test_classes, test_paths, test_labels = _split(root, "val")
+    classes, train, notes = _split(root, "train")
+    test_classes, test, more = _split(root, "val")
     if test_classes != classes:
         differing = sorted({*classes} ^ {*test_classes}) or ["their order"]
         raise ValueError(f"{root}: train and val have other categories: they differ in {some(differing)}")
-    kept, held = carved([path.name for path in paths])
-    return MultiLabelTask(
-        name="COCO",
-        classes=classes,
-        train=_part([paths[row] for row in kept], labels[kept]),
-        validation=_part([paths[row] for row in held], labels[held]),
-        test=_part(test_paths, test_labels),
-    )
+    return task_of_files("COCO", classes, train, None, test, notes + more, cache)
 
 
 def read_instances(path: Path, kind: type[T]) -> T:
@@ -110,8 +101,8 @@ def paths_of(instances: Instances, file: Path, folder: Path) -> list[Path]:
     return [folder / image.file_name for image in instances.images]
 
 
-def _split(root: Path, split: str) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
-    """Return the classes, the pictures' files and which classes each shows."""
+def _split(root: Path, split: str) -> tuple[tuple[str, ...], Listed, list[str]]:
+    """Return the classes, the pictures with the classes that each shows, and what to say of them."""
     file, folder = located(root, split)
     instances = read_instances(file, Instances)
     paths = paths_of(instances, file, folder)
@@ -122,11 +113,10 @@ def _split(root: Path, split: str) -> tuple[tuple[str, ...], list[Path], np.ndar
         labels[rows[annotation.image_id], columns[annotation.category_id]] = True
     without = [path.name for path, row in zip(paths, labels, strict=True) if not row.any()]
     extra = sorted({path.name for path in folder.iterdir()} - {path.name for path in paths})
-    for names, what in ((without, "have no annotation and show no class"), (extra, f"of {folder} are not listed")):
-        if names:
-            print(f"{file.name}: {len(names):,} images {what}: {some(names)}", file=sys.stderr, flush=True)
-    return tuple(category.name for category in instances.categories), paths, labels
-
-
-def _part(paths: list[Path], labels: np.ndarray) -> MultiLabelPart:
-    return MultiLabelPart(FilePictures(paths), labels, np.zeros_like(labels))
+    notes = [
+        f"{file.name}: {len(names):,} images {what}: {some(names)}"
+        for names, what in ((without, "have no annotation and show no class"), (extra, f"of {folder} are not listed"))
+        if names
+    ]
+    names = tuple(category.name for category in instances.categories)
+    return names, Listed(paths, labels, np.zeros_like(labels)), notes

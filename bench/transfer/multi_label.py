@@ -5,7 +5,7 @@ together, and are reported on the test part.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,14 +15,15 @@ from torch import Tensor
 
 from bench.record import Metric
 from bench.transfer.fine_tune import Classifier, FineTuning, logits_of, new_head, trained
+from bench.transfer.logistic import Axes
 from bench.transfer.mean_average_precision import mean_average_precision
 from bench.transfer.multi_label_tasks import MultiLabelPart, MultiLabelTask, some
-from bench.transfer.sigmoid_probe import SigmoidProbe, fit_sigmoids
+from bench.transfer.probe import STRENGTHS
+from bench.transfer.sigmoid_probe import sigmoids
 from bench.transfer.subject import Subject
 from bench.transfer.tuned import Joined, rates_for, recipe_for, searched
 from losses.multilabel import multilabel_loss
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 # CatLIP's on COCO, but for its 512 px: a tower is trained at the size that it takes. Source: Mehta et al. 2024,
 # arXiv:2404.15653, table 6; apple/corenet, `projects/catlip/multi_label_image_classification/vit_base.yaml`.
 PUBLISHED = FineTuning(learning_rate=1e-5, last_learning_rate=1e-6, label_smoothing=0.0, batch_size=32)
@@ -30,23 +31,28 @@ Scores = Float[np.ndarray, "_ classes"]  # of a part's pictures
 
 
 def linear(subject: Subject, task: MultiLabelTask) -> list[Metric]:
-    """Score a linear head on frozen features; of equally good strengths the weakest penalty is not taken."""
-    parts = (task.train, task.validation, task.test)
-    train, validation, test = (subject.embed(part.pictures) for part in parts)
+    """Score a linear head on frozen features; of equally good strengths that of the strongest penalty is taken."""
+    train, validation, test = (
+        torch.from_numpy(subject.embed(part.pictures)).to(subject.device, torch.float64)
+        for part in (task.train, task.validation, task.test)
+    )
 
-    def fit(features: np.ndarray, part: MultiLabelPart, strength: float) -> SigmoidProbe:
-        found = fit_sigmoids(features, part.labels, part.unjudged, strength)
-        if not found.converged:
-            print(f"{task.name}: the linear head of {subject.name} has not converged", file=sys.stderr, flush=True)
-        return found
+    def scores(features: Tensor, part: MultiLabelPart, others: Tensor, strengths: Sequence[float]) -> Iterator[Scores]:
+        axes = Axes.of(features)
+        labels, unjudged = (torch.from_numpy(of).to(subject.device) for of in (part.labels, part.unjudged))
+        for fit in sigmoids(axes.seen(features), labels, unjudged, strengths):
+            if not fit.converged:
+                told = f"the linear head of {subject.name} at {fit.strength:g} has not converged"
+                print(f"{task.name}: {told}", file=sys.stderr, flush=True)
+            yield fit.logits(axes.seen(others)).cpu().numpy()
 
-    def quality(strength: float) -> float:
-        logits = fit(train, task.train, strength).logits(validation)
-        return mean_average_precision(logits, task.validation).macro
-
-    together = joined(task.train, task.validation)
-    found = fit(np.vstack([train, validation]), together, max(STRENGTHS, key=quality))
-    return metrics(task, "multi-label, linear", found.logits(test), together)
+    qualities = [
+        mean_average_precision(found, task.validation).macro
+        for found in scores(train, task.train, validation, STRENGTHS)
+    ]
+    best, together = STRENGTHS[int(np.argmax(qualities))], joined(task.train, task.validation)
+    found = next(scores(torch.cat([train, validation]), together, test, [best]))
+    return metrics(task, "multi-label, linear", found, together)
 
 
 def fine_tuned(subject: Subject, task: MultiLabelTask) -> list[Metric]:

@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 
-from bench.transfer.pictures import Pictures
+from bench.transfer.pictures import FilePictures, Pictures
+from bench.transfer.unreadable import told, unreadable
 
 VALIDATION_SHARE, MOST_VALIDATION = 0.25, 5000  # of the training part, pictures
 NAMES_TOLD = 5  # of many
@@ -44,6 +46,52 @@ class MultiLabelTask:
                 raise ValueError(f"{self.name}: no picture of the {part} part shows any class")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Listed:
+    """A part's files, and what is known of them."""
+
+    paths: Sequence[Path]
+    labels: Bool[np.ndarray, "files classes"]
+    unjudged: Bool[np.ndarray, "files classes"]
+
+    def some(self, rows: Sequence[int]) -> "Listed":
+        """Take rows."""
+        return Listed([self.paths[row] for row in rows], self.labels[rows], self.unjudged[rows])
+
+
+def task_of_files(
+    name: str,
+    classes: tuple[str, ...],
+    train: Listed,
+    validation: Listed | None,
+    test: Listed,
+    notes: Sequence[str],
+    cache: Path,
+) -> MultiLabelTask:
+    """Make a task; where no validation part is there, it is carved from `train`. Files that are broken are left out.
+
+    ValueError where they are too many.
+    """
+    told_of = [*notes]
+    if validation is None:
+        kept, held = carved([path.name for path in train.paths])
+        told_of.append(f"{name}: {len(held):,} of {len(train.paths):,} images of train are set aside to choose on")
+        train, validation = train.some(kept), train.some(held)
+
+    def readable(part: Listed, what: str) -> MultiLabelPart:
+        broken = unreadable(part.paths, cache, what)
+        if broken:
+            told_of.append(f"{told(broken, len(part.paths), what)}; they are left out")
+        left = part.some([row for row in range(len(part.paths)) if row not in broken])
+        return MultiLabelPart(FilePictures(left.paths), left.labels, left.unjudged)
+
+    fitted, chosen_on, tested = (
+        readable(part, f"{name} {what}")
+        for part, what in ((train, "train"), (validation, "validation"), (test, "test"))
+    )
+    return MultiLabelTask(name, classes, fitted, chosen_on, tested, tuple(told_of))
+
+
 def carved(names: Sequence[str]) -> tuple[list[int], list[int]]:
     """Carve the rows of a validation part from those of a training part, by a hash of the pictures' names."""
     order = sorted(range(len(names)), key=lambda row: hashlib.sha256(names[row].encode()).digest())
@@ -53,5 +101,5 @@ def carved(names: Sequence[str]) -> tuple[list[int], list[int]]:
 
 def some(names: Sequence[object]) -> str:
     """Tell a few of many names."""
-    told = ", ".join(map(str, names[:NAMES_TOLD]))
-    return told + (f" and {len(names) - NAMES_TOLD} more" if len(names) > NAMES_TOLD else "")
+    first = ", ".join(map(str, names[:NAMES_TOLD]))
+    return first + (f" and {len(names) - NAMES_TOLD} more" if len(names) > NAMES_TOLD else "")

@@ -27,13 +27,12 @@ OF_THE_PACK: dict[str, Callable[[Path], Any]] = {
     "scenes-detection": scenes_detection,
 }  # made from a folder of decoded pictures
 UNDER_ROOT: dict[str, Callable[[Path], Any]] = {
-    "coco-labels": coco,
-    "voc-labels": voc,
     "ade20k": ade20k,
     "voc-segmentation": voc_masks,
     "masks": mask_folders,
     "coco": coco_objects,
 }
+LABELLED_UNDER_ROOT: dict[str, Callable[[Path, Path], Any]] = {"coco-labels": coco, "voc-labels": voc}
 
 
 @cache
@@ -49,6 +48,8 @@ def task_named(name: str, results: Path, root: str) -> Any:
         return OF_THE_PACK[name](pictures)
     if name in UNDER_ROOT:
         return UNDER_ROOT[name](Path(root))
+    if name in LABELLED_UNDER_ROOT:
+        return LABELLED_UNDER_ROOT[name](Path(root), pictures)
     if name in DATA_SETS:
         return data_set_task(name, Path(root), pictures)
     return folder_task(name, Path(root), pictures)

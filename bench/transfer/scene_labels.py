@@ -2,35 +2,18 @@
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from bench.transfer.cutouts import CLASSES, Split
 from bench.transfer.multi_label_tasks import MultiLabelPart, MultiLabelTask
+from bench.transfer.pictures import ArrayPictures
 from bench.transfer.scenes import scenes
 
 COUNTS: dict[Split, int] = {"train": 1200, "validation": 400, "test": 1000}
 SIDE = 64  # pixels, as the pack's pictures
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ScenePictures:
-    """Scenes that were drawn once, of which all is shown."""
-
-    drawn: UInt8[Tensor, "pictures 3 side side"]
-    resize_over_crop = 1.0
-
-    def __len__(self) -> int:
-        return len(self.drawn)
-
-    def rgb(self, row: int) -> UInt8[Tensor, "3 side side"]:
-        """Return a scene."""
-        return self.drawn[row]
 
 
 @functools.cache
@@ -45,4 +28,4 @@ def _part(split: Split, count: int, cache: Path) -> MultiLabelPart:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         found = list(pool.map(of.scene, range(count)))
     labels = torch.stack([scene.present for scene in found]).numpy()
-    return MultiLabelPart(ScenePictures(torch.stack([scene.rgb for scene in found])), labels, np.zeros_like(labels))
+    return MultiLabelPart(ArrayPictures(torch.stack([scene.rgb for scene in found])), labels, np.zeros_like(labels))

@@ -1,61 +1,70 @@
 """A linear head for several labels a picture, on frozen features: one logistic regression a class, solved together."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from scipy.optimize import minimize
-from scipy.special import expit
+from torch import Tensor
+
+from bench.transfer.logistic import Along
 
 MOST_ITERATIONS = 2000
-TOLERANCE = 1e-7  # of the gradient of the mean loss, in nats
+LINEAR_FROM = 40.0  # softplus of more is the number itself, to float64's last bit
+TOLERANCE = 1e-7  # of each derivative of the mean loss, in nats
 
 
 @dataclass(frozen=True, slots=True)
-class SigmoidProbe:
-    """Weights and biases of the classes, for features as they come."""
+class Sigmoids:
+    """A solution along axes."""
 
-    weights: Float[np.ndarray, "features classes"]
-    biases: Float[np.ndarray, " classes"]
+    strength: float
+    weights: Float[Tensor, "rows classes"]  # a row for each axis, and the biases
     converged: bool
 
-    def logits(self, features: Float[np.ndarray, "pictures features"]) -> Float[np.ndarray, "pictures classes"]:
+    def logits(self, along: Along) -> Float[Tensor, "pictures classes"]:
         """Return the logits of pictures."""
-        logits: np.ndarray = features @ self.weights + self.biases
-        return logits
+        return along @ self.weights[:-1] + self.weights[-1]
 
 
-def fit_sigmoids(
-    features: Float[np.ndarray, "pictures features"],
-    labels: Bool[np.ndarray, "pictures classes"],
-    unjudged: Bool[np.ndarray, "pictures classes"],
-    strength: float,
-) -> SigmoidProbe:
-    """Minimise, for each class, `strength` x the summed binary cross-entropy + half the squared norm of its weights.
+def sigmoids(
+    along: Along,
+    labels: Bool[Tensor, "pictures classes"],
+    unjudged: Bool[Tensor, "pictures classes"],
+    strengths: Iterable[float],
+) -> Iterator[Sigmoids]:
+    """Fit for one strength after another, best from small to large: each begins where the one before ended.
 
-    That is scikit-learn's logistic regression with C = `strength`, on standardised features; biases are not penalised.
-    By L-BFGS in float64, all classes at once: they share nothing, but each product of matrices serves all of them.
+    Minimised is, for each class, `strength` x the summed binary cross-entropy + half the squared norm of its weights:
+    scikit-learn's logistic regression with C = `strength`; biases are free. By L-BFGS in float64, all classes at once:
+    they share nothing, but each product of matrices serves all of them. A weight is counted in units of what its
+    curvature is at a logit of 0, along principal axes nearly the whole of it.
     """
-    count, width = features.shape
-    mean, spread = features.mean(axis=0), features.std(axis=0)
-    spread[spread == 0] = 1.0
-    x, y, judged = (features - mean) / spread, labels.astype(float), ~unjudged
-    penalty = 1 / (strength * count)
+    count, device = len(along), along.device
+    inputs = torch.cat([along, along.new_ones(count, 1)], dim=1)
+    shown, judged = labels.to(inputs.dtype), (~unjudged).to(inputs.dtype)
+    shares = (shown.sum(0) + 1) / (judged.sum(0) + 2)
+    weights = torch.zeros(inputs.shape[1], labels.shape[1], dtype=inputs.dtype, device=device)
+    shape = weights.shape
+    weights[-1] = shares.logit()  # where weights of 0 are best
+    for strength in strengths:
+        penalty = inputs.new_full((inputs.shape[1], 1), 1 / (strength * count))
+        penalty[-1] = 0
+        unit = (inputs.square().mean(0)[:, None] / 4 + penalty).rsqrt()
 
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        parameters = flat.reshape(width + 1, -1)
-        weights, biases = parameters[:-1], parameters[-1]
-        logits = x @ weights + biases
-        losses = (np.logaddexp(0, logits) - y * logits) * judged
-        slope = (expit(logits) - y) * judged / count
-        gradient = np.vstack([x.T @ slope + penalty * weights, slope.sum(axis=0)])
-        return losses.sum() / count + penalty / 2 * np.square(weights).sum(), gradient.ravel()
+        def loss(scaled: np.ndarray, unit: Tensor = unit, penalty: Tensor = penalty) -> tuple[float, np.ndarray]:
+            tried = torch.from_numpy(scaled).to(device).view(shape) * unit
+            logits = inputs @ tried
+            entropies = (F.softplus(logits, threshold=LINEAR_FROM) - shown * logits) * judged
+            slope = inputs.T @ ((logits.sigmoid() - shown) * judged) / count + penalty * tried
+            value = entropies.sum() / count + (penalty * tried.square()).sum() / 2
+            return float(value), (slope * unit).flatten().cpu().numpy()
 
-    # Biases begin at the classes' shares, where weights of 0 are best.
-    shares = ((labels.sum(axis=0) + 1) / (judged.sum(axis=0) + 2)).astype(float)
-    start = np.vstack([np.zeros((width, labels.shape[1])), np.log(shares / (1 - shares))])
-    limits = {"maxiter": MOST_ITERATIONS, "maxfun": 2 * MOST_ITERATIONS, "gtol": TOLERANCE, "ftol": 0.0}
-    found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=limits)
-    weights, biases = np.split(found.x.reshape(width + 1, -1), [width])
-    scaled = weights / spread[:, None]
-    return SigmoidProbe(scaled, (biases - mean @ scaled).ravel(), converged=bool(found.success))
+        limits = {"maxiter": MOST_ITERATIONS, "maxfun": 2 * MOST_ITERATIONS, "gtol": TOLERANCE, "ftol": 0.0}
+        start = (weights / unit).flatten().cpu().numpy()
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", options=limits)
+        weights = torch.from_numpy(found.x).to(device).view(shape) * unit
+        yield Sigmoids(strength, weights, converged=bool(found.success))

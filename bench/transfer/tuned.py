@@ -5,18 +5,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from bench.record import Score
 from bench.transfer.descent import PUBLISHED_WIDTH
-from bench.transfer.fine_tune import FineTuning, fine_tune, logits_of, new_head
+from bench.transfer.fine_tune import Classifier, FineTuning, fine_tune, logits_of, new_head
 from bench.transfer.pictures import Pictures
+from bench.transfer.probe import score
 from bench.transfer.subject import Subject
 from bench.transfer.tasks import Part, Task
 from models.image_tower import ImageTower
 
-RATES = (3e-5, 1e-4, 3e-4, 1e-3)  # the published one, and larger ones for smaller towers
+RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # the published one, and larger ones for smaller towers
 PUBLISHED_PICTURES = 10_000  # from where on the published recipe is taken as it is
 FEWEST_STEPS, SMALL_BATCH = 500, 32  # of a training on fewer pictures
 
@@ -29,27 +31,15 @@ def fine_tuned(subject: Subject, task: Task) -> list[Score]:
 
     def accuracy(recipe: FineTuning) -> float:
         model = fine_tune(tower, head, task.train, recipe, device)
-        answers = logits_of(model, task.validation.pictures, device).argmax(dim=1).numpy()
-        return float(np.mean(answers == task.validation.labels))
+        return float(_right(model, task.validation, device).double().mean())
 
     pictures = len(task.train.labels)
     recipe, best = searched(recipe_for(FineTuning(), pictures), rates_for(tower, pictures, FineTuning()), accuracy)
-    together = Part(Joined(task.train.pictures, task.validation.pictures), _both(task))
+    labels = np.concatenate([task.train.labels, task.validation.labels])
+    together = Part(Joined(task.train.pictures, task.validation.pictures), labels)
     model = fine_tune(tower, head, together, recipe, device)
-    answers = logits_of(model, task.test.pictures, device).argmax(dim=1).numpy()
-    return [
-        Score(
-            task=task.name,
-            protocol="fine-tune",
-            chosen=recipe.learning_rate,
-            validation_accuracy=best,
-            converged=True,
-            correct="".join("1" if right else "0" for right in answers == task.test.labels),
-            num_classes=len(task.classes),
-            num_train=len(together.labels),
-            majority=float(np.bincount(task.test.labels).max() / len(task.test.labels)),
-        )
-    ]
+    right = _right(model, task.test, device)
+    return [score(task, "fine-tune", recipe.learning_rate, best, right, converged=True, num_train=len(together.labels))]
 
 
 def recipe_for(published: FineTuning, pictures: int) -> FineTuning:
@@ -111,5 +101,5 @@ class Joined:
         return self.first.rgb(row) if row < len(self.first) else self.second.rgb(row - len(self.first))
 
 
-def _both(task: Task) -> np.ndarray:
-    return np.concatenate([task.train.labels, task.validation.labels])
+def _right(model: Classifier, part: Part, device: torch.device) -> Bool[Tensor, " pictures"]:
+    return logits_of(model, part.pictures, device).argmax(dim=1) == torch.from_numpy(part.labels)

@@ -1,14 +1,12 @@
 """Pascal VOC's layout as a task of several labels a picture."""
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bench.transfer.multi_label_tasks import MultiLabelPart, MultiLabelTask, carved, some
-from bench.transfer.pictures import FilePictures
+from bench.transfer.multi_label_tasks import Listed, MultiLabelTask, some, task_of_files
 from bench.transfer.voc_xml import objects_in
 
 MOST_BYTES = 2**26  # of a list of images
@@ -22,7 +20,7 @@ SHOWN, DIFFICULT, NOT_SHOWN = "1", "0", "-1"
 Judgements = dict[str, dict[str, bool]]  # by picture, by class shown: whether all its objects are difficult
 
 
-def voc(root: Path) -> MultiLabelTask:
+def voc(root: Path, cache: Path) -> MultiLabelTask:
     """Read Pascal VOC: train, validate and test on its `train`, `val` and `test`.
 
     Where `test` has no labels (2012), `val` is the test, and the validation part is carved from `train`. Classes come
@@ -38,11 +36,10 @@ def voc(root: Path) -> MultiLabelTask:
     listed = sorted(path.name.removesuffix("_train.txt") for path in lists.glob("*_train.txt"))
     found = {split: _judged(root, split, names[split], listed) for split in splits}
     classes = tuple(listed) or tuple(sorted({one for judged in found["train"].values() for one in judged}))
-    parts = {split: _part(root, split, names[split], found[split], classes) for split in splits}
-    if "test" in parts:
-        return MultiLabelTask("VOC", classes, parts["train"], parts["val"], parts["test"])
-    kept, held = (_of(parts["train"], rows) for rows in carved(names["train"]))
-    return MultiLabelTask("VOC", classes, kept, held, parts["val"])
+    parts = {split: _listed(root, split, names[split], found[split], classes) for split in splits}
+    notes = [_note(split, part) for split, part in parts.items()]
+    validation, test = (parts["val"], parts["test"]) if "test" in parts else (None, parts["val"])
+    return task_of_files("VOC", classes, parts["train"], validation, test, notes, cache)
 
 
 def _judged(root: Path, split: str, names: Sequence[str], listed: Sequence[str]) -> Judgements:
@@ -83,7 +80,7 @@ def _annotation(root: Path, name: str) -> Path:
     return root / "Annotations" / f"{name}.xml"
 
 
-def _part(root: Path, split: str, names: Sequence[str], found: Judgements, classes: Sequence[str]) -> MultiLabelPart:
+def _listed(root: Path, split: str, names: Sequence[str], found: Judgements, classes: Sequence[str]) -> Listed:
     columns = {one: column for column, one in enumerate(classes)}
     labels, unjudged = (np.zeros((len(names), len(classes)), dtype=bool) for _ in range(2))
     for row, name in enumerate(names):
@@ -95,17 +92,13 @@ def _part(root: Path, split: str, names: Sequence[str], found: Judgements, class
     if lost := [path.name for path in paths if not path.is_file()]:
         lacks = f"{split}.txt names {len(lost)} images that are not in JPEGImages: {some(lost)}"
         raise ValueError(LAYOUT.format(root=root, lacks=lacks))
-    none = int((~labels.any(axis=1)).sum())
-    told = f"{int(unjudged.sum()):,} pairs of image and class are left out, their objects being difficult"
-    print(f"VOC {split}: {len(names):,} images, {none:,} show no class; {told}", file=sys.stderr, flush=True)
-    return MultiLabelPart(FilePictures(paths), labels, unjudged)
+    return Listed(paths, labels, unjudged)
 
 
-def _of(part: MultiLabelPart, rows: list[int]) -> MultiLabelPart:
-    assert isinstance(part.pictures, FilePictures)
-    return MultiLabelPart(
-        FilePictures([part.pictures.paths[row] for row in rows]), part.labels[rows], part.unjudged[rows]
-    )
+def _note(split: str, part: Listed) -> str:
+    none, difficult = int((~part.labels.any(axis=1)).sum()), int(part.unjudged.sum())
+    told = f"{difficult:,} pairs of image and class are left out, their objects being difficult"
+    return f"VOC {split}: {len(part.paths):,} images, {none:,} show no class; {told}"
 
 
 def _lines(path: Path) -> list[str]:

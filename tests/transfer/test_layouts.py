@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.data.manifest import CACHE
 from bench.transfer import coco as coco_layout
+from bench.transfer import unreadable, voc_xml
 from bench.transfer import voc as voc_layout
-from bench.transfer import voc_xml
 from bench.transfer.coco import coco
 from bench.transfer.multi_label_tasks import MultiLabelPart, MultiLabelTask
 from bench.transfer.pictures import FilePictures
@@ -70,17 +71,18 @@ def named(shown: dict[str, set[int]]) -> dict[str, set[str]]:
     return {name: {NAMES[one] for one in classes} for name, classes in shown.items()}
 
 
-def test_coco_has_the_classes_of_its_annotations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_coco_has_the_classes_of_its_annotations(tmp_path: Path) -> None:
     root = coco_tree(tmp_path)
     picture(root / "train2017" / "999.jpg")
-    task = coco(root)
+    task = coco(root, tmp_path / CACHE)
     assert all_shown(task) == (named(TRAIN), named(VAL))
     assert (task.classes, len(task.validation.pictures)) == (("person", "dog"), 3)
     assert not task.train.unjudged.any()
     assert task.test.pictures.rgb(0).shape == (3, 10, 20)
-    told = capsys.readouterr().err
+    told = task.notes
     assert "instances_train2017.json: 3 images have no annotation and show no class: 000.jpg, 004.jpg, 008.jpg" in told
     assert f"instances_train2017.json: 1 images of {root / 'train2017'} are not listed: 999.jpg" in told
+    assert "COCO: 3 of 12 images of train are set aside to choose on" in told
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_what_coco_lacks_is_told_with_the_whole_layout(tmp_path: Path, lost: str
     path = coco_tree(tmp_path) / lost
     path.rename(path.with_name("elsewhere"))
     with pytest.raises(ValueError, match="is not laid out as COCO is") as error:
-        coco(tmp_path)
+        coco(tmp_path, tmp_path / CACHE)
     assert told in str(error.value)
     assert f"{tmp_path}/annotations/instances_val2017.json" in str(error.value)
 
@@ -119,7 +121,7 @@ def test_a_coco_that_contradicts_itself_is_refused(
     tmp_path: Path, change: Callable[[dict[str, Any]], object], told: str
 ) -> None:
     with pytest.raises(ValueError, match=told):
-        coco(coco_tree(tmp_path, change))
+        coco(coco_tree(tmp_path, change), tmp_path / CACHE)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 200_000, '{"images": 1}', "\ud800"])
@@ -127,13 +129,24 @@ def test_a_file_that_is_no_json_is_refused_by_its_name(tmp_path: Path, content: 
     path = coco_tree(tmp_path) / "annotations" / "instances_train2017.json"
     path.write_bytes(content.encode(errors="surrogatepass"))
     with pytest.raises(ValueError, match=r"instances_train2017\.json: "):
-        coco(tmp_path)
+        coco(tmp_path, tmp_path / CACHE)
 
 
 def test_a_json_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coco_layout, "MOST_BYTES", 100)
     with pytest.raises(ValueError, match=r"instances_train2017\.json: over"):
-        coco(coco_tree(tmp_path))
+        coco(coco_tree(tmp_path), tmp_path / CACHE)
+
+
+def test_a_picture_that_is_broken_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = coco_tree(tmp_path)
+    (root / "val2017" / "101.jpg").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"COCO test: 1 of 3 images cannot be read .*101\.jpg: .*nothing is scored"):
+        coco(root, tmp_path / CACHE)
+    monkeypatch.setattr(unreadable, "MOST_UNREADABLE", 0.5)
+    task = coco(root, tmp_path / CACHE)
+    assert shown_by(task.test, task.classes) == {name: of for name, of in named(VAL).items() if name != "101"}
+    assert any("101.jpg" in note and note.endswith("they are left out") for note in task.notes)
 
 
 # By picture, by class: whether the object is difficult, in the order of the file.
@@ -177,7 +190,7 @@ def voc_tree(root: Path, *, lists: bool = True, annotations: bool = True, test: 
 
 @pytest.mark.parametrize("lists", [True, False])
 def test_voc_is_the_same_from_its_lists_and_from_its_annotations(tmp_path: Path, *, lists: bool) -> None:
-    task = voc(voc_tree(tmp_path, lists=lists, annotations=not lists))
+    task = voc(voc_tree(tmp_path, lists=lists, annotations=not lists), tmp_path / CACHE)
     trained, tested = all_shown(task)
     expected = {f"2008_{name}": of for name, of in named(TRAIN).items()}
     assert trained == expected | {"2008_200": {"person"}, "2008_201": {"dog"}}
@@ -192,15 +205,15 @@ def test_voc_is_the_same_from_its_lists_and_from_its_annotations(tmp_path: Path,
     assert unjudged == [("2008_200", "dog")]
 
 
-def test_a_voc_whose_test_has_labels_is_tested_on_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    task = voc(voc_tree(tmp_path, test=True))
+def test_a_voc_whose_test_has_labels_is_tested_on_it(tmp_path: Path) -> None:
+    task = voc(voc_tree(tmp_path, test=True), tmp_path / CACHE)
     sizes = [len(part.pictures) for part in (task.train, task.validation, task.test)]
     assert sizes == [len(VOC_TRAIN), len(VOC_VAL), len(VOC_VAL)]
-    assert "VOC train: 14 images, 3 show no class; 1 pairs of image and class are left out" in capsys.readouterr().err
+    assert "VOC train: 14 images, 3 show no class; 1 pairs of image and class are left out" in task.notes[0]
 
 
 def test_a_difficult_object_counts_neither_for_nor_against(tmp_path: Path) -> None:
-    task = voc(voc_tree(tmp_path))
+    task = voc(voc_tree(tmp_path), tmp_path / CACHE)
     assert not (task.train.labels & task.train.unjudged).any()
 
 
@@ -215,7 +228,7 @@ def test_a_difficult_object_counts_neither_for_nor_against(tmp_path: Path) -> No
 def test_what_voc_lacks_is_told_with_the_whole_layout(tmp_path: Path, lost: str, told: str) -> None:
     (voc_tree(tmp_path) / lost).unlink()
     with pytest.raises(ValueError, match="is not laid out as Pascal VOC is") as error:
-        voc(tmp_path)
+        voc(tmp_path, tmp_path / CACHE)
     assert told in str(error.value)
     assert f"{tmp_path}/JPEGImages/*.jpg" in str(error.value)
 
@@ -233,17 +246,17 @@ def test_what_voc_lacks_is_told_with_the_whole_layout(tmp_path: Path, lost: str,
 def test_lists_that_disagree_are_refused(tmp_path: Path, file: str, content: str, told: str) -> None:
     (voc_tree(tmp_path) / file).write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=told):
-        voc(tmp_path)
+        voc(tmp_path, tmp_path / CACHE)
 
 
 def test_annotations_that_are_not_there_or_show_an_unknown_class_are_named(tmp_path: Path) -> None:
     root = voc_tree(tmp_path, lists=False)
     (root / "Annotations" / "2008_100.xml").write_text(annotation([("cat", False)]))
     with pytest.raises(ValueError, match="2008_100 of val shows 'cat', which no image of train shows"):
-        voc(root)
+        voc(root, tmp_path / CACHE)
     (root / "Annotations" / "2008_100.xml").unlink()
     with pytest.raises(ValueError, match="1 images have no file in Annotations: 2008_100"):
-        voc(root)
+        voc(root, tmp_path / CACHE)
 
 
 BOMB = "<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'>" + "".join(
@@ -279,7 +292,7 @@ def test_files_that_are_too_large_are_not_read(tmp_path: Path, monkeypatch: pyte
     root = voc_tree(tmp_path, lists=False)
     monkeypatch.setattr(voc_xml, "MOST_BYTES", 10)
     with pytest.raises(ValueError, match=r"2008_000\.xml: over"):
-        voc(root)
+        voc(root, tmp_path / CACHE)
     monkeypatch.setattr(voc_layout, "MOST_BYTES", 10)
     with pytest.raises(ValueError, match=r"train\.txt: over"):
-        voc(root)
+        voc(root, tmp_path / CACHE)

@@ -15,12 +15,13 @@ from sklearn.preprocessing import StandardScaler
 
 from bench.transfer import tuned
 from bench.transfer.features import REFERENCE_FEATURES
+from bench.transfer.logistic import Axes
 from bench.transfer.mean_average_precision import mean_average_precision
 from bench.transfer.multi_label import PUBLISHED, fine_tuned, linear, loss_on, metrics
 from bench.transfer.multi_label_tasks import MultiLabelPart, MultiLabelTask, carved
 from bench.transfer.pictures import PackPictures
 from bench.transfer.scene_labels import scene_labels
-from bench.transfer.sigmoid_probe import fit_sigmoids
+from bench.transfer.sigmoid_probe import sigmoids
 from bench.transfer.subject import Subject, kept
 from tests.transfer.toys import toy_tower
 
@@ -103,33 +104,42 @@ def test_the_baseline_is_the_share_of_pictures_that_show_a_class() -> None:
     assert {metric.value for metric in found.values()} == {1.0}
 
 
+def fitted(features: np.ndarray, labels: np.ndarray, unjudged: np.ndarray, *strengths: float) -> np.ndarray:
+    """The logits at the last strength."""
+    axes = Axes.of(torch.from_numpy(features))
+    along = axes.seen(torch.from_numpy(features))
+    *_, last = sigmoids(along, torch.from_numpy(labels), torch.from_numpy(unjudged), strengths)
+    assert last.converged
+    return last.logits(along).numpy()
+
+
+@pytest.mark.parametrize("width", [12, 200])
 @pytest.mark.parametrize("strength", [1e-3, 0.1, 10.0])
-def test_the_linear_head_is_logistic_regression_class_by_class(strength: float) -> None:
+def test_the_linear_head_is_logistic_regression_class_by_class(strength: float, width: int) -> None:
+    """With more features than pictures too, and wherever it begins."""
     draw = np.random.default_rng(0)
-    features = draw.normal(size=(80, 12)) * draw.uniform(0.1, 30, 12) + 5
+    features = draw.normal(size=(80, width)) * draw.uniform(0.1, 30, width) + 5
     features[:, 3] = 7.0  # says nothing
     labels = features[:, :4] + draw.normal(size=(80, 4)) * 5 > 6
     unjudged = (draw.random((80, 4)) < 0.1) & ~labels
-    found = fit_sigmoids(features, labels, unjudged, strength)
-    assert found.converged
+    found = fitted(features, labels, unjudged, strength)
+    np.testing.assert_allclose(fitted(features, labels, unjudged, 100.0, 1e-4, strength), found, atol=1e-3)
     x = StandardScaler().fit_transform(features)
     for column in range(4):
         rows = ~unjudged[:, column]
         theirs = LogisticRegression(C=strength, tol=1e-10, max_iter=5000).fit(x[rows], labels[rows, column])
-        expected = theirs.decision_function(x)
-        np.testing.assert_allclose(found.logits(features)[:, column], expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(found[:, column], theirs.decision_function(x), rtol=1e-3, atol=1e-3)
 
 
 def test_a_class_that_no_picture_shows_does_not_disturb_the_others() -> None:
     draw = np.random.default_rng(0)
     features = draw.normal(size=(60, 5))
     labels = np.hstack([features[:, :2] > 0.3, np.zeros((60, 1), dtype=bool), np.ones((60, 1), dtype=bool)])
-    found = fit_sigmoids(features, labels, np.zeros_like(labels), 0.1)
-    alone = fit_sigmoids(features, labels[:, :2], np.zeros_like(labels[:, :2]), 0.1)
-    logits = found.logits(features)
-    np.testing.assert_allclose(logits[:, :2], alone.logits(features), atol=1e-3)
-    assert logits[:, 2].max() < -3
-    assert logits[:, 3].min() > 3
+    found = fitted(features, labels, np.zeros_like(labels), 0.1)
+    alone = fitted(features, labels[:, :2], np.zeros_like(labels[:, :2]), 0.1)
+    np.testing.assert_allclose(found[:, :2], alone, atol=1e-3)
+    assert found[:, 2].max() < -3
+    assert found[:, 3].min() > 3
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -152,6 +162,7 @@ def coloured(seed: int, count: int) -> MultiLabelPart:
 
 def test_a_linear_head_and_a_fine_tuned_tower_tell_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuned, "FEWEST_STEPS", 40)
+    monkeypatch.setattr(tuned, "RATES", (1e-3,))
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), coloured(2, 80))
     embed = kept(REFERENCE_FEATURES["raw pixels"])
     subject = Subject(name="toy", embed=embed, tower=toy_tower(), device=CPU, experiment=None)
