@@ -18,7 +18,7 @@ from bench.towers import Made, how_made, newest_towers
 from bench.trained_tower import trained_tower
 from models import corenet_vit
 from models.checkpoint import load_exactly
-from models.elsewhere import at_its_size, of_open_clip, of_timm
+from models.elsewhere import trunk_weights
 from models.image_tower import ImageTower, build_image_tower, tower_of
 from models.pixels import renormalised
 from models.recognised import looks_like
@@ -107,7 +107,7 @@ def _from_folder(path: Path, image_size: int | None) -> KnownTower:
     if file is None:
         raise ValueError(f"{path} holds none of {', '.join(FOLDER_WEIGHTS)}")
     tower = ImageTower(tower_of(config, size), size)
-    _load(tower, of_open_clip(read_weights(file)), file, path.name)
+    _load(tower, read_weights(file), file, path.name)
     tower.pixels = renormalised(shown.get("mean", open_clip.OPENAI_DATASET_MEAN), shown.get("std", open_clip.OPENAI_DATASET_STD))
     return KnownTower(tower, path.name, path.name)
 
@@ -124,12 +124,12 @@ def _from_name(name: str, file: Path, image_size: int | None, vocabulary: str | 
         return _corenet(file, state, image_size, vocabulary, name)
     if config is not None:
         tower = build_image_tower(name, image_size or config["vision_cfg"]["image_size"], 0)
-        _load(tower, of_open_clip(state), file, name)
+        _load(tower, state, file, name)
         tower.pixels = renormalised(*_published_pixels(name))
     else:
         described = timm.get_pretrained_cfg(name)
         tower = build_image_tower(name, image_size or described.input_size[-1], 0)
-        _load(tower, of_timm(state, tower.trunk), file, name)
+        _load(tower, state, file, name)
         tower.pixels = renormalised(described.mean, described.std)
     return KnownTower(tower, f"{name}={file.name}", name)
 
@@ -153,7 +153,8 @@ def _corenet(
 
 
 def _load(tower: ImageTower, state: Mapping[str, Tensor], file: Path, name: str) -> None:
-    load_exactly(tower.trunk, at_its_size(state, tower.trunk), f"{file} does not fit {name}")
+    weights = trunk_weights(state, tower.trunk)
+    load_exactly(tower.trunk, weights, f"{file} does not fit {name}", given=state)
 
 
 def _published_pixels(name: str) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.data.manifest import PACK
-from bench.labels.lexicon import lexicon
+from bench.labels.lexicon import NOT_A_LABEL, lexicon
 
 
 class Nearest(NamedTuple):
@@ -32,7 +32,9 @@ class Hypernyms:
             self.above[key] = tuple(f"n{offset}" for offset in row[1].split())
             if len(row) > 2:  # noqa: PLR2004
                 self._names[key] = row[2]
-        self._first = {lemma: f"n{offset}" for lemma, offset in _rows(folder / "wordnet30-senses.tsv.xz")}
+        without = (lemma for lemma, label in lexicon().label_of.items() if label == NOT_A_LABEL)
+        senses = (f"n{offset}" for (offset,) in _rows(folder / "wordnet30-senses.tsv.xz"))
+        self._first = dict(zip(without, senses, strict=True))
         self._names |= {key: f"{lemma}.n.01" for lemma, key in zip(lexicon().lemmas, lexicon().keys, strict=True)}
 
     def first_synset(self, lemma: str) -> str | None:

@@ -25,7 +25,7 @@ def write_tables(folder: Path, out: Path) -> None:
     synset's offset, without leading zeros. Exceptions: an irregular form and its base forms between spaces. Glosses:
     those offsets, ascending, each with its synset's gloss without the examples of use. Hypernyms: every noun synset's
     offset, ascending, the offsets of the synsets right above it, and its name (canine.n.02) where the nouns' table has
-    none. Senses: the other lemmas with their first synset's offset.
+    none. Senses: the offset of their first synset for the lemmas that have none in the nouns' table, in its order.
     """
     nouns = _nouns(folder)
     rows = [lemma if offset is None else f"{lemma}\t{offset}" for lemma, offset in sorted(nouns.items())]
@@ -39,8 +39,7 @@ def write_tables(folder: Path, out: Path) -> None:
     _write_small(out / GLOSSES, [f"{offset}\t{gloss}" for offset, gloss in pairs if offset in kept])
     senses = _senses(folder)
     _write_small(out / HYPERNYMS, _hypernyms(folder, senses, kept))
-    others = sorted((lemma, offsets[0]) for lemma, offsets in senses.items() if nouns[lemma] is None)
-    _write_small(out / SENSES, [f"{lemma}\t{offset}" for lemma, offset in others])
+    _write_small(out / SENSES, [str(senses[lemma][0]) for lemma in sorted(nouns) if nouns[lemma] is None])
 
 
 def _nouns(folder: Path) -> dict[str, int | None]:
