@@ -27,7 +27,10 @@ from models.weight_files import SUFFIXES, read_weights
 
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 FOLDER_CONFIG = "open_clip_config.json"
-HOW = "a tower file of ours, an experiment, a CoreNet file, a folder of open_clip's, or NAME=FILE with a name of its or timm's"
+HOW = (
+    "a tower file of `bench train`, an experiment, a file of CoreNet's, a folder of open_clip's, or NAME=FILE with a "
+    "model of open_clip or timm"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,9 @@ def _from_folder(path: Path, image_size: int | None) -> KnownTower:
         raise ValueError(f"{path} holds none of {', '.join(FOLDER_WEIGHTS)}")
     tower = ImageTower(tower_of(config, size), size)
     _load(tower, read_weights(file), file, path.name)
-    tower.pixels = renormalised(shown.get("mean", open_clip.OPENAI_DATASET_MEAN), shown.get("std", open_clip.OPENAI_DATASET_STD))
+    tower.pixels = renormalised(
+        shown.get("mean", open_clip.OPENAI_DATASET_MEAN), shown.get("std", open_clip.OPENAI_DATASET_STD)
+    )
     return KnownTower(tower, path.name, path.name)
 
 
@@ -158,7 +163,7 @@ def _load(tower: ImageTower, state: Mapping[str, Tensor], file: Path, name: str)
 
 
 def _published_pixels(name: str) -> tuple[Any, Any]:
-    """Return mean and deviation of an open_clip model's published weights where they all have the same, else its own."""
+    """Return mean and deviation of an open_clip model's published weights where all have the same, else the usual."""
     configs = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
     found = {(tuple(config["mean"]), tuple(config["std"])) for config in configs if "mean" in config}
     return found.pop() if len(found) == 1 else (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)

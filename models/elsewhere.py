@@ -34,9 +34,9 @@ def trunk_weights(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Te
 def at_its_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
     """Return weights with the position embeddings for the image size that a trunk was built for.
 
-    By the code of the trunk's own library: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased, the class
-    token's kept), timm's `checkpoint_filter_fn` of that model. CoreNet's ViT interpolates at each forward. Weights of
-    another architecture come back as they are.
+    By the code of the trunk's own library: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased, the
+    class token's kept), timm's `checkpoint_filter_fn` of that model, which also takes other people's names. CoreNet's
+    ViT interpolates at each forward. Weights of another architecture come back as they are.
     """
     weights = dict(state)
     if isinstance(trunk, VisionTransformer):

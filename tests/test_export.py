@@ -97,9 +97,7 @@ def test_timm_loads_a_tower_of_its_own(trained: Trained, pictures: Pictures, tmp
     torch.testing.assert_close(found, features(tower_from(str(path)), images(pictures)), rtol=1e-4, atol=1e-5)
 
 
-def test_what_neither_builds_is_refused(
-    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_neither_builds_is_refused(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = trained(small("catlip", tower="corenet-vit-tiny", images=32, warmup_images=0))
     assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
     assert "has a CorenetViT, which neither open_clip nor timm builds" in capsys.readouterr().err

@@ -82,7 +82,9 @@ def test_a_timm_model_and_its_file_give_timms_features(side: int, tmp_path: Path
     theirs = timm.create_model("vit_tiny_patch16_224", img_size=side, num_classes=7).eval()
     timm.models.load_checkpoint(theirs, str(path), filter_fn=checkpoint_filter_fn)
     pixels = torch.rand(2, 3, side, side)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
+    mean, std = (
+        torch.tensor(values).view(3, 1, 1) for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    )
     with torch.no_grad():
         expected = theirs.forward_head(theirs.forward_features(pixels * 2 - 1), pre_logits=True)  # mean and std are .5
         torch.testing.assert_close(known.tower.eval()((pixels - mean) / std), expected, rtol=1e-4, atol=1e-4)
@@ -106,7 +108,9 @@ def test_a_hostile_pickle_is_refused_and_not_executed(way: str, tmp_path: Path) 
     else:
         torch.save({"a": torch.zeros(2), "b": Hostile(mark)} if way == "within" else Hostile(mark), path)
     for subject in (str(path), f"{TINY}={path}", f"vit_tiny_patch16_224={path}", f"corenet-vit-base={path}"):
-        with pytest.raises(ValueError, match=r"x\.pt is not read: it (asks for \S*mkdir|is no pickle of tensors)") as refused:
+        with pytest.raises(
+            ValueError, match=r"x\.pt is not read: it (asks for \S*mkdir|is no pickle of tensors)"
+        ) as refused:
             tower_from(subject)
         assert "\n" not in str(refused.value)
     assert not mark.exists()
@@ -134,15 +138,22 @@ def test_a_damaged_file_is_refused_in_one_line(content: bytes, tmp_path: Path) -
 def test_weights_of_another_architecture_are_told_apart(model: Any, tmp_path: Path) -> None:
     """What is missing, what is left over, what has another shape, and which tower it is."""
     tiny = written(model.state_dict(), tmp_path / "tiny.pt", "state dict")
-    with pytest.raises(ValueError, match=r"does not fit vit_tiny_patch16_224: 97 missing \(.*like open_clip's catlip-bench-tiny"):
+    with pytest.raises(
+        ValueError, match=r"does not fit vit_tiny_patch16_224: 97 missing \(.*like open_clip's catlip-bench-tiny"
+    ):
         tower_from(f"vit_tiny_patch16_224={tiny}")
-    with pytest.raises(ValueError, match=r"of another shape \(class_embedding 128 for 768.*like open_clip's catlip-bench-tiny"):
+    with pytest.raises(
+        ValueError, match=r"of another shape \(class_embedding 128 for 768.*like open_clip's catlip-bench-tiny"
+    ):
         tower_from(f"ViT-B-32={tiny}")
     vit = written(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "vit.pt", "state dict")
     with pytest.raises(ValueError, match="look like timm's vit_tiny_patch16 with 12 blocks"):
         tower_from(f"{TINY}={vit}")
     corenet = tmp_path / "corenet.pt"
-    torch.save({"patch_emb.2.block.conv.weight": torch.zeros(768, 192, 2, 2), "classifier.weight": torch.zeros(9, 768)}, corenet)
+    torch.save(
+        {"patch_emb.2.block.conv.weight": torch.zeros(768, 192, 2, 2), "classifier.weight": torch.zeros(9, 768)},
+        corenet,
+    )
     with pytest.raises(ValueError, match="look like a CoreNet ViT 768 wide with 0 blocks, 9 classes"):
         tower_from(f"{TINY}={corenet}")
     ours = build_image_tower("corenet-vit-tiny", 32, 0)

@@ -4,8 +4,9 @@ A tower with a classifier lends its rows: each class takes the row of the label 
 a text tower lends the embeddings of the class names.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,17 +21,21 @@ from bench.head_file import LabelRows, Texts
 from bench.labels.class_names import synsets_of
 from bench.labels.hypernyms import Labels, Nearest, hypernyms
 from bench.record import Metric, Score
-from bench.transfer.curves import MOST_SHOTS_TO_TUNE, SHARES, Order, draws
+from bench.tower_from import KnownTower
 from bench.transfer.fine_tune import FineTuning, new_head
 from bench.transfer.subject import Subject
-from bench.transfer.tasks import Part, Task
+from bench.transfer.tasks import Task
 
 PROTOCOL = "transfer-init"
+RANDOM, COPIED, NAMES = "random head", "copied rows", "class names"
 SHOTS = (1, 2, 5, 20)  # of each class
+MOST_SHOTS_TO_TUNE = 4
+SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)  # of the labelled pictures of each class
 DRAWS = 10
 RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 STEPS = 100  # of whole batches
 RECIPE = FineTuning()
+Order = list[Int[np.ndarray, " pictures"]]  # of a part's rows, class by class
 
 
 class Start(NamedTuple):
@@ -40,16 +45,59 @@ class Start(NamedTuple):
     bias: Float[Tensor, "draws classes"]
 
 
+class Chosen(NamedTuple):
+    """What a head was trained with: a rate, its accuracy on validation pictures, and so many pictures."""
+
+    rate: float
+    accuracy: float
+    pictures: int
+
+
+class Seen(NamedTuple):
+    """What a tower makes of a part's pictures, and their classes."""
+
+    features: Float[Tensor, "pictures width"]
+    labels: Int[Tensor, " pictures"]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenTask:
+    """A task as heads see it."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Seen
+    validation: Seen
+    test: Seen
+
+    def of(self, classes: Sequence[int], name: str) -> "SeenTask":
+        """Return the task of some of its classes."""
+        number = torch.full((len(self.classes),), -1)
+        number[list(classes)] = torch.arange(len(classes))
+
+        def some(seen: Seen) -> Seen:
+            kept = number[seen.labels] >= 0
+            return Seen(seen.features[kept], number[seen.labels[kept]])
+
+        names = tuple(self.classes[one] for one in classes)
+        return SeenTask(name, names, some(self.train), some(self.validation), some(self.test))
+
+
 def transfer_init(subject: Subject, task: Task) -> list[Score | Metric]:
     """Score every head that the subject has, untrained and trained on few labels; and tell which label a class took.
 
     Where the vocabulary has some of the classes themselves, these are scored as a task of their own, too.
     """
+    parts = (task.train, task.validation, task.test)
+    seen = [Seen(torch.from_numpy(subject.embed(of.pictures)).float(), torch.from_numpy(of.labels)) for of in parts]
+    whole = SeenTask(task.name, task.classes, *seen)
     found = matches(task.classes, _keys(subject))
     told = [_told(task, name, match) for name, of in zip(task.classes, found, strict=True) for match in of]
     own = [place for place, of in enumerate(found) if [match.similarity for match in of] == [1.0]]
-    tasks = [task] + ([_only(task, own)] if 1 < len(own) < len(task.classes) else [])
-    return [*told, *(score for one in tasks for score in _curves(subject, one, with_shares=one is task))]
+    scores = list(_curves(subject.known, whole, SHARES))
+    if 1 < len(own) < len(task.classes):
+        scores += _curves(subject.known, whole.of(own, f"{task.name}, {len(own)} in the vocabulary"), ())
+    return [*told, *scores]
 
 
 def matches(classes: Sequence[str], keys: Sequence[str]) -> list[list[Nearest]]:
@@ -103,7 +151,9 @@ def fitted(
     weight, bias = (value.clone().requires_grad_() for value in start)
     groups = [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999), weight_decay=RECIPE.weight_decay)
-    recipe = replace(RECIPE, learning_rate=rate, last_learning_rate=rate * RECIPE.last_learning_rate / RECIPE.learning_rate)
+    recipe = replace(
+        RECIPE, learning_rate=rate, last_learning_rate=rate * RECIPE.last_learning_rate / RECIPE.learning_rate
+    )
     for step in range(STEPS):
         logits = features @ weight.mT + bias[:, None]
         losses = F.cross_entropy(
@@ -117,47 +167,53 @@ def fitted(
     return Start(weight.detach(), bias.detach())
 
 
-def _curves(subject: Subject, task: Task, *, with_shares: bool) -> Iterator[Score]:
+def _curves(known: KnownTower | None, task: SeenTask, shares: Sequence[float]) -> Iterator[Score]:
     """Score every head at every number of labels.
 
-    The rate is chosen for each head and number, on the validation pictures of all draws: as many of each class as are
-    trained on, but at most four, or as small a share.
+    The rate is chosen for each head and number on validation pictures of all draws: as many of each class as are
+    trained on but at most four, or as small a share.
     """
-    parts = {part: torch.from_numpy(subject.embed(part.pictures)).float() for part in (task.train, task.validation, task.test)}
-    drawn = [(train, validation) for _, train, validation in draws(task, DRAWS)]
-    labels = {part: torch.from_numpy(part.labels) for part in parts}
-    for name, start in _starts(subject, task, parts[task.train]).items():
-        yield from _scores(name, start, None, 0, task, parts[task.test], per_class=0)
-        for point, fitted_on, tuned_on in _points(drawn, with_shares=with_shares):
+    drawn = [(_order(task, task.train, draw), _order(task, task.validation, draw)) for draw in range(DRAWS)]
+    for name, start in _starts(known, task).items():
+        yield from _scores(name, start, Chosen(0.0, _accuracy(start, task.validation), 0), task, per_class=0)
+        for point, fitted_on, tuned_on in _points(drawn, shares):
             rows, others = torch.from_numpy(fitted_on), torch.from_numpy(tuned_on)
-            found = {
-                rate: fitted(start, parts[task.train][rows], labels[task.train][rows], rate) for rate in RATES
-            }
-            held_out, right = parts[task.validation][others], labels[task.validation][others]
-            accuracy = {rate: float((_answers(head, held_out) == right).float().mean()) for rate, head in found.items()}
+            some, held_out = (
+                Seen(of.features[at], of.labels[at]) for of, at in ((task.train, rows), (task.validation, others))
+            )
+            heads = {rate: fitted(start, some.features, some.labels, rate) for rate in RATES}
+            accuracy = {rate: _accuracy(head, held_out) for rate, head in heads.items()}
             best = max(accuracy, key=lambda rate: accuracy[rate])
-            yield from _scores(name, found[best], (best, accuracy[best]), rows.shape[1], task, parts[task.test], **point)
+            yield from _scores(name, heads[best], Chosen(best, accuracy[best], rows.shape[1]), task, **point)
 
 
-def _starts(subject: Subject, task: Task, features: Float[Tensor, "pictures width"]) -> dict[str, Start]:
-    random = random_head(features.shape[1], len(task.classes), DRAWS)
-    known, starts = subject.known, {"random head": random}
+def _starts(known: KnownTower | None, task: SeenTask) -> dict[str, Start]:
+    random = random_head(task.train.features.shape[1], len(task.classes), DRAWS)
+    starts = {RANDOM: random}
     if known is not None and known.rows is not None and known.rows.keys:
-        starts["copied rows"] = copied_head(known.rows, matches(task.classes, known.rows.keys), random)
+        starts[COPIED] = copied_head(known.rows, matches(task.classes, known.rows.keys), random)
     if known is not None and known.texts is not None:
-        starts["class names"] = text_head(known.texts, task.classes, features, DRAWS)
+        starts[NAMES] = text_head(known.texts, task.classes, task.train.features, DRAWS)
     return starts
 
 
+def _order(task: SeenTask, seen: Seen, draw: int) -> Order:
+    """Return each class's rows of a part, in an order that goes by the task and the draw alone."""
+    words = f"{task.name}/{'train' if seen is task.train else 'validation'}/{draw}"
+    shuffled = np.random.default_rng([*hashlib.sha256(words.encode()).digest()]).permutation(len(seen.labels))
+    labels = seen.labels.numpy()[shuffled]
+    return [shuffled[labels == label] for label in range(len(task.classes))]
+
+
 def _points(
-    drawn: Sequence[tuple[Order, Order]], *, with_shares: bool
+    drawn: Sequence[tuple[Order, Order]], shares: Sequence[float]
 ) -> Iterator[tuple[dict[str, Any], Int[np.ndarray, "draws _"], Int[np.ndarray, "draws _"]]]:
     """Yield each number of labels with the rows to fit to and those to choose by, in every draw."""
     fewest = min(len(rows) for rows in drawn[0][0])
     for shots in (shots for shots in SHOTS if shots <= fewest):
         tuned = min(shots, MOST_SHOTS_TO_TUNE)
         yield {"per_class": shots}, _first(drawn, 0, lambda _, n=shots: n), _first(drawn, 1, lambda _, n=tuned: n)
-    for share in SHARES if with_shares else ():
+    for share in shares:
         some = partial(_of_share, share)
         yield {"label_share": share}, _first(drawn, 0, some), _first(drawn, 1, some)
 
@@ -166,33 +222,26 @@ def _of_share(share: float, size: int) -> int:
     return max(1, round(size * share))
 
 
-def _first(drawn: Sequence[tuple[Order, Order]], which: int, wanted: Callable[[int], int]) -> Int[np.ndarray, "draws _"]:
+def _first(
+    drawn: Sequence[tuple[Order, Order]], which: int, wanted: Callable[[int], int]
+) -> Int[np.ndarray, "draws _"]:
     return np.stack([np.concatenate([rows[: wanted(len(rows))] for rows in orders[which]]) for orders in drawn])
 
 
-def _scores(
-    name: str,
-    head: Start,
-    chosen: tuple[float, float] | None,
-    fitted_to: int,
-    task: Task,
-    features: Float[Tensor, "pictures width"],
-    **point: Any,
-) -> Iterator[Score]:
-    """Yield a score a draw; `chosen` are the rate and its accuracy on validation pictures, None where none was."""
+def _scores(name: str, head: Start, chosen: Chosen, task: SeenTask, **point: Any) -> Iterator[Score]:
+    """Yield a score a draw."""
     labels = task.test.labels
-    rate, validation_accuracy = chosen or (0.0, 0.0)
-    for draw, answers in enumerate(_answers(head, features).numpy()):
+    for draw, right in enumerate((_answers(head, task.test.features) == labels).tolist()):
         yield Score(
             task=task.name,
             protocol=f"{PROTOCOL}, {name}",
-            chosen=rate,
-            validation_accuracy=validation_accuracy,
+            chosen=chosen.rate,
+            validation_accuracy=chosen.accuracy,
             converged=True,  # it has taken all its steps
-            correct="".join("1" if right else "0" for right in answers == labels),
+            correct="".join("1" if one else "0" for one in right),
             num_classes=len(task.classes),
-            num_train=fitted_to,
-            majority=float(np.bincount(labels).max() / len(labels)),
+            num_train=chosen.pictures,
+            majority=float(labels.bincount().max() / len(labels)),
             draw=draw,
             **point,
         )
@@ -200,6 +249,10 @@ def _scores(
 
 def _answers(head: Start, features: Float[Tensor, "*draws pictures width"]) -> Int[Tensor, "draws pictures"]:
     return (features @ head.weight.mT + head.bias[:, None]).argmax(-1)
+
+
+def _accuracy(head: Start, seen: Seen) -> float:
+    return float((_answers(head, seen.features) == seen.labels).float().mean())
 
 
 def _keys(subject: Subject) -> tuple[str, ...]:
@@ -218,15 +271,3 @@ def _told(task: Task, name: str, match: Nearest) -> Metric:
         num_test=0,
         baseline=None,
     )
-
-
-def _only(task: Task, classes: Sequence[int]) -> Task:
-    """Return the task of some of its classes."""
-    place = {old: new for new, old in enumerate(classes)}
-
-    def part(of: Part) -> Part:
-        rows = np.flatnonzero(np.isin(of.labels, classes))
-        return Part(Some(of.pictures, rows), np.array([place[label] for label in of.labels[rows].tolist()]))
-
-    names = tuple(task.classes[old] for old in classes)
-    return Task(f"{task.name}, {len(names)} in the vocabulary", names, part(task.train), part(task.validation), part(task.test))

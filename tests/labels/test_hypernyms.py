@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def test_a_way_is_made_of_single_steps() -> None:
     for one, other, _ in RECORDED[:100]:
         way = [keys[name] for name in tree.way(keys[one], keys[other])]
         assert (way[0], way[-1]) == (keys[one], keys[other])
-        assert all(below in tree.above[above] or above in tree.above[below] for below, above in zip(way, way[1:], strict=False))
+        assert all(below in tree.above[above] or above in tree.above[below] for below, above in pairwise(way))
 
 
 def test_the_nearest_label_is_the_first_of_the_most_similar() -> None:
