@@ -22,7 +22,7 @@ from bench.labels.class_names import synsets_of
 from bench.labels.hypernyms import Labels, Nearest, hypernyms
 from bench.record import Metric, Score
 from bench.tower_from import KnownTower
-from bench.transfer.fine_tune import FineTuning, new_head
+from bench.transfer.fine_tune import BETAS, FineTuning, new_head
 from bench.transfer.subject import Subject
 from bench.transfer.tasks import Task
 
@@ -150,7 +150,7 @@ def fitted(
     """
     weight, bias = (value.clone().requires_grad_() for value in start)
     groups = [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999), weight_decay=RECIPE.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=rate, betas=BETAS, weight_decay=RECIPE.weight_decay, fused=True)
     recipe = replace(
         RECIPE, learning_rate=rate, last_learning_rate=rate * RECIPE.last_learning_rate / RECIPE.learning_rate
     )
