@@ -8,13 +8,12 @@ from typing import Any
 
 import open_clip
 import timm
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bench.data.vocabulary import read_vocabulary
 from bench.experiments import EXPERIMENTS
 from bench.head_file import LabelRows, Texts, label_rows, texts
-from bench.towers import Made, how_made, newest_towers
+from bench.towers import Made, how_made, is_made_here, newest_towers
 from bench.trained_tower import trained_tower
 from models import corenet_vit
 from models.checkpoint import load_exactly
@@ -27,6 +26,7 @@ from models.weight_files import SUFFIXES, read_weights
 
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 FOLDER_CONFIG = "open_clip_config.json"
+VOCABULARY_SUFFIXES = (".pkl", ".json")
 HOW = (
     "a tower file of `bench train`, an experiment, a file of CoreNet's, a folder of open_clip's, or NAME=FILE with a "
     "model of open_clip or timm"
@@ -54,7 +54,8 @@ def tower_from(
     folder, the tower that saw the most images; a file of CoreNet's CatLIP; a folder in open_clip's layout
     (`open_clip_config.json` beside the weights); or `NAME=FILE`, a model of open_clip or timm and its weights. Another
     `image_size` than the tower's own resamples its position embeddings. `vocabulary` is that of a CoreNet classifier's
-    rows, as it was released. Nothing in a file is executed.
+    rows, as it was released; else the file of the weights' name that ends in .pkl or .json is taken. Nothing in a file
+    is executed.
 
     Raises ValueError for a subject that is none of these, or weights of another architecture.
     """
@@ -75,22 +76,12 @@ def tower_from(
 
 
 def _from_file(path: Path, image_size: int | None, vocabulary: str | None) -> KnownTower:
-    if _is_ours(path):
+    if is_made_here(path):
         return _ours(path, image_size)
     state = read_weights(path)
     if corenet_vit.STEM in state:
         return _corenet(path, state, image_size, vocabulary)
     raise ValueError(f"{path} does not say what it is; name its model: NAME={path}. It looks like {looks_like(state)}")
-
-
-def _is_ours(path: Path) -> bool:
-    if path.suffix != ".safetensors":
-        return False
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return "made" in (file.metadata() or {})
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from None
 
 
 def _ours(path: Path, image_size: int | None) -> KnownTower:
@@ -148,6 +139,9 @@ def _corenet(
     load_exactly(trunk, corenet_vit.from_corenet(state), f"{path} does not fit {name or 'a ViT of CoreNet'}")
     tower.pixels = renormalised((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     rows = None
+    vocabulary = vocabulary or next(
+        (str(one) for one in map(path.with_suffix, VOCABULARY_SUFFIXES) if one.is_file()), None
+    )
     if "classifier.weight" in state:
         keys = read_vocabulary(vocabulary).keys if vocabulary else ()
         rows = LabelRows(state["classifier.weight"], state["classifier.bias"], keys)

@@ -25,9 +25,8 @@ from bench.tower_from import KnownTower
 from bench.transfer.fine_tune import BETAS, FineTuning, new_head
 from bench.transfer.subject import Subject
 from bench.transfer.tasks import Task
+from bench.transfer_init_tables import COPIED, NAMES, PROTOCOL, RANDOM
 
-PROTOCOL = "transfer-init"
-RANDOM, COPIED, NAMES = "random head", "copied rows", "class names"
 SHOTS = (1, 2, 5, 20)  # of each class
 MOST_SHOTS_TO_TUNE = 4
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)  # of the labelled pictures of each class

@@ -1,6 +1,7 @@
 """Heads that begin from pre-training: the rows they take, what they answer before any training, and after."""
 
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from bench.data.vocabulary import read_vocabulary
 from bench.head_file import LabelRows, Texts
 from bench.labels.hypernyms import hypernyms
 from bench.methods import method_named
-from bench.record import Metric, Score
+from bench.record import Circumstances, Metric, Record, Score, Transfer
 from bench.run import untrained_tower
 from bench.tower_from import KnownTower
 from bench.transfer.fine_tune import FineTuning
@@ -28,6 +29,7 @@ from bench.transfer.transfer_init import (
     text_head,
     transfer_init,
 )
+from bench.transfer_init_tables import init_tables, without_init
 from tests.small import small
 
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
@@ -110,8 +112,12 @@ def test_heads_of_several_draws_are_each_what_torch_makes_of_its_draw() -> None:
         torch.testing.assert_close(together.bias[one], layer.bias.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_tower_whose_rows_know_the_animals_is_right_before_it_is_trained(task: Task) -> None:
+def test_a_tower_whose_rows_know_the_animals_is_right_before_it_is_trained(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Features that are the classes themselves; the random head is not, and learns."""
+    for name, fewer in {"SHOTS": (1, 5), "SHARES": (0.05,), "RATES": (1e-2, 1e-1)}.items():
+        monkeypatch.setattr(f"bench.transfer.transfer_init.{name}", fewer)
     labels = {id(part.pictures): part.labels for part in (task.train, task.validation, task.test)}
     found = matches(task.classes, read_vocabulary("pack-synsets").keys)
     of = rows(len(task.classes))
@@ -140,6 +146,26 @@ def test_a_tower_whose_rows_know_the_animals_is_right_before_it_is_trained(task:
     distinct = len({match[0].key for match in found}) == len(ANIMALS)
     assert all(share > (0.99 if distinct else 0.75) for share in copied)
     assert max(accuracy["transfer-init, random head", 0]) < 0.6
-    assert min(accuracy["transfer-init, random head", 20]) > 0.99
-    assert {len(shares) for shares in accuracy.values()} == {DRAWS, 6 * DRAWS}
+    assert min(accuracy["transfer-init, random head", 5]) > 0.99
+    assert {len(shares) for shares in accuracy.values()} == {DRAWS}
     assert {one.task for one in scored} == {task.name, f"{task.name}, 7 in the vocabulary"}
+    labels_table, heads, seven = init_tables([recorded(scored)])
+    assert [row["similarity"] for row in labels_table.rows] == [one.value for one in told]
+    assert [row["head"] for row in heads.rows] == ["random head", "copied rows", "+ copied rows"]
+    value, low, high = heads.rows[0]["1 a class"]
+    assert low <= value <= high
+    assert heads.rows[2]["no labels"][0] == pytest.approx(copied[0] - fmean(accuracy["transfer-init, random head", 0]))
+    assert list(seven.rows[0]) == ["features", "images", "head", "no labels", "1 a class", "5 a class"]
+    assert without_init([recorded(scored)]) == []
+
+
+def recorded(scored: list[Score | Metric]) -> Record:
+    scores, metrics = ([one for one in scored if isinstance(one, kind)] for kind in (Score, Metric))
+    measured = Transfer(subject="knows", images=1, budgets=(), scores=tuple(scores), metrics=tuple(metrics))
+    where = Circumstances(
+        **dict.fromkeys(("machine", "device", "precision", "commit", "started_at"), "x"),
+        threads=1,
+        compiled=False,
+        packages={},
+    )
+    return Record(comparison="c", experiment=None, circumstances=where, measured=measured)
