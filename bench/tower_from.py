@@ -123,7 +123,7 @@ def _from_name(name: str, file: Path, image_size: int | None, vocabulary: str | 
         _load(tower, state, file, name)
         tower.pixels = renormalised(*_published_pixels(name))
     else:
-        described = timm.get_pretrained_cfg(name)
+        described: Any = timm.get_pretrained_cfg(name)
         tower = build_image_tower(name, image_size or described.input_size[-1], 0)
         _load(tower, state, file, name)
         tower.pixels = renormalised(described.mean, described.std)

@@ -1,6 +1,6 @@
 """What weights look like, told to those who gave the wrong ones."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import open_clip
 from torch import Tensor
@@ -16,7 +16,7 @@ def looks_like(state: Mapping[str, Tensor]) -> str:
     """Say in words which tower's weights these look like."""
     image = under("trunk.", state) or under("visual.", state) or dict(state)
     image = under("trunk.", image) or image
-    known = {
+    known: dict[str, Callable[[Mapping[str, Tensor]], str]] = {
         corenet_vit.STEM: _corenet,
         f"encoder.{corenet_vit.STEM}": lambda _: "a segmentation or detection model of CoreNet's",
         "vision_model.embeddings.patch_embedding.weight": lambda _: "a CLIP or SigLIP of the transformers library",

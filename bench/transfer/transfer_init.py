@@ -5,9 +5,8 @@ a text tower lends the embeddings of the class names.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +33,7 @@ DRAWS = 10
 RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 STEPS = 100  # of whole batches
 RECIPE = FineTuning()
-Order = list[Int[np.ndarray, " pictures"]]  # of a part's rows, class by class
+Order = list[Int[np.ndarray, " _"]]  # of a part's rows, class by class
 
 
 class Start(NamedTuple):
@@ -148,7 +147,7 @@ def fitted(
     Heads of different draws do not touch: AdamW goes by each weight alone, and no gradient is clipped.
     """
     weight, bias = (value.clone().requires_grad_() for value in start)
-    groups = [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=BETAS, weight_decay=RECIPE.weight_decay, fused=True)
     recipe = replace(
         RECIPE, learning_rate=rate, last_learning_rate=rate * RECIPE.last_learning_rate / RECIPE.learning_rate
@@ -211,20 +210,18 @@ def _points(
     fewest = min(len(rows) for rows in drawn[0][0])
     for shots in (shots for shots in SHOTS if shots <= fewest):
         tuned = min(shots, MOST_SHOTS_TO_TUNE)
-        yield {"per_class": shots}, _first(drawn, 0, lambda _, n=shots: n), _first(drawn, 1, lambda _, n=tuned: n)
+        yield {"per_class": shots}, _first(drawn, 0, shots), _first(drawn, 1, tuned)
     for share in shares:
-        some = partial(_of_share, share)
-        yield {"label_share": share}, _first(drawn, 0, some), _first(drawn, 1, some)
+        yield {"label_share": share}, _first(drawn, 0, share), _first(drawn, 1, share)
 
 
-def _of_share(share: float, size: int) -> int:
-    return max(1, round(size * share))
+def _first(drawn: Sequence[tuple[Order, Order]], which: int, wanted: float) -> Int[np.ndarray, "draws _"]:
+    """Return so many rows of each class, or where a float is wanted that share of them, one at least."""
 
+    def number(size: int) -> int:
+        return wanted if isinstance(wanted, int) else max(1, round(size * wanted))
 
-def _first(
-    drawn: Sequence[tuple[Order, Order]], which: int, wanted: Callable[[int], int]
-) -> Int[np.ndarray, "draws _"]:
-    return np.stack([np.concatenate([rows[: wanted(len(rows))] for rows in orders[which]]) for orders in drawn])
+    return np.stack([np.concatenate([rows[: number(len(rows))] for rows in orders[which]]) for orders in drawn])
 
 
 def _scores(name: str, head: Start, chosen: Chosen, task: SeenTask, **point: Any) -> Iterator[Score]:
