@@ -14,7 +14,11 @@ from open_clip.model import resize_pos_embed
 from safetensors.torch import save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
+from bench.experiments import EXPERIMENTS
 from bench.tower_from import tower_from
+from bench.transfer.pictures import PackPictures
+from bench.transfer.score import open_subject
+from bench.transfer_verb import _towers
 from models.corenet_vit import CorenetViT
 from models.image_tower import build_image_tower
 from models.weight_files import read_weights
@@ -172,7 +176,7 @@ def test_a_file_that_does_not_say_its_model_is_refused_with_what_it_looks_like(m
         ("ViT-B-32=nowhere.pt", "no file 'nowhere.pt' with weights of ViT-B-32"),
         ("nowhere.pt", "no file 'nowhere.pt'"),
         ("vit_tiny_patch16_22=nowhere.pt", "no tower named 'vit_tiny_patch16_22'"),
-        ("catlip-tin", "is no tower: a tower file of ours"),
+        ("catlip-tin", "is no tower: a tower file of `bench train`, an experiment"),
         ("catlip-tiny", "holds no tower of 'catlip-tiny'; make one with"),
     ],
 )
@@ -187,3 +191,15 @@ def test_a_folder_without_its_parts_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {"vision_cfg": {"image_size": 48}}}')
     with pytest.raises(ValueError, match=r"holds none of open_clip_model\.safetensors"):
         tower_from(str(tmp_path))
+
+
+def test_a_tower_from_elsewhere_is_a_subject_without_an_experiment(model: Any, tmp_path: Path) -> None:
+    """The verb hands on what it was given, with paths that hold in another folder."""
+    path = written(model.state_dict(), tmp_path / "x.pt", "state dict")
+    (given,) = _towers(f"{TINY}={os.path.relpath(path)}", tmp_path)
+    assert given == f"{TINY}={path}"
+    assert _towers(str(path), tmp_path) == [str(path)]
+    subject = open_subject(f"reference:{given}", EXPERIMENTS["catlip-tiny"], torch.device("cpu"))
+    assert (subject.name, subject.experiment, subject.images) == (f"reference {TINY}=x.pt", None, 0)
+    assert subject.known is not None
+    assert subject.embed(PackPictures(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)
