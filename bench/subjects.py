@@ -45,6 +45,7 @@ PROTOCOLS: dict[str, Takes] = {
     "multi-label-fine-tune": Takes(SEVERAL_LABELS, towers_only=True),
     "segmentation": Takes(MASKS, towers_only=True, by_default=True),
     "detection": Takes(OBJECTS, towers_only=True, by_default=True),
+    "transfer-init": Takes(LABELS, towers_only=True),
 }
 DEFAULT_PROTOCOLS = ("linear-probe", "k-nn")
 

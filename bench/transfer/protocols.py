@@ -10,9 +10,10 @@ from bench.transfer.detection import detection
 from bench.transfer.probe import k_nn, linear_probe
 from bench.transfer.segmentation import segmentation
 from bench.transfer.subject import Subject
+from bench.transfer.transfer_init import transfer_init
 from bench.transfer.tuned import fine_tuned
 
-Scoring = Callable[[Subject, Any], Sequence[Score] | Sequence[Metric]]  # of a subject on a task of the kind it takes
+Scoring = Callable[[Subject, Any], Sequence[Score | Metric]]  # of a subject on a task of the kind it takes
 PROTOCOLS: dict[str, Scoring] = {
     "linear-probe": linear_probe,
     "k-nn": k_nn,
@@ -23,4 +24,5 @@ PROTOCOLS: dict[str, Scoring] = {
     "multi-label-fine-tune": multi_label.fine_tuned,
     "segmentation": segmentation,
     "detection": detection,
+    "transfer-init": transfer_init,
 }
