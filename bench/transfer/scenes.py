@@ -122,7 +122,7 @@ def _place(pixels: UInt8[np.ndarray, "height width 4"], side: int, draw: np.rand
 def _over(
     pixels: UInt8[np.ndarray, "height width 4"], below: UInt8[np.ndarray, "height width 3"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Put premultiplied pixels over others, in whole numbers: the same bytes on every machine."""
+    """Put premultiplied pixels over others, in whole numbers, which no machine rounds otherwise."""
     colour, through = pixels[..., :3].astype(np.int64), 255 - pixels[..., 3:].astype(np.int64)
     over: np.ndarray = np.minimum(colour + (below * through + 127) // 255, 255).astype(np.uint8)
     return over
