@@ -14,7 +14,8 @@ DATA_SETS = (  # on disk, by the names of torchvision's classes
     *("cifar10", "cifar100", "mnist", "fashionmnist", "svhn", "stl10", "flowers102", "oxfordiiitpet", "food101", "dtd"),
     *("fgvcaircraft", "stanfordcars", "country211", "sun397", "eurosat", "places365"),
 )
-KINDS: dict[str, str] = dict.fromkeys((*TASKS, *FOLDERS, *DATA_SETS), LABELS)  # of tasks, by their names
+ON_DISK = (*FOLDERS, *DATA_SETS)  # tasks that need a root
+KINDS: dict[str, str] = dict.fromkeys((*TASKS, *ON_DISK), LABELS)  # of tasks, by their names
 
 
 class Takes(NamedTuple):
@@ -31,7 +32,7 @@ PROTOCOLS: dict[str, Takes] = {
     "few-shot": Takes(LABELS),
     "label-fractions": Takes(LABELS),
 }
-DEFAULT_PROTOCOLS = ("linear-probe", "k-nn")
+DEFAULT_PROTOCOLS = tuple(name for name, takes in PROTOCOLS.items() if takes.by_default)
 
 
 def scorings(subject: str, tasks: Iterable[str], protocols: Iterable[str]) -> list[tuple[str, str]]:

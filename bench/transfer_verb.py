@@ -16,7 +16,7 @@ from bench.commit import CHECKOUT
 from bench.comparison import Comparison, Scope
 from bench.config import choose
 from bench.score_tables import accuracy_tables
-from bench.subjects import KINDS, PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, scorings
+from bench.subjects import DEFAULT_PROTOCOLS, KINDS, ON_DISK, PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, scorings
 from bench.tables import failure_table, show
 from bench.towers import how_made, newest_towers
 
@@ -41,7 +41,7 @@ class Transfer:
     def run(self) -> int:
         """Score."""
         tasks, protocols = _fitting(self.tasks, self.protocols)
-        elsewhere = [task for task in tasks if task not in TASKS]
+        elsewhere = [task for task in tasks if task in ON_DISK]
         if elsewhere and self.root is None:
             raise ValueError(f"--root is missing: the folder that holds the data of {', '.join(elsewhere)}")
         towers = [path.resolve() for path in _towers(self.tower, self.results)]
@@ -69,9 +69,7 @@ def _most_trained(towers: Sequence[Path]) -> Path:
 def _fitting(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return what to score on and by, or what is scored by default; ValueError for one that fits none of the others."""
     tasks = [choose(name, dict.fromkeys(KINDS, name), "task") for name in tasks] or [*TASKS]
-    by_default = [
-        name for name, takes in PROTOCOLS.items() if takes.by_default and scorings(RANDOM_TOWER, tasks, [name])
-    ]
+    by_default = [name for name in DEFAULT_PROTOCOLS if scorings(RANDOM_TOWER, tasks, [name])]
     protocols = [choose(name, dict.fromkeys(PROTOCOLS, name), "protocol") for name in protocols] or by_default
     for task in tasks:
         if not scorings(RANDOM_TOWER, [task], protocols):
