@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from bench.begin import begin
 from bench.command_line import FAILED_CASE, OK, Command, Json, Results, Settings
-from bench.comparison import FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, scopes, with_images
+from bench.comparison import CURVE_TASK, FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, scopes, with_images
 from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
 from bench.doctor import Doctor
 from bench.embed import Embed
@@ -20,7 +20,7 @@ from bench.export import Export
 from bench.label import Label
 from bench.peer import Peer
 from bench.pretrain import Train
-from bench.score_tables import budget_table, score_tables
+from bench.score_tables import accuracy_tables
 from bench.selftest import Selftest
 from bench.statistics import fewest_rounds
 from bench.tables import Table, cost_table, experiment_table, failure_table, fit_table, show, speed_table
@@ -61,9 +61,9 @@ class Bench:
         comparison.measure(scope.rounds)
         comparison.train(scope)
         comparison.score(scope)
-        _show(
-            comparison, [*_costs(comparison), *score_tables(comparison.records()), budget_table(comparison.records())]
-        )
+        if scope.curves:
+            comparison.score(scope, [CURVE_TASK], scope.curves)
+        _show(comparison, [*_costs(comparison), *accuracy_tables(comparison.records())])
         return _ended(comparison)
 
     @property

@@ -28,6 +28,7 @@ MOST_VAGUE = 1.5  # how many times the low end of a ratio's interval its high en
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 LIKELY_TRIES = 5  # of batch sizes until the largest is known
 SMALLEST_BATCH, LARGEST_BATCH = 2, 2**20  # beyond a million nobody has gone
+CURVE_TASK = TASKS[0]
 GIB = 2**30
 # What two cores need, to begin the estimate with; it is corrected by what the first jobs took.
 START_SECONDS, SECONDS_PER_IMAGE, MEMORY_SECONDS, SCORING_SECONDS = 4.0, 1 / 900, 5.0, 4.0
@@ -42,6 +43,7 @@ class Scope:
     seeds: tuple[int, ...] = (0,)
     half_way: bool = True  # also score towers that have seen half of the images
     equal_seconds: bool = True  # also score towers that have had the same device seconds
+    curves: tuple[str, ...] = ("few-shot",)  # against the number of labels, on one task
 
 
 def scopes(num_experiments: int) -> dict[str, Scope]:
@@ -49,8 +51,8 @@ def scopes(num_experiments: int) -> dict[str, Scope]:
     rounds = fewest_rounds(max(1, num_experiments - 1))
     return {
         "default": Scope("default", rounds),
-        "full": Scope("full", rounds, seeds=(0, 1, 2)),
-        "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False),
+        "full": Scope("full", rounds, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")),
+        "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False, curves=()),
     }
 
 
@@ -175,10 +177,10 @@ class Comparison:
                 jobs.append(self._job("training", seeded, label, seconds, budgets=budgets, keeping=keeping))
         self._run_side_by_side(jobs)
 
-    def score(self, scope: Scope, tasks: Sequence[str] = TASKS) -> None:
+    def score(self, scope: Scope, tasks: Sequence[str] = TASKS, protocols: Sequence[str] = DEFAULT_PROTOCOLS) -> None:
         """Score every tower trained here, each seed's untrained tower, and the reference features."""
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
-        self.score_towers(towers, scope.seeds, tasks)
+        self.score_towers(towers, scope.seeds, tasks, protocols)
 
     def score_towers(
         self,

@@ -10,16 +10,14 @@ from bench.record import Metric, Record, Score, Speed, Transfer
 from bench.statistics import Interval, accuracy_interval, mean_interval
 from bench.tables import Table
 
+PROBE = "linear probe"
 SEEDS_FOR_INTERVAL = 3  # fewer trainings give points
 POWERS = ("power W, by the energy counter", "power W")  # the better first
 Cell = tuple[float, float | None, float | None]
 SAME_STEPS = (
     "Equal steps are equal images here, for all batches have the same size, so they are no budget of their own."
 )
-SEED_UNIT = (
-    "The unit of a claim about a method is the training seed: under three seeds these are points, and from five paired "
-    "seeds on methods may be ranked."
-)
+SEED_UNIT = "The unit of a claim about a method is the training seed; one tower ranks nothing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +40,17 @@ class Row:
         return {"features": subject, "images": images, "seed": None if seed < 0 else seed}
 
 
+def accuracy_tables(records: Sequence[Record]) -> list[Table]:
+    """Show all that is known of accuracy."""
+    curves, metrics = curve_tables(records), metric_tables(records)
+    return [*score_tables(records), *curves, *metrics, budget_table(records)]
+
+
 def score_tables(records: Sequence[Record]) -> list[Table]:
     """List accuracies on whole tasks, one table a protocol, each with its interval over test images."""
     scores = [score for row in _rows(records) for score in row.transfer.scores]
-    return [_scores(records, protocol) for protocol in dict.fromkeys(s.protocol for s in scores if not _is_point(s))]
+    protocols = dict.fromkeys(score.protocol for score in scores if not _is_point(score))
+    return [_scores(records, protocol) for protocol in sorted(protocols, key=lambda name: (name != PROBE, name))]
 
 
 def _scores(records: Sequence[Record], protocol: str) -> Table:
@@ -77,7 +82,7 @@ def metric_tables(records: Sequence[Record]) -> list[Table]:
     ]
 
 
-def budget_table(records: Sequence[Record], protocol: str = "linear probe") -> Table:
+def budget_table(records: Sequence[Record]) -> Table:
     """Show accuracy against images seen, device seconds and energy, for every budget, references beneath."""
     groups: dict[tuple[str, str, int], list[Row]] = {}
     for row in sorted(_rows(records), key=lambda row: row.key):
@@ -86,23 +91,22 @@ def budget_table(records: Sequence[Record], protocol: str = "linear probe") -> T
     costs, lines = _costs(records), list[dict[str, Any]]()
     for (budget, subject, images), rows in sorted(groups.items(), key=lambda group: group[0][0] == "reference"):
         cost = costs.get(subject)
-        lines.append(
-            {
-                "budget": budget,
-                "features": subject,
-                "images": images,
-                "device s": images / cost.rate if cost and images else None,
-                "energy kJ": images * cost.joules / 1000 if cost and cost.joules and images else None,
-                "seeds": len({row.key for row in rows}),
-                **_over_seeds(rows, protocol),
-            }
-        )
+        line = {
+            "budget": budget,
+            "features": subject,
+            "images": images,
+            "device s": images / cost.rate if cost and images else None,
+            "energy kJ": images * cost.joules / 1000 if cost and cost.joules and images else None,
+            "seeds": len({row.key for row in rows}),
+        }
+        if accuracies := _over_seeds(rows):
+            lines.append(line | accuracies)
     reasons = dict.fromkeys(cost.why_no_joules for cost in costs.values() if cost.joules is None)
     energy = f"\nEnergy was not measured: {'; '.join(reasons)}." if reasons else ""
     timed = "" if costs else "\nDevice seconds and energy need speed records, and this comparison has none."
     batches = {row.record.experiment.batch_size for row in _rows(records) if row.record.experiment}
     return Table(
-        f"Accuracy against images seen, device seconds and energy ({protocol})",
+        "Accuracy against images seen, device seconds and energy, linear probe",
         lines,
         "device s: images over the median images/s of the speed records; energy: at their mean power, of all devices."
         f"{timed}{energy}\n{SAME_STEPS if len(batches) == 1 else ''} Several seeds: mean and 95 % over them from three "
@@ -138,11 +142,11 @@ def _cost(rate: float, runs: Sequence[Speed]) -> Cost:
     return Cost(rate, None, "; ".join(reasons))
 
 
-def _over_seeds(rows: Sequence[Row], protocol: str) -> dict[str, Cell]:
+def _over_seeds(rows: Sequence[Row]) -> dict[str, Cell]:
     found: dict[str, list[Score]] = {}
     for row in rows:
         for score in row.transfer.scores:
-            if score.protocol == protocol and not _is_point(score):
+            if score.protocol == PROBE and not _is_point(score):
                 found.setdefault(score.task, []).append(score)
     return {task: _mean([_accuracy(score) for score in scores], SEEDS_FOR_INTERVAL) for task, scores in found.items()}
 

@@ -15,8 +15,8 @@ from bench.command_line import FAILED_CASE, OK, Json, Protocols, Results, Tasks
 from bench.commit import CHECKOUT
 from bench.comparison import Comparison, Scope
 from bench.config import choose
-from bench.score_tables import curve_tables, metric_tables, score_tables
-from bench.subjects import KINDS, PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, SCENES, TASKS, scorings
+from bench.score_tables import accuracy_tables
+from bench.subjects import DEFAULT_PROTOCOLS, KINDS, ON_DISK, PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, scorings
 from bench.tables import failure_table, show
 from bench.towers import how_made, newest_towers
 
@@ -41,7 +41,7 @@ class Transfer:
     def run(self) -> int:
         """Score."""
         tasks, protocols = _fitting(self.tasks, self.protocols)
-        elsewhere = [task for task in tasks if task not in (*TASKS, *SCENES)]
+        elsewhere = [task for task in tasks if task in ON_DISK]
         if elsewhere and self.root is None:
             raise ValueError(f"--root is missing: the folder that holds the data of {', '.join(elsewhere)}")
         towers = [path.resolve() for path in _towers(self.tower, self.results)]
@@ -54,8 +54,7 @@ class Transfer:
         subjects = [*map(str, towers), *([] if ceiling is None else [f"{REFERENCE_TOWER}{ceiling}"])]
         comparison.score_towers(subjects, (experiment.seed,), tasks, protocols, root)
         records = comparison.records()
-        tables = [*score_tables(records), *curve_tables(records), *metric_tables(records), failure_table(records)]
-        show(tables, self.json)
+        show([*accuracy_tables(records), failure_table(records)], self.json)
         return FAILED_CASE if comparison.runner.failures else OK
 
 
@@ -70,9 +69,7 @@ def _most_trained(towers: Sequence[Path]) -> Path:
 def _fitting(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return what to score on and by, or what is scored by default; ValueError for one that fits none of the others."""
     tasks = [choose(name, dict.fromkeys(KINDS, name), "task") for name in tasks] or [*TASKS]
-    by_default = [
-        name for name, takes in PROTOCOLS.items() if takes.by_default and scorings(RANDOM_TOWER, tasks, [name])
-    ]
+    by_default = [name for name in DEFAULT_PROTOCOLS if scorings(RANDOM_TOWER, tasks, [name])]
     protocols = [choose(name, dict.fromkeys(PROTOCOLS, name), "protocol") for name in protocols] or by_default
     for task in tasks:
         if not scorings(RANDOM_TOWER, [task], protocols):

@@ -21,7 +21,7 @@ SHOTS = (1, 2, 4, 8, 16)
 MOST_SHOTS_TO_TUNE = 4
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 FEW_SHOT, LABEL_FRACTIONS = (replace(LINEAR_PROBE, name=name) for name in ("few-shot", "label fractions"))
-Rows = Int[np.ndarray, " pictures"]
+Rows = Int[np.ndarray, " _"]
 Order = list[Rows]  # of a part's rows, class by class
 
 

@@ -65,7 +65,7 @@ class Fit:
     """A solution along axes."""
 
     strength: float  # C
-    weights: Float[Tensor, "rows classes"]  # a row for each axis, and the intercepts
+    weights: Float[Tensor, "classes columns"]  # a column for each axis, and the intercepts
     present: Int[Tensor, " classes"]  # the labels that occurred
     objective: float  # over C and the number of pictures
     gradient: float  # length of its gradient
@@ -74,7 +74,7 @@ class Fit:
 
     def answers(self, along: Along) -> Int[Tensor, " pictures"]:
         """Return the likeliest label of each picture."""
-        return self.present[(along @ self.weights[:-1] + self.weights[-1]).argmax(1)]
+        return self.present[(along @ self.weights[:, :-1].T + self.weights[:, -1]).argmax(1)]
 
 
 def sweep(
@@ -85,36 +85,40 @@ def sweep(
     Of a class that does not occur the intercept would have no optimum: it is left out, and never answered.
     """
     present, targets = torch.unique(labels, return_inverse=True)
-    problem = _Problem(along, targets, len(present))
-    weights = along.new_zeros(along.shape[1] + 1, len(present))
+    problem = _Problem(along, targets)
+    weights = along.new_zeros(len(present), along.shape[1] + 1)
     for strength in strengths:
         weights, objective, gradient, products = problem.minimised(weights, strength, tolerance)
         yield Fit(strength, weights, present, objective, gradient, gradient <= tolerance, products)
 
 
 class _Problem:
-    """The objective on some pictures, its gradient, and steps towards its minimum."""
+    """The objective on some pictures, its gradient, and steps towards its minimum.
 
-    def __init__(self, along: Along, targets: Int[Tensor, " pictures"], num_classes: int) -> None:
+    Everything is classes x pictures, or classes x axes: so the products read the features in the order they lie in,
+    and take a quarter to a half less time on a CPU.
+    """
+
+    def __init__(self, along: Along, targets: Int[Tensor, " pictures"]) -> None:
         self.inputs = torch.cat([along, along.new_ones(len(along), 1)], dim=1)
         self.rough_inputs = self.inputs.float()
         self.spread = self.inputs.square().mean(0)
-        self.targets, self.num_classes = targets, num_classes
+        self.targets = targets.unsqueeze(0)
 
     def minimised(self, weights: Tensor, strength: float, tolerance: float) -> tuple[Tensor, float, float, int]:
         """Return the minimum's weights, objective, length of the gradient, and how many products it took.
 
         Where rounding lets no step make progress any more, it ends before the tolerance is met.
         """
-        penalty = self.spread.new_full((len(self.spread), 1), 1 / (strength * len(self.inputs)))
+        penalty = self.spread.new_full((len(self.spread),), 1 / (strength * len(self.inputs)))
         penalty[-1] = 0  # intercepts
         logits, normaliser, objective = self._at(weights, penalty)
         products = 0
-        for _ in range(MOST_STEPS):
+        for steps_left in range(MOST_STEPS, -1, -1):
             shares = (logits - normaliser).exp_()
             gradient = self._gradient(shares, weights, penalty)
             length = float(gradient.norm())
-            if length <= tolerance:
+            if length <= tolerance or not steps_left:
                 break
             left = max(min(LOOSE, length**0.5), tolerance / length / 2)
             step, more = self._step(shares, gradient, penalty, left)
@@ -132,20 +136,20 @@ class _Problem:
 
     def _at(self, weights: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor, float]:
         """Return the logits, the logarithms that normalise each picture's, and the objective."""
-        logits = self.inputs @ weights
-        normaliser = logits.logsumexp(1, keepdim=True)
-        entropies = normaliser - logits.gather(1, self.targets.unsqueeze(1))
+        logits = weights @ self.inputs.T
+        normaliser = logits.logsumexp(0, keepdim=True)
+        entropies = normaliser - logits.gather(0, self.targets)
         return logits, normaliser, float(entropies.mean() + (penalty * weights.square()).sum() / 2)
 
     def _gradient(self, shares: Tensor, weights: Tensor, penalty: Tensor) -> Tensor:
-        wrong = shares.scatter_add(1, self.targets.unsqueeze(1), shares.new_full((len(shares), 1), -1.0))
-        return self.inputs.T @ wrong / len(wrong) + penalty * weights
+        wrong = shares.scatter_add(0, self.targets, shares.new_full(self.targets.shape, -1.0))
+        return wrong @ self.inputs / len(self.inputs) + penalty * weights
 
     def _step(self, shares: Tensor, gradient: Tensor, penalty: Tensor, left: float) -> tuple[Tensor, int]:
         """Return Newton's step, solved for until a share of the gradient is left, and the products that it took."""
         rough, penalty = shares.float(), penalty.float()
-        curvature = (rough * (1 - rough)).mean(0)
-        diagonal = self.spread.float().unsqueeze(1) * curvature + penalty + torch.finfo(torch.float32).tiny
+        curvature = (rough * (1 - rough)).mean(1, keepdim=True)
+        diagonal = curvature * self.spread.float() + penalty + torch.finfo(torch.float32).tiny
         step = torch.zeros_like(gradient, dtype=torch.float32)
         scale = float(gradient.norm())
         residual = (-gradient / scale).float()
@@ -154,9 +158,9 @@ class _Problem:
         products = 0
         while products < MOST_PRODUCTS:
             products += 1
-            weighed = rough * (self.rough_inputs @ along)
-            weighed.addcmul_(rough, weighed.sum(1, keepdim=True), value=-1)
-            curved = self.rough_inputs.T @ weighed / len(rough) + penalty * along
+            weighed = along @ self.rough_inputs.T * rough
+            weighed.addcmul_(rough, weighed.sum(0, keepdim=True), value=-1)
+            curved = weighed @ self.rough_inputs / len(self.inputs) + penalty * along
             size = slope / (along * curved).sum()
             step.add_(along * size)
             residual.sub_(curved * size)

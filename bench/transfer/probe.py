@@ -19,7 +19,7 @@ from bench.transfer.logistic import Axes, sweep
 from bench.transfer.subject import Subject
 from bench.transfer.tasks import Part, Task
 
-STRENGTHS = tuple(float(strength) for strength in np.logspace(-5, 1, 13))  # C, the inverse of the L2 penalty
+STRENGTHS = tuple(float(strength) for strength in np.logspace(-5, 0, 11))  # C, the inverse of the L2 penalty
 KS = (1.0, 3.0, 5.0, 10.0, 20.0)
 Classes = Int[Tensor, " pictures"]
 

@@ -1,0 +1,137 @@
+"""Tables of accuracies: their figures are those of the records, their costs those of the speed records."""
+
+import json
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from bench.experiments import experiment_named
+from bench.rates import images_per_second
+from bench.record import Circumstances, Flops, Metric, Record, Score, Speed, Transfer
+from bench.score_tables import accuracy_tables, budget_table, curve_tables, metric_tables, score_tables
+from bench.tables import show
+
+HERE = Circumstances(
+    machine="m", device="cpu", threads=2, precision="fp32", compiled=False, packages={}, commit="c", started_at="now"
+)
+CLIP = experiment_named("clip-tiny")
+FLOOR = "random tower"
+
+
+def score(right: int, **changes: object) -> Score:
+    return replace(
+        Score(
+            task="rooms",
+            protocol="linear probe",
+            chosen=0.1,
+            validation_accuracy=0.5,
+            converged=True,
+            correct="1" * right + "0" * (100 - right),
+            num_classes=10,
+            num_train=50,
+            majority=0.2,
+        ),
+        **changes,
+    )
+
+
+def scored(subject: str, seed: int, *scores: Score, metrics: tuple[Metric, ...] = (), images: int = 80_000) -> Record:
+    trained = subject == CLIP.name
+    budgets = ("equal images", "equal device seconds") if trained else ()
+    measured = Transfer(
+        subject=subject, images=images if trained else 0, budgets=budgets, scores=scores, metrics=metrics
+    )
+    of = None if subject == "raw pixels" else replace(CLIP, seed=seed)
+    return Record(comparison="c", experiment=of, circumstances=HERE, measured=measured)
+
+
+def timed(**utilisation: float) -> Record:
+    measured = Speed(
+        round=0,
+        warmup_seconds=1.0,
+        window_seconds=(2.0, 2.0),
+        phase_seconds={},
+        flops=Flops(image_forward=1, text_forward=1, forward=2, step=6),
+        tokens_per_caption=None,
+        trained_parameters=1,
+        tower_parameters=1,
+        peak_flops_per_second=None,
+        peak_source="",
+        targets_seconds=1.0,
+        num_captions=1,
+        utilisation=utilisation,
+        not_measured={} if utilisation else {"power W": "NVMLError: no GPU"},
+    )
+    return Record(comparison="c", experiment=CLIP, circumstances=HERE, measured=measured)
+
+
+def test_each_protocol_has_its_table_with_intervals_over_images() -> None:
+    records = [
+        scored(CLIP.name, 0, score(60)),
+        scored(CLIP.name, 0, score(50, protocol="k-NN")),
+        scored(FLOOR, 0, score(40)),
+    ]
+    probe, neighbours = score_tables(records)
+    assert [row["features"] for row in probe.rows] == [FLOOR, CLIP.name]
+    assert [row["rooms"][0] for row in probe.rows] == [0.4, 0.6]
+    assert all(low < figure < high for figure, low, high in (row["rooms"] for row in probe.rows))
+    assert [row["rooms"][0] for row in neighbours.rows] == [0.5]
+
+
+def test_a_curve_is_a_mean_over_draws_and_its_interval_is_over_them() -> None:
+    rights = (20, 30, 40)
+    points = [score(right, protocol="few-shot", per_class=2, draw=draw) for draw, right in enumerate(rights)]
+    (table,) = curve_tables([scored(CLIP.name, 0, score(60)), scored(CLIP.name, 0, *points)])
+    assert table.title == "few-shot on rooms"
+    figure, low, high = table.rows[0]["2 a class"]
+    assert figure == pytest.approx(0.3)
+    assert (low, high) == pytest.approx((0.3 - 4.303 * 0.1 / 3**0.5, 0.3 + 4.303 * 0.1 / 3**0.5), abs=1e-3)
+    assert "3 draws" in table.note
+    assert "training seed" in table.note
+
+
+def test_budgets_cost_device_seconds_and_energy_where_they_were_measured() -> None:
+    records = [
+        *(scored(CLIP.name, seed, score(right)) for seed, right in enumerate((50, 60, 70))),
+        scored(FLOOR, 0, score(40)),
+    ]
+    bare = budget_table(records)
+    assert [row["budget"] for row in bare.rows] == ["equal images", "equal device seconds", "reference"]
+    assert all(row["device s"] is None and row["energy kJ"] is None for row in bare.rows)
+    assert "has none" in bare.note
+    rate = images_per_second(CLIP, timed().measured)
+    unpowered = budget_table([*records, timed()])
+    assert unpowered.rows[0]["device s"] == pytest.approx(80_000 / rate)
+    assert unpowered.rows[0]["energy kJ"] is None
+    assert "NVMLError: no GPU" in unpowered.note
+    powered = budget_table([*records, timed(**{"power W": 250.0})])
+    assert powered.rows[0]["energy kJ"] == pytest.approx(250 * 80_000 / rate / 1000)
+    assert powered.rows[0]["seeds"] == 3
+    figure, low, high = powered.rows[0]["rooms"]
+    assert figure == pytest.approx(0.6)
+    assert low < figure < high
+    assert powered.rows[-1]["rooms"] == (0.4, None, None)  # one tower: a point
+    assert "Equal steps are equal images here" in powered.note
+
+
+def test_metrics_stand_beside_their_trivial_baseline() -> None:
+    def metric(name: str, value: float) -> Metric:
+        return Metric(task="scenes", protocol="dense", name=name, value=value, num_train=9, num_test=4, baseline=0.1)
+
+    records = [scored(name, 0, metrics=(metric("mIoU", value),)) for name, value in ((CLIP.name, 0.4), (FLOOR, 0.2))]
+    (table,) = metric_tables(records)
+    assert [(row["features"], row["mIoU"]) for row in table.rows] == [
+        (FLOOR, (0.2, None, None)),
+        (CLIP.name, (0.4, None, None)),
+        ("trivial baseline", 0.1),
+    ]
+
+
+def test_figures_are_shown_with_their_interval_and_written_with_its_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(accuracy_tables([scored(CLIP.name, 0, score(60)), scored("raw pixels", 0, score(30))]), tmp_path / "x.json")
+    assert "0.600 ±0.094" in capsys.readouterr().out
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["Transfer: linear probe"]["rows"][1]["rooms"][0] == 0.6

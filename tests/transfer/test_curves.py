@@ -1,0 +1,123 @@
+"""Curves over labels: every subject is given the same draws, and never more labels than it is said."""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench.record import Score
+from bench.transfer import curves
+from bench.transfer.curves import DRAWS, MOST_SHOTS_TO_TUNE, SHARES, SHOTS, few_shot, label_fractions
+from bench.transfer.pictures import ArrayPictures, Pictures
+from bench.transfer.probe import linear_probe
+from bench.transfer.subject import Embed, Subject
+from bench.transfer.tasks import Part, Task
+
+CPU = torch.device("cpu")
+CLASSES, COUNTS = 4, {"train": 24, "validation": 6, "test": 50}  # of each class
+
+
+def part(count: int, first: int) -> Part:
+    """Pictures whose first pixel is their number, unlike any other part's."""
+    numbers = torch.arange(first, first + count * CLASSES)
+    pixels = torch.zeros(len(numbers), 3, 1, 2, dtype=torch.uint8)
+    pixels[:, 0, 0, 0], pixels[:, 1, 0, 0] = numbers % 256, numbers // 256
+    return Part(ArrayPictures(pixels), np.arange(len(numbers)) % CLASSES)
+
+
+def task() -> Task:
+    firsts = {"train": 0, "validation": 200, "test": 400}
+    return Task("toy", ("a", "b", "c", "d"), *(part(COUNTS[name], first) for name, first in firsts.items()))
+
+
+def numbers(pictures: Pictures) -> np.ndarray:
+    assert isinstance(pictures, ArrayPictures)
+    return pictures.pixels[:, 0, 0, 0].numpy().astype(int) + 256 * pictures.pixels[:, 1, 0, 0].numpy().astype(int)
+
+
+def noisy(noise: float, seed: int) -> Embed:
+    """Features that tell the class, the less so the noisier."""
+
+    def embed(pictures: Pictures) -> np.ndarray:
+        draws = [np.random.default_rng([seed, number]).normal(size=CLASSES) for number in numbers(pictures)]
+        return np.eye(CLASSES)[numbers(pictures) % CLASSES] + noise * np.stack(draws)
+
+    return embed
+
+
+def subject(embed: Embed) -> Subject:
+    return Subject(name="features", embed=embed, tower=None, device=CPU, experiment=None)
+
+
+def accuracy(score: Score) -> float:
+    return score.correct.count("1") / len(score.correct)
+
+
+def test_a_curve_has_every_draw_of_every_point_and_grows() -> None:
+    shots, shares = few_shot(subject(noisy(1.0, 0)), task()), label_fractions(subject(noisy(1.0, 0)), task())
+    assert sorted((one.draw, one.per_class) for one in shots) == sorted((d, s) for d in range(DRAWS) for s in SHOTS)
+    expected = [(draw, share) for draw in range(DRAWS) for share in SHARES[:-1]] + [(0, 1.0)]
+    assert [(one.draw, one.label_share) for one in shares] == expected
+    assert [one.num_train for one in shots[: len(SHOTS)]] == [CLASSES * number for number in SHOTS]
+    assert {one.num_train for one in shares if one.label_share == 0.5} == {CLASSES * (12 + 3)}
+    means = [np.mean([accuracy(one) for one in shots if one.per_class == number]) for number in SHOTS]
+    assert means[-1] > means[0] + 0.1
+
+
+def test_all_labels_are_the_linear_probe() -> None:
+    probe, whole = linear_probe(subject(noisy(1.0, 0)), task())[0], label_fractions(subject(noisy(1.0, 0)), task())[-1]
+    assert (whole.correct, whole.chosen, whole.num_train) == (probe.correct, probe.chosen, probe.num_train)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(two_threads: None) -> None:  # noqa: ARG001 - which this one comes after
+    """Small problems: threads would only wait for each other."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[float], frozenset[float]]]:
+    """Which pictures each fit was given, to fit and to choose the penalty on: by a feature that is their number."""
+    given: list[tuple[frozenset[float], frozenset[float]]] = []
+    for name in ("not_refitted", "refitted"):
+
+        def noting(original: Callable[..., Score], *arguments: Any, **point: Any) -> Score:
+            given.append(tuple(frozenset(of.features[:, -1].tolist()) for of in arguments[2:4]))
+            return original(*arguments, **point)
+
+        monkeypatch.setattr(curves, name, partial(noting, getattr(curves, name)))
+    return given
+
+
+def numbered(noise: float, seed: int) -> Embed:
+    return lambda pictures: np.column_stack([noisy(noise, seed)(pictures), numbers(pictures)])
+
+
+@pytest.mark.parametrize("curve", [few_shot, label_fractions])
+def test_every_subject_is_given_the_same_images(
+    curve: Callable[[Subject, Task], list[Score]], seen: list[tuple[frozenset[float], frozenset[float]]]
+) -> None:
+    curve(subject(numbered(1.0, 0)), task())
+    first = seen.copy()
+    seen.clear()
+    curve(subject(numbered(3.0, 7)), task())
+    assert seen == first
+    assert len({*first}) > len(first) / 2  # draws differ
+
+
+def test_a_point_holds_the_smaller_one_and_its_choice_costs_no_more_labels(
+    seen: list[tuple[frozenset[float], frozenset[float]]],
+) -> None:
+    few_shot(subject(numbered(1.0, 0)), task())
+    for draw in range(DRAWS):
+        points = seen[draw * len(SHOTS) : (draw + 1) * len(SHOTS)]
+        for (train, validation), number in zip(points, SHOTS, strict=True):
+            for rows, count in ((train, number), (validation, min(number, MOST_SHOTS_TO_TUNE))):
+                assert np.bincount(np.array([*rows], dtype=int) % CLASSES).tolist() == [count] * CLASSES
+            assert not train & validation
+        for (smaller, _), (larger, _) in pairwise(points):
+            assert smaller < larger
