@@ -17,14 +17,14 @@ DATA_SETS = (  # on disk, by the names of torchvision's classes
     *("cifar10", "cifar100", "mnist", "fashionmnist", "svhn", "stl10", "flowers102", "oxfordiiitpet", "food101", "dtd"),
     *("fgvcaircraft", "stanfordcars", "country211", "sun397", "eurosat", "places365"),
 )
-# Kinds of tasks, by their names.
-KINDS: dict[str, str] = {
-    **dict.fromkeys((*TASKS, *FOLDERS, *DATA_SETS), LABELS),
+# Tasks that need a root, by their kinds; of the others the pack has the pictures.
+ON_DISK: dict[str, str] = {
+    **dict.fromkeys((*FOLDERS, *DATA_SETS), LABELS),
     **dict.fromkeys(("coco-labels", "voc-labels"), SEVERAL_LABELS),
     **dict.fromkeys(("ade20k", "voc-segmentation", "masks"), MASKS),
     "coco": OBJECTS,
-    **dict(zip(SCENES, (SEVERAL_LABELS, MASKS, OBJECTS), strict=True)),
 }
+KINDS = dict.fromkeys(TASKS, LABELS) | dict(zip(SCENES, (SEVERAL_LABELS, MASKS, OBJECTS), strict=True)) | ON_DISK
 
 
 class Takes(NamedTuple):
@@ -47,7 +47,7 @@ PROTOCOLS: dict[str, Takes] = {
     "detection": Takes(OBJECTS, towers_only=True, by_default=True),
     "transfer-init": Takes(LABELS, towers_only=True),
 }
-DEFAULT_PROTOCOLS = ("linear-probe", "k-nn")
+DEFAULT_PROTOCOLS = tuple(name for name, takes in PROTOCOLS.items() if takes.by_default)
 
 
 def scorings(subject: str, tasks: Iterable[str], protocols: Iterable[str]) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from bench.comparison import Comparison, Scope
 from bench.config import choose
 from bench.experiments import EXPERIMENTS
 from bench.score_tables import accuracy_tables
-from bench.subjects import KINDS, PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, SCENES, TASKS, scorings
+from bench.subjects import DEFAULT_PROTOCOLS, KINDS, ON_DISK, PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, scorings
 from bench.tables import failure_table, show
 from bench.towers import how_made, is_made_here, newest_towers
 from bench.transfer_init_tables import init_tables, without_init
@@ -47,7 +47,7 @@ class Transfer:
     def run(self) -> int:
         """Score."""
         tasks, protocols = _fitting(self.tasks, self.protocols)
-        elsewhere = [task for task in tasks if task not in (*TASKS, *SCENES)]
+        elsewhere = [task for task in tasks if task in ON_DISK]
         if elsewhere and self.root is None:
             raise ValueError(f"--root is missing: the folder that holds the data of {', '.join(elsewhere)}")
         towers, root = _towers(self.tower, self.results), str(self.root.resolve()) if self.root else ""
@@ -84,9 +84,7 @@ def _most_trained(towers: Sequence[str]) -> str:
 def _fitting(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return what to score on and by, or what is scored by default; ValueError for one that fits none of the others."""
     tasks = [choose(name, dict.fromkeys(KINDS, name), "task") for name in tasks] or [*TASKS]
-    by_default = [
-        name for name, takes in PROTOCOLS.items() if takes.by_default and scorings(RANDOM_TOWER, tasks, [name])
-    ]
+    by_default = [name for name in DEFAULT_PROTOCOLS if scorings(RANDOM_TOWER, tasks, [name])]
     protocols = [choose(name, dict.fromkeys(PROTOCOLS, name), "protocol") for name in protocols] or by_default
     for task in tasks:
         if not scorings(RANDOM_TOWER, [task], protocols):

@@ -1,4 +1,7 @@
-"""Labelled data sets by torchvision's names, where they lie; nothing is downloaded."""
+"""Labelled data sets by torchvision's names, where they lie; nothing is downloaded.
+
+CIFAR's files are pickles: torchvision opens them only where their digest is the published one.
+"""
 
 import re
 from collections.abc import Mapping

@@ -94,7 +94,7 @@ class Halves:
 
 
 def task(*, separable: bool = True) -> SegmentationTask:
-    linear = Descent(epochs=20, batch_size=16, at_once=8, learning_rates=(1e-3, 3e-2), train_tower=False)
+    linear = Descent(epochs=10, batch_size=16, at_once=8, learning_rates=(1e-3, 3e-2), train_tower=False)
     deeplab = Descent(epochs=4, batch_size=8, at_once=8, learning_rates=(3e-3,), layer_decay=0.9)
     recipe = Recipe(side=32, scales=(1.0, 1.0), channels=16, linear=linear, deeplab=deeplab)
     parts = [Halves(count, seed, separable) for seed, count in enumerate((48, 16, 40))]
