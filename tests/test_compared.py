@@ -14,6 +14,7 @@ from bench.quantities import quantity
 from bench.suite_documents import document_of, keep, machine_of
 from tests.documents import MACHINE, document, written
 
+laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 TIME = Measure("time", "s", "less", is_counter=False)
 BYTES = Measure("peak resident memory", "B", "less", is_counter=False)
 RATE = Measure("images per second", "images/s", "more", is_counter=False)
@@ -56,7 +57,7 @@ def test_what_is_more_is_worse_or_better_by_what_it_is(
     assert bool(told_worse([one])) == is_worse
 
 
-@settings(deadline=None)
+@laws
 @given(st.lists(st.floats(0.5, 2), min_size=2, max_size=8), st.lists(st.floats(0.5, 2), min_size=2, max_size=8))
 def test_sides_exchanged_give_the_inverse(old: list[float], new: list[float]) -> None:
     (there,) = compared(figures(TIME, *old), figures(TIME, *new), paired=False)

@@ -26,6 +26,7 @@ pytest.importorskip("ruptures", reason="the extra `history` is not installed")
 
 Make = dict[str, Callable[..., Any]]
 ROOT = Path(__file__).parents[2]
+laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 TIME = Measure("time", "s", "less", is_counter=False)
 PARAMETERS = Measure("parameters", "", "same", is_counter=True)
 FLOPS = Measure("FLOPs of a step", "FLOP", "less", is_counter=True)
@@ -114,13 +115,13 @@ def test_a_jump_seen_on_a_few_commits_is_suspected_at_most() -> None:
     assert [change.kind for change in found] in (["suspected"], ["confirmed"])
 
 
-@settings(deadline=None)
+@laws
 @given(st.integers(1, 40), st.floats(1e-9, 1e9))
 def test_what_never_changes_has_no_change(count: int, level: float) -> None:
     assert changes_of(line([level] * count, noise=0.0)) == []
 
 
-@settings(deadline=None)
+@laws
 @given(st.floats(0.01, 100))
 def test_the_unit_changes_nothing(scale: float) -> None:
     levels = [1.0] * 12 + [1.2] * 12
