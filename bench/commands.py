@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from tyro.conf import Positional
 
 from bench.begin import begin
-from bench.command_line import FAILED_CASE, OK, Command, Json, Protocols, Results, Settings, Tasks
+from bench.command_line import FAILED_CASE, OK, Command, Json, Results, Settings
 from bench.comparison import FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, scopes, with_images
-from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, choose, with_settings
+from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
 from bench.doctor import Doctor
 from bench.embed import Embed
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
@@ -20,11 +20,11 @@ from bench.export import Export
 from bench.label import Label
 from bench.peer import Peer
 from bench.pretrain import Train
+from bench.score_tables import budget_table, score_tables
 from bench.selftest import Selftest
 from bench.statistics import fewest_rounds
-from bench.subjects import DEFAULT_PROTOCOLS, KINDS, PROTOCOLS, RANDOM_TOWER, TASKS, scorings
-from bench.tables import Table, cost_table, experiment_table, failure_table, fit_table, score_table, show, speed_table
-from bench.towers import how_made, newest_towers
+from bench.tables import Table, cost_table, experiment_table, failure_table, fit_table, show, speed_table
+from bench.transfer_verb import Transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,9 @@ class Bench:
         comparison.measure(scope.rounds)
         comparison.train(scope)
         comparison.score(scope)
-        _show(comparison, [*_costs(comparison), score_table(comparison.records())])
+        _show(
+            comparison, [*_costs(comparison), *score_tables(comparison.records()), budget_table(comparison.records())]
+        )
         return _ended(comparison)
 
     @property
@@ -129,44 +131,6 @@ class Measure:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
         _show(comparison, tables, self.json)
         return _ended(comparison)
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """Score a tower file, or the newest towers trained of a named experiment, beside the untrained tower."""
-
-    tower: Positional[str]
-    tasks: Tasks = ()
-    protocols: Protocols = ()
-    root: Path | None = None  # folder of the data sets that tasks beside the pack's are read from
-    results: Results = Path("results")
-    json: Json = None
-    how_to_go_on = "scored towers are kept in the results folder"
-
-    def run(self) -> int:
-        """Score."""
-        towers = [Path(self.tower)] if self.tower.endswith(".safetensors") else newest_towers(self.results, self.tower)
-        experiment = how_made(towers[0]).experiment
-        tasks, protocols = self._asked()
-        comparison = begin(self.results, [experiment], Scope("transfer", 0), trained=False)
-        root = str(self.root.resolve()) if self.root else ""
-        comparison.score_towers([str(one.resolve()) for one in towers], (experiment.seed,), tasks, protocols, root)
-        _show(comparison, [score_table(comparison.records())], self.json)
-        return _ended(comparison)
-
-    def _asked(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Return tasks and protocols; ValueError for one that fits none of the others."""
-        tasks = [choose(name, dict.fromkeys(KINDS, name), "task") for name in self.tasks] or TASKS
-        names = [choose(name, dict.fromkeys(PROTOCOLS, name), "protocol") for name in self.protocols]
-        protocols = names or [name for name in DEFAULT_PROTOCOLS if any(PROTOCOLS[name].kind == KINDS[t] for t in tasks)]
-        for task in tasks:
-            if not scorings(RANDOM_TOWER, [task], protocols):
-                fitting = [name for name, takes in PROTOCOLS.items() if takes.kind == KINDS[task]]
-                raise ValueError(f"task {task!r} has {KINDS[task]}; it is scored by {', '.join(fitting)}")
-        for protocol in protocols:
-            if not scorings(RANDOM_TOWER, tasks, [protocol]):
-                raise ValueError(f"protocol {protocol!r} is for tasks with {PROTOCOLS[protocol].kind}, none is named")
-        return tasks, protocols
 
 
 def _costs(comparison: Comparison, *, published: bool = False) -> list[Table]:

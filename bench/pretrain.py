@@ -21,8 +21,9 @@ from bench.config import Experiment, choose, with_settings
 from bench.experiments import experiment_named
 from bench.file_names import plain_name
 from bench.ranks import place
+from bench.score_tables import score_tables
 from bench.subjects import TASKS
-from bench.tables import failure_table, score_table, show
+from bench.tables import failure_table, show
 
 CHECKPOINT_MINUTES = 15.0
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
@@ -69,7 +70,7 @@ class Train:
         comparison.train(scope, keeping)
         if not comparison.runner.failures:
             comparison.score(scope, tasks)
-        show([score_table(comparison.records()), failure_table(comparison.records())], self.json)
+        show([*score_tables(comparison.records()), failure_table(comparison.records())], self.json)
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
             print(f"tower: {path}", file=sys.stderr)
         if comparison.runner.failures:

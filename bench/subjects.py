@@ -4,11 +4,17 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 RANDOM_TOWER = "random tower"  # the floor: what a training begins with
+REFERENCE_TOWER = "reference:"  # before a tower's file: it is the ceiling
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
 TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes, 20 per class", "silhouettes, 100 per class")
 
 LABELS = "one class a picture"
-KINDS: dict[str, str] = dict.fromkeys(TASKS, LABELS)  # of tasks, by their names
+FOLDERS = ("imagefolder", "imagenet")  # data sets on disk, a folder for each class
+DATA_SETS = (  # on disk, by the names of torchvision's classes
+    *("cifar10", "cifar100", "mnist", "fashionmnist", "svhn", "stl10", "flowers102", "oxfordiiitpet", "food101", "dtd"),
+    *("fgvcaircraft", "stanfordcars", "country211", "sun397", "eurosat", "places365"),
+)
+KINDS: dict[str, str] = dict.fromkeys((*TASKS, *FOLDERS, *DATA_SETS), LABELS)  # of tasks, by their names
 
 
 class Takes(NamedTuple):
@@ -16,11 +22,14 @@ class Takes(NamedTuple):
 
     kind: str  # of tasks
     towers_only: bool = False  # features of pictures are not enough for it
+    by_default: bool = False  # where no protocol is named
 
 
 PROTOCOLS: dict[str, Takes] = {
-    "linear-probe": Takes(LABELS),
-    "k-nn": Takes(LABELS),
+    "linear-probe": Takes(LABELS, by_default=True),
+    "k-nn": Takes(LABELS, by_default=True),
+    "few-shot": Takes(LABELS),
+    "label-fractions": Takes(LABELS),
 }
 DEFAULT_PROTOCOLS = ("linear-probe", "k-nn")
 

@@ -12,8 +12,8 @@ import pandas as pd
 
 from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, told
 from bench.rates import images_per_second, images_per_step, model_flops_utilisation, rates_of
-from bench.record import PHASES, Failure, Fit, Memory, Record, Speed, Transfer, require_comparable
-from bench.statistics import accuracy_interval, bound_by, ratios_of, spread_of
+from bench.record import PHASES, Failure, Fit, Memory, Record, Speed, require_comparable
+from bench.statistics import bound_by, ratios_of, spread_of
 
 if TYPE_CHECKING:
     from bench.costs import Costs
@@ -211,25 +211,6 @@ def failure_table(records: Sequence[Record]) -> Table:
     )
 
 
-def score_table(records: Sequence[Record]) -> Table:
-    """List accuracies on the test parts."""
-    found: dict[tuple[str, int, int | None], dict[str, Any]] = {}
-    for record in records:
-        if isinstance(record.measured, Transfer):
-            of, seed = record.measured, record.experiment and record.experiment.seed
-            row = found.setdefault((of.subject, of.images, seed), {"features": of.subject, "images": of.images})
-            if seed is not None:
-                row["seed"] = seed
-            for score in of.scores:
-                if score.protocol == "linear probe":
-                    row[score.task] = accuracy_interval([answer == "1" for answer in score.correct]).value
-    rows = list(found.values())
-    rows.sort(key=lambda row: (row["images"], row["features"]))
-    return Table(
-        "Transfer", rows, "Linear probe: share of the test pictures told right. One training seed ranks nothing."
-    )
-
-
 def _timed(records: Iterable[Record], names: Iterable[str]) -> dict[str, tuple[Experiment, list[Speed]]]:
     """Return the timed runs of those of the names that have any, in the names' order."""
     found: dict[str, tuple[Experiment, list[Speed]]] = {}
@@ -248,6 +229,9 @@ def _aligned(column: "pd.Series[str]") -> "pd.Series[str]":
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, tuple):  # a figure and its interval
+        figure, low, high = value
+        return _shown(figure) if low is None else f"{figure:.3f} ±{(high - low) / 2:.3f}"
     if value is None or value != value:  # noqa: PLR0124 - pandas turns a missing figure into NaN
         return "-"
     if isinstance(value, float):

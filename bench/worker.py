@@ -20,7 +20,7 @@ from bench.config import Experiment
 from bench.interruption import INTERRUPTED, Stop, stoppable
 from bench.ranks import place
 from bench.record import Failure, Record, record_path, write_record
-from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, TASKS, scorings
+from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, scorings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     file: str = ""  # of an embedding: where the features go
     budgets: dict[str, int] = {}  # of a training: images by the budget's name
     keeping: Keeping | None = None  # of a training that leaves checkpoints
-    # Of a scoring: tower files, "random tower" (the experiment's, untrained), names of reference features.
+    # Of a scoring: tower files (behind "reference:" a ceiling's), "random tower" (the experiment's), "raw pixels", ...
     subjects: tuple[str, ...] = ()
     tasks: tuple[str, ...] = TASKS  # that they are scored on
     protocols: tuple[str, ...] = DEFAULT_PROTOCOLS  # that they are scored by
@@ -95,7 +95,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if not subject.endswith(".safetensors"):
             return (subject.replace(" ", "-"),)
         own = f"{self.comparison}.tower."
-        return tuple(Path(subject).stem.removeprefix(own).split("."))
+        names = Path(subject.removeprefix(REFERENCE_TOWER)).stem.removeprefix(own).split(".")
+        return ("reference", *names) if subject.startswith(REFERENCE_TOWER) else tuple(names)
 
 
 def carry_out(request: Request, stop: Stop | None = None) -> None:

@@ -47,7 +47,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             *("name", "images", "data", "out", "resume", "checkpoint_minutes", "tensorboard", "tasks", "settings"),
             "json",
         ],
-        "transfer": ["tower", "tasks", "protocols", "root", "results", "json"],
+        "transfer": ["tower", "tasks", "protocols", "root", "reference", "resume", "results", "json"],
         "embed": ["name", "out", "settings", "results"],
         "export": ["tower", "out", "results"],
         "label": [

@@ -72,7 +72,10 @@ def test_a_training_of_several_sizes_is_the_same_to_the_last_bit_and_its_tower_i
     assert how_made(path).images == one.branches[-1].images
     tower = untrained_tower(experiment)
     load_weights(tower, path)
-    assert tower_features(tower, CPU)(PackPictures(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))).shape == (2, tower.width)
+    assert tower_features(tower, CPU)(PackPictures(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))).shape == (
+        2,
+        tower.width,
+    )
 
 
 def test_curves_stand_at_the_images_seen() -> None:

@@ -71,12 +71,48 @@ class FilePictures:
             raise UnreadablePicture(f"{path}: {error}") from None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrayPictures:
+    """Small pictures in memory, as CIFAR's are, of which all is shown."""
+
+    pixels: UInt8[Tensor, "pictures 3 height width"]
+    resize_over_crop = 1.0
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+        """Return a picture."""
+        return self.pixels[row]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SomePictures:
+    """Rows of others."""
+
+    of: Pictures
+    rows: Sequence[int]
+
+    @property
+    def resize_over_crop(self) -> float:
+        """Those of the others."""
+        return self.of.resize_over_crop
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+        """Return a picture of the others."""
+        return self.of.rgb(self.rows[row])
+
+
 def shown(pictures: Pictures, side: int) -> Iterator[UInt8[Tensor, "batch 3 side side"]]:
     """Yield all pictures in batches as they are scored: scaled (bilinear, antialiased), the centre cut out."""
     scaled = round(side * pictures.resize_over_crop)
 
     def centre(row: int) -> Tensor:
-        return F.center_crop(F.resize(pictures.rgb(row), [scaled], antialias=True), [side, side])
+        whole: Tensor = F.center_crop(F.resize(pictures.rgb(row), [scaled], antialias=True), [side, side])
+        return whole
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for first in range(0, len(pictures), BATCH):

@@ -4,111 +4,149 @@ Both choose their one setting on the task's validation part, are fitted again on
 together, and are reported on the test part.
 """
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from bench.record import Score
+from bench.transfer import neighbours
+from bench.transfer.logistic import Axes, sweep
 from bench.transfer.subject import Subject
-from bench.transfer.tasks import Task
+from bench.transfer.tasks import Part, Task
 
-Features = Float[np.ndarray, "_ features"]  # of a part: each has pictures of its own
-MOST_ITERATIONS = 2000
-
-
-def linear_probe(subject: Subject, task: Task) -> list[Score]:
-    """Score by multinomial logistic regression."""
-    return [_chosen_and_tested(task, _features(subject, task), LINEAR_PROBE)]
+STRENGTHS = tuple(float(strength) for strength in np.logspace(-5, 1, 13))  # C, the inverse of the L2 penalty
+KS = (1.0, 3.0, 5.0, 10.0, 20.0)
+Classes = Int[Tensor, " pictures"]
 
 
-def k_nn(subject: Subject, task: Task) -> list[Score]:
-    """Score by the majority of the nearest neighbours."""
-    return [_chosen_and_tested(task, _features(subject, task), NEAREST_NEIGHBOURS)]
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """Features of pictures, in float64 on the subject's device, and their classes."""
 
+    features: Float[Tensor, "pictures features"]
+    labels: Classes
 
-def _features(subject: Subject, task: Task) -> list[Features]:
-    return [subject.embed(part.pictures) for part in (task.train, task.validation, task.test)]
+    def some(self, rows: Sequence[int] | np.ndarray) -> "Labelled":
+        """Take rows."""
+        chosen = torch.as_tensor(rows, device=self.labels.device)
+        return Labelled(self.features[chosen], self.labels[chosen])
+
+    def beside(self, other: "Labelled") -> "Labelled":
+        """Join two parts."""
+        return Labelled(torch.cat([self.features, other.features]), torch.cat([self.labels, other.labels]))
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """A classifier on frozen features with one setting to choose."""
+    """A classifier on frozen features with one setting to choose; it answers queries for setting after setting."""
 
     name: str
     settings: tuple[float, ...]
-    prepare: Callable[[], Any]  # what is fitted to the features alone, whatever the setting
-    classifier: Callable[[float], Any]
+    answers: Callable[[Labelled, Tensor, Sequence[float], int], Iterator[tuple[Classes, bool]]]
 
 
-def standardised_and_rotated() -> Any:
-    """Standardise, then rotate onto the training part's principal axes, all of them.
-
-    An L2 penalty does not see a rotation, and more axes than pictures cannot matter, so the probe's solution is the
-    same and cheaper to reach.
-    """
-    return make_pipeline(StandardScaler(), PCA(svd_solver="full"))
-
-
-def logistic_regression(strength: float) -> Any:
-    """Multinomial, by L-BFGS in float64; `strength` is C, the inverse of the L2 penalty."""
-    return LogisticRegression(C=strength, max_iter=MOST_ITERATIONS)
+def linear_answers(
+    train: Labelled, queries: Float[Tensor, "queries features"], strengths: Sequence[float], _num_classes: int
+) -> Iterator[tuple[Classes, bool]]:
+    """Yield the classes that logistic regression answers, and whether it converged."""
+    axes = Axes.of(train.features)
+    along = axes.seen(queries)
+    for fit in sweep(axes.seen(train.features), train.labels, strengths):
+        yield fit.answers(along), fit.converged
 
 
-def nearest_neighbours(k: float) -> Any:
-    """Majority of the k nearest by cosine."""
-    return KNeighborsClassifier(n_neighbors=int(k), metric="cosine")
+def neighbour_answers(
+    train: Labelled, queries: Float[Tensor, "queries features"], ks: Sequence[float], num_classes: int
+) -> Iterator[tuple[Classes, bool]]:
+    """Yield the classes that the majority of the nearest has, for as many as the training part has at most."""
+    most = len(train.labels)
+    found = neighbours.answers(train.features, train.labels, queries, [min(int(k), most) for k in ks], num_classes)
+    for answers in found:
+        yield answers, True
 
 
-LINEAR_PROBE = Protocol("linear probe", (1e-4, 1e-3, 1e-2, 1e-1, 1.0), standardised_and_rotated, logistic_regression)
-NEAREST_NEIGHBOURS = Protocol("k-NN", (1.0, 3.0, 5.0, 10.0, 20.0), FunctionTransformer, nearest_neighbours)
+LINEAR_PROBE = Protocol("linear probe", STRENGTHS, linear_answers)
+NEAREST_NEIGHBOURS = Protocol("k-NN", KS, neighbour_answers)
 
 
-def _chosen_and_tested(task: Task, parts: Sequence[Features], protocol: Protocol) -> Score:
-    train, validation, test = parts
-    fits = _Fits(protocol, train, task.train.labels)
-    accuracies = {
-        setting: float(np.mean(fits.answers(setting, validation)[0] == task.validation.labels))
-        for setting in protocol.settings
-        if protocol is LINEAR_PROBE or setting <= len(train)
-    }
-    chosen = max(accuracies, key=lambda setting: accuracies[setting])
-    together = np.concatenate([task.train.labels, task.validation.labels])
-    answers, converged = _Fits(protocol, np.vstack([train, validation]), together).answers(chosen, test)
+def linear_probe(subject: Subject, task: Task) -> list[Score]:
+    """Score by multinomial logistic regression."""
+    return [refitted(LINEAR_PROBE, task, *parts_of(subject, task))]
+
+
+def k_nn(subject: Subject, task: Task) -> list[Score]:
+    """Score by the majority of the nearest neighbours by cosine."""
+    return [refitted(NEAREST_NEIGHBOURS, task, *parts_of(subject, task))]
+
+
+def parts_of(subject: Subject, task: Task) -> tuple[Labelled, Labelled, Labelled]:
+    """Embed a task's parts."""
+
+    def embedded(part: Part) -> Labelled:
+        features, labels = torch.from_numpy(subject.embed(part.pictures)), torch.from_numpy(part.labels)
+        return Labelled(features.to(subject.device, torch.float64), labels.to(subject.device))
+
+    return embedded(task.train), embedded(task.validation), embedded(task.test)
+
+
+def refitted(
+    protocol: Protocol, task: Task, train: Labelled, validation: Labelled, test: Labelled, **point: Any
+) -> Score:
+    """Choose the setting on the validation part, fit to it too, and score on the test part."""
+    accuracies = [
+        _share(answers, validation)
+        for answers, _ in protocol.answers(train, validation.features, protocol.settings, len(task.classes))
+    ]
+    best = int(np.argmax(accuracies))
+    together = train.beside(validation)
+    setting = protocol.settings[best]
+    answers, converged = next(protocol.answers(together, test.features, [setting], len(task.classes)))
+    right = answers == test.labels
+    return score(task, protocol.name, setting, accuracies[best], right, converged, len(together.labels), **point)
+
+
+def not_refitted(
+    protocol: Protocol, task: Task, train: Labelled, validation: Labelled, test: Labelled, **point: Any
+) -> Score:
+    """Choose the setting on the validation part and score on the test part what was fitted to the training part."""
+    queries, tried = torch.cat([validation.features, test.features]), list[tuple[float, Tensor, bool]]()
+    for answers, converged in protocol.answers(train, queries, protocol.settings, len(task.classes)):
+        on_validation, on_test = torch.tensor_split(answers, [len(validation.labels)])
+        tried.append((_share(on_validation, validation), on_test == test.labels, converged))
+    best = int(np.argmax([accuracy for accuracy, *_ in tried]))
+    accuracy, right, converged = tried[best]
+    return score(task, protocol.name, protocol.settings[best], accuracy, right, converged, len(train.labels), **point)
+
+
+def score(
+    task: Task,
+    protocol: str,
+    chosen: float,
+    validation_accuracy: float,
+    right: Bool[Tensor, " pictures"],
+    converged: bool,
+    num_train: int,
+    **point: Any,
+) -> Score:
+    """Write down how a task's test part was answered."""
     return Score(
         task=task.name,
-        protocol=protocol.name,
+        protocol=protocol,
         chosen=chosen,
-        validation_accuracy=accuracies[chosen],
+        validation_accuracy=validation_accuracy,
         converged=converged,
-        correct="".join("1" if right else "0" for right in answers == task.test.labels),
+        correct="".join("1" if one else "0" for one in right.tolist()),
         num_classes=len(task.classes),
-        num_train=len(together),
+        num_train=num_train,
         majority=float(np.bincount(task.test.labels).max() / len(task.test.labels)),
+        **point,
     )
 
 
-class _Fits:
-    """A protocol fitted to pictures, prepared once for all its settings."""
-
-    def __init__(self, protocol: Protocol, features: Features, labels: np.ndarray) -> None:
-        self._protocol, self._labels = protocol, labels
-        self._prepared = protocol.prepare().fit(features)
-        self._features = self._prepared.transform(features)
-
-    def answers(self, setting: float, features: Features) -> tuple[np.ndarray, bool]:
-        """Return the classes answered for features, and whether the solver converged."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ConvergenceWarning)
-            classifier = self._protocol.classifier(setting).fit(self._features, self._labels)
-        converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
-        return classifier.predict(self._prepared.transform(features)), converged
+def _share(answers: Classes, part: Labelled) -> float:
+    return float((answers == part.labels).double().mean())

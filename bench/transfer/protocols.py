@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.record import Metric, Score
+from bench.transfer.curves import few_shot, label_fractions
 from bench.transfer.probe import k_nn, linear_probe
 from bench.transfer.subject import Subject
 
@@ -11,4 +12,6 @@ Scoring = Callable[[Subject, Any], Sequence[Score] | Sequence[Metric]]  # of a s
 PROTOCOLS: dict[str, Scoring] = {
     "linear-probe": linear_probe,
     "k-nn": k_nn,
+    "few-shot": few_shot,
+    "label-fractions": label_fractions,
 }

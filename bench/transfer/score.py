@@ -1,5 +1,6 @@
 """From a tower, or from features that were never trained, to scores on tasks."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from bench.config import Experiment, choose
 from bench.record import Metric, Score, Transfer
 from bench.run import untrained_tower
-from bench.subjects import RANDOM_TOWER
+from bench.subjects import RANDOM_TOWER, REFERENCE_TOWER
 from bench.trained_tower import SUFFIX, trained_tower
 from bench.transfer.features import REFERENCE_FEATURES, tower_features
 from bench.transfer.protocols import PROTOCOLS
@@ -16,7 +17,13 @@ from bench.transfer.subject import Subject, kept
 
 
 def open_subject(name: str, experiment: Experiment, device: torch.device) -> Subject:
-    """Open a tower file, "random tower" (the experiment's, untrained), or reference features by their name."""
+    """Open a tower file, "random tower" (the experiment's, untrained), or reference features by their name.
+
+    "reference:" before a file makes the tower a ceiling: its name says so, and it is of no budget.
+    """
+    if name.startswith(REFERENCE_TOWER):
+        ceiling = open_subject(name.removeprefix(REFERENCE_TOWER), experiment, device)
+        return replace(ceiling, name=f"reference {ceiling.name}", budgets=())
     if name.endswith(SUFFIX):
         tower, made = trained_tower(Path(name))
         return Subject(

@@ -1,6 +1,5 @@
 """What is scored: a tower, or features that were never trained."""
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,4 +29,11 @@ class Subject:
 
 def kept(embed: Embed) -> Embed:
     """Return what embeds the same pictures once."""
-    return functools.cache(embed)
+    done: dict[Pictures, np.ndarray] = {}
+
+    def once(pictures: Pictures) -> np.ndarray:
+        if pictures not in done:
+            done[pictures] = embed(pictures)
+        return done[pictures]
+
+    return once

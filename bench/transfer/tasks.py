@@ -40,6 +40,7 @@ class Task:
     train: Part
     validation: Part
     test: Part
+    notes: tuple[str, ...] = ()  # what a person should know of how it came about
 
 
 @functools.cache
@@ -81,9 +82,7 @@ def _few_shot(pictures: Pack, key: str, *, per_class: int) -> Task:
     return _task(name, pictures, train, test, key, groups={row: row for row in order})
 
 
-def _task(
-    name: str, pictures: Pack, train: list[int], test: list[int], key: str, groups: Mapping[int, int]
-) -> Task:
+def _task(name: str, pictures: Pack, train: list[int], test: list[int], key: str, groups: Mapping[int, int]) -> Task:
     classes = tuple(sorted({pictures.classes[row][key] for row in train}))
     number = {name: index for index, name in enumerate(classes)}
 

@@ -5,18 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from bench.config import Experiment
 from bench.data.pack import load_pictures
 from bench.experiments import EXPERIMENTS
 from bench.run import untrained_tower
+from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER
 from bench.towers import Made, how_made, newest_towers
 from bench.transfer.features import REFERENCE_FEATURES, tower_features
-from bench.transfer.probe import logistic_regression, score, standardised_and_rotated
-from bench.transfer.score import score_tower, score_untrained
+from bench.transfer.named_tasks import task_named
+from bench.transfer.pictures import PackPictures
+from bench.transfer.probe import k_nn, linear_probe
+from bench.transfer.score import open_subject, scored
+from bench.transfer.subject import Subject
 from bench.transfer.tasks import Part, Task, pack_tasks
 from models.checkpoint import load_weights, save_tower
 from models.image_tower import build_image_tower
@@ -29,6 +30,11 @@ SIZES = {
     "silhouettes, 20 per class": (10, 200, 2000),
     "silhouettes, 100 per class": (10, 1000, 2000),
 }
+
+
+def pictures_of(part: Part) -> set[bytes]:
+    assert isinstance(part.pictures, PackPictures)
+    return {picture.numpy().tobytes() for picture in part.pictures.rgba}
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +52,7 @@ def test_the_tasks_have_their_sizes(tasks: list[Task]) -> None:
 
 def test_no_picture_is_in_two_parts(tasks: list[Task]) -> None:
     for task in tasks:
-        parts = [
-            {picture.numpy().tobytes() for picture in part.pixels} for part in (task.train, task.validation, task.test)
-        ]
+        parts = [pictures_of(part) for part in (task.train, task.validation, task.test)]
         assert not parts[0] & parts[2]
         assert not parts[1] & parts[2]
 
@@ -64,14 +68,14 @@ def test_pictures_of_one_caption_stay_on_one_side(results: Path, tasks: list[Tas
     captions: dict[bytes, str] = {p.numpy().tobytes(): c for p, c in zip(rooms.pixels, rooms.captions, strict=True)}
     task = next(task for task in tasks if task.name == "rooms")
     sides = [
-        {captions[p.numpy().tobytes()] for part in side for p in part.pixels}
+        {captions[picture] for part in side for picture in pictures_of(part)}
         for side in ((task.train, task.validation), (task.test,))
     ]
     assert not sides[0] & sides[1]
 
 
 def test_few_shots_are_scored_on_the_same_test(tasks: list[Task]) -> None:
-    assert torch.equal(tasks[3].test.pixels, tasks[4].test.pixels)
+    assert tasks[3].test is tasks[4].test
 
 
 def toy_task(separable: bool) -> Task:
@@ -82,45 +86,35 @@ def toy_task(separable: bool) -> Task:
         labels = draw.integers(0, 2, count)
         shown = labels if separable else draw.integers(0, 2, count)
         pixels = torch.from_numpy((shown * 180 + draw.integers(0, 60, count)).astype(np.uint8))
-        return Part(pixels.view(-1, 1, 1, 1).expand(-1, 4, 64, 64).contiguous(), labels)
+        return Part(PackPictures(pixels.view(-1, 1, 1, 1).expand(-1, 4, 64, 64).contiguous()), labels)
 
     return Task("toy", ("dark", "bright"), part(60), part(30), part(200))
 
 
-def brightness(part: Part) -> np.ndarray:
+def brightness(pictures: PackPictures) -> np.ndarray:
     """One number, and a constant beside it: k-NN goes by angles."""
-    level = part.pixels[:, :1, 0, 0].double().numpy()
+    level = pictures.rgba[:, :1, 0, 0].double().numpy()
     return np.hstack([level, np.full_like(level, 120)])
 
 
 def test_what_can_be_told_is_told_and_what_cannot_is_guessed() -> None:
-    for one in score(toy_task(separable=True), brightness):
+    subject = Subject(name="brightness", embed=brightness, tower=None, device=CPU, experiment=None)
+    for one in (*linear_probe(subject, toy_task(separable=True)), *k_nn(subject, toy_task(separable=True))):
         assert one.converged
         assert set(one.correct) == {"1"}
-    for one in score(toy_task(separable=False), brightness):
+    for one in (*linear_probe(subject, toy_task(separable=False)), *k_nn(subject, toy_task(separable=False))):
         assert 0.35 < one.correct.count("1") / 200 < 0.65
 
 
-def test_rotating_the_features_first_changes_no_prediction() -> None:
-    """The probe's detour over principal axes is exact, also with more features than pictures."""
-    draw = np.random.default_rng(1)
-    for features, pictures in ((5, 80), (120, 40)):
-        x, new = draw.normal(size=(pictures, features)), draw.normal(size=(30, features))
-        y = draw.integers(0, 3, pictures)
-        plain = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000, tol=1e-10))
-        ours = make_pipeline(standardised_and_rotated(), logistic_regression(0.1).set_params(tol=1e-10))
-        np.testing.assert_allclose(ours.fit(x, y).predict_proba(new), plain.fit(x, y).predict_proba(new), atol=1e-5)
-
-
 def test_a_towers_features_do_not_depend_on_the_batch(results: Path) -> None:
-    pixels = load_pictures("twemoji", results / "cache").pixels[:300]
+    pixels = load_pictures("twemoji", results / "cache").pixels
     embed = tower_features(build_image_tower("catlip-bench-tiny", 48, 0), CPU)
-    np.testing.assert_allclose(embed(pixels)[260:], embed(pixels[260:]), atol=1e-5)
+    np.testing.assert_allclose(embed(PackPictures(pixels[:300]))[260:], embed(PackPictures(pixels[260:300])), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", list(REFERENCE_FEATURES))
 def test_reference_features_are_one_finite_row_a_picture(name: str, results: Path) -> None:
-    features = REFERENCE_FEATURES[name](load_pictures("twemoji", results / "cache").pixels[:4])
+    features = REFERENCE_FEATURES[name](PackPictures(load_pictures("twemoji", results / "cache").pixels[:4]))
     assert features.shape[0] == 4
     assert np.isfinite(features).all()
 
@@ -137,15 +131,13 @@ def saved(tmp_path: Path, experiment: Experiment, comparison: str) -> Path:
 
 def test_a_saved_tower_scores_as_it_did(tmp_path: Path, results: Path) -> None:
     experiment = EXPERIMENTS["catlip-tiny"]
-    transfer, of = score_tower(saved(tmp_path, experiment, "c"), results, CPU)
-    assert (transfer.subject, transfer.images, transfer.budgets, of) == (
-        "catlip-tiny",
-        512,
-        ("equal images",),
-        experiment,
-    )
-    untrained = score_untrained(experiment, results, CPU)
-    assert [one.correct for one in transfer.scores] == [one.correct for one in untrained.scores]
+    trained = open_subject(str(saved(tmp_path, experiment, "c")), experiment, CPU)
+    untrained = open_subject(RANDOM_TOWER, experiment, CPU)
+    assert trained.experiment == experiment
+    for protocol in DEFAULT_PROTOCOLS:
+        was, now = (scored(subject, task_named("rooms", results, ""), protocol) for subject in (untrained, trained))
+        assert (now.subject, now.images, now.budgets) == ("catlip-tiny", 512, ("equal images",))
+        assert now.scores == was.scores
 
 
 def test_the_newest_towers_are_found_by_name(tmp_path: Path) -> None:
