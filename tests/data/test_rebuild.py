@@ -332,9 +332,14 @@ def wordnet(tmp_path):
     folder = tmp_path / "wordnet"
     folder.mkdir()
     licence = "  1 This database is free.  \n"
-    synsets = [(99, "hot_dog"), (1740, "dog"), (2137, "Hotdog")]
+    synsets = [
+        (99, "hot_dog", "001 @ 00001740 n 0000"),
+        (1740, "dog", "000"),
+        (2137, "Hotdog", "003 ~ 00000099 n 0000 @i 00000099 n 0000 @ 00001740 n 0000"),
+    ]
     data = "".join(
-        f'{offset:08d} 05 n 02 {word} 0 Rex 0 000 | a {word}; or two; "use | of it"  \n' for offset, word in synsets
+        f'{offset:08d} 05 n 02 {word} 0 Rex 0 {pointers} | a {word}; or two; "use | of it"  \n'
+        for offset, word, pointers in synsets
     )
     index = (
         "dog n 2 1 @ 2 1 00001740 00002137  \n"
@@ -356,6 +361,9 @@ def test_the_tables_hold_the_nouns_and_the_synsets_that_bear_their_name(wordnet,
     assert nouns == "dog\t1740\nhot_dog\t99\nhotdog\t2137\nrex"
     assert glosses == "99\ta hot_dog; or two\n1740\ta dog; or two\n2137\ta Hotdog; or two"
     assert exceptions == "brethren\tbrother brethren\noxen\tox"
+    hypernyms = lzma.decompress((tmp_path / "wordnet30-hypernyms.tsv.xz").read_bytes()).decode()
+    assert hypernyms == "99\t1740\n1740\t\n2137\t99 1740"
+    assert lzma.decompress((tmp_path / "wordnet30-senses.tsv.xz").read_bytes()).decode() == "2137"
 
 
 @pytest.fixture
@@ -398,14 +406,15 @@ def test_a_pack_is_built_from_what_is_given_and_is_the_same_twice(furniture, ani
     manifest = json.loads((tmp_path / "one/manifest.json").read_text(encoding="utf-8"))
     photos = [f"transfer/bg{number:02d}.webp" for number in range(11)]
     shards = ["transfer/silhouettes.tar.gz", "transfer/sweethome3d.tar.gz"]
-    tables = ["wordnet30-glosses.tsv.xz", "wordnet30-noun-exc.tsv.gz", "wordnet30-nouns.tsv.gz"]
+    names = ("glosses.tsv.xz", "hypernyms.tsv.xz", "noun-exc.tsv.gz", "nouns.tsv.gz", "senses.tsv.xz")
+    tables = [f"wordnet30-{name}" for name in names]
     assert (
         list(manifest["files"])
         == data_files(tmp_path / "one")
         == sorted([*photos, *shards, *tables, "punkt-english.json"])
     )
     assert [manifest["files"][shard]["pairs"] for shard in shards] == [4, 6]
-    assert [manifest["files"][table]["rows"] for table in tables] == [3, 2, 4]
+    assert [manifest["files"][table]["rows"] for table in tables] == [3, 3, 2, 4, 1]
     for name in [*manifest["files"], "manifest.json"]:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert "skipped, because not given: --npm, --openclipart" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""WordNet 3.0's nouns in three small tables: what labelling captions needs of a 28 MB database."""
+"""WordNet 3.0's nouns in five small tables: what labels and their likeness need of a 28 MB database."""
 
 import lzma
 import zlib
@@ -8,6 +8,9 @@ from pathlib import Path
 NOUNS = "wordnet30-nouns.tsv.gz"
 EXCEPTIONS = "wordnet30-noun-exc.tsv.gz"
 GLOSSES = "wordnet30-glosses.tsv.xz"
+HYPERNYMS = "wordnet30-hypernyms.tsv.xz"
+SENSES = "wordnet30-senses.tsv.xz"
+UP = ("@", "@i")  # pointers to hypernyms, and from an instance
 
 
 def wordnet_files(folder: Path) -> tuple[Path, ...]:
@@ -20,7 +23,9 @@ def write_tables(folder: Path, out: Path) -> None:
 
     Nouns, in the order of their words: every lemma, and where its first synset bears its name (word.n.01 is valid) that
     synset's offset, without leading zeros. Exceptions: an irregular form and its base forms between spaces. Glosses:
-    those offsets, ascending, each with its synset's gloss without the examples of use.
+    those offsets, ascending, each with its synset's gloss without the examples of use. Hypernyms: every noun synset's
+    offset, ascending, the offsets of the synsets right above it, and its name (canine.n.02) where the nouns' table has
+    none. Senses: the offset of their first synset for the lemmas that have none in the nouns' table, in its order.
     """
     nouns = _nouns(folder)
     rows = [lemma if offset is None else f"{lemma}\t{offset}" for lemma, offset in sorted(nouns.items())]
@@ -31,8 +36,10 @@ def write_tables(folder: Path, out: Path) -> None:
     kept = {offset for offset in nouns.values() if offset is not None}
     glosses = (line.split("|", 1) for line in _rows(folder / "data.noun"))
     pairs = ((int(data.split(" ", 1)[0]), gloss.split('; "')[0].strip()) for data, gloss in glosses)
-    text = "\n".join(f"{offset}\t{gloss}" for offset, gloss in pairs if offset in kept)
-    (out / GLOSSES).write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+    _write_small(out / GLOSSES, [f"{offset}\t{gloss}" for offset, gloss in pairs if offset in kept])
+    senses = _senses(folder)
+    _write_small(out / HYPERNYMS, _hypernyms(folder, senses, kept))
+    _write_small(out / SENSES, [str(senses[lemma][0]) for lemma in sorted(nouns) if nouns[lemma] is None])
 
 
 def _nouns(folder: Path) -> dict[str, int | None]:
@@ -41,13 +48,26 @@ def _nouns(folder: Path) -> dict[str, int | None]:
     for line in _rows(folder / "data.noun"):
         offset, _, _, _, word, _ = line.split(" ", 5)
         first_word[int(offset)] = word.lower()
-    nouns: dict[str, int | None] = {}
-    for line in _rows(folder / "index.noun"):
-        fields = line.split()
-        lemma, count = fields[0], int(fields[2])
-        first = int(fields[-count])  # the row ends in the lemma's synsets, most frequent first
-        nouns[lemma] = first if first_word[first] == lemma else None
-    return nouns
+    return {lemma: first if first_word[first] == lemma else None for lemma, (first, *_) in _senses(folder).items()}
+
+
+def _senses(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return every noun lemma's synsets, most frequent first, in which its row ends."""
+    rows = (line.split() for line in _rows(folder / "index.noun"))
+    return {lemma: tuple(map(int, rest[-int(count) :])) for lemma, _, count, *rest in rows}
+
+
+def _hypernyms(folder: Path, senses: dict[str, tuple[int, ...]], named: set[int]) -> list[str]:
+    """Return the rows of the hierarchy; its names are NLTK's."""
+    rows = []
+    for line in _rows(folder / "data.noun"):
+        fields = line.split("|")[0].split()
+        offset, word, words = int(fields[0]), fields[4].lower(), int(fields[3], 16)
+        pointers = fields[5 + 2 * words :]  # symbol, offset, part of speech and words of each
+        above = (str(int(where)) for symbol, where in zip(pointers[::4], pointers[1::4], strict=True) if symbol in UP)
+        name = "" if offset in named else f"\t{word}.n.{senses[word].index(offset) + 1:02}"
+        rows.append(f"{offset}\t{' '.join(above)}{name}")
+    return rows
 
 
 def _rows(path: Path) -> Iterator[str]:
@@ -61,3 +81,8 @@ def _rows(path: Path) -> Iterator[str]:
 def _write(path: Path, rows: list[str]) -> None:
     """Write in gzip's format by way of zlib, whose header is the same under every Python."""
     path.write_bytes(zlib.compress("\n".join(rows).encode(), 9, wbits=31))
+
+
+def _write_small(path: Path, rows: list[str]) -> None:
+    """Write in xz's format."""
+    path.write_bytes(lzma.compress("\n".join(rows).encode(), preset=9 | lzma.PRESET_EXTREME))

@@ -1,0 +1,113 @@
+"""WordNet 3.0's noun hierarchy: what stands above a synset, how near two are, and the synset of any noun.
+
+Reads two shipped tables beside the lexicon's, no NLTK.
+"""
+
+import lzma
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.data.manifest import PACK
+from bench.labels.lexicon import NOT_A_LABEL, lexicon
+
+
+class Nearest(NamedTuple):
+    """The one of several synsets that is nearest to another, and the way between them."""
+
+    key: str
+    similarity: float
+    way: tuple[str, ...]  # from the other over what they share to this one
+
+
+class Hypernyms:
+    """Every noun synset by its key (`n2084071`), with the synsets above it, instances' included."""
+
+    def __init__(self, folder: Path = PACK) -> None:
+        self.above: dict[str, tuple[str, ...]] = {}
+        self._names: dict[str, str] = {}
+        for row in _rows(folder / "wordnet30-hypernyms.tsv.xz"):
+            key = f"n{row[0]}"
+            self.above[key] = tuple(f"n{offset}" for offset in row[1].split())
+            if len(row) > 2:  # noqa: PLR2004
+                self._names[key] = row[2]
+        without = (lemma for lemma, label in lexicon().label_of.items() if label == NOT_A_LABEL)
+        senses = (f"n{offset}" for (offset,) in _rows(folder / "wordnet30-senses.tsv.xz"))
+        self._first = dict(zip(without, senses, strict=True))
+        self._names |= {key: f"{lemma}.n.01" for lemma, key in zip(lexicon().lemmas, lexicon().keys, strict=True)}
+
+    def first_synset(self, lemma: str) -> str | None:
+        """Return the commonest synset of a noun lemma, whether it bears its name or not."""
+        return lexicon().synset_of(lemma) or self._first.get(lemma)
+
+    def name(self, key: str) -> str:
+        """Return a synset's name: `dog.n.01`."""
+        return self._names[key]
+
+    def distances(self, key: str) -> dict[str, int]:
+        """Return a synset and all that stands above it, with the fewest steps up."""
+        found, rank, steps = {key: 0}, [key], 0
+        while rank:
+            steps += 1
+            rank = list(dict.fromkeys(up for below in rank for up in self.above[below] if up not in found))
+            found |= dict.fromkeys(rank, steps)
+        return found
+
+    def similarity(self, one: str, other: str) -> float:
+        """Return 1 / (1 + steps) of the shortest way up from one and down to the other.
+
+        Source: WordNet::Similarity's `path` as NLTK computes it (`Synset.path_similarity`). All nouns meet in `entity`.
+        """
+        ups, downs = self.distances(one), self.distances(other)
+        return 1 / (1 + min(ups[shared] + downs[shared] for shared in ups.keys() & downs.keys()))
+
+    def way(self, one: str, other: str) -> tuple[str, ...]:
+        """Return the names on a shortest way between two synsets."""
+        ups, downs = self.distances(one), self.distances(other)
+        shared = min(ups.keys() & downs.keys(), key=lambda key: (ups[key] + downs[key], ups[key], key))
+        return tuple(map(self.name, (*self._climb(one, shared), *self._climb(other, shared)[-2::-1])))
+
+    def _climb(self, key: str, top: str) -> list[str]:
+        """Return a shortest way up, both ends included."""
+        if key == top:
+            return [key]
+        reach = {up: self.distances(up).get(top) for up in self.above[key]}
+        steps = {up: count for up, count in reach.items() if count is not None}
+        return [key, *self._climb(min(steps, key=lambda up: (steps[up], up)), top)]
+
+
+class Labels:
+    """Synsets to be near to, in an order: of equally near ones the first is taken."""
+
+    def __init__(self, keys: Iterable[str], tree: Hypernyms) -> None:
+        self._tree = tree
+        self._known = [(place, key) for place, key in enumerate(keys) if key in tree.above]
+        self._below: Mapping[str, tuple[int, int, str]] = self._nearest_below()
+
+    def nearest(self, key: str) -> Nearest:
+        """Return the label of the highest similarity to a synset."""
+        steps, _, found = min(
+            (up + below[0], below[1], below[2])
+            for above, up in self._tree.distances(key).items()
+            if (below := self._below.get(above)) is not None
+        )
+        return Nearest(found, 1 / (1 + steps), self._tree.way(key, found))
+
+    def _nearest_below(self) -> dict[str, tuple[int, int, str]]:
+        """Return for every synset above labels the nearest label: steps down, place, key."""
+        best: dict[str, tuple[int, int, str]] = {}
+        for place, key in self._known:
+            for above, steps in self._tree.distances(key).items():
+                best[above] = min(best.get(above, (steps, place, key)), (steps, place, key))
+        return best
+
+
+@cache
+def hypernyms() -> Hypernyms:
+    """Return the shipped hierarchy, read once a process."""
+    return Hypernyms()
+
+
+def _rows(path: Path) -> Iterable[list[str]]:
+    return (line.split("\t") for line in lzma.decompress(path.read_bytes()).decode().split("\n"))
