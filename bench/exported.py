@@ -55,7 +55,7 @@ def _whole(known: KnownTower, config: dict[str, Any]) -> tuple[dict[str, Any], d
     pair, of = known.texts.pair, known.made.experiment
     text = open_clip_config(of.text_tower)
     assert text is not None
-    if pair.text.padded_because or text.get("quick_gelu") != config.get("quick_gelu"):
+    if pair.text.padded_because or text.get("quick_gelu", False) != config.get("quick_gelu", False):
         why = pair.text.padded_because or f"{of.text_tower} has another GELU than {known.architecture}"
         raise ValueError(f"{known.name} is not exported: {why}")
     described = _without_text(config) | {

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import msgspec
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bench.config import CONTRASTIVE
+from bench.config import CONTRASTIVE, TextPadding
 from bench.data.subwords import SubwordIds
 from bench.data.targets import Tokens
 from bench.data.vocabulary import read_vocabulary
@@ -42,18 +43,23 @@ class Texts:
     subwords: SubwordIds
     context_length: int
 
-    @torch.inference_mode()
-    def rows(self, texts: tuple[str, ...]) -> Float[Tensor, "texts width"]:
-        """Return for each text the direction of the tower's features that its meeting with an image is measured along.
-
-        Times a tower's feature, and over the length of the projected feature, it is the logit of image and text.
-        """
+    @torch.no_grad()
+    def embedded(self, captions: tuple[str, ...]) -> Float[Tensor, "captions dim"]:
+        """Return the normalised features of captions."""
         start, end = self.subwords.start_and_end
-        padding = "full" if self.pair.text.padded_because else "none"
-        tokens = Tokens.of(self.subwords.encode(texts), start, end, self.context_length, padding)
-        read = tokens.take(torch.arange(len(texts)))
-        embedded = torch.nn.functional.normalize(self.pair.text(read.groups, read.lengths, read.places), dim=-1)
-        return self.pair.log_scale.exp() * embedded @ self.pair.projection.T
+        padding: TextPadding = "full" if self.pair.text.padded_because else "none"
+        tokens = Tokens.of(self.subwords.encode(captions), start, end, self.context_length, padding)
+        read = tokens.take(torch.arange(len(captions)))
+        return F.normalize(self.pair.text(read.groups, read.lengths, read.places), dim=-1)
+
+    @torch.no_grad()
+    def rows(self, captions: tuple[str, ...]) -> Float[Tensor, "captions width"]:
+        """Return rows of a head over the tower's own features.
+
+        Such a row times a feature, over the length of the projected feature, is the logit of caption and image.
+        """
+        rows: Tensor = self.pair.log_scale.exp() * self.embedded(captions) @ self.pair.projection.T
+        return rows
 
 
 def save_head(state: Mapping[str, Tensor], tower: Path, made: Made) -> None:

@@ -8,17 +8,16 @@ from typing import Any
 
 import open_clip
 import timm
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bench.data.vocabulary import read_vocabulary
 from bench.experiments import EXPERIMENTS
 from bench.head_file import LabelRows, Texts, label_rows, texts
-from bench.towers import Made, how_made, newest_towers
+from bench.towers import Made, how_made, is_made_here, newest_towers
 from bench.trained_tower import trained_tower
 from models import corenet_vit
 from models.checkpoint import load_exactly
-from models.elsewhere import at_its_size, of_open_clip, of_timm
+from models.elsewhere import trunk_weights
 from models.image_tower import ImageTower, build_image_tower, tower_of
 from models.pixels import renormalised
 from models.recognised import looks_like
@@ -27,7 +26,11 @@ from models.weight_files import SUFFIXES, read_weights
 
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 FOLDER_CONFIG = "open_clip_config.json"
-HOW = "a tower file of ours, an experiment, a CoreNet file, a folder of open_clip's, or NAME=FILE with a name of its or timm's"
+VOCABULARY_SUFFIXES = (".pkl", ".json")
+HOW = (
+    "a tower file of `bench train`, an experiment, a file of CoreNet's, a folder of open_clip's, or NAME=FILE with a "
+    "model of open_clip or timm"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,8 @@ def tower_from(
     folder, the tower that saw the most images; a file of CoreNet's CatLIP; a folder in open_clip's layout
     (`open_clip_config.json` beside the weights); or `NAME=FILE`, a model of open_clip or timm and its weights. Another
     `image_size` than the tower's own resamples its position embeddings. `vocabulary` is that of a CoreNet classifier's
-    rows, as it was released. Nothing in a file is executed.
+    rows, as it was released; else the file of the weights' name that ends in .pkl or .json is taken. Nothing in a file
+    is executed.
 
     Raises ValueError for a subject that is none of these, or weights of another architecture.
     """
@@ -72,22 +76,12 @@ def tower_from(
 
 
 def _from_file(path: Path, image_size: int | None, vocabulary: str | None) -> KnownTower:
-    if _is_ours(path):
+    if is_made_here(path):
         return _ours(path, image_size)
     state = read_weights(path)
     if corenet_vit.STEM in state:
         return _corenet(path, state, image_size, vocabulary)
     raise ValueError(f"{path} does not say what it is; name its model: NAME={path}. It looks like {looks_like(state)}")
-
-
-def _is_ours(path: Path) -> bool:
-    if path.suffix != ".safetensors":
-        return False
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return "made" in (file.metadata() or {})
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from None
 
 
 def _ours(path: Path, image_size: int | None) -> KnownTower:
@@ -107,8 +101,10 @@ def _from_folder(path: Path, image_size: int | None) -> KnownTower:
     if file is None:
         raise ValueError(f"{path} holds none of {', '.join(FOLDER_WEIGHTS)}")
     tower = ImageTower(tower_of(config, size), size)
-    _load(tower, of_open_clip(read_weights(file)), file, path.name)
-    tower.pixels = renormalised(shown.get("mean", open_clip.OPENAI_DATASET_MEAN), shown.get("std", open_clip.OPENAI_DATASET_STD))
+    _load(tower, read_weights(file), file, path.name)
+    tower.pixels = renormalised(
+        shown.get("mean", open_clip.OPENAI_DATASET_MEAN), shown.get("std", open_clip.OPENAI_DATASET_STD)
+    )
     return KnownTower(tower, path.name, path.name)
 
 
@@ -124,12 +120,12 @@ def _from_name(name: str, file: Path, image_size: int | None, vocabulary: str | 
         return _corenet(file, state, image_size, vocabulary, name)
     if config is not None:
         tower = build_image_tower(name, image_size or config["vision_cfg"]["image_size"], 0)
-        _load(tower, of_open_clip(state), file, name)
+        _load(tower, state, file, name)
         tower.pixels = renormalised(*_published_pixels(name))
     else:
-        described = timm.get_pretrained_cfg(name)
+        described: Any = timm.get_pretrained_cfg(name)
         tower = build_image_tower(name, image_size or described.input_size[-1], 0)
-        _load(tower, of_timm(state, tower.trunk), file, name)
+        _load(tower, state, file, name)
         tower.pixels = renormalised(described.mean, described.std)
     return KnownTower(tower, f"{name}={file.name}", name)
 
@@ -143,6 +139,9 @@ def _corenet(
     load_exactly(trunk, corenet_vit.from_corenet(state), f"{path} does not fit {name or 'a ViT of CoreNet'}")
     tower.pixels = renormalised((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     rows = None
+    vocabulary = vocabulary or next(
+        (str(one) for one in map(path.with_suffix, VOCABULARY_SUFFIXES) if one.is_file()), None
+    )
     if "classifier.weight" in state:
         keys = read_vocabulary(vocabulary).keys if vocabulary else ()
         rows = LabelRows(state["classifier.weight"], state["classifier.bias"], keys)
@@ -153,11 +152,12 @@ def _corenet(
 
 
 def _load(tower: ImageTower, state: Mapping[str, Tensor], file: Path, name: str) -> None:
-    load_exactly(tower.trunk, at_its_size(state, tower.trunk), f"{file} does not fit {name}")
+    weights = trunk_weights(state, tower.trunk)
+    load_exactly(tower.trunk, weights, f"{file} does not fit {name}", given=state)
 
 
 def _published_pixels(name: str) -> tuple[Any, Any]:
-    """Return mean and deviation of an open_clip model's published weights where they all have the same, else its own."""
+    """Return mean and deviation of an open_clip model's published weights where all have the same, else the usual."""
     configs = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
     found = {(tuple(config["mean"]), tuple(config["std"])) for config in configs if "mean" in config}
     return found.pop() if len(found) == 1 else (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)

@@ -32,6 +32,17 @@ def how_made(path: Path) -> Made:
     return msgspec.json.decode(facts["made"], type=Made)
 
 
+def is_made_here(path: Path) -> bool:
+    """Tell whether a file is a tower that a training here left."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return "made" in (file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
+
+
 def head_path(tower: Path) -> Path:
     """Return where what was trained around a tower lies, by the tower's file (bench/head_file.py)."""
     return tower.with_suffix(".head")

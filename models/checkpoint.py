@@ -32,11 +32,13 @@ def load_weights(tower: ImageTower, path: Path) -> None:
     load_exactly(tower.trunk, state, f"{path} does not hold this tower's weights")
 
 
-def load_exactly(module: nn.Module, state: Mapping[str, Tensor], otherwise: str) -> None:
+def load_exactly(
+    module: nn.Module, state: Mapping[str, Tensor], otherwise: str, given: Mapping[str, Tensor] | None = None
+) -> None:
     """Load weights where none is missing, left over or of another shape.
 
-    ValueError begins with `otherwise`, and tells which are and what the weights look like. What batch norms count is
-    not asked for.
+    ValueError begins with `otherwise`, and tells which are and what the weights look like, as they were `given`. What
+    batch norms count is not asked for.
     """
     own = module.state_dict()
     found = {
@@ -49,7 +51,7 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], otherwise: str)
         ],
     }
     if told := "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names):
-        raise ValueError(f"{otherwise}: {told}. They look like {looks_like(state)}")
+        raise ValueError(f"{otherwise}: {told}. They look like {looks_like(given or state)}")
     module.load_state_dict(own | dict(state))
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from open_clip.model import resize_pos_embed
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
@@ -16,26 +17,26 @@ from models.recognised import under
 POSITIONS = "visual.positional_embedding"  # in a whole model of open_clip's
 
 
-def of_open_clip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the image tower's weights of an open_clip model's, or of its image tower's alone, without projection."""
-    image = under("visual.", state) or dict(state)
-    return {name: value for name, value in image.items() if not (name == "proj" or name.startswith("head."))}
+def trunk_weights(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
+    """Return what a library's file holds for a trunk of its: at its image size, without projection and classifier.
 
-
-def of_timm(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of a timm model without its classifier's, which the model knows by name."""
-    described: Any = model
+    Of a whole model of open_clip's, or of its image tower alone; or of a timm model.
+    """
+    if isinstance(trunk, VisionTransformer | TimmModel | ModifiedResNet):
+        image = under("visual.", state) or dict(state)
+        return {name: value for name, value in at_its_size(image, trunk).items() if not _is_clip_head(name)}
+    described: Any = trunk
     classifier = described.pretrained_cfg.get("classifier") or ()
     names = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
-    return {name: value for name, value in state.items() if not name.startswith(names)}
+    return {name: value for name, value in at_its_size(state, trunk).items() if not name.startswith(names)}
 
 
 def at_its_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
     """Return weights with the position embeddings for the image size that a trunk was built for.
 
-    By the code of the trunk's own library: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased, the class
-    token's kept), timm's `checkpoint_filter_fn` of that model. CoreNet's ViT interpolates at each forward. Weights of
-    another architecture come back as they are.
+    By the code of the trunk's own library: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased, the
+    class token's kept), timm's `checkpoint_filter_fn` of that model, which also takes other people's names. CoreNet's
+    ViT interpolates at each forward. Weights of another architecture come back as they are.
     """
     weights = dict(state)
     if isinstance(trunk, VisionTransformer):
@@ -51,6 +52,10 @@ def at_its_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tens
         with suppress(KeyError, RuntimeError, AssertionError, ValueError, TypeError):
             weights = adapt(weights, trunk)
     return weights
+
+
+def _is_clip_head(name: str) -> bool:
+    return name == "proj" or name.startswith(("head.proj.", "head.mlp."))
 
 
 def _timm_filter(trunk: nn.Module) -> Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] | None:

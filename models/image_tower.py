@@ -23,10 +23,10 @@ from models.registered import open_clip_config
 class ImageTower(nn.Module):
     """Pixels to one feature a picture, taken before any projection.
 
-    `trunk` is an open_clip or timm image model without its projection, or CoreNet's ViT. Pooling is the model's own: the
-    class token for open_clip's ViT, whose last block computes no other. `width` is the feature's length, `image_size`
-    the side in pixels it was built for, `image_sizes` the others that it must take. `pixels` is for a trunk that was
-    trained elsewhere, on images normalised otherwise; None: as here.
+    `trunk` is an open_clip or timm image model without its projection, or CoreNet's ViT. Pooling is the model's own:
+    the class token for open_clip's ViT, whose last block computes no other. `width` is the feature's length,
+    `image_size` the side in pixels it was built for, `image_sizes` the others that it must take. `pixels` is for a
+    trunk that was trained elsewhere, on images normalised otherwise; None: as here.
     """
 
     pixels: Renormalised | None

@@ -1,6 +1,6 @@
 """What weights look like, told to those who gave the wrong ones."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import open_clip
 from torch import Tensor
@@ -14,24 +14,20 @@ TIMM_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge
 
 def looks_like(state: Mapping[str, Tensor]) -> str:
     """Say in words which tower's weights these look like."""
-    if corenet_vit.STEM in state:
-        return _corenet(state)
-    if any(name.startswith("encoder.patch_emb.") for name in state):
-        return "a segmentation or detection model of CoreNet's"
-    if any(name.startswith("vision_model.") for name in state):
-        return "a CLIP or SigLIP of the transformers library"
     image = under("trunk.", state) or under("visual.", state) or dict(state)
     image = under("trunk.", image) or image
-    if "class_embedding" in image and "conv1.weight" in image:
-        return _open_clip(image)
-    if "patch_embed.proj.weight" in image:
-        width, _, patch, _ = image["patch_embed.proj.weight"].shape
-        size = TIMM_SIZES.get(width, f"{width}-wide")
-        return f"timm's vit_{size}_patch{patch} with {_blocks('blocks.', image)} blocks"
-    if "layer1.0.conv1.weight" in image:
-        return "a ResNet"
-    if "token_embedding.weight" in state:
-        return "a text tower"
+    known: dict[str, Callable[[Mapping[str, Tensor]], str]] = {
+        corenet_vit.STEM: _corenet,
+        f"encoder.{corenet_vit.STEM}": lambda _: "a segmentation or detection model of CoreNet's",
+        "vision_model.embeddings.patch_embedding.weight": lambda _: "a CLIP or SigLIP of the transformers library",
+        "class_embedding": _open_clip,
+        "patch_embed.proj.weight": _timm,
+        "layer1.0.conv1.weight": lambda _: "a ResNet",
+        "token_embedding.weight": lambda _: "a text tower",
+    }
+    for mark, told in known.items():
+        if mark in image:
+            return told(image)
     first = ", ".join(list(state)[:MOST_NAMES])
     return f"nothing that is known here (it begins with {first})"
 
@@ -49,7 +45,15 @@ def _corenet(state: Mapping[str, Tensor]) -> str:
     return f"{name}{classes}"
 
 
+def _timm(image: Mapping[str, Tensor]) -> str:
+    width, _, patch, _ = image["patch_embed.proj.weight"].shape
+    size = TIMM_SIZES.get(width, f"{width}-wide")
+    return f"timm's vit_{size}_patch{patch} with {_blocks('blocks.', image)} blocks"
+
+
 def _open_clip(image: Mapping[str, Tensor]) -> str:
+    if "conv1.weight" not in image:
+        return "a part of an open_clip ViT"
     width, _, patch, _ = image["conv1.weight"].shape
     layers = _blocks("transformer.resblocks.", image)
     wanted = {"width": width, "layers": layers, "patch_size": patch}

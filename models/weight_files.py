@@ -1,6 +1,7 @@
 """Files of weights that others wrote: tensors are read, and nothing in a file is executed."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickles that are refused or read all the same
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001 - what a broken pickle raises is not listed anywhere
@@ -43,4 +45,6 @@ def _why(error: Exception) -> str:
         return f"it asks for {asked[1]}, and only tensors are taken from a file"
     if "TorchScript" in told:
         return "it is a TorchScript archive, which is a program, and only tensors are taken from a file"
+    if found := re.search(r"WeightsUnpickler error:\s*(.*)", told):  # torch goes on with how to execute it all the same
+        return f"it is no pickle of tensors alone: {found[1]}"
     return f"{type(error).__name__}: {told.splitlines()[0] if told else 'damaged'}"

@@ -1,0 +1,122 @@
+"""CoreNet's ViT here computes what CoreNet computes from the same weights."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bench.tower_from import tower_from
+from models.class_token import ClassTokenBlock
+from models.corenet_vit import SIZES, CorenetViT, from_corenet
+from models.image_tower import build_image_tower
+from tests.models.corenet_checkout import CLASSES, RECORDED, SIDES, answers, corenet_vit, drawn, images
+
+CHECKOUT = os.environ.get("CATLIP_BENCH_CORENET", "")
+KINDS = ("flash", "naive")  # attention of two kinds, with weights of two names
+State = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def recorded(request: pytest.FixtureRequest) -> tuple[str, State]:
+    """Weights under CoreNet's names, as the answers were recorded for."""
+    found = np.load(RECORDED)
+    shapes = [tuple(map(int, text.split())) for text in found[f"{request.param} shapes"].tolist()]
+    return request.param, drawn(dict(zip(found[f"{request.param} names"].tolist(), shapes, strict=True)))
+
+
+def saved(state: State, path: Path) -> Path:
+    torch.save(state, path)
+    return path
+
+
+def agree(path: Path, side: int, features: torch.Tensor, logits: torch.Tensor) -> float:
+    """Return the largest difference of features and logits; pixels are given as the harness gives them."""
+    known = tower_from(str(path), image_size=side)
+    assert known.rows is not None
+    assert known.tower.pixels is not None
+    ours = (images(side) - known.tower.pixels.shift) / known.tower.pixels.scale
+    with torch.no_grad():
+        embedded = known.tower.eval()(ours)
+        told = F.linear(embedded, known.rows.weight, known.rows.bias)
+    return max(float((embedded - features).abs().max()), float((told - logits).abs().max()))
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_features_and_logits_are_corenets(recorded: tuple[str, State], side: int, tmp_path: Path) -> None:
+    """Recorded from its own modules; 160 px have 100 patches, whose positions are interpolated."""
+    kind, state = recorded
+    found = np.load(RECORDED)
+    answered = (torch.from_numpy(found[f"{kind} {what} {side}"]) for what in ("features", "logits"))
+    assert agree(saved(state, tmp_path / "vit.pt"), side, *answered) < 1e-4
+
+
+@pytest.mark.skipif(not CHECKOUT, reason="CATLIP_BENCH_CORENET names no checkout of apple/corenet")
+@pytest.mark.parametrize("flash", [True, False])
+@pytest.mark.parametrize("size", ["tiny", "base"])
+@pytest.mark.filterwarnings("default")
+def test_a_checkout_gives_the_same(size: str, flash: bool, tmp_path: Path) -> None:
+    """With the weights that CoreNet itself draws, and with ours, at both sizes."""
+    model = corenet_vit(Path(CHECKOUT), size, flash=flash)
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    differences = {}
+    for weights in ("its own", "drawn"):
+        if weights == "drawn":
+            model.load_state_dict(drawn(shapes))
+        path = saved(model.state_dict(), tmp_path / "vit.pt")
+        for side in SIDES:
+            differences[weights, side] = agree(path, side, *answers(model, side))
+    print(size, "flash" if flash else "naive", {key: f"{value:.1e}" for key, value in differences.items()})
+    assert max(differences.values()) < 1e-4
+
+
+def test_a_trainings_checkpoint_gives_its_running_average(recorded: tuple[str, State], tmp_path: Path) -> None:
+    """And what RangeAugment learned is left out."""
+    state = recorded[1]
+    average = state | {"neural_augmentor.brightness._low": torch.zeros(())}
+    other = {name: torch.zeros_like(value) for name, value in state.items()}
+    whole = {"epoch": 3, "best_metric": 0.5, "model_state_dict": other, "ema_state_dict": average}
+    known = tower_from(str(saved(whole, tmp_path / "training.pt")))
+    for name, value in from_corenet(state).items():
+        assert torch.equal(known.tower.trunk.state_dict()[name], value)
+
+
+def test_the_classifier_is_kept_with_its_vocabulary(recorded: tuple[str, State], tmp_path: Path) -> None:
+    path = saved(recorded[1], tmp_path / "vit.pt")
+    vocabulary = tmp_path / "vocabulary.json"
+    labels = ",".join(f'{{"synset":"n{number}","name":"a","count":1}}' for number in range(1, 1 + CLASSES))
+    vocabulary.write_text(f'{{"rule":"corenet","captions":null,"labels":[{labels}]}}')
+    rows = tower_from(str(path), vocabulary=str(vocabulary)).rows
+    assert rows is not None
+    assert rows.keys == tuple(f"n{number}" for number in range(1, 1 + CLASSES))
+    assert torch.equal(rows.weight, recorded[1]["classifier.weight"])
+    with pytest.raises(ValueError, match=r"a classifier of 12 rows, vocabulary pack-synsets has \d+ labels"):
+        tower_from(str(path), vocabulary="pack-synsets")
+
+
+def test_an_untrained_one_is_built_by_its_name() -> None:
+    """Of any size, for several image sizes, the same twice."""
+    for name, (width, layers) in SIZES.items():
+        with torch.device("meta"):
+            tower = build_image_tower(f"corenet-vit-{name}", 224, 0, (128, 224))
+        assert isinstance(tower.trunk, CorenetViT)
+        assert (tower.width, len(tower.trunk.transformer.resblocks)) == (width, layers)
+    one, two = (build_image_tower("corenet-vit-tiny", 64, 3) for _ in range(2))
+    assert all(torch.equal(*pair) for pair in zip(one.parameters(), two.parameters(), strict=True))
+    assert isinstance(one.trunk.transformer.resblocks[-1], ClassTokenBlock)
+    with pytest.raises(ValueError, match="CoreNet's are corenet-vit-tiny, corenet-vit-small"):
+        build_image_tower("corenet-vit-giant", 224, 0)
+
+
+def test_it_learns_with_its_activations_computed_again() -> None:
+    """The same gradients either way."""
+    gradients = []
+    for again in (False, True):
+        tower = build_image_tower("corenet-vit-tiny", 32, 0)
+        tower.trunk.set_grad_checkpointing(again)
+        tower(torch.ones(2, 3, 32, 32)).square().sum().backward()
+        gradients.append([parameter.grad for parameter in tower.parameters()])
+    for plain, computed_again in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, computed_again)
