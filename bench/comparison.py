@@ -188,10 +188,11 @@ class Comparison:
         protocols: Sequence[str] = DEFAULT_PROTOCOLS,
         root: str = "",
     ) -> None:
-        """Score tower files, each seed's untrained tower, and the reference features."""
-        subjects = [*towers, *REFERENCES, RANDOM_TOWER]
+        """Score towers, each seed's untrained tower, and the reference features."""
+        subjects = [*towers, *REFERENCES, *([RANDOM_TOWER] if seeds else [])]
         what = {"tasks": tuple(tasks), "protocols": tuple(protocols), "root": root}
-        jobs = [self._scoring(subjects[lane :: self.lanes], seeds[0], what) for lane in range(self.lanes)]
+        seed = seeds[0] if seeds else 0
+        jobs = [self._scoring(subjects[lane :: self.lanes], seed, what) for lane in range(self.lanes)]
         jobs += [self._scoring([RANDOM_TOWER], seed, what) for seed in seeds[1:]]
         self._run_side_by_side([job for job in jobs if job.request.subjects])
 

@@ -30,6 +30,7 @@ PROTOCOLS: dict[str, Takes] = {
     "k-nn": Takes(LABELS, by_default=True),
     "few-shot": Takes(LABELS),
     "label-fractions": Takes(LABELS),
+    "transfer-init": Takes(LABELS, towers_only=True),
 }
 DEFAULT_PROTOCOLS = ("linear-probe", "k-nn")
 

@@ -15,17 +15,23 @@ from bench.command_line import FAILED_CASE, OK, Json, Protocols, Results, Tasks
 from bench.commit import CHECKOUT
 from bench.comparison import Comparison, Scope
 from bench.config import choose
+from bench.experiments import EXPERIMENTS
 from bench.score_tables import curve_tables, metric_tables, score_tables
 from bench.subjects import KINDS, PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, scorings
 from bench.tables import failure_table, show
-from bench.towers import how_made, newest_towers
+from bench.towers import how_made, is_made_here, newest_towers
+from bench.transfer_init_tables import init_tables, without_init
+
+STAND_IN = "catlip-tiny"  # whose name the jobs have where no experiment made the tower
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Score a tower file, or the newest towers trained of a named experiment.
+    """Score the newest towers trained of a named experiment, a tower file, or a tower that was trained elsewhere.
 
-    Beside them stand the untrained tower, raw pixels, and gradients with colours. What is scored is recorded at once.
+    That is a file of CoreNet's, a folder of open_clip's, or NAME=FILE with a model of open_clip or timm. Beside them
+    stand the untrained tower of an experiment, raw pixels, and gradients with colours. What is scored is recorded at
+    once.
     """
 
     tower: Positional[str]
@@ -44,27 +50,37 @@ class Transfer:
         elsewhere = [task for task in tasks if task not in TASKS]
         if elsewhere and self.root is None:
             raise ValueError(f"--root is missing: the folder that holds the data of {', '.join(elsewhere)}")
-        towers = [path.resolve() for path in _towers(self.tower, self.results)]
-        ceiling = None if self.reference is None else _most_trained(_towers(self.reference, self.results)).resolve()
-        experiment, root = how_made(towers[0]).experiment, str(self.root.resolve()) if self.root else ""
+        towers, root = _towers(self.tower, self.results), str(self.root.resolve()) if self.root else ""
+        ceiling = None if self.reference is None else _most_trained(_towers(self.reference, self.results))
+        made = [how_made(Path(tower)).experiment for tower in towers[:1] if is_made_here(Path(tower))]
+        experiment = made[0] if made else EXPERIMENTS[STAND_IN]
         what = hashlib.sha256("\0".join(map(str, (*towers, ceiling, root))).encode()).hexdigest()[:8]
         scope = Scope(f"transfer-{what}", 0)
         comparison = begin(self.results, [experiment], scope, resume=self.resume, trained=False)
         _require_tasks(comparison, root, elsewhere)
-        subjects = [*map(str, towers), *([] if ceiling is None else [f"{REFERENCE_TOWER}{ceiling}"])]
-        comparison.score_towers(subjects, (experiment.seed,), tasks, protocols, root)
+        subjects = [*towers, *([] if ceiling is None else [f"{REFERENCE_TOWER}{ceiling}"])]
+        comparison.score_towers(subjects, [of.seed for of in made], tasks, protocols, root)
         records = comparison.records()
-        tables = [*score_tables(records), *curve_tables(records), *metric_tables(records), failure_table(records)]
-        show(tables, self.json)
+        others = without_init(records)
+        tables = [*score_tables(others), *curve_tables(others), *metric_tables(others), *init_tables(records)]
+        show([*tables, failure_table(records)], self.json)
         return FAILED_CASE if comparison.runner.failures else OK
 
 
-def _towers(tower: str, results: Path) -> list[Path]:
-    return [Path(tower)] if tower.endswith(".safetensors") else newest_towers(results, tower)
+def _towers(tower: str, results: Path) -> list[str]:
+    """Return what `tower_from` takes, paths from the root: the newest of an experiment, or what was named itself."""
+    if tower in EXPERIMENTS or "[" in tower:  # which begins an experiment's settings
+        return [str(path.resolve()) for path in newest_towers(results, tower)]
+    name, equals, file = tower.partition("=")
+    if Path(tower).exists() or not equals:
+        return [str(Path(tower).resolve())]
+    return [f"{name}={Path(file).resolve()}"]
 
 
-def _most_trained(towers: Sequence[Path]) -> Path:
-    return max(towers, key=lambda path: how_made(path).images)
+def _most_trained(towers: Sequence[str]) -> str:
+    if len(towers) == 1:
+        return towers[0]
+    return max(towers, key=lambda tower: how_made(Path(tower)).images)
 
 
 def _fitting(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -1,46 +1,46 @@
 """From a tower, or from features that were never trained, to scores on tasks."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.config import Experiment, choose
+from bench.config import Experiment
 from bench.record import Metric, Score, Transfer
 from bench.run import untrained_tower
 from bench.subjects import RANDOM_TOWER, REFERENCE_TOWER
-from bench.trained_tower import SUFFIX, trained_tower
+from bench.tower_from import tower_from
 from bench.transfer.features import REFERENCE_FEATURES, tower_features
 from bench.transfer.protocols import PROTOCOLS
 from bench.transfer.subject import Subject, kept
 
 
 def open_subject(name: str, experiment: Experiment, device: torch.device) -> Subject:
-    """Open a tower file, "random tower" (the experiment's, untrained), or reference features by their name.
+    """Open a tower (`tower_from`), "random tower" (the experiment's, untrained), or reference features by their name.
 
     "reference:" before a file makes the tower a ceiling: its name says so, and it is of no budget.
     """
     if name.startswith(REFERENCE_TOWER):
         ceiling = open_subject(name.removeprefix(REFERENCE_TOWER), experiment, device)
         return replace(ceiling, name=f"reference {ceiling.name}", budgets=())
-    if name.endswith(SUFFIX):
-        tower, made = trained_tower(Path(name))
-        return Subject(
-            name=made.experiment.name,
-            embed=kept(tower_features(tower, device)),
-            tower=tower,
-            device=device,
-            experiment=made.experiment,
-            images=made.images,
-            budgets=made.budgets,
-        )
+    if name in REFERENCE_FEATURES:
+        return Subject(name=name, embed=kept(REFERENCE_FEATURES[name]), tower=None, device=device, experiment=None)
     if name == RANDOM_TOWER:
         tower = untrained_tower(experiment)
         embed = kept(tower_features(tower, device))
         return Subject(name=name, embed=embed, tower=tower, device=device, experiment=experiment)
-    embed = kept(choose(name, REFERENCE_FEATURES, "reference"))
-    return Subject(name=name, embed=embed, tower=None, device=device, experiment=None)
+    known = tower_from(name)
+    subject = Subject(
+        name=known.name,
+        embed=kept(tower_features(known.tower, device)),
+        tower=known.tower,
+        device=device,
+        experiment=None,
+        known=known,
+    )
+    if (made := known.made) is None:
+        return subject
+    return replace(subject, experiment=made.experiment, images=made.images, budgets=made.budgets)
 
 
 def scored(subject: Subject, task: Any, protocol: str) -> Transfer:

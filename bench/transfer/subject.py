@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 
 from bench.config import Experiment
+from bench.tower_from import KnownTower
 from bench.transfer.pictures import Pictures
 from models.image_tower import ImageTower
 
@@ -23,6 +24,7 @@ class Subject:
     tower: ImageTower | None  # None: features that were never trained
     device: torch.device
     experiment: Experiment | None  # that made the tower
+    known: KnownTower | None = None  # what the tower was trained with
     images: int = 0  # seen in pre-training
     budgets: tuple[str, ...] = ()  # that the tower was cooled down for
 

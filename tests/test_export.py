@@ -1,0 +1,131 @@
+"""What was trained here is loaded by open_clip and timm, and computes there what it computes here."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+
+from bench.__main__ import main
+from bench.config import CONTRASTIVE, Experiment
+from bench.data.pack import Pictures
+from bench.data.pack_stream import for_scoring
+from bench.data.vocabulary import read_vocabulary
+from bench.tower_from import KnownTower, tower_from
+from bench.towers import head_path
+from bench.train import train
+from tests.small import small
+
+CPU = torch.device("cpu")
+Trained = Callable[[Experiment], Path]
+
+
+@pytest.fixture(scope="module")
+def trained(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Train an experiment once, and name its tower."""
+    folder, done = tmp_path_factory.mktemp("trained"), dict[Experiment, Path]()
+
+    def path(experiment: Experiment) -> Path:
+        if experiment not in done:
+            place = folder / f"c.tower.{len(done)}.safetensors"
+            train(experiment, CPU, results, {"equal images": experiment.images}, lambda _: place)
+            done[experiment] = place
+        return done[experiment]
+
+    return path
+
+
+def exported(tower: Path, out: Path) -> str:
+    """Export by the command line; return the folder."""
+    assert main(["export", str(tower), "--out", str(out)]) == 0
+    return f"local-dir:{out}"
+
+
+def images(pictures: Pictures, side: int = 48) -> torch.Tensor:
+    return for_scoring(pictures.pixels[:20], side)
+
+
+@torch.no_grad()
+def features(known: KnownTower, shown: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = known.tower.eval()(shown)
+    return found
+
+
+@pytest.mark.parametrize("method", CONTRASTIVE)
+def test_open_clip_loads_a_pair_of_towers_with_its_own_tokenizer(
+    method: str, trained: Trained, pictures: Pictures, tmp_path: Path
+) -> None:
+    """Features of pictures and captions, scale and bias; open_clip's ids are not the vocabulary's."""
+    path = trained(small(method))
+    name = exported(path, tmp_path / "out")
+    model: Any = open_clip.create_model(name).eval()
+    known, captions = tower_from(str(path)), tuple(pictures.captions[:20])
+    assert known.texts is not None
+    pair = known.texts.pair
+    with torch.no_grad():
+        image = F.normalize(features(known, images(pictures)) @ pair.projection, dim=-1)
+        torch.testing.assert_close(model.encode_image(images(pictures), normalize=True), image, rtol=1e-4, atol=1e-5)
+        ids = open_clip.get_tokenizer(name)(list(captions))
+        text = known.texts.embedded(captions)
+        torch.testing.assert_close(model.encode_text(ids, normalize=True), text, rtol=1e-4, atol=1e-5)
+    assert model.logit_scale == pair.log_scale
+    assert pair.bias is None or model.logit_bias == pair.bias
+    again = tower_from(str(tmp_path / "out"))
+    torch.testing.assert_close(features(again, images(pictures)), features(known, images(pictures)))
+
+
+def test_open_clip_loads_a_tower_alone(trained: Trained, pictures: Pictures, tmp_path: Path) -> None:
+    path = trained(small("catlip"))
+    model: Any = open_clip.create_model(exported(path, tmp_path / "out")).eval()
+    with torch.no_grad():
+        found = model.encode_image(images(pictures))
+    torch.testing.assert_close(found, features(tower_from(str(path)), images(pictures)), rtol=1e-4, atol=1e-5)
+    again = tower_from(str(tmp_path / "out"), image_size=72)
+    expected = features(tower_from(str(path), image_size=72), images(pictures, 72))
+    torch.testing.assert_close(features(again, images(pictures, 72)), expected)
+
+
+def test_timm_loads_a_tower_of_its_own(trained: Trained, pictures: Pictures, tmp_path: Path) -> None:
+    path = trained(small("catlip", tower="vit_tiny_patch16_224", images=32, warmup_images=0))
+    model = timm.create_model(exported(path, tmp_path / "out"), pretrained=True).eval()
+    with torch.no_grad():
+        found = model(images(pictures))
+    torch.testing.assert_close(found, features(tower_from(str(path)), images(pictures)), rtol=1e-4, atol=1e-5)
+
+
+def test_what_neither_builds_is_refused(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = trained(small("catlip", tower="corenet-vit-tiny", images=32, warmup_images=0))
+    assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "has a CorenetViT, which neither open_clip nor timm builds" in capsys.readouterr().err
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+    assert main(["export", str(path), "--out", str(tmp_path / "full")]) == 2
+    assert "is there already; remove it" in capsys.readouterr().err
+
+
+def test_the_classifiers_rows_lie_beside_a_tower_with_their_labels(trained: Trained) -> None:
+    known = tower_from(str(trained(small("catlip", head_rows=1_000))))
+    assert known.rows is not None
+    keys = read_vocabulary("pack-synsets").keys
+    assert known.rows.keys == keys
+    assert known.rows.weight.shape == (1_000, known.tower.width)
+    assert known.texts is None
+
+
+def test_a_tower_without_what_was_around_it_still_loads(trained: Trained, tmp_path: Path) -> None:
+    for method in ("catlip", "clip"):
+        path = trained(small(method))
+        alone = tmp_path / path.name
+        alone.write_bytes(path.read_bytes())
+        known = tower_from(str(alone))
+        assert (known.rows, known.texts) == (None, None)
+    assert head_path(path).is_file()
+
+
+def test_a_teacher_is_not_kept_beside_its_student(trained: Trained) -> None:
+    path = trained(small("distill"))
+    assert head_path(path).stat().st_size < path.stat().st_size / 4
