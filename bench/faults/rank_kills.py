@@ -51,7 +51,9 @@ def run(share: float, seed: int, folder: Path) -> list[Bound]:
     subprocess.run([sys.executable, "-m", "bench.data.pack", str(folder / "cache")], cwd=CHECKOUT, check=True)
     count, draw, kills = tries(FULL, share), random.Random(seed), Kills()  # noqa: S311 - to be drawn again
     whole = folder / "unkilled"
-    if ended(_torchrun(whole, 0), LONGEST) != 0:
+    unkilled = _torchrun(whole, 0)
+    if ended(unkilled, LONGEST) != 0:
+        unkilled.kill()
         raise ChildProcessError(f"the training that was not killed failed: {_log(whole).read_text()[-2000:]}")
     for number in range(count):
         _kill_one(folder / f"killed{number}", whole, draw, kills, restarts=number % 2)
