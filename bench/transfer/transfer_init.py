@@ -209,16 +209,18 @@ def _points(
     fewest = min(len(rows) for rows in drawn[0][0])
     for shots in (shots for shots in SHOTS if shots <= fewest):
         tuned = min(shots, MOST_SHOTS_TO_TUNE)
-        yield {"per_class": shots}, _first(drawn, 0, shots), _first(drawn, 1, tuned)
+        yield {"per_class": shots}, _first(drawn, 0, most=shots), _first(drawn, 1, most=tuned)
     for share in shares:
-        yield {"label_share": share}, _first(drawn, 0, share), _first(drawn, 1, share)
+        yield {"label_share": share}, _first(drawn, 0, share=share), _first(drawn, 1, share=share)
 
 
-def _first(drawn: Sequence[tuple[Order, Order]], which: int, wanted: float) -> Int[np.ndarray, "draws _"]:
-    """Return so many rows of each class, or where a float is wanted that share of them, one at least."""
+def _first(
+    drawn: Sequence[tuple[Order, Order]], which: int, *, most: int | None = None, share: float = 1.0
+) -> Int[np.ndarray, "draws _"]:
+    """Return so many rows of each class, or that share of them, one at least."""
 
     def number(size: int) -> int:
-        return wanted if isinstance(wanted, int) else max(1, round(size * wanted))
+        return max(1, round(size * share)) if most is None else most
 
     return np.stack([np.concatenate([rows[: number(len(rows))] for rows in orders[which]]) for orders in drawn])
 
