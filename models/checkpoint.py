@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from models.elsewhere import at_its_size
@@ -17,10 +17,13 @@ MOST_NAMES = 3  # of weights, told of each kind of mismatch
 
 def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -> None:
     """Write a tower's weights (its state) atomically, with facts about what made it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.part")  # one writes at a time; what a killed one left is written over
     weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     try:
-        save_file(weights, temporary, metadata=facts)
+        with temporary.open("wb") as file:  # `save_file` writes to a name of its own, which a kill would leave
+            file.write(save(weights, metadata=facts))
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
