@@ -1,5 +1,7 @@
 """The slope of memory over steps is that of what is kept, and of nothing where nothing is."""
 
+import mmap
+
 import pytest
 
 from bench.profilers import growth
@@ -35,7 +37,8 @@ def test_few_looks_and_no_count_are_no_slope(monkeypatch: pytest.MonkeyPatch) ->
 def test_memory_that_is_kept_is_seen() -> None:
     looked, kept = Growth(), []
     for step in range(40):
-        kept.append(bytearray(b"x" * 2**20))
+        kept.append(mmap.mmap(-1, 2**20))  # pages of its own, not such as something freed before
+        kept[-1].write(b"x" * 2**20)
         looked.look(step)
     found = looked.bytes_per_step
     assert found is None or 0.8 * 2**20 < found < 1.3 * 2**20

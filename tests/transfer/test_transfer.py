@@ -10,7 +10,7 @@ from bench.config import Experiment
 from bench.data.pack import load_pictures
 from bench.experiments import EXPERIMENTS
 from bench.run import untrained_tower
-from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER
+from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, scorings
 from bench.towers import Made, how_made, newest_towers
 from bench.transfer.features import REFERENCE_FEATURES, tower_features
 from bench.transfer.named_tasks import task_named
@@ -134,7 +134,7 @@ def test_a_saved_tower_scores_as_it_did(tmp_path: Path, results: Path) -> None:
     trained = open_subject(str(saved(tmp_path, experiment, "c")), experiment, CPU)
     untrained = open_subject(RANDOM_TOWER, experiment, CPU)
     assert trained.experiment == experiment
-    for protocol in DEFAULT_PROTOCOLS:
+    for _, protocol in scorings(RANDOM_TOWER, ["rooms"], DEFAULT_PROTOCOLS):
         was, now = (scored(subject, task_named("rooms", results, ""), protocol) for subject in (untrained, trained))
         assert (now.subject, now.images, now.budgets) == ("catlip-tiny", 512, ("equal images",))
         assert now.scores == was.scores

@@ -95,16 +95,16 @@ def test_heads_of_several_draws_are_each_what_torch_makes_of_its_draw() -> None:
     """By a plain loop over a linear layer, with the recipe's rates, decay and smoothing."""
     draw = torch.Generator().manual_seed(2)
     features, labels = torch.randn(3, 12, 8, generator=draw), torch.randint(0, 4, (3, 12), generator=draw)
-    start, recipe = random_head(8, 4, 3), FineTuning(learning_rate=1e-2, last_learning_rate=1e-3)
-    together = fitted(start, features, labels, 1e-2)
+    start, rate, descent = random_head(8, 4, 3), 1e-2, FineTuning().descent(128 * STEPS)
+    together = fitted(start, features, labels, rate)
     for one in range(3):
         layer = torch.nn.Linear(8, 4)
         layer.load_state_dict({"weight": start.weight[one], "bias": start.bias[one]})
         groups = [{"params": [layer.weight], "weight_decay": 0.05}, {"params": [layer.bias], "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=1e-2)
+        optimizer = torch.optim.AdamW(groups, lr=rate)
         for step in range(STEPS):
             for group in optimizer.param_groups:
-                group["lr"] = recipe.rate(step, STEPS)
+                group["lr"] = rate * descent.share(step, STEPS)
             optimizer.zero_grad()
             F.cross_entropy(layer(features[one]), labels[one], label_smoothing=0.1).backward()
             optimizer.step()
