@@ -59,8 +59,10 @@ def test_a_training_of_several_sizes_is_the_same_to_the_last_bit_and_its_tower_i
     runs: list[tuple[Training, dict[str, Any]]] = []
     for name in "ab":
         (folder := tmp_path / name).mkdir()
-        training = train(experiment, CPU, results, budgets, lambda images, folder=folder: folder / f"{images}")
-        runs.append((training, load_file(folder / str(max(budgets.values())))))
+        training = train(
+            experiment, CPU, results, budgets, lambda images, folder=folder: folder / f"{images}.safetensors"
+        )
+        runs.append((training, load_file(folder / f"{max(budgets.values())}.safetensors")))
     (one, weights), (other, again) = runs
     assert one.trunk_losses == other.trunk_losses
     assert one.cooldown_losses == other.cooldown_losses
@@ -68,7 +70,7 @@ def test_a_training_of_several_sizes_is_the_same_to_the_last_bit_and_its_tower_i
     steps = [steps_for(experiment, branch.images) for branch in one.branches]
     assert len(one.trunk_losses) + len(one.cooldown_losses[-1]) == steps[-1]
     assert [branch.images for branch in one.branches] == [images_before(experiment, many) for many in steps]
-    path = tmp_path / "a" / str(one.branches[-1].images)
+    path = tmp_path / "a" / f"{one.branches[-1].images}.safetensors"
     assert how_made(path).images == one.branches[-1].images
     tower = untrained_tower(experiment)
     load_weights(tower, path)
