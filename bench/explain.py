@@ -74,7 +74,7 @@ class Explain:
             ladder = structs.replace(ladder, left_out=ladder.left_out | NOT_PUBLISHED_HERE)
         ends = [cells[0], cells[len(ladder.chain) - 1]]
         scope = Scope("explain", 0)
-        comparison = begin(self.results, ends, scope, resume=self.resume, trained=False, may_differ=FIELDS)
+        comparison = begin(self.results, cells, scope, resume=self.resume, trained=False, may_differ=FIELDS)
         _record(comparison, ladder, ends[-1])
         jobs = _jobs(comparison, cells, ends, self.rounds)
         seconds = sum(job.expected_seconds for job in jobs)

@@ -69,10 +69,10 @@ def _towers(tower: str, results: Path) -> list[str]:
     """Return what `tower_from` takes, paths from the root: the newest of an experiment, or what was named itself."""
     if tower in EXPERIMENTS or "[" in tower:  # which begins an experiment's settings
         return [str(path.resolve()) for path in newest_towers(results, tower)]
-    name, equals, file = tower.partition("=")
-    if Path(tower).exists() or not equals:
-        return [str(Path(tower).resolve())]
-    return [f"{name}={Path(file).resolve()}"]
+    name, equals, file = ("", "", tower) if Path(tower).exists() else tower.rpartition("=")
+    if not Path(file).exists():
+        raise ValueError(f"there is no tower file {file} (nor an experiment of that name: python -m bench list)")
+    return [f"{name}{equals}{Path(file).resolve()}"]
 
 
 def _most_trained(towers: Sequence[str]) -> str:
