@@ -15,21 +15,21 @@ from bench.command_line import FAILED_CASE, OK, Command, Json, Results, Settings
 from bench.comparison import CURVE_TASK, FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, scopes, with_images
 from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
 from bench.doctor import Doctor
-from bench.embed import Embed
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
-from bench.explain import Explain
-from bench.export import Export
+from bench.explain.verb import Explain
+from bench.history.over_commits import History
+from bench.history.regress import Regress
 from bench.label import Label
-from bench.over_commits import History
-from bench.peer import Peer
-from bench.plan_command import Plan
-from bench.pretrain import Train
-from bench.regress import Regress
-from bench.score_tables import accuracy_tables
+from bench.peer.verb import Peer
+from bench.plan.verb import Plan
 from bench.selftest import Selftest
 from bench.statistics import fewest_rounds
 from bench.tables import Table, cost_table, experiment_table, failure_table, fit_table, show, speed_table
-from bench.transfer_verb import Transfer
+from bench.towers.embed import Embed
+from bench.towers.export import Export
+from bench.training.verb import Train
+from bench.transfer.score_tables import accuracy_tables
+from bench.transfer.verb import Transfer
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.checkpoints import Keeping
 from bench.config import Experiment, at_batch_size
 from bench.image_sizes import images_before, steps_for
 from bench.jobs import Job, Runner
@@ -21,6 +20,7 @@ from bench.rates import rates_of
 from bench.record import Fit, Memory, Record, comparisons, read_record, read_records
 from bench.statistics import fewest_rounds, ratio_of
 from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCES, TASKS
+from bench.training.checkpoints import Keeping
 from bench.worker import Kind, Request
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"

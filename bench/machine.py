@@ -10,11 +10,11 @@ import torch
 
 from bench.commit import commit
 from bench.config import Experiment
-from bench.devices import device_called
 from bench.distributed import group_of_all
+from bench.history.suite_documents import fingerprint_of
+from bench.plan.devices import device_called
 from bench.profilers.clock import clock
 from bench.record import Circumstances
-from bench.suite_documents import fingerprint_of
 from losses.ranks import place
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")

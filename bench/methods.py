@@ -22,8 +22,8 @@ from bench.data.vocabulary import read_vocabulary
 from bench.labels.labeller import labeller
 from bench.labels.stored import stored_labels
 from bench.seeds import TEXT, seed_for
-from bench.stored_features import stored_features
-from bench.trained_tower import build_teacher
+from bench.towers.stored_features import stored_features
+from bench.towers.trained import build_teacher
 from losses.contrastive import contrastive_loss
 from losses.distillation import distillation_loss
 from losses.multilabel import multilabel_loss

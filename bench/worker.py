@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from bench.checkpoints import Keeping, alone
 from bench.config import Experiment
+from bench.explain.ladder import Ladder
 from bench.interruption import INTERRUPTED, Stop, stoppable
-from bench.ladder import Ladder
 from bench.ranks import place
 from bench.record import Failure, Record, record_path, write_record
 from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, scorings
 from bench.terminal import say
+from bench.training.checkpoints import Keeping, alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,13 +143,13 @@ def _carry_out(request: Request, device: "torch.device", stop: Stop | None) -> N
 
             trace(experiment, device, results, request.paths[0])
         case "peer":
-            from bench.peer_runs import run_side
+            from bench.peer.runs import run_side
 
             write(run_side(experiment, device, results, request.side, request.round), request.paths[0])
         case "training":
             write(_train(request, results, device, stop), request.paths[0])
         case "embedding":
-            from bench.stored_features import write_features
+            from bench.towers.stored_features import write_features
 
             write_features(experiment, device, results, request.paths[0])
         case "scoring":
@@ -190,12 +190,12 @@ def _try_fit(request: Request, results: Path, device: "torch.device", write: "Ca
 
 
 def _train(request: Request, results: Path, device: "torch.device", stop: Stop | None) -> "Training":
-    from bench.train import train
+    from bench.training.train import train
 
     experiment, budgets, keeping = request.experiment, request.budgets, request.keeping
     if keeping is None or stop is None:
         return train(experiment, device, results, budgets, request.tower_path)
-    from bench.keeper import Keeper
+    from bench.training.keeper import Keeper
 
     with alone(Path(keeping.folder)) if place().rank == 0 else nullcontext():
         keeper = Keeper(keeping, request.comparison, budgets, stop)

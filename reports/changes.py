@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from bench.figures import Commit
-from bench.quantities import quantity
+from bench.history.figures import Commit
+from bench.history.quantities import quantity
 from bench.statistics import SMALLEST_EFFECT
 from reports.lines import Line
 

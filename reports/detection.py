@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.figures import SECONDS, Commit, Subject
+from bench.history.figures import SECONDS, Commit, Subject
 from bench.tables import Table
 from reports.changes import Change, changes_of
 from reports.lines import Line, Point

@@ -6,8 +6,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from bench.contrasts import LogRatio
-from bench.explained import Explained, Part, explained, in_words
+from bench.explain.contrasts import LogRatio
+from bench.explain.explained import Explained, Part, explained, in_words
 from reports.charts import FOOT, NARROWEST, WIDTH, head, rows_of
 from reports.formats import ratio, span
 from reports.frames import Comparison

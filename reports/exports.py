@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.figures import Figure, Subject
+from bench.history.figures import Figure, Subject
 from bench.statistics import mean_interval
 from reports.lines import Line, figures_frame, history_of
 

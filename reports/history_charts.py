@@ -6,8 +6,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.figures import Commit
-from bench.quantities import quantity
+from bench.history.figures import Commit
+from bench.history.quantities import quantity
 from reports.changes import Change
 from reports.formats import ratio
 from reports.lines import History, Line

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
-from bench.quantities import quantity
+from bench.history.quantities import quantity
 from bench.statistics import spread_of
 from reports.changes import Change
 from reports.document import csv_download, rendered

@@ -8,7 +8,7 @@ from statistics import median
 
 import pandas as pd
 
-from bench.figures import Commit, Figure, Measure, Subject
+from bench.history.figures import Commit, Figure, Measure, Subject
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
 
-from bench.plan import AS_GPUS_GROW
+from bench.plan.model import AS_GPUS_GROW
 from reports.document import rendered
 from reports.formats import UNMEASURED, count, percent, rate
 from reports.svg import LINE, PAPER, dodged, drawing, look, shown, svg

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from bench.quantities import duration
-from bench.suite_documents import Document, document_of
+from bench.history.quantities import duration
+from bench.history.suite_documents import Document, document_of
 from reports.tables import Cell, Column, Group, Table
 
 FILE = "suites.json"

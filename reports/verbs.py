@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from bench.command_line import DISAGREEMENT, OK
-from bench.compared import compared, compared_table, on_one_side, told_none, told_worse
 from bench.config import choose
-from bench.figures import Figure, read_figures
+from bench.history.compared import compared, compared_table, on_one_side, told_none, told_worse
+from bench.history.figures import Figure, read_figures
 from bench.record import comparisons, read_records
 from bench.tables import Table, show
 from reports.changes import changes_of

@@ -8,7 +8,7 @@ from jaxtyping import install_import_hook
 with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
     import bench.methods
     import bench.run
-    import bench.train
+    import bench.training.train
     import bench.transfer.score  # noqa: F401
 
 import torch

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from bench.config import Experiment
 from bench.experiments import EXPERIMENTS
-from bench.factors import factors_of
-from bench.ladder import Coordinates, Ladder, build, rungs_between
+from bench.explain.factors import factors_of
+from bench.explain.ladder import Coordinates, Ladder, build, rungs_between
 from bench.record import Flops, Record, Speed
 from tests.reports.conftest import COMPARISON, HERE
 

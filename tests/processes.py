@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 T = TypeVar("T")
-PRELOAD = ["open_clip.loss", "torch.nn.parallel", "bench.train"]  # imported once, before the processes part
+PRELOAD = ["open_clip.loss", "torch.nn.parallel", "bench.training.train"]  # imported once, before the processes part
 LONGEST_SECONDS = 300
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.checkpoints import (
+from bench.data.identity import data_digest
+from bench.training.checkpoints import (
     MANIFEST,
     STATE,
     TENSORS,
@@ -24,7 +25,6 @@ from bench.checkpoints import (
     require_same,
     write_checkpoint,
 )
-from bench.data.identity import data_digest
 from tests.small import small
 
 ROOT = Path(__file__).parent.parent

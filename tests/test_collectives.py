@@ -11,14 +11,14 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.collectives import FP32, Collective, Links, collectives_of, ring_seconds, seconds_of
 from bench.config import METHOD_NAMES
 from bench.data.pack import load_pictures
 from bench.data.targets import Captions
 from bench.distributed import LossOf, group_of_all, spread
-from bench.link_speed import measured
 from bench.methods import method_named
-from bench.needs import needs_of
+from bench.plan.collectives import FP32, Collective, Links, collectives_of, ring_seconds, seconds_of
+from bench.plan.link_speed import measured
+from bench.plan.needs import needs_of
 from bench.profilers.flops import count_flops
 from bench.run import assemble, load_data, untrained_tower
 from tests.processes import in_ranks

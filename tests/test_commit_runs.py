@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import regress
-from bench.commit_runs import in_turns, work_tree
-from bench.figures import read_figures
-from bench.over_commits import History
-from bench.regress import Regress
+from bench.history import regress
+from bench.history.commit_runs import in_turns, work_tree
+from bench.history.figures import read_figures
+from bench.history.over_commits import History
+from bench.history.regress import Regress
 
 ROOT = Path(__file__).parent.parent
 SUITE = """

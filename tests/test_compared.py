@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.compared import compared, compared_table, ended, on_one_side, told_worse
-from bench.figures import Commit, Figure, Measure, Subject, read_figures
-from bench.quantities import quantity
-from bench.suite_documents import document_of, keep, machine_of
+from bench.history.compared import compared, compared_table, ended, on_one_side, told_worse
+from bench.history.figures import Commit, Figure, Measure, Subject, read_figures
+from bench.history.quantities import quantity
+from bench.history.suite_documents import document_of, keep, machine_of
 from tests.documents import MACHINE, document, written
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.contrasts import LogRatio, agreement, between, contrast, shapley, without
-from bench.ladder import Coordinates, all_cells, chain_of
+from bench.explain.contrasts import LogRatio, agreement, between, contrast, shapley, without
+from bench.explain.ladder import Coordinates, all_cells, chain_of
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 FACTORS = ("a", "b", "c", "d")

@@ -9,7 +9,7 @@ from bench.config import METHOD_NAMES
 from bench.costs import costs_of, released_flops
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS, experiment_named
-from bench.explain import lines_of
+from bench.explain.verb import lines_of
 from bench.methods import METHODS
 from bench.profilers.flops import count_flops
 from bench.run import assemble, load_data

@@ -19,22 +19,22 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
 
-import bench.train as train_module
-from bench.checkpoints import Keeping, newest_whole
+import bench.training.train as train_module
 from bench.config import METHOD_NAMES
 from bench.data.pack import Pictures, load_pictures
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch
 from bench.distributed import blocks, of_each_rank, whole_tensor
 from bench.interruption import TERMINATED, Stop
-from bench.keeper import Keeper
 from bench.memory_runs import largest_of_ranks
 from bench.methods import method_named
 from bench.profilers.memory import Peaks
 from bench.rates import images_per_second
 from bench.record import Failure, Memory, Speed, read_records
 from bench.run import Assembled, assemble, untrained_tower
-from bench.train import train
+from bench.training.checkpoints import Keeping, newest_whole
+from bench.training.keeper import Keeper
+from bench.training.train import train
 from tests.processes import in_ranks
 from tests.small import small
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import bench.train as train_module
-from bench.checkpoints import Keeping, newest_whole
+import bench.training.train as train_module
 from bench.interruption import TERMINATED, Stop
-from bench.keeper import Keeper
-from bench.train import train
+from bench.training.checkpoints import Keeping, newest_whole
+from bench.training.keeper import Keeper
+from bench.training.train import train
 from tests.data.shards import CAPTIONS, encoded, picture, write_shard
 from tests.processes import in_ranks
 from tests.small import small

@@ -11,9 +11,9 @@ from bench.__main__ import main
 from bench.command_line import INCONCLUSIVE
 from bench.data.pack import Pictures
 from bench.experiments import EXPERIMENTS
-from bench.explain import planned
+from bench.explain.ladder import PADDING, TEXT_TOWER
+from bench.explain.verb import planned
 from bench.jobs import Runner
-from bench.ladder import PADDING, TEXT_TOWER
 from bench.record import Ladder, Speed, read_records
 from bench.worker import Request, carry_out
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.explain import EXIT_CODES
-from bench.explained import Explained, explained, in_words
-from bench.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, Line
-from bench.ladder_tables import cause_table, line_table
+from bench.explain.explained import Explained, explained, in_words
+from bench.explain.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, Line
+from bench.explain.tables import cause_table, line_table
+from bench.explain.verb import EXIT_CODES
 from bench.record import Ladder, Record, read_record, record_path, write_record
 from tests.ladders import ladder_of, measured
 

@@ -15,9 +15,9 @@ from bench.config import CONTRASTIVE, Experiment
 from bench.data.pack import Pictures
 from bench.data.pack_stream import for_scoring
 from bench.data.vocabulary import read_vocabulary
-from bench.tower_from import KnownTower, tower_from
-from bench.towers import head_path
-from bench.train import train
+from bench.towers.made import head_path
+from bench.towers.tower_from import KnownTower, tower_from
+from bench.training.train import train
 from tests.small import small
 
 CPU = torch.device("cpu")

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.checkpoints import read_state
 from bench.data.shard_manifest import read_manifest
 from bench.data.vocabulary import read_vocabulary
 from bench.json_file import content_of, from_json
 from bench.record import read_record
-from bench.towers import Made
+from bench.towers.made import Made
+from bench.training.checkpoints import read_state
 
 
 def test_a_file_is_read_whole_or_refused_by_its_name(tmp_path: Path) -> None:

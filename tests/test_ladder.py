@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from bench.config import differing_fields
 from bench.experiments import EXPERIMENTS, experiment_named
-from bench.factors import NAMES, catlip_sizes, factors_of
+from bench.explain.factors import NAMES, catlip_sizes, factors_of
+from bench.explain.ladder import HEAD, PADDING, PAIRED, TEXT_TOWER, all_cells, build, chain_of, rungs_between
 from bench.image_sizes import multi_scale
-from bench.ladder import HEAD, PADDING, PAIRED, TEXT_TOWER, all_cells, build, chain_of, rungs_between
 from tests.ladders import ladder_of
 
 TINY = {name.removesuffix("-tiny"): one for name, one in EXPERIMENTS.items() if name.endswith("-tiny")}

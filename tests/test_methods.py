@@ -17,7 +17,7 @@ from bench.methods import METHODS, clamp_scale
 from bench.profilers.flops import count_flops
 from bench.record import Flops
 from bench.run import Assembled, assemble, load_data, take_steps, untrained_tower
-from bench.towers import Made
+from bench.towers.made import Made
 from losses.contrastive import contrastive_loss
 from models.checkpoint import save_tower
 from models.heads import Contrastive, Student, TokenClassifier

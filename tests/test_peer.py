@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from bench.config import Experiment
 from bench.data.targets import Labels
-from bench.peer import loss_rows, speed_table
-from bench.peer_runs import multi_hot, run_side
-from bench.peer_sides import DENSE, OPEN_CLIP, OURS, SIDES, WARMUP_STEPS
+from bench.peer.runs import multi_hot, run_side
+from bench.peer.sides import DENSE, OPEN_CLIP, OURS, SIDES, WARMUP_STEPS
+from bench.peer.verb import loss_rows, speed_table
 from bench.record import PeerRun, Record
 from tests.reports.conftest import HERE
 from tests.small import small

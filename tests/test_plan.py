@@ -13,15 +13,26 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as with_fields
 
 from bench.__main__ import main
-from bench.collectives import Links, Weights
 from bench.config import Experiment, at_batch_size
-from bench.devices import DEVICES, device_called
 from bench.experiments import EXPERIMENTS
 from bench.largest_batch import first_guess
-from bench.plan import Case, Cluster, Compute, Work, assumed_compute, bound_from, cost_of, curve, slower_from, step_on
-from bench.plan_check import Row, agree
-from bench.plan_records import Timed, compute_of, largest_batch
-from bench.published import MODELS, POINTS, predicted_rate, published_utilisation
+from bench.plan.check import Row, agree
+from bench.plan.collectives import Links, Weights
+from bench.plan.devices import DEVICES, device_called
+from bench.plan.model import (
+    Case,
+    Cluster,
+    Compute,
+    Work,
+    assumed_compute,
+    bound_from,
+    cost_of,
+    curve,
+    slower_from,
+    step_on,
+)
+from bench.plan.published import MODELS, POINTS, predicted_rate, published_utilisation
+from bench.plan.records import Timed, compute_of, largest_batch
 from bench.rates import images_per_second
 from bench.record import Circumstances, Fit, Flops, Memory, Record, Speed, record_path, write_record
 
@@ -379,7 +390,7 @@ def test_a_check_agrees_where_one_alone_does_or_those_side_by_side(
 
 
 def test_a_speed_of_links_is_json() -> None:
-    from bench.link_speed import LinkSpeed
+    from bench.plan.link_speed import LinkSpeed
 
     one = LinkSpeed(1e9, 1e-5)
     assert msgspec.json.decode(msgspec.json.encode(one), type=LinkSpeed) == one

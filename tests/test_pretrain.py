@@ -13,16 +13,16 @@ import pytest
 
 from bench.__main__ import main
 from bench.begin import cores
-from bench.checkpoints import alone, checkpoints, newest_whole
 from bench.comparison import budgets_of, with_images
 from bench.config import with_settings
 from bench.data.pack import main as decode
 from bench.experiments import EXPERIMENTS
 from bench.jobs import Job, Runner
-from bench.pretrain import number_of
 from bench.progress import Progress
 from bench.record import Training, Transfer, read_records
 from bench.subjects import TASKS
+from bench.training.checkpoints import alone, checkpoints, newest_whole
+from bench.training.verb import number_of
 from bench.transfer.tasks import pack_tasks
 from bench.worker import Request
 from tests.test_checkpoints import written

@@ -11,17 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import train as training
-from bench.checkpoints import TENSORS, TOWER, Keeping, checkpoints, newest_whole
 from bench.config import Experiment
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Stream
 from bench.interruption import stoppable
-from bench.keeper import Keeper
 from bench.record import Training
 from bench.run import assemble, load_data
-from bench.towers import how_made
-from bench.training_state import copied, load_state, on_cpu, state_of
+from bench.towers.made import how_made
+from bench.training import train as training
+from bench.training.checkpoints import TENSORS, TOWER, Keeping, checkpoints, newest_whole
+from bench.training.keeper import Keeper
+from bench.training.state import copied, load_state, on_cpu, state_of
 from tests.small import small
 
 CPU = torch.device("cpu")

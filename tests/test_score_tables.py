@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from bench.experiments import experiment_named
 from bench.rates import images_per_second
 from bench.record import Circumstances, Flops, Metric, Record, Score, Speed, Transfer
-from bench.score_tables import accuracy_tables, budget_table, curve_tables, metric_tables, score_tables
 from bench.tables import show
+from bench.transfer.score_tables import accuracy_tables, budget_table, curve_tables, metric_tables, score_tables
 
 HERE = Circumstances(
     machine="m", device="cpu", threads=2, precision="fp32", compiled=False, packages={}, commit="c", started_at="now"

@@ -20,8 +20,8 @@ from bench.rates import images_per_second, images_per_step
 from bench.record import Branch, Speed, Training
 from bench.run import assemble, check_finite, first_steps, load_data, measure_speed, take_steps, untrained_tower
 from bench.step import make_step
-from bench.towers import how_made
-from bench.train import train
+from bench.towers.made import how_made
+from bench.training.train import train
 from bench.transfer.features import tower_features
 from bench.transfer.pictures import PackPictures
 from models.checkpoint import load_weights

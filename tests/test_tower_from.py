@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
 from bench.experiments import EXPERIMENTS
-from bench.tower_from import tower_from
+from bench.towers.tower_from import tower_from
 from bench.transfer.pictures import PackPictures
 from bench.transfer.score import open_subject
-from bench.transfer_verb import _towers
+from bench.transfer.verb import _towers
 from models.corenet_vit import CorenetViT
 from models.image_tower import build_image_tower
 from models.weight_files import read_weights

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import train as training
 from bench.data.pack_stream import PackStream
 from bench.record import Training
-from bench.towers import how_made
-from bench.train import cooldown_rate, train, trunk_rate
+from bench.towers.made import how_made
+from bench.training import train as training
+from bench.training.train import cooldown_rate, train, trunk_rate
 from reports.frames import curves
 from tests.small import small
 

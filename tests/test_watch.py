@@ -16,7 +16,7 @@ import pytest
 from bench.data.order import Order
 from bench.data.stream import Batch, Stream
 from bench.data.targets import Labels
-from bench.watch import Watch
+from bench.training.watch import Watch
 from tests.small import small
 
 

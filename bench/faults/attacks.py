@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.checkpoints import newest_whole
 from bench.data.decoding import UnusableImageError
 from bench.data.embeddings import decoded_grid
 from bench.data.shard_manifest import read_manifest
@@ -21,7 +20,8 @@ from bench.data.vocabulary import read_vocabulary
 from bench.faults.made import encoded, pairs, picture, write_shard
 from bench.faults.short import short, trained
 from bench.record import read_record
-from bench.trained_tower import trained_tower
+from bench.towers.trained import trained_tower
+from bench.training.checkpoints import newest_whole
 
 Attack = Callable[[Path], object]  # given a folder to write into; what it may leave lies in the folder `out` there
 EXECUTED = "executed"  # the file that a payload makes in its folder

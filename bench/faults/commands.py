@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from bench.checkpoints import checkpoints, read_checkpoint
 from bench.commit import CHECKOUT
 from bench.record import Failure, Training, read_record
+from bench.training.checkpoints import checkpoints, read_checkpoint
 
 ENDS_WITHIN = 120.0  # seconds that a process is given to end, on a busy machine
 POLL = 0.02

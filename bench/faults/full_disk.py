@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 
-from bench.checkpoints import Keeping, checkpoints, read_checkpoint
 from bench.faults.bound import Bound, none_of
 from bench.faults.made import write_shards
 from bench.faults.short import short, trained
 from bench.interruption import Stop
-from bench.keeper import Keeper
 from bench.machine import circumstances
 from bench.record import Failure, Record, read_record, write_record
+from bench.training.checkpoints import Keeping, checkpoints, read_checkpoint
+from bench.training.keeper import Keeper
 
 ROOM = 2.5  # checkpoints that the disk holds: two are kept while a third is written
 STEPS = 60  # with a look, and a checkpoint, after every twenty

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.checkpoints import checkpoints
 from bench.commit import CHECKOUT
 from bench.faults.bound import Bound, none_of, tries
 from bench.faults.commands import (
@@ -25,6 +24,7 @@ from bench.faults.commands import (
     unreadable,
     waited_for,
 )
+from bench.training.checkpoints import checkpoints
 
 FULL, CHAINS, MATRICES = 100, 2, 4
 STEPS_A_KILL, FEWEST_STEPS, BATCH = 40, 80, 16

@@ -3,13 +3,13 @@
 import threading
 from pathlib import Path
 
-from bench.checkpoints import Keeping
 from bench.faults.bound import Bound, tries
 from bench.faults.made import write_shards
 from bench.faults.short import short, trained
 from bench.interruption import Stop
-from bench.keeper import Keeper
 from bench.profilers.memory import status_bytes
+from bench.training.checkpoints import Keeping
+from bench.training.keeper import Keeper
 
 FULL, SETTLED = 1000, 0.1  # loops, and the share of them in which caches fill
 MOST_GROWTH = 0.05

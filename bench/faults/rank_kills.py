@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 
-from bench.checkpoints import checkpoints
 from bench.commit import CHECKOUT
 from bench.distributed import PATIENCE
 from bench.faults.bound import Bound, at_most, none_of, tries
@@ -26,6 +25,7 @@ from bench.faults.commands import (
     unreadable,
     waited_for,
 )
+from bench.training.checkpoints import checkpoints
 
 FULL, STEPS, BATCH, RANKS = 10, 200, 8, 2
 ENDS_WITHIN, GOES_ON_WITHIN = 60.0, 300.0  # seconds from a kill: until all have ended; until a restarted job is done

@@ -7,9 +7,9 @@ from msgspec.structs import replace
 
 from bench.config import Experiment
 from bench.experiments import EXPERIMENTS
-from bench.keeper import Keeper
 from bench.record import Training
-from bench.train import train
+from bench.training.keeper import Keeper
+from bench.training.train import train
 
 
 def short(method: str, **changes: object) -> Experiment:

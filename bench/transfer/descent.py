@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.seeds import STEP, seed_for
 from bench.step import averaging, decayed_apart, gradient_norm
-from bench.train import cosine
+from bench.training.train import cosine
 from bench.transfer.waiting import waited_for
 from models.depth import parameters_by_depth
 from models.image_tower import ImageTower

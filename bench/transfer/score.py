@@ -9,7 +9,7 @@ from bench.config import Experiment
 from bench.record import Metric, Score, Transfer
 from bench.run import untrained_tower
 from bench.subjects import RANDOM_TOWER, REFERENCE_TOWER
-from bench.tower_from import tower_from
+from bench.towers.tower_from import tower_from
 from bench.transfer.features import REFERENCE_FEATURES, tower_features
 from bench.transfer.protocols import PROTOCOLS
 from bench.transfer.subject import Subject, kept

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 
 from bench.config import Experiment
-from bench.tower_from import KnownTower
+from bench.towers.tower_from import KnownTower
 from bench.transfer.pictures import Pictures
 from models.image_tower import ImageTower
 

@@ -16,16 +16,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bench.data.vocabulary import read_vocabulary
-from bench.head_file import LabelRows, Texts
 from bench.labels.class_names import synsets_of
 from bench.labels.hypernyms import Labels, Nearest, hypernyms
 from bench.record import Metric, Score
-from bench.tower_from import KnownTower
+from bench.towers.head_file import LabelRows, Texts
+from bench.towers.tower_from import KnownTower
 from bench.transfer.descent import BETAS
 from bench.transfer.fine_tune import FineTuning, new_head
+from bench.transfer.init_tables import COPIED, NAMES, PROTOCOL, RANDOM
 from bench.transfer.subject import Subject
 from bench.transfer.tasks import Task
-from bench.transfer_init_tables import COPIED, NAMES, PROTOCOL, RANDOM
 
 SHOTS = (1, 2, 5, 20)  # of each class
 MOST_SHOTS_TO_TUNE = 4

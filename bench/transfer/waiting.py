@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from bench.watch import LINE_SECONDS
+from bench.training.watch import LINE_SECONDS
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from bench.data.decoding import EMPTY, UnusableImageError
 from bench.data.embeddings import CUT, FOREIGN, INFINITE, decoded_grid
 from bench.data.shard_stream import ShardStream
 from bench.run import load_data, measure_speed
-from bench.train import train
-from bench.trained_tower import trained_tower
+from bench.towers.trained import trained_tower
+from bench.training.train import train
 from bench.transfer.features import tower_features
 from models.image_tower import build_image_tower
 from tests.data.shards import CAPTIONS, encoded, picture, write_shard

@@ -14,7 +14,7 @@ from bench.data.stream import Batch
 from bench.data.targets import Captions, Labels, Tokens
 from bench.methods import METHODS
 from bench.run import load_data, measure_speed
-from bench.train import train
+from bench.training.train import train
 from tests.data.shards import CAPTIONS, encoded, picture, webdataset_members, write_shard, write_shards
 from tests.data.test_stream import CPU
 from tests.small import small

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.tower_from import tower_from
+from bench.towers.tower_from import tower_from
 from models.class_token import ClassTokenBlock
 from models.corenet_vit import SIZES, CorenetViT, from_corenet
 from models.image_tower import build_image_tower

@@ -4,8 +4,8 @@ import math
 
 from msgspec.structs import replace
 
-from bench.explained import explained, in_words
-from bench.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, Line
+from bench.explain.explained import explained, in_words
+from bench.explain.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, Line
 from bench.record import Record
 from reports.page import page
 from tests.ladders import ladder_of, measured

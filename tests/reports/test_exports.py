@@ -17,7 +17,7 @@ from msgspec import Meta
 from pytest_benchmark.logger import Logger
 from pytest_benchmark.storage.file import FileStorage
 
-from bench.figures import read_figures
+from bench.history.figures import read_figures
 from reports.__main__ import main
 from reports.exports import WRITERS, Format, exported
 from tests.documents import document, written

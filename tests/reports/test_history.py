@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bench.figures import Commit, Measure, Subject, figures_of_record, read_figures
+from bench.history.figures import Commit, Measure, Subject, figures_of_record, read_figures
 from reports.__main__ import main
 from reports.changes import Change, changes_of, mann_whitney_p
 from reports.detection import LOOKS, rates_table

@@ -11,7 +11,7 @@ from bench.data.pack import load_pictures
 from bench.experiments import EXPERIMENTS
 from bench.run import untrained_tower
 from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, scorings
-from bench.towers import Made, how_made, newest_towers
+from bench.towers.made import Made, how_made, newest_towers
 from bench.transfer.features import REFERENCE_FEATURES, tower_features
 from bench.transfer.named_tasks import task_named
 from bench.transfer.pictures import PackPictures

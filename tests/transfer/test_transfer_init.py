@@ -10,13 +10,14 @@ import torch.nn.functional as F
 
 from bench.data.subwords import SubwordIds
 from bench.data.vocabulary import read_vocabulary
-from bench.head_file import LabelRows, Texts
 from bench.labels.hypernyms import hypernyms
 from bench.methods import method_named
 from bench.record import Circumstances, Metric, Record, Score, Transfer
 from bench.run import untrained_tower
-from bench.tower_from import KnownTower
+from bench.towers.head_file import LabelRows, Texts
+from bench.towers.tower_from import KnownTower
 from bench.transfer.fine_tune import FineTuning
+from bench.transfer.init_tables import init_tables, without_init
 from bench.transfer.subject import Subject
 from bench.transfer.tasks import Task, pack_tasks
 from bench.transfer.transfer_init import (
@@ -29,7 +30,6 @@ from bench.transfer.transfer_init import (
     text_head,
     transfer_init,
 )
-from bench.transfer_init_tables import init_tables, without_init
 from tests.small import small
 
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")

@@ -1,0 +1,1 @@
+"""A ratio between two experiments, taken apart into its causes."""

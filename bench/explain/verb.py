@@ -1,0 +1,198 @@
+"""The verb `explain`: a ratio taken apart into its causes, and the proof that they make it."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import structs
+from tyro.conf import Positional, arg
+
+from bench.begin import begin, cores, has_gpu
+from bench.command_line import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, Json, Results, Settings
+from bench.comparison import START_SECONDS, Comparison, Scope
+from bench.config import FIELDS, Experiment, with_settings
+from bench.experiments import EXPERIMENTS, experiment_named
+from bench.explain.contrasts import Agreement
+from bench.explain.explained import explained
+from bench.explain.factors import factors_of
+from bench.explain.ladder import CLASSIFYING, PADDING, PAIRED, Factor, Ladder, Line, build, rungs_between
+from bench.explain.tables import cause_table, line_table
+from bench.jobs import Job
+from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
+from bench.record import read_record
+from bench.tables import failure_table, show
+from bench.worker import Request
+
+Recipe = Literal["published", "controlled"]
+ENDINGS: dict[Recipe, str] = {"published": "datacomp", "controlled": "controlled"}
+OF_THE_PUBLISHED = ("kernel", "columns")  # what CLIP's released run had that no field of its recipe says
+NOT_PUBLISHED_HERE = {
+    "fp16": "CLIP was released in fp16, CatLIP in bf16: here both are in one precision",
+    "communication": "one process exchanges nothing: captions of others are simulated, gradients stay where they are",
+}
+FEWEST_ROUNDS = 2  # one of the parts, one of the whole
+CPU_CORE_FLOPS, GPU_FLOPS = 5e10, 1e14  # a second, to guess how long runs take; corrected as they end
+ASKED_OF_TOWERS = ("image_size", "image_sizes", "patch_drop", "activation_checkpointing")  # fields that some refuse
+EXIT_CODES: dict[Agreement, int] = {"agree": OK, "disagree": DISAGREEMENT, "inconclusive": INCONCLUSIVE}
+
+
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """Take the ratio of two experiments apart into its causes, and prove that they make it.
+
+    Half of the rounds time every cell of a ladder, the other half its two ends alone. Exits with 1 where the product of
+    the parts and the whole disagree, with 4 where the interval between them is too wide to tell.
+    """
+
+    name: Positional[str]
+    against: Annotated[str, arg(help="the experiment that the ladder begins at, its captions padded")]
+    recipe: Annotated[Recipe | None, arg(help="of both: each as published, or CatLIP's")] = None
+    factors: Annotated[
+        tuple[str, ...],
+        arg(help="kernel, precision, compile, checkpointing, sampler, batch, columns; or FIELD=VALUE at the beginning"),
+    ] = ()
+    combinations: bool = False  # of at most four factors: what each changes then depends on no order
+    rounds: int = 10  # of fresh processes, half for the parts and half for the whole
+    resume: bool = False  # go on with the newest explanation; what is recorded is not run again
+    settings: Settings = ()
+    results: Results = Path("results")
+    json: Json = None
+    how_to_go_on = "finished runs are kept; go on with the same command and --resume"
+
+    def run(self) -> int:
+        """Plan, measure, judge."""
+        if self.rounds < FEWEST_ROUNDS:
+            raise ValueError(f"--rounds must be at least {FEWEST_ROUNDS}, got {self.rounds}")
+        first, against = (self._experiment(name) for name in (self.name, self.against))
+        chosen = (*OF_THE_PUBLISHED, *self.factors) if self.recipe == "published" else self.factors
+        ladder, cells = planned(first, against, chosen, combinations=self.combinations, on_gpu=has_gpu())
+        if self.recipe is not None:
+            ladder = structs.replace(ladder, lines=lines_of(self._recipe(self.name), self._recipe(self.against)))
+        if self.recipe == "published":
+            ladder = structs.replace(ladder, left_out=ladder.left_out | NOT_PUBLISHED_HERE)
+        ends = [cells[0], cells[len(ladder.chain) - 1]]
+        scope = Scope("explain", 0)
+        comparison = begin(self.results, cells, scope, resume=self.resume, trained=False, may_differ=FIELDS)
+        _record(comparison, ladder, ends[-1])
+        jobs = _jobs(comparison, cells, ends, self.rounds)
+        seconds = sum(job.expected_seconds for job in jobs)
+        told = f"{len(cells)} cells, {len(jobs)} runs: about {max(1, round(seconds / 60))} min, corrected as they end"
+        print(told, file=sys.stderr)
+        comparison.runner.progress.expect(seconds)
+        comparison.runner.run(jobs, threads=comparison.cores)
+        records = comparison.records()
+        found = explained(records)
+        show([*([cause_table(found), line_table(found)] if found else []), failure_table(records)], self.json)
+        return FAILED_CASE if comparison.runner.failures or found is None else EXIT_CODES[found.verdict]
+
+    def _experiment(self, name: str) -> Experiment:
+        return with_settings(self._recipe(name) if self.recipe else experiment_named(name), self.settings)
+
+    def _recipe(self, name: str) -> Experiment:
+        assert self.recipe is not None
+        experiment_named(name)
+        ending = ENDINGS[self.recipe]
+        if f"{name}-{ending}" not in EXPERIMENTS:
+            there = [one.removesuffix(f"-{ending}") for one in EXPERIMENTS if one.endswith(f"-{ending}")]
+            raise ValueError(f"{name} has no {self.recipe} recipe (there are of {', '.join(there)})")
+        return EXPERIMENTS[f"{name}-{ending}"]
+
+
+def planned(
+    first: Experiment, against: Experiment, chosen: Sequence[str], *, combinations: bool, on_gpu: bool
+) -> tuple[Ladder, list[Experiment]]:
+    """Return the ladder from one experiment to another, and its cells; torch is asked what towers can do.
+
+    ValueError for a pair or factors that have none.
+    """
+    from models.text_tower import why_padded
+
+    is_text = against.method in PAIRED and first.method in CLASSIFYING
+    padded_because = why_padded(against.text_tower) if is_text else None
+    rungs = rungs_between(against, first, padded_because)
+    factors, left_out = factors_of(against, first, chosen, on_gpu=on_gpu)
+    left_out |= {PADDING: padded_because} if padded_because else {}
+    can = []
+    for factor in factors:
+        if (reason := _cannot(first, factor)) is None:
+            can.append(factor)
+        else:
+            left_out[factor.name] = reason
+    ladder, cells = build(rungs, can, whole=combinations, pace=first)
+    return structs.replace(ladder, left_out=left_out), cells
+
+
+def _cannot(first: Experiment, factor: Factor) -> str | None:
+    """Say why an experiment cannot be built as a factor wants it, before or after."""
+    from bench.profilers.flops import on_meta
+
+    if factor.before.partition("=")[0] not in ASKED_OF_TOWERS:
+        return None
+    try:
+        for told in (factor.before, factor.after):
+            if (changed := with_settings(first, [told])) is not first:
+                on_meta(changed)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def lines_of(first: Experiment, against: Experiment) -> tuple[Line, ...]:
+    """Return what FLOPs alone say of a pair of recipes, and what was published of them."""
+    from bench.costs import released_flops
+
+    def ratio(**changes: tuple[int, ...]) -> float:
+        costs = [released_flops(structs.replace(one, **changes)) for one in (against, first)]
+        return costs[0] / costs[1]
+
+    counted = "counted: image tower, captions padded to their context, head"
+    published = Line(what="published", ratio=1 / PUBLISHED_HOURS, source=PUBLISHED_SOURCE)
+    return (
+        Line(what="FLOPs alone, one image size", ratio=ratio(image_sizes=()), source=counted),
+        Line(what="FLOPs alone, the recipes' image sizes", ratio=ratio(), source=counted),
+        *([published] if (against.method, first.method) == ("clip", "catlip") else []),
+    )
+
+
+def expected_seconds(cells: Sequence[Experiment], *, on_gpu: bool) -> dict[str, float]:
+    """Guess how long a run of each cell takes, by its FLOPs."""
+    from bench.costs import costs_of
+
+    device_flops = GPU_FLOPS if on_gpu else CPU_CORE_FLOPS * cores()
+    of_rungs = {(cell.method, cell.text_features): cell for cell in cells}
+    costs = {rung: costs_of(cell) for rung, cell in of_rungs.items()}
+
+    def seconds(cell: Experiment) -> float:
+        of = costs[cell.method, cell.text_features]
+        steps = cell.warmup_steps + (cell.windows + 1) * cell.steps_per_window
+        return START_SECONDS + 3 * steps * cell.mean_batch_size * (of.image_flops + of.text_flops) / device_flops
+
+    return {cell.name: seconds(cell) for cell in cells}
+
+
+def _record(comparison: Comparison, ladder: Ladder, last: Experiment) -> None:
+    """Write what the runs are for; ValueError where those to go on with were for something else."""
+    request = Request(
+        kind="ladder",
+        results=str(comparison.results),
+        comparison=comparison.name,
+        experiment=last,
+        ladder=ladder,
+    )
+    job = Job(request, "the ladder", START_SECONDS)
+    if job.is_done and read_record(request.paths[0]).measured != ladder:
+        raise ValueError(f"{comparison.name} explains something else: begin a new explanation, without --resume")
+    comparison.runner.progress.expect(job.expected_seconds)
+    comparison.runner.run([job], threads=comparison.cores)
+
+
+def _jobs(comparison: Comparison, cells: Sequence[Experiment], ends: Sequence[Experiment], rounds: int) -> list[Job]:
+    """Return the runs: all cells in rounds of even number, the ends in those of odd number."""
+    seconds = expected_seconds(cells, on_gpu=comparison.on_gpu)
+    return [
+        replace(job, expected_seconds=seconds[job.request.experiment.name])
+        for round_ in range(rounds)
+        for job in comparison.round_of(ends if round_ % 2 else cells, round_, rounds, round_ // 2)
+    ]

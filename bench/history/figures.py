@@ -1,0 +1,183 @@
+"""Documents and records -> figures: one number of one process, with what it is of and where it was measured.
+
+Times and memory of processes vary and are compared by statistics; counters are the same on every run of the same code,
+so that any difference is one.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from bench.config import Experiment
+from bench.history.suite_documents import (
+    UNVERSIONED,
+    Document,
+    document_of,
+    fingerprint_of,
+    machine_of,
+    require_measured,
+)
+from bench.rates import images_per_second
+from bench.record import Memory, Record, Speed, Training, is_record, read_record
+
+LOSS_STEP = 10  # of a training, counted from 1
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a figure counts. `better` "same": no direction is good, any change is one."""
+
+    name: str
+    unit: str
+    better: Literal["more", "less", "same"]
+    is_counter: bool  # the same on every run of the same code
+
+
+SECONDS = Measure("time", "s", "less", is_counter=False)
+IMAGES_PER_SECOND = Measure("images per second", "images/s", "more", is_counter=False)
+PEAK_RSS = Measure("peak resident memory", "B", "less", is_counter=False)
+PEAK_ALLOCATED = Measure("peak allocated memory", "B", "less", is_counter=True)
+PEAK_TENSORS = Measure("peak tensor bytes", "B", "less", is_counter=True)
+PARAMETERS = Measure("parameters", "", "same", is_counter=True)
+TOWER_PARAMETERS = Measure("tower's parameters", "", "same", is_counter=True)
+STEP_FLOPS = Measure("FLOPs of a step", "FLOP", "less", is_counter=True)
+TOKENS = Measure("tokens per caption", "", "less", is_counter=True)
+LOSS = Measure(f"loss at step {LOSS_STEP}", "nats", "same", is_counter=True)
+LOSS_AT_3 = Measure("loss at step 3", "nats", "same", is_counter=True)
+# Of a benchmark's `extra_info`, what is a counter.
+SUITE_COUNTERS = {one.name: one for one in (PARAMETERS, PEAK_TENSORS, STEP_FLOPS, TOKENS, LOSS_AT_3)}
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What was measured: a commit of this project, or a work tree that differed from it."""
+
+    id: str
+    is_dirty: bool = False
+
+    @property
+    def short(self) -> str:
+        """Its name in tables and charts."""
+        return (self.id[:8] or "unknown") + ("+" if self.is_dirty else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a figure is of: a benchmark, or an experiment with these settings."""
+
+    name: str
+    group: str
+    settings: str = ""  # a digest of an experiment's, which must be equal where figures are compared
+
+    @property
+    def short(self) -> str:
+        """Its name without the file that it stands in."""
+        return self.name.split("::")[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number of one process."""
+
+    subject: Subject
+    measure: Measure
+    value: float
+    machine: str
+    commit: Commit
+    committed_at: str | None  # ISO 8601
+    measured_at: str  # ISO 8601
+
+
+def read_figures(places: Sequence[Path]) -> list[Figure]:
+    """Read the records and pytest-benchmark documents at these places: files, or folders with all below them.
+
+    JSON that is neither is left out. Raises ValueError where there is nothing to read, or a document measured nothing.
+    """
+    figures: list[Figure] = []
+    for place in places:
+        if not place.exists():
+            raise ValueError(f"there is no {place}")
+        found = [figure for path in _files(place) for figure in _figures_in(path, required=path == place)]
+        if not found:
+            raise ValueError(f"{place} measured nothing: no figure of a record or a pytest-benchmark document is there")
+        figures += found
+    return figures
+
+
+def _files(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    found = sorted(place.rglob("*.json"))
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(place).parts)]
+
+
+def _figures_in(path: Path, *, required: bool) -> list[Figure]:
+    if is_record(path):
+        return list(figures_of_record(read_record(path)))
+    content = path.read_bytes()
+    if not required and not _may_be_document(content, path):
+        return []
+    document = document_of(content, str(path))
+    require_measured(document, str(path))
+    return list(figures_of_document(document))
+
+
+def _may_be_document(content: bytes, path: Path) -> bool:
+    """Tell a document, broken ones included, from other people's JSON."""
+    try:
+        decoded = msgspec.json.decode(content)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+    return isinstance(decoded, dict) and "benchmarks" in decoded
+
+
+def figures_of_document(document: Document) -> Iterable[Figure]:
+    """Yield each benchmark's median time, and its counters."""
+    machine, info = machine_of(document), document.commit_info
+    commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
+    for benchmark in document.benchmarks:
+        subject = Subject(benchmark.fullname or benchmark.name, benchmark.group or "no group")
+        counted = {
+            SUITE_COUNTERS[name]: value for name, value in benchmark.extra_info.items() if name in SUITE_COUNTERS
+        }
+        for measure, value in {SECONDS: benchmark.stats.median, **counted}.items():
+            if isinstance(value, int | float):
+                yield Figure(subject, measure, float(value), machine, commit, info.time, document.datetime)
+
+
+def figures_of_record(record: Record) -> Iterable[Figure]:
+    """Yield what a speed, memory or training record holds that can be followed over commits."""
+    if record.experiment is None:
+        return
+    where = record.circumstances
+    subject = Subject(record.experiment.name, "experiments", _digest(record.experiment))
+    commit = Commit(where.commit.removesuffix("-dirty").replace("unknown", ""), where.commit.endswith("-dirty"))
+    for measure, value in _measured(record.experiment, record.measured, where.device):
+        if value is not None:
+            yield Figure(subject, measure, float(value), fingerprint_of(where), commit, None, where.started_at)
+
+
+def _measured(experiment: Experiment, measured: Any, device: str) -> Iterable[tuple[Measure, float | None]]:
+    match measured:
+        case Speed():
+            yield IMAGES_PER_SECOND, images_per_second(experiment, measured)
+            yield PARAMETERS, measured.trained_parameters
+            yield TOWER_PARAMETERS, measured.tower_parameters
+            yield STEP_FLOPS, measured.flops.step
+            yield TOKENS, measured.tokens_per_caption
+        case Memory():
+            yield PEAK_RSS, measured.peak_rss_bytes
+            yield PEAK_ALLOCATED, measured.peak_allocated_bytes
+            yield PEAK_TENSORS, measured.peak_tensor_bytes
+        case Training() if measured.steps_per_loss == 1 and len(measured.trunk_losses) >= LOSS_STEP and device == "cpu":
+            yield LOSS, measured.trunk_losses[LOSS_STEP - 1]
+
+
+@cache
+def _digest(experiment: Experiment) -> str:
+    return hashlib.sha256(msgspec.json.encode(experiment, order="deterministic")).hexdigest()[:8]

@@ -1,0 +1,78 @@
+"""The verb `regress`: did a change of the code make a part slower, or count another number."""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from bench.command_line import FAILED_CASE, Json, Results
+from bench.commit import CHECKOUT
+from bench.history.commit_runs import (
+    PROCESS_SECONDS,
+    FailedSuitesError,
+    commit_named,
+    fingerprint_here,
+    git,
+    in_turns,
+    time_suites,
+    work_tree,
+)
+from bench.history.compared import compared, compared_table, ended, on_one_side, told_none, told_worse
+from bench.history.figures import read_figures
+from bench.progress import Progress
+from bench.statistics import fewest_rounds
+from bench.tables import Table, show
+
+ROUNDS = 8  # in which up to 64 parts can be called at once: 2 / C(16, 8) x 64 = .01
+
+
+@dataclass(frozen=True, slots=True)
+class Regress:
+    """Compare this work tree with a base commit: the suites in turn, eight fresh processes a side; about ten minutes.
+
+    The base is checked out into a scratch work tree that is gone afterwards. Exits with 1 where a part is slower by 2 %
+    or more or a counter is worse, with 4 where something could not be told, else with 0.
+    """
+
+    base: Positional[str]  # a commit, by any name that git knows
+    rounds: int = ROUNDS
+    only: str | None = None  # the parts whose name holds this, as pytest's -k
+    results: Results = Path("results")  # the documents go into its folder regress, which is emptied first
+    json: Json = None
+    how_to_go_on = "scratch work trees are removed"
+
+    def run(self) -> int:
+        """Time both sides in turn, then print the verdicts."""
+        if self.rounds < 1:
+            raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
+        base, out = commit_named(CHECKOUT, self.base), self.results / "regress"
+        changed = git(CHECKOUT, "diff", "--name-only", base, "--", "bench/suites").splitlines()
+        shutil.rmtree(out, ignore_errors=True)
+        try:
+            self._measure(base, out)
+        except FailedSuitesError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return FAILED_CASE
+        old, new = (read_figures([out / side]) for side in ("old", "new"))
+        judged = compared(old, new, paired=True)
+        notes = [f"not compared: {name}" for name in on_one_side(old, new)]
+        needed = fewest_rounds(sum(not one.measure.is_counter for one in judged))
+        if self.rounds < needed:
+            notes.append(f"so many parts need {needed} rounds or more: none can be called slower or faster here")
+        notes += [f"{file} differs: what it times may be other work on the two sides" for file in changed]
+        table = compared_table(judged)
+        show([Table(table.title, table.rows, "\n".join([table.note, *notes]))], self.json)
+        print("\n".join(told_worse(judged) or [told_none(judged)]))
+        return ended(judged)
+
+    def _measure(self, base: str, out: Path) -> None:
+        turns, fingerprint = in_turns(("old", "new"), self.rounds), fingerprint_here()
+        progress = Progress(PROCESS_SECONDS * len(turns))
+        with work_tree(CHECKOUT, base) as tree:
+            for round_, side in turns:
+                progress.started(f"{side}, round {round_ + 1} of {self.rounds}")
+                path = out / side / f"{round_:02}.json"
+                time_suites(tree if side == "old" else CHECKOUT, path, fingerprint, self.only)
+                progress.finished(PROCESS_SECONDS)

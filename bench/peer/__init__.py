@@ -1,0 +1,1 @@
+"""Other people's training code beside ours."""

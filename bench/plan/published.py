@@ -1,0 +1,119 @@
+"""Published throughputs of CLIP trainings, and what a plan says of them. No torch here.
+
+Rows: open_clip's docs/PRETRAINED.md (12.8 billion images over GPU-hours), LAION's blog of September 2022 and January
+2023, `trained_models_info.csv` of LAION-AI/scaling-laws-openclip, the DataComp paper (arXiv 2304.14108), NVIDIA's NeMo
+documentation, x-cls/superclass issue 11. GFLOPs and parameters: open_clip, docs/model_profile.csv. Left out is what has
+no FLOPs of CLIP's at one size: patch dropout (bigG/14 at 46.9), FLIP, CLIPA, TinyCLIP, MobileCLIP, image towers alone.
+
+JUWELS Booster has 4 A100 of 40 GB and 4 x 200 Gbit/s a node, Stability's cluster (AWS p4d) 8 and 400 Gbit/s together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from bench.plan.collectives import LINK_SHARE, Links, Weights
+from bench.plan.devices import DEVICES, GB, Device
+from bench.plan.model import Case, Cluster, Work, assumed_compute, step_on
+
+V100 = Device("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
+A100, H100 = DEVICES["a100"], DEVICES["h100"]
+JUWELS = replace(DEVICES["a100-40gb"], per_node=4, network=25 * GB)
+P4D = replace(DEVICES["a100-40gb"], network=6.25 * GB)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A CLIP model as published: text padded to 77 tokens."""
+
+    gflops: float  # of a forward
+    megaparameters: float
+    width: int  # of the features
+
+
+MODELS: Mapping[str, Model] = {
+    "B/32": Model(14.78, 151.28, 512),
+    "B/16": Model(41.09, 149.62, 512),
+    "B/16+ 240": Model(64.03, 208.38, 640),
+    "L/14": Model(175.33, 427.62, 768),
+    "H/14": Model(381.68, 986.11, 1024),
+    "g/14": Model(581.15, 1366.68, 1024),
+    "bigG/14": Model(1065.36, 2539.57, 1280),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A published training; of a range its ends."""
+
+    source: str
+    model: str
+    device: Device
+    gpus: int
+    batch: int | None  # of a GPU; None: not told, so that communication cannot be predicted
+    low: float  # images a second and GPU
+    high: float
+    is_recomputed: bool = False  # activations, as far as it is told
+
+    @property
+    def middle(self) -> float:
+        """What a prediction is held against."""
+        return (self.low + self.high) / 2
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the dense peak that the products take, recomputed ones included."""
+        return (4 if self.is_recomputed else 3) * 1e9 * MODELS[self.model].gflops * self.middle / self.device.bf16
+
+
+POINTS: Sequence[Point] = (
+    Point("open_clip", "B/32", JUWELS, 128, 256, 773.0, 773.0),
+    Point("open_clip", "B/16", JUWELS, 176, 192, 332.0, 332.0),
+    Point("open_clip", "B/16+ 240", JUWELS, 224, 160, 261.0, 261.0),
+    Point("open_clip", "L/14", JUWELS, 400, 96, 70.0, 70.0, is_recomputed=True),
+    Point("LAION 2022", "B/32", P4D, 824, 96, 228.0, 228.0, is_recomputed=True),
+    Point("LAION 2022, fp16", "H/14", P4D, 824, 96, 30.0, 30.0, is_recomputed=True),
+    Point("LAION 2022, bf16", "H/14", P4D, 824, 96, 42.0, 42.0, is_recomputed=True),
+    Point("LAION 2022, fp16", "g/14", P4D, 800, 40, 20.0, 20.0, is_recomputed=True),
+    Point("LAION 2022, bf16", "g/14", P4D, 800, 80, 31.0, 31.0, is_recomputed=True),
+    Point("LAION 2023", "bigG/14", replace(A100, network=6.25 * GB), 512, 313, 20.4, 20.4, is_recomputed=True),
+    Point("scaling laws", "B/32", JUWELS, 128, 256, 729.0, 850.0),
+    Point("scaling laws", "B/32", JUWELS, 128, 672, 412.0, 412.0),
+    Point("scaling laws", "B/32", JUWELS, 344, 256, 289.0, 639.0),
+    Point("scaling laws", "B/16", JUWELS, 344, 256, 228.0, 396.0),
+    Point("scaling laws", "L/14", JUWELS, 200, 448, 178.0, 178.0),
+    Point("scaling laws", "L/14", JUWELS, 384, 224, 73.0, 105.0),
+    Point("scaling laws", "L/14", JUWELS, 768, 112, 79.0, 79.0),
+    Point("scaling laws", "L/14", JUWELS, 1024, 84, 66.0, 77.0),
+    Point("DataComp small", "B/32", A100, 1, None, 889.0, 889.0),
+    Point("DataComp xlarge", "L/14", A100, 512, None, 86.0, 86.0),
+    Point("NeMo", "g/14", A100, 8, None, 69.9, 69.9),
+    Point("NeMo", "g/14", A100, 128, None, 67.4, 67.4),
+    Point("NeMo", "g/14", H100, 8, None, 116.9, 116.9),
+    Point("NeMo", "g/14", H100, 128, None, 108.0, 108.0),
+    Point("superclass issue 11", "B/16", V100, 8, None, 222.0, 231.0),
+)
+
+
+def published_utilisation() -> float:
+    """Return the median share of the dense peak that published trainings reach, their communication included."""
+    return median(point.utilisation for point in POINTS)
+
+
+def predicted_rate(
+    point: Point, utilisation: float, latencies: tuple[float, float], overlap: float
+) -> tuple[float, float | None]:
+    """Return images a second and GPU by the plan, and the share of the step that is communication, where batch is told.
+
+    `latencies` are of a step within a node and between nodes, in seconds. Captions alone are gathered, as here.
+    """
+    model = MODELS[point.model]
+    compute = assumed_compute(Work(1e9 * model.gflops, is_recomputed=point.is_recomputed), point.device, utilisation)
+    if point.batch is None or point.device.network is None:
+        return 1 / (compute.forward + compute.backward), None
+    sent = Weights("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0)
+    within, between = latencies
+    reached = LINK_SHARE * point.device.link, within, LINK_SHARE * point.device.network, between
+    cluster = Cluster(Links(point.device.per_node, *reached), overlap)
+    step = step_on(Case(point.model, sent, compute, float(point.batch)), cluster, point.gpus)
+    return step.images_per_second / point.gpus, step.communication_share

@@ -1,0 +1,139 @@
+"""What records say for a plan: how long one device takes, what it draws, how much fits. No torch here."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import TypeVar
+
+from bench.config import WITH_BATCH_SIZE, Experiment, differing_fields, told
+from bench.largest_batch import BYTES_A_PARAMETER
+from bench.plan.collectives import FP32, Weights
+from bench.plan.model import Compute
+from bench.rates import images_per_second, images_per_step
+from bench.record import Circumstances, Fit, Memory, Record, Speed, comparisons, read_record, read_records
+
+M = TypeVar("M", Speed, Memory, Fit)
+# What leaves the time of an image as it is.
+MAY_DIFFER = {*WITH_BATCH_SIZE, "seed", "windows", "images", "warmup_images", "sharding", "learning_rate"}
+FORWARD = ("forward", "image forward", "text forward", "head and loss")
+POWER = "power W, by the energy counter"
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """The timed runs of one experiment on one device."""
+
+    experiment: Experiment  # as it was timed
+    where: Circumstances
+    runs: Sequence[Speed]
+
+    @property
+    def watts(self) -> float | None:
+        """What the device drew while it was timed; None where that was not measured."""
+        powers = [run.utilisation[POWER] for run in self.runs if POWER in run.utilisation]
+        return fmean(powers) if powers else None
+
+
+def records_at(path: Path, experiments: Sequence[Experiment]) -> list[Record]:
+    """Return the records of the comparison that a record belongs to, or of a folder's newest that timed them all.
+
+    One that timed some of them if there is none such. Raises ValueError where nothing was timed.
+    """
+    if path.is_file():
+        return read_records(path.parent, read_record(path).comparison)
+    found = comparisons(path) if path.is_dir() else []
+    some = [records for name in reversed(found) if _timed(records := read_records(path, name))]
+    if not some:
+        raise ValueError(f"{path} holds no speed record; python -m bench measure leaves some in its results folder")
+    whole = (rows for rows in some if all(any(matching(one, rows, Speed)) for one in experiments))
+    return next(whole, some[0])
+
+
+def timed(experiment: Experiment, records: Sequence[Record], path: Path) -> Timed:
+    """Return its timed runs, at its own batch or another; ValueError tells what there is instead."""
+    rows = matching(experiment, records, Speed)
+    if not rows:
+        there = {record.experiment.name: record.experiment for record in _timed(records) if record.experiment}
+        least = min((_differences(experiment, other) for other in there.values()), key=len)
+        raise ValueError(
+            f"{path} has no speed record of {experiment.name}: it has {', '.join(there)}, "
+            f"of which the nearest differs in {told(least)}"
+        )
+    same = [row for row in rows if row[1].batch_size == experiment.batch_size] or rows
+    _, as_timed, where = same[0]
+    if where.processes > 1:
+        raise ValueError(f"{path}: {as_timed.name} was timed on {where.processes} processes; a plan begins with one")
+    return Timed(as_timed, where, [run for run, one, _ in same if one.batch_size == as_timed.batch_size])
+
+
+def compute_of(runs: Timed, loss_flops: float) -> Compute:
+    """Return how long one device takes: each part the median of the runs.
+
+    A step's time is that of the windows, which may overlap what the phases' own pass keeps apart: it is shared out as
+    the phases are.
+    """
+    parts = [_parts(runs.experiment, run) for run in runs.runs]
+    data, forward, backward, optimizer = (median(of_runs) for of_runs in zip(*parts, strict=True))
+    captions = runs.experiment.mean_batch_size
+    return Compute(data, forward, backward, optimizer, captions, loss_flops)
+
+
+def _parts(experiment: Experiment, run: Speed) -> tuple[float, float, float, float]:
+    images = images_per_step(experiment, run)
+    typical: Callable[[Sequence[float]], float] = fmean if run.phase_images else median
+    phases = {name: typical(seconds) for name, seconds in run.phase_seconds.items()}
+    scale = images / images_per_second(experiment, run) / sum(phases.values())
+    forward = scale * sum(phases.get(name, 0.0) for name in FORWARD)
+    data, backward, optimizer = (scale * phases[name] for name in ("data", "backward", "optimizer"))
+    return data / images, forward / images, backward / images, optimizer
+
+
+def largest_batch(
+    experiment: Experiment, records: Sequence[Record], limit_bytes: float, weights: Weights, gpus: int
+) -> tuple[int | None, str]:
+    """Return how many images a step may have on one device under a memory limit, and how that is known.
+
+    Tried ones count most. Else tensors are so many bytes, and so many more for each image: a line through two batch
+    sizes, or where there is one, weights, gradients and moments at 16 bytes a parameter and the rest in proportion.
+    FSDP2 holds its part of the first. Captions gathered from all devices, and their gradients, come with every image.
+    """
+    tries = [(fit, one) for fit, one, _ in matching(experiment, records, Fit) if fit.limit_bytes <= limit_bytes]
+    if sizes := [one.batch_size for fit, one in tries if fit.fits]:
+        limit = max(fit.limit_bytes for fit, _ in tries) / GIB
+        return max(sizes), f"tried, under {limit:g} GiB on one device"
+    memories = [(memory.peak_tensor_bytes, one) for memory, one, _ in matching(experiment, records, Memory)]
+    counted = {one.mean_batch_size: size for size, one in memories if size is not None}
+    if not counted:
+        return None, "not known: no memory record of it"
+    (small, least), (large, most) = min(counted.items()), max(counted.items())
+    if large > small:
+        an_image, how = (most - least) / (large - small), f"tensors counted at batches of {small:g} and {large:g}"
+    else:
+        how = f"tensors counted at a batch of {large:g}, 16 bytes a parameter of them at any"
+        an_image = (most - BYTES_A_PARAMETER * weights.trained) / large
+    always = most - an_image * large
+    if experiment.sharding == "fsdp2":
+        always /= gpus
+    gathered = 2 * FP32 * weights.feature_width * (gpus - 1)
+    return max(0, int((limit_bytes - always) / (max(1.0, an_image) + gathered))), how
+
+
+def matching(
+    experiment: Experiment, records: Iterable[Record], kind: type[M]
+) -> list[tuple[M, Experiment, Circumstances]]:
+    """Return what was measured of an experiment, at whatever batch: with the experiment as it was, and where."""
+    return [
+        (record.measured, record.experiment, record.circumstances)
+        for record in records
+        if isinstance(record.measured, kind) and record.experiment and not _differences(experiment, record.experiment)
+    ]
+
+
+def _timed(records: Iterable[Record]) -> list[Record]:
+    return [record for record in records if isinstance(record.measured, Speed)]
+
+
+def _differences(one: Experiment, other: Experiment) -> dict[str, tuple[object, ...]]:
+    return {name: values for name, values in differing_fields([one, other]).items() if name not in MAY_DIFFER}

@@ -1,0 +1,1 @@
+"""Towers from files and names, and what is made of them."""

@@ -1,0 +1,113 @@
+"""Trained towers in the layouts of open_clip and timm."""
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import open_clip
+import torch
+from jaxtyping import Float
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.transformer import VisionTransformer
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bench.data.subwords import SubwordIds
+from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, KnownTower
+from models.open_clip_layout import open_clip_state
+from models.registered import open_clip_config
+
+SHOWN = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD, "interpolation": "bilinear"}
+EMBEDDING = "token_embedding.weight"
+ALL_IDS = 49_408  # of open_clip's tokenizer
+NO_TEXT = {"context_length": 77, "vocab_size": ALL_IDS, "width": 8, "heads": 1, "layers": 1}
+
+
+def export(known: KnownTower, out: Path) -> str:
+    """Write a tower that was trained here to a folder; return the line of Python that loads it.
+
+    A tower with its text tower becomes a whole model of open_clip's, for open_clip's own tokenizer. A tower alone
+    becomes one too, whose projection is the identity, so that `encode_image` gives the tower's features; its text tower
+    is small, and nothing. Towers of timm's become a folder of timm's. ValueError for a tower that neither builds.
+    """
+    if known.made is None:
+        raise ValueError(f"{known.name} was not trained here: export writes what `python -m bench train` left")
+    trunk, config = known.tower.trunk, open_clip_config(known.architecture)
+    if isinstance(trunk, VisionTransformer) and config is not None:
+        described, weights = _whole(known, config) if known.texts else _alone(known, config)
+        described["vision_cfg"] |= {"image_size": known.tower.image_size}
+        told = {"model_cfg": described, "preprocess_cfg": SHOWN, "made": msgspec.to_builtins(known.made)}
+        _write(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, told)
+        return f"open_clip.create_model({f'local-dir:{out}'!r})"
+    if type(trunk).__module__.startswith("timm."):
+        _write(out, "model.safetensors", trunk.state_dict(), "config.json", _told_timm(known))
+        return f"timm.create_model({f'local-dir:{out}'!r}, pretrained=True)"
+    raise ValueError(f"{known.name} has a {type(trunk).__name__}, which neither open_clip nor timm builds from a file")
+
+
+def _whole(known: KnownTower, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return configuration and weights of a tower with its text tower."""
+    assert known.texts is not None
+    assert known.made is not None
+    pair, of = known.texts.pair, known.made.experiment
+    text = open_clip_config(of.text_tower)
+    assert text is not None
+    if pair.text.padded_because or text.get("quick_gelu", False) != config.get("quick_gelu", False):
+        why = pair.text.padded_because or f"{of.text_tower} has another GELU than {known.architecture}"
+        raise ValueError(f"{known.name} is not exported: {why}")
+    described = _without_text(config) | {
+        "embed_dim": pair.text.width,
+        "text_cfg": text["text_cfg"] | {"context_length": of.context_length, "vocab_size": ALL_IDS},
+    }
+    if pair.bias is not None:
+        described["init_logit_bias"] = 0.0  # there is one
+    weights = open_clip_state(pair)
+    weights[EMBEDDING] = for_all_ids(weights[EMBEDDING], known.texts.subwords)
+    return described, weights
+
+
+def for_all_ids(rows: Float[Tensor, "subwords width"], subwords: SubwordIds) -> Float[Tensor, "ids width"]:
+    """Return the embeddings of a vocabulary's subwords in the tokenizer's own order, and 0 for those outside it."""
+    numbers = torch.from_numpy(subwords.numbers)
+    table = rows.new_zeros(len(numbers), rows.shape[1])
+    table[numbers >= 0] = rows[numbers[numbers >= 0]]
+    return table
+
+
+def _alone(known: KnownTower, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return configuration and weights of a tower without a text tower."""
+    described = _without_text(config) | {"embed_dim": known.tower.width, "text_cfg": NO_TEXT}
+    sizes = (described["embed_dim"], described["vision_cfg"] | {"image_size": known.tower.image_size}, NO_TEXT)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        weights = open_clip.CLIP(*sizes).state_dict()
+    weights |= {f"visual.{name}": value for name, value in known.tower.trunk.state_dict().items()}
+    return described, weights | {"visual.proj": torch.eye(known.tower.width)}
+
+
+def _without_text(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config}
+
+
+def _told_timm(known: KnownTower) -> dict[str, Any]:
+    """Return what timm reads beside weights: `timm/models/_hub.py`, `save_config_for_hf`."""
+    trunk: Any = known.tower.trunk
+    side = known.tower.image_size
+    shown = SHOWN | {"input_size": (3, side, side), "fixed_input_size": True, "crop_pct": 1.0, "num_classes": 0}
+    return {
+        "architecture": known.architecture,
+        "num_classes": 0,
+        "num_features": known.tower.width,
+        "pretrained_cfg": shown,
+        "model_args": {"img_size": side} if hasattr(trunk, "patch_embed") else {},
+        "made": msgspec.to_builtins(known.made),
+    }
+
+
+def _write(out: Path, file: str, weights: Mapping[str, Tensor], described: str, told: dict[str, Any]) -> None:
+    """Write weights, then what describes them: a folder without the second is not whole."""
+    save_file({name: value.contiguous() for name, value in weights.items()}, out / file)
+    (out / described).write_text(json.dumps(told, indent=2), encoding="utf-8")

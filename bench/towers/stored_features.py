@@ -1,0 +1,100 @@
+"""A teacher's features of whole pictures, made once and kept in a file."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from bench.config import PACK_DATA, Experiment
+from bench.data.decoding import UnusableImageError, decoded
+from bench.data.identity import files_digest
+from bench.data.manifest import CACHE
+from bench.data.normalisation import WHITE, normalised
+from bench.data.pack import load_pictures
+from bench.data.pack_stream import for_scoring
+from bench.data.shards import open_shards, opened, shard_paths
+from bench.json_file import from_json
+from bench.towers.trained import SUFFIX, build_teacher
+from bench.whole_file import written_whole
+
+EMBEDDED_AT_ONCE = 64
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What features were made by and of; kept in their file."""
+
+    teacher: str
+    data: str
+    digest: str  # of the data's files
+
+
+def write_features(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
+    """Embed every sample of an experiment's data with its teacher: whole pictures, scaled to the teacher's size.
+
+    A row a sample, those included that cannot be used, whose rows are 0 and are never asked for.
+    """
+    teacher = build_teacher(experiment).to(device).eval()
+    rows, found = list[int](), list[Tensor]()
+    with torch.inference_mode():
+        for places, images in _whole_images(experiment, teacher.image_size, results):
+            rows += places
+            found.append(teacher(images.to(device)).float().cpu())
+    total = opened(open_shards(experiment.data, results / CACHE)).total if experiment.data != PACK_DATA else len(rows)
+    features = torch.zeros(total, teacher.width)
+    features[torch.tensor(rows)] = torch.cat(found)
+    facts = Facts(teacher=experiment.teacher, data=experiment.data, digest=files_digest(shard_paths(experiment.data)))
+    with written_whole(path) as temporary:
+        save_file({"features": features}, temporary, metadata={"features": msgspec.json.encode(facts).decode()})
+
+
+@cache
+def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | None:
+    """Return the features in the file that an experiment's teacher is; None where it is none.
+
+    ValueError where they were made of other data.
+    """
+    path = Path(experiment.teacher)
+    if not (experiment.teacher.endswith(SUFFIX) and path.is_file()):
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = (file.metadata() or {}).get("features")
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
+    if told is None:
+        return None
+    facts = from_json(told, Facts)
+    if facts.digest != files_digest(shard_paths(experiment.data)):
+        raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.data}")
+    features: Tensor = load_file(path)["features"]
+    return features
+
+
+def _whole_images(experiment: Experiment, side: int, results: Path) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield samples by their places in the data, with their pictures."""
+    if experiment.data == PACK_DATA:
+        pixels = load_pictures("pretrain", results / CACHE).pixels
+        for first in tqdm(range(0, len(pixels), EMBEDDED_AT_ONCE), unit="batch", leave=False):
+            some = pixels[first : first + EMBEDDED_AT_ONCE]
+            yield list(range(first, first + len(some))), for_scoring(some, side)
+        return
+    samples = opened(open_shards(experiment.data, results / CACHE))
+    for first in tqdm(range(0, len(samples), EMBEDDED_AT_ONCE), unit="batch", leave=False):
+        places, pictures = list[int](), list[Tensor]()
+        for row in range(first, min(first + EMBEDDED_AT_ONCE, len(samples))):
+            try:
+                picture = decoded(samples.image(row))
+            except UnusableImageError:
+                continue
+            places.append(samples.place(row))
+            pictures.append(F.interpolate(picture[None].float(), (side, side), mode="bilinear", antialias=True))
+        if pictures:
+            yield places, normalised(torch.cat(pictures) / WHITE)

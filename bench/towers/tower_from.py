@@ -1,0 +1,163 @@
+"""A tower from what a person names: a file, a folder, or a trained experiment."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import timm
+from torch import Tensor
+
+from bench.data.vocabulary import read_vocabulary
+from bench.experiments import EXPERIMENTS
+from bench.towers.head_file import LabelRows, Texts, label_rows, texts
+from bench.towers.made import Made, how_made, is_made_here, newest_towers
+from bench.towers.trained import trained_tower
+from models import corenet_vit
+from models.checkpoint import load_exactly
+from models.elsewhere import trunk_weights
+from models.image_tower import ImageTower, build_image_tower, tower_of
+from models.pixels import renormalised
+from models.recognised import looks_like
+from models.registered import open_clip_config
+from models.weight_files import SUFFIXES, read_weights
+
+FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+FOLDER_CONFIG = "open_clip_config.json"
+VOCABULARY_SUFFIXES = (".pkl", ".json")
+HOW = (
+    "a tower file of `bench train`, an experiment, a file of CoreNet's, a folder of open_clip's, or NAME=FILE with a "
+    "model of open_clip or timm"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTower:
+    """A tower and what is known of it."""
+
+    tower: ImageTower
+    name: str  # that tables call it by
+    architecture: str  # the name that its untrained kind is built by
+    made: Made | None = None  # here; None: trained elsewhere
+    rows: LabelRows | None = None  # the classifier that it was trained with
+    texts: Texts | None = None  # the text tower that it was trained with
+
+
+def tower_from(
+    subject: str, results: Path = Path("results"), image_size: int | None = None, vocabulary: str | None = None
+) -> KnownTower:
+    """Return a tower with its trained weights.
+
+    `subject` is a tower file of `bench train`; the name of an experiment, whose newest training is taken from a results
+    folder, the tower that saw the most images; a file of CoreNet's CatLIP; a folder in open_clip's layout
+    (`open_clip_config.json` beside the weights); or `NAME=FILE`, a model of open_clip or timm and its weights. Another
+    `image_size` than the tower's own resamples its position embeddings. `vocabulary` is that of a CoreNet classifier's
+    rows, as it was released; else the file of the weights' name that ends in .pkl or .json is taken. Nothing in a file
+    is executed.
+
+    Raises ValueError for a subject that is none of these, or weights of another architecture.
+    """
+    path = Path(subject)
+    if path.is_dir():
+        return _from_folder(path, image_size)
+    if path.is_file():
+        return _from_file(path, image_size, vocabulary)
+    name, equals, file = subject.partition("=")
+    if equals and "[" not in name:  # which begins an experiment's settings
+        return _from_name(name, Path(file), image_size, vocabulary)
+    if path.suffix in SUFFIXES:
+        raise ValueError(f"no file {subject!r}")
+    if subject not in EXPERIMENTS and "[" not in subject:
+        raise ValueError(f"{subject!r} is no tower: {HOW}")
+    newest = max(newest_towers(results, subject), key=lambda tower: how_made(tower).images)
+    return _ours(newest, image_size)
+
+
+def _from_file(path: Path, image_size: int | None, vocabulary: str | None) -> KnownTower:
+    if is_made_here(path):
+        return _ours(path, image_size)
+    state = read_weights(path)
+    if corenet_vit.STEM in state:
+        return _corenet(path, state, image_size, vocabulary)
+    raise ValueError(f"{path} does not say what it is; name its model: NAME={path}. It looks like {looks_like(state)}")
+
+
+def _ours(path: Path, image_size: int | None) -> KnownTower:
+    tower, made = trained_tower(path, image_size)
+    of = made.experiment
+    return KnownTower(tower, of.name, of.tower, made, label_rows(path, made), texts(tower, path, made))
+
+
+def _from_folder(path: Path, image_size: int | None) -> KnownTower:
+    try:
+        described = json.loads((path / FOLDER_CONFIG).read_bytes())
+        config, shown = described["model_cfg"], described.get("preprocess_cfg", {})
+        size = image_size or config["vision_cfg"]["image_size"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no folder of open_clip's: {FOLDER_CONFIG}: {error}") from None
+    file = next((path / name for name in FOLDER_WEIGHTS if (path / name).is_file()), None)
+    if file is None:
+        raise ValueError(f"{path} holds none of {', '.join(FOLDER_WEIGHTS)}")
+    tower = ImageTower(tower_of(config, size), size)
+    _load(tower, read_weights(file), file, path.name)
+    tower.pixels = renormalised(
+        shown.get("mean", open_clip.OPENAI_DATASET_MEAN), shown.get("std", open_clip.OPENAI_DATASET_STD)
+    )
+    return KnownTower(tower, path.name, path.name)
+
+
+def _from_name(name: str, file: Path, image_size: int | None, vocabulary: str | None) -> KnownTower:
+    config = open_clip_config(name)
+    if config is None and not timm.is_model(name) and not name.startswith(corenet_vit.PREFIX):
+        build_image_tower(name, image_size or 224, 0)  # says which name is near
+    if not file.is_file():
+        raise ValueError(f"no file {str(file)!r} with weights of {name}")
+    state = read_weights(file)
+    if name.startswith(corenet_vit.PREFIX):
+        corenet_vit.corenet_vit(name)
+        return _corenet(file, state, image_size, vocabulary, name)
+    if config is not None:
+        tower = build_image_tower(name, image_size or config["vision_cfg"]["image_size"], 0)
+        _load(tower, state, file, name)
+        tower.pixels = renormalised(*_published_pixels(name))
+    else:
+        described: Any = timm.get_pretrained_cfg(name)
+        tower = build_image_tower(name, image_size or described.input_size[-1], 0)
+        _load(tower, state, file, name)
+        tower.pixels = renormalised(described.mean, described.std)
+    return KnownTower(tower, f"{name}={file.name}", name)
+
+
+def _corenet(
+    path: Path, state: Mapping[str, Tensor], image_size: int | None, vocabulary: str | None, name: str = ""
+) -> KnownTower:
+    """Read a file of CoreNet's, whose images are not normalised: pixels are from 0 to 1."""
+    trunk = corenet_vit.corenet_vit(name) if name else corenet_vit.fitting(state)
+    tower = ImageTower(trunk, image_size or 224)
+    load_exactly(trunk, corenet_vit.from_corenet(state), f"{path} does not fit {name or 'a ViT of CoreNet'}")
+    tower.pixels = renormalised((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    rows = None
+    vocabulary = vocabulary or next(
+        (str(one) for one in map(path.with_suffix, VOCABULARY_SUFFIXES) if one.is_file()), None
+    )
+    if "classifier.weight" in state:
+        keys = read_vocabulary(vocabulary).keys if vocabulary else ()
+        rows = LabelRows(state["classifier.weight"], state["classifier.bias"], keys)
+        if len(keys) > len(rows.weight):
+            told = f"{path} has a classifier of {len(rows.weight):,} rows"
+            raise ValueError(f"{told}, vocabulary {vocabulary} has {len(keys):,} labels")
+    return KnownTower(tower, path.name, name or looks_like(state).split(",")[0], rows=rows)
+
+
+def _load(tower: ImageTower, state: Mapping[str, Tensor], file: Path, name: str) -> None:
+    weights = trunk_weights(state, tower.trunk)
+    load_exactly(tower.trunk, weights, f"{file} does not fit {name}", given=state)
+
+
+def _published_pixels(name: str) -> tuple[Any, Any]:
+    """Return mean and deviation of an open_clip model's published weights where all have the same, else the usual."""
+    configs = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
+    found = {(tuple(config["mean"]), tuple(config["std"])) for config in configs if "mean" in config}
+    return found.pop() if len(found) == 1 else (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)

@@ -1,0 +1,1 @@
+"""A pre-training run that can be stopped, taken up and watched."""
