@@ -1,6 +1,5 @@
 """What each verb of the command line does."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from bench.history.compared import compared, compared_table, on_one_side, told_n
 from bench.history.figures import Figure, read_figures
 from bench.record import comparisons, read_records
 from bench.tables import Table, show
+from bench.whole_file import written_whole
 from reports.changes import changes_of
 from reports.detection import rates_table
 from reports.exports import Format, exported
@@ -146,10 +146,5 @@ def _require_one_machine(figures: Sequence[Figure]) -> None:
 
 def write(path: Path, content: bytes) -> None:
     """Write atomically: a file at `path` is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with written_whole(path) as temporary:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -10,7 +10,8 @@ from bench.config import Experiment
 from bench.experiments import EXPERIMENTS
 from bench.jobs import Job, Runner
 from bench.progress import Progress
-from bench.record import Circumstances, Flops, Record, Speed, record_path, write_record
+from bench.record import Circumstances, Record, record_path, write_record
+from tests.speeds import speed
 
 PAIR = [EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]]
 WHERE = Circumstances(
@@ -27,22 +28,8 @@ class Noting(Runner):
 
 def timed(experiment: Experiment, rate: float, round_: int) -> Record:
     """A run at so many images a second."""
-    speed = Speed(
-        round=round_,
-        warmup_seconds=1.0,
-        window_seconds=(experiment.images_per_window / rate,),
-        phase_seconds={},
-        flops=Flops(image_forward=1, text_forward=0, forward=1, step=3),
-        tokens_per_caption=None,
-        trained_parameters=1,
-        tower_parameters=1,
-        peak_flops_per_second=None,
-        peak_source="",
-        targets_seconds=1.0,
-        num_captions=1,
-        utilisation={},
-    )
-    return Record(comparison="c", experiment=experiment, circumstances=WHERE, measured=speed)
+    measured = speed(round=round_, window_seconds=(experiment.images_per_window / rate,))
+    return Record(comparison="c", experiment=experiment, circumstances=WHERE, measured=measured)
 
 
 def budgets_after(rates: dict[str, list[float]], tmp_path: Path) -> dict[str, dict[str, int]]:

@@ -9,8 +9,9 @@ from bench.config import MAY_DIFFER, Experiment, differing_fields, require_one_c
 from bench.costs import costs_of
 from bench.experiments import EXPERIMENTS, ROWS, SCALES
 from bench.recipes import RECIPES
-from bench.record import Circumstances, Flops, Record, Speed
+from bench.record import Circumstances, Record
 from bench.tables import speed_table
+from tests.speeds import speed
 
 # apple/corenet at 1aa3acd, the values of the yaml files; None: the key is not there.
 CLIP_YAML: dict[str, Any] = {
@@ -139,22 +140,8 @@ def timed(experiment: Experiment, round_: int) -> Record:
     where = Circumstances(
         machine="m", device="cpu", threads=2, precision="bf16", compiled=False, packages={}, commit="c", started_at="t"
     )
-    speed = Speed(
-        round=round_,
-        warmup_seconds=1.0,
-        window_seconds=(1.0 + round_,),
-        phase_seconds={},
-        flops=Flops(image_forward=1, text_forward=0, forward=1, step=3),
-        tokens_per_caption=None,
-        trained_parameters=1,
-        tower_parameters=1,
-        peak_flops_per_second=None,
-        peak_source="",
-        targets_seconds=1.0,
-        num_captions=1,
-        utilisation={},
-    )
-    return Record(comparison="c", experiment=experiment, circumstances=where, measured=speed)
+    measured = speed(round=round_, window_seconds=(1.0 + round_,))
+    return Record(comparison="c", experiment=experiment, circumstances=where, measured=measured)
 
 
 def test_the_table_of_a_published_pair_lists_what_differs_beside_the_method() -> None:

@@ -8,9 +8,10 @@ from msgspec.structs import replace
 
 from bench.experiments import experiment_named
 from bench.rates import images_per_second
-from bench.record import Circumstances, Flops, Metric, Record, Score, Speed, Transfer
+from bench.record import Circumstances, Flops, Metric, Record, Score, Transfer
 from bench.tables import show
 from bench.transfer.score_tables import accuracy_tables, budget_table, curve_tables, metric_tables, score_tables
+from tests.speeds import speed
 
 HERE = Circumstances(
     machine="m", device="cpu", threads=2, precision="fp32", compiled=False, packages={}, commit="c", started_at="now"
@@ -47,19 +48,8 @@ def scored(subject: str, seed: int, *scores: Score, metrics: tuple[Metric, ...] 
 
 
 def timed(**utilisation: float) -> Record:
-    measured = Speed(
-        round=0,
-        warmup_seconds=1.0,
-        window_seconds=(2.0, 2.0),
-        phase_seconds={},
+    measured = speed(
         flops=Flops(image_forward=1, text_forward=1, forward=2, step=6),
-        tokens_per_caption=None,
-        trained_parameters=1,
-        tower_parameters=1,
-        peak_flops_per_second=None,
-        peak_source="",
-        targets_seconds=1.0,
-        num_captions=1,
         utilisation=utilisation,
         not_measured={} if utilisation else {"power W": "NVMLError: no GPU"},
     )
