@@ -25,9 +25,9 @@ from bench.training.checkpoints import alone, checkpoints, newest_whole
 from bench.training.verb import number_of
 from bench.transfer.tasks import pack_tasks
 from bench.worker import Request
-from tests.test_checkpoints import written
+from tests.training.test_checkpoints import written
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OPTIONS = ["catlip-tiny", "--images", "1.28k", "--set", "batch_size=16", "--task", "rooms"]
 EXPERIMENT = with_images(with_settings(EXPERIMENTS["catlip-tiny"], ["batch_size=16"]), 1280)  # 64 + 16 steps
 

@@ -16,7 +16,7 @@ from bench.__main__ import main
 from bench.memory_limit import is_out_of_memory
 from bench.record import Failure, Fit, Memory, Speed, read_records
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SHORT = ["--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=16"]
 ONE_ROUND = ["--rounds", "1", *SHORT]
 
