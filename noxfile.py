@@ -91,7 +91,7 @@ def history(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Test on the CPU, offline, shapes checked while the tests run (`-- -n 0`: in one process); draw the kept records."""
+    """Test on the CPU, offline, shapes checked, in two processes (`-- -n 0`: in one); draw the kept records."""
     install(session, ".[tests,history]")
     session.run("python", "-m", "pytest", *SIDE_BY_SIDE, *session.posargs, env=OFFLINE | ONE_THREAD)
     session.run("python", "-m", "reports", "build", "tests/records", "--out", "results/records/index.html")
