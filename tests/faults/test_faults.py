@@ -13,9 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+import bench.begin
 from bench.__main__ import main
 from bench.memory_limit import is_out_of_memory
 from bench.record import Failure, Fit, Memory, Speed, read_records
+from tests.processes import Parting
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=16"]
@@ -71,7 +73,11 @@ def test_a_run_without_memory_is_a_row(own_results: Path) -> None:
     assert "allocate memory" in done.stdout
 
 
-def test_the_largest_batch_under_a_limit_and_two_ratios(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_largest_batch_under_a_limit_and_two_ratios(
+    own_results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some twenty runs, each in a process with a limit of its own."""
+    monkeypatch.setattr(bench.begin, "Runner", Parting)
     figures = own_results / "figures.json"
     arguments = ["measure", "clip-tiny", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.1", "--json", str(figures)]
     assert main([*arguments, "--results", str(own_results)]) == 0
@@ -90,7 +96,8 @@ def test_the_largest_batch_under_a_limit_and_two_ratios(own_results: Path, capsy
     assert "no: " in capsys.readouterr().out
 
 
-def test_a_limit_that_nothing_fits_leaves_the_equal_batch(own_results: Path) -> None:
+def test_a_limit_that_nothing_fits_leaves_the_equal_batch(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.begin, "Runner", Parting)
     assert main(["measure", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.001", "--results", str(own_results)]) == 0
     assert not any(record.measured.fits for record in read_records(own_results) if isinstance(record.measured, Fit))
     assert timed(own_results) == {"catlip"}
