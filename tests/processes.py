@@ -44,15 +44,15 @@ def _joined(rank: int, work: Callable[..., Any], ranks: int, folder: str, argume
 class Parting(Runner):
     """Carries out each run in a process of its own, without the seconds that a fresh one imports for."""
 
-    def _start(self, request: Request, settings: dict[str, str], *_: Any) -> str:
+    def _start(self, request: Request, *_: Any) -> str:
         context = mp.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
-        process = context.Process(target=_carried_out, args=(request, int(settings["OMP_NUM_THREADS"])))
+        process = context.Process(target=_carried_out, args=(request,))
         process.start()
         process.join()
         return f"ended with exit code {process.exitcode}" if process.exitcode else ""
 
 
-def _carried_out(request: Request, threads: int) -> None:
-    torch.set_num_threads(threads)
+def _carried_out(request: Request) -> None:
+    torch.set_num_threads(1)
     carry_out(request)
