@@ -111,7 +111,7 @@ def lint(session: nox.Session) -> None:
 def install(session: nox.Session, *packages: str) -> None:
     """Install this checkout, editable, unless the session runs in an environment that somebody prepared."""
     if session.virtualenv.venv_backend != "none":
-        session.install("-e", *packages)
+        session.install("--no-compile", "-e", *packages)  # most modules are never imported
 
 
 def folder_of(arguments: list[str], option: str, default: str) -> str:
