@@ -131,23 +131,21 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     assert len(bounds) in (1, 3)
 
 
-def test_a_killed_training_is_taken_up(tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cache").symlink_to(results / "cache")
+def test_a_killed_training_is_taken_up(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kills, "STARTING", 0.0)
     own = os.sched_getaffinity(0)
     try:
-        chain = kills.killed_trainings(0, 1, 0, tmp_path)
+        chain = kills.killed_trainings(0, 1, 0, own_results)
     finally:
         os.sched_setaffinity(0, own)
     assert (chain.kills, len(chain.trainings)) == (1, 1)
     assert not [*chain.unreadable, *chain.lost, *chain.stuck, *chain.unequal]
-    assert difference(chain.trainings[0], tmp_path) == f"no record in {tmp_path}"
+    assert difference(chain.trainings[0], own_results) == f"no record in {own_results}"
 
 
-def test_a_killed_rank_ends_the_others(tmp_path: Path, results: Path) -> None:
-    (tmp_path / "cache").symlink_to(results / "cache")
+def test_a_killed_rank_ends_the_others(own_results: Path) -> None:
     found = rank_kills.Kills()
-    rank_kills._kill_one(tmp_path / "killed", tmp_path, random.Random(0), found, restarts=0)
+    rank_kills._kill_one(own_results / "killed", own_results, random.Random(0), found, restarts=0)
     assert not [*found.hung, *found.unreadable]
     assert len(found.seconds) == 1
 
