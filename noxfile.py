@@ -90,7 +90,7 @@ def history(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Test on the CPU, offline, shapes checked while the tests run; draw the kept records."""
-    install(session, ".[tests,history]")
+    install(session, ".[tests,history,tensorboard]")
     session.run("python", "-m", "pytest", *session.posargs, env=OFFLINE)
     session.run("python", "-m", "reports", "build", "tests/records", "--out", "results/records/index.html")
     session.run("python", "-m", "reports", "history", "tests/records", "--out", "results/records/charts.html")

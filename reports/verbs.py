@@ -16,11 +16,13 @@ from bench.tables import Table, show
 from bench.whole_file import written_whole
 from reports.changes import changes_of
 from reports.detection import rates_table
+from reports.event_files import write_event_files
 from reports.exports import Format, exported
 from reports.history_page import history_page
 from reports.lines import history_of
 from reports.page import page
 from reports.plan import plan_page
+from reports.scalars import read_scalars
 from reports.suites import read_suites
 
 
@@ -128,12 +130,16 @@ class Export:
 
     results: Positional[tuple[Path, ...]]
     """Files or folders of documents and records."""
-    format: Format
+    format: Literal[Format, "tensorboard"]
     out: Path
+    """The file to write; for tensorboard the folder."""
 
     def run(self) -> int:
         """Read, convert, write."""
-        write(self.out, exported(read_figures(self.results), self.format))
+        if self.format == "tensorboard":
+            write_event_files(read_scalars(self.results), self.out)
+        else:
+            write(self.out, exported(read_figures(self.results), self.format))
         print(self.out)
         return OK
 

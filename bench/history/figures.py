@@ -100,16 +100,17 @@ def read_figures(places: Sequence[Path]) -> list[Figure]:
     """
     figures: list[Figure] = []
     for place in places:
-        if not place.exists():
-            raise ValueError(f"there is no {place}")
-        found = [figure for path in _files(place) for figure in _figures_in(path, required=path == place)]
+        found = [figure for path in json_files(place) for figure in _figures_in(path, required=path == place)]
         if not found:
             raise ValueError(f"{place} measured nothing: no figure of a record or a pytest-benchmark document is there")
         figures += found
     return figures
 
 
-def _files(place: Path) -> list[Path]:
+def json_files(place: Path) -> list[Path]:
+    """Return a file itself, or those below a folder that may hold figures; ValueError where there is neither."""
+    if not place.exists():
+        raise ValueError(f"there is no {place}")
     if place.is_file():
         return [place]
     found = sorted(place.rglob("*.json"))
