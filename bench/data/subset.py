@@ -19,6 +19,11 @@ from bench.seeds import SUBSET, seed_for
 RANDOM = "random:"
 
 
+def is_listed(subset: str | None) -> bool:
+    """Tell whether a file lists the samples that a run sees."""
+    return subset is not None and not subset.startswith(RANDOM)
+
+
 def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
     """Return the rows, rising, of the data set that an experiment sees.
 
