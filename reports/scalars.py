@@ -109,6 +109,6 @@ def _of_scores(transfer: Transfer) -> Iterator[Scalar]:
             share = score.correct.count("1") / len(score.correct)
             values[f"accuracy/{score.task}, {score.protocol}"].append(share)
     for metric in transfer.metrics:
-        if metric.per_class is None:
+        if metric.per_class is None and metric.num_test:  # else it is of class names, not of pictures
             values[f"{metric.name}/{metric.task}, {metric.protocol}"].append(metric.value)
     yield from (Scalar(transfer.images, name, fmean(found)) for name, found in values.items())
