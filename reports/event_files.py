@@ -23,7 +23,7 @@ def write_event_files(found: Sequence[Scalars], out: Path) -> None:
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     for one in found:
-        with written_whole(out / one.comparison / one.name / EVENTS) as temporary, temporary.open("wb") as file:
+        with written_whole(out / one.folder / EVENTS) as temporary, temporary.open("wb") as file:
             writer = RecordWriter(file)
             for event in _events(one):
                 writer.write(event.SerializeToString())

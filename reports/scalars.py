@@ -35,11 +35,10 @@ class Scalars:
     points: tuple[Scalar, ...]
 
     @property
-    def name(self) -> str:
-        """Subject and seed, as part of a file's name."""
-        return plain_name(self.subject.replace(" ", "-")) + (
-            "" if self.experiment is None else f".seed{self.experiment.seed}"
-        )
+    def folder(self) -> Path:
+        """COMPARISON/SUBJECT.seedN, of plain names whatever they are called."""
+        seed = "" if self.experiment is None else f".seed{self.experiment.seed}"
+        return Path(plain_name(self.comparison)) / f"{plain_name(self.subject.replace(' ', '-'))}{seed}"
 
 
 def read_scalars(places: Sequence[Path]) -> list[Scalars]:

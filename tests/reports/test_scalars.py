@@ -27,7 +27,7 @@ def records(make: Make) -> list[Record]:
 
 
 def points(found: Sequence[Scalars], name: str, curve: str) -> list[tuple[int, float]]:
-    (one,) = [one for one in found if one.name == name]
+    (one,) = [one for one in found if one.folder.name == name]
     return [(point.images, point.value) for point in one.points if point.name == curve]
 
 
@@ -50,7 +50,7 @@ def test_every_loss_speed_memory_and_score_is_there_once(records: list[Record]) 
             case Transfer() as transfer:
                 expected += len(transfer.scores)
     assert count == expected
-    assert len({(one.comparison, one.name) for one in found}) == len(found)
+    assert len({one.folder for one in found}) == len(found)
     assert all(list(one.points) == sorted(one.points) for one in found)
     assert scalars_of(reversed(records)) == found
 
@@ -104,6 +104,13 @@ def test_draws_are_averaged_and_parts_of_a_task_left_out(make: Make) -> None:
     assert found.points == (Scalar(7, "accuracy/t, p", 0.5), Scalar(7, "mIoU/t, p", fmean((0.2, 0.4))))
 
 
+def test_names_of_others_are_plain_folders(make: Make) -> None:
+    transfer = Transfer(subject="../x", images=0, budgets=(), scores=())
+    (found,) = scalars_of([replace(make["record"](transfer, None), comparison="../../y")])
+    assert ".." not in str(found.folder)
+    assert len(found.folder.parts) == 2
+
+
 def test_what_has_no_curve_is_told(tmp_path: Path, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     make["written"]([make["failure"]()], tmp_path / "failed")
     for place, told in (("failed", "no record of a training, a speed"), ("none", "there is no ")):
@@ -136,7 +143,7 @@ def test_tensorboard_reads_every_point(tmp_path: Path, records: list[Record], ma
     expected = read_scalars([results])
     assert len([path for path in out.rglob("*") if path.is_file()]) == len(expected)
     for one in expected:
-        read = EventAccumulator(str(out / one.comparison / one.name), size_guidance={SCALARS: 0}).Reload()
+        read = EventAccumulator(str(out / one.folder), size_guidance={SCALARS: 0}).Reload()
         names = {point.name for point in one.points}
         assert {*read.Tags()["scalars"]} == names
         for name in names:
