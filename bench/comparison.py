@@ -32,7 +32,7 @@ CURVE_TASK = TASKS[0]
 GIB = 2**30
 # What two cores need, to begin the estimate with; it is corrected by what the first jobs took.
 START_SECONDS, SECONDS_PER_IMAGE, MEMORY_SECONDS, SCORING_SECONDS = 4.0, 1 / 900, 5.0, 4.0
-CURVE_SECONDS = {"few-shot": 8.0, "label-fractions": 15.0}  # of a subject on one task; of all others SCORING_SECONDS
+CURVE_SECONDS = {"few-shot": 2.0, "label-fractions": 3.0}  # of a subject on one task; of all others SCORING_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from bench.config import Experiment
 from bench.labels.batches import KEY_COLUMNS, known_column
@@ -46,6 +45,8 @@ def _random_rows(subset: str, seed: int, count: int) -> Sequence[int]:
     number = subset.removeprefix(RANDOM)
     if not (number.isdecimal() and 1 <= int(number) <= count):
         raise ValueError(f"subset={subset}: {RANDOM}N draws N of the {count:,} samples")
+    import torch
+
     generator = torch.Generator().manual_seed(seed_for(seed, SUBSET))
     return _packed(torch.randperm(count, generator=generator)[: int(number)].sort().values.numpy())
 
