@@ -26,8 +26,7 @@ CIRCUMSTANCES = {
     "precision": "precision",
     "compiled": "compile",
 }
-# Raise it when a field changes its meaning, and say here what changed.
-# 2: a step's phases are finer and a mapping; what could not be read of the device has a reason for each reading.
+# Raise it when a field changes its meaning, and say here what did. 2: finer phases, and why a reading is not there.
 # 3: a step's FLOPs count what a backward computes again, and all products of losses; those of 2 may, or may not.
 FORMAT, READ, RECOMPUTED_SINCE = 3, (2, 3), 3
 # A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
