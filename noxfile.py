@@ -81,7 +81,7 @@ def regress(session: nox.Session) -> None:
 @nox.session
 def history(session: nox.Session) -> None:
     """Time the last commits' suites and draw charts over them: `-- 8`, about ten minutes."""
-    install(session, ".[tests,history]")
+    install(session, ".[tests,history,tensorboard]")
     command = ["python", "-m", "bench", "history", *session.posargs]
     session.run(*command, env=OFFLINE, success_codes=[0, FAILED_CASE], interrupt_timeout=20, terminate_timeout=20)
     if {"-h", "--help"} & set(session.posargs):
@@ -92,7 +92,7 @@ def history(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Test on the CPU, offline, shapes checked, in two processes (`-- -n 0`: in one); draw the kept records."""
-    install(session, ".[tests,history]")
+    install(session, ".[tests,history,tensorboard]")
     session.run("python", "-m", "pytest", *SIDE_BY_SIDE, *session.posargs, env=OFFLINE | ONE_THREAD)
     session.run("python", "-m", "reports", "build", "tests/records", "--out", "results/records/index.html")
     session.run("python", "-m", "reports", "history", "tests/records", "--out", "results/records/charts.html")

@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 import msgspec
+import psutil
 
 from bench.comparison import new_comparison
 from bench.config import Experiment
@@ -190,19 +191,32 @@ def _links(size: int, cores: Sequence[int]) -> Links:
 
 @contextmanager
 def _started(module: Sequence[str], cores: Sequence[int], output: int) -> Iterator[Popen]:
-    """Run a module on some cores and no GPU, with torchrun where they are several; end it on the way out."""
+    """Run a module on some cores and no GPU, with torchrun where they are several; on the way out end all of it."""
     several = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(len(cores)), "-m"]
     command = [sys.executable, "-m", *(several if len(cores) > 1 else []), *module]
     environment = os.environ | {"PYTHONPATH": with_checkout(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)  # children are bound as their parent is
     try:
-        child = subprocess.Popen(command, stdout=output, env=environment)
+        # A Ctrl-C reaches this process alone, which ends its children.
+        child = subprocess.Popen(command, stdout=output, env=environment, process_group=0)
     finally:
         os.sched_setaffinity(0, own)
     try:
         yield child
     finally:
         if child.poll() is None:
-            child.terminate()
+            _kill_family(psutil.Process(child.pid))
         child.wait()
+
+
+def _kill_family(process: psutil.Process) -> None:
+    """Kill a process and all that it has started, in whatever groups: halted first, so that it starts no other.
+
+    Asked to end, torchrun would wait half a minute for processes that stand still. There is nothing to save.
+    """
+    process.suspend()
+    for child in process.children():
+        with suppress(psutil.NoSuchProcess):
+            _kill_family(child)
+    process.kill()

@@ -2,11 +2,17 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -387,6 +393,41 @@ def test_a_check_agrees_where_one_alone_does_or_those_side_by_side(
     planned = ((1, "one alone", 1.0, 0.0), (2, "one alone", 1.0, 0.2), (2, "2 side by side", 1.8, 0.2))
     rows = [Row("x", *row, found) for row, found in zip(planned, measured, strict=True)]
     assert agree(rows, "x") == agrees
+
+
+CHECKING = """
+import signal, subprocess
+from bench.__main__ import _terminate
+from bench.plan.check import _started
+signal.signal(signal.SIGTERM, _terminate)
+with _started(["bench.plan.link_speed", "1000"], [CORE, CORE], subprocess.DEVNULL) as child:
+    child.wait()
+"""
+
+
+def test_a_check_that_is_terminated_leaves_nothing_not_even_ranks_that_stand_still() -> None:
+    """torchrun's processes are in sessions of their own, and halted ones answer no signal but one."""
+    script = CHECKING.replace("CORE", str(min(os.sched_getaffinity(0))))
+    command, silent = [sys.executable, "-c", script], subprocess.DEVNULL
+    checking = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=silent, stderr=silent)
+    parent, ranks, deadline = psutil.Process(checking.pid), set[psutil.Process](), time.monotonic() + 120
+    while len(ranks) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+        for child in parent.children(recursive=True):
+            with suppress(psutil.Error):  # it has ended meanwhile, or not quite begun
+                if "RANK" in child.environ() and child not in ranks:
+                    child.suspend()
+                    ranks.add(child)
+    family = parent.children(recursive=True)
+    checking.terminate()
+    try:
+        assert checking.wait(20) != 0
+    finally:
+        _, left = psutil.wait_procs(family, timeout=1)
+        for process in left:
+            process.kill()
+    assert len(ranks) == 2
+    assert not left
 
 
 def test_a_speed_of_links_is_json() -> None:
