@@ -24,12 +24,21 @@ def written_whole(path: Path) -> Iterator[Path]:
         try:
             fcntl.flock(held, fcntl.LOCK_EX)
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            to_disk(temporary)
             temporary.replace(path)
+            to_disk(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
             lock.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk: what lies there outlives a power failure."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _remove_if_left(lock: Path) -> None:

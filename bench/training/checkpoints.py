@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from bench.config import Experiment, differing_fields, told
 from bench.data.identity import data_digest
 from bench.json_file import content_of, from_json
 from bench.terminal import say
+from bench.whole_file import to_disk
 
 FORMAT = 2  # raise it when the files change their meaning; 2: the optimizer's moments are named by their parameters
 KEPT = 2
@@ -78,13 +78,13 @@ def write_checkpoint(folder: Path, saved: Saved, write_tensors: Callable[[Path],
         manifest = {file.name: _measured(file) for file in part.iterdir()}
         (part / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         for written in (*part.iterdir(), part):
-            _to_disk(written)
+            to_disk(written)
         if path.exists():  # it was found damaged, and the one before it taken up
             _remove(path)
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    _to_disk(folder)
+    to_disk(folder)
     for other in set(checkpoints(folder)) - {*[old for old in checkpoints(folder) if old <= path][:KEPT]}:
         _remove(other)
     return path
@@ -170,14 +170,6 @@ def alone(folder: Path) -> Iterator[None]:
 def _measured(path: Path) -> _File:
     with path.open("rb") as file:
         return _File(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def _to_disk(path: Path) -> None:
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _remove(path: Path) -> None:
