@@ -113,3 +113,19 @@ def test_a_doctor_times_a_run_and_says_how_long_a_bench_takes(
     assert "NVML" in rows or "GPU 0" in rows
     assert not (tmp_path / "none").exists()
     assert "images/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_while_the_command_line_is_imported_ends_it_as_any_other(number: str, code: int) -> None:
+    """It comes where pandas is asked for, which is before a verb is known."""
+    signalled = (
+        "import os, signal, sys\n"
+        "class Signal:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == 'pandas': os.kill(os.getpid(), signal.{number})\n"
+        "sys.meta_path.insert(0, Signal())\n"
+        "from bench.__main__ import main\n"
+        "sys.exit(main(['list']))"
+    )
+    done = subprocess.run([sys.executable, "-c", signalled], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
