@@ -4,6 +4,7 @@ The runs are real processes and break for real: a child is killed, a loss become
 """
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -33,8 +34,14 @@ def timed(results: Path) -> set[str]:
 def test_a_loss_that_is_no_number_is_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["measure", "clip-tiny", *ONE_ROUND, "--set", "learning_rate=1e30", "--set", "clip_norm=null"]
     assert main([*arguments, "--set", "warmup_steps=4", "--results", str(tmp_path)]) == 3
-    assert all("FloatingPointError: loss or gradient of step" in reason for reason in failures(tmp_path))
+    assert all("NotFiniteError: loss or gradient of step" in reason for reason in failures(tmp_path))
     assert len(failures(tmp_path)) == 2  # of the speed and of the memory run
+    for reason in failures(tmp_path):
+        told = re.fullmatch(r".*; its samples: (.*) and 8 more; all 16 are in (\S+)", reason)
+        assert told
+        keys = (tmp_path / told[2]).read_text().splitlines()
+        assert len(keys) == 16
+        assert told[1] == ", ".join(keys[:8])
     assert "loss or gradient of step" in capsys.readouterr().out
 
 
@@ -129,3 +136,18 @@ def test_a_signal_while_the_command_line_is_imported_ends_it_as_any_other(number
     )
     done = subprocess.run([sys.executable, "-c", signalled], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
+def test_a_killed_command_line_takes_its_run_with_it(tmp_path: Path) -> None:
+    """Else it would go on beside the run of the same name that is started when the comparison is taken up."""
+    command = [sys.executable, "-m", "bench", "measure", "clip-tiny", "--rounds", "1", "--set", "windows=10000"]
+    parent = subprocess.Popen([*command, "--results", str(tmp_path)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    runs, deadline = list[psutil.Process](), time.monotonic() + 60
+    while not any("torch" in mapped.path for run in runs for mapped in run.memory_maps()):
+        assert time.monotonic() < deadline
+        runs = psutil.Process(parent.pid).children()
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    assert not psutil.wait_procs(runs, timeout=10)[1]
