@@ -152,6 +152,15 @@ def _require_equal_batches(before: Experiment, of: int, now: Experiment, process
     )
 
 
+def tell_what_differs(path: Path, saved: Saved, processes: int, commit: str) -> None:
+    """Print in what a checkpoint that may be taken up is another's."""
+    if saved.processes != processes:
+        told = f"{path} is of {saved.processes} processes, this is {processes}: the same images in the same steps"
+        say(f"{told}, cropped by other draws, so that losses differ a little")
+    if saved.commit != commit:
+        say(f"{path} was written at commit {saved.commit}, this is {commit}")
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold a folder for the one training that writes to it; ValueError where another does.

@@ -1,6 +1,5 @@
 """Fine-tuning as a protocol: the learning rate is chosen on the validation part, the test part is looked at once."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from bench.record import Score
+from bench.terminal import say
 from bench.transfer.descent import PUBLISHED_WIDTH
 from bench.transfer.fine_tune import Classifier, FineTuning, fine_tune, logits_of, new_head
 from bench.transfer.pictures import Pictures
@@ -74,7 +74,7 @@ def searched(
         try:
             found[tried] = quality(tried)
         except FloatingPointError as error:
-            print(f"not among the rates to choose from: {error}", file=sys.stderr, flush=True)
+            say(f"not among the rates to choose from: {error}")
     if not found:
         raise FloatingPointError(f"no learning rate of {', '.join(map(str, rates))} can be trained at")
     best = max(found, key=lambda tried: (found[tried], -tried.learning_rate))
