@@ -6,12 +6,15 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
 from bench.config import Experiment, differing_fields, told
 from bench.data.identity import data_digest
+from bench.file_names import PLAIN
 from bench.json_file import content_of, from_json
 from bench.terminal import say
 from bench.whole_file import to_disk
@@ -34,7 +37,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How far a training had come, in `state.json`; its tensors lie beside it."""
 
     format: int = FORMAT
-    comparison: str  # that its records belong to
+    comparison: Annotated[str, Meta(pattern=rf"^{PLAIN}\Z")]  # that its records belong to, as their names begin
     experiment: Experiment
     budgets: dict[str, int]
     commit: str

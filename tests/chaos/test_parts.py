@@ -39,6 +39,13 @@ def test_a_flip_that_nothing_compares_is_seen_as_one(tmp_path: Path, monkeypatch
     assert shards.UNSEEN in shards.outcomes(tmp_path, shards.flipped, 12, 0, listed=True)
 
 
+def test_a_flip_in_a_shard_that_is_compared_once_alone_is_seen_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards_module, "compared_path", lambda _, index: index.with_suffix(".compared"))
+    assert shards.UNSEEN in shards.outcomes(tmp_path, shards.flipped, 12, 0, listed=True, warm=True)
+
+
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.binary(min_size=1, max_size=100), st.integers(0, 2**32))
 def test_damages_damage(content: bytes, seed: int) -> None:
