@@ -51,7 +51,7 @@ def _write_records(results: Path) -> None:
         precision="fp32",
         compiled=False,
         packages={MARKUP[1]: MARKUP[2]},
-        commit=MARKUP[3],
+        commit=MARKUP[-1],
         started_at="2026-01-01T00:00:00Z",
     )
     memory = Memory(
@@ -95,9 +95,9 @@ def _write_history(history: Path) -> None:
 def _plan() -> dict[str, Any]:
     """Return a plan's document, of which titles, headings, cells and notes are markup."""
     curve = [
-        {"experiment": text, "GPUs": gpus, "of one alone": 1.0, "communication, share": 0.0, text: text}
+        {"experiment": text, "GPUs": gpus, "of one alone": 1.0, "communication, share": 0.0, MARKUP[-1]: text}
         for text in MARKUP
         for gpus in (1, 8)
     ]
     table = {"rows": [{text: text for text in MARKUP}], "note": "\n".join(MARKUP)}
-    return {MARKUP[0]: table, MARKUP[3]: table, AS_GPUS_GROW: {"rows": curve, "note": MARKUP[1]}}
+    return {MARKUP[0]: table, MARKUP[-1]: table, AS_GPUS_GROW: {"rows": curve, "note": MARKUP[1]}}
