@@ -15,7 +15,7 @@ from bench.record import Failure, Training, read_record
 from bench.training.checkpoints import checkpoints, read_checkpoint
 
 ENDS_WITHIN = 120.0  # seconds that a process is given to end, on a busy machine
-POLL = 0.02
+POLL, POLL_OFTEN = 0.02, 0.001  # seconds from one look to the next; often for what is soon over
 
 Process = subprocess.Popen[str]
 
@@ -57,11 +57,13 @@ def all_ended(processes: Sequence[psutil.Process], seconds: float = ENDS_WITHIN)
     return not alive
 
 
-def waited_for(is_there: Callable[[], bool], process: Process, seconds: float = ENDS_WITHIN) -> None:
+def waited_for(
+    is_there: Callable[[], bool], process: Process, seconds: float = ENDS_WITHIN, poll: float = POLL
+) -> None:
     """Wait until something is there, or the process has ended, or too much time has gone."""
     deadline = time.monotonic() + seconds
     while not is_there() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(POLL)
+        time.sleep(poll)
 
 
 def newest_step(out: Path) -> int:

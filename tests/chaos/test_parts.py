@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -251,12 +252,24 @@ def test_a_killed_training_is_taken_up(tmp_path: Path, results: Path, monkeypatc
     assert difference(chain.trainings[0], tmp_path) == f"no record in {tmp_path}"
 
 
-def test_a_killed_rank_ends_the_others(tmp_path: Path, results: Path) -> None:
+@pytest.mark.parametrize("moment", [rank_kills.AT_START, rank_kills.SAVING])
+def test_a_killed_rank_ends_the_others(moment: str, tmp_path: Path, results: Path) -> None:
     (tmp_path / "cache").symlink_to(results / "cache")
     found = rank_kills.Kills()
-    rank_kills._kill_one(tmp_path / "killed", tmp_path, random.Random(0), found, restarts=0)
+    rank_kills._kill_one(tmp_path / "killed", tmp_path, random.Random(0), found, moment=moment, restarts=0)
     assert not [*found.hung, *found.unreadable]
     assert len(found.seconds) == 1
+
+
+def test_a_job_that_has_ended_before_its_kill_is_found_and_leaves_nothing(tmp_path: Path) -> None:
+    found = rank_kills.Kills()
+    wrong = ("--set", "images=no number")
+    rank_kills._kill_one(
+        tmp_path / "killed", tmp_path, random.Random(0), found, *wrong, moment=rank_kills.STEPPING, restarts=0
+    )
+    assert len(found.hung) == 1
+    assert "it had ended" in found.hung[0]
+    assert not psutil.Process().children(recursive=True)
 
 
 def test_shards_are_of_unequal_length(tmp_path: Path) -> None:
