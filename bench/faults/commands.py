@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -13,11 +14,32 @@ import psutil
 from bench.commit import CHECKOUT
 from bench.record import Failure, Training, read_record
 from bench.training.checkpoints import checkpoints, read_checkpoint
+from bench.worker import PARENT
 
 ENDS_WITHIN = 120.0  # seconds that a process is given to end, on a busy machine
+LONGEST = 10 * 60.0  # seconds that what is not killed may take
 POLL, POLL_OFTEN = 0.02, 0.001  # seconds from one look to the next; often for what is soon over
 
 Process = subprocess.Popen[str]
+
+
+@dataclass(slots=True)
+class Chain:
+    """What was killed and taken up again and again, and what was amiss."""
+
+    kills: int = 0
+    within: int = 0  # of them, those that came while a record was written
+    finished: list[Path] = field(default_factory=list)  # folders
+    unreadable: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    unequal: list[str] = field(default_factory=list)
+
+
+def stay_on_core(number: int) -> None:
+    """Bind this thread, and what it starts, to one of the cores."""
+    own = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {own[number % len(own)]})
 
 
 def begun(words: Sequence[str], log: Path, settings: Mapping[str, str] | None = None) -> Process:
@@ -45,6 +67,15 @@ def family(process: Process) -> list[psutil.Process]:
     found = list[psutil.Process]()
     with suppress(psutil.NoSuchProcess):
         found += psutil.Process(process.pid).children(recursive=True)
+    return found
+
+
+def runs_of(process: Process) -> list[psutil.Process]:
+    """Return the runs that a command line has started, which may have ended itself."""
+    found = list[psutil.Process]()
+    for one in psutil.process_iter():
+        with suppress(psutil.Error):
+            found += [one] if one.environ().get(PARENT) == str(process.pid) else []
     return found
 
 
