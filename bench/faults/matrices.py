@@ -23,6 +23,7 @@ from bench.record import Measured, Transfer, read_record
 KINDS = ("measure", "transfer")
 BETWEEN = 2.0  # seconds, about, from one record to the next
 EXPERIMENTS = ("clip-tiny", "catlip-tiny")
+SCORED: tuple[str, ...] = ()  # on all tasks of the pack, by the protocols that are named by default
 QUICK = ("warmup_steps=1", "windows=2", "steps_per_window=1", "batch_size=16", "subset=random:500")
 
 
@@ -34,7 +35,7 @@ def killed_matrix(number: int, kills: int, seed: int, folder: Path) -> Chain:
     stay_on_core(number)
     kind = KINDS[number % len(KINDS)]
     draw, chain = random.Random(f"{seed} {kind}"), Chain()  # noqa: S311 - to be drawn again
-    words = _measuring(kills) if kind == "measure" else ["transfer", str(folder / "tower.safetensors")]
+    words = _measuring(kills) if kind == "measure" else ["transfer", str(folder / "tower.safetensors"), *SCORED]
     while chain.kills < kills and not chain.stuck:
         out = folder / f"{kind}-{len(chain.finished)}"
         _until_done(words, out, kills, draw, chain)

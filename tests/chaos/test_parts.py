@@ -11,21 +11,25 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data import shards as shards_module
 from bench.data.decoding import UnusableImageError
-from bench.faults import captions, full_disk, hostile, images, kills, loops, markup, rank_kills, shards
+from bench.faults import captions, full_disk, hostile, images, kills, loops, markup, matrices, rank_kills, shards
 from bench.faults.attacks import attacks, bombs, pickles, terminal
 from bench.faults.bound import Bound, at_most, none_of
 from bench.faults.broken_images import SIGNATURE, cut_or_spoilt, of_odd_forms, of_odd_sizes, of_other_kinds
-from bench.faults.commands import difference
+from bench.faults.commands import difference, records_of
 from bench.faults.made import write_shards
 from bench.faults.odd_captions import of_json, of_text
 from bench.faults.payloads import payload
+from bench.faults.short import short, trained
 from bench.faults.strangers import checkpoints, tasks, towers
 from bench.faults.watching import watched
+from bench.machine import circumstances
+from bench.record import Record, Score, Transfer, record_path, write_record
 
 
 def violated(bounds: list[Bound]) -> list[Bound]:
@@ -247,9 +251,54 @@ def test_a_killed_training_is_taken_up(tmp_path: Path, results: Path, monkeypatc
         chain = kills.killed_trainings(0, 1, 0, tmp_path)
     finally:
         os.sched_setaffinity(0, own)
-    assert (chain.kills, len(chain.trainings)) == (1, 1)
+    assert (chain.kills, len(chain.finished)) == (1, 1)
     assert not [*chain.unreadable, *chain.lost, *chain.stuck, *chain.unequal]
-    assert difference(chain.trainings[0], tmp_path) == f"no record in {tmp_path}"
+    assert difference(chain.finished[0], tmp_path) == f"no record in {tmp_path}"
+
+
+@pytest.mark.parametrize("kind", matrices.KINDS)
+def test_what_leaves_records_is_killed_and_taken_up(
+    kind: str, tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").symlink_to(results / "cache")
+    trained(short("catlip"), tmp_path)
+    monkeypatch.setattr(matrices, "SCORED", ("--task", "rooms", "--task", "Twemoji group", "--protocol", "k-nn"))
+    own = os.sched_getaffinity(0)
+    try:
+        chain = matrices.killed_matrix(matrices.KINDS.index(kind), 1, 0, tmp_path)
+    finally:
+        os.sched_setaffinity(0, own)
+    assert (chain.kills, len(chain.finished)) == (1, 1)
+    assert not [*chain.lost, *chain.stuck, *chain.unequal]
+
+
+def test_records_that_are_missing_torn_or_others_are_found(tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    for folder, correct in ((whole, "110"), (out, "100")):
+        score = Score(
+            task="rooms",
+            protocol="k-NN",
+            chosen=1.0,
+            validation_accuracy=0.5,
+            converged=True,
+            correct=correct,
+            num_classes=2,
+            num_train=3,
+            majority=0.5,
+        )
+        where = circumstances(None, torch.device("cpu"))
+        for subject in ("same", "other") if folder == whole else ("same",):
+            scores = Transfer(subject=subject, images=0, budgets=(), scores=(score,))
+            record = Record(comparison="2026-t", experiment=None, circumstances=where, measured=scores)
+            folder.mkdir(exist_ok=True)
+            write_record(record, record_path(folder, "2026-t", "transfer", subject))
+    assert matrices._other_scores(whole, whole) == []
+    one_side, differs = matrices._other_scores(out, whole)
+    assert ("other" in one_side, "same" in differs) == (True, True)
+    wrong = list[str]()
+    (out / "2026-t.transfer.torn.json").write_bytes(b'{"format":')
+    assert len(records_of(out, wrong)) == 1
+    assert len(wrong) == 1
 
 
 @pytest.mark.parametrize("moment", [rank_kills.AT_START, rank_kills.SAVING])
@@ -269,7 +318,8 @@ def test_a_job_that_has_ended_before_its_kill_is_found_and_leaves_nothing(tmp_pa
     )
     assert len(found.hung) == 1
     assert "it had ended" in found.hung[0]
-    assert not psutil.Process().children(recursive=True)
+    told = [" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])]
+    assert not [words for words in told if str(tmp_path) in words]
 
 
 def test_shards_are_of_unequal_length(tmp_path: Path) -> None:
