@@ -59,7 +59,7 @@ def towers() -> dict[str, Attack]:
     return {
         **{f"a pickle that calls, {suffix}": weights(suffix) for suffix in (".pt", ".pth", ".bin", ".ckpt")},
         "what torch.save writes, and it calls": weights(".pt", _zipped),
-        "a TorchScript archive that calls": weights(".pt", lambda pickled: _zipped(pickled, "code/__torch__.py")),
+        "a TorchScript archive that calls": weights(".pt", lambda pickled: _zipped(pickled, "constants.pkl")),
         "open_clip's folder, its weights a pickle that calls": folder_of(described()),
         "open_clip's folder, its safetensors a pickle": folder_of(described(), FOLDER_WEIGHTS[0]),
         "open_clip's folder, its tower on a hub": folder_of(described(timm_model_name="hf-hub:owned/owned")),
@@ -75,7 +75,7 @@ def _zipped(pickled: bytes, *others: str) -> bytes:
     """Put a pickle where torch.load looks for it."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        for name in ("data.pkl", "constants.pkl", *others):
+        for name in ("data.pkl", *others):
             archive.writestr(f"archive/{name}", pickled)
         archive.writestr("archive/version", "3\n")
     return file.getvalue()
