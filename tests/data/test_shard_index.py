@@ -188,6 +188,7 @@ def test_training_compares_a_listed_shard_byte_by_byte_before_it_is_indexed(tmp_
 def test_a_listed_shard_that_was_written_to_is_compared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flip between what an index's name is made of, in a shard that is indexed, changes its times alone."""
     members = {"a.jpg": encoded(picture(0)), "a.txt": b"a dog", "b.jpg": bytes(2**20), "b.txt": b"a cat"}
+    (tmp_path / "data").mkdir()
     path, cache = write_shard(tmp_path / "data" / "0.tar", members), tmp_path / "cache"
     write_manifest(path.parent, {path.name: facts_of(path)})
     first, unlisted = open_shards(str(path), cache), index_path(path, cache)
