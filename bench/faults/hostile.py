@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from bench.faults.attacks import EXECUTED, Attack, attacks
+from bench.faults.attacks import attacks
 from bench.faults.bound import Bound, at_most, none_of
 from bench.faults.markup import MARKUP, markup_in_pages
+from bench.faults.payloads import EXECUTED, Attack
 from bench.faults.watching import STARTS, watched
 from bench.profilers.memory import status_bytes
 

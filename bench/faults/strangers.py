@@ -5,7 +5,6 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -84,34 +83,31 @@ def _zipped(pickled: bytes, *others: str) -> bytes:
 def checkpoints() -> dict[str, Attack]:
     """Return checkpoints of strangers whose words a terminal would obey, or whose names lead elsewhere."""
 
-    def saying(**said: Any) -> Attack:
-        def attack(folder: Path) -> object:
+    def of_comparison(name: str) -> Attack:
+        def attack(folder: Path) -> None:
             saved = Saved(
-                **{
-                    "comparison": "20260101T000000-train",
-                    "experiment": EXPERIMENTS["catlip-tiny"],
-                    "budgets": {HOSTILE_NAME: 1},
-                    "commit": HOSTILE_NAME,
-                    "steps_taken": 5,
-                    "phase": HOSTILE_NAME,
-                    "images": 80,
-                    "processes": 3,
-                    "data_digest": HOSTILE_NAME,
-                    "seconds": 1.0,
-                }
-                | said
+                comparison=name,
+                experiment=EXPERIMENTS["catlip-tiny"],
+                budgets={HOSTILE_NAME: 1},
+                commit=HOSTILE_NAME,
+                steps_taken=5,
+                phase=HOSTILE_NAME,
+                images=80,
+                processes=3,
+                data_digest=HOSTILE_NAME,
+                seconds=1.0,
             )
             write_checkpoint(folder / "out", saved, _write_tensors)
             path, found = newest_whole(folder / "out")
-            return tell_what_differs(path, found, 1, "a commit of this project")
+            tell_what_differs(path, found, 1, "a commit of this project")
 
         return attack
 
     return {
-        "a commit that a terminal would obey": saying(),
-        "a comparison above the results": saying(comparison="../../outside"),
-        "a comparison that stands for all": saying(comparison="*"),
-        "a comparison that a terminal would obey": saying(comparison=HOSTILE_NAME),
+        "words that a terminal would obey": of_comparison("20260101T000000-train"),
+        "a comparison above the results": of_comparison("../../outside"),
+        "a comparison that stands for all": of_comparison("*"),
+        "a comparison that a terminal would obey": of_comparison(HOSTILE_NAME),
     }
 
 
