@@ -81,7 +81,7 @@ def regress(session: nox.Session) -> None:
 @nox.session
 def history(session: nox.Session) -> None:
     """Time the last commits' suites and draw charts over them: `-- 8`, about ten minutes."""
-    install(session, ".[tests,history,tensorboard]")
+    install(session, ".[tests,history]")
     command = ["python", "-m", "bench", "history", *session.posargs]
     session.run(*command, env=OFFLINE, success_codes=[0, FAILED_CASE], interrupt_timeout=20, terminate_timeout=20)
     if {"-h", "--help"} & set(session.posargs):

@@ -23,6 +23,7 @@ from bench.distributed import group_of_all, largest, of_each_rank, together
 from bench.image_sizes import first_of_each_size, images_before
 from bench.machine import peak_flops, resolved
 from bench.methods import Method, method_named
+from bench.not_finite import NotFiniteError
 from bench.profilers.clock import clock
 from bench.profilers.compilation import GRAPHS, compilation
 from bench.profilers.device import OTHERS_BUSY, open_reader, sampled
@@ -40,7 +41,6 @@ from models.heads import Contrastive
 from models.image_tower import ImageTower, build_image_tower
 
 TRACED_STEPS = 3
-KEYS_TOLD = 8  # of the samples of a step that went wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +254,4 @@ def check_finite(losses: list[Tensor], steps: Sequence[int], stream: Stream[Any]
     finite = torch.stack(losses).isfinite()
     if not finite.all():
         step = steps[int((~finite).nonzero()[0])]
-        keys = stream.keys(step)
-        told = ", ".join(keys[:KEYS_TOLD]) + (f" and {len(keys) - KEYS_TOLD} more" if len(keys) > KEYS_TOLD else "")
-        raise FloatingPointError(f"loss or gradient of step {step} is not finite; its samples: {told}")
+        raise NotFiniteError(step, stream.keys(step))

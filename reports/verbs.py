@@ -13,7 +13,7 @@ from bench.history.compared import compared, compared_table, on_one_side, told_n
 from bench.history.figures import Figure, read_figures
 from bench.record import comparisons, read_records
 from bench.tables import Table, show
-from bench.terminal import printable
+from bench.terminal import printable, printable_lines
 from bench.whole_file import written_whole
 from reports.changes import changes_of
 from reports.detection import rates_table
@@ -97,8 +97,8 @@ class History:
         write(out, history_page(history, changes).encode())
         for change in changes:
             worse = "worse" if change.is_worse else "better"
-            what = f"{change.line.subject.name}, {change.line.measure.name}"
-            print(printable(f"{change.kind}, {worse}: {what}: {change.told}"))
+            told = f"{change.kind}, {worse}: {change.line.subject.name}, {change.line.measure.name}: {change.told}"
+            print(printable(told))
         print(out)
         return OK
 
@@ -122,7 +122,7 @@ class Compare:
         notes = [printable(f"not compared: {name}") for name in on_one_side(old, new)]
         show([Table(table.title, table.rows, "\n".join([table.note, *notes]))])
         worse = told_worse(judged)
-        print("\n".join(map(printable, worse or [told_none(judged)])))
+        print(printable_lines("\n".join(worse or [told_none(judged)])))
         return DISAGREEMENT if worse and self.fail == "slower" else OK
 
 

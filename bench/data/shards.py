@@ -15,7 +15,16 @@ from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
 from bench.data.manifest import pretrain_shards
-from bench.data.shard_index import EMBEDDINGS, IMAGES, Contents, Members, index_path, read_index, write_index
+from bench.data.shard_index import (
+    EMBEDDINGS,
+    IMAGES,
+    Contents,
+    Members,
+    compared_path,
+    index_path,
+    read_index,
+    write_index,
+)
 from bench.data.shard_manifest import NAME, ShardFacts, difference, facts_of, missing, read_manifest
 from bench.data.subset import is_listed
 from bench.labels.captions import suffix_of
@@ -140,21 +149,26 @@ def shards_for(experiment: Experiment, cache_folder: Path) -> Shards:
 
 
 def open_shards(data: str, cache_folder: Path, members: Members = IMAGES) -> Shards:
-    """Find shards, index those that are not, and compare them with their manifests: by sha256 before they are indexed.
+    """Find shards, compare them with their manifests, and index those that are not.
 
-    Raises ValueError naming the shard that cannot be read to its end or is not what a manifest says, and where no
-    sample can be used.
+    A listed shard is compared by sha256 when it is seen first, and again when it was written to since. Raises
+    ValueError naming the shard that cannot be read to its end or is not what a manifest says, and where no sample can
+    be used.
     """
     paths = shard_paths(data)
     listed = _listed(paths)
-    sums = [listed[path].sha256 if path in listed else "" for path in paths]
-    indexes = [index_path(path, cache_folder, members, of_it) for path, of_it in zip(paths, sums, strict=True)]
-    todo = [(path, index) for path, index in zip(paths, indexes, strict=True) if not index.is_file()]
-    for path, index in tqdm(todo, desc="indexing shards", unit="shard", disable=not todo, leave=False):
+    sums = {path: facts.sha256 for path, facts in listed.items()}
+    indexes = {path: index_path(path, cache_folder, members, sums.get(path, "")) for path in paths}
+    compared = {path: compared_path(path, indexes[path]) for path in listed}
+    todo = [path for path in paths if not (indexes[path].is_file() and compared.get(path, indexes[path]).is_file())]
+    for path in tqdm(todo, desc="reading shards", unit="shard", disable=not todo, leave=False):
         if path in listed:
             _require_equal(path, listed[path], facts_of(path))
-        write_index(path, index, members)
-    shards = Shards(data, tuple(paths), tuple(indexes))
+        if not indexes[path].is_file():
+            write_index(path, indexes[path], members)
+        if path in compared:
+            compared[path].touch()
+    shards = Shards(data, tuple(paths), tuple(indexes[path] for path in paths))
     _require_as_listed(shards)
     if not len(opened(shards)):
         told = told_counts(shards.skipped) or "there are none"

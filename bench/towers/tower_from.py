@@ -1,6 +1,5 @@
 """A tower from what a person names: a file, a folder, or a trained experiment."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from bench.data.vocabulary import read_vocabulary
 from bench.experiments import EXPERIMENTS
+from bench.json_file import content_of, from_json
 from bench.towers.head_file import LabelRows, Texts, label_rows, texts
 from bench.towers.made import Made, how_made, is_made_here, newest_towers
 from bench.towers.trained import trained_tower
@@ -92,7 +92,7 @@ def _ours(path: Path, image_size: int | None) -> KnownTower:
 
 def _from_folder(path: Path, image_size: int | None) -> KnownTower:
     try:
-        described = json.loads((path / FOLDER_CONFIG).read_bytes())
+        described = from_json(content_of(path / FOLDER_CONFIG), dict[str, Any])
         config, shown = described["model_cfg"], described.get("preprocess_cfg", {})
         size = image_size or config["vision_cfg"]["image_size"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.data.manifest import CACHE
 from bench.subjects import DATA_SETS, TASKS
+from bench.terminal import say
 from bench.transfer.coco import coco
 from bench.transfer.coco_objects import coco_objects
 from bench.transfer.data_sets import data_set_task
@@ -60,7 +61,7 @@ def main(results: str, root: str, *names: str) -> str:
     try:
         for name in names:
             for note in task_named(name, Path(results), root).notes:
-                print(note, file=sys.stderr)
+                say(note)
     except (ValueError, OSError) as error:
         return str(error)
     return ""

@@ -4,6 +4,7 @@ The runs are real processes and break for real: a child is killed, a loss become
 """
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -36,8 +37,14 @@ def timed(results: Path) -> set[str]:
 def test_a_loss_that_is_no_number_is_a_row(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["measure", "clip-tiny", *ONE_ROUND, "--set", "learning_rate=1e30", "--set", "clip_norm=null"]
     assert main([*arguments, "--set", "warmup_steps=4", "--results", str(own_results)]) == 3
-    assert all("FloatingPointError: loss or gradient of step" in reason for reason in failures(own_results))
+    assert all("NotFiniteError: loss or gradient of step" in reason for reason in failures(own_results))
     assert len(failures(own_results)) == 2  # of the speed and of the memory run
+    for reason in failures(own_results):
+        told = re.fullmatch(r".*; its samples: (.*) and 8 more; all 16 are in (\S+)", reason)
+        assert told
+        keys = (own_results / told[2]).read_text().splitlines()
+        assert len(keys) == 16
+        assert told[1] == ", ".join(keys[:8])
     assert "loss or gradient of step" in capsys.readouterr().out
 
 
@@ -122,3 +129,36 @@ def test_a_doctor_times_a_run_and_says_how_long_a_bench_takes(
     assert "NVML" in rows or "GPU 0" in rows
     assert not (own_results / "none").exists()
     assert "images/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_while_the_command_line_is_imported_ends_it_as_any_other(number: str, code: int) -> None:
+    """It comes where pandas is asked for, which is before a verb is known."""
+    signalled = (
+        "import os, signal, sys\n"
+        "class Signal:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == 'pandas': os.kill(os.getpid(), signal.{number})\n"
+        "sys.meta_path.insert(0, Signal())\n"
+        "from bench.__main__ import main\n"
+        "sys.exit(main(['list']))"
+    )
+    done = subprocess.run([sys.executable, "-c", signalled], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
+def test_a_killed_command_line_takes_its_run_with_it(tmp_path: Path) -> None:
+    """Else it would go on beside the run of the same name that is started when the comparison is taken up."""
+    command = [sys.executable, "-m", "bench", "measure", "clip-tiny", "--rounds", "1", "--set", "windows=10000"]
+    parent = subprocess.Popen([*command, "--results", str(tmp_path)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    runs, deadline = list[psutil.Process](), time.monotonic() + 300
+    try:
+        while not any("torch" in mapped.path for run in runs for mapped in run.memory_maps()):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+            runs = [child for child in psutil.Process(parent.pid).children() if "bench.worker" in child.cmdline()]
+    finally:
+        parent.kill()
+        parent.wait()
+    assert not psutil.wait_procs(runs, timeout=10)[1]
