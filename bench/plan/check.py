@@ -91,7 +91,7 @@ def check(
         told.append(
             f"{name}: gloo sends {links.link / 1e9:.2f} GB/s and takes {1e6 * links.link_latency:.0f} us a step; "
             f"{processes} processes side by side that send nothing are {slower:.2f} times as slow as one alone. "
-            + _of_sending(rows[-1].sent_share)
+            + of_sending(rows[-1].sent_share)
         )
     return _table(rows, told), all(agree(rows, one.name) for one in experiments.values())
 
@@ -106,7 +106,7 @@ def agree(rows: Sequence[Row], experiment: str) -> bool:
     return once.agrees and (alone.agrees or beside.agrees)
 
 
-def _of_sending(share: float) -> str:
+def of_sending(share: float) -> str:
     """Say what the check can find of the model of communication."""
     if share < WITHIN:
         return f"Sending is {share:.0%} of the plan: too little for its model to be wrong by here."

@@ -41,6 +41,10 @@ def test_the_page_of_an_explanation_has_its_causes() -> None:
         assert part.shapley is not None
         assert row[1] == f"{part.chain.value:.2f}|{part.chain.low:.2f} to {part.chain.high:.2f}"
         assert row[3].startswith(f"{part.shapley.value:.2f}|")
+        assert part.shapley_by_flops is not None
+        assert row[4] == f"{part.shapley_by_flops:.2f}"
+        assert row[5].startswith(f"{part.prediction}|")
+    assert rows[-2][5] == found.judged
     assert "Left out, precision: no units." in document.words()
     label = next(value for _, name, value in document.attributes if name == "aria-label" and "Causes" in value)
     assert all(f"{part.cause} {part.best.value:.2f}" in label for part in found.parts if part.best is not None)
