@@ -130,9 +130,9 @@ def _row(part: Part, *, has_shapley: bool, verdict: Cell | None = None) -> list[
 
 def _verdict(part: Part) -> Cell:
     """Return whether a part is as FLOPs say, and by how much not."""
-    if part.off_flops is None or part.prediction is None:
+    if part.off_flops is None or part.verdict is None:
         return absent(NOT_MEASURED)
-    return Cell(part.prediction, off_in_words(part.off_flops), part.prediction)
+    return Cell(part.verdict, off_in_words(part.off_flops), part.verdict)
 
 
 def _cell(one: LogRatio | None) -> Cell:

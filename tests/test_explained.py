@@ -123,12 +123,12 @@ def test_a_cell_that_is_wrong_cancels_in_the_product_and_shows_beside_the_flops(
 
     found = found_in(log, spread=0.005, flops=lambda at: RUNGS[at[0]])
     assert found.verdict == "agree"
-    assert [part.prediction for part in found.parts] == ["as FLOPs say", "not what FLOPs say", "not what FLOPs say"]
+    assert [part.verdict for part in found.parts] == ["as FLOPs say", "not what FLOPs say", "not what FLOPs say"]
     assert [part.off_flops.mean for part in found.parts if part.off_flops] == pytest.approx([0, -0.3, 0.3], abs=0.02)
     right = found_in(multiplied(), spread=0.005, flops=lambda at: RUNGS[at[0]])
-    assert {part.prediction for part in right.parts} == {"as FLOPs say"}
+    assert {part.verdict for part in right.parts} == {"as FLOPs say"}
     restless = found_in(multiplied(), spread=0.1, flops=lambda at: RUNGS[at[0]])
-    assert {part.prediction for part in restless.parts} == {"cannot be told"}
+    assert {part.verdict for part in restless.parts} == {"cannot be told"}
     told = in_words(found)
     assert f"as FLOPs say: {PADDING} (" in told
     assert f"not what FLOPs say: {TEXT_TOWER} (-0.3" in told
@@ -149,7 +149,7 @@ def test_shapley_values_of_the_flops_are_what_those_of_the_time_are_held_against
         assert part.shapley is not None
         assert part.by_flops is not None
         assert part.best_by_flops == pytest.approx(part.shapley.value, rel=0.01)
-        assert part.prediction == "as FLOPs say"
+        assert part.verdict == "as FLOPs say"
     kernel = found.parts[0]
     assert (kernel.by_flops, kernel.shapley_by_flops) == pytest.approx((math.exp(0.2), math.exp(0.1)))
     assert math.prod(part.shapley_by_flops or 0 for part in found.parts) == pytest.approx(found.whole.by_flops)

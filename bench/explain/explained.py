@@ -43,7 +43,7 @@ class Part:
         return None if self.best is None or self.best_by_flops is None else self.best.over(self.best_by_flops)
 
     @property
-    def prediction(self) -> Prediction | None:
+    def verdict(self) -> Prediction | None:
         """Whether it is as FLOPs say."""
         return None if self.off_flops is None else prediction(self.off_flops.mean, self.off_flops.margin)
 
@@ -144,11 +144,11 @@ def _against_flops(parts: Iterable[Part]) -> list[str]:
     """Say of each part whether it is as FLOPs say, by verdicts."""
     causes: dict[Prediction, list[str]] = {verdict: [] for verdict in get_args(Prediction)}
     for part in parts:
-        if part.prediction is not None and part.off_flops is not None:
-            causes[part.prediction].append(f"{part.cause} ({off_in_words(part.off_flops)})")
+        if part.verdict is not None and part.off_flops is not None:
+            causes[part.verdict].append(f"{part.cause} ({off_in_words(part.off_flops)})")
     told = [f"{verdict}: {', '.join(listed)}" for verdict, listed in causes.items() if listed]
-    scale = f"in brackets the logarithm of measured over predicted, {AS_FLOPS_SAY:.2f} at most is as FLOPs say"
-    return [f"Cause by cause ({scale}), {'; '.join(told)}."] if told else []
+    scale = f"in brackets the logarithm of measured over predicted, up to {AS_FLOPS_SAY:.2f} is as FLOPs say"
+    return [f"Cause by cause, {'; '.join(told)} ({scale})."] if told else []
 
 
 def off_in_words(off: LogRatio) -> str:

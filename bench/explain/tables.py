@@ -24,7 +24,7 @@ def cause_table(found: Explained) -> Table:
         | ({"Shapley": part.shapley and part.shapley.value} | _ends("Shapley ", part.shapley) if has_shapley else {})
         | ({"Shapley by FLOPs": part.shapley_by_flops} if has_shapley else {})
         | {"off FLOPs": part.off_flops and part.off_flops.mean, "+/-": part.off_flops and part.off_flops.margin}
-        | {"verdict": part.prediction if part is not rest else found.judged}
+        | {"verdict": part.verdict if part is not rest else found.judged}
         | {"whole step": part.step and part.step.value}
         | _ends("step ", part.step)
         for part in (*found.parts, *objective, found.product, found.whole, rest)
@@ -72,7 +72,7 @@ def side_by_side(found: Mapping[str, Explained]) -> Table:
     return Table("Recipes side by side", rows, "\n".join(notes))
 
 
-def _column(found: Explained) -> dict[str, float | None]:
+def _column(found: Explained) -> dict[str, Any]:
     parts = [*found.parts, *([found.objective] if found.objective else []), found.whole]
     return {
         **{part.cause: part.best and part.best.value for part in parts},

@@ -43,7 +43,7 @@ def test_the_page_of_an_explanation_has_its_causes() -> None:
         assert row[3].startswith(f"{part.shapley.value:.2f}|")
         assert part.shapley_by_flops is not None
         assert row[4] == f"{part.shapley_by_flops:.2f}"
-        assert row[5].startswith(f"{part.prediction}|")
+        assert row[5].startswith(f"{part.verdict}|")
     assert rows[-2][5] == found.judged
     assert "Left out, precision: no units." in document.words()
     label = next(value for _, name, value in document.attributes if name == "aria-label" and "Causes" in value)
