@@ -4,7 +4,7 @@ Rows: open_clip's docs/PRETRAINED.md (12.8 billion images over GPU-hours), LAION
 2023, `trained_models_info.csv` of LAION-AI/scaling-laws-openclip, the DataComp paper (arXiv 2304.14108), NVIDIA's NeMo
 documentation, x-cls/superclass issue 11. GFLOPs and parameters: open_clip, docs/model_profile.csv. Left out is what has
 no FLOPs of CLIP's at one size: patch dropout (bigG/14 at 46.9), FLIP, CLIPA, TinyCLIP, MobileCLIP, image towers alone.
-Rows of one source may be of one training, as some of open_clip and of the scaling laws are.
+Some rows of the scaling laws are of trainings that open_clip lists, too.
 
 JUWELS Booster has 4 A100 of 40 GB and 4 x 200 Gbit/s a node, Stability's cluster (AWS p4d) 8 and 400 Gbit/s together.
 """
