@@ -24,6 +24,7 @@ from bench.record import Failure, Record, record_path, write_record
 from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, scorings
 from bench.terminal import say
 from bench.training.checkpoints import Keeping, alone
+from bench.turns import await_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,6 +235,7 @@ def main() -> None:
     """Carry out the request on standard input; on standard output leave nothing, or why it failed as JSON."""
     try:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+        await_turn()
         with stoppable() if request.keeping else nullcontext() as stop:  # before torch is imported: that takes seconds
             carry_out(request, stop)
     except KeyboardInterrupt:
