@@ -46,6 +46,11 @@ class Row:
     measured: float
 
     @property
+    def sent_share(self) -> float:
+        """Share of the prediction that is communication."""
+        return self.sent / (self.computed + self.sent)
+
+    @property
     def error(self) -> float:
         """By how much the prediction is too long, relative."""
         return (self.computed + self.sent) / self.measured - 1
@@ -86,7 +91,8 @@ def check(
         slower = rows[-1].computed / rows[-2].computed
         told.append(
             f"{name}: gloo sends {links.link / 1e9:.2f} GB/s and takes {1e6 * links.link_latency:.0f} us a step; "
-            f"{processes} processes side by side that send nothing are {slower:.2f} times as slow as one alone."
+            f"{processes} processes side by side that send nothing are {slower:.2f} times as slow as one alone. "
+            + of_sending(rows[-1].sent_share)
         )
     return _table(rows, told), all(agree(rows, one.name) for one in experiments.values())
 
@@ -99,6 +105,13 @@ def agree(rows: Sequence[Row], experiment: str) -> bool:
     """
     once, alone, beside = (row for row in rows if row.experiment == experiment)
     return once.agrees and (alone.agrees or beside.agrees)
+
+
+def of_sending(share: float) -> str:
+    """Say what the check can find of the model of communication."""
+    if share < WITHIN:
+        return f"Sending is {share:.0%} of the plan: too little for its model to be wrong by here."
+    return f"Sending is {share:.0%} of the plan: its model is held against the runs, too."
 
 
 def _row(case: Case, basis: str, processes: int, links: Links, measured: float) -> Row:
@@ -119,6 +132,7 @@ def _table(rows: Sequence[Row], told: Sequence[str]) -> Table:
                 "communication, ms": MS * row.sent,
                 "planned, ms": MS * (row.computed + row.sent),
                 "measured, ms": MS * row.measured,
+                "measured less computation, ms": MS * (row.measured - row.computed) if row.processes > 1 else None,
                 "error": row.error,
                 f"within {WITHIN:.0%}": "yes" if row.agrees else "no",
             }

@@ -10,7 +10,7 @@ import bench.begin
 from bench.__main__ import main
 from bench.command_line import INCONCLUSIVE
 from bench.experiments import EXPERIMENTS
-from bench.explain.ladder import PADDING, TEXT_TOWER
+from bench.explain.ladder import PADDING, REST, TEXT_TOWER
 from bench.explain.verb import planned
 from bench.jobs import Runner
 from bench.record import Ladder, Speed, read_records
@@ -102,5 +102,7 @@ def test_the_published_pair_has_a_ladder_of_its_own() -> None:
     assert not ladder.left_out
     assert (cells[0].attention, cells[0].simulated_batch, cells[0].batch_size) == ("plain", 65_536, 256)
     assert cells[0].text_padding == "full"
-    assert cells[5].text_padding == "none"
+    assert ladder.causes[0] == REST
+    assert (cells[4].clip_norm, cells[5].clip_norm, cells[5].text_padding) == (None, 1.0, "full")
+    assert cells[6].text_padding == "none"
     assert cells[-1].image_sizes == pair[0].image_sizes
