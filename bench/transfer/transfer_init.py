@@ -225,8 +225,8 @@ def _points(drawn: Sequence[tuple[Order, Order]], *, with_shares: bool) -> Itera
     """
     fewest = min(len(rows) for rows in drawn[0][0])
     for shots in (shots for shots in SHOTS if shots <= fewest):
-        tuned = min(shots, MOST_SHOTS_TO_TUNE)
-        yield {"per_class": shots}, _first(drawn, 0, most=shots), _first(drawn, 1, most=tuned)
+        others = min(shots, MOST_SHOTS_TO_TUNE)
+        yield {"per_class": shots}, _first(drawn, 0, most=shots), _first(drawn, 1, most=others)
     shares = distinct_shares([len(rows) for order in drawn[0] for rows in order]) if with_shares else []
     for share in shares:
         draws = drawn[:1] if share == 1 else drawn
