@@ -93,7 +93,11 @@ def _opened(name: str, part: str, root: Path) -> Any:
         return getattr(datasets, wanted.of)(root, download=False, **wanted.parts[part])
     except Exception as error:  # noqa: BLE001 - what readers raise for broken files is listed nowhere
         if file := _read_last(error):
-            told = f"{error} is not listed" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+            told = (
+                f"{error} is not listed"
+                if isinstance(error, KeyError)
+                else f"{type(error).__name__}: {error}".rstrip(": ")
+            )
             raise ValueError(f"the {part} part of {name} in {root} is not read, at {file}: {told}") from None
         reason = re.split(r" You can (?:use|set) download=True", str(error))[0]
         expected = f"torchvision's {wanted.of} reads\n  {root}/{wanted.layout}"

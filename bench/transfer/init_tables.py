@@ -15,8 +15,8 @@ Shares = Mapping[int, float]  # of right answers, by draw
 NOTE = (
     "Share of the test pictures told right by a head on the frozen tower; the mean of the draws of labelled pictures, "
     "the same for every head, with 95 % over these draws alone. Rows of a plus: by how much more than the random head "
-    "on the same draw.\nNo labels: the head as it begins. A draw's rate is chosen on validation pictures of its own, no "
-    "more than are fitted; all labels are one draw. One training of the tower says nothing of other trainings."
+    "on the same draw.\nNo labels: the head as it begins. A draw's rate is chosen on validation pictures of its own, "
+    "no more than are fitted; all labels are one draw. One training of the tower says nothing of other trainings."
 )
 
 
