@@ -218,6 +218,16 @@ def test_broken_pairs_are_counted_named_and_left_out(
     read_all(task)
 
 
+def test_fewer_classes_are_noticed_although_no_mask_has_changed(tmp_path: Path) -> None:
+    for path in (masks_tree(tmp_path) / "masks" / "train").iterdir():
+        mask(path, halves(2, 0))
+    (tmp_path / "classes.txt").write_text("ground\nroof\ntree\n")
+    mask_folders(tmp_path, tmp_path / "cache")
+    (tmp_path / "classes.txt").write_text("ground\nroof\n")
+    with pytest.raises(ValueError, match="numbers that are no class of the set: 2"):
+        mask_folders(tmp_path, tmp_path / "cache")
+
+
 def read_all(task: SegmentationTask) -> None:
     for part in (task.train, task.validation, task.test):
         for row in range(len(part)):
