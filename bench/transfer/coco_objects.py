@@ -17,7 +17,7 @@ from bench.transfer.coco_tools import coco_tool
 from bench.transfer.detection import PUBLISHED, Annotated, DetectionTask
 from bench.transfer.multi_label_tasks import carved
 from bench.transfer.pictures import FilePictures
-from bench.transfer.unreadable import told, undecodable
+from bench.transfer.unreadable import readable
 
 FEWEST_NUMBERS = 6  # of a polygon: three corners
 
@@ -87,10 +87,9 @@ def coco_objects(root: Path, cache: Path) -> DetectionTask:
     kept, held = map(train.some, carved("coco", [path.name for path in train.pictures.paths]))
     for what, part in (("coco train", kept), ("coco validation", held), ("coco test", test)):
         files = [*part.pictures.paths, part.annotations]
-        broken = undecodable(part.__getitem__, len(part), files, cache, what, how="boxes and masks")
-        if broken:
-            notes.append(f"{told(broken, len(part), what)}; they are left out")
-        parts.append(part.some([row for row in range(len(part)) if row not in broken]))
+        rows, told = readable(part.__getitem__, len(part), files, cache, what, how="boxes and masks")
+        notes += told
+        parts.append(part.some(rows))
     return DetectionTask("coco", classes, *parts, PUBLISHED, tuple(notes))
 
 

@@ -13,7 +13,7 @@ from bench.data.decoding import MOST_PIXELS, TOO_LARGE
 from bench.transfer.multi_label_tasks import carved, some
 from bench.transfer.pictures import FilePictures, UnreadablePicture
 from bench.transfer.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTask
-from bench.transfer.unreadable import told, undecodable
+from bench.transfer.unreadable import readable
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 INDEXED = ("L", "P", "1")  # Pillow's modes that have one number a pixel
@@ -123,10 +123,9 @@ def _task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles
     notes, parts = list[str](), list[MaskFiles]()
     for what, part in ((f"{name} train", kept), (f"{name} validation", held), (f"{name} test", test)):
         files = [*part.pictures.paths, *part.masks]
-        broken = undecodable(part.__getitem__, len(part), files, cache, what, how=f"{sorted(part.class_of.items())}")
-        if broken:
-            notes.append(f"{told(broken, len(part), what)}; they are left out")
-        parts.append(part.some([row for row in range(len(part)) if row not in broken]))
+        rows, told = readable(part.__getitem__, len(part), files, cache, what, how=f"{sorted(part.class_of.items())}")
+        notes += told
+        parts.append(part.some(rows))
     return SegmentationTask(name, classes, *parts, PUBLISHED, tuple(notes))
 
 

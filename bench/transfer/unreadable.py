@@ -41,6 +41,15 @@ def undecodable(
     return found
 
 
+def readable(
+    decode: Callable[[int], object], count: int, files: Sequence[Path], cache: Path, what: str, how: str
+) -> tuple[list[int], list[str]]:
+    """Return the rows that are left without those that are `undecodable`, and what to tell of these."""
+    broken = undecodable(decode, count, files, cache, what, how)
+    notes = [f"{told(broken, count, what)}; they are left out"] if broken else []
+    return [row for row in range(count) if row not in broken], notes
+
+
 def told(found: dict[int, str], total: int, what: str) -> str:
     """Say how many cannot be decoded, and name the first."""
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
