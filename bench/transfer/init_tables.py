@@ -65,8 +65,8 @@ def _heads_table(task: str, transfers: Sequence[Transfer]) -> Table:
             rows.append(first | {"head": head} | {point: _mean(shares.values()) for point, shares in points.items()})
             if head != RANDOM:
                 rows.append(first | {"head": f"+ {head}"} | _gains(points, heads[RANDOM]))
-    shares = {score.label_share for one in transfers for score in one.scores if score.task == task} - {None}
-    return Table(f"{PROTOCOL} on {task}", rows, f"{NOTE}\n{left_out(shares)}".rstrip() if shares else NOTE)
+    absent = left_out(score for transfer in transfers for score in transfer.scores if score.task == task)
+    return Table(f"{PROTOCOL} on {task}", rows, f"{NOTE}{absent}")
 
 
 def _gains(points: Mapping[str, Shares], random: Mapping[str, Shares]) -> dict[str, Any]:

@@ -167,13 +167,8 @@ def _curve(points: Sequence[tuple[Row, Score]], protocol: str, task: str) -> Tab
         f"{protocol} on {task}",
         list(lines.values()),
         f"Mean of {draws} draws of the labelled images, the same for every row, with 95 % over these draws alone, "
-        f"which says nothing of other trainings. {SEED_UNIT}{_absent(here)}",
+        f"which says nothing of other trainings. {SEED_UNIT}{left_out(score for _, score in here)}",
     )
-
-
-def _absent(points: Sequence[tuple[Row, Score]]) -> str:
-    shares = {score.label_share for _, score in points if score.label_share is not None}
-    return f"\n{told}" if shares and (told := left_out(shares)) else ""
 
 
 def _metrics(found: Sequence[tuple[Row, Metric]], task: str, protocol: str) -> Table:

@@ -1,6 +1,8 @@
 """Shares of the labels that accuracy is shown against. No torch here."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
+
+from bench.record import Score
 
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -18,7 +20,9 @@ def distinct_shares(sizes: Sequence[int]) -> list[float]:
     return sorted(first.values())
 
 
-def left_out(shares: Collection[float]) -> str:
-    """Say which shares are not among these, and why."""
-    absent = ", ".join(f"{share:.0%}" for share in SHARES if share not in shares)
-    return f"{absent}: the same images as another share, for one of each class is the least." if absent else ""
+def left_out(scores: Iterable[Score]) -> str:
+    """Say in a line of its own which shares have no score, where others have, and why."""
+    scored = {score.label_share for score in scores} - {None}
+    absent = ", ".join(f"{share:.0%}" for share in SHARES if share not in scored)
+    told = f"\n{absent}: the same images as another share, for one of each class is the least."
+    return told if scored and absent else ""
