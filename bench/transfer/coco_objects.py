@@ -80,17 +80,20 @@ def coco_objects(root: Path, cache: Path) -> DetectionTask:
     nothing. Raises ValueError for files that are not there or disagree.
     """
     coco_tool("mask")  # what is not installed is told before the large files are read
-    notes, parts = list[str](), list[CocoFiles]()
+    notes = list[str]()
     (train, classes), (test, test_classes) = (_split(root, split, notes) for split in ("train", "val"))
     if classes != test_classes:
         raise ValueError(f"{root}: train and val have other categories")
     kept, held = map(train.some, carved("coco", [path.name for path in train.pictures.paths]))
-    for what, part in (("coco train", kept), ("coco validation", held), ("coco test", test)):
+
+    def whole(part: CocoFiles, what: str) -> CocoFiles:
         files = [*part.pictures.paths, part.annotations]
-        rows, told = readable(part.__getitem__, len(part), files, cache, what, how="boxes and masks")
-        notes += told
-        parts.append(part.some(rows))
-    return DetectionTask("coco", classes, *parts, PUBLISHED, tuple(notes))
+        rows, told = readable(part.__getitem__, len(part), files, cache, f"coco {what}", "boxes and masks")
+        notes.extend(told)
+        return part.some(rows)
+
+    fitted, chosen_on, tested = whole(kept, "train"), whole(held, "validation"), whole(test, "test")
+    return DetectionTask("coco", classes, fitted, chosen_on, tested, PUBLISHED, tuple(notes))
 
 
 def _split(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, tuple[str, ...]]:

@@ -120,13 +120,16 @@ def mask_folders(root: Path, cache: Path) -> SegmentationTask:
 def _task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles, cache: Path) -> SegmentationTask:
     """Carve the validation part from the training part; pairs that cannot be decoded are left out."""
     kept, held = map(train.some, carved(name, [path.name for path in train.masks]))
-    notes, parts = list[str](), list[MaskFiles]()
-    for what, part in ((f"{name} train", kept), (f"{name} validation", held), (f"{name} test", test)):
+    notes, how = list[str](), f"{sorted(train.class_of.items())}"
+
+    def whole(part: MaskFiles, what: str) -> MaskFiles:
         files = [*part.pictures.paths, *part.masks]
-        rows, told = readable(part.__getitem__, len(part), files, cache, what, how=f"{sorted(part.class_of.items())}")
-        notes += told
-        parts.append(part.some(rows))
-    return SegmentationTask(name, classes, *parts, PUBLISHED, tuple(notes))
+        rows, told = readable(part.__getitem__, len(part), files, cache, f"{name} {what}", how)
+        notes.extend(told)
+        return part.some(rows)
+
+    fitted, chosen_on, tested = whole(kept, "train"), whole(held, "validation"), whole(test, "test")
+    return SegmentationTask(name, classes, fitted, chosen_on, tested, PUBLISHED, tuple(notes))
 
 
 def _paired(root: Path, layout: str, pictures: Path, masks: Path, class_of: Mapping[int, int]) -> MaskFiles:
