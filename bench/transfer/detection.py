@@ -78,6 +78,13 @@ class DetectionTask:
     recipe: Recipe
     notes: tuple[str, ...] = ()  # what a person should know of the files
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be learned or scored; each part is read up to the first picture that shows an object."""
+        for what in ("train", "validation", "test"):
+            part = getattr(self, what)
+            if not any((~part[row][1].crowd).any() for row in range(len(part))):
+                raise ValueError(f"{self.name}: no picture of the {what} part shows an object, crowds aside")
+
 
 def detection(subject: Subject, task: DetectionTask) -> list[Metric]:
     """Return AP of boxes and of masks, averaged over IoU of 0.5 to 0.95 and at 0.5.

@@ -74,6 +74,13 @@ class SegmentationTask:
     recipe: Recipe
     notes: tuple[str, ...] = ()  # what a person should know of the files
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be learned or scored; each part is read up to the first picture that has a class."""
+        for what in ("train", "validation", "test"):
+            part = getattr(self, what)
+            if not any((part[row][1] != IGNORED).any() for row in range(len(part))):
+                raise ValueError(f"{self.name}: no pixel of the {what} part has a class")
+
 
 def segmentation(subject: Subject, task: SegmentationTask) -> list[Metric]:
     """Return mean IoU with both heads, and what one class a patch could reach at best.
