@@ -73,9 +73,11 @@ class Explain:
         recipes: Sequence[Recipe | None] = [*dict.fromkeys(self.recipe)] or [None]
         plans = {recipe: self._planned(recipe) for recipe in recipes}  # all, before anything is run
         begun = [self._begin(recipe, *plan) for recipe, plan in plans.items()]
-        runner, jobs = begun[0][0].runner, [job for _, of_one in begun for job in of_one]
-        runner.progress.expect(sum(job.expected_seconds for job in jobs))
-        runner.run(jobs, threads=begun[0][0].cores)
+        comparison, rounds = begun[0][0], [jobs for _, of_one in begun for jobs in of_one]
+        runner = comparison.runner
+        runner.progress.expect(sum(job.expected_seconds for jobs in rounds for job in jobs))
+        for jobs in rounds:
+            (runner.run if comparison.on_gpu else runner.run_in_turn)(jobs, threads=comparison.cores)
         records = [comparison.records() for comparison, _ in begun]
         found = {
             recipe or self.name: one for recipe, of in zip(recipes, records, strict=True) if (one := explained(of))
@@ -101,17 +103,17 @@ class Explain:
 
     def _begin(
         self, recipe: Recipe | None, ladder: Ladder, cells: Sequence[Experiment]
-    ) -> tuple[Comparison, Sequence[Job]]:
-        """Record what the runs are for, and return them."""
+    ) -> tuple[Comparison, Sequence[Sequence[Job]]]:
+        """Record what the runs are for, and return them round by round."""
         ends = [cells[0], cells[len(ladder.chain) - 1]]
         scope = Scope("explain" if recipe is None else f"explain-{recipe}", 0)
         comparison = begin(self.results, cells, scope, resume=self.resume, trained=False, may_differ=FIELDS)
         _record(comparison, ladder, ends[-1])
-        jobs = _jobs(comparison, cells, ends, self.rounds)
-        seconds = sum(job.expected_seconds for job in jobs)
-        told = f"{len(cells)} cells, {len(jobs)} runs: about {max(1, round(seconds / 60))} min, corrected as they end"
+        rounds = _rounds(comparison, cells, ends, self.rounds)
+        runs, minutes = sum(map(len, rounds)), sum(job.expected_seconds for jobs in rounds for job in jobs) / 60
+        told = f"{len(cells)} cells, {runs} runs: about {max(1, round(minutes))} min, corrected as they end"
         print(told, file=sys.stderr)
-        return comparison, jobs
+        return comparison, rounds
 
 
 def recipe_of(name: str, recipe: Recipe) -> Experiment:
@@ -211,11 +213,15 @@ def _record(comparison: Comparison, ladder: Ladder, last: Experiment) -> None:
     comparison.runner.run([job], threads=comparison.cores)
 
 
-def _jobs(comparison: Comparison, cells: Sequence[Experiment], ends: Sequence[Experiment], rounds: int) -> list[Job]:
-    """Return the runs: all cells in rounds of even number, the ends in those of odd number."""
+def _rounds(
+    comparison: Comparison, cells: Sequence[Experiment], ends: Sequence[Experiment], rounds: int
+) -> list[list[Job]]:
+    """Return the runs of each round: all cells in rounds of even number, the ends in those of odd number."""
     seconds = expected_seconds(cells, on_gpu=comparison.on_gpu)
     return [
-        replace(job, expected_seconds=seconds[job.request.experiment.name])
+        [
+            replace(job, expected_seconds=seconds[job.request.experiment.name])
+            for job in comparison.round_of(ends if round_ % 2 else cells, round_, rounds, round_ // 2)
+        ]
         for round_ in range(rounds)
-        for job in comparison.round_of(ends if round_ % 2 else cells, round_, rounds, round_ // 2)
     ]
