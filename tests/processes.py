@@ -44,7 +44,7 @@ def _joined(rank: int, work: Callable[..., Any], ranks: int, folder: str, argume
 class Parting(Runner):
     """Carries out each run in a process of its own, without the seconds that a fresh one imports for."""
 
-    def _start(self, request: Request, *_: Any) -> str:
+    def _start(self, request: Request, *_: Any, **__: Any) -> str:
         context = mp.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
         process = context.Process(target=_carried_out, args=(request,))

@@ -1,6 +1,7 @@
 """The verb, every run of it real: cells are built, timed and judged, and a factor that was planted is found."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from bench.explain.ladder import PADDING, REST, TEXT_TOWER
 from bench.explain.verb import planned
 from bench.jobs import Runner
 from bench.record import Ladder, Speed, read_records
+from bench.turns import Seat
 from bench.worker import Request, carry_out
 
 SHORT = ("batch_size=8", "images=96", "warmup_images=0", "warmup_steps=1", "windows=2", "steps_per_window=2")
@@ -22,10 +24,17 @@ TITLE = "From clip-tiny"
 
 
 class Here(Runner):
-    """Carries out runs in this process: what a fresh one does, without its start."""
+    """Carries out runs in this process: what a fresh one does, without its start, each whole in its first turn."""
 
-    def _start(self, request: Request, *_: Any) -> str:
-        carry_out(request)
+    def _start(self, request: Request, *_: Any, seat: Seat | None = None) -> str:
+        if seat is None:
+            carry_out(request)
+            return ""
+        os.read(seat.go, 1)
+        try:
+            carry_out(request)
+        finally:
+            seat.close()
         return ""
 
 
