@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
@@ -19,6 +20,8 @@ from bench.data.pack import main as decode
 
 # Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
 THREADS = 1 if os.environ.pop("PYTEST_XDIST_WORKER", "") else 2
+settings.register_profile("unhurried", deadline=None)  # how long an example takes on a busy machine is no law
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
