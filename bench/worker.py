@@ -22,9 +22,10 @@ from bench.interruption import INTERRUPTED, Stop, stoppable
 from bench.not_finite import NotFiniteError
 from bench.ranks import place
 from bench.record import Failure, Record, record_path, write_record
-from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, scorings
+from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, UNTRAINED_TOWER, scorings
 from bench.terminal import printable, say
 from bench.training.checkpoints import Keeping, alone
+from bench.turns import await_turn
 from bench.whole_file import written_whole
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     file: str = ""  # of an embedding: where the features go
     budgets: dict[str, int] = {}  # of a training: images by the budget's name
     keeping: Keeping | None = None  # of a training that leaves checkpoints
-    # Of a scoring: tower files (behind "reference:" a ceiling's), "random tower" (the experiment's), "raw pixels", ...
+    # Of a scoring: tower files (behind "reference:" a ceiling's, behind "untrained:" only their kind), "random tower"
+    # (the experiment's), "raw pixels", ...
     subjects: tuple[str, ...] = ()
     tasks: tuple[str, ...] = TASKS  # that they are scored on
     ladder: Ladder | None = None  # what the runs of an explanation are, written before them
@@ -100,9 +102,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             return ("random-tower", self.experiment.name, f"seed{self.experiment.seed}")
         if not subject.endswith(".safetensors"):
             return (subject.replace(" ", "-"),)
-        own = f"{self.comparison}.tower."
-        names = Path(subject.removeprefix(REFERENCE_TOWER)).stem.removeprefix(own).split(".")
-        return ("reference", *names) if subject.startswith(REFERENCE_TOWER) else tuple(names)
+        role = next((one for one in (REFERENCE_TOWER, UNTRAINED_TOWER) if subject.startswith(one)), "")
+        names = Path(subject.removeprefix(role)).stem.removeprefix(f"{self.comparison}.tower.").split(".")
+        return (role.removesuffix(":"), *names) if role else tuple(names)
 
 
 def carry_out(request: Request, stop: Stop | None = None) -> None:
@@ -248,6 +250,7 @@ def main() -> None:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
         if request.meeting or not request.keeping:  # else it saves first
             _die_with_parent()
+        await_turn()
         with stoppable() if request.keeping else nullcontext() as stop:  # before torch is imported: that takes seconds
             carry_out(request, stop)
     except KeyboardInterrupt:

@@ -26,9 +26,12 @@ from bench.data.shard_index import (
     write_index,
 )
 from bench.data.shard_manifest import NAME, ShardFacts, difference, facts_of, missing, read_manifest
+from bench.data.subset import is_listed
 from bench.labels.captions import suffix_of
 from bench.labels.shards import shards_of
 from bench.terminal import say
+
+MOST_LACKING, FEWEST_TOLERATED = 0.1, 10  # of all samples; so many are tolerated in any case
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +133,19 @@ def opened(shards: Shards) -> Samples:
 
 
 def shards_for(experiment: Experiment, cache_folder: Path) -> Shards:
-    """Open an experiment's shards: of images, or of embeddings where it reads these."""
+    """Open an experiment's shards: of images, or of embeddings where it reads these.
+
+    Raises ValueError where too many samples cannot be used, unless a file lists those to see, which all can.
+    """
     members = IMAGES if experiment.embedding_channels is None else EMBEDDINGS
-    return open_shards(experiment.data, cache_folder, members)
+    shards = open_shards(experiment.data, cache_folder, members)
+    lacking, total = shards.skipped, opened(shards).total
+    if lacking.total() > max(FEWEST_TOLERATED, MOST_LACKING * total) and not is_listed(experiment.subset):
+        raise ValueError(
+            f"{shards.data}: {lacking.total():,} of {total:,} samples cannot be used ({told_counts(lacking)}), "
+            f"more than {MOST_LACKING:.0%}: put that right, or list the keys of those to see: --set subset=FILE.csv"
+        )
+    return shards
 
 
 def open_shards(data: str, cache_folder: Path, members: Members = IMAGES) -> Shards:

@@ -23,8 +23,8 @@ from bench.training.checkpoints import (
     write_checkpoint,
 )
 from bench.transfer.multi_label import joined, metrics
-from bench.transfer.named_tasks import main as check_tasks
 from bench.transfer.named_tasks import task_named
+from bench.transfer.openable import main as opened
 from bench.transfer.score import open_subject
 
 KNOWN_MODEL = "catlip-bench-tiny"
@@ -146,7 +146,7 @@ def _task(name: str, write: Callable[[Path], None]) -> Attack:
 
     def attack(folder: Path) -> object:
         write(folder / "task")
-        if wrong := check_tasks(str(folder / "out"), str(folder / "task"), name):
+        if wrong := opened(folder / "out", str(folder / "task"), [], [name]):
             say(wrong)
             return None
         task = task_named(name, folder / "out", str(folder / "task"))

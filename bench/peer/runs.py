@@ -22,11 +22,12 @@ from bench.data.stream import Batch
 from bench.data.subwords import SubwordIds
 from bench.data.targets import Captions, Labels, Tokens, WithoutText, to_device
 from bench.machine import resolved
-from bench.methods import CATLIP, Method
+from bench.methods import METHODS, Method
 from bench.peer.sides import DENSE, OPEN_CLIP, OPEN_CLIP_FUSED, WARMUP_STEPS
 from bench.record import PeerRun
 from bench.run import Assembled, assemble, load_data
 from bench.step import make_optimizer, make_step
+from bench.turns import pass_on
 from losses.ranks import Meeting
 from models.heads import Contrastive
 from models.open_clip_layout import open_clip_model, open_clip_state
@@ -36,23 +37,26 @@ RATE_RISES = 2_000  # steps, linearly; open_clip_train's default is 10,000
 
 @dataclass(slots=True)
 class Windows:
-    """The time at the ends of windows, the device idle."""
+    """The times at which windows begin and end, the device idle; between them another run may have its turn."""
 
     device: torch.device
     steps: int  # of a window
-    marks: list[float] = field(default_factory=list)
+    begun: list[float] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)
 
     def at(self, step: int) -> None:
         """Take the time where a window ends before this step, or the warm-up does."""
         if step >= WARMUP_STEPS and (step - WARMUP_STEPS) % self.steps == 0:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
-            self.marks.append(time.perf_counter())
+            self.ended.append(time.perf_counter())
+            pass_on()
+            self.begun.append(time.perf_counter())
 
     @property
     def seconds(self) -> tuple[float, ...]:
         """How long each window took."""
-        return tuple(end - start for start, end in zip(self.marks, self.marks[1:], strict=False))
+        return tuple(end - start for start, end in zip(self.begun, self.ended[1:], strict=False))
 
 
 def run_side(experiment: Experiment, device: torch.device, results: Path, side: str, round_: int) -> PeerRun:
@@ -232,7 +236,7 @@ def _dense(run: Assembled, windows: Windows) -> tuple[list[Tensor], float]:
     """
     losses, handed, stream = list[Tensor](), 0, run.stream
     experiment, labels = stream.experiment, int(run.model.head.out_features)  # type: ignore[union-attr, arg-type]
-    method: Method[Any] = Method(CATLIP.wrap, CATLIP.targets, _dense_loss)
+    method: Method[Any] = Method(METHODS["catlip"].wrap, METHODS["catlip"].targets, _dense_loss)
     precision, compiled = resolved(experiment, stream.device)
     step = make_step(experiment, run.model, method, precision, compiled=compiled)
     steps = _steps(experiment)

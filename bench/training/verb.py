@@ -62,7 +62,7 @@ class Train:
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
         taken_up, name = self._taken_up(experiment)
-        scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False)
+        scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False, curves=())
         comparison = begin(self._out, [experiment], scope, name=name)
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
         folder = str(self._checkpoints.resolve())

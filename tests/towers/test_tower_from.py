@@ -1,5 +1,6 @@
 """Towers from other people's files: what is trained elsewhere computes here what it computes there."""
 
+import json
 import os
 import pickle
 import warnings
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
 from bench.experiments import EXPERIMENTS
-from bench.towers.tower_from import tower_from
+from bench.towers.tower_from import tower_from, untrained_kind
 from bench.transfer.pictures import PackPictures
 from bench.transfer.score import open_subject
 from bench.transfer.verb import _towers
@@ -164,6 +165,22 @@ def test_weights_of_another_architecture_are_told_apart(model: Any, tmp_path: Pa
     assert isinstance(ours.trunk, CorenetViT)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, r"x.pt does not fit a ViT of CoreNet: \d+ missing .*They look like a CoreNet ViT 768 wide with 0 blocks"),
+        ({"transformer.3.pre_norm_ffn.0.weight": 768}, r"does not fit a ViT of CoreNet: \d+ missing .*with 1 blocks"),
+    ],
+)
+def test_a_file_of_corenets_without_its_blocks_tells_what_is_missing(
+    changes: dict[str, int], told: str, tmp_path: Path
+) -> None:
+    state = {"patch_emb.2.block.conv.weight": torch.zeros(768, 192, 2, 2)}
+    path = written(state | {name: torch.zeros(size) for name, size in changes.items()}, tmp_path / "x.pt", "state dict")
+    with pytest.raises(ValueError, match=told):
+        tower_from(str(path))
+
+
 def test_a_file_that_does_not_say_its_model_is_refused_with_what_it_looks_like(model: Any, tmp_path: Path) -> None:
     path = written(model.state_dict(), tmp_path / "x.pt", "state dict")
     with pytest.raises(ValueError, match=r"name its model: NAME=\S*x.pt. It looks like open_clip's catlip-bench-tiny"):
@@ -188,8 +205,20 @@ def test_what_is_no_tower_is_refused(subject: str, told: str, tmp_path: Path) ->
 def test_a_folder_without_its_parts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no folder of open_clip's: open_clip_config.json"):
         tower_from(str(tmp_path))
-    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {"vision_cfg": {"image_size": 48}}}')
-    with pytest.raises(ValueError, match=r"holds none of open_clip_model\.safetensors"):
+    vision = {"image_size": 48, "patch_size": 12, "width": 64, "layers": 1}
+    described: dict[str, Any] = {"embed_dim": 8, "vision_cfg": vision}
+    for lacking, told in (
+        ("embed_dim", r"no folder of open_clip's: open_clip_config.json: it has no 'embed_dim'"),
+        ("vision_cfg", r"no folder of open_clip's: open_clip_config.json: it has no 'vision_cfg'"),
+        ("", r"holds none of open_clip_model\.safetensors"),
+    ):
+        config = {name: value for name, value in described.items() if name != lacking}
+        (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+        with pytest.raises(ValueError, match=told):
+            tower_from(str(tmp_path))
+    described["vision_cfg"] = vision | {"widht": 64}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": described}))
+    with pytest.raises(ValueError, match=r"open_clip_config.json: .*widht"):
         tower_from(str(tmp_path))
 
 
@@ -203,3 +232,38 @@ def test_a_tower_from_elsewhere_is_a_subject_without_an_experiment(model: Any, t
     assert (subject.name, subject.experiment, subject.images) == (f"reference {TINY}=x.pt", None, 0)
     assert subject.known is not None
     assert subject.embed(PackPictures(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)
+
+
+def given(kind: str, model: Any, folder: Path) -> str:
+    """A tower of another library, as a person names it."""
+    if kind == "timm":
+        named = "vit_tiny_patch16_224"
+        return f"{named}={written(timm.create_model(named).state_dict(), folder / 'x.pt', 'state dict')}"
+    if kind == "name":
+        return f"{TINY}={written(model.state_dict(), folder / 'x.pt', 'state dict')}"
+    written(model.state_dict(), folder / "open_clip_model", "safetensors")
+    config = {"model_cfg": open_clip.get_model_config(TINY), "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", ["name", "folder", "timm"])
+def test_the_untrained_kind_has_other_weights_in_the_same_architecture(kind: str, model: Any, tmp_path: Path) -> None:
+    """The same at every call, whatever was drawn before; pixels are shown to it as to the trained one."""
+    known = tower_from(given(kind, model, tmp_path))
+    first = untrained_kind(known)
+    torch.rand(3)
+    again, trained = untrained_kind(known).state_dict(), known.tower.state_dict()
+    assert {name: value.shape for name, value in first.state_dict().items()} == {
+        name: value.shape for name, value in trained.items()
+    }
+    assert all(torch.equal(value, again[name]) for name, value in first.state_dict().items())
+    matrices = [name for name, value in trained.items() if value.ndim > 1]
+    assert all(not torch.equal(trained[name], again[name]) for name in matrices)
+    assert first.pixels is known.tower.pixels
+
+
+def test_the_floor_of_a_tower_is_a_subject(model: Any, tmp_path: Path) -> None:
+    floor = open_subject(f"untrained:{given('name', model, tmp_path)}", EXPERIMENTS["clip-tiny"], torch.device("cpu"))
+    assert (floor.name, floor.experiment, floor.images) == (f"random tower of {TINY}=x.pt", None, 0)
+    assert floor.embed(PackPictures(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)

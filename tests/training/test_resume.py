@@ -34,7 +34,9 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     streams: dict[str, Stream[object]] = {}
 
     def load(experiment: Experiment, device: torch.device, results: Path) -> Stream[object]:
-        stream = streams.setdefault(experiment.method, load_data(experiment, device, results))
+        if experiment.method not in streams:
+            streams[experiment.method] = load_data(experiment, device, results)
+        stream = streams[experiment.method]
         assert stream.experiment == experiment
         return stream
 

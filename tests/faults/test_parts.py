@@ -168,17 +168,16 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [bound.holds for bound in full_disk.run(1, 0, tmp_path / "again")[:3]] == [True, False, False]
 
 
-def test_a_killed_training_is_taken_up(tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cache").symlink_to(results / "cache")
+def test_a_killed_training_is_taken_up(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kills, "STARTING", 0.0)
     own = os.sched_getaffinity(0)
     try:
-        chain = kills.killed_trainings(0, 1, 0, tmp_path)
+        chain = kills.killed_trainings(0, 1, 0, own_results)
     finally:
         os.sched_setaffinity(0, own)
     assert (chain.kills, len(chain.finished)) == (1, 1)
     assert not [*chain.unreadable, *chain.lost, *chain.stuck, *chain.unequal]
-    assert difference(chain.finished[0], tmp_path) == f"no record in {tmp_path}"
+    assert difference(chain.finished[0], own_results) == f"no record in {own_results}"
 
 
 @pytest.mark.parametrize("kind", matrices.KINDS)
