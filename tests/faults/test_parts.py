@@ -180,13 +180,12 @@ def test_a_killed_training_is_taken_up(own_results: Path, monkeypatch: pytest.Mo
     assert difference(chain.finished[0], own_results) == f"no record in {own_results}"
 
 
-def test_a_killed_scoring_is_taken_up(tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cache").symlink_to(results / "cache")
-    trained(short("catlip"), tmp_path)
+def test_a_killed_scoring_is_taken_up(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(short("catlip"), own_results)
     monkeypatch.setattr(matrices, "SCORED", ("--task", "rooms", "--task", "Twemoji group", "--protocol", "k-nn"))
     own = os.sched_getaffinity(0)
     try:
-        chain = matrices.killed_matrix(matrices.KINDS.index("transfer"), 1, 0, tmp_path)
+        chain = matrices.killed_matrix(matrices.KINDS.index("transfer"), 1, 0, own_results)
     finally:
         os.sched_setaffinity(0, own)
     assert (chain.kills, len(chain.finished)) == (1, 1)
@@ -222,10 +221,9 @@ def test_records_that_are_missing_torn_or_others_are_found(tmp_path: Path) -> No
     assert len(wrong) == 1
 
 
-def test_a_killed_rank_ends_the_others(tmp_path: Path, results: Path) -> None:
-    (tmp_path / "cache").symlink_to(results / "cache")
-    found = rank_kills.Kills()
-    rank_kills._kill_one(tmp_path / "killed", tmp_path, random.Random(0), found, moment=rank_kills.SAVING, restarts=0)
+def test_a_killed_rank_ends_the_others(own_results: Path) -> None:
+    found, out = rank_kills.Kills(), own_results / "killed"
+    rank_kills._kill_one(out, own_results, random.Random(0), found, moment=rank_kills.SAVING, restarts=0)
     assert not [*found.hung, *found.unreadable]
     assert len(found.seconds) == 1
 
