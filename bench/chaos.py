@@ -34,7 +34,7 @@ PARTS = {
     "hostile": "inputs that would execute, write or be obeyed",
     "disk": "a disk that is full",
     "loops": "many trainings in one process",
-    "kills": "trainings and comparisons killed and taken up",
+    "kills": "trainings, a comparison and a scoring killed and taken up",
     "ranks": "processes of a joint training killed, and held",
 }
 MODULES = {"ranks": "rank_kills", "disk": "full_disk"}  # of those that are not called like their part

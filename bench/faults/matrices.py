@@ -50,13 +50,13 @@ def killed_matrix(number: int, kills: int, seed: int, folder: Path) -> Chain:
 
 
 def _measuring(kills: int) -> list[str]:
-    """Return the words of a comparison that leaves a record more than there are kills."""
+    """Return the words of a comparison that leaves some records more than there are kills."""
     words = ["measure", *EXPERIMENTS, "--rounds", str(_rounds(kills))]
     return [*words, *(word for setting in QUICK for word in ("--set", setting))]
 
 
 def _rounds(kills: int) -> int:
-    return max(2, kills // len(EXPERIMENTS))
+    return max(1, kills // len(EXPERIMENTS))
 
 
 def _until_done(words: Sequence[str], out: Path, kills: int, draw: random.Random, chain: Chain) -> None:

@@ -62,17 +62,17 @@ def run(share: float, seed: int, folder: Path) -> list[Bound]:
     subprocess.run([sys.executable, "-m", "bench.data.pack", str(folder / "cache")], cwd=CHECKOUT, check=True)
     count, draw, kills = tries(FULL, share), random.Random(seed), Kills()  # noqa: S311 - to be drawn again
     whole = _unkilled(folder / "unkilled")
-    for number in range(count):
+    for number in range(count - 1):
         moment, restarts = MOMENTS[number % len(MOMENTS)], (number + number // len(MOMENTS)) % 2
         _kill_one(folder / f"killed{number}", whole, draw, kills, moment=moment, restarts=restarts)
     sharded = _unkilled(folder / "unkilled-sharded", *SHARDED)
     _kill_one(folder / "killed-sharded", sharded, draw, kills, *SHARDED, moment=STEPPING, restarts=1)
     return [
-        none_of("ranks killed: jobs that hung, or ended wrongly", count + 1, kills.hung),
+        none_of("ranks killed: jobs that hung, or ended wrongly", count, kills.hung),
         at_most(
             "the longest from a kill to the end of all that ran", ENDS_WITHIN, max(kills.seconds, default=0.0), "s"
         ),
-        none_of("ranks killed: checkpoints that cannot be read", count + 1, kills.unreadable),
+        none_of("ranks killed: checkpoints that cannot be read", count, kills.unreadable),
         none_of("jobs started anew: not equal to the unkilled to the last bit", kills.restarted, kills.unequal),
         held(folder / "held"),
     ]

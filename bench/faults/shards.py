@@ -42,10 +42,11 @@ def run(share: float, seed: int, folder: Path) -> list[Bound]:
     """Damage shards that a manifest lists, and shards that none does."""
     count, bounds = tries(FULL, share), []
     for name, damage in DAMAGES.items():
-        for warm, which in ((False, "new"), (True, "larger, indexed before")):
-            listed = outcomes(folder, damage, count, seed, listed=True, warm=warm)
+        for warm, which in ((False, "never seen"), (True, "larger and indexed")):
+            half = max(1, count // 2)
+            listed = outcomes(folder, damage, half, seed, listed=True, warm=warm)
             wrong = [told for outcome, all_told in listed.items() if outcome != REFUSED for told in all_told]
-            bounds.append(none_of(f"shards {name}, {which}, with a manifest: silent losses", count, wrong))
+            bounds.append(none_of(f"shards {name}, {which}, with a manifest: silent losses", half, wrong))
     for damage in DAMAGES.values():
         unlisted = outcomes(folder, damage, count, seed, listed=False)
         wrong = unlisted.get(FEWER, []) + unlisted.get(NAMELESS, [])

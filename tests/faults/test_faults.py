@@ -148,11 +148,11 @@ def test_a_signal_while_the_command_line_is_imported_ends_it_as_any_other(number
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
-def test_a_killed_command_line_takes_its_run_with_it(tmp_path: Path) -> None:
+def test_a_killed_command_line_takes_its_run_with_it(own_results: Path) -> None:
     """Else it would go on beside the run of the same name that is started when the comparison is taken up."""
     command = [sys.executable, "-m", "bench", "measure", "clip-tiny", "--rounds", "1", "--set", "windows=10000"]
-    parent = subprocess.Popen([*command, "--results", str(tmp_path)], cwd=ROOT, stderr=subprocess.DEVNULL)
-    runs, deadline = list[psutil.Process](), time.monotonic() + 300
+    parent = subprocess.Popen([*command, "--results", str(own_results)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    runs, deadline = list[psutil.Process](), time.monotonic() + 120
     try:
         while not any("torch" in mapped.path for run in runs for mapped in run.memory_maps()):
             assert time.monotonic() < deadline
