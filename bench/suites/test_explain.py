@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.command_line import OK
+from bench.command_line import INCONCLUSIVE, OK
 
 PLANTED, NEAR = 0.25, 0.08
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.minutes
 def test_a_planted_factor_lands_on_itself(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     pair = ("catlip-tiny", "--against", "clip-tiny", "--factors", f"planted_delay={PLANTED}")
-    assert main(["explain", *pair, "--results", str(tmp_path), "--json", str(figures)]) == OK
+    assert main(["explain", *pair, "--results", str(tmp_path), "--json", str(figures)]) in (OK, INCONCLUSIVE)
     tables = json.loads(figures.read_text())
     rows = next(table["rows"] for title, table in tables.items() if title.startswith("From clip-tiny"))
     found = next(row for row in rows if row["cause"] == "planted_delay")

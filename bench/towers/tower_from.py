@@ -1,6 +1,5 @@
 """A tower from what a person names: a file, a folder, or a trained experiment."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from bench.data.vocabulary import read_vocabulary
 from bench.experiments import EXPERIMENTS
+from bench.json_file import content_of, from_json
 from bench.seeds import TOWER, seed_for
 from bench.towers.head_file import LabelRows, Texts, label_rows, texts
 from bench.towers.made import Made, how_made, is_made_here, newest_towers
@@ -106,7 +106,7 @@ def _ours(path: Path, image_size: int | None) -> KnownTower:
 
 def _from_folder(path: Path, image_size: int | None) -> KnownTower:
     try:
-        described = json.loads((path / FOLDER_CONFIG).read_bytes())
+        described = from_json(content_of(path / FOLDER_CONFIG), dict[str, Any])
         config, shown = described["model_cfg"], described.get("preprocess_cfg", {})
         size = image_size or config["vision_cfg"]["image_size"]
         build = partial(_around, partial(tower_of, config, size), size)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from bench.terminal import say
 from bench.towers.tower_from import tower_from
 from bench.transfer.features import tower_features
 from bench.transfer.named_tasks import task_named
@@ -23,7 +24,7 @@ def main(results: Path, root: str, towers: Sequence[str], tasks: Sequence[str]) 
             tower_features(tower_from(tower).tower, torch.device("cpu"))
         for task in tasks:
             for note in task_named(task, results, root).notes:
-                print(note, file=sys.stderr)
+                say(note)
     except (ValueError, OSError, SafetensorError) as error:
         return str(error)
     return ""

@@ -20,7 +20,7 @@ from bench.data.order import shuffled_rows
 from bench.record import Metric
 from bench.seeds import AUGMENTATION, HEAD, seed_for
 from bench.transfer.batches import loaded_ahead
-from bench.transfer.descent import Descent, descended
+from bench.transfer.descent import Descent, best_rate, descended
 from bench.transfer.subject import Subject
 from models.image_tower import ImageTower
 from models.patch_map import map_shape
@@ -156,7 +156,7 @@ def _chosen(
     def quality(rate: float) -> float:
         return mean_iou(partial(_told, fit(task.train, rate)), task.validation, len(task.classes), side)[0]
 
-    return _joined(task.train, task.validation), rates[0] if len(rates) == 1 else max(rates, key=quality)
+    return _joined(task.train, task.validation), rates[0] if len(rates) == 1 else best_rate(rates, quality)[0]
 
 
 def _joined(first: MaskedPictures, second: MaskedPictures) -> MaskedPictures:

@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from bench.explain.explained import Explained, explained, in_words
-from bench.explain.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, Line
-from bench.explain.tables import cause_table, line_table
+from bench.explain.ladder import HEAD, PADDING, REST, TEXT_TOWER, Coordinates, Line
+from bench.explain.tables import cause_table, line_table, side_by_side
 from bench.explain.verb import EXIT_CODES
 from bench.record import Ladder, Record, read_record, record_path, write_record
 from tests.ladders import ladder_of, measured
@@ -115,6 +115,91 @@ def test_flops_predict_beside_each_cause() -> None:
     assert found.whole.by_flops == pytest.approx(math.exp(0.29))
 
 
+def test_a_cell_that_is_wrong_cancels_in_the_product_and_shows_beside_the_flops() -> None:
+    """The text tower's features come 30 % too slowly, in all rounds: its two neighbours are off, in opposite ways."""
+
+    def log(at: Coordinates) -> float:
+        return 5 + RUNGS[at[0]] - (0.3 if at[0] == 2 else 0.0)
+
+    found = found_in(log, spread=0.005, flops=lambda at: RUNGS[at[0]])
+    assert found.verdict == "agree"
+    assert [part.verdict for part in found.parts] == ["as FLOPs say", "not what FLOPs say", "not what FLOPs say"]
+    assert [part.off_flops.mean for part in found.parts if part.off_flops] == pytest.approx([0, -0.3, 0.3], abs=0.02)
+    right = found_in(multiplied(), spread=0.005, flops=lambda at: RUNGS[at[0]])
+    assert {part.verdict for part in right.parts} == {"as FLOPs say"}
+    restless = found_in(multiplied(), spread=0.1, flops=lambda at: RUNGS[at[0]])
+    assert {part.verdict for part in restless.parts} == {"cannot be told"}
+    told = in_words(found)
+    assert f"as FLOPs say: {PADDING} (" in told
+    assert f"not what FLOPs say: {TEXT_TOWER} (-0.3" in told
+    rows = {row["cause"]: row for row in cause_table(found).rows}
+    assert rows[TEXT_TOWER]["off FLOPs"] == pytest.approx(-0.3, abs=0.02)
+    assert rows[TEXT_TOWER]["verdict"] == "not what FLOPs say"
+
+
+def test_shapley_values_of_the_flops_are_what_those_of_the_time_are_held_against() -> None:
+    """A kernel that doubles what the text tower costs, in time as in FLOPs."""
+
+    def log(at: Coordinates) -> float:
+        rung, changed = at
+        return 5 + RUNGS[rung] + (0.2 if "kernel" in changed and rung < 2 else 0.0)
+
+    found = found_in(log, ["kernel"], whole=True, spread=0.001, flops=log)
+    for part in found.parts:
+        assert part.shapley is not None
+        assert part.by_flops is not None
+        assert part.best_by_flops == pytest.approx(part.shapley.value, rel=0.01)
+        assert part.verdict == "as FLOPs say"
+    kernel = found.parts[0]
+    assert (kernel.by_flops, kernel.shapley_by_flops) == pytest.approx((math.exp(0.2), math.exp(0.1)))
+    assert math.prod(part.shapley_by_flops or 0 for part in found.parts) == pytest.approx(found.whole.by_flops)
+    row = cause_table(found).rows[0]
+    assert row["Shapley by FLOPs"] == pytest.approx(math.exp(0.1))
+    assert {part.shapley_by_flops for part in found_in(log, ["kernel"]).parts} == {None}
+
+
+def test_the_word_for_agreement_says_how_near() -> None:
+    found = found_in(multiplied(), spread=0.005)
+    assert found.residue is not None
+    assert found.residue.margin is not None
+    said = float(found.judged.removeprefix("agree within ").removesuffix(" %")) / 100
+    assert abs(found.residue.mean) + found.residue.margin <= math.log1p(said)
+    assert said < 0.05
+    assert found.judged in in_words(found)
+    assert cause_table(found).rows[-1]["verdict"] == found.judged
+
+
+def test_the_recipes_rest_is_no_part_of_the_objective() -> None:
+    """It costs a tenth; the objective alone is what it is without it."""
+    ladder, cells = ladder_of(chosen=["kernel"], settings=["clip_norm=2", "flip=false"])
+    assert ladder.steps == ("kernel", REST, PADDING, TEXT_TOWER, HEAD)
+    found = explained(measured(ladder, cells, lambda at: 5 + (-0.1, 0, 0, 0, 0.3)[at[0]]))
+    assert found is not None
+    assert found.objective is not None
+    assert found.objective.chain is not None
+    assert found.objective.chain.value == pytest.approx(math.exp(0.3))
+    assert values(found)[REST] == pytest.approx(math.exp(0.1))
+
+
+def test_recipes_stand_side_by_side() -> None:
+    line = Line(what="published", ratio=2.7, source="figure 1c")
+    found = {}
+    for name, chosen in (("published", ["kernel"]), ("controlled", [])):
+        ladder, cells = ladder_of(chosen=chosen)
+        one = explained(
+            measured(replace(ladder, lines=(line,)), cells, multiplied(kernel=1.1), flops=multiplied(kernel=1))
+        )
+        assert one is not None
+        found[name] = one
+    table = side_by_side(found)
+    rows = {row["what"]: (row["published"], row["controlled"]) for row in table.rows}
+    assert rows["kernel"] == (pytest.approx(1.1), None)
+    assert rows[PADDING] == pytest.approx((1.3, 1.3))
+    assert rows["published"] == (2.7, 2.7)
+    assert rows["the whole, by FLOPs counted here"] == pytest.approx((math.exp(RUNGS[-1]),) * 2)
+    assert "published: figure 1c." in table.note
+
+
 def test_what_was_not_measured_is_none_and_no_verdict() -> None:
     ladder, cells = ladder_of()
     records = [one for one in measured(ladder, cells, multiplied()) if one.experiment != cells[1]]
@@ -134,8 +219,8 @@ def test_the_words_are_made_of_the_figures() -> None:
     told = in_words(found)
     assert "Forward and backward are 1.58x as fast where the ladder ends (catlip-tiny)" in told
     assert "1.30x is captions' padding, 1.20x the text tower, 1.01x head and loss; 1.00x is not explained" in told
-    assert "the parts make the whole" in told
-    assert "do not make the whole" in in_words(found_in(multiplied(), apart=0.2, spread=1e-4))
+    assert "parts and whole agree within 0." in told
+    assert "they and the whole disagree" in in_words(found_in(multiplied(), apart=0.2, spread=1e-4))
 
 
 def test_the_table_has_every_part_the_product_the_whole_and_the_rest() -> None:

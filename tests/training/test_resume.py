@@ -1,10 +1,8 @@
 """A training that is stopped and taken up is, to the last bit, the one that was not stopped."""
 
 import os
-import resource
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from safetensors.torch import load_file
 from bench.config import Experiment
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Stream
+from bench.faults.full_disk import files_no_larger_than
 from bench.interruption import stoppable
 from bench.record import Training
 from bench.run import assemble, load_data
@@ -35,7 +34,9 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     streams: dict[str, Stream[object]] = {}
 
     def load(experiment: Experiment, device: torch.device, results: Path) -> Stream[object]:
-        stream = streams.setdefault(experiment.method, load_data(experiment, device, results))
+        if experiment.method not in streams:
+            streams[experiment.method] = load_data(experiment, device, results)
+        stream = streams[experiment.method]
         assert stream.experiment == experiment
         return stream
 
@@ -166,17 +167,6 @@ def test_minutes_decide_how_often_it_is_saved(monkeypatch: pytest.MonkeyPatch, r
     monkeypatch.setattr(training, "CHECK_EVERY", 1)
     go(small("catlip", **SHARE), tmp_path, results, minutes=1e-9)
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000007", "step-00000006"]
-
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """The kernel refuses what lies beyond: a full disk for one process."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(

@@ -27,13 +27,13 @@ from bench.training.checkpoints import (
 )
 from tests.small import small
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 KILLS = 12
 WRITER = """
 import os, sys
 from itertools import count
 from pathlib import Path
-from tests.test_checkpoints import written
+from tests.training.test_checkpoints import written
 print("begun", flush=True)
 for step in count(int(sys.argv[2])):
     written(Path(sys.argv[1]), step)

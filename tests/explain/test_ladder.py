@@ -9,7 +9,18 @@ from msgspec.structs import replace
 from bench.config import differing_fields
 from bench.experiments import EXPERIMENTS, experiment_named
 from bench.explain.factors import NAMES, catlip_sizes, factors_of
-from bench.explain.ladder import HEAD, PADDING, PAIRED, TEXT_TOWER, all_cells, build, chain_of, rungs_between
+from bench.explain.ladder import (
+    HEAD,
+    PADDING,
+    PAIRED,
+    RECIPE,
+    REST,
+    TEXT_TOWER,
+    all_cells,
+    build,
+    chain_of,
+    rungs_between,
+)
 from bench.image_sizes import multi_scale
 from tests.ladders import ladder_of
 
@@ -40,6 +51,29 @@ def test_factors_change_one_after_the_other_and_then_the_objective() -> None:
     end, named = cells[-1], TINY["catlip"]
     assert {*differing_fields([end, named])} <= {"warmup_steps", "windows", "steps_per_window"}
     assert len({one.name for one in cells}) == len(cells) == 7
+
+
+def test_what_else_of_the_recipe_differs_changes_at_once_before_the_objective() -> None:
+    """So the last rung is head and loss alone: what is left there is no work of a step."""
+    ladder, cells = ladder_of(settings=["clip_norm=null", "crop_scale=[0.9,1]", "flip=false", "workers=1", "eps=1e-8"])
+    assert ladder.causes == (REST, PADDING, TEXT_TOWER, HEAD)
+    changed = [{*differing_fields(pair)} for pair in pairwise(cells)]
+    assert changed[:3] == [{"clip_norm", "crop_scale", "flip", "workers"}, {"text_padding"}, {"text_features"}]
+    assert changed[3] == {"method", "text_features", "learning_rate", "eps"}
+    assert len({one.name for one in cells}) == len(cells) == 5
+    assert not {*changed[3]} & {*RECIPE}
+
+
+def test_a_factor_of_the_recipe_is_no_part_of_its_rest() -> None:
+    ladder, cells = ladder_of(chosen=["flip=false"], settings=["flip=false"])
+    assert ladder.steps == ("flip", PADDING, TEXT_TOWER, HEAD)
+    assert [one.flip for one in cells] == [False, True, True, True, True]
+
+
+def test_a_method_against_itself_has_the_recipes_rest() -> None:
+    ladder, cells = ladder_of("clip-tiny", "clip-tiny", settings=["ema_decay=0.9"])
+    assert (ladder.causes, ladder.steps) == ((REST,), (REST,))
+    assert [one.ema_decay for one in cells] == [0.9, None]
 
 
 def test_all_combinations_have_every_rung() -> None:

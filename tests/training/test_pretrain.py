@@ -15,7 +15,6 @@ from bench.__main__ import main
 from bench.begin import cores
 from bench.comparison import budgets_of, with_images
 from bench.config import with_settings
-from bench.data.pack import main as decode
 from bench.experiments import EXPERIMENTS
 from bench.jobs import Job, Runner
 from bench.progress import Progress
@@ -25,18 +24,11 @@ from bench.training.checkpoints import alone, checkpoints, newest_whole
 from bench.training.verb import number_of
 from bench.transfer.tasks import pack_tasks
 from bench.worker import Request
-from tests.test_checkpoints import written
+from tests.training.test_checkpoints import written
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OPTIONS = ["catlip-tiny", "--images", "1.28k", "--set", "batch_size=16", "--task", "rooms"]
 EXPERIMENT = with_images(with_settings(EXPERIMENTS["catlip-tiny"], ["batch_size=16"]), 1280)  # 64 + 16 steps
-
-
-@pytest.fixture(scope="module")
-def decoded(results: Path) -> Path:
-    """A results folder whose pictures are all decoded; a training in a folder of its shares them."""
-    decode(results / "cache")
-    return results
 
 
 def command(out: Path, *more: str) -> list[str]:

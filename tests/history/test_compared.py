@@ -111,6 +111,7 @@ def test_one_process_a_side_is_inconclusive() -> None:
 def test_nothing_in_common_is_no_good_news() -> None:
     old, new = figures(TIME, 1, name="a"), figures(TIME, 1, name="b")
     assert on_one_side(old, new) == ["a (only before)", "b (only after)"]
+    assert on_one_side([*old, *figures(TENSORS, 1, name="a")], old) == ["a, peak tensor bytes (only before)"]
     with pytest.raises(ValueError, match="nothing was compared"):
         compared(old, new, paired=True)
 

@@ -15,7 +15,7 @@ from bench.history.figures import read_figures
 from bench.history.over_commits import History
 from bench.history.regress import Regress
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SUITE = """
 import time
 import pytest

@@ -9,9 +9,8 @@ import pytest
 import bench.begin
 from bench.__main__ import main
 from bench.command_line import INCONCLUSIVE
-from bench.data.pack import Pictures
 from bench.experiments import EXPERIMENTS
-from bench.explain.ladder import PADDING, TEXT_TOWER
+from bench.explain.ladder import PADDING, REST, TEXT_TOWER
 from bench.explain.verb import planned
 from bench.jobs import Runner
 from bench.record import Ladder, Speed, read_records
@@ -31,20 +30,19 @@ class Here(Runner):
 
 
 @pytest.fixture
-def explain(results: Path, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ARG001
-    """Run the verb on a folder of its own that shares the decoded pictures; return exit code and figures."""
+def explain(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run the verb on a folder of its own; return exit code and figures."""
     monkeypatch.setattr(bench.begin, "Runner", Here)
-    (tmp_path / "cache").symlink_to(results / "cache")
 
     def run(*arguments: str) -> tuple[int, dict[str, Any]]:
-        figures = tmp_path / "figures.json"
-        code = main(["explain", *arguments, *SETTINGS, "--results", str(tmp_path), "--json", str(figures)])
+        figures = own_results / "figures.json"
+        code = main(["explain", *arguments, *SETTINGS, "--results", str(own_results), "--json", str(figures)])
         return code, json.loads(figures.read_text()) if figures.exists() else {}
 
     return run
 
 
-def test_every_cell_runs_and_a_planted_factor_lands_on_itself(explain: Any, tmp_path: Path) -> None:
+def test_every_cell_runs_and_a_planted_factor_lands_on_itself(explain: Any, own_results: Path) -> None:
     """It sleeps twelve times as long as it works: whatever else happens here is not as large."""
     arguments = ("catlip-tiny", "--against", "clip-tiny", "--factors", "planted_delay=12", "--rounds", "2")
     code, figures = explain(*arguments)
@@ -57,14 +55,14 @@ def test_every_cell_runs_and_a_planted_factor_lands_on_itself(explain: Any, tmp_
     assert rows[PADDING]["by FLOPs"] > 1.05
     assert rows["planted_delay"]["by FLOPs"] == pytest.approx(1)
     assert code == INCONCLUSIVE  # one round has no interval
-    records = read_records(tmp_path)
+    records = read_records(own_results)
     ladders = [one.measured for one in records if isinstance(one.measured, Ladder)]
     speeds = [one for one in records if isinstance(one.measured, Speed)]
     assert len(ladders) == 1
     assert len(speeds) == len(ladders[0].cells) + 2
     again, same = explain(*arguments, "--resume")
     assert (again, same) == (code, figures)
-    assert len(read_records(tmp_path)) == len(records)
+    assert len(read_records(own_results)) == len(records)
     assert explain(*arguments[:3], "--resume")[0] == 2
 
 
@@ -104,5 +102,7 @@ def test_the_published_pair_has_a_ladder_of_its_own() -> None:
     assert not ladder.left_out
     assert (cells[0].attention, cells[0].simulated_batch, cells[0].batch_size) == ("plain", 65_536, 256)
     assert cells[0].text_padding == "full"
-    assert cells[5].text_padding == "none"
+    assert ladder.causes[0] == REST
+    assert (cells[4].clip_norm, cells[5].clip_norm, cells[5].text_padding) == (None, 1.0, "full")
+    assert cells[6].text_padding == "none"
     assert cells[-1].image_sizes == pair[0].image_sizes
