@@ -6,8 +6,7 @@ photos of its own, and those that share a caption stay together, so no test scen
 
 import functools
 import hashlib
-from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,13 +91,14 @@ def class_of(caption: str, label: Mapping[str, str]) -> str | None:
 
 
 def _dealt(classes: Iterable[Iterable[str]], group: Mapping[str, str]) -> dict[str, Split]:
-    """Deal groups of cut-outs to the splits, class by class: each goes where the first of its names in order goes."""
+    """Deal groups of cut-outs, class by class and the largest first, each to the split that lacks the most."""
     split_of = dict[str, Split]()
     for keys in classes:
-        order = _in_order(keys)
-        ends = [round(len(order) * sum(SHARES[: count + 1])) for count in range(len(SPLITS))]
-        for place, key in enumerate(order):
-            split_of.setdefault(group[key], SPLITS[bisect_right(ends, place)])
+        members = Counter(group[key] for key in keys)
+        lacking = {split: share * members.total() for split, share in zip(SPLITS, SHARES, strict=True)}
+        for one in sorted(_in_order(members), key=lambda one: -members[one]):
+            split = split_of.setdefault(one, max(SPLITS, key=lambda split: lacking[split]))
+            lacking[split] -= members[one]
     return split_of
 
 

@@ -92,7 +92,7 @@ def test_no_split_has_a_caption_of_another(results: Path) -> None:
     found = [
         set().union(*(captions[member.tobytes()] for members in one.by_class for member in members)) for one in parts
     ]
-    assert all(len(one) > 50 for one in found)
+    assert all(len(one) > 20 for one in found)
     assert all(one.isdisjoint(other) for one, other in combinations(found, 2))
 
 
