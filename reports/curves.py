@@ -1,18 +1,21 @@
 """The charts of learning: accuracy against what it cost, and the losses of training."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from reports.charts import series_colour, series_index, series_marker, thousands
 from reports.formats import accuracy
 from reports.frames import Comparison, losses_frame
-from reports.scores import FLOOR, Point, Scored, points, tasks
+from reports.pareto import IMAGES, Price, on_front
+from reports.scores import FLOOR, Estimate, Point, Scored, points, tasks
 from reports.svg import INK, LINE, MUTED, PAPER, dodged, drawing, shown, svg
 
 WIDTH, HEIGHT = 440, 270
@@ -27,39 +30,44 @@ CHANCE = "commonest class"
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a subject is drawn; `beside` moves its marks to the side, in SVG units."""
+    """How a subject is drawn; `beside` moves its marks to the side, in SVG units; `ringed` points have a ring."""
 
     colour: str
     marker: str
     beside: float
+    ringed: Sequence[Point]
 
 
 def accuracy_chart(
-    comparison: Comparison, answers: Sequence[Scored], task: str, protocol: str, rates: dict[str, float] | None
+    comparison: Comparison, answers: Sequence[Scored], task: str, protocol: str, price: Price, name: str = "accuracy"
 ) -> Markup:
-    """Draw one task's accuracies against images seen, or against device seconds where `rates` are given."""
-    found = [
-        point for point in points(answers, task, protocol) if point.is_reference or _cost(point, rates) is not None
-    ]
+    """Draw one task's accuracies against a price, with the front of those that nothing beats for less.
+
+    Against images there is no front: they cost each method another time. `name` keeps ids apart.
+    """
+    found = [p for p in points(answers, task, protocol) if p.is_reference or price.of(p) is not None]
     majority = next(one.score.majority for one in answers if one.score.task == task)
+    front = [] if price is IMAGES else on_front(found, price)
     with drawing(WIDTH, HEIGHT) as figure:
-        axes = figure.add_axes((LEFT / WIDTH, FOOT / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (FOOT + TOP) / HEIGHT))
-        top = _axes_of_accuracy(axes, found, rates)
+        axes = labelled_axes(figure)
+        top = _axes_of_accuracy(axes, found, price)
         labels = [_reference(axes, index, *line) for index, line in enumerate(_references(found, majority))]
+        _front(axes, front, price)
         start = next((point.accuracy.value for point in found if point.subject == FLOOR), None)
         subjects = dict.fromkeys(point.subject for point in found if not point.is_reference)
         for index, subject in enumerate(subjects):
             own = sorted((point for point in found if point.subject == subject), key=lambda point: point.images)
             colour, marker = series_colour(comparison, subject), series_marker(comparison, subject)
-            costs = [_cost(point, rates) or 0.0 for point in own]
+            costs = [price.of(point) or 0.0 for point in own]
             beside = SHIFT * (index - (len(subjects) - 1) / 2)
-            _line(axes, own, costs, start, Look(colour, marker, beside))
+            _line(axes, own, costs, start, Look(colour, marker, beside, front))
             labels.append((comparison.label(subject), own[-1].accuracy.value, colour))
-        _write_labels(axes, labels, top)
-        against = "images seen" if rates is None else "device seconds"
-        told = "; ".join(f"{name} {accuracy(value)}" for name, value, _ in labels)
-        name = f"accuracy-{'images' if rates is None else 'seconds'}-{tasks(answers).index(task)}"
-        return svg(figure, name, f"{task}: accuracy by {protocol} against {against}. At the last point: {told}.")
+        write_labels(axes, labels, top)
+        told = "; ".join(f"{label} {accuracy(value)}" for label, value, _ in labels)
+        last = f"{task}: accuracy by {protocol} against {price.told}. At the last point: {told}."
+        on = ", ".join(f"{comparison.label(p.subject)} {accuracy(p.accuracy.value)}" for p in front)
+        heard = f"{last} On the Pareto front, the cheapest first: {on}." if front else last
+        return svg(figure, f"{name}-{price.name}-{tasks(answers).index(task)}", heard)
 
 
 def loss_chart(comparison: Comparison, experiment: str) -> Markup:
@@ -88,21 +96,39 @@ def loss_chart(comparison: Comparison, experiment: str) -> Markup:
         return svg(figure, name, f"Training loss of {comparison.label(experiment)} in nats. {told}")
 
 
-def _axes_of_accuracy(axes: Axes, found: Sequence[Point], rates: dict[str, float] | None) -> float:
-    """Scale from zero to the next tenth above all figures; return the top."""
-    highest = max([point.accuracy.high or point.accuracy.value for point in found], default=1.0)
-    top = min(1.0, (int(highest * 10) + 1) / 10)
-    furthest = max((_cost(point, rates) or 0.0 for point in found if not point.is_reference), default=1.0)
-    axes.set_ylim(0, top)
+def _axes_of_accuracy(axes: Axes, found: Sequence[Point], price: Price) -> float:
+    """Scale both axes from zero to beyond all figures; return the top."""
+    furthest = max((price.of(point) or 0.0 for point in found if not point.is_reference), default=1.0)
     axes.set_xlim(0, 1.04 * (furthest or 1.0))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    axes.set_xlabel(price.axis)
+    return scale_accuracy(axes, max([point.accuracy.high or point.accuracy.value for point in found], default=1.0))
+
+
+def labelled_axes(figure: Figure) -> Axes:
+    """Open axes with room for labels at their right."""
+    return figure.add_axes((LEFT / WIDTH, FOOT / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (FOOT + TOP) / HEIGHT))
+
+
+def scale_accuracy(axes: Axes, highest: float) -> float:
+    """Scale from zero to the next tenth above all figures; return the top."""
+    top = min(1.0, (int(highest * 10) + 1) / 10)
+    axes.set_ylim(0, top)
     axes.yaxis.grid(visible=True)
     axes.set_axisbelow(True)
     axes.yaxis.set_major_locator(MultipleLocator(0.1 if top <= LOW_TOP else 0.2))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}".removeprefix("0") if value else "0"))
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
-    axes.set_xlabel("images seen" if rates is None else "seconds on this device")
     return top
+
+
+def _front(axes: Axes, front: Sequence[Point], price: Price) -> None:
+    """Draw the highest accuracy that so much has bought, as steps."""
+    if front:
+        costs = [price.of(point) or 0.0 for point in front]
+        values = [point.accuracy.value for point in front]
+        ends = [*costs, axes.get_xlim()[1]], [*values, values[-1]]
+        axes.plot(*ends, drawstyle="steps-post", color=INK, linewidth=1.5, alpha=0.8)
 
 
 def _references(found: Sequence[Point], majority: float) -> list[tuple[str, float]]:
@@ -120,23 +146,42 @@ def _reference(axes: Axes, index: int, name: str, value: float) -> tuple[str, fl
 def _line(axes: Axes, own: Sequence[Point], costs: Sequence[float], start: float | None, look: Look) -> None:
     """Draw one subject's points with intervals, set beside other subjects' so that they do not hide one another."""
     values = [point.accuracy.value for point in own]
-    assert axes.figure is not None
-    beside = axes.transData + ScaledTranslation(look.beside / 72, 0, axes.figure.dpi_scale_trans)
+    beside = aside(axes, look.beside)
     x, y = ([0.0, *costs], [start, *values]) if start is not None else (costs, values)
-    axes.plot(x, y, color=look.colour, linewidth=1.25, alpha=0.5, clip_on=False)
+    axes.plot(x, y, color=look.colour, linewidth=1.25, alpha=0.25 if look.ringed else 0.5, clip_on=False)
+    draw_intervals(axes, costs, [point.accuracy for point in own], look.colour, beside)
     for point, at in zip(own, costs, strict=True):
-        low, high = point.accuracy.low, point.accuracy.high
-        if low is not None and high is not None:
-            ends = ([at, at], [low, high])
-            axes.plot(*ends, color=look.colour, linewidth=1.25, alpha=0.7, transform=beside, clip_on=False)
         if len(point.runs) > 1:
             seeds = [run.accuracy for run in point.runs]
             axes.plot([at] * len(seeds), seeds, "_", color=look.colour, markersize=5, transform=beside, clip_on=False)
     marks = axes.plot(costs, values, look.marker, color=look.colour, markersize=6.5, transform=beside, clip_on=False)
     marks[0].set(markeredgecolor=PAPER, markeredgewidth=0.75)
+    rings = [(at, value) for point, at, value in zip(own, costs, values, strict=True) if point in look.ringed]
+    if rings:
+        ring = axes.plot(*zip(*rings, strict=True), "o", color="none", markersize=12, transform=beside, clip_on=False)
+        ring[0].set(markeredgecolor=INK, markeredgewidth=1)
 
 
-def _write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]], top: float) -> None:
+def draw_intervals(
+    axes: Axes, places: Sequence[float], found: Sequence[Estimate], colour: str, moved: Transform
+) -> None:
+    """Draw the intervals that there are as upright lines, no further than accuracies go."""
+    x, y = list[float](), list[float]()
+    for at, one in zip(places, found, strict=True):
+        if one.low is not None and one.high is not None:
+            x += [at, at, math.nan]
+            y += [max(0.0, one.low), min(1.0, one.high), math.nan]
+    if x:
+        axes.plot(x, y, color=colour, linewidth=1.25, alpha=0.7, transform=moved, clip_on=False)
+
+
+def aside(axes: Axes, units: float) -> Transform:
+    """Return the data's coordinates moved to the side, in SVG units."""
+    assert axes.figure is not None
+    return axes.transData + ScaledTranslation(units / 72, 0, axes.figure.dpi_scale_trans)
+
+
+def write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]], top: float) -> None:
     """Write names and last figures at the right, moved apart, each tied to its value by a thin line."""
     height = HEIGHT - FOOT - TOP
     wanted = [value / top * height for _, value, _ in labels]
@@ -154,10 +199,3 @@ def _write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]], top: flo
             transform=axes.transAxes,
             va="center_baseline",
         )
-
-
-def _cost(point: Point, rates: dict[str, float] | None) -> float | None:
-    if rates is None:
-        return float(point.images)
-    rate = rates.get(point.subject)
-    return point.images / rate if rate else None

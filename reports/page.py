@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bench.record import Fit, Record, Training
+from bench.record import Fit, Record, Training, Transfer
 from reports import circumstances as about
-from reports import score_tables, speed_tables
+from reports import learned, priced, score_tables, speed_tables
 from reports.answer import answer_of
 from reports.charts import ratio_chart, series_index, throughput_chart
 from reports.circumstances import losses_table
-from reports.curves import accuracy_chart, loss_chart
+from reports.curves import loss_chart
 from reports.document import Download, Panel, csv_download, download, rendered
 from reports.explanation import explanation_section
 from reports.formats import GIB, times
@@ -58,6 +58,7 @@ def page(name: str, records: Sequence[Record], *, others: Sequence[str] = (), su
         suites=suites_table(suites_of(suites)) if suites is not None else None,
         failures=about.failures_table(comparison),
         downloads=_downloads(comparison, records, suites),
+        learned=learned.section(comparison),
         glossary=GLOSSARY,
     )
 
@@ -69,7 +70,7 @@ def _facts(comparison: Comparison, rows: Sequence[Throughput], answers: Sequence
     found = [
         times(len(comparison.experiments), "experiment"),
         f"{times(most, 'timed run')} each" if most else "no timed runs",
-        times(seeds, "training seed") if seeds else "no towers scored",
+        times(seeds, "training seed") if seeds else "" if comparison.of(Transfer) else "no towers scored",
         times(len(tasks(answers)), "transfer task") if answers else "",
         times(len(comparison.records), "record"),
     ]
@@ -115,17 +116,10 @@ def _accuracy_section(
         return None
     protocol = protocols(answers)[0]
     trained = list(dict.fromkeys(one.subject for one in answers if not one.is_reference))
-    timed = [subject for subject in trained if subject in measured]
-
-    def panels(speeds: dict[str, float] | None) -> list[Panel]:
-        return [Panel(task, accuracy_chart(comparison, answers, task, protocol, speeds)) for task in tasks(answers)]
-
     return {
         "protocol": protocol,
         "legend": [(comparison.label(name), swatch(series_index(comparison, name))) for name in trained],
-        "by_images": panels(None) if trained else [],
-        "by_seconds": panels(measured) if timed else [],
-        "points": score_tables.points_table(comparison, answers, protocol, measured),
+        **priced.charts(comparison, answers, protocol, trained),
         "overview": score_tables.overview_table(comparison, answers),
         "tasks": [
             (task, score_tables.task_table(comparison, answers, task, measured), score_tables.task_note(answers, task))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from bench.record import Transfer
 from reports.formats import NBSP, accuracy, gain, span
 from reports.frames import Comparison
 from reports.scores import (
@@ -28,6 +29,10 @@ MOST_TOLD = 4  # experiments beside the first that a sentence names
 def accuracy_sentences(comparison: Comparison, answers: Sequence[Scored]) -> list[Markup]:
     """Tell the first task's linear probe at each budget that two budgets differ in; rank only from five seeds on."""
     trained = [one for one in answers if not one.is_reference]
+    if not answers and any(transfer.scores or transfer.metrics for _, transfer in comparison.of(Transfer)):
+        return [
+            Markup('What the towers know stands under <a href="#learned">Few labels, other tasks, other heads</a>.')
+        ]
     if not trained:
         return [Markup("No tower was scored in this comparison: it says nothing of accuracy.")]
     found = _lead_points(answers)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from reports.formats import NBSP, accuracy, count, gain, listed, percent, rate, seconds
 from reports.frames import Comparison
+from reports.pareto import Price, on_front
 from reports.scores import FLOOR, PROBE, Point, Scored, at_budget, budgets, points, protocols, tasks
 from reports.tables import Cell, Column, Group, Table, absent, estimate_cell, figure, named, plain
 
@@ -11,6 +12,7 @@ FLOOR_TITLE = "untrained tower"
 NO_SPEED = "its speed was not measured"
 NOT_SCORED = "not scored"
 NOT_TRAINED = "it was not trained"
+CHOSEN = {PROBE: "C", "k-NN": "k"}  # of the others the learning rate is
 INTERVAL = f"95{NBSP}%"
 
 
@@ -37,7 +39,7 @@ def task_table(comparison: Comparison, answers: Sequence[Scored], task: str, rat
     columns = [Column("features", numeric=False), Column("images seen"), Column("device time", "at its speed")]
     for protocol in shown:
         columns += [Column(protocol, f"accuracy, {INTERVAL}"), Column("gain", f"over untrained, {INTERVAL}")]
-        columns += [Column("C" if protocol == PROBE else "k", "chosen on validation")]
+        columns += [Column(CHOSEN.get(protocol, "rate"), "chosen on validation")]
     columns.append(Column("seeds"))
     keys = dict.fromkeys((point.subject, point.images) for of in shown.values() for point in of)
     lookup = {protocol: {(point.subject, point.images): point for point in of} for protocol, of in shown.items()}
@@ -50,33 +52,47 @@ def task_table(comparison: Comparison, answers: Sequence[Scored], task: str, rat
     return Table(f"Accuracy on {task}", columns, groups)
 
 
-def points_table(comparison: Comparison, answers: Sequence[Scored], protocol: str, rates: dict[str, float]) -> Table:
-    """Show every point of the accuracy charts."""
+def points_table(
+    comparison: Comparison, answers: Sequence[Scored], protocol: str, device: Price, energy: Price
+) -> Table:
+    """Show every point of the accuracy charts; energy where any tower's was measured."""
+    paid = [device, *([energy] if energy.an_image else [])]
     columns = [
         Column("features", numeric=False),
         Column("task", numeric=False),
         Column("images seen"),
         Column("device seconds"),
+        *(Column("energy, kJ") for _ in paid[1:]),
         Column("accuracy"),
         Column("low"),
         Column("high"),
         Column("over", numeric=False),
+        Column("on the Pareto front", "of what", numeric=False),
     ]
-    rows = [
-        [
-            _name(comparison, point.subject),
-            Cell(task, "", task),
-            Cell(count(point.images), "", point.images),
-            figure(_device_seconds(point, rates), rate, NO_SPEED) if point.images else absent(NOT_TRAINED),
-            Cell(accuracy(point.accuracy.value), "", point.accuracy.value),
-            _end(point.accuracy.low),
-            _end(point.accuracy.high),
-            Cell(point.accuracy.over, "", point.accuracy.over),
+    rows = []
+    for task in tasks(answers):
+        found = points(answers, task, protocol)
+        fronts = [(price, on_front(found, price)) for price in paid]
+        rows += [
+            [
+                subject_cell(comparison, point.subject),
+                Cell(task, "", task),
+                Cell(count(point.images), "", point.images),
+                *(_cost(point, price) for price in paid),
+                Cell(accuracy(point.accuracy.value), "", point.accuracy.value),
+                _end(point.accuracy.low),
+                _end(point.accuracy.high),
+                Cell(point.accuracy.over, "", point.accuracy.over),
+                _fronts(point, fronts),
+            ]
+            for point in found
         ]
-        for task in tasks(answers)
-        for point in points(answers, task, protocol)
-    ]
     return plain(f"Points of the accuracy charts ({protocol})", columns, rows)
+
+
+def subject_cell(comparison: Comparison, subject: str) -> Cell:
+    """Return the cell that names what was scored."""
+    return named(FLOOR_TITLE if subject == FLOOR else comparison.label(subject), subject)
 
 
 def task_note(answers: Sequence[Scored], task: str) -> str:
@@ -109,7 +125,7 @@ def _task_row(comparison: Comparison, row: Sequence[Point | None], rates: dict[s
     point = _any(row)
     device = _device_seconds(point, rates)
     cells = [
-        _name(comparison, point.subject),
+        subject_cell(comparison, point.subject),
         Cell(count(point.images), "", point.images) if point.images else absent(NOT_TRAINED),
         figure(device, seconds, NO_SPEED) if point.images else absent(NOT_TRAINED),
     ]
@@ -134,6 +150,21 @@ def _why_no_gain(point: Point) -> str:
     return "this is the floor" if point.subject == FLOOR else "no untrained tower of its shape was scored"
 
 
+def _cost(point: Point, price: Price) -> Cell:
+    if not point.images:
+        return absent(NOT_TRAINED)
+    return figure(price.of(point), rate, price.why_not.get(point.subject, NO_SPEED))
+
+
+def _fronts(point: Point, fronts: Sequence[tuple[Price, Sequence[Point]]]) -> Cell:
+    if point.is_reference:
+        return absent(NOT_TRAINED)
+    if all(price.of(point) is None for price, _ in fronts):
+        return absent(NO_SPEED)
+    told = " and ".join(price.told for price, front in fronts if point in front) or "no"
+    return Cell(told, "", told)
+
+
 def _end(value: float | None) -> Cell:
     return absent("two seeds give no interval") if value is None else Cell(accuracy(value), "", value)
 
@@ -142,7 +173,7 @@ def _across(comparison: Comparison, name: str, found: Sequence[Sequence[Point]])
     """Return a subject's accuracies on all tasks."""
     own = [next((point for point in of if point.subject == name), None) for of in found]
     cells = [estimate_cell(point.accuracy if point else None, accuracy, NOT_SCORED) for point in own]
-    return [_name(comparison, name), *cells]
+    return [subject_cell(comparison, name), *cells]
 
 
 def _size_note(answers: Sequence[Scored], task: str) -> str:
@@ -153,10 +184,6 @@ def _size_note(answers: Sequence[Scored], task: str) -> str:
 def _device_seconds(point: Point, rates: dict[str, float]) -> float | None:
     measured = rates.get(point.subject)
     return point.images / measured if measured and point.images else None
-
-
-def _name(comparison: Comparison, subject: str) -> Cell:
-    return named(FLOOR_TITLE if subject == FLOOR else comparison.label(subject), subject)
 
 
 def _told(row: Sequence[Point | None]) -> set[str]:

@@ -80,6 +80,11 @@ class Paired:
 
 
 def scored(comparison: Comparison) -> list[Scored]:
+    """Return the answers on whole tasks; those on few labels are points of curves (`reports/label_curves.py`)."""
+    return [one for one in every_answer(comparison) if one.score.per_class is None and one.score.label_share is None]
+
+
+def every_answer(comparison: Comparison) -> list[Scored]:
     """Return all answers: experiments in the page's order, then the untrained tower, then reference features."""
     found = [
         Scored(
@@ -92,7 +97,6 @@ def scored(comparison: Comparison) -> list[Scored]:
         )
         for record, transfer in comparison.of(Transfer)
         for score in transfer.scores
-        if score.per_class is None and score.label_share is None  # a curve's points are drawn parts of the task
     ]
     order = [*comparison.experiments, FLOOR]
     return sorted(found, key=lambda one: (_place(order, one.subject), one.subject, one.images, one.seed or 0))

@@ -51,8 +51,12 @@ GLOSSARY: dict[str, str] = {
     "untrained tower": "the same tower with its first weights: the floor that training has to leave behind",
     "linear probe": "logistic regression on the tower's frozen features",
     "k-NN": "the vote of the nearest training images by the tower's frozen features",
+    "few-shot": "a linear probe on few images of each class, on several draws of them",
+    "label fractions": "a linear probe on a share of the labelled images, on several draws of them",
+    "copied rows": "a new head that begins with the classifier's rows of the labels nearest to its classes",
+    "Pareto front": "the towers than which none is both as accurate and as cheap",
     "MFU": "model FLOPs utilisation: 3 x forward FLOPs per image x images per second, over the device's peak",
-    "interval": "95 %: Student's t for runs and seeds, Wilson's for a share of test images",
+    "interval": "95 %: Student's t for runs, seeds and draws, Wilson's for a share of test images",
 }
 
 VERDICTS: dict[str, str] = {

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.record import Record, Score, Transfer
 from bench.statistics import mean_interval
@@ -20,6 +20,15 @@ NOTE = (
 )
 
 
+class NearestLabel(NamedTuple):
+    """The label that is nearest in WordNet to a synset of a task's class."""
+
+    task: str
+    of: str  # the class
+    way: tuple[str, ...]  # from the class's synset over what both share to the label
+    similarity: float
+
+
 def without_init(records: Iterable[Record]) -> list[Record]:
     """Return the records that are not of this protocol."""
     return [record for record in records if not _is_init(record.measured)]
@@ -33,18 +42,28 @@ def init_tables(records: Iterable[Record]) -> list[Table]:
     return [_labels_table(transfers), *(_heads_table(task, transfers) for task in tasks)]
 
 
+def nearest_labels(transfers: Iterable[Transfer]) -> list[NearestLabel]:
+    """Return each class's nearest labels, one a synset, as the records tell them; none for a class without a synset."""
+    told = dict.fromkeys(
+        (metric.task, metric.name, metric.value)
+        for transfer in transfers
+        for metric in transfer.metrics
+        if metric.protocol == PROTOCOL
+    )
+    parts = ((task, name.rpartition(": "), similarity) for task, name, similarity in told)
+    return [NearestLabel(task, of, tuple(way.split(" > ")), similarity) for task, (of, _, way), similarity in parts]
+
+
 def _is_init(measured: object) -> bool:
     return isinstance(measured, Transfer) and any(one.protocol.startswith(PROTOCOL) for one in measured.scores)
 
 
 def _labels_table(transfers: Sequence[Transfer]) -> Table:
-    told = dict.fromkeys((metric.task, metric.name, metric.value) for one in transfers for metric in one.metrics)
-    rows = []
-    for task, name, similarity in told:
-        of, _, way = name.partition(": ")
-        steps = way.split(" > ")
-        ends = {"synset": steps[0], "label": steps[-1]}
-        rows.append({"task": task, "class": of} | ends | {"similarity": similarity, "way": way})
+    rows = [
+        {"task": one.task, "class": one.of, "synset": one.way[0], "label": one.way[-1]}
+        | {"similarity": one.similarity, "way": " > ".join(one.way)}
+        for one in nearest_labels(transfers)
+    ]
     return Table(
         "The label whose row each class takes",
         rows,

@@ -14,6 +14,7 @@ from bench.transfer.shares import left_out
 PROBE = "linear probe"
 SEEDS_FOR_INTERVAL = 3  # fewer trainings give points
 POWERS = ("power W, by the energy counter", "power W")  # the better first
+WHOLE_READER = "GPU"  # what a record says is missing where the device could not be opened
 Cell = tuple[float, float | None, float | None]
 SAME_STEPS = (
     "Equal steps are equal images here, for all batches have the same size, so they are no budget of their own."
@@ -89,7 +90,7 @@ def budget_table(records: Sequence[Record]) -> Table:
     for row in sorted(_rows(records), key=lambda row: row.key):
         for budget in row.transfer.budgets or ("reference",):
             groups.setdefault((budget, row.transfer.subject, row.transfer.images), []).append(row)
-    costs, lines = _costs(records), list[dict[str, Any]]()
+    costs, lines = costs_of(records), list[dict[str, Any]]()
     for (budget, subject, images), rows in sorted(groups.items(), key=lambda group: group[0][0] == "reference"):
         cost = costs.get(subject)
         line = {
@@ -124,7 +125,8 @@ class Cost:
     why_no_joules: str
 
 
-def _costs(records: Iterable[Record]) -> dict[str, Cost]:
+def costs_of(records: Iterable[Record]) -> dict[str, Cost]:
+    """Return what an image costs in training each experiment, by its speed records."""
     rows, rates = list(records), rates_of(records)
     return {name: _cost(median(of.values()), _runs(rows, name)) for name, of in rates.items()}
 
@@ -137,10 +139,9 @@ def _cost(rate: float, runs: Sequence[Speed]) -> Cost:
     for power in POWERS:
         if all(power in run.utilisation for run in runs):
             return Cost(rate, fmean(run.utilisation[power] * run.processes for run in runs) / rate, "")
-    reasons = dict.fromkeys(
-        run.not_measured.get(power, "this device has no such counter") for run in runs for power in POWERS
-    )
-    return Cost(rate, None, "; ".join(reasons))
+    names = (*POWERS, WHOLE_READER)
+    reasons = dict.fromkeys(run.not_measured[name] for run in runs for name in names if name in run.not_measured)
+    return Cost(rate, None, "; ".join(reasons) or "this device has no counter of power or energy")
 
 
 def _over_seeds(rows: Sequence[Row]) -> dict[str, Cell]:
