@@ -20,6 +20,8 @@ M = TypeVar("M", bound=Measured)
 NAN = float("nan")
 # Never in one column.
 COUNTS = ("peak_allocated_bytes", "peak_reserved_bytes", "process_bytes", "peak_rss_bytes", "peak_tensor_bytes")
+# What an experiment at another batch may differ in: the seed, too, for a size is timed whatever it is.
+BY_BATCH = {"name", "seed", "images", "warmup_images", *WITH_BATCH_SIZE}
 PHASE = "phase, ms: "  # before the name of a column that comes from `Speed.phase_seconds`
 UTILISATION = "utilisation: "  # before the name of a column that comes from `Speed.utilisation`
 
@@ -188,6 +190,11 @@ def _is_of_experiment(record: Record) -> bool:
     """Tell an experiment's own record from one that only borrows its tower (the untrained tower's scores)."""
     subject = getattr(record.measured, "subject", None)
     return subject is None or record.experiment is None or subject == record.experiment.name
+
+
+def sized_family(experiment: Experiment) -> tuple[object, ...]:
+    """Return what experiments share that differ in their batch alone, and in what follows from it."""
+    return tuple(getattr(experiment, field) for field in FIELDS if field not in BY_BATCH)
 
 
 def _rank(method: MethodName) -> int:

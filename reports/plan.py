@@ -9,14 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
 
 from bench.plan.model import AS_GPUS_GROW
+from reports.charts import names_at_ends
 from reports.document import rendered
 from reports.formats import UNMEASURED, count, percent, rate
-from reports.svg import LINE, PAPER, dodged, drawing, look, shown, svg
+from reports.svg import PAPER, drawing, hovered, look, shown, svg
 from reports.tables import Cell, Column, Table, plain
 
 WIDTH, HEIGHT = 760, 330
 LEFT, RIGHT, FOOT, TOP = 48, 190, 46, 10
-LABEL_GAP = 16.0
+TOP_SHARE = 1.05  # where the axis ends
 WIDEST = 12  # columns; a table of more is turned round
 
 
@@ -67,7 +68,7 @@ def curve_chart(curves: Mapping[str, Sequence[Point]]) -> Markup:
         numbers = sorted({point.gpus for points in curves.values() for point in points})
         axes.set_xscale("log", base=2)
         axes.set_xlim(0.8 * numbers[0], 1.25 * numbers[-1])
-        axes.set_ylim(0, 1.05)
+        axes.set_ylim(0, TOP_SHARE)
         axes.xaxis.set_major_locator(FixedLocator([n for n in numbers if n & (n - 1) == 0][::2]))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
@@ -78,7 +79,11 @@ def curve_chart(curves: Mapping[str, Sequence[Point]]) -> Markup:
         axes.set_xlabel("GPUs")
         for index, points in enumerate(curves.values()):
             _curve(axes, index, points)
-        _labels(axes, curves)
+        ends = [
+            (shown(name, 24), points[-1].share / TOP_SHARE, look(index)[0])
+            for index, (name, points) in enumerate(curves.items())
+        ]
+        names_at_ends(axes, ends, WIDTH - LEFT - RIGHT, HEIGHT - FOOT - TOP)
         told = "; ".join(
             f"{name} {percent(points[-1].share, 0)} on {points[-1].gpus:,}" for name, points in curves.items()
         )
@@ -90,29 +95,11 @@ def _curve(axes: Axes, index: int, points: Sequence[Point]) -> None:
     axes.plot([point.gpus for point in points], [point.share for point in points], color=colour, linewidth=1.75)
     for point in points:
         inside = PAPER if point.waiting > 1 / 2 else colour
-        axes.plot(
+        mark = axes.plot(
             [point.gpus], [point.share], marker, color=inside, markersize=6.5, markeredgecolor=colour, clip_on=False
         )
-
-
-def _labels(axes: Axes, curves: Mapping[str, Sequence[Point]]) -> None:
-    """Write names at the right, moved apart, each tied to its last point by a thin line."""
-    height, right = HEIGHT - FOOT - TOP, WIDTH - LEFT - RIGHT
-    wanted = [points[-1].share / 1.05 * height for points in curves.values()]
-    for index, (name, start, place) in enumerate(
-        zip(curves, wanted, dodged(wanted, LABEL_GAP, 6.0, height - 4.0), strict=True)
-    ):
-        ends = ([1.0, 1 + 6 / right, 1 + 16 / right], [start / height, start / height, place / height])
-        axes.plot(*ends, color=LINE, linewidth=0.75, transform=axes.transAxes, clip_on=False)
-        axes.text(
-            1 + 19 / right,
-            place / height,
-            shown(name, 24),
-            color=look(index)[0],
-            fontsize=12,
-            transform=axes.transAxes,
-            va="center_baseline",
-        )
+        waiting = f"{percent(point.waiting, 0)} of the step is communication"
+        hovered(mark[0], f"{point.experiment} on {point.gpus:,}: {percent(point.share, 0)} of one alone, {waiting}")
 
 
 def _table(title: str, figures: Figures) -> Table | None:
