@@ -181,9 +181,9 @@ def _draw(
 
 def _family(comparison: Comparison, name: str) -> str:
     """Name an experiment at any batch: by its method where that tells it from the others."""
-    families = {sized_family(one): one.method for one in comparison.experiments.values()}
-    method = comparison.experiments[name].method
-    return title_of(method) if [*families.values()].count(method) == 1 else comparison.label(name)
+    titles = {sized_family(one): title_of(one) for one in comparison.experiments.values()}
+    title = title_of(comparison.experiments[name])
+    return title if [*titles.values()].count(title) == 1 else comparison.label(name)
 
 
 def _table(comparison: Comparison, sizes: Sequence[Size], limits: Sequence[int], kind: str | None) -> Table:

@@ -40,7 +40,7 @@ def rendered(template: str, **what: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     return environment.get_template(template).render(
         **what,
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file

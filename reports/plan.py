@@ -1,6 +1,8 @@
 """What `python -m bench plan --json` wrote -> one HTML page: the same document gives the same bytes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,10 +17,11 @@ from reports.formats import UNMEASURED, count, percent, rate
 from reports.svg import PAPER, drawing, hovered, look, shown, svg
 from reports.tables import Cell, Column, Table, plain
 
-WIDTH, HEIGHT = 760, 330
-LEFT, RIGHT, FOOT, TOP = 48, 190, 46, 10
+WIDTH, HEIGHT = 480, 300
+LEFT, RIGHT, FOOT, TOP = 42, 140, 46, 10
 TOP_SHARE = 1.05  # where the axis ends
 WIDEST = 12  # columns; a table of more is turned round
+FILE = "plan.json"
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -37,27 +40,48 @@ class Figures(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-def plan_page(content: bytes) -> str:
-    """Return the page of a plan; ValueError for a document of another kind."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A plan as a page shows it."""
+
+    title: str
+    chart: Markup
+    curve: Table | None
+    note: str
+    sections: Sequence[tuple[str, Table | None, Sequence[str]]]  # title, table, notes
+
+
+def plan_page(content: bytes, name: str) -> str:
+    """Return the page of a plan, read from a file of this name; ValueError for a document of another kind."""
+    return rendered("plan.html", plan=plan_of(content, name))
+
+
+def read_plan(results: Path) -> bytes | None:
+    """Return the bytes of the plan that lies beside the records; None where there is none."""
+    path = results / FILE
+    return path.read_bytes() if path.is_file() else None
+
+
+def plan_of(content: bytes, name: str = FILE) -> Shown:
+    """Return what is shown of a plan; ValueError for a document of another kind."""
     try:
         found = msgspec.json.decode(content, type=dict[str, Figures])
         points = msgspec.convert(found[AS_GPUS_GROW].rows, list[Point])
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, RecursionError) as error:
-        raise ValueError(f"not what python -m bench plan --json writes: {error}") from None
+        raise ValueError(f"{name}: not what `python -m bench plan --json` writes: {error}") from None
     curves: dict[str, list[Point]] = {}
     for point in points:
         curves.setdefault(point.experiment, []).append(point)
     if not curves:
-        raise ValueError("the plan has no curve")
-    return rendered(
-        "plan.html",
+        raise ValueError(f"{name}: the plan has no curve")
+    return Shown(
         title=next(iter(found)),
         chart=curve_chart(curves),
         curve=_table(AS_GPUS_GROW, found[AS_GPUS_GROW]),
+        note=found[AS_GPUS_GROW].note,
         sections=[
             (title, _table(title, one), one.note.splitlines()) for title, one in found.items() if title != AS_GPUS_GROW
         ],
-        note=found[AS_GPUS_GROW].note,
     )
 
 
@@ -80,7 +104,7 @@ def curve_chart(curves: Mapping[str, Sequence[Point]]) -> Markup:
         for index, points in enumerate(curves.values()):
             _curve(axes, index, points)
         ends = [
-            (shown(name, 24), points[-1].share / TOP_SHARE, look(index)[0])
+            (shown(name, 19), points[-1].share / TOP_SHARE, look(index)[0])
             for index, (name, points) in enumerate(curves.items())
         ]
         names_at_ends(axes, ends, WIDTH - LEFT - RIGHT, HEIGHT - FOOT - TOP)
