@@ -1,6 +1,6 @@
 """The answer as one table: what a step costs, what FLOPs predict, and what a tower knows after how much device time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from reports.formats import NBSP, accuracy, percent, ratio, seconds
 from reports.frames import Comparison, sized_family
@@ -19,7 +19,6 @@ def headline_table(
     rows: Sequence[Throughput],
     largest: tuple[Comparison, Sequence[Throughput]] | None,
     answers: Sequence[Scored],
-    rates: Mapping[str, float],
 ) -> Table:
     """Set side by side what each experiment costs and what its tower knows."""
     task = tasks(answers)[0] if answers else ""
@@ -45,14 +44,9 @@ def headline_table(
         cells.append(_flops_cell(comparison, row))
         of = row.figures["model_flops_utilisation"] if row else None
         cells.append(figure(of, percent, row.peak_source if row else NOT_TIMED))
-        cells += [_accuracy_cell(at_budget(found, budget), name, rates) for budget in budgets]
+        cells += [_accuracy_cell(at_budget(found, budget), name, row) for budget in budgets]
         shown.append(cells)
     return plain("The answer in figures", columns, shown)
-
-
-def _taken(point: Point, rates: Mapping[str, float]) -> float | None:
-    rate = rates.get(point.subject)
-    return point.images / rate if rate and point.images else None
 
 
 def _by_family(largest: tuple[Comparison, Sequence[Throughput]]) -> dict[object, Throughput]:
@@ -86,9 +80,10 @@ def _flops_cell(comparison: Comparison, row: Throughput | None) -> Cell:
     return figure(row.flop_ratio if row else None, ratio, why or NOT_TIMED)
 
 
-def _accuracy_cell(found: Sequence[Point], name: str, rates: Mapping[str, float]) -> Cell:
+def _accuracy_cell(found: Sequence[Point], name: str, row: Throughput | None) -> Cell:
     point = next((point for point in found if point.subject == name), None)
     if point is None:
         return absent(NOT_TRAINED)
-    cell, taken = estimate_cell(point.accuracy, accuracy, ""), _taken(point, rates)
-    return Cell(cell.text, cell.note + (f"; in {seconds(taken)}" if taken is not None else ""), cell.sort)
+    cell = estimate_cell(point.accuracy, accuracy, "")
+    taken = f"; in {seconds(point.images / row.images_per_second)}" if row else ""
+    return Cell(cell.text, cell.note + taken, cell.sort)

@@ -55,18 +55,19 @@ def page(
     rows, answers = throughputs(comparison), scored(comparison)
     filled = (largest, throughputs(largest)) if at_largest else None
     speed, accuracy = _speed_section(comparison, rows), _accuracy_section(comparison, answers, rates(rows))
-    methods = about.methods_table(comparison, rows)
+    at_most = _largest_section(*filled) if filled else None
+    headline, methods = headline_table(comparison, rows, filled, answers), about.methods_table(comparison, rows)
     return rendered(
         "page.html",
         comparison=comparison,
         others=others,
         facts=_facts(comparison, rows, answers),
         answer=answer_of(comparison, rows, filled, answers),
-        headline=headline_table(comparison, rows, filled, answers, rates(rows)),
         conflicts=conflicting_settings(comparison),
         explanation=explanation_section(comparison),
+        headline=headline,
         speed=speed,
-        largest=_largest_section(*filled) if filled else None,
+        largest=at_most,
         batches=batches_section(comparison, records),
         accuracy=accuracy,
         losses=_losses(comparison),
@@ -76,7 +77,7 @@ def page(
         plan=plan_of(plan) if plan is not None else None,
         suites=suites_table(suites_of(suites)) if suites is not None else None,
         failures=about.failures_table(comparison),
-        unmeasured=unmeasured_table(comparison, _tables([speed, accuracy, methods])),
+        unmeasured=unmeasured_table(comparison, _tables([headline, speed, at_most, accuracy, methods])),
         downloads=_downloads(comparison, records, suites),
         glossary=GLOSSARY,
     )

@@ -29,8 +29,11 @@ def unmeasured_table(comparison: Comparison, tables: Sequence[Table]) -> Table:
         of = comparison.label(record.experiment.name) if record.experiment else "none"
         for reading, reason in speed.not_measured.items():
             found.setdefault((reading, reason), {})[of] = None
-    columns = [Column("figure", numeric=False), Column("of", numeric=False), Column("why", numeric=False)]
-    rows = [[Cell(what, "", what), Cell(_named([*of])), Cell(why, "", why)] for (what, why), of in found.items()]
+    reasons: dict[tuple[str, str], dict[str, None]] = {}  # figures by whose they are and why they are missing
+    for (what, why), names in found.items():
+        reasons.setdefault((_named([*names]), why), {})[what] = None
+    columns = [Column("figures", numeric=False), Column("of", numeric=False), Column("why", numeric=False)]
+    rows = [[Cell(listed([*what])), Cell(of, "", of), Cell(why, "", why)] for (of, why), what in reasons.items()]
     return plain("Not measured, and why", columns, rows)
 
 
