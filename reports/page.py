@@ -56,6 +56,7 @@ def page(
     filled = (largest, throughputs(largest)) if at_largest else None
     speed, accuracy = _speed_section(comparison, rows), _accuracy_section(comparison, answers, rates(rows))
     at_most = _largest_section(*filled) if filled else None
+    batches = batches_section(comparison, records)
     headline, methods = headline_table(comparison, rows, filled, answers), about.methods_table(comparison, rows)
     return rendered(
         "page.html",
@@ -68,7 +69,7 @@ def page(
         headline=headline,
         speed=speed,
         largest=at_most,
-        batches=batches_section(comparison, records),
+        batches=batches,
         accuracy=accuracy,
         losses=_losses(comparison),
         losses_table=losses_table(comparison),
@@ -77,7 +78,7 @@ def page(
         plan=plan_of(plan) if plan is not None else None,
         suites=suites_table(suites_of(suites)) if suites is not None else None,
         failures=about.failures_table(comparison),
-        unmeasured=unmeasured_table(comparison, _tables([headline, speed, at_most, accuracy, methods])),
+        unmeasured=unmeasured_table(comparison, _tables([headline, speed, at_most, batches, accuracy, methods])),
         downloads=_downloads(comparison, records, suites),
         glossary=GLOSSARY,
     )
