@@ -93,6 +93,7 @@ class Speed(
     skipped: dict[str, int] = {}  # samples that could not be used, by what is wrong with them
     unverified: bool = False  # the shards have no manifest that they could be compared with
     rank_window_seconds: tuple[tuple[float, ...], ...] = ()  # of every rank, where there are several; begun together
+    compilation: dict[str, float] = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
 
     @property
     def processes(self) -> int:

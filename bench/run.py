@@ -19,11 +19,12 @@ from bench.data.pack_stream import PackStream
 from bench.data.shard_stream import ShardStream
 from bench.data.shards import shards_for
 from bench.data.stream import Stream
-from bench.distributed import group_of_all, of_each_rank, together
+from bench.distributed import group_of_all, largest, of_each_rank, together
 from bench.image_sizes import first_of_each_size, images_before
 from bench.machine import peak_flops, resolved
 from bench.methods import Method, method_named
 from bench.profilers.clock import clock
+from bench.profilers.compilation import GRAPHS, compilation
 from bench.profilers.device import OTHERS_BUSY, open_reader, sampled
 from bench.profilers.flops import count_flops
 from bench.profilers.phases import forward_clocks
@@ -110,27 +111,29 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     """Time a run: warm-up (kept, not counted), windows, then the phases in a pass of their own.
 
     Of several processes each times its own windows, which begin together; all figures but these are of this rank.
+    A window in which something was compiled is void: it is told and not counted. RuntimeError where all are.
     """
     run = assemble(load_data(experiment, device, results))
     warmup_steps = first_steps(experiment, experiment.warmup_steps)
     with clock(device) as warmup:
         check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)
 
-    window_seconds, waited, group = [], run.stream.wait_seconds, group_of_all()
-    timed = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * experiment.steps_per_window)
+    waited, group, count = run.stream.wait_seconds, group_of_all(), experiment.steps_per_window
+    timed = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * count)
+    windows = [timed[first : first + count] for first in range(0, len(timed), count)]
     with sampled(open_reader(device), device) as readings:
-        for first in timed[:: experiment.steps_per_window]:
-            window = range(first, first + experiment.steps_per_window)
-            together(group)
-            with clock(device) as elapsed:
-                losses = take_steps(run, window)
-            window_seconds.append(elapsed.seconds)
-            check_finite(losses, window, run.stream)
+        seconds, graphs = zip(*(time_window(run, window) for window in windows), strict=True)
+    made = largest(graphs, device, group)  # on the rank that made most
+    kept = [at for at in range(len(windows)) if not made[at]]
+    if not kept:
+        raise RuntimeError("every window compiled something: give the experiment more warmup_steps")
+    void = {f"window {at + 1}": f"{new:.0f} graphs were compiled in it" for at, new in enumerate(made) if new}
+    window_seconds, windows = [seconds[at] for at in kept], [windows[at] for at in kept]
     waited = run.stream.wait_seconds - waited
 
     if group is not None and readings.figures.pop(OTHERS_BUSY, None) is not None:
         readings.not_measured[OTHERS_BUSY] = "the run's own processes are among the others"
-    split = range(timed.stop, timed.stop + experiment.steps_per_window)
+    split = range(timed.stop, timed.stop + count)
     phases = measure_phases(run, split)
     batches = [run.stream.target(k) for k in timed]
     tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
@@ -139,9 +142,9 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         round=round_,
         warmup_seconds=warmup.seconds,
         window_seconds=tuple(window_seconds),
-        window_images=images_in(experiment, timed, experiment.steps_per_window),
+        window_images=images_in(experiment, windows),
         phase_seconds=phases,
-        phase_images=images_in(experiment, split, 1),
+        phase_images=images_in(experiment, [range(k, k + 1) for k in split]),
         flops=count_flops(experiment, batches, [run.stream.order.image_size(k) for k in timed]),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
         trained_parameters=trained_parameters(run.model),
@@ -151,13 +154,29 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         targets_seconds=run.stream.targets_seconds,
         num_captions=run.stream.num_captions,
         utilisation=readings.figures,
-        not_measured=readings.not_measured | padding_kept(run.model),
+        not_measured=readings.not_measured | padding_kept(run.model) | void,
         sampler_share=readings.sampler_share,
-        wait_share=waited / sum(window_seconds),
+        wait_share=waited / sum(seconds),
         skipped=run.stream.skipped,
         unverified=run.stream.is_unverified,
         rank_window_seconds=() if group is None else of_each_rank(window_seconds, device, group),
+        compilation=compiled_so_far(run),
     )
+
+
+def time_window(run: Assembled, window: range) -> tuple[float, float]:
+    """Take steps, all ranks together; return this rank's seconds and the graphs that it compiled meanwhile."""
+    before = compiled_so_far(run).get(GRAPHS, 0)
+    together(group_of_all())
+    with clock(run.stream.device) as elapsed:
+        losses = take_steps(run, window)
+    check_finite(losses, window, run.stream)
+    return elapsed.seconds, compiled_so_far(run).get(GRAPHS, 0) - before
+
+
+def compiled_so_far(run: Assembled) -> dict[str, float]:
+    """Return what torch.compile did in this process; nothing where the run is not compiled."""
+    return compilation() if resolved(run.stream.experiment, run.stream.device)[1] else {}
 
 
 def trained_parameters(model: nn.Module) -> int:
@@ -165,13 +184,11 @@ def trained_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def images_in(experiment: Experiment, steps: range, of_each: int) -> tuple[int, ...]:
-    """Return the images of steps, so many steps together; nothing where all have one size."""
+def images_in(experiment: Experiment, windows: Iterable[range]) -> tuple[int, ...]:
+    """Return the images of windows of steps; nothing where all steps have one size."""
     if not experiment.image_sizes:
         return ()
-    return tuple(
-        images_before(experiment, first + of_each) - images_before(experiment, first) for first in steps[::of_each]
-    )
+    return tuple(images_before(experiment, of.stop) - images_before(experiment, of.start) for of in windows)
 
 
 def padding_kept(model: nn.Module) -> dict[str, str]:

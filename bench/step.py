@@ -29,6 +29,7 @@ class Step(Generic[T]):
 
     `update` skips, on the device, what has a loss or a gradient that is not finite, and returns NaN for it; else the
     loss. Over several processes, what is not finite on one is skipped on all, and the loss returned is their mean.
+    Parameters and moments stay as they were; the running average and the tokens' counts have seen the step.
     """
 
     forward: Callable[[Batch[T]], Float[Tensor, ""]]

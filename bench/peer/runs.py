@@ -22,7 +22,7 @@ from bench.data.stream import Batch
 from bench.data.subwords import SubwordIds
 from bench.data.targets import Captions, Labels, Tokens, WithoutText, to_device
 from bench.machine import resolved
-from bench.methods import CATLIP, Method
+from bench.methods import METHODS, Method
 from bench.peer.sides import DENSE, OPEN_CLIP, OPEN_CLIP_FUSED, WARMUP_STEPS
 from bench.record import PeerRun
 from bench.run import Assembled, assemble, load_data
@@ -232,7 +232,7 @@ def _dense(run: Assembled, windows: Windows) -> tuple[list[Tensor], float]:
     """
     losses, handed, stream = list[Tensor](), 0, run.stream
     experiment, labels = stream.experiment, int(run.model.head.out_features)  # type: ignore[union-attr, arg-type]
-    method: Method[Any] = Method(CATLIP.wrap, CATLIP.targets, _dense_loss)
+    method: Method[Any] = Method(METHODS["catlip"].wrap, METHODS["catlip"].targets, _dense_loss)
     precision, compiled = resolved(experiment, stream.device)
     step = make_step(experiment, run.model, method, precision, compiled=compiled)
     steps = _steps(experiment)

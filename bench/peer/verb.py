@@ -35,7 +35,8 @@ class Peer:
     """Race other people's training code: the same model, weights, batches and rates; their loop and ours in turn.
 
     open-clip: `open_clip_train`'s own loop, as it is and with fused AdamW, on captions as long as the web's. dense-bce:
-    CatLIP's loss over dense int64 targets, as its released code makes them, at 24,320 classes.
+    CatLIP's loss over dense int64 targets, as its released code makes them, at 24,320 classes; they are made within the
+    clock, where the released code has loader workers, and captions are labelled before it on both sides.
     """
 
     against: Positional[Against]

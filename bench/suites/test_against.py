@@ -3,6 +3,7 @@
 Each figure's `extra_info` has the ratios: of seconds the median of the turns' with its range, of memory exactly.
 """
 
+import math
 import time
 from collections.abc import Callable
 from statistics import median
@@ -37,8 +38,8 @@ def two_threads(one_thread: None) -> None:  # noqa: ARG001 - which this one come
     torch.set_num_threads(2)
 
 
-def in_turn(benchmark: BenchmarkFixture, ours: Work, theirs: Work, *, turns: int) -> None:
-    """Time ours as the benchmark's figure and theirs before each turn."""
+def in_turn(benchmark: BenchmarkFixture, ours: Work, theirs: Work, *, turns: int, most: float = math.inf) -> None:
+    """Time ours as the benchmark's figure and theirs before each turn; ours takes at most so much of their seconds."""
     seconds = []
 
     def first_theirs() -> None:
@@ -51,6 +52,7 @@ def in_turn(benchmark: BenchmarkFixture, ours: Work, theirs: Work, *, turns: int
         ratios = [mine / other for mine, other in zip(benchmark.stats.stats.data, seconds[1:], strict=True)]
         benchmark.extra_info["seconds to theirs"] = round(median(ratios), 3)
         benchmark.extra_info["least and most"] = [round(min(ratios), 3), round(max(ratios), 3)]
+        assert median(ratios) <= most
 
 
 def peak(work: Work) -> int:
@@ -81,7 +83,7 @@ def test_pairs(benchmark: BenchmarkFixture, generator: torch.Generator, method: 
     leaves = [value.requires_grad_() for value in (*features, *scalars)]
     loss, peer = (contrastive_loss, ClipLoss()) if method == "clip" else (sigmoid_loss, SigLipLoss())
     ours, theirs = gradients(loss, *leaves), gradients(peer, *leaves)
-    in_turn(benchmark, ours, theirs, turns=turns)
+    in_turn(benchmark, ours, theirs, turns=turns, most=0.9 if batch >= 4096 else math.inf)  # noqa: PLR2004
     less = in_memory(benchmark, ours, theirs)
     assert less < 1
     if batch == 16_384:  # noqa: PLR2004
@@ -110,9 +112,10 @@ def test_labels(benchmark: BenchmarkFixture, generator: torch.Generator, batch: 
         return gradients(lambda *_: loss(head(features)), features, *head.parameters())
 
     rows = [torch.tensor(caption) for caption in captions]
-    in_turn(benchmark, gradients(sparse_loss, given), gradients(dense_loss, given), turns=10)
-    less = in_memory(benchmark, with_head(sparse_loss), with_head(dense_loss))
-    assert less <= (1 / 2 if batch == 1024 else 1)  # noqa: PLR2004 - below, the head's own gradient is what is held
+    is_large = batch == 1024  # noqa: PLR2004 - below, the head's own gradient is what is held
+    most = 1 / 2.5 if is_large else 1.0
+    in_turn(benchmark, gradients(sparse_loss, given), gradients(dense_loss, given), turns=10, most=most)
+    assert in_memory(benchmark, with_head(sparse_loss), with_head(dense_loss)) <= (1 / 2 if is_large else 1)
 
 
 @pytest.mark.benchmark(group="text without padding")

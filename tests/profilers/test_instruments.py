@@ -252,6 +252,20 @@ def test_the_phases_of_a_compiled_step_do_not_look_into_its_forward(results: Pat
     assert {*measure_phases(run, [0])} == {"data", "forward", "backward", "optimizer"}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules, as they are imported
+def test_a_window_in_which_something_was_compiled_is_void(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By dynamo itself; what it hands its graphs to does not matter. Captions of new widths are new graphs."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    experiment = small("clip", compile="on", warmup_steps=1, windows=8, steps_per_window=1)
+    speed = measure_speed(experiment, CPU, results, 0)
+    void = [name for name in speed.not_measured if name.startswith("window ")]
+    assert 0 < len(speed.window_seconds) == experiment.windows - len(void) < experiment.windows
+    assert speed.compilation["graphs"] > len(void)
+    assert speed.compilation["seconds"] > 0
+    with pytest.raises(RuntimeError, match="every window compiled something"):
+        measure_speed(replace(experiment, windows=1, batch_size=experiment.batch_size + 1), CPU, results, 0)
+
+
 def test_a_planted_delay_is_a_share_of_the_steps_time(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slept = list[float]()
     monkeypatch.setattr(time, "sleep", slept.append)
