@@ -1,6 +1,5 @@
 """Records -> one HTML document. A pure function: the same records give the same bytes."""
 
-import gzip
 from collections.abc import Sequence
 
 import msgspec
@@ -13,7 +12,7 @@ from reports.batches import batches_section
 from reports.charts import ratio_chart, series_index, throughput_chart
 from reports.circumstances import losses_table
 from reports.curves import accuracy_chart, loss_chart
-from reports.document import Download, Panel, csv_download, download, rendered
+from reports.document import Download, Panel, csv_download, packed, rendered
 from reports.explanation import explanation_section
 from reports.formats import GIB, times
 from reports.frames import (
@@ -179,9 +178,7 @@ def _downloads(comparison: Comparison, records: Sequence[Record], suites: bytes 
         "losses.csv": ("the points of the loss charts", losses_frame(comparison)),
     }
     found = [csv_download(name, what, frame) for name, (what, frame) in frames.items() if len(frame)]
-    packed = gzip.compress(msgspec.json.encode(records), mtime=0)
-    found.append(download("records.json.gz", "all records whole, every step among them", "application/gzip", packed))
+    found.append(packed("records.json", "all records whole, every step among them", msgspec.json.encode(records)))
     if suites is not None:
-        packed = gzip.compress(suites, mtime=0)
-        found.append(download("suites.json.gz", "pytest-benchmark's document", "application/gzip", packed))
+        found.append(packed("suites.json", "pytest-benchmark's document", suites))
     return found

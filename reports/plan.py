@@ -134,7 +134,7 @@ def _table(title: str, figures: Figures) -> Table | None:
     if len(keys) <= WIDEST:
         columns = [Column(key, numeric=not isinstance(figures.rows[0][key], str)) for key in keys]
         return plain(title, columns, [[_cell(row[key]) for key in keys] for row in figures.rows])
-    columns = [Column("", numeric=False), *(Column(str(row[keys[0]])) for row in figures.rows)]
+    columns = [Column("figure", numeric=False), *(Column(str(row[keys[0]])) for row in figures.rows)]
     return plain(title, columns, [[Cell(key), *(_cell(row[key]) for row in figures.rows)] for key in keys[1:]])
 
 

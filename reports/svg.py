@@ -3,6 +3,8 @@
 import io
 import re
 import warnings
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -52,6 +54,7 @@ STYLE = {
 }
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 LONGEST_LABEL = 28
+MANY = 8  # tags of a style, from which on it has a name
 HOVERED = "hover-"  # before the words, in an artist's id
 
 
@@ -82,8 +85,19 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     body = re.sub(r'<path d="[^"]*"( clip-path="[^"]*")? style="fill: none"/>', "", body)  # draws nothing
     body = re.sub(r"\s*\n\s*", "\n", body)
     body = re.sub(r"<g>\s*</g>\n?", "", body)
+    body = _with_classes(body)
     head = Markup('<svg {} role="img" aria-label="{}">').format(Markup(view[0]), label)  # noqa: S704 - matplotlib's
     return head + Markup(body)  # noqa: S704 - matplotlib has escaped its text
+
+
+def _with_classes(body: str) -> str:
+    """Give styles that many tags have a name: dots of runs and seeds are most of a chart."""
+    many = Counter(re.findall(r'<use [^>]* style="([^"]*)"/>', body))
+    named = {rule: f"s{zlib.crc32(rule.encode()):x}" for rule, tags in many.items() if tags > MANY}
+    for rule, name in named.items():
+        body = body.replace(f'style="{rule}"/>', f'class="{name}"/>')
+    rules = "".join(f".{name}{{{rule}}}" for rule, name in named.items())
+    return f"<style>{rules}</style>{body}" if rules else body
 
 
 def hovered(artist: Artist, text: str) -> None:

@@ -74,8 +74,9 @@ def at(browser: Any, pages: dict[str, str]) -> Iterator[Callable[..., Any]]:
     def opened(name: str, width: int = 1400, *, dark: bool = False) -> Any:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        still = {"name": "prefers-reduced-motion", "value": "reduce"}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
         browser.get_log("browser"), browser.get_log("performance")  # what went before
         browser.get(pages[name])
         return browser
