@@ -58,14 +58,9 @@ def _speed(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup]:
         ]
         return [Markup("{}, {}.").format(machine, Markup("; ").join(told))]
     first = lead_of(comparison, [row.experiment for row in compared])
-    ordered = sorted(compared, key=lambda row: row.experiment != first)
     base = next(row for row in rows if row.experiment == comparison.base)
-    sentences = [_ratio_sentence(comparison, ordered[0], base, machine)]
-    if ordered[1:]:
-        clauses = [_ratio_clause(comparison, row) for row in ordered[1 : 1 + MOST_TOLD]]
-        clauses += the_rest(len(ordered) - 1 - MOST_TOLD, "throughput")
-        sentences.append(Markup("{}.").format(Markup("; ").join(clauses)))
-    return [Markup(" ").join(sentences)]
+    lead = next(row for row in compared if row.experiment == first)
+    return [_ratio_sentence(comparison, lead, base, machine)]
 
 
 def _at_largest(largest: tuple[Comparison, Sequence[Throughput]] | None) -> list[Markup]:
@@ -75,21 +70,20 @@ def _at_largest(largest: tuple[Comparison, Sequence[Throughput]] | None) -> list
     if comparison is None or not compared:
         return []
     first = lead_of(comparison, [row.experiment for row in compared])
-    ordered = sorted(compared, key=lambda row: row.experiment != first)
-    clauses = [
-        Markup("{} trains <strong>{} times</strong> as many as {} ({}; {})").format(
+    row = next(row for row in compared if row.experiment == first)
+    assert row.ratio is not None
+    return [
+        Markup(
+            "Each at its largest batch under {}, {} trains <strong>{} times</strong> as many as {} ({}; {})."
+        ).format(
+            listed(sorted({f"{fit.limit_bytes / GIB:g}{NBSP}GiB" for _, fit in comparison.of(Fit)})),
             comparison.label(row.experiment),
             ratio(row.ratio.value),
             comparison.label(comparison.base or ""),
             _over_runs(row.ratio),
             f"verdict: {row.ratio.verdict}",
         )
-        for row in ordered[:MOST_TOLD]
-        if row.ratio is not None
     ]
-    clauses += the_rest(len(ordered) - MOST_TOLD, "throughput")
-    limits = listed(sorted({f"{fit.limit_bytes / GIB:g}{NBSP}GiB" for _, fit in comparison.of(Fit)}))
-    return [Markup("Each at its largest batch under {}, {}.").format(limits, Markup("; ").join(clauses))]
 
 
 def _ratio_sentence(comparison: Comparison, row: Throughput, base: Throughput, machine: str) -> Markup:
@@ -109,19 +103,6 @@ def _ratio_sentence(comparison: Comparison, row: Throughput, base: Throughput, m
 def _against_base(row: Throughput, base: Throughput) -> str:
     known = all(one.figures["model_flops_utilisation"] for one in (row, base))
     return f"; MFU {percent(mfu(row))} against {percent(mfu(base))}" if known else ""
-
-
-def _ratio_clause(comparison: Comparison, row: Throughput) -> Markup:
-    found = row.ratio
-    assert found is not None
-    interval = "" if found.low is None or found.high is None else f"{span(found.low, found.high, ratio)}; "
-    return Markup("{} trains <strong>{} times</strong> as many ({}{}; FLOPs predict {})").format(
-        comparison.label(row.experiment),
-        ratio(found.value),
-        interval,
-        found.verdict,
-        ratio(row.flop_ratio or 1.0),
-    )
 
 
 def _over_runs(found: Ratio) -> str:

@@ -23,7 +23,7 @@ from reports.tables import Cell, Column, Table, absent, figure, named, plain
 from reports.words import title_of
 
 WIDTH, HEIGHT = 440, 270
-LEFT, RIGHT, FOOT, TOP = 52, 104, 44, 10
+LEFT, RIGHT, FOOT, TOP = 42, 104, 44, 10
 MOST_TICKS = 6
 
 
@@ -57,7 +57,7 @@ def batches_section(comparison: Comparison, records: Sequence[Record]) -> dict[s
     return drawn | {
         "table": _table(comparison, sizes, limits, kind),
         "limits": [limit / GIB for limit in limits],
-        "kind": MEMORY_TITLES[kind] if kind else "",
+        "kind": f"{MEMORY_TITLES[kind]}, {'GiB' if _unit(held, limits) == GIB else 'MiB'}" if kind else "",
     }
 
 
@@ -96,7 +96,7 @@ def _several(sizes: Sequence[Size]) -> bool:
 def _speed_chart(comparison: Comparison, sizes: Sequence[Size]) -> Markup:
     highest = max(run for size in sizes for run in size.runs)
     with drawing(WIDTH, HEIGHT) as drawn:
-        axes = _axes(drawn, sizes, highest, "images per second")
+        axes = _axes(drawn, sizes, highest)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: rate(value) if value else "0"))
         told = _draw(axes, comparison, sizes, lambda size: median(size.runs), lambda value: f"{rate(value)} images/s")
         for size in sizes:
@@ -109,10 +109,9 @@ def _speed_chart(comparison: Comparison, sizes: Sequence[Size]) -> Markup:
 
 def _memory_chart(comparison: Comparison, sizes: Sequence[Size], limits: Sequence[int]) -> Markup:
     held = [size for size in sizes if size.peak is not None]
-    highest = max([*limits, *(size.peak or 0 for size in held)])
-    unit = GIB if highest >= GIB else MIB
+    highest, unit = _highest(held, limits), _unit(held, limits)
     with drawing(WIDTH, HEIGHT) as drawn:
-        axes = _axes(drawn, sizes, highest / unit, f"memory, {'GiB' if unit == GIB else 'MiB'}")
+        axes = _axes(drawn, sizes, highest / unit)
         for limit in limits:
             axes.axhline(limit / unit, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         told = _draw(
@@ -127,7 +126,15 @@ def _memory_chart(comparison: Comparison, sizes: Sequence[Size], limits: Sequenc
         return svg(drawn, "memory-by-batch", f"Peak memory against the batch, axis from zero: {told}.")
 
 
-def _axes(drawn: Figure, sizes: Sequence[Size], highest: float, title: str) -> Axes:
+def _highest(sizes: Sequence[Size], limits: Sequence[int]) -> int:
+    return max([*limits, *(size.peak or 0 for size in sizes)], default=0)
+
+
+def _unit(sizes: Sequence[Size], limits: Sequence[int]) -> int:
+    return GIB if _highest(sizes, limits) >= GIB else MIB
+
+
+def _axes(drawn: Figure, sizes: Sequence[Size], highest: float) -> Axes:
     axes = drawn.add_axes((LEFT / WIDTH, FOOT / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (FOOT + TOP) / HEIGHT))
     batches = sorted({size.batch_size for size in sizes})
     axes.set_xscale("log", base=2)
@@ -140,18 +147,17 @@ def _axes(drawn: Figure, sizes: Sequence[Size], highest: float, title: str) -> A
     axes.yaxis.grid(visible=True)
     axes.set_axisbelow(True)
     axes.set_xlabel("batch, images a step")
-    axes.set_ylabel(title)
     return axes
 
 
 def _ticks(batches: Sequence[int]) -> list[int]:
-    """Return the sizes that can be written without touching one another, the smallest among them."""
+    """Return the sizes that can be written without touching one another, the smallest and the largest among them."""
     apart = (batches[-1] / batches[0]) ** (1 / MOST_TICKS)
     ticks = [batches[0]]
     for size in batches[1:]:
         if size >= apart * ticks[-1]:
             ticks.append(size)
-    return ticks
+    return ticks if len(ticks) == 1 else [*ticks[:-1], batches[-1]]
 
 
 def _draw(
@@ -187,8 +193,7 @@ def _family(comparison: Comparison, name: str) -> str:
 
 
 def _table(comparison: Comparison, sizes: Sequence[Size], limits: Sequence[int], kind: str | None) -> Table:
-    largest = max((size.peak or 0 for size in sizes), default=0)
-    unit = GIB if largest >= GIB else MIB
+    unit = _unit(sizes, limits)
     columns = [
         Column("experiment", numeric=False),
         Column("batch", "images a step"),
