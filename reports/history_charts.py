@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from bench.history.figures import Commit
-from bench.history.quantities import quantity
+from bench.history.quantities import quantity, unit_of
 from reports.changes import Change
 from reports.formats import ratio
 from reports.lines import History, Line, Point
 from reports.svg import INK, MUTED, PAPER, drawing, hovered, look, shown, svg
 
 WIDTH, HEIGHT = 440, 200  # SVG units
-LEFT, RIGHT, TOP, FOOT = 64, 10, 26, 34
+LEFT, RIGHT, TOP, FOOT = 78, 10, 26, 34
 LEAST_SPAN = 0.1  # an axis shows at least this share of the median to both sides, so that 1 % looks like 1 %
 MOST_TICKS = 5
 
@@ -46,7 +46,10 @@ def line_chart(name: str, history: History, lines: Sequence[Line], changes: Sequ
         for change in changes:
             _mark(axes, commits, change, lines.index(change.line))
         unit = lines[0].measure.unit
-        axes.yaxis.set_major_locator(MaxNLocator(4))
+        low, high = axes.get_ylim()
+        step = unit_of(low + (high - low) / 2, unit)
+        marks = MaxNLocator(4).tick_values(low / step, high / step) * step
+        axes.yaxis.set_major_locator(FixedLocator([mark for mark in marks if low <= mark <= high]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value, unit) if value > 0 else ""))
         ticks = _ticks(len(commits))
         axes.set_xticks(ticks, [commits[at].short for at in ticks])

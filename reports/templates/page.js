@@ -39,7 +39,7 @@ const words = (cell) => {
 for (const table of document.querySelectorAll("table")) {
   const rows = [...table.tBodies].flatMap((body) => [...body.rows]).filter((row) => row.cells.length > 1);
   const tools = made("div", { className: "tools" });
-  if (rows.length >= 8) {
+  if (rows.length >= 12) {
     const shown = made("output", { textContent: "" });
     const input = made("input", { type: "search", autocomplete: "off", spellcheck: false });
     input.addEventListener("input", () => {
