@@ -48,7 +48,7 @@ def line_chart(name: str, history: History, lines: Sequence[Line], changes: Sequ
         unit = lines[0].measure.unit
         low, high = axes.get_ylim()
         step = unit_of(low + (high - low) / 2, unit)
-        marks = MaxNLocator(4).tick_values(low / step, high / step) * step
+        marks = [mark * step for mark in MaxNLocator(4).tick_values(low / step, high / step)]
         axes.yaxis.set_major_locator(FixedLocator([mark for mark in marks if low <= mark <= high]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value, unit) if value > 0 else ""))
         ticks = _ticks(len(commits))
