@@ -19,6 +19,8 @@ nox.options.sessions = ["lint", "tests"]
 FAILED_CASE = 3  # the exit code of `python -m bench` where a run failed and the others stand
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 SUITES = ["--benchmark-warmup=on", "--benchmark-warmup-iterations=3"]
+SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]  # a file's tests share what they set up
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 QUICK_SUITES = ["--benchmark-min-rounds=1", "--benchmark-max-time=0.05"]
 
 
@@ -89,9 +91,9 @@ def history(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Test on the CPU, offline, shapes checked while the tests run; draw the kept records."""
-    install(session, ".[tests,history]")
-    session.run("python", "-m", "pytest", *session.posargs, env=OFFLINE)
+    """Test on the CPU, offline, shapes checked, in two processes (`-- -n 0`: in one); draw the kept records."""
+    install(session, ".[tests,history,tensorboard]")
+    session.run("python", "-m", "pytest", *SIDE_BY_SIDE, *session.posargs, env=OFFLINE | ONE_THREAD)
     session.run("python", "-m", "reports", "build", "tests/records", "--out", "results/records/index.html")
     session.run("python", "-m", "reports", "history", "tests/records", "--out", "results/records/charts.html")
 
@@ -109,7 +111,7 @@ def lint(session: nox.Session) -> None:
 def install(session: nox.Session, *packages: str) -> None:
     """Install this checkout, editable, unless the session runs in an environment that somebody prepared."""
     if session.virtualenv.venv_backend != "none":
-        session.install("-e", *packages)
+        session.install("--no-compile", "-e", *packages)  # most modules are never imported
 
 
 def folder_of(arguments: list[str], option: str, default: str) -> str:

@@ -1,4 +1,7 @@
-"""The command line of the harness: `python -m bench` compares the methods; `python -m bench VERB` does one thing."""
+"""The command line of the harness: `python -m bench` compares the methods; `python -m bench VERB` does one thing.
+
+Little is imported here: a signal that comes while the rest is imported, which takes a second, ends it as any other.
+"""
 
 import signal
 import sys
@@ -6,77 +9,18 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-import tyro
-
-from bench.command_line import OK, USAGE, Command
-from bench.commands import TOGETHER, VERBS, Bench
-from bench.config import choose
 from bench.interruption import INTERRUPTED, TERMINATED, Terminated
-from bench.jobs import follow
-from bench.launch import launch
-from bench.ranks import place
-from bench.terminal import say
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; return the exit code: 0, or what `bench.command_line` and `bench.interruption` name.
-
-    Of those that torchrun started, rank 0's is run and the others follow it.
-    """
+    """Run a command line; return the exit code: 0, or what `bench.command_line` and `bench.interruption` name."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        met = launch()
-        if met is None:
-            return _run(arguments)
-        if met.place.rank > 0:
-            follow(met)
-            return OK
-    except ValueError as error:
-        return _usage(error)
+        from bench.dispatch import dispatch
+
+        return dispatch(arguments)
     except KeyboardInterrupt as interrupt:
-        return _ended_by(interrupt)
-    try:
-        return _run(arguments)
-    finally:
-        met.end()
-
-
-def _run(arguments: Sequence[str]) -> int:
-    try:
-        command = parse(arguments)
-    except ValueError as error:
-        return _usage(error)
-    if place().ranks > 1 and not isinstance(command, TOGETHER):
-        return _usage(ValueError("torchrun starts measure and train; start anything else without it"))
-    try:
-        return command.run()
-    except (ValueError, OSError) as error:
-        return _usage(error)
-    except KeyboardInterrupt as interrupt:
-        print(f"\ninterrupted: {command.how_to_go_on}", file=sys.stderr)
-        return _ended_by(interrupt)
-
-
-def parse(arguments: Sequence[str]) -> Command:
-    """Read a verb and its options; without a verb, the options of the whole comparison."""
-    if not arguments or arguments[0].startswith("-"):
-        return tyro.cli(Bench, prog="python -m bench", args=arguments, description=_overview())
-    verb = arguments[0]
-    return tyro.cli(choose(verb, VERBS, "verb"), prog=f"python -m bench {verb}", args=arguments[1:])
-
-
-def _overview() -> str:
-    verbs = "\n".join(f"  {name:9} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items())
-    return f"{Bench.__doc__}\n\nVerbs, each with --help of its own:\n{verbs}"
-
-
-def _ended_by(interrupt: KeyboardInterrupt) -> int:
-    return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
-
-
-def _usage(error: Exception) -> int:
-    say(f"error: {error}")
-    return USAGE
+        return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -34,8 +34,12 @@ def begin(
     name: str | None = None,
     trained: bool = True,
     may_differ: Iterable[str] = MAY_DIFFER,
+    scored: Iterable[Experiment] = (),
 ) -> Comparison:
-    """Check what would stop a long run late, then begin a comparison or take up the newest, or the one of a name."""
+    """Check what would stop a long run late, then begin a comparison or take up the newest, or the one of a name.
+
+    What is taken up may hold records of towers of the experiments `scored`, too.
+    """
     require_one_comparison(experiments, may_differ)
     _require_spreadable(experiments)
     verify_pack()
@@ -46,7 +50,8 @@ def begin(
     seconds = expected_seconds(experiments, scope, 1 if on_gpu else own_cores, trained=trained)
     comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(seconds), launch()))
     finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
-    others = {one.experiment.name for one in finished if one.experiment and not _is_one_of(experiments, one.experiment)}
+    own = [*experiments, *scored]
+    others = {one.experiment.name for one in finished if one.experiment and not _is_one_of(own, one.experiment)}
     if others:
         raise ValueError(f"{name} is of other experiments, {', '.join(sorted(others))}: begin a new comparison")
     if other := {record.circumstances.commit for record in finished} - {commit()}:

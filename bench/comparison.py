@@ -1,7 +1,6 @@
 """A comparison: rounds of speed runs, memory, training at equal budgets, scoring. This process imports no torch."""
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from bench.rates import rates_of
 from bench.record import Fit, Memory, Record, comparisons, read_record, read_records
 from bench.statistics import fewest_rounds, ratio_of
 from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCES, TASKS
+from bench.terminal import say
 from bench.training.checkpoints import Keeping
 from bench.worker import Kind, Request
 
@@ -32,6 +32,7 @@ CURVE_TASK = TASKS[0]
 GIB = 2**30
 # What two cores need, to begin the estimate with; it is corrected by what the first jobs took.
 START_SECONDS, SECONDS_PER_IMAGE, MEMORY_SECONDS, SCORING_SECONDS = 4.0, 1 / 900, 5.0, 4.0
+CURVE_SECONDS = {"few-shot": 2.0, "label-fractions": 3.0}  # of a subject on one task; of all others SCORING_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,17 +224,16 @@ class Comparison:
         ratios = {name: ratio_of(rates[slowest], rates[name]) for name in rates if name != slowest}
         vague = [name for name, r in ratios.items() if r.low is None or r.high is None or r.high > MOST_VAGUE * r.low]
         if vague:
-            print(
+            say(
                 f"no budget of equal device seconds: the ends of the interval of {', '.join(vague)} lie more than "
-                f"{MOST_VAGUE} times apart (a busy machine, or too few rounds)",
-                file=sys.stderr,
+                f"{MOST_VAGUE} times apart (a busy machine, or too few rounds)"
             )
             return {}
         return {name: median(runs.values()) for name, runs in rates.items()}
 
     def _scoring(self, subjects: Sequence[str], seed: int, what: Mapping[str, Any]) -> Job:
         experiment = replace(self.experiments[0], seed=seed)
-        seconds = (START_SECONDS + SCORING_SECONDS * len(subjects)) / self.lanes
+        seconds = scoring_seconds(1, len(subjects), what["protocols"]) / self.lanes
         label = f"scoring of {len(subjects)} towers"
         return self._job("scoring", experiment, label, seconds, subjects=tuple(subjects), **what)
 
@@ -280,12 +280,21 @@ def training_seconds(experiment: Experiment, budgets: Mapping[str, int]) -> floa
     return START_SECONDS + (max(budgets.values()) + cooldowns) * SECONDS_PER_IMAGE
 
 
+def scoring_seconds(processes: int, subjects: int, protocols: Sequence[str]) -> float:
+    """Guess how long processes that score so many subjects together take on one core at the tiny scale."""
+    a_subject = sum(CURVE_SECONDS.get(protocol, 0.0) for protocol in protocols) or SCORING_SECONDS
+    return START_SECONDS * processes + a_subject * subjects
+
+
 def expected_seconds(experiments: Sequence[Experiment], scope: Scope, lanes: int, *, trained: bool = True) -> float:
-    """Guess how long a comparison takes on two cores at the tiny scale."""
+    """Guess how long a comparison takes on two cores at the tiny scale: the sum of what its jobs are expected to."""
     seconds = scope.rounds * sum(map(speed_seconds, experiments)) + MEMORY_SECONDS * len(experiments) / lanes
     if trained:
-        budgets = [budgets_of(experiment, {}, half_way=scope.half_way) for experiment in experiments]
-        training = sum(map(training_seconds, experiments, budgets)) * len(scope.seeds)
-        subjects = len(experiments) * (1 + scope.half_way + scope.equal_seconds) + len(REFERENCES)
-        seconds += (training + SCORING_SECONDS * subjects) / lanes
+        training = sum(training_seconds(one, budgets_of(one, {}, half_way=scope.half_way)) for one in experiments)
+        # A tower a budget, but the slowest's of equal seconds is that of equal images.
+        towers = len(experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
+        first, others = towers * len(scope.seeds) + len(REFERENCES) + 1, len(scope.seeds) - 1
+        many = min(lanes, first) + others, first + others
+        scoring = sum(scoring_seconds(*many, protocols) for protocols in (DEFAULT_PROTOCOLS, scope.curves) if protocols)
+        seconds += (training * len(scope.seeds) + scoring) / lanes
     return seconds

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,6 +17,7 @@ from bench.interruption import INTERRUPTED, TERMINATED, Terminated
 from bench.launch import Child, Launch, Start
 from bench.progress import Progress
 from bench.terminal import say
+from bench.turns import Seat, conduct
 from bench.worker import PARENT, TOGETHER, Request
 
 # numpy's BLAS threads beside torch's are many times slower than one. OpenMP's threads spin while they wait for each
@@ -77,6 +78,26 @@ class Runner:
                 self.stop()
                 raise
 
+    def run_in_turn(self, jobs: Sequence[Job], *, threads: int) -> None:
+        """Run the jobs that are not done side by side, one at work while the others wait; under torchrun as `run`.
+
+        As `run` otherwise. All of their processes hold their memory at once.
+        """
+        if self.launch is not None:
+            self.run(jobs, threads=threads)
+            return
+        seats = [Seat.take() for _ in jobs]
+        settings = {"OMP_NUM_THREADS": str(threads)}
+        with ThreadPoolExecutor(len(jobs) + 1) as pool:
+            running = [pool.submit(self._run, job, settings, seat) for job, seat in zip(jobs, seats, strict=True)]
+            running.append(pool.submit(conduct, seats))
+            try:
+                for future in as_completed(running):
+                    future.result()
+            except BaseException:
+                self.stop()
+                raise
+
     def carry_out(self, start: Start, launch: Launch) -> None:
         """Run this rank's part of what all ranks start, and tell them how it ended."""
         reason = self._start(start.request, start.settings, lambda child: launch.attend(child, start))
@@ -97,9 +118,11 @@ class Runner:
             with suppress(subprocess.TimeoutExpired):
                 child.wait(SAVING_SECONDS)
 
-    def _run(self, job: Job, settings: dict[str, str]) -> None:
+    def _run(self, job: Job, settings: dict[str, str], seat: Seat | None = None) -> None:
         if job.is_done:
             self.progress.skipped(job.expected_seconds)
+            if seat is not None:
+                seat.close()
             return
         self.progress.started(job.label)
         if self.launch is not None and job.request.kind in TOGETHER:
@@ -107,7 +130,7 @@ class Runner:
             self.carry_out(start, self.launch)
             reason = self.launch.reasons(start)
         else:
-            reason = self._start(job.request, settings)
+            reason = self._start(job.request, settings, seat=seat)
         reason = reason or "ended without leaving its record"
         if not job.is_done and not self._stopping:
             self.failures.append(f"{job.label}: {reason}")
@@ -116,20 +139,26 @@ class Runner:
         self.progress.finished(job.expected_seconds)
 
     def _start(
-        self, request: Request, settings: dict[str, str], attend: Callable[[Child], tuple[bytes, bool]] | None = None
+        self,
+        request: Request,
+        settings: dict[str, str],
+        attend: Callable[[Child], tuple[bytes, bool]] | None = None,
+        seat: Seat | None = None,
     ) -> str:
-        """Run a request in a fresh process; return why it failed, or nothing.
+        """Run a request in a fresh process, which takes turns where it has a seat; return why it failed, or nothing.
 
         `attend` hands the request over and returns what was printed, and whether it stopped the process.
         """
-        with self._lock:
+        own = {"PYTHONPATH": with_checkout(), PARENT: str(os.getpid())} | (seat.settings if seat else {})
+        with self._lock, closing(seat) if seat else nullcontext():
             if self._stopping:
                 return ""
             child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "bench.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=os.environ | ENVIRONMENT | settings | {"PYTHONPATH": with_checkout()} | {PARENT: str(os.getpid())},
+                env=os.environ | ENVIRONMENT | settings | own,
+                pass_fds=seat.of_run if seat else (),
                 process_group=0,  # a Ctrl-C reaches the parent alone, which ends its children
             )
             self._children.add(child)

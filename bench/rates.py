@@ -12,12 +12,17 @@ def images_per_second(experiment: Experiment, speed: Speed) -> float:
 
     By the median window, or by all where they differ in their images.
     """
-    windows: list[float] = [
-        max(of_ranks) for of_ranks in zip(*(speed.rank_window_seconds or (speed.window_seconds,)), strict=True)
-    ]
+    windows = _window_seconds(speed)
     if len({*speed.window_images}) > 1:
         return speed.processes * sum(speed.window_images) / sum(windows)
     return speed.processes * images_per_step(experiment, speed) * experiment.steps_per_window / median(windows)
+
+
+def window_rates(experiment: Experiment, speed: Speed) -> list[float]:
+    """Return the images a second of every window, all processes together."""
+    seconds = _window_seconds(speed)
+    images = speed.window_images or [experiment.images_per_window] * len(seconds)
+    return [speed.processes * many / taken for many, taken in zip(images, seconds, strict=True)]
 
 
 def images_per_step(experiment: Experiment, speed: Speed) -> float:
@@ -59,3 +64,8 @@ def rates_of(records: Iterable[Record]) -> dict[str, dict[int, float]]:
             rate = images_per_second(record.experiment, record.measured)
             rates.setdefault(record.experiment.name, {})[record.measured.round] = rate
     return rates
+
+
+def _window_seconds(speed: Speed) -> list[float]:
+    """Return what each window took, which is as long as its last rank's."""
+    return [max(of_ranks) for of_ranks in zip(*(speed.rank_window_seconds or (speed.window_seconds,)), strict=True)]

@@ -26,9 +26,9 @@ CIRCUMSTANCES = {
     "precision": "precision",
     "compiled": "compile",
 }
-# Raise it when a field changes its meaning, and say here what changed.
-# 2: a step's phases are finer and a mapping; what could not be read of the device has a reason for each reading.
-FORMAT = 2
+# Raise it when a field changes its meaning, and say here what did. 2: finer phases, and why a reading is not there.
+# 3: a step's FLOPs count what a backward computes again, and all products of losses; those of 2 may, or may not.
+FORMAT, READ, RECOMPUTED_SINCE = 3, (2, 3), 3
 # A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
 PHASES = ("data", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
 
@@ -56,7 +56,7 @@ class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     image_forward: int
     text_forward: int
     forward: int  # towers, projections, head and loss
-    step: int  # forward and backward
+    step: int  # forward and backward, with what it computes again
     teacher_forward: int = 0  # part of the forward that no backward follows
 
 
@@ -272,8 +272,8 @@ def _decoded(content: bytes, path: Path) -> Record:
         found = from_json(content, _FormatOnly).format
     except ValueError as error:
         raise ValueError(f"{path}: not a record: {error}") from None
-    if found != FORMAT:
-        raise ValueError(f"{path}: has format {found}, this version reads {FORMAT}")
+    if found not in READ:
+        raise ValueError(f"{path}: has format {found}, this version reads {' and '.join(map(str, READ))}")
     try:
         return from_json(content, Record)
     except ValueError as error:
@@ -282,8 +282,7 @@ def _decoded(content: bytes, path: Path) -> Record:
 
 def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:
     """Raise ValueError listing what differs beyond the experiments' fields named, machines included."""
-    rows = list(records)
-    allowed = {*may_differ}
+    rows, allowed = list(records), {*may_differ}
     differences = differing_fields(record.experiment for record in rows if record.experiment is not None)
     differences = {field: values for field, values in differences.items() if field not in allowed}
     for circumstance, field in CIRCUMSTANCES.items():
@@ -291,6 +290,8 @@ def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) 
         values = {msgspec.json.encode(value, order="deterministic"): value for value in found}
         if len(values) > 1 and field not in allowed:
             differences[circumstance] = tuple(values.values())
+    if len(formats := {row.format for row in rows}) > 1:
+        differences["format"] = tuple(sorted(formats))
     if differences:
         raise ValueError(f"these records cannot be compared, they differ in {told(differences)}")
 

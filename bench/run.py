@@ -23,22 +23,24 @@ from bench.distributed import group_of_all, largest, of_each_rank, together
 from bench.image_sizes import first_of_each_size, images_before
 from bench.machine import peak_flops, resolved
 from bench.methods import Method, method_named
+from bench.not_finite import NotFiniteError
 from bench.profilers.clock import clock
 from bench.profilers.compilation import GRAPHS, compilation
 from bench.profilers.device import OTHERS_BUSY, open_reader, sampled
 from bench.profilers.flops import count_flops
 from bench.profilers.phases import forward_clocks
+from bench.profilers.reader import Reader
 from bench.profilers.trace import traced
 from bench.record import Speed
 from bench.seeds import HEAD, STEP, TOWER, seed_for
 from bench.step import Step, make_step
+from bench.turns import pass_on, takes_turns
 from losses.ranks import place
 from models.checkpointing import checkpoint_activations
 from models.heads import Contrastive
 from models.image_tower import ImageTower, build_image_tower
 
 TRACED_STEPS = 3
-KEYS_TOLD = 8  # of the samples of a step that went wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     waited, group, count = run.stream.wait_seconds, group_of_all(), experiment.steps_per_window
     timed = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * count)
     windows = [timed[first : first + count] for first in range(0, len(timed), count)]
-    with sampled(open_reader(device), device) as readings:
+    reader = Reader(missing={"utilisation": "runs took turns"}) if takes_turns() else open_reader(device)
+    with sampled(reader, device) as readings:
         seconds, graphs = zip(*(time_window(run, window) for window in windows), strict=True)
     made = largest(graphs, device, group)  # on the rank that made most
     kept = [at for at in range(len(windows)) if not made[at]]
@@ -133,7 +136,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
 
     if group is not None and readings.figures.pop(OTHERS_BUSY, None) is not None:
         readings.not_measured[OTHERS_BUSY] = "the run's own processes are among the others"
-    split = range(timed.stop, timed.stop + count)
+    split = range(timed.stop, timed.stop + len(timed))
     phases = measure_phases(run, split)
     batches = [run.stream.target(k) for k in timed]
     tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
@@ -166,12 +169,13 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
 
 def time_window(run: Assembled, window: range) -> tuple[float, float]:
     """Take steps, all ranks together; return this rank's seconds and the graphs that it compiled meanwhile."""
-    before = compiled_so_far(run).get(GRAPHS, 0)
+    pass_on()
+    before = compiled_so_far(run).get(GRAPHS, 0.0)
     together(group_of_all())
     with clock(run.stream.device) as elapsed:
         losses = take_steps(run, window)
     check_finite(losses, window, run.stream)
-    return elapsed.seconds, compiled_so_far(run).get(GRAPHS, 0) - before
+    return elapsed.seconds, compiled_so_far(run).get(GRAPHS, 0.0) - before
 
 
 def compiled_so_far(run: Assembled) -> dict[str, float]:
@@ -211,6 +215,8 @@ def measure_phases(run: Assembled, steps: Iterable[int]) -> dict[str, tuple[floa
     rest = "head and loss" if modules else "forward"
     seconds: dict[str, list[float]] = defaultdict(list)
     for k in steps:
+        if k % experiment.steps_per_window == 0:
+            pass_on()
         with clock(device) as data:
             batch = run.stream.batch(k)
         parts = defaultdict[str, float](float, data=data.seconds)
@@ -248,6 +254,4 @@ def check_finite(losses: list[Tensor], steps: Sequence[int], stream: Stream[Any]
     finite = torch.stack(losses).isfinite()
     if not finite.all():
         step = steps[int((~finite).nonzero()[0])]
-        keys = stream.keys(step)
-        told = ", ".join(keys[:KEYS_TOLD]) + (f" and {len(keys) - KEYS_TOLD} more" if len(keys) > KEYS_TOLD else "")
-        raise FloatingPointError(f"loss or gradient of step {step} is not finite; its samples: {told}")
+        raise NotFiniteError(step, stream.keys(step))

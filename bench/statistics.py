@@ -18,6 +18,8 @@ from scipy import stats
 
 Verdict = Literal["faster", "slower", "no difference", "inconclusive"]
 Bound = Literal["input-bound", "compute-bound"]
+Agreement = Literal["agree", "disagree", "inconclusive"]
+Prediction = Literal["as FLOPs say", "not what FLOPs say", "cannot be told"]
 Rounds = Mapping[int, float]  # the figure of one run a round, by the round's number
 
 ALPHA = 0.01  # a verdict of "faster" or "slower" needs a p at or under this
@@ -185,6 +187,37 @@ def bound_by(data_share: float, *, ahead: bool) -> Bound:
     one does work `ahead`, what a step spends on its data is waiting, and little of it is allowed.
     """
     return "input-bound" if data_share > (MOST_WAITED if ahead else 0.5) else "compute-bound"
+
+
+WIDEST_AGREEMENT = math.log(1.1)  # beyond it a tenth of a ratio could be missing unseen
+AS_FLOPS_SAY = 0.08  # of a logarithm: what is left to elementwise work, memory and launches
+
+
+def agreement(difference: float, margin: float | None) -> Agreement:
+    """Judge two logarithms of one ratio by their difference, with half of its interval (None: there is none).
+
+    They disagree where the interval leaves out 0 and the difference is 2 % or more. They agree within `at_most` where
+    that is under 10 %: the word alone says no more than that.
+    """
+    if margin is None:
+        return "inconclusive"
+    if abs(difference) > margin and abs(difference) >= math.log1p(SMALLEST_EFFECT) - ROUNDING:
+        return "disagree"
+    return "agree" if abs(difference) + margin <= WIDEST_AGREEMENT else "inconclusive"
+
+
+def at_most(difference: float, margin: float) -> float:
+    """Return by what share two figures differ at the interval's far end, of their logarithms' difference."""
+    return math.expm1(abs(difference) + margin)
+
+
+def prediction(difference: float, margin: float | None) -> Prediction:
+    """Judge ln(measured ratio / that of the FLOPs), with half of its interval: within .08, beyond it, or neither."""
+    if margin is None:
+        return "cannot be told"
+    if abs(difference) + margin <= AS_FLOPS_SAY:
+        return "as FLOPs say"
+    return "not what FLOPs say" if abs(difference) - margin > AS_FLOPS_SAY else "cannot be told"
 
 
 def spread_of(runs: Rounds) -> float | None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 RANDOM_TOWER = "random tower"  # the floor: what a training begins with
 REFERENCE_TOWER = "reference:"  # before a tower's file: it is the ceiling
+UNTRAINED_TOWER = "untrained:"  # before a tower's file: its architecture with random weights
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
 TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes, 20 per class", "silhouettes, 100 per class")
 SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's pictures

@@ -14,7 +14,7 @@ from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, told
 from bench.rates import images_per_second, images_per_step, model_flops_utilisation, rates_of
 from bench.record import PHASES, Failure, Fit, Memory, Record, Speed, require_comparable
 from bench.statistics import bound_by, ratios_of, spread_of
-from bench.terminal import printable
+from bench.terminal import printable, printable_lines
 
 if TYPE_CHECKING:
     from bench.costs import Costs
@@ -43,8 +43,8 @@ def show(tables: Sequence[Table], json_file: Path | None = None) -> None:
             shown = pd.DataFrame(table.rows, dtype=object).map(_shown)
             if table.turned:
                 shown = shown.set_index(shown.columns[0]).T.rename_axis(index=None, columns=None).reset_index(names="")
-            print(f"{table.title}\n{shown.apply(_aligned).to_string(index=False)}")
-            print(table.note, end="\n\n" if table.note else "\n")
+            told = f"{table.title}\n{shown.apply(_aligned).to_string(index=False)}\n{table.note}"
+            print(printable_lines(told), end="\n\n" if table.note else "\n")
 
 
 def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, "Costs"]) -> Table:

@@ -11,6 +11,11 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
+def printable_lines(text: str) -> str:
+    """Spell out what a terminal would obey in each line of a text of several."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def say(text: str) -> None:
     """Print a line on standard error."""
     print(printable(text), file=sys.stderr, flush=True)

@@ -7,16 +7,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+LOCKS = f".*.{'[0-9a-f]' * 32}.lock"
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to, in the same folder; it becomes `path` if the block ends well.
 
-    What a killed process left of `path` is removed first. A writer holds a lock beside what it writes, which the kernel
-    lets go when the writer ends, however it ends: so what another is writing now stays.
+    What killed processes left in the folder is removed first. A writer holds a lock beside what it writes, which the
+    kernel lets go when the writer ends, however it ends: so what another is writing now stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for other in path.parent.glob(f".{_literal(path.name)}.*.lock"):
+    for other in path.parent.glob(LOCKS):
         _remove_if_left(other)
     lock = path.with_name(f".{path.name}.{uuid4().hex}.lock")
     temporary = lock.with_suffix(".part")
@@ -24,12 +26,21 @@ def written_whole(path: Path) -> Iterator[Path]:
         try:
             fcntl.flock(held, fcntl.LOCK_EX)
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            to_disk(temporary)
             temporary.replace(path)
+            to_disk(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
             lock.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk: what lies there outlives a power failure."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _remove_if_left(lock: Path) -> None:
@@ -38,8 +49,3 @@ def _remove_if_left(lock: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         lock.with_suffix(".part").unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
-
-
-def _literal(name: str) -> str:
-    """Return a glob pattern that means this name."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

@@ -19,11 +19,14 @@ import msgspec
 from bench.config import Experiment
 from bench.explain.ladder import Ladder
 from bench.interruption import INTERRUPTED, Stop, stoppable
+from bench.not_finite import NotFiniteError
 from bench.ranks import place
 from bench.record import Failure, Record, record_path, write_record
-from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, scorings
-from bench.terminal import say
+from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, UNTRAINED_TOWER, scorings
+from bench.terminal import printable, say
 from bench.training.checkpoints import Keeping, alone
+from bench.turns import await_turn
+from bench.whole_file import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +54,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     file: str = ""  # of an embedding: where the features go
     budgets: dict[str, int] = {}  # of a training: images by the budget's name
     keeping: Keeping | None = None  # of a training that leaves checkpoints
-    # Of a scoring: tower files (behind "reference:" a ceiling's), "random tower" (the experiment's), "raw pixels", ...
+    # Of a scoring: tower files (behind "reference:" a ceiling's, behind "untrained:" only their kind), "random tower"
+    # (the experiment's), "raw pixels", ...
     subjects: tuple[str, ...] = ()
     tasks: tuple[str, ...] = TASKS  # that they are scored on
     ladder: Ladder | None = None  # what the runs of an explanation are, written before them
@@ -98,9 +102,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             return ("random-tower", self.experiment.name, f"seed{self.experiment.seed}")
         if not subject.endswith(".safetensors"):
             return (subject.replace(" ", "-"),)
-        own = f"{self.comparison}.tower."
-        names = Path(subject.removeprefix(REFERENCE_TOWER)).stem.removeprefix(own).split(".")
-        return ("reference", *names) if subject.startswith(REFERENCE_TOWER) else tuple(names)
+        role = next((one for one in (REFERENCE_TOWER, UNTRAINED_TOWER) if subject.startswith(one)), "")
+        names = Path(subject.removeprefix(role)).stem.removeprefix(f"{self.comparison}.tower.").split(".")
+        return (role.removesuffix(":"), *names) if role else tuple(names)
 
 
 def carry_out(request: Request, stop: Stop | None = None) -> None:
@@ -108,17 +112,27 @@ def carry_out(request: Request, stop: Stop | None = None) -> None:
 
     A training that leaves checkpoints looks at `stop`, and may end the process by SystemExit.
     """
-    if request.meeting:
-        _die_with_parent()
     from bench.distributed import joined
     from bench.machine import default_device
 
-    with joined(request.meeting, default_device()) as device:
+    with joined(request.meeting, default_device()) as device, _keeping_samples(request):
         _carry_out(request, device, stop)
 
 
+@contextmanager
+def _keeping_samples(request: Request) -> Iterator[None]:
+    """Leave the keys of a step that is not finite in a file of this rank, a line each; the error then names it."""
+    try:
+        yield
+    except NotFiniteError as error:
+        path = request.paths[0].with_suffix(f".rank{place().rank}.samples.txt")
+        with written_whole(path) as temporary:
+            temporary.write_text("".join(f"{printable(key)}\n" for key in error.keys), encoding="utf-8")
+        raise NotFiniteError(error.step, error.keys, path.name) from error
+
+
 def _die_with_parent() -> None:
-    """End with the process that started this one, and wait for no lost others. Linux; elsewhere waits run out."""
+    """End with the process that started this one: nobody waits for this run any more. Linux; elsewhere it goes on."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != int(os.environ[PARENT]):  # it has died already
@@ -234,6 +248,9 @@ def main() -> None:
     """Carry out the request on standard input; on standard output leave nothing, or why it failed as JSON."""
     try:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+        if request.meeting or not request.keeping:  # else it saves first
+            _die_with_parent()
+        await_turn()
         with stoppable() if request.keeping else nullcontext() as stop:  # before torch is imported: that takes seconds
             carry_out(request, stop)
     except KeyboardInterrupt:

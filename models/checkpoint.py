@@ -25,6 +25,7 @@ def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _names_to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -56,6 +57,15 @@ def load_exactly(
     if told := "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names):
         raise ValueError(f"{otherwise}: {told}. They look like {looks_like(given or state)}")
     module.load_state_dict(own | dict(state))
+
+
+def _names_to_disk(folder: Path) -> None:
+    """Have a rename outlive a power failure."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _some(names: list[str]) -> str:

@@ -113,11 +113,11 @@ def corenet_vit(name: str) -> CorenetViT:
     return CorenetViT(width, layers, 4 * width)
 
 
-def fitting(state: Mapping[str, Tensor]) -> CorenetViT:
-    """Build one of the sizes that a file of CoreNet's has; its weights are not loaded."""
-    layers = {name.split(".")[1] for name in state if name.startswith("transformer.")}
-    mlp_width = state["transformer.0.pre_norm_ffn.1.weight"].shape[0]
-    return CorenetViT(state[STEM].shape[0], len(layers), mlp_width)
+def sizes_of(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
+    """Return width, blocks and width of the MLPs of a file of CoreNet's, as far as it holds them."""
+    width, layers = state[STEM].shape[0], {name.split(".")[1] for name in state if name.startswith("transformer.")}
+    mlp = state.get("transformer.0.pre_norm_ffn.1.weight")
+    return width, max(1, len(layers)), 4 * width if mlp is None else mlp.shape[0]
 
 
 def from_corenet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

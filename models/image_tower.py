@@ -94,7 +94,12 @@ def build_image_tower(
 
 
 def tower_of(config: dict[str, Any], image_size: int) -> nn.Module:
-    """Build the image tower of an open_clip configuration, without its projection."""
+    """Build the image tower of an open_clip configuration, without its projection.
+
+    ValueError for a tower of timm's that timm has not, as one on a hub, which would be asked for.
+    """
+    if (timms := config["vision_cfg"].get("timm_model_name")) is not None:
+        _known_to_timm(timms)
     vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
     trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
     return without_projection(trunk)

@@ -8,6 +8,7 @@ import tyro
 
 from bench.command_line import USAGE
 from bench.config import choose
+from bench.terminal import say
 from reports.verbs import Build, Compare, Export, History, Plan
 
 PROGRAM = "python -m reports"
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         verb = choose(arguments[0], VERBS, f"verb of {PROGRAM}")
         return tyro.cli(verb, args=arguments[1:], prog=f"{PROGRAM} {arguments[0]}").run()
     except (ValueError, OSError) as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        say(f"{PROGRAM}: {error}")
         return USAGE
 
 

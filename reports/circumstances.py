@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.config import FIELDS, Experiment, differing_fields
-from bench.record import Circumstances, Record
+from bench.record import RECOMPUTED_SINCE, Circumstances, Record
 from reports.formats import count, listed, percent
 from reports.frames import Comparison, failures, losses_frame
 from reports.speeds import Throughput
@@ -72,7 +72,10 @@ def environment(comparison: Comparison) -> list[Fact]:
     facts = [Fact(name, _values(found, name)) for name in COMPARED]
     started = sorted(one.started_at for one in found)
     when = [started[0]] if started[0] == started[-1] else [f"{started[0]} to {started[-1]}"]
-    return [*facts, Fact("started (UTC)", when)]
+    facts.append(Fact("started (UTC)", when))
+    if any(record.format < RECOMPUTED_SINCE for record in comparison.records):
+        facts.append(Fact("FLOPs of a step", ["of an older format, maybe without what a backward computes again"]))
+    return facts
 
 
 def environment_differences(comparison: Comparison) -> Table | None:

@@ -52,10 +52,10 @@ def rendered(template: str, **what: object) -> str:
 
 def csv_download(name: str, what: str, frame: pd.DataFrame) -> Download:
     """Return a frame as a file in the page."""
-    return packed(name, what, frame.to_csv(index=False, lineterminator="\n").encode())
+    return download(name, what, frame.to_csv(index=False, lineterminator="\n").encode())
 
 
-def packed(name: str, what: str, content: bytes) -> Download:
+def download(name: str, what: str, content: bytes) -> Download:
     """Return bytes as a file in the page, packed.
 
     By bzip2: of answers that are all zeros and ones it makes two thirds of what deflation does, in no more time.

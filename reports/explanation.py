@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from bench.explain.contrasts import LogRatio
-from bench.explain.explained import Explained, Part, explained, in_words
+from bench.explain.explained import Explained, Part, explained, in_words, off_in_words
+from bench.statistics import AS_FLOPS_SAY
 from reports.charts import FOOT, NARROWEST, WIDTH, head, rows_of
 from reports.formats import ratio, span
 from reports.frames import Comparison
@@ -19,6 +20,7 @@ TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10
 MOST_TICKS = 7
 NOT_MEASURED = "not all of its runs are there"
 NO_FLOPS = "there is nothing to count"
+NO_ORDERS = "it has its place in the chain alone"
 
 
 def explanation_section(comparison: Comparison) -> Mapping[str, object] | None:
@@ -33,6 +35,7 @@ def explanation_section(comparison: Comparison) -> Mapping[str, object] | None:
         "table": _table(found),
         "rounds": found.rounds,
         "left_out": found.ladder.left_out,
+        "as_flops_say": ratio(AS_FLOPS_SAY),
     }
 
 
@@ -51,10 +54,10 @@ def waterfall(found: Explained) -> Markup:
         for at, (part, one) in enumerate(parts):
             head(axes, at, part.cause, f"{ratio(one.value)}x", 0.34)
             ends += _bar(axes, at, reached, one, SERIES[0])
-            if part.by_flops is not None:
-                predicted = axes.plot([reached * part.by_flops], [at + 0.3], "D", color=SERIES[2], markersize=6)
-                hovered(predicted[0], f"FLOPs predict {ratio(part.by_flops)}x")
-                ends.append(reached * part.by_flops)
+            if (predicted := part.best_by_flops) is not None:
+                mark = axes.plot([reached * predicted], [at + 0.3], "D", color=SERIES[2], markersize=6)
+                hovered(mark[0], f"FLOPs predict {ratio(predicted)}x")
+                ends.append(reached * predicted)
             reached *= one.value
         at = len(parts)
         head(axes, at, "not explained", f"{ratio(found.residue.value)}x", 0.34)
@@ -104,13 +107,14 @@ def _table(found: Explained) -> Table:
         Column("cause", numeric=False),
         Column("forward and backward", "95 % interval"),
         Column("by FLOPs"),
-        *([Column("Shapley value", "over all orders")] if has_shapley else []),
+        *([Column("Shapley value", "over all orders"), Column("Shapley by FLOPs")] if has_shapley else []),
+        Column("verdict", "measured over predicted, logarithm", numeric=False),
         Column("whole step", "95 % interval"),
     ]
     shown = [*found.parts, *([found.objective] if found.objective else []), found.product, found.whole]
     rows = [_row(part, has_shapley=has_shapley) for part in shown]
     rest = Part("not explained", "", found.residue, None, found.step_residue, None)
-    rows.append(_row(rest, has_shapley=has_shapley))
+    rows.append(_row(rest, has_shapley=has_shapley, verdict=Cell(found.judged)))
     rows += [
         [Cell(line.what, line.source, line.what), Cell(ratio(line.ratio), "", line.ratio)]
         + [absent("not measured here")] * (len(columns) - 2)
@@ -119,14 +123,22 @@ def _table(found: Explained) -> Table:
     return plain("The causes of the ratio", columns, rows)
 
 
-def _row(part: Part, *, has_shapley: bool) -> list[Cell]:
+def _row(part: Part, *, has_shapley: bool, verdict: Cell | None = None) -> list[Cell]:
     return [
         Cell(part.cause, part.change, part.cause),
         _cell(part.chain),
         figure(part.by_flops, ratio, NO_FLOPS),
-        *([_cell(part.shapley)] if has_shapley else []),
+        *([_cell(part.shapley), figure(part.shapley_by_flops, ratio, NO_ORDERS)] if has_shapley else []),
+        verdict or _verdict(part),
         _cell(part.step),
     ]
+
+
+def _verdict(part: Part) -> Cell:
+    """Return whether a part is as FLOPs say, and by how much not."""
+    if part.off_flops is None or part.verdict is None:
+        return absent(NOT_MEASURED)
+    return Cell(part.verdict, off_in_words(part.off_flops), part.verdict)
 
 
 def _cell(one: LogRatio | None) -> Cell:

@@ -12,7 +12,7 @@ from reports.batches import batches_section
 from reports.charts import ratio_chart, series_index, throughput_chart
 from reports.circumstances import losses_table
 from reports.curves import accuracy_chart, loss_chart
-from reports.document import Download, Panel, csv_download, packed, rendered
+from reports.document import Download, Panel, csv_download, download, rendered
 from reports.explanation import explanation_section
 from reports.formats import GIB, times
 from reports.frames import (
@@ -178,7 +178,7 @@ def _downloads(comparison: Comparison, records: Sequence[Record], suites: bytes 
         "losses.csv": ("the points of the loss charts", losses_frame(comparison)),
     }
     found = [csv_download(name, what, frame) for name, (what, frame) in frames.items() if len(frame)]
-    found.append(packed("records.json", "all records whole, every step among them", msgspec.json.encode(records)))
+    found.append(download("records.json", "all records whole, every step among them", msgspec.json.encode(records)))
     if suites is not None:
-        found.append(packed("suites.json", "pytest-benchmark's document", suites))
+        found.append(download("suites.json", "pytest-benchmark's document", suites))
     return found

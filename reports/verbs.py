@@ -13,14 +13,17 @@ from bench.history.compared import compared, compared_table, on_one_side, told_n
 from bench.history.figures import Figure, read_figures
 from bench.record import comparisons, read_records
 from bench.tables import Table, show
+from bench.terminal import printable, printable_lines
 from bench.whole_file import written_whole
 from reports.changes import changes_of
 from reports.detection import rates_table
+from reports.event_files import write_event_files
 from reports.exports import Format, exported
 from reports.history_page import history_page
 from reports.lines import history_of
 from reports.page import page
 from reports.plan import plan_page, read_plan
+from reports.scalars import read_scalars
 from reports.suites import read_suites
 
 
@@ -95,7 +98,8 @@ class History:
         write(out, history_page(history, changes).encode())
         for change in changes:
             worse = "worse" if change.is_worse else "better"
-            print(f"{change.kind}, {worse}: {change.line.subject.name}, {change.line.measure.name}: {change.told}")
+            told = f"{change.kind}, {worse}: {change.line.subject.name}, {change.line.measure.name}: {change.told}"
+            print(printable(told))
         print(out)
         return OK
 
@@ -116,10 +120,10 @@ class Compare:
         _require_one_machine([*old, *new])
         judged = compared(old, new, paired=False)
         table = compared_table(judged)
-        notes = [f"not compared: {name}" for name in on_one_side(old, new)]
+        notes = [printable(f"not compared: {name}") for name in on_one_side(old, new)]
         show([Table(table.title, table.rows, "\n".join([table.note, *notes]))])
         worse = told_worse(judged)
-        print("\n".join(worse or [told_none(judged)]))
+        print(printable_lines("\n".join(worse or [told_none(judged)])))
         return DISAGREEMENT if worse and self.fail == "slower" else OK
 
 
@@ -129,12 +133,16 @@ class Export:
 
     results: Positional[tuple[Path, ...]]
     """Files or folders of documents and records."""
-    format: Format
+    format: Literal[Format, "tensorboard"]
     out: Path
+    """The file to write; for tensorboard the folder."""
 
     def run(self) -> int:
         """Read, convert, write."""
-        write(self.out, exported(read_figures(self.results), self.format))
+        if self.format == "tensorboard":
+            write_event_files(read_scalars(self.results), self.out)
+        else:
+            write(self.out, exported(read_figures(self.results), self.format))
         print(self.out)
         return OK
 

@@ -1,5 +1,6 @@
 """Shapes in signatures are checked while the tests run; pictures are decoded once a session."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
 import torch
 
 from bench.data.pack import Pictures, load_pictures
+from bench.data.pack import main as decode
+
+# Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
+THREADS = 1 if os.environ.pop("PYTEST_XDIST_WORKER", "") else 2
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +32,20 @@ def pictures(results: Path) -> Pictures:
     return load_pictures("pretrain", results / "cache")
 
 
+@pytest.fixture(scope="session")
+def decoded(results: Path) -> Path:
+    """The same folder, once all of the pack's pictures are decoded."""
+    decode(results / "cache")
+    return results
+
+
+@pytest.fixture
+def own_results(decoded: Path, tmp_path: Path) -> Path:
+    """A results folder of a test's own, which shares the decoded pictures."""
+    (tmp_path / "cache").symlink_to(decoded / "cache")
+    return tmp_path
+
+
 @pytest.fixture(autouse=True)
-def two_threads() -> None:
-    torch.set_num_threads(2)
+def few_threads() -> None:
+    torch.set_num_threads(THREADS)

@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 
-from bench.config import Experiment
+from bench.config import Experiment, with_settings
 from bench.experiments import EXPERIMENTS
 from bench.explain.factors import factors_of
 from bench.explain.ladder import Coordinates, Ladder, build, rungs_between
@@ -16,11 +16,17 @@ Log = Callable[[Coordinates], float]
 
 
 def ladder_of(
-    first: str = "catlip-tiny", against: str = "clip-tiny", chosen: Sequence[str] = (), *, whole: bool = False
+    first: str = "catlip-tiny",
+    against: str = "clip-tiny",
+    chosen: Sequence[str] = (),
+    *,
+    settings: Sequence[str] = (),
+    whole: bool = False,
 ) -> tuple[Ladder, list[Experiment]]:
-    ends = EXPERIMENTS[against], EXPERIMENTS[first]
+    """`settings` are of the experiment where it begins."""
+    ends = with_settings(EXPERIMENTS[against], settings), EXPERIMENTS[first]
     factors, _ = factors_of(*ends, chosen, on_gpu=False)
-    return build(rungs_between(*ends), factors, whole=whole, pace=ends[1])
+    return build(rungs_between(*ends, factors=factors), factors, whole=whole, pace=ends[1])
 
 
 def speed(experiment: Experiment, log: float, flops_log: float, round_: int) -> Record:

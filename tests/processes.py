@@ -1,4 +1,4 @@
-"""Processes of a test that form a group, as those of a torchrun do."""
+"""Processes that part from one which has imported all: groups, as those of a torchrun, and single runs."""
 
 import os
 import time
@@ -10,8 +10,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from bench.jobs import Runner
+from bench.worker import Request, carry_out
+
 T = TypeVar("T")
-PRELOAD = ["open_clip.loss", "torch.nn.parallel", "bench.training.train"]  # imported once, before the processes part
+# Imported once, before the processes part.
+PRELOAD = ["open_clip.loss", "torch.nn.parallel", "bench.training.train", "bench.worker", "bench.memory_runs"]
 LONGEST_SECONDS = 300
 
 
@@ -35,3 +39,20 @@ def _joined(rank: int, work: Callable[..., Any], ranks: int, folder: str, argume
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
     torch.save(work(rank, ranks, *arguments), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
+
+
+class Parting(Runner):
+    """Carries out each run in a process of its own, without the seconds that a fresh one imports for."""
+
+    def _start(self, request: Request, *_: Any) -> str:
+        context = mp.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
+        process = context.Process(target=_carried_out, args=(request,))
+        process.start()
+        process.join()
+        return f"ended with exit code {process.exitcode}" if process.exitcode else ""
+
+
+def _carried_out(request: Request) -> None:
+    torch.set_num_threads(1)
+    carry_out(request)

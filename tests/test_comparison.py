@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bench.comparison import Comparison, Scope
+from bench.comparison import CURVE_TASK, Comparison, Scope, expected_seconds, scopes
 from bench.config import Experiment
 from bench.experiments import EXPERIMENTS
 from bench.jobs import Job, Runner
@@ -61,6 +61,33 @@ def test_one_round_makes_no_budget(tmp_path: Path) -> None:
     assert set(budgets_after({"clip-tiny": [1000.0], "catlip-tiny": [1200.0]}, tmp_path)["clip-tiny"]) == {
         "equal images"
     }
+
+
+class Adding(Runner):
+    """Runs nothing and adds up how long it would take."""
+
+    expected = 0.0
+
+    def run(self, jobs: list[Job], **_: int) -> None:
+        self.expected += sum(job.expected_seconds for job in jobs)
+
+
+@pytest.mark.parametrize("name", ["default", "full", "smoke"])
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_a_whole_comparison_is_expected_to_take_what_its_jobs_are(name: str, cores: int, tmp_path: Path) -> None:
+    """The towers that trainings would have left are there; the slowest's of equal images is that of equal seconds."""
+    scope, runner = scopes(2)[name], Adding(Progress(1.0))
+    comparison = Comparison("c", tmp_path, PAIR, cores=cores, on_gpu=False, runner=runner)
+    comparison.measure_memory()
+    comparison.measure(scope.rounds)
+    comparison.train(scope)
+    for seed in scope.seeds:
+        for branch in range(2 * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds):
+            (tmp_path / f"c.tower.{branch}.seed{seed}.safetensors").touch()
+    comparison.score(scope)
+    if scope.curves:
+        comparison.score(scope, [CURVE_TASK], scope.curves)
+    assert expected_seconds(PAIR, scope, cores) == pytest.approx(runner.expected)
 
 
 def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:

@@ -187,7 +187,11 @@ def ranks(
 def alone(results: Path) -> dict[str, Figures]:
     torch.set_num_threads(1)
     whole = few(results)
-    return {f"{name} {dtype}": steps(name, whole, 0, 1, dtype) for name, dtype in product(METHOD_NAMES, TOLERANCES)}
+    found = {f"{name} {dtype}": steps(name, whole, 0, 1, dtype) for name, dtype in product(METHOD_NAMES, TOLERANCES)}
+    otherwise = {f"{method} {changes}": (method, changes) for method, _, changes in OTHERWISE}
+    for name, (method, changes) in otherwise.items():
+        found[name] = steps(method, whole, 0, 1, torch.float64, **changes)
+    return found
 
 
 @pytest.mark.parametrize(("method", "sharding", "dtype"), CASES)
@@ -201,9 +205,9 @@ def test_losses_gradients_and_updates_are_those_of_one_process(
 
 @pytest.mark.parametrize(("method", "sharding", "changes"), OTHERWISE)
 def test_so_they_are_with_a_running_average_or_checkpoints(
-    ranks: list[dict[str, Any]], results: Path, method: str, sharding: str, changes: dict[str, object]
+    ranks: list[dict[str, Any]], alone: dict[str, Figures], method: str, sharding: str, changes: dict[str, object]
 ) -> None:
-    expected = steps(method, few(results), 0, 1, torch.float64, **changes)
+    expected = alone[f"{method} {changes}"]
     assert bool(expected["average"]) == ("ema_decay" in changes)
     for of_rank in ranks:
         equal(of_rank[f"{method} {sharding} {changes}"], expected, 1e-9)
@@ -312,16 +316,14 @@ def run_of(agent: int, rank: int) -> psutil.Process:
     raise TimeoutError
 
 
-def test_a_measurement_keeps_the_windows_of_all_ranks_and_outlives_a_killed_one(results: Path, tmp_path: Path) -> None:
-    few(results)  # decoded here, where it has not been
-    (tmp_path / "cache").symlink_to(results / "cache")
-    running = torchrun("measure", "catlip-tiny", "clip-tiny", *SHORT, "--results", str(tmp_path))
+def test_a_measurement_keeps_the_windows_of_all_ranks_and_outlives_a_killed_one(own_results: Path) -> None:
+    running = torchrun("measure", "catlip-tiny", "clip-tiny", *SHORT, "--results", str(own_results))
     run_of(running.pid, 1).kill()  # in the midst of the first run: the memory of catlip-tiny
     printed, told = running.communicate(timeout=300)
     assert running.returncode == 1, told  # torchrun's own: of rank 0's 3
     assert printed.count("Throughput at equal batch") == printed.count("Failed\n") == 1
     assert "of 2 processes together" in printed
-    records = read_records(tmp_path)
+    records = read_records(own_results)
     assert {record.comparison for record in records} == {records[0].comparison}
     (failure,) = [record.measured for record in records if isinstance(record.measured, Failure)]
     assert failure.what.startswith("memory of catlip-tiny")
@@ -340,10 +342,8 @@ def test_a_measurement_keeps_the_windows_of_all_ranks_and_outlives_a_killed_one(
         assert images_per_second(record.experiment, speed) == pytest.approx(2 * 8 / (sum(slowest) / 2))
 
 
-def test_a_command_line_that_is_killed_ends_them_all(results: Path, tmp_path: Path) -> None:
-    few(results)  # decoded here, where it has not been
-    (tmp_path / "cache").symlink_to(results / "cache")
-    running = torchrun("measure", "catlip-tiny", *SHORT, "--results", str(tmp_path))
+def test_a_command_line_that_is_killed_ends_them_all(own_results: Path) -> None:
+    running = torchrun("measure", "catlip-tiny", *SHORT, "--results", str(own_results))
     run_of(running.pid, 1)
     all_of_them = psutil.Process(running.pid).children(recursive=True)
     started(running.pid, "bench")[1].kill()

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
+from bench import costs
 from bench.__main__ import main
 from bench.comparison import budgets_of, scopes, with_images
+from bench.costs import costs_of
 from bench.experiments import EXPERIMENTS
 from bench.jobs import Job, Runner
 from bench.progress import Progress
@@ -64,10 +67,12 @@ def test_a_comparison_is_taken_up_where_it_stopped(tmp_path: Path, capsys: pytes
     assert main([*arguments, "--resume"]) == 2
     assert "no 'measure' comparison to go on with" in capsys.readouterr().err
     assert main(arguments) == 0
+    assert "decoding the pack's pictures, once" in capsys.readouterr().err
     records = {path: path.read_bytes() for path in tmp_path.glob("*.*.json")}
     lost = next(path for path in records if ".speed." in path.name)
     lost.unlink()
     assert main([*arguments, "--resume"]) == 0
+    assert "decoding" not in capsys.readouterr().err
     assert {*tmp_path.glob("*.*.json")} == records.keys()
     assert all(path.read_bytes() == content for path, content in records.items() if path != lost)
     assert lost.read_bytes() != records[lost]
@@ -107,19 +112,23 @@ def test_a_mistake_is_answered_with_what_was_meant(
     assert told in capsys.readouterr().err
 
 
-def test_list_shows_every_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_every_experiment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each counted at one image size: what several sizes cost is counted with the recipes that have them."""
+    monkeypatch.setattr(costs, "costs_of", lambda experiment: costs_of(replace(experiment, image_sizes=())))
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in EXPERIMENTS)
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(sent: signal.Signals, code: int, tmp_path: Path) -> None:
+def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(
+    sent: signal.Signals, code: int, own_results: Path
+) -> None:
     """Interrupted once the first record is there; the record stays whole, no child is left behind."""
-    command = [sys.executable, "-m", "bench", "--smoke", "--results", str(tmp_path)]
+    command = [sys.executable, "-m", "bench", "--smoke", "--results", str(own_results)]
     child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("*.memory.*.json")) and time.monotonic() < deadline:
+    while not list(own_results.glob("*.memory.*.json")) and time.monotonic() < deadline:
         time.sleep(0.2)
     workers = psutil.Process(child.pid).children(recursive=True)
     (os.killpg if sent is signal.SIGINT else os.kill)(child.pid, sent)  # a terminal's Ctrl-C reaches the whole group
@@ -127,8 +136,8 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(sent: signal.Sign
     assert child.returncode == code, told
     assert "--resume --smoke" in told
     assert "Traceback" not in told, told
-    assert all(isinstance(record.measured, Memory) for record in read_records(tmp_path))
-    assert not [path for path in tmp_path.iterdir() if path.suffix == ".part"]
+    assert all(isinstance(record.measured, Memory) for record in read_records(own_results))
+    assert not [path for path in own_results.iterdir() if path.suffix == ".part"]
     assert workers
     assert not psutil.wait_procs(workers, timeout=10)[1]
     with pytest.raises(ProcessLookupError):

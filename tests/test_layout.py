@@ -28,7 +28,7 @@ def test_imports_point_one_way() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("module", ["bench.commands", "reports.__main__"])
+@pytest.mark.parametrize("module", ["bench.dispatch", "reports.__main__"])
 def test_what_a_person_types_into_starts_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

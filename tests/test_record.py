@@ -248,7 +248,7 @@ def test_processes_writing_one_path_leave_a_whole_record(tmp_path: Path) -> None
 # Refused, by the name of the file
 
 
-@pytest.mark.parametrize("number", [0, FORMAT + 1, 99, -1])
+@pytest.mark.parametrize("number", [0, 1, FORMAT + 1, 99, -1])
 def test_an_unknown_format_is_refused_by_number_whatever_else_it_holds(number: int, tmp_path: Path) -> None:
     later = b'{"format": %d, "invented": [1, {"later": null}]}' % number
     for content in (GOOD.replace(b'"format":%d' % FORMAT, b'"format":%d' % number), later):
@@ -433,6 +433,14 @@ def test_a_circumstance_that_differs_is_named_unless_a_field_that_may_differ_exp
     explanation = {"precision": "precision", "compiled": "compile"}.get(circumstance)
     assert told(*rows) == told(*rows, may_differ={*FIELDS, *OTHER_CIRCUMSTANCE} - {explanation}) == {circumstance}
     assert told(*rows, may_differ=FIELDS) == (set() if explanation else {circumstance})
+
+
+def test_a_record_of_the_format_before_is_read_and_not_compared_with_one_of_this(tmp_path: Path) -> None:
+    write_record(failed(format=2), tmp_path / NAME)
+    older = read_record(tmp_path / NAME)
+    assert older == failed(format=2) != failed()
+    assert told(older, older) == set()
+    assert told(older, failed(), may_differ=FIELDS) == {"format"}
 
 
 def test_all_that_differs_is_told_at_once_with_its_values() -> None:

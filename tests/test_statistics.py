@@ -14,6 +14,7 @@ from scipy import stats
 import bench.statistics as judged
 from bench.statistics import (
     ALPHA,
+    AS_FLOPS_SAY,
     FEWEST_FLIPPED,
     FEWEST_ROUNDS,
     LARGEST_FIGURE,
@@ -24,11 +25,14 @@ from bench.statistics import (
     Ratio,
     Verdict,
     accuracy_interval,
+    agreement,
+    at_most,
     fewest_rounds,
     holm,
     mean_interval,
     paired_difference,
     permutation_p,
+    prediction,
     sign_flip_p,
     spread_of,
 )
@@ -540,3 +544,51 @@ def test_a_step_is_bound_by_what_takes_longer() -> None:
     alone, ahead = ([judged.bound_by(share, ahead=ahead) for share in shares] for ahead in (False, True))
     assert alone == [*["compute-bound"] * 4, *["input-bound"] * 2]
     assert ahead == [*["compute-bound"] * 2, *["input-bound"] * 4]
+
+
+# Parts and whole, measured and predicted
+
+MARGINS = st.floats(0, 0.3)
+DIFFERENCES = st.floats(-0.3, 0.3)
+
+
+@laws
+@given(DIFFERENCES, MARGINS)
+def test_an_agreement_claims_no_more_than_its_interval(difference: float, margin: float) -> None:
+    """Whatever is true inside of it, two figures that agree differ by no more than is said, and that is under 10 %."""
+    verdict, said = agreement(difference, margin), at_most(difference, margin)
+    assert verdict == agreement(-difference, margin)
+    for truth in (difference - margin, difference, difference + margin):
+        assert abs(math.expm1(abs(truth))) <= said * (1 + 1e-9)
+    if verdict == "agree":
+        assert said <= 0.1 + 1e-9
+    if verdict == "disagree":
+        assert not difference - margin <= 0 <= difference + margin
+
+
+@pytest.mark.parametrize(
+    ("difference", "margin", "verdict"),
+    [
+        (0.0, math.log(1.099), "agree"),
+        (0.0, math.log(1.101), "inconclusive"),
+        (0.05, 0.06, "inconclusive"),  # its middle and half of its interval are under 10 %, its far end is not
+        (0.05, 0.04, "disagree"),
+        (math.log(1.019), 1e-6, "agree"),
+        (math.log(1.021), 1e-6, "disagree"),
+        (-math.log(1.021), 1e-6, "disagree"),
+        (0.0, None, "inconclusive"),
+    ],
+)
+def test_agreement_needs_a_near_far_end(difference: float, margin: float | None, verdict: str) -> None:
+    assert agreement(difference, margin) == verdict
+
+
+@laws
+@given(DIFFERENCES, MARGINS)
+def test_a_prediction_is_judged_by_all_of_the_interval(difference: float, margin: float) -> None:
+    ends = [abs(difference - margin), abs(difference + margin)]
+    verdict = prediction(difference, margin)
+    assert (verdict == "as FLOPs say") == (max(ends) <= AS_FLOPS_SAY)
+    is_beyond = min(ends) > AS_FLOPS_SAY and not difference - margin <= 0 <= difference + margin
+    assert (verdict == "not what FLOPs say") == is_beyond
+    assert prediction(difference, None) == "cannot be told"

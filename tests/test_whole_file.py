@@ -1,12 +1,15 @@
 """A file is whole or not there, and what is left of killed writers goes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.whole_file import written_whole
+from models.checkpoint import save_tower
 
 ROOT = Path(__file__).parent.parent
 WRITER = """
@@ -58,3 +61,21 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         fail()
     assert [one.name for one in tmp_path.iterdir()] == ["it.txt"]
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("writer", ["written whole", "tower"])
+def test_the_new_name_is_on_the_disk_too(writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rename is in the folder: where that is not written out, a power failure leaves the old file, or none."""
+    path, written, plain = tmp_path / "it.safetensors", list[tuple[int, bool]](), os.fsync
+
+    def fsync(number: int) -> None:
+        written.append((os.fstat(number).st_ino, path.exists()))
+        plain(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if writer == "tower":
+        save_tower({"a": torch.zeros(2)}, path, {})
+    else:
+        with written_whole(path) as temporary:
+            temporary.write_text("new")
+    assert written == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -50,13 +51,25 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     skipped: dict[str, int]  # samples that cannot be used, by what they lack
 
 
-def index_path(shard: Path, cache_folder: Path, members: Members = IMAGES, sha256: str = "") -> Path:
+def index_path(shard: Path, cache_folder: Path, members: Members = IMAGES, listed: str = "") -> Path:
     """Return where a shard's index lies; a shard that was replaced has another.
 
-    So has one that a manifest lists: its whole content was compared with `sha256` before it was indexed.
+    So has one that a manifest lists with another sha256, `listed`.
     """
-    verified = f"-{sha256[:16]}" if sha256 else ""
-    return cache_folder / f"{members.kind}{FORMAT}-{digest_of(shard)}{verified}.arrow"
+    ending = f"-{listed[:16]}" if listed else ""
+    return cache_folder / f"{members.kind}{FORMAT}-{digest_of(shard)}{ending}.arrow"
+
+
+def compared_path(shard: Path, index: Path) -> Path:
+    """Return where an empty file says that a listed shard's whole content was compared with its manifest.
+
+    It is named by the shard's size and times: whoever writes to a shard changes them. The second time is the kernel's
+    own, which no program sets. What a disk spoils without a write is not seen, nor a write within the same few
+    milliseconds, in which the clock stood still.
+    """
+    found = shard.stat()
+    written = sha256(f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}".encode()).hexdigest()[:16]
+    return index.with_suffix(f".{written}.compared")
 
 
 def write_index(shard: Path, path: Path, trained_on: Members = IMAGES) -> None:

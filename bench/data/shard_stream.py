@@ -10,13 +10,13 @@ from bench.data.normalisation import WHITE, normalised
 from bench.data.order import Order
 from bench.data.prefetch import Prefetched
 from bench.data.shard_loader import Loaded, Seen, ShardLoader
-from bench.data.shards import Shards, opened, told_counts
+from bench.data.shards import FEWEST_TOLERATED, Shards, opened, told_counts
 from bench.data.stream import Batch, Stream
 from bench.data.subset import subset_rows
 from bench.data.targets import Target, to_device
 
 T = TypeVar("T", bound=Target)
-MOST_UNUSABLE, FEWEST_TOLERATED = 0.01, 10  # of the images decoded; so many are tolerated in any case
+MOST_UNUSABLE = 0.01  # of the images decoded
 
 
 class ShardStream(Stream[T]):

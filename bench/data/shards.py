@@ -15,11 +15,23 @@ from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
 from bench.data.manifest import pretrain_shards
-from bench.data.shard_index import EMBEDDINGS, IMAGES, Contents, Members, index_path, read_index, write_index
+from bench.data.shard_index import (
+    EMBEDDINGS,
+    IMAGES,
+    Contents,
+    Members,
+    compared_path,
+    index_path,
+    read_index,
+    write_index,
+)
 from bench.data.shard_manifest import NAME, ShardFacts, difference, facts_of, missing, read_manifest
+from bench.data.subset import is_listed
 from bench.labels.captions import suffix_of
 from bench.labels.shards import shards_of
 from bench.terminal import say
+
+MOST_LACKING, FEWEST_TOLERATED = 0.1, 10  # of all samples; so many are tolerated in any case
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,27 +133,42 @@ def opened(shards: Shards) -> Samples:
 
 
 def shards_for(experiment: Experiment, cache_folder: Path) -> Shards:
-    """Open an experiment's shards: of images, or of embeddings where it reads these."""
+    """Open an experiment's shards: of images, or of embeddings where it reads these.
+
+    Raises ValueError where too many samples cannot be used, unless a file lists those to see, which all can.
+    """
     members = IMAGES if experiment.embedding_channels is None else EMBEDDINGS
-    return open_shards(experiment.data, cache_folder, members)
+    shards = open_shards(experiment.data, cache_folder, members)
+    lacking, total = shards.skipped, opened(shards).total
+    if lacking.total() > max(FEWEST_TOLERATED, MOST_LACKING * total) and not is_listed(experiment.subset):
+        raise ValueError(
+            f"{shards.data}: {lacking.total():,} of {total:,} samples cannot be used ({told_counts(lacking)}), "
+            f"more than {MOST_LACKING:.0%}: put that right, or list the keys of those to see: --set subset=FILE.csv"
+        )
+    return shards
 
 
 def open_shards(data: str, cache_folder: Path, members: Members = IMAGES) -> Shards:
-    """Find shards, index those that are not, and compare them with their manifests: by sha256 before they are indexed.
+    """Find shards, compare them with their manifests, and index those that are not.
 
-    Raises ValueError naming the shard that cannot be read to its end or is not what a manifest says, and where no
-    sample can be used.
+    A listed shard is compared by sha256 when it is seen first, and again when it was written to since. Raises
+    ValueError naming the shard that cannot be read to its end or is not what a manifest says, and where no sample can
+    be used.
     """
     paths = shard_paths(data)
     listed = _listed(paths)
-    sums = [listed[path].sha256 if path in listed else "" for path in paths]
-    indexes = [index_path(path, cache_folder, members, of_it) for path, of_it in zip(paths, sums, strict=True)]
-    todo = [(path, index) for path, index in zip(paths, indexes, strict=True) if not index.is_file()]
-    for path, index in tqdm(todo, desc="indexing shards", unit="shard", disable=not todo, leave=False):
+    sums = {path: facts.sha256 for path, facts in listed.items()}
+    indexes = {path: index_path(path, cache_folder, members, sums.get(path, "")) for path in paths}
+    compared = {path: compared_path(path, indexes[path]) for path in listed}
+    todo = [path for path in paths if not (indexes[path].is_file() and compared.get(path, indexes[path]).is_file())]
+    for path in tqdm(todo, desc="reading shards", unit="shard", disable=not todo, leave=False):
         if path in listed:
             _require_equal(path, listed[path], facts_of(path))
-        write_index(path, index, members)
-    shards = Shards(data, tuple(paths), tuple(indexes))
+        if not indexes[path].is_file():
+            write_index(path, indexes[path], members)
+        if path in compared:
+            compared[path].touch()
+    shards = Shards(data, tuple(paths), tuple(indexes[path] for path in paths))
     _require_as_listed(shards)
     if not len(opened(shards)):
         told = told_counts(shards.skipped) or "there are none"

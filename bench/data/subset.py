@@ -10,13 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from bench.config import Experiment
 from bench.labels.batches import KEY_COLUMNS, known_column
 from bench.seeds import SUBSET, seed_for
 
 RANDOM = "random:"
+
+
+def is_listed(subset: str | None) -> bool:
+    """Tell whether a file lists the samples that a run sees."""
+    return subset is not None and not subset.startswith(RANDOM)
 
 
 def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
@@ -41,6 +45,8 @@ def _random_rows(subset: str, seed: int, count: int) -> Sequence[int]:
     number = subset.removeprefix(RANDOM)
     if not (number.isdecimal() and 1 <= int(number) <= count):
         raise ValueError(f"subset={subset}: {RANDOM}N draws N of the {count:,} samples")
+    import torch
+
     generator = torch.Generator().manual_seed(seed_for(seed, SUBSET))
     return _packed(torch.randperm(count, generator=generator)[: int(number)].sort().values.numpy())
 

@@ -1,19 +1,17 @@
-"""Parts of a ratio: sums of logarithms with weights, their intervals over rounds, and whether parts make the whole."""
+"""Parts of a ratio: sums of logarithms with weights, and their intervals over rounds."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean, stdev
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from scipy import stats
 
-from bench.statistics import CONFIDENCE, ROUNDING, SMALLEST_EFFECT, Rounds
+from bench.statistics import CONFIDENCE, Rounds
 
-Agreement = Literal["agree", "disagree", "inconclusive"]
 C = TypeVar("C", bound=Hashable)
-WIDEST = math.log(1.1)  # of half a residue's interval: beyond it a tenth of the ratio could be missing unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,10 @@ class LogRatio:
     def high(self) -> float | None:
         """The high end of the ratio's interval."""
         return None if self.margin is None else math.exp(self.mean + self.margin)
+
+    def over(self, counted: float) -> "LogRatio":
+        """Divide by a ratio without an error."""
+        return replace(self, mean=self.mean - math.log(counted))
 
 
 def contrast(logarithms: Mapping[C, Rounds], weights: Mapping[C, float]) -> LogRatio | None:
@@ -79,20 +81,6 @@ def without(whole: LogRatio, parts: LogRatio) -> LogRatio:
     spread = sum(square**2 / one.freedom for square, one in zip(squares, (whole, parts), strict=True))
     freedom = sum(squares) ** 2 / spread if spread else whole.freedom + parts.freedom
     return LogRatio(whole.mean - parts.mean, math.sqrt(sum(squares)), freedom)
-
-
-def agreement(residue: LogRatio) -> Agreement:
-    """Judge what is left of a ratio when its parts are taken out.
-
-    It disagrees where its interval leaves out 1 and it is 2 % or more; an interval that is wider than 10 % to either
-    side, or none, says nothing.
-    """
-    margin = residue.margin
-    if margin is None:
-        return "inconclusive"
-    if abs(residue.mean) > margin and abs(residue.mean) >= math.log1p(SMALLEST_EFFECT) - ROUNDING:
-        return "disagree"
-    return "inconclusive" if margin > WIDEST else "agree"
 
 
 def shapley(num_causes: int, factors: Sequence[str]) -> list[dict[tuple[int, frozenset[str]], float]]:

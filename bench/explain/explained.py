@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import get_args
 
-from bench.explain.contrasts import Agreement, LogRatio, agreement, between, contrast, shapley, without
-from bench.explain.ladder import Coordinates, Ladder
+from bench.explain.contrasts import LogRatio, between, contrast, shapley, without
+from bench.explain.ladder import REST, Coordinates, Ladder
 from bench.rates import forward_backward_rate, images_per_second, images_per_step
 from bench.record import Record, Speed
-from bench.statistics import Rounds
+from bench.statistics import AS_FLOPS_SAY, Agreement, Prediction, Rounds, agreement, at_most, prediction
 
 Logarithms = Mapping[Coordinates, Rounds]
 
@@ -24,11 +25,27 @@ class Part:
     shapley: LogRatio | None  # of the same, the mean over all orders, where all combinations were measured
     step: LogRatio | None  # of the whole step, in the ladder's order
     by_flops: float | None  # what the matrix products of forward and backward predict, in the ladder's order
+    shapley_by_flops: float | None = None  # the same over all orders
 
     @property
     def best(self) -> LogRatio | None:
         """The value that depends on no order, where there is one."""
         return self.shapley or self.chain
+
+    @property
+    def best_by_flops(self) -> float | None:
+        """What the matrix products predict of that value."""
+        return self.shapley_by_flops if self.shapley else self.by_flops
+
+    @property
+    def off_flops(self) -> LogRatio | None:
+        """That value over what is predicted of it."""
+        return None if self.best is None or self.best_by_flops is None else self.best.over(self.best_by_flops)
+
+    @property
+    def verdict(self) -> Prediction | None:
+        """Whether it is as FLOPs say."""
+        return None if self.off_flops is None else prediction(self.off_flops.mean, self.off_flops.margin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +69,16 @@ class Explained:
         parts, whole = (0 if one.chain is None else round(one.chain.freedom) + 1 for one in (self.product, self.whole))
         return parts, whole
 
+    @property
+    def judged(self) -> str:
+        """The verdict in words, which say no more than the interval of what is left: its far end, rounded up."""
+        if self.verdict != "agree":
+            return self.verdict
+        assert self.residue is not None
+        assert self.residue.margin is not None
+        percent = 100 * at_most(self.residue.mean, self.residue.margin)
+        return f"agree within {math.ceil(10 * percent) / 10:.1f} %"
+
 
 def explained(records: Iterable[Record]) -> Explained | None:
     """Take the ratio apart that a ladder's records are of; None where there is no ladder."""
@@ -59,7 +86,7 @@ def explained(records: Iterable[Record]) -> Explained | None:
     ladder = next((record.measured for record in rows if isinstance(record.measured, Ladder)), None)
     if ladder is None:
         return None
-    chain, before = ladder.chain, ladder.chain[len(ladder.factors)]
+    chain, before = ladder.chain, ladder.chain[len(ladder.factors) + (REST in ladder.causes)]
     begin, end = chain[0], chain[-1]
     measured = _figures(ladder, rows)
     of_parts, of_whole = (
@@ -71,7 +98,7 @@ def explained(records: Iterable[Record]) -> Explained | None:
         of_parts.part(cause, one, other, _change(ladder, cause), values[at] if values else None)
         for at, (cause, (one, other)) in enumerate(zip(ladder.steps, pairwise(chain), strict=True))
     ]
-    has_objective = bool(ladder.factors and ladder.causes)
+    has_objective = before not in (begin, end)
     product = of_parts.complete(chain).part("product of the parts", begin, end)
     whole = of_whole.part("whole, measured apart", begin, end)
     residue = _residue(whole.chain, product.chain)
@@ -85,7 +112,7 @@ def explained(records: Iterable[Record]) -> Explained | None:
         whole=whole,
         residue=residue,
         step_residue=_residue(whole.step, product.step),
-        verdict="inconclusive" if residue is None else agreement(residue),
+        verdict="inconclusive" if residue is None else agreement(residue.mean, residue.margin),
     )
 
 
@@ -98,7 +125,7 @@ def in_words(found: Explained) -> str:
     listed = ", ".join(f"{_times(best)} {'' if at else 'is '}{cause}" for at, (cause, best) in enumerate(parts))
     ends = f"where the ladder ends ({_short(found.first)}) as where it begins ({_short(found.against)}"
     order = "over all orders" if is_averaged else "in this order"
-    rest = f"{_times(found.residue)} is not explained ({_span(found.residue)}): {VERDICTS[found.verdict]}"
+    rest = f"{_times(found.residue)} is not explained ({_span(found.residue)}): {VERDICTS[found.verdict]}{found.judged}"
     sentences = [
         f"Forward and backward are {_times(whole)} as fast {ends}; {_span(whole)}).",
         f"Of that, {order}, {listed}; {rest}.",
@@ -107,16 +134,32 @@ def in_words(found: Explained) -> str:
         told = f"{_times(found.objective.chain)} ({_span(found.objective.chain)})"
         sentences.append(f"The objective alone, all else as where the ladder ends, is {told}.")
     if found.whole.by_flops is not None and found.whole.step is not None:
-        sentences.append(f"FLOPs predict {found.whole.by_flops:.2f}x.")
+        sentences += [f"FLOPs predict {found.whole.by_flops:.2f}x.", *_against_flops(found.parts)]
         sentences.append(f"With data and optimizer a step is {_times(found.whole.step)} as fast.")
     sentences += [f"{line.what.capitalize()}: {line.ratio:.2f}x." for line in found.ladder.lines]
     return " ".join(sentences)
 
 
+def _against_flops(parts: Iterable[Part]) -> list[str]:
+    """Say of each part whether it is as FLOPs say, by verdicts."""
+    causes: dict[Prediction, list[str]] = {verdict: [] for verdict in get_args(Prediction)}
+    for part in parts:
+        if part.verdict is not None and part.off_flops is not None:
+            causes[part.verdict].append(f"{part.cause} ({off_in_words(part.off_flops)})")
+    told = [f"{verdict}: {', '.join(listed)}" for verdict, listed in causes.items() if listed]
+    scale = f"in brackets the logarithm of measured over predicted, up to {AS_FLOPS_SAY:.2f} is as FLOPs say"
+    return [f"Cause by cause, {'; '.join(told)} ({scale})."] if told else []
+
+
+def off_in_words(off: LogRatio) -> str:
+    """Write a logarithm with half of its interval."""
+    return f"{off.mean:+.2f}" if off.margin is None else f"{off.mean:+.2f} ± {off.margin:.2f}"
+
+
 VERDICTS: dict[Agreement, str] = {
-    "agree": "the parts make the whole",
-    "disagree": "the parts do not make the whole, something acts that is none of them",
-    "inconclusive": "too few rounds or too restless a machine to say whether the parts make the whole",
+    "agree": "parts and whole ",
+    "disagree": "something acts that is none of the parts, they and the whole ",
+    "inconclusive": "too few rounds or too restless a machine to say whether the parts make the whole: ",
 }
 
 
@@ -151,15 +194,22 @@ class _Figures:
     ) -> Part:
         """Return what lies between two cells, and a value averaged over orders where its weights are given."""
         weights = between(one, other)
-        is_counted = one in self.flops and other in self.flops
         return Part(
             cause=cause,
             change=change,
             chain=contrast(self.apart, weights),
             shapley=None if averaged is None else contrast(self.apart, averaged),
             step=contrast(self.step, weights),
-            by_flops=math.exp(self.flops[other] - self.flops[one]) if is_counted else None,
+            by_flops=self._counted(weights),
+            shapley_by_flops=None if averaged is None else self._counted(averaged),
         )
+
+    def _counted(self, weights: Mapping[Coordinates, float]) -> float | None:
+        """Return the weighted product of what FLOPs make of cells; None where one of them was not measured."""
+        weighed = {at: weight for at, weight in weights.items() if weight}
+        if not all(at in self.flops for at in weighed):
+            return None
+        return math.exp(sum(weight * self.flops[at] for at, weight in weighed.items()))
 
 
 def _figures(ladder: Ladder, records: Iterable[Record]) -> _Figures:

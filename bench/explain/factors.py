@@ -1,10 +1,9 @@
 """What a ladder can toggle beside the objective, by name; what cannot be shown has a reason."""
 
-import json
 from collections.abc import Sequence
 
 from bench.config import FIELDS, Experiment, choose, differing_fields, with_settings
-from bench.explain.ladder import NO_WORK, OBJECTIVE, PACE, SHARED, Factor
+from bench.explain.ladder import NO_WORK, OBJECTIVE, PACE, SHARED, Factor, setting
 from bench.image_sizes import multi_scale
 
 PUBLISHED_BATCH = 65_536  # images of a step on all GPUs, in CatLIP's and CLIP's released recipes alike
@@ -45,11 +44,6 @@ def factors_of(
             by_field.setdefault(field, factor)
             left_out.pop(factor.name, None)
     return list(by_field.values()), left_out
-
-
-def setting(field: str, value: object) -> str:
-    """Write a setting as `with_settings` reads it."""
-    return f"{field}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def _factor(field: str, before: object, after: object) -> Factor:

@@ -1,10 +1,12 @@
 """The ladder: experiments in a row, each of which differs from the one before in one cause of their ratio.
 
 It begins at one experiment, its captions padded as they usually are, and ends at another. Factors (settings that are
-one thing at its beginning and another at its end) change first, then the objective, rung by rung: so the last rungs are
-the objective's part where all else is as in the end. Where all combinations of factors are cells, each has every rung.
+one thing at its beginning and another at its end) change first, then what else of the recipe is work of a step, then
+the objective, rung by rung: so the last rungs are the objective's part where all else is as in the end. Where all
+combinations of factors are cells, each has every rung.
 """
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,14 +19,17 @@ from bench.config import Experiment, MethodName, differing_fields, told, with_se
 PAIRED: tuple[MethodName, ...] = ("clip", "siglip")
 CLASSIFYING: tuple[MethodName, ...] = ("catlip", "superclass")
 PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
+REST = "the recipe's rest"
 OBJECTIVE = ("method", "head_rows", "text_padding", "text_features")  # fields that rungs change
 SHARED = ("tower", "text_tower", "data", "subset")  # that all cells have in common
 PACE = ("warmup_steps", "windows", "steps_per_window")
-# What is no work of a forward or backward: it stays each experiment's own, and changes where the method does.
+# What is work of a step, but none of its forward or backward: where it differs it is a rung, before the objective's.
+RECIPE = ("workers", "crop_scale", "flip", "clip_norm", "ema_decay")
+# What is no work of a forward or backward: it stays each experiment's own. What is not the recipe's changes where the
+# method does.
 NO_WORK = (
-    *("seed", "labels", "synset_vocabulary", "teacher", "workers", "crop_scale", "flip", "sharding"),
-    *("learning_rate", "betas", "eps", "weight_decay", "clip_norm", "ema_decay", "images", "warmup_images", "schedule"),
-    *("cooldown_share", "last_learning_rate", *PACE),
+    *("seed", "labels", "synset_vocabulary", "teacher", "sharding", "learning_rate", "betas", "eps", "weight_decay"),
+    *("images", "warmup_images", "schedule", "cooldown_share", "last_learning_rate", *RECIPE, *PACE),
 )
 MOST_COMBINED = 4  # factors; with a text tower that is 64 cells
 Coordinates = tuple[int, frozenset[str]]  # rungs behind a cell, and the factors that have changed
@@ -36,6 +41,11 @@ class Factor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name: str
     before: str  # field=value
     after: str
+
+    @property
+    def field(self) -> str:
+        """The field of an experiment that it changes."""
+        return self.before.partition("=")[0]
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,7 +72,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ladder", tag_field="kind"):
     """What is measured to take a ratio apart. Rounds of even number run all cells, rounds of odd number the ends."""
 
-    causes: tuple[str, ...]  # of the objective: what each rung changes
+    causes: tuple[str, ...]  # what each rung changes: the objective's, and before them the recipe's rest
     factors: tuple[Factor, ...]  # in the order in which they change
     cells: tuple[Cell, ...]  # those of the chain in its order, then the others
     left_out: dict[str, str] = {}  # what could be a cause and was not measured: why
@@ -93,11 +103,33 @@ class Rung:
     settings: tuple[str, ...] = ()
 
 
-def rungs_between(against: Experiment, first: Experiment, padded_because: str | None = None) -> list[Rung]:
-    """Return the objectives from one experiment to another, the first rung without a cause.
+def rungs_between(
+    against: Experiment, first: Experiment, padded_because: str | None = None, factors: Sequence[Factor] = ()
+) -> list[Rung]:
+    """Return the rungs from one experiment to another, the first without a cause.
 
+    What of the recipe differs, and is none of the factors, changes at once in a rung of its own, then the objective.
     `padded_because` says why captions cannot be cut, where they cannot. ValueError for a pair that has no such row.
     """
+    begin, *others = _objectives(against, first, padded_because)
+    taken = {factor.field for factor in factors}
+    rest = [name for name in differing_fields([against, first]) if name in RECIPE and name not in taken]
+    if not rest:
+        return [begin, *others]
+    before, after = (tuple(setting(name, getattr(one, name)) for name in rest) for one in (against, first))
+    return [
+        Rung("", begin.base, (*begin.settings, *before)),
+        Rung(REST, begin.base, (*begin.settings, *after)),
+        *(Rung(rung.cause, rung.base, (*rung.settings, *after)) for rung in others),
+    ]
+
+
+def setting(field: str, value: object) -> str:
+    """Write a setting as `with_settings` reads it."""
+    return f"{field}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _objectives(against: Experiment, first: Experiment, padded_because: str | None) -> list[Rung]:
     methods = against.method, first.method
     differing = {field: values for field, values in differing_fields([against, first]).items() if field in SHARED}
     if differing:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,20 +15,20 @@ from bench.command_line import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, Json
 from bench.comparison import START_SECONDS, Comparison, Scope
 from bench.config import FIELDS, Experiment, with_settings
 from bench.experiments import EXPERIMENTS, experiment_named
-from bench.explain.contrasts import Agreement
 from bench.explain.explained import explained
 from bench.explain.factors import factors_of
 from bench.explain.ladder import CLASSIFYING, PADDING, PAIRED, Factor, Ladder, Line, build, rungs_between
-from bench.explain.tables import cause_table, line_table
+from bench.explain.tables import cause_table, line_table, side_by_side
 from bench.jobs import Job
 from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
 from bench.record import read_record
+from bench.statistics import Agreement
 from bench.tables import failure_table, show
 from bench.worker import Request
 
 Recipe = Literal["published", "controlled"]
 ENDINGS: dict[Recipe, str] = {"published": "datacomp", "controlled": "controlled"}
-OF_THE_PUBLISHED = ("columns",)  # what CLIP's released run had that no field of its recipe says
+OF_THE_PUBLISHED = ("kernel", "columns")  # what CLIP's released run had that no field of its recipe says
 NOT_PUBLISHED_HERE = {
     "fp16": "CLIP was released in fp16, CatLIP in bf16: here both are in one precision",
     "communication": "one process exchanges nothing: captions of others are simulated, gradients stay where they are",
@@ -35,7 +36,8 @@ NOT_PUBLISHED_HERE = {
 FEWEST_ROUNDS = 2  # one of the parts, one of the whole
 CPU_CORE_FLOPS, GPU_FLOPS = 5e10, 1e14  # a second, to guess how long runs take; corrected as they end
 ASKED_OF_TOWERS = ("image_size", "image_sizes", "patch_drop", "activation_checkpointing")  # fields that some refuse
-EXIT_CODES: dict[Agreement, int] = {"agree": OK, "disagree": DISAGREEMENT, "inconclusive": INCONCLUSIVE}
+# From good to bad: of two explanations the worse counts.
+EXIT_CODES: dict[Agreement, int] = {"agree": OK, "inconclusive": INCONCLUSIVE, "disagree": DISAGREEMENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,15 @@ class Explain:
     """Take the ratio of two experiments apart into its causes, and prove that they make it.
 
     Half of the rounds time every cell of a ladder, the other half its two ends alone. Exits with 1 where the product of
-    the parts and the whole disagree, with 4 where the interval between them is too wide to tell.
+    the parts and the whole disagree, with 4 where the interval between them is too wide to tell. A cell that is
+    wrong cancels in the product: it shows where a part is not what FLOPs say.
     """
 
     name: Positional[str]
     against: Annotated[str, arg(help="the experiment that the ladder begins at, its captions padded")]
-    recipe: Annotated[Recipe | None, arg(help="of both: each as published, or CatLIP's")] = None
+    recipe: Annotated[
+        tuple[Recipe, ...], arg(help="of both: each as published, CatLIP's for both, or one after the other")
+    ] = ()
     factors: Annotated[
         tuple[str, ...],
         arg(help="kernel, precision, compile, checkpointing, sampler, batch, columns; or FIELD=VALUE at the beginning"),
@@ -65,39 +70,59 @@ class Explain:
         """Plan, measure, judge."""
         if self.rounds < FEWEST_ROUNDS:
             raise ValueError(f"--rounds must be at least {FEWEST_ROUNDS}, got {self.rounds}")
-        first, against = (self._experiment(name) for name in (self.name, self.against))
-        chosen = (*OF_THE_PUBLISHED, *self.factors) if self.recipe == "published" else self.factors
+        recipes: Sequence[Recipe | None] = [*dict.fromkeys(self.recipe)] or [None]
+        plans = {recipe: self._planned(recipe) for recipe in recipes}  # all, before anything is run
+        begun = [self._begin(recipe, *plan) for recipe, plan in plans.items()]
+        comparison, rounds = begun[0][0], [jobs for _, of_one in begun for jobs in of_one]
+        runner = comparison.runner
+        runner.progress.expect(sum(job.expected_seconds for jobs in rounds for job in jobs))
+        for jobs in rounds:
+            (runner.run if comparison.on_gpu else runner.run_in_turn)(jobs, threads=comparison.cores)
+        records = [comparison.records() for comparison, _ in begun]
+        found = {
+            recipe or self.name: one for recipe, of in zip(recipes, records, strict=True) if (one := explained(of))
+        }
+        beside = [side_by_side(found)] if len(found) > 1 else [line_table(one) for one in found.values()]
+        show([*map(cause_table, found.values()), *beside, failure_table([*chain.from_iterable(records)])], self.json)
+        if runner.failures or len(found) < len(begun):
+            return FAILED_CASE
+        return EXIT_CODES[max((one.verdict for one in found.values()), key=[*EXIT_CODES].index)]
+
+    def _planned(self, recipe: Recipe | None) -> tuple[Ladder, list[Experiment]]:
+        named = [experiment_named(name) for name in (self.name, self.against)]
+        if recipe is not None:
+            named = [recipe_of(one.name, recipe) for one in named]
+        first, against = (with_settings(one, self.settings) for one in named)
+        chosen = (*OF_THE_PUBLISHED, *self.factors) if recipe == "published" else self.factors
         ladder, cells = planned(first, against, chosen, combinations=self.combinations, on_gpu=has_gpu())
-        if self.recipe is not None:
-            ladder = structs.replace(ladder, lines=lines_of(self._recipe(self.name), self._recipe(self.against)))
-        if self.recipe == "published":
+        if recipe is not None:
+            ladder = structs.replace(ladder, lines=lines_of(*named))
+        if recipe == "published":
             ladder = structs.replace(ladder, left_out=ladder.left_out | NOT_PUBLISHED_HERE)
+        return ladder, cells
+
+    def _begin(
+        self, recipe: Recipe | None, ladder: Ladder, cells: Sequence[Experiment]
+    ) -> tuple[Comparison, Sequence[Sequence[Job]]]:
+        """Record what the runs are for, and return them round by round."""
         ends = [cells[0], cells[len(ladder.chain) - 1]]
-        scope = Scope("explain", 0)
+        scope = Scope("explain" if recipe is None else f"explain-{recipe}", 0)
         comparison = begin(self.results, cells, scope, resume=self.resume, trained=False, may_differ=FIELDS)
         _record(comparison, ladder, ends[-1])
-        jobs = _jobs(comparison, cells, ends, self.rounds)
-        seconds = sum(job.expected_seconds for job in jobs)
-        told = f"{len(cells)} cells, {len(jobs)} runs: about {max(1, round(seconds / 60))} min, corrected as they end"
+        rounds = _rounds(comparison, cells, ends, self.rounds)
+        runs, minutes = sum(map(len, rounds)), sum(job.expected_seconds for jobs in rounds for job in jobs) / 60
+        told = f"{len(cells)} cells, {runs} runs: about {max(1, round(minutes))} min, corrected as they end"
         print(told, file=sys.stderr)
-        comparison.runner.progress.expect(seconds)
-        comparison.runner.run(jobs, threads=comparison.cores)
-        records = comparison.records()
-        found = explained(records)
-        show([*([cause_table(found), line_table(found)] if found else []), failure_table(records)], self.json)
-        return FAILED_CASE if comparison.runner.failures or found is None else EXIT_CODES[found.verdict]
+        return comparison, rounds
 
-    def _experiment(self, name: str) -> Experiment:
-        return with_settings(self._recipe(name) if self.recipe else experiment_named(name), self.settings)
 
-    def _recipe(self, name: str) -> Experiment:
-        assert self.recipe is not None
-        experiment_named(name)
-        ending = ENDINGS[self.recipe]
-        if f"{name}-{ending}" not in EXPERIMENTS:
-            there = [one.removesuffix(f"-{ending}") for one in EXPERIMENTS if one.endswith(f"-{ending}")]
-            raise ValueError(f"{name} has no {self.recipe} recipe (there are of {', '.join(there)})")
-        return EXPERIMENTS[f"{name}-{ending}"]
+def recipe_of(name: str, recipe: Recipe) -> Experiment:
+    """Return a named experiment's recipe; ValueError tells which there are."""
+    ending = ENDINGS[recipe]
+    if f"{name}-{ending}" not in EXPERIMENTS:
+        there = [one.removesuffix(f"-{ending}") for one in EXPERIMENTS if one.endswith(f"-{ending}")]
+        raise ValueError(f"{name} has no {recipe} recipe (there are of {', '.join(there)})")
+    return EXPERIMENTS[f"{name}-{ending}"]
 
 
 def planned(
@@ -111,7 +136,6 @@ def planned(
 
     is_text = against.method in PAIRED and first.method in CLASSIFYING
     padded_because = why_padded(against.text_tower) if is_text else None
-    rungs = rungs_between(against, first, padded_because)
     factors, left_out = factors_of(against, first, chosen, on_gpu=on_gpu)
     left_out |= {PADDING: padded_because} if padded_because else {}
     can = []
@@ -120,6 +144,7 @@ def planned(
             can.append(factor)
         else:
             left_out[factor.name] = reason
+    rungs = rungs_between(against, first, padded_because, can)
     ladder, cells = build(rungs, can, whole=combinations, pace=first)
     return structs.replace(ladder, left_out=left_out), cells
 
@@ -128,7 +153,7 @@ def _cannot(first: Experiment, factor: Factor) -> str | None:
     """Say why an experiment cannot be built as a factor wants it, before or after."""
     from bench.profilers.flops import on_meta
 
-    if factor.before.partition("=")[0] not in ASKED_OF_TOWERS:
+    if factor.field not in ASKED_OF_TOWERS:
         return None
     try:
         for told in (factor.before, factor.after):
@@ -188,11 +213,15 @@ def _record(comparison: Comparison, ladder: Ladder, last: Experiment) -> None:
     comparison.runner.run([job], threads=comparison.cores)
 
 
-def _jobs(comparison: Comparison, cells: Sequence[Experiment], ends: Sequence[Experiment], rounds: int) -> list[Job]:
-    """Return the runs: all cells in rounds of even number, the ends in those of odd number."""
+def _rounds(
+    comparison: Comparison, cells: Sequence[Experiment], ends: Sequence[Experiment], rounds: int
+) -> list[list[Job]]:
+    """Return the runs of each round: all cells in rounds of even number, the ends in those of odd number."""
     seconds = expected_seconds(cells, on_gpu=comparison.on_gpu)
     return [
-        replace(job, expected_seconds=seconds[job.request.experiment.name])
+        [
+            replace(job, expected_seconds=seconds[job.request.experiment.name])
+            for job in comparison.round_of(ends if round_ % 2 else cells, round_, rounds, round_ // 2)
+        ]
         for round_ in range(rounds)
-        for job in comparison.round_of(ends if round_ % 2 else cells, round_, rounds, round_ // 2)
     ]

@@ -8,6 +8,7 @@ import pickle
 import struct
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,53 +19,36 @@ from bench.data.embeddings import decoded_grid
 from bench.data.shard_manifest import read_manifest
 from bench.data.vocabulary import read_vocabulary
 from bench.faults.made import encoded, pairs, picture, write_shard
+from bench.faults.payloads import (
+    BILLION_LAUGHS,
+    DEEP,
+    EXECUTED,
+    HOSTILE_NAME,
+    Attack,
+    Calls,
+    command,
+    huge,
+    payload,
+    refused,
+    written,
+)
 from bench.faults.short import short, trained
+from bench.faults.strangers import checkpoints, tasks, towers
 from bench.record import read_record
+from bench.tables import Table, show
 from bench.towers.trained import trained_tower
 from bench.training.checkpoints import newest_whole
 
-Attack = Callable[[Path], object]  # given a folder to write into; what it may leave lies in the folder `out` there
-EXECUTED = "executed"  # the file that a payload makes in its folder
-HOSTILE_NAME = "\x1b]0;owned\x07\x1b[2J\u202edog"
 
-
-class _Calls:
-    """Unpickled, it calls."""
-
-    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
-        self._made = function, arguments
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return self._made
-
-
-def payload(folder: Path, protocol: int = 4) -> bytes:
-    """Return a pickle that makes a file; `pickle.loads` would."""
-    return pickle.dumps({"n1": 1, "n2": _Calls(os.system, f"touch {folder / EXECUTED}")}, protocol)
-
-
-def _written(path: Path, content: bytes) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return str(path)
-
-
-def _command(*words: str) -> object:
-    """Run a command line in this process; exit codes are those of refusals and of what was done."""
-    from bench.__main__ import main
-
-    return main(words)
-
-
-def _label(path: str, folder: Path) -> object:
-    return _command("label", path, "--vocabulary", "pack-synsets", "--out", str(folder / "out"), "--workers", "1")
+def _label(path: str | Path, folder: Path) -> object:
+    return command("label", str(path), "--vocabulary", "pack-synsets", "--out", str(folder / "out"), "--workers", "1")
 
 
 def pickles() -> dict[str, Attack]:
     """Return pickles wherever a file is read."""
 
     def as_vocabulary(content: Callable[[Path], bytes]) -> Attack:
-        return lambda folder: read_vocabulary(_written(folder / "v.pkl", content(folder)))
+        return lambda folder: read_vocabulary(str(written(folder / "v.pkl", content(folder))))
 
     def in_tar(suffix: str) -> Attack:
         def attack(folder: Path) -> object:
@@ -76,7 +60,7 @@ def pickles() -> dict[str, Attack]:
 
     def objects(folder: Path) -> object:
         file = io.BytesIO()
-        np.save(file, np.array([_Calls(os.system, f"touch {folder / EXECUTED}")]), allow_pickle=True)
+        np.save(file, np.array([Calls(os.system, f"touch {folder / EXECUTED}")]), allow_pickle=True)
         try:
             return decoded_grid(file.getvalue(), 4, 8)
         except UnusableImageError as error:
@@ -85,7 +69,7 @@ def pickles() -> dict[str, Attack]:
     def as_checkpoint(folder: Path) -> object:
         step = folder / "checkpoints" / "step-00000005"
         for name in ("tower.safetensors", "state.safetensors", "state.json", "manifest.json"):
-            _written(step / name, payload(folder))
+            written(step / name, payload(folder))
         return newest_whole(step.parent)
 
     long_memo = b"\x80\x04}r\xff\xff\xff\x7f."  # an object to be kept in place 2**31 - 1
@@ -94,16 +78,16 @@ def pickles() -> dict[str, Attack]:
     return {
         **{f"a vocabulary, pickled by protocol {n}": as_vocabulary(partial(payload, protocol=n)) for n in (0, 2, 5)},
         "a vocabulary that evaluates": as_vocabulary(
-            lambda f: pickle.dumps(_Calls(eval, f"open('{f / EXECUTED}','w')"))
+            lambda f: pickle.dumps(Calls(eval, f"open('{f / EXECUTED}','w')"))
         ),
         "a vocabulary that calls the shell": as_vocabulary(lambda f: system % str(f / EXECUTED).encode()),
         "a vocabulary that wants 2**31 places": as_vocabulary(lambda _: long_memo),
         "a vocabulary that wants 64 GiB": as_vocabulary(lambda _: long_bytes),
         **{f"a .{suffix} in a shard": in_tar(suffix) for suffix in ("pkl", "pyd", "pth", "jpg", "txt")},
         "embeddings": objects,
-        "a tower": lambda folder: trained_tower(Path(_written(folder / "t.safetensors", payload(folder)))),
+        "a tower": lambda folder: trained_tower(written(folder / "t.safetensors", payload(folder))),
         "a checkpoint": as_checkpoint,
-        "labels": lambda folder: _label(_written(folder / "c.parquet", payload(folder)), folder),
+        "labels": lambda folder: _label(written(folder / "c.parquet", payload(folder)), folder),
     }
 
 
@@ -126,7 +110,7 @@ def tars() -> dict[str, Attack]:
                     if each == name:
                         info.type, info.linkname = kind, link.format(folder=folder)
                     tar.addfile(info, io.BytesIO(content))
-            _label(str(path), folder)
+            _label(path, folder)
             return trained(short("clip", data=str(path)), _made(folder / "out"))
 
         return attack
@@ -151,12 +135,12 @@ def specs() -> dict[str, Attack]:
             spec = words.format(executed=folder / EXECUTED)
             for act in (
                 lambda: trained(short("catlip", data=spec), _made(folder / "out")),
-                lambda: _command("doctor", "--shards", spec),
+                lambda: command("doctor", "--shards", spec),
                 lambda: _label(spec, folder),
                 lambda: read_vocabulary(spec),
                 lambda: trained(short("catlip", subset=spec), _made(folder / "out")),
             ):
-                _refused(act)
+                refused(act)
             return None
 
         return attack
@@ -172,42 +156,31 @@ def specs() -> dict[str, Attack]:
     }
 
 
-def _refused(act: Callable[[], object]) -> None:
-    """Run what has to be refused: by an error of a person's, or an exit code."""
-    try:
-        found = act()
-    except (ValueError, OSError):
-        return
-    assert found, "it was taken"
-
-
 def bombs() -> dict[str, Attack]:
     """Return small files that unpack to much, or are nested deep, where JSON and text are read."""
-    deep = b"[" * 200_000
-    laughs = b"a: &a [x,x]\n" + b"".join(b"%c: &%c [*%c,*%c]\n" % (n + 1, n + 1, n, n) for n in range(97, 120))
-
-    def huge(folder: Path) -> object:
-        with (folder / "manifest.json").open("wb") as file:
-            file.truncate(2**33)
-        return read_manifest(folder)
 
     def header(folder: Path) -> object:
-        return trained_tower(Path(_written(folder / "t.safetensors", struct.pack("<Q", 2**60) + b"{")))
+        return trained_tower(written(folder / "t.safetensors", struct.pack("<Q", 2**60) + b"{"))
 
     def packed(folder: Path) -> object:
-        return _label(_written(folder / "c.txt.gz", gzip.compress(b"a" * 2**27)), folder)
+        return _label(written(folder / "c.txt.gz", gzip.compress(b"a" * 2**27)), folder)
 
     name = "20260101T000000-x.speed.a.json"
+
+    def manifest(content: bytes) -> Attack:
+        return lambda folder: read_manifest(written(folder / "manifest.json", content).parent)
+
+    def vocabulary(name: str, content: bytes) -> Attack:
+        return lambda folder: read_vocabulary(str(written(folder / name, content)))
+
     return {
-        "YAML for a manifest": lambda folder: read_manifest(Path(_written(folder / "manifest.json", laughs)).parent),
-        "YAML for a vocabulary": lambda folder: read_vocabulary(_written(folder / "v.yaml", laughs)),
-        "YAML for captions": lambda folder: _label(_written(folder / "c.yaml", laughs), folder),
-        "a manifest nested 200,000 deep": lambda folder: read_manifest(
-            Path(_written(folder / "manifest.json", b'{"shards":' + deep)).parent
-        ),
-        "a manifest of 8 GiB": huge,
-        "a vocabulary nested deep": lambda folder: read_vocabulary(_written(folder / "v.json", b'{"labels":' + deep)),
-        "a record nested deep": lambda folder: read_record(Path(_written(folder / name, b'{"x":' + deep))),
+        "YAML for a manifest": manifest(BILLION_LAUGHS),
+        "YAML for a vocabulary": vocabulary("v.yaml", BILLION_LAUGHS),
+        "YAML for captions": lambda folder: _label(written(folder / "c.yaml", BILLION_LAUGHS), folder),
+        "a manifest nested 200,000 deep": manifest(b'{"shards":' + DEEP),
+        "a manifest of 8 GiB": lambda folder: read_manifest(huge(folder / "manifest.json").parent),
+        "a vocabulary nested deep": vocabulary("v.json", b'{"labels":' + DEEP),
+        "a record nested deep": lambda folder: read_record(written(folder / name, b'{"x":' + DEEP)),
         "a tower with a header of 2**60": header,
         "a line of 128 MiB in 130 kB": packed,
     }
@@ -218,20 +191,22 @@ def terminal() -> dict[str, Attack]:
 
     def shard(folder: Path) -> object:
         write_shard(folder / "data" / f"{HOSTILE_NAME}.tar", {"a.jpg": b"?", "a.txt": b"a dog"})
-        _command("doctor", "--shards", str(folder / "data"))
-        return _command("label", str(folder / "data"), "--vocabulary", HOSTILE_NAME, "--out", str(folder / "out"))
+        command("doctor", "--shards", str(folder / "data"))
+        return command("label", str(folder / "data"), "--vocabulary", HOSTILE_NAME, "--out", str(folder / "out"))
 
     def column(folder: Path) -> object:
-        return _label(_written(folder / "c.csv", f"url,{HOSTILE_NAME}\nx,y\n".encode()), folder)
+        return _label(written(folder / "c.csv", f"url,{HOSTILE_NAME}\nx,y\n".encode()), folder)
 
     def member(folder: Path) -> object:
         files = {f"{HOSTILE_NAME}.jpg": b"?", f"{HOSTILE_NAME}.json": json.dumps({HOSTILE_NAME: "x"}).encode()}
-        return _label(str(write_shard(folder / "0.tar", files)), folder)
+        return _label(write_shard(folder / "0.tar", files), folder)
 
+    table = Table(HOSTILE_NAME, [{"what": HOSTILE_NAME, HOSTILE_NAME: 1}], f"{HOSTILE_NAME}\nbelow")
     return {
-        "an explained caption": lambda _: _command("label", "--explain", f"a {HOSTILE_NAME} dog"),
-        "a verb": lambda _: _command(HOSTILE_NAME),
-        "an experiment": lambda _: _command("measure", HOSTILE_NAME),
+        "a table's title, heading and note": lambda _: show([table, replace(table, turned=True)], None),
+        "an explained caption": lambda _: command("label", "--explain", f"a {HOSTILE_NAME} dog"),
+        "a verb": lambda _: command(HOSTILE_NAME),
+        "an experiment": lambda _: command("measure", HOSTILE_NAME),
         "a file's name": shard,
         "a column's name": column,
         "a member's name": member,
@@ -240,5 +215,14 @@ def terminal() -> dict[str, Attack]:
 
 def attacks() -> dict[str, Attack]:
     """Return all, by what they are."""
-    kinds = {"pickle": pickles(), "tar": tars(), "name": specs(), "bomb": bombs(), "terminal": terminal()}
+    kinds = {
+        "pickle": pickles(),
+        "tar": tars(),
+        "name": specs(),
+        "bomb": bombs(),
+        "terminal": terminal(),
+        "tower": towers(),
+        "checkpoint": checkpoints(),
+        "task": tasks(),
+    }
     return {f"{kind}: {name}": attack for kind, of_kind in kinds.items() for name, attack in of_kind.items()}

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -13,11 +14,32 @@ import psutil
 from bench.commit import CHECKOUT
 from bench.record import Failure, Training, read_record
 from bench.training.checkpoints import checkpoints, read_checkpoint
+from bench.worker import PARENT
 
 ENDS_WITHIN = 120.0  # seconds that a process is given to end, on a busy machine
-POLL = 0.02
+LONGEST = 10 * 60.0  # seconds that what is not killed may take
+POLL, POLL_OFTEN = 0.02, 0.001  # seconds from one look to the next; often for what is soon over
 
 Process = subprocess.Popen[str]
+
+
+@dataclass(slots=True)
+class Chain:
+    """What was killed and taken up again and again, and what was amiss."""
+
+    kills: int = 0
+    within: int = 0  # of them, those that came while a record was written
+    finished: list[Path] = field(default_factory=list)  # folders
+    unreadable: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    unequal: list[str] = field(default_factory=list)
+
+
+def stay_on_core(number: int) -> None:
+    """Bind this thread, and what it starts, to one of the cores."""
+    own = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {own[number % len(own)]})
 
 
 def begun(words: Sequence[str], log: Path, settings: Mapping[str, str] | None = None) -> Process:
@@ -48,6 +70,15 @@ def family(process: Process) -> list[psutil.Process]:
     return found
 
 
+def runs_of(process: Process) -> list[psutil.Process]:
+    """Return the runs that a command line has started, which may have ended itself."""
+    found = list[psutil.Process]()
+    for one in psutil.process_iter():
+        with suppress(psutil.Error):
+            found += [one] if one.environ().get(PARENT) == str(process.pid) else []
+    return found
+
+
 def all_ended(processes: Sequence[psutil.Process], seconds: float = ENDS_WITHIN) -> bool:
     """Wait for the end of all; kill those that stay."""
     _, alive = psutil.wait_procs(processes, timeout=seconds)
@@ -57,11 +88,13 @@ def all_ended(processes: Sequence[psutil.Process], seconds: float = ENDS_WITHIN)
     return not alive
 
 
-def waited_for(is_there: Callable[[], bool], process: Process, seconds: float = ENDS_WITHIN) -> None:
+def waited_for(
+    is_there: Callable[[], bool], process: Process, seconds: float = ENDS_WITHIN, poll: float = POLL
+) -> None:
     """Wait until something is there, or the process has ended, or too much time has gone."""
     deadline = time.monotonic() + seconds
     while not is_there() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(POLL)
+        time.sleep(poll)
 
 
 def newest_step(out: Path) -> int:

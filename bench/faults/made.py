@@ -39,22 +39,22 @@ def write_shard(path: Path, members: Mapping[str, bytes]) -> Path:
     return path
 
 
-def pairs(first: int, count: int) -> dict[str, bytes]:
-    """Return members of samples: pictures of three kinds, and captions."""
+def pairs(first: int, count: int, width: int = 30) -> dict[str, bytes]:
+    """Return members of samples: pictures of three kinds, some wider than others, and captions."""
     kinds = (("jpg", "JPEG"), ("png", "PNG"), ("webp", "WEBP"))
     members = {}
     for number in range(first, first + count):
         suffix, kind = kinds[number % 3]
-        members[f"{number:05}.{suffix}"] = encoded(picture(number, 30 + number % 20), kind)
+        members[f"{number:05}.{suffix}"] = encoded(picture(number, width + number % 20), kind)
         members[f"{number:05}.txt"] = CAPTIONS[number % len(CAPTIONS)].encode()
     return members
 
 
-def write_shards(folder: Path, *, listed: bool) -> list[Path]:
-    """Write three shards of unequal length, with a manifest where they are to be `listed`."""
+def write_shards(folder: Path, *, listed: bool, width: int = 30) -> list[Path]:
+    """Write three shards of unequal length, with a manifest where they are to be `listed`; `width` is of pictures."""
     lengths = (10, 14, 6)
     paths = [
-        write_shard(folder / f"{number:05}.tar", pairs(sum(lengths[:number]), length))
+        write_shard(folder / f"{number:05}.tar", pairs(sum(lengths[:number]), length, width))
         for number, length in enumerate(lengths)
     ]
     if listed:

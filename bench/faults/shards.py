@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from bench.faults.short import short, trained
 FULL = 400
 REFUSED, COUNTED, UNSEEN, HARMLESS = "refused by name", "counted", "another content unseen", "without effect"
 FEWER, NAMELESS = "fewer samples in silence", "refused without a name"
+WIDE = 3000  # pixels of pictures whose shards are many times as large as what is hashed of a shard to name its index
+TICK = 0.02  # seconds that a file system's clock may stand still: two writes within them leave the same times
 Damage = Callable[[bytes, random.Random], bytes]
 Content = tuple[dict[str, tuple[str, bytes]], Counter[str]]  # samples by key, and how many lack what
 
@@ -39,9 +42,10 @@ def run(share: float, seed: int, folder: Path) -> list[Bound]:
     """Damage shards that a manifest lists, and shards that none does."""
     count, bounds = tries(FULL, share), []
     for name, damage in DAMAGES.items():
-        listed = outcomes(folder, damage, count, seed, listed=True)
-        wrong = [told for outcome, all_told in listed.items() if outcome != REFUSED for told in all_told]
-        bounds.append(none_of(f"shards {name}, with a manifest: silent losses", count, wrong))
+        for warm, which in ((False, "new"), (True, "larger, indexed before")):
+            listed = outcomes(folder, damage, count, seed, listed=True, warm=warm)
+            wrong = [told for outcome, all_told in listed.items() if outcome != REFUSED for told in all_told]
+            bounds.append(none_of(f"shards {name}, {which}, with a manifest: silent losses", count, wrong))
     for damage in DAMAGES.values():
         unlisted = outcomes(folder, damage, count, seed, listed=False)
         wrong = unlisted.get(FEWER, []) + unlisted.get(NAMELESS, [])
@@ -50,17 +54,23 @@ def run(share: float, seed: int, folder: Path) -> list[Bound]:
     return [*bounds, said_in_the_record(folder)]
 
 
-def outcomes(folder: Path, damage: Damage, count: int, seed: int, *, listed: bool) -> dict[str, list[str]]:
-    """Damage one of three shards at a time; return the tries by what came of them."""
+def outcomes(
+    folder: Path, damage: Damage, count: int, seed: int, *, listed: bool, warm: bool = False
+) -> dict[str, list[str]]:
+    """Damage one of three shards at a time; return the tries by what came of them.
+
+    Where the cache is `warm`, a training has read the shards when they were whole, and they are larger.
+    """
     draw, data = random.Random(seed), folder / "data"  # noqa: S311 - to be drawn again
-    paths, found = write_shards(data, listed=listed), dict[str, list[str]]()
+    paths, found = write_shards(data, listed=listed, width=WIDE if warm else 30), dict[str, list[str]]()
     whole = content_of(data, folder / "cache")
     for number in range(count):
         path = draw.choice(paths)
         before = path.read_bytes()
+        time.sleep(TICK if warm else 0)
         path.write_bytes(damage(before, draw))
         try:
-            outcome = compared(whole, content_of(data, folder / "cache"))
+            outcome = compared(whole, content_of(data, folder / "cache", warm=warm))
         except ValueError as error:
             outcome = REFUSED if path.name in str(error) else NAMELESS
         found.setdefault(outcome, []).append(f"{outcome}: {path.name}, try {number} of seed {seed}")
@@ -69,9 +79,10 @@ def outcomes(folder: Path, damage: Damage, count: int, seed: int, *, listed: boo
     return found
 
 
-def content_of(data: Path, cache: Path) -> Content:
-    """Read shards as a training would that never saw them."""
-    shutil.rmtree(cache, ignore_errors=True)
+def content_of(data: Path, cache: Path, *, warm: bool = False) -> Content:
+    """Read shards as a training would that never saw them, or where the cache is `warm`, one that did."""
+    if not warm:
+        shutil.rmtree(cache, ignore_errors=True)
     read_index.cache_clear()
     opened.cache_clear()
     shards = open_shards(str(data), cache)

@@ -60,11 +60,15 @@ def by_key(figures: Sequence[Figure]) -> dict[Key, list[float]]:
 
 
 def on_one_side(old: Sequence[Figure], new: Sequence[Figure]) -> list[str]:
-    """Name what cannot be compared, for one side alone has it."""
-    before, after = ({figure.subject.name for figure in side} for side in (old, new))
-    return [f"{name} (only before)" for name in sorted(before - after)] + [
-        f"{name} (only after)" for name in sorted(after - before)
-    ]
+    """Name what cannot be compared, for one side alone has it: a part, or a figure of a part that both have."""
+    before, after = ({(figure.subject.name, figure.measure.name) for figure in side} for side in (old, new))
+    common = {part for part, _ in before} & {part for part, _ in after}
+
+    def told(alone: set[tuple[str, str]], when: str) -> list[str]:
+        names = {f"{part}, {measure}" if part in common else part for part, measure in alone}
+        return [f"{name} (only {when})" for name in sorted(names)]
+
+    return told(before - after, "before") + told(after - before, "after")
 
 
 def ended(judged: Sequence[Judged]) -> int:

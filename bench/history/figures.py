@@ -23,7 +23,7 @@ from bench.history.suite_documents import (
     require_measured,
 )
 from bench.rates import images_per_second
-from bench.record import Memory, Record, Speed, Training, is_record, read_record
+from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, is_record, read_record
 
 LOSS_STEP = 10  # of a training, counted from 1
 
@@ -46,6 +46,7 @@ PEAK_TENSORS = Measure("peak tensor bytes", "B", "less", is_counter=True)
 PARAMETERS = Measure("parameters", "", "same", is_counter=True)
 TOWER_PARAMETERS = Measure("tower's parameters", "", "same", is_counter=True)
 STEP_FLOPS = Measure("FLOPs of a step", "FLOP", "less", is_counter=True)
+OLDER_FLOPS = Measure("FLOPs of a step, as records of format 2 count them", "FLOP", "less", is_counter=True)
 TOKENS = Measure("tokens per caption", "", "less", is_counter=True)
 LOSS = Measure(f"loss at step {LOSS_STEP}", "nats", "same", is_counter=True)
 LOSS_AT_3 = Measure("loss at step 3", "nats", "same", is_counter=True)
@@ -100,16 +101,17 @@ def read_figures(places: Sequence[Path]) -> list[Figure]:
     """
     figures: list[Figure] = []
     for place in places:
-        if not place.exists():
-            raise ValueError(f"there is no {place}")
-        found = [figure for path in _files(place) for figure in _figures_in(path, required=path == place)]
+        found = [figure for path in json_files(place) for figure in _figures_in(path, required=path == place)]
         if not found:
             raise ValueError(f"{place} measured nothing: no figure of a record or a pytest-benchmark document is there")
         figures += found
     return figures
 
 
-def _files(place: Path) -> list[Path]:
+def json_files(place: Path) -> list[Path]:
+    """Return a file itself, or those below a folder that may hold figures; ValueError where there is neither."""
+    if not place.exists():
+        raise ValueError(f"there is no {place}")
     if place.is_file():
         return [place]
     found = sorted(place.rglob("*.json"))
@@ -157,18 +159,20 @@ def figures_of_record(record: Record) -> Iterable[Figure]:
     where = record.circumstances
     subject = Subject(record.experiment.name, "experiments", _digest(record.experiment))
     commit = Commit(where.commit.removesuffix("-dirty").replace("unknown", ""), where.commit.endswith("-dirty"))
-    for measure, value in _measured(record.experiment, record.measured, where.device):
+    for measure, value in _measured(record.experiment, record.measured, where.device, record.format):
         if value is not None:
             yield Figure(subject, measure, float(value), fingerprint_of(where), commit, None, where.started_at)
 
 
-def _measured(experiment: Experiment, measured: Any, device: str) -> Iterable[tuple[Measure, float | None]]:
+def _measured(
+    experiment: Experiment, measured: Any, device: str, record_format: int
+) -> Iterable[tuple[Measure, float | None]]:
     match measured:
         case Speed():
             yield IMAGES_PER_SECOND, images_per_second(experiment, measured)
             yield PARAMETERS, measured.trained_parameters
             yield TOWER_PARAMETERS, measured.tower_parameters
-            yield STEP_FLOPS, measured.flops.step
+            yield STEP_FLOPS if record_format >= RECOMPUTED_SINCE else OLDER_FLOPS, measured.flops.step
             yield TOKENS, measured.tokens_per_caption
         case Memory():
             yield PEAK_RSS, measured.peak_rss_bytes

@@ -24,6 +24,7 @@ from bench.history.figures import read_figures
 from bench.progress import Progress
 from bench.statistics import fewest_rounds
 from bench.tables import Table, show
+from bench.terminal import printable_lines
 
 ROUNDS = 8  # in which up to 64 parts can be called at once: 2 / C(16, 8) x 64 = .01
 
@@ -64,7 +65,7 @@ class Regress:
         notes += [f"{file} differs: what it times may be other work on the two sides" for file in changed]
         table = compared_table(judged)
         show([Table(table.title, table.rows, "\n".join([table.note, *notes]))], self.json)
-        print("\n".join(told_worse(judged) or [told_none(judged)]))
+        print(printable_lines("\n".join(told_worse(judged) or [told_none(judged)])))
         return ended(judged)
 
     def _measure(self, base: str, out: Path) -> None:

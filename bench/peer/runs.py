@@ -27,6 +27,7 @@ from bench.peer.sides import DENSE, OPEN_CLIP, OPEN_CLIP_FUSED, WARMUP_STEPS
 from bench.record import PeerRun
 from bench.run import Assembled, assemble, load_data
 from bench.step import make_optimizer, make_step
+from bench.turns import pass_on
 from losses.ranks import Meeting
 from models.heads import Contrastive
 from models.open_clip_layout import open_clip_model, open_clip_state
@@ -36,23 +37,26 @@ RATE_RISES = 2_000  # steps, linearly; open_clip_train's default is 10,000
 
 @dataclass(slots=True)
 class Windows:
-    """The time at the ends of windows, the device idle."""
+    """The times at which windows begin and end, the device idle; between them another run may have its turn."""
 
     device: torch.device
     steps: int  # of a window
-    marks: list[float] = field(default_factory=list)
+    begun: list[float] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)
 
     def at(self, step: int) -> None:
         """Take the time where a window ends before this step, or the warm-up does."""
         if step >= WARMUP_STEPS and (step - WARMUP_STEPS) % self.steps == 0:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
-            self.marks.append(time.perf_counter())
+            self.ended.append(time.perf_counter())
+            pass_on()
+            self.begun.append(time.perf_counter())
 
     @property
     def seconds(self) -> tuple[float, ...]:
         """How long each window took."""
-        return tuple(end - start for start, end in zip(self.marks, self.marks[1:], strict=False))
+        return tuple(end - start for start, end in zip(self.begun, self.ended[1:], strict=False))
 
 
 def run_side(experiment: Experiment, device: torch.device, results: Path, side: str, round_: int) -> PeerRun:

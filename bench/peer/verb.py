@@ -58,9 +58,10 @@ class Peer:
             raise ValueError("a race is run at one image size, not at image_sizes")
         rounds = self.rounds or fewest_rounds(len(sides) - 1)
         comparison = begin(self.results, experiments, Scope("peer", 0), trained=False, may_differ=AT_LARGEST_BATCH)
-        jobs = []
+        races = []
         for round_ in range(rounds):
             for experiment in experiments:
+                jobs = []
                 lasting = replace(experiment, windows=experiment.windows * (1 if round_ else LONGER))
                 for side in sides[:: -1 if round_ % 2 else 1]:
                     request = Request(
@@ -73,8 +74,10 @@ class Peer:
                     )
                     label = f"{experiment.name}, {side}, round {round_ + 1} of {rounds}"
                     jobs.append(Job(request, label, START_SECONDS + STEP_SECONDS))
-        comparison.runner.progress.expect(sum(job.expected_seconds for job in jobs))
-        comparison.runner.run(jobs, threads=comparison.cores)
+                races.append(jobs)
+        comparison.runner.progress.expect(sum(job.expected_seconds for jobs in races for job in jobs))
+        for jobs in races:
+            comparison.runner.run_in_turn(jobs, threads=comparison.cores)
         records = comparison.records()
         losses = loss_rows(records)
         show(

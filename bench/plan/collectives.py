@@ -18,6 +18,7 @@ Kind = Literal["all-reduce", "reduce-scatter", "all-gather"]
 Phase = Literal["forward", "backward"]
 FP32 = 4  # bytes of a weight, a gradient, and of a feature: CUDA's autocast normalises in fp32
 LINK_SHARE = 0.8  # of data sheets' bandwidths, which collectives reach: of 8 A100's 300 GB/s nccl-tests see 230 to 250
+LINK_US, NETWORK_US = 1.9, 4.0  # of a ring's step: NCCL's own constants (src/graph/tuning.cc, hwLat, ring, LL128)
 FIRST_BUCKET, BUCKET = 1 << 20, 25 << 20  # bytes of gradients that DDP reduces at once: torch's defaults
 
 

@@ -16,6 +16,7 @@ AS_GPUS_GROW = "As GPUs grow"  # what its table is called, where `python -m repo
 # Products of batch x columns x width that a step of the loss takes, the backward's included (`losses`): the logits
 # twice and two gradients, or once where the forward makes the gradients.
 LOSS_PRODUCTS: dict[MethodName, int] = {"clip": 4, "superclip": 4, "siglip": 3}
+OVERLAP = 0.8  # share of forward and backward behind which gradients and weights are sent: assumed
 LOSS_SHARE = 0.5  # of the fp32 peak that these reach: assumed, for exponentials and sums stand between them
 JOULES_A_KWH = 3.6e6
 

@@ -4,6 +4,7 @@ Rows: open_clip's docs/PRETRAINED.md (12.8 billion images over GPU-hours), LAION
 2023, `trained_models_info.csv` of LAION-AI/scaling-laws-openclip, the DataComp paper (arXiv 2304.14108), NVIDIA's NeMo
 documentation, x-cls/superclass issue 11. GFLOPs and parameters: open_clip, docs/model_profile.csv. Left out is what has
 no FLOPs of CLIP's at one size: patch dropout (bigG/14 at 46.9), FLIP, CLIPA, TinyCLIP, MobileCLIP, image towers alone.
+Some rows of the scaling laws are of trainings that open_clip lists, too.
 
 JUWELS Booster has 4 A100 of 40 GB and 4 x 200 Gbit/s a node, Stability's cluster (AWS p4d) 8 and 400 Gbit/s together.
 """
@@ -12,12 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from bench.plan.collectives import LINK_SHARE, Links, Weights
+from scipy.optimize import brentq
+
+from bench.plan.collectives import LINK_SHARE, LINK_US, NETWORK_US, Links, Weights
 from bench.plan.devices import DEVICES, GB, Device
-from bench.plan.model import Case, Cluster, Work, assumed_compute, step_on
+from bench.plan.model import OVERLAP, Case, Cluster, Work, assumed_compute, step_on
 
 V100 = Device("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
 A100, H100 = DEVICES["a100"], DEVICES["h100"]
+Latencies = tuple[float, float]  # of a ring's step within a node and between nodes, in seconds
+NCCL: Latencies = (1e-6 * LINK_US, 1e-6 * NETWORK_US)
 JUWELS = replace(DEVICES["a100-40gb"], per_node=4, network=25 * GB)
 P4D = replace(DEVICES["a100-40gb"], network=6.25 * GB)
 
@@ -50,7 +55,7 @@ class Point:
     model: str
     device: Device
     gpus: int
-    batch: int | None  # of a GPU; None: not told, so that communication cannot be predicted
+    batch: int | None  # of a GPU; None: not told, or not at which rate: communication cannot be predicted
     low: float  # images a second and GPU
     high: float
     is_recomputed: bool = False  # activations, as far as it is told
@@ -62,7 +67,7 @@ class Point:
 
     @property
     def utilisation(self) -> float:
-        """Share of the dense peak that the products take, recomputed ones included."""
+        """Share of the dense peak that the products take, recomputed ones included, in the time of the whole step."""
         return (4 if self.is_recomputed else 3) * 1e9 * MODELS[self.model].gflops * self.middle / self.device.bf16
 
 
@@ -80,6 +85,7 @@ POINTS: Sequence[Point] = (
     Point("scaling laws", "B/32", JUWELS, 128, 256, 729.0, 850.0),
     Point("scaling laws", "B/32", JUWELS, 128, 672, 412.0, 412.0),
     Point("scaling laws", "B/32", JUWELS, 344, 256, 289.0, 639.0),
+    Point("scaling laws", "B/16", JUWELS, 176, None, 289.0, 365.0),  # batches of 192 to 512
     Point("scaling laws", "B/16", JUWELS, 344, 256, 228.0, 396.0),
     Point("scaling laws", "L/14", JUWELS, 200, 448, 178.0, 178.0),
     Point("scaling laws", "L/14", JUWELS, 384, 224, 73.0, 105.0),
@@ -96,16 +102,33 @@ POINTS: Sequence[Point] = (
 
 
 def published_utilisation() -> float:
-    """Return the median share of the dense peak that published trainings reach, their communication included."""
-    return median(point.utilisation for point in POINTS)
+    """Return the median share of the dense peak that the computation of published trainings reaches.
+
+    What they sent is taken off as the plan has it, for a plan puts on what it sends itself.
+    """
+    return median(computing(point, NCCL, OVERLAP) for point in POINTS)
+
+
+def computing(point: Point, latencies: Latencies, overlap: float) -> float:
+    """Return the utilisation at which the plan gives a point's rate: of the computation alone, what is sent taken off.
+
+    Where no batch is told it is that of the whole step. ValueError where sending alone takes longer than the step.
+    """
+
+    def missing(share: float) -> float:
+        return point.middle - predicted_rate(point, share, latencies, overlap)[0]
+
+    if missing(1.0) > 0:
+        raise ValueError(f"{point.model} on {point.gpus} GPUs ({point.source}) cannot wait so long: smaller latencies")
+    return float(brentq(missing, point.utilisation / 2, 1.0))
 
 
 def predicted_rate(
-    point: Point, utilisation: float, latencies: tuple[float, float], overlap: float
+    point: Point, utilisation: float, latencies: Latencies, overlap: float
 ) -> tuple[float, float | None]:
     """Return images a second and GPU by the plan, and the share of the step that is communication, where batch is told.
 
-    `latencies` are of a step within a node and between nodes, in seconds. Captions alone are gathered, as here.
+    Captions alone are gathered, as here.
     """
     model = MODELS[point.model]
     compute = assumed_compute(Work(1e9 * model.gflops, is_recomputed=point.is_recomputed), point.device, utilisation)

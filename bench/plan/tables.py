@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.plan.collectives import collectives_of, seconds_of
 from bench.plan.model import AS_GPUS_GROW, LARGEST, Case, Cluster, Cost, Step, bound_from, slower_from
-from bench.plan.published import POINTS, predicted_rate
+from bench.plan.published import POINTS, Latencies, computing, predicted_rate
 from bench.tables import Table
 
 SLOWER = 0.1
@@ -120,11 +120,13 @@ def assumption_table(assumptions: Mapping[str, tuple[str, str]]) -> Table:
     return Table("Assumptions", rows)
 
 
-def published_table(utilisation: float, latencies: tuple[float, float], overlap: float) -> Table:
-    """Hold the plan against published trainings, all at one utilisation."""
+def published_table(utilisation: float | None, latencies: Latencies, overlap: float) -> Table:
+    """Hold the plan against published trainings: each at the others' median utilisation, or all at one given."""
     rows, errors = [], []
-    for point in POINTS:
-        rate, share = predicted_rate(point, utilisation, latencies, overlap)
+    shares = [computing(point, latencies, overlap) for point in POINTS]
+    for at, point in enumerate(POINTS):
+        planned_at = utilisation or median([*shares[:at], *shares[at + 1 :]])
+        rate, share = predicted_rate(point, planned_at, latencies, overlap)
         errors.append(rate / point.middle - 1)
         rows.append(
             {
@@ -135,6 +137,8 @@ def published_table(utilisation: float, latencies: tuple[float, float], overlap:
                 "checkpointed": "yes" if point.is_recomputed else "no",
                 "images/s/GPU": f"{point.low:g}" if point.low == point.high else f"{point.low:g} to {point.high:g}",
                 "its utilisation": point.utilisation,
+                "computing": shares[at],
+                "planned at": planned_at,
                 "planned": rate,
                 "error": errors[-1],
                 "communication, share": share,
@@ -142,10 +146,11 @@ def published_table(utilisation: float, latencies: tuple[float, float], overlap:
         )
     inside = sum(abs(error) <= 1 / 4 for error in errors)
     note = (
-        f"Planned at a utilisation of {utilisation:.3f} for every row (--utilisation), the links of the machine it ran "
-        f"on, and an overlap of {overlap:g}.\nerror: planned over published (of a range the middle), less 1. "
-        f"{inside} of {len(rows)} lie within 25 %, the median is off by {median(map(abs, errors)):.0%}: one "
-        "utilisation\ndoes not foretell a training, which its software and its loading set. Ratios of methods at one "
-        "utilisation are ratios of FLOPs."
+        "its utilisation: of the whole step. computing: what is sent taken off by the model, where the batch is told; "
+        f"each row is planned\nat {'the median of the others' if utilisation is None else 'what was given'}, with the "
+        f"links of the machine it ran on and an overlap of {overlap:g}.\nerror: planned over published (of a range the "
+        f"middle), less 1. {inside} of {len(rows)} lie within 25 %, the median is off by "
+        f"{median(map(abs, errors)):.0%}:\none utilisation does not foretell a training, which its software and its "
+        "loading set. Ratios of methods at one utilisation are ratios of FLOPs."
     )
     return Table("Published trainings of CLIP", rows, note)

@@ -12,9 +12,9 @@ from tyro.conf import Positional, arg
 from bench.command_line import DISAGREEMENT, FAILED_CASE, OK, Json, Results, Settings
 from bench.config import Experiment, choose, with_settings
 from bench.experiments import EXPERIMENTS, experiment_named
-from bench.plan.collectives import FP32, LINK_SHARE, Links
+from bench.plan.collectives import FP32, LINK_SHARE, LINK_US, NETWORK_US, Links
 from bench.plan.devices import DEVICES, GB, Device, device_called
-from bench.plan.model import LOSS_SHARE, Case, Cluster, assumed_compute, cost_of, curve, step_on
+from bench.plan.model import LOSS_SHARE, OVERLAP, Case, Cluster, assumed_compute, cost_of, curve, step_on
 from bench.plan.published import published_utilisation
 from bench.plan.records import Timed, compute_of, largest_batch, records_at, timed
 from bench.plan.tables import (
@@ -31,7 +31,6 @@ from bench.training.verb import number_of
 
 MICRO = 1e-6
 USABLE = 0.9  # of a GPU's memory: the rest is the context's, the kernels' and what an allocator cannot use
-LINK_US, NETWORK_US = 1.9, 4.0  # of a ring's step: NCCL's own constants (src/graph/tuning.cc, hwLat, ring, LL128)
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,11 @@ class Plan:
     ] = None
     record: Annotated[Path | None, arg(help="a speed record of one device, or a folder of records")] = None
     device: Annotated[str | None, arg(help=f"instead of a record: {', '.join(DEVICES)}")] = None
-    utilisation: float | None = None  # of that device's bf16 peak; by default the median of published CLIP trainings
+    # Of that device's bf16 peak, what is sent not counted; by default the median of published CLIP trainings.
+    utilisation: float | None = None
     batch: int | None = None  # images a step of all GPUs; by default each has the experiment's batch_size
     price: float | None = None  # of a GPU-hour
-    overlap: float = 0.8  # share of forward and backward behind which gradients and weights can be sent
+    overlap: float = OVERLAP  # share of forward and backward behind which gradients and weights can be sent
     per_node: int | None = None  # GPUs; the device's by default, as what follows
     link_gbs: float | None = None  # GB/s of a GPU to those of its node, in one direction, as collectives reach them
     link_us: float = LINK_US  # latency
@@ -69,9 +69,8 @@ class Plan:
         """Plan, or check the plan."""
         self._require_sound()
         if self.published:
-            utilisation = self.utilisation or published_utilisation()
             latencies = MICRO * self.link_us, MICRO * self.network_us
-            show([published_table(utilisation, latencies, self.overlap)], self.json)
+            show([published_table(self.utilisation, latencies, self.overlap)], self.json)
             return OK
         if not self.names:
             raise ValueError(f"name the experiments to plan for (there are {', '.join(EXPERIMENTS)})")
@@ -158,7 +157,10 @@ class Plan:
         case = Case(experiment.name, needs.weights, compute, batch, experiment.sharding, bytes_a_weight)
         step = step_on(case, self._cluster, self.gpus, self.batch)
         images = experiment.images if self.images is None else number_of(self.images)
-        largest: tuple[int | None, str] = (None, "not known without records of one GPU")
+        largest: tuple[int | None, str] = (
+            None,
+            "not estimated without memory records of one GPU, which --record reads",
+        )
         if device is not None and runs is not None:
             limit = USABLE * device.memory
             largest = largest_batch(experiment, self._records, limit, needs.weights, self.gpus)
@@ -171,7 +173,7 @@ class Plan:
             largest,
         )
 
-    @property
+    @cached_property
     def _share(self) -> float:
         return self.utilisation or published_utilisation()
 
@@ -208,7 +210,7 @@ class Plan:
             if (runs := self._timed(experiment)) is not None:
                 found |= _of_runs(experiment.name, runs)
         if self.device is not None and device is not None:
-            named = "given" if self.utilisation else "median of plan --published"
+            named = "given" if self.utilisation else "median of plan --published, what is sent taken off"
             told = f"{self._share:.3f} of {device.bf16 / 1e12:g} TFLOP/s, bf16 ({device.source})"
             found["utilisation"] = (told, f"assumed, no evidence: {named}")
             found["power of a GPU"] = (f"{device.watts:g} W all the time", device.source)

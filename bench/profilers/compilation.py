@@ -12,7 +12,7 @@ def compilation() -> dict[str, float]:
     from torch._dynamo.utils import calculate_time_spent, counters
 
     return {
-        GRAPHS: counters["stats"]["unique_graphs"],
-        "graph breaks": sum(counters["graph_break"].values()),
+        GRAPHS: float(counters["stats"]["unique_graphs"]),
+        "graph breaks": float(sum(counters["graph_break"].values())),
         "seconds": calculate_time_spent()["total_wall_time"],
     }

@@ -1,17 +1,20 @@
 """A tower from what a person names: a file, a folder, or a trained experiment."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import timm
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from bench.data.vocabulary import read_vocabulary
 from bench.experiments import EXPERIMENTS
+from bench.json_file import content_of, from_json
+from bench.seeds import TOWER, seed_for
 from bench.towers.head_file import LabelRows, Texts, label_rows, texts
 from bench.towers.made import Made, how_made, is_made_here, newest_towers
 from bench.towers.trained import trained_tower
@@ -43,6 +46,7 @@ class KnownTower:
     made: Made | None = None  # here; None: trained elsewhere
     rows: LabelRows | None = None  # the classifier that it was trained with
     texts: Texts | None = None  # the text tower that it was trained with
+    build: Callable[[], ImageTower] | None = None  # builds its untrained kind, where it was trained elsewhere
 
 
 def tower_from(
@@ -75,6 +79,16 @@ def tower_from(
     return _ours(newest, image_size)
 
 
+def untrained_kind(known: KnownTower) -> ImageTower:
+    """Return the architecture of a tower that was trained elsewhere with random weights, the same at every call."""
+    assert known.build is not None, f"{known.name} was trained here, from weights that its seed gives"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(0, TOWER))
+        tower = known.build()
+    tower.pixels = known.tower.pixels
+    return tower
+
+
 def _from_file(path: Path, image_size: int | None, vocabulary: str | None) -> KnownTower:
     if is_made_here(path):
         return _ours(path, image_size)
@@ -92,20 +106,22 @@ def _ours(path: Path, image_size: int | None) -> KnownTower:
 
 def _from_folder(path: Path, image_size: int | None) -> KnownTower:
     try:
-        described = json.loads((path / FOLDER_CONFIG).read_bytes())
+        described = from_json(content_of(path / FOLDER_CONFIG), dict[str, Any])
         config, shown = described["model_cfg"], described.get("preprocess_cfg", {})
         size = image_size or config["vision_cfg"]["image_size"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no folder of open_clip's: {FOLDER_CONFIG}: {error}") from None
+        build = partial(_around, partial(tower_of, config, size), size)
+        tower = build()
+    except Exception as error:  # noqa: BLE001 - what open_clip raises for a description of no tower is listed nowhere
+        told = f"it has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise ValueError(f"{path} is no folder of open_clip's: {FOLDER_CONFIG}: {told}") from None
     file = next((path / name for name in FOLDER_WEIGHTS if (path / name).is_file()), None)
     if file is None:
         raise ValueError(f"{path} holds none of {', '.join(FOLDER_WEIGHTS)}")
-    tower = ImageTower(tower_of(config, size), size)
     _load(tower, read_weights(file), file, path.name)
     tower.pixels = renormalised(
         shown.get("mean", open_clip.OPENAI_DATASET_MEAN), shown.get("std", open_clip.OPENAI_DATASET_STD)
     )
-    return KnownTower(tower, path.name, path.name)
+    return KnownTower(tower, path.name, path.name, build=build)
 
 
 def _from_name(name: str, file: Path, image_size: int | None, vocabulary: str | None) -> KnownTower:
@@ -119,24 +135,25 @@ def _from_name(name: str, file: Path, image_size: int | None, vocabulary: str | 
         corenet_vit.corenet_vit(name)
         return _corenet(file, state, image_size, vocabulary, name)
     if config is not None:
-        tower = build_image_tower(name, image_size or config["vision_cfg"]["image_size"], 0)
-        _load(tower, state, file, name)
-        tower.pixels = renormalised(*_published_pixels(name))
+        size, pixels = config["vision_cfg"]["image_size"], _published_pixels(name)
     else:
         described: Any = timm.get_pretrained_cfg(name)
-        tower = build_image_tower(name, image_size or described.input_size[-1], 0)
-        _load(tower, state, file, name)
-        tower.pixels = renormalised(described.mean, described.std)
-    return KnownTower(tower, f"{name}={file.name}", name)
+        size, pixels = described.input_size[-1], (described.mean, described.std)
+    build = partial(build_image_tower, name, image_size or size, seed_for(0, TOWER))
+    tower = build()
+    _load(tower, state, file, name)
+    tower.pixels = renormalised(*pixels)
+    return KnownTower(tower, f"{name}={file.name}", name, build=build)
 
 
 def _corenet(
     path: Path, state: Mapping[str, Tensor], image_size: int | None, vocabulary: str | None, name: str = ""
 ) -> KnownTower:
     """Read a file of CoreNet's, whose images are not normalised: pixels are from 0 to 1."""
-    trunk = corenet_vit.corenet_vit(name) if name else corenet_vit.fitting(state)
-    tower = ImageTower(trunk, image_size or 224)
-    load_exactly(trunk, corenet_vit.from_corenet(state), f"{path} does not fit {name or 'a ViT of CoreNet'}")
+    of_file = partial(corenet_vit.CorenetViT, *corenet_vit.sizes_of(state)) if not name else None
+    build = partial(_around, of_file or partial(corenet_vit.corenet_vit, name), image_size or 224)
+    tower, weights = build(), corenet_vit.from_corenet(state)
+    load_exactly(tower.trunk, weights, f"{path} does not fit {name or 'a ViT of CoreNet'}", given=state)
     tower.pixels = renormalised((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     rows = None
     vocabulary = vocabulary or next(
@@ -144,11 +161,17 @@ def _corenet(
     )
     if "classifier.weight" in state:
         keys = read_vocabulary(vocabulary).keys if vocabulary else ()
+        if "classifier.bias" not in state:
+            raise ValueError(f"{path} has classifier.weight and no classifier.bias")
         rows = LabelRows(state["classifier.weight"], state["classifier.bias"], keys)
         if len(keys) > len(rows.weight):
             told = f"{path} has a classifier of {len(rows.weight):,} rows"
             raise ValueError(f"{told}, vocabulary {vocabulary} has {len(keys):,} labels")
-    return KnownTower(tower, path.name, name or looks_like(state).split(",")[0], rows=rows)
+    return KnownTower(tower, path.name, name or looks_like(state).split(",")[0], rows=rows, build=build)
+
+
+def _around(trunk: Callable[[], nn.Module], image_size: int) -> ImageTower:
+    return ImageTower(trunk(), image_size)
 
 
 def _load(tower: ImageTower, state: Mapping[str, Tensor], file: Path, name: str) -> None:

@@ -2,19 +2,22 @@
 
 import fcntl
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
 from bench.config import Experiment, differing_fields, told
 from bench.data.identity import data_digest
+from bench.file_names import PLAIN
 from bench.json_file import content_of, from_json
 from bench.terminal import say
+from bench.whole_file import to_disk
 
 FORMAT = 2  # raise it when the files change their meaning; 2: the optimizer's moments are named by their parameters
 KEPT = 2
@@ -34,7 +37,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How far a training had come, in `state.json`; its tensors lie beside it."""
 
     format: int = FORMAT
-    comparison: str  # that its records belong to
+    comparison: Annotated[str, Meta(pattern=rf"^{PLAIN}\Z")]  # that its records belong to, as their names begin
     experiment: Experiment
     budgets: dict[str, int]
     commit: str
@@ -78,13 +81,13 @@ def write_checkpoint(folder: Path, saved: Saved, write_tensors: Callable[[Path],
         manifest = {file.name: _measured(file) for file in part.iterdir()}
         (part / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         for written in (*part.iterdir(), part):
-            _to_disk(written)
+            to_disk(written)
         if path.exists():  # it was found damaged, and the one before it taken up
             _remove(path)
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    _to_disk(folder)
+    to_disk(folder)
     for other in set(checkpoints(folder)) - {*[old for old in checkpoints(folder) if old <= path][:KEPT]}:
         _remove(other)
     return path
@@ -152,6 +155,15 @@ def _require_equal_batches(before: Experiment, of: int, now: Experiment, process
     )
 
 
+def tell_what_differs(path: Path, saved: Saved, processes: int, commit: str) -> None:
+    """Print in what a checkpoint that may be taken up is another's."""
+    if saved.processes != processes:
+        told = f"{path} is of {saved.processes} processes, this is {processes}: the same images in the same steps"
+        say(f"{told}, cropped by other draws, so that losses differ a little")
+    if saved.commit != commit:
+        say(f"{path} was written at commit {saved.commit}, this is {commit}")
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold a folder for the one training that writes to it; ValueError where another does.
@@ -170,14 +182,6 @@ def alone(folder: Path) -> Iterator[None]:
 def _measured(path: Path) -> _File:
     with path.open("rb") as file:
         return _File(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def _to_disk(path: Path) -> None:
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _remove(path: Path) -> None:

@@ -22,7 +22,7 @@ from bench.file_names import plain_name
 from bench.ranks import place, restarts
 from bench.subjects import TASKS
 from bench.tables import failure_table, show
-from bench.training.checkpoints import Keeping, alone, checkpoints, newest_whole, require_same
+from bench.training.checkpoints import Keeping, alone, checkpoints, newest_whole, require_same, tell_what_differs
 from bench.transfer.score_tables import accuracy_tables
 
 CHECKPOINT_MINUTES = 15.0
@@ -62,7 +62,7 @@ class Train:
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
         taken_up, name = self._taken_up(experiment)
-        scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False)
+        scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False, curves=())
         comparison = begin(self._out, [experiment], scope, name=name)
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
         folder = str(self._checkpoints.resolve())
@@ -125,13 +125,7 @@ class Train:
         with alone(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
             path, saved = newest_whole(self._checkpoints)
         require_same(saved, experiment, place().ranks)
-        if saved.processes != place().ranks:
-            told = (
-                f"{path} is of {saved.processes} processes, this is {place().ranks}: the same images in the same steps"
-            )
-            print(f"{told}, cropped by other draws, so that losses differ a little", file=sys.stderr)
-        if saved.commit != commit():
-            print(f"{path} was written at commit {saved.commit}, this is {commit()}", file=sys.stderr)
+        tell_what_differs(path, saved, place().ranks, commit())
         return str(path.resolve()), saved.comparison
 
 

@@ -13,13 +13,13 @@ from jaxtyping import Int
 
 from bench.record import Score
 from bench.transfer.probe import LINEAR_PROBE, not_refitted, parts_of, refitted
+from bench.transfer.shares import distinct_shares, taken
 from bench.transfer.subject import Subject
 from bench.transfer.tasks import Part, Task
 
 DRAWS = 10
 SHOTS = (1, 2, 4, 8, 16)
 MOST_SHOTS_TO_TUNE = 4
-SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 FEW_SHOT, LABEL_FRACTIONS = (replace(LINEAR_PROBE, name=name) for name in ("few-shot", "label fractions"))
 Rows = Int[np.ndarray, " _"]
 Order = list[Rows]  # of a part's rows, class by class
@@ -51,10 +51,13 @@ def few_shot(subject: Subject, task: Task) -> list[Score]:
 def label_fractions(subject: Subject, task: Task) -> list[Score]:
     """Score on 1, 5, 10, 25, 50 and 100 % of the labelled images of each class, one at least.
 
-    The validation part is as small a share, the penalty is chosen on it, and both are fitted to. All labels can be
-    drawn in one way only, and are the linear probe.
+    A share that takes the same images as a smaller one, or as all, is left out. The validation part is as small a
+    share, the penalty is chosen on it, and both are fitted to. All labels can be drawn in one way only, and are the
+    linear probe.
     """
     parts = train, validation, test = parts_of(subject, task)
+    sizes = [size for of in (task.train, task.validation) for size in np.bincount(of.labels).tolist()]
+    *shares, whole = distinct_shares(sizes)
     some = [
         refitted(
             LABEL_FRACTIONS,
@@ -66,9 +69,9 @@ def label_fractions(subject: Subject, task: Task) -> list[Score]:
             draw=draw,
         )
         for draw, fitted, tuned in _draws(task, DRAWS)
-        for share in SHARES[:-1]
+        for share in shares
     ]
-    return [*some, refitted(LABEL_FRACTIONS, task, *parts, label_share=SHARES[-1])]
+    return [*some, refitted(LABEL_FRACTIONS, task, *parts, label_share=whole)]
 
 
 def _draws(task: Task, count: int) -> Iterator[tuple[int, Order, Order]]:
@@ -87,4 +90,4 @@ def _first(order: Order, shots: int) -> Rows:
 
 
 def _share(order: Order, share: float) -> Rows:
-    return np.concatenate([rows[: max(1, round(len(rows) * share))] for rows in order])
+    return np.concatenate([rows[: taken(len(rows), share)] for rows in order])

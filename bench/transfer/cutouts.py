@@ -1,13 +1,14 @@
 """Cut-outs and photos that scenes are composed of, from the pack, split once and for all.
 
 Cut-outs are Sweet Home 3D's renders and Twemoji, by words of their captions and by subgroup. A split has cut-outs and
-photos of its own, so no test scene repeats anything that was trained on.
+photos of its own, and those that share a caption stay together, so no test scene repeats what was trained on.
 """
 
 import functools
 import hashlib
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,6 +19,7 @@ from PIL import Image
 
 from bench.data.manifest import PACK
 from bench.data.pack import load_pictures
+from bench.transfer.tasks import linked
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -61,16 +63,19 @@ class Cutouts:
 def cutouts(split: Split, cache: Path) -> Cutouts:
     """Return the cut-outs and photos of a split."""
     members: dict[str, dict[str, UInt8[np.ndarray, "_ _ 4"]]] = defaultdict(dict)
-    seen = set[bytes]()
+    group, seen = dict[str, str](), set[bytes]()
     for part in ("sweethome3d", "twemoji"):
         pictures = load_pictures(part, cache)
+        first = linked(pictures, range(len(pictures)))
         rows = zip(pictures.pixels.permute(0, 2, 3, 1).numpy(), pictures.captions, pictures.classes, strict=True)
-        for key, (pixels, caption, label) in zip(pictures.keys, rows, strict=True):
+        for row, (key, (pixels, caption, label)) in enumerate(zip(pictures.keys, rows, strict=True)):
             name, content = class_of(caption, label), pixels.tobytes()
             if name is not None and content not in seen:  # one model has several captions at times
-                members[name][key] = _drawn(pixels)
+                members[name][key], group[key] = _drawn(pixels), pictures.keys[first[row]]
             seen.add(content)
-    by_class = tuple(tuple(_of_split(members[name], split)) for name in CLASSES)
+    classes = [members[name] for name in CLASSES]
+    split_of = _dealt(classes, group)
+    by_class = tuple(tuple(one[key] for key in _in_order(one) if split_of[group[key]] == split) for one in classes)
     return Cutouts(by_class, tuple(_photo(number) for number in PHOTOS[split]))
 
 
@@ -86,12 +91,19 @@ def class_of(caption: str, label: Mapping[str, str]) -> str | None:
     return next((name for name, own in FURNITURE.items() if words & own), None)
 
 
-def _of_split(members: Mapping[str, np.ndarray], split: Split) -> Iterator[np.ndarray]:
-    """Deal the members of a class by a hash of their names."""
-    order = sorted(members, key=lambda key: hashlib.sha256(key.encode()).digest())
-    number = SPLITS.index(split)
-    first, last = (round(len(order) * sum(SHARES[:count])) for count in (number, number + 1))
-    return (members[key] for key in order[first:last])
+def _dealt(classes: Iterable[Iterable[str]], group: Mapping[str, str]) -> dict[str, Split]:
+    """Deal groups of cut-outs to the splits, class by class: each goes where the first of its names in order goes."""
+    split_of = dict[str, Split]()
+    for keys in classes:
+        order = _in_order(keys)
+        ends = [round(len(order) * sum(SHARES[: count + 1])) for count in range(len(SPLITS))]
+        for place, key in enumerate(order):
+            split_of.setdefault(group[key], SPLITS[bisect_right(ends, place)])
+    return split_of
+
+
+def _in_order(keys: Iterable[str]) -> list[str]:
+    return sorted(keys, key=lambda key: hashlib.sha256(key.encode()).digest())
 
 
 def _drawn(pixels: UInt8[np.ndarray, "64 64 4"]) -> UInt8[np.ndarray, "_ _ 4"]:

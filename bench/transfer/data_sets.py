@@ -3,7 +3,10 @@
 CIFAR's files are pickles: torchvision opens them only where their digest is the published one.
 """
 
+import io
 import re
+import traceback
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +16,9 @@ import numpy as np
 import torch
 from torchvision import datasets
 
+from bench.transfer.multi_label_tasks import some
 from bench.transfer.pictures import ArrayPictures, FilePictures, Pictures
-from bench.transfer.split import Found, task_of
+from bench.transfer.split import Found, named, task_of
 from bench.transfer.tasks import Task
 
 TRAIN_AND_TEST = {"train": {"split": "train"}, "test": {"split": "test"}}
@@ -77,17 +81,34 @@ DATA_SETS = {
 
 def data_set_task(name: str, root: Path, cache: Path) -> Task:
     """Read a task by torchvision's name; ValueError tells the layout, or where labels and images disagree."""
+    opened = {part: _opened(name, part, root) for part in DATA_SETS[name].parts}
+    classes = _classes(opened["train"])
+    found = {part: _found(f"the {part} part of {name} in {root}", data, classes) for part, data in opened.items()}
+    return task_of(name, classes, found["train"], found.get("validation"), found.get("test"), cache)
+
+
+def _opened(name: str, part: str, root: Path) -> Any:
     wanted = DATA_SETS[name]
-    expected = f"torchvision's {wanted.of} reads\n  {root}/{wanted.layout}"
-    opened = {}
-    for part, arguments in wanted.parts.items():
-        try:
-            opened[part] = getattr(datasets, wanted.of)(root, download=False, **arguments)
-        except (RuntimeError, OSError) as error:
-            reason = re.split(r" You can (?:use|set) download=True", str(error))[0]
-            raise ValueError(f"{root} does not hold the {part} part of {name} ({reason}); {expected}") from None
-    found = {part: _found(f"the {part} part of {name}", data) for part, data in opened.items()}
-    return task_of(name, _classes(opened["train"]), found["train"], found.get("validation"), found.get("test"), cache)
+    try:
+        return getattr(datasets, wanted.of)(root, download=False, **wanted.parts[part])
+    except Exception as error:  # noqa: BLE001 - what readers raise for broken files is listed nowhere
+        if file := _read_last(error):
+            told = (
+                f"{error} is not listed"
+                if isinstance(error, KeyError)
+                else f"{type(error).__name__}: {error}".rstrip(": ")
+            )
+            raise ValueError(f"the {part} part of {name} in {root} is not read, at {file}: {told}") from None
+        reason = re.split(r" You can (?:use|set) download=True", str(error))[0]
+        expected = f"torchvision's {wanted.of} reads\n  {root}/{wanted.layout}"
+        raise ValueError(f"{root} does not hold the {part} part of {name} ({reason}); {expected}") from None
+
+
+def _read_last(error: Exception) -> str | None:
+    """Return the file that torchvision had open last, which its errors do not name."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    files = [value for frame in frames for value in frame.f_locals.values() if isinstance(value, io.IOBase)]
+    return str(getattr(files[-1], "name", "")) if files else None
 
 
 def _classes(data: Any) -> list[str]:
@@ -96,11 +117,21 @@ def _classes(data: Any) -> list[str]:
     return [*map(str, names)] if names else [str(label) for label in range(int(max(_raw(data)[1])) + 1)]
 
 
-def _found(place: str, data: Any) -> Found:
+def _found(place: str, data: Any, classes: list[str]) -> Found:
     raw, labels = _raw(data)
-    if len(raw) != len(labels):
+    if len(raw) != len(labels) or not len(raw):
         raise ValueError(f"{place} has {len(raw):,} images and {len(labels):,} labels")
-    return Found(place, _pictures(place, raw), np.asarray(labels, dtype=int))
+    numbers = np.asarray(labels, dtype=int)
+    if outside := sorted({*numbers.tolist()} - {*range(len(classes))}):
+        told = f"labels are 0 to {len(classes) - 1}, for {len(classes)} classes"
+        raise ValueError(f"{place} has labels that are no class: {some(outside)} ({told})")
+    if twice := [one for one, count in Counter(classes).items() if count > 1]:
+        raise ValueError(f"{place} has several labels for {named(twice)}")
+    own = [*map(str, getattr(data, "classes", classes))]
+    if own != classes:
+        differing = sorted({*own} ^ {*classes}) or ["their order"]
+        raise ValueError(f"{place} has other classes than the train part: they differ in {some(differing)}")
+    return Found(place, _pictures(place, raw), numbers)
 
 
 def _raw(data: Any) -> tuple[Any, Any]:

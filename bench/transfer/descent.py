@@ -1,6 +1,7 @@
 """Train a model that has a tower in it: the loop that fine-tuning, segmentation and detection share."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -70,6 +71,23 @@ class Descent:
         if self.falls:
             return 0.1 ** sum(step >= fall * steps for fall in self.falls)
         return cosine(1.0, self.last_share, (step - warmup) / max(1, steps - warmup))
+
+
+def best_rate(rates: Sequence[float], quality: Callable[[float], float]) -> tuple[float, float]:
+    """Return the rate of the highest quality, and this; of equal ones the lowest rate.
+
+    A rate at which a training diverges has lost. FloatingPointError where all do.
+    """
+    found = dict[float, float]()
+    for rate in rates:
+        try:
+            found[rate] = quality(rate)
+        except FloatingPointError as error:
+            print(f"not among the rates to choose from: {error}", file=sys.stderr, flush=True)
+    if not found:
+        raise FloatingPointError(f"no learning rate of {', '.join(map(str, rates))} can be trained at")
+    best = max(found, key=lambda rate: (found[rate], -rate))
+    return best, found[best]
 
 
 def descended(

@@ -18,7 +18,7 @@ from bench.record import Metric
 from bench.seeds import AUGMENTATION, HEAD, seed_for
 from bench.transfer.average_precision import Found, Objects, average_precision
 from bench.transfer.batches import loaded_ahead
-from bench.transfer.descent import Descent, descended
+from bench.transfer.descent import Descent, best_rate, descended
 from bench.transfer.subject import Subject
 from models.image_tower import ImageTower
 from models.simple_pyramid import Heads, mask_rcnn
@@ -78,6 +78,13 @@ class DetectionTask:
     recipe: Recipe
     notes: tuple[str, ...] = ()  # what a person should know of the files
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be learned or scored; each part is read up to the first picture that shows an object."""
+        for what in ("train", "validation", "test"):
+            part = getattr(self, what)
+            if not any((~part[row][1].crowd).any() for row in range(len(part))):
+                raise ValueError(f"{self.name}: no picture of the {what} part shows an object, crowds aside")
+
 
 def detection(subject: Subject, task: DetectionTask) -> list[Metric]:
     """Return AP of boxes and of masks, averaged over IoU of 0.5 to 0.95 and at 0.5.
@@ -92,7 +99,7 @@ def detection(subject: Subject, task: DetectionTask) -> list[Metric]:
     def quality(rate: float) -> float:
         return average_precision(_told(_fitted(tower, task, task.train, rate), task.validation))["box AP"]
 
-    rate = rates[0] if len(rates) == 1 else max(rates, key=quality)
+    rate = rates[0] if len(rates) == 1 else best_rate(rates, quality)[0]
     together = _joined(task.train, task.validation)
     found = average_precision(_told(_fitted(tower, task, together, rate), task.test))
     known = average_precision(_mean_boxes(together, task.test, len(task.classes)))

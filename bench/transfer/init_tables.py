@@ -7,6 +7,7 @@ from typing import Any
 from bench.record import Record, Score, Transfer
 from bench.statistics import mean_interval
 from bench.tables import Table
+from bench.transfer.shares import left_out
 
 PROTOCOL = "transfer-init"
 RANDOM, COPIED, NAMES = "random head", "copied rows", "class names"  # heads
@@ -14,8 +15,8 @@ Shares = Mapping[int, float]  # of right answers, by draw
 NOTE = (
     "Share of the test pictures told right by a head on the frozen tower; the mean of the draws of labelled pictures, "
     "the same for every head, with 95 % over these draws alone. Rows of a plus: by how much more than the random head "
-    "on the same draw.\nNo labels: the head as it begins. The rate is chosen on validation pictures of all draws. One "
-    "training of the tower says nothing of other trainings."
+    "on the same draw.\nNo labels: the head as it begins. A draw's rate is chosen on validation pictures of its own, "
+    "no more than are fitted; all labels are one draw. One training of the tower says nothing of other trainings."
 )
 
 
@@ -64,7 +65,8 @@ def _heads_table(task: str, transfers: Sequence[Transfer]) -> Table:
             rows.append(first | {"head": head} | {point: _mean(shares.values()) for point, shares in points.items()})
             if head != RANDOM:
                 rows.append(first | {"head": f"+ {head}"} | _gains(points, heads[RANDOM]))
-    return Table(f"{PROTOCOL} on {task}", rows, NOTE)
+    absent = left_out(score for transfer in transfers for score in transfer.scores if score.task == task)
+    return Table(f"{PROTOCOL} on {task}", rows, f"{NOTE}{absent}")
 
 
 def _gains(points: Mapping[str, Shares], random: Mapping[str, Shares]) -> dict[str, Any]:
@@ -73,10 +75,13 @@ def _gains(points: Mapping[str, Shares], random: Mapping[str, Shares]) -> dict[s
 
 def _point(score: Score) -> str:
     if score.per_class is None:
-        return f"{score.label_share:.0%}"
+        return f"{score.label_share:.0%}, {score.num_train:,} images"
     return f"{score.per_class} a class" if score.per_class else "no labels"
 
 
-def _mean(values: Iterable[float]) -> tuple[float, float, float]:
-    found = mean_interval([*values])
+def _mean(values: Iterable[float]) -> tuple[float, float | None, float | None]:
+    draws = [*values]
+    if len(draws) == 1:
+        return draws[0], None, None
+    found = mean_interval(draws)
     return found.value, found.low, found.high

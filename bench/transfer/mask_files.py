@@ -9,9 +9,11 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
+from bench.data.decoding import MOST_PIXELS, TOO_LARGE
 from bench.transfer.multi_label_tasks import carved, some
-from bench.transfer.pictures import FilePictures
+from bench.transfer.pictures import FilePictures, UnreadablePicture
 from bench.transfer.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTask
+from bench.transfer.unreadable import readable
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 INDEXED = ("L", "P", "1")  # Pillow's modes that have one number a pixel
@@ -49,11 +51,15 @@ class MaskFiles:
         return len(self.masks)
 
     def __getitem__(self, row: int) -> Pair:
-        """Decode a pair; ValueError names a mask that does not belong to its picture, or to the classes."""
+        """Decode a pair; ValueError names a mask that does not belong to its picture, or to the classes.
+
+        UnreadablePicture where one of them cannot be decoded.
+        """
         rgb, path = self.pictures.rgb(row), self.masks[row]
         numbers = _numbers(path)
         if numbers.shape != rgb.shape[1:]:
-            raise ValueError(_disagreeing(path, numbers.shape[::-1], self.pictures.paths[row], rgb.shape[:0:-1]))
+            of_mask, of_picture = (f"{width} x {height}" for height, width in (numbers.shape, rgb.shape[1:]))
+            raise ValueError(f"{path} has {of_mask} px, its picture {self.pictures.paths[row]} has {of_picture}")
         table = np.array([self.class_of.get(number, -1) for number in range(256)])
         classes = table[numbers]
         if (classes < 0).any():
@@ -61,8 +67,13 @@ class MaskFiles:
             raise ValueError(f"{path} has numbers that are no class of the set: {', '.join(map(str, unknown[:10]))}")
         return rgb, torch.from_numpy(classes.astype(np.uint8))
 
+    def some(self, rows: Sequence[int]) -> "MaskFiles":
+        """Take rows."""
+        pictures = FilePictures([self.pictures.paths[row] for row in rows])
+        return MaskFiles(pictures, [self.masks[row] for row in rows], self.class_of)
 
-def ade20k(root: Path) -> SegmentationTask:
+
+def ade20k(root: Path, cache: Path) -> SegmentationTask:
     """Open ADE20k as its challenge of 2016 has it: 150 classes, 0 is what has none and is ignored."""
     class_of = {0: IGNORED} | {number: number - 1 for number in range(1, ADE20K_CLASSES + 1)}
     train, test = (
@@ -70,10 +81,10 @@ def ade20k(root: Path) -> SegmentationTask:
         for part in ("training", "validation")
     )
     classes = tuple(f"class {number}" for number in range(1, ADE20K_CLASSES + 1))
-    return _task("ade20k", classes, train, test)
+    return _task("ade20k", classes, train, test, cache)
 
 
-def voc_masks(root: Path) -> SegmentationTask:
+def voc_masks(root: Path, cache: Path) -> SegmentationTask:
     """Open Pascal VOC: 20 classes and the background, 255 is ignored (borders, and what is hard to tell)."""
     class_of = {number: number for number in range(len(VOC_CLASSES))} | {IGNORED: IGNORED}
 
@@ -87,10 +98,10 @@ def voc_masks(root: Path) -> SegmentationTask:
             root, VOC_LAYOUT, pictures, [root / "SegmentationClass" / f"{name}.png" for name in names], class_of
         )
 
-    return _task("voc-segmentation", VOC_CLASSES, part("train"), part("val"))
+    return _task("voc-segmentation", VOC_CLASSES, part("train"), part("val"), cache)
 
 
-def mask_folders(root: Path) -> SegmentationTask:
+def mask_folders(root: Path, cache: Path) -> SegmentationTask:
     """Open folders of pictures and masks of one's own; IGNORED is ignored."""
     named = root / "classes.txt"
     if not named.is_file():
@@ -103,20 +114,22 @@ def mask_folders(root: Path) -> SegmentationTask:
         _paired(root, MASKS_LAYOUT, root / "images" / part, root / "masks" / part, class_of)
         for part in ("train", "val")
     )
-    return _task("masks", classes, train, test)
+    return _task("masks", classes, train, test, cache)
 
 
-def _task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles) -> SegmentationTask:
-    """Carve the validation part from the training part."""
-    kept, held = (
-        MaskFiles(
-            FilePictures([train.pictures.paths[row] for row in rows]),
-            [train.masks[row] for row in rows],
-            train.class_of,
-        )
-        for rows in carved([path.name for path in train.masks])
-    )
-    return SegmentationTask(name, classes, kept, held, test, PUBLISHED)
+def _task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles, cache: Path) -> SegmentationTask:
+    """Carve the validation part from the training part; pairs that cannot be decoded are left out."""
+    kept, held = map(train.some, carved(name, [path.name for path in train.masks]))
+    notes, how = list[str](), f"{sorted(train.class_of.items())}"
+
+    def whole(part: MaskFiles, what: str) -> MaskFiles:
+        files = [*part.pictures.paths, *part.masks]
+        rows, told = readable(part.__getitem__, len(part), files, cache, f"{name} {what}", how)
+        notes.extend(told)
+        return part.some(rows)
+
+    fitted, chosen_on, tested = whole(kept, "train"), whole(held, "validation"), whole(test, "test")
+    return SegmentationTask(name, classes, fitted, chosen_on, tested, PUBLISHED, tuple(notes))
 
 
 def _paired(root: Path, layout: str, pictures: Path, masks: Path, class_of: Mapping[int, int]) -> MaskFiles:
@@ -133,37 +146,27 @@ def _paired(root: Path, layout: str, pictures: Path, masks: Path, class_of: Mapp
 def _opened(
     root: Path, layout: str, pictures: Sequence[Path], masks: Sequence[Path], class_of: Mapping[int, int]
 ) -> MaskFiles:
-    """Check from the files' headers alone that every picture has its mask."""
+    """Check that every picture has its mask; nothing is decoded."""
     if not pictures:
         raise ValueError(layout.format(root=root, lacks="a part of it has no picture"))
-    wrong = [reason for pair in zip(pictures, masks, strict=True) if (reason := _mismatch(*pair))]
-    if wrong:
-        raise ValueError(f"{len(wrong)} of {len(pictures)} pictures cannot be used: {some(wrong)}")
+    if missing := [path for path in (*pictures, *masks) if not path.is_file()]:
+        raise ValueError(
+            f"{len(missing)} files of {len(pictures)} pictures and their masks are missing: {some(missing)}"
+        )
     return MaskFiles(FilePictures(pictures), masks, class_of)
-
-
-def _mismatch(picture: Path, mask: Path) -> str | None:
-    sizes = []
-    for path in (picture, mask):
-        try:
-            with Image.open(path) as image:  # reads the header alone
-                sizes.append(image.size)
-        except FileNotFoundError:
-            return f"{path} is missing"
-        except OSError:
-            return f"{path} is no picture"
-    return None if sizes[0] == sizes[1] else _disagreeing(mask, sizes[1], picture, sizes[0])
 
 
 def _numbers(path: Path) -> UInt8[np.ndarray, "height width"]:
     try:
-        with Image.open(path) as image:
-            if image.mode not in INDEXED:
-                raise ValueError(f"{path} is {image.mode}: a mask has one number a pixel, not a colour")
-            return np.asarray(image).astype(np.uint8)
-    except OSError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def _disagreeing(mask: Path, size: Sequence[int], picture: Path, of_picture: Sequence[int]) -> str:
-    return f"{mask} has {size[0]} x {size[1]} px, its picture {picture} has {of_picture[0]} x {of_picture[1]}"
+        with Image.open(path) as image:  # reads the header alone
+            mode, pixels = image.mode, image.width * image.height
+            numbers = np.asarray(image) if mode in INDEXED and pixels <= MOST_PIXELS else None
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what a decoder raises for broken bytes is listed nowhere
+        raise UnreadablePicture(f"{path}: {error}") from None
+    if mode not in INDEXED:
+        raise ValueError(f"{path} is {mode}: a mask has one number a pixel, not a colour")
+    if numbers is None:
+        raise UnreadablePicture(f"{path}: {TOO_LARGE}")
+    return numbers.astype(np.uint8)

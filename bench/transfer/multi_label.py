@@ -4,7 +4,6 @@ Both choose their one setting on the validation part by the macro mean, are fitt
 together, and are reported on the test part.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bench.record import Metric
+from bench.terminal import say
 from bench.transfer.fine_tune import Classifier, FineTuning, logits_of, new_head, trained
 from bench.transfer.logistic import Axes
 from bench.transfer.mean_average_precision import mean_average_precision
@@ -43,7 +43,7 @@ def linear(subject: Subject, task: MultiLabelTask) -> list[Metric]:
         for fit in sigmoids(axes.seen(features), labels, unjudged, strengths):
             if not fit.converged:
                 told = f"the linear head of {subject.name} at {fit.strength:g} has not converged"
-                print(f"{task.name}: {told}", file=sys.stderr, flush=True)
+                say(f"{task.name}: {told}")
             yield fit.logits(axes.seen(others)).cpu().numpy()
 
     qualities = [
@@ -100,7 +100,7 @@ def metrics(task: MultiLabelTask, protocol: str, scores: Scores, fitted: MultiLa
     if found.without_positives:
         names = some([task.classes[column] for column in found.without_positives])
         told = "are left out of the macro and the weighted mean, for no test picture shows them"
-        print(f"{task.name}: {len(found.without_positives)} classes {told}: {names}", file=sys.stderr, flush=True)
+        say(f"{task.name}: {len(found.without_positives)} classes {told}: {names}")
     values = (
         ("macro mAP", found.macro, constant.macro),
         ("micro mAP", found.micro, constant.micro),

@@ -74,7 +74,7 @@ def task_of_files(
     """
     told_of = [*notes]
     if validation is None:
-        kept, held = carved([path.name for path in train.paths])
+        kept, held = carved(name, [path.name for path in train.paths])
         told_of.append(f"{name}: {len(held):,} of {len(train.paths):,} images of train are set aside to choose on")
         train, validation = train.some(kept), train.some(held)
 
@@ -92,10 +92,17 @@ def task_of_files(
     return MultiLabelTask(name, classes, fitted, chosen_on, tested, tuple(told_of))
 
 
-def carved(names: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Carve the rows of a validation part from those of a training part, by a hash of the pictures' names."""
+def carved(what: str, names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Carve the rows of a validation part from those of a training part, by a hash of the pictures' names.
+
+    ValueError where there are too few.
+    """
     order = sorted(range(len(names)), key=lambda row: hashlib.sha256(names[row].encode()).digest())
     count = min(MOST_VALIDATION, round(len(names) * VALIDATION_SHARE))
+    if not count:
+        raise ValueError(
+            f"{what}: of {len(names)} training pictures none can be set aside to choose on, 3 are the fewest"
+        )
     return sorted(order[count:]), sorted(order[:count])
 
 

@@ -1,9 +1,5 @@
-"""Tasks by the names that a person types.
+"""Tasks by the names that a person types."""
 
-`python -m bench.transfer.named_tasks RESULTS ROOT TASK...` checks that they are there before anything is scored.
-"""
-
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -26,13 +22,14 @@ OF_THE_PACK: dict[str, Callable[[Path], Any]] = {
     "scenes-segmentation": scenes_segmentation,
     "scenes-detection": scenes_detection,
 }  # made from a folder of decoded pictures
-UNDER_ROOT: dict[str, Callable[[Path], Any]] = {
+UNDER_ROOT: dict[str, Callable[[Path, Path], Any]] = {
+    "coco-labels": coco,
+    "voc-labels": voc,
     "ade20k": ade20k,
     "voc-segmentation": voc_masks,
     "masks": mask_folders,
     "coco": coco_objects,
-}
-LABELLED_UNDER_ROOT: dict[str, Callable[[Path, Path], Any]] = {"coco-labels": coco, "voc-labels": voc}
+}  # from a root, and the folder of decoded pictures
 
 
 @cache
@@ -47,26 +44,7 @@ def task_named(name: str, results: Path, root: str) -> Any:
     if name in OF_THE_PACK:
         return OF_THE_PACK[name](pictures)
     if name in UNDER_ROOT:
-        return UNDER_ROOT[name](Path(root))
-    if name in LABELLED_UNDER_ROOT:
-        return LABELLED_UNDER_ROOT[name](Path(root), pictures)
+        return UNDER_ROOT[name](Path(root), pictures)
     if name in DATA_SETS:
         return data_set_task(name, Path(root), pictures)
     return folder_task(name, Path(root), pictures)
-
-
-def main(results: str, root: str, *names: str) -> str:
-    """Load tasks and tell what a person should know of them; return what is wrong, or nothing."""
-    try:
-        for name in names:
-            for note in task_named(name, Path(results), root).notes:
-                print(note, file=sys.stderr)
-    except (ValueError, OSError) as error:
-        return str(error)
-    return ""
-
-
-if __name__ == "__main__":
-    if wrong := main(*sys.argv[1:]):
-        print(wrong)
-        sys.exit(1)

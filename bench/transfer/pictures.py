@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as F
 from bench.data.decoding import UnusableImageError, decoded
 
 BATCH = 256
+LONGEST = 16  # longer side over the shorter of a picture that is scaled: of longer ones only the middle, for their size
 RESIZE_OVER_CROP = 232 / 224  # torchvision's recipe for evaluation, which CatLIP's fine-tuning follows
 
 
@@ -111,7 +112,9 @@ def shown(pictures: Pictures, side: int) -> Iterator[UInt8[Tensor, "batch 3 side
     scaled = round(side * pictures.resize_over_crop)
 
     def centre(row: int) -> Tensor:
-        whole: Tensor = F.center_crop(F.resize(pictures.rgb(row), [scaled], antialias=True), [side, side])
+        rgb = pictures.rgb(row)
+        middle = F.center_crop(rgb, [min(length, LONGEST * min(rgb.shape[1:])) for length in rgb.shape[1:]])
+        whole: Tensor = F.center_crop(F.resize(middle, [scaled], antialias=True), [side, side])
         return whole
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:

@@ -8,8 +8,8 @@ import torch
 from bench.config import Experiment
 from bench.record import Metric, Score, Transfer
 from bench.run import untrained_tower
-from bench.subjects import RANDOM_TOWER, REFERENCE_TOWER
-from bench.towers.tower_from import tower_from
+from bench.subjects import RANDOM_TOWER, REFERENCE_TOWER, UNTRAINED_TOWER
+from bench.towers.tower_from import KnownTower, tower_from, untrained_kind
 from bench.transfer.features import REFERENCE_FEATURES, tower_features
 from bench.transfer.protocols import PROTOCOLS
 from bench.transfer.subject import Subject, kept
@@ -18,11 +18,14 @@ from bench.transfer.subject import Subject, kept
 def open_subject(name: str, experiment: Experiment, device: torch.device) -> Subject:
     """Open a tower (`tower_from`), "random tower" (the experiment's, untrained), or reference features by their name.
 
-    "reference:" before a file makes the tower a ceiling: its name says so, and it is of no budget.
+    "reference:" before a file makes the tower a ceiling: its name says so, and it is of no budget. "untrained:" is the
+    file's architecture with random weights; of a tower that was trained here, those that its training began with.
     """
     if name.startswith(REFERENCE_TOWER):
         ceiling = open_subject(name.removeprefix(REFERENCE_TOWER), experiment, device)
         return replace(ceiling, name=f"reference {ceiling.name}", budgets=())
+    if name.startswith(UNTRAINED_TOWER):
+        return _floor(tower_from(name.removeprefix(UNTRAINED_TOWER)), device)
     if name in REFERENCE_FEATURES:
         return Subject(name=name, embed=kept(REFERENCE_FEATURES[name]), tower=None, device=device, experiment=None)
     if name == RANDOM_TOWER:
@@ -41,6 +44,13 @@ def open_subject(name: str, experiment: Experiment, device: torch.device) -> Sub
     if (made := known.made) is None:
         return subject
     return replace(subject, experiment=made.experiment, images=made.images, budgets=made.budgets)
+
+
+def _floor(known: KnownTower, device: torch.device) -> Subject:
+    if known.made is not None:
+        return open_subject(RANDOM_TOWER, known.made.experiment, device)
+    tower, name = untrained_kind(known), f"{RANDOM_TOWER} of {known.name}"
+    return Subject(name=name, embed=kept(tower_features(tower, device)), tower=tower, device=device, experiment=None)
 
 
 def scored(subject: Subject, task: Any, protocol: str) -> Transfer:

@@ -9,6 +9,7 @@ from bench.rates import rates_of
 from bench.record import Metric, Record, Score, Speed, Transfer
 from bench.statistics import Interval, accuracy_interval, mean_interval
 from bench.tables import Table
+from bench.transfer.shares import left_out
 
 PROBE = "linear probe"
 SEEDS_FOR_INTERVAL = 3  # fewer trainings give points
@@ -166,7 +167,7 @@ def _curve(points: Sequence[tuple[Row, Score]], protocol: str, task: str) -> Tab
         f"{protocol} on {task}",
         list(lines.values()),
         f"Mean of {draws} draws of the labelled images, the same for every row, with 95 % over these draws alone, "
-        f"which says nothing of other trainings. {SEED_UNIT}",
+        f"which says nothing of other trainings. {SEED_UNIT}{left_out(score for _, score in here)}",
     )
 
 
@@ -189,7 +190,9 @@ def _shots(metric: Metric) -> dict[str, int]:
 
 def _place(score: Score) -> str:
     """Name a point of a curve."""
-    return f"{score.per_class} a class" if score.per_class is not None else f"{score.label_share:.0%}"
+    if score.per_class is not None:
+        return f"{score.per_class} a class"
+    return f"{score.label_share:.0%}, {score.num_train:,} images"
 
 
 def _is_point(score: Score) -> bool:

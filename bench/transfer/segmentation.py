@@ -20,7 +20,7 @@ from bench.data.order import shuffled_rows
 from bench.record import Metric
 from bench.seeds import AUGMENTATION, HEAD, seed_for
 from bench.transfer.batches import loaded_ahead
-from bench.transfer.descent import Descent, descended
+from bench.transfer.descent import Descent, best_rate, descended
 from bench.transfer.subject import Subject
 from models.image_tower import ImageTower
 from models.patch_map import map_shape
@@ -73,6 +73,13 @@ class SegmentationTask:
     test: MaskedPictures
     recipe: Recipe
     notes: tuple[str, ...] = ()  # what a person should know of the files
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be learned or scored; each part is read up to the first picture that has a class."""
+        for what in ("train", "validation", "test"):
+            part = getattr(self, what)
+            if not any((part[row][1] != IGNORED).any() for row in range(len(part))):
+                raise ValueError(f"{self.name}: no pixel of the {what} part has a class")
 
 
 def segmentation(subject: Subject, task: SegmentationTask) -> list[Metric]:
@@ -149,7 +156,7 @@ def _chosen(
     def quality(rate: float) -> float:
         return mean_iou(partial(_told, fit(task.train, rate)), task.validation, len(task.classes), side)[0]
 
-    return _joined(task.train, task.validation), rates[0] if len(rates) == 1 else max(rates, key=quality)
+    return _joined(task.train, task.validation), rates[0] if len(rates) == 1 else best_rate(rates, quality)[0]
 
 
 def _joined(first: MaskedPictures, second: MaskedPictures) -> MaskedPictures:

@@ -62,7 +62,7 @@ def pack_tasks(cache: Path) -> list[Task]:
 def _halved(name: str, pictures: Pack, rows: Sequence[int], key: str) -> Task:
     """Split in halves class by class; what shares a caption or a picture stays together."""
     train, test = list[int](), list[int]()
-    groups, done = _groups(pictures, rows), set[int]()
+    groups, done = linked(pictures, rows), set[int]()
     for members in _by_class(pictures, rows, key).values():
         for group in sorted(
             {groups[row] for row in members} - done, key=lambda group: _place(name, pictures.keys[group])
@@ -109,7 +109,7 @@ def _carved(
     return sorted(set(train) - validation), sorted(validation)
 
 
-def _groups(pictures: Pack, rows: Iterable[int]) -> dict[int, int]:
+def linked(pictures: Pack, rows: Iterable[int]) -> dict[int, int]:
     """Return for each row the first row that it is linked to by equal captions or equal pictures.
 
     (Twemoji draws all families of as many heads alike; rooms hold one chair under several names.)

@@ -24,17 +24,18 @@ from bench.towers.tower_from import KnownTower
 from bench.transfer.descent import BETAS
 from bench.transfer.fine_tune import FineTuning, new_head
 from bench.transfer.init_tables import COPIED, NAMES, PROTOCOL, RANDOM
+from bench.transfer.shares import distinct_shares, taken
 from bench.transfer.subject import Subject
 from bench.transfer.tasks import Task
 
 SHOTS = (1, 2, 5, 20)  # of each class
 MOST_SHOTS_TO_TUNE = 4
-SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)  # of the labelled pictures of each class
 DRAWS = 10
 RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 STEPS = 100  # of whole batches
 RECIPE = FineTuning()
 Order = list[Int[np.ndarray, " _"]]  # of a part's rows, class by class
+Rows = Int[Tensor, "draws _"]  # of a part
 
 
 class Start(NamedTuple):
@@ -45,7 +46,7 @@ class Start(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """What a head was trained with: a rate, its accuracy on validation pictures, and so many pictures."""
+    """What a draw's head was trained with: a rate, its accuracy on validation pictures, and so many pictures."""
 
     rate: float
     accuracy: float
@@ -55,8 +56,8 @@ class Chosen(NamedTuple):
 class Seen(NamedTuple):
     """What a tower makes of a part's pictures, and their classes."""
 
-    features: Float[Tensor, "pictures width"]
-    labels: Int[Tensor, " pictures"]
+    features: Float[Tensor, "*draws pictures width"]
+    labels: Int[Tensor, "*draws pictures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,10 @@ def transfer_init(subject: Subject, task: Task) -> list[Score | Metric]:
     found = matches(task.classes, _keys(subject))
     told = [_told(task, name, match) for name, of in zip(task.classes, found, strict=True) for match in of]
     own = [place for place, of in enumerate(found) if [match.similarity for match in of] == [1.0]]
-    scores = list(_curves(subject.known, whole, SHARES))
+    scores = list(_curves(subject.known, whole, with_shares=True))
     if 1 < len(own) < len(task.classes):
-        scores += _curves(subject.known, whole.of(own, f"{task.name}, {len(own)} in the vocabulary"), ())
+        some = whole.of(own, f"{task.name}, {len(own)} in the vocabulary")
+        scores += _curves(subject.known, some, with_shares=False)
     return [*told, *scores]
 
 
@@ -164,24 +166,38 @@ def fitted(
     return Start(weight.detach(), bias.detach())
 
 
-def _curves(known: KnownTower | None, task: SeenTask, shares: Sequence[float]) -> Iterator[Score]:
+def tuned(start: Start, task: SeenTask, rows: Rows, others: Rows) -> tuple[Start, list[Chosen]]:
+    """Fit a head for each draw to its rows of the training part, at the rate that is best on its own other rows.
+
+    These are of the validation part; of equally good rates the lowest is taken. So many draws are fitted together as
+    have no more pictures than the part: the features are not copied several times.
+    """
+    at_once = max(1, len(task.train.labels) // rows.shape[1])
+    heads, chosen = list[Start](), list[Chosen]()
+    for first in range(0, len(rows), at_once):
+        some = slice(first, first + at_once)
+        begin = Start(start.weight[some], start.bias[some])
+        given, held = (_seen(of, at[some]) for of, at in ((task.train, rows), (task.validation, others)))
+        tried = [fitted(begin, given.features, given.labels, rate) for rate in RATES]
+        accuracy = torch.stack([_accuracy(head, held) for head in tried])
+        for draw, best in enumerate(accuracy.argmax(0).tolist()):
+            heads.append(Start(tried[best].weight[draw], tried[best].bias[draw]))
+            chosen.append(Chosen(RATES[best], float(accuracy[best, draw]), rows.shape[1]))
+    return Start(torch.stack([head.weight for head in heads]), torch.stack([head.bias for head in heads])), chosen
+
+
+def _curves(known: KnownTower | None, task: SeenTask, *, with_shares: bool) -> Iterator[Score]:
     """Score every head at every number of labels.
 
-    The rate is chosen for each head and number on validation pictures of all draws: as many of each class as are
+    A rate is chosen for each head, number and draw, on validation pictures of that draw: as many of each class as are
     trained on but at most four, or as small a share.
     """
     drawn = [(_order(task, task.train, draw), _order(task, task.validation, draw)) for draw in range(DRAWS)]
     for name, start in _starts(known, task).items():
-        yield from _scores(name, start, Chosen(0.0, _accuracy(start, task.validation), 0), task, per_class=0)
-        for point, fitted_on, tuned_on in _points(drawn, shares):
-            rows, others = torch.from_numpy(fitted_on), torch.from_numpy(tuned_on)
-            some, held_out = (
-                Seen(of.features[at], of.labels[at]) for of, at in ((task.train, rows), (task.validation, others))
-            )
-            heads = {rate: fitted(start, some.features, some.labels, rate) for rate in RATES}
-            accuracy = {rate: _accuracy(head, held_out) for rate, head in heads.items()}
-            best = max(accuracy, key=lambda rate: accuracy[rate])
-            yield from _scores(name, heads[best], Chosen(best, accuracy[best], rows.shape[1]), task, **point)
+        untrained = [Chosen(0.0, accuracy, 0) for accuracy in _accuracy(start, task.validation).tolist()]
+        yield from _scores(name, start, untrained, task, per_class=0)
+        for point, rows, others in _points(drawn, with_shares=with_shares):
+            yield from _scores(name, *tuned(start, task, rows, others), task, **point)
 
 
 def _starts(known: KnownTower | None, task: SeenTask) -> dict[str, Start]:
@@ -202,42 +218,50 @@ def _order(task: SeenTask, seen: Seen, draw: int) -> Order:
     return [shuffled[labels == label] for label in range(len(task.classes))]
 
 
-def _points(
-    drawn: Sequence[tuple[Order, Order]], shares: Sequence[float]
-) -> Iterator[tuple[dict[str, Any], Int[np.ndarray, "draws _"], Int[np.ndarray, "draws _"]]]:
-    """Yield each number of labels with the rows to fit to and those to choose by, in every draw."""
+def _points(drawn: Sequence[tuple[Order, Order]], *, with_shares: bool) -> Iterator[tuple[dict[str, Any], Rows, Rows]]:
+    """Yield each number of labels with the rows to fit to and those to choose by, in every draw.
+
+    Shares that take the same pictures as another are left out. All labels are one draw.
+    """
     fewest = min(len(rows) for rows in drawn[0][0])
     for shots in (shots for shots in SHOTS if shots <= fewest):
-        tuned = min(shots, MOST_SHOTS_TO_TUNE)
-        yield {"per_class": shots}, _first(drawn, 0, most=shots), _first(drawn, 1, most=tuned)
+        others = min(shots, MOST_SHOTS_TO_TUNE)
+        yield {"per_class": shots}, _first(drawn, 0, most=shots), _first(drawn, 1, most=others)
+    shares = distinct_shares([len(rows) for order in drawn[0] for rows in order]) if with_shares else []
     for share in shares:
-        yield {"label_share": share}, _first(drawn, 0, share=share), _first(drawn, 1, share=share)
+        draws = drawn[:1] if share == 1 else drawn
+        yield {"label_share": share}, _first(draws, 0, share=share), _first(draws, 1, share=share)
 
 
-def _first(
-    drawn: Sequence[tuple[Order, Order]], which: int, *, most: int | None = None, share: float = 1.0
-) -> Int[np.ndarray, "draws _"]:
+def _first(drawn: Sequence[tuple[Order, Order]], which: int, *, most: int | None = None, share: float = 1.0) -> Rows:
     """Return so many rows of each class, or that share of them, one at least."""
 
     def number(size: int) -> int:
-        return max(1, round(size * share)) if most is None else most
+        return taken(size, share) if most is None else most
 
-    return np.stack([np.concatenate([rows[: number(len(rows))] for rows in orders[which]]) for orders in drawn])
+    found = [np.concatenate([rows[: number(len(rows))] for rows in orders[which]]) for orders in drawn]
+    return torch.from_numpy(np.stack(found))
 
 
-def _scores(name: str, head: Start, chosen: Chosen, task: SeenTask, **point: Any) -> Iterator[Score]:
+def _seen(of: Seen, rows: Rows) -> Seen:
+    """Take rows of a part, draw by draw."""
+    return Seen(of.features[rows], of.labels[rows])
+
+
+def _scores(name: str, head: Start, chosen: Sequence[Chosen], task: SeenTask, **point: Any) -> Iterator[Score]:
     """Yield a score a draw."""
     labels = task.test.labels
-    for draw, right in enumerate((_answers(head, task.test.features) == labels).tolist()):
+    right_of_draws = (_answers(head, task.test.features) == labels).tolist()
+    for draw, (right, by) in enumerate(zip(right_of_draws, chosen, strict=True)):
         yield Score(
             task=task.name,
             protocol=f"{PROTOCOL}, {name}",
-            chosen=chosen.rate,
-            validation_accuracy=chosen.accuracy,
+            chosen=by.rate,
+            validation_accuracy=by.accuracy,
             converged=True,  # it has taken all its steps
             correct="".join("1" if one else "0" for one in right),
             num_classes=len(task.classes),
-            num_train=chosen.pictures,
+            num_train=by.pictures,
             majority=float(labels.bincount().max() / len(labels)),
             draw=draw,
             **point,
@@ -248,8 +272,8 @@ def _answers(head: Start, features: Float[Tensor, "*draws pictures width"]) -> I
     return (features @ head.weight.mT + head.bias[:, None]).argmax(-1)
 
 
-def _accuracy(head: Start, seen: Seen) -> float:
-    return float((_answers(head, seen.features) == seen.labels).float().mean())
+def _accuracy(head: Start, seen: Seen) -> Float[Tensor, " draws"]:
+    return (_answers(head, seen.features) == seen.labels).float().mean(-1)
 
 
 def _keys(subject: Subject) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """Fine-tuning as a protocol: the learning rate is chosen on the validation part, the test part is looked at once."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from bench.record import Score
-from bench.transfer.descent import PUBLISHED_WIDTH
+from bench.transfer.descent import PUBLISHED_WIDTH, best_rate
 from bench.transfer.fine_tune import Classifier, FineTuning, fine_tune, logits_of, new_head
 from bench.transfer.pictures import Pictures
 from bench.transfer.probe import score
@@ -68,17 +67,10 @@ def searched(
 
     The rate that a schedule ends at keeps its share. FloatingPointError where no rate leaves finite weights.
     """
-    share, found = recipe.last_learning_rate / recipe.learning_rate, dict[FineTuning, float]()
-    for rate in rates:
-        tried = replace(recipe, learning_rate=rate, last_learning_rate=rate * share)
-        try:
-            found[tried] = quality(tried)
-        except FloatingPointError as error:
-            print(f"not among the rates to choose from: {error}", file=sys.stderr, flush=True)
-    if not found:
-        raise FloatingPointError(f"no learning rate of {', '.join(map(str, rates))} can be trained at")
-    best = max(found, key=lambda tried: (found[tried], -tried.learning_rate))
-    return best, found[best]
+    share = recipe.last_learning_rate / recipe.learning_rate
+    recipes = {rate: replace(recipe, learning_rate=rate, last_learning_rate=rate * share) for rate in rates}
+    rate, best = best_rate(rates, lambda rate: quality(recipes[rate]))
+    return recipes[rate], best
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,9 +1,10 @@
 """The verb `transfer`: what towers know about tasks, by any protocol, beside what knows nothing."""
 
 import hashlib
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +15,19 @@ from bench.begin import begin
 from bench.command_line import FAILED_CASE, OK, Json, Protocols, Results, Tasks
 from bench.commit import CHECKOUT
 from bench.comparison import Comparison, Scope
-from bench.config import choose
+from bench.config import Experiment, choose
 from bench.experiments import EXPERIMENTS
-from bench.subjects import DEFAULT_PROTOCOLS, KINDS, ON_DISK, PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, scorings
+from bench.subjects import (
+    DEFAULT_PROTOCOLS,
+    KINDS,
+    ON_DISK,
+    PROTOCOLS,
+    RANDOM_TOWER,
+    REFERENCE_TOWER,
+    TASKS,
+    UNTRAINED_TOWER,
+    scorings,
+)
 from bench.tables import failure_table, show
 from bench.towers.made import how_made, is_made_here, newest_towers
 from bench.transfer.init_tables import init_tables, without_init
@@ -29,8 +40,8 @@ STAND_IN = "catlip-tiny"  # whose name the jobs have where no experiment made th
 class Transfer:
     """Score the newest towers trained of a named experiment, a tower file, or a tower that was trained elsewhere.
 
-    That is a file of CoreNet's, a folder of open_clip's, or NAME=FILE with a model of open_clip or timm. Beside them
-    stand the untrained tower of an experiment, raw pixels, and gradients with colours. What is scored is recorded at
+    That is a file of CoreNet's, a folder of open_clip's, or NAME=FILE with a model of open_clip or timm. Beside each
+    stands the same tower with random weights, raw pixels, and gradients with colours. What is scored is recorded at
     once.
     """
 
@@ -52,14 +63,15 @@ class Transfer:
             raise ValueError(f"--root is missing: the folder that holds the data of {', '.join(elsewhere)}")
         towers, root = _towers(self.tower, self.results), str(self.root.resolve()) if self.root else ""
         ceiling = None if self.reference is None else _most_trained(_towers(self.reference, self.results))
-        made = [how_made(Path(tower)).experiment for tower in towers[:1] if is_made_here(Path(tower))]
-        experiment = made[0] if made else EXPERIMENTS[STAND_IN]
+        opened = [*towers, *([] if ceiling is None else [ceiling])]
+        made = {tower: how_made(Path(tower)).experiment for tower in opened if is_made_here(Path(tower))}
+        experiment = made.get(towers[0], EXPERIMENTS[STAND_IN])
         what = hashlib.sha256("\0".join(map(str, (*towers, ceiling, root))).encode()).hexdigest()[:8]
         scope = Scope(f"transfer-{what}", 0)
-        comparison = begin(self.results, [experiment], scope, resume=self.resume, trained=False)
-        _require_tasks(comparison, root, elsewhere)
-        subjects = [*towers, *([] if ceiling is None else [f"{REFERENCE_TOWER}{ceiling}"])]
-        comparison.score_towers(subjects, [of.seed for of in made], tasks, protocols, root)
+        comparison = begin(self.results, [experiment], scope, resume=self.resume, trained=False, scored=made.values())
+        _require_openable(comparison, root, opened, elsewhere)
+        subjects = [*towers, *([] if ceiling is None else [f"{REFERENCE_TOWER}{ceiling}"]), *_floors(opened, made)]
+        comparison.score_towers(subjects, [], tasks, protocols, root)
         records = comparison.records()
         show([*accuracy_tables(without_init(records)), *init_tables(records), failure_table(records)], self.json)
         return FAILED_CASE if comparison.runner.failures else OK
@@ -81,6 +93,13 @@ def _most_trained(towers: Sequence[str]) -> str:
     return max(towers, key=lambda tower: how_made(Path(tower)).images)
 
 
+def _floors(towers: Sequence[str], made: Mapping[str, Experiment]) -> list[str]:
+    """Return towers with random weights beside those given: one of each architecture and seed of those made here."""
+    kinds = {tower: (of.tower, of.image_size, of.seed) for tower, of in made.items()}
+    first = {kinds.get(tower, tower): tower for tower in reversed(towers)}
+    return [f"{UNTRAINED_TOWER}{tower}" for tower in first.values()]
+
+
 def _fitting(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return what to score on and by, or what is scored by default; ValueError for one that fits none of the others."""
     tasks = [choose(name, dict.fromkeys(KINDS, name), "task") for name in tasks] or [*TASKS]
@@ -96,10 +115,11 @@ def _fitting(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str],
     return tasks, protocols
 
 
-def _require_tasks(comparison: Comparison, root: str, tasks: Sequence[str]) -> None:
-    """Load tasks that lie on disk once, in a process of its own; ValueError where one is not as it should be."""
-    if tasks:
-        command = [sys.executable, "-m", "bench.transfer.named_tasks", str(comparison.results), root, *tasks]
-        done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            raise ValueError(done.stdout.strip() or f"the check of {', '.join(tasks)} ended with {done.returncode}")
+def _require_openable(comparison: Comparison, root: str, towers: Sequence[str], tasks: Sequence[str]) -> None:
+    """Open towers, and tasks that lie on disk, once in a process of its own; ValueError where one cannot be opened."""
+    asked = (str(comparison.results), root, json.dumps(towers), json.dumps(tasks))
+    command = [sys.executable, "-m", "bench.transfer.openable", *asked]
+    done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        told = f"the check of {', '.join([*towers, *tasks])} ended with {done.returncode}"
+        raise ValueError(done.stdout.strip() or told)

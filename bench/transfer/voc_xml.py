@@ -5,6 +5,7 @@ from typing import NoReturn
 from xml.parsers import expat
 
 MOST_BYTES = 2**20  # of an annotation; VOC's have some kB
+DEPTH = 3  # of an element right inside an object
 
 
 def objects_in(path: Path) -> list[tuple[str, bool]]:
@@ -44,7 +45,7 @@ class _Reader:
             self.objects.append({})
 
     def _end(self, name: str) -> None:
-        if self._path[:-1] == ["annotation", "object"]:
+        if len(self._path) == DEPTH and self._path[:-1] == ["annotation", "object"]:
             self.objects[-1][name] = self._text.strip()
         self._path.pop()
 

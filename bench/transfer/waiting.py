@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from bench.terminal import printable
 from bench.training.watch import LINE_SECONDS
 
 T = TypeVar("T")
@@ -18,6 +19,7 @@ def waited_for(steps: Iterable[T], total: int, what: str) -> Iterator[T]:
 
     Nothing is shown where several runs share the terminal.
     """
+    what = printable(what)
     if "TQDM_DISABLE" in os.environ:
         yield from steps
     elif sys.stderr.isatty():

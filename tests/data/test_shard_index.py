@@ -1,13 +1,16 @@
 """A shard is read to its end or refused: it is never silently shorter."""
 
 import json
+import os
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench.data import shards as shards_module
 from bench.data.shard_index import index_path, read_index, write_index
 from bench.data.shard_manifest import facts_of, read_manifest, write_manifest
 from bench.data.shards import Samples, open_shards, opened, shard_paths
@@ -180,6 +183,34 @@ def test_training_compares_a_listed_shard_byte_by_byte_before_it_is_indexed(tmp_
     (folder / "manifest.json").unlink()
     assert open_shards(str(folder), cache).unverified == [folder]
     path.write_bytes(whole)
+
+
+def test_a_listed_shard_that_was_written_to_is_compared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flip between what an index's name is made of, in a shard that is indexed, changes its times alone."""
+    members = {"a.jpg": encoded(picture(0)), "a.txt": b"a dog", "b.jpg": bytes(2**20), "b.txt": b"a cat"}
+    (tmp_path / "data").mkdir()
+    path, cache = write_shard(tmp_path / "data" / "0.tar", members), tmp_path / "cache"
+    write_manifest(path.parent, {path.name: facts_of(path)})
+    first, unlisted = open_shards(str(path), cache), index_path(path, cache)
+    read = []
+    monkeypatch.setattr(shards_module, "facts_of", lambda path: read.append(path) or facts_of(path))
+    assert open_shards(str(path), cache).indexes == first.indexes
+    assert not read
+    time.sleep(0.02)  # that the file system's clock may stand still
+    content = path.read_bytes()
+    place, times = len(content) // 3, path.stat()
+    path.write_bytes(content[:place] + b"\1" + content[place + 1 :])
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert index_path(path, cache) == unlisted
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"0\.tar is not what .*manifest\.json says: sha256: "):
+            open_shards(str(path), cache)
+    path.write_bytes(content)
+    read.clear()
+    assert open_shards(str(path), cache).indexes == first.indexes
+    assert read == [path]
+    open_shards(str(path), cache)
+    assert read == [path]
 
 
 def test_training_asks_the_manifest(tmp_path: Path) -> None:

@@ -147,6 +147,44 @@ def test_too_many_broken_images_stop_the_run_and_are_named_by_class(tmp_path: Pa
         nothing.batch(0)
 
 
+def lacking(number: int) -> dict[str, bytes]:
+    """Samples that cannot be used, of each class in turn."""
+    image = encoded(picture(0))
+    kinds = [
+        {"txt": b"a dog"},
+        {"jpg": image},
+        {"jpg": image, "json": b'{"caption": null}'},
+        {"jpg": image, "json": b"{"},
+    ]
+    return {f"bad{n}.{suffix}": content for n in range(number) for suffix, content in kinds[n % 4].items()}
+
+
+@pytest.mark.parametrize(
+    ("usable", "bad", "begins"), [(3, 10, True), (3, 11, False), (108, 12, True), (108, 13, False)]
+)
+def test_too_many_samples_that_lack_something_begin_no_run(
+    usable: int, bad: int, begins: bool, tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten, or a tenth of all; those that a file lists are all that is asked for."""
+    data = write_shard(tmp_path / "s.tar", {**lacking(bad), **webdataset_members(0, usable)})
+    listed = tmp_path / "ids.csv"
+    listed.write_text("\n".join(["key", *(f"train/{number:04}" for number in range(usable))]))
+    for subset in (None, f"random:{usable}", str(listed)):
+        if begins or subset == str(listed):
+            found = stream(data, results, subset=subset)
+            assert sum(found.skipped.values()) == bad
+            assert len(found.skipped) == 4
+        else:
+            told = (
+                rf"^{data}: {bad} of {usable + bad} samples cannot be used \(no caption: \d.*null: \d\), more than 10%"
+            )
+            with pytest.raises(ValueError, match=told):
+                stream(data, results, subset=subset)
+    if not begins:
+        assert main(["measure", "catlip-tiny", "--set", f"data={data}", "--results", str(results)]) == 2
+        assert "samples cannot be used" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_an_error_of_a_worker_is_one_line(tmp_path: Path, results: Path) -> None:
     path = write_shard(tmp_path / "s.tar", webdataset_members(0, 16))
     cut = stream(path, results, workers=1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.towers.tower_from import tower_from
+from bench.towers.tower_from import tower_from, untrained_kind
 from models.class_token import ClassTokenBlock
 from models.corenet_vit import SIZES, CorenetViT, from_corenet
 from models.image_tower import build_image_tower
@@ -120,3 +120,19 @@ def test_it_learns_with_its_activations_computed_again() -> None:
         gradients.append([parameter.grad for parameter in tower.parameters()])
     for plain, computed_again in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, computed_again)
+
+
+def test_a_classifier_without_its_bias_is_refused(recorded: tuple[str, State], tmp_path: Path) -> None:
+    state = {name: value for name, value in recorded[1].items() if name != "classifier.bias"}
+    with pytest.raises(ValueError, match=r"vit.pt has classifier.weight and no classifier.bias"):
+        tower_from(str(saved(state, tmp_path / "vit.pt")))
+
+
+def test_its_untrained_kind_is_drawn_as_the_recipes_do(recorded: tuple[str, State], tmp_path: Path) -> None:
+    known = tower_from(str(saved(recorded[1], tmp_path / "vit.pt")))
+    trained, drawn_anew = known.tower.state_dict(), untrained_kind(known).state_dict()
+    assert {name: value.shape for name, value in drawn_anew.items()} == {
+        name: value.shape for name, value in trained.items()
+    }
+    weight = drawn_anew["trunk.transformer.resblocks.0.mlp.c_fc.weight"]
+    assert float(weight.std()) == pytest.approx(0.02, rel=0.05)

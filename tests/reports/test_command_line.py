@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from reports.__main__ import VERBS, main
+from tests.documents import document, written
 
 Make = dict[str, Callable[..., Any]]
 ROOT = Path(__file__).parents[2]
@@ -79,6 +80,33 @@ def test_a_broken_record_is_named(results: Path, capsys: pytest.CaptureFixture[s
     (results / "2026-11-25-tiny.speed.json").write_text("{")
     assert main(["build", str(results)]) == 2
     assert "2026-11-25-tiny.speed.json: not a record" in capsys.readouterr().err
+
+
+HOSTILE, SPELLED_OUT = "\x1b[2J\x9bname\u202e", r"\x1b[2J\x9bname\u202e"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_error_cannot_act_on_the_terminal(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    more = {"compare": [HOSTILE], "export": ["--format", "csv", "--out", "out"]}.get(verb, [])
+    assert main([verb, HOSTILE, *more]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert SPELLED_OUT in err
+    assert err.removesuffix("\n").isprintable()
+
+
+def test_a_name_in_a_document_of_others_cannot_act_on_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = (
+        written(tmp_path / str(count), document({HOSTILE: 1.0, f"{HOSTILE}{count}": 1.0}, extra={"parameters": count}))
+        for count in (1, 2)
+    )
+    assert main(["compare", str(old), str(new), "--fail", "slower"]) == 1
+    out = capsys.readouterr().out
+    assert f"{SPELLED_OUT}: parameters went from 1 to 2" in out
+    assert f"{SPELLED_OUT}1 (only before)" in out
+    assert out.replace("\n", "").isprintable()
 
 
 def test_a_document_of_another_kind_is_refused(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,6 +80,18 @@ def test_machines_and_settings_are_never_joined(tmp_path: Path, make: Make) -> N
     assert 2 * len(joined.lines) == len(apart.lines)
 
 
+def test_flops_that_were_counted_otherwise_are_a_line_of_their_own(make: Make) -> None:
+    one = make["speed"]("clip-tiny", 0)
+    joined, both = (
+        history_of([*figures_of_record(one), *figures_of_record(replace(one, format=before))]) for before in (3, 2)
+    )
+    names = {found.measure.name for found in joined.lines}
+    assert {found.measure.name for found in both.lines} - names == {
+        "FLOPs of a step, as records of format 2 count them"
+    }
+    assert len(both.lines) == len(joined.lines) + 1
+
+
 def test_commits_stand_by_their_own_time_whatever_the_order_of_measuring(tmp_path: Path) -> None:
     documents = commits(1, 2, 3)
     for number, one in enumerate(documents):

@@ -244,6 +244,15 @@ def test_runs_of_two_machines_are_not_compared(make: Make) -> None:
     assert "times as many" not in document.words()
 
 
+def test_records_of_an_older_format_are_drawn_and_it_is_told_how_flops_were_counted(make: Make) -> None:
+    new = [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
+    older, told = [replace(one, format=2) for one in new], "maybe without what a backward computes again"
+    assert told not in Document(page("x", new)).words()
+    assert told in Document(page("x", older)).words()
+    mixed = Document(page("x", [new[0], older[1]])).words()
+    assert "No ratios are shown: these records cannot be compared, they differ in format: 2 / 3" in mixed
+
+
 def test_one_name_with_two_settings_is_told(make: Make) -> None:
     one, other = make["speed"]("clip-tiny", 0), make["speed"]("clip-tiny", 1)
     other = replace(other, experiment=replace(other.experiment, learning_rate=0.5))

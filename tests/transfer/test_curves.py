@@ -8,16 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bench.record import Score
+from bench.record import Circumstances, Record, Score, Transfer
 from bench.transfer import curves
-from bench.transfer.curves import DRAWS, MOST_SHOTS_TO_TUNE, SHARES, SHOTS, few_shot, label_fractions
+from bench.transfer.curves import DRAWS, MOST_SHOTS_TO_TUNE, SHOTS, few_shot, label_fractions
 from bench.transfer.pictures import ArrayPictures, Pictures
 from bench.transfer.probe import linear_probe
+from bench.transfer.score_tables import curve_tables
+from bench.transfer.shares import SHARES, distinct_shares, taken
 from bench.transfer.subject import Embed, Subject
 from bench.transfer.tasks import Part, Task
 
 CPU = torch.device("cpu")
+HERE = Circumstances(
+    machine="m", device="cpu", threads=1, precision="fp32", compiled=False, packages={}, commit="c", started_at="now"
+)
 CLASSES, COUNTS = 4, {"train": 24, "validation": 6, "test": 50}  # of each class
 
 
@@ -60,8 +67,8 @@ def accuracy(score: Score) -> float:
 def test_a_curve_has_every_draw_of_every_point_and_grows() -> None:
     shots, shares = few_shot(subject(noisy(1.0, 0)), task()), label_fractions(subject(noisy(1.0, 0)), task())
     assert sorted((one.draw, one.per_class) for one in shots) == sorted((d, s) for d in range(DRAWS) for s in SHOTS)
-    expected = [(draw, share) for draw in range(DRAWS) for share in SHARES[:-1]] + [(0, 1.0)]
-    assert [(one.draw, one.label_share) for one in shares] == expected
+    expected = [(draw, share) for draw in range(DRAWS) for share in (0.01, 0.1, 0.25, 0.5)] + [(0, 1.0)]
+    assert [(one.draw, one.label_share) for one in shares] == expected  # 5 % of 24 is the one image that 1 % is
     assert [one.num_train for one in shots[: len(SHOTS)]] == [CLASSES * number for number in SHOTS]
     assert {one.num_train for one in shares if one.label_share == 0.5} == {CLASSES * (12 + 3)}
     means = [np.mean([accuracy(one) for one in shots if one.per_class == number]) for number in SHOTS]
@@ -74,7 +81,7 @@ def test_all_labels_are_the_linear_probe() -> None:
 
 
 @pytest.fixture(autouse=True)
-def one_thread(two_threads: None) -> None:  # noqa: ARG001 - which this one comes after
+def one_thread(few_threads: None) -> None:  # noqa: ARG001 - which this one comes after
     """Small problems: threads would only wait for each other."""
     torch.set_num_threads(1)
 
@@ -91,6 +98,25 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[float], frozen
 
         monkeypatch.setattr(curves, name, partial(noting, getattr(curves, name)))
     return given
+
+
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=8))
+def test_no_two_shares_are_the_same_images_and_all_labels_are_one_of_them(sizes: list[int]) -> None:
+    kept = distinct_shares(sizes)
+    counts = [tuple(taken(size, share) for size in sizes) for share in kept]
+    assert len({*counts}) == len(counts)
+    assert (kept[-1], counts[-1]) == (1.0, tuple(sizes))
+    assert kept == sorted(kept)
+    assert {tuple(taken(size, share) for size in sizes) for share in SHARES} == {*counts}  # none is lost
+
+
+def test_a_table_tells_how_many_images_a_share_is_and_which_shares_are_left_out() -> None:
+    scores = label_fractions(subject(noisy(1.0, 0)), task())
+    measured = Transfer(subject="features", images=0, budgets=(), scores=tuple(scores))
+    (table,) = curve_tables([Record(comparison="c", experiment=None, circumstances=HERE, measured=measured)])
+    heads = [head for head in table.rows[0] if "%" in head]
+    assert heads == ["1%, 8 images", "10%, 12 images", "25%, 32 images", "50%, 60 images", "100%, 120 images"]
+    assert "\n5%: the same images as another share" in table.note
 
 
 def numbered(noise: float, seed: int) -> Embed:

@@ -1,52 +1,20 @@
 """Data sets on disk: split where they are not, and refused in words that name what disagrees."""
 
-import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 from torchvision import datasets
 
 from bench.subjects import DATA_SETS as NAMES
 from bench.subjects import FOLDERS, KINDS, TASKS
-from bench.transfer.data_sets import DATA_SETS, channels_first, data_set_task
+from bench.transfer.data_sets import DATA_SETS, data_set_task
 from bench.transfer.folders import folder_task
-from bench.transfer.named_tasks import main
-from bench.transfer.pictures import ArrayPictures, FilePictures, UnreadablePicture, shown
-from bench.transfer.tasks import Part, Task
-
-COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
-
-
-def picture(path: Path, colour: str = "red", size: tuple[int, int] = (40, 30)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, COLOURS[colour]).save(path)
-    return path
-
-
-def folders(root: Path, sizes: Mapping[str, int]) -> Path:
-    """A folder for each part with so many images of every colour."""
-    for part, size in sizes.items():
-        for colour in COLOURS:
-            for number in range(size):
-                picture(root / part / colour / f"{number:03}.png", colour)
-    return root
-
-
-def colours(part: Part) -> list[str]:
-    """What each picture shows."""
-    return [
-        list(COLOURS)[int(part.pictures.rgb(row).flatten(1).float().mean(1).argmax())]
-        for row in range(len(part.labels))
-    ]
-
-
-def sizes(task: Task) -> tuple[int, int, int]:
-    return len(task.train.labels), len(task.validation.labels), len(task.test.labels)
+from bench.transfer.openable import main
+from bench.transfer.pictures import FilePictures, UnreadablePicture
+from tests.transfer.trees import colours, folders, picture, sizes
 
 
 def test_the_names_that_can_be_typed_are_those_there_are() -> None:
@@ -172,98 +140,6 @@ def test_a_set_that_is_not_there_is_told_with_its_layout(name: str, tmp_path: Pa
 
 def test_the_check_before_a_scoring_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = folders(tmp_path / "set", {"train": 8, "val": 2})
-    assert main(str(tmp_path), str(root), "imagefolder") == ""
+    assert main(tmp_path, str(root), [], ["imagefolder"]) == ""
     assert "no validation part is there; 6 of 24 images" in capsys.readouterr().err
-    assert "does not hold the train part of dtd" in main(str(tmp_path), str(root), "dtd")
-
-
-def dtd(root: Path) -> None:
-    for part, per_class in (("train", 4), ("val", 2), ("test", 3)):
-        names = [f"{colour}/{colour}_{part}_{n}.jpg" for colour in COLOURS for n in range(per_class)]
-        for name in names:
-            picture(root / "dtd/dtd/images" / name, name.split("/")[0])
-        labels = root / f"dtd/dtd/labels/{part}1.txt"
-        labels.parent.mkdir(parents=True, exist_ok=True)
-        labels.write_text("\n".join(names))
-
-
-def pets(root: Path) -> None:
-    for part, count in (("trainval", 8), ("test", 3)):
-        lines = []
-        for label, colour in enumerate(sorted(COLOURS), 1):
-            for number in range(count):
-                picture(root / f"oxford-iiit-pet/images/{colour}_{part}{number}.jpg", colour)
-                lines.append(f"{colour}_{part}{number} {label} 1 1")
-        annotations = root / f"oxford-iiit-pet/annotations/{part}.txt"
-        annotations.parent.mkdir(parents=True, exist_ok=True)
-        annotations.write_text("\n".join(lines))
-
-
-def food(root: Path) -> None:
-    for part, count in (("train", 8), ("test", 3)):
-        listed = {c: [f"{c}/{part}{n}" for n in range(count)] for c in COLOURS}
-        for colour, names in listed.items():
-            for name in names:
-                picture(root / f"food-101/images/{name}.jpg", colour)
-        meta = root / f"food-101/meta/{part}.json"
-        meta.parent.mkdir(parents=True, exist_ok=True)
-        meta.write_text(json.dumps(listed))
-
-
-def country(root: Path) -> None:
-    folders(root / "country211", {"train": 4, "valid": 2, "test": 3})
-
-
-def euro(root: Path) -> None:
-    folders(root / "eurosat/2750", {".": 20})
-
-
-@pytest.mark.parametrize(
-    ("name", "make", "expected"),
-    [
-        ("dtd", dtd, (12, 6, 9)),
-        ("oxfordiiitpet", pets, (18, 6, 9)),
-        ("food101", food, (18, 6, 9)),
-        ("country211", country, (12, 6, 9)),
-        ("eurosat", euro, (36, 12, 12)),
-    ],
-)
-def test_files_are_read_as_torchvision_lists_them(
-    name: str, make: Callable[[Path], None], expected: tuple[int, int, int], tmp_path: Path
-) -> None:
-    make(tmp_path)
-    task = data_set_task(name, tmp_path, tmp_path)
-    assert sizes(task) == expected
-    for part in (task.train, task.validation, task.test):
-        assert [task.classes[label].lower() for label in part.labels] == colours(part)
-        assert all(batch.shape[1:] == (3, 16, 16) for batch in shown(part.pictures, 16))
-
-
-def test_labels_that_name_images_which_are_not_there_are_refused(tmp_path: Path) -> None:
-    pets(tmp_path)
-    (tmp_path / "oxford-iiit-pet/images/red_test1.jpg").unlink()
-    with pytest.raises(
-        ValueError, match=r"the test part of oxfordiiitpet: 1 of the 9 images .* not there \(.*red_test1.jpg"
-    ):
-        data_set_task("oxfordiiitpet", tmp_path, tmp_path)
-
-
-def test_arrays_are_read_whatever_the_order_of_their_axes(tmp_path: Path) -> None:
-    """torchvision reads MNIST's files without a digest; CIFAR has colours last, STL-10 and SVHN have them first."""
-    raw, draw = tmp_path / "MNIST/raw", np.random.default_rng(0)
-    raw.mkdir(parents=True)
-    grey = {}
-    for part, count in (("train", 40), ("t10k", 10)):
-        pixels = grey[part] = draw.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(
-            np.array([0x803, *pixels.shape], ">i4").tobytes() + pixels.tobytes()
-        )
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(np.array([0x801, count], ">i4").tobytes() + labels.tobytes())
-    task = data_set_task("mnist", tmp_path, tmp_path)
-    assert sizes(task) == (30, 10, 10)
-    assert (task.test.pictures.rgb(3) == torch.from_numpy(grey["t10k"][3])).all()
-    colour = torch.from_numpy(draw.integers(0, 256, (5, 3, 32, 32), dtype=np.uint8))
-    assert torch.equal(channels_first(colour), colour)
-    assert torch.equal(channels_first(colour.permute(0, 2, 3, 1)), colour)
-    assert torch.equal(ArrayPictures(colour).rgb(2), colour[2])
+    assert "does not hold the train part of dtd" in main(tmp_path, str(root), [], ["dtd"])

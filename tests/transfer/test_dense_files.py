@@ -1,19 +1,16 @@
 """ADE20k's, VOC's, COCO's and plain layouts: what is read, and what is said of files that lie or look otherwise."""
 
-import json
+import io
+import zlib
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from bench.transfer import mask_files
-from bench.transfer.coco_objects import coco_objects
-from bench.transfer.coco_tools import coco_tool
+from bench.transfer import mask_files, unreadable
 from bench.transfer.mask_files import VOC_CLASSES, ade20k, mask_folders, voc_masks
 from bench.transfer.segmentation import IGNORED, SegmentationTask
 
@@ -66,7 +63,7 @@ def masks_tree(root: Path) -> Path:
     return root
 
 
-TREES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], SegmentationTask]]] = {
+TREES: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], SegmentationTask]]] = {
     "ade20k": (ade_tree, ade20k),
     "voc-segmentation": (voc_tree, voc_masks),
     "masks": (masks_tree, mask_folders),
@@ -79,7 +76,7 @@ TREES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], SegmentationTask
 )
 def test_layouts_are_read(name: str, classes: int, row: tuple[int, int], tmp_path: Path) -> None:
     tree, opened = TREES[name]
-    task = opened(tree(tmp_path))
+    task = opened(tree(tmp_path), tmp_path / "cache")
     assert (task.name, len(task.classes)) == (name, classes)
     for part in (task.train, task.validation, task.test):
         assert len(part)
@@ -90,7 +87,7 @@ def test_layouts_are_read(name: str, classes: int, row: tuple[int, int], tmp_pat
 
 
 def test_no_picture_is_in_two_parts(tmp_path: Path) -> None:
-    task = mask_folders(masks_tree(tmp_path))
+    task = mask_folders(masks_tree(tmp_path), tmp_path / "cache")
     parts = [set(part.masks) for part in (task.train, task.validation, task.test)]  # type: ignore[attr-defined]
     assert all(one.isdisjoint(other) for one, other in combinations(parts, 2))
     assert sum(map(len, parts)) == 2 * len(NAMES)
@@ -99,7 +96,7 @@ def test_no_picture_is_in_two_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TREES)
 def test_a_set_that_is_not_there_tells_its_layout(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"(?s){tmp_path} is not laid out as .*NAME.jpg.*NAME.png.*is not there"):
-        TREES[name][1](tmp_path)
+        TREES[name][1](tmp_path, tmp_path / "cache")
 
 
 def spoilt(root: Path, name: str) -> None:
@@ -116,131 +113,125 @@ def spoilt(root: Path, name: str) -> None:
             first.unlink()
         case "no picture":
             (root / "images" / "train" / "000.png").unlink()
-        case "broken picture":
-            (root / "images" / "train" / "000.png").write_bytes(b"\x89PNG not one")
-        case "cut mask":
-            first.write_bytes(first.read_bytes()[:-20])
         case "one class":
             (root / "classes.txt").write_text("ground\n")
+
+
+def kept(root: Path, count: int) -> None:
+    """Leave so many pairs to train on."""
+    for path in [*(root / "images" / "train").iterdir(), *(root / "masks" / "train").iterdir()]:
+        if int(path.stem) >= count:
+            path.unlink()
+
+
+def uncounted(root: Path) -> None:
+    for path in (root / "masks" / "train").iterdir():
+        mask(path, halves(IGNORED, IGNORED))
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("other size", r"1 of 6 pictures cannot be used: .*masks/train/000.png has 20 x 9 px, its picture .* 20 x 10"),
+        ("other size", r"masks/train/000.png has 20 x 9 px, its picture .*images/train/000.png has 20 x 10"),
         ("unknown class", r"masks/train/000.png has numbers that are no class of the set: 7"),
         ("colours", r"masks/train/000.png is RGB: a mask has one number a pixel"),
-        ("no mask", r"1 of 6 pictures cannot be used: .*masks/train/000.png is missing"),
+        ("no mask", r"1 files of 6 pictures and their masks are missing: .*masks/train/000.png"),
         ("no picture", r"1 masks of .*masks/train have no picture in .*images/train: 000"),
-        ("broken picture", r"1 of 6 pictures cannot be used: .*images/train/000.png is no picture"),
-        ("cut mask", r"masks/train/000.png: "),
         ("one class", r"classes.txt names 1 classes"),
     ],
 )
-def test_files_that_disagree_are_named(name: str, told: str, tmp_path: Path) -> None:
-    spoilt(masks_tree(tmp_path), name)
+def test_files_that_disagree_are_named_before_any_training(name: str, told: str, tmp_path: Path) -> None:
+    """And again, should a good state have been found and kept before."""
+    mask_folders(masks_tree(tmp_path), tmp_path / "cache")
+    spoilt(tmp_path, name)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=told):
+            mask_folders(tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (
+            lambda root: kept(root, 2),
+            "masks: of 2 training pictures none can be set aside to choose on, 3 are the fewest",
+        ),
+        (uncounted, "masks: no pixel of the train part has a class"),
+    ],
+)
+def test_a_part_that_nothing_can_be_chosen_on_is_refused(
+    spoil: Callable[[Path], None], told: str, tmp_path: Path
+) -> None:
+    spoil(masks_tree(tmp_path))
     with pytest.raises(ValueError, match=told):
-        read_all(mask_folders(tmp_path))
+        mask_folders(tmp_path, tmp_path / "cache")
+
+
+def png(side: int = HEIGHT, second: bytes = b"IDAT") -> bytes:
+    """A picture that says how large it is, and what its second chunk of pixels is called."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = side.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
+    rows = zlib.compress(bytes(HEIGHT * (1 + HEIGHT)))
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", rows[:5]) + chunk(second, rows[5:]) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+SYNTAX, BOMB = png(second=b"ID T"), png(20_000)
+
+
+def test_pillow_answers_broken_pictures_with_other_errors_than_those_of_files() -> None:
+    with Image.open(io.BytesIO(png())) as image:
+        assert not np.asarray(image).any()
+    with pytest.raises(SyntaxError), Image.open(io.BytesIO(SYNTAX)) as image:
+        image.load()
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(BOMB))
+
+
+BROKEN: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda content: content[:-20],
+    "empty": lambda _: b"",
+    "no picture": lambda _: b"\x89PNG not one",
+    "syntax": lambda _: SYNTAX,
+    "bomb": lambda _: BOMB,
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_broken_pairs_are_counted_named_and_left_out(
+    how: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = masks_tree(tmp_path) / kind / "train" / "000.png"
+    broken.write_bytes(BROKEN[how](broken.read_bytes()))
+    with pytest.raises(
+        ValueError, match=rf"1 of \d images cannot be read \(.*{kind}/train/000.png: .*one in a hundred"
+    ):
+        mask_folders(tmp_path, tmp_path / "cache")
+    monkeypatch.setattr(unreadable, "MOST_UNREADABLE", 0.5)
+    task = mask_folders(tmp_path, tmp_path / "cache")
+    assert len(task.train) + len(task.validation) == len(NAMES) - 1
+    assert [f"{kind}/train/000.png" in note and "left out" in note for note in task.notes] == [True]
+    read_all(task)
+
+
+def test_fewer_classes_are_noticed_although_no_mask_has_changed(tmp_path: Path) -> None:
+    for path in (masks_tree(tmp_path) / "masks" / "train").iterdir():
+        mask(path, halves(2, 0))
+    (tmp_path / "classes.txt").write_text("ground\nroof\ntree\n")
+    mask_folders(tmp_path, tmp_path / "cache")
+    (tmp_path / "classes.txt").write_text("ground\nroof\n")
+    with pytest.raises(ValueError, match="numbers that are no class of the set: 2"):
+        mask_folders(tmp_path, tmp_path / "cache")
 
 
 def read_all(task: SegmentationTask) -> None:
     for part in (task.train, task.validation, task.test):
         for row in range(len(part)):
             part[row]
-
-
-def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Path:
-    """Three squares a picture: a polygon, runs, compressed runs; the second is a crowd."""
-    tool = coco_tool("mask")
-    square = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
-    square[2:6, 3:9] = 1
-    packed = tool.encode(np.asfortranarray(square))
-    flat = square.ravel(order="F")
-    edges = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
-    polygon = [[3, 2, 9, 2, 9, 6, 3, 6]]
-    runs = {"size": [HEIGHT, WIDTH], "counts": np.diff(edges).tolist()}
-    compressed = {"size": [HEIGHT, WIDTH], "counts": packed["counts"].decode()}
-    for part in ("train2017", "val2017"):
-        rows = [
-            {
-                "image_id": int(name),
-                "category_id": category,
-                "bbox": [3, 2, 6, 4],
-                "segmentation": kind,
-                "iscrowd": crowd,
-            }
-            for name in NAMES
-            for category, kind, crowd in ((7, polygon, 0), (9, runs, 1), (9, compressed, 0))
-        ]
-        content = {
-            "images": [{"id": int(name), "file_name": f"{name}.jpg"} for name in NAMES],
-            "annotations": [row | {"id": number} for number, row in enumerate(rows)],
-            "categories": [{"id": 9, "name": "dog"}, {"id": 7, "name": "person"}],
-        }
-        if part == "train2017":
-            change(content)
-        for name in NAMES:
-            picture(root / part / f"{name}.jpg")
-        (root / "annotations").mkdir(exist_ok=True)
-        (root / "annotations" / f"instances_{part}.json").write_text(json.dumps(content))
-    return root
-
-
-def test_polygons_and_runs_are_the_same_square(tmp_path: Path) -> None:
-    task = coco_objects(coco_tree(tmp_path))
-    assert task.classes == ("person", "dog")
-    assert len(task.train) + len(task.validation) == len(task.test) == len(NAMES)
-    rgb, objects = task.train[0]
-    assert rgb.shape == (3, HEIGHT, WIDTH)
-    assert objects.boxes.tolist() == [[3, 2, 9, 6]] * 3
-    assert objects.labels.tolist() == [1, 2, 2]
-    assert objects.crowd.tolist() == [False, True, False]
-    square = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
-    square[2:6, 3:9] = True
-    assert all(torch.equal(found, square) for found in objects.masks)
-
-
-def sizes_turned(content: dict[str, Any]) -> None:
-    for row in content["annotations"][1::3]:
-        row["segmentation"] = row["segmentation"] | {"size": [WIDTH, HEIGHT]}
-
-
-def without_masks(content: dict[str, Any]) -> None:
-    for row in content["annotations"]:
-        row["segmentation"] = []
-
-
-CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "other size": sizes_turned,
-    "unknown category": lambda content: content["annotations"][0].update(category_id=8),
-    "no mask": without_masks,
-    "no picture": lambda content: content["images"].append({"id": 77, "file_name": "077.jpg"}),
-    "other categories": lambda content: content["categories"].append({"id": 10, "name": "cat"}),
-    "no box": lambda content: content["annotations"][1].pop("bbox"),
-    "nothing": lambda content: content["annotations"].clear(),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("other size", r"00\d.jpg has 20 x 10 px, the mask of an object in it 10 x 20"),
-        ("unknown category", "annotations name categories that it does not list: 8"),
-        ("no mask", r"an object in .*00\d.jpg has no mask"),
-        ("no picture", "lists 1 images that are not in .*: 077.jpg"),
-        ("other categories", "train and val have other categories"),
-        ("no box", "missing required field `bbox`"),
-        ("nothing", "instances_train2017.json has no object"),
-    ],
-)
-def test_annotations_that_disagree_are_named(name: str, told: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=told):
-        coco_objects(coco_tree(tmp_path, CHANGES[name])).train[0]
-
-
-def test_a_coco_that_is_not_there_tells_its_layout(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"(?s)is not laid out as COCO is.*instances_train2017.json.*train2017"):
-        coco_objects(tmp_path)
 
 
 def test_classes_are_as_many_as_published() -> None:

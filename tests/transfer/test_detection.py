@@ -1,6 +1,7 @@
 """Average precision is pycocotools'; targets follow their pictures; a detector learns what it is shown."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.record import Metric
 from bench.transfer.average_precision import Found, Objects, average_precision
 from bench.transfer.coco_tools import coco_tool
 from bench.transfer.cutouts import CLASSES
@@ -146,3 +148,14 @@ def test_a_detector_learns_what_it_is_shown(few: DetectionTask) -> None:
     assert all(metric.value > metric.baseline for metric in found.values())
     assert (found["box AP"].num_train, found["box AP"].num_test) == (9, 8)
     assert all(torch.equal(value, before[name]) for name, value in tower.state_dict().items())
+
+
+def test_a_rate_that_diverges_has_lost(few: DetectionTask) -> None:
+    tower = build_image_tower("catlip-bench-tiny", 48, 0)
+    subject = Subject(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
+
+    def found(*rates: float) -> list[Metric]:
+        descent = replace(few.recipe.descent, epochs=1, learning_rates=rates)
+        return detection(subject, replace(few, recipe=replace(few.recipe, descent=descent)))
+
+    assert found(2e-3, 1e38) == found(2e-3)

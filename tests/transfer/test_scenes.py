@@ -1,5 +1,6 @@
 """Scenes are drawn alike every time, their masks and boxes are exact, and the splits share nothing."""
 
+from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.data.pack import load_pictures
 from bench.transfer.cutouts import CLASSES, PHOTOS, SPLITS, class_of, cutouts
 from bench.transfer.scenes import LEAST_VISIBLE, MOST_OBJECTS, Scene, Scenes, scenes
 
@@ -77,6 +79,29 @@ def test_no_split_has_a_cut_out_or_a_photo_of_another(results: Path) -> None:
     assert sorted(number for numbers in PHOTOS.values() for number in numbers) == list(range(11))
     photos = [{photo.tobytes() for photo in one.photos} for one in parts]
     assert all(one.isdisjoint(other) for one, other in combinations(photos, 2))
+
+
+def test_no_split_has_a_caption_of_another(results: Path) -> None:
+    """Several models of one name may look nearly alike; a picture has all the captions that it stands under."""
+    captions: dict[bytes, set[str]] = defaultdict(set)
+    for part in ("sweethome3d", "twemoji"):
+        pictures = load_pictures(part, results / "cache")
+        for pixels, caption in zip(pictures.pixels, pictures.captions, strict=True):
+            captions[shown(pixels)].add(f"{part}: {caption}")
+    parts = [cutouts(split, results / "cache") for split in SPLITS]
+    found = [
+        set().union(*(captions[member.tobytes()] for members in one.by_class for member in members)) for one in parts
+    ]
+    assert all(len(one) > 50 for one in found)
+    assert all(one.isdisjoint(other) for one, other in combinations(found, 2))
+
+
+def shown(pixels: torch.Tensor) -> bytes:
+    """What a cut-out is of a picture: the rows and columns that are not wholly transparent."""
+    rows, columns = (pixels[3].any(axis).nonzero()[:, 0] for axis in (1, 0))
+    if not len(rows):
+        return b""
+    return pixels[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].permute(1, 2, 0).numpy().tobytes()
 
 
 def test_every_class_has_its_cut_outs(results: Path) -> None:

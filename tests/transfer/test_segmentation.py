@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from bench.record import Metric
 from bench.transfer.descent import Descent
 from bench.transfer.segmentation import IGNORED, Pair, Recipe, SegmentationTask, cropped, mean_iou, segmentation
 from bench.transfer.subject import Subject
@@ -126,3 +127,15 @@ def test_equal_arguments_give_equal_figures() -> None:
     short = task(epochs=1)
     first, second = (segmentation(subject(build_image_tower("test_vit", 32, 0)), short) for _ in range(2))
     assert first == second
+
+
+def test_a_rate_that_diverges_has_lost_and_ends_the_scoring_only_where_all_do() -> None:
+    tower, short = toy_tower(), task(epochs=1)
+
+    def found(*rates: float) -> list[Metric]:
+        linear = replace(short.recipe.linear, learning_rates=rates)
+        return segmentation(subject(tower), replace(short, recipe=replace(short.recipe, linear=linear)))
+
+    assert found(1e-3, 1e38) == found(1e-3)
+    with pytest.raises(FloatingPointError, match=r"no learning rate of 1e\+38, 2e\+38 can be trained at"):
+        found(1e38, 2e38)

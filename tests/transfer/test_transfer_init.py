@@ -23,12 +23,16 @@ from bench.transfer.tasks import Task, pack_tasks
 from bench.transfer.transfer_init import (
     DRAWS,
     STEPS,
+    Seen,
+    SeenTask,
+    Start,
     copied_head,
     fitted,
     matches,
     random_head,
     text_head,
     transfer_init,
+    tuned,
 )
 from tests.small import small
 
@@ -112,12 +116,44 @@ def test_heads_of_several_draws_are_each_what_torch_makes_of_its_draw() -> None:
         torch.testing.assert_close(together.bias[one], layer.bias.detach(), rtol=1e-4, atol=1e-5)
 
 
+def test_a_draw_is_tuned_on_its_own_pictures_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the other draws hold; and no more pictures are ever gathered than the part has."""
+    draw = torch.Generator().manual_seed(3)
+    pictures, classes, width, draws = 60, 4, 8, 10
+
+    def part() -> Seen:
+        labels = torch.randint(0, classes, (pictures,), generator=draw)
+        noise = torch.randn(pictures, width, generator=draw)
+        return Seen(F.one_hot(labels, width) + noise, labels)
+
+    toy = SeenTask("toy", ("a", "b", "c", "d"), part(), part(), part())
+    rows, others = (
+        torch.stack([torch.randperm(pictures, generator=draw)[:count] for _ in range(draws)]) for count in (16, 8)
+    )
+    start, gathered = random_head(width, classes, draws), list[int]()
+
+    def noting(begin: Start, features: torch.Tensor, labels: torch.Tensor, rate: float) -> Start:
+        gathered.append(labels.numel())
+        return fitted(begin, features, labels, rate)
+
+    monkeypatch.setattr("bench.transfer.transfer_init.fitted", noting)
+    together, chosen = tuned(start, toy, rows, others)
+    assert max(gathered) <= pictures
+    assert len({one.rate for one in chosen}) > 1  # what is pooled has one rate
+    for one in range(draws):
+        own = slice(one, one + 1)
+        alone, (best,) = tuned(Start(start.weight[own], start.bias[own]), toy, rows[own], others[own])
+        assert best == chosen[one]
+        torch.testing.assert_close(alone.weight[0], together.weight[one])
+
+
 def test_a_tower_whose_rows_know_the_animals_is_right_before_it_is_trained(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Features that are the classes themselves; the random head is not, and learns."""
-    for name, fewer in {"SHOTS": (1, 5), "SHARES": (0.05,), "RATES": (1e-2, 1e-1)}.items():
-        monkeypatch.setattr(f"bench.transfer.transfer_init.{name}", fewer)
+    monkeypatch.setattr("bench.transfer.transfer_init.SHOTS", (1, 5))
+    monkeypatch.setattr("bench.transfer.transfer_init.RATES", (1e-2, 1e-1))
+    monkeypatch.setattr("bench.transfer.shares.SHARES", (0.05, 1.0))
     labels = {id(part.pictures): part.labels for part in (task.train, task.validation, task.test)}
     found = matches(task.classes, read_vocabulary("pack-synsets").keys)
     of = rows(len(task.classes))
@@ -138,22 +174,24 @@ def test_a_tower_whose_rows_know_the_animals_is_right_before_it_is_trained(
     scored = transfer_init(subject, task)
     told = [one for one in scored if isinstance(one, Metric)]
     assert [one.name.split(":")[0] for one in told] == list(ANIMALS)
-    accuracy: dict[tuple[str, int | None], list[float]] = {}
+    accuracy: dict[tuple[str, int | str | None], list[float]] = {}
     for one in scored:
         if isinstance(one, Score) and one.task == task.name:
-            accuracy.setdefault((one.protocol, one.per_class), []).append(one.correct.count("1") / len(one.correct))
+            point = one.per_class if one.label_share is None else f"{one.label_share:.0%}"
+            accuracy.setdefault((one.protocol, point), []).append(one.correct.count("1") / len(one.correct))
     copied = accuracy["transfer-init, copied rows", 0]
     distinct = len({match[0].key for match in found}) == len(ANIMALS)
     assert all(share > (0.99 if distinct else 0.75) for share in copied)
     assert max(accuracy["transfer-init, random head", 0]) < 0.6
     assert min(accuracy["transfer-init, random head", 5]) > 0.99
-    assert {len(shares) for shares in accuracy.values()} == {DRAWS}
+    assert {(point == "100%", len(shares)) for (_, point), shares in accuracy.items()} == {(False, DRAWS), (True, 1)}
     assert {one.task for one in scored} == {task.name, f"{task.name}, 7 in the vocabulary"}
     labels_table, heads, seven = init_tables([recorded(scored)])
     assert [row["similarity"] for row in labels_table.rows] == [one.value for one in told]
     assert [row["head"] for row in heads.rows] == ["random head", "copied rows", "+ copied rows"]
     value, low, high = heads.rows[0]["1 a class"]
     assert low <= value <= high
+    assert heads.rows[0]["100%, 750 images"] == (1.0, None, None)
     assert heads.rows[2]["no labels"][0] == pytest.approx(copied[0] - fmean(accuracy["transfer-init, random head", 0]))
     assert list(seven.rows[0]) == ["features", "images", "head", "no labels", "1 a class", "5 a class"]
     assert without_init([recorded(scored)]) == []

@@ -1,0 +1,16 @@
+"""A step whose loss or gradient is not finite, and its samples: few of them in words, all for a file."""
+
+from collections.abc import Sequence
+
+KEYS_TOLD = 8
+
+
+class NotFiniteError(FloatingPointError):
+    """The update of a step was skipped, which ends the run."""
+
+    def __init__(self, step: int, keys: Sequence[str], file: str = "") -> None:
+        """Name the step and its first samples, and the file that holds all of them."""
+        told = ", ".join(keys[:KEYS_TOLD]) + (f" and {len(keys) - KEYS_TOLD} more" if len(keys) > KEYS_TOLD else "")
+        all_of_them = f"; all {len(keys)} are in {file}" if file else ""
+        super().__init__(f"loss or gradient of step {step} is not finite; its samples: {told}{all_of_them}")
+        self.step, self.keys = step, tuple(keys)

@@ -1,0 +1,133 @@
+"""The verbs `regress` and `history`, run for real on a small repository whose suites sleep."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.history import regress
+from bench.history.commit_runs import in_turns, work_tree
+from bench.history.figures import read_figures
+from bench.history.over_commits import History
+from bench.history.regress import Regress
+
+ROOT = Path(__file__).parents[2]
+SUITE = """
+import time
+import pytest
+
+@pytest.mark.minutes
+def test_long():
+    raise AssertionError
+
+def test_sleep(benchmark):
+    benchmark(time.sleep, {seconds})
+    benchmark.extra_info["parameters"] = {parameters}
+"""
+SETTINGS = "[tool.pytest.ini_options]\nmarkers = ['minutes: long']\n"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def commit(repository: Path, seconds: float, parameters: int = 1, suite: str = SUITE) -> str:
+    file = repository / "bench" / "suites" / "test_sleep.py"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(suite.format(seconds=seconds, parameters=parameters))
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--allow-empty", "--message", f"sleeps {seconds}")
+    return git(repository, "rev-parse", "HEAD").strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One commit; scratch files go beside it."""
+    folder, scratch = tmp_path / "repository", tmp_path / "scratch"
+    folder.mkdir()
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    git(folder, "init", "--quiet")
+    (folder / "pyproject.toml").write_text(SETTINGS)
+    commit(folder, 0.001)
+    return folder
+
+
+def nothing_is_left(repository: Path) -> bool:
+    trees = git(repository, "worktree", "list", "--porcelain").count("worktree ")
+    return trees == 1 and not list((repository.parent / "scratch").glob("catlip-bench-*"))
+
+
+def test_turns_are_fair() -> None:
+    assert in_turns(["a", "b"], 2) == [(0, "a"), (0, "b"), (1, "b"), (1, "a")]
+
+
+def test_a_work_tree_is_gone_however_its_block_ends(repository: Path) -> None:
+    def interrupted() -> None:
+        with work_tree(repository, "HEAD") as tree:
+            assert (tree / "bench" / "suites" / "test_sleep.py").is_file()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert nothing_is_left(repository)
+
+
+def test_a_slower_part_and_another_counter_are_named(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(regress, "CHECKOUT", repository)
+    commit(repository, 0.002, parameters=2)
+    assert Regress("HEAD~1", rounds=5, results=tmp_path / "results").run() == 1
+    told = capsys.readouterr().out
+    assert "regressed: bench/suites/test_sleep.py::test_sleep is slower: time from" in told
+    assert "regressed: bench/suites/test_sleep.py::test_sleep: parameters went from 1 to 2" in told
+    assert "test_sleep.py differs: what it times may be other work" in told
+    assert nothing_is_left(repository)
+    assert len(list((tmp_path / "results" / "regress").rglob("*.json"))) == 10
+
+
+def test_suites_that_fail_are_no_good_news(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(regress, "CHECKOUT", repository)
+    commit(repository, 0.001, suite="def test_none():\n    raise RuntimeError('broken')")
+    assert Regress("HEAD~1", rounds=1, results=tmp_path).run() == 3
+    assert "RuntimeError: broken" in capsys.readouterr().err
+    commit(repository, 0.001, suite="")
+    assert Regress("HEAD~2", rounds=1, results=tmp_path).run() == 3
+    with pytest.raises(ValueError, match="has no commit 'main~99'"):
+        Regress("main~99").run()
+
+
+def test_the_last_commits_are_timed_in_their_order(repository: Path, tmp_path: Path) -> None:
+    commits = [commit(repository, 0.001) for _ in range(2)]
+    assert History(2, repository=repository, rounds=2, out=tmp_path / "out").run() == 0
+    found = read_figures([tmp_path / "out"])
+    assert sorted({figure.commit.id for figure in found}) == sorted(commits)
+    assert len(found) == 2 * 2 * 2
+    assert len({figure.machine for figure in found}) == 1
+    assert nothing_is_left(repository)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_removes_the_work_trees(repository: Path, tmp_path: Path, number: int, code: int) -> None:
+    commit(repository, 60)
+    scratch = repository.parent / "scratch"
+    command = [sys.executable, "-m", "bench", "history", "2", "--repository", str(repository), "--out", str(tmp_path)]
+    running = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(scratch)}, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(scratch.glob("catlip-bench-*/*/.git")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)
+    running.send_signal(number)
+    running.communicate(timeout=60)
+    assert running.returncode == code
+    assert nothing_is_left(repository)

@@ -1,0 +1,463 @@
+"""A plan is one device's step, and no worse than its links."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import astuple, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace as with_fields
+
+from bench.__main__ import main
+from bench.commit import CHECKOUT
+from bench.config import Experiment, at_batch_size
+from bench.experiments import EXPERIMENTS
+from bench.largest_batch import first_guess
+from bench.plan.check import Row, agree, of_sending
+from bench.plan.collectives import Links, Weights
+from bench.plan.devices import DEVICES, device_called
+from bench.plan.model import (
+    Case,
+    Cluster,
+    Compute,
+    Work,
+    assumed_compute,
+    bound_from,
+    cost_of,
+    curve,
+    slower_from,
+    step_on,
+)
+from bench.plan.published import MODELS, NCCL, POINTS, computing, predicted_rate, published_utilisation
+from bench.plan.records import Timed, compute_of, largest_batch
+from bench.rates import images_per_second
+from bench.record import Circumstances, Fit, Flops, Memory, Record, Speed, record_path, write_record
+
+INFINITE = Cluster(Links(8, math.inf, 0.0, math.inf, 0.0), overlap=0.0)
+ORDINARY = Cluster(Links(8, 300e9, 2e-6, 20e9, 4e-6), overlap=0.5)
+METHODS = ("clip", "siglip", "superclip", "catlip", "superclass", "distill")
+
+
+def weights(method: Any) -> Weights:
+    meets = method in ("clip", "siglip", "superclip")
+    return Weights(method, 10**8, 0, 8 * 10**7, 12, 0, 1, 512 * meets, 49_408 * (method in ("superclass", "superclip")))
+
+
+def case(method: str = "clip", **changes: Any) -> Case:
+    return replace(Case(method, weights(method), Compute(1e-5, 1e-4, 2e-4, 0.01, 4096.0, 1e13), 256.0), **changes)
+
+
+cases = st.builds(
+    case,
+    st.sampled_from(METHODS),
+    batch=st.floats(1, 4096),
+    sharding=st.sampled_from(["ddp", "fsdp2"]),
+    bytes_a_weight=st.sampled_from([2, 4]),
+)
+clusters = st.builds(
+    Cluster,
+    st.builds(
+        Links, st.integers(1, 16), st.floats(1e8, 1e12), st.floats(0, 1e-3), st.floats(1e8, 1e12), st.floats(0, 1e-3)
+    ),
+    st.floats(0, 1),
+)
+
+
+# Steps
+
+
+@given(cases, clusters)
+def test_one_device_sends_nothing(one: Case, cluster: Cluster) -> None:
+    step, compute = step_on(one, cluster, 1), one.compute
+    assert step.sent == step.hidden == step.further == 0
+    alone = one.batch * (compute.data + compute.forward + compute.backward) + compute.optimizer
+    assert step.seconds == pytest.approx(alone)
+
+
+@given(cases, clusters, st.integers(2, 4096))
+def test_better_links_or_more_overlap_never_take_longer(one: Case, cluster: Cluster, gpus: int) -> None:
+    joined, step = cluster.links, step_on(one, cluster, gpus)
+    better = Links(joined.per_node, 2 * joined.link, joined.link_latency, 2 * joined.network, joined.network_latency)
+    limit = step.seconds * (1 + 1e-12)
+    assert step_on(one, replace(cluster, links=better), gpus).seconds <= limit
+    assert step_on(one, replace(cluster, overlap=1.0), gpus).seconds <= limit
+    assert 0 <= step.hidden <= min(step.sent, cluster.overlap * (step.forward + step.backward)) * (1 + 1e-12)
+    assert step_on(one, replace(cluster, overlap=0.0), gpus).hidden == 0
+
+
+@given(cases, st.integers(0, 8))
+def test_free_links_share_a_global_batch_out(one: Case, power: int) -> None:
+    """The products of a loss too; but the optimizer takes its time on each."""
+    gpus, batch = 2**power, 65_536
+    free = replace(one, compute=replace(one.compute, optimizer=0.0))
+    alone, step = step_on(free, INFINITE, 1, batch), step_on(free, INFINITE, gpus, batch)
+    assert step.images == batch
+    assert step.seconds * gpus == pytest.approx(alone.seconds)
+
+
+def test_every_image_meets_every_caption_once() -> None:
+    """4 products of 2 x rows x columns x width, on 4 devices of 10 images each: 10 x 30 pairs a device are further."""
+    compute = replace(case().compute, captions=10.0)
+    step = step_on(case("clip", batch=10.0, compute=compute), INFINITE, 4)
+    assert step.further == pytest.approx(4 * 2 * 10 * 30 * 512 / 1e13)
+    siglip, catlip = (step_on(case(name, batch=10.0, compute=compute), INFINITE, 4) for name in ("siglip", "catlip"))
+    assert siglip.further == pytest.approx(3 / 4 * step.further)
+    assert catlip.further == 0
+
+
+@pytest.mark.parametrize("gpus", [2, 64, 1024])
+def test_a_classifier_never_waits_longer_than_the_contrastive_pair_of_its_size(gpus: int) -> None:
+    assert step_on(case("catlip"), ORDINARY, gpus).exposed < step_on(case("clip"), ORDINARY, gpus).exposed
+
+
+def test_shards_are_updated_by_their_holder() -> None:
+    assert step_on(case("catlip", sharding="fsdp2"), INFINITE, 4).optimizer == pytest.approx(0.01 / 4)
+
+
+def test_a_curve_doubles_and_holds_what_was_asked() -> None:
+    numbers = [step.gpus for step in curve(case(), ORDINARY, 48)]
+    assert numbers == sorted({48, *(2**power for power in range(13))})
+    assert [step.gpus for step in curve(case(), ORDINARY, 16, 64)] == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_where_a_curve_bends() -> None:
+    slow = Cluster(Links(8, 1e9, 0.0, 1e8, 0.0), overlap=0.0)
+    steps = curve(case("catlip"), slow, 64)
+    bound = bound_from(steps)
+    assert bound is not None
+    at = [step.gpus for step in steps].index(bound)
+    assert steps[at - 1].communication_share <= 1 / 2 < steps[at].communication_share
+    first = slower_from(steps, 0.1)
+    assert first is not None
+    assert first <= bound
+    assert bound_from(curve(case("catlip"), INFINITE, 64)) is None
+    assert slower_from(curve(case("catlip"), INFINITE, 64), 0.1) is None
+
+
+def test_units_of_what_it_costs() -> None:
+    """2 devices at 1,000 images/s together: 3.6 million images are an hour, two GPU-hours, a kWh at 500 W."""
+    step = step_on(Case("x", weights("catlip"), Compute(0.0, 1e-3, 1e-3, 0.0, 0.0, 1.0), 10.0), INFINITE, 2)
+    cost = cost_of(step, 3_600_000, price=2.5, watts=500.0)
+    assert astuple(cost) == pytest.approx((1.0, 2.0, 5.0, 1.0))
+    assert cost_of(step, 1, None, None).price is None
+    assert cost_of(step, 1, None, None).kwh is None
+
+
+# An assumed utilisation
+
+
+def test_an_assumed_step_has_the_utilisation_it_was_made_with() -> None:
+    h100, work = DEVICES["h100"], Work(forward=41e9)
+    compute = assumed_compute(work, h100, 0.25)
+    assert 3 * 41e9 / (compute.forward + compute.backward) == pytest.approx(0.25 * 989.4e12)
+    again = assumed_compute(replace(work, is_recomputed=True), h100, 0.25)
+    assert again.forward + again.backward == pytest.approx(4 / 3 * (compute.forward + compute.backward))
+
+
+@pytest.mark.parametrize("point", POINTS, ids=lambda point: f"{point.source} {point.model} {point.gpus}")
+@pytest.mark.parametrize("overlap", [0.0, 0.8])
+def test_a_published_rate_is_foretold_by_what_its_computation_reaches(point: Any, overlap: float) -> None:
+    """What is sent is counted once: it is taken off the utilisation of the step, which would foretell less."""
+    utilisation = computing(point, NCCL, overlap)
+    rate, share = predicted_rate(point, utilisation, NCCL, overlap)
+    assert rate == pytest.approx(point.middle)
+    if point.batch is None:
+        assert share is None
+        assert utilisation == pytest.approx(point.utilisation)
+    else:
+        assert share is not None
+        assert utilisation > point.utilisation
+        assert predicted_rate(point, point.utilisation, NCCL, overlap)[0] < point.middle
+
+
+def test_published_utilisations_are_those_of_the_literature() -> None:
+    """B/16 on 176 A100: 13.1 %; the median is a value of the rows."""
+    (found,) = (point.utilisation for point in POINTS if (point.source, point.gpus) == ("open_clip", 176))
+    assert found == pytest.approx(0.131, abs=5e-4)
+    known = sorted(computing(point, NCCL, 0.8) for point in POINTS)
+    assert known[len(known) // 2 - 1] <= published_utilisation() <= known[len(known) // 2]
+    assert {point.model for point in POINTS} == set(MODELS)
+
+
+def test_every_device_is_found_by_its_own_words() -> None:
+    assert all(device_called(f"NVIDIA {device.words}") == device for device in DEVICES.values())
+    assert device_called("NVIDIA GeForce GT 710") is None
+
+
+# Records
+
+HERE = Circumstances(
+    machine="Example CPU",
+    device="cpu",
+    threads=1,
+    precision="fp32",
+    compiled=False,
+    packages={},
+    commit="x",
+    started_at="2026-11-25T00:00:00+00:00",
+)
+PHASES = {
+    "data": (0.001, 0.003),
+    "image forward": (0.02, 0.02),
+    "head and loss": (0.01, 0.01),
+    "backward": (0.05, 0.05),
+    "optimizer": (0.01, 0.01),
+}
+
+
+def speed(**changes: Any) -> Speed:
+    fields: dict[str, Any] = {
+        **dict.fromkeys(("trained_parameters", "tower_parameters", "num_captions"), 1),
+        **dict.fromkeys(("warmup_seconds", "targets_seconds"), 1.0),
+        "round": 0,
+        "window_seconds": (0.8, 0.8),
+        "phase_seconds": PHASES,
+        "flops": Flops(image_forward=1, text_forward=1, forward=2, step=6),
+        "tokens_per_caption": None,
+        "peak_flops_per_second": 1e11,
+        "peak_source": "made up",
+        "utilisation": {},
+    }
+    return Speed(**fields | changes)
+
+
+def record(experiment: Experiment, measured: Any, **where: Any) -> Record:
+    return Record(
+        comparison="20261125T000000-measure",
+        experiment=experiment,
+        circumstances=with_fields(HERE, **where),
+        measured=measured,
+    )
+
+
+def written(folder: Path, *records: Record) -> Path:
+    for number, one in enumerate(records):
+        kind = type(one.measured).__struct_config__.tag
+        write_record(one, record_path(folder, one.comparison, str(kind), number))
+    return folder
+
+
+CLIP, CATLIP = EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]
+
+
+@given(
+    st.lists(st.floats(0.01, 10), min_size=2, max_size=2),
+    st.fixed_dictionaries(dict.fromkeys([*PHASES, "text forward"], st.floats(1e-3, 1))),
+)
+def test_parts_of_a_step_are_together_as_long_as_the_windows_say(
+    windows: list[float], phases: dict[str, float]
+) -> None:
+    run = speed(window_seconds=tuple(windows), phase_seconds={name: (value,) for name, value in phases.items()})
+    compute = compute_of(Timed(CLIP, HERE, [run]), 1.0)
+    step = CLIP.batch_size * (compute.data + compute.forward + compute.backward) + compute.optimizer
+    assert step == pytest.approx(CLIP.batch_size / images_per_second(CLIP, run))
+    assert compute.backward * CLIP.batch_size / step == pytest.approx(phases["backward"] / sum(phases.values()))
+
+
+def test_the_largest_batch_is_what_was_tried_or_a_line() -> None:
+    def memory(batch: int, size: int) -> Record:
+        fields = dict.fromkeys(("peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes"))
+        one = Memory(steps=4, trained_parameters=10**8, peak_tensor_bytes=size, **fields)
+        return record(at_batch_size(CLIP, batch), one)
+
+    of, sent = CLIP, weights("catlip")
+    assert largest_batch(of, [], 1e10, sent, 1)[0] is None
+    one, two = memory(128, 4 * 10**9), memory(256, 6 * 10**9)
+    assert isinstance(one.measured, Memory)
+    assert largest_batch(of, [one], 1e10, sent, 64)[0] == first_guess(one.measured, 128, 10**10)
+    assert largest_batch(of, [one, two], 1e10, sent, 64)[0] == 512
+    sharded = largest_batch(with_fields(of, sharding="fsdp2"), [one, two], 1e10, sent, 2)[0]
+    assert sharded == 576  # half of the 2 GB that do not grow
+    gathering = largest_batch(of, [one, two], 1e10, weights("clip"), 1001)[0]
+    assert gathering == int(8e9 / (2e9 / 128 + 2 * 4 * 512 * 1000))
+    fits = [record(at_batch_size(CLIP, b), Fit(limit_bytes=10**9, fits=b < 300)) for b in (200, 288, 304)]
+    assert largest_batch(of, [one, two, *fits], 1e10, sent, 64)[0] == 288
+
+
+def figures(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document
+
+
+LINKS = ["--per-node", "8", "--link-gbs", "300", "--network-gbs", "20"]
+
+
+def test_a_plan_of_one_device_is_what_was_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Table and JSON agree; a record's file and its folder are the same."""
+    slower = record(CATLIP, speed(window_seconds=(0.4, 0.4)))
+    folder = written(tmp_path, record(CLIP, speed()), slower)
+    for where in (folder, next(folder.glob("*.json"))):
+        out = tmp_path / "plan.out"
+        arguments = ["plan", "clip-tiny", "catlip-tiny", "--record", str(where), "--gpus", "1", *LINKS]
+        assert main([*arguments, "--price", "2.5", "--images", "0.36M", "--json", str(out)]) == 0
+        clip, catlip = figures(out)["Plan for 1 GPUs"]["rows"]
+        rate = images_per_second(CLIP, speed())
+        assert clip["images/s"] == pytest.approx(rate)
+        assert catlip["images/s, times clip-tiny's"] == pytest.approx(2)
+        assert clip["price"] == pytest.approx(2.5 * clip["GPU-hours"]) == pytest.approx(2.5 * 100 / rate)
+        assert clip["kWh of the GPUs"] is None
+        printed = capsys.readouterr().out
+        assert "no evidence" not in printed
+        assert "measured" in printed
+
+
+def test_an_assumed_plan_says_so_and_grows_to_4096(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "plan.json"
+    assert main(["plan", "clip-tiny", "siglip-tiny", "--device", "h100", "--json", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "an assumption, no evidence" in printed
+    assert "Assumptions" in printed
+    curves = figures(out)["As GPUs grow"]["rows"]
+    assert [row["GPUs"] for row in curves] == 2 * [2**power for power in range(13)]
+    assert "plan --published" in str(figures(out)["Assumptions"])
+
+
+def test_power_is_what_was_measured_where_it_was(tmp_path: Path) -> None:
+    gpu = {"device": "cuda", "machine": "NVIDIA H100 80GB HBM3; Example", "precision": "bf16"}
+    run = speed(utilisation={"power W, by the energy counter": 500.0})
+    out = tmp_path / "plan.out"
+    folder = written(tmp_path, record(CLIP, run, **gpu))
+    assert main(["plan", "clip-tiny", "--record", str(folder), "--json", str(out)]) == 0
+    row = figures(out)["Plan for 64 GPUs"]["rows"][0]
+    assert row["kWh of the GPUs"] == pytest.approx(0.5 * row["GPU-hours"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "name the experiments"),
+        (["clip-tiny"], "give one"),
+        (["clip-tiny", "--device", "h100", "--record", "RECORDS"], "give one"),
+        (["clip-tiny", "--device", "h10"], "no device named 'h10'; did you mean 'h100'?"),
+        (["clip-tiny", "--device", "l40s"], "give --network-gbs"),
+        (["clip-tiny", "--record", "RECORDS"], "give --per-node, --link-gbs, --network-gbs"),
+        (["clip-tin", "--device", "h100"], "did you mean 'clip-tiny'?"),
+        (["siglip-tiny", "--record", "RECORDS", *LINKS], "no speed record of siglip-tiny: it has clip-tiny"),
+        (["siglip-tiny", "--record", "RECORDS", *LINKS], "differs in method: siglip / clip"),
+        (["clip-tiny", "--record", "EMPTY", *LINKS], "holds no speed record; python -m bench measure"),
+        (["clip-tiny", "--record", "EMPTY/none", *LINKS], "holds no speed record"),
+        (["clip-tiny", "--record", "TOGETHER", *LINKS], "was timed on 2 processes; a plan begins with one"),
+        (["clip-tiny", "--device", "h100", "--gpus", "0"], "--gpus must be positive, got 0"),
+        (["clip-tiny", "--device", "h100", "--gpus", "-8"], "--gpus must be positive, got -8"),
+        (["clip-tiny", "--device", "h100", "--price", "nan"], "--price must be positive"),
+        (["clip-tiny", "--device", "h100", "--batch", "32"], "each of 64 needs an image or more, got 32"),
+        (["clip-tiny", "--device", "h100", "--overlap", "2"], "--overlap is a share of 1, got 2"),
+        (["clip-tiny", "--device", "h100", "--utilisation", "40"], "--utilisation is a share of 1"),
+        (["clip-tiny", "--device", "h100", "--images", "12B8"], "--images is a number"),
+        (["--published", "--network-us", "1e6"], "cannot wait so long: smaller latencies"),
+        (["clip-tiny", "--check", "1"], "two processes or more"),
+        (["clip-tiny", "--check", "4000"], "needs a core for each process"),
+    ],
+)
+def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+    several = speed(rank_window_seconds=((0.8, 0.8), (0.8, 0.8)))
+    places = {
+        "RECORDS": written(_made(tmp_path / "records"), record(CLIP, speed())),
+        "TOGETHER": written(_made(tmp_path / "together"), record(CLIP, several, processes=2)),
+        "EMPTY": _made(tmp_path / "empty"),
+        "EMPTY/none": tmp_path / "empty" / "none",
+    }
+    assert main(["plan", *(str(places.get(argument, argument)) for argument in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_the_published_table_has_all_rows(tmp_path: Path) -> None:
+    out = tmp_path / "published.json"
+    assert main(["plan", "--published", "--json", str(out)]) == 0
+    rows = figures(out)["Published trainings of CLIP"]["rows"]
+    assert len(rows) == len(POINTS)
+    assert min(row["error"] for row in rows) < 0 < max(row["error"] for row in rows)
+
+
+def test_no_published_row_is_planned_from_itself(tmp_path: Path) -> None:
+    out = tmp_path / "published.json"
+    assert main(["plan", "--published", "--json", str(out)]) == 0
+    rows = figures(out)["Published trainings of CLIP"]["rows"]
+    for row in rows:
+        assert row["planned at"] == pytest.approx(median(one["computing"] for one in rows if one is not row))
+    assert len({row["planned at"] for row in rows}) > 1
+    assert main(["plan", "--published", "--utilisation", "0.2", "--json", str(out)]) == 0
+    assert {row["planned at"] for row in figures(out)["Published trainings of CLIP"]["rows"]} == {0.2}
+
+
+# The check against runs
+
+
+@pytest.mark.parametrize(
+    ("measured", "agrees"),
+    [((1.0, 1.2, 1.2), True), ((1.0, 2.0, 2.0), True), ((1.0, 4.0, 4.0), False), ((2.0, 1.2, 1.2), False)],
+)
+def test_a_check_agrees_where_one_alone_does_or_those_side_by_side(
+    measured: tuple[float, float, float], agrees: bool
+) -> None:
+    """Planned 1.0 alone, 1.2 together from one alone, 2.0 from two side by side."""
+    planned = ((1, "one alone", 1.0, 0.0), (2, "one alone", 1.0, 0.2), (2, "2 side by side", 1.8, 0.2))
+    rows = [Row("x", *row, found) for row, found in zip(planned, measured, strict=True)]
+    assert agree(rows, "x") == agrees
+
+
+CHECKING = """
+import signal, subprocess
+from bench.__main__ import _terminate
+from bench.plan.check import _started
+signal.signal(signal.SIGTERM, _terminate)
+with _started(["bench.plan.link_speed", "1000"], [CORE, CORE], subprocess.DEVNULL) as child:
+    child.wait()
+"""
+
+
+def test_a_check_that_is_terminated_leaves_nothing_not_even_ranks_that_stand_still() -> None:
+    """torchrun's processes are in sessions of their own, and halted ones answer no signal but one."""
+    script = CHECKING.replace("CORE", str(min(os.sched_getaffinity(0))))
+    command, silent = [sys.executable, "-c", script], subprocess.DEVNULL
+    checking = subprocess.Popen(command, cwd=CHECKOUT, stdout=silent, stderr=silent)
+    parent, ranks, deadline = psutil.Process(checking.pid), set[psutil.Process](), time.monotonic() + 120
+    while len(ranks) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+        for child in parent.children(recursive=True):
+            with suppress(psutil.Error):  # it has ended meanwhile, or not quite begun
+                if "RANK" in child.environ() and child not in ranks:
+                    child.suspend()
+                    ranks.add(child)
+    family = parent.children(recursive=True)
+    checking.terminate()
+    try:
+        assert checking.wait(20) != 0
+    finally:
+        _, left = psutil.wait_procs(family, timeout=1)
+        for process in left:
+            process.kill()
+    assert len(ranks) == 2
+    assert not left
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.02, "too little for its model"), (0.4, "held against the runs")])
+def test_a_check_says_whether_the_model_of_what_is_sent_can_fail(share: float, told: str) -> None:
+    row = Row("x", 2, "one alone", 1 - share, share, 1.0)
+    assert row.sent_share == pytest.approx(share)
+    assert told in of_sending(row.sent_share)
+
+
+def test_a_speed_of_links_is_json() -> None:
+    from bench.plan.link_speed import LinkSpeed
+
+    one = LinkSpeed(1e9, 1e-5)
+    assert msgspec.json.decode(msgspec.json.encode(one), type=LinkSpeed) == one
