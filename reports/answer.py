@@ -64,7 +64,7 @@ def _speed(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup]:
 
 
 def _at_largest(largest: tuple[Comparison, Sequence[Throughput]] | None) -> list[Markup]:
-    """Tell the ratios of experiments that each fill the same memory: never one with those at equal batch."""
+    """Tell a ratio of experiments that each fill the same memory: never one with that at equal batch."""
     comparison, rows = largest or (None, [])
     compared = [row for row in rows if row.ratio is not None]
     if comparison is None or not compared:

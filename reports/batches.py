@@ -1,6 +1,5 @@
 """Images a second and memory against the batch, where records hold several sizes of it."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -207,13 +206,12 @@ def _table(comparison: Comparison, sizes: Sequence[Size], limits: Sequence[int],
 
 def _row(comparison: Comparison, size: Size, limits: Sequence[int], unit: int) -> list[Cell]:
     interval = interval_of(tuple(size.runs))
-    speed = median(size.runs) if size.runs else math.nan
     note = span(interval.low, interval.high, rate) if interval else times(len(size.runs), "run")
     marks = {True: "✓ fits", False: "✕ out of memory"}
     return [
         named(_family(comparison, size.experiment), size.experiment),
         Cell(count(size.batch_size), "", size.batch_size),
-        Cell(rate(speed), note, speed) if size.runs else absent("not timed at this batch"),
+        Cell(rate(median(size.runs)), note, median(size.runs)) if size.runs else absent("not timed at this batch"),
         Cell(str(len(size.runs)), "", len(size.runs)),
         figure(size.peak, lambda held: memory(int(held), unit), "no memory run at this batch"),
         *(
