@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from bench.record import Speed
+from bench.record import Fit, Speed
 from bench.statistics import Ratio, fewest_rounds
-from reports.formats import listed, percent, rate, ratio, span, times
+from reports.formats import GIB, NBSP, listed, percent, rate, ratio, span, times
 from reports.frames import Comparison, failures
 from reports.ranking import INTERVAL, MOST_TOLD, accuracy_sentences, lead_of, other_rankings, the_rest
 from reports.scores import Scored
@@ -24,8 +24,13 @@ class Answer:
     warnings: Sequence[Markup]
 
 
-def answer_of(comparison: Comparison, rows: Sequence[Throughput], answers: Sequence[Scored]) -> Answer:
-    """Say what the records say."""
+def answer_of(
+    comparison: Comparison,
+    rows: Sequence[Throughput],
+    largest: tuple[Comparison, Sequence[Throughput]] | None,
+    answers: Sequence[Scored],
+) -> Answer:
+    """Say what the records say; `largest` are the experiments at their largest batch, where these were timed."""
     notes = [*other_rankings(comparison, answers), *_unexplained(comparison, rows), *_too_few_runs(rows)]
     warnings = [
         *_incomparable(comparison),
@@ -33,7 +38,8 @@ def answer_of(comparison: Comparison, rows: Sequence[Throughput], answers: Seque
         *_engineering(comparison, rows),
         *_failed(comparison),
     ]
-    return Answer([*_speed(comparison, rows), *accuracy_sentences(comparison, answers)], notes, warnings)
+    lead = [*_speed(comparison, rows), *_at_largest(largest), *accuracy_sentences(comparison, answers)]
+    return Answer(lead, notes, warnings)
 
 
 def _speed(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup]:
@@ -52,18 +58,37 @@ def _speed(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup]:
         ]
         return [Markup("{}, {}.").format(machine, Markup("; ").join(told))]
     first = lead_of(comparison, [row.experiment for row in compared])
-    ordered = sorted(compared, key=lambda row: row.experiment != first)
-    sentences = [_ratio_sentence(comparison, ordered[0], machine)]
-    if ordered[1:]:
-        clauses = [_ratio_clause(comparison, row) for row in ordered[1 : 1 + MOST_TOLD]]
-        clauses += the_rest(len(ordered) - 1 - MOST_TOLD, "throughput")
-        sentences.append(Markup("{}.").format(Markup("; ").join(clauses)))
-    return [Markup(" ").join(sentences)]
+    base = next(row for row in rows if row.experiment == comparison.base)
+    lead = next(row for row in compared if row.experiment == first)
+    return [_ratio_sentence(comparison, lead, base, machine)]
 
 
-def _ratio_sentence(comparison: Comparison, row: Throughput, machine: str) -> Markup:
+def _at_largest(largest: tuple[Comparison, Sequence[Throughput]] | None) -> list[Markup]:
+    """Tell a ratio of experiments that each fill the same memory: never one with that at equal batch."""
+    comparison, rows = largest or (None, [])
+    compared = [row for row in rows if row.ratio is not None]
+    if comparison is None or not compared:
+        return []
+    first = lead_of(comparison, [row.experiment for row in compared])
+    row = next(row for row in compared if row.experiment == first)
     assert row.ratio is not None
-    return Markup("{}, {} trains <strong>{} times</strong> as many images per second as {} ({}; {}; {}).").format(
+    return [
+        Markup(
+            "Each at its largest batch under {}, {} trains <strong>{} times</strong> as many as {} ({}; {})."
+        ).format(
+            listed(sorted({f"{fit.limit_bytes / GIB:g}{NBSP}GiB" for _, fit in comparison.of(Fit)})),
+            comparison.label(row.experiment),
+            ratio(row.ratio.value),
+            comparison.label(comparison.base or ""),
+            _over_runs(row.ratio),
+            f"verdict: {row.ratio.verdict}",
+        )
+    ]
+
+
+def _ratio_sentence(comparison: Comparison, row: Throughput, base: Throughput, machine: str) -> Markup:
+    assert row.ratio is not None
+    return Markup("{}, {} trains <strong>{} times</strong> as many images per second as {} ({}; {}; {}{}).").format(
         machine,
         comparison.label(row.experiment),
         ratio(row.ratio.value),
@@ -71,20 +96,13 @@ def _ratio_sentence(comparison: Comparison, row: Throughput, machine: str) -> Ma
         _over_runs(row.ratio),
         f"verdict: {row.ratio.verdict}",
         f"its FLOPs alone predict {ratio(row.flop_ratio)}" if row.flop_ratio else "FLOPs unknown",
+        _against_base(row, base),
     )
 
 
-def _ratio_clause(comparison: Comparison, row: Throughput) -> Markup:
-    found = row.ratio
-    assert found is not None
-    interval = "" if found.low is None or found.high is None else f"{span(found.low, found.high, ratio)}; "
-    return Markup("{} trains <strong>{} times</strong> as many ({}{}; FLOPs predict {})").format(
-        comparison.label(row.experiment),
-        ratio(found.value),
-        interval,
-        found.verdict,
-        ratio(row.flop_ratio or 1.0),
-    )
+def _against_base(row: Throughput, base: Throughput) -> str:
+    known = all(one.figures["model_flops_utilisation"] for one in (row, base))
+    return f"; MFU {percent(mfu(row))} against {percent(mfu(base))}" if known else ""
 
 
 def _over_runs(found: Ratio) -> str:

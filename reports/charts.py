@@ -1,6 +1,7 @@
 """The charts of speed: dots for runs, bars for intervals, axes that do not fit themselves to the data."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -8,15 +9,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.statistics import SMALLEST_EFFECT, Ratio
-from reports.formats import rate, ratio, short
+from reports.formats import rate, ratio, short, span, times
 from reports.frames import Comparison
 from reports.speeds import Throughput
-from reports.svg import INK, LINE, MUTED, PAPER, SERIES, drawing, look, shown, svg
+from reports.svg import INK, LINE, MUTED, PAPER, SERIES, dodged, drawing, hovered, look, shown, svg
 
 WIDTH = 440  # SVG units; a phone shows it at 0.8 of its size, a desk at about 1.1
 ROW, RATIO_ROW = 46, 74
 FOOT = 44
+LABEL_GAP = 16.0  # units between two labels' middles
 NARROWEST = (0.8, 1.25)  # a ratio's axis shows at least this, so that 1 % looks like 1 %
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One of the ratios of a row, and how it is drawn."""
+
+    name: str
+    marker: str
+    colour: str
 
 
 def throughput_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
@@ -30,9 +41,10 @@ def throughput_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Mark
             axes.barh(at, row.images_per_second, height=0.2, color=colour, alpha=0.28, linewidth=0)
             spread = [at + 0.05 * (index % 3 - 1) for index in range(len(row.runs))]
             marker = series_marker(comparison, row.experiment)
-            axes.plot(
+            dots = axes.plot(
                 row.runs, spread, marker, color=colour, markersize=4.5, markeredgecolor=PAPER, markeredgewidth=0.5
             )
+            hovered(dots[0], _runs_told(comparison, row))
             if row.interval is not None:
                 axes.hlines(at + 0.26, row.interval.low, row.interval.high, color=INK, linewidth=2)
             head(axes, at, comparison.label(row.experiment), rate(row.images_per_second), 0.34)
@@ -54,10 +66,11 @@ def ratio_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
         for at, row in enumerate(compared):
             assert row.ratio is not None
             head(axes, at, comparison.label(row.experiment), ratio(row.ratio.value), 0.37)
-            _ratio_mark(axes, at - 0.08, row.ratio, "o", SERIES[0])
-            _ratio_mark(axes, at + 0.13, row.forward_backward, "s", SERIES[1])
+            _ratio_mark(axes, at - 0.08, row.ratio, Kind("whole step", "o", SERIES[0]))
+            _ratio_mark(axes, at + 0.13, row.forward_backward, Kind("forward and backward", "s", SERIES[1]))
             if row.flop_ratio is not None:
-                axes.plot([row.flop_ratio], [at + 0.34], "D", color=SERIES[2], markersize=6)
+                predicted = axes.plot([row.flop_ratio], [at + 0.34], "D", color=SERIES[2], markersize=6)
+                hovered(predicted[0], f"FLOPs predict {ratio(row.flop_ratio)}")
         axes.set_xlabel(f"times {shown(base)}'s images per second")
         told = "; ".join(_ratio_told(comparison, row) for row in compared)
         return svg(figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {told}.")
@@ -102,12 +115,45 @@ def head(axes: Axes, at: int, label: str, value: str, above: float) -> None:
     axes.text(0.996, at - above, value, transform=place, va="center", ha="right", fontsize=13, fontweight="bold")
 
 
-def _ratio_mark(axes: Axes, at: float, found: Ratio | None, marker: str, colour: str) -> None:
+def names_at_ends(axes: Axes, ends: Sequence[tuple[str, float, str]], width: float, height: float) -> None:
+    """Write names at the right of axes of so many SVG units, moved apart, each tied to its place by a thin line.
+
+    An end is a name, its place as a share of the height, and its colour.
+    """
+    placed = dodged([place * height for _, place, _ in ends], LABEL_GAP, 6.0, height - 4.0)
+    for (name, start, colour), place in zip(ends, placed, strict=True):
+        tie = ([1.0, 1 + 6 / width, 1 + 16 / width], [start, start, place / height])
+        axes.plot(*tie, color=LINE, linewidth=0.75, transform=axes.transAxes, clip_on=False)
+        axes.text(
+            1 + 19 / width,
+            place / height,
+            name,
+            color=colour,
+            fontsize=12,
+            transform=axes.transAxes,
+            va="center_baseline",
+        )
+
+
+def _runs_told(comparison: Comparison, row: Throughput) -> str:
+    runs = times(len(row.runs), "run")
+    median = f"{comparison.label(row.experiment)}: median {rate(row.images_per_second)} images/s of {runs}"
+    if row.interval is None:
+        return median
+    return f"{median}, mean {rate(row.interval.value)}, 95 % {span(row.interval.low, row.interval.high, rate)}"
+
+
+def _ratio_mark(axes: Axes, at: float, found: Ratio | None, kind: Kind) -> None:
     if found is None:
         return
+    words = f"{kind.name}: {ratio(found.value)}"
     if found.low is not None and found.high is not None:
-        axes.hlines(at, found.low, found.high, color=colour, linewidth=2)
-    axes.plot([found.value], [at], marker, color=colour, markersize=6, markeredgecolor=PAPER, markeredgewidth=0.75)
+        axes.hlines(at, found.low, found.high, color=kind.colour, linewidth=2)
+        words += f", 95 % {span(found.low, found.high, ratio)}, {found.verdict}"
+    mark = axes.plot(
+        [found.value], [at], kind.marker, color=kind.colour, markersize=6, markeredgecolor=PAPER, markeredgewidth=0.75
+    )
+    hovered(mark[0], words)
 
 
 def _ratio_limits(rows: Sequence[Throughput]) -> tuple[float, float]:

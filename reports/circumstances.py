@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.config import FIELDS, Experiment, differing_fields
-from bench.record import RECOMPUTED_SINCE, Circumstances
-from reports.formats import count, percent
+from bench.record import RECOMPUTED_SINCE, Circumstances, Record
+from reports.formats import count, listed, percent
 from reports.frames import Comparison, failures, losses_frame
 from reports.speeds import Throughput
 from reports.tables import Cell, Column, Table, absent, figure, named, plain
 from reports.words import METHODS
 
 NOT_TIMED = "its speed was not measured"
+COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled", "commit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +69,46 @@ def settings_of(experiment: Experiment) -> list[Fact]:
 def environment(comparison: Comparison) -> list[Fact]:
     """Return where and when the records were made."""
     found = [record.circumstances for record in comparison.records]
-    names = ("machine", "device", "threads", "processes", "precision", "compiled")
-    facts = [Fact(name, _distinct(found, name)) for name in names]
+    facts = [Fact(name, _values(found, name)) for name in COMPARED]
     started = sorted(one.started_at for one in found)
     when = [started[0]] if started[0] == started[-1] else [f"{started[0]} to {started[-1]}"]
-    facts += [Fact("commit", _distinct(found, "commit")), Fact("started (UTC)", when)]
+    facts.append(Fact("started (UTC)", when))
     if any(record.format < RECOMPUTED_SINCE for record in comparison.records):
         facts.append(Fact("FLOPs of a step", ["of an older format, maybe without what a backward computes again"]))
     return facts
 
 
+def environment_differences(comparison: Comparison) -> Table | None:
+    """Show where an experiment ran otherwise than the one that ratios are taken to; None where all ran alike."""
+    found = {
+        name: [record.circumstances for record in comparison.records if _is_of(record, name)]
+        for name in comparison.experiments
+    }
+    base = found.get(comparison.base or "", [])
+    packages = dict.fromkeys(package for of in found.values() for one in of for package in one.packages)
+    differing: dict[tuple[str, str, str], list[str]] = {}
+    for what in (*COMPARED, *packages):
+        expected = listed(_values(base, what))
+        for name, of in found.items():
+            if of and sorted(_values(of, what)) != sorted(_values(base, what)):
+                differing.setdefault((what, expected, listed(_values(of, what))), []).append(comparison.label(name))
+    if not differing:
+        return None
+    columns = [
+        Column("circumstance", numeric=False),
+        Column(f"of {comparison.label(comparison.base or '')}", "the baseline", numeric=False),
+        Column("here", numeric=False),
+        Column("of", numeric=False),
+    ]
+    rows = [[*map(Cell, key), Cell(listed(names))] for key, names in differing.items()]
+    return plain("Circumstances that differ from the baseline's", columns, rows)
+
+
 def packages(comparison: Comparison) -> list[Fact]:
     """Return the packages' versions."""
-    names = dict.fromkeys(name for record in comparison.records for name in record.circumstances.packages)
-    found = [record.circumstances.packages for record in comparison.records]
-    return [Fact(name, list(dict.fromkeys(one.get(name, "not installed") for one in found))) for name in names]
+    found = [record.circumstances for record in comparison.records]
+    names = dict.fromkeys(name for one in found for name in one.packages)
+    return [Fact(name, _values(found, name)) for name in names]
 
 
 def failures_table(comparison: Comparison) -> Table:
@@ -170,5 +196,12 @@ def _title(comparison: Comparison, experiment: Experiment) -> str:
     return comparison.label(experiment.name)
 
 
-def _distinct(found: Sequence[Circumstances], name: str) -> list[str]:
-    return list(dict.fromkeys(told(getattr(one, name)) for one in found))
+def _values(found: Sequence[Circumstances], what: str) -> list[str]:
+    """Return the distinct values of a circumstance, or of a package's version."""
+    if what in COMPARED:
+        return list(dict.fromkeys(told(getattr(one, what)) for one in found))
+    return list(dict.fromkeys(one.packages.get(what, "not installed") for one in found))
+
+
+def _is_of(record: Record, name: str) -> bool:
+    return record.experiment is not None and record.experiment.name == name

@@ -72,8 +72,7 @@ def accuracy_chart(
 
 def loss_chart(comparison: Comparison, experiment: str) -> Markup:
     """Draw an experiment's losses, all its seeds, cool-downs branching off the trunk."""
-    frame = losses_frame(comparison)
-    frame = frame[frame["experiment"] == experiment]
+    frame = losses_frame(comparison, of=experiment)
     with drawing(WIDTH, LOSS_HEIGHT) as figure:
         axes = figure.add_axes((48 / WIDTH, 44 / LOSS_HEIGHT, 1 - 64 / WIDTH, 1 - 56 / LOSS_HEIGHT))
         for _, run in frame.groupby("seed", sort=False):

@@ -1,6 +1,7 @@
 """What every page is: one file that loads nothing, with its style, its one script, and the data that it is made of."""
 
 import base64
+import bz2
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def rendered(template: str, **what: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     return environment.get_template(template).render(
         **what,
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
@@ -51,10 +52,14 @@ def rendered(template: str, **what: object) -> str:
 
 def csv_download(name: str, what: str, frame: pd.DataFrame) -> Download:
     """Return a frame as a file in the page."""
-    return download(name, what, "text/csv", frame.to_csv(index=False, lineterminator="\n").encode())
+    return download(name, what, frame.to_csv(index=False, lineterminator="\n").encode())
 
 
-def download(name: str, what: str, media: str, content: bytes) -> Download:
-    """Return bytes as a file in the page."""
-    url = f"data:{media};base64,{base64.b64encode(content).decode()}"
-    return Download(name, what, f"{max(1, round(len(content) / 1000)):,} kB", Markup(url))  # noqa: S704 - base64
+def download(name: str, what: str, content: bytes) -> Download:
+    """Return bytes as a file in the page, packed.
+
+    By bzip2: of answers that are all zeros and ones it makes two thirds of what deflation does, in no more time.
+    """
+    small = bz2.compress(content)
+    url = f"data:application/x-bzip2;base64,{base64.b64encode(small).decode()}"
+    return Download(f"{name}.bz2", what, f"{max(1, round(len(small) / 1000)):,} kB", Markup(url))  # noqa: S704 - base64

@@ -12,7 +12,7 @@ from bench.statistics import AS_FLOPS_SAY
 from reports.charts import FOOT, NARROWEST, WIDTH, head, rows_of
 from reports.formats import ratio, span
 from reports.frames import Comparison
-from reports.svg import INK, MUTED, PAPER, SERIES, drawing, svg
+from reports.svg import INK, MUTED, PAPER, SERIES, drawing, hovered, svg
 from reports.tables import Cell, Column, Table, absent, figure, plain
 
 ROW = 46
@@ -55,7 +55,8 @@ def waterfall(found: Explained) -> Markup:
             head(axes, at, part.cause, f"{ratio(one.value)}x", 0.34)
             ends += _bar(axes, at, reached, one, SERIES[0])
             if (predicted := part.best_by_flops) is not None:
-                axes.plot([reached * predicted], [at + 0.3], "D", color=SERIES[2], markersize=6)
+                mark = axes.plot([reached * predicted], [at + 0.3], "D", color=SERIES[2], markersize=6)
+                hovered(mark[0], f"FLOPs predict {ratio(predicted)}x")
                 ends.append(reached * predicted)
             reached *= one.value
         at = len(parts)
@@ -79,11 +80,16 @@ def waterfall(found: Explained) -> Markup:
 def _bar(axes: Axes, at: float, start: float, one: LogRatio, colour: str, hatch: str = "") -> list[float]:
     """Draw a ratio as a bar from where it starts, its interval across its end; return what must be in sight."""
     end = start * one.value
-    axes.barh(at + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
+    bar = axes.barh(at + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
+    hovered(bar[0], f"{ratio(one.value)}x{_ends(one)}")
     if one.low is None or one.high is None:
         return [start, end]
     axes.hlines(at + 0.06, start * one.low, start * one.high, color=INK, linewidth=2)
     return [start, end, start * one.low, start * one.high]
+
+
+def _ends(one: LogRatio) -> str:
+    return "" if one.low is None or one.high is None else f", 95 % {span(one.low, one.high, ratio)}"
 
 
 def _limits(axes: Axes, values: Sequence[float]) -> None:

@@ -20,6 +20,8 @@ M = TypeVar("M", bound=Measured)
 NAN = float("nan")
 # Never in one column.
 COUNTS = ("peak_allocated_bytes", "peak_reserved_bytes", "process_bytes", "peak_rss_bytes", "peak_tensor_bytes")
+# What an experiment at another batch may differ in: the seed, too, for a size is timed whatever it is.
+BY_BATCH = {"name", "seed", "images", "warmup_images", *WITH_BATCH_SIZE}
 PHASE = "phase, ms: "  # before the name of a column that comes from `Speed.phase_seconds`
 UTILISATION = "utilisation: "  # before the name of a column that comes from `Speed.utilisation`
 
@@ -102,12 +104,15 @@ def memory_frame(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS, "Int64")) if rows else pd.DataFrame()
 
 
-def losses_frame(comparison: Comparison, most: int = 120) -> pd.DataFrame:
-    """Return the training losses, at most so many points for the trunk, cool-downs at the same number of steps each."""
+def losses_frame(comparison: Comparison, most: int = 120, of: str | None = None) -> pd.DataFrame:
+    """Return the training losses, of one experiment or of all.
+
+    At most so many points for the trunk, cool-downs at the same number of steps each.
+    """
     rows = [
         {"experiment": one.name, "seed": one.seed, "part": part, "images": images, "loss": loss}
         for record, training in comparison.of(Training)
-        if (one := record.experiment) is not None
+        if (one := record.experiment) is not None and of in (None, one.name)
         for steps in [max(1, math.ceil(len(training.trunk_losses) / most))]
         for part, curve in curves(one, training, record.circumstances.processes)
         for images, loss in thinned(curve, steps)
@@ -190,6 +195,11 @@ def _is_of_experiment(record: Record) -> bool:
     return subject is None or record.experiment is None or subject == record.experiment.name
 
 
+def sized_family(experiment: Experiment) -> tuple[object, ...]:
+    """Return what experiments share that differ in their batch alone, and in what follows from it."""
+    return tuple(getattr(experiment, field) for field in FIELDS if field not in BY_BATCH)
+
+
 def _rank(method: MethodName) -> int:
     return METHOD_NAMES.index(method)
 
@@ -198,14 +208,14 @@ def _labels(experiments: dict[str, Experiment]) -> dict[str, str]:
     """Call an experiment by its method where that tells it from the others, else with its batch, else by its name."""
     alike: dict[str, list[Experiment]] = defaultdict(list)
     for experiment in experiments.values():
-        alike[experiment.method].append(experiment)
+        alike[title_of(experiment)].append(experiment)
     labels = {}
     for name, experiment in experiments.items():
-        others = alike[experiment.method]
+        others = alike[title_of(experiment)]
         if len(others) == 1:
-            labels[name] = title_of(experiment.method)
+            labels[name] = title_of(experiment)
         elif {*differing_fields(others)} <= {*WITH_BATCH_SIZE}:
-            labels[name] = f"{title_of(experiment.method)} at batch {experiment.batch_size}"
+            labels[name] = f"{title_of(experiment)} at batch {experiment.batch_size}"
         else:
             labels[name] = name
     return labels

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from bench.history.figures import Commit
-from bench.history.quantities import quantity
+from bench.history.quantities import quantity, unit_of
 from reports.changes import Change
 from reports.formats import ratio
-from reports.lines import History, Line
-from reports.svg import INK, MUTED, PAPER, drawing, look, shown, svg
+from reports.lines import History, Line, Point
+from reports.svg import INK, MUTED, PAPER, drawing, hovered, look, shown, svg
 
 WIDTH, HEIGHT = 440, 200  # SVG units
-LEFT, RIGHT, TOP, FOOT = 64, 10, 26, 34
+LEFT, RIGHT, TOP, FOOT = 78, 10, 26, 34
 LEAST_SPAN = 0.1  # an axis shows at least this share of the median to both sides, so that 1 % looks like 1 %
 MOST_TICKS = 5
 
@@ -38,11 +38,18 @@ def line_chart(name: str, history: History, lines: Sequence[Line], changes: Sequ
                 axes.plot(*zip(*every, strict=True), "o", color=colour, markersize=2.5, alpha=0.45)
             values = [point.value for point in line.points]
             axes.plot(places, values, color=colour, linewidth=1.25)
-            axes.plot(places, values, marker, color=colour, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.75)
+            for at, point in zip(places, line.points, strict=True):
+                mark = axes.plot(
+                    at, point.value, marker, color=colour, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.75
+                )
+                hovered(mark[0], _point_told(line, point))
         for change in changes:
             _mark(axes, commits, change, lines.index(change.line))
         unit = lines[0].measure.unit
-        axes.yaxis.set_major_locator(MaxNLocator(4))
+        low, high = axes.get_ylim()
+        step = unit_of(low + (high - low) / 2, unit)
+        marks = [mark * step for mark in MaxNLocator(4).tick_values(low / step, high / step)]
+        axes.yaxis.set_major_locator(FixedLocator([mark for mark in marks if low <= mark <= high]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value, unit) if value > 0 else ""))
         ticks = _ticks(len(commits))
         axes.set_xticks(ticks, [commits[at].short for at in ticks])
@@ -61,6 +68,11 @@ def told(lines: Sequence[Line], changes: Sequence[Change]) -> str:
 def change_words(change: Change) -> str:
     """Say in a few words what a change is: confirmed 1.10 times."""
     return f"{change.kind} {ratio(change.new / change.old)} times" if change.old else change.kind
+
+
+def _point_told(line: Line, point: Point) -> str:
+    processes = f"{len(point.runs)} {'process' if len(point.runs) == 1 else 'processes'}"
+    return f"{point.commit.short}: {quantity(point.value, line.measure.unit)}, median of {processes}"
 
 
 def _mark(axes: Axes, commits: Sequence[Commit], change: Change, row: int) -> None:

@@ -1,6 +1,5 @@
 """Records -> one HTML document. A pure function: the same records give the same bytes."""
 
-import gzip
 from collections.abc import Sequence
 
 import msgspec
@@ -9,6 +8,7 @@ from bench.record import Fit, Record, Training, Transfer
 from reports import circumstances as about
 from reports import learned, priced, score_tables, speed_tables
 from reports.answer import answer_of
+from reports.batches import batches_section
 from reports.charts import ratio_chart, series_index, throughput_chart
 from reports.circumstances import losses_table
 from reports.curves import loss_chart
@@ -24,39 +24,60 @@ from reports.frames import (
     memory_frame,
     speeds_frame,
 )
+from reports.headline import headline_table
 from reports.phases import bound_sentence, phase_chart, phase_keys, phase_table
+from reports.plan import plan_of
 from reports.scores import FLOOR, Scored, fewest_seeds, protocols, scored, scores_frame, tasks
 from reports.speeds import Throughput, rates, throughputs
 from reports.suites import suites_of, suites_table
 from reports.svg import swatch
+from reports.tables import Table
+from reports.unmeasured import unmeasured_table
 from reports.words import GLOSSARY
 
 
-def page(name: str, records: Sequence[Record], *, others: Sequence[str] = (), suites: bytes | None = None) -> str:
-    """Return the page of one comparison; `others` are the comparisons beside it, `suites` pytest-benchmark's document.
+def page(
+    name: str,
+    records: Sequence[Record],
+    *,
+    others: Sequence[str] = (),
+    suites: bytes | None = None,
+    plan: bytes | None = None,
+) -> str:
+    """Return the page of one comparison; `others` are the comparisons beside it.
 
-    ValueError for a document of another kind.
+    `suites` is pytest-benchmark's document, `plan` that of `python -m bench plan --json`. ValueError for a document of
+    another kind.
     """
     equal, at_largest = at_largest_batch(records)
     comparison, largest = comparison_of(name, equal), comparison_of(name, at_largest)
     rows, answers = throughputs(comparison), scored(comparison)
+    filled = (largest, throughputs(largest)) if at_largest else None
+    speed, accuracy = _speed_section(comparison, rows), _accuracy_section(comparison, answers, rates(rows))
+    at_most = _largest_section(*filled) if filled else None
+    batches = batches_section(comparison, records)
+    headline, methods = headline_table(comparison, rows, filled, answers), about.methods_table(comparison, rows)
     return rendered(
         "page.html",
         comparison=comparison,
         others=others,
         facts=_facts(comparison, rows, answers),
-        answer=answer_of(comparison, rows, answers),
+        answer=answer_of(comparison, rows, filled, answers),
         conflicts=conflicting_settings(comparison),
         explanation=explanation_section(comparison),
-        speed=_speed_section(comparison, rows),
-        largest=_largest_section(largest) if at_largest else None,
-        accuracy=_accuracy_section(comparison, answers, rates(rows)),
+        headline=headline,
+        speed=speed,
+        largest=at_most,
+        batches=batches,
+        accuracy=accuracy,
         losses=_losses(comparison),
         losses_table=losses_table(comparison),
         about=about,
-        methods=about.methods_table(comparison, rows),
+        methods=methods,
+        plan=plan_of(plan) if plan is not None else None,
         suites=suites_table(suites_of(suites)) if suites is not None else None,
         failures=about.failures_table(comparison),
+        unmeasured=unmeasured_table(comparison, _tables([headline, speed, at_most, batches, accuracy, methods])),
         downloads=_downloads(comparison, records, suites),
         learned=learned.section(comparison),
         glossary=GLOSSARY,
@@ -99,8 +120,7 @@ def _speed_section(comparison: Comparison, rows: Sequence[Throughput]) -> dict[s
     }
 
 
-def _largest_section(largest: Comparison) -> dict[str, object]:
-    rows = throughputs(largest)
+def _largest_section(largest: Comparison, rows: Sequence[Throughput]) -> dict[str, object]:
     return {
         "limits": sorted({fit.limit_bytes / GIB for _, fit in largest.of(Fit)}),
         "table": speed_tables.speed_table(largest, rows, speed_tables.LARGEST_BATCH),
@@ -130,6 +150,14 @@ def _accuracy_section(
     }
 
 
+def _tables(of: object) -> list[Table]:
+    """Return the tables of sections, wherever they lie in them."""
+    if isinstance(of, Table):
+        return [of]
+    inside = [*of.values()] if isinstance(of, dict) else of if isinstance(of, (list, tuple)) else []
+    return [table for one in inside for table in _tables(one)]
+
+
 def _losses(comparison: Comparison) -> list[Panel]:
     trained = {record.experiment.name for record, _ in comparison.of(Training) if record.experiment is not None}
     names = [name for name in comparison.experiments if name in trained]
@@ -144,8 +172,7 @@ def _downloads(comparison: Comparison, records: Sequence[Record], suites: bytes 
         "losses.csv": ("the points of the loss charts", losses_frame(comparison)),
     }
     found = [csv_download(name, what, frame) for name, (what, frame) in frames.items() if len(frame)]
-    packed = gzip.compress(msgspec.json.encode(records), mtime=0)
-    found.append(download("records.json.gz", "all records whole, every step among them", "application/gzip", packed))
+    found.append(download("records.json", "all records whole, every step among them", msgspec.json.encode(records)))
     if suites is not None:
-        found.append(download("suites.json", "pytest-benchmark's document", "application/json", suites))
+        found.append(download("suites.json", "pytest-benchmark's document", suites))
     return found

@@ -11,7 +11,7 @@ from reports.charts import FOOT, WIDTH, head, rows_of
 from reports.formats import count, listed, milliseconds, percent, ratio
 from reports.frames import PHASE, Comparison
 from reports.speeds import Throughput
-from reports.svg import INK, PAPER, SERIES, drawing, svg
+from reports.svg import INK, PAPER, SERIES, drawing, hovered, svg
 from reports.tables import Cell, Column, Table, absent, figure, missing, named, plain
 
 ROW = 46
@@ -30,7 +30,7 @@ class Look:
 
 
 LOOKS = {
-    "data": Look(2, "....", "▒"),
+    "data": Look(2, "++++", "▦"),
     "forward": Look(1, "", "■"),
     "image forward": Look(1, "", "■"),
     "text forward": Look(4, "\\\\\\\\", "▧"),
@@ -78,7 +78,10 @@ def phase_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
             for phase in phases_of([row]):
                 one, width = LOOKS[phase], _ms(row, PHASE + phase)
                 colour = SERIES[one.series - 1]
-                axes.barh(at + 0.08, width, 0.3, start, color=colour, edgecolor=PAPER, hatch=one.hatch, linewidth=1)
+                bar = axes.barh(
+                    at + 0.08, width, 0.3, start, color=colour, edgecolor=PAPER, hatch=one.hatch, linewidth=1
+                )
+                hovered(bar[0], f"{phase}: {milliseconds(width)} ms, {percent(width / _ms(row, 'phases_ms'))}")
                 start += width
             whole = _ms(row, "step_ms")
             axes.vlines(whole, at - 0.14, at + 0.3, color=INK, linewidth=2)

@@ -1,6 +1,8 @@
 """What `python -m bench plan --json` wrote -> one HTML page: the same document gives the same bytes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,15 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
 
 from bench.plan.model import AS_GPUS_GROW
+from reports.charts import names_at_ends
 from reports.document import rendered
 from reports.formats import UNMEASURED, count, percent, rate
-from reports.svg import LINE, PAPER, dodged, drawing, look, shown, svg
+from reports.svg import PAPER, drawing, hovered, look, shown, svg
 from reports.tables import Cell, Column, Table, plain
 
-WIDTH, HEIGHT = 760, 330
-LEFT, RIGHT, FOOT, TOP = 48, 190, 46, 10
-LABEL_GAP = 16.0
+WIDTH, HEIGHT = 480, 300
+LEFT, RIGHT, FOOT, TOP = 42, 140, 46, 10
+TOP_SHARE = 1.05  # where the axis ends
 WIDEST = 12  # columns; a table of more is turned round
+FILE = "plan.json"
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -36,27 +40,48 @@ class Figures(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-def plan_page(content: bytes) -> str:
-    """Return the page of a plan; ValueError for a document of another kind."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A plan as a page shows it."""
+
+    title: str
+    chart: Markup
+    curve: Table | None
+    note: str
+    sections: Sequence[tuple[str, Table | None, Sequence[str]]]  # title, table, notes
+
+
+def plan_page(content: bytes, name: str) -> str:
+    """Return the page of a plan, read from a file of this name; ValueError for a document of another kind."""
+    return rendered("plan.html", plan=plan_of(content, name))
+
+
+def read_plan(results: Path) -> bytes | None:
+    """Return the bytes of the plan that lies beside the records; None where there is none."""
+    path = results / FILE
+    return path.read_bytes() if path.is_file() else None
+
+
+def plan_of(content: bytes, name: str = FILE) -> Shown:
+    """Return what is shown of a plan; ValueError for a document of another kind."""
     try:
         found = msgspec.json.decode(content, type=dict[str, Figures])
         points = msgspec.convert(found[AS_GPUS_GROW].rows, list[Point])
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, RecursionError) as error:
-        raise ValueError(f"not what python -m bench plan --json writes: {error}") from None
+        raise ValueError(f"{name}: not what `python -m bench plan --json` writes: {error}") from None
     curves: dict[str, list[Point]] = {}
     for point in points:
         curves.setdefault(point.experiment, []).append(point)
     if not curves:
-        raise ValueError("the plan has no curve")
-    return rendered(
-        "plan.html",
+        raise ValueError(f"{name}: the plan has no curve")
+    return Shown(
         title=next(iter(found)),
         chart=curve_chart(curves),
         curve=_table(AS_GPUS_GROW, found[AS_GPUS_GROW]),
+        note=found[AS_GPUS_GROW].note,
         sections=[
             (title, _table(title, one), one.note.splitlines()) for title, one in found.items() if title != AS_GPUS_GROW
         ],
-        note=found[AS_GPUS_GROW].note,
     )
 
 
@@ -67,7 +92,7 @@ def curve_chart(curves: Mapping[str, Sequence[Point]]) -> Markup:
         numbers = sorted({point.gpus for points in curves.values() for point in points})
         axes.set_xscale("log", base=2)
         axes.set_xlim(0.8 * numbers[0], 1.25 * numbers[-1])
-        axes.set_ylim(0, 1.05)
+        axes.set_ylim(0, TOP_SHARE)
         axes.xaxis.set_major_locator(FixedLocator([n for n in numbers if n & (n - 1) == 0][::2]))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
@@ -78,7 +103,11 @@ def curve_chart(curves: Mapping[str, Sequence[Point]]) -> Markup:
         axes.set_xlabel("GPUs")
         for index, points in enumerate(curves.values()):
             _curve(axes, index, points)
-        _labels(axes, curves)
+        ends = [
+            (shown(name, 19), points[-1].share / TOP_SHARE, look(index)[0])
+            for index, (name, points) in enumerate(curves.items())
+        ]
+        names_at_ends(axes, ends, WIDTH - LEFT - RIGHT, HEIGHT - FOOT - TOP)
         told = "; ".join(
             f"{name} {percent(points[-1].share, 0)} on {points[-1].gpus:,}" for name, points in curves.items()
         )
@@ -90,29 +119,11 @@ def _curve(axes: Axes, index: int, points: Sequence[Point]) -> None:
     axes.plot([point.gpus for point in points], [point.share for point in points], color=colour, linewidth=1.75)
     for point in points:
         inside = PAPER if point.waiting > 1 / 2 else colour
-        axes.plot(
+        mark = axes.plot(
             [point.gpus], [point.share], marker, color=inside, markersize=6.5, markeredgecolor=colour, clip_on=False
         )
-
-
-def _labels(axes: Axes, curves: Mapping[str, Sequence[Point]]) -> None:
-    """Write names at the right, moved apart, each tied to its last point by a thin line."""
-    height, right = HEIGHT - FOOT - TOP, WIDTH - LEFT - RIGHT
-    wanted = [points[-1].share / 1.05 * height for points in curves.values()]
-    for index, (name, start, place) in enumerate(
-        zip(curves, wanted, dodged(wanted, LABEL_GAP, 6.0, height - 4.0), strict=True)
-    ):
-        ends = ([1.0, 1 + 6 / right, 1 + 16 / right], [start / height, start / height, place / height])
-        axes.plot(*ends, color=LINE, linewidth=0.75, transform=axes.transAxes, clip_on=False)
-        axes.text(
-            1 + 19 / right,
-            place / height,
-            shown(name, 24),
-            color=look(index)[0],
-            fontsize=12,
-            transform=axes.transAxes,
-            va="center_baseline",
-        )
+        waiting = f"{percent(point.waiting, 0)} of the step is communication"
+        hovered(mark[0], f"{point.experiment} on {point.gpus:,}: {percent(point.share, 0)} of one alone, {waiting}")
 
 
 def _table(title: str, figures: Figures) -> Table | None:
@@ -123,7 +134,7 @@ def _table(title: str, figures: Figures) -> Table | None:
     if len(keys) <= WIDEST:
         columns = [Column(key, numeric=not isinstance(figures.rows[0][key], str)) for key in keys]
         return plain(title, columns, [[_cell(row[key]) for key in keys] for row in figures.rows])
-    columns = [Column("", numeric=False), *(Column(str(row[keys[0]])) for row in figures.rows)]
+    columns = [Column("figure", numeric=False), *(Column(str(row[keys[0]])) for row in figures.rows)]
     return plain(title, columns, [[Cell(key), *(_cell(row[key]) for row in figures.rows)] for key in keys[1:]])
 
 

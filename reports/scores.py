@@ -193,7 +193,7 @@ def _point(runs: Sequence[Scored], floors: Sequence[Scored]) -> Point:
     gain = None if first.subject == FLOOR or not pairs else _gain(pairs)
     told = tuple(dict.fromkeys(budget for run in runs for budget in run.budgets))
     values = [run.accuracy for run in runs]
-    accuracy = _estimate(values, first.correct, accuracy_interval)
+    accuracy = _estimate(values, first, accuracy_interval)
     return Point(first.subject, first.is_reference, first.images, told, tuple(runs), accuracy, gain)
 
 
@@ -201,18 +201,16 @@ def _gain(pairs: Sequence[tuple[Scored, Scored]]) -> Estimate:
     """Subtract each run's own floor; one run is compared item by item."""
     values = [run.accuracy - floor.accuracy for floor, run in pairs]
     floor, run = pairs[0]
-    return _estimate(values, run.correct, lambda correct: paired_difference(floor.correct, correct))
+    return _estimate(values, run, lambda correct: paired_difference(floor.correct, correct))
 
 
-def _estimate(
-    values: Sequence[float], correct: list[bool], over_items: Callable[[Sequence[bool]], Interval]
-) -> Estimate:
+def _estimate(values: Sequence[float], run: Scored, over_items: Callable[[Sequence[bool]], Interval]) -> Estimate:
     if len(values) >= SEEDS_FOR_INTERVAL:
         found = mean_interval(values)
         return Estimate(found.value, found.low, found.high, f"{len(values)} seeds")
-    if len(values) == 1 and len(correct) > 1:
-        found = over_items(correct)
-        return Estimate(found.value, found.low, found.high, f"{len(correct):,} test images")
+    if len(values) == 1 and len(run.score.correct) > 1:
+        found = over_items(run.correct)
+        return Estimate(found.value, found.low, found.high, f"{len(run.score.correct):,} test images")
     return Estimate(fmean(values), None, None, f"{len(values)} seeds, no interval")
 
 

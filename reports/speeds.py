@@ -56,7 +56,7 @@ def throughputs(comparison: Comparison) -> list[Throughput]:
             experiment=name,
             runs=(runs := _values(group, "images_per_second")),
             images_per_second=float(pd.Series(runs).median()),
-            interval=_interval(runs),
+            interval=interval_of(runs),
             ratio=whole.get(name),
             forward_backward=alone.get(name),
             flop_ratio=_flop_ratio(timed, base, name),
@@ -121,7 +121,7 @@ def _values(group: pd.DataFrame, column: str) -> tuple[float, ...]:
     return tuple(float(value) for value in group[column].dropna())
 
 
-def _interval(runs: tuple[float, ...]) -> Interval | None:
+def interval_of(runs: tuple[float, ...]) -> Interval | None:
     """Return the geometric mean over the runs with its interval."""
     if len(runs) < 2:  # noqa: PLR2004 - one run has no spread
         return None

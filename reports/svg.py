@@ -3,10 +3,13 @@
 import io
 import re
 import warnings
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.style import context as style
 
@@ -51,6 +54,8 @@ STYLE = {
 }
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 LONGEST_LABEL = 28
+MANY = 8  # tags of a style, from which on it has a name
+HOVERED = "hover-"  # before the words, in an artist's id
 
 
 @contextmanager
@@ -77,16 +82,45 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
     body = re.sub(r"<[^>]+>", lambda tag: _restyled(tag[0], name), body)  # tags alone: text is the records'
+    body = re.sub(r'<path d="[^"]*"( clip-path="[^"]*")? style="fill: none"/>', "", body)  # draws nothing
     body = re.sub(r"\s*\n\s*", "\n", body)
+    body = re.sub(r"<g>\s*</g>\n?", "", body)
+    body = _with_classes(body)
     head = Markup('<svg {} role="img" aria-label="{}">').format(Markup(view[0]), label)  # noqa: S704 - matplotlib's
     return head + Markup(body)  # noqa: S704 - matplotlib has escaped its text
 
 
+def _with_classes(body: str) -> str:
+    """Give styles that many tags have a name: dots of runs and seeds are most of a chart."""
+    many = Counter(re.findall(r'<use [^>]* style="([^"]*)"/>', body))
+    named = {rule: f"s{zlib.crc32(rule.encode()):x}" for rule, tags in many.items() if tags > MANY}
+    for rule, name in named.items():
+        body = body.replace(f'style="{rule}"/>', f'class="{name}"/>')
+    rules = "".join(f".{name}{{{rule}}}" for rule, name in named.items())
+    return f"<style>{rules}</style>{body}" if rules else body
+
+
+def hovered(artist: Artist, text: str) -> None:
+    """Give an artist the words that are shown where it is pointed at."""
+    artist.set_gid(f"{HOVERED}{text.encode().hex()}")  # a name that no drawing can break out of
+
+
 def _restyled(tag: str, name: str) -> str:
-    """Hand a tag's font and colours to the style sheet, and make its ids the chart's own."""
+    """Hand a tag's font and colours to the style sheet, make its ids the chart's own, its numbers no longer than seen.
+
+    Groups need no ids. What is pointed at is a group with a title.
+    """
+    if group := re.match(rf'<g id="({HOVERED})?([^"]*)"', tag):
+        rest = tag[group.end() :]
+        if rest.endswith("/>"):
+            return ""
+        if group[1] is None:
+            return f"<g{rest}"
+        return f'<g class="mark"{rest}<title>{escape(bytes.fromhex(group[2]).decode())}</title>'
     tag = re.sub(r"font-family: [^;\"]*(; )?", "", tag)
     tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
     tag = re.sub(r"(\bid=\"|xlink:href=\"#|url\(#)", rf"\g<1>{name}-", tag).replace("xlink:href", "href")
+    tag = re.sub(r'(?<=[ ("])-?\d+\.\d{3,}', lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), tag)
     return re.sub(r"#[0-9a-f]{6}", lambda found: CSS.get(found[0], found[0]), tag)
 
 

@@ -7,6 +7,8 @@ from bench.statistics import Ratio
 from reports.formats import UNMEASURED, span
 from reports.scores import Estimate
 
+NOT_MEASURED = "not measured: "  # before the reason of a cell that could have a figure
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -49,7 +51,7 @@ class Table:
 
 def missing(why: str) -> Cell:
     """Return the cell of a figure that was not measured, which is not zero."""
-    return Cell(UNMEASURED, why=f"not measured: {why}")
+    return Cell(UNMEASURED, why=NOT_MEASURED + why)
 
 
 def absent(why: str) -> Cell:

@@ -22,7 +22,7 @@ from reports.exports import Format, exported
 from reports.history_page import history_page
 from reports.lines import history_of
 from reports.page import page
-from reports.plan import plan_page
+from reports.plan import plan_page, read_plan
 from reports.scalars import read_scalars
 from reports.suites import read_suites
 
@@ -46,7 +46,8 @@ class Build:
         name = found[-1] if self.comparison is None else self.comparison
         choose(name, dict.fromkeys(found), f"comparison in {self.results}")
         others = [other for other in reversed(found) if other != name]
-        text = page(name, read_records(self.results, name), others=others, suites=read_suites(self.results))
+        suites, plan = read_suites(self.results), read_plan(self.results)
+        text = page(name, read_records(self.results, name), others=others, suites=suites, plan=plan)
         out = self.out or self.results / "index.html"
         write(out, text.encode())
         print(out)
@@ -65,7 +66,7 @@ class Plan:
     def run(self) -> int:
         """Read, draw, write."""
         out = self.out or self.plan.with_suffix(".html")
-        write(out, plan_page(self.plan.read_bytes()).encode())
+        write(out, plan_page(self.plan.read_bytes(), str(self.plan)).encode())
         print(out)
         return OK
 

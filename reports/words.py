@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from bench.config import Experiment
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -33,7 +35,18 @@ METHODS: dict[str, Told] = {
         "labels: the subword tokens that the caption holds",
         "softmax cross-entropy over the subwords, weighted by inverse document frequency",
     ),
+    "superclip": Told(
+        "SuperCLIP",
+        "the caption's token ids, through a text tower, and its subword tokens as labels",
+        "CLIP's contrastive loss and SuperClass's softmax cross-entropy, as much of each",
+    ),
+    "distill": Told(
+        "Distillation",
+        "another tower's features of the same images; no caption",
+        "cosine distance to the teacher's features",
+    ),
 }
+VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}  # CLIP with other settings, by what their experiments' names begin with
 
 GLOSSARY: dict[str, str] = {
     "method": "a way to pre-train the tower: what is put around it, what it reads beside the images, what it minimises",
@@ -67,6 +80,8 @@ VERDICTS: dict[str, str] = {
 }
 
 
-def title_of(method: str) -> str:
-    """Return a method's name as its paper writes it."""
-    return METHODS[method].title if method in METHODS else method
+def title_of(experiment: Experiment) -> str:
+    """Return what an experiment's method is called in its paper."""
+    method = experiment.method
+    title = METHODS[method].title if method in METHODS else method
+    return VARIANTS.get(experiment.name.partition("-")[0], title)

@@ -11,6 +11,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / size:.3g} {unit}"
 
 
+def unit_of(value: float, unit: str) -> float:
+    """Return the size of the unit that a figure is written in, so that an axis can be marked at whole ones."""
+    sizes = {"s": DURATIONS, "B": SIZES, "FLOP": LARGE}.get(unit, ())
+    return next((size for size, _ in sizes if value >= size), sizes[-1][0] if sizes else 1.0)
+
+
 def quantity(value: float, unit: str) -> str:
     """Write a figure of this unit; counts keep every digit, so that a difference is seen."""
     if unit == "s":

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bench.config import Experiment
+from bench.config import Experiment, at_batch_size
 from bench.experiments import experiment_named
 from bench.record import (
     Branch,
     Circumstances,
     Failure,
+    Fit,
     Flops,
     Measured,
     Memory,
@@ -177,6 +178,24 @@ def transfer_records(seed: int) -> list[Record]:
     return made
 
 
+def largest_batch_records(rounds: int = 5) -> list[Record]:
+    """Tries under half a GiB, and runs at the largest batch that fits: CLIP's and CatLIP's."""
+    made = []
+    for name, size, faster in (("clip-tiny", 576, 1.1), ("catlip-tiny", 688, 1.5)):
+        sized = at_batch_size(experiment_named(name), size)
+        made.append(record(Fit(limit_bytes=2**29, fits=True), sized))
+        too_large = Fit(limit_bytes=2**29, fits=False, reason="no memory left")
+        made.append(record(too_large, at_batch_size(sized, size + 16)))
+        for number in range(rounds):
+            one = speed_record(name, number)
+            assert isinstance(one.measured, Speed)
+            assert one.experiment is not None
+            seconds = sized.images_per_window / one.experiment.images_per_window / faster
+            windows = tuple(seconds * window for window in one.measured.window_seconds)
+            made.append(record(replace(one.measured, window_seconds=windows), sized))
+    return made
+
+
 def reference_records() -> list[Record]:
     return [
         record(
@@ -236,6 +255,7 @@ def make() -> dict[str, Callable[..., object]]:
         "suites": suites_document,
         "transfers": transfer_records,
         "whole": whole_comparison,
+        "largest": largest_batch_records,
         "written": written,
     }
 

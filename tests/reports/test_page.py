@@ -1,8 +1,8 @@
 """The page says what the records say, shows all of it, and trusts none of it."""
 
 import base64
+import bz2
 import csv
-import gzip
 import io
 import json
 from collections.abc import Callable
@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.config import at_batch_size
-from bench.experiments import experiment_named
-from bench.record import Fit, Record, Speed, Transfer
+from bench.config import METHOD_NAMES
+from bench.record import Record, Speed, Transfer
 from bench.statistics import accuracy_interval, paired_difference, ratio_of, ratios_of
 from reports.page import page
+from reports.words import METHODS
+from tests.reports.test_plan import document as plan_document
 
 Make = dict[str, Callable[..., Any]]
 DASH = "\N{EN DASH}"
@@ -180,12 +181,12 @@ def test_downloads_hold_the_records(whole: list[Record], text: str) -> None:
         for at, (_, name, value) in enumerate(attributes)
         if name == "href" and value.startswith("data:")
     }
-    rows = list(csv.DictReader(io.StringIO(files["one-speeds.csv"].decode())))
+    rows = list(csv.DictReader(io.StringIO(bz2.decompress(files["one-speeds.csv.bz2"]).decode())))
     assert len(rows) == 24
     ours = [float(row["images_per_second"]) for row in rows if row["experiment"] == "clip-tiny"]
     assert ours == pytest.approx([*rates(whole, "clip-tiny").values()], rel=1e-12)
-    assert len(json.loads(gzip.decompress(files["one-records.json.gz"]))) == len(whole)
-    assert len(json.loads(files["one-suites.json"])["benchmarks"]) == 4
+    assert len(json.loads(bz2.decompress(files["one-records.json.bz2"]))) == len(whole)
+    assert len(json.loads(bz2.decompress(files["one-suites.json.bz2"]))["benchmarks"]) == 4
 
 
 def test_what_was_not_measured_is_a_dash_with_its_reason(text: str) -> None:
@@ -300,16 +301,7 @@ def test_each_at_its_largest_batch_is_compared_apart(make: Make) -> None:
     records = [make["speed"](name, number) for name in ("clip-tiny", "catlip-tiny") for number in range(5)]
     records += [make["memory"](name) for name in ("clip-tiny", "catlip-tiny")]
     alone = Document(page("x", records))
-    for name, size, faster in (("clip-tiny", 576, 1.1), ("catlip-tiny", 688, 1.5)):
-        sized = at_batch_size(experiment_named(name), size)
-        tries = [(sized, Fit(limit_bytes=2**29, fits=True))]
-        tries.append((at_batch_size(sized, size + 16), Fit(limit_bytes=2**29, fits=False, reason="no memory left")))
-        records += [make["record"](fit, experiment) for experiment, fit in tries]
-        for number in range(5):
-            one = make["speed"](name, number)
-            seconds = sized.images_per_window / one.experiment.images_per_window / faster
-            windows = tuple(seconds * window for window in one.measured.window_seconds)
-            records.append(make["record"](replace(one.measured, window_seconds=windows), sized))
+    records += make["largest"]()
     document = Document(page("x", records))
     equal, largest = "Throughput of each experiment", "Throughput of each at its largest batch"
     assert document.tables[equal] == alone.tables[equal]
@@ -320,6 +312,12 @@ def test_each_at_its_largest_batch_is_compared_apart(make: Make) -> None:
     assert row[3].startswith(f"{expected.value:.2f}|")
     assert "Each at its largest batch under 0.5" in document.words()
     assert "no memory left" in document.words()
+    told = f"CatLIP at batch 688 trains {expected.value:.2f} times as many as CLIP at batch 576 (95 % interval"
+    assert f"Each at its largest batch under 0.5 GiB, {told}" in document.words()
+    answer = document.row("The answer in figures", "CatLIP")
+    assert answer[1] == document.row(equal, "CatLIP")[3]
+    assert answer[2] == f"{row[3]}, batch 688"
+    assert document.row("The answer in figures", "CLIP")[2] == "1|base, batch 576"
     assert len(document.tables["Batches tried under the memory limit"]) == 5
     assert "largest batch" not in alone.words()
 
@@ -330,3 +328,62 @@ def test_what_the_steps_wait_for_is_told(make: Make) -> None:
     phases = one.measured.phase_seconds | {"data": (0.9,)}
     starved = replace(one, measured=replace(one.measured, phase_seconds=phases))
     assert "Input-bound: CLIP." in Document(page("x", [starved])).words()
+
+
+def test_the_answer_in_figures_is_that_of_the_tables(text: str) -> None:
+    document = Document(text)
+    columns = [column.split("|")[0] for column in document.tables["The answer in figures"][0]]
+    assert columns[1:4] == ["images/s at equal batch", "FLOPs predict", "MFU"]
+    assert columns[4:] == ["Twemoji group at equal images", "Twemoji group at equal device seconds"]
+    for name in ("SigLIP", "CatLIP", "SuperClass"):
+        answer, speed = document.row("The answer in figures", name), document.row("Throughput of each experiment", name)
+        assert answer[1:4] == [speed[3], speed[7], speed[8]]
+        accuracy, _, taken = answer[4].partition("; in ")
+        rows = [row for row in document.tables["Accuracy on Twemoji group"] if row[0].startswith(name)]
+        assert (accuracy, taken) == next((row[3], row[2]) for row in rows if row[1] == "80,000")
+    assert "; MFU " in document.words().split("Throughput", maxsplit=1)[0]
+
+
+def test_what_was_not_measured_is_listed_with_its_reason(make: Make) -> None:
+    one = make["speed"]("clip-tiny", 0)
+    measured = replace(
+        one.measured, peak_flops_per_second=None, peak_source="no such device", not_measured={"GPU": "no such driver"}
+    )
+    document = Document(page("x", [replace(one, measured=measured), make["speed"]("siglip-tiny", 0)]))
+    listed = {tuple(row) for row in document.tables["Not measured, and why"][1:]}
+    assert ("GPU", "CLIP", "no such driver") in listed
+    assert ("memory, training losses and transfer accuracy", "all", "this comparison has no run of that kind") in listed
+
+
+def test_no_dash_is_without_its_reason(make: Make) -> None:
+    records = [make["speed"]("clip-tiny", 0), make["memory"]("catlip-tiny"), make["failure"]("superclass-tiny")]
+    document = Document(page("x", [*records, *make["largest"](1)]))
+    told = "not measured: "
+    cells = [cell for rows in document.tables.values() for row in rows for cell in row if told in cell]
+    reasons = {cell.partition(told)[2].partition("|")[0] for cell in cells}
+    assert reasons
+    assert reasons <= {row[2] for row in document.tables["Not measured, and why"]}
+
+
+def test_what_ran_elsewhere_than_the_baseline_is_told(make: Make) -> None:
+    base, other = make["speed"]("clip-tiny", 0), make["speed"]("catlip-tiny", 0)
+    same = Document(page("x", [base, other])).words()
+    assert "Every experiment ran where the baseline did, with the same packages." in same
+    packages = other.circumstances.packages | {"torch": "2.10"}
+    other = replace(other, circumstances=replace(other.circumstances, threads=4, packages=packages))
+    rows = Document(page("x", [base, other])).tables["Circumstances that differ from the baseline's"]
+    assert rows[1:] == [["threads", "2", "4", "CatLIP"], ["torch", "2.9.1", "2.10", "CatLIP"]]
+
+
+def test_every_method_has_words() -> None:
+    assert set(METHODS) == set(METHOD_NAMES)
+
+
+def test_a_plan_beside_the_records_is_on_the_page(make: Make) -> None:
+    text = page("x", [make["speed"]("clip-tiny", 0)], plan=plan_document())
+    document = Document(text)
+    assert "On more GPUs" in document.words()
+    assert "As GPUs grow" in document.tables
+    assert text.count("<script") == 1
+    with pytest.raises(ValueError, match=r"plan\.json: not what"):
+        page("x", [make["speed"]("clip-tiny", 0)], plan=b"{}")

@@ -1,0 +1,89 @@
+"""The answer as one table: what a step costs, what FLOPs predict, and what a tower knows after how much device time."""
+
+from collections.abc import Sequence
+
+from reports.formats import NBSP, accuracy, percent, ratio, seconds
+from reports.frames import Comparison, sized_family
+from reports.scores import Point, Scored, answering, at_budget, points, protocols, tasks
+from reports.speeds import Throughput
+from reports.tables import Cell, Column, Table, absent, estimate_cell, figure, missing, named, plain, ratio_cell
+
+INTERVAL = f"95{NBSP}%"
+NOT_TRAINED = "no tower of it was scored at this budget"
+NOT_TIMED = "its speed was not measured"
+IS_BASE = "the others are compared with this one"
+
+
+def headline_table(
+    comparison: Comparison,
+    rows: Sequence[Throughput],
+    largest: tuple[Comparison, Sequence[Throughput]] | None,
+    answers: Sequence[Scored],
+) -> Table:
+    """Set side by side what each experiment costs and what its tower knows."""
+    task = tasks(answers)[0] if answers else ""
+    found = points(answers, task, protocols(answers)[0]) if answers else []
+    budgets = [budget for budget in answering(answers) if at_budget(found, budget)]
+    base = comparison.label(comparison.base or "") if rows else "the base"
+    columns = [
+        Column("experiment", numeric=False),
+        Column("images/s at equal batch", f"times {base}’s, {INTERVAL}"),
+        *([Column("at its largest batch", f"times {base}’s, {INTERVAL}")] if largest else []),
+        Column("FLOPs predict", "at equal batch"),
+        Column("MFU"),
+        *(Column(f"{task} at {budget}", f"accuracy, {INTERVAL}") for budget in budgets),
+    ]
+    by_name = {row.experiment: row for row in rows}
+    at_largest = _by_family(largest) if largest else {}
+    shown = []
+    for name, experiment in comparison.experiments.items():
+        row = by_name.get(name)
+        cells = [named(comparison.label(name), name), _ratio_cell(comparison, row)]
+        if largest:
+            cells.append(_largest_cell(largest[0], at_largest.get(sized_family(experiment))))
+        cells.append(_flops_cell(comparison, row))
+        of = row.figures["model_flops_utilisation"] if row else None
+        cells.append(figure(of, percent, row.peak_source if row else NOT_TIMED))
+        cells += [_accuracy_cell(at_budget(found, budget), name, row) for budget in budgets]
+        shown.append(cells)
+    return plain("The answer in figures", columns, shown)
+
+
+def _by_family(largest: tuple[Comparison, Sequence[Throughput]]) -> dict[object, Throughput]:
+    comparison, rows = largest
+    return {sized_family(comparison.experiments[row.experiment]): row for row in rows}
+
+
+def _ratio_cell(comparison: Comparison, row: Throughput | None) -> Cell:
+    if row is None:
+        return missing(NOT_TIMED)
+    if row.experiment == comparison.base:
+        return Cell("1", "base", 1)
+    return ratio_cell(row.ratio, ratio, comparison.incomparable or IS_BASE)
+
+
+def _largest_cell(largest: Comparison, row: Throughput | None) -> Cell:
+    if row is None:
+        return missing("no batch of it fits, or its runs failed")
+    batch = f"batch {largest.experiments[row.experiment].batch_size:,}"
+    if row.ratio is None:
+        is_base = row.experiment == largest.base
+        return Cell("1", f"base, {batch}", 1) if is_base else absent(largest.incomparable or IS_BASE)
+    cell = ratio_cell(row.ratio, ratio, "")
+    return Cell(cell.text, ", ".join(filter(None, [cell.note, batch])), cell.sort)
+
+
+def _flops_cell(comparison: Comparison, row: Throughput | None) -> Cell:
+    if row is not None and row.experiment == comparison.base:
+        return Cell("1", "base", 1)
+    why = comparison.incomparable if row else None
+    return figure(row.flop_ratio if row else None, ratio, why or NOT_TIMED)
+
+
+def _accuracy_cell(found: Sequence[Point], name: str, row: Throughput | None) -> Cell:
+    point = next((point for point in found if point.subject == name), None)
+    if point is None:
+        return absent(NOT_TRAINED)
+    cell = estimate_cell(point.accuracy, accuracy, "")
+    taken = f"; in {seconds(point.images / row.images_per_second)}" if row else ""
+    return Cell(cell.text, cell.note + taken, cell.sort)

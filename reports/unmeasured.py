@@ -1,0 +1,53 @@
+"""What was not measured and why: gathered from the page's own tables, so that no dash is left without its reason."""
+
+from collections.abc import Mapping, Sequence
+
+from bench.record import Measured, Memory, Speed, Training, Transfer
+from reports.formats import listed
+from reports.frames import Comparison
+from reports.tables import NOT_MEASURED, Cell, Column, Table, plain
+
+KINDS: Mapping[str, type[Measured]] = {
+    "speed": Speed,
+    "memory": Memory,
+    "training losses": Training,
+    "transfer accuracy": Transfer,
+}
+MOST_NAMED = 6
+
+
+def unmeasured_table(comparison: Comparison, tables: Sequence[Table]) -> Table:
+    """List each figure that was not measured, of whom, and the reason."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for name, kind in KINDS.items():
+        if not comparison.of(kind):
+            found[name, "this comparison has no run of that kind"] = {"all": None}
+    for table in tables:
+        for what, why, of in _dashes(table):
+            found.setdefault((what, why), {})[of] = None
+    for record, speed in comparison.of(Speed):
+        of = comparison.label(record.experiment.name) if record.experiment else "none"
+        for reading, reason in speed.not_measured.items():
+            found.setdefault((reading, reason), {})[of] = None
+    reasons: dict[tuple[str, str], dict[str, None]] = {}  # figures by whose they are and why they are missing
+    for (what, why), names in found.items():
+        reasons.setdefault((_named([*names]), why), {})[what] = None
+    columns = [Column("figures", numeric=False), Column("of", numeric=False), Column("why", numeric=False)]
+    rows = [[Cell(listed([*what])), Cell(of, "", of), Cell(why, "", why)] for (of, why), what in reasons.items()]
+    return plain("Not measured, and why", columns, rows)
+
+
+def _dashes(table: Table) -> list[tuple[str, str, str]]:
+    """Return (column, reason, row) of each cell of a table that says that it was not measured."""
+    return [
+        (column.title, cell.why.removeprefix(NOT_MEASURED), row[0].text)
+        for group in table.groups
+        for row in group.rows
+        for column, cell in zip(table.columns, row, strict=False)
+        if cell.why.startswith(NOT_MEASURED)
+    ]
+
+
+def _named(names: list[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return listed(names) if more <= 0 else f"{', '.join(names[:MOST_NAMED])} and {more} more"

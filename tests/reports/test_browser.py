@@ -1,0 +1,221 @@
+"""The pages in a real Chromium: quiet, loading nothing, no wider than a phone, and free of what axe calls serious.
+
+Needs Debian's chromium and chromium-driver. axe is asked where CATLIP_BENCH_AXE names what `npm pack axe-core` left.
+"""
+
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.record import Record
+from reports.history_page import history_page
+from reports.page import page
+from reports.plan import plan_page
+from tests.reports import test_explanation, test_history, test_plan
+from tests.reports.test_hostile import hostile_page
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e .[tests]")
+
+from selenium.webdriver import ActionChains  # noqa: E402 - it is there from here on
+from selenium.webdriver.chrome.options import Options  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+
+Make = dict[str, Callable[..., Any]]
+PAGES = ("page", "explanation", "history", "plan", "hostile")
+AXE = "CATLIP_BENCH_AXE"
+OPEN_ALL = "for (const one of document.querySelectorAll('details')) one.open = true"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
+    options = Options()
+    options.binary_location = binary
+    for option in ("headless=new", "disable-gpu", "no-sandbox", "disable-dev-shm-usage", "window-size=1400,1000"):
+        options.add_argument(f"--{option}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with webdriver.Chrome(options, Service(driver)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def pages(make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The address of each kind of page, built once."""
+    folder = tmp_path_factory.mktemp("pages")
+    slow = test_history.commits(1, 1, 1, 1, 1.2, 1.2, 1.2, 1.2, processes=3)
+    history = test_history.history(folder / "history", *slow)
+    changes = [change for line in history.lines for change in test_history.changes_of(line)]
+    records = [*whole, *make["largest"]()]
+    written = {
+        "page": page("one", records, others=["another"], suites=make["suites"](), plan=test_plan.document()),
+        "explanation": page("x", test_explanation.records()),
+        "history": history_page(history, changes),
+        "plan": plan_page(test_plan.document(), "plan.json"),
+        "hostile": hostile_page(make, whole),
+    }
+    for name, text in written.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return {name: (folder / f"{name}.html").as_uri() for name in written}
+
+
+@pytest.fixture
+def at(browser: Any, pages: dict[str, str]) -> Iterator[Callable[..., Any]]:
+    """Open a page in a window of this width, light or dark."""
+
+    def opened(name: str, width: int = 1400, *, dark: bool = False) -> Any:
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        still = {"name": "prefers-reduced-motion", "value": "reduce"}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
+        browser.get_log("browser"), browser.get_log("performance")  # what went before
+        browser.get(pages[name])
+        return browser
+
+    yield opened
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_quiet_and_asks_for_nothing_but_itself(
+    at: Callable[..., Any], pages: dict[str, str], name: str
+) -> None:
+    browser = at(name)
+    browser.execute_script(OPEN_ALL)
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
+    assert set(asked) == {pages[name]}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_page_is_wider_than_a_phone(at: Callable[..., Any], name: str) -> None:
+    browser = at(name, 400)
+    browser.execute_script(OPEN_ALL)
+    widths = "return [document.documentElement.scrollWidth, document.body.scrollWidth]"
+    assert max(browser.execute_script(widths)) <= 400
+
+
+def table(browser: Any, name: str) -> Any:
+    return browser.find_element(By.CSS_SELECTOR, f'[aria-label="{name}"] table')
+
+
+def column(found: Any, number: int) -> list[str]:
+    return [row.find_elements(By.CSS_SELECTOR, "th, td")[number].text for row in found.find_elements(*ROWS)]
+
+
+ROWS = (By.CSS_SELECTOR, "tbody tr:not([hidden])")
+
+
+def test_columns_sort_both_ways_by_value(at: Callable[..., Any]) -> None:
+    found = table(at("page"), "Throughput of each experiment")
+    before, button = column(found, 1), found.find_elements(By.CSS_SELECTOR, "thead button")[1]
+    speeds = [float(cell.split("\n")[0].replace(",", "")) for cell in before]
+    in_order = [cell for _, cell in sorted(zip(speeds, before, strict=True))]
+    assert in_order != before
+    button.click()
+    assert column(found, 1) == in_order
+    assert found.find_elements(By.TAG_NAME, "th")[1].get_attribute("aria-sort") == "ascending"
+    button.click()
+    assert column(found, 1) == in_order[::-1]
+    assert sorted(column(found, 0)) == sorted(
+        ["CLIP\nclip-tiny", "SigLIP\nsiglip-tiny", "CatLIP\ncatlip-tiny", "SuperClass\nsuperclass-tiny"]
+    )
+
+
+def test_rows_are_filtered_and_what_is_seen_is_copied(at: Callable[..., Any]) -> None:
+    browser = at("page")
+    found = table(browser, "Accuracy on Twemoji group")
+    tools = found.find_element(By.XPATH, "../preceding-sibling::div[@class='tools']")
+    rows = len(found.find_elements(*ROWS))
+    tools.find_element(By.TAG_NAME, "input").send_keys("catlip-tiny")
+    shown = [row for row in found.find_elements(*ROWS) if row.get_attribute("class") != "group"]
+    assert 0 < len(shown) < rows
+    assert all("CatLIP" in row.text for row in shown)
+    assert tools.find_element(By.TAG_NAME, "output").text.startswith(f"{len(shown)} of ")
+    allowed = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    browser.execute_cdp_cmd("Browser.grantPermissions", allowed)
+    tools.find_element(By.TAG_NAME, "button").click()
+    copied = browser.execute_async_script("navigator.clipboard.readText().then(arguments[0], arguments[0])")
+    lines = [line.split("\t") for line in copied.split("\n")]
+    assert len(lines) == 1 + len(shown)
+    assert {line[0] for line in lines[1:]} == {"CatLIP (catlip-tiny)"}
+    assert len({len(line) for line in lines}) == 1
+
+
+def point_at(browser: Any, element: Any) -> None:
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    ActionChains(browser).move_to_element(element).perform()
+
+
+def test_a_mark_tells_its_figure_and_a_dash_its_reason(at: Callable[..., Any]) -> None:
+    browser = at("page")
+    row = table(browser, "Throughput of each experiment").find_elements(*ROWS)[1].text.split()
+    tip = browser.find_element(By.CLASS_NAME, "tip")
+    assert not tip.is_displayed()
+    mark = browser.find_elements(By.CSS_SELECTOR, "#throughput figure:first-child .mark")[1]
+    point_at(browser, mark)
+    assert tip.text.startswith("SigLIP: median ")
+    assert f"median {row[2]} images/s of 6 runs" in tip.text
+    dash = browser.find_element(By.CSS_SELECTOR, "#throughput .missing")
+    point_at(browser, dash)
+    assert tip.text == dash.get_attribute("data-tip") != ""
+
+
+def test_payloads_do_nothing_whatever_is_clicked(at: Callable[..., Any]) -> None:
+    browser = at("hostile")
+    browser.execute_script(
+        OPEN_ALL
+        + """
+        for (const one of document.querySelectorAll("button, summary")) one.click();
+        for (const one of document.querySelectorAll("[data-tip], svg, a"))
+          for (const kind of ["pointerover", "mouseover", "focus"]) one.dispatchEvent(new Event(kind, {bubbles: true}));
+        for (const one of document.querySelectorAll("input")) {
+          one.value = "<img src=x onerror=window.hit=1>";
+          one.dispatchEvent(new Event("input"));
+        }
+        """
+    )
+    assert browser.execute_script("return window.hit") is None
+    assert browser.execute_script("return document.querySelectorAll('img, textarea, script').length") == 1
+    assert browser.get_log("browser") == []
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    place = os.environ.get(AXE)
+    if not place:
+        pytest.skip(f"{AXE} is not set to the file that `npm pack axe-core` leaves")
+    if not place.endswith(".tgz"):
+        return Path(place).read_text(encoding="utf-8")
+    with tarfile.open(place) as packed:
+        script = packed.extractfile("package/axe.min.js")
+        assert script is not None
+        return script.read().decode()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("name", PAGES[:-1])
+def test_axe_finds_nothing_serious(at: Callable[..., Any], axe: str, name: str, dark: bool) -> None:
+    browser = at(name, dark=dark)
+    browser.execute_script(OPEN_ALL)
+    browser.execute_script(axe)
+    found = browser.execute_async_script(
+        "axe.run({resultTypes: ['violations']}).then((all) => arguments[0](all.violations))"
+    )
+    serious = [
+        (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
+        for one in found
+        if one["impact"] in {"serious", "critical"}
+    ]
+    assert serious == []

@@ -1,0 +1,45 @@
+"""Every string of every kind of record is text on the page."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from bench.record import Record
+from reports.page import page
+from tests.reports.hostile import PAYLOAD, hostile
+from tests.reports.test_explanation import records as explanation
+from tests.reports.test_page import Document
+
+Make = dict[str, Callable[..., Any]]
+
+
+def hostile_page(make: Make, whole: list[Record]) -> str:
+    """A page of every kind of record, each string a payload."""
+    records = [*whole, *make["largest"](2), make["failure"]()]
+    return page(PAYLOAD, list(map(hostile, records)), others=[PAYLOAD])
+
+
+def require_text(text: str) -> None:
+    document = Document(text)  # and every element is closed in its place
+    assert "<script>window.hit=1</script>" in document.words()
+    assert "{{7*7}}" in document.words()
+    assert text.count("<script") == 1
+    assert not re.search(r"<img|<svg onload|<textarea", text)
+    assert not any(name.startswith("on") for _, name, _ in document.attributes)
+
+
+def test_every_string_of_records_is_text(make: Make, whole: list[Record]) -> None:
+    require_text(hostile_page(make, whole))
+
+
+def test_every_string_of_an_explanation_is_text() -> None:
+    require_text(page("x", list(map(hostile, explanation()))))
+
+
+def test_payloads_go_where_they_may(make: Make) -> None:
+    one = hostile(make["speed"]("clip-tiny", 0))
+    assert one.experiment is not None
+    assert one.experiment.name == f"{PAYLOAD}clip-tiny"
+    assert one.experiment.method == "clip"
+    assert one.circumstances.machine.startswith(PAYLOAD)
+    assert all(name.startswith(PAYLOAD) for name in one.circumstances.packages)
