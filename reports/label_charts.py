@@ -25,7 +25,7 @@ from reports.frames import Comparison
 from reports.label_curves import PERCENT, SHARE, Curve, numbers_of, written
 from reports.score_tables import FLOOR_TITLE
 from reports.scores import FLOOR, Estimate
-from reports.svg import MUTED, PAPER, drawing, svg
+from reports.svg import MUTED, PAPER, drawing, hovered, svg
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +109,7 @@ def _draw(axes: Axes, line: Line, places: dict[float, float], beside: float) -> 
         draw_intervals(axes, x, estimates, line.colour, moved)
         marks = axes.plot(x, y, line.marker, color=line.colour, markersize=6, transform=moved, clip_on=False)
         marks[0].set(markeredgecolor=PAPER, markeredgewidth=0.75)
+        hovered(marks[0], f"{line.name}: {_told(line.curve, found)}")
 
 
 def _points(curve: Curve) -> list[tuple[float, Estimate]]:
@@ -121,5 +122,8 @@ def _dashes(index: int) -> tuple[float, ...]:
 
 def _heard(curve: Curve) -> str:
     found = _points(curve)
-    ends = dict.fromkeys((found[0], found[-1]))
-    return " to ".join(f"{accuracy(one.value)} at {written(curve.along, labels)}" for labels, one in ends)
+    return _told(curve, [*dict.fromkeys((found[0], found[-1]))])
+
+
+def _told(curve: Curve, found: Sequence[tuple[float, Estimate]]) -> str:
+    return ", ".join(f"{accuracy(one.value)} at {written(curve.along, labels)}" for labels, one in found)
