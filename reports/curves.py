@@ -16,7 +16,7 @@ from reports.formats import accuracy
 from reports.frames import Comparison, losses_frame
 from reports.pareto import IMAGES, Price, on_front
 from reports.scores import FLOOR, Estimate, Point, Scored, points, tasks
-from reports.svg import INK, LINE, MUTED, PAPER, dodged, drawing, shown, svg
+from reports.svg import INK, LINE, MUTED, PAPER, dodged, drawing, hovered, shown, svg
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, FOOT, TOP = 30, 152, 44, 8
@@ -153,7 +153,9 @@ def _line(axes: Axes, own: Sequence[Point], costs: Sequence[float], start: float
         if len(point.runs) > 1:
             seeds = [run.accuracy for run in point.runs]
             axes.plot([at] * len(seeds), seeds, "_", color=look.colour, markersize=5, transform=beside, clip_on=False)
+    told = "; ".join(f"{accuracy(point.accuracy.value)} after {point.images:,} images" for point in own)
     marks = axes.plot(costs, values, look.marker, color=look.colour, markersize=6.5, transform=beside, clip_on=False)
+    hovered(marks[0], f"{own[0].subject}: {told}")
     marks[0].set(markeredgecolor=PAPER, markeredgewidth=0.75)
     rings = [(at, value) for point, at, value in zip(own, costs, values, strict=True) if point in look.ringed]
     if rings:

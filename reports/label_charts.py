@@ -25,7 +25,7 @@ from reports.frames import Comparison
 from reports.label_curves import PERCENT, SHARE, Curve, numbers_of, written
 from reports.score_tables import FLOOR_TITLE
 from reports.scores import FLOOR, Estimate
-from reports.svg import MUTED, PAPER, drawing, svg
+from reports.svg import MUTED, PAPER, drawing, hovered, svg
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +107,9 @@ def _draw(axes: Axes, line: Line, places: dict[float, float], beside: float) -> 
     axes.plot(x, y, color=line.colour, linewidth=1.25, linestyle=style, transform=moved, clip_on=False)
     if line.marker:
         draw_intervals(axes, x, estimates, line.colour, moved)
+        told = "; ".join(f"{accuracy(one.value)} at {written(line.curve.along, labels)}" for labels, one in found)
         marks = axes.plot(x, y, line.marker, color=line.colour, markersize=6, transform=moved, clip_on=False)
+        hovered(marks[0], f"{line.name}: {told}")
         marks[0].set(markeredgecolor=PAPER, markeredgewidth=0.75)
 
 
