@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ import pytest
 
 import bench.begin
 from bench.__main__ import main
+from bench.faults.commands import runs_of
 from bench.memory_limit import is_out_of_memory
 from bench.record import Failure, Fit, Memory, Speed, read_records
 from tests.processes import Parting
@@ -147,6 +149,13 @@ def test_a_signal_while_the_command_line_is_imported_ends_it_as_any_other(number
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
 
 
+def computes(run: psutil.Process) -> bool:
+    """Whether a run has come as far as torch."""
+    with suppress(psutil.Error):
+        return any("torch" in mapped.path for mapped in run.memory_maps())
+    return False
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
 def test_a_killed_command_line_takes_its_run_with_it(own_results: Path) -> None:
     """Else it would go on beside the run of the same name that is started when the comparison is taken up."""
@@ -154,10 +163,10 @@ def test_a_killed_command_line_takes_its_run_with_it(own_results: Path) -> None:
     parent = subprocess.Popen([*command, "--results", str(own_results)], cwd=ROOT, stderr=subprocess.DEVNULL)
     runs, deadline = list[psutil.Process](), time.monotonic() + 120
     try:
-        while not any("torch" in mapped.path for run in runs for mapped in run.memory_maps()):
+        while not any(map(computes, runs)):
             assert time.monotonic() < deadline
             time.sleep(0.1)
-            runs = [child for child in psutil.Process(parent.pid).children() if "bench.worker" in child.cmdline()]
+            runs = runs_of(parent)
     finally:
         parent.kill()
         parent.wait()

@@ -124,7 +124,7 @@ def test_what_is_executed_written_or_crashes_is_found(monkeypatch: pytest.Monkey
     executed, written, crashes, obeyed, *_ = hostile.run(1, 0, tmp_path)
     assert {wrong.partition(":")[0] for wrong in executed.wrong} == {"executes"}
     assert len(executed.wrong) == 2  # what Python was asked for, and the file that the payload makes
-    assert [wrong.partition(":")[0] for wrong in written.wrong] == ["writes"]
+    assert [wrong.partition(":")[0] for wrong in written.wrong] == ["writes", str(away)]  # an event, and the file
     assert [wrong.partition(":")[0] for wrong in crashes.wrong] == ["crashes"]
     assert [wrong.partition(":")[0] for wrong in obeyed.wrong] == ["is obeyed"]
 
