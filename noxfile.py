@@ -45,7 +45,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def selftest(session: nox.Session) -> None:
-    """Prove what this machine can find: the same twice, and slowed by 5 and 10 %; 192 runs, half an hour."""
+    """Prove what this machine can find: the same twice, and slowed by 5 and 10 %; 200 runs, half an hour."""
     install(session, ".[tests]")
     command = ["python", "-m", "bench", "selftest", *session.posargs]
     session.run(*command, env=OFFLINE, interrupt_timeout=20, terminate_timeout=20)

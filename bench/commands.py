@@ -9,10 +9,20 @@ from pathlib import Path
 from msgspec.structs import replace
 from tyro.conf import Positional
 
-from bench.begin import begin
+from bench.begin import begin, has_gpu
 from bench.chaos import Chaos
 from bench.command_line import FAILED_CASE, OK, Command, Json, Results, Settings
-from bench.comparison import CURVE_TASK, FULL_IMAGES, GIB, SMOKE_IMAGES, Comparison, Scope, scopes, with_images
+from bench.comparison import (
+    CURVE_TASK,
+    FULL_IMAGES,
+    GIB,
+    SMOKE_IMAGES,
+    Comparison,
+    Scope,
+    rounds_for,
+    scopes,
+    with_images,
+)
 from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
 from bench.doctor import Doctor
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
@@ -23,7 +33,6 @@ from bench.label import Label
 from bench.peer.verb import Peer
 from bench.plan.verb import Plan
 from bench.selftest import Selftest
-from bench.statistics import fewest_rounds
 from bench.tables import Table, cost_table, experiment_table, failure_table, fit_table, show, speed_table
 from bench.towers.embed import Embed
 from bench.towers.export import Export
@@ -55,7 +64,7 @@ class Bench:
     def run(self) -> int:
         """Measure, train, score."""
         experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
-        scope = scopes(len(experiments))[self._scope]
+        scope = scopes(len(experiments), on_gpu=has_gpu())[self._scope]
         if self.smoke:
             shorter = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}
             experiments = [replace(with_images(experiment, SMOKE_IMAGES), **shorter) for experiment in experiments]
@@ -98,11 +107,13 @@ class List:
 class Measure:
     """Measure the throughput and memory of experiments, as ratios to the first.
 
-    Each round runs every experiment once, alone in a fresh process, in rotated order.
+    Each round runs every experiment once, in a fresh process, in rotated order; on a CPU they take turns.
     """
 
     names: Positional[tuple[str, ...]]
-    rounds: int | None = None  # of fresh processes; by default the fewest that can call every ratio, five or more
+    rounds: int | None = (
+        None  # of fresh processes; by default ten, or the fewest that can call every ratio; on a GPU five
+    )
     memory_gib: float | None = None  # also find each one's largest batch under this limit, and compare these
     trace: bool = False  # also write a trace of a few steps of each, for Perfetto
     published: bool = False  # compare recipes as they are, though more differs than the method: the table says what
@@ -121,7 +132,7 @@ class Measure:
         if self.memory_gib is not None and not 0 < self.memory_gib < math.inf:
             raise ValueError(f"--memory-gib must be positive, got {self.memory_gib}")
         experiments = [with_settings(experiment_named(name), self.settings) for name in dict.fromkeys(self.names)]
-        rounds = self.rounds or fewest_rounds(len(experiments) - 1)
+        rounds = self.rounds or rounds_for(len(experiments) - 1, on_gpu=has_gpu())
         may_differ = FIELDS if self.published else MAY_DIFFER
         comparison = begin(
             self.results,

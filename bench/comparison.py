@@ -11,13 +11,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.config import Experiment, at_batch_size
+from bench.expected import MEMORY_SECONDS, scoring_seconds, speed_seconds, training_seconds
 from bench.image_sizes import images_before, steps_for
 from bench.jobs import Job, Runner
 from bench.largest_batch import first_guess, largest_fitting
 from bench.ranks import place
 from bench.rates import rates_of
 from bench.record import Fit, Memory, Record, comparisons, read_record, read_records
-from bench.statistics import fewest_rounds, ratio_of
+from bench.statistics import FEWEST_FLIPPED, fewest_rounds, ratio_of
 from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCES, TASKS
 from bench.terminal import say
 from bench.training.checkpoints import Keeping
@@ -30,9 +31,6 @@ LIKELY_TRIES = 5  # of batch sizes until the largest is known
 SMALLEST_BATCH, LARGEST_BATCH = 2, 2**20  # beyond a million nobody has gone
 CURVE_TASK = TASKS[0]
 GIB = 2**30
-# What two cores need, to begin the estimate with; it is corrected by what the first jobs took.
-START_SECONDS, SECONDS_PER_IMAGE, MEMORY_SECONDS, SCORING_SECONDS = 4.0, 1 / 900, 5.0, 4.0
-CURVE_SECONDS = {"few-shot": 2.0, "label-fractions": 3.0}  # of a subject on one task; of all others SCORING_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +45,19 @@ class Scope:
     curves: tuple[str, ...] = ("few-shot",)  # against the number of labels, on one task
 
 
-def scopes(num_experiments: int) -> dict[str, Scope]:
+def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
     """Return the scopes of `python -m bench`: enough rounds to call every ratio to the first experiment."""
-    rounds = fewest_rounds(max(1, num_experiments - 1))
+    rounds = rounds_for(max(1, num_experiments - 1), on_gpu=on_gpu)
     return {
         "default": Scope("default", rounds),
         "full": Scope("full", rounds, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")),
         "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False, curves=()),
     }
+
+
+def rounds_for(num_ratios: int, *, on_gpu: bool) -> int:
+    """Return the fewest rounds in which every ratio can be called; where runs take turns, by the signs of rounds."""
+    return fewest_rounds(num_ratios) if on_gpu else max(FEWEST_FLIPPED, fewest_rounds(num_ratios))
 
 
 def with_images(experiment: Experiment, images: int) -> Experiment:
@@ -97,11 +100,18 @@ class Comparison:
         return 1 if self.on_gpu or self.runner.launch is not None else self.cores
 
     def measure(self, rounds: int, experiments: Sequence[Experiment] | None = None) -> None:
-        """Time every experiment once a round, each alone in a fresh process with all cores."""
+        """Time every experiment once a round, each in a fresh process with all cores."""
         arms = experiments or self.experiments
         self.runner.progress.expect(rounds * sum(speed_seconds(arm) for arm in arms if arm not in self.experiments))
-        jobs = [job for round_ in range(rounds) for job in self.round_of(arms, round_, rounds)]
-        self.runner.run(jobs, threads=self.cores)
+        for round_ in range(rounds):
+            self.run_round(self.round_of(arms, round_, rounds))
+
+    def run_round(self, jobs: Sequence[Job]) -> None:
+        """Run a round: on a GPU one after the other, alone; on a CPU in turn, window by window.
+
+        A CPU's cores are often shared with guests that nobody sees; of a GPU the memory holds but one run.
+        """
+        (self.runner.run if self.on_gpu else self.runner.run_in_turn)(jobs, threads=self.cores)
 
     def round_of(self, arms: Sequence[Experiment], round_: int, rounds: int, turned: int | None = None) -> list[Job]:
         """Return the speed runs of a round.
@@ -266,24 +276,6 @@ def budgets_of(
         budgets[EQUAL_SECONDS] = experiment.images * speeds[experiment.name] / min(speeds.values())
     steps = {name: max(1, steps_for(experiment, round(size / processes))) for name, size in budgets.items()}
     return {name: images_before(experiment, many) * processes for name, many in steps.items()}
-
-
-def speed_seconds(experiment: Experiment) -> float:
-    """Guess how long a speed run takes on two cores at the tiny scale; the guess is corrected as jobs end."""
-    steps = experiment.warmup_steps + (experiment.windows + 2) * experiment.steps_per_window
-    return START_SECONDS + steps * experiment.batch_size * SECONDS_PER_IMAGE
-
-
-def training_seconds(experiment: Experiment, budgets: Mapping[str, int]) -> float:
-    """Guess how long a training takes on one core at the tiny scale."""
-    cooldowns = experiment.cooldown_share * (sum(budgets.values()) - max(budgets.values()))
-    return START_SECONDS + (max(budgets.values()) + cooldowns) * SECONDS_PER_IMAGE
-
-
-def scoring_seconds(processes: int, subjects: int, protocols: Sequence[str]) -> float:
-    """Guess how long processes that score so many subjects together take on one core at the tiny scale."""
-    a_subject = sum(CURVE_SECONDS.get(protocol, 0.0) for protocol in protocols) or SCORING_SECONDS
-    return START_SECONDS * processes + a_subject * subjects
 
 
 def expected_seconds(experiments: Sequence[Experiment], scope: Scope, lanes: int, *, trained: bool = True) -> float:

@@ -17,7 +17,8 @@ from tyro.conf import arg
 from bench.begin import CGROUP_QUOTA, begin, cores, has_gpu
 from bench.command_line import FAILED_CASE, OK, Json, Results
 from bench.commit import commit
-from bench.comparison import Scope, expected_seconds, scopes, speed_seconds
+from bench.comparison import Scope, expected_seconds, scopes
+from bench.expected import speed_seconds
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.rates import images_per_second
 from bench.record import Record, Speed
@@ -202,7 +203,7 @@ def trial_run(records: list[Record], pace: float) -> Iterator[Finding]:
             DISTURBS if apart > UNSTEADY else FINE,
         )
         experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
-        scope = scopes(len(experiments))["default"]
+        scope = scopes(len(experiments), on_gpu=has_gpu())["default"]
         minutes = pace * expected_seconds(experiments, scope, 1 if has_gpu() else cores()) / 60
         yield Finding("the default bench takes", f"about {minutes:.0f} minutes")
 

@@ -89,7 +89,9 @@ class Runner:
         seats = [Seat.take() for _ in jobs]
         settings = {"OMP_NUM_THREADS": str(threads)}
         with ThreadPoolExecutor(len(jobs) + 1) as pool:
-            running = [pool.submit(self._run, job, settings, seat) for job, seat in zip(jobs, seats, strict=True)]
+            running = [
+                pool.submit(self._run_seated, job, settings, seat) for job, seat in zip(jobs, seats, strict=True)
+            ]
             running.append(pool.submit(conduct, seats))
             try:
                 for future in as_completed(running):
@@ -118,11 +120,13 @@ class Runner:
             with suppress(subprocess.TimeoutExpired):
                 child.wait(SAVING_SECONDS)
 
+    def _run_seated(self, job: Job, settings: dict[str, str], seat: Seat) -> None:
+        with closing(seat):
+            self._run(job, settings, seat)
+
     def _run(self, job: Job, settings: dict[str, str], seat: Seat | None = None) -> None:
         if job.is_done:
             self.progress.skipped(job.expected_seconds)
-            if seat is not None:
-                seat.close()
             return
         self.progress.started(job.label)
         if self.launch is not None and job.request.kind in TOGETHER:

@@ -26,10 +26,9 @@ from bench.methods import Method, method_named
 from bench.not_finite import NotFiniteError
 from bench.profilers.clock import clock
 from bench.profilers.compilation import GRAPHS, compilation
-from bench.profilers.device import OTHERS_BUSY, open_reader, sampled
+from bench.profilers.device import OTHERS_BUSY, Readings, open_reader, sampled
 from bench.profilers.flops import count_flops
 from bench.profilers.phases import forward_clocks
-from bench.profilers.reader import Reader
 from bench.profilers.trace import traced
 from bench.record import Speed
 from bench.seeds import HEAD, STEP, TOWER, seed_for
@@ -123,9 +122,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     waited, group, count = run.stream.wait_seconds, group_of_all(), experiment.steps_per_window
     timed = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * count)
     windows = [timed[first : first + count] for first in range(0, len(timed), count)]
-    reader = Reader(missing={"utilisation": "runs took turns"}) if takes_turns() else open_reader(device)
-    with sampled(reader, device) as readings:
-        seconds, graphs = zip(*(time_window(run, window) for window in windows), strict=True)
+    (seconds, graphs), readings = time_windows(run, windows)
     made = largest(graphs, device, group)  # on the rank that made most
     kept = [at for at in range(len(windows)) if not made[at]]
     if not kept:
@@ -167,9 +164,19 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     )
 
 
+def time_windows(run: Assembled, windows: Sequence[range]) -> tuple[tuple[tuple[float, ...], ...], Readings]:
+    """Return what `time_window` does of each, and how busy the device was: asked in turns of this run's own alone."""
+    timed, readings, device = list[tuple[float, float]](), list[Readings](), run.stream.device
+    for turn in [[window] for window in windows] if takes_turns() else [windows]:
+        pass_on()
+        with sampled(open_reader(device), device) as of_turn:
+            timed += [time_window(run, window) for window in turn]
+        readings.append(of_turn)
+    return tuple(zip(*timed, strict=True)), Readings.mean(readings)
+
+
 def time_window(run: Assembled, window: range) -> tuple[float, float]:
     """Take steps, all ranks together; return this rank's seconds and the graphs that it compiled meanwhile."""
-    pass_on()
     before = compiled_so_far(run).get(GRAPHS, 0.0)
     together(group_of_all())
     with clock(run.stream.device) as elapsed:

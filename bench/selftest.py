@@ -18,8 +18,8 @@ from bench.record import Memory
 from bench.statistics import Ratio, Rounds, ratio_of
 from bench.tables import Table, failure_table, show
 
-COMPARISONS, ROUNDS = 6, 8
-WARMUP_STEPS, STEPS_PER_WINDOW = 4, 3  # fewer than the tiny experiments have: 192 processes in 23 minutes
+COMPARISONS, ROUNDS = 5, 10
+WARMUP_STEPS, STEPS_PER_WINDOW = 4, 3  # fewer than the tiny experiments have: 200 processes in 25 minutes
 SIMULATED, SIMULATED_CHANGES = 10_000, 1_000
 ROUNDS_SHOWN, CHANGES_SHOWN = (5, 8, 10, 20), (0.02, 0.03, 0.05, 0.10)
 STATED_SPREAD = 0.02  # at which a change of 5 % must be found in ten rounds
@@ -48,7 +48,7 @@ class Spread:
 class Selftest:
     """Measure what is known: the same experiment twice, and slowed by 5 and by 10 %; say what this machine can find.
 
-    Six comparisons of eight rounds with four arms, 192 processes: about 23 minutes on two cores. Then comparisons are
+    Five comparisons of ten rounds with four arms, 200 processes: about 25 minutes on two cores. Then comparisons are
     simulated with the spread that was found. Exits with 1 where a bound is missed.
     """
 
@@ -85,7 +85,7 @@ def planted_arms() -> list[Experiment]:
 
 
 def rounds_apart(comparison: Comparison) -> list[list[Rounds]]:
-    """Return each comparison's rates, one group of eight rounds an arm."""
+    """Return each comparison's rates, one group of ten rounds an arm."""
     rates = rates_of(comparison.records())
     return [
         [{round_: rates[arm.name][round_] for round_ in range(first, first + ROUNDS)} for arm in comparison.experiments]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 TURNS = "CATLIP_BENCH_TURNS"  # the environment's variable with the two ends of pipes that a run has
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Seat:
     """A run's place among those that take turns: the ends of its two pipes."""
 
@@ -20,6 +20,7 @@ class Seat:
     say_go: int
     over: int
     say_over: int  # written by the run
+    is_left: bool = False
 
     @classmethod
     def take(cls) -> "Seat":
@@ -37,9 +38,10 @@ class Seat:
         return {TURNS: f"{self.go} {self.say_over}"}
 
     def close(self) -> None:
-        """Close the run's ends here: once the run is gone as well, whoever conducts sees it."""
-        for end in self.of_run:
-            with suppress(OSError):
+        """Close the run's ends here, once: when the run is gone as well, whoever conducts sees it."""
+        if not self.is_left:
+            self.is_left = True
+            for end in self.of_run:
                 os.close(end)
 
 

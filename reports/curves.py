@@ -16,7 +16,7 @@ from reports.formats import accuracy
 from reports.frames import Comparison, losses_frame
 from reports.pareto import IMAGES, Price, on_front
 from reports.scores import FLOOR, Estimate, Point, Scored, points, tasks
-from reports.svg import INK, LINE, MUTED, PAPER, dodged, drawing, shown, svg
+from reports.svg import INK, LINE, MUTED, PAPER, dodged, drawing, hovered, shown, svg
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, FOOT, TOP = 30, 152, 44, 8
@@ -36,6 +36,7 @@ class Look:
     marker: str
     beside: float
     ringed: Sequence[Point]
+    told: str  # where the marks are pointed at
 
 
 def accuracy_chart(
@@ -60,13 +61,15 @@ def accuracy_chart(
             colour, marker = series_colour(comparison, subject), series_marker(comparison, subject)
             costs = [price.of(point) or 0.0 for point in own]
             beside = SHIFT * (index - (len(subjects) - 1) / 2)
-            _line(axes, own, costs, start, Look(colour, marker, beside, front))
+            told = f"{comparison.label(subject)}: {_bought(own, price)}"
+            _line(axes, own, costs, start, Look(colour, marker, beside, front, told))
             labels.append((comparison.label(subject), own[-1].accuracy.value, colour))
         write_labels(axes, labels, top)
-        told = "; ".join(f"{label} {accuracy(value)}" for label, value, _ in labels)
-        last = f"{task}: accuracy by {protocol} against {price.told}. At the last point: {told}."
-        on = ", ".join(f"{comparison.label(p.subject)} {accuracy(p.accuracy.value)}" for p in front)
-        heard = f"{last} On the Pareto front, the cheapest first: {on}." if front else last
+        last = "; ".join(f"{label} {accuracy(value)}" for label, value, _ in labels)
+        heard = f"{task}: accuracy by {protocol} against {price.told}. At the last point: {last}."
+        if front:
+            on = (f"{comparison.label(point.subject)} {_bought([point], price)}" for point in front)
+            heard += f" On the Pareto front: {'; '.join(on)}."
         return svg(figure, f"{name}-{price.name}-{tasks(answers).index(task)}", heard)
 
 
@@ -130,6 +133,10 @@ def _front(axes: Axes, front: Sequence[Point], price: Price) -> None:
         axes.plot(*ends, drawstyle="steps-post", color=INK, linewidth=1.5, alpha=0.8)
 
 
+def _bought(found: Sequence[Point], price: Price) -> str:
+    return ", ".join(f"{accuracy(point.accuracy.value)} for {price.write(price.of(point) or 0.0)}" for point in found)
+
+
 def _references(found: Sequence[Point], majority: float) -> list[tuple[str, float]]:
     names = {FLOOR: "untrained tower"}
     lines = [(names.get(p.subject, p.subject), p.accuracy.value) for p in found if p.is_reference]
@@ -153,8 +160,11 @@ def _line(axes: Axes, own: Sequence[Point], costs: Sequence[float], start: float
         if len(point.runs) > 1:
             seeds = [run.accuracy for run in point.runs]
             axes.plot([at] * len(seeds), seeds, "_", color=look.colour, markersize=5, transform=beside, clip_on=False)
+    told = "; ".join(f"{accuracy(point.accuracy.value)} after {point.images:,} images" for point in own)
     marks = axes.plot(costs, values, look.marker, color=look.colour, markersize=6.5, transform=beside, clip_on=False)
+    hovered(marks[0], f"{own[0].subject}: {told}")
     marks[0].set(markeredgecolor=PAPER, markeredgewidth=0.75)
+    hovered(marks[0], look.told)
     rings = [(at, value) for point, at, value in zip(own, costs, values, strict=True) if point in look.ringed]
     if rings:
         ring = axes.plot(*zip(*rings, strict=True), "o", color="none", markersize=12, transform=beside, clip_on=False)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from bench.explain.contrasts import LogRatio
-from bench.explain.explained import Explained, Part, explained, in_words, off_in_words
+from bench.explain.explained import Explained, Part, explained, in_words, off_in_words, short_name
 from bench.statistics import AS_FLOPS_SAY
 from reports.charts import FOOT, NARROWEST, WIDTH, head, rows_of
 from reports.formats import ratio, span
@@ -28,8 +28,9 @@ def explanation_section(comparison: Comparison) -> Mapping[str, object] | None:
     found = explained(comparison.records)
     if found is None or found.whole.chain is None or found.residue is None:
         return None
+    short = [short_name(name) for name in (found.first, found.against)]
     return {
-        "title": f"{found.first} against {found.against}",
+        "title": " against ".join(short if short[0] != short[1] else (found.first, found.against)),
         "words": in_words(found),
         "chart": waterfall(found),
         "table": _table(found),

@@ -1,7 +1,7 @@
 """Records -> the frames and names that the rest of the page is made of."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -205,7 +205,7 @@ def _rank(method: MethodName) -> int:
 
 
 def _labels(experiments: dict[str, Experiment]) -> dict[str, str]:
-    """Call an experiment by its method where that tells it from the others, else with its batch, else by its name."""
+    """Call an experiment by its method, and where others have that too, by its batch or by what else is its own."""
     alike: dict[str, list[Experiment]] = defaultdict(list)
     for experiment in experiments.values():
         alike[title_of(experiment)].append(experiment)
@@ -217,8 +217,17 @@ def _labels(experiments: dict[str, Experiment]) -> dict[str, str]:
         elif {*differing_fields(others)} <= {*WITH_BATCH_SIZE}:
             labels[name] = f"{title_of(experiment)} at batch {experiment.batch_size}"
         else:
-            labels[name] = name
-    return labels
+            labels[name] = ", ".join([title_of(experiment), *_own_settings(experiment, others)])
+    counted = Counter(labels.values())
+    return {name: label if counted[label] == 1 else name for name, label in labels.items()}
+
+
+def _own_settings(experiment: Experiment, others: Sequence[Experiment]) -> list[str]:
+    """Return what an experiment has that most of the others have not."""
+    fields = [field for field in differing_fields(others) if field != "name"]
+    usual = {field: Counter(str(getattr(one, field)) for one in others).most_common(1)[0][0] for field in fields}
+    own = {field: str(getattr(experiment, field)) for field in fields}
+    return [f"{field}={value}" for field, value in own.items() if value != usual[field]]
 
 
 def _incomparable(timed: Sequence[Record]) -> str | None:

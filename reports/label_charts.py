@@ -25,7 +25,7 @@ from reports.frames import Comparison
 from reports.label_curves import PERCENT, SHARE, Curve, numbers_of, written
 from reports.score_tables import FLOOR_TITLE
 from reports.scores import FLOOR, Estimate
-from reports.svg import MUTED, PAPER, drawing, svg
+from reports.svg import MUTED, PAPER, drawing, hovered, svg
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,8 +107,11 @@ def _draw(axes: Axes, line: Line, places: dict[float, float], beside: float) -> 
     axes.plot(x, y, color=line.colour, linewidth=1.25, linestyle=style, transform=moved, clip_on=False)
     if line.marker:
         draw_intervals(axes, x, estimates, line.colour, moved)
+        told = "; ".join(f"{accuracy(one.value)} at {written(line.curve.along, labels)}" for labels, one in found)
         marks = axes.plot(x, y, line.marker, color=line.colour, markersize=6, transform=moved, clip_on=False)
+        hovered(marks[0], f"{line.name}: {told}")
         marks[0].set(markeredgecolor=PAPER, markeredgewidth=0.75)
+        hovered(marks[0], f"{line.name}: {_told(line.curve, found)}")
 
 
 def _points(curve: Curve) -> list[tuple[float, Estimate]]:
@@ -121,5 +124,8 @@ def _dashes(index: int) -> tuple[float, ...]:
 
 def _heard(curve: Curve) -> str:
     found = _points(curve)
-    ends = dict.fromkeys((found[0], found[-1]))
-    return " to ".join(f"{accuracy(one.value)} at {written(curve.along, labels)}" for labels, one in ends)
+    return _told(curve, [*dict.fromkeys((found[0], found[-1]))])
+
+
+def _told(curve: Curve, found: Sequence[tuple[float, Estimate]]) -> str:
+    return ", ".join(f"{accuracy(one.value)} at {written(curve.along, labels)}" for labels, one in found)

@@ -1,6 +1,7 @@
 """Records -> one HTML document. A pure function: the same records give the same bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
 
 import msgspec
 
@@ -55,7 +56,7 @@ def page(
     filled = (largest, throughputs(largest)) if at_largest else None
     speed, accuracy = _speed_section(comparison, rows), _accuracy_section(comparison, answers, rates(rows))
     at_most = _largest_section(*filled) if filled else None
-    batches = batches_section(comparison, records)
+    batches, few = batches_section(comparison, records), learned.section(comparison)
     headline, methods = headline_table(comparison, rows, filled, answers), about.methods_table(comparison, rows)
     return rendered(
         "page.html",
@@ -77,9 +78,9 @@ def page(
         plan=plan_of(plan) if plan is not None else None,
         suites=suites_table(suites_of(suites)) if suites is not None else None,
         failures=about.failures_table(comparison),
-        unmeasured=unmeasured_table(comparison, _tables([headline, speed, at_most, batches, accuracy, methods])),
+        unmeasured=unmeasured_table(comparison, _tables([headline, speed, at_most, batches, accuracy, few, methods])),
         downloads=_downloads(comparison, records, suites),
-        learned=learned.section(comparison),
+        learned=few,
         glossary=GLOSSARY,
     )
 
@@ -154,7 +155,13 @@ def _tables(of: object) -> list[Table]:
     """Return the tables of sections, wherever they lie in them."""
     if isinstance(of, Table):
         return [of]
-    inside = [*of.values()] if isinstance(of, dict) else of if isinstance(of, (list, tuple)) else []
+    inside: Iterable[object] = ()
+    if isinstance(of, dict):
+        inside = of.values()
+    elif isinstance(of, (list, tuple)):
+        inside = of
+    elif is_dataclass(of):
+        inside = [getattr(of, field.name) for field in fields(of)]
     return [table for one in inside for table in _tables(one)]
 
 

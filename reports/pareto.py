@@ -34,7 +34,14 @@ class Price:
         return None if each is None else each * point.images
 
 
-IMAGES = Price(name="images", told="images seen", axis="images seen", write=count, an_image=None, why_not={})
+IMAGES = Price(
+    name="images",
+    told="images seen",
+    axis="images seen",
+    write=lambda images: f"{count(images)} images",
+    an_image=None,
+    why_not={},
+)
 
 
 def prices(comparison: Comparison) -> tuple[Price, Price]:

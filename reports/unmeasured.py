@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from bench.record import Measured, Memory, Speed, Training, Transfer
 from reports.formats import listed
 from reports.frames import Comparison
+from reports.pareto import prices
 from reports.tables import NOT_MEASURED, Cell, Column, Table, plain
 
 KINDS: Mapping[str, type[Measured]] = {
@@ -29,6 +30,9 @@ def unmeasured_table(comparison: Comparison, tables: Sequence[Table]) -> Table:
         of = comparison.label(record.experiment.name) if record.experiment else "none"
         for reading, reason in speed.not_measured.items():
             found.setdefault((reading, reason), {})[of] = None
+    _, energy = prices(comparison)
+    for name, reason in energy.why_not.items():
+        found.setdefault(("energy", reason), {})[comparison.label(name)] = None
     reasons: dict[tuple[str, str], dict[str, None]] = {}  # figures by whose they are and why they are missing
     for (what, why), names in found.items():
         reasons.setdefault((_named([*names]), why), {})[what] = None

@@ -11,6 +11,7 @@ from bench.experiments import EXPERIMENTS
 from bench.jobs import Job, Runner
 from bench.progress import Progress
 from bench.record import Circumstances, Record, record_path, write_record
+from bench.worker import Request
 from tests.speeds import speed
 
 PAIR = [EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]]
@@ -19,11 +20,21 @@ WHERE = Circumstances(
 )
 
 
+Noted = tuple[Request, int, int]  # with how many beside it, and how many threads
+
+
 class Noting(Runner):
     """Runs nothing and keeps what it was told to run."""
 
+    def __init__(self) -> None:
+        super().__init__(Progress(1.0))
+        self.noted, self.rounds = list[Noted](), list[list[Noted]]()
+
     def run(self, jobs: list[Job], *, lanes: int = 1, threads: int) -> None:
         self.noted = [(job.request, lanes, threads) for job in jobs]
+
+    def run_in_turn(self, jobs: list[Job], *, threads: int) -> None:
+        self.rounds.append([(job.request, len(jobs), threads) for job in jobs])
 
 
 def timed(experiment: Experiment, rate: float, round_: int) -> Record:
@@ -36,7 +47,7 @@ def budgets_after(rates: dict[str, list[float]], tmp_path: Path) -> dict[str, di
     for name, runs in rates.items():
         for round_, rate in enumerate(runs):
             write_record(timed(EXPERIMENTS[name], rate, round_), record_path(tmp_path, "c", "speed", name, round_))
-    runner = Noting(Progress(1.0))
+    runner = Noting()
     comparison = Comparison("c", tmp_path, PAIR, cores=4, on_gpu=False, runner=runner)
     comparison.train(Scope("default", 6, half_way=False))
     assert [(lanes, threads) for _, lanes, threads in runner.noted] == [(2, 2)] * 2
@@ -71,12 +82,14 @@ class Adding(Runner):
     def run(self, jobs: list[Job], **_: int) -> None:
         self.expected += sum(job.expected_seconds for job in jobs)
 
+    run_in_turn = run
+
 
 @pytest.mark.parametrize("name", ["default", "full", "smoke"])
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_a_whole_comparison_is_expected_to_take_what_its_jobs_are(name: str, cores: int, tmp_path: Path) -> None:
     """The towers that trainings would have left are there; the slowest's of equal images is that of equal seconds."""
-    scope, runner = scopes(2)[name], Adding(Progress(1.0))
+    scope, runner = scopes(2, on_gpu=False)[name], Adding(Progress(1.0))
     comparison = Comparison("c", tmp_path, PAIR, cores=cores, on_gpu=False, runner=runner)
     comparison.measure_memory()
     comparison.measure(scope.rounds)
@@ -91,11 +104,11 @@ def test_a_whole_comparison_is_expected_to_take_what_its_jobs_are(name: str, cor
 
 
 def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:
-    runner = Noting(Progress(1.0))
+    runner = Noting()
     four = [replace(EXPERIMENTS["clip-tiny"], name=name) for name in "abcd"]
     Comparison("c", tmp_path, four, cores=2, on_gpu=False, runner=runner).measure(6)
-    order = "".join(request.experiment.name for request, _, _ in runner.noted)
-    rounds = [order[first : first + 4] for first in range(0, 24, 4)]
+    rounds = ["".join(request.experiment.name for request, _, _ in round_) for round_ in runner.rounds]
+    assert len(rounds) == 6
     assert all(sorted(round_) == list("abcd") for round_ in rounds)
     assert rounds[0] == "abcd"
     assert len(set(rounds)) > 3

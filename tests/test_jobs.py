@@ -157,5 +157,5 @@ def test_a_short_training_has_a_short_warmup() -> None:
 
 
 def test_four_methods_are_given_the_rounds_in_which_three_ratios_can_be_called() -> None:
-    assert scopes(4)["default"].rounds == 6
-    assert scopes(2)["default"].rounds == 5
+    assert [scopes(many, on_gpu=True)["default"].rounds for many in (2, 4)] == [5, 6]
+    assert [scopes(many, on_gpu=False)["default"].rounds for many in (2, 4)] == [10, 10]

@@ -37,7 +37,7 @@ def test_the_arms_differ_in_the_planted_delay_alone() -> None:
     assert [arm.planted_delay for arm in arms] == [0.0, 0.0, 0.05, 0.1]
     assert {*differing_fields(arms)} == {"planted_delay"}
     assert len({arm.name for arm in arms}) == 4
-    assert COMPARISONS * ROUNDS * len(arms) == 192
+    assert COMPARISONS * ROUNDS * len(arms) == 200
 
 
 @pytest.mark.parametrize(("shared", "own"), [(0.0, 0.02), (0.03, 0.01), (0.02, 0.02)])

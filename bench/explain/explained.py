@@ -123,7 +123,7 @@ def in_words(found: Explained) -> str:
         return "Not all cells were measured: nothing can be said of the whole."
     is_averaged = found.parts[0].shapley is not None
     listed = ", ".join(f"{_times(best)} {'' if at else 'is '}{cause}" for at, (cause, best) in enumerate(parts))
-    ends = f"where the ladder ends ({_short(found.first)}) as where it begins ({_short(found.against)}"
+    ends = f"where the ladder ends ({short_name(found.first)}) as where it begins ({short_name(found.against)}"
     order = "over all orders" if is_averaged else "in this order"
     rest = f"{_times(found.residue)} is not explained ({_span(found.residue)}): {VERDICTS[found.verdict]}{found.judged}"
     sentences = [
@@ -244,6 +244,6 @@ def _span(ratio: LogRatio) -> str:
     return "no interval" if ratio.low is None or ratio.high is None else f"{ratio.low:.2f} to {ratio.high:.2f}"
 
 
-def _short(experiment: str) -> str:
+def short_name(experiment: str) -> str:
     """Return a name without its settings, which all cells share or which are causes."""
     return experiment.partition("[")[0]

@@ -12,8 +12,9 @@ from tyro.conf import Positional, arg
 
 from bench.begin import begin, cores, has_gpu
 from bench.command_line import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, Json, Results, Settings
-from bench.comparison import START_SECONDS, Comparison, Scope
+from bench.comparison import Comparison, Scope
 from bench.config import FIELDS, Experiment, with_settings
+from bench.expected import START_SECONDS
 from bench.experiments import EXPERIMENTS, experiment_named
 from bench.explain.explained import explained
 from bench.explain.factors import factors_of
@@ -77,7 +78,7 @@ class Explain:
         runner = comparison.runner
         runner.progress.expect(sum(job.expected_seconds for jobs in rounds for job in jobs))
         for jobs in rounds:
-            (runner.run if comparison.on_gpu else runner.run_in_turn)(jobs, threads=comparison.cores)
+            comparison.run_round(jobs)
         records = [comparison.records() for comparison, _ in begun]
         found = {
             recipe or self.name: one for recipe, of in zip(recipes, records, strict=True) if (one := explained(of))

@@ -11,16 +11,17 @@ from statistics import median
 from msgspec.structs import replace
 from tyro.conf import Positional
 
-from bench.begin import begin
+from bench.begin import begin, has_gpu
 from bench.command_line import DISAGREEMENT, FAILED_CASE, OK, Json, Results, Settings
-from bench.comparison import START_SECONDS, Scope
+from bench.comparison import Scope, rounds_for
 from bench.config import AT_LARGEST_BATCH, Experiment, at_batch_size, with_settings
+from bench.expected import START_SECONDS
 from bench.experiments import EXPERIMENTS, experiment_named
 from bench.jobs import Job
 from bench.peer.sides import OURS, SIDES, Against
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import PeerRun, Record
-from bench.statistics import fewest_rounds, ratios_of, spread_of
+from bench.statistics import ratios_of, spread_of
 from bench.tables import Table, failure_table, show
 from bench.worker import Request
 
@@ -41,7 +42,9 @@ class Peer:
 
     against: Positional[Against]
     name: str = "clip-vit-b32"  # the experiment of open-clip, at a batch of 8
-    rounds: int | None = None  # of fresh processes; by default the fewest that can call every ratio, five or more
+    rounds: int | None = (
+        None  # of fresh processes; by default ten, or the fewest that can call every ratio; on a GPU five
+    )
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -56,7 +59,7 @@ class Peer:
         experiments = [with_settings(experiment, self.settings) for experiment in self._experiments()]
         if any(experiment.image_sizes for experiment in experiments):
             raise ValueError("a race is run at one image size, not at image_sizes")
-        rounds = self.rounds or fewest_rounds(len(sides) - 1)
+        rounds = self.rounds or rounds_for(len(sides) - 1, on_gpu=has_gpu())
         comparison = begin(self.results, experiments, Scope("peer", 0), trained=False, may_differ=AT_LARGEST_BATCH)
         races = []
         for round_ in range(rounds):
@@ -77,7 +80,7 @@ class Peer:
                 races.append(jobs)
         comparison.runner.progress.expect(sum(job.expected_seconds for jobs in races for job in jobs))
         for jobs in races:
-            comparison.runner.run_in_turn(jobs, threads=comparison.cores)
+            comparison.run_round(jobs)
         records = comparison.records()
         losses = loss_rows(records)
         show(

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -26,6 +26,14 @@ class Readings:
     figures: dict[str, float] = field(default_factory=dict)
     not_measured: dict[str, str] = field(default_factory=dict)
     sampler_share: float = 0.0  # of the block's time that the sampling thread ran, by its own clock
+
+    @classmethod
+    def mean(cls, blocks: Sequence["Readings"]) -> "Readings":
+        """Return the means of blocks that lasted about as long; of a figure that some have not, over the others."""
+        names = dict.fromkeys(name for block in blocks for name in block.figures)
+        found = {name: fmean(block.figures[name] for block in blocks if name in block.figures) for name in names}
+        missing = {name: reason for block in blocks for name, reason in block.not_measured.items()}
+        return cls(found, missing, fmean(block.sampler_share for block in blocks))
 
     def attempt(self, name: str, read: Callable[[], T]) -> T | None:
         """Return what is read, or keep the reason why it cannot be: an instrument must not stop what it measures."""

@@ -8,8 +8,9 @@ from tyro.conf import Positional, arg
 
 from bench.begin import begin
 from bench.command_line import FAILED_CASE, OK, Results, Settings
-from bench.comparison import START_SECONDS, Scope
+from bench.comparison import Scope
 from bench.config import with_settings
+from bench.expected import START_SECONDS
 from bench.experiments import experiment_named
 from bench.jobs import Job
 from bench.tables import failure_table, show

@@ -16,6 +16,7 @@ from bench.transfer.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTa
 from bench.transfer.unreadable import readable
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+FORMATS = ("PNG", "BMP", "TIFF")
 INDEXED = ("L", "P", "1")  # Pillow's modes that have one number a pixel
 
 ADE20K_CLASSES = 150
@@ -158,7 +159,7 @@ def _opened(
 
 def _numbers(path: Path) -> UInt8[np.ndarray, "height width"]:
     try:
-        with Image.open(path) as image:  # reads the header alone
+        with Image.open(path, formats=FORMATS) as image:  # reads the header alone
             mode, pixels = image.mode, image.width * image.height
             numbers = np.asarray(image) if mode in INDEXED and pixels <= MOST_PIXELS else None
     except MemoryError:

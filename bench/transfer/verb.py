@@ -41,8 +41,7 @@ class Transfer:
     """Score the newest towers trained of a named experiment, a tower file, or a tower that was trained elsewhere.
 
     That is a file of CoreNet's, a folder of open_clip's, or NAME=FILE with a model of open_clip or timm. Beside each
-    stand the same tower with random weights, raw pixels, and gradients with colours. What is scored is recorded at
-    once.
+    stand the same tower with random weights, raw pixels, and gradients with colours. What is scored is recorded.
     """
 
     tower: Positional[str]

@@ -18,7 +18,7 @@ from reports.history_page import history_page
 from reports.page import page
 from reports.plan import plan_page
 from tests.reports import test_explanation, test_history, test_plan
-from tests.reports.test_hostile import hostile_page
+from tests.reports.test_hostile import few_labels, hostile_page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e .[tests]")
 
@@ -54,7 +54,7 @@ def pages(make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFact
     slow = test_history.commits(1, 1, 1, 1, 1.2, 1.2, 1.2, 1.2, processes=3)
     history = test_history.history(folder / "history", *slow)
     changes = [change for line in history.lines for change in test_history.changes_of(line)]
-    records = [*whole, *make["largest"]()]
+    records = [*whole, *make["largest"](), *few_labels(make)]
     written = {
         "page": page("one", records, others=["another"], suites=make["suites"](), plan=test_plan.document()),
         "explanation": page("x", test_explanation.records()),

@@ -8,14 +8,25 @@ from bench.record import Record
 from reports.page import page
 from tests.reports.hostile import PAYLOAD, hostile
 from tests.reports.test_explanation import records as explanation
+from tests.reports.test_learned import curve_record, head_record, metric_record
 from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]
 
 
+def few_labels(make: Make) -> list[Record]:
+    """Curves of few labels, heads that begin from pre-training, and figures of another task."""
+    names = ("clip-tiny", "catlip-tiny", "random tower")
+    return [
+        *(curve_record(make, name, 0) for name in names),
+        *(head_record(make, name, {1: 0.1, 4: 0.05}) for name in names[1:]),
+        metric_record(make, "catlip-tiny", {"macro mAP": 0.4}, {"macro mAP": 0.1}),
+    ]
+
+
 def hostile_page(make: Make, whole: list[Record]) -> str:
     """A page of every kind of record, each string a payload."""
-    records = [*whole, *make["largest"](2), make["failure"]()]
+    records = [*whole, *make["largest"](2), *few_labels(make), make["failure"]()]
     return page(PAYLOAD, list(map(hostile, records)), others=[PAYLOAD])
 
 

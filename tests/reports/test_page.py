@@ -351,7 +351,8 @@ def test_what_was_not_measured_is_listed_with_its_reason(make: Make) -> None:
     )
     document = Document(page("x", [replace(one, measured=measured), make["speed"]("siglip-tiny", 0)]))
     listed = {tuple(row) for row in document.tables["Not measured, and why"][1:]}
-    assert ("GPU", "CLIP", "no such driver") in listed
+    assert ("GPU and energy", "CLIP", "no such driver") in listed
+    assert ("energy", "SigLIP", "this device has no counter of power or energy") in listed
     assert ("memory, training losses and transfer accuracy", "all", "this comparison has no run of that kind") in listed
 
 

@@ -191,12 +191,19 @@ def test_pillow_answers_broken_pictures_with_other_errors_than_those_of_files() 
         Image.open(io.BytesIO(BOMB))
 
 
+def encoded(kind: str) -> bytes:
+    content = io.BytesIO()
+    Image.new("L", (8, 8)).save(content, kind)
+    return content.getvalue()
+
+
 BROKEN: dict[str, Callable[[bytes], bytes]] = {
     "cut": lambda content: content[: len(content) // 2],
     "empty": lambda _: b"",
     "no picture": lambda _: b"\x89PNG not one",
     "syntax": lambda _: SYNTAX,
     "bomb": lambda _: BOMB,
+    "a program": lambda _: encoded("EPS"),  # which Pillow would hand to Ghostscript
 }
 
 
