@@ -208,7 +208,8 @@ def test_a_write_is_seen_when_all_is_on_the_disk_and_another_meanwhile_does_not_
 
     monkeypatch.setattr(os, "fsync", write_another)
     write_record(failed("short"), path)
-    assert seen == [[], [], [failed("a long reason " * 50)]]
+    another = failed("a long reason " * 50)
+    assert seen == [[], [], [another], [another], [failed("short")]]
     assert read_records(tmp_path) == [failed("short")]
     assert [*contents(tmp_path)] == [NAME]
 

@@ -106,7 +106,7 @@ def _ours(path: Path, image_size: int | None) -> KnownTower:
 
 def _from_folder(path: Path, image_size: int | None) -> KnownTower:
     try:
-        described = from_json(content_of(path / FOLDER_CONFIG), dict[str, Any])
+        described = from_json(content_of(path / FOLDER_CONFIG), dict)
         config, shown = described["model_cfg"], described.get("preprocess_cfg", {})
         size = image_size or config["vision_cfg"]["image_size"]
         build = partial(_around, partial(tower_of, config, size), size)
