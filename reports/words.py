@@ -55,8 +55,8 @@ GLOSSARY: dict[str, str] = {
     "experiment": "the settings that fix everything which can change a figure, under one name",
     "run": "one process that runs one experiment; the unit of repetition for speeds",
     "window": "one timed sample of a run, several steps long; a run's figure is the median of its windows",
-    "round": "every experiment of the comparison run once, each in a fresh process, in an order that rotates; on a CPU they "
-    "take turns, window by window",
+    "round": "every experiment of the comparison run once, each in a fresh process, in an order that rotates; on a CPU "
+    "they take turns, window by window",
     "comparison": "runs started together, of experiments that differ in named fields only",
     "record": "the document that a run leaves; this page is made of records alone",
     "seed": "what a training run's chance depends on; the unit of repetition for accuracy",
