@@ -7,9 +7,10 @@ import os
 import secrets
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ PARTS = {
     "kills": "trainings, a comparison and a scoring killed and taken up",
     "ranks": "processes of a joint training killed, and held",
 }
+# Parts that keep one core busy, in two rows side by side; the others keep two and come behind, one after the other.
+LANES = (("shards", "images", "captions", "hostile", "disk"), ("loops",))
 MODULES = {"ranks": "rank_kills", "disk": "full_disk"}  # of those that are not called like their part
 
 
@@ -61,18 +64,36 @@ class Chaos:
         if not 0 < self.share <= 1:
             raise ValueError(f"--share is above 0 and at most 1, got {self.share}")
         seed = secrets.randbelow(2**31) if self.seed is None else self.seed
-        rows, start = list[dict[str, str]](), time.monotonic()
-        for name in dict.fromkeys(names):
-            began = time.monotonic()
-            say(f"{name}: {PARTS[name]}, seed {seed}")
-            bounds = broken(name, self.share, seed)
-            rows += [{"part": name, **bound.row} for bound in bounds]
-            for wrong in (wrong for bound in bounds for wrong in bound.wrong):
-                say(f"{name}: {wrong}")
-            say(f"{name}: {time.monotonic() - began:,.0f} s")
+        start, asked = time.monotonic(), dict.fromkeys(names)
+        lanes = [[name for name in lane if name in asked] for lane in LANES]
+        behind = [name for name in asked if not any(name in lane for lane in lanes)]
+        interrupted = threading.Event()
+
+        def rows_of(lane: Sequence[str]) -> dict[str, list[dict[str, str]]]:
+            return {name: reported(name, self.share, seed) for name in lane if not interrupted.is_set()}
+
+        with ThreadPoolExecutor(len(LANES)) as pool:
+            try:
+                found = [*pool.map(rows_of, lanes), rows_of(behind)]
+            except BaseException:
+                interrupted.set()
+                end_parts()
+                raise
+        rows = [row for name in PARTS for of_lane in found for row in of_lane.get(name, [])]
         note = f"Seed {seed}, {self.share:.0%} of the tries, {(time.monotonic() - start) / 60:.1f} minutes."
         show([Table("What was broken, and what became of it", rows, note)], self.json)
         return OK if all(row["holds"] == "yes" for row in rows) else DISAGREEMENT
+
+
+def reported(name: str, share: float, seed: int) -> list[dict[str, str]]:
+    """Do a part, say what it is, what went wrong and how long it took; return its rows."""
+    began = time.monotonic()
+    say(f"{name}: {PARTS[name]}, seed {seed}")
+    bounds = broken(name, share, seed)
+    for wrong in (wrong for bound in bounds for wrong in bound.wrong):
+        say(f"{name}: {wrong}")
+    say(f"{name}: {time.monotonic() - began:,.0f} s")
+    return [{"part": name, **bound.row} for bound in bounds]
 
 
 def broken(name: str, share: float, seed: int) -> Sequence[Bound]:
@@ -82,14 +103,19 @@ def broken(name: str, share: float, seed: int) -> Sequence[Bound]:
         try:
             return pool.submit(_part, name, share, seed, Path(folder)).result()
         except KeyboardInterrupt:
-            for child in multiprocessing.active_children():
-                child.terminate()
+            end_parts()
             raise
         except BrokenProcessPool:
             told = "its process was killed"
         except Exception as error:  # noqa: BLE001 - the other parts are broken all the same
             told = f"{type(error).__name__}: {error}"
     return [Bound(f"the part {name} itself", "ends", told, holds=False, wrong=(told,))]
+
+
+def end_parts() -> None:
+    """End all that are under way."""
+    for child in multiprocessing.active_children():
+        child.terminate()
 
 
 def _part(name: str, share: float, seed: int, folder: Path) -> list[Bound]:
