@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -125,7 +125,7 @@ class ShardLoader(Generic[T]):
         return cropped(decoded(encoded), draws, experiment.crop_scale, side, flip=experiment.flip)
 
 
-@cache
+@lru_cache(maxsize=2)  # of many trainings in one process the last two's
 def targets_of(experiment: Experiment, _of: Shards) -> Any:
     """Return the function that turns captions of shards into what the method reads, made once a process."""
     return method_named(experiment.method).targets(experiment)

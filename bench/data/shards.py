@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from glob import has_magic
 from itertools import accumulate
 from pathlib import Path
@@ -126,9 +126,9 @@ class Samples:
         return self._tables[shard][column][within].as_py()
 
 
-@cache
+@lru_cache(maxsize=2)
 def opened(shards: Shards) -> Samples:
-    """Return the samples, opened once a process."""
+    """Return the samples, opened once a process; of many trainings in one, the last two's are kept."""
     return Samples(shards)
 
 
