@@ -116,7 +116,10 @@ def _kill_one(
         kills.hung.append(f"{told}: still there after {ENDS_WITHIN:g} s")
     kills.seconds.append(time.monotonic() - start)
     code = ended(job, GOES_ON_WITHIN if restarts else ENDS_WITHIN)
-    if code is None:
+    if code == 0 and not restarts and not difference(out, whole):  # all was done when the kill came: another is tried
+        kills.seconds.pop()
+        _kill_one(out.with_name(f"{out.name}-again"), whole, draw, kills, *more, moment=moment, restarts=restarts)
+    elif code is None:
         kills.hung.append(f"{told}: the job has not ended after {time.monotonic() - start:.0f} s")
         _end(job)
     elif (code == 0) != bool(restarts):
@@ -140,7 +143,7 @@ def _target(
         AT_START: (lambda: _process_of(job, rank, is_run=False) is not None, 4.0),
         STEPPING: (lambda: bool(checkpoints(saved)), 1.0),
         SAVING: (lambda: bool(checkpoints(saved)), 0.0),
-        SCORING: (lambda: any(out.glob("*.training.*.json")), 2.0),
+        SCORING: (lambda: any(out.glob("*.training.*.json")), 1.0),
     }[moment]
     waited_for(begins, job)
     time.sleep(draw.uniform(0, lasts))
