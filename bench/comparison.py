@@ -123,7 +123,7 @@ class Comparison:
         turn = turned % len(arms)
         order = [*arms[turn:], *arms[:turn]][:: -1 if turned % 2 else 1]
         return [
-            self._job(
+            self.job(
                 "speed",
                 experiment,
                 f"speed of {experiment.name}, round {round_ + 1} of {rounds}",
@@ -136,7 +136,7 @@ class Comparison:
     def measure_memory(self, experiments: Sequence[Experiment] | None = None) -> None:
         """Take the peak memory of every experiment, each in a process of its own, on a CPU side by side."""
         jobs = [
-            self._job("memory", experiment, f"memory of {experiment.name}", MEMORY_SECONDS / self.lanes)
+            self.job("memory", experiment, f"memory of {experiment.name}", MEMORY_SECONDS / self.lanes)
             for experiment in experiments or self.experiments
         ]
         self._run_side_by_side(jobs)
@@ -157,7 +157,7 @@ class Comparison:
             def fits(size: int, experiment: Experiment = experiment) -> bool:
                 sized, limit = at_batch_size(experiment, size), limit_bytes / GIB
                 label = f"{experiment.name} at batch {size} in {limit:g} GiB"
-                job = self._job("fit", sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
+                job = self.job("fit", sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
                 self.runner.run([job], threads=self.cores)
                 if not job.is_done:
                     raise _SearchFailed
@@ -177,7 +177,7 @@ class Comparison:
         """Write a trace of a few steps of every experiment; return the files."""
         self.runner.progress.expect(len(self.experiments) * MEMORY_SECONDS)
         jobs = [
-            self._job("trace", experiment, f"trace of {experiment.name}", MEMORY_SECONDS)
+            self.job("trace", experiment, f"trace of {experiment.name}", MEMORY_SECONDS)
             for experiment in self.experiments
         ]
         self.runner.run(jobs, threads=self.cores)
@@ -197,7 +197,7 @@ class Comparison:
                 seconds = training_seconds(experiment, budgets) / self.lanes
                 seeded = replace(experiment, seed=seed)
                 label = f"training of {seeded.name}, seed {seed}, {max(budgets.values()):,} images"
-                jobs.append(self._job("training", seeded, label, seconds, budgets=budgets, keeping=keeping))
+                jobs.append(self.job("training", seeded, label, seconds, budgets=budgets, keeping=keeping))
         self._run_side_by_side(jobs)
 
     def score(self, scope: Scope, tasks: Sequence[str] = TASKS, protocols: Sequence[str] = DEFAULT_PROTOCOLS) -> None:
@@ -245,9 +245,10 @@ class Comparison:
         experiment = replace(self.experiments[0], seed=seed)
         seconds = scoring_seconds(1, len(subjects), what["protocols"]) / self.lanes
         label = f"scoring of {len(subjects)} towers"
-        return self._job("scoring", experiment, label, seconds, subjects=tuple(subjects), **what)
+        return self.job("scoring", experiment, label, seconds, subjects=tuple(subjects), **what)
 
-    def _job(self, kind: Kind, experiment: Experiment, label: str, seconds: float, **what: Any) -> Job:
+    def job(self, kind: Kind, experiment: Experiment, label: str, seconds: float, **what: Any) -> Job:
+        """Return a run of this comparison; `what` are the request's other fields."""
         request = Request(kind=kind, results=str(self.results), comparison=self.name, experiment=experiment, **what)
         return Job(request, label, seconds)
 

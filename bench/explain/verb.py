@@ -25,7 +25,6 @@ from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
 from bench.record import read_record
 from bench.statistics import Agreement
 from bench.tables import failure_table, show
-from bench.worker import Request
 
 Recipe = Literal["published", "controlled"]
 ENDINGS: dict[Recipe, str] = {"published": "datacomp", "controlled": "controlled"}
@@ -200,15 +199,8 @@ def expected_seconds(cells: Sequence[Experiment], *, on_gpu: bool) -> dict[str, 
 
 def _record(comparison: Comparison, ladder: Ladder, last: Experiment) -> None:
     """Write what the runs are for; ValueError where those to go on with were for something else."""
-    request = Request(
-        kind="ladder",
-        results=str(comparison.results),
-        comparison=comparison.name,
-        experiment=last,
-        ladder=ladder,
-    )
-    job = Job(request, "the ladder", START_SECONDS)
-    if job.is_done and read_record(request.paths[0]).measured != ladder:
+    job = comparison.job("ladder", last, "the ladder", START_SECONDS, ladder=ladder)
+    if job.is_done and read_record(job.request.paths[0]).measured != ladder:
         raise ValueError(f"{comparison.name} explains something else: begin a new explanation, without --resume")
     comparison.runner.progress.expect(job.expected_seconds)
     comparison.runner.run([job], threads=comparison.cores)

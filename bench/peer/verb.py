@@ -17,13 +17,11 @@ from bench.comparison import Scope, rounds_for
 from bench.config import AT_LARGEST_BATCH, Experiment, at_batch_size, with_settings
 from bench.expected import START_SECONDS
 from bench.experiments import EXPERIMENTS, experiment_named
-from bench.jobs import Job
 from bench.peer.sides import OURS, SIDES, Against
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import PeerRun, Record
 from bench.statistics import ratios_of, spread_of
 from bench.tables import Table, failure_table, show
-from bench.worker import Request
 
 EQUAL_LOSSES, STEPS_COMPARED = 1e-4, 20  # of a loss, over the first steps: rounding grows with training
 LONGER = 3  # how many times as many windows the first round has: 20 steps for open-clip
@@ -67,16 +65,9 @@ class Peer:
                 jobs = []
                 lasting = replace(experiment, windows=experiment.windows * (1 if round_ else LONGER))
                 for side in sides[:: -1 if round_ % 2 else 1]:
-                    request = Request(
-                        kind="peer",
-                        results=str(comparison.results),
-                        comparison=comparison.name,
-                        experiment=lasting,
-                        side=side,
-                        round=round_,
-                    )
                     label = f"{experiment.name}, {side}, round {round_ + 1} of {rounds}"
-                    jobs.append(Job(request, label, START_SECONDS + STEP_SECONDS))
+                    expected = START_SECONDS + STEP_SECONDS
+                    jobs.append(comparison.job("peer", lasting, label, expected, side=side, round=round_))
                 races.append(jobs)
         comparison.runner.progress.expect(sum(job.expected_seconds for jobs in races for job in jobs))
         for jobs in races:

@@ -12,9 +12,7 @@ from bench.comparison import Scope
 from bench.config import with_settings
 from bench.expected import START_SECONDS
 from bench.experiments import experiment_named
-from bench.jobs import Job
 from bench.tables import failure_table, show
-from bench.worker import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +37,8 @@ class Embed:
         if self.out.exists():
             raise ValueError(f"{self.out} is there already; remove it, or name another file")
         comparison = begin(self.results, [experiment], Scope("embed", 0), trained=False)
-        request = Request(
-            kind="embedding",
-            results=str(comparison.results),
-            comparison=comparison.name,
-            experiment=experiment,
-            file=str(self.out.resolve()),
-        )
-        comparison.runner.run(
-            [Job(request, f"features of {experiment.teacher}", START_SECONDS)], threads=comparison.cores
-        )
+        label, file = f"features of {experiment.teacher}", str(self.out.resolve())
+        job = comparison.job("embedding", experiment, label, START_SECONDS, file=file)
+        comparison.runner.run([job], threads=comparison.cores)
         show([failure_table(comparison.records())])
         return FAILED_CASE if comparison.runner.failures else OK
