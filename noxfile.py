@@ -17,7 +17,6 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
 
 FAILED_CASE = 3  # the exit code of `python -m bench` where a run failed and the others stand
-OFFLINE = {"HF_HUB_OFFLINE": "1"}
 SUITES = ["--benchmark-warmup=on", "--benchmark-warmup-iterations=3"]
 SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]  # a file's tests share what they set up
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -29,14 +28,14 @@ def bench(session: nox.Session) -> None:
     """Compare the methods on the shipped pack and draw results/index.html (`-- --smoke` in a minute, `-- --full`)."""
     install(session, ".[tests]")
     command = ["python", "-m", "bench", *session.posargs]
-    session.run(*command, env=OFFLINE, success_codes=[0, FAILED_CASE], interrupt_timeout=20, terminate_timeout=20)
+    session.run(*command, success_codes=[0, FAILED_CASE], interrupt_timeout=20, terminate_timeout=20)
     if {"-h", "--help"} & set(session.posargs):
         return
     results = folder_of(session.posargs, "--results", "results")
     budget = QUICK_SUITES if "--smoke" in session.posargs else SUITES
     some = [] if "--full" in session.posargs else ["-m", "not minutes"]
     command = ["python", "-m", "pytest", "bench/suites", "-q", *some, f"--benchmark-json={results}/suites.json"]
-    session.run(*command, *budget, env=OFFLINE | {"OMP_NUM_THREADS": "1"})
+    session.run(*command, *budget, env=ONE_THREAD)
     session.run("python", "-m", "reports", "build", results, "--out", f"{results}/index.html")
     newest = max(path.name.split(".", 1)[0] for path in Path(results).glob("*-*.*.json"))
     if list(Path(results).glob(f"{newest}.failure.*.json")):
@@ -48,7 +47,7 @@ def selftest(session: nox.Session) -> None:
     """Prove what this machine can find: the same twice, and slowed by 5 and 10 %; 200 runs, half an hour."""
     install(session, ".[tests]")
     command = ["python", "-m", "bench", "selftest", *session.posargs]
-    session.run(*command, env=OFFLINE, interrupt_timeout=20, terminate_timeout=20)
+    session.run(*command, interrupt_timeout=20, terminate_timeout=20)
 
 
 @nox.session
@@ -56,7 +55,7 @@ def peer(session: nox.Session) -> None:
     """Race other people's training code: `-- open-clip` or `-- dense-bce`, about ten minutes each."""
     install(session, ".[tests]")
     command = ["python", "-m", "bench", "peer", *session.posargs]
-    session.run(*command, env=OFFLINE, interrupt_timeout=20, terminate_timeout=20)
+    session.run(*command, interrupt_timeout=20, terminate_timeout=20)
 
 
 @nox.session
@@ -64,7 +63,7 @@ def chaos(session: nox.Session) -> None:
     """Break what can break and count what is lost: 100 kills, 800 spoilt shards, hostile files; half an hour."""
     install(session, ".[tests,history]")
     command = ["python", "-m", "bench", "chaos", *session.posargs]
-    session.run(*command, env=OFFLINE, interrupt_timeout=20, terminate_timeout=20)
+    session.run(*command, interrupt_timeout=20, terminate_timeout=20)
 
 
 @nox.session
@@ -73,7 +72,7 @@ def regress(session: nox.Session) -> None:
     install(session, ".[tests]")
     command = ["python", "-m", "bench", "regress", *session.posargs]
     try:
-        session.run(*command, env=OFFLINE, interrupt_timeout=20, terminate_timeout=20)
+        session.run(*command, interrupt_timeout=20, terminate_timeout=20)
     except CommandFailed as failure:  # its exit code says more than that it failed
         sys.exit(getattr(failure, "return_code", None) or 1)
 
@@ -83,7 +82,7 @@ def history(session: nox.Session) -> None:
     """Time the last commits' suites and draw charts over them: `-- 8`, about ten minutes."""
     install(session, ".[tests,history]")
     command = ["python", "-m", "bench", "history", *session.posargs]
-    session.run(*command, env=OFFLINE, success_codes=[0, FAILED_CASE], interrupt_timeout=20, terminate_timeout=20)
+    session.run(*command, success_codes=[0, FAILED_CASE], interrupt_timeout=20, terminate_timeout=20)
     if {"-h", "--help"} & set(session.posargs):
         return
     session.run("python", "-m", "reports", "history", folder_of(session.posargs, "--out", "results/history"))
@@ -93,7 +92,7 @@ def history(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Test on the CPU, offline, shapes checked, in two processes (`-- -n 0`: in one); draw the kept records."""
     install(session, ".[tests,history,tensorboard]")
-    session.run("python", "-m", "pytest", *SIDE_BY_SIDE, *session.posargs, env=OFFLINE | ONE_THREAD)
+    session.run("python", "-m", "pytest", *SIDE_BY_SIDE, *session.posargs, env=ONE_THREAD)
     session.run("python", "-m", "reports", "build", "tests/records", "--out", "results/records/index.html")
     session.run("python", "-m", "reports", "history", "tests/records", "--out", "results/records/charts.html")
 
@@ -109,7 +108,11 @@ def lint(session: nox.Session) -> None:
 
 
 def install(session: nox.Session, *packages: str) -> None:
-    """Install this checkout, editable, unless the session runs in an environment that somebody prepared."""
+    """Install this checkout, editable, unless the session runs in an environment that somebody prepared.
+
+    Nothing asks the network. Modules are compiled by the first process that imports them, for hundreds are started.
+    """
+    session.env.update(HF_HUB_OFFLINE="1", PYTHONDONTWRITEBYTECODE="")
     if session.virtualenv.venv_backend != "none":
         session.install("--no-compile", "-e", *packages)  # most modules are never imported
 

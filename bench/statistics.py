@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 Verdict = Literal["faster", "slower", "no difference", "inconclusive"]
 Bound = Literal["input-bound", "compute-bound"]
@@ -240,7 +240,7 @@ def accuracy_interval(correct: Sequence[bool]) -> Interval:
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
     """
     n, share = len(correct), fmean(correct)
-    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    z = float(ndtri((1 + CONFIDENCE) / 2))
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     margin = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return Interval(share, max(0.0, min(share, centre - margin)), min(1.0, max(share, centre + margin)))
@@ -273,7 +273,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
 @lru_cache(maxsize=64)
 def _t(freedom: int) -> float:
     """Return Student's t at which the interval ends."""
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def _logarithms(figures: Rounds) -> dict[int, float]:

@@ -39,6 +39,11 @@ class Figures(msgspec.Struct, frozen=True):
     rows: list[dict[str, Any]]
     note: str = ""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where the rows of a table have not the same columns."""
+        if any(row.keys() != self.rows[0].keys() for row in self.rows):
+            raise ValueError("rows of one table have different columns")
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:

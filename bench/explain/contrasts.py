@@ -7,7 +7,7 @@ from itertools import combinations
 from statistics import fmean, stdev
 from typing import TypeVar
 
-from scipy import stats
+from scipy.special import stdtrit
 
 from bench.statistics import CONFIDENCE, Rounds
 
@@ -32,7 +32,7 @@ class LogRatio:
         """Half of the 95 % interval of the logarithm: Student's t."""
         if self.error is None:
             return None
-        return self.error * float(stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom))
+        return self.error * float(stdtrit(self.freedom, (1 + CONFIDENCE) / 2))
 
     @property
     def low(self) -> float | None:

@@ -31,7 +31,7 @@ from bench.training.checkpoints import checkpoints
 
 TRAININGS, MATRICES, CHAINS = 60, 40, 2  # kills of each, in so many chains side by side
 STEPS_A_KILL, FEWEST_STEPS, BATCH = 40, 80, 16
-STARTING, TRAINING = 8.0, 2.0  # seconds, about, until a training takes steps, and from then on
+STARTING, TRAINING = 6.0, 2.0  # seconds, about, until a training takes steps, and from then on
 METHODS = (("catlip-tiny", ()), ("superclass-tiny", ("--set", "ema_decay=0.9")))
 OFTEN = ("--checkpoint-minutes", "0.0001")  # which is every twenty steps
 

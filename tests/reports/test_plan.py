@@ -47,8 +47,12 @@ def test_the_command_writes_it_beside_the_plan(tmp_path: Path, capsys: pytest.Ca
     assert (tmp_path / "plan.html").read_text() == plan_page(document(), "plan.json")
 
 
+POINT = b'"experiment": "clip", "GPUs": 1, "of one alone": 1.0, "communication, share": 0.0'
+RAGGED = b'{"As GPUs grow": {"rows": [{%b, "more": 1}, {%b}]}}' % (POINT, POINT)
+
+
 @pytest.mark.parametrize(
-    "content", [b"{", b"[]", b"{}", b'{"As GPUs grow": {"rows": [{}]}}', b'{"As GPUs grow": {"rows": []}}']
+    "content", [b"{", b"[]", b"{}", b'{"As GPUs grow": {"rows": [{}]}}', b'{"As GPUs grow": {"rows": []}}', RAGGED]
 )
 def test_another_document_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
     (tmp_path / "plan.json").write_bytes(content)
