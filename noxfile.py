@@ -37,7 +37,7 @@ def bench(session: nox.Session) -> None:
     command = ["python", "-m", "pytest", "bench/suites", "-q", *some, f"--benchmark-json={results}/suites.json"]
     session.run(*command, *budget, env=ONE_THREAD)
     session.run("python", "-m", "reports", "build", results, "--out", f"{results}/index.html")
-    newest = max(path.name.split(".", 1)[0] for path in Path(results).glob("*-*.*.json"))
+    newest = max((path.name.split(".", 1)[0] for path in Path(results).glob("*-*.*.json")), default="none")
     if list(Path(results).glob(f"{newest}.failure.*.json")):
         session.error(f"a run failed: {results}/index.html says which and why; `--resume` tries it again")
 
