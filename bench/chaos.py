@@ -47,7 +47,7 @@ MODULES = {"ranks": "rank_kills", "disk": "full_disk"}  # of those that are not 
 class Chaos:
     """Break what can break, hundreds of times, and count what is lost, hangs, grows or gets in.
 
-    About half an hour on two cores. Exits with 1 where a bound does not hold.
+    About 25 minutes on two cores. Exits with 1 where a bound does not hold.
     """
 
     parts: Annotated[
