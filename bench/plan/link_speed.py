@@ -22,8 +22,8 @@ class LinkSpeed(msgspec.Struct, frozen=True):
 def measured(size: int) -> LinkSpeed:
     """Time all-reduces of one number, and of so many bytes: of n processes 2 (n - 1) steps, of a part each.
 
-    As in a training each comes behind some milliseconds of computing. So what it takes holds waiting for the later
-    process and waking up: on two shared cores 2 ms for one number, where idle processes exchange it in .3.
+    As in a training each comes behind some milliseconds of computing, so that waiting for the later process and waking
+    up are in it: the median for one number is about twice that of idle processes.
     """
     processes = dist.get_world_size()
     small, large = _seconds(1), _seconds(max(2, size // 4))
