@@ -35,7 +35,7 @@ def bench(session: nox.Session) -> None:
     budget = QUICK_SUITES if "--smoke" in session.posargs else SUITES
     some = [] if "--full" in session.posargs else ["-m", "not minutes"]
     command = ["python", "-m", "pytest", "bench/suites", "-q", *some, f"--benchmark-json={results}/suites.json"]
-    session.run(*command, *budget, env=ONE_THREAD)
+    session.run(*command, *budget, env={"OMP_NUM_THREADS": "1"})
     session.run("python", "-m", "reports", "build", results, "--out", f"{results}/index.html")
     newest = max((path.name.split(".", 1)[0] for path in Path(results).glob("*-*.*.json")), default="none")
     if list(Path(results).glob(f"{newest}.failure.*.json")):
@@ -52,7 +52,7 @@ def selftest(session: nox.Session) -> None:
 
 @nox.session
 def peer(session: nox.Session) -> None:
-    """Race other people's training code: `-- open-clip` or `-- dense-bce`, about ten minutes each."""
+    """Race other people's training code: `-- open-clip` or `-- dense-bce`, about 17 minutes each."""
     install(session, ".[tests]")
     command = ["python", "-m", "bench", "peer", *session.posargs]
     session.run(*command, interrupt_timeout=20, terminate_timeout=20)

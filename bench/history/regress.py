@@ -31,7 +31,7 @@ ROUNDS = 8  # in which up to 64 parts can be called at once: 2 / C(16, 8) x 64 =
 
 @dataclass(frozen=True, slots=True)
 class Regress:
-    """Compare this work tree with a base commit: the suites in turn, eight fresh processes a side; about ten minutes.
+    """Compare this work tree with a base commit: the suites in turn, eight fresh processes a side; about 12 minutes.
 
     The base is checked out into a scratch work tree that is gone afterwards. Exits with 1 where a part is slower by 2 %
     or more or a counter is worse, with 4 where something could not be told, else with 0.
