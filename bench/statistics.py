@@ -8,13 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain, combinations
 from statistics import fmean, stdev
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtri, stdtrit
+
+from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_p
 
 Verdict = Literal["faster", "slower", "no difference", "inconclusive"]
 Bound = Literal["input-bound", "compute-bound"]
@@ -25,11 +24,9 @@ Rounds = Mapping[int, float]  # the figure of one run a round, by the round's nu
 ALPHA = 0.01  # a verdict of "faster" or "slower" needs a p at or under this
 SMALLEST_EFFECT = 0.02  # and a ratio at least this far from 1
 CONFIDENCE = 0.95
-ROUNDING = 1e-9  # of a logarithm: 2 % is 2 % however it was computed
 SMALLEST_FIGURE, LARGEST_FIGURE = 1e-30, 1e30  # beyond these a figure is a fault, not a measurement
 FEWEST_ROUNDS = 5
 FEWEST_FLIPPED = 10  # rounds; under these a sign flip finds less than a permutation, unless the machine drifts
-MOST_DEALS = 200_000  # counted one by one; ten runs a side have 184,756
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ class Ratio:
     p: float | None
     runs: tuple[int, int]
     verdict: Verdict
-    flipped: bool = False  # whether p flips the signs of rounds; else it permutes all runs
+    flipped: bool = False  # whether p flips the signs of rounds; else it permutes all runs, or is Student's
 
 
 def ratio_of(base: Rounds, other: Rounds) -> Ratio:
@@ -55,7 +52,7 @@ def ratios_of(base: Rounds, others: Mapping[str, Rounds]) -> dict[str, Ratio]:
     return ratios_of_pairs({name: (base, other) for name, other in others.items()})
 
 
-def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]]) -> dict[str, Ratio]:
+def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]], *, exact: bool = True) -> dict[str, Ratio]:
     """Compare the groups of each pair; p and verdict are adjusted for the number of pairs by Holm's step-down.
 
     From five common rounds on the interval is Student's t on the rounds' differences: it covers what it says however
@@ -64,24 +61,28 @@ def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]]) -> dict[str, Rat
     p is exact: by permutation of all runs under ten rounds, for so few pairs have too few signs to flip (a change of
     5 % at 2 % spread in eight rounds: found 71 % by flips, 96 % by permutation), and by flipping the signs of the
     rounds' differences from ten on (more, where so many ratios could not be called), so that a drift falls out.
+    Without `exact` it is Student's on those differences, five or more: for many ratios in few rounds, which have too
+    few signs, and whose unpaired runs differ by the machine's luck more than by what is looked for.
 
     Figures are rates: more is "faster", which is said where p, size and interval agree. Intervals stay those of single
     ratios. A p of None (too few runs) is left out of the family. Raises ValueError where a figure is not positive and
     finite.
     """
-    ratios = {name: _ratio(base, other, len(pairs)) for name, (base, other) in pairs.items()}
+    ratios = {name: _ratio(base, other, len(pairs), exact=exact) for name, (base, other) in pairs.items()}
     known = [(name, ratio.p) for name, ratio in ratios.items() if ratio.p is not None]
     adjusted = dict(zip((name for name, _ in known), holm([p for _, p in known]), strict=True))
     return {name: ratio if (p := adjusted.get(name)) is None else _with_p(ratio, p) for name, ratio in ratios.items()}
 
 
-def _ratio(base: Rounds, other: Rounds, num_ratios: int) -> Ratio:
+def _ratio(base: Rounds, other: Rounds, num_ratios: int, *, exact: bool) -> Ratio:
     a, b = _logarithms(base), _logarithms(other)
     rounds = sorted(a.keys() & b.keys())
     if len(rounds) < FEWEST_ROUNDS:
         return _unpaired([*a.values()], [*b.values()])
     differences = [b[round_] - a[round_] for round_ in rounds]
     margin = _t(len(rounds) - 1) * stdev(differences) / math.sqrt(len(rounds))
+    if not exact:
+        return _called(fmean(differences), margin, student_p(differences), (len(rounds), len(rounds)))
     flips = len(rounds) >= FEWEST_FLIPPED and num_ratios * 2 / 2 ** len(rounds) <= ALPHA
     p = sign_flip_p(differences) if flips else permutation_p(*([one[round_] for round_ in rounds] for one in (a, b)))
     return replace(_called(fmean(differences), margin, p, (len(rounds), len(rounds))), flipped=flips)
@@ -100,69 +101,6 @@ def _unpaired(a: Sequence[float], b: Sequence[float]) -> Ratio:
 def _called(difference: float, margin: float, p: float, runs: tuple[int, int]) -> Ratio:
     low, high = math.exp(difference - margin), math.exp(difference + margin)
     return Ratio(math.exp(difference), low, high, p, runs, _verdict(difference, low, high, p))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p values for their number, in the order given.
-
-    Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6.
-    """
-    adjusted, worst = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = worst
-    return adjusted
-
-
-def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
-    """Share of all ways to deal the values into two hands of these sizes whose means lie at least as far apart.
-
-    Exact up to ten a side; beyond, of as many deals drawn at random (seeded), the one seen counted among them.
-    """
-    values, size = np.array([*a, *b]), len(a)
-    dealt = _hands(len(values), size, MOST_DEALS) @ values
-    apart = np.abs(dealt / size - (values.sum() - dealt) / len(b))
-    return _share(apart, abs(fmean(b) - fmean(a)), values, exact=math.comb(len(values), size) <= MOST_DEALS)
-
-
-def sign_flip_p(differences: Sequence[float]) -> float:
-    """Share of all ways to flip the signs of the differences whose mean lies at least as far from 0.
-
-    Exact up to 17 differences; beyond, of as many flips drawn at random (seeded), the one seen counted among them.
-    """
-    values = np.array(differences)
-    apart = np.abs(_flips(len(values), MOST_DEALS) @ values) / len(values)
-    return _share(apart, abs(fmean(differences)), values, exact=2 ** len(values) <= MOST_DEALS)
-
-
-def _share(apart: npt.NDArray[np.float64], seen: float, values: npt.NDArray[np.float64], *, exact: bool) -> float:
-    as_far = int((apart >= seen - ROUNDING * np.abs(values).max()).sum())
-    return as_far / len(apart) if exact else (1 + as_far) / (1 + len(apart))
-
-
-@lru_cache(maxsize=4)
-def _hands(values: int, size: int, most: int) -> npt.NDArray[np.float64]:
-    """Return one row a deal, 1 for what is in the first hand."""
-    deals = math.comb(values, size)
-    if deals <= most:
-        members = chain.from_iterable(combinations(range(values), size))
-        places = np.fromiter(members, np.intp, deals * size).reshape(deals, size)
-    else:
-        draw = np.random.default_rng(0)  # the same answer each time
-        places = draw.random((most, values)).argsort(axis=1)[:, :size]
-    hands = np.zeros((len(places), values))
-    np.put_along_axis(hands, places, 1.0, axis=1)
-    return hands
-
-
-@lru_cache(maxsize=4)
-def _flips(values: int, most: int) -> npt.NDArray[np.float64]:
-    """Return one row a flip, of 1 and -1."""
-    if 2**values <= most:
-        bits = np.arange(2**values)[:, None] >> np.arange(values) & 1
-    else:
-        bits = np.random.default_rng(0).integers(0, 2, (most, values))  # the same answer each time
-    return 1.0 - 2.0 * bits.astype(np.float64)
 
 
 def fewest_rounds(num_ratios: int) -> int:

@@ -119,7 +119,7 @@ class Compare:
         old, new = (read_figures([place]) for place in (self.old, self.new))
         _require_one_machine([*old, *new])
         judged = compared(old, new, paired=False)
-        table = compared_table(judged)
+        table = compared_table(judged, paired=False)
         notes = [printable(f"not compared: {name}") for name in on_one_side(old, new)]
         show([Table(table.title, table.rows, "\n".join([table.note, *notes]))])
         worse = told_worse(judged)

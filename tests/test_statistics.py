@@ -3,8 +3,6 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
-from itertools import combinations, product
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -12,13 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import bench.statistics as judged
+from bench.p_values import holm, permutation_p, sign_flip_p, student_p
 from bench.statistics import (
-    ALPHA,
     AS_FLOPS_SAY,
     FEWEST_FLIPPED,
     FEWEST_ROUNDS,
     LARGEST_FIGURE,
-    MOST_DEALS,
     SMALLEST_EFFECT,
     SMALLEST_FIGURE,
     Interval,
@@ -28,12 +25,9 @@ from bench.statistics import (
     agreement,
     at_most,
     fewest_rounds,
-    holm,
     mean_interval,
     paired_difference,
-    permutation_p,
     prediction,
-    sign_flip_p,
     spread_of,
 )
 
@@ -78,62 +72,6 @@ def figures(ratio: Ratio) -> tuple[float, float, float]:
 
 def covers(truth: float) -> Callable[[Ratio], bool]:
     return lambda ratio: figures(ratio)[0] <= truth <= figures(ratio)[1]
-
-
-# The permutation test
-
-
-def recount(a: Sequence[float], b: Sequence[float]) -> Fraction:
-    """Deal by position and add as fractions: no rounding, no tolerance, no binomials."""
-    values = [Fraction(value) for value in (*a, *b)]
-
-    def gap(hand: Sequence[int]) -> Fraction:
-        rest = [i for i in range(len(values)) if i not in hand]
-        means = (sum((values[i] for i in side), Fraction(0)) / len(side) for side in (hand, rest))
-        return abs(next(means) - next(means))
-
-    deals = [gap(hand) for hand in combinations(range(len(values)), len(a))]
-    return Fraction(sum(one >= gap(range(len(a))) for one in deals), len(deals))
-
-
-@laws
-@given(st.lists(EIGHTHS, min_size=1, max_size=5), st.lists(EIGHTHS, min_size=1, max_size=4))
-def test_p_is_the_share_of_deals_at_least_as_far_apart(a: list[float], b: list[float]) -> None:
-    assert permutation_p(a, b) == float(recount(a, b))
-
-
-@pytest.mark.parametrize("runs", range(2, 11))
-def test_full_separation_reaches_the_least_p_there_is(runs: int) -> None:
-    low, high = [1.0 + i for i in range(runs)], [100.0 + i * i for i in range(runs)]
-    assert permutation_p(low, high) == permutation_p(high, low) == 2 / math.comb(2 * runs, runs)
-
-
-def test_one_overlapping_pair_of_five_is_not_enough() -> None:
-    assert permutation_p([1.0, 2.0, 3.0, 4.0, 6.0], [5.0, 7.0, 8.0, 9.0, 10.0]) == 4 / 252
-    assert LEAST_P_OF_FIVE <= ALPHA < 4 / 252
-
-
-def test_ten_a_side_are_counted_and_eleven_are_drawn() -> None:
-    assert math.comb(20, 10) <= MOST_DEALS < math.comb(22, 11)
-    p = permutation_p([1.0 + i for i in range(11)], [100.0 + i for i in range(11)])
-    assert 1 / (1 + MOST_DEALS) <= p <= 6 / (1 + MOST_DEALS)  # half a deal so far apart is to be expected
-
-
-@pytest.mark.parametrize("effect", [0.0, 0.4, 0.8, 1.2, 9.0])
-@pytest.mark.parametrize("sizes", [(8, 8), (9, 7), (5, 11)])
-def test_p_from_drawn_deals_agrees_with_the_count(
-    effect: float, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    draw, deals = random.Random(f"{effect} {sizes}"), 4_000
-    a, b = ([draw.gauss(centre, 1) for _ in range(size)] for centre, size in zip((0, effect), sizes, strict=True))
-    exact = permutation_p(a, b)
-    error = math.sqrt(exact * (1 - exact) / deals)
-    monkeypatch.setattr("bench.statistics.MOST_DEALS", deals)
-    for drawn, again in ((permutation_p(a, b), permutation_p(a, b)), (permutation_p(b, a), permutation_p(b, a))):
-        assert drawn == again  # seeded
-        assert drawn >= 1 / (1 + deals)
-        assert drawn == pytest.approx(exact, abs=4 * error + 1 / deals)
-    assert permutation_p([1.0] * sizes[0], [1.0] * sizes[1]) == 1
 
 
 # The ratio and its invariances
@@ -312,32 +250,6 @@ def test_any_figures_within_the_bounds_have_a_ratio(base: list[float], other: li
 
 
 @laws
-@given(P_VALUES, st.sampled_from([0.0105, 0.0503, 0.1007, 0.5003]))
-def test_holm_rejects_what_the_step_down_procedure_rejects(p_values: list[float], level: float) -> None:
-    rejected: set[int] = set()
-    for step, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        if p_values[index] > level / (len(p_values) - step):
-            break
-        rejected.add(index)
-    assert {index for index, p in enumerate(holm(p_values)) if p <= level} == rejected
-
-
-@laws
-@given(P_VALUES)
-@example([])
-def test_holm_is_the_running_maximum_of_the_scaled_p_values_in_their_order(p_values: list[float]) -> None:
-    raised = sorted(p_values)
-    expected = [
-        max(min(1.0, (len(raised) - j) * raised[j]) for j in range(len(raised)) if raised[j] <= p) for p in p_values
-    ]
-    assert holm(p_values) == pytest.approx(expected)
-    adjusted = [adjusted for _, adjusted in sorted(zip(p_values, holm(p_values), strict=True))]
-    assert all(low <= high for low, high in zip(raised, adjusted, strict=True))
-    assert adjusted == sorted(adjusted)
-    assert holm(raised[:1]) == raised[:1]
-
-
-@laws
 @given(st.lists(FIGURES, min_size=1, max_size=6), st.lists(st.lists(FIGURES, min_size=1, max_size=6), max_size=3))
 def test_several_ratios_are_single_ratios_with_adjusted_p(base: list[float], groups: list[list[float]]) -> None:
     """A group of one run has no p and does not weigh on the family."""
@@ -445,32 +357,6 @@ def test_an_interval_over_seeds_needs_two_finite_ones() -> None:
 # Pairs of runs of one round
 
 
-def recount_flips(differences: Sequence[float]) -> Fraction:
-    """Flip by sign and add as fractions."""
-    values = [Fraction(value) for value in differences]
-    sums = [
-        abs(sum(s * v for s, v in zip(signs, values, strict=True))) for signs in product((1, -1), repeat=len(values))
-    ]
-    return Fraction(sum(one >= abs(sum(values)) for one in sums), len(sums))
-
-
-@laws
-@given(st.lists(EIGHTHS, min_size=1, max_size=7))
-def test_p_of_pairs_is_the_share_of_flips_at_least_as_far(differences: list[float]) -> None:
-    assert sign_flip_p(differences) == float(recount_flips(differences))
-
-
-def test_drawn_flips_agree_with_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    draw, flips = random.Random(5), 4_000
-    for shift in (0.0, 0.3, 0.8):
-        differences = [draw.gauss(shift, 1) for _ in range(13)]
-        exact = sign_flip_p(differences)
-        with monkeypatch.context() as patched:
-            patched.setattr("bench.statistics.MOST_DEALS", flips)
-            drawn = sign_flip_p(differences)
-        assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact / flips) + 1 / flips)
-
-
 @pytest.mark.filterwarnings("ignore:Precision loss occurred")  # scipy's, where one group is all equal
 @laws
 @given(st.lists(st.tuples(FIGURES, FIGURES), min_size=FEWEST_ROUNDS, max_size=14), st.randoms(use_true_random=False))
@@ -531,6 +417,18 @@ def test_signs_are_flipped_only_where_they_can_call_so_many_ratios() -> None:
         found = ratios_of(base, {str(number): other for number in range(ratios)})
         assert {ratio.verdict for ratio in found.values()} == {"faster"}
         assert {ratio.flipped for ratio in found.values()} == {ratios == 5}
+
+
+def test_without_exactness_p_is_students_on_the_pairs_and_calls_one_of_many() -> None:
+    draw = random.Random(3)
+    base = {round_: math.exp(draw.gauss(0, 0.08)) for round_ in range(8)}
+    others = {str(part): {i: rate * math.exp(draw.gauss(0, 0.01)) for i, rate in base.items()} for part in range(24)}
+    others["slowed"] = {i: 0.9 * rate * math.exp(draw.gauss(0, 0.01)) for i, rate in base.items()}
+    found, exact = (judged.ratios_of_pairs({n: (base, o) for n, o in others.items()}, exact=e) for e in (False, True))
+    assert [name for name, ratio in found.items() if ratio.verdict == "slower"] == ["slowed"]
+    assert "slower" not in {ratio.verdict for ratio in exact.values()}
+    differences = [math.log(others["slowed"][i] / base[i]) for i in base]
+    assert found["slowed"].p == pytest.approx(25 * student_p(differences))
 
 
 def test_spread_is_the_deviation_of_logarithms() -> None:

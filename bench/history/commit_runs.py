@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.commit import CHECKOUT
 from bench.history.suite_documents import keep
+from bench.turns import Seat, conduct
 
 # Of a part .4 s of rounds after three of warm-up, so that a process takes a little over half a minute.
 BUDGET = (
@@ -21,10 +23,7 @@ BUDGET = (
 SETTINGS = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 PROCESS_SECONDS = 30.0  # a guess for two cores, corrected as processes end
 LINES_TOLD = 15  # of the output of suites that failed
-
-
-class FailedSuitesError(Exception):
-    """A process of the suites failed."""
+PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
 
 
 def git(repository: Path, *arguments: str) -> str:
@@ -62,19 +61,73 @@ def work_tree(repository: Path, commit: str) -> Iterator[Path]:
         git(repository, "worktree", "prune")
 
 
-def time_suites(tree: Path, out: Path, fingerprint: str, only: str | None = None) -> None:
-    """Run a tree's suites once and keep their document at `out`; FailedSuitesError tells the end of what they say."""
+def time_suites(trees: Mapping[Path, Path], fingerprint: str, only: str | None = None) -> dict[Path, str]:
+    """Run each tree's suites once, in a process of its own: a benchmark of the first, the same of the next, and so on.
+
+    `trees` are by the paths where their documents are kept. Returns the paths of those that failed, with the end of
+    what they say. All processes hold their memory at once, about 1 GiB each.
+    """
     with TemporaryDirectory() as folder:
-        measured = Path(folder) / "suites.json"
-        command = [sys.executable, "-m", "pytest", "bench/suites", "-q", "-m", "not minutes", *BUDGET]
-        command += [f"--benchmark-json={measured}", *(["-k", only] if only else [])]
-        done = subprocess.run(
-            command, cwd=tree, env=os.environ | SETTINGS, capture_output=True, text=True, errors="replace", check=False
-        )
-        if done.returncode or not measured.is_file() or not measured.stat().st_size:
-            last = "\n".join((done.stdout + done.stderr).splitlines()[-LINES_TOLD:])
-            raise FailedSuitesError(f"the suites of {tree.name} ended with {done.returncode}:\n{last}")
-        keep(measured, out, fingerprint)
+        runs = [_SuitesRun(tree, Path(folder) / str(number)) for number, tree in enumerate(trees.values())]
+        seats = [Seat.take() for _ in runs]
+        try:
+            for run, seat in zip(runs, seats, strict=True):
+                run.start(seat, only)
+            conduct(seats)
+        except BaseException:
+            for run in runs:
+                run.end()
+            raise
+        failed = {}
+        for run, path in zip(runs, trees, strict=True):
+            if reason := run.why_failed():
+                failed[path] = reason
+            else:
+                keep(run.measured, path, fingerprint)
+        return failed
+
+
+@dataclass(slots=True)
+class _SuitesRun:
+    """A process of one tree's suites, and the scratch folder of what it leaves."""
+
+    tree: Path
+    scratch: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def measured(self) -> Path:
+        return self.scratch / "suites.json"
+
+    @property
+    def said(self) -> Path:
+        return self.scratch / "output"
+
+    def start(self, seat: Seat, only: str | None) -> None:
+        """Start it; it waits for its first turn once its benchmarks are collected."""
+        self.scratch.mkdir()
+        command = [sys.executable, "-m", "pytest", "bench/suites", "-q", "-m", "not minutes", "-p", PLUGIN.stem]
+        command += [*BUDGET, f"--benchmark-json={self.measured}", *(["-k", only] if only else [])]
+        path = os.pathsep.join(filter(None, (str(PLUGIN.parent), os.environ.get("PYTHONPATH"))))
+        environment = os.environ | SETTINGS | seat.settings | {"PYTHONPATH": path}
+        with self.said.open("wb") as output, closing(seat):
+            self.process = subprocess.Popen(
+                command, cwd=self.tree, env=environment, pass_fds=seat.of_run, stdout=output, stderr=output
+            )
+
+    def end(self) -> None:
+        """Kill it, where it was started."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def why_failed(self) -> str:
+        """Wait for its end; return the last lines of what it says where it failed or measured nothing."""
+        assert self.process is not None
+        if not self.process.wait() and self.measured.is_file() and self.measured.stat().st_size:
+            return ""
+        last = "\n".join(self.said.read_text(errors="replace").splitlines()[-LINES_TOLD:])
+        return f"the suites of {self.tree.name} ended with {self.process.returncode}:\n{last}"
 
 
 def fingerprint_here() -> str:
@@ -82,8 +135,3 @@ def fingerprint_here() -> str:
     command = [sys.executable, "-m", "bench.machine"]
     done = subprocess.run(command, cwd=CHECKOUT, env=os.environ | SETTINGS, capture_output=True, text=True, check=True)
     return done.stdout.strip()
-
-
-def in_turns(sides: Sequence[str], rounds: int) -> list[tuple[int, str]]:
-    """Return (round, side): each round every side once, each other round backwards, so that drift falls out."""
-    return [(round_, side) for round_ in range(rounds) for side in sides[:: -1 if round_ % 2 else 1]]

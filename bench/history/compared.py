@@ -39,14 +39,17 @@ class Judged:
 def compared(old: Sequence[Figure], new: Sequence[Figure], *, paired: bool) -> list[Judged]:
     """Judge every figure that both sides have: counters exactly, the others by the processes' medians, all at once.
 
-    `paired`: the processes of the sides took turns, and stand in that order. ValueError where nothing is on both sides.
+    `paired`: the processes of the sides took turns, and stand in that order; p is Student's on their differences, for
+    eight rounds have too few signs to call one of 25 parts. Else it is of a permutation. ValueError where nothing is on
+    both sides.
     """
     before, after = by_key(old), by_key(new)
     common = [key for key in before if key in after]
     if not common:
         raise ValueError("nothing was compared: the two sides have no figure in common")
     varying = [key for key in common if not key[1].is_counter]
-    ratios = ratios_of_pairs({str(at): _rates(key, before, after, paired) for at, key in enumerate(varying)})
+    rates = {str(at): _rates(key, before, after, paired) for at, key in enumerate(varying)}
+    ratios = ratios_of_pairs(rates, exact=not paired)
     judged = [_judged(key, before[key], after[key], ratio) for key, ratio in zip(varying, ratios.values(), strict=True)]
     return judged + [_counted(key, before[key], after[key]) for key in common if key[1].is_counter]
 
@@ -78,8 +81,8 @@ def ended(judged: Sequence[Judged]) -> int:
     return INCONCLUSIVE if any(one.verdict == "inconclusive" for one in judged) else OK
 
 
-def compared_table(judged: Sequence[Judged]) -> Table:
-    """List times and memory, and of the counters those that changed."""
+def compared_table(judged: Sequence[Judged], *, paired: bool) -> Table:
+    """List times and memory, and of the counters those that changed; `paired` as `compared` was told."""
     counters = [one for one in judged if one.measure.is_counter]
     same = sum(one.verdict == "equal" for one in counters)
     rows = [
@@ -97,9 +100,11 @@ def compared_table(judged: Sequence[Judged]) -> Table:
         for one in judged
         if one.verdict != "equal"
     ]
+    of = "Student's, of the differences of processes in turn" if paired else "of a permutation"
     note = (
         "old, new: median of the processes' medians. low, high: 95 % interval of new/old, over processes.\n"
-        "p: of a permutation, adjusted for all times of the table (Holm). Slower or faster: p at most .01 and 2 %.\n"
+        f"p: {of}, adjusted for all times of the table (Holm).\n"
+        "Slower or faster: p at most .01 and 2 %.\n"
         f"{same} of {len(counters)} counters (parameters, FLOPs, tensor bytes, losses) are equal, to the last digit."
     )
     return Table("New against old", rows, note)

@@ -11,30 +11,28 @@ from bench.command_line import FAILED_CASE, Json, Results
 from bench.commit import CHECKOUT
 from bench.history.commit_runs import (
     PROCESS_SECONDS,
-    FailedSuitesError,
     commit_named,
     fingerprint_here,
     git,
-    in_turns,
     time_suites,
     work_tree,
 )
 from bench.history.compared import compared, compared_table, ended, on_one_side, told_none, told_worse
 from bench.history.figures import read_figures
 from bench.progress import Progress
-from bench.statistics import fewest_rounds
+from bench.statistics import FEWEST_ROUNDS
 from bench.tables import Table, show
 from bench.terminal import printable_lines
 
-ROUNDS = 8  # in which up to 64 parts can be called at once: 2 / C(16, 8) x 64 = .01
+ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Regress:
-    """Compare this work tree with a base commit: the suites in turn, eight fresh processes a side; about 12 minutes.
+    """Compare this work tree with a base commit: eight fresh processes a side, in pairs that take turns by benchmark.
 
-    The base is checked out into a scratch work tree that is gone afterwards. Exits with 1 where a part is slower by 2 %
-    or more or a counter is worse, with 4 where something could not be told, else with 0.
+    Takes about ten minutes. The base is checked out into a scratch work tree that is gone afterwards. Exits with 1 where
+    a part is slower by 2 % or more or a counter is worse, with 4 where something could not be told, else with 0.
     """
 
     base: Positional[str]  # a commit, by any name that git knows
@@ -51,29 +49,29 @@ class Regress:
         base, out = commit_named(CHECKOUT, self.base), self.results / "regress"
         changed = git(CHECKOUT, "diff", "--name-only", base, "--", "bench/suites").splitlines()
         shutil.rmtree(out, ignore_errors=True)
-        try:
-            self._measure(base, out)
-        except FailedSuitesError as error:
-            print(f"error: {error}", file=sys.stderr)
+        if failed := self._measure(base, out):
+            print("\n".join(f"error: {reason}" for reason in failed.values()), file=sys.stderr)
             return FAILED_CASE
         old, new = (read_figures([out / side]) for side in ("old", "new"))
         judged = compared(old, new, paired=True)
         notes = [f"not compared: {name}" for name in on_one_side(old, new)]
-        needed = fewest_rounds(sum(not one.measure.is_counter for one in judged))
-        if self.rounds < needed:
-            notes.append(f"so many parts need {needed} rounds or more: none can be called slower or faster here")
+        if self.rounds < FEWEST_ROUNDS:
+            notes.append(f"under {FEWEST_ROUNDS} rounds no part can be called slower or faster")
         notes += [f"{file} differs: what it times may be other work on the two sides" for file in changed]
-        table = compared_table(judged)
+        table = compared_table(judged, paired=True)
         show([Table(table.title, table.rows, "\n".join([table.note, *notes]))], self.json)
         print(printable_lines("\n".join(told_worse(judged) or [told_none(judged)])))
         return ended(judged)
 
-    def _measure(self, base: str, out: Path) -> None:
-        turns, fingerprint = in_turns(("old", "new"), self.rounds), fingerprint_here()
-        progress = Progress(PROCESS_SECONDS * len(turns))
+    def _measure(self, base: str, out: Path) -> dict[Path, str]:
+        """Leave a document of each side and round; return why suites failed."""
+        fingerprint, progress = fingerprint_here(), Progress(2 * PROCESS_SECONDS * self.rounds)
         with work_tree(CHECKOUT, base) as tree:
-            for round_, side in turns:
-                progress.started(f"{side}, round {round_ + 1} of {self.rounds}")
-                path = out / side / f"{round_:02}.json"
-                time_suites(tree if side == "old" else CHECKOUT, path, fingerprint, self.only)
-                progress.finished(PROCESS_SECONDS)
+            for round_ in range(self.rounds):
+                progress.started(f"round {round_ + 1} of {self.rounds}, old and new in turn")
+                sides = [("old", tree), ("new", CHECKOUT)][:: -1 if round_ % 2 else 1]
+                trees = {out / side / f"{round_:02}.json": of_side for side, of_side in sides}
+                if failed := time_suites(trees, fingerprint, self.only):
+                    return failed
+                progress.finished(2 * PROCESS_SECONDS)
+        return {}

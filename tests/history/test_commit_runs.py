@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.history import regress
-from bench.history.commit_runs import in_turns, work_tree
+from bench.history.commit_runs import time_suites, work_tree
 from bench.history.figures import read_figures
 from bench.history.over_commits import History
 from bench.history.regress import Regress
@@ -64,8 +64,37 @@ def nothing_is_left(repository: Path) -> bool:
     return trees == 1 and not list((repository.parent / "scratch").glob("catlip-bench-*"))
 
 
-def test_turns_are_fair() -> None:
-    assert in_turns(["a", "b"], 2) == [(0, "a"), (0, "b"), (1, "b"), (1, "a")]
+IN_TURN = """
+import os, time
+import pytest
+
+@pytest.mark.parametrize("part", range({parameters}))
+def test_part(benchmark, part):
+    with open(r"{log}", "a") as log:
+        log.write(f"{name} begins {part}\\n")
+        time.sleep(0.02)
+        log.write(f"{name} ends {part}\\n")
+    benchmark.pedantic(int, rounds=1)
+"""
+
+
+def test_suites_take_turns_benchmark_by_benchmark_whatever_each_side_has(tmp_path: Path) -> None:
+    trees = {}
+    for name, parts in (("a", 3), ("b", 1), ("c", 2)):
+        suite = tmp_path / name / "bench" / "suites" / "test_parts.py"
+        suite.parent.mkdir(parents=True)
+        values = {"parameters": str(parts), "log": str(tmp_path / "log"), "name": name}
+        text = IN_TURN
+        for field, value in values.items():
+            text = text.replace(f"{{{field}}}", value)
+        suite.write_text(text)
+        (tmp_path / name / "pyproject.toml").write_text(SETTINGS)
+        trees[tmp_path / f"{name}.json"] = tmp_path / name
+    assert time_suites(trees, "here") == {}
+    turns = ["a 0", "b 0", "c 0", "a 1", "c 1", "a 2"]
+    expected = [f"{turn[0]} {what} {turn[2]}" for turn in turns for what in ("begins", "ends")]
+    assert (tmp_path / "log").read_text().splitlines() == expected
+    assert len(read_figures(list(trees))) == 6
 
 
 def test_a_work_tree_is_gone_however_its_block_ends(repository: Path) -> None:

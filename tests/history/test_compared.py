@@ -94,7 +94,7 @@ def test_a_counter_is_compared_to_the_last_digit(
     judged = compared(figures(measure, old, old), figures(measure, new, new), paired=True)
     assert [one.verdict for one in judged] == [verdict]
     assert ended(judged) == code
-    assert len(compared_table(judged).rows) == (verdict != "equal")
+    assert len(compared_table(judged, paired=True).rows) == (verdict != "equal")
 
 
 def test_a_counter_that_varies_by_itself_tells_nothing() -> None:
