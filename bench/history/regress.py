@@ -31,8 +31,8 @@ ROUNDS = 8
 class Regress:
     """Compare this work tree with a base commit: eight fresh processes a side, in pairs that take turns by benchmark.
 
-    Takes about ten minutes. The base is checked out into a scratch work tree that is gone afterwards. Exits with 1 where
-    a part is slower by 2 % or more or a counter is worse, with 4 where something could not be told, else with 0.
+    Takes about ten minutes. The base is checked out into a scratch work tree that is gone afterwards. Exits with 1
+    where a part is slower by 2 % or more or a counter is worse, with 4 where something could not be told, else with 0.
     """
 
     base: Positional[str]  # a commit, by any name that git knows
