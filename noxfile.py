@@ -79,7 +79,7 @@ def regress(session: nox.Session) -> None:
 
 @nox.session
 def history(session: nox.Session) -> None:
-    """Time the last commits' suites and draw charts over them: `-- 8`, about ten minutes."""
+    """Time the last commits' suites and draw charts over them: `-- 8`, a quarter of an hour."""
     install(session, ".[tests,history]")
     command = ["python", "-m", "bench", "history", *session.posargs]
     session.run(*command, success_codes=[0, FAILED_CASE], interrupt_timeout=20, terminate_timeout=20)
