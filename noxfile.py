@@ -71,10 +71,8 @@ def regress(session: nox.Session) -> None:
     """Compare with a base commit: `-- BASE`; exits with 1 where a part is slower, 4 where it cannot be told."""
     install(session, ".[tests]")
     command = ["python", "-m", "bench", "regress", *session.posargs]
-    try:
-        session.run(*command, interrupt_timeout=20, terminate_timeout=20)
-    except CommandFailed as failure:  # its exit code says more than that it failed
-        sys.exit(getattr(failure, "return_code", None) or 1)
+    if code := code_of(session, *command):
+        sys.exit(code)
 
 
 @nox.session
@@ -82,10 +80,11 @@ def history(session: nox.Session) -> None:
     """Time the last commits' suites and draw charts over them: `-- 8`, a quarter of an hour."""
     install(session, ".[tests,history]")
     command = ["python", "-m", "bench", "history", *session.posargs]
-    session.run(*command, success_codes=[0, FAILED_CASE], interrupt_timeout=20, terminate_timeout=20)
-    if {"-h", "--help"} & set(session.posargs):
-        return
-    session.run("python", "-m", "reports", "history", folder_of(session.posargs, "--out", "results/history"))
+    code = code_of(session, *command)
+    if code in (0, FAILED_CASE) and not {"-h", "--help"} & set(session.posargs):
+        session.run("python", "-m", "reports", "history", folder_of(session.posargs, "--out", "results/history"))
+    if code:
+        sys.exit(code)
 
 
 @nox.session
@@ -115,6 +114,15 @@ def install(session: nox.Session, *packages: str) -> None:
     session.env.update(HF_HUB_OFFLINE="1", PYTHONDONTWRITEBYTECODE="")
     if session.virtualenv.venv_backend != "none":
         session.install("--no-compile", "-e", *packages)  # most modules are never imported
+
+
+def code_of(session: nox.Session, *command: str) -> int:
+    """Run a command whose exit code says more than that it failed, and return it."""
+    try:
+        session.run(*command, interrupt_timeout=20, terminate_timeout=20)
+    except CommandFailed as failure:
+        return getattr(failure, "return_code", None) or 1
+    return 0
 
 
 def folder_of(arguments: list[str], option: str, default: str) -> str:

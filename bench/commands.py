@@ -50,7 +50,7 @@ class Bench:
     """
 
     smoke: bool = False  # the whole way in a minute: one round, a short training; its figures mean nothing
-    full: bool = False  # three seeds and longer training, over an hour on two cores; ranks by seeds
+    full: bool = False  # three seeds and longer training; intervals over seeds, from which nothing is ranked yet
     resume: bool = False  # go on with the newest comparison of this scope; what is recorded is not run again
     results: Results = Path("results")
 

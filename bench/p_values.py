@@ -50,8 +50,8 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 def student_p(differences: Sequence[float]) -> float:
     """Return the two-sided p of Student's t on the mean of the differences; 1 where all are 0.
 
-    It takes differences for normal. Where they are not, it says too little rather than too much: those of two draws of
-    one distribution lie closest about 0, and heavy tails widen the spread (`tests/test_statistics.py` counts it).
+    It takes differences for normal. Where figures are not, it mostly says too little, for heavy tails widen the spread;
+    where they have bounds or two levels, at worst twice too much (`tests/test_p_values.py` counts it, for 25 parts).
     """
     mean, spread = fmean(differences), stdev(differences)
     if not mean:

@@ -172,7 +172,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     converged: bool
     correct: str  # "1" or "0" for each test image, in the task's order
     num_classes: int
-    num_train: int  # training and validation part together
+    num_train: int  # images that the head was fitted on: of whole tasks and shares with the validation part's
     majority: float  # accuracy of always saying the commonest class of the test part
     per_class: int | None = None  # of a few-shot curve: images of each class
     label_share: float | None = None  # of a label-fraction curve: share of the labelled images

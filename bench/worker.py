@@ -4,6 +4,7 @@ Fresh for every run, so that no run inherits another's memory, caches or luck.
 """
 
 import ctypes
+import hashlib
 import json
 import os
 import signal
@@ -103,7 +104,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if not subject.endswith(".safetensors"):
             return (subject.replace(" ", "-"),)
         role = next((one for one in (REFERENCE_TOWER, UNTRAINED_TOWER) if subject.startswith(one)), "")
-        names = Path(subject.removeprefix(role)).stem.removeprefix(f"{self.comparison}.tower.").split(".")
+        path, own = Path(subject.removeprefix(role)), f"{self.comparison}.tower."
+        names = path.stem.removeprefix(own).split(".")
+        if not path.name.startswith(own):  # files of several folders may have one name
+            names.append(hashlib.sha256(str(path).encode()).hexdigest()[:8])
         return (role.removesuffix(":"), *names) if role else tuple(names)
 
 

@@ -160,9 +160,7 @@ def _line(axes: Axes, own: Sequence[Point], costs: Sequence[float], start: float
         if len(point.runs) > 1:
             seeds = [run.accuracy for run in point.runs]
             axes.plot([at] * len(seeds), seeds, "_", color=look.colour, markersize=5, transform=beside, clip_on=False)
-    told = "; ".join(f"{accuracy(point.accuracy.value)} after {point.images:,} images" for point in own)
     marks = axes.plot(costs, values, look.marker, color=look.colour, markersize=6.5, transform=beside, clip_on=False)
-    hovered(marks[0], f"{own[0].subject}: {told}")
     marks[0].set(markeredgecolor=PAPER, markeredgewidth=0.75)
     hovered(marks[0], look.told)
     rings = [(at, value) for point, at, value in zip(own, costs, values, strict=True) if point in look.ringed]

@@ -16,6 +16,8 @@ NOISE, AUTOCORRELATION, OUTLIERS, OUTLIER = 0.02, 0.5, 0.05, 1.3
 PLANTED = 0.05
 LOOKS = (3, 5, 10)  # commits with the change, when one looks for it
 MOST_FALSE, LEAST_FOUND = 0.01, 0.8
+FEW_COMMITS, PROCESSES, HALF = 8, 3, 4  # what `nox -s history -- 8` measures, half of it before a planted change
+FEW_PLANTED, FEW_NOISES = (0.05, 0.1, 0.25), (0.02, 0.04)
 Draw = Callable[[np.random.Generator], npt.NDArray[np.float64]]
 
 
@@ -62,6 +64,34 @@ def rates_table(many: int) -> tuple[Table, bool]:
     return Table("Detection of changes over commits", rows, note, turned=True), holds
 
 
+def few_commits_table(many: int) -> Table:
+    """Return how often changes over eight commits are found, and alarms are false, on so many lines."""
+    note = (
+        f"{many:,} simulated lines of {FEW_COMMITS} commits, {PROCESSES} processes each, as `nox -s history -- "
+        f"{FEW_COMMITS}` measures them, for every figure.\nThe planted change comes with the commit number {HALF + 1}."
+    )
+    return Table(
+        "Detection of changes over eight commits", [_few(noise, many) for noise in FEW_NOISES], note, turned=True
+    )
+
+
+def _few(noise: float, many: int) -> dict[str, Any]:
+    generator, shape = np.random.default_rng(0), (FEW_COMMITS, PROCESSES)
+
+    def lines(planted: float) -> list[list[Change]]:
+        later = np.log1p(planted) * (np.arange(FEW_COMMITS) >= HALF)[:, None]
+        return [changes_of(_line(np.exp(generator.normal(0, noise, shape) + later))) for _ in range(many)]
+
+    unchanged = lines(0.0)
+    row: dict[str, Any] = {"noise": f"{noise:.0%} iid"}
+    row |= {f"{kind} falsely": _share(unchanged, kind) for kind in ("confirmed", "suspected")}
+    for planted in FEW_PLANTED:
+        found = [_found(changes, HALF) for changes in lines(planted)]
+        row[f"{planted:.0%} found"] = _share(found, "confirmed", "suspected")
+        row[f"{planted:.0%} confirmed"] = _share(found, "confirmed")
+    return row
+
+
 def _row(name: str, draw: Draw, many: int) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     unchanged = [changes_of(_line(np.exp(draw(generator)))) for _ in range(many)]
@@ -79,12 +109,15 @@ def _row(name: str, draw: Draw, many: int) -> dict[str, Any]:
 
 
 def _line(values: npt.NDArray[np.float64]) -> Line:
-    points = tuple(Point(Commit(str(at)), (float(value),)) for at, value in enumerate(values))
+    """Make a line of values by commit, or by commit and process."""
+    points = tuple(
+        Point(Commit(str(at)), tuple(runs)) for at, runs in enumerate(values.reshape(len(values), -1).tolist())
+    )
     return Line(Subject("simulated", "simulated"), SECONDS, "none", points)
 
 
-def _found(changes: list[Change]) -> list[Change]:
-    return [change for change in changes if change.is_worse and abs(change.at - PLANTED_AT) <= 2]  # noqa: PLR2004
+def _found(changes: list[Change], planted_at: int = PLANTED_AT) -> list[Change]:
+    return [change for change in changes if change.is_worse and abs(change.at - planted_at) <= 2]  # noqa: PLR2004
 
 
 def _share(lines: list[list[Change]], *kinds: str) -> float:

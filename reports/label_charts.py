@@ -107,9 +107,7 @@ def _draw(axes: Axes, line: Line, places: dict[float, float], beside: float) -> 
     axes.plot(x, y, color=line.colour, linewidth=1.25, linestyle=style, transform=moved, clip_on=False)
     if line.marker:
         draw_intervals(axes, x, estimates, line.colour, moved)
-        told = "; ".join(f"{accuracy(one.value)} at {written(line.curve.along, labels)}" for labels, one in found)
         marks = axes.plot(x, y, line.marker, color=line.colour, markersize=6, transform=moved, clip_on=False)
-        hovered(marks[0], f"{line.name}: {told}")
         marks[0].set(markeredgecolor=PAPER, markeredgewidth=0.75)
         hovered(marks[0], f"{line.name}: {_told(line.curve, found)}")
 

@@ -12,11 +12,12 @@ from bench.config import choose
 from bench.history.compared import compared, compared_table, on_one_side, told_none, told_worse
 from bench.history.figures import Figure, read_figures
 from bench.record import comparisons, read_records
+from bench.statistics import fewest_rounds
 from bench.tables import Table, show
 from bench.terminal import printable, printable_lines
 from bench.whole_file import written_whole
 from reports.changes import changes_of
-from reports.detection import rates_table
+from reports.detection import few_commits_table, rates_table
 from reports.event_files import write_event_files
 from reports.exports import Format, exported
 from reports.history_page import history_page
@@ -90,7 +91,7 @@ class History:
             if self.lines < 1:
                 raise ValueError(f"--lines must be at least 1, got {self.lines}")
             table, holds = rates_table(self.lines)
-            show([table])
+            show([table, few_commits_table(self.lines)])
             return OK if holds else DISAGREEMENT
         history = history_of(read_figures([self.results]))
         changes = [change for line in history.lines for change in changes_of(line)]
@@ -121,6 +122,10 @@ class Compare:
         judged = compared(old, new, paired=False)
         table = compared_table(judged, paired=False)
         notes = [printable(f"not compared: {name}") for name in on_one_side(old, new)]
+        varying = [one for one in judged if not one.measure.is_counter]
+        needed, fewest = fewest_rounds(len(varying)), min((min(len(o.old), len(o.new)) for o in varying), default=0)
+        if varying and fewest < needed:
+            notes.append(f"of {len(varying)} times none with under {needed} processes a side can be called")
         show([Table(table.title, table.rows, "\n".join([table.note, *notes]))])
         worse = told_worse(judged)
         print(printable_lines("\n".join(worse or [told_none(judged)])))

@@ -13,12 +13,12 @@ from bench.commit import CHECKOUT
 from bench.history.suite_documents import keep
 from bench.turns import Seat, conduct
 
-# Of a part .4 s of rounds after three of warm-up, so that a process takes a little over half a minute.
+# Of a part .25 s of rounds after three of warm-up, so that a process takes half a minute.
 BUDGET = (
     "--benchmark-warmup=on",
     "--benchmark-warmup-iterations=3",
-    "--benchmark-min-rounds=5",
-    "--benchmark-max-time=0.4",
+    "--benchmark-min-rounds=3",
+    "--benchmark-max-time=0.25",
 )
 SETTINGS = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 PROCESS_SECONDS = 30.0  # a guess for two cores, corrected as processes end
@@ -55,7 +55,6 @@ def work_tree(repository: Path, commit: str) -> Iterator[Path]:
         with TemporaryDirectory(prefix="catlip-bench-") as folder:
             tree = Path(folder) / commit[:12]
             git(repository, "worktree", "add", "--quiet", "--detach", str(tree), commit)
-            (tree / "results" / "cache").mkdir(parents=True)  # the pack is decoded once a tree
             yield tree
     finally:
         git(repository, "worktree", "prune")
@@ -106,6 +105,7 @@ class _SuitesRun:
     def start(self, seat: Seat, only: str | None) -> None:
         """Start it; it waits for its first turn once its benchmarks are collected."""
         self.scratch.mkdir()
+        (self.tree / "results" / "cache").mkdir(parents=True, exist_ok=True)  # the pack is decoded once a tree
         command = [sys.executable, "-m", "pytest", "bench/suites", "-q", "-m", "not minutes", "-p", PLUGIN.stem]
         command += [*BUDGET, f"--benchmark-json={self.measured}", *(["-k", only] if only else [])]
         path = os.pathsep.join(filter(None, (str(PLUGIN.parent), os.environ.get("PYTHONPATH"))))

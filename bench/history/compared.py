@@ -6,7 +6,7 @@ from statistics import median
 
 from bench.command_line import DISAGREEMENT, INCONCLUSIVE, OK
 from bench.history.figures import Figure, Measure, Subject
-from bench.history.quantities import quantity
+from bench.history.quantities import exactly, quantity
 from bench.statistics import Ratio, ratios_of_pairs
 from bench.tables import Table
 
@@ -34,6 +34,10 @@ class Judged:
         """Benchmark or experiment, and what was counted where that is no time."""
         of_speed = self.measure.unit in ("s", "images/s")
         return self.subject.short if of_speed else f"{self.subject.short}, {self.measure.name}"
+
+    def told(self, side: Sequence[float]) -> str:
+        """Write a side's median, of a counter with every digit."""
+        return (exactly if self.measure.is_counter else quantity)(median(side), self.measure.unit)
 
 
 def compared(old: Sequence[Figure], new: Sequence[Figure], *, paired: bool) -> list[Judged]:
@@ -88,8 +92,8 @@ def compared_table(judged: Sequence[Judged], *, paired: bool) -> Table:
     rows = [
         {
             "part": one.name,
-            "old": quantity(median(one.old), one.measure.unit),
-            "new": quantity(median(one.new), one.measure.unit),
+            "old": one.told(one.old),
+            "new": one.told(one.new),
             "new/old": one.change,
             "low": one.low,
             "high": one.high,
@@ -100,7 +104,11 @@ def compared_table(judged: Sequence[Judged], *, paired: bool) -> Table:
         for one in judged
         if one.verdict != "equal"
     ]
-    of = "Student's, of the differences of processes in turn" if paired else "of a permutation"
+    of = (
+        "Student's, of the differences of pairs in turn (under five: of a permutation)"
+        if paired
+        else "of a permutation"
+    )
     note = (
         "old, new: median of the processes' medians. low, high: 95 % interval of new/old, over processes.\n"
         f"p: {of}, adjusted for all times of the table (Holm).\n"
@@ -122,7 +130,7 @@ def told_none(judged: Sequence[Judged]) -> str:
 
 
 def _told(one: Judged) -> str:
-    before, after = (quantity(median(values), one.measure.unit) for values in (one.old, one.new))
+    before, after = one.told(one.old), one.told(one.new)
     if one.measure.is_counter:
         return f"regressed: {one.subject.name}: {one.measure.name} went from {before} to {after}"
     interval = f"{one.low:.2f} to {one.high:.2f}, " if one.low is not None and one.high is not None else ""
@@ -134,12 +142,16 @@ def _told(one: Judged) -> str:
 def _rates(
     key: Key, before: Mapping[Key, Sequence[float]], after: Mapping[Key, Sequence[float]], paired: bool
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """Return both sides' rates, more being better, under the same numbers where they are of the same round."""
+    """Return both sides' rates, more being better, under the same numbers where they are of the same round.
+
+    The values of a side stand in the order of rounds.
+    """
     old, new = (
         [value if key[1].better == "more" else 1 / _positive(value, key) for value in side[key]]
         for side in (before, after)
     )
-    return dict(enumerate(old)), dict(enumerate(new, start=0 if paired else len(old)))
+    are_pairs = paired and len(old) == len(new)  # else one is missing, and nobody knows of which round
+    return dict(enumerate(old)), dict(enumerate(new, start=0 if are_pairs else len(old)))
 
 
 def _positive(value: float, key: Key) -> float:

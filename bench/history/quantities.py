@@ -18,7 +18,7 @@ def unit_of(value: float, unit: str) -> float:
 
 
 def quantity(value: float, unit: str) -> str:
-    """Write a figure of this unit; counts keep every digit, so that a difference is seen."""
+    """Write a figure of this unit as far as a person reads it; numbers without a unit with every digit."""
     if unit == "s":
         return duration(value)
     if unit == "B":
@@ -29,3 +29,8 @@ def quantity(value: float, unit: str) -> str:
         return f"{value / size:.5g} {letter}FLOP"
     number = f"{value:,.0f}" if value.is_integer() else f"{value:.6g}"
     return f"{number} {unit}".strip()
+
+
+def exactly(value: float, unit: str) -> str:
+    """Write a figure of this unit with every digit, so that a difference is seen."""
+    return f"{value:,.17g} {unit}".strip()

@@ -164,12 +164,13 @@ def _told(model: MaskRCNN, part: AnnotatedPictures) -> Iterator[tuple[Objects, F
 
 
 def _mean_boxes(train: AnnotatedPictures, part: AnnotatedPictures, num_classes: int) -> Iterator[tuple[Objects, Found]]:
-    """Yield what is in each picture, and the mean box of each class of training, in shares of the picture's sides."""
+    """Yield what is in each picture, and the mean box of each class of training, crowds aside, in shares of sides."""
     sums, counts = torch.zeros(num_classes, 4), torch.zeros(num_classes)
     for row in range(min(len(train), MOST_MEANT)):
         rgb, objects = train[row]
-        sums.index_add_(0, objects.labels - 1, objects.boxes / _sides(rgb))
-        counts.index_add_(0, objects.labels - 1, torch.ones(len(objects.labels)))
+        labels = objects.labels[~objects.crowd] - 1
+        sums.index_add_(0, labels, objects.boxes[~objects.crowd] / _sides(rgb))
+        counts.index_add_(0, labels, torch.ones(len(labels)))
     seen = counts.nonzero()[:, 0]
     means, shares = sums[seen] / counts[seen, None], counts[seen] / counts.sum()
     for row in range(len(part)):

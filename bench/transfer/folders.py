@@ -35,6 +35,7 @@ def folder_task(name: str, root: Path, cache: Path) -> Task:
         raise ValueError(f"{folders['train']} has no class folder with images; {_expected(root)}")
     _require_same_classes(folders, files)
     classes = sorted(files["train"])
+    _require_no_empty_class(folders, classes)
     if name == "imagenet" and len(classes) != IMAGENET_CLASSES:
         raise ValueError(
             f"{folders['train']} has {len(classes):,} class folders, ImageNet-1k has {IMAGENET_CLASSES:,}; "
@@ -72,6 +73,13 @@ def _require_same_classes(folders: Mapping[str, Path], files: Mapping[str, Mappi
         for one, other in (("train", part), (part, "train")):
             if lacking := sorted({*files[one]} - {*files[other]}):
                 raise ValueError(f"{folders[one]} has images of {named(lacking)}, {folders[other]} has none")
+
+
+def _require_no_empty_class(folders: Mapping[str, Path], classes: Sequence[str]) -> None:
+    for folder in folders.values():
+        for within in sorted(folder.iterdir()):
+            if within.is_dir() and within.name not in classes and not within.name.startswith("."):
+                raise ValueError(f"{within} is a class folder without images ({', '.join(SUFFIXES)})")
 
 
 def _found(folder: Path, files: Mapping[str, Sequence[Path]], classes: Sequence[str]) -> Found:

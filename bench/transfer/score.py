@@ -19,13 +19,14 @@ def open_subject(name: str, experiment: Experiment, device: torch.device) -> Sub
     """Open a tower (`tower_from`), "random tower" (the experiment's, untrained), or reference features by their name.
 
     "reference:" before a file makes the tower a ceiling: its name says so, and it is of no budget. "untrained:" is the
-    file's architecture with random weights; of a tower that was trained here, those that its training began with.
+    file's architecture with random weights; of a tower that was trained here, those that its training began with. Only
+    the experiment's own architecture is "random tower" without more.
     """
     if name.startswith(REFERENCE_TOWER):
         ceiling = open_subject(name.removeprefix(REFERENCE_TOWER), experiment, device)
         return replace(ceiling, name=f"reference {ceiling.name}", budgets=())
     if name.startswith(UNTRAINED_TOWER):
-        return _floor(tower_from(name.removeprefix(UNTRAINED_TOWER)), device)
+        return _floor(tower_from(name.removeprefix(UNTRAINED_TOWER)), experiment, device)
     if name in REFERENCE_FEATURES:
         return Subject(name=name, embed=kept(REFERENCE_FEATURES[name]), tower=None, device=device, experiment=None)
     if name == RANDOM_TOWER:
@@ -46,10 +47,14 @@ def open_subject(name: str, experiment: Experiment, device: torch.device) -> Sub
     return replace(subject, experiment=made.experiment, images=made.images, budgets=made.budgets)
 
 
-def _floor(known: KnownTower, device: torch.device) -> Subject:
+def _floor(known: KnownTower, compared: Experiment, device: torch.device) -> Subject:
+    name = f"{RANDOM_TOWER} of {known.name}"
     if known.made is not None:
-        return open_subject(RANDOM_TOWER, known.made.experiment, device)
-    tower, name = untrained_kind(known), f"{RANDOM_TOWER} of {known.name}"
+        made = known.made.experiment
+        floor = open_subject(RANDOM_TOWER, made, device)
+        is_same = (made.tower, made.image_size) == (compared.tower, compared.image_size)
+        return floor if is_same else replace(floor, name=name)
+    tower = untrained_kind(known)
     return Subject(name=name, embed=kept(tower_features(tower, device)), tower=tower, device=device, experiment=None)
 
 

@@ -9,7 +9,7 @@ from bench.rates import rates_of
 from bench.record import Metric, Record, Score, Speed, Transfer
 from bench.statistics import Interval, accuracy_interval, mean_interval
 from bench.tables import Table
-from bench.transfer.shares import left_out
+from bench.transfer.shares import left_out, too_few
 
 PROBE = "linear probe"
 SEEDS_FOR_INTERVAL = 3  # fewer trainings give points
@@ -168,7 +168,8 @@ def _curve(points: Sequence[tuple[Row, Score]], protocol: str, task: str) -> Tab
         f"{protocol} on {task}",
         list(lines.values()),
         f"Mean of {draws} draws of the labelled images, the same for every row, with 95 % over these draws alone, "
-        f"which says nothing of other trainings. {SEED_UNIT}{left_out(score for _, score in here)}",
+        f"which says nothing of other trainings. {SEED_UNIT}{left_out(score for _, score in here)}"
+        f"{too_few(score for _, score in here)}",
     )
 
 

@@ -26,3 +26,10 @@ def left_out(scores: Iterable[Score]) -> str:
     absent = ", ".join(f"{share:.0%}" for share in SHARES if share not in scored)
     told = f"\n{absent}: the same images as another share, for one of each class is the least."
     return told if scored and absent else ""
+
+
+def too_few(scores: Iterable[Score]) -> str:
+    """Say in a line of its own from how many images a class on some classes have fewer than that."""
+    short = {one.per_class for one in scores if one.per_class and one.num_train < one.per_class * one.num_classes}
+    numbers = ", ".join(map(str, sorted(short, key=int)))
+    return f"\n{numbers} a class: of classes that have fewer images, all of theirs." if short else ""

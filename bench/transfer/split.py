@@ -93,7 +93,10 @@ def _require_every_class(name: str, classes: Sequence[str], part: Found) -> None
     absent = sorted({*range(len(classes))} - {*part.labels.tolist()})
     if absent:
         told = named([classes[label] for label in absent])
-        raise ValueError(f"{name}: {part.place} has no readable image of {told}; every part needs every class")
+        raise ValueError(
+            f"{name}: {part.place} has {len(part.labels):,} readable images of {len(classes):,} classes, and none of "
+            f"{told}; every part needs every class"
+        )
 
 
 def named(classes: Sequence[str]) -> str:

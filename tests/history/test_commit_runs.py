@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench.history import regress
@@ -122,6 +123,14 @@ def test_a_slower_part_and_another_counter_are_named(
     assert len(list((tmp_path / "results" / "regress").rglob("*.json"))) == 10
 
 
+def test_an_unchanged_tree_has_no_regression(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(regress, "CHECKOUT", repository)
+    assert Regress("HEAD", rounds=5, results=tmp_path).run() in (0, 4)
+    assert "no regression was found" in capsys.readouterr().out
+
+
 def test_suites_that_fail_are_no_good_news(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,18 +154,29 @@ def test_the_last_commits_are_timed_in_their_order(repository: Path, tmp_path: P
     assert nothing_is_left(repository)
 
 
+TELLS_ITS_PID = """
+import os, pathlib
+pathlib.Path(os.environ["PIDS"], str(os.getpid())).touch()
+"""
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupt_removes_the_work_trees(repository: Path, tmp_path: Path, number: int, code: int) -> None:
-    commit(repository, 60)
-    scratch = repository.parent / "scratch"
+def test_an_interrupt_ends_the_suites_and_removes_the_work_trees(
+    repository: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    for _ in range(2):
+        commit(repository, 60, suite=SUITE + TELLS_ITS_PID)
+    scratch, pids = repository.parent / "scratch", tmp_path / "pids"
+    pids.mkdir()
     command = [sys.executable, "-m", "bench", "history", "2", "--repository", str(repository), "--out", str(tmp_path)]
-    running = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(scratch)}, stderr=subprocess.PIPE)
+    environment = os.environ | {"TMPDIR": str(scratch), "PIDS": str(pids)}
+    running = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while not list(scratch.glob("catlip-bench-*/*/.git")):
+    while len(list(pids.iterdir())) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    time.sleep(1)
     running.send_signal(number)
     running.communicate(timeout=60)
     assert running.returncode == code
+    assert not any(psutil.pid_exists(int(path.name)) for path in pids.iterdir())
     assert nothing_is_left(repository)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.history.compared import compared, compared_table, ended, on_one_side, told_worse
 from bench.history.figures import Commit, Figure, Measure, Subject, read_figures
-from bench.history.quantities import quantity
+from bench.history.quantities import exactly, quantity
 from bench.history.suite_documents import document_of, keep, machine_of
 from tests.documents import MACHINE, document, written
 
@@ -168,3 +168,19 @@ def test_other_peoples_documents_have_a_machine_too() -> None:
 )
 def test_quantities(value: float, unit: str, told: str) -> None:
     assert quantity(value, unit) == told
+
+
+def test_a_counter_that_changed_is_told_with_the_digits_that_changed() -> None:
+    flops = Measure("FLOPs of a step", "FLOP", "less", is_counter=True)
+    judged = compared(figures(flops, 2_813_100_000), figures(flops, 2_813_100_001), paired=True)
+    assert "went from 2,813,100,000 FLOP to 2,813,100,001 FLOP" in told_worse(judged)[0]
+    assert exactly(0.1 + 0.2, "nats") != exactly(0.3, "nats")
+
+
+def test_without_a_round_on_one_side_nothing_is_paired() -> None:
+    """Nobody knows which round it was: pairs of neighbours would be of different ones."""
+    luck = [1.0, 1.3, 0.8, 1.1, 0.9, 1.2, 0.7, 1.0]
+    old, new = figures(TIME, *luck), figures(TIME, *(1.1 * of for of in luck))
+    assert compared(old, new, paired=True)[0].verdict == "slower"
+    (one,) = compared(old, new[1:], paired=True)
+    assert (one.verdict, len(one.old), len(one.new)) == ("inconclusive", 8, 7)

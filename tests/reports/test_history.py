@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from bench.history.figures import Commit, Measure, Subject, figures_of_record, read_figures
 from reports.__main__ import main
 from reports.changes import Change, changes_of, mann_whitney_p
-from reports.detection import LOOKS, rates_table
+from reports.detection import LOOKS, few_commits_table, rates_table
 from reports.history_page import history_page
 from reports.lines import Line, Point, history_of
 from tests.documents import document, written
@@ -151,6 +151,12 @@ def test_neighbours_that_are_alike_count_for_fewer() -> None:
     before, after = [1.0 + at / 100 for at in range(10)], [1.08 + at / 100 for at in range(10)]
     independent = mann_whitney_p(before, after)
     assert independent < mann_whitney_p(before, after, 0.5) < mann_whitney_p(before, after, 0.9) < 1
+
+
+def test_over_eight_commits_a_quarter_is_found_and_little_else() -> None:
+    for row in few_commits_table(30).rows:
+        assert row["25% found"] >= 0.8
+        assert row["confirmed falsely"] + row["suspected falsely"] <= 0.1
 
 
 def test_detection_is_what_the_readme_says() -> None:

@@ -14,6 +14,7 @@ from bench.transfer.data_sets import DATA_SETS, data_set_task
 from bench.transfer.folders import folder_task
 from bench.transfer.openable import main
 from bench.transfer.pictures import FilePictures, UnreadablePicture
+from bench.transfer.split import Found, task_of
 from tests.transfer.trees import colours, folders, picture, sizes
 
 
@@ -88,6 +89,11 @@ def empty_class(root: Path) -> None:
         path.unlink()
 
 
+def empty_class_in_every_part(root: Path) -> None:
+    for path in root.glob("*/green/*"):
+        path.unlink()
+
+
 def one_image(root: Path) -> None:
     for number in range(1, 8):
         (root / f"train/green/{number:03}.png").unlink()
@@ -108,6 +114,7 @@ def nothing(root: Path) -> None:
         (without_class, r"set/train has images of class 'green', .*set/val has none"),
         (more_classes, r"set/val has images of class 'violet', .*set/train has none"),
         (empty_class, r"set/val has images of class 'green', .*set/train has none"),
+        (empty_class_in_every_part, r"set/train/green is a class folder without images \(.jpg, .jpeg, .png, .webp\)"),
         (one_class, r"all images are of one class, 'red'"),
         (one_image, r"set/train has 17 images of 3 classes, and fewer than two of class 'green'"),
         (no_train, r"set has val and no train; expected is\n.*set/train/CLASS/IMAGE.jpg"),
@@ -119,6 +126,16 @@ def test_what_is_wrong_is_named(spoil: Callable[[Path], None], told: str, tmp_pa
     spoil(root)
     with pytest.raises(ValueError, match=f"(?s){told}"):
         folder_task("imagefolder", root, tmp_path)
+
+
+def test_every_part_needs_every_class_however_few_images_there_are(tmp_path: Path) -> None:
+    root = folders(tmp_path / "set", {"train": 1})
+    paths = sorted(root.rglob("*.png"))
+    whole = Found("train", FilePictures(paths), np.arange(3))
+    few = Found("val", FilePictures(paths[:2]), np.arange(2))
+    told = r"set: val has 2 readable images of 3 classes, and none of class 'red'; every part needs every class"
+    with pytest.raises(ValueError, match=told):
+        task_of("set", ["blue", "green", "red"], whole, few, whole, tmp_path)
 
 
 def test_imagenet_has_a_thousand_classes(tmp_path: Path) -> None:

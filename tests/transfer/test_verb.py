@@ -15,6 +15,7 @@ from bench.data.pack import load_pictures
 from bench.experiments import EXPERIMENTS
 from bench.record import Transfer, read_records
 from bench.run import untrained_tower
+from bench.subjects import REFERENCES
 from bench.towers.made import Made
 from models.checkpoint import save_tower
 
@@ -97,3 +98,16 @@ def test_a_tower_from_elsewhere_has_its_floor(ready: Path, tmp_path: Path) -> No
         f"random tower of {TINY}=weights.pt",
         "raw pixels",
     ]
+
+
+def test_a_ceiling_of_another_architecture_and_file_of_the_same_name_has_a_floor_of_its_own(ready: Path) -> None:
+    """They are rows of their own, and records of their own."""
+    tiny, paths = EXPERIMENTS["catlip-tiny"], []
+    for number, experiment in enumerate((tiny, replace(tiny, tower="corenet-vit-tiny"))):
+        folder = ready.parent / f"run{number}"
+        folder.mkdir()
+        paths.append(str(saved(folder, experiment).rename(folder / "tower.safetensors")))
+    arguments = [paths[0], "--reference", paths[1], "--task", "rooms", "--protocol", "k-nn", "--results", str(ready)]
+    assert main(["transfer", *arguments]) == 0
+    floors = {"random tower", "random tower of catlip-tiny"}
+    assert {name for name, _ in subjects(ready)} == {"catlip-tiny", "reference catlip-tiny", *floors, *REFERENCES}
