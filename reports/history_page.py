@@ -25,7 +25,9 @@ GLOSSARY = {
     "where": "the change came with one of the commits after the first one named, up to the second",
     "p": "of Mann and Whitney's test between both sides up to the next change, corrected for autocorrelation",
     "process": "one start of the suites or of an experiment, a median each; a commit's figure is their median",
-    "noise": "spread of one process about the level of its stretch, relative",
+    "noise": "spread of one process about the level of its stretch, relative, without what its turn has in common",
+    "turn": "processes of several commits that are there at once, a benchmark of one after the same of the other; what "
+    "they have in common, a slow minute, is divided out before changes are looked for",
     "machine": "hardware, threads and versions of packages; figures of different ones are never joined",
 }
 KINDS = {"confirmed": 0, "counted": 1, "suspected": 2}
@@ -115,25 +117,24 @@ def _lead(history: History, changes: Sequence[Change]) -> list[Markup]:
     worse = [change for change in changes if change.is_worse and change.kind != "suspected"]
     suspected = [change for change in changes if change.kind == "suspected"]
     if worse:
-        first = worse[0]
-        sentences = [
-            Markup("<strong>{}</strong> for the worse. The largest: {}, {}, {} between {} and {}.").format(
-                times(len(worse), "change"),
-                first.line.subject.short,
-                first.line.measure.name,
-                f"{_told_level(first, first.old)} to {_told_level(first, first.new)}",
-                first.before.short,
-                first.after.short,
-            )
-        ]
+        told = Markup("<strong>{}</strong> for the worse. {}.").format(times(len(worse), "change"), _largest(worse))
+    elif suspected:
+        told = Markup("Nothing is confirmed to be worse in these {}. <strong>{} suspected</strong>. {}.").format(
+            times(len(history.commits), "commit"), times(len(suspected), "change"), _largest(suspected)
+        )
     else:
-        sentences = [
-            Markup("Nothing became worse that these {} can show.").format(times(len(history.commits), "commit"))
-        ]
+        told = Markup("Nothing became worse that these {} can show.").format(times(len(history.commits), "commit"))
     better = sum(not change.is_worse and change.kind != "suspected" for change in changes)
     more = [times(better, "change") + " for the better"] if better else []
-    more += [f"{len(suspected)} suspected, which no gate should act on"] if suspected else []
-    return [*sentences, *([Markup("Beside that: {}.").format(listed(more))] if more else [])]
+    more += [f"{len(suspected)} suspected, which no gate should act on"] if suspected and worse else []
+    return [told, *([Markup("Beside that: {}.").format(listed(more))] if more else [])]
+
+
+def _largest(changes: Sequence[Change]) -> str:
+    largest = max(changes, key=_size)
+    levels = f"{_told_level(largest, largest.old)} to {_told_level(largest, largest.new)}"
+    where = f"between {largest.before.short} and {largest.after.short}"
+    return f"The largest: {largest.line.subject.short}, {largest.line.measure.name}, {levels} {where}"
 
 
 def _times(change: Change) -> str:
@@ -214,8 +215,9 @@ def _noise(line: Line, changes: Sequence[Change]) -> float | None:
     """Return the relative spread of processes about the levels between a line's changes; None under two of them."""
     starts = [0, *(change.at for change in changes if change.line == line), len(line.points)]
     squares, freedom = 0.0, 0
+    every, points = line.processes()
     for left, right in zip(sorted(starts), sorted(starts)[1:], strict=False):
-        values = [value for point in line.points[left:right] for value in point.runs]
+        values = [value for value, at in zip(every, points, strict=True) if left <= at < right]
         spread = spread_of(dict(enumerate(values)))
         if spread is not None:
             squares, freedom = squares + spread**2 * (len(values) - 1), freedom + len(values) - 1

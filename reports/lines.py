@@ -11,6 +11,7 @@ import pandas as pd
 from bench.history.figures import Commit, Figure, Measure, Subject
 
 NEVER = datetime.min.replace(tzinfo=UTC)
+FEWEST_IN_TURN = 3  # commits from which it is told what their turn has in common
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Point:
 
     commit: Commit
     runs: tuple[float, ...]
+    turns: tuple[str, ...] = ()  # of each run: alike for those of several commits that took turns; "": none
 
     @property
     def value(self) -> float:
@@ -36,8 +38,12 @@ class Line:
     points: tuple[Point, ...]
 
     def processes(self) -> tuple[list[float], list[int]]:
-        """Return the value of every process in the order of the commits, and which point each is of."""
-        values = [value for point in self.points for value in point.runs]
+        """Return the value of every process in the order of the commits, and which point each is of.
+
+        What the processes of a turn have in common, a slow minute of the machine, is divided out.
+        """
+        shared = _shared(self.points)
+        values = [value / shared.get(turn, 1.0) for point in self.points for value, turn in _in_turns(point)]
         return values, [at for at, point in enumerate(self.points) for _ in point.runs]
 
 
@@ -55,19 +61,40 @@ class History:
         return list(dict.fromkeys(line.machine for line in self.lines))
 
 
+def _in_turns(point: Point) -> Iterable[tuple[float, str]]:
+    return zip(point.runs, point.turns or [""] * len(point.runs), strict=True)
+
+
+def _shared(points: Sequence[Point]) -> dict[str, float]:
+    """Return how many times its commit's median a process of each turn is, the median over commits, three or more.
+
+    Source: a step of median polish, Tukey 1977, "Exploratory Data Analysis", chapter 11, on ratios.
+    """
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for point in points:
+        for value, turn in _in_turns(point):
+            if turn and point.value > 0:
+                ratios[turn].append(value / point.value)
+    return {turn: median(found) for turn, found in ratios.items() if len(found) >= FEWEST_IN_TURN}
+
+
 def history_of(figures: Iterable[Figure]) -> History:
     """Arrange figures by what they are of; commits stand in the order of their times."""
     figures = list(figures)
     commits = _in_order(figures)
-    values: dict[tuple[Subject, Measure, str], dict[Commit, list[float]]] = defaultdict(lambda: defaultdict(list))
+    runs: dict[tuple[Subject, Measure, str], dict[Commit, list[Figure]]] = defaultdict(lambda: defaultdict(list))
     for figure in figures:
-        values[figure.subject, figure.measure, figure.machine][figure.commit].append(figure.value)
+        runs[figure.subject, figure.measure, figure.machine][figure.commit].append(figure)
     lines = [
-        Line(*key, tuple(Point(commit, tuple(found[commit])) for commit in commits if commit in found))
-        for key, found in values.items()
+        Line(*key, tuple(_point(commit, found[commit]) for commit in commits if commit in found))
+        for key, found in runs.items()
     ]
     lines.sort(key=lambda line: (line.subject.group, line.subject.name, line.measure.name, line.machine))
     return History(tuple(lines), tuple(commits), commits)
+
+
+def _point(commit: Commit, figures: Sequence[Figure]) -> Point:
+    return Point(commit, tuple(figure.value for figure in figures), tuple(figure.turn for figure in figures))
 
 
 def _in_order(figures: Sequence[Figure]) -> dict[Commit, str]:

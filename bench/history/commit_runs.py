@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -66,6 +67,7 @@ def time_suites(trees: Mapping[Path, Path], fingerprint: str, only: str | None =
     `trees` are by the paths where their documents are kept. Returns the paths of those that failed, with the end of
     what they say. All processes hold their memory at once, about 1 GiB each.
     """
+    turn = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
     with TemporaryDirectory() as folder:
         runs = [_SuitesRun(tree, Path(folder) / str(number)) for number, tree in enumerate(trees.values())]
         seats = [Seat.take() for _ in runs]
@@ -82,7 +84,7 @@ def time_suites(trees: Mapping[Path, Path], fingerprint: str, only: str | None =
             if reason := run.why_failed():
                 failed[path] = reason
             else:
-                keep(run.measured, path, fingerprint)
+                keep(run.measured, path, fingerprint, turn)
         return failed
 
 

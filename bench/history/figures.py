@@ -92,6 +92,7 @@ class Figure:
     commit: Commit
     committed_at: str | None  # ISO 8601
     measured_at: str  # ISO 8601
+    turn: str = ""  # alike in figures of processes that took turns; "": none did
 
 
 def read_figures(places: Sequence[Path]) -> list[Figure]:
@@ -149,7 +150,9 @@ def figures_of_document(document: Document) -> Iterable[Figure]:
         }
         for measure, value in {SECONDS: benchmark.stats.median, **counted}.items():
             if isinstance(value, int | float):
-                yield Figure(subject, measure, float(value), machine, commit, info.time, document.datetime)
+                yield Figure(
+                    subject, measure, float(value), machine, commit, info.time, document.datetime, document.turn
+                )
 
 
 def figures_of_record(record: Record) -> Iterable[Figure]:

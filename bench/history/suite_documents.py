@@ -48,6 +48,7 @@ class Document(msgspec.Struct, frozen=True):
     datetime: str = ""
     machine_info: dict[str, Any] = {}
     commit_info: CommitInfo = CommitInfo()
+    turn: str = ""  # alike in documents of processes that took turns; "": none did
 
 
 def document_of(content: bytes, name: str) -> Document:
@@ -81,12 +82,13 @@ def machine_of(document: Document) -> str:
     return ", ".join(str(part) for part in parts if part) or "a machine that is not told"
 
 
-def keep(measured: Path, path: Path, fingerprint: str) -> None:
-    """Keep a document for a history: with the machine's fingerprint, without the seconds of every single round.
+def keep(measured: Path, path: Path, fingerprint: str, turn: str) -> None:
+    """Keep a document for a history: with the machine and the turn, without the seconds of every single round.
 
     The unit of a comparison is the process, so that its rounds are kept as their statistics alone.
     """
     document = json.loads(measured.read_bytes())
+    document["turn"] = turn
     document.setdefault("machine_info", {})[FINGERPRINT] = fingerprint
     document["machine_info"].get("cpu", {}).pop("flags", None)
     for benchmark in document["benchmarks"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from bench.data.decoding import UnusableImageError, decoded
+from bench.transfer.waiting import waited_for
 
 BATCH = 256
 LONGEST = 16  # longer side over the shorter of a picture that is scaled: of longer ones only the middle, for their size
@@ -118,5 +119,6 @@ def shown(pictures: Pictures, side: int) -> Iterator[UInt8[Tensor, "batch 3 side
         return whole
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for first in range(0, len(pictures), BATCH):
+        firsts = range(0, len(pictures), BATCH)
+        for first in waited_for(firsts, len(firsts), "embedding"):
             yield torch.stack(list(pool.map(centre, range(first, min(first + BATCH, len(pictures))))))

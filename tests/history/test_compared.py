@@ -142,11 +142,12 @@ def test_what_measured_nothing_or_is_broken_is_an_error(tmp_path: Path, name: st
 
 def test_a_kept_document_has_the_machine_and_no_single_rounds(tmp_path: Path) -> None:
     (tmp_path / "measured.json").write_text(json.dumps(document({"test_a": 0.5}, machine="")))
-    keep(tmp_path / "measured.json", tmp_path / "deep" / "kept.json", "here; 1 thread")
+    keep(tmp_path / "measured.json", tmp_path / "deep" / "kept.json", "here; 1 thread", "now")
     kept = document_of((tmp_path / "deep" / "kept.json").read_bytes(), "kept")
     assert machine_of(kept) == "here; 1 thread"
     assert kept.benchmarks[0].stats.median == 0.5
     assert kept.benchmarks[0].stats.data == ()
+    assert kept.turn == "now"
 
 
 def test_other_peoples_documents_have_a_machine_too() -> None:

@@ -153,6 +153,30 @@ def test_neighbours_that_are_alike_count_for_fewer() -> None:
     assert independent < mann_whitney_p(before, after, 0.5) < mann_whitney_p(before, after, 0.9) < 1
 
 
+def in_turns(levels: Sequence[float], *, luck: float, known: bool) -> Line:
+    """Eight commits in four turns, each of which is as lucky for all."""
+    draw = random.Random(5)
+    lucks = [math.exp(draw.gauss(0, luck)) for _ in range(4)]
+    points = [
+        Point(
+            Commit(f"{at:040}"),
+            tuple(level * of * math.exp(draw.gauss(0, 0.01)) for of in lucks),
+            tuple("abcd") if known else (),
+        )
+        for at, level in enumerate(levels)
+    ]
+    return Line(Subject("suite.py::part", "group"), TIME, "here", tuple(points))
+
+
+def test_what_a_turn_has_in_common_hides_no_change_and_makes_none() -> None:
+    slower = [1.0] * 4 + [1.08] * 4
+    assert [(one.at, one.is_worse) for one in changes_of(in_turns(slower, luck=0.2, known=True))] == [(4, True)]
+    assert changes_of(in_turns(slower, luck=0.2, known=False)) == []
+    assert changes_of(in_turns([1.0] * 8, luck=0.2, known=True)) == []
+    few = in_turns([1.0, 1.0], luck=0.2, known=True)
+    assert few.processes()[0] == [run for point in few.points for run in point.runs]  # two commits tell of no turn
+
+
 def test_over_eight_commits_a_quarter_is_found_and_little_else() -> None:
     for row in few_commits_table(30).rows:
         assert row["25% found"] >= 0.8
