@@ -20,7 +20,7 @@ from reports.svg import INK, LINE, MUTED, PAPER, dodged, drawing, hovered, shown
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, FOOT, TOP = 30, 152, 44, 8
-LOW_TOP = 0.5  # an axis that ends here or below is marked at each tenth
+SHORT = 0.5  # an axis of accuracy up to this long is marked at each tenth
 LABEL_GAP = 15.5  # units between two labels' middles
 REFERENCE_DASHES = ((4.0, 3.0), (1.0, 2.5), (7.0, 2.0, 1.0, 2.0), (2.0, 6.0))
 LOSS_HEIGHT = 220
@@ -51,8 +51,8 @@ def accuracy_chart(
     front = [] if price is IMAGES else on_front(found, price)
     with drawing(WIDTH, HEIGHT) as figure:
         axes = labelled_axes(figure)
-        top = _axes_of_accuracy(axes, found, price)
-        labels = [_reference(axes, index, *line) for index, line in enumerate(_references(found, majority))]
+        lowest = _axes_of_accuracy(axes, found, price)
+        labels = [_reference(axes, index, *line) for index, line in enumerate(_references(found, majority, lowest))]
         _front(axes, front, price)
         start = next((point.accuracy.value for point in found if point.subject == FLOOR), None)
         subjects = dict.fromkeys(point.subject for point in found if not point.is_reference)
@@ -64,7 +64,7 @@ def accuracy_chart(
             told = f"{comparison.label(subject)}: {_bought(own, price)}"
             _line(axes, own, costs, start, Look(colour, marker, beside, front, told))
             labels.append((comparison.label(subject), own[-1].accuracy.value, colour))
-        write_labels(axes, labels, top)
+        write_labels(axes, labels)
         last = "; ".join(f"{label} {accuracy(value)}" for label, value, _ in labels)
         heard = f"{task}: accuracy by {protocol} against {price.told}. At the last point: {last}."
         if front:
@@ -99,13 +99,15 @@ def loss_chart(comparison: Comparison, experiment: str) -> Markup:
 
 
 def _axes_of_accuracy(axes: Axes, found: Sequence[Point], price: Price) -> float:
-    """Scale both axes from zero to beyond all figures; return the top."""
+    """Scale the price from zero, and accuracy from a tenth beneath all figures; return that."""
     furthest = max((price.of(point) or 0.0 for point in found if not point.is_reference), default=1.0)
     axes.set_xlim(0, 1.04 * (furthest or 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(thousands))
     axes.set_xlabel(price.axis)
-    return scale_accuracy(axes, max([point.accuracy.high or point.accuracy.value for point in found], default=1.0))
+    highest = max([point.accuracy.high or point.accuracy.value for point in found], default=1.0)
+    lowest = min([point.accuracy.low or point.accuracy.value for point in found], default=0.0)
+    return scale_accuracy(axes, highest, lowest)
 
 
 def labelled_axes(figure: Figure) -> Axes:
@@ -113,15 +115,15 @@ def labelled_axes(figure: Figure) -> Axes:
     return figure.add_axes((LEFT / WIDTH, FOOT / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (FOOT + TOP) / HEIGHT))
 
 
-def scale_accuracy(axes: Axes, highest: float) -> float:
-    """Scale from zero to the next tenth above all figures; return the top."""
-    top = min(1.0, (int(highest * 10) + 1) / 10)
-    axes.set_ylim(0, top)
+def scale_accuracy(axes: Axes, highest: float, lowest: float = 0.0) -> float:
+    """Scale from the next tenth beneath all figures to the next above; return the lower end."""
+    bottom, top = int(lowest * 10) / 10, min(1.0, (int(highest * 10) + 1) / 10)
+    axes.set_ylim(bottom, top)
     axes.yaxis.grid(visible=True)
     axes.set_axisbelow(True)
-    axes.yaxis.set_major_locator(MultipleLocator(0.1 if top <= LOW_TOP else 0.2))
+    axes.yaxis.set_major_locator(MultipleLocator(0.1 if top - bottom <= SHORT else 0.2))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}".removeprefix("0") if value else "0"))
-    return top
+    return bottom
 
 
 def _front(axes: Axes, front: Sequence[Point], price: Price) -> None:
@@ -137,10 +139,11 @@ def _bought(found: Sequence[Point], price: Price) -> str:
     return ", ".join(f"{accuracy(point.accuracy.value)} for {price.write(price.of(point) or 0.0)}" for point in found)
 
 
-def _references(found: Sequence[Point], majority: float) -> list[tuple[str, float]]:
+def _references(found: Sequence[Point], majority: float, lowest: float) -> list[tuple[str, float]]:
+    """Return what was not trained; the commonest class only where that is no lower than the axis."""
     names = {FLOOR: "untrained tower"}
     lines = [(names.get(p.subject, p.subject), p.accuracy.value) for p in found if p.is_reference]
-    return [*lines, (CHANCE, majority)]
+    return [*lines, *([(CHANCE, majority)] if majority >= lowest else [])]
 
 
 def _reference(axes: Axes, index: int, name: str, value: float) -> tuple[str, float, str]:
@@ -188,10 +191,10 @@ def aside(axes: Axes, units: float) -> Transform:
     return axes.transData + ScaledTranslation(units / 72, 0, axes.figure.dpi_scale_trans)
 
 
-def write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]], top: float) -> None:
+def write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]]) -> None:
     """Write names and last figures at the right, moved apart, each tied to its value by a thin line."""
-    height = HEIGHT - FOOT - TOP
-    wanted = [value / top * height for _, value, _ in labels]
+    height, (bottom, top) = HEIGHT - FOOT - TOP, axes.get_ylim()
+    wanted = [(value - bottom) / (top - bottom) * height for _, value, _ in labels]
     placed = dodged(wanted, LABEL_GAP, 6.0, height - 4.0)
     right = WIDTH - LEFT - RIGHT
     for (name, value, colour), start, place in zip(labels, wanted, placed, strict=True):

@@ -70,7 +70,7 @@ def label_chart(name: str, told: str, lines: Sequence[Line], highest: float) -> 
     marked = [line for line in lines if line.marker]
     with drawing(WIDTH, HEIGHT) as figure:
         axes = labelled_axes(figure)
-        top = scale_accuracy(axes, highest)
+        scale_accuracy(axes, highest)
         margin = 0.06 * ((places[numbers[-1]] - places[numbers[0]]) or 1.0)
         axes.set_xlim(places[numbers[0]] - margin, places[numbers[-1]] + margin)
         axes.set_xticks(list(places.values()), [written(along, number).removesuffix(PERCENT) for number in numbers])
@@ -81,7 +81,7 @@ def label_chart(name: str, told: str, lines: Sequence[Line], highest: float) -> 
             beside = SHIFT * (marked.index(line) - (len(marked) - 1) / 2) if line.marker else 0.0
             _draw(axes, line, places, beside)
         ends = [(line.name, _points(line.curve)[-1][1].value, line.colour) for line in lines]
-        write_labels(axes, [*ends, (CHANCE, chance, MUTED)], top)
+        write_labels(axes, [*ends, (CHANCE, chance, MUTED)])
         heard = "; ".join(f"{line.name} {_heard(line.curve)}" for line in lines)
         return svg(figure, name, f"{told}: accuracy against the {along}. {heard}; {CHANCE} {accuracy(chance)}.")
 
