@@ -18,7 +18,7 @@ from bench.largest_batch import first_guess, largest_fitting
 from bench.ranks import place
 from bench.rates import rates_of
 from bench.record import Fit, Memory, Record, comparisons, read_record, read_records
-from bench.statistics import FEWEST_FLIPPED, fewest_rounds, ratio_of
+from bench.statistics import FEWEST_FLIPPED, fewest_rounds, median_ratio_interval
 from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCES, TASKS
 from bench.terminal import say
 from bench.training.checkpoints import Keeping
@@ -231,8 +231,8 @@ class Comparison:
         if not rates:
             return {}
         slowest = min(rates, key=lambda name: median(rates[name].values()))
-        ratios = {name: ratio_of(rates[slowest], rates[name]) for name in rates if name != slowest}
-        vague = [name for name, r in ratios.items() if r.low is None or r.high is None or r.high > MOST_VAGUE * r.low]
+        others = {name: median_ratio_interval(rates[slowest], rates[name]) for name in rates if name != slowest}
+        vague = [name for name, ends in others.items() if ends is None or ends[1] > MOST_VAGUE * ends[0]]
         if vague:
             say(
                 f"no budget of equal device seconds: the ends of the interval of {', '.join(vague)} lie more than "

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from statistics import fmean, stdev
 from typing import Literal
 
@@ -156,6 +157,20 @@ def prediction(difference: float, margin: float | None) -> Prediction:
     if abs(difference) + margin <= AS_FLOPS_SAY:
         return "as FLOPs say"
     return "not what FLOPs say" if abs(difference) - margin > AS_FLOPS_SAY else "cannot be told"
+
+
+def median_ratio_interval(base: Rounds, other: Rounds) -> tuple[float, float] | None:
+    """Return between which of the rounds' ratios other / base their median lies (95 %); None under three common rounds.
+
+    By their order alone: a run that stalled counts as one, however long it did. Under six rounds it reaches from the
+    least to the largest and covers less. Source: Conover 1999, "Practical Nonparametric Statistics", 3.2.
+    """
+    ratios = sorted(other[round_] / base[round_] for round_ in base.keys() & other.keys())
+    if (rounds := len(ratios)) < 3:  # noqa: PLR2004
+        return None
+    beyond = accumulate(math.comb(rounds, below) / 2**rounds for below in range(rounds // 2))
+    left_out = max((below for below, p in enumerate(beyond) if 2 * p <= 1 - CONFIDENCE), default=0)  # at each end
+    return ratios[left_out], ratios[-1 - left_out]
 
 
 def spread_of(runs: Rounds) -> float | None:

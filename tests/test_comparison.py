@@ -68,6 +68,13 @@ def test_a_disturbed_run_makes_no_budget(tmp_path: Path, capsys: pytest.CaptureF
     assert "no budget of equal device seconds" in capsys.readouterr().err
 
 
+def test_one_stalled_run_of_ten_moves_no_budget(tmp_path: Path) -> None:
+    clip, catlip = ([float(rate + 3 * round_) for round_ in range(10)] for rate in (1000, 1200))
+    clip[4] /= 20
+    budgets = budgets_after({"clip-tiny": clip, "catlip-tiny": catlip}, tmp_path)
+    assert budgets["catlip-tiny"]["equal device seconds"] == pytest.approx(80_000 * 1.2, rel=0.01)
+
+
 def test_one_round_makes_no_budget(tmp_path: Path) -> None:
     assert set(budgets_after({"clip-tiny": [1000.0], "catlip-tiny": [1200.0]}, tmp_path)["clip-tiny"]) == {
         "equal images"

@@ -26,6 +26,7 @@ from bench.statistics import (
     at_most,
     fewest_rounds,
     mean_interval,
+    median_ratio_interval,
     paired_difference,
     prediction,
     spread_of,
@@ -429,6 +430,24 @@ def test_without_exactness_p_is_students_on_the_pairs_and_calls_one_of_many() ->
     assert "slower" not in {ratio.verdict for ratio in exact.values()}
     differences = [math.log(others["slowed"][i] / base[i]) for i in base]
     assert found["slowed"].p == pytest.approx(25 * student_p(differences))
+
+
+def test_the_interval_of_a_median_ratio_covers_it_and_minds_no_stalled_run() -> None:
+    draw = random.Random(2)
+    for rounds, covered in ((6, 0.96), (10, 0.97), (17, 0.95)):
+        hits, lines = 0, 2000
+        for _ in range(lines):
+            base = {round_: math.exp(draw.gauss(0, 0.1)) for round_ in range(rounds)}
+            other = {round_: 1.3 * rate * math.exp(draw.expovariate(10)) for round_, rate in base.items()}
+            ends = median_ratio_interval(base, other)
+            assert ends is not None
+            hits += ends[0] <= 1.3 * math.exp(math.log(2) / 10) <= ends[1]
+        assert hits / lines == pytest.approx(covered, abs=0.015)
+    steady, stalled = {i: 1.0 + i / 100 for i in range(10)}, {i: 1.0 if i else 0.01 for i in range(10)}
+    found = median_ratio_interval(stalled, steady)
+    assert found is not None
+    assert found[1] < 1.1
+    assert median_ratio_interval({0: 1.0, 1: 1.0}, {1: 2.0, 0: 2.0}) is None
 
 
 def test_spread_is_the_deviation_of_logarithms() -> None:
