@@ -75,12 +75,13 @@ def changes_of(line: Line) -> list[Change]:
     """Return a line's changes, oldest first."""
     if line.measure.is_counter:
         return _counted(line)
-    if min(line.processes()[0]) <= 0:
+    values, _ = line.processes()
+    if min(values) <= 0:
         raise ValueError(f"{line.subject.name}: {line.measure.name} is not always positive")
-    confirmed = _changes(line, "confirmed", _steps(line.processes()[0]), FEWEST)
+    confirmed = _changes(line, "confirmed", _steps(values), FEWEST)
     suspected = [
         change
-        for change in _changes(line, "suspected", _change_points(line.processes()[0]), FEWEST_SUSPECTED)
+        for change in _changes(line, "suspected", _change_points(values), FEWEST_SUSPECTED)
         if change.p is not None
         and change.p < MOST_P
         and abs(math.log(change.new / change.old)) >= math.log1p(SMALLEST_SUSPECTED)
