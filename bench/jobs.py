@@ -158,7 +158,8 @@ class Runner:
             if self._stopping:
                 return ""
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "bench.worker"],
+                # The last argument is for those who list processes: the request comes on standard input.
+                [sys.executable, "-P", "-m", "bench.worker", f"{request.kind} of {request.experiment.name}"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=os.environ | ENVIRONMENT | settings | own,

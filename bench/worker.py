@@ -221,7 +221,7 @@ def _train(request: Request, results: Path, device: "torch.device", stop: Stop |
 
 
 def _score_each(request: Request, results: Path, device: "torch.device", write: "Callable[..., None]") -> None:
-    """Write what has no record yet; a scoring that fails does not stop the others."""
+    """Write what has no record yet; a scoring that fails does not stop the others, but for one that lacks memory."""
     from bench.transfer.named_tasks import task_named
     from bench.transfer.score import open_subject, scored
 
@@ -241,11 +241,18 @@ def _score_each(request: Request, results: Path, device: "torch.device", write: 
 
 @contextmanager
 def noting(failed: list[str], what: str) -> Iterator[None]:
-    """Add to a list what fails, and go on behind the block."""
+    """Add to a list what fails, and go on behind the block; out of memory ends the process.
+
+    A process in which oneDNN ran out of memory never computes again, so that everything after it would fail, too.
+    """
+    from bench.memory_limit import is_out_of_memory
+
     try:
         yield
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         failed.append(f"{what}: {type(error).__name__}: {error}")
+        if is_out_of_memory(error):
+            raise RuntimeError("; ".join(failed)) from error
 
 
 def main() -> None:

@@ -1,8 +1,13 @@
-"""Shapes in signatures are checked while the tests run; pictures are decoded once a session."""
+"""Shapes in signatures are checked while the tests run; pictures are decoded once a session.
+
+Tests run in a random order (pytest-randomly prints its seed; `--randomly-seed N` repeats it).
+"""
 
 import os
+import signal
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
@@ -17,11 +22,28 @@ import torch
 
 from bench.data.pack import Pictures, load_pictures
 from bench.data.pack import main as decode
+from tests.processes import Parting
 
 # Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
 THREADS = 1 if os.environ.pop("PYTEST_XDIST_WORKER", "") else 2
-settings.register_profile("unhurried", deadline=None)  # how long an example takes on a busy machine is no law
-settings.load_profile("unhurried")
+# How long an example takes on a busy machine is no law. The same examples each time: `--hypothesis-profile explore`
+# looks for others.
+settings.register_profile("explore", deadline=None)
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.load_profile("same")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """End on SIGTERM as on Ctrl-C. Whoever started this may ignore Ctrl-C; what tests start must not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(config, "workerinput"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_keyboard_interrupt() -> None:
+    """Leave no process behind, neither a worker nor what a test started."""
+    for process in psutil.Process().children(recursive=True):
+        process.kill()
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +71,13 @@ def own_results(decoded: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands fork their runs from a process that has imported all: for tests of anything but a run's start."""
+    monkeypatch.setattr("bench.begin.Runner", Parting)
+
+
 @pytest.fixture(autouse=True)
-def few_threads() -> None:
+def global_state_of_torch() -> None:
     torch.set_num_threads(THREADS)
+    torch.manual_seed(0)

@@ -1,11 +1,13 @@
-"""Processes that part from one which has imported all: groups, as those of a torchrun, and single runs."""
+"""Processes that tests start: groups as those of a torchrun, single calls and runs, and waiting for what they do."""
 
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import psutil
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -13,10 +15,59 @@ import torch.multiprocessing as mp
 from bench.jobs import Runner
 from bench.worker import Request, carry_out
 
+if TYPE_CHECKING:
+    import subprocess
+
 T = TypeVar("T")
 # Imported once, before the processes part.
-PRELOAD = ["open_clip.loss", "torch.nn.parallel", "bench.training.train", "bench.worker", "bench.memory_runs"]
-LONGEST_SECONDS = 300
+PRELOAD = [
+    "open_clip.loss",
+    "torch.nn.parallel",
+    "bench.training.train",
+    "bench.transfer.score",
+    "bench.worker",
+    "bench.memory_runs",
+]
+LONGEST_SECONDS = 300  # after which a test that waits has hung; no law depends on it, however busy the machine
+
+
+def wait_until(holds: Callable[[], T], running: "subprocess.Popen[Any] | None" = None) -> T:
+    """Return what `holds` returns as soon as it is true; TimeoutError where the process ends first or nothing comes."""
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while not (found := holds()):
+        if time.monotonic() > deadline:
+            raise TimeoutError("waited in vain")
+        if running is not None and running.poll() is not None:
+            raise TimeoutError(f"the process ended with {running.returncode} before: {running.communicate()}")
+        time.sleep(0.02)
+    return found
+
+
+def run_of(parent: int, label: str) -> list[psutil.Process]:
+    """Return the run with this label that a command line has started, in a list; an empty one while there is none."""
+    return [child for child in psutil.Process(parent).children() if label in child.cmdline()]
+
+
+def have_ended(processes: list[psutil.Process]) -> bool:
+    """Whether all of the processes end."""
+    return not psutil.wait_procs(processes, timeout=60)[1]
+
+
+def started(work: Callable[..., None], *arguments: Any) -> mp.Process:
+    """Return a process that carries out `work(*arguments)`, already running."""
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    process = context.Process(target=work, args=arguments)
+    process.start()
+    return process
+
+
+def in_child(work: Callable[..., T], *arguments: Any) -> T:
+    """Return what `work(*arguments)` returns in a process of its own, which limits and failures do not outlive."""
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def in_ranks(work: Callable[..., T], ranks: int, folder: Path, *arguments: Any) -> list[T]:
@@ -45,10 +96,7 @@ class Parting(Runner):
     """Carries out each run in a process of its own, without the seconds that a fresh one imports for."""
 
     def _start(self, request: Request, *_: Any, **__: Any) -> str:
-        context = mp.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
-        process = context.Process(target=_carried_out, args=(request,))
-        process.start()
+        process = started(_carried_out, request)
         process.join()
         return f"ended with exit code {process.exitcode}" if process.exitcode else ""
 

@@ -4,12 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from functools import cache
 from pathlib import Path
 
 import psutil
 import pytest
-from msgspec.structs import replace
 
 from bench import costs
 from bench.__main__ import main
@@ -20,6 +19,7 @@ from bench.jobs import Job, Runner
 from bench.progress import Progress
 from bench.record import Failure, Memory, Speed, read_record, read_records
 from bench.worker import Request
+from tests.processes import LONGEST_SECONDS, have_ended, wait_until
 from tests.small import small
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +61,7 @@ def test_a_failed_run_is_a_row_and_the_others_go_on(results: Path) -> None:
     assert memory.peak_rss_bytes is None or memory.peak_rss_bytes > 0
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_a_comparison_is_taken_up_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = ["--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=16"]
     arguments = ["measure", "catlip-tiny", "superclass-tiny", *short, "--rounds", "1", "--results", str(tmp_path)]
@@ -113,8 +114,8 @@ def test_a_mistake_is_answered_with_what_was_meant(
 
 
 def test_list_shows_every_experiment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each counted at one image size: what several sizes cost is counted with the recipes that have them."""
-    monkeypatch.setattr(costs, "costs_of", lambda experiment: costs_of(replace(experiment, image_sizes=())))
+    """Each with the costs of one, which is enough to show them."""
+    monkeypatch.setattr(costs, "costs_of", cache(lambda _: costs_of(EXPERIMENTS["clip-tiny"])))
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in EXPERIMENTS)
@@ -127,19 +128,17 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(
     """Interrupted once the first record is there; the record stays whole, no child is left behind."""
     command = [sys.executable, "-m", "bench", "--smoke", "--results", str(own_results)]
     child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list(own_results.glob("*.memory.*.json")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_until(lambda: list(own_results.glob("*.memory.*.json")), child)
     workers = psutil.Process(child.pid).children(recursive=True)
     (os.killpg if sent is signal.SIGINT else os.kill)(child.pid, sent)  # a terminal's Ctrl-C reaches the whole group
-    _, told = child.communicate(timeout=60)
+    _, told = child.communicate(timeout=LONGEST_SECONDS)
     assert child.returncode == code, told
     assert "--resume --smoke" in told
     assert "Traceback" not in told, told
     assert all(isinstance(record.measured, Memory) for record in read_records(own_results))
     assert not [path for path in own_results.iterdir() if path.suffix == ".part"]
     assert workers
-    assert not psutil.wait_procs(workers, timeout=10)[1]
+    assert have_ended(workers)
     with pytest.raises(ProcessLookupError):
         os.killpg(child.pid, 0)
 

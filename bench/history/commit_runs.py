@@ -109,6 +109,7 @@ class _SuitesRun:
         self.scratch.mkdir()
         (self.tree / "results" / "cache").mkdir(parents=True, exist_ok=True)  # the pack is decoded once a tree
         command = [sys.executable, "-m", "pytest", "bench/suites", "-q", "-m", "not minutes", "-p", PLUGIN.stem]
+        command += ["-p", "no:randomly"]  # every tree's benchmarks in one order
         command += [*BUDGET, f"--benchmark-json={self.measured}", *(["-k", only] if only else [])]
         path = os.pathsep.join(filter(None, (str(PLUGIN.parent), os.environ.get("PYTHONPATH"))))
         environment = os.environ | SETTINGS | seat.settings | {"PYTHONPATH": path}

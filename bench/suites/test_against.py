@@ -1,4 +1,6 @@
-"""Our parts against the usual ones, turn by turn in one process on two threads: `pytest bench/suites -m minutes`.
+"""Our parts against the usual ones, turn by turn in one process on two threads.
+
+Run by `pytest bench/suites -p no:randomly -m minutes`.
 
 Each figure's `extra_info` has the ratios: of seconds the median of the turns' with its range, of memory exactly.
 """

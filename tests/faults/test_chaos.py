@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -13,6 +12,7 @@ from bench import chaos
 from bench.__main__ import main
 from bench.chaos import MODULES, PARTS, broken
 from bench.faults.bound import Bound
+from tests.processes import LONGEST_SECONDS, have_ended, wait_until
 
 ROOT = Path(__file__).parents[2]
 GOOD, BAD = Bound("kills", "0", "0 of 3", True), Bound("kills", "0", "1 of 3", False, ("the second of them",))
@@ -71,12 +71,11 @@ def test_every_part_has_its_module() -> None:
 def test_an_interrupt_ends_the_part_with_all_that_it_started() -> None:
     command = [sys.executable, "-m", "bench", "chaos", "--part", "kills", "--share", "0.02"]
     running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    parent, deadline = psutil.Process(running.pid), time.monotonic() + 120
-    while len(family := parent.children(recursive=True)) < 3 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    parent = psutil.Process(running.pid)
+    wait_until(lambda: len(parent.children(recursive=True)) >= 3, running)
+    family = parent.children(recursive=True)
     running.terminate()
-    _, told = running.communicate(timeout=60)
+    _, told = running.communicate(timeout=LONGEST_SECONDS)
     assert running.returncode == 143, told
     assert "interrupted" in told
-    assert len(family) >= 3
-    assert not psutil.wait_procs(family, timeout=20)[1]
+    assert have_ended(family)

@@ -8,19 +8,17 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-import bench.begin
 from bench.__main__ import main
 from bench.faults.commands import runs_of
 from bench.memory_limit import is_out_of_memory
 from bench.record import Failure, Fit, Memory, Speed, read_records
-from tests.processes import Parting
+from tests.processes import LONGEST_SECONDS, have_ended, run_of, wait_until
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=16"]
@@ -36,6 +34,7 @@ def timed(results: Path) -> set[str]:
     return {record.experiment.method for record in found if record.experiment}
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_a_loss_that_is_no_number_is_a_row(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["measure", "clip-tiny", *ONE_ROUND, "--set", "learning_rate=1e30", "--set", "clip_norm=null"]
     assert main([*arguments, "--set", "warmup_steps=4", "--results", str(own_results)]) == 3
@@ -53,19 +52,15 @@ def test_a_loss_that_is_no_number_is_a_row(own_results: Path, capsys: pytest.Cap
 def test_a_killed_child_is_a_row_and_the_others_stand(own_results: Path) -> None:
     command = [sys.executable, "-m", "bench", "measure", "clip-tiny", "catlip-tiny", *ONE_ROUND]
     parent = subprocess.Popen([*command, "--results", str(own_results)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    assert parent.stderr is not None
-    begun = next(line for line in parent.stderr if "speed of clip-tiny" in line)
-    while not (children := psutil.Process(parent.pid).children()):
-        time.sleep(0.01)
-    children[0].kill()
-    _, told = parent.communicate(timeout=120)
-    assert begun
+    wait_until(lambda: run_of(parent.pid, "speed of clip-tiny"), parent)[0].kill()
+    _, told = parent.communicate(timeout=LONGEST_SECONDS)
     assert parent.returncode == 3, told
     assert failures(own_results) == ["killed by signal 9"]
     assert timed(own_results) == {"catlip"}
     assert len([r for r in read_records(own_results) if isinstance(r.measured, Memory)]) == 2
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_a_run_without_memory_is_a_row(own_results: Path) -> None:
     """The limit is of a process of its own, for this one may hold more already; its children inherit it."""
     arguments = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(own_results)]
@@ -82,11 +77,9 @@ def test_a_run_without_memory_is_a_row(own_results: Path) -> None:
     assert "allocate memory" in done.stdout
 
 
-def test_the_largest_batch_under_a_limit_and_two_ratios(
-    own_results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("forked_runs")
+def test_the_largest_batch_under_a_limit_and_two_ratios(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Some twenty runs, each in a process with a limit of its own."""
-    monkeypatch.setattr(bench.begin, "Runner", Parting)
     figures = own_results / "figures.json"
     arguments = ["measure", "clip-tiny", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.1", "--json", str(figures)]
     assert main([*arguments, "--results", str(own_results)]) == 0
@@ -105,8 +98,8 @@ def test_the_largest_batch_under_a_limit_and_two_ratios(
     assert "no: " in capsys.readouterr().out
 
 
-def test_a_limit_that_nothing_fits_leaves_the_equal_batch(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.begin, "Runner", Parting)
+@pytest.mark.usefixtures("forked_runs")
+def test_a_limit_that_nothing_fits_leaves_the_equal_batch(own_results: Path) -> None:
     assert main(["measure", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.001", "--results", str(own_results)]) == 0
     assert not any(record.measured.fits for record in read_records(own_results) if isinstance(record.measured, Fit))
     assert timed(own_results) == {"catlip"}
@@ -118,6 +111,7 @@ def test_a_limit_that_is_none_is_refused(limit: str, tmp_path: Path, capsys: pyt
     assert "--memory-gib must be positive" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_a_doctor_times_a_run_and_says_how_long_a_bench_takes(
     own_results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,13 +155,11 @@ def test_a_killed_command_line_takes_its_run_with_it(own_results: Path) -> None:
     """Else it would go on beside the run of the same name that is started when the comparison is taken up."""
     command = [sys.executable, "-m", "bench", "measure", "clip-tiny", "--rounds", "1", "--set", "windows=10000"]
     parent = subprocess.Popen([*command, "--results", str(own_results)], cwd=ROOT, stderr=subprocess.DEVNULL)
-    runs, deadline = list[psutil.Process](), time.monotonic() + 120
     try:
-        while not any(map(computes, runs)):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-            runs = runs_of(parent)
+        wait_until(lambda: any(map(computes, runs_of(parent))), parent)
+        runs = runs_of(parent)
     finally:
         parent.kill()
         parent.wait()
-    assert not psutil.wait_procs(runs, timeout=10)[1]
+    assert runs
+    assert have_ended(runs)

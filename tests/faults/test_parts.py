@@ -27,6 +27,7 @@ from bench.faults.short import short, trained
 from bench.faults.strangers import checkpoints, tasks, towers
 from bench.machine import circumstances
 from bench.record import Record, Score, Transfer, record_path, write_record
+from tests.processes import in_child
 
 
 def violated(bounds: list[Bound]) -> list[Bound]:
@@ -147,15 +148,18 @@ def test_markup_in_a_page_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert found == {"build", "history", "plan"}
 
 
-def test_trainings_in_a_row_leave_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loops, "MOST_GROWTH", 0.5)  # so few loops fill caches
-    assert not violated(loops.run(0.008, 0, tmp_path))
-    kept = []
-    monkeypatch.setattr(loops, "trained", lambda *_: kept.append((tmp_path / "open").open("w")))
-    _, files, _ = loops.run(0.008, 0, tmp_path / "again")
+def loops_that_leave_nothing_and_files(folder: Path) -> tuple[list[Bound], Bound]:
+    loops.MOST_GROWTH = 0.5  # so few loops fill caches
+    bounds, kept = loops.run(0.008, 0, folder), []
+    loops.trained = lambda *_: kept.append((folder / "open").open("w"))
+    return bounds, loops.run(0.008, 0, folder / "again")[1]
+
+
+def test_trainings_in_a_row_leave_nothing_open(tmp_path: Path) -> None:
+    """In a process of its own, for memory and files of this one are other tests', too."""
+    bounds, files = in_child(loops_that_leave_nothing_and_files, tmp_path)
+    assert not violated(bounds)
     assert (files.found, files.holds) == ("+8", False)
-    for file in kept:
-        file.close()
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +172,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [bound.holds for bound in full_disk.run(1, 0, tmp_path / "again")[:3]] == [True, False, False]
 
 
+@pytest.mark.minutes
 def test_a_killed_training_is_taken_up(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kills, "STARTING", 0.0)
     own = os.sched_getaffinity(0)
@@ -180,6 +185,7 @@ def test_a_killed_training_is_taken_up(own_results: Path, monkeypatch: pytest.Mo
     assert difference(chain.finished[0], own_results) == f"no record in {own_results}"
 
 
+@pytest.mark.minutes
 def test_a_killed_scoring_is_taken_up(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained(short("catlip"), own_results)
     monkeypatch.setattr(matrices, "SCORED", ("--task", "rooms", "--task", "Twemoji group", "--protocol", "k-nn"))
@@ -221,6 +227,7 @@ def test_records_that_are_missing_torn_or_others_are_found(tmp_path: Path) -> No
     assert len(wrong) == 1
 
 
+@pytest.mark.minutes
 def test_a_killed_rank_ends_the_others(own_results: Path) -> None:
     found, out = rank_kills.Kills(), own_results / "killed"
     rank_kills._kill_one(out, own_results, random.Random(0), found, moment=rank_kills.SAVING, restarts=0)
@@ -228,6 +235,7 @@ def test_a_killed_rank_ends_the_others(own_results: Path) -> None:
     assert len(found.seconds) == 1
 
 
+@pytest.mark.minutes
 def test_a_job_that_has_ended_before_its_kill_is_found_and_leaves_nothing(tmp_path: Path) -> None:
     found = rank_kills.Kills()
     wrong = ("--set", "images=no number")

@@ -5,7 +5,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -43,6 +42,7 @@ from bench.plan.published import MODELS, NCCL, POINTS, computing, predicted_rate
 from bench.plan.records import Timed, compute_of, largest_batch
 from bench.rates import images_per_second
 from bench.record import Circumstances, Fit, Flops, Memory, Record, Speed, record_path, write_record
+from tests.processes import LONGEST_SECONDS, wait_until
 
 INFINITE = Cluster(Links(8, math.inf, 0.0, math.inf, 0.0), overlap=0.0)
 ORDINARY = Cluster(Links(8, 300e9, 2e-6, 20e9, 4e-6), overlap=0.5)
@@ -429,23 +429,25 @@ def test_a_check_that_is_terminated_leaves_nothing_not_even_ranks_that_stand_sti
     script = CHECKING.replace("CORE", str(min(os.sched_getaffinity(0))))
     command, silent = [sys.executable, "-c", script], subprocess.DEVNULL
     checking = subprocess.Popen(command, cwd=CHECKOUT, stdout=silent, stderr=silent)
-    parent, ranks, deadline = psutil.Process(checking.pid), set[psutil.Process](), time.monotonic() + 120
-    while len(ranks) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    parent, ranks = psutil.Process(checking.pid), set[psutil.Process]()
+
+    def both_are_halted() -> bool:
         for child in parent.children(recursive=True):
             with suppress(psutil.Error):  # it has ended meanwhile, or not quite begun
                 if "RANK" in child.environ() and child not in ranks:
                     child.suspend()
                     ranks.add(child)
+        return len(ranks) == 2
+
+    wait_until(both_are_halted, checking)
     family = parent.children(recursive=True)
     checking.terminate()
     try:
-        assert checking.wait(20) != 0
+        assert checking.wait(LONGEST_SECONDS) != 0
     finally:
-        _, left = psutil.wait_procs(family, timeout=1)
+        _, left = psutil.wait_procs(family, timeout=10)
         for process in left:
             process.kill()
-    assert len(ranks) == 2
     assert not left
 
 

@@ -2,7 +2,6 @@
 # ruff: noqa: ARG002, N802 - the functions are named and called as NVML's are
 
 import os
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +9,10 @@ import pynvml
 import pytest
 import torch
 
+from bench.profilers.clock import clock
 from bench.profilers.device import sampled
 from bench.profilers.nvml import GPM, SLOWDOWNS, device_handle, nvml_reader, process_bytes
+from tests.processes import wait_until
 
 CPU = torch.device("cpu")
 UUID = "ffc79498-8ff3-c2dc-3b0d-fafd804516ae"
@@ -33,6 +34,11 @@ class Library:
         if name in self.unsupported:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
         return value
+
+    def wait_for_readings(self, count: int) -> None:
+        """Wait until every gauge was asked so often from now on."""
+        before = self.asked.count("temperature")
+        wait_until(lambda: self.asked.count("temperature") >= before + count)
 
     def nvmlInit(self) -> None:
         self.answer("nvmlInit", None)
@@ -94,7 +100,7 @@ class Library:
 
 def read(library: Library, joules: float = 0.0) -> Any:
     with sampled(nvml_reader(UUID, 0, library), CPU, every_s=0.01) as readings:
-        time.sleep(0.1)
+        library.wait_for_readings(3)
         library.millijoules += int(1000 * joules)
     return readings
 
@@ -102,9 +108,10 @@ def read(library: Library, joules: float = 0.0) -> Any:
 @pytest.mark.parametrize("mig", [False, True])
 def test_figures_have_the_units_they_are_named_by(mig: bool) -> None:
     library = Library(mig=mig)
-    readings = read(library, joules=30.0)
+    with clock(CPU) as elapsed:
+        readings = read(library, joules=30.0)
     figures = dict(readings.figures)
-    assert 30 / 10 < figures.pop("power W, by the energy counter") <= 30 / 0.1
+    assert 30 / elapsed.seconds < figures.pop("power W, by the energy counter") <= 30 / 0.02
     assert {figures.pop(name) for name in GPM} == {float(getattr(pynvml, metric)) for metric in GPM.values()}
     assert [figures.pop(name) for name in SLOWDOWNS] == [100.0, 0.0, 0.0]
     assert figures == {
@@ -133,9 +140,9 @@ def test_what_a_slice_of_a_gpu_does_not_count_is_missing_and_not_zero() -> None:
 def test_a_library_that_fails_in_the_middle_of_a_run_leaves_what_it_read_before() -> None:
     library = Library()
     with sampled(nvml_reader(UUID, 0, library), CPU, every_s=0.01) as readings:
-        time.sleep(0.1)
+        library.wait_for_readings(3)
         library.unsupported = {"utilisation", "power", "clock", "temperature", "reasons", "energy", "GPM"}
-        time.sleep(0.1)
+        wait_until(lambda: "power W" in readings.not_measured)
     assert readings.figures["power W"] == 412.5
     assert "readings before" in readings.not_measured["power W"]
     assert "SM active percent" not in readings.figures

@@ -5,7 +5,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -24,6 +23,7 @@ from bench.training.checkpoints import alone, checkpoints, newest_whole
 from bench.training.verb import number_of
 from bench.transfer.tasks import pack_tasks
 from bench.worker import Request
+from tests.processes import LONGEST_SECONDS, run_of, wait_until
 from tests.training.test_checkpoints import written
 
 ROOT = Path(__file__).parents[2]
@@ -40,19 +40,16 @@ def started(out: Path, *more: str) -> tuple["subprocess.Popen[str]", psutil.Proc
     """Start a training and wait until it has saved once more; return it and the process that trains."""
     before = checkpoints(out / "checkpoints")[:1]
     parent = subprocess.Popen(command(out, *more), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 240
-    while checkpoints(out / "checkpoints")[:1] == before and parent.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    children = psutil.Process(parent.pid).children() if parent.poll() is None else []
-    assert children, parent.communicate()
-    return parent, children[0]
+    wait_until(lambda: checkpoints(out / "checkpoints")[:1] != before, parent)
+    return parent, run_of(parent.pid, "training of catlip-tiny")[0]
 
 
+@pytest.mark.minutes
 def test_stopped_and_killed_it_goes_on_to_the_same_tower_and_its_scores(decoded: Path, tmp_path: Path) -> None:
     out = decoded / "train-stopped"
     parent, child = started(out)
     parent.terminate()
-    _, told = parent.communicate(timeout=120)
+    _, told = parent.communicate(timeout=LONGEST_SECONDS)
     assert parent.returncode == 143, told
     assert "Traceback" not in told, told
     assert not child.is_running()
@@ -64,7 +61,7 @@ def test_stopped_and_killed_it_goes_on_to_the_same_tower_and_its_scores(decoded:
     parent, child = started(out, "--resume")
     parent.kill()  # its child notices, saves and ends
     parent.communicate()
-    child.wait(timeout=120)
+    child.wait(timeout=LONGEST_SECONDS)
     assert newest_whole(out / "checkpoints")[1].steps_taken < 80
 
     done = subprocess.run([sys.executable, *typed[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -97,7 +94,7 @@ def test_stopped_and_killed_it_goes_on_to_the_same_tower_and_its_scores(decoded:
 def test_a_signal_to_the_training_alone_ends_the_command_as_one_to_both(decoded: Path) -> None:
     parent, child = started(decoded / "train-alone")
     child.send_signal(signal.SIGINT)
-    _, told = parent.communicate(timeout=120)
+    _, told = parent.communicate(timeout=LONGEST_SECONDS)
     assert parent.returncode == 130, told
     assert "--resume" in told
     assert "FAILED" not in told
@@ -107,10 +104,9 @@ def test_a_signal_to_the_training_alone_ends_the_command_as_one_to_both(decoded:
 def test_before_the_first_step_it_ends_at_once(decoded: Path) -> None:
     out = decoded / "train-early"
     parent = subprocess.Popen(command(out), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not psutil.Process(parent.pid).children() or not (out / "checkpoints").is_dir():
-        time.sleep(0.02)
+    wait_until(lambda: run_of(parent.pid, "training of catlip-tiny") and (out / "checkpoints").is_dir(), parent)
     os.kill(parent.pid, signal.SIGTERM)
-    _, told = parent.communicate(timeout=120)
+    _, told = parent.communicate(timeout=LONGEST_SECONDS)
     assert parent.returncode == 143
     assert "nothing was saved yet; the same command begins again" in told
     assert "Traceback" not in told

@@ -1,9 +1,12 @@
 """A training that is stopped and taken up is, to the last bit, the one that was not stopped."""
 
+import io
 import os
 import signal
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -21,6 +24,7 @@ from bench.training import train as training
 from bench.training.checkpoints import TENSORS, TOWER, Keeping, checkpoints, newest_whole
 from bench.training.keeper import Keeper
 from bench.training.state import copied, load_state, on_cpu, state_of
+from tests.processes import in_child
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -169,17 +173,29 @@ def test_minutes_decide_how_often_it_is_saved(monkeypatch: pytest.MonkeyPatch, r
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000007", "step-00000006"]
 
 
+def stopped_on_a_full_disk(experiment: Experiment, folder: Path, results: Path) -> str:
+    """Go on until the end of the first step, in a process of its own; return what it says."""
+
+    def batch(stream: PackStream, k: int) -> object:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return plain(stream, k)
+
+    plain, told = PackStream.batch, io.StringIO()
+    with patch.object(PackStream, "batch", batch), files_no_larger_than(1_000_000), redirect_stderr(told):
+        assert go(experiment, folder, results) == 143
+    return told.getvalue()
+
+
 def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(
-    interrupt_at: Callable[[int], None], results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    interrupt_at: Callable[[int], None], results: Path, tmp_path: Path
 ) -> None:
     experiment, folder = small("catlip", **SHARE), tmp_path / "full"
     whole = unstopped(experiment, tmp_path / "whole", results)
     interrupt_at(3)
     assert go(experiment, folder, results) == 143
-    with files_no_larger_than(1_000_000):
-        interrupt_at(1)
-        assert go(experiment, folder, results) == 143
-    assert "no checkpoint of step 4, the one before it is kept" in capsys.readouterr().err
+    assert "no checkpoint of step 4, the one before it is kept" in in_child(
+        stopped_on_a_full_disk, experiment, folder, results
+    )
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step-00000001", "step-00000003"]
     interrupt_at(0)
     require_equal(go(experiment, folder, results), folder, whole, tmp_path / "whole")

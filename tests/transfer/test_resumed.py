@@ -9,6 +9,7 @@ from bench.faults.short import short, trained
 from bench.record import read_record
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_a_scoring_is_taken_up_where_it_stopped(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is scored stays to the last byte, and what is scored again gets the same scores."""
     tower = own_results / "tower.safetensors"

@@ -19,6 +19,7 @@ from bench.subjects import REFERENCES
 from bench.towers.made import Made
 from models.checkpoint import save_tower
 
+pytestmark = pytest.mark.usefixtures("forked_runs")
 TINY = "catlip-bench-tiny"  # one of open_clip's models here
 
 
