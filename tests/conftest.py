@@ -8,9 +8,9 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
+    import bench.measure.speed
     import bench.methods
-    import bench.run
-    import bench.training.train
+    import bench.train.loop
     import bench.transfer.score  # noqa: F401
 
 import torch

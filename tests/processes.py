@@ -10,12 +10,18 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from bench.jobs import Runner
-from bench.worker import Request, carry_out
+from bench.orchestration.runner import Runner
+from bench.orchestration.worker import Request, carry_out
 
 T = TypeVar("T")
 # Imported once, before the processes part.
-PRELOAD = ["open_clip.loss", "torch.nn.parallel", "bench.training.train", "bench.worker", "bench.memory_runs"]
+PRELOAD = [
+    "open_clip.loss",
+    "torch.nn.parallel",
+    "bench.train.loop",
+    "bench.orchestration.worker",
+    "bench.measure.memory",
+]
 LONGEST_SECONDS = 300
 
 

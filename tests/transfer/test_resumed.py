@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.faults.short import short, trained
 from bench.record import read_record
+from tests.chaos.short import short, trained
 
 
 def test_a_scoring_is_taken_up_where_it_stopped(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
