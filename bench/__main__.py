@@ -13,7 +13,7 @@ from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; return the exit code: 0, or what `bench.cli.options` and `bench.console.signals` name."""
+    """Run a command line; return the exit code: 0, or what `bench.console` names in `exit_codes` and `signals`."""
     signal.signal(signal.SIGTERM, terminate)
     try:
         from bench.cli.main import dispatch

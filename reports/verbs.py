@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import DISAGREEMENT, OK
 from bench.config import choose
 from bench.console.console import printable, printable_lines
+from bench.console.exit_codes import DISAGREEMENT, OK
 from bench.console.tables import Table, show
 from bench.environment.files import written_whole
 from bench.history.compared import compared, compared_table, on_one_side, told_none, told_worse

@@ -15,7 +15,7 @@ from bench.cli.explain import Explain
 from bench.cli.export import Export
 from bench.cli.history import History
 from bench.cli.label import Label
-from bench.cli.options import FAILED_CASE, OK, Command, Json, Results, Settings
+from bench.cli.options import Command, Json, Results, Settings
 from bench.cli.plan import Plan
 from bench.cli.reference import Peer
 from bench.cli.regress import Regress
@@ -23,6 +23,7 @@ from bench.cli.selftest import Selftest
 from bench.cli.train import Train
 from bench.cli.transfer import Transfer
 from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
+from bench.console.exit_codes import FAILED_CASE, OK
 from bench.console.tables import Table, cost_table, experiment_table, failure_table, fit_table, show, speed_table
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
 from bench.orchestration.comparison import (

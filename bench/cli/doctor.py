@@ -14,8 +14,9 @@ import psutil
 import pynvml
 from tyro.conf import arg
 
-from bench.cli.options import FAILED_CASE, OK, Json, Results
+from bench.cli.options import Json, Results
 from bench.cli.shard_check import check_shards
+from bench.console.exit_codes import FAILED_CASE, OK
 from bench.console.tables import Table, failure_table, show
 from bench.environment.commit import commit
 from bench.experiments import COMPARED, EXPERIMENTS

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import FAILED_CASE, OK, Results, Settings
+from bench.cli.options import Results, Settings
 from bench.config import with_settings
+from bench.console.exit_codes import FAILED_CASE, OK
 from bench.console.tables import failure_table, show
 from bench.experiments import experiment_named
 from bench.orchestration.comparison import Scope

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 from msgspec import structs
 from tyro.conf import Positional, arg
 
-from bench.cli.options import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, Json, Results, Settings
+from bench.cli.options import Json, Results, Settings
 from bench.config import FIELDS, Experiment, with_settings
+from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK
 from bench.console.tables import failure_table, show
 from bench.experiments import EXPERIMENTS, experiment_named
 from bench.explain.decomposition import explained

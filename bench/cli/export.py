@@ -7,7 +7,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import OK, Results
+from bench.cli.options import Results
+from bench.console.exit_codes import OK
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from bench.cli.options import FAILED_CASE, OK
+from bench.console.exit_codes import FAILED_CASE, OK
 from bench.console.progress import Progress
 from bench.environment.commit import CHECKOUT
 from bench.history.commit_runs import (

@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
-from bench.cli.options import FAILED_CASE, OK, USAGE, Json
+from bench.cli.options import Json
 from bench.config import told
 from bench.console.console import say
+from bench.console.exit_codes import FAILED_CASE, OK, USAGE
 from bench.console.tables import show
 from bench.data.captions.shards import Shard, part_of, shards_of
 from bench.labels.counting import counted

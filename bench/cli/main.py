@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import tyro
 
 from bench.cli.compare import TOGETHER, VERBS, Bench
-from bench.cli.options import OK, USAGE, Command
+from bench.cli.options import Command
 from bench.config import choose
 from bench.console.console import say
+from bench.console.exit_codes import OK, USAGE
 from bench.environment.rank_info import place
 from bench.orchestration.runner import follow
 from bench.orchestration.torchrun import launch

@@ -20,9 +20,6 @@ Results = Annotated[Path, arg(help="folder for records and towers")]
 Json = Annotated[Path | None, arg(help="also write the figures to this file, as one JSON object")]
 
 
-OK, DISAGREEMENT, USAGE, FAILED_CASE, INCONCLUSIVE = 0, 1, 2, 3, 4  # exit codes
-
-
 class Command(Protocol):
     """A parsed verb."""
 

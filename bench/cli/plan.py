@@ -9,9 +9,10 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import DISAGREEMENT, FAILED_CASE, OK, Json, Results, Settings
+from bench.cli.options import Json, Results, Settings
 from bench.cli.train import number_of
 from bench.config import Experiment, choose, with_settings
+from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, OK
 from bench.console.tables import show
 from bench.environment.gpu_specs import DEVICES, GB, Device, device_called
 from bench.experiments import EXPERIMENTS, experiment_named

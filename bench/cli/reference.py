@@ -11,8 +11,9 @@ from statistics import median
 from msgspec.structs import replace
 from tyro.conf import Positional
 
-from bench.cli.options import DISAGREEMENT, FAILED_CASE, OK, Json, Results, Settings
+from bench.cli.options import Json, Results, Settings
 from bench.config import AT_LARGEST_BATCH, Experiment, at_batch_size, with_settings
+from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, OK
 from bench.console.tables import Table, failure_table, show
 from bench.experiments import EXPERIMENTS, experiment_named
 from bench.orchestration.comparison import Scope, rounds_for

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from bench.cli.options import FAILED_CASE, Json, Results
+from bench.cli.options import Json, Results
 from bench.console.console import printable_lines
+from bench.console.exit_codes import FAILED_CASE
 from bench.console.progress import Progress
 from bench.console.tables import Table, show
 from bench.environment.commit import CHECKOUT

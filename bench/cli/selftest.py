@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
-from bench.cli.options import DISAGREEMENT, FAILED_CASE, OK, Json, Results
+from bench.cli.options import Json, Results
 from bench.config import MAY_DIFFER, Experiment, with_settings
+from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, OK
 from bench.console.tables import Table, failure_table, show
 from bench.experiments import EXPERIMENTS
 from bench.measure.throughput import rates_of

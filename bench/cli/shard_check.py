@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench.cli.options import DISAGREEMENT, OK
+from bench.console.exit_codes import DISAGREEMENT, OK
 from bench.console.tables import Table, show
 from bench.data.shards.manifest import NAME, ShardFacts, difference, facts_of, missing, read_manifest, write_manifest
 from bench.data.shards.shards import tar_shards

@@ -13,8 +13,9 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.catalog import TASKS
-from bench.cli.options import FAILED_CASE, OK, Json, Settings, Tasks
+from bench.cli.options import Json, Settings, Tasks
 from bench.config import Experiment, choose, with_settings
+from bench.console.exit_codes import FAILED_CASE, OK
 from bench.console.tables import failure_table, show
 from bench.environment.commit import commit
 from bench.environment.file_names import plain_name

@@ -22,8 +22,9 @@ from bench.catalog import (
     UNTRAINED_TOWER,
     scorings,
 )
-from bench.cli.options import FAILED_CASE, OK, Json, Protocols, Results, Tasks
+from bench.cli.options import Json, Protocols, Results, Tasks
 from bench.config import Experiment, choose
+from bench.console.exit_codes import FAILED_CASE, OK
 from bench.console.tables import failure_table, show
 from bench.environment.commit import CHECKOUT
 from bench.experiments import EXPERIMENTS

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.cli.options import DISAGREEMENT, INCONCLUSIVE, OK
+from bench.console.exit_codes import DISAGREEMENT, INCONCLUSIVE, OK
 from bench.console.tables import Table
 from bench.history.figures import Figure, Measure, Subject
 from bench.history.quantities import exactly, quantity

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import tyro
 
 from bench.__main__ import terminate
-from bench.cli.options import USAGE
 from bench.console.console import say
+from bench.console.exit_codes import USAGE
 from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
 from tests.chaos.harness import Chaos
 

@@ -21,9 +21,10 @@ from typing import Annotated
 import psutil
 from tyro.conf import UseAppendAction, arg
 
-from bench.cli.options import DISAGREEMENT, OK, Json
+from bench.cli.options import Json
 from bench.config import choose
 from bench.console.console import say
+from bench.console.exit_codes import DISAGREEMENT, OK
 from bench.console.signals import TERMINATED
 from bench.console.tables import Table, show
 from tests.chaos.bound import Bound
