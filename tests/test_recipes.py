@@ -6,9 +6,9 @@ import pytest
 from msgspec.structs import asdict, replace
 
 from bench.config import MAY_DIFFER, Experiment, differing_fields, require_one_comparison
-from bench.console.tables import speed_table
 from bench.experiments import EXPERIMENTS, ROWS, SCALES
 from bench.measure.costs import costs_of
+from bench.measure.tables import speed_table
 from bench.recipes import RECIPES
 from bench.record import Circumstances, Record
 from tests.speeds import speed

@@ -24,8 +24,9 @@ from bench.cli.train import Train
 from bench.cli.transfer import Transfer
 from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
 from bench.console.exit_codes import FAILED_CASE, OK
-from bench.console.tables import Table, cost_table, experiment_table, failure_table, fit_table, show, speed_table
+from bench.console.tables import Table, show
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
+from bench.measure.tables import cost_table, experiment_table, failure_table, fit_table, speed_table
 from bench.orchestration.comparison import (
     CURVE_TASK,
     FULL_IMAGES,

@@ -17,9 +17,10 @@ from tyro.conf import arg
 from bench.cli.options import Json, Results
 from bench.cli.shard_check import check_shards
 from bench.console.exit_codes import FAILED_CASE, OK
-from bench.console.tables import Table, failure_table, show
+from bench.console.tables import Table, show
 from bench.environment.commit import commit
 from bench.experiments import COMPARED, EXPERIMENTS
+from bench.measure.tables import failure_table
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Scope, expected_seconds, scopes
 from bench.orchestration.duration_estimates import speed_seconds

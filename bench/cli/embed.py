@@ -9,8 +9,9 @@ from tyro.conf import Positional, arg
 from bench.cli.options import Results, Settings
 from bench.config import with_settings
 from bench.console.exit_codes import FAILED_CASE, OK
-from bench.console.tables import failure_table, show
+from bench.console.tables import show
 from bench.experiments import experiment_named
+from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Scope
 from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import begin

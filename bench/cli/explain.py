@@ -13,12 +13,13 @@ from tyro.conf import Positional, arg
 from bench.cli.options import Json, Results, Settings
 from bench.config import FIELDS, Experiment, with_settings
 from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK
-from bench.console.tables import failure_table, show
+from bench.console.tables import show
 from bench.experiments import EXPERIMENTS, experiment_named
 from bench.explain.decomposition import explained
 from bench.explain.factors import factors_of
 from bench.explain.tables import cause_table, line_table, side_by_side
 from bench.ladder import CLASSIFYING, PADDING, PAIRED, Factor, Ladder, Line, build, rungs_between
+from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import begin, cores, has_gpu

@@ -14,8 +14,9 @@ from tyro.conf import Positional
 from bench.cli.options import Json, Results, Settings
 from bench.config import AT_LARGEST_BATCH, Experiment, at_batch_size, with_settings
 from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, OK
-from bench.console.tables import Table, failure_table, show
+from bench.console.tables import Table, show
 from bench.experiments import EXPERIMENTS, experiment_named
+from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Scope, rounds_for
 from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import begin, has_gpu

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from bench.cli.options import Json, Results
 from bench.config import MAY_DIFFER, Experiment, with_settings
 from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, OK
-from bench.console.tables import Table, failure_table, show
+from bench.console.tables import Table, show
 from bench.experiments import EXPERIMENTS
+from bench.measure.tables import failure_table
 from bench.measure.throughput import rates_of
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.preflight import begin

@@ -16,11 +16,12 @@ from bench.catalog import TASKS
 from bench.cli.options import Json, Settings, Tasks
 from bench.config import Experiment, choose, with_settings
 from bench.console.exit_codes import FAILED_CASE, OK
-from bench.console.tables import failure_table, show
+from bench.console.tables import show
 from bench.environment.commit import commit
 from bench.environment.file_names import plain_name
 from bench.environment.rank_info import place, restarts
 from bench.experiments import experiment_named
+from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Scope, with_images
 from bench.orchestration.preflight import begin
 from bench.train.checkpoints import Keeping, alone, checkpoints, newest_whole, require_same, tell_what_differs

@@ -25,9 +25,10 @@ from bench.catalog import (
 from bench.cli.options import Json, Protocols, Results, Tasks
 from bench.config import Experiment, choose
 from bench.console.exit_codes import FAILED_CASE, OK
-from bench.console.tables import failure_table, show
+from bench.console.tables import show
 from bench.environment.commit import CHECKOUT
 from bench.experiments import EXPERIMENTS
+from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.preflight import begin
 from bench.towers.made import how_made, is_made_here, newest_towers
