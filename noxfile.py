@@ -80,7 +80,7 @@ def peer(session: nox.Session) -> None:
 def chaos(session: nox.Session) -> None:
     """Break what can break and count what is lost: 100 kills, 800 spoilt shards, hostile files; 25 minutes."""
     install(session, ".[tests,history]")
-    command = ["python", "-m", "bench", "chaos", *session.posargs]
+    command = ["python", "-m", "tests.chaos", *session.posargs]
     run(session, *command)
 
 

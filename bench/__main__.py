@@ -9,21 +9,22 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from bench.interruption import INTERRUPTED, TERMINATED, Terminated
+from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; return the exit code: 0, or what `bench.command_line` and `bench.interruption` name."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Run a command line; return the exit code: 0, or what `bench.console` names in `exit_codes` and `signals`."""
+    signal.signal(signal.SIGTERM, terminate)
     try:
-        from bench.dispatch import dispatch
+        from bench.cli.main import dispatch
 
         return dispatch(arguments)
     except KeyboardInterrupt as interrupt:
         return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Raise what ends a command that SIGTERM reaches."""
     raise Terminated
 
 

@@ -64,7 +64,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # are simulated, and nothing is exchanged. None: of the processes that there are.
     simulated_batch: Count | None = None
 
-    # The labels. Vocabularies are files of bench/data/vocabularies, or paths.
+    # The labels. Vocabularies are files of bench/labels/vocabularies, or paths.
     labels: Text = COMPUTED  # CatLIP's, from the captions as they are loaded; or a folder that `bench label` left
     synset_vocabulary: Text = "pack-synsets"
     subword_vocabulary: Text = "pack-subwords"  # "all": the tokenizer's own 49,408 ids

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.config import Experiment
-from bench.seeds import IMAGE_SIZE, seed_for
+from bench.environment.seeds import IMAGE_SIZE, seed_for
 
 LEAST_DRAWN = 1024  # steps drawn at once; then twice as many, and so on
 Integers = npt.NDArray[np.integer[Any]]

@@ -13,14 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bench import around_tower as around
-from bench import captions_to_targets as read
 from bench.config import CONTRASTIVE, Experiment, choose
 from bench.data.targets import Captions, Features, Labels, Nothing, Target, Tokens, TokensAndLabels
+from bench.method_parts import models as around
+from bench.method_parts import targets as read
+from losses.collectives import Alike, Meeting
 from losses.contrastive import contrastive_loss
 from losses.distillation import distillation_loss
 from losses.multilabel import multilabel_loss
-from losses.ranks import Alike, Meeting
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import inverse_document_frequency, token_softmax_loss
 from models.heads import ContrastiveClassifier, ImageSide, Student, TokenClassifier, TokenCounts

@@ -11,10 +11,10 @@ from typing import get_args
 import msgspec
 
 from bench.config import Experiment, differing_fields, told
-from bench.explain.ladder import Ladder
-from bench.file_names import PLAIN, plain_name
-from bench.json_file import content_of, from_json
-from bench.whole_file import written_whole
+from bench.environment.file_names import PLAIN, plain_name
+from bench.environment.files import written_whole
+from bench.environment.json_file import content_of, from_json
+from bench.ladder import Ladder
 
 # What must be equal where speeds are compared, and the experiment's field that may explain a difference.
 CIRCUMSTANCES = {

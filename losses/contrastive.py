@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from losses.chunks import sides, wide, without_autocast
-from losses.ranks import Meeting, gathered, log_summed, own_sum, place, summed
+from losses.collectives import Meeting, gathered, log_summed, own_sum, place, summed
 
 
 def contrastive_loss(

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from losses.chunks import LINEAR_FROM, sides, wide, without_autocast
-from losses.ranks import Meeting, gathered, own_sum, place, summed
+from losses.collectives import Meeting, gathered, own_sum, place, summed
 
 
 def sigmoid_loss(

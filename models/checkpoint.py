@@ -7,9 +7,9 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from models.elsewhere import at_its_size
+from models.external_weights import at_its_size
+from models.identify_weights import looks_like, under
 from models.image_tower import ImageTower
-from models.recognised import looks_like, under
 from models.weight_files import read_weights
 
 MOST_NAMES = 3  # of weights, told of each kind of mismatch

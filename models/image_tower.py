@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from models import corenet_vit, embedding_stem
 from models.class_token import read_class_token_only
+from models.identify_weights import TIMM_SIZES
 from models.patch_drop import drop_patches
 from models.pixels import Renormalised
-from models.recognised import TIMM_SIZES
 from models.registered import open_clip_config
 
 PIXEL_CHANNELS = 3

@@ -6,9 +6,9 @@ from typing import Protocol
 
 import tyro
 
-from bench.command_line import USAGE
 from bench.config import choose
-from bench.terminal import say
+from bench.console.console import say
+from bench.console.exit_codes import USAGE
 from reports.verbs import Build, Compare, Export, History, Plan
 
 PROGRAM = "python -m reports"

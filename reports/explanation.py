@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from bench.explain.contrasts import LogRatio
-from bench.explain.explained import Explained, Part, explained, in_words, off_in_words, short_name
+from bench.explain.decomposition import Explained, Part, explained, in_words, off_in_words, short_name
 from bench.statistics import AS_FLOPS_SAY
-from reports.charts import FOOT, NARROWEST, WIDTH, head, rows_of
-from reports.formats import ratio, span
-from reports.frames import Comparison
-from reports.svg import INK, MUTED, PAPER, SERIES, drawing, hovered, svg
-from reports.tables import Cell, Column, Table, absent, figure, plain
+from reports.render.formats import ratio, span
+from reports.render.frames import Comparison
+from reports.render.svg import INK, MUTED, PAPER, SERIES, drawing, hovered, svg
+from reports.render.tables import Cell, Column, Table, absent, figure, plain
+from reports.speed.charts import FOOT, NARROWEST, WIDTH, head, rows_of
 
 ROW = 46
 TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 50, 100)

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from reports.formats import NBSP, accuracy, percent, ratio, seconds
-from reports.frames import Comparison, sized_family
-from reports.scores import Point, Scored, answering, at_budget, points, protocols, tasks
-from reports.speeds import Throughput
-from reports.tables import Cell, Column, Table, absent, estimate_cell, figure, missing, named, plain, ratio_cell
+from reports.accuracy.scores import Point, Scored, answering, at_budget, points, protocols, tasks
+from reports.render.formats import NBSP, accuracy, percent, ratio, seconds
+from reports.render.frames import Comparison, sized_family
+from reports.render.tables import Cell, Column, Table, absent, estimate_cell, figure, missing, named, plain, ratio_cell
+from reports.speed.speeds import Throughput
 
 INTERVAL = f"95{NBSP}%"
 NOT_TRAINED = "no tower of it was scored at this budget"

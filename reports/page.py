@@ -6,17 +6,16 @@ from dataclasses import fields, is_dataclass
 import msgspec
 
 from bench.record import Fit, Record, Training, Transfer
-from reports import circumstances as about
-from reports import learned, priced, score_tables, speed_tables
-from reports.answer import answer_of
-from reports.batches import batches_section
-from reports.charts import ratio_chart, series_index, throughput_chart
-from reports.circumstances import losses_table
-from reports.curves import loss_chart
-from reports.document import Download, Panel, csv_download, download, rendered
+from reports.accuracy import cost_charts, few_label_section, score_tables
+from reports.accuracy.curves import loss_chart
+from reports.accuracy.scores import FLOOR, Scored, fewest_seeds, protocols, scored, scores_frame, tasks
 from reports.explanation import explanation_section
-from reports.formats import GIB, times
-from reports.frames import (
+from reports.headline import headline_table
+from reports.history.suites import suites_of, suites_table
+from reports.plan import plan_of
+from reports.render.document import Download, Panel, csv_download, download, rendered
+from reports.render.formats import GIB, times
+from reports.render.frames import (
     Comparison,
     at_largest_batch,
     comparison_of,
@@ -25,16 +24,18 @@ from reports.frames import (
     memory_frame,
     speeds_frame,
 )
-from reports.headline import headline_table
-from reports.phases import bound_sentence, phase_chart, phase_keys, phase_table
-from reports.plan import plan_of
-from reports.scores import FLOOR, Scored, fewest_seeds, protocols, scored, scores_frame, tasks
-from reports.speeds import Throughput, rates, throughputs
-from reports.suites import suites_of, suites_table
-from reports.svg import swatch
-from reports.tables import Table
+from reports.render.svg import swatch
+from reports.render.tables import Table
+from reports.render.words import GLOSSARY
+from reports.speed import circumstances as about
+from reports.speed import speed_tables
+from reports.speed.batches import batches_section
+from reports.speed.charts import ratio_chart, series_index, throughput_chart
+from reports.speed.circumstances import losses_table
+from reports.speed.phases import bound_sentence, phase_chart, phase_keys, phase_table
+from reports.speed.speeds import Throughput, rates, throughputs
+from reports.summary import answer_of
 from reports.unmeasured import unmeasured_table
-from reports.words import GLOSSARY
 
 
 def page(
@@ -56,7 +57,7 @@ def page(
     filled = (largest, throughputs(largest)) if at_largest else None
     speed, accuracy = _speed_section(comparison, rows), _accuracy_section(comparison, answers, rates(rows))
     at_most = _largest_section(*filled) if filled else None
-    batches, few = batches_section(comparison, records), learned.section(comparison)
+    batches, few = batches_section(comparison, records), few_label_section.section(comparison)
     headline, methods = headline_table(comparison, rows, filled, answers), about.methods_table(comparison, rows)
     return rendered(
         "page.html",
@@ -140,7 +141,7 @@ def _accuracy_section(
     return {
         "protocol": protocol,
         "legend": [(comparison.label(name), swatch(series_index(comparison, name))) for name in trained],
-        **priced.charts(comparison, answers, protocol, trained),
+        **cost_charts.charts(comparison, answers, protocol, trained),
         "overview": score_tables.overview_table(comparison, answers),
         "tasks": [
             (task, score_tables.task_table(comparison, answers, task, measured), score_tables.task_note(answers, task))

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
 
 from bench.plan.model import AS_GPUS_GROW
-from reports.charts import names_at_ends
-from reports.document import rendered
-from reports.formats import UNMEASURED, count, percent, rate
-from reports.svg import PAPER, drawing, hovered, look, shown, svg
-from reports.tables import Cell, Column, Table, plain
+from reports.render.document import rendered
+from reports.render.formats import UNMEASURED, count, percent, rate
+from reports.render.svg import PAPER, drawing, hovered, look, shown, svg
+from reports.render.tables import Cell, Column, Table, plain
+from reports.speed.charts import names_at_ends
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, FOOT, TOP = 42, 140, 46, 10

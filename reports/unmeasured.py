@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from bench.record import Measured, Memory, Speed, Training, Transfer
-from reports.formats import listed
-from reports.frames import Comparison
-from reports.pareto import prices
-from reports.tables import NOT_MEASURED, Cell, Column, Table, plain
+from reports.accuracy.pareto import prices
+from reports.render.formats import listed
+from reports.render.frames import Comparison
+from reports.render.tables import NOT_MEASURED, Cell, Column, Table, plain
 
 KINDS: Mapping[str, type[Measured]] = {
     "speed": Speed,

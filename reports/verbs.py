@@ -7,25 +7,25 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from bench.command_line import DISAGREEMENT, OK
 from bench.config import choose
+from bench.console.console import printable, printable_lines
+from bench.console.exit_codes import DISAGREEMENT, OK
+from bench.console.tables import Table, show
+from bench.environment.files import written_whole
 from bench.history.compared import compared, compared_table, on_one_side, told_none, told_worse
 from bench.history.figures import Figure, read_figures
 from bench.record import comparisons, read_records
 from bench.statistics import fewest_rounds
-from bench.tables import Table, show
-from bench.terminal import printable, printable_lines
-from bench.whole_file import written_whole
-from reports.changes import changes_of
-from reports.detection import few_commits_table, rates_table
-from reports.event_files import write_event_files
-from reports.exports import Format, exported
-from reports.history_page import history_page
-from reports.lines import history_of
+from reports.exports.event_files import write_event_files
+from reports.exports.exports import Format, exported
+from reports.exports.scalars import read_scalars
+from reports.history.changes import changes_of
+from reports.history.detection import few_commits_table, rates_table
+from reports.history.history_page import history_page
+from reports.history.series import history_of
+from reports.history.suites import read_suites
 from reports.page import page
 from reports.plan import plan_page, read_plan
-from reports.scalars import read_scalars
-from reports.suites import read_suites
 
 
 @dataclass(frozen=True)

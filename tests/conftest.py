@@ -13,9 +13,9 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
+    import bench.measure.speed
     import bench.methods
-    import bench.run
-    import bench.training.train
+    import bench.train.loop
     import bench.transfer.score  # noqa: F401
 
 import torch
@@ -74,7 +74,7 @@ def own_results(decoded: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands fork their runs from a process that has imported all: for tests of anything but a run's start."""
-    monkeypatch.setattr("bench.begin.Runner", Parting)
+    monkeypatch.setattr("bench.orchestration.preflight.Runner", Parting)
 
 
 @pytest.fixture(autouse=True)

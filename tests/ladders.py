@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from bench.config import Experiment, with_settings
 from bench.experiments import EXPERIMENTS
 from bench.explain.factors import factors_of
-from bench.explain.ladder import Coordinates, Ladder, build, rungs_between
+from bench.ladder import Coordinates, Ladder, build, rungs_between
 from bench.record import Flops, Record, Speed
 from tests.reports.conftest import COMPARISON, HERE
 

@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from bench.jobs import Runner
-from bench.worker import Request, carry_out
+from bench.orchestration.runner import Runner
+from bench.orchestration.worker import Request, carry_out
 
 if TYPE_CHECKING:
     import subprocess
@@ -23,10 +23,10 @@ T = TypeVar("T")
 PRELOAD = [
     "open_clip.loss",
     "torch.nn.parallel",
-    "bench.training.train",
+    "bench.train.loop",
     "bench.transfer.score",
-    "bench.worker",
-    "bench.memory_runs",
+    "bench.orchestration.worker",
+    "bench.measure.memory",
 ]
 LONGEST_SECONDS = 300  # after which a test that waits has hung; no law depends on it, however busy the machine
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.commands import VERBS, Bench
+from bench.cli.compare import VERBS, Bench
 from bench.config import METHOD_NAMES
 from bench.methods import METHODS
 
@@ -28,7 +28,7 @@ def test_imports_point_one_way() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("module", ["bench.dispatch", "reports.__main__"])
+@pytest.mark.parametrize("module", ["bench.cli.main", "reports.__main__"])
 def test_what_a_person_types_into_starts_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -68,7 +68,6 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         "peer": ["against", "name", "rounds", "settings", "results", "json"],
         "regress": ["base", "rounds", "only", "results", "json"],
         "history": ["commits", "repository", "rounds", "only", "out"],
-        "chaos": ["parts", "share", "seed", "json"],
     }
 
 

@@ -10,13 +10,13 @@ from bench.config import CONTRASTIVE, METHOD_NAMES
 from bench.data.pack import Pictures
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch
-from bench.data.subwords import SubwordIds, tokenizer
 from bench.data.targets import Captions, Features
 from bench.experiments import COMPARED, EXPERIMENTS
+from bench.labels.subwords import SubwordIds, tokenizer
+from bench.measure.flops import count_flops
+from bench.measure.speed import Assembled, assemble, load_data, take_steps, untrained_tower
 from bench.methods import METHODS, clamp_scale
-from bench.profilers.flops import count_flops
 from bench.record import Flops
-from bench.run import Assembled, assemble, load_data, take_steps, untrained_tower
 from bench.towers.made import Made
 from losses.contrastive import contrastive_loss
 from models.checkpoint import save_tower

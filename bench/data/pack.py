@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.data.manifest import PACK, PARTS, cache_path, pretrain_shards, verify_pack
-from bench.whole_file import written_whole
+from bench.environment.files import written_whole
 
 SIDE = 64  # pixels
 

@@ -18,8 +18,8 @@ from bench.data.pack import Pictures
 from bench.data.stream import Batch, Stream
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
+from bench.environment.seeds import AUGMENTATION, seed_for
 from bench.profilers.clock import clock
-from bench.seeds import AUGMENTATION, seed_for
 
 T = TypeVar("T", bound=Target)
 

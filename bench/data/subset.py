@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.config import Experiment
-from bench.labels.batches import KEY_COLUMNS, known_column
-from bench.seeds import SUBSET, seed_for
+from bench.data.captions.batches import KEY_COLUMNS, known_column
+from bench.environment.seeds import SUBSET, seed_for
 
 RANDOM = "random:"
 

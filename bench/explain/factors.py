@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from bench.config import FIELDS, Experiment, choose, differing_fields, with_settings
-from bench.explain.ladder import NO_WORK, OBJECTIVE, PACE, SHARED, Factor, setting
 from bench.image_sizes import multi_scale
+from bench.ladder import NO_WORK, OBJECTIVE, PACE, SHARED, Factor, setting
 
 PUBLISHED_BATCH = 65_536  # images of a step on all GPUs, in CatLIP's and CLIP's released recipes alike
 SMALLER_BATCH = 4  # times: 256 images a GPU in CLIP's recipe, 1,024 in CatLIP's

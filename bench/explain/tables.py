@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
+from bench.console.tables import Table
 from bench.explain.contrasts import LogRatio
-from bench.explain.explained import Explained, Part, in_words
+from bench.explain.decomposition import Explained, Part, in_words
 from bench.statistics import AS_FLOPS_SAY
-from bench.tables import Table
 
 
 def cause_table(found: Explained) -> Table:

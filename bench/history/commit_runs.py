@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.commit import CHECKOUT
+from bench.environment.commit import CHECKOUT
 from bench.history.suite_documents import keep
-from bench.turns import Seat, conduct
+from bench.orchestration.interleave import Seat, conduct
 
 # Of a part .25 s of rounds after three of warm-up, so that a process takes half a minute.
 BUDGET = (
@@ -135,6 +135,6 @@ class _SuitesRun:
 
 def fingerprint_here() -> str:
     """Return what speeds depend on here beside the code, as a process of its own says, for torch is not imported."""
-    command = [sys.executable, "-m", "bench.machine"]
+    command = [sys.executable, "-m", "bench.environment.machine"]
     done = subprocess.run(command, cwd=CHECKOUT, env=os.environ | SETTINGS, capture_output=True, text=True, check=True)
     return done.stdout.strip()

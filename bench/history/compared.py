@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.command_line import DISAGREEMENT, INCONCLUSIVE, OK
+from bench.console.exit_codes import DISAGREEMENT, INCONCLUSIVE, OK
+from bench.console.tables import Table
 from bench.history.figures import Figure, Measure, Subject
 from bench.history.quantities import exactly, quantity
 from bench.statistics import Ratio, ratios_of_pairs
-from bench.tables import Table
 
 Key = tuple[Subject, Measure]
 OF_BYTES = {"faster": "smaller", "slower": "larger"}  # what a verdict is called where the figure is no time

@@ -22,7 +22,7 @@ from bench.history.suite_documents import (
     machine_of,
     require_measured,
 )
-from bench.rates import images_per_second
+from bench.measure.throughput import images_per_second
 from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, is_record, read_record
 
 LOSS_STEP = 10  # of a training, counted from 1

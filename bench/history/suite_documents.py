@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from bench.environment.files import written_whole
 from bench.record import Circumstances
-from bench.whole_file import written_whole
 
 FINGERPRINT = "fingerprint"  # the entry of `machine_info` that our suites write; see `fingerprint_of`
 UNVERSIONED = ("", "unversioned", "unknown")  # what pytest-benchmark calls a commit that it does not know

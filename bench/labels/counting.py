@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.vocabulary import SUBWORD, Label, Vocabulary, sorted_labels
 from bench.labels.rule import Rule
+from bench.labels.vocabulary import SUBWORD, Label, Vocabulary, sorted_labels
 
 
 def counted(rule: Rule, counts: npt.NDArray[np.int64], captions: int) -> Vocabulary:

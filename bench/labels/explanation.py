@@ -6,8 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from bench.console.tables import Table
 from bench.labels.rule import Rule
-from bench.tables import Table
 
 GLOSS = 90  # characters
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.data.vocabulary import Vocabulary, read_vocabulary
-from bench.labels.batches import Batch
+from bench.data.captions.batches import Batch
 from bench.labels.rule import Rule
 from bench.labels.rules import rule_named
+from bench.labels.vocabulary import Vocabulary, read_vocabulary
 
 LONGEST_CAPTION = 4 * 2**20  # bytes; a longer one is skipped and counted
 NULL, TOO_LONG, NOT_UTF8 = "null", f"longer than {LONGEST_CAPTION // 2**20} MiB", "not UTF-8"

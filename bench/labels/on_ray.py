@@ -5,7 +5,7 @@ import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bench.commit import CHECKOUT
+from bench.environment.commit import CHECKOUT
 from bench.labels.labeller import Tally
 from bench.labels.processes import Ended
 from bench.labels.shard_job import Job, Report, one_by_one, run_job

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 import pyarrow as pa
 
-from bench.labels.batches import Batch
+from bench.data.captions.batches import Batch
 from bench.labels.labeller import Tally, labeller
 from bench.labels.shard_job import Job, Label, Labelled, Report, one_by_one, run_job
 

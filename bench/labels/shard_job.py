@@ -9,12 +9,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.data.vocabulary import read_vocabulary
-from bench.labels.batches import Batch
-from bench.labels.captions import read_captions
+from bench.data.captions.batches import Batch
+from bench.data.captions.captions import read_captions
+from bench.data.captions.shards import digest_of
+from bench.environment.files import written_whole
 from bench.labels.labeller import LISTS, Tally, labeller
-from bench.labels.shards import digest_of
-from bench.whole_file import written_whole
+from bench.labels.vocabulary import read_vocabulary
 
 FORMAT = 1  # of the labels; raise it when the same captions give another file
 SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("labels", LISTS, nullable=False)])

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from bench.data.vocabulary import read_vocabulary
+from bench.data.captions.shards import digest_of, shards_of
 from bench.labels.shard_job import made
-from bench.labels.shards import digest_of, shards_of
+from bench.labels.vocabulary import read_vocabulary
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bench.data.subwords import encoded, tokenizer
+from bench.labels.subwords import encoded, tokenizer
 
 
 class Subword:

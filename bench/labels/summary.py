@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
-from bench.data.vocabulary import Label, Vocabulary
+from bench.console.tables import Table
 from bench.labels.labeller import MENDED, Tally
-from bench.tables import Table
+from bench.labels.vocabulary import Label, Vocabulary
 
 TOP = 10
 GLOSS = 60  # characters

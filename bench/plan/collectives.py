@@ -35,7 +35,7 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What of a model is sent, in parameters: counted by `bench.plan.needs`."""
+    """What of a model is sent, in parameters: counted by `bench.plan.workload`."""
 
     method: MethodName
     trained: int
@@ -62,7 +62,7 @@ class Collective:
 def collectives_of(
     weights: Weights, sharding: Sharding, bytes_a_weight: int, batch: float, processes: int
 ) -> list[Collective]:
-    """Return what a step sends, as `bench.distributed` and `losses.ranks` have it; `batch` is of one process.
+    """Return what a step sends, as `bench.train.distributed` and `losses.collectives` do; `batch` is of one process.
 
     FSDP2 gathers weights in the precision of the computation (`bytes_a_weight`), the blocks' again in the backward, and
     scatters gradients in fp32.

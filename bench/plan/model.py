@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.config import MethodName, Sharding
+from bench.environment.gpu_specs import Device
 from bench.plan.collectives import Links, Weights, collectives_of, total_seconds
-from bench.plan.devices import Device
 
 LARGEST = 4096  # devices that a curve goes to
 AS_GPUS_GROW = "As GPUs grow"  # what its table is called, where `python -m reports plan` finds it

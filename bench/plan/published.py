@@ -15,8 +15,8 @@ from statistics import median
 
 from scipy.optimize import brentq
 
+from bench.environment.gpu_specs import DEVICES, GB, Device
 from bench.plan.collectives import LINK_SHARE, LINK_US, NETWORK_US, Links, Weights
-from bench.plan.devices import DEVICES, GB, Device
 from bench.plan.model import OVERLAP, Case, Cluster, Work, assumed_compute, step_on
 
 V100 = Device("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")

@@ -7,10 +7,10 @@ from statistics import fmean, median
 from typing import TypeVar
 
 from bench.config import WITH_BATCH_SIZE, Experiment, differing_fields, told
-from bench.largest_batch import BYTES_A_PARAMETER
+from bench.measure.throughput import images_per_second, images_per_step
+from bench.orchestration.batch_search import BYTES_A_PARAMETER
 from bench.plan.collectives import FP32, Weights
 from bench.plan.model import Compute
-from bench.rates import images_per_second, images_per_step
 from bench.record import Circumstances, Fit, Memory, Record, Speed, comparisons, read_record, read_records
 
 M = TypeVar("M", Speed, Memory, Fit)

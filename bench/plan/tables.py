@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from bench.console.tables import Table
 from bench.plan.collectives import collectives_of, seconds_of
 from bench.plan.model import AS_GPUS_GROW, LARGEST, Case, Cluster, Cost, Step, bound_from, slower_from
 from bench.plan.published import POINTS, Latencies, computing, predicted_rate
-from bench.tables import Table
 
 SLOWER = 0.1
 MS = 1000

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from bench.data.pack import Pictures, load_pictures
+from bench.environment.machine import circumstances
 from bench.history.suite_documents import FINGERPRINT, fingerprint_of
-from bench.machine import circumstances
 from bench.suites.device import DEVICE
 
 

@@ -5,10 +5,10 @@ from msgspec.structs import replace
 from bench.config import Experiment
 from bench.data.pack import Pictures
 from bench.data.pack_stream import PackStream
-from bench.memory_runs import count_tensor_bytes
+from bench.measure.flops import count_flops
+from bench.measure.memory import count_tensor_bytes
+from bench.measure.speed import assemble, take_steps
 from bench.methods import method_named
-from bench.profilers.flops import count_flops
-from bench.run import assemble, take_steps
 from bench.suites.device import DEVICE
 
 BATCH, STEPS, PICTURES = 32, 3, 128

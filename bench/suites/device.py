@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.machine import default_device
+from bench.environment.machine import default_device
 from bench.profilers.clock import wait_for
 from bench.profilers.tensors import TensorBytes
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from bench.data.long_captions import lengthened
 from bench.data.pack import Pictures
-from bench.data.subwords import SubwordIds
 from bench.data.targets import Labels, Tokens
 from bench.experiments import EXPERIMENTS
+from bench.labels.subwords import SubwordIds
 from bench.profilers.tensors import TensorBytes
 from losses.contrastive import contrastive_loss
 from losses.multilabel import multilabel_loss

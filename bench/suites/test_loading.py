@@ -16,8 +16,8 @@ from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.data.order import Order
-from bench.data.shard_loader import Loaded, ShardLoader
-from bench.data.shards import Shards, open_shards
+from bench.data.shards.loader import Loaded, ShardLoader
+from bench.data.shards.shards import Shards, open_shards
 from bench.experiments import EXPERIMENTS
 
 IMAGES, BATCH = 200, 50

@@ -10,13 +10,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.config import METHOD_NAMES, TextPadding
 from bench.data.pack import Pictures
 from bench.data.pack_stream import augment
-from bench.data.subwords import SubwordIds
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS
+from bench.labels.subwords import SubwordIds
 from bench.methods import METHODS
-from bench.step import make_optimizer
 from bench.suites.counters import step_counters
 from bench.suites.device import DEVICE, rate, seconds
+from bench.train.step import make_optimizer
 from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
 

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from bench.transfer.logistic import Axes, Fit, sweep
+from bench.transfer.classification.logistic import Axes, Fit, sweep
 
 PICTURES, FEATURES, CLASSES = 10_000, 512, 100
 STRENGTHS = np.logspace(-5, 0, 20).tolist()

@@ -15,7 +15,7 @@ from open_clip.transformer import VisionTransformer
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bench.data.subwords import SubwordIds
+from bench.labels.subwords import SubwordIds
 from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, KnownTower
 from models.open_clip_layout import open_clip_state
 from models.registered import open_clip_config

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.config import CONTRASTIVE, TextPadding
-from bench.data.subwords import SubwordIds
 from bench.data.targets import Tokens
-from bench.data.vocabulary import read_vocabulary
+from bench.labels.subwords import SubwordIds
+from bench.labels.vocabulary import read_vocabulary
 from bench.methods import method_named
 from bench.towers.made import Made, head_path
 from models.checkpoint import load_exactly, save_tower

@@ -6,7 +6,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from bench.config import Experiment
-from bench.json_file import from_json
+from bench.environment.json_file import from_json
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):

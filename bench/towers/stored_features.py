@@ -15,15 +15,15 @@ from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
 from bench.data.decoding import UnusableImageError, decoded
-from bench.data.identity import files_digest
 from bench.data.manifest import CACHE
 from bench.data.normalisation import WHITE, normalised
 from bench.data.pack import load_pictures
 from bench.data.pack_stream import for_scoring
-from bench.data.shards import open_shards, opened, shard_paths
-from bench.json_file import from_json
+from bench.data.shards.identity import files_digest
+from bench.data.shards.shards import open_shards, opened, shard_paths
+from bench.environment.files import written_whole
+from bench.environment.json_file import from_json
 from bench.towers.trained import SUFFIX, build_teacher
-from bench.whole_file import written_whole
 
 EMBEDDED_AT_ONCE = 64
 

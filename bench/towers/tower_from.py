@@ -11,19 +11,19 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from bench.data.vocabulary import read_vocabulary
+from bench.environment.json_file import content_of, from_json
+from bench.environment.seeds import TOWER, seed_for
 from bench.experiments import EXPERIMENTS
-from bench.json_file import content_of, from_json
-from bench.seeds import TOWER, seed_for
+from bench.labels.vocabulary import read_vocabulary
 from bench.towers.head_file import LabelRows, Texts, label_rows, texts
 from bench.towers.made import Made, how_made, is_made_here, newest_towers
 from bench.towers.trained import trained_tower
 from models import corenet_vit
 from models.checkpoint import load_exactly
-from models.elsewhere import trunk_weights
+from models.external_weights import trunk_weights
+from models.identify_weights import looks_like
 from models.image_tower import ImageTower, build_image_tower, tower_of
 from models.pixels import renormalised
-from models.recognised import looks_like
 from models.registered import open_clip_config
 from models.weight_files import SUFFIXES, read_weights
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench.config import Experiment
-from bench.seeds import TEACHER, TOWER, seed_for
+from bench.environment.seeds import TEACHER, TOWER, seed_for
 from bench.towers.made import Made, how_made
 from models.checkpoint import load_weights
 from models.image_tower import ImageTower, build_image_tower

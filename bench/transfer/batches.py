@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bench.data.crops import cropped, draw
 from bench.data.order import shuffled_rows
-from bench.seeds import AUGMENTATION, seed_for
-from bench.transfer.pictures import Pictures
+from bench.environment.seeds import AUGMENTATION, seed_for
+from bench.transfer.tasks.pictures import Pictures
 
 T = TypeVar("T")
 

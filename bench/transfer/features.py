@@ -8,10 +8,10 @@ from jaxtyping import Float
 from skimage.feature import hog
 from torch import Tensor
 
+from bench.catalog import REFERENCES
 from bench.data.normalisation import WHITE, normalised
-from bench.subjects import REFERENCES
-from bench.transfer.pictures import Pictures, shown
-from bench.transfer.subject import Embed
+from bench.transfer.feature_extractor import Embed
+from bench.transfer.tasks.pictures import Pictures, shown
 from models.image_tower import PIXEL_CHANNELS, ImageTower
 
 PIXELS_SIDE, HOG_SIDE = 32, 64  # in pixels

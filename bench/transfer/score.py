@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 
+from bench.catalog import RANDOM_TOWER, REFERENCE_TOWER, UNTRAINED_TOWER
 from bench.config import Experiment
+from bench.measure.speed import untrained_tower
 from bench.record import Metric, Score, Transfer
-from bench.run import untrained_tower
-from bench.subjects import RANDOM_TOWER, REFERENCE_TOWER, UNTRAINED_TOWER
 from bench.towers.tower_from import KnownTower, tower_from, untrained_kind
+from bench.transfer.feature_extractor import Subject, kept
 from bench.transfer.features import REFERENCE_FEATURES, tower_features
 from bench.transfer.protocols import PROTOCOLS
-from bench.transfer.subject import Subject, kept
 
 
 def open_subject(name: str, experiment: Experiment, device: torch.device) -> Subject:

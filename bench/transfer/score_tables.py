@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
-from bench.rates import rates_of
+from bench.console.tables import Table
+from bench.measure.throughput import rates_of
 from bench.record import Metric, Record, Score, Speed, Transfer
 from bench.statistics import Interval, accuracy_interval, mean_interval
-from bench.tables import Table
-from bench.transfer.shares import left_out, too_few
+from bench.transfer.classification.shares import left_out, too_few
 
 PROBE = "linear probe"
 SEEDS_FOR_INTERVAL = 3  # fewer trainings give points

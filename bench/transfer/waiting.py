@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from bench.terminal import printable
-from bench.training.watch import LINE_SECONDS
+from bench.console.console import printable
+from bench.train.train_logger import LINE_SECONDS
 
 T = TypeVar("T")
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from bench.costs import costs_of
 from bench.data.decoding import EMPTY, UnusableImageError
 from bench.data.embeddings import CUT, FOREIGN, INFINITE, decoded_grid
-from bench.data.shard_stream import ShardStream
-from bench.run import load_data, measure_speed
+from bench.data.shards.stream import ShardStream
+from bench.measure.costs import costs_of
+from bench.measure.speed import load_data, measure_speed
 from bench.towers.trained import trained_tower
-from bench.training.train import train
+from bench.train.loop import train
 from bench.transfer.features import tower_features
 from models.image_tower import build_image_tower
 from tests.data.shards import CAPTIONS, encoded, picture, write_shard

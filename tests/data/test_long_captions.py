@@ -6,7 +6,7 @@ import pytest
 
 from bench.data.long_captions import lengthened
 from bench.data.pack import Pictures
-from bench.data.subwords import SubwordIds
+from bench.labels.subwords import SubwordIds
 
 
 def test_lengths_have_the_median_and_the_tail_of_the_web(pictures: Pictures) -> None:

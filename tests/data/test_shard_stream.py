@@ -8,13 +8,13 @@ import torch
 from bench.__main__ import main
 from bench.config import METHOD_NAMES
 from bench.data.decoding import CORRUPTED, FOREIGN
-from bench.data.shard_manifest import facts_of, write_manifest
-from bench.data.shard_stream import ShardStream
+from bench.data.shards.manifest import facts_of, write_manifest
+from bench.data.shards.stream import ShardStream
 from bench.data.stream import Batch
 from bench.data.targets import Captions, Labels, Tokens
+from bench.measure.speed import load_data, measure_speed
 from bench.methods import METHODS
-from bench.run import load_data, measure_speed
-from bench.training.train import train
+from bench.train.loop import train
 from tests.data.shards import CAPTIONS, encoded, picture, webdataset_members, write_shard, write_shards
 from tests.data.test_stream import CPU
 from tests.small import small
@@ -84,7 +84,7 @@ def test_an_image_comes_with_its_own_caption(data: Path, results: Path) -> None:
 
 
 def test_ranks_share_an_epoch(data: Path, results: Path) -> None:
-    from bench.data.shards import open_shards
+    from bench.data.shards.shards import open_shards
 
     shards = open_shards(str(data), results / "cache")
     ranks = [ShardStream(small("clip", batch_size=4), shards, CPU, rank=rank, ranks=2) for rank in (0, 1)]
@@ -225,7 +225,7 @@ def test_a_jpeg_and_its_copy_without_loss_give_nearly_the_same_image(tmp_path: P
 
 def test_ranks_take_as_many_steps_whatever_the_shards_lengths(tmp_path: Path, results: Path) -> None:
     """Three shards of 1, 2 and 30 samples over three ranks: the order is one of samples, not of shards."""
-    from bench.data.shards import open_shards
+    from bench.data.shards.shards import open_shards
 
     for number, (first, count) in enumerate(((0, 1), (1, 2), (3, 30))):
         write_shard(tmp_path / f"{number}.tar", webdataset_members(first, count))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.explain.contrasts import LogRatio, between, contrast, shapley, without
-from bench.explain.ladder import Coordinates, all_cells, chain_of
+from bench.ladder import Coordinates, all_cells, chain_of
 from bench.statistics import Agreement, agreement
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)

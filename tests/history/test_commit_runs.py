@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.history import regress
+from bench.cli import regress
+from bench.cli.history import History
+from bench.cli.regress import Regress
 from bench.history.commit_runs import time_suites, work_tree
 from bench.history.figures import read_figures
-from bench.history.over_commits import History
-from bench.history.regress import Regress
 from tests.processes import LONGEST_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]

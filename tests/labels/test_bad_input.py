@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.__main__ import main
-from bench.data.vocabulary import Label, Vocabulary, write_vocabulary
+from bench.labels.vocabulary import Label, Vocabulary, write_vocabulary
 from tests.labels.files import FORMATS, tar_bytes, write_captions
 
 DOGS = [f"a dog and {number} cats" for number in range(300)]
@@ -31,7 +31,7 @@ def names_of(folder: Path) -> list[list[str]]:
 
 
 def _pack() -> Vocabulary:
-    from bench.data.vocabulary import read_vocabulary
+    from bench.labels.vocabulary import read_vocabulary
 
     return read_vocabulary("pack-synsets")
 

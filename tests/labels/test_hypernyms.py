@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.vocabulary import read_vocabulary
 from bench.labels.class_names import synsets_of
 from bench.labels.hypernyms import Labels, hypernyms
 from bench.labels.lexicon import lexicon
+from bench.labels.vocabulary import read_vocabulary
 
 # What NLTK 3.10.4 says of WordNet 3.0: names of two synsets, their path similarity as 1 over this number.
 RECORDED = json.loads(Path(__file__).with_name("path-similarity.json").read_text())

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from bench.data.subwords import SubwordIds
-from bench.run import assemble, load_data
+from bench.labels.subwords import SubwordIds
+from bench.measure.speed import assemble, load_data
 from models.heads import Contrastive
 from models.open_clip_layout import open_clip_model, open_clip_state
 from tests.small import small

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from bench.config import METHOD_NAMES
 from bench.data.pack import load_pictures
 from bench.data.targets import Captions
-from bench.distributed import LossOf, group_of_all, spread
+from bench.measure.flops import count_flops
+from bench.measure.speed import assemble, load_data, untrained_tower
 from bench.methods import method_named
 from bench.plan.collectives import FP32, Collective, Links, collectives_of, ring_seconds, seconds_of
 from bench.plan.link_speed import measured
-from bench.plan.needs import needs_of
-from bench.profilers.flops import count_flops
-from bench.run import assemble, load_data, untrained_tower
+from bench.plan.workload import needs_of
+from bench.train.distributed import LossOf, group_of_all, spread
 from tests.processes import in_ranks
 from tests.small import small
 

@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as with_fields
 
 from bench.__main__ import main
-from bench.commit import CHECKOUT
 from bench.config import Experiment, at_batch_size
+from bench.environment.commit import CHECKOUT
+from bench.environment.gpu_specs import DEVICES, device_called
 from bench.experiments import EXPERIMENTS
-from bench.largest_batch import first_guess
-from bench.plan.check import Row, agree, of_sending
+from bench.measure.throughput import images_per_second
+from bench.orchestration.batch_search import first_guess
+from bench.orchestration.plan_validation import Row, agree, of_sending
 from bench.plan.collectives import Links, Weights
-from bench.plan.devices import DEVICES, device_called
 from bench.plan.model import (
     Case,
     Cluster,
@@ -40,7 +41,6 @@ from bench.plan.model import (
 )
 from bench.plan.published import MODELS, NCCL, POINTS, computing, predicted_rate, published_utilisation
 from bench.plan.records import Timed, compute_of, largest_batch
-from bench.rates import images_per_second
 from bench.record import Circumstances, Fit, Flops, Memory, Record, Speed, record_path, write_record
 from tests.processes import LONGEST_SECONDS, wait_until
 
@@ -417,7 +417,7 @@ def test_a_check_agrees_where_one_alone_does_or_those_side_by_side(
 CHECKING = """
 import signal, subprocess
 from bench.__main__ import _terminate
-from bench.plan.check import _started
+from bench.orchestration.plan_validation import _started
 signal.signal(signal.SIGTERM, _terminate)
 with _started(["bench.plan.link_speed", "1000"], [CORE, CORE], subprocess.DEVNULL) as child:
     child.wait()

@@ -19,22 +19,22 @@ from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.commit import CHECKOUT
 from bench.config import Experiment
 from bench.data.pack_stream import PackStream
 from bench.data.targets import Captions
+from bench.environment.commit import CHECKOUT
 from bench.experiments import EXPERIMENTS
-from bench.memory_limit import is_out_of_memory, memory_limit
-from bench.memory_runs import count_tensor_bytes, measure_fit, measure_memory
+from bench.measure.flops import count_flops
+from bench.measure.memory import count_tensor_bytes, measure_fit, measure_memory
+from bench.measure.memory_limit import is_out_of_memory, memory_limit
+from bench.measure.speed import assemble, load_data, measure_phases, measure_speed, take_steps, trace
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock
 from bench.profilers.device import open_reader, sampled
-from bench.profilers.flops import count_flops
 from bench.profilers.phases import forward_clocks
 from bench.profilers.reader import Reader, rising
 from bench.profilers.tensors import TensorBytes
 from bench.record import PHASES, Speed
-from bench.run import assemble, load_data, measure_phases, measure_speed, take_steps, trace
 from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
 from tests.processes import in_child, wait_until
@@ -281,7 +281,7 @@ from pathlib import Path
 import torch
 
 from bench.config import Experiment
-from bench.run import measure_speed
+from bench.measure.speed import measure_speed
 import msgspec
 
 torch.compile = partial(torch.compile, backend="eager")

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from bench.record import Record
-from reports.history_page import history_page
+from reports.history.history_page import history_page
 from reports.page import page
 from reports.plan import plan_page
-from tests.reports import test_explanation, test_history, test_plan
+from tests.reports import test_explanation, test_plan
+from tests.reports.history import test_history
 from tests.reports.test_hostile import few_labels, hostile_page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e .[tests]")

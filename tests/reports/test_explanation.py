@@ -5,8 +5,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from bench.explain.explained import explained, in_words
-from bench.explain.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, Line
+from bench.explain.decomposition import explained, in_words
+from bench.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, Line
 from bench.record import Record, read_records
 from reports.page import page
 from tests.ladders import ladder_of, measured

@@ -6,9 +6,9 @@ from typing import Any
 
 from bench.record import Record
 from reports.page import page
+from tests.reports.accuracy.test_few_label_section import curve_record, head_record, metric_record
 from tests.reports.hostile import PAYLOAD, hostile
 from tests.reports.test_explanation import records as explanation
-from tests.reports.test_learned import curve_record, head_record, metric_record
 from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]

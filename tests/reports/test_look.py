@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.record import Record
-from reports.document import TEMPLATES
 from reports.page import page
-from reports.svg import CSS, SERIES, dodged, drawing, look, shown, svg
+from reports.render.document import TEMPLATES
+from reports.render.svg import CSS, SERIES, dodged, drawing, look, shown, svg
 
 ON_PAPER = ("ink", "muted", "link", *(f"series-{number}" for number in range(1, len(SERIES) + 1)))
 

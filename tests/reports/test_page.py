@@ -17,7 +17,7 @@ from bench.config import METHOD_NAMES
 from bench.record import Record, Speed, Transfer
 from bench.statistics import accuracy_interval, paired_difference, ratio_of, ratios_of
 from reports.page import page
-from reports.words import METHODS
+from reports.render.words import METHODS
 from tests.reports.test_plan import document as plan_document
 
 Make = dict[str, Callable[..., Any]]

@@ -14,10 +14,10 @@ from bench.__main__ import main
 from bench.config import CONTRASTIVE, Experiment
 from bench.data.pack import Pictures
 from bench.data.pack_stream import for_scoring
-from bench.data.vocabulary import read_vocabulary
+from bench.labels.vocabulary import read_vocabulary
 from bench.towers.made import head_path
 from bench.towers.tower_from import KnownTower, tower_from
-from bench.training.train import train
+from bench.train.loop import train
 from tests.small import small
 
 CPU = torch.device("cpu")

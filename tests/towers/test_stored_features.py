@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from bench.__main__ import main
 from bench.data.pack import Pictures
 from bench.data.pack_stream import for_scoring
-from bench.run import assemble, load_data
+from bench.measure.speed import assemble, load_data
 from bench.towers.stored_features import stored_features, write_features
 from bench.towers.trained import build_teacher
 from models.heads import Student

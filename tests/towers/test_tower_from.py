@@ -15,11 +15,11 @@ from open_clip.model import resize_pos_embed
 from safetensors.torch import save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
+from bench.cli.transfer import _towers
 from bench.experiments import EXPERIMENTS
 from bench.towers.tower_from import tower_from, untrained_kind
-from bench.transfer.pictures import PackPictures
 from bench.transfer.score import open_subject
-from bench.transfer.verb import _towers
+from bench.transfer.tasks.pictures import PackPictures
 from models.corenet_vit import CorenetViT
 from models.image_tower import build_image_tower
 from models.weight_files import read_weights

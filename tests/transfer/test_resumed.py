@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.faults.short import short, trained
 from bench.record import read_record
+from tests.chaos.short import short, trained
 
 
 @pytest.mark.usefixtures("forked_runs")

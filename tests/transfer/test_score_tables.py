@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from bench.console.tables import show
 from bench.experiments import experiment_named
-from bench.rates import images_per_second
+from bench.measure.throughput import images_per_second
 from bench.record import Circumstances, Flops, Metric, Record, Score, Transfer
-from bench.tables import show
 from bench.transfer.score_tables import accuracy_tables, budget_table, curve_tables, metric_tables, score_tables
 from tests.speeds import speed
 

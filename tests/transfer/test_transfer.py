@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_TOWER, scorings
 from bench.config import Experiment
 from bench.data.pack import load_pictures
 from bench.experiments import EXPERIMENTS
-from bench.run import untrained_tower
-from bench.subjects import DEFAULT_PROTOCOLS, RANDOM_TOWER, scorings
+from bench.measure.speed import untrained_tower
 from bench.towers.made import Made, how_made, newest_towers
+from bench.transfer.classification.probe import k_nn, linear_probe
+from bench.transfer.feature_extractor import Subject
 from bench.transfer.features import REFERENCE_FEATURES, tower_features
-from bench.transfer.named_tasks import task_named
-from bench.transfer.pictures import PackPictures
-from bench.transfer.probe import k_nn, linear_probe
 from bench.transfer.score import open_subject, scored
-from bench.transfer.subject import Subject
-from bench.transfer.tasks import Part, Task, pack_tasks
+from bench.transfer.tasks.named_tasks import task_named
+from bench.transfer.tasks.pictures import PackPictures
+from bench.transfer.tasks.tasks import Part, Task, pack_tasks
 from models.checkpoint import load_weights, save_tower
 from models.image_tower import build_image_tower
 

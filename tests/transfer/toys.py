@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from bench.transfer.pictures import PackPictures
-from bench.transfer.tasks import Part
+from bench.transfer.tasks.pictures import PackPictures
+from bench.transfer.tasks.tasks import Part
 from models.image_tower import ImageTower, build_image_tower
 
 

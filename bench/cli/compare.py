@@ -1,0 +1,191 @@
+"""What each verb of the command line does. No torch here: the runs are processes of their own."""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+from tyro.conf import Positional
+
+from bench.cli.doctor import Doctor
+from bench.cli.embed import Embed
+from bench.cli.explain import Explain
+from bench.cli.export import Export
+from bench.cli.history import History
+from bench.cli.label import Label
+from bench.cli.options import Command, Json, Results, Settings
+from bench.cli.plan import Plan
+from bench.cli.reference import Peer
+from bench.cli.regress import Regress
+from bench.cli.selftest import Selftest
+from bench.cli.train import Train
+from bench.cli.transfer import Transfer
+from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
+from bench.console.exit_codes import FAILED_CASE, OK
+from bench.console.tables import Table, show
+from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
+from bench.measure.tables import cost_table, experiment_table, failure_table, fit_table, speed_table
+from bench.orchestration.comparison import (
+    CURVE_TASK,
+    FULL_IMAGES,
+    GIB,
+    SMOKE_IMAGES,
+    Comparison,
+    Scope,
+    rounds_for,
+    scopes,
+    with_images,
+)
+from bench.orchestration.preflight import begin, has_gpu
+from bench.transfer.score_tables import accuracy_tables
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Compare the methods at the tiny scale: throughput, memory, training at equal budgets, transfer scores.
+
+    Takes about ten minutes on two cores and leaves records in the results folder; `python -m reports build` makes the
+    page of them.
+    """
+
+    smoke: bool = False  # the whole way in a minute: one round, a short training; its figures mean nothing
+    full: bool = False  # three seeds and longer training; intervals over seeds, from which nothing is ranked yet
+    resume: bool = False  # go on with the newest comparison of this scope; what is recorded is not run again
+    results: Results = Path("results")
+
+    @property
+    def how_to_go_on(self) -> str:
+        """Tell the command."""
+        scope = f" --{self._scope}" if self._scope != "default" else ""
+        options = f"--resume{scope}"
+        return f"finished records are kept; go on with: nox -s bench -- {options} (or: python -m bench {options})"
+
+    def run(self) -> int:
+        """Measure, train, score."""
+        experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
+        scope = scopes(len(experiments), on_gpu=has_gpu())[self._scope]
+        if self.smoke:
+            shorter = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}
+            experiments = [replace(with_images(experiment, SMOKE_IMAGES), **shorter) for experiment in experiments]
+        if self.full:
+            experiments = [with_images(experiment, FULL_IMAGES) for experiment in experiments]
+        comparison = begin(self.results, experiments, scope, resume=self.resume)
+        comparison.measure_memory()
+        comparison.measure(scope.rounds)
+        comparison.train(scope)
+        comparison.score(scope)
+        if scope.curves:
+            comparison.score(scope, [CURVE_TASK], scope.curves)
+        _show(comparison, [*_costs(comparison), *accuracy_tables(comparison.records())])
+        return _ended(comparison)
+
+    @property
+    def _scope(self) -> str:
+        if self.smoke and self.full:
+            raise ValueError("--smoke and --full exclude each other")
+        return "smoke" if self.smoke else "full" if self.full else "default"
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """Show every named experiment, with its parameters and FLOPs."""
+
+    json: Json = None
+    how_to_go_on = "nothing was lost"
+
+    def run(self) -> int:
+        """Count, and print the table."""
+        from bench.measure.costs import costs_of
+
+        costs = {name: costs_of(experiment) for name, experiment in EXPERIMENTS.items()}
+        show([experiment_table(EXPERIMENTS, costs)], self.json)
+        return OK
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Measure the throughput and memory of experiments, as ratios to the first.
+
+    Each round runs every experiment once, in a fresh process, in rotated order; on a CPU they take turns.
+    """
+
+    names: Positional[tuple[str, ...]]
+    rounds: int | None = (
+        None  # of fresh processes; by default ten, or the fewest that can call every ratio; on a GPU five
+    )
+    memory_gib: float | None = None  # also find each one's largest batch under this limit, and compare these
+    trace: bool = False  # also write a trace of a few steps of each, for Perfetto
+    published: bool = False  # compare recipes as they are, though more differs than the method: the table says what
+    resume: bool = False  # go on with the newest comparison of the folder; what is recorded is not run again
+    settings: Settings = ()
+    results: Results = Path("results")
+    json: Json = None
+    how_to_go_on = "finished records are kept; the same command goes on with --resume"
+
+    def run(self) -> int:
+        """Measure, then print the ratios."""
+        if not self.names:
+            raise ValueError(f"name the experiments to measure (there are {', '.join(EXPERIMENTS)})")
+        if self.rounds is not None and self.rounds < 1:
+            raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
+        if self.memory_gib is not None and not 0 < self.memory_gib < math.inf:
+            raise ValueError(f"--memory-gib must be positive, got {self.memory_gib}")
+        experiments = [with_settings(experiment_named(name), self.settings) for name in dict.fromkeys(self.names)]
+        rounds = self.rounds or rounds_for(len(experiments) - 1, on_gpu=has_gpu())
+        may_differ = FIELDS if self.published else MAY_DIFFER
+        comparison = begin(
+            self.results,
+            experiments,
+            Scope("measure", rounds),
+            resume=self.resume,
+            trained=False,
+            may_differ=may_differ,
+        )
+        comparison.measure_memory()
+        largest = [] if self.memory_gib is None else comparison.largest_batches(round(self.memory_gib * GIB))
+        comparison.measure(rounds, list({one.name: one for one in (*experiments, *largest)}.values()))
+        tables = _costs(comparison, published=self.published)
+        if self.memory_gib is not None:
+            title, names = f"Each at its largest batch under {self.memory_gib:g} GiB", [one.name for one in largest]
+            records = comparison.records()
+            tables.append(speed_table(title, records, names, AT_LARGEST_BATCH, published=self.published))
+            tables.append(fit_table(records))
+        for path in comparison.trace() if self.trace else []:
+            print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
+        _show(comparison, tables, self.json)
+        return _ended(comparison)
+
+
+def _costs(comparison: Comparison, *, published: bool = False) -> list[Table]:
+    names, records = [experiment.name for experiment in comparison.experiments], comparison.records()
+    title = "Throughput as published" if published else "Throughput at equal batch"
+    return [speed_table(title, records, names, published=published), cost_table(records, names)]
+
+
+def _show(comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None) -> None:
+    show([*tables, failure_table(comparison.records())], json_file)
+
+
+def _ended(comparison: Comparison) -> int:
+    return FAILED_CASE if comparison.runner.failures else OK
+
+
+TOGETHER: tuple[type[Command], ...] = (Measure, Train)  # the verbs that torchrun may start
+VERBS: dict[str, type[Command]] = {
+    "list": List,
+    "measure": Measure,
+    "explain": Explain,
+    "train": Train,
+    "transfer": Transfer,
+    "plan": Plan,
+    "embed": Embed,
+    "export": Export,
+    "label": Label,
+    "doctor": Doctor,
+    "selftest": Selftest,
+    "peer": Peer,
+    "regress": Regress,
+    "history": History,
+}

@@ -1,0 +1,61 @@
+"""The verb `history`: the suites of a repository's last commits, for `python -m reports history` to draw."""
+
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from bench.console.exit_codes import FAILED_CASE, OK
+from bench.console.progress import Progress
+from bench.environment.commit import CHECKOUT
+from bench.history.commit_runs import (
+    PROCESS_SECONDS,
+    fingerprint_here,
+    last_commits,
+    time_suites,
+    work_tree,
+)
+
+MOST_IN_TURN = 8  # commits, a process of about 1 GiB each
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Time the suites of the last commits, a fresh process each, in turn benchmark by benchmark.
+
+    Eight commits take about a quarter of an hour. Each is checked out into a scratch work tree that is gone afterwards;
+    the packages are those of this environment.
+    """
+
+    commits: Positional[int] = 8
+    repository: Path = CHECKOUT
+    rounds: int = 3  # of every commit once: drift of the machine hits all of them
+    only: str | None = None  # the parts whose name holds this, as pytest's -k
+    out: Path = Path("results/history")  # the documents are added to those that lie there
+    how_to_go_on = "documents of finished rounds are kept, scratch work trees are removed"
+
+    def run(self) -> int:
+        """Time them, and say which commits' suites failed."""
+        if self.commits < 1 or self.rounds < 1:
+            raise ValueError(f"commits and --rounds must be at least 1, got {self.commits} and {self.rounds}")
+        commits, fingerprint = last_commits(self.repository, self.commits), fingerprint_here()
+        stamp, failed = f"{datetime.now(UTC):%Y%m%dT%H%M%S}", set[str]()
+        progress = Progress(PROCESS_SECONDS * len(commits) * self.rounds)
+        with ExitStack() as stack:
+            trees = {commit: stack.enter_context(work_tree(self.repository, commit)) for commit in commits}
+            for round_ in range(self.rounds):
+                for first in range(0, len(commits), MOST_IN_TURN):
+                    group = commits[first : first + MOST_IN_TURN][:: -1 if round_ % 2 else 1]
+                    progress.started(f"round {round_ + 1} of {self.rounds}: {', '.join(one[:8] for one in group)}")
+                    paths = {
+                        self.out / f"{one[:12]}-{stamp}-{round_:02}.json": one for one in group if one not in failed
+                    }
+                    reasons = time_suites({path: trees[one] for path, one in paths.items()}, fingerprint, self.only)
+                    for path, reason in reasons.items():
+                        print(f"error: {reason}", file=sys.stderr)
+                        failed.add(paths[path])
+                    progress.finished(PROCESS_SECONDS * len(group))
+        return FAILED_CASE if failed else OK

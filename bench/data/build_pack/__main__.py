@@ -1,0 +1,125 @@
+"""Build the pack from the inputs that are given: `python -m bench.data.build_pack --help`."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import tyro
+from tqdm import tqdm
+
+from bench.data.build_pack.backgrounds import write_backgrounds
+from bench.data.build_pack.emoji import emoji_pairs, vendor_files
+from bench.data.build_pack.furniture import catalogue_files, furniture_pairs
+from bench.data.build_pack.icons import icon_pairs
+from bench.data.build_pack.manifest import write_manifest
+from bench.data.build_pack.openclipart import openclipart_pairs
+from bench.data.build_pack.punkt import punkt_files, write_parameters
+from bench.data.build_pack.shards import Pair, write_shard
+from bench.data.build_pack.silhouettes import silhouette_files, silhouette_pairs
+from bench.data.build_pack.wordnet import wordnet_files, write_tables
+
+PRETRAINING_VENDORS = ("noto", "fluent-emoji", "fluent-emoji-flat", "fluent-3d", "fxemoji", "emojione")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """Build the shipped pack anew from the packages that its pictures come from.
+
+    An input that is not given is skipped. Which packages, which versions: see the package's docstring.
+    """
+
+    out: Path  # the folder to write the pack into
+    npm: Path | None = None  # node_modules with the emoji and icon sets
+    openclipart: Path | None = None  # .../openclipart/svg
+    sweethome3d: Path | None = None  # .../sweethome3d/furniture
+    animals: Path | None = None  # .../animal_mnist/data/Animal_MNIST
+    wordnet: Path | None = None  # the database of WordNet 3.0
+    punkt: Path | None = None  # .../tokenizers/punkt_tab/english
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A shard to be written: PART/NAME.tar.gz."""
+
+    part: str
+    name: str
+    needs: tuple[Path, ...]  # files and folders that must be there
+    pairs: Callable[[], Iterator[Pair]]
+
+
+def sources(options: Options) -> list[Source]:
+    """Return the shards that the given inputs make."""
+    found: list[Source] = []
+    if npm := options.npm:
+        for vendor in (*PRETRAINING_VENDORS, "twemoji"):
+            part = "pretrain" if vendor in PRETRAINING_VENDORS else "transfer"
+            found.append(Source(part, vendor, vendor_files(npm, vendor), partial(emoji_pairs, npm, vendor)))
+        icons = npm / "@iconify-json/flat-color-icons"
+        found.append(Source("pretrain", icons.name, (icons / "icons.json",), partial(icon_pairs, icons, "MIT")))
+    if folder := options.openclipart:
+        found.append(Source("pretrain", "openclipart", (folder,), partial(openclipart_pairs, folder)))
+    if folder := options.sweethome3d:
+        found.append(Source("transfer", "sweethome3d", catalogue_files(folder), partial(furniture_pairs, folder)))
+    if folder := options.animals:
+        found.append(Source("transfer", "silhouettes", silhouette_files(folder), partial(silhouette_pairs, folder)))
+    return found
+
+
+def rebuild(options: Options) -> None:
+    """Write the shards, the tables of words, the background photos and the manifest; progress goes to stderr.
+
+    Raises ValueError, before anything is written, where an input is missing; later, where one holds no picture.
+    """
+    chosen = sources(options)
+    _check_inputs(options, chosen)
+    if skipped := [field.name for field in fields(options) if getattr(options, field.name) is None]:
+        _say(f"skipped, because not given: {', '.join(f'--{name}' for name in skipped)}")
+    for part in ("pretrain", "transfer"):
+        (options.out / part).mkdir(parents=True, exist_ok=True)
+    for source in chosen:
+        pairs = tqdm(source.pairs(), desc=source.name, unit=" pairs")
+        blank = write_shard(options.out / source.part / f"{source.name}.tar.gz", source.name, pairs)
+        if pairs.n == blank:
+            raise ValueError(f"{source.name}: no picture found in {', '.join(map(str, source.needs))}")
+        if blank:
+            _say(f"{source.name}: {blank} blank pictures dropped")
+    if options.wordnet:
+        write_tables(options.wordnet, options.out)
+    if options.punkt:
+        write_parameters(options.punkt, options.out)
+    write_backgrounds(options.out / "transfer")
+    write_manifest(options.out)
+
+
+def _check_inputs(options: Options, chosen: Sequence[Source]) -> None:
+    tables = [*(wordnet_files(options.wordnet) if options.wordnet else ())]
+    tables += punkt_files(options.punkt) if options.punkt else ()
+    needs = [path for source in chosen for path in source.needs] + tables
+    if missing := [str(path) for path in dict.fromkeys(needs) if not path.exists()]:
+        raise ValueError(
+            f"missing inputs: {', '.join(missing)} (see the docstring of bench.data.build_pack for packages)"
+        )
+    if (options.npm or options.openclipart) and find_spec("resvg_py") is None:
+        raise ValueError("--npm and --openclipart need resvg-py to draw SVG: pip install -e '.[pack]'")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return the exit code: 0, or 2 where inputs are missing."""
+    options = tyro.cli(Options, args=arguments)
+    try:
+        rebuild(options)
+    except ValueError as error:
+        _say(str(error))
+        return 2
+    return 0
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Files of captions: parquet, csv, jsonl, text and tar."""

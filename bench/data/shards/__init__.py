@@ -1,0 +1,1 @@
+"""Webdataset shards: their index, their manifest and the stream of their samples."""

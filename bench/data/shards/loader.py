@@ -1,0 +1,131 @@
+"""Batch k of tar shards as it can be made anywhere: in this process, or in a worker that was handed the loader."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from bench.config import Experiment
+from bench.data.crops import Draws, cropped, draw
+from bench.data.decoding import UnusableImageError, decoded
+from bench.data.embeddings import decoded_grid
+from bench.data.order import Order
+from bench.data.shards.shards import Shards, opened, told_counts
+from bench.data.targets import Captions, Target
+from bench.environment.seeds import AUGMENTATION, REPLACEMENT, seed_for
+from bench.methods import method_named
+
+T = TypeVar("T", bound=Target)
+Image = UInt8[Tensor, "3 side side"] | Float[Tensor, "channels side side"]  # decoded and cropped, or embeddings
+MOST_REPLACEMENTS = 32  # of one image, one after the other
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[T]):
+    """A batch before it is on the device."""
+
+    images: UInt8[Tensor, "batch 3 side side"] | Float[Tensor, "batch channels side side"]
+    target: T
+    targets_seconds: float
+    seen: "Seen"
+
+
+@dataclass(slots=True)
+class Seen:
+    """What became of the images that were read."""
+
+    decoded: int = 0  # or tried to
+    unusable: Counter[str] = field(default_factory=Counter)  # by what is wrong with them
+    replaced: dict[int, int] = field(default_factory=dict)  # samples, by the sample whose place they took
+
+    def add(self, other: "Seen") -> None:
+        """Add another."""
+        self.decoded += other.decoded
+        self.unusable += other.unusable
+        self.replaced |= other.replaced
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLoader(Generic[T]):
+    """Loads batch k: a pure function of the experiment, the shards, the rank and k."""
+
+    experiment: Experiment
+    shards: Shards
+    rows: Sequence[int]  # of the shards, that the experiment sees; the order numbers its samples by their places here
+    order: Order
+
+    def __getitem__(self, k: int) -> Loaded[T] | Exception:
+        """Load batch k; an error that a person can mend is returned, to be raised where the batch is taken."""
+        try:
+            return self._load(k)
+        except (ValueError, OSError) as error:
+            return error
+
+    def _load(self, k: int) -> Loaded[T]:
+        places, side, seen = self.order.rows(k).tolist(), self.order.image_size(k), Seen()
+        generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.order.rank, k))
+        draws = draw(len(places), generator)
+        images = [self._image(place, drawn, side, seen) for place, drawn in zip(places, draws, strict=True)]
+        targets_of(self.experiment, self.shards)  # made outside the clock, as the pack's is
+        start = time.perf_counter()
+        target = self.target(self.taken(places, seen.replaced))
+        return Loaded(torch.stack(images), target, time.perf_counter() - start, seen)
+
+    def taken(self, places: Sequence[int], replaced: dict[int, int]) -> list[int]:
+        """Return the samples that fill the places of samples."""
+        return [replaced.get(place, place) for place in places]
+
+    def target(self, samples: Sequence[int]) -> T:
+        """Return what the method reads of the samples' captions."""
+        shards, rows = opened(self.shards), [self.rows[sample] for sample in samples]
+        captions = Captions([shards.caption(row) for row in rows], [shards.place(row) for row in rows], shards.total)
+        target: T = targets_of(self.experiment, self.shards)(captions).take(torch.arange(len(rows)))
+        return target
+
+    def keys(self, samples: Sequence[int]) -> list[str]:
+        """Return the samples' names."""
+        return [opened(self.shards).key(self.rows[sample]) for sample in samples]
+
+    def _image(self, sample: int, draws: Draws, side: int, seen: Seen) -> Image:
+        """Read a sample's image, or that of the sample that takes its place.
+
+        Where an image cannot be decoded, a sample drawn by the seed and the number of the sample replaces it, its
+        caption included: the same one each time, in every batch and epoch.
+        """
+        shards = opened(self.shards)
+        tries = [sample]
+        while len(tries) <= MOST_REPLACEMENTS:
+            seen.decoded += 1
+            try:
+                image = self._read(shards.image(self.rows[tries[-1]]), draws, side)
+            except UnusableImageError as error:
+                seen.unusable[str(error)] += 1
+                seed = seed_for(self.experiment.seed, REPLACEMENT, sample, len(tries))
+                tries.append(seed % self.order.count)
+                continue
+            if tries[-1] != sample:
+                seen.replaced[sample] = tries[-1]
+            return image
+        raise ValueError(
+            f"{self.shards.data}: neither {self.keys([sample])[0]} nor any of {MOST_REPLACEMENTS} others drawn for it "
+            f"has an image that can be used ({told_counts(seen.unusable)})"
+        )
+
+    def _read(self, encoded: bytes, draws: Draws, side: int) -> Image:
+        """Decode and crop an image, or read a grid of embeddings as it is."""
+        if (channels := self.experiment.embedding_channels) is not None:
+            return decoded_grid(encoded, channels, side)
+        experiment = self.experiment
+        return cropped(decoded(encoded), draws, experiment.crop_scale, side, flip=experiment.flip)
+
+
+@lru_cache(maxsize=2)  # of many trainings in one process the last two's
+def targets_of(experiment: Experiment, _of: Shards) -> Any:
+    """Return the function that turns captions of shards into what the method reads, made once a process."""
+    return method_named(experiment.method).targets(experiment)

@@ -1,0 +1,1 @@
+"""The machine, GPU specifications, the commit, files and seeds."""

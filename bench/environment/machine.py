@@ -1,0 +1,103 @@
+"""What a speed depends on: device, threads, versions, commit."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import torch
+
+from bench.config import Experiment
+from bench.environment.commit import commit
+from bench.environment.gpu_specs import device_called
+from bench.history.suite_documents import fingerprint_of
+from bench.profilers.clock import clock
+from bench.record import Circumstances
+from bench.train.distributed import group_of_all
+from losses.collectives import place
+
+PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
+GIB = 2**30
+
+
+def default_device() -> torch.device:
+    """Return the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def circumstances(experiment: Experiment | None, device: torch.device) -> Circumstances:
+    """Return where and when this run happens, with the experiment's "auto" fields resolved."""
+    precision, compiled = resolved(experiment, device) if experiment else ("fp32", False)
+    return Circumstances(
+        machine=machine(device),
+        device=device.type,
+        threads=torch.get_num_threads(),
+        precision=precision,
+        compiled=compiled,
+        packages={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        commit=commit(),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        processes=place(group_of_all())[1],
+    )
+
+
+def resolved(experiment: Experiment, device: torch.device) -> tuple[str, bool]:
+    """Return the precision and whether to compile: on CUDA bf16 and compiled, on a CPU fp32 and eager by default."""
+    cuda = device.type == "cuda"
+    precision = experiment.precision if experiment.precision != "auto" else ("bf16" if cuda else "fp32")
+    compiled = experiment.compile == "on" or (experiment.compile == "auto" and cuda)
+    return precision, compiled
+
+
+def machine(device: torch.device) -> str:
+    """Say in words what this machine is; records of different machines are never compared."""
+    memory = f"{psutil.virtual_memory().total / GIB:.0f} GiB"
+    host = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores, {memory}, {platform.system()}"
+    return f"{torch.cuda.get_device_name(device)}; {host}" if device.type == "cuda" else host
+
+
+def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]:
+    """Return the device's peak in FLOP/s and where it is from; None where none is known.
+
+    On a CPU it is measured: the best of a few large matrix products at this run's thread count.
+    """
+    if device.type == "cpu":
+        return _measured_peak(), "best of ten 1024 x 1024 x 1024 fp32 matrix products measured in the same process"
+    return datasheet_peak(torch.cuda.get_device_name(device), precision)
+
+
+def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:
+    """Return the peak of a GPU by the name that CUDA gives it, in FLOP/s, and its source; None where none is known."""
+    if precision == "bf16" and (device := device_called(name)) is not None:
+        return device.bf16, f"{device.source}, bf16 dense"
+    return None, f"no peak known for {name} at {precision}"
+
+
+def _measured_peak() -> float:
+    side, cpu = 1024, torch.device("cpu")
+    a, b = torch.rand(side, side), torch.rand(side, side)
+    seconds = []
+    for _ in range(10):
+        with clock(cpu) as elapsed:
+            a @ b
+        seconds.append(elapsed.seconds)
+    return 2 * side**3 / min(seconds)
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.split(":", 1)[1].split())
+    return platform.processor() or platform.machine()
+
+
+def main() -> None:
+    """Print what a speed of one process here depends on beside the code: `python -m bench.environment.machine`."""
+    print(fingerprint_of(circumstances(None, default_device())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One run measured: speed, memory, FLOPs and costs."""

@@ -1,0 +1,91 @@
+"""A run whose memory is looked at: the peaks of a few steps, whether they fit a limit, the tensors of one of them."""
+
+import math
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.config import Experiment
+from bench.data.stream import Stream
+from bench.image_sizes import first_of_each_size
+from bench.measure.memory_limit import is_out_of_memory, memory_limit
+from bench.measure.speed import assemble, check_finite, first_steps, load_data, take_steps, trained_parameters
+from bench.profilers.memory import PeakMemory, Peaks
+from bench.profilers.tensors import TensorBytes
+from bench.record import Fit, Memory
+from bench.train.distributed import group_of_all, of_each_rank
+
+MEMORY_STEPS = 4
+LONGEST_REASON = 300  # characters of an allocator's message that are kept
+
+
+def measure_memory(experiment: Experiment, device: torch.device, results: Path) -> Memory:
+    """Take a few steps in a process that has only loaded the data, read the peaks, then count the tensors of a step.
+
+    The data comes first, for it is the harness's and not the method's: pictures in memory, captions turned into
+    targets, and the pages of the batches that the steps will read. Of several processes the largest peaks are kept.
+    """
+    stream, steps = load_data(experiment, device, results), first_steps(experiment, MEMORY_STEPS)
+    for k in steps:
+        stream.batch(k)
+    peak = PeakMemory(device)
+    run = assemble(stream)
+    check_finite(take_steps(run, steps), steps, stream)
+    peaks = largest_of_ranks(peak.read(), device)
+    is_sharded = experiment.sharding == "fsdp2" and group_of_all() is not None
+    return Memory(
+        steps=len(steps),
+        trained_parameters=trained_parameters(run.model),
+        peak_rss_bytes=peaks.rss,
+        peak_allocated_bytes=peaks.allocated,
+        peak_reserved_bytes=peaks.reserved,
+        process_bytes=peaks.process,
+        peak_tensor_bytes=None if is_sharded else count_tensor_bytes(stream),
+    )
+
+
+def largest_of_ranks(peaks: Peaks, device: torch.device) -> Peaks:
+    """Return the largest of each peak over the processes; None where one keeps no such count."""
+    own = [math.nan if value is None else float(value) for value in astuple(peaks)]
+    of_ranks = zip(*of_each_rank(own, device, group_of_all()), strict=True)
+    return Peaks(*(None if any(map(math.isnan, values)) else int(max(values)) for values in of_ranks))
+
+
+def measure_fit(experiment: Experiment, device: torch.device, results: Path, limit_bytes: int) -> Fit:
+    """Try whether a few steps fit into a memory limit, above imports and data."""
+    stream, steps = load_data(experiment, device, results), first_steps(experiment, MEMORY_STEPS)
+    for k in steps:
+        stream.batch(k)
+    try:
+        with memory_limit(device, limit_bytes):
+            check_finite(take_steps(assemble(stream), steps), steps, stream)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return Fit(limit_bytes=limit_bytes, fits=False, reason=" ".join(str(error).split())[:LONGEST_REASON])
+    return Fit(limit_bytes=limit_bytes, fits=True)
+
+
+def count_tensor_bytes(stream: Stream[Any]) -> int:
+    """Return the most bytes that the tensors of one uncompiled step hold at once: batch, weights, optimizer and all.
+
+    The step is the second, when the optimizer has its state; with several image sizes the first from then on of each.
+    It is not compiled, for a counter cannot look into that, and it is of a process alone: DDP's buckets are the
+    gradients.
+    """
+    run, rate = assemble(stream, plain=True), stream.experiment.learning_rate
+    run.step(stream.batch(0), rate)
+    state = (value for of_one in run.step.optimizer.state.values() for value in of_one.values())
+    models = [model for model in (run.model, run.step.average) if model is not None]
+    held = [tensor for model in models for tensor in (*model.parameters(), *model.buffers())]
+    held += [value for value in state if isinstance(value, Tensor)]
+    held += [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]
+    counted = TensorBytes(stream.device, held)
+    del held
+    with counted:
+        for k in first_of_each_size(stream.experiment, 1):
+            run.step(stream.batch(k), rate)
+    return counted.peak

@@ -1,0 +1,264 @@
+"""A run: warm up, time windows, split the phases; or a trace of a few steps."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import record_function
+
+from bench.config import PACK_DATA, Experiment
+from bench.data.manifest import CACHE
+from bench.data.pack import load_pictures
+from bench.data.pack_stream import PackStream
+from bench.data.shards.shards import shards_for
+from bench.data.shards.stream import ShardStream
+from bench.data.stream import Stream
+from bench.environment.machine import peak_flops, resolved
+from bench.environment.seeds import HEAD, STEP, TOWER, seed_for
+from bench.image_sizes import first_of_each_size, images_before
+from bench.measure.flops import count_flops
+from bench.methods import Method, method_named
+from bench.orchestration.interleave import pass_on, takes_turns
+from bench.profilers.clock import clock
+from bench.profilers.compilation import GRAPHS, compilation
+from bench.profilers.device import OTHERS_BUSY, Readings, open_reader, sampled
+from bench.profilers.phases import forward_clocks
+from bench.profilers.trace import traced
+from bench.record import Speed
+from bench.train.distributed import group_of_all, largest, of_each_rank, together
+from bench.train.not_finite import NotFiniteError
+from bench.train.step import Step, make_step
+from losses.collectives import place
+from models.checkpointing import checkpoint_activations
+from models.heads import Contrastive
+from models.image_tower import ImageTower, build_image_tower
+
+TRACED_STEPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """The parts of a run on its device."""
+
+    tower: ImageTower
+    model: nn.Module
+    method: Method[Any]
+    stream: Stream[Any]
+    step: Step[Any]
+
+
+def untrained_tower(experiment: Experiment) -> ImageTower:
+    """Build the tower as every method's training begins with it: from its own generator."""
+    seed = seed_for(experiment.seed, TOWER)
+    drawn = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
+    return build_image_tower(experiment.tower, experiment.image_size, seed, *drawn)
+
+
+def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
+    """Open the data set, each rank its own share of the batches.
+
+    The pack's captions are turned at once into what the method reads, those of shards batch by batch.
+    """
+    rank, ranks = place(group_of_all())
+    if experiment.data != PACK_DATA:
+        return ShardStream(experiment, shards_for(experiment, results / CACHE), device, rank=rank, ranks=ranks)
+    targets = method_named(experiment.method).targets(experiment)
+    return PackStream(experiment, load_pictures("pretrain", results / CACHE), targets, device, rank=rank, ranks=ranks)
+
+
+def assemble(stream: Stream[Any], *, plain: bool = False) -> Assembled:
+    """Build tower, model and step around the data.
+
+    Compiled where the experiment says so, and spread over the processes that there are; neither where it is `plain`.
+    """
+    experiment, device = stream.experiment, stream.device
+    method, tower = method_named(experiment.method), untrained_tower(experiment)
+    torch.manual_seed(seed_for(experiment.seed, HEAD))
+    model = method.wrap(tower, experiment).to(device)
+    if experiment.activation_checkpointing:
+        checkpoint_activations(model)
+    torch.manual_seed(seed_for(experiment.seed, STEP))
+    precision, compiled = resolved(experiment, device)
+    group = None if plain else group_of_all()
+    step = make_step(experiment, model, method, precision, compiled=compiled and not plain, group=group)
+    return Assembled(tower, model, method, stream, step)
+
+
+def take_steps(run: Assembled, steps: Iterable[int]) -> list[Tensor]:
+    """Take steps at the full learning rate, then sleep what is planted; their losses stay on the device."""
+    experiment = run.stream.experiment
+    with clock(run.stream.device) as own:
+        losses = [run.step(run.stream.batch(k), experiment.learning_rate) for k in steps]
+    time.sleep(experiment.planted_delay * own.seconds)
+    return losses
+
+
+def first_steps(experiment: Experiment, count: int) -> list[int]:
+    """Return steps 0 to `count`, and before them one of each image size, the largest first.
+
+    So nothing is built, compiled or allocated later, and a peak of memory is that of the size which needs most: large
+    images have long sequences, small ones have large batches for text tower and head.
+    """
+    return list(dict.fromkeys([*first_of_each_size(experiment, 0), *range(count)]))
+
+
+def measure_speed(experiment: Experiment, device: torch.device, results: Path, round_: int) -> Speed:
+    """Time a run: warm-up (kept, not counted), windows, then the phases in a pass of their own.
+
+    Of several processes each times its own windows, which begin together; all figures but these are of this rank.
+    A window in which something was compiled is void: it is told and not counted. RuntimeError where all are.
+    """
+    run = assemble(load_data(experiment, device, results))
+    warmup_steps = first_steps(experiment, experiment.warmup_steps)
+    with clock(device) as warmup:
+        check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)
+
+    waited, group, count = run.stream.wait_seconds, group_of_all(), experiment.steps_per_window
+    timed = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * count)
+    windows = [timed[first : first + count] for first in range(0, len(timed), count)]
+    (seconds, graphs), readings = time_windows(run, windows)
+    made = largest(graphs, device, group)  # on the rank that made most
+    kept = [at for at in range(len(windows)) if not made[at]]
+    if not kept:
+        raise RuntimeError("every window compiled something: give the experiment more warmup_steps")
+    void = {f"window {at + 1}": f"{new:.0f} graphs were compiled in it" for at, new in enumerate(made) if new}
+    window_seconds, windows = [seconds[at] for at in kept], [windows[at] for at in kept]
+    waited = run.stream.wait_seconds - waited
+
+    if group is not None and readings.figures.pop(OTHERS_BUSY, None) is not None:
+        readings.not_measured[OTHERS_BUSY] = "the run's own processes are among the others"
+    split = range(timed.stop, timed.stop + len(timed))
+    phases = measure_phases(run, split)
+    batches = [run.stream.target(k) for k in timed]
+    tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
+    peak, peak_source = peak_flops(device, resolved(experiment, device)[0])
+    return Speed(
+        round=round_,
+        warmup_seconds=warmup.seconds,
+        window_seconds=tuple(window_seconds),
+        window_images=images_in(experiment, windows),
+        phase_seconds=phases,
+        phase_images=images_in(experiment, [range(k, k + 1) for k in split]),
+        flops=count_flops(experiment, batches, [run.stream.order.image_size(k) for k in timed]),
+        tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
+        trained_parameters=trained_parameters(run.model),
+        tower_parameters=sum(parameter.numel() for parameter in run.tower.parameters()),
+        peak_flops_per_second=peak,
+        peak_source=peak_source,
+        targets_seconds=run.stream.targets_seconds,
+        num_captions=run.stream.num_captions,
+        utilisation=readings.figures,
+        not_measured=readings.not_measured | padding_kept(run.model) | void,
+        sampler_share=readings.sampler_share,
+        wait_share=waited / sum(seconds),
+        skipped=run.stream.skipped,
+        unverified=run.stream.is_unverified,
+        rank_window_seconds=() if group is None else of_each_rank(window_seconds, device, group),
+        compilation=compiled_so_far(run),
+    )
+
+
+def time_windows(run: Assembled, windows: Sequence[range]) -> tuple[tuple[tuple[float, ...], ...], Readings]:
+    """Return what `time_window` does of each, and how busy the device was: asked in turns of this run's own alone."""
+    timed, readings, device = list[tuple[float, float]](), list[Readings](), run.stream.device
+    for turn in [[window] for window in windows] if takes_turns() else [windows]:
+        pass_on()
+        with sampled(open_reader(device), device) as of_turn:
+            timed += [time_window(run, window) for window in turn]
+        readings.append(of_turn)
+    return tuple(zip(*timed, strict=True)), Readings.mean(readings)
+
+
+def time_window(run: Assembled, window: range) -> tuple[float, float]:
+    """Take steps, all ranks together; return this rank's seconds and the graphs that it compiled meanwhile."""
+    before = compiled_so_far(run).get(GRAPHS, 0.0)
+    together(group_of_all())
+    with clock(run.stream.device) as elapsed:
+        losses = take_steps(run, window)
+    check_finite(losses, window, run.stream)
+    return elapsed.seconds, compiled_so_far(run).get(GRAPHS, 0.0) - before
+
+
+def compiled_so_far(run: Assembled) -> dict[str, float]:
+    """Return what torch.compile did in this process; nothing where the run is not compiled."""
+    return compilation() if resolved(run.stream.experiment, run.stream.device)[1] else {}
+
+
+def trained_parameters(model: nn.Module) -> int:
+    """Count the parameters that steps change: a teacher's are not."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def images_in(experiment: Experiment, windows: Iterable[range]) -> tuple[int, ...]:
+    """Return the images of windows of steps; nothing where all steps have one size."""
+    if not experiment.image_sizes:
+        return ()
+    return tuple(images_before(experiment, of.stop) - images_before(experiment, of.start) for of in windows)
+
+
+def padding_kept(model: nn.Module) -> dict[str, str]:
+    """Say why captions are not cut, where the text tower needs their padding."""
+    why = model.text.padded_because if isinstance(model, Contrastive) else None
+    return {"captions without padding": why} if why else {}
+
+
+def measure_phases(run: Assembled, steps: Iterable[int]) -> dict[str, tuple[float, ...]]:
+    """Time each step's phases, waiting for the device between them: never in a timed window, which may overlap them.
+
+    A compiled forward is one piece: to look into it would compile it anew.
+    """
+    experiment, device = run.stream.experiment, run.stream.device
+    modules: dict[str, nn.Module] = {}
+    if not resolved(experiment, device)[1]:
+        modules = {"image forward": run.tower}
+        if isinstance(run.model, Contrastive):
+            modules["text forward"] = run.model.text
+    rest = "head and loss" if modules else "forward"
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for k in steps:
+        if k % experiment.steps_per_window == 0:
+            pass_on()
+        with clock(device) as data:
+            batch = run.stream.batch(k)
+        parts = defaultdict[str, float](float, data=data.seconds)
+        for part in batch.parts(run.step.parts):
+            with clock(device) as forward, forward_clocks(modules, device) as towers:
+                loss = run.step.forward(part)
+            with clock(device) as backward:
+                run.step.backward(loss)
+            with clock(device) as planted:
+                time.sleep(experiment.planted_delay * (forward.seconds + backward.seconds))
+            own = {**towers, rest: forward.seconds - sum(towers.values())}
+            own["backward"] = backward.seconds + planted.seconds
+            for name, elapsed in own.items():
+                parts[name] += elapsed
+        with clock(device) as update:
+            run.step.update(loss, experiment.learning_rate)
+        for name, elapsed in (parts | {"optimizer": update.seconds}).items():
+            seconds[name].append(elapsed)
+    return {name: tuple(values) for name, values in seconds.items()}
+
+
+def trace(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
+    """Warm up, then write a trace of a few steps; of several processes that of rank 0."""
+    run = assemble(load_data(experiment, device, results))
+    first, warmup_steps = experiment.warmup_steps, first_steps(experiment, experiment.warmup_steps)
+    check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)
+    with traced(device, path) if place(group_of_all())[0] == 0 else nullcontext():
+        for k in range(first, first + TRACED_STEPS):
+            with record_function(f"step {k}"):
+                take_steps(run, [k])
+
+
+def check_finite(losses: list[Tensor], steps: Sequence[int], stream: Stream[Any]) -> None:
+    """Stop a run that skipped an update in one of its steps; read once a window, outside the clock."""
+    finite = torch.stack(losses).isfinite()
+    if not finite.all():
+        step = steps[int((~finite).nonzero()[0])]
+        raise NotFiniteError(step, stream.keys(step))

@@ -1,0 +1,191 @@
+"""Tables of experiments and of what was measured of them: speed, costs, memory, failures. No torch here."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, told
+from bench.console.tables import Table
+from bench.measure.throughput import images_per_second, images_per_step, model_flops_utilisation, rates_of
+from bench.record import PHASES, Failure, Fit, Memory, Record, Speed, require_comparable
+from bench.statistics import bound_by, ratios_of, spread_of
+
+if TYPE_CHECKING:
+    from bench.measure.costs import Costs
+
+MIB, GIB = 2**20, 2**30
+OTHER_DIFFERENCES = "The ratio is not the method's alone, for the experiments also differ in"
+
+
+def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, "Costs"]) -> Table:
+    """List experiments with what they cost by count."""
+    rows = [
+        {
+            "experiment": name,
+            "method": experiment.method,
+            "tower": experiment.tower,
+            "px": "-".join(dict.fromkeys(map(str, (min(experiment.sides), max(experiment.sides))))),
+            "batch": experiment.batch_size,
+            "trained, M": costs[name].parameters / 1e6,
+            "tower, M": costs[name].tower_parameters / 1e6,
+            "image GFLOP": costs[name].image_flops / 1e9,
+            "text GFLOP": costs[name].text_flops / 1e9 or None,
+            "text share": costs[name].text_share or None,
+            "teacher GFLOP": costs[name].teacher_flops / 1e9 or None,
+        }
+        for name, experiment in experiments.items()
+    ]
+    note = (
+        "trained, tower: parameters in millions, of all that is trained and of the image tower that is kept.\n"
+        "GFLOP: one forward of an image, and of a caption at its full context; a step costs three, of a teacher one.\n"
+        "Where the images' size is drawn, px says from where to where, batch is of 224 px, GFLOP the mean image's.\n"
+        "What is computed of a caption in fact stands with each measurement. The last block computes the one token\n"
+        "that is read: ViT-B-16 and its text tower take 7 % fewer FLOPs than open_clip publishes."
+    )
+    return Table("Experiments", rows, note)
+
+
+def speed_table(
+    title: str,
+    records: Sequence[Record],
+    names: Sequence[str],
+    may_differ: Iterable[str] = MAY_DIFFER,
+    *,
+    published: bool = False,
+) -> Table:
+    """Compare the throughput of experiments to that of the first name that was timed.
+
+    Those that are `published` as they are may differ in all fields, and the note tells which.
+    """
+    kept = [r for r in records if isinstance(r.measured, Speed) and r.experiment and r.experiment.name in names]
+    require_comparable(kept, may_differ=FIELDS if published else may_differ)
+    timed = _timed(records, names)
+    if not timed:
+        return Table(title, [])
+    rates, base = rates_of(records), next(iter(timed))
+    ratios = ratios_of(rates[base], {name: rates[name] for name in timed if name != base})
+    peak = max(run.peak_flops_per_second or 0.0 for _, runs in timed.values() for run in runs)
+    flops = {name: runs[0].flops.step / images_per_step(one, runs[0]) for name, (one, runs) in timed.items()}
+    rows = []
+    for name, (experiment, runs) in timed.items():
+        ratio = ratios.get(name)
+        rows.append(
+            {
+                "experiment": name,
+                "batch": experiment.batch_size,
+                "runs": len(runs),
+                "images/s": round(median(rates[name].values()), 1),
+                "spread": spread_of(rates[name]),
+                "ratio": ratio and ratio.value,
+                "low": ratio and ratio.low,
+                "high": ratio and ratio.high,
+                "p": ratio and ratio.p,
+                "verdict": ratio and ratio.verdict,
+                "by FLOPs": flops[base] / flops[name] if ratio else None,
+                "MFU": median(model_flops_utilisation(experiment, run, peak) for run in runs) if peak else None,
+            }
+        )
+    processes = timed[base][1][0].processes
+    together = f"\nimages/s: of {processes} processes together; batch: images a step of each." if processes > 1 else ""
+    flipped = any(ratio.flipped for ratio in ratios.values())
+    differing = differing_fields(experiment for experiment, _ in timed.values()).items()
+    also = [told({field: values}) for field, values in differing if field not in {*may_differ}]
+    return Table(
+        title,
+        rows,
+        f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, this "
+        f"hour). p: {'signs of rounds flipped' if flipped else 'runs permuted'}, adjusted by Holm. spread: standard "
+        "deviation over runs, relative.\nby FLOPs: what the matrix products predict. MFU: 3 x forward FLOPs, over the "
+        f"device's peak: {timed[base][1][0].peak_source}.{together}"
+        + ("\n  ".join([f"\n{OTHER_DIFFERENCES}", *also]) if also else ""),
+    )
+
+
+def cost_table(records: Sequence[Record], names: Sequence[str]) -> Table:
+    """Say where a step's time goes, what disturbed it, what its targets cost and how much memory it takes."""
+    timed = _timed(records, names)
+    memories = {r.experiment.name: r.measured for r in records if isinstance(r.measured, Memory) and r.experiment}
+    rows = [
+        {"experiment": name}
+        | (_time_costs(*timed[name]) if name in timed else {})
+        | (_memory_costs(memories[name]) if name in memories else {})
+        for name in names
+        if name in timed or name in memories
+    ]
+    return Table(
+        "Where the time and the memory go",
+        rows,
+        "Phases come from a pass of their own that waits for the device between them; their sum over the unsplit step "
+        "is a check.\ninput-bound: data takes longer than all the rest, or with workers over 5 % is spent waiting "
+        "for them.\nMemory is above imports and data; tensors are counted one by one and do not vary.",
+        turned=True,
+    )
+
+
+def _time_costs(experiment: Experiment, runs: Sequence[Speed]) -> dict[str, Any]:
+    phases = {
+        phase: median(median(run.phase_seconds[phase]) for run in runs)
+        for phase in PHASES
+        if all(run.phase_seconds.get(phase) for run in runs)
+    }
+    steps_per_second = median(
+        images_per_second(experiment, run) / images_per_step(experiment, run) / run.processes for run in runs
+    )
+    share = phases["data"] / sum(phases.values()) if phases else None
+    readings = dict.fromkeys(reading for run in runs for reading in run.utilisation)
+    waits = [run.wait_share for run in runs if run.wait_share is not None]
+    return {
+        **{f"{phase}, ms": 1000 * seconds for phase, seconds in phases.items()},
+        "sum of phases / step": sum(phases.values()) * steps_per_second if phases else None,
+        "data, share of the phases": share,
+        "bound": None if share is None else bound_by(share, ahead=experiment.workers > 0),
+        "share of windows waited for batches": median(waits) if waits else None,
+        "targets, s per million captions": median(1e6 * run.targets_seconds / run.num_captions for run in runs),
+        **{name: fmean(run.utilisation[name] for run in runs if name in run.utilisation) for name in readings},
+    }
+
+
+def _memory_costs(memory: Memory) -> dict[str, Any]:
+    sizes = {
+        "tensors, MiB": memory.peak_tensor_bytes,
+        "peak resident, MiB": memory.peak_rss_bytes,
+        "peak allocated, MiB": memory.peak_allocated_bytes,
+        "peak reserved, MiB": memory.peak_reserved_bytes,
+        "process on the device, MiB": memory.process_bytes,
+    }
+    return {name: round(size / MIB, 1) for name, size in sizes.items() if size is not None}
+
+
+def fit_table(records: Sequence[Record]) -> Table:
+    """List every batch size that was tried under a memory limit."""
+    tries = [(r.experiment, r.measured) for r in records if isinstance(r.measured, Fit) and r.experiment is not None]
+    tries.sort(key=lambda tried: (tried[0].name.split("[")[0], tried[0].batch_size))
+    return Table(
+        "Batches tried under the memory limit",
+        [
+            {
+                "experiment": experiment.name,
+                "batch": experiment.batch_size,
+                "limit GiB": fit.limit_bytes / GIB,
+                "fits": "yes" if fit.fits else "no: out of memory",
+            }
+            for experiment, fit in tries
+        ],
+    )
+
+
+def failure_table(records: Sequence[Record]) -> Table:
+    """List the runs that failed."""
+    return Table(
+        "Failed",
+        [{"run": r.measured.what, "why": r.measured.reason} for r in records if isinstance(r.measured, Failure)],
+    )
+
+
+def _timed(records: Iterable[Record], names: Iterable[str]) -> dict[str, tuple[Experiment, list[Speed]]]:
+    """Return the timed runs of those of the names that have any, in the names' order."""
+    found: dict[str, tuple[Experiment, list[Speed]]] = {}
+    for record in records:
+        if isinstance(record.measured, Speed) and record.experiment is not None:
+            found.setdefault(record.experiment.name, (record.experiment, []))[1].append(record.measured)
+    return {name: found[name] for name in names if name in found}

@@ -1,0 +1,293 @@
+"""A comparison: rounds of speed runs, memory, training at equal budgets, scoring. This process imports no torch."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from msgspec.structs import replace
+
+from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCES, TASKS
+from bench.config import Experiment, at_batch_size
+from bench.console.console import say
+from bench.environment.rank_info import place
+from bench.image_sizes import images_before, steps_for
+from bench.measure.throughput import rates_of
+from bench.orchestration.batch_search import first_guess, largest_fitting
+from bench.orchestration.duration_estimates import MEMORY_SECONDS, scoring_seconds, speed_seconds, training_seconds
+from bench.orchestration.runner import Job, Runner
+from bench.orchestration.worker import Kind, Request
+from bench.record import Fit, Memory, Record, comparisons, read_record, read_records
+from bench.statistics import FEWEST_FLIPPED, fewest_rounds, median_ratio_interval
+from bench.train.checkpoints import Keeping
+
+EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
+MOST_VAGUE = 1.5  # how many times the low end of a ratio's interval its high end may be, to make a budget of it
+FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
+LIKELY_TRIES = 5  # of batch sizes until the largest is known
+SMALLEST_BATCH, LARGEST_BATCH = 2, 2**20  # beyond a million nobody has gone
+CURVE_TASK = TASKS[0]
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """How much of a comparison to carry out."""
+
+    name: str
+    rounds: int
+    seeds: tuple[int, ...] = (0,)
+    half_way: bool = True  # also score towers that have seen half of the images
+    equal_seconds: bool = True  # also score towers that have had the same device seconds
+    curves: tuple[str, ...] = ("few-shot",)  # against the number of labels, on one task
+
+
+def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
+    """Return the scopes of `python -m bench`: enough rounds to call every ratio to the first experiment."""
+    rounds = rounds_for(max(1, num_experiments - 1), on_gpu=on_gpu)
+    return {
+        "default": Scope("default", rounds),
+        "full": Scope("full", rounds, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")),
+        "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False, curves=()),
+    }
+
+
+def rounds_for(num_ratios: int, *, on_gpu: bool) -> int:
+    """Return the fewest rounds in which every ratio can be called; where runs take turns, by the signs of rounds."""
+    return fewest_rounds(num_ratios) if on_gpu else max(FEWEST_FLIPPED, fewest_rounds(num_ratios))
+
+
+def with_images(experiment: Experiment, images: int) -> Experiment:
+    """Return the experiment trained on so many images, its warm-up no more than a tenth of them."""
+    return replace(experiment, images=images, warmup_images=min(experiment.warmup_images, images // 10))
+
+
+def new_comparison(purpose: str) -> str:
+    """Name a comparison by the moment it begins and what it is for."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{purpose}"
+
+
+def newest_comparison(results: Path, purpose: str) -> str:
+    """Return the newest comparison of a purpose; ValueError tells what there is."""
+    found = comparisons(results) if results.is_dir() else []
+    if not (matching := [name for name in found if name.endswith(f"-{purpose}")]):
+        there = f"there are {', '.join(found)}" if found else "there are no records"
+        raise ValueError(f"{results} has no {purpose!r} comparison to go on with ({there})")
+    return matching[-1]
+
+
+class _SearchFailed(Exception):  # noqa: N818 - it ends a search and says nothing
+    """A try ended neither fitting nor out of memory; its failure is recorded."""
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Experiments compared under one name, in a folder; what is recorded there already is not run again."""
+
+    name: str
+    results: Path
+    experiments: Sequence[Experiment]
+    cores: int
+    on_gpu: bool
+    runner: Runner
+
+    @property
+    def lanes(self) -> int:
+        """How many runs that are not timed go side by side: one for each core, or one at a time on GPUs and ranks."""
+        return 1 if self.on_gpu or self.runner.launch is not None else self.cores
+
+    def measure(self, rounds: int, experiments: Sequence[Experiment] | None = None) -> None:
+        """Time every experiment once a round, each in a fresh process with all cores."""
+        arms = experiments or self.experiments
+        self.runner.progress.expect(rounds * sum(speed_seconds(arm) for arm in arms if arm not in self.experiments))
+        for round_ in range(rounds):
+            self.run_round(self.round_of(arms, round_, rounds))
+
+    def run_round(self, jobs: Sequence[Job]) -> None:
+        """Run a round: on a GPU one after the other, alone; on a CPU in turn, window by window.
+
+        A CPU's cores are often shared with guests that nobody sees; of a GPU the memory holds but one run.
+        """
+        (self.runner.run if self.on_gpu else self.runner.run_in_turn)(jobs, threads=self.cores)
+
+    def round_of(self, arms: Sequence[Experiment], round_: int, rounds: int, turned: int | None = None) -> list[Job]:
+        """Return the speed runs of a round.
+
+        The order is rotated, and turned round in every other round, so that none always follows the same other; where
+        rounds are of several kinds, `turned` numbers those of its kind.
+        """
+        turned = round_ if turned is None else turned
+        turn = turned % len(arms)
+        order = [*arms[turn:], *arms[:turn]][:: -1 if turned % 2 else 1]
+        return [
+            self.job(
+                "speed",
+                experiment,
+                f"speed of {experiment.name}, round {round_ + 1} of {rounds}",
+                speed_seconds(experiment),
+                round=round_,
+            )
+            for experiment in order
+        ]
+
+    def measure_memory(self, experiments: Sequence[Experiment] | None = None) -> None:
+        """Take the peak memory of every experiment, each in a process of its own, on a CPU side by side."""
+        jobs = [
+            self.job("memory", experiment, f"memory of {experiment.name}", MEMORY_SECONDS / self.lanes)
+            for experiment in experiments or self.experiments
+        ]
+        self._run_side_by_side(jobs)
+
+    def largest_batches(self, limit_bytes: int) -> list[Experiment]:
+        """Return the experiments at the largest batch that fits into a memory limit; those that none fits are left out.
+
+        Each try is a process of its own and leaves its record, whether it fits or not. A try that fails otherwise ends
+        the search for its experiment.
+        """
+        self.runner.progress.expect(len(self.experiments) * LIKELY_TRIES * MEMORY_SECONDS)
+        found = []
+        memories = {r.experiment: r.measured for r in self.records() if isinstance(r.measured, Memory)}
+        for experiment in self.experiments:
+            if experiment not in memories:
+                continue  # its memory run failed, and is a row
+
+            def fits(size: int, experiment: Experiment = experiment) -> bool:
+                sized, limit = at_batch_size(experiment, size), limit_bytes / GIB
+                label = f"{experiment.name} at batch {size} in {limit:g} GiB"
+                job = self.job("fit", sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
+                self.runner.run([job], threads=self.cores)
+                if not job.is_done:
+                    raise _SearchFailed
+                fit = read_record(job.request.paths[0]).measured
+                return isinstance(fit, Fit) and fit.fits
+
+            guess = first_guess(memories[experiment], experiment.batch_size, limit_bytes)
+            try:
+                size = largest_fitting(fits, guess, smallest_batch(experiment), LARGEST_BATCH)
+            except _SearchFailed:
+                continue
+            if size is not None:
+                found.append(at_batch_size(experiment, size))
+        return found
+
+    def trace(self) -> list[Path]:
+        """Write a trace of a few steps of every experiment; return the files."""
+        self.runner.progress.expect(len(self.experiments) * MEMORY_SECONDS)
+        jobs = [
+            self.job("trace", experiment, f"trace of {experiment.name}", MEMORY_SECONDS)
+            for experiment in self.experiments
+        ]
+        self.runner.run(jobs, threads=self.cores)
+        return [path for job in jobs for path in job.request.paths if path.is_file()]
+
+    def train(self, scope: Scope, keeping: Keeping | None = None) -> None:
+        """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
+
+        On a CPU the trainings run side by side and share the cores: what they learn depends on images alone, and the
+        seconds of a budget are those of the speed records.
+        """
+        speeds = self._speeds() if scope.equal_seconds else {}
+        jobs = []
+        for seed in scope.seeds:
+            for experiment in self.experiments:
+                budgets = budgets_of(experiment, speeds, half_way=scope.half_way, processes=place().ranks)
+                seconds = training_seconds(experiment, budgets) / self.lanes
+                seeded = replace(experiment, seed=seed)
+                label = f"training of {seeded.name}, seed {seed}, {max(budgets.values()):,} images"
+                jobs.append(self.job("training", seeded, label, seconds, budgets=budgets, keeping=keeping))
+        self._run_side_by_side(jobs)
+
+    def score(self, scope: Scope, tasks: Sequence[str] = TASKS, protocols: Sequence[str] = DEFAULT_PROTOCOLS) -> None:
+        """Score every tower trained here, each seed's untrained tower, and the reference features."""
+        towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
+        self.score_towers(towers, scope.seeds, tasks, protocols)
+
+    def score_towers(
+        self,
+        towers: Sequence[str],
+        seeds: Sequence[int],
+        tasks: Sequence[str] = TASKS,
+        protocols: Sequence[str] = DEFAULT_PROTOCOLS,
+        root: str = "",
+    ) -> None:
+        """Score towers, each seed's untrained tower, and the reference features."""
+        subjects = [*towers, *REFERENCES, *([RANDOM_TOWER] if seeds else [])]
+        what = {"tasks": tuple(tasks), "protocols": tuple(protocols), "root": root}
+        seed = seeds[0] if seeds else 0
+        jobs = [self._scoring(subjects[lane :: self.lanes], seed, what) for lane in range(self.lanes)]
+        jobs += [self._scoring([RANDOM_TOWER], seed, what) for seed in seeds[1:]]
+        self._run_side_by_side([job for job in jobs if job.request.subjects])
+
+    def records(self) -> list[Record]:
+        """Read what there is so far."""
+        return read_records(self.results, self.name)
+
+    def _speeds(self) -> dict[str, float]:
+        """Return each experiment's images a second, or nothing where they are too uncertain to make a budget of."""
+        rates = rates_of(self.records())
+        if not rates:
+            return {}
+        slowest = min(rates, key=lambda name: median(rates[name].values()))
+        others = {name: median_ratio_interval(rates[slowest], rates[name]) for name in rates if name != slowest}
+        vague = [name for name, ends in others.items() if ends is None or ends[1] > MOST_VAGUE * ends[0]]
+        if vague:
+            say(
+                f"no budget of equal device seconds: the ends of the interval of {', '.join(vague)} lie more than "
+                f"{MOST_VAGUE} times apart (a busy machine, or too few rounds)"
+            )
+            return {}
+        return {name: median(runs.values()) for name, runs in rates.items()}
+
+    def _scoring(self, subjects: Sequence[str], seed: int, what: Mapping[str, Any]) -> Job:
+        experiment = replace(self.experiments[0], seed=seed)
+        seconds = scoring_seconds(1, len(subjects), what["protocols"]) / self.lanes
+        label = f"scoring of {len(subjects)} towers"
+        return self.job("scoring", experiment, label, seconds, subjects=tuple(subjects), **what)
+
+    def job(self, kind: Kind, experiment: Experiment, label: str, seconds: float, **what: Any) -> Job:
+        """Return a run of this comparison; `what` are the request's other fields."""
+        request = Request(kind=kind, results=str(self.results), comparison=self.name, experiment=experiment, **what)
+        return Job(request, label, seconds)
+
+    def _run_side_by_side(self, jobs: Sequence[Job]) -> None:
+        lanes = max(1, min(self.lanes, len(jobs)))
+        self.runner.run(jobs, lanes=lanes, threads=max(1, self.cores // lanes))
+
+
+def smallest_batch(experiment: Experiment) -> int:
+    """Return the smallest batch to try: its largest images are still two, a contrastive loss needs a negative."""
+    return math.ceil(SMALLEST_BATCH * (max(experiment.sides) / experiment.image_size) ** 2)
+
+
+def budgets_of(
+    experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False, processes: int = 1
+) -> dict[str, int]:
+    """Return an experiment's budgets in images, each so many batches of all processes.
+
+    The device seconds are those that the slowest experiment needs for the equal images, so that every other sees as
+    many images or more. Without speeds there are equal images only.
+    """
+    budgets: dict[str, float] = {EQUAL_IMAGES: experiment.images}
+    if half_way:
+        budgets[HALF_WAY] = experiment.images / 2
+    if experiment.name in speeds:
+        budgets[EQUAL_SECONDS] = experiment.images * speeds[experiment.name] / min(speeds.values())
+    steps = {name: max(1, steps_for(experiment, round(size / processes))) for name, size in budgets.items()}
+    return {name: images_before(experiment, many) * processes for name, many in steps.items()}
+
+
+def expected_seconds(experiments: Sequence[Experiment], scope: Scope, lanes: int, *, trained: bool = True) -> float:
+    """Guess how long a comparison takes on two cores at the tiny scale: the sum of what its jobs are expected to."""
+    seconds = scope.rounds * sum(map(speed_seconds, experiments)) + MEMORY_SECONDS * len(experiments) / lanes
+    if trained:
+        training = sum(training_seconds(one, budgets_of(one, {}, half_way=scope.half_way)) for one in experiments)
+        # A tower a budget, but the slowest's of equal seconds is that of equal images.
+        towers = len(experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
+        first, others = towers * len(scope.seeds) + len(REFERENCES) + 1, len(scope.seeds) - 1
+        many = min(lanes, first) + others, first + others
+        scoring = sum(scoring_seconds(*many, protocols) for protocols in (DEFAULT_PROTOCOLS, scope.curves) if protocols)
+        seconds += (training * len(scope.seeds) + scoring) / lanes
+    return seconds

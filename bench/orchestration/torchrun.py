@@ -1,0 +1,128 @@
+"""What the command lines that torchrun started tell each other: rank 0 decides what runs, the others follow.
+
+They meet in a key-value store, as do their runs: the one of torchrun's agent, or where the agent keeps it to itself,
+one that rank 0 opens. Only here does a command line import torch, and only under torchrun.
+"""
+
+import math
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from bench.environment.rank_info import Place, place, restarts
+from bench.orchestration.worker import Request
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]
+
+Child = subprocess.Popen[bytes]
+LOOK_SECONDS = 0.2  # between two looks at the store
+GRACE_SECONDS = 20.0  # that a run is left once it has ended on another rank
+LEAVING_SECONDS = 5.0  # that rank 0 waits for the others when all is done
+OPENING = timedelta(minutes=5)  # for all command lines to be there
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that all ranks start."""
+
+    number: int
+    request: Request
+    settings: dict[str, str]  # of its environment
+
+
+@dataclass(slots=True)
+class Launch:
+    """One torchrun, as one of its command lines sees it."""
+
+    place: Place
+    store: "Store"
+    is_stopping: bool = False  # waits for nobody any more
+    _announced: int = 0
+
+    def announce(self, request: Request, settings: dict[str, str]) -> Start:
+        """Tell the other ranks to start a run, too."""
+        request = replace(request, meeting=f"{_name()}, run {self._announced}")
+        start = Start(number=self._announced, request=request, settings=settings)
+        self.store.set(f"start {start.number}", msgspec.json.encode(start).decode())
+        self._announced += 1
+        return start
+
+    def starts(self) -> Iterator[Start]:
+        """Yield what rank 0 announces, until it is done."""
+        number = 0
+        while not self.store.check(["end"]):
+            if self.store.check([f"start {number}"]):
+                yield msgspec.json.decode(self.store.get(f"start {number}"), type=Start)
+                number += 1
+            else:
+                time.sleep(LOOK_SECONDS)
+        self.store.set(f"gone {self.place.rank}", "")
+
+    def attend(self, child: Child, start: Start) -> tuple[bytes, bool]:
+        """Return what this rank's run prints, and whether it had to be stopped: on another rank it had ended before."""
+        sent: bytes | None = msgspec.json.encode(start.request)
+        deadline = math.inf
+        while time.monotonic() < deadline:
+            try:
+                return child.communicate(sent, timeout=LOOK_SECONDS)[0], False
+            except subprocess.TimeoutExpired:
+                sent = None
+            if deadline == math.inf and any(self.store.check([ending]) for ending in self._endings(start)):
+                deadline = time.monotonic() + GRACE_SECONDS
+        child.kill()
+        return child.communicate()[0], True
+
+    def tell(self, start: Start, reason: str) -> None:
+        """Tell the other ranks that a run has ended here, and why if it failed."""
+        self.store.set(self._endings(start)[self.place.rank], reason)
+
+    def reasons(self, start: Start) -> str:
+        """Return why a run failed, once it has ended on every rank; of ranks that say nothing for long, that."""
+        self._wait(self._endings(start), 2 * GRACE_SECONDS)
+        ranks_by_reason: dict[str, list[str]] = {}
+        for rank, ending in enumerate(self._endings(start)):
+            reason = self.store.get(ending).decode() if self.store.check([ending]) else "has not told how it ended"
+            ranks_by_reason.setdefault(reason, []).append(str(rank))
+        return "; ".join(f"rank {', '.join(ranks)}: {reason}" for reason, ranks in ranks_by_reason.items() if reason)
+
+    def end(self) -> None:
+        """Send the other ranks home, and see them leave: torchrun stops all that are there when one fails."""
+        with suppress(RuntimeError):  # the store is gone, and so are they
+            self.store.set("end", "")
+            self._wait([f"gone {rank}" for rank in range(1, self.place.ranks)], LEAVING_SECONDS)
+
+    def _wait(self, keys: list[str], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self.is_stopping and not self.store.check(keys) and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+
+    def _endings(self, start: Start) -> list[str]:
+        return [f"start {start.number} ended on {rank}" for rank in range(self.place.ranks)]
+
+
+@cache
+def launch() -> Launch | None:
+    """Meet the other command lines of this torchrun; None where this process is alone."""
+    where = place()
+    if where.ranks == 1:
+        return None
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+    agent_shares = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(address, port, is_master=where.rank == 0 and not agent_shares, timeout=OPENING)
+    return Launch(where, PrefixStore(_name(), store))
+
+
+def _name() -> str:
+    """Name this start of the command lines: torchrun starts them anew where one has failed and it is told to."""
+    return f"bench, restart {restarts()}"

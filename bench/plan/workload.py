@@ -1,0 +1,62 @@
+"""What a method's model computes and sends, by count alone, on the `meta` device."""
+
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+from torch import nn
+
+from bench.config import Experiment
+from bench.measure.costs import costs_of
+from bench.measure.flops import on_meta
+from bench.plan.collectives import Weights
+from bench.plan.model import Work
+from bench.train.distributed import blocks
+from models.heads import Contrastive, TokenCounts
+from models.image_tower import ImageTower
+from models.text_tower import TextTower
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Of one experiment."""
+
+    weights: Weights
+    work: Work
+
+
+def needs_of(experiment: Experiment) -> Needs:
+    """Count; captions are as long as the context."""
+    costs = costs_of(experiment)
+    _, model = on_meta(replace(experiment, image_sizes=()))
+    towers = [module for module in model.modules() if isinstance(module, ImageTower | TextTower)]
+    found = [block for tower in towers for block in blocks(tower)]
+    of_blocks = [block for block in found if all(one.requires_grad for one in block.parameters())]
+    counts = [module for module in model.modules() if isinstance(module, TokenCounts)]
+    parameters = list(model.parameters())
+    return Needs(
+        Weights(
+            method=experiment.method,
+            trained=costs.parameters,
+            frozen=sum(one.numel() for one in parameters if not one.requires_grad),
+            in_blocks=sum(one.numel() for block in of_blocks for one in block.parameters()),
+            blocks=len(of_blocks),
+            frozen_blocks=len(found) - len(of_blocks),
+            scalars=sum(one.ndim == 0 for one in parameters),
+            feature_width=model.text.width if isinstance(model, Contrastive) else 0,
+            counted_tokens=sum(len(one.images_with_token) for one in counts),
+        ),
+        Work(
+            forward=float(costs.image_flops + costs.text_flops + 2 * _last_layer(model)),
+            teacher=float(costs.teacher_flops),
+            is_recomputed=experiment.activation_checkpointing,
+        ),
+    )
+
+
+def _last_layer(model: nn.Module) -> int:
+    """Count the multiply-adds that follow the image tower: a head's, a projection's."""
+    return sum(
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 2 and name.split(".")[0] in ("head", "projection")  # noqa: PLR2004
+    )

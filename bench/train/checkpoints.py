@@ -1,0 +1,191 @@
+"""Checkpoints of a training on disk: each a folder that is complete or not there, the newest two. No torch here."""
+
+import fcntl
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import replace
+
+from bench.config import Experiment, differing_fields, told
+from bench.console.console import say
+from bench.data.shards.identity import data_digest
+from bench.environment.file_names import PLAIN
+from bench.environment.files import to_disk
+from bench.environment.json_file import content_of, from_json
+
+FORMAT = 2  # raise it when the files change their meaning; 2: the optimizer's moments are named by their parameters
+KEPT = 2
+TOWER, TENSORS, STATE, MANIFEST = "tower.safetensors", "state.safetensors", "state.json", "manifest.json"
+
+
+class Keeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a training leaves on its way."""
+
+    folder: str  # of its checkpoints
+    minutes: float  # from one to the next
+    taken_up: str = ""  # the checkpoint to go on from
+    tensorboard: str = ""  # folder of event files
+
+
+class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far a training had come, in `state.json`; its tensors lie beside it."""
+
+    format: int = FORMAT
+    comparison: Annotated[str, Meta(pattern=rf"^{PLAIN}\Z")]  # that its records belong to, as their names begin
+    experiment: Experiment
+    budgets: dict[str, int]
+    commit: str
+    steps_taken: int  # trunk and cool-downs together: the position
+    phase: str  # of the step that comes next, for a reader
+    images: int  # that the model has seen
+    processes: int  # that shared each batch
+    data_digest: str  # of the files that it learns from
+    seconds: float  # that led here; what was lost with a killed process is not counted
+
+
+class _FormatOnly(msgspec.Struct):
+    format: int
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True):
+    bytes: int
+    sha256: str
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, newest first."""
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+def write_checkpoint(folder: Path, saved: Saved, write_tensors: Callable[[Path], None]) -> Path:
+    """Write a checkpoint, keep the one before it, remove the others.
+
+    `write_tensors` is given the folder to write to, which gets its name when all is on the disk. What it raises, and
+    OSError, leave the checkpoints as they were.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(".*.part"):
+        shutil.rmtree(stale)
+    path = folder / f"step-{saved.steps_taken:08}"
+    part = path.with_name(f".{path.name}.part")
+    part.mkdir()
+    try:
+        write_tensors(part)
+        (part / STATE).write_bytes(msgspec.json.format(msgspec.json.encode(saved), indent=1))
+        manifest = {file.name: _measured(file) for file in part.iterdir()}
+        (part / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        for written in (*part.iterdir(), part):
+            to_disk(written)
+        if path.exists():  # it was found damaged, and the one before it taken up
+            _remove(path)
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    to_disk(folder)
+    for other in set(checkpoints(folder)) - {*[old for old in checkpoints(folder) if old <= path][:KEPT]}:
+        _remove(other)
+    return path
+
+
+def read_checkpoint(path: Path) -> Saved:
+    """Check every file of a checkpoint against its manifest; ValueError or OSError says what is wrong."""
+    try:
+        manifest = msgspec.convert(from_json(content_of(path / MANIFEST), dict), dict[str, _File])
+    except ValueError as error:
+        raise ValueError(f"{MANIFEST}: {error}") from None
+    for name in (TOWER, TENSORS, STATE):
+        if manifest.get(name) != _measured(path / name):
+            raise ValueError(f"{name} is not what {MANIFEST} says")
+    return read_state(path)
+
+
+def read_state(path: Path) -> Saved:
+    """Read how far a checkpoint is; ValueError where it is not for this version."""
+    content = content_of(path / STATE)
+    if (found := from_json(content, _FormatOnly).format) != FORMAT:
+        raise ValueError(f"has format {found}, this version reads {FORMAT}")
+    return from_json(content, Saved)
+
+
+def newest_whole(folder: Path) -> tuple[Path, Saved]:
+    """Return the newest checkpoint that is whole; tell of those that are not. ValueError where there is none."""
+    found = checkpoints(folder)
+    if not found:
+        there = ", ".join(sorted(path.name for path in folder.parent.glob("[!.]*"))) or "nothing"
+        raise ValueError(f"no checkpoint to resume from in {folder} ({folder.parent} holds {there})")
+    for path in found:
+        try:
+            saved = read_checkpoint(path)
+        except (ValueError, OSError) as error:
+            say(f"{path} is damaged and not taken up: {error}")
+        else:
+            return path, saved
+    raise ValueError(f"every checkpoint in {folder} is damaged: {', '.join(path.name for path in found)}")
+
+
+def require_same(saved: Saved, experiment: Experiment, processes: int) -> None:
+    """Raise ValueError listing the fields in which a checkpoint's experiment is another.
+
+    Another number of processes may go on where all together take as many images a step as before.
+    """
+    before = saved.experiment
+    if saved.processes != processes:
+        _require_equal_batches(before, saved.processes, experiment, processes)
+        before = replace(before, batch_size=experiment.batch_size)
+    if other := differing_fields([before, experiment]):
+        raise ValueError(f"the checkpoint is of another experiment, they differ in {told(other)}")
+    if saved.data_digest != data_digest(experiment):
+        raise ValueError(f"data={experiment.data}, its subset or its teacher is not what it was: files were replaced")
+
+
+def _require_equal_batches(before: Experiment, of: int, now: Experiment, processes: int) -> None:
+    if all(before.batch_size_at(side) * of == now.batch_size_at(side) * processes for side in before.sides):
+        return
+    each, rest = divmod(before.batch_size * of, processes)
+    remedy = f"--set batch_size={each}" if not rest else f"as many, {before.batch_size * of} images have no equal parts"
+    raise ValueError(
+        f"the checkpoint is of {of} processes with {before.batch_size} images a step each, this is {processes} with "
+        f"{now.batch_size}: go on with {remedy}"
+    )
+
+
+def tell_what_differs(path: Path, saved: Saved, processes: int, commit: str) -> None:
+    """Print in what a checkpoint that may be taken up is another's."""
+    if saved.processes != processes:
+        told = f"{path} is of {saved.processes} processes, this is {processes}: the same images in the same steps"
+        say(f"{told}, cropped by other draws, so that losses differ a little")
+    if saved.commit != commit:
+        say(f"{path} was written at commit {saved.commit}, this is {commit}")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder for the one training that writes to it; ValueError where another does.
+
+    The kernel lets go when the holder ends, however it ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another training writes to {folder}: wait for its end, or end it") from None
+        yield
+
+
+def _measured(path: Path) -> _File:
+    with path.open("rb") as file:
+        return _File(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint; a kill in between leaves none that is half of one."""
+    going = path.with_name(f".{path.name}.old.part")
+    path.rename(going)
+    shutil.rmtree(going)

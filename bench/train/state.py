@@ -1,0 +1,105 @@
+"""All that a training's next steps depend on, as tensors by name."""
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from bench.measure.speed import Assembled
+from bench.train.distributed import is_shard, whole_tensor
+
+if TYPE_CHECKING:
+    from models.image_tower import ImageTower
+
+State = dict[str, Tensor]
+
+
+def state_of(run: Assembled) -> State:
+    """Return what is trained, buffers, the optimizer's moments and steps, the running average, the generators' states.
+
+    They are the run's own tensors, which the next step changes.
+    """
+    frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
+    models = {"model": run.model} | ({} if run.step.average is None else {"average": run.step.average})
+    state = {
+        f"{which}.{name}": value
+        for which, model in models.items()
+        for name, value in model.state_dict().items()
+        if name not in frozen
+    }
+    for name, parameter in run.model.named_parameters():
+        moments = run.step.optimizer.state.get(parameter, {})
+        state |= {f"optimizer.{name}.{moment}": value for moment, value in moments.items()}
+    state["generator.cpu"] = torch.get_rng_state()
+    if run.stream.device.type == "cuda":
+        state["generator.cuda"] = torch.cuda.get_rng_state(run.stream.device)
+    return state
+
+
+def load_state(run: Assembled, state: State) -> None:
+    """Put a run where `state_of` found one of the same experiment. The optimizer may keep the tensors themselves.
+
+    A tensor that is whole is cut where this process keeps a shard of it.
+    """
+    kept = run.model.state_dict()
+    own = {name: _like(value, kept[name]) for name, value in under("model.", state).items()}
+    run.model.load_state_dict(kept | own)
+    if run.step.average is not None:
+        run.step.average.load_state_dict(run.step.average.state_dict() | under("average.", state))
+    parameters = dict(run.model.named_parameters())
+    places = {parameter: place for place, parameter in enumerate(_optimized(run))}
+    moments: dict[int, State] = {}
+    for name, value in under("optimizer.", state).items():
+        of, _, moment = name.rpartition(".")
+        parameter = parameters[of]
+        whole = _like(value, parameter) if value.shape == parameter.shape else value
+        moments.setdefault(places[parameter], {})[moment] = whole
+    groups = run.step.optimizer.state_dict()["param_groups"]
+    run.step.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    torch.set_rng_state(state["generator.cpu"])
+    if run.stream.device.type == "cuda" and "generator.cuda" in state:  # not where a CPU wrote it
+        torch.cuda.set_rng_state(state["generator.cuda"], run.stream.device)
+
+
+def _optimized(run: Assembled) -> list[nn.Parameter]:
+    """Return the parameters in the optimizer's order, which depends on which of them are shards."""
+    return [parameter for group in run.step.optimizer.param_groups for parameter in group["params"]]
+
+
+def _like(value: Tensor, kept: Tensor) -> Tensor:
+    """Cut a whole tensor into shards where this process keeps a shard of it."""
+    if not is_shard(kept) or is_shard(value):
+        return value
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    shard = cast("DTensor", kept)
+    return distribute_tensor(value.to(shard.device), shard.device_mesh, shard.placements)
+
+
+def scored_weights(run: Assembled) -> State:
+    """Return the tower's weights that count, whole: their running average where there is one. All ranks have to ask."""
+    tower = run.tower if run.step.average is None else cast("ImageTower", run.step.average.tower)
+    return {name: whole_tensor(value) for name, value in tower.state_dict().items()}
+
+
+def scored_head(run: Assembled) -> State:
+    """Return the weights around the tower that go with them, without a teacher's. All ranks have to ask."""
+    frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
+    model = run.model if run.step.average is None else run.step.average
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith("tower.")}
+    return {name: whole_tensor(value) for name, value in own.items() if name not in frozen}
+
+
+def copied(state: State) -> State:
+    """Return a copy on the same device, which no step changes."""
+    return {name: value.clone() for name, value in state.items()}
+
+
+def on_cpu(state: State) -> State:
+    """Return a copy as a file holds it, whole. All ranks have to ask."""
+    return {name: whole_tensor(value).detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
+
+
+def under(prefix: str, state: State) -> State:
+    """Return what is named under a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -1,0 +1,155 @@
+"""One update of a model: no clock, no log, no branch, and nothing is read back from the device."""
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from bench.config import Experiment
+from bench.data.stream import Batch
+from bench.data.targets import Target
+from bench.methods import Method, simulated
+from bench.train.attention import attention
+from bench.train.distributed import LossOf, apart, averaged, joint_norm, spread
+from losses.collectives import Group
+
+T = TypeVar("T", bound=Target)
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[T]):
+    """Forward, backward, update; apart so that a pass of its own can time them apart.
+
+    `update` skips, on the device, what has a loss or a gradient that is not finite, and returns NaN for it; else the
+    loss. Over several processes, what is not finite on one is skipped on all, and the loss returned is their mean.
+    Parameters and moments stay as they were; the running average and the tokens' counts have seen the step.
+    """
+
+    forward: Callable[[Batch[T]], Float[Tensor, ""]]
+    backward: Callable[[Float[Tensor, ""]], None]
+    update: Callable[[Float[Tensor, ""], float], Float[Tensor, ""]]
+    optimizer: torch.optim.Optimizer
+    parts: int  # that a batch is computed in, their gradients summed
+    average: nn.Module | None  # the model with the running average of its weights, where the experiment keeps one
+
+    def __call__(self, batch: Batch[T], learning_rate: float) -> Float[Tensor, ""]:
+        """Update once; the loss stays on the device, for reading it would wait for the step."""
+        losses = []
+        for part in batch.parts(self.parts):
+            loss = self.forward(part)
+            self.backward(loss)
+            losses.append(loss.detach())
+        return self.update(torch.stack(losses).mean(), learning_rate)
+
+
+def make_step(
+    experiment: Experiment,
+    model: nn.Module,
+    method: Method[T],
+    precision: str,
+    *,
+    compiled: bool,
+    group: Group = None,
+) -> Step[T]:
+    """Decide once how a model is updated: precision, compilation, processes, optimizer, clipping, averaging."""
+    device = next(model.parameters()).device
+    whole = LossOf(model, method.loss, group, simulated(experiment))
+    loss_of = spread(whole, experiment, precision, compiled=compiled)
+    optimizer = make_optimizer(experiment, model)
+    norm_of_gradient = gradient_norm(list(model.parameters()), experiment.clip_norm)
+    average, take_average = averaging(model, experiment.ema_decay)
+
+    def autocast() -> AbstractContextManager[Any]:
+        return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+    def forward(batch: Batch[T]) -> Tensor:
+        with autocast(), attention(experiment.attention):
+            return cast("Tensor", loss_of(batch.images, batch.target))
+
+    def backward(loss: Tensor) -> None:
+        with attention(experiment.attention):  # checkpointed blocks are computed again
+            (loss / experiment.accumulation).backward()  # type: ignore[no-untyped-call]
+
+    def update(loss: Tensor, learning_rate: float) -> Tensor:
+        whole = averaged(loss.detach(), group)
+        finite = whole.isfinite() & norm_of_gradient().isfinite()
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined] # what GradScaler tells a fused optimizer
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = learning_rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        method.after_update(model)
+        take_average()
+        return torch.where(finite, whole, math.nan)
+
+    return Step(forward, backward, update, optimizer, experiment.accumulation, average)
+
+
+def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.AdamW:
+    """Return fused AdamW (on a CPU nine times as fast as the default form) without decay on vectors and scalars."""
+    return torch.optim.AdamW(
+        decayed_apart(parameter for parameter in model.parameters() if parameter.requires_grad),
+        lr=experiment.learning_rate,
+        betas=experiment.betas,
+        eps=experiment.eps,
+        weight_decay=experiment.weight_decay,
+        fused=True,
+    )
+
+
+def decayed_apart(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+    """Return groups for an optimizer: matrices, and vectors and scalars, which have no weight decay.
+
+    Biases, norms, class embedding, scale and bias of the logits have fewer than two dimensions: open_clip_train's rule.
+    """
+    rows = list(parameters)
+    matrices = apart(parameter for parameter in rows if parameter.ndim >= 2)  # noqa: PLR2004
+    vectors = apart(parameter for parameter in rows if parameter.ndim < 2)  # noqa: PLR2004
+    groups: list[dict[str, Any]] = [{"params": one} for one in matrices]
+    return groups + [{"params": one, "weight_decay": 0.0} for one in vectors]
+
+
+def gradient_norm(parameters: list[nn.Parameter], most: float | None) -> Callable[[], Float[Tensor, ""]]:
+    """Return what gives the norm of the whole gradient, and scales the gradient to at most so much."""
+    kinds = apart(parameters)
+
+    def norm() -> Tensor:
+        gradients = ([parameter.grad for parameter in kind if parameter.grad is not None] for kind in kinds)
+        return joint_norm(torch.nn.utils.get_total_norm(kind, foreach=True) for kind in gradients)
+
+    if most is None:
+        return norm
+
+    def clipped() -> Tensor:
+        whole = norm()
+        for kind in kinds:
+            torch.nn.utils.clip_grads_with_norm_(kind, most, whole, foreach=True)
+        return whole
+
+    return clipped
+
+
+def averaging(model: nn.Module, decay: float | None) -> tuple[nn.Module | None, Callable[[], None]]:
+    """Return a copy of the model, and what moves its weights towards the model's: average = decay x average + rest."""
+    if decay is None:
+        return None, lambda: None
+    frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
+    average = copy.deepcopy(model, frozen)
+    ours, theirs = ([parameter for parameter in of.parameters() if parameter.requires_grad] for of in (average, model))
+    average.requires_grad_(requires_grad=False)
+    buffers = list(zip(average.buffers(), model.buffers(), strict=True))
+    move: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+    def take() -> None:
+        move(ours, theirs, None)
+        for our_buffer, their_buffer in buffers:
+            our_buffer.copy_(their_buffer)
+
+    return average, take

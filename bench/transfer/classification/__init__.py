@@ -1,0 +1,1 @@
+"""Protocols of tasks with one class per image."""

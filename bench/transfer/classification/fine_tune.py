@@ -1,0 +1,136 @@
+"""Train a tower and a new head on a task: the published recipe."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bench.data.normalisation import WHITE, normalised
+from bench.environment.seeds import HEAD, seed_for
+from bench.transfer.batches import Batches
+from bench.transfer.tasks.pictures import Pictures, shown
+from bench.transfer.tasks.tasks import Part
+from bench.transfer.transfer_training import Descent, descended
+from models.image_tower import ImageTower
+
+INITIAL_SPREAD = 0.02  # of a new head's weights
+
+LossOf = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FineTuning:
+    """How a tower is trained on a task; the defaults are CatLIP's on ImageNet-1k.
+
+    AdamW, a linear warm-up, then a cosine; random resized crops and flips. RangeAugment and the sampler of several
+    image sizes are left out; there is no RandAugment, mixup or cutmix in the recipe. Source: Mehta et al. 2024,
+    arXiv:2404.15653, table 6; apple/corenet, `projects/catlip/image_classification/imagenet/vit_base.yaml` (the batch
+    is the paper's).
+    """
+
+    epochs: int = 10
+    learning_rate: float = 3e-5
+    last_learning_rate: float = 3e-6
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    clip_norm: float | None = 1.0  # of the whole gradient
+    ema_decay: float | None = 0.9995  # of a running average of the weights
+    layer_decay: float = 1.0  # of the rate, from the head to the last block and from each block to the one before it
+    batch_size: int = 128
+    crop_scale: tuple[float, float] = (0.08, 1.0)  # share of the picture's area that a random crop keeps
+    flip: bool = True
+    seed: int = 0
+    train_tower: bool = True  # or the head alone
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError(f"epochs and batch_size must be 1 or more, got {self.epochs} and {self.batch_size}")
+        if not 0 <= self.last_learning_rate <= self.learning_rate < math.inf or self.learning_rate == 0:
+            raise ValueError(
+                f"learning rates must fall to 0 or more: {self.learning_rate} to {self.last_learning_rate}"
+            )
+        if not 0 <= self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be from 0 to 1, got {self.layer_decay}")
+
+    def descent(self, pictures: int) -> Descent:
+        """Return how weights are learnt from so many pictures: in full batches, which run on from epoch to epoch."""
+        size = min(self.batch_size, pictures)
+        return Descent(
+            epochs=self.epochs,
+            batch_size=size,
+            at_once=size,
+            learning_rates=(self.learning_rate,),
+            last_share=self.last_learning_rate / self.learning_rate,
+            weight_decay=self.weight_decay,
+            layer_decay=self.layer_decay,
+            clip_norm=self.clip_norm,
+            ema_decay=self.ema_decay,
+            train_tower=self.train_tower,
+            seed=self.seed,
+        )
+
+
+class Classifier(nn.Module):
+    """A tower and a head: normalised images to logits."""
+
+    def __init__(self, tower: ImageTower, head: nn.Linear) -> None:
+        super().__init__()
+        self.tower, self.head = tower, head
+
+    def forward(self, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch classes"]:
+        """Return the logits of the classes."""
+        logits: Tensor = self.head(self.tower(images))
+        return logits
+
+
+def new_head(width: int, classes: int, seed: int) -> nn.Linear:
+    """Return a head that knows nothing, from a generator of its own."""
+    head = nn.Linear(width, classes, device="meta").to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(seed_for(seed, HEAD))
+    nn.init.trunc_normal_(head.weight, std=INITIAL_SPREAD, generator=generator)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def fine_tune(tower: ImageTower, head: nn.Linear, part: Part, recipe: FineTuning, device: torch.device) -> Classifier:
+    """Return copies of a tower and a head, trained on a part; those given are left as they were.
+
+    Cross-entropy, in nats. Equal arguments give equal weights on a CPU, bit for bit. Raises ValueError for layer decay
+    on a tower whose blocks are not known, FloatingPointError for a loss or a gradient that is not finite.
+    """
+    labels = torch.from_numpy(part.labels)
+
+    def loss_of(logits: Tensor, rows: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels[rows].to(device), label_smoothing=recipe.label_smoothing)
+
+    return trained(tower, head, part.pictures, loss_of, recipe, device)
+
+
+def trained(
+    tower: ImageTower, head: nn.Linear, pictures: Pictures, loss_of: LossOf, recipe: FineTuning, device: torch.device
+) -> Classifier:
+    """Return copies of a tower and a head, trained on pictures; `loss_of` takes logits, and rows on the CPU."""
+    model, how = Classifier(copy.deepcopy(tower), copy.deepcopy(head)).to(device), recipe.descent(len(pictures))
+    steps = how.steps(len(pictures))
+    batches = Batches(pictures, tower.image_size, how.batch_size, recipe.crop_scale, recipe.flip, recipe.seed)
+
+    def loss_of_batch(batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, rows = batch
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            return loss_of(model(normalised(images.to(device) / WHITE)), rows)
+
+    whole = ([batch] for batch in batches.first(steps))
+    return descended(model, model.tower, whole, steps, loss_of_batch, how, recipe.learning_rate)
+
+
+@torch.inference_mode()
+def logits_of(model: Classifier, pictures: Pictures, device: torch.device) -> Float[Tensor, "pictures classes"]:
+    """Return the logits of whole pictures, on the CPU: scaled, the centre cut out, as the pictures are shown."""
+    shown_pictures = shown(pictures, model.tower.image_size)
+    return torch.cat([model(normalised(images.to(device) / WHITE)).cpu() for images in shown_pictures])

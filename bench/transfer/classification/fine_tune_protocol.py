@@ -1,0 +1,97 @@
+"""Fine-tuning as a protocol: the learning rate is chosen on the validation part, the test part is looked at once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+from torch import Tensor
+
+from bench.record import Score
+from bench.transfer.classification.fine_tune import Classifier, FineTuning, fine_tune, logits_of, new_head
+from bench.transfer.classification.probe import score
+from bench.transfer.feature_extractor import Subject
+from bench.transfer.tasks.pictures import Pictures
+from bench.transfer.tasks.tasks import Part, Task
+from bench.transfer.transfer_training import PUBLISHED_WIDTH, best_rate
+from models.image_tower import ImageTower
+
+RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # the published one, and larger ones for smaller towers
+PUBLISHED_PICTURES = 10_000  # from where on the published recipe is taken as it is
+FEWEST_STEPS, SMALL_BATCH = 500, 32  # of a training on fewer pictures
+
+
+def fine_tuned(subject: Subject, task: Task) -> list[Score]:
+    """Fine-tune a subject's tower on a task: search the rate, train on training and validation part, test."""
+    assert subject.tower is not None, f"{subject.name} has no tower"
+    tower, device = subject.tower, subject.device
+    head = new_head(tower.width, len(task.classes), seed=0)
+
+    def accuracy(recipe: FineTuning) -> float:
+        model = fine_tune(tower, head, task.train, recipe, device)
+        return float(_right(model, task.validation, device).double().mean())
+
+    pictures = len(task.train.labels)
+    recipe, best = searched(recipe_for(FineTuning(), pictures), rates_for(tower, pictures, FineTuning()), accuracy)
+    labels = np.concatenate([task.train.labels, task.validation.labels])
+    together = Part(Joined(task.train.pictures, task.validation.pictures), labels)
+    model = fine_tune(tower, head, together, recipe, device)
+    right = _right(model, task.test, device)
+    return [score(task, "fine-tune", recipe.learning_rate, best, right, converged=True, num_train=len(together.labels))]
+
+
+def recipe_for(published: FineTuning, pictures: int) -> FineTuning:
+    """Return the recipe for a task of so many pictures to train on.
+
+    On fewer than 10,000 ten epochs would be few steps: batches of 32, and at least 500 of them, which is as many as the
+    published warm-up alone.
+    """
+    if pictures >= PUBLISHED_PICTURES:
+        return published
+    batch = min(SMALL_BATCH, pictures)
+    return replace(published, batch_size=batch, epochs=max(published.epochs, -(-FEWEST_STEPS * batch // pictures)))
+
+
+def rates_for(tower: ImageTower, pictures: int, published: FineTuning) -> tuple[float, ...]:
+    """Return the rates to search: the published one alone where it is known to be good, on towers from ViT-B on."""
+    if tower.width >= PUBLISHED_WIDTH and pictures >= PUBLISHED_PICTURES:
+        return (published.learning_rate,)
+    return tuple(sorted({published.learning_rate, *RATES}))
+
+
+def searched(
+    recipe: FineTuning, rates: Sequence[float], quality: Callable[[FineTuning], float]
+) -> tuple[FineTuning, float]:
+    """Return the recipe at the rate of the highest quality, and this; of equal ones the lowest rate.
+
+    The rate that a schedule ends at keeps its share. FloatingPointError where no rate leaves finite weights.
+    """
+    share = recipe.last_learning_rate / recipe.learning_rate
+    recipes = {rate: replace(recipe, learning_rate=rate, last_learning_rate=rate * share) for rate in rates}
+    rate, best = best_rate(rates, lambda rate: quality(recipes[rate]))
+    return recipes[rate], best
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """The pictures of two parts, one behind the other."""
+
+    first: Pictures
+    second: Pictures
+
+    @property
+    def resize_over_crop(self) -> float:
+        """What the first are shown by."""
+        return self.first.resize_over_crop
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+        """Return a picture of either."""
+        return self.first.rgb(row) if row < len(self.first) else self.second.rgb(row - len(self.first))
+
+
+def _right(model: Classifier, part: Part, device: torch.device) -> Bool[Tensor, " pictures"]:
+    return logits_of(model, part.pictures, device).argmax(dim=1) == torch.from_numpy(part.labels)

@@ -1,0 +1,1 @@
+"""Protocols of tasks with several labels per image."""

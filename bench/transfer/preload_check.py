@@ -1,0 +1,36 @@
+"""What a scoring opens, opened once before it begins, in a process that may import torch.
+
+`python -m bench.transfer.preload_check RESULTS ROOT TOWERS TASKS`, the last two as lists in JSON.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from bench.console.console import say
+from bench.towers.tower_from import tower_from
+from bench.transfer.features import tower_features
+from bench.transfer.tasks.named_tasks import task_named
+
+
+def main(results: Path, root: str, towers: Sequence[str], tasks: Sequence[str]) -> str:
+    """Open towers, load tasks and tell what a person should know of them; return what is wrong, or nothing."""
+    try:
+        for tower in towers:
+            tower_features(tower_from(tower).tower, torch.device("cpu"))
+        for task in tasks:
+            for note in task_named(task, results, root).notes:
+                say(note)
+    except (ValueError, OSError, SafetensorError) as error:
+        return str(error)
+    return ""
+
+
+if __name__ == "__main__":
+    if wrong := main(Path(sys.argv[1]), sys.argv[2], *map(json.loads, sys.argv[3:])):
+        print(wrong)
+        sys.exit(1)

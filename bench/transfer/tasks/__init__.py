@@ -1,0 +1,1 @@
+"""Transfer tasks: from the pack, from folders and from data sets."""

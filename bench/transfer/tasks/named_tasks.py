@@ -1,0 +1,50 @@
+"""Tasks by the names that a person types."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.catalog import DATA_SETS, TASKS
+from bench.data.manifest import CACHE
+from bench.transfer.tasks.coco import coco
+from bench.transfer.tasks.coco_objects import coco_objects
+from bench.transfer.tasks.data_sets import data_set_task
+from bench.transfer.tasks.folders import folder_task
+from bench.transfer.tasks.mask_files import ade20k, mask_folders, voc_masks
+from bench.transfer.tasks.scene_labels import scene_labels
+from bench.transfer.tasks.scene_tasks import scenes_detection, scenes_segmentation
+from bench.transfer.tasks.tasks import pack_tasks
+from bench.transfer.tasks.voc import voc
+
+OF_THE_PACK: dict[str, Callable[[Path], Any]] = {
+    "scenes-labels": scene_labels,
+    "scenes-segmentation": scenes_segmentation,
+    "scenes-detection": scenes_detection,
+}  # made from a folder of decoded pictures
+UNDER_ROOT: dict[str, Callable[[Path, Path], Any]] = {
+    "coco-labels": coco,
+    "voc-labels": voc,
+    "ade20k": ade20k,
+    "voc-segmentation": voc_masks,
+    "masks": mask_folders,
+    "coco": coco_objects,
+}  # from a root, and the folder of decoded pictures
+
+
+@cache
+def task_named(name: str, results: Path, root: str) -> Any:
+    """Load a task of any kind, the pack's or one that lies under `root`, once a process.
+
+    ValueError says how the files that it needs have to lie, or what is wrong with them.
+    """
+    pictures = results / CACHE
+    if name in TASKS:
+        return pack_tasks(pictures)[TASKS.index(name)]
+    if name in OF_THE_PACK:
+        return OF_THE_PACK[name](pictures)
+    if name in UNDER_ROOT:
+        return UNDER_ROOT[name](Path(root), pictures)
+    if name in DATA_SETS:
+        return data_set_task(name, Path(root), pictures)
+    return folder_task(name, Path(root), pictures)

@@ -1,0 +1,133 @@
+"""Scenes composed of cut-outs on photos: pictures whose masks, boxes and classes are exact, at any size."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
+from torch import Tensor
+
+from bench.environment.seeds import SCENES, seed_for
+from bench.transfer.tasks.cutouts import CLASSES, SPLITS, Cutouts, Split, cutouts
+
+MOST_OBJECTS = 3
+LONGEST_SIDE = (0.3, 0.6)  # of an object, in shares of the scene's
+LEAST_VISIBLE = 0.5  # share of an object that those above leave uncovered
+PLACES_TRIED = 10  # until an object is left out that would cover too much
+LEAST_CROP = 0.5  # share of a photo's side that a background takes
+SOLID = 128  # the alpha from which on a pixel is the object's
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """A picture and what is in it, the lowest object first. Where objects overlap, a pixel is the upper one's."""
+
+    rgb: UInt8[Tensor, "3 side side"]
+    masks: Bool[Tensor, "objects side side"]  # what is visible of each object
+    labels: Int[Tensor, " objects"]  # 1 + the place in CLASSES
+    boxes: Float[Tensor, "objects 4"]  # left, top, right, bottom in pixels, tight around the mask; the last two beyond
+
+    @property
+    def classes(self) -> UInt8[Tensor, "side side"]:
+        """The class of each pixel, 0 where the photo shows."""
+        return (self.masks.long() * self.labels[:, None, None]).sum(0).to(torch.uint8)
+
+    @property
+    def present(self) -> Bool[Tensor, " classes"]:
+        """Which of CLASSES are in the scene."""
+        return torch.isin(torch.arange(1, len(CLASSES) + 1), self.labels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scenes:
+    """Scenes of a split; scene k is a pure function of the split and k, drawn when it is asked for."""
+
+    split: Split
+    count: int
+    side: int  # pixels
+    parts: Cutouts
+
+    def __len__(self) -> int:
+        return self.count
+
+    def scene(self, row: int) -> Scene:
+        """Draw a scene: one to three objects of classes drawn alike often, each wholly inside, on a crop of a photo."""
+        draw = np.random.default_rng(seed_for(0, SCENES, SPLITS.index(self.split), row))
+        picture = _background(self.parts, self.side, draw)
+        on_top = np.zeros((self.side, self.side), np.int64)  # number of the object that a pixel shows; 0: the photo
+        labels, areas = list[int](), list[int]()
+        for _ in range(draw.integers(1, MOST_OBJECTS, endpoint=True)):
+            label = int(draw.integers(len(CLASSES)))
+            pixels = _object(self.parts.by_class[label], self.side, draw)
+            alpha = pixels[..., 3]
+            for _ in range(PLACES_TRIED):
+                place = _place(pixels, self.side, draw)
+                above = on_top.copy()
+                above[place][alpha >= SOLID] = len(labels) + 1
+                visible = np.bincount(above.ravel(), minlength=len(labels) + 2)[1:]
+                if all(left >= LEAST_VISIBLE * area for left, area in zip(visible, [*areas, 1], strict=True)):
+                    on_top = above
+                    labels.append(label + 1)
+                    areas.append(int(visible[-1]))
+                    picture[place] = _over(pixels, picture[place])
+                    break
+        masks = on_top == np.arange(1, len(labels) + 1)[:, None, None]
+        return Scene(
+            rgb=torch.from_numpy(picture.transpose(2, 0, 1).copy()),
+            masks=torch.from_numpy(masks),
+            labels=torch.tensor(labels),
+            boxes=torch.tensor([_box(mask) for mask in masks]),
+        )
+
+
+def scenes(split: Split, count: int, side: int, cache: Path) -> Scenes:
+    """Return so many scenes of a split; a longer row begins with the shorter."""
+    return Scenes(split, count, side, cutouts(split, cache))
+
+
+def _background(parts: Cutouts, side: int, draw: np.random.Generator) -> UInt8[np.ndarray, "side side 3"]:
+    photo = parts.photos[draw.integers(len(parts.photos))]
+    width = round(photo.width * draw.uniform(LEAST_CROP, 1))
+    left, top = draw.integers(photo.width - width, size=2, endpoint=True).tolist()
+    box = (left, top, left + width, top + width)
+    small = photo.resize((side, side), Image.Resampling.BILINEAR, box)
+    return np.asarray(_mirrored_or_not(small, draw)).copy()
+
+
+def _object(
+    members: tuple[UInt8[np.ndarray, "_ _ 4"], ...], side: int, draw: np.random.Generator
+) -> UInt8[np.ndarray, "height width 4"]:
+    """Draw a member of a class, and its size."""
+    member = members[draw.integers(len(members))]
+    height, width = member.shape[:2]
+    scale = side * draw.uniform(*LONGEST_SIDE) / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    image = Image.frombytes("RGBa", (width, height), member.tobytes()).resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(_mirrored_or_not(image, draw))
+
+
+def _mirrored_or_not(image: Image.Image, draw: np.random.Generator) -> Image.Image:
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draw.integers(2) else image
+
+
+def _place(pixels: UInt8[np.ndarray, "height width 4"], side: int, draw: np.random.Generator) -> tuple[slice, slice]:
+    """Draw rows and columns for an object, wholly inside."""
+    starts = [int(draw.integers(side - length, endpoint=True)) for length in pixels.shape[:2]]
+    top, left = (slice(start, start + length) for start, length in zip(starts, pixels.shape, strict=False))
+    return top, left
+
+
+def _over(
+    pixels: UInt8[np.ndarray, "height width 4"], below: UInt8[np.ndarray, "height width 3"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Put premultiplied pixels over others, in whole numbers, which no machine rounds otherwise."""
+    colour, through = pixels[..., :3].astype(np.int64), 255 - pixels[..., 3:].astype(np.int64)
+    over: np.ndarray = np.minimum(colour + (below * through + 127) // 255, 255).astype(np.uint8)
+    return over
+
+
+def _box(mask: Bool[np.ndarray, "side side"]) -> tuple[float, float, float, float]:
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)

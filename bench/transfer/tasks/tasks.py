@@ -1,0 +1,145 @@
+"""Labelled tasks of the pack, none of whose pictures was seen in pre-training.
+
+Twemoji is a vendor that pre-training never shows, rooms (Sweet Home 3D renders) and silhouettes are packages that it
+never shows. Concepts occur on both sides by design; pictures, vendors and packages do not.
+"""
+
+import functools
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from bench.data.pack import Pictures as Pack
+from bench.data.pack import load_pictures
+from bench.transfer.tasks.pictures import PackPictures, Pictures
+
+VALIDATION_SHARE = 0.25  # of the training part
+FEWEST_MEMBERS = 20  # of a class that a task keeps
+FEW_SHOTS, MOST_SHOTS = 20, 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Pictures and their classes as numbers."""
+
+    pictures: Pictures
+    labels: Int[np.ndarray, " pictures"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A labelled data set, split once and for all: what is tuned is tuned on `validation`, `test` is only reported."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Part
+    validation: Part
+    test: Part
+    notes: tuple[str, ...] = ()  # what a person should know of how it came about
+
+
+@functools.cache
+def pack_tasks(cache: Path) -> list[Task]:
+    """Return the five tasks of the pack, split once a process."""
+    twemoji, rooms, silhouettes = (load_pictures(part, cache) for part in ("twemoji", "sweethome3d", "silhouettes"))
+    things = [row for row, classes in enumerate(twemoji.classes) if classes["group"] != "people-body"]
+    furniture = [row for row, classes in enumerate(rooms.classes) if classes["category"] != "Miscellaneous"]
+    few, many = (_few_shot(silhouettes, "category", per_class=shots) for shots in (FEW_SHOTS, MOST_SHOTS))
+    return [
+        _halved("Twemoji group", twemoji, range(len(twemoji)), "group"),
+        _halved("Twemoji subgroup", twemoji, _frequent(twemoji, things, "subgroup"), "subgroup"),
+        _halved("rooms", rooms, _frequent(rooms, furniture, "category"), "category"),
+        few,
+        replace(many, test=few.test),
+    ]
+
+
+def _halved(name: str, pictures: Pack, rows: Sequence[int], key: str) -> Task:
+    """Split in halves class by class; what shares a caption or a picture stays together."""
+    train, test = list[int](), list[int]()
+    groups, done = linked(pictures, rows), set[int]()
+    for members in _by_class(pictures, rows, key).values():
+        for group in sorted(
+            {groups[row] for row in members} - done, key=lambda group: _place(name, pictures.keys[group])
+        ):
+            (train if len(train) <= len(test) else test).extend(row for row in rows if groups[row] == group)
+            done.add(group)
+    return _task(name, pictures, train, test, key, groups)
+
+
+def _few_shot(pictures: Pack, key: str, *, per_class: int) -> Task:
+    """Train on so many of each class; the test is what a hundred of each class leave, whatever number is taken."""
+    order = sorted(range(len(pictures)), key=lambda row: _place(key, pictures.keys[row]))
+    members = _by_class(pictures, order, key).values()
+    train = [row for rows in members for row in rows[:per_class]]
+    test = [row for rows in members for row in rows[MOST_SHOTS:]]
+    name = f"silhouettes, {per_class} per class"
+    return _task(name, pictures, train, test, key, groups={row: row for row in order})
+
+
+def _task(name: str, pictures: Pack, train: list[int], test: list[int], key: str, groups: Mapping[int, int]) -> Task:
+    classes = tuple(sorted({pictures.classes[row][key] for row in train}))
+    number = {name: index for index, name in enumerate(classes)}
+
+    def part(rows: list[int]) -> Part:
+        labels = np.array([number[pictures.classes[row][key]] for row in rows])
+        return Part(PackPictures(pictures.pixels[rows]), labels)
+
+    fitted, validation = _carved(name, pictures, train, key, groups)
+    return Task(name, classes, part(fitted), part(validation), part(sorted(test)))
+
+
+def _carved(
+    name: str, pictures: Pack, train: list[int], key: str, groups: Mapping[int, int]
+) -> tuple[list[int], list[int]]:
+    """Carve a validation part from the training part, about the same share of each class, groups staying together."""
+    validation = set[int]()
+    for members in _by_class(pictures, train, key).values():
+        wanted = max(1, round(len(members) * VALIDATION_SHARE))
+        for group in sorted(
+            {groups[row] for row in members}, key=lambda group: _place("validation", name, pictures.keys[group])
+        ):
+            if sum(row in validation for row in members) < wanted:
+                validation |= {row for row in train if groups[row] == group}
+    return sorted(set(train) - validation), sorted(validation)
+
+
+def linked(pictures: Pack, rows: Iterable[int]) -> dict[int, int]:
+    """Return for each row the first row that it is linked to by equal captions or equal pictures.
+
+    (Twemoji draws all families of as many heads alike; rooms hold one chair under several names.)
+    """
+    first: dict[int, int] = {}
+    seen: dict[object, int] = {}
+    for row in rows:
+        marks = (pictures.captions[row], pictures.pixels[row].numpy().tobytes())
+        linked = {seen[mark] for mark in marks if mark in seen}
+        group = min(linked, default=row)
+        first[row] = group
+        if len(linked) > 1:  # this row joins groups that were apart
+            first = {other: group if found in linked else found for other, found in first.items()}
+            seen = {mark: group if found in linked else found for mark, found in seen.items()}
+        seen |= dict.fromkeys(marks, group)
+    return first
+
+
+def _frequent(pictures: Pack, rows: Iterable[int], key: str) -> list[int]:
+    members = _by_class(pictures, rows, key).values()
+    return sorted(row for rows_of_class in members if len(rows_of_class) >= FEWEST_MEMBERS for row in rows_of_class)
+
+
+def _by_class(pictures: Pack, rows: Iterable[int], key: str) -> Mapping[str, list[int]]:
+    members: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        members[pictures.classes[row][key]].append(row)
+    return members
+
+
+def _place(*words: str) -> bytes:
+    """Order by a hash of what is ordered, so that a split depends on nothing else."""
+    return hashlib.sha256("/".join(words).encode()).digest()

@@ -1,0 +1,117 @@
+"""Pascal VOC's layout as a task of several labels a picture."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench.transfer.tasks.multi_label_tasks import Listed, MultiLabelTask, some, task_of_files
+from bench.transfer.tasks.voc_xml import objects_in
+
+MOST_BYTES = 2**26  # of a list of images
+LAYOUT = """{root} is not laid out as Pascal VOC is:
+  {root}/ImageSets/Main/train.txt, val.txt (and test.txt, where the test has labels)
+  {root}/ImageSets/Main/CLASS_train.txt, CLASS_val.txt, ... or {root}/Annotations/*.xml
+  {root}/JPEGImages/*.jpg
+{lacks}"""
+# In a class's own list: the picture shows the class, shows it in objects marked as difficult alone, does not show it.
+SHOWN, DIFFICULT, NOT_SHOWN = "1", "0", "-1"
+Judgements = dict[str, dict[str, bool]]  # by picture, by class shown: whether all its objects are difficult
+
+
+def voc(root: Path, cache: Path) -> MultiLabelTask:
+    """Read Pascal VOC: train, validate and test on its `train`, `val` and `test`.
+
+    Where `test` has no labels (2012), `val` is the test, and the validation part is carved from `train`. Classes come
+    from their own lists, or else from the annotations. Where all of a class's objects are difficult, the picture counts
+    neither way for the class, as in the challenge. Raises ValueError for files that are not there or disagree.
+    """
+    lists = root / "ImageSets" / "Main"
+    splits = [split for split in ("train", "val", "test") if (lists / f"{split}.txt").is_file()]
+    if splits[:2] != ["train", "val"]:
+        lost = "train.txt" if "train" not in splits else "val.txt"
+        raise ValueError(LAYOUT.format(root=root, lacks=f"ImageSets/Main/{lost} is not there"))
+    names = {split: _lines(lists / f"{split}.txt") for split in splits}
+    listed = sorted(path.name.removesuffix("_train.txt") for path in lists.glob("*_train.txt"))
+    found = {split: _judged(root, split, names[split], listed) for split in splits}
+    classes = tuple(listed) or tuple(sorted({one for judged in found["train"].values() for one in judged}))
+    parts = {split: _listed(root, split, names[split], found[split], classes) for split in splits}
+    notes = [_note(split, part) for split, part in parts.items()]
+    validation, test = (parts["val"], parts["test"]) if "test" in parts else (None, parts["val"])
+    return task_of_files("VOC", classes, parts["train"], validation, test, notes, cache)
+
+
+def _judged(root: Path, split: str, names: Sequence[str], listed: Sequence[str]) -> Judgements:
+    return _of_lists(root, split, names, listed) if listed else _of_annotations(root, names)
+
+
+def _of_lists(root: Path, split: str, names: Sequence[str], classes: Sequence[str]) -> Judgements:
+    found: Judgements = {name: {} for name in names}
+    for one in classes:
+        path = root / "ImageSets" / "Main" / f"{one}_{split}.txt"
+        if not path.is_file():
+            raise ValueError(LAYOUT.format(root=root, lacks=f"ImageSets/Main/{path.name} is not there"))
+        rows = [line.split() for line in _lines(path)]
+        if wrong := [" ".join(row) for row in rows if len(row) != 2 or row[1] not in (SHOWN, DIFFICULT, NOT_SHOWN)]:  # noqa: PLR2004
+            raise ValueError(f"{path}: a line is an image and 1, 0 or -1, got {some(wrong)}")
+        labelled = dict(rows)
+        if differing := sorted(labelled.keys() ^ found.keys()):
+            raise ValueError(f"{path} and {split}.txt name other images: {some(differing)}")
+        for name, value in rows:
+            if value != NOT_SHOWN:
+                found[name][one] = value == DIFFICULT
+    return found
+
+
+def _of_annotations(root: Path, names: Sequence[str]) -> Judgements:
+    found: Judgements = {}
+    if lost := [name for name in names if not _annotation(root, name).is_file()]:
+        lacks = f"{len(lost)} images have no file in Annotations: {some(lost)}"
+        raise ValueError(LAYOUT.format(root=root, lacks=lacks))
+    for name in names:
+        found[name] = {}
+        for one, is_difficult in objects_in(_annotation(root, name)):
+            found[name][one] = is_difficult and found[name].get(one, True)
+    return found
+
+
+def _annotation(root: Path, name: str) -> Path:
+    return root / "Annotations" / f"{name}.xml"
+
+
+def _listed(root: Path, split: str, names: Sequence[str], found: Judgements, classes: Sequence[str]) -> Listed:
+    columns = {one: column for column, one in enumerate(classes)}
+    labels, unjudged = (np.zeros((len(names), len(classes)), dtype=bool) for _ in range(2))
+    for row, name in enumerate(names):
+        for one, is_difficult in found[name].items():
+            if one not in columns:
+                raise ValueError(f"{root}: {name} of {split} shows {one!r}, which no image of train shows")
+            (unjudged if is_difficult else labels)[row, columns[one]] = True
+    paths = [root / "JPEGImages" / f"{name}.jpg" for name in names]
+    if lost := [path.name for path in paths if not path.is_file()]:
+        lacks = f"{split}.txt names {len(lost)} images that are not in JPEGImages: {some(lost)}"
+        raise ValueError(LAYOUT.format(root=root, lacks=lacks))
+    return Listed(paths, labels, unjudged)
+
+
+def _note(split: str, part: Listed) -> str:
+    none, difficult = int((~part.labels.any(axis=1)).sum()), int(part.unjudged.sum())
+    told = f"{difficult:,} pairs of image and class are left out, their objects being difficult"
+    return f"VOC {split}: {len(part.paths):,} images, {none:,} show no class; {told}"
+
+
+def _lines(path: Path) -> list[str]:
+    """Return a list's lines that say something; ValueError for one that is too large, not text, or names two alike."""
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path}: over {MOST_BYTES // 2**20} MiB")
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: {error}") from None
+    names = [line.split()[0] for line in lines]
+    if bad := [name for name in names if Path(name).name != name]:
+        raise ValueError(f"{path}: an image is named without its folder, got {some(bad)}")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{path}: names images twice: {some(twice)}")
+    return lines

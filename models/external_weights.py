@@ -1,0 +1,63 @@
+"""Weights that were trained elsewhere, put into a trunk of their architecture."""
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+from open_clip.model import resize_pos_embed
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from models.identify_weights import under
+
+POSITIONS = "visual.positional_embedding"  # in a whole model of open_clip's
+
+
+def trunk_weights(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
+    """Return what a library's file holds for a trunk of its: at its image size, without projection and classifier.
+
+    Of a whole model of open_clip's, or of its image tower alone; or of a timm model.
+    """
+    if isinstance(trunk, VisionTransformer | TimmModel | ModifiedResNet):
+        image = under("visual.", state) or dict(state)
+        return {name: value for name, value in at_its_size(image, trunk).items() if not _is_clip_head(name)}
+    described: Any = trunk
+    classifier = described.pretrained_cfg.get("classifier") or ()
+    names = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
+    return {name: value for name, value in at_its_size(state, trunk).items() if not name.startswith(names)}
+
+
+def at_its_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
+    """Return weights with the position embeddings for the image size that a trunk was built for.
+
+    By the code of the trunk's own library: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased, the
+    class token's kept), timm's `checkpoint_filter_fn` of that model, which also takes other people's names. CoreNet's
+    ViT interpolates at each forward. Weights of another architecture come back as they are.
+    """
+    weights = dict(state)
+    if isinstance(trunk, VisionTransformer):
+        table = weights.get("positional_embedding")
+        if table is not None and table.shape[1:] == trunk.positional_embedding.shape[1:]:
+            whole = {POSITIONS: table}
+            resize_pos_embed(whole, SimpleNamespace(visual=trunk))
+            weights["positional_embedding"] = whole[POSITIONS]
+    elif isinstance(trunk, TimmModel):
+        inner = at_its_size(under("trunk.", weights), trunk.trunk)
+        return {f"trunk.{name}": value for name, value in inner.items()}
+    elif (adapt := _timm_filter(trunk)) is not None:
+        with suppress(KeyError, RuntimeError, AssertionError, ValueError, TypeError):
+            weights = adapt(weights, trunk)
+    return weights
+
+
+def _is_clip_head(name: str) -> bool:
+    return name == "proj" or name.startswith(("head.proj.", "head.mlp."))
+
+
+def _timm_filter(trunk: nn.Module) -> Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] | None:
+    module = sys.modules[type(trunk).__module__]
+    return getattr(module, "checkpoint_filter_fn", None) if module.__name__.startswith("timm.") else None

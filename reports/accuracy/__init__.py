@@ -1,0 +1,1 @@
+"""Scores of transfer as tables, curves and rankings."""

@@ -1,0 +1,169 @@
+"""Answers after few labels -> curves: accuracy against labelled images of each class, or against the share of all.
+
+A point is a mean over draws of the labelled images. Its interval is over these draws where there is one training, and
+from three trainings on over them, each the mean of its draws; two give none.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TypeVar
+
+from bench.record import Score
+from bench.statistics import mean_interval
+from bench.transfer.classification.shares import SHARES
+from reports.accuracy.scores import ANSWERING, SEEDS_FOR_INTERVAL, Estimate, Scored, every_answer
+from reports.render.formats import NBSP, listed, times
+from reports.render.frames import Comparison
+
+K = TypeVar("K")
+PER_CLASS, SHARE = "labelled images of each class", "share of the labelled images"
+PERCENT = f"{NBSP}%"
+Run = tuple[str, int | None]  # an experiment's name and seed
+Draws = Mapping[int, float]  # a figure of each draw
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What one tower, over its seeds, or one kind of features scores on a task at each number of labels."""
+
+    task: str
+    protocol: str
+    along: str  # what the number of labels is: PER_CLASS or SHARE
+    subject: str
+    is_reference: bool
+    images: int
+    budgets: tuple[str, ...]
+    majority: float
+    num_classes: int
+    pictures: Mapping[float, int]  # that were fitted to, by number of labels
+    accuracies: Mapping[float, Mapping[Run, Draws]]  # by number of labels, fewest first
+
+    @property
+    def seeds(self) -> int:
+        """How many trainings it is of."""
+        return len({run for runs in self.accuracies.values() for run in runs})
+
+    def at(self, labels: float) -> Estimate | None:
+        """Return the accuracy at a number of labels; None where it was not scored."""
+        runs = self.accuracies.get(labels)
+        return None if runs is None else over_draws(runs)
+
+    def gain(self, base: "Curve", labels: float) -> Estimate | None:
+        """Return by how much it is above another curve at a number of labels, on the same draws of the same tower."""
+        ours, theirs = self.accuracies.get(labels, {}), base.accuracies.get(labels, {})
+        gains = {
+            run: {draw: share - theirs[run][draw] for draw, share in draws.items() if draw in theirs[run]}
+            for run, draws in ours.items()
+            if run in theirs
+        }
+        gains = {run: draws for run, draws in gains.items() if draws}
+        return over_draws(gains) if gains else None
+
+
+def over_draws(runs: Mapping[Run, Draws]) -> Estimate:
+    """Return the mean over trainings of the means over their draws, with the interval that there is."""
+    means = [fmean(draws.values()) for draws in runs.values()]
+    if len(means) >= SEEDS_FOR_INTERVAL:
+        found = mean_interval(means)
+        return Estimate(found.value, found.low, found.high, f"{len(means)} seeds")
+    if len(means) > 1:
+        return Estimate(fmean(means), None, None, f"{len(means)} seeds, no interval")
+    (draws,) = runs.values()
+    if len(draws) == 1:
+        return Estimate(means[0], None, None, "one draw, no interval")
+    found = mean_interval([*draws.values()])
+    return Estimate(found.value, found.low, found.high, f"{len(draws)} draws")
+
+
+def curves_of(comparison: Comparison) -> list[Curve]:
+    """Return all curves, towers in the page's order, then the untrained tower, then reference features."""
+    groups: dict[tuple[str, str, str, str, int], list[tuple[float, Scored]]] = {}
+    for one in every_answer(comparison):
+        if (found := _along(one.score)) is not None:
+            along, labels = found
+            key = (one.score.protocol, one.score.task, along, one.subject, one.images)
+            groups.setdefault(key, []).append((labels, one))
+    return [_curve(along, group) for (_, _, along, _, _), group in groups.items()]
+
+
+def drawn(curves: Sequence[Curve]) -> list[Curve]:
+    """Return one curve a subject: its tower of equal images where there is one, else the one that saw the most."""
+    chosen: dict[str, Curve] = {}
+    for curve in sorted(curves, key=lambda curve: (ANSWERING[0] in curve.budgets, curve.images)):
+        chosen[curve.subject] = curve
+    return [chosen[subject] for subject in dict.fromkeys(curve.subject for curve in curves)]
+
+
+def sets_of(curves: Sequence[Curve], key: Callable[[Curve], K]) -> dict[K, list[Curve]]:
+    """Part curves by a key, in the order in which the keys are met."""
+    sets: dict[K, list[Curve]] = {}
+    for curve in curves:
+        sets.setdefault(key(curve), []).append(curve)
+    return sets
+
+
+def numbers_of(curves: Sequence[Curve]) -> list[float]:
+    """Return the numbers of labels at which any of the curves has a point."""
+    return sorted({labels for curve in curves for labels in curve.accuracies})
+
+
+def written(along: str, labels: float) -> str:
+    """Write a number of labels short: 5, or 25 %."""
+    if along == SHARE:
+        return f"{100 * labels:g}{PERCENT}"
+    return f"{labels:g}" if labels else "none"
+
+
+def left_out(curves: Sequence[Curve]) -> str:
+    """Say which shares of the labels were not scored where others were, and why."""
+    scored = {labels for curve in curves if curve.along == SHARE for labels in curve.accuracies}
+    absent = [written(SHARE, share) for share in SHARES if share not in scored]
+    if not scored or not absent:
+        return ""
+    return f"{listed(absent)}: the same images as another share, for one of each class is the least."
+
+
+def over_words(curves: Sequence[Curve]) -> str:
+    """Say what the intervals of curves are over."""
+    trained = [curve.seeds for curve in curves if not curve.is_reference]
+    draws = sorted({len(of) for curve in curves for runs in curve.accuracies.values() for of in runs.values()} - {1})
+    over = f"{listed([f'{number:,}' for number in draws])} draws of the labelled images" if draws else "one draw"
+    words = f"Each point is the mean of {over}, the same for every row."
+    if max(trained, default=1) >= SEEDS_FOR_INTERVAL:
+        return (
+            f"{words} Intervals of 95{NBSP}% of towers with three training seeds or more are over these "
+            "seeds, all others over the draws alone."
+        )
+    if max(trained, default=1) > 1:
+        return f"{words} {times(max(trained), 'training seed')}: means over both, no interval."
+    return (
+        f"{words} Intervals of 95{NBSP}% are over these draws alone, for one training each: they say "
+        "nothing of another training, so methods are not ranked."
+    )
+
+
+def _along(score: Score) -> tuple[str, float] | None:
+    if score.per_class is not None:
+        return PER_CLASS, float(score.per_class)
+    return None if score.label_share is None else (SHARE, score.label_share)
+
+
+def _curve(along: str, group: Sequence[tuple[float, Scored]]) -> Curve:
+    first, points = group[0][1], dict[float, dict[Run, dict[int, float]]]()
+    for labels, one in group:
+        run = (one.experiment.name if one.experiment else "", one.seed)
+        points.setdefault(labels, {}).setdefault(run, {})[one.score.draw] = one.accuracy
+    return Curve(
+        task=first.score.task,
+        protocol=first.score.protocol,
+        along=along,
+        subject=first.subject,
+        is_reference=first.is_reference,
+        images=first.images,
+        budgets=tuple(dict.fromkeys(budget for _, one in group for budget in one.budgets)),
+        majority=first.score.majority,
+        num_classes=first.score.num_classes,
+        pictures={labels: one.score.num_train for labels, one in group},
+        accuracies=dict(sorted(points.items())),
+    )

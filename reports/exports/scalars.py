@@ -1,0 +1,113 @@
+"""Records -> what a tool that draws curves is given: losses, speeds, memory and scores against the images seen."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from bench.config import Experiment
+from bench.environment.file_names import plain_name
+from bench.history.figures import figures_of_record, json_files
+from bench.image_sizes import images_before
+from bench.measure.throughput import window_rates
+from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
+from reports.render.frames import curves
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Scalar:
+    """A point of a curve. What stands before the slash of its name groups curves."""
+
+    images: int  # seen until then, of all processes together
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scalars:
+    """The points of one subject with one seed in one comparison, by the images seen."""
+
+    comparison: str
+    subject: str
+    experiment: Experiment | None  # None: the subject was not trained
+    began_at: str  # UTC, ISO 8601
+    points: tuple[Scalar, ...]
+
+    @property
+    def folder(self) -> Path:
+        """COMPARISON/SUBJECT.seedN, of plain names whatever they are called."""
+        seed = "" if self.experiment is None else f".seed{self.experiment.seed}"
+        return Path(plain_name(self.comparison)) / f"{plain_name(self.subject.replace(' ', '-'))}{seed}"
+
+
+def read_scalars(places: Sequence[Path]) -> list[Scalars]:
+    """Read the records at these places: files, or folders with all below them.
+
+    Raises ValueError where no record holds a loss, a speed, a memory or a score.
+    """
+    paths = [path for place in places for path in json_files(place) if is_record(path)]
+    if not (found := scalars_of(map(read_record, paths))):
+        told = ", ".join(map(str, places))
+        raise ValueError(f"{told}: no record of a training, a speed, a memory or a score is there")
+    return found
+
+
+def scalars_of(records: Iterable[Record]) -> list[Scalars]:
+    """Put together what is of one comparison, subject and seed, in the order of these."""
+    groups: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
+    for record in records:
+        if (subject := _subject(record)) is not None:
+            seed = -1 if record.experiment is None else record.experiment.seed
+            groups[record.comparison, subject, seed].append(record)
+    return [
+        Scalars(
+            comparison,
+            subject,
+            some[0].experiment,
+            min(record.circumstances.started_at for record in some),
+            tuple(sorted(point for record in some for point in _points(record))),
+        )
+        for (comparison, subject, _), some in sorted(groups.items())
+    ]
+
+
+def _subject(record: Record) -> str | None:
+    """Name what a record's points are of; None where it has none."""
+    match record.measured:
+        case Transfer(subject=subject):
+            return subject
+        case Training() | Speed() | Memory() if record.experiment is not None:
+            return record.experiment.name
+    return None
+
+
+def _points(record: Record) -> Iterator[Scalar]:
+    experiment, measured, processes = record.experiment, record.measured, record.circumstances.processes
+    match measured:
+        case Transfer():
+            yield from _of_scores(measured)
+        case Training() if experiment is not None:
+            for part, losses in curves(experiment, measured, processes):
+                yield from (Scalar(images, f"loss/{part}", loss) for images, loss in losses)
+        case Speed() if experiment is not None:
+            for number, rate in enumerate(window_rates(experiment, measured), 1):
+                seen = images_before(experiment, experiment.warmup_steps + number * experiment.steps_per_window)
+                yield Scalar(seen * processes, f"images per second/round {measured.round + 1}", rate)
+        case Memory() if experiment is not None:
+            seen = images_before(experiment, measured.steps) * processes
+            for figure in figures_of_record(record):
+                yield Scalar(seen, f"memory/{figure.measure.name}, bytes", figure.value)
+
+
+def _of_scores(transfer: Transfer) -> Iterator[Scalar]:
+    """Yield what a whole task says; of several draws the mean. Parts of a task are points of other curves."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for score in transfer.scores:
+        if score.per_class is None and score.label_share is None:
+            share = score.correct.count("1") / len(score.correct)
+            values[f"accuracy/{score.task}, {score.protocol}"].append(share)
+    for metric in transfer.metrics:
+        if metric.per_class is None and metric.num_test:  # else it is of class names, not of pictures
+            values[f"{metric.name}/{metric.task}, {metric.protocol}"].append(metric.value)
+    yield from (Scalar(transfer.images, name, fmean(found)) for name, found in values.items())

@@ -1,0 +1,1 @@
+"""Speeds over commits: series, changes and their page."""

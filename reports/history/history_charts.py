@@ -1,0 +1,106 @@
+"""The charts over commits: a line a machine, a dot a process, a mark where it jumped."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+
+from bench.history.figures import Commit
+from bench.history.quantities import quantity, unit_of
+from reports.history.changes import Change
+from reports.history.series import History, Line, Point
+from reports.render.formats import ratio
+from reports.render.svg import INK, MUTED, PAPER, drawing, hovered, look, shown, svg
+
+WIDTH, HEIGHT = 440, 200  # SVG units
+LEFT, RIGHT, TOP, FOOT = 78, 10, 26, 34
+LEAST_SPAN = 0.1  # an axis shows at least this share of the median to both sides, so that 1 % looks like 1 %
+MOST_TICKS = 5
+
+
+def line_chart(name: str, history: History, lines: Sequence[Line], changes: Sequence[Change]) -> Markup:
+    """Draw one figure over its commits; `name` keeps the chart's ids apart from others'."""
+    measured = {point.commit for line in lines for point in line.points}
+    commits = [commit for commit in history.commits if commit in measured]
+    with drawing(WIDTH, HEIGHT) as figure:
+        box = (LEFT / WIDTH, FOOT / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (TOP + FOOT) / HEIGHT)
+        axes = figure.add_axes(box)
+        axes.yaxis.grid(visible=True)
+        axes.set_axisbelow(True)
+        axes.set_ylim(*_limits(lines))
+        axes.set_xlim(-0.5, max(len(commits), 2) - 0.5)
+        for line in lines:
+            colour, marker = look(history.machines.index(line.machine))
+            places = [commits.index(point.commit) for point in line.points]
+            every = [(at, value) for at, point in zip(places, line.points, strict=True) for value in point.runs]
+            if len(every) > len(places):
+                axes.plot(*zip(*every, strict=True), "o", color=colour, markersize=2.5, alpha=0.45)
+            values = [point.value for point in line.points]
+            axes.plot(places, values, color=colour, linewidth=1.25)
+            for at, point in zip(places, line.points, strict=True):
+                mark = axes.plot(
+                    at, point.value, marker, color=colour, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.75
+                )
+                hovered(mark[0], _point_told(line, point))
+        for change in changes:
+            _mark(axes, commits, change, lines.index(change.line))
+        unit = lines[0].measure.unit
+        low, high = axes.get_ylim()
+        step = unit_of(low + (high - low) / 2, unit)
+        marks = [mark * step for mark in MaxNLocator(4).tick_values(low / step, high / step)]
+        axes.yaxis.set_major_locator(FixedLocator([mark for mark in marks if low <= mark <= high]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value, unit) if value > 0 else ""))
+        ticks = _ticks(len(commits))
+        axes.set_xticks(ticks, [commits[at].short for at in ticks])
+        return svg(figure, name, told(lines, changes))
+
+
+def told(lines: Sequence[Line], changes: Sequence[Change]) -> str:
+    """Say what the chart shows."""
+    measure, points = lines[0].measure, lines[0].points
+    first, last = (quantity(point.value, measure.unit) for point in (points[0], points[-1]))
+    words = [f"{lines[0].subject.name}, {measure.name} over {len(points)} commits: from {first} to {last}"]
+    words += [f"{change_words(change)} after {change.before.short}, by {change.after.short}" for change in changes]
+    return "; ".join(words) + "."
+
+
+def change_words(change: Change) -> str:
+    """Say in a few words what a change is: confirmed 1.10 times."""
+    return f"{change.kind} {ratio(change.new / change.old)} times" if change.old else change.kind
+
+
+def _point_told(line: Line, point: Point) -> str:
+    processes = f"{len(point.runs)} {'process' if len(point.runs) == 1 else 'processes'}"
+    return f"{point.commit.short}: {quantity(point.value, line.measure.unit)}, median of {processes}"
+
+
+def _mark(axes: Axes, commits: Sequence[Commit], change: Change, row: int) -> None:
+    """Draw a line between two commits: whole where the change is confirmed, broken where it is suspected."""
+    place = (commits.index(change.before) + commits.index(change.after)) / 2
+    sure = change.kind == "confirmed"
+    axes.axvline(place, color=INK if sure else MUTED, linewidth=1.25, linestyle="-" if sure else (0, (3, 3)))
+    sign = ("▼" if change.is_worse else "▲") if sure else ("▽" if change.is_worse else "△")
+    text = f"{sign} {ratio(change.new / change.old)}x"
+    axes.text(
+        place,
+        1.03 + 0.1 * row,
+        shown(text),
+        transform=axes.get_xaxis_transform(),
+        ha="center",
+        va="bottom",
+        fontsize=11,
+    )
+
+
+def _limits(lines: Sequence[Line]) -> tuple[float, float]:
+    values = [value for line in lines for point in line.points for value in point.runs]
+    middle = sorted(values)[len(values) // 2]
+    low, high = min([*values, (1 - LEAST_SPAN) * middle]), max([*values, (1 + LEAST_SPAN) * middle])
+    return low - 0.04 * (high - low), high + 0.04 * (high - low)
+
+
+def _ticks(count: int) -> list[int]:
+    """Return a few places, the last among them."""
+    step = -(-count // MOST_TICKS)
+    return list(range((count - 1) % step, count, step))

@@ -1,0 +1,258 @@
+"""Figures over commits -> one HTML document. A pure function: the same figures give the same bytes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from bench.history.quantities import quantity
+from bench.statistics import spread_of
+from reports.history.changes import Change
+from reports.history.history_charts import line_chart
+from reports.history.series import History, Line, figures_frame
+from reports.render.document import csv_download, rendered
+from reports.render.formats import UNMEASURED, listed, p_value, percent, ratio, times
+from reports.render.svg import swatch
+from reports.render.tables import Cell, Column, Group, Table, absent, plain
+
+GLOSSARY = {
+    "confirmed": "asv's step detection finds a jump of 2 % or more with two processes or more on both sides; in "
+    "simulation it is wrong about unchanged code less often than once in a hundred charts",
+    "suspected": "a change point (PELT) of 3 % or more with three processes on both sides, which Mann and Whitney's "
+    "test confirms with p under .001; found sooner and wrong more often, above all where neighbours are alike",
+    "counted": "a counter (parameters, FLOPs, tensor bytes, a loss) is another number: no chance is in it",
+    "where": "the change came with one of the commits after the first one named, up to the second",
+    "p": "of Mann and Whitney's test between both sides up to the next change, corrected for autocorrelation",
+    "process": "one start of the suites or of an experiment, a median each; a commit's figure is their median",
+    "noise": "spread of one process about the level of its stretch, relative, without what its turn has in common",
+    "turn": "processes of several commits that are there at once, a benchmark of one after the same of the other; what "
+    "they have in common, a slow minute, is divided out before changes are looked for",
+    "machine": "hardware, threads and versions of packages; figures of different ones are never joined",
+}
+KINDS = {"confirmed": 0, "counted": 1, "suspected": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One figure over its commits, with what lies behind the drawing."""
+
+    title: str
+    note: str
+    drawing: Markup
+    table: Table
+
+
+def history_page(history: History, found: Sequence[Change]) -> str:
+    """Return the page of a history and the changes found in it."""
+    changes = sorted(found, key=lambda change: (KINDS[change.kind], not change.is_worse, -_size(change)))
+    groups: dict[str, list[Chart]] = {}
+    for lines in _charted(history):
+        group = groups.setdefault(lines[0].subject.group, [])
+        group.append(_chart(f"chart-{sum(map(len, groups.values()))}", history, lines, changes))
+    return rendered(
+        "history.html",
+        facts=_facts(history),
+        lead=_lead(history, changes),
+        machines=[(swatch(at), _letter(at), machine) for at, machine in enumerate(history.machines)],
+        changes=_changes_table(history, changes),
+        groups=groups,
+        counters=_counters_table(history, changes),
+        commits=_commits_table(history),
+        glossary=GLOSSARY,
+        downloads=[
+            csv_download("figures.csv", "every process", figures_frame(history)),
+            csv_download("changes.csv", "every change", changes_frame(changes)),
+        ],
+    )
+
+
+def changes_frame(changes: Sequence[Change]) -> pd.DataFrame:
+    """Return one row for each change."""
+    rows = [
+        {
+            "name": change.line.subject.name,
+            "measure": change.line.measure.name,
+            "kind": change.kind,
+            "worse": change.is_worse,
+            "after": change.before.id,
+            "by": change.after.id,
+            "old": change.old,
+            "new": change.new,
+            "p": change.p,
+            "processes before": change.sides[0],
+            "processes after": change.sides[1],
+            "machine": change.line.machine,
+        }
+        for change in changes
+    ]
+    return pd.DataFrame(rows)
+
+
+def _size(change: Change) -> float:
+    return abs(change.new - change.old) / abs(change.old) if change.old else float("inf")
+
+
+def _charted(history: History) -> list[list[Line]]:
+    """Return the lines of each chart: one figure on every machine. Counters have a table."""
+    found: dict[object, list[Line]] = {}
+    for line in history.lines:
+        if not line.measure.is_counter:
+            found.setdefault((line.subject, line.measure), []).append(line)
+    return list(found.values())
+
+
+def _facts(history: History) -> list[str]:
+    processes = max(len(point.runs) for line in history.lines for point in line.points)
+    return [
+        times(len(history.commits), "commit"),
+        times(len(history.machines), "machine"),
+        times(len(history.lines), "line"),
+        f"up to {processes} {'process' if processes == 1 else 'processes'} a commit",
+    ]
+
+
+def _lead(history: History, changes: Sequence[Change]) -> list[Markup]:
+    """Say in a sentence or two what the charts show."""
+    worse = [change for change in changes if change.is_worse and change.kind != "suspected"]
+    suspected = [change for change in changes if change.kind == "suspected"]
+    if worse:
+        told = Markup("<strong>{}</strong> for the worse. {}.").format(times(len(worse), "change"), _largest(worse))
+    elif suspected:
+        told = Markup("Nothing is confirmed to be worse in these {}. <strong>{} suspected</strong>. {}.").format(
+            times(len(history.commits), "commit"), times(len(suspected), "change"), _largest(suspected)
+        )
+    else:
+        told = Markup("Nothing became worse that these {} can show.").format(times(len(history.commits), "commit"))
+    better = sum(not change.is_worse and change.kind != "suspected" for change in changes)
+    more = [times(better, "change") + " for the better"] if better else []
+    more += [f"{len(suspected)} suspected, which no gate should act on"] if suspected and worse else []
+    return [told, *([Markup("Beside that: {}.").format(listed(more))] if more else [])]
+
+
+def _largest(changes: Sequence[Change]) -> str:
+    largest = max(changes, key=_size)
+    levels = f"{_told_level(largest, largest.old)} to {_told_level(largest, largest.new)}"
+    where = f"between {largest.before.short} and {largest.after.short}"
+    return f"The largest: {largest.line.subject.short}, {largest.line.measure.name}, {levels} {where}"
+
+
+def _times(change: Change) -> str:
+    """Write a size; of a counter with the digits that tell it from 1."""
+    assert change.size is not None
+    return f"{change.size:.4g}x" if change.kind == "counted" else f"{ratio(change.size)}x"
+
+
+def _machine(history: History, line: Line) -> Cell:
+    return Cell(_letter(history.machines.index(line.machine)))
+
+
+def _letter(at: int) -> str:
+    """Name a machine: A to Z, then by number."""
+    return chr(ord("A") + at) if at < 26 else str(at)  # noqa: PLR2004
+
+
+def _told_level(change: Change, value: float) -> str:
+    return quantity(value, change.line.measure.unit)
+
+
+def _changes_table(history: History, changes: Sequence[Change]) -> Table:
+    columns = [
+        Column("what", numeric=False),
+        Column("change", numeric=False),
+        Column("size", "new / old"),
+        Column("old"),
+        Column("new"),
+        Column("where", "after … up to", numeric=False),
+        Column("p"),
+        Column("processes", "before + after"),
+        Column("machine", numeric=False),
+    ]
+    rows = [
+        [
+            Cell(change.line.subject.short, change.line.measure.name, change.line.subject.short),
+            Cell(f"{'▼' if change.is_worse else '▲'} {change.kind}, {'worse' if change.is_worse else 'better'}"),
+            Cell(_times(change), "", change.size) if change.size is not None else absent("it was 0"),
+            Cell(_told_level(change, change.old), "", change.old),
+            Cell(_told_level(change, change.new), "", change.new),
+            Cell(f"{change.before.short} … {change.after.short}"),
+            Cell(p_value(change.p), "", change.p) if change.p is not None else absent("a counter: no chance in it"),
+            Cell(f"{change.sides[0]} + {change.sides[1]}"),
+            _machine(history, change.line),
+        ]
+        for change in changes
+    ]
+    return plain("Changes", columns, rows)
+
+
+def _chart(name: str, history: History, lines: Sequence[Line], changes: Sequence[Change]) -> Chart:
+    own = [change for change in changes if change.line in lines]
+    several = len({line.subject.settings for line in history.lines if line.subject.name == lines[0].subject.name}) > 1
+    subject = lines[0].subject
+    title = f"{subject.short} (settings {subject.settings})" if several else subject.short
+    noise = listed([percent(found) for line in lines if (found := _noise(line, own)) is not None])
+    note = f"{lines[0].measure.name}, {lines[0].measure.better} is better" + (f"; noise {noise}" if noise else "")
+    columns = [Column("commit", numeric=False), Column("median"), Column("processes"), Column("each", numeric=False)]
+    groups = [
+        Group(
+            f"machine {_letter(history.machines.index(line.machine))}",
+            [
+                [
+                    Cell(point.commit.short, "", history.committed_at[point.commit]),
+                    Cell(quantity(point.value, line.measure.unit), "", point.value),
+                    Cell(str(len(point.runs)), "", len(point.runs)),
+                    Cell(", ".join(quantity(value, line.measure.unit) for value in point.runs)),
+                ]
+                for point in line.points
+            ],
+        )
+        for line in lines
+    ]
+    return Chart(title, note, line_chart(name, history, lines, own), Table(title, columns, groups))
+
+
+def _noise(line: Line, changes: Sequence[Change]) -> float | None:
+    """Return the relative spread of processes about the levels between a line's changes; None under two of them."""
+    starts = [0, *(change.at for change in changes if change.line == line), len(line.points)]
+    squares, freedom = 0.0, 0
+    every, points = line.processes()
+    for left, right in zip(sorted(starts), sorted(starts)[1:], strict=False):
+        values = [value for value, at in zip(every, points, strict=True) if left <= at < right]
+        spread = spread_of(dict(enumerate(values)))
+        if spread is not None:
+            squares, freedom = squares + spread**2 * (len(values) - 1), freedom + len(values) - 1
+    return (squares / freedom) ** 0.5 if freedom else None
+
+
+def _counters_table(history: History, changes: Sequence[Change]) -> Table:
+    changed = [change.line for change in changes if change.kind == "counted"]
+    columns = [Column("what", numeric=False), Column("counter", numeric=False), Column("newest"), Column("commits")]
+    columns += [Column("changes"), Column("machine", numeric=False)]
+    rows = [
+        [
+            Cell(line.subject.short, "", line.subject.short),
+            Cell(line.measure.name),
+            Cell(quantity(line.points[-1].value, line.measure.unit), "", line.points[-1].value),
+            Cell(str(len(line.points)), "", len(line.points)),
+            _times_changed(line, changed.count(line)),
+            _machine(history, line),
+        ]
+        for line in history.lines
+        if line.measure.is_counter
+    ]
+    return plain("Counters", columns, rows)
+
+
+def _times_changed(line: Line, times_changed: int) -> Cell:
+    if any(len({*point.runs}) > 1 for point in line.points):
+        return Cell(UNMEASURED, "varies by itself", why="processes of one commit differ: it is no counter here")
+    return Cell(str(times_changed), "", times_changed)
+
+
+def _commits_table(history: History) -> Table:
+    columns = [Column("commit", numeric=False), Column("committed", "or first measured", numeric=False)]
+    rows = [
+        [Cell(commit.id + (", changed" if commit.is_dirty else "")), Cell(history.committed_at[commit])]
+        for commit in history.commits
+    ]
+    return plain("Commits", columns, rows)

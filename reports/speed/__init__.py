@@ -1,0 +1,1 @@
+"""Throughput, memory and FLOPs as tables and charts."""

@@ -1,0 +1,221 @@
+"""Images a second and memory against the batch, where records hold several sizes of it."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from bench.measure.throughput import images_per_second
+from bench.record import Fit, Memory, Record, Speed
+from reports.render.formats import GIB, MIB, count, memory, rate, span, times
+from reports.render.frames import COUNTS, Comparison, sized_family
+from reports.render.svg import MUTED, PAPER, drawing, hovered, shown, svg
+from reports.render.tables import Cell, Column, Table, absent, figure, named, plain
+from reports.render.words import title_of
+from reports.speed.charts import names_at_ends, series_colour, series_marker
+from reports.speed.speed_tables import MEMORY_TITLES
+from reports.speed.speeds import interval_of
+
+WIDTH, HEIGHT = 440, 270
+LEFT, RIGHT, FOOT, TOP = 42, 104, 44, 10
+MOST_TICKS = 6
+
+
+@dataclass(slots=True)
+class Size:
+    """What is known of an experiment at one batch."""
+
+    experiment: str  # the comparison's own, whose batch may be another
+    batch_size: int
+    runs: list[float] = field(default_factory=list)  # images a second
+    peak: int | None = None  # bytes
+    fits: dict[int, bool] = field(default_factory=dict)  # by the limit in bytes
+
+
+def batches_section(comparison: Comparison, records: Sequence[Record]) -> dict[str, object] | None:
+    """Return the charts against the batch with their table; None where no experiment has two sizes of it.
+
+    `records` are all of the comparison's, those at the largest batch and the tries among them.
+    """
+    kind = _count_kept(records)
+    sizes = sizes_of(comparison, records, kind)
+    limits = sorted({limit for size in sizes for limit in size.fits})
+    timed = [size for size in sizes if size.runs]
+    held = [size for size in sizes if size.peak is not None or size.fits]
+    drawn = {
+        "speed": _speed_chart(comparison, timed) if _several(timed) else None,
+        "memory": _memory_chart(comparison, held, limits) if _several(held) else None,
+    }
+    if not any(drawn.values()):
+        return None
+    return drawn | {
+        "table": _table(comparison, sizes, limits, kind),
+        "limits": [limit / GIB for limit in limits],
+        "kind": f"{MEMORY_TITLES[kind]}, {'GiB' if _unit(held, limits) == GIB else 'MiB'}" if kind else "",
+    }
+
+
+def sizes_of(comparison: Comparison, records: Sequence[Record], kind: str | None) -> list[Size]:
+    """Gather what is known of every experiment at every batch, in the page's order; `kind` is the count of memory."""
+    first: dict[object, str] = {}
+    for experiment in comparison.experiments.values():
+        first.setdefault(sized_family(experiment), experiment.name)
+    found: dict[tuple[str, int], Size] = {}
+    for record in records:
+        one = record.experiment
+        if one is None or sized_family(one) not in first or not isinstance(record.measured, (Speed, Memory, Fit)):
+            continue
+        key = first[sized_family(one)], one.batch_size
+        size = found.setdefault(key, Size(*key))
+        if isinstance(record.measured, Speed):
+            size.runs.append(images_per_second(one, record.measured))
+        elif isinstance(record.measured, Fit):
+            size.fits[record.measured.limit_bytes] = record.measured.fits
+        elif kind is not None:
+            size.peak = getattr(record.measured, kind)
+    order = list(comparison.experiments)
+    return sorted(found.values(), key=lambda size: (order.index(size.experiment), size.batch_size))
+
+
+def _count_kept(records: Sequence[Record]) -> str | None:
+    """Return the first of the counts of memory that any run has kept: different ones are never in one chart."""
+    memories = [record.measured for record in records if isinstance(record.measured, Memory)]
+    return next((name for name in COUNTS if any(getattr(one, name) is not None for one in memories)), None)
+
+
+def _several(sizes: Sequence[Size]) -> bool:
+    return max(Counter(size.experiment for size in sizes).values(), default=0) > 1
+
+
+def _speed_chart(comparison: Comparison, sizes: Sequence[Size]) -> Markup:
+    highest = max(run for size in sizes for run in size.runs)
+    with drawing(WIDTH, HEIGHT) as drawn:
+        axes = _axes(drawn, sizes, highest)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: rate(value) if value else "0"))
+        told = _draw(axes, comparison, sizes, lambda size: median(size.runs), lambda value: f"{rate(value)} images/s")
+        for size in sizes:
+            colour, interval = series_colour(comparison, size.experiment), interval_of(tuple(size.runs))
+            axes.plot([size.batch_size] * len(size.runs), size.runs, "o", color=colour, markersize=2.5, alpha=0.45)
+            if interval is not None:
+                axes.vlines(size.batch_size, interval.low, interval.high, color=colour, linewidth=1.5)
+        return svg(drawn, "speed-by-batch", f"Images per second against the batch, axis from zero: {told}.")
+
+
+def _memory_chart(comparison: Comparison, sizes: Sequence[Size], limits: Sequence[int]) -> Markup:
+    held = [size for size in sizes if size.peak is not None]
+    highest, unit = _highest(held, limits), _unit(held, limits)
+    with drawing(WIDTH, HEIGHT) as drawn:
+        axes = _axes(drawn, sizes, highest / unit)
+        for limit in limits:
+            axes.axhline(limit / unit, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        told = _draw(
+            axes, comparison, held, lambda size: (size.peak or 0) / unit, lambda value: memory(int(value * unit), unit)
+        )
+        for size in sizes:
+            for limit, fits in size.fits.items():
+                colour = series_colour(comparison, size.experiment)
+                tried = axes.plot(size.batch_size, limit / unit, "v" if fits else "x", color=colour, markersize=6.5)
+                words = "fits" if fits else "does not fit"
+                hovered(tried[0], f"{_family(comparison, size.experiment)}, batch {count(size.batch_size)}: {words}")
+        return svg(drawn, "memory-by-batch", f"Peak memory against the batch, axis from zero: {told}.")
+
+
+def _highest(sizes: Sequence[Size], limits: Sequence[int]) -> int:
+    return max([*limits, *(size.peak or 0 for size in sizes)], default=0)
+
+
+def _unit(sizes: Sequence[Size], limits: Sequence[int]) -> int:
+    return GIB if _highest(sizes, limits) >= GIB else MIB
+
+
+def _axes(drawn: Figure, sizes: Sequence[Size], highest: float) -> Axes:
+    axes = drawn.add_axes((LEFT / WIDTH, FOOT / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (FOOT + TOP) / HEIGHT))
+    batches = sorted({size.batch_size for size in sizes})
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(0.9 * batches[0], 1.1 * batches[-1])
+    axes.set_ylim(0, 1.08 * highest)
+    axes.xaxis.set_major_locator(FixedLocator(_ticks(batches)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.grid(visible=True)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("batch, images a step")
+    return axes
+
+
+def _ticks(batches: Sequence[int]) -> list[int]:
+    """Return the sizes that can be written without touching one another, the smallest and the largest among them."""
+    apart = (batches[-1] / batches[0]) ** (1 / MOST_TICKS)
+    ticks = [batches[0]]
+    for size in batches[1:]:
+        if size >= apart * ticks[-1]:
+            ticks.append(size)
+    return ticks if len(ticks) == 1 else [*ticks[:-1], batches[-1]]
+
+
+def _draw(
+    axes: Axes,
+    comparison: Comparison,
+    sizes: Sequence[Size],
+    value: Callable[[Size], float],
+    write: Callable[[float], str],
+) -> str:
+    """Draw a line for each experiment, its name at its end; return what is heard instead."""
+    top = axes.get_ylim()[1]
+    ends, told = [], []
+    for name in dict.fromkeys(size.experiment for size in sizes):
+        own = [size for size in sizes if size.experiment == name]
+        colour, marker = series_colour(comparison, name), series_marker(comparison, name)
+        axes.plot([size.batch_size for size in own], list(map(value, own)), color=colour, linewidth=1.25)
+        for size in own:
+            mark = axes.plot(size.batch_size, value(size), marker, color=colour, markersize=6.5, clip_on=False)
+            mark[0].set(markeredgecolor=PAPER, markeredgewidth=0.75)
+            hovered(mark[0], f"{_family(comparison, name)}, batch {count(size.batch_size)}: {write(value(size))}")
+        ends.append((shown(_family(comparison, name), 13), value(own[-1]) / top, colour))
+        points = ", ".join(f"{write(value(size))} at {count(size.batch_size)}" for size in own)
+        told.append(f"{_family(comparison, name)} {points}")
+    names_at_ends(axes, ends, WIDTH - LEFT - RIGHT, HEIGHT - FOOT - TOP)
+    return "; ".join(told)
+
+
+def _family(comparison: Comparison, name: str) -> str:
+    """Name an experiment at any batch: by its method where that tells it from the others."""
+    titles = {sized_family(one): title_of(one) for one in comparison.experiments.values()}
+    title = title_of(comparison.experiments[name])
+    return title if [*titles.values()].count(title) == 1 else comparison.label(name)
+
+
+def _table(comparison: Comparison, sizes: Sequence[Size], limits: Sequence[int], kind: str | None) -> Table:
+    unit = _unit(sizes, limits)
+    columns = [
+        Column("experiment", numeric=False),
+        Column("batch", "images a step"),
+        Column("images/s", "median of runs, 95 %"),
+        Column("runs"),
+        Column(MEMORY_TITLES[kind] if kind else "peak memory", "GiB" if unit == GIB else "MiB"),
+        *(Column(f"fits {limit / GIB:g} GiB", numeric=False) for limit in limits),
+    ]
+    return plain("Against the batch", columns, [_row(comparison, size, limits, unit) for size in sizes])
+
+
+def _row(comparison: Comparison, size: Size, limits: Sequence[int], unit: int) -> list[Cell]:
+    interval = interval_of(tuple(size.runs))
+    note = span(interval.low, interval.high, rate) if interval else times(len(size.runs), "run")
+    marks = {True: "✓ fits", False: "✕ out of memory"}
+    return [
+        named(_family(comparison, size.experiment), size.experiment),
+        Cell(count(size.batch_size), "", size.batch_size),
+        Cell(rate(median(size.runs)), note, median(size.runs)) if size.runs else absent("not timed at this batch"),
+        Cell(str(len(size.runs)), "", len(size.runs)),
+        figure(size.peak, lambda held: memory(int(held), unit), "no memory run at this batch"),
+        *(
+            Cell(marks[size.fits[limit]], "", int(size.fits[limit])) if limit in size.fits else absent("not tried")
+            for limit in limits
+        ),
+    ]

@@ -1,0 +1,177 @@
+"""The charts of speed: dots for runs, bars for intervals, axes that do not fit themselves to the data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from bench.statistics import SMALLEST_EFFECT, Ratio
+from reports.render.formats import rate, ratio, short, span, times
+from reports.render.frames import Comparison
+from reports.render.svg import INK, LINE, MUTED, PAPER, SERIES, dodged, drawing, hovered, look, shown, svg
+from reports.speed.speeds import Throughput
+
+WIDTH = 440  # SVG units; a phone shows it at 0.8 of its size, a desk at about 1.1
+ROW, RATIO_ROW = 46, 74
+FOOT = 44
+LABEL_GAP = 16.0  # units between two labels' middles
+NARROWEST = (0.8, 1.25)  # a ratio's axis shows at least this, so that 1 % looks like 1 %
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One of the ratios of a row, and how it is drawn."""
+
+    name: str
+    marker: str
+    colour: str
+
+
+def throughput_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
+    """Draw each run as a dot over the interval of their mean, from zero."""
+    with drawing(WIDTH, ROW * len(rows) + FOOT) as figure:
+        axes = rows_of(figure, len(rows), ROW)
+        largest = max(max(row.runs) for row in rows)
+        axes.set_xlim(0, 1.04 * largest)
+        for at, row in enumerate(rows):
+            colour = series_colour(comparison, row.experiment)
+            axes.barh(at, row.images_per_second, height=0.2, color=colour, alpha=0.28, linewidth=0)
+            spread = [at + 0.05 * (index % 3 - 1) for index in range(len(row.runs))]
+            marker = series_marker(comparison, row.experiment)
+            dots = axes.plot(
+                row.runs, spread, marker, color=colour, markersize=4.5, markeredgecolor=PAPER, markeredgewidth=0.5
+            )
+            hovered(dots[0], _runs_told(comparison, row))
+            if row.interval is not None:
+                axes.hlines(at + 0.26, row.interval.low, row.interval.high, color=INK, linewidth=2)
+            head(axes, at, comparison.label(row.experiment), rate(row.images_per_second), 0.34)
+        axes.set_xlabel("images per second")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        told = "; ".join(f"{comparison.label(row.experiment)} {rate(row.images_per_second)}" for row in rows)
+        return svg(figure, "throughput", f"Images per second, each run a dot, axis from zero. Medians: {told}.")
+
+
+def ratio_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
+    """Draw each experiment's ratio to the base: the whole step, forward and backward alone, and what FLOPs predict."""
+    compared = [row for row in rows if row.ratio is not None]
+    base = comparison.label(comparison.base or "")
+    with drawing(WIDTH, RATIO_ROW * len(compared) + FOOT) as figure:
+        axes = rows_of(figure, len(compared), RATIO_ROW)
+        axes.set_xlim(*_ratio_limits(compared))
+        axes.axvspan(1 - SMALLEST_EFFECT, 1 + SMALLEST_EFFECT, color=LINE, alpha=0.55, linewidth=0)
+        axes.axvline(1, color=MUTED, linewidth=1)
+        for at, row in enumerate(compared):
+            assert row.ratio is not None
+            head(axes, at, comparison.label(row.experiment), ratio(row.ratio.value), 0.37)
+            _ratio_mark(axes, at - 0.08, row.ratio, Kind("whole step", "o", SERIES[0]))
+            _ratio_mark(axes, at + 0.13, row.forward_backward, Kind("forward and backward", "s", SERIES[1]))
+            if row.flop_ratio is not None:
+                predicted = axes.plot([row.flop_ratio], [at + 0.34], "D", color=SERIES[2], markersize=6)
+                hovered(predicted[0], f"FLOPs predict {ratio(row.flop_ratio)}")
+        axes.set_xlabel(f"times {shown(base)}'s images per second")
+        told = "; ".join(_ratio_told(comparison, row) for row in compared)
+        return svg(figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {told}.")
+
+
+def series_colour(comparison: Comparison, experiment: str) -> str:
+    """Return the colour that an experiment has in every chart."""
+    return look(series_index(comparison, experiment))[0]
+
+
+def series_marker(comparison: Comparison, experiment: str) -> str:
+    """Return the marker that an experiment has in every chart."""
+    return look(series_index(comparison, experiment))[1]
+
+
+def series_index(comparison: Comparison, experiment: str) -> int:
+    """Return an experiment's place among the comparison's."""
+    return list(comparison.experiments).index(experiment)
+
+
+def thousands(value: float, _: object = None) -> str:
+    """Write an axis' number short."""
+    return short(value)
+
+
+def rows_of(figure: Figure, number: int, height: int) -> Axes:
+    """Open axes with one row for each experiment, the first on top, labels inside above their marks."""
+    total = height * number + FOOT
+    axes = figure.add_axes((4 / WIDTH, (FOOT - 4) / total, 1 - 8 / WIDTH, height * number / total))
+    axes.set_ylim(number - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.xaxis.grid(visible=True)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.set_axisbelow(True)
+    return axes
+
+
+def head(axes: Axes, at: int, label: str, value: str, above: float) -> None:
+    """Write a row's name at its left and its figure at its right."""
+    place = axes.get_yaxis_transform()
+    axes.text(0.004, at - above, shown(label), transform=place, va="center", ha="left", fontsize=13)
+    axes.text(0.996, at - above, value, transform=place, va="center", ha="right", fontsize=13, fontweight="bold")
+
+
+def names_at_ends(axes: Axes, ends: Sequence[tuple[str, float, str]], width: float, height: float) -> None:
+    """Write names at the right of axes of so many SVG units, moved apart, each tied to its place by a thin line.
+
+    An end is a name, its place as a share of the height, and its colour.
+    """
+    placed = dodged([place * height for _, place, _ in ends], LABEL_GAP, 6.0, height - 4.0)
+    for (name, start, colour), place in zip(ends, placed, strict=True):
+        tie = ([1.0, 1 + 6 / width, 1 + 16 / width], [start, start, place / height])
+        axes.plot(*tie, color=LINE, linewidth=0.75, transform=axes.transAxes, clip_on=False)
+        axes.text(
+            1 + 19 / width,
+            place / height,
+            name,
+            color=colour,
+            fontsize=12,
+            transform=axes.transAxes,
+            va="center_baseline",
+        )
+
+
+def _runs_told(comparison: Comparison, row: Throughput) -> str:
+    runs = times(len(row.runs), "run")
+    median = f"{comparison.label(row.experiment)}: median {rate(row.images_per_second)} images/s of {runs}"
+    if row.interval is None:
+        return median
+    return f"{median}, mean {rate(row.interval.value)}, 95 % {span(row.interval.low, row.interval.high, rate)}"
+
+
+def _ratio_mark(axes: Axes, at: float, found: Ratio | None, kind: Kind) -> None:
+    if found is None:
+        return
+    words = f"{kind.name}: {ratio(found.value)}"
+    if found.low is not None and found.high is not None:
+        axes.hlines(at, found.low, found.high, color=kind.colour, linewidth=2)
+        words += f", 95 % {span(found.low, found.high, ratio)}, {found.verdict}"
+    mark = axes.plot(
+        [found.value], [at], kind.marker, color=kind.colour, markersize=6, markeredgecolor=PAPER, markeredgewidth=0.75
+    )
+    hovered(mark[0], words)
+
+
+def _ratio_limits(rows: Sequence[Throughput]) -> tuple[float, float]:
+    values = [value for row in rows for value in _ratio_values(row)]
+    low, high = min([NARROWEST[0], *values]), max([NARROWEST[1], *values])
+    return low - 0.02 * (high - low), high + 0.02 * (high - low)
+
+
+def _ratio_values(row: Throughput) -> list[float]:
+    found = [row.flop_ratio]
+    for one in (row.ratio, row.forward_backward):
+        if one is not None:
+            found += [one.value, one.low, one.high]
+    return [value for value in found if value is not None]
+
+
+def _ratio_told(comparison: Comparison, row: Throughput) -> str:
+    assert row.ratio is not None
+    alone = f", forward and backward {ratio(row.forward_backward.value)}" if row.forward_backward else ""
+    flops = f", FLOPs predict {ratio(row.flop_ratio)}" if row.flop_ratio else ""
+    return f"{comparison.label(row.experiment)}: whole step {ratio(row.ratio.value)}{alone}{flops}"

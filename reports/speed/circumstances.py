@@ -1,0 +1,207 @@
+"""What the experiments are, how they differ, and where they ran."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.config import FIELDS, Experiment, differing_fields
+from bench.record import RECOMPUTED_SINCE, Circumstances, Record
+from reports.render.formats import count, listed, percent
+from reports.render.frames import Comparison, failures, losses_frame
+from reports.render.tables import Cell, Column, Table, absent, figure, named, plain
+from reports.render.words import METHODS
+from reports.speed.speeds import Throughput
+
+NOT_TIMED = "its speed was not measured"
+COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled", "commit")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One circumstance; more than one value where the records differ in it."""
+
+    name: str
+    values: Sequence[str]
+
+
+def methods_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
+    """Say what each method reads, minimises and trains."""
+    columns = [
+        Column("experiment", numeric=False),
+        Column("reads beside the images", numeric=False),
+        Column("loss", numeric=False),
+        Column("text tower", "share of the two towers' forward FLOPs"),
+        Column("head and loss", "share of all forward FLOPs"),
+        Column("trained", "parameters"),
+        Column("outside the tower", "parameters"),
+    ]
+    by_name = {row.experiment: row.figures for row in rows}
+    shown = [_method_row(comparison, one, by_name.get(one.name)) for one in comparison.experiments.values()]
+    return plain("What each method is", columns, shown)
+
+
+def differences_table(comparison: Comparison) -> Table | None:
+    """Show the settings in which the experiments differ; None where they agree in all."""
+    experiments = list(comparison.experiments.values())
+    fields = [field for field in differing_fields(experiments) if field != "seed"]
+    if not fields:
+        return None
+    columns = [
+        Column("setting", numeric=False),
+        *(Column(_title(comparison, one), numeric=False) for one in experiments),
+    ]
+    rows = [[Cell(field, "", field), *(Cell(told(getattr(one, field))) for one in experiments)] for field in fields]
+    return plain("Settings that differ", columns, rows)
+
+
+def common_settings(comparison: Comparison) -> list[Fact]:
+    """Return the settings that all experiments share."""
+    experiments = list(comparison.experiments.values())
+    differing = differing_fields(experiments)
+    shared = [field for field in FIELDS if field not in differing and field not in ("name", "seed")]
+    return [Fact(field, [told(getattr(experiments[0], field))]) for field in shared] if experiments else []
+
+
+def settings_of(experiment: Experiment) -> list[Fact]:
+    """Return an experiment whole."""
+    return [Fact(field, [told(getattr(experiment, field))]) for field in FIELDS]
+
+
+def environment(comparison: Comparison) -> list[Fact]:
+    """Return where and when the records were made."""
+    found = [record.circumstances for record in comparison.records]
+    facts = [Fact(name, _values(found, name)) for name in COMPARED]
+    started = sorted(one.started_at for one in found)
+    when = [started[0]] if started[0] == started[-1] else [f"{started[0]} to {started[-1]}"]
+    facts.append(Fact("started (UTC)", when))
+    if any(record.format < RECOMPUTED_SINCE for record in comparison.records):
+        facts.append(Fact("FLOPs of a step", ["of an older format, maybe without what a backward computes again"]))
+    return facts
+
+
+def environment_differences(comparison: Comparison) -> Table | None:
+    """Show where an experiment ran otherwise than the one that ratios are taken to; None where all ran alike."""
+    found = {
+        name: [record.circumstances for record in comparison.records if _is_of(record, name)]
+        for name in comparison.experiments
+    }
+    base = found.get(comparison.base or "", [])
+    packages = dict.fromkeys(package for of in found.values() for one in of for package in one.packages)
+    differing: dict[tuple[str, str, str], list[str]] = {}
+    for what in (*COMPARED, *packages):
+        expected = listed(_values(base, what))
+        for name, of in found.items():
+            if of and sorted(_values(of, what)) != sorted(_values(base, what)):
+                differing.setdefault((what, expected, listed(_values(of, what))), []).append(comparison.label(name))
+    if not differing:
+        return None
+    columns = [
+        Column("circumstance", numeric=False),
+        Column(f"of {comparison.label(comparison.base or '')}", "the baseline", numeric=False),
+        Column("here", numeric=False),
+        Column("of", numeric=False),
+    ]
+    rows = [[*map(Cell, key), Cell(listed(names))] for key, names in differing.items()]
+    return plain("Circumstances that differ from the baseline's", columns, rows)
+
+
+def packages(comparison: Comparison) -> list[Fact]:
+    """Return the packages' versions."""
+    found = [record.circumstances for record in comparison.records]
+    names = dict.fromkeys(name for one in found for name in one.packages)
+    return [Fact(name, _values(found, name)) for name in names]
+
+
+def failures_table(comparison: Comparison) -> Table:
+    """Show every run that failed, with its reason."""
+    columns = [
+        Column("experiment", numeric=False),
+        Column("run", "what it was for", numeric=False),
+        Column("reason", numeric=False),
+        Column("started", "UTC", numeric=False),
+    ]
+    rows = [
+        [
+            named(comparison.label(name), name)
+            if (name := record.experiment and record.experiment.name)
+            else Cell("none"),
+            Cell(failure.what, "", failure.what),
+            Cell(failure.reason, "", failure.reason),
+            Cell(record.circumstances.started_at, "", record.circumstances.started_at),
+        ]
+        for record, failure in failures(comparison)
+    ]
+    return plain("Runs that failed", columns, rows)
+
+
+def losses_table(comparison: Comparison) -> Table:
+    """Show the loss curves at few points each."""
+    columns = [
+        Column("experiment", numeric=False),
+        Column("part", numeric=False),
+        Column("seed"),
+        Column("images seen"),
+        Column("loss", "nats, mean since the row above"),
+    ]
+    rows = [
+        [
+            named(comparison.label(name), name),
+            Cell(part, "", part),
+            Cell(str(seed), "", seed),
+            Cell(count(images), "", images),
+            Cell(f"{loss:.4g}", "", loss),
+        ]
+        for name, seed, part, images, loss in losses_frame(comparison, most=10).itertuples(index=False)
+    ]
+    return plain("Training losses", columns, rows)
+
+
+def told(value: object) -> str:
+    """Write a setting."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, tuple):
+        is_span = len(value) == 2 and value[0] != value[1]  # noqa: PLR2004
+        return (" to " if is_span else ", ").join(map(told, value)) or "none"
+    return {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def _method_row(comparison: Comparison, experiment: Experiment, of: dict[str, float | None] | None) -> list[Cell]:
+    method = METHODS.get(experiment.method)
+    unknown = "this version has no words for the method"
+    figures = of or {}
+    text, rest = _shares(figures)
+    trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
+    outside = trained - tower if trained is not None and tower is not None else None
+    return [
+        named(_title(comparison, experiment), experiment.name),
+        Cell(method.reads) if method else absent(unknown),
+        Cell(method.loss) if method else absent(unknown),
+        Cell("none", "", 0) if text == 0 else figure(text, percent, NOT_TIMED),
+        figure(rest, percent, NOT_TIMED),
+        figure(trained, count, NOT_TIMED),
+        figure(outside, count, NOT_TIMED),
+    ]
+
+
+def _shares(figures: dict[str, float | None]) -> tuple[float | None, float | None]:
+    """Return the text tower's share of both towers' forward FLOPs, and that of what is no tower of all of them."""
+    parts = [figures.get(f"{part}_flops_per_image") for part in ("image_forward", "text_forward", "forward")]
+    image, text, forward = parts
+    if image is None or text is None or not forward:
+        return None, None
+    return text / (image + text), (forward - image - text) / forward
+
+
+def _title(comparison: Comparison, experiment: Experiment) -> str:
+    return comparison.label(experiment.name)
+
+
+def _values(found: Sequence[Circumstances], what: str) -> list[str]:
+    """Return the distinct values of a circumstance, or of a package's version."""
+    if what in COMPARED:
+        return list(dict.fromkeys(told(getattr(one, what)) for one in found))
+    return list(dict.fromkeys(one.packages.get(what, "not installed") for one in found))
+
+
+def _is_of(record: Record, name: str) -> bool:
+    return record.experiment is not None and record.experiment.name == name

@@ -1,0 +1,30 @@
+"""The command line of the harness: `python -m tests.chaos`."""
+
+import signal
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from bench.__main__ import terminate
+from bench.console.console import say
+from bench.console.exit_codes import USAGE
+from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
+from tests.chaos.harness import Chaos
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Break what the command line names; return the exit code."""
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        return tyro.cli(Chaos, prog="python -m tests.chaos", args=arguments).run()
+    except (ValueError, OSError) as error:
+        say(f"error: {error}")
+        return USAGE
+    except KeyboardInterrupt as interrupt:
+        print(f"\ninterrupted: {Chaos.how_to_go_on}", file=sys.stderr)
+        return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,192 @@
+"""Images as they should not be, by what is wrong with them; some can be used all the same."""
+
+import gzip
+import io
+import pickle
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from bench.data.decoding import MOST_PIXELS
+from tests.chaos.made import encoded, picture
+
+GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types of a PNG
+CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIDE = int(MOST_PIXELS**0.5)  # of the largest square that is decoded
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    """Return a piece of a PNG."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png(width: int, height: int, data: bytes, *, depth: int = 8, colour: int = GREY, more: bytes = b"") -> bytes:
+    """Return a PNG whose header says what it is told to."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return SIGNATURE + chunk(b"IHDR", header) + more + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def bomb(width: int, height: int, *, depth: int = 8, colour: int = GREY, more: bytes = b"") -> bytes:
+    """Return a PNG of one colour: a thousandth of the size of its pixels."""
+    row = 1 + -(-width * depth * CHANNELS[colour] // 8)
+    squeeze = zlib.compressobj(9)
+    data = b"".join(squeeze.compress(bytes(row)) for _ in range(height)) + squeeze.flush()
+    return png(width, height, data, depth=depth, colour=colour, more=more)
+
+
+def resized(jpeg: bytes, width: int, height: int) -> bytes:
+    """Let a JPEG's header say another size."""
+    place = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:place] + struct.pack(">HH", height, width) + jpeg[place + 4 :]
+
+
+def resized_webp(side: int) -> bytes:
+    """Return an animation of small pictures whose header says another size."""
+    webp = encoded(picture(0), "WEBP", save_all=True, append_images=[picture(1)])
+    place, size = webp.index(b"VP8X") + 12, (side - 1).to_bytes(3, "little")
+    return webp[:place] + size * 2 + webp[place + 6 :]
+
+
+def with_exif(orientation: int) -> Image.Exif:
+    """Return EXIF data that say how a picture is turned."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def of_other_kinds() -> dict[str, bytes]:
+    """Return what is no JPEG, PNG or WebP."""
+    plain = picture(0)
+    return {
+        "nothing": b"",
+        "one byte": b"\xff",
+        "zeros": bytes(1000),
+        "noise": np.random.default_rng(0).bytes(5000),
+        "HTML": b"<html><body>404 Not Found</body></html>",
+        "JSON": b'{"error": "gone"}',
+        "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+        "SVG with an entity bomb": b'<!DOCTYPE x [<!ENTITY a "&b;&b;"><!ENTITY b "lol">]><svg>&a;</svg>',
+        "PDF": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj",
+        "GIF": encoded(plain, "GIF"),
+        "BMP": encoded(plain, "BMP"),
+        "TIFF": encoded(plain, "TIFF"),
+        "PostScript": encoded(plain, "EPS"),
+        "ICO": encoded(plain, "ICO"),
+        "PPM": encoded(plain, "PPM"),
+        "a pickle": pickle.dumps({"a": 1}),
+        "a gzip of a JPEG": gzip.compress(encoded(plain)),
+        "a zip's beginning": b"PK\x03\x04" + bytes(100),
+        "RIFF that is no WebP": b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(30),
+    }
+
+
+def cut_or_spoilt() -> dict[str, bytes]:
+    """Return what began as an image."""
+    jpeg, whole, webp = (encoded(picture(0), kind) for kind in ("JPEG", "PNG", "WEBP"))
+    animated = encoded(picture(0), "WEBP", save_all=True, append_images=[picture(1)])
+    rows = zlib.compress((b"\0" + bytes(40)) * 30)
+    return {
+        "half a JPEG": jpeg[: len(jpeg) // 2],
+        "a JPEG's beginning": jpeg[:20],
+        "a JPEG without its end mark": jpeg[:-2],
+        "a JPEG with noise in the middle": jpeg[:400] + bytes(40) + jpeg[440:],
+        "two beginnings of a JPEG": b"\xff\xd8" + jpeg,
+        "a JPEG with text behind it": jpeg + b"<?php system($_GET[0]); ?>",
+        "half a CMYK JPEG": encoded(picture(0).convert("CMYK"))[:900],
+        "half a progressive JPEG": encoded(picture(0, 200, 200), progressive=True)[:4000],
+        "a JPEG with a long segment": jpeg[:2] + b"\xff\xe1\xff\xff" + jpeg[2:],
+        "half a PNG": whole[: len(whole) // 2],
+        "a PNG's signature": SIGNATURE,
+        "a PNG without data": SIGNATURE + whole[8:33] + chunk(b"IEND", b""),
+        "a PNG that ends at once": SIGNATURE + chunk(b"IEND", b"") + whole[8:],
+        "a PNG with a wrong checksum": whole[:60] + bytes([whole[60] ^ 1]) + whole[61:],
+        "a PNG with too little data": png(40, 30, zlib.compress(b"\0" * 50)),
+        "a PNG with too much data": png(40, 30, zlib.compress(bytes(10**6))),
+        "a PNG of an unknown colour type": png(40, 30, rows, colour=5),
+        "a PNG of 3 bits": png(40, 30, rows, depth=3),
+        "a palette PNG without its palette": png(40, 30, rows, colour=PALETTE),
+        "a PNG with text behind it": whole + b"#!/bin/sh\ntouch /tmp/x\n",
+        "a PNG with an unknown chunk": png(40, 30, rows, more=chunk(b"abCd", bytes(9))),
+        "half a WebP": webp[: len(webp) // 2],
+        "a WebP's header": webp[:30],
+        "half an animated WebP": animated[: len(animated) // 2],
+    }
+
+
+def of_odd_sizes() -> dict[str, bytes]:
+    """Return images whose header lies, or that are small and hold much."""
+    jpeg = encoded(picture(0))
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "\x1b[2J" * 100)
+    return {
+        "a PNG without width": png(0, 30, b""),
+        "a PNG without height": png(40, 0, b""),
+        "a PNG of 2**31 x 2**31": png(2**31 - 1, 2**31 - 1, b""),
+        "a PNG of 3,600 megapixels": png(60_000, 60_000, b""),
+        "a PNG of 100 megapixels": bomb(10_000, 10_000),
+        "a JPEG without height": resized(jpeg, 40, 0),
+        "a JPEG of 4,290 megapixels": resized(jpeg, 65_500, 65_500),
+        "a WebP of 268 megapixels": resized_webp(16_384),
+        "a WebP that says twice its size": resized_webp(80),
+        "the largest grey PNG": bomb(SIDE, SIDE),
+        "the largest PNG of 1 bit": bomb(SIDE, SIDE, depth=1),
+        "the largest PNG of 16 bits": bomb(SIDE, SIDE, depth=16),
+        "the largest colour PNG": bomb(SIDE, SIDE, colour=RGB),
+        "the largest PNG with alpha": bomb(SIDE, SIDE, colour=RGBA),
+        "the largest grey PNG with alpha": bomb(SIDE, SIDE, colour=GREY_ALPHA),
+        "the largest palette PNG": bomb(SIDE, SIDE, colour=PALETTE, more=chunk(b"PLTE", bytes(768))),
+        "the largest transparent palette PNG": bomb(
+            SIDE, SIDE, colour=PALETTE, more=chunk(b"PLTE", bytes(768)) + chunk(b"tRNS", bytes(256))
+        ),
+        "the largest JPEG": encoded(Image.new("RGB", (SIDE, SIDE))),
+        "the largest CMYK JPEG": encoded(Image.new("CMYK", (SIDE, SIDE))),
+        "the largest WebP": encoded(Image.new("RGB", (16_383, MOST_PIXELS // 16_383)), "WEBP", method=0),
+        "a strip of 20,000 x 1": encoded(picture(0, 20_000, 1), "PNG"),
+        "a strip of 1 x 20,000": encoded(picture(0, 1, 20_000), "PNG"),
+        "one pixel": encoded(picture(0, 1, 1), "PNG"),
+        "a PNG whose text unpacks to 100 MB": bomb(
+            40, 30, more=chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**8)))
+        ),
+        "a PNG whose profile unpacks to 100 MB": bomb(
+            40, 30, more=chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(10**8)))
+        ),
+        "a PNG whose text moves the cursor": encoded(picture(0), "PNG", pnginfo=text),
+    }
+
+
+def of_odd_forms() -> dict[str, bytes]:
+    """Return images that can be used, if with care."""
+    plain, frames = picture(0), [picture(number) for number in range(1, 4)]
+    return {
+        "CMYK": encoded(plain.convert("CMYK")),
+        "progressive": encoded(plain, progressive=True),
+        "grey": encoded(plain.convert("L")),
+        "palette": encoded(plain.convert("P"), "PNG"),
+        "palette with a transparent colour": encoded(plain.convert("P"), "PNG", transparency=0),
+        "1 bit": encoded(plain.convert("1"), "PNG"),
+        "16 bits": encoded(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50), "PNG"),
+        "grey with alpha": encoded(plain.convert("LA"), "PNG"),
+        "alpha": encoded(plain.convert("RGBA"), "WEBP", lossless=True),
+        "an animated PNG": encoded(plain, "PNG", save_all=True, append_images=frames),
+        "an animated WebP": encoded(plain, "WEBP", save_all=True, append_images=frames),
+        "two pictures in a JPEG": _two_pictures(plain, frames[0]),
+        "turned by EXIF": encoded(plain, exif=with_exif(6)),
+        "EXIF that says 99": encoded(plain, exif=with_exif(99)),
+        "broken EXIF": encoded(plain, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+        "64 kB of EXIF": encoded(plain, exif=b"Exif\0\0II*\0\x08\0\0\0\x00\x10" + bytes(60_000)),
+        "a profile of noise": encoded(plain, icc_profile=np.random.default_rng(0).bytes(500)),
+    }
+
+
+def _two_pictures(one: Image.Image, other: Image.Image) -> bytes:
+    file = io.BytesIO()
+    one.save(file, "MPO", save_all=True, append_images=[other])
+    return file.getvalue()
+
+
+def broken_images() -> dict[str, bytes]:
+    """Return all of them, by what is wrong."""
+    return of_other_kinds() | cut_or_spoilt() | of_odd_sizes() | of_odd_forms()

@@ -1,0 +1,121 @@
+"""Odd captions of many kinds: read, tokenised, labelled, explained, trained on; never a crash, and no long wait."""
+
+import io
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
+
+import hypothesis
+from hypothesis import strategies as st
+
+from bench.console.tables import show
+from bench.data.captions.line_files import NO_CAPTION, NOT_JSON
+from bench.data.manifest import CACHE
+from bench.data.shards.shards import open_shards, opened
+from bench.data.targets import Captions
+from bench.labels.explanation import explanation
+from bench.labels.labeller import NULL, TOO_LONG
+from bench.labels.rules import rule_named
+from bench.methods import method_named
+from tests.chaos.bound import Bound, at_most, none_of, tries
+from tests.chaos.made import encoded, picture, write_shard
+from tests.chaos.odd_captions import of_json, of_text
+from tests.chaos.short import short, trained
+
+FULL_DRAWN, MOST_SECONDS = 500, 10.0
+METHODS = ("clip", "catlip", "superclass")
+EXPLAINED = 2000  # characters of a caption that are explained: a person types them
+KNOWN = (NULL, TOO_LONG, NO_CAPTION, NOT_JSON)
+
+
+def run(share: float, seed: int, folder: Path) -> list[Bound]:
+    """Read each caption from a shard of its own, then all of them together in a training."""
+    kinds = {name: {"txt": text} for name, text in of_text().items()}
+    kinds |= {name: {"json": text} for name, text in of_json().items()}
+    crashes, seconds, obeyed = list[str](), dict[str, float](), list[str]()
+    for number, (name, members) in enumerate(kinds.items()):
+        start = time.monotonic()
+        _noting(crashes, name, partial(_read, members, folder / str(number), obeyed))
+        seconds[name] = time.monotonic() - start
+    _noting(crashes, "all in one training", lambda: _trained_on(list(kinds.values()), folder))
+    drawn, slowest = tries(FULL_DRAWN, share), max(seconds, key=seconds.__getitem__)
+    return [
+        none_of("kinds of odd captions: crashes without a named cause", len(kinds), crashes),
+        none_of("captions drawn by hypothesis: crashes", drawn, _drawn(drawn, seed)),
+        none_of("kinds of odd captions: control characters on the terminal", len(kinds), obeyed),
+        at_most("the longest that a caption took, with all methods", MOST_SECONDS, seconds[slowest], "s", slowest),
+    ]
+
+
+def _noting(crashes: list[str], name: str, act: Callable[[], object]) -> None:
+    try:
+        act()
+    except Exception as error:  # noqa: BLE001 - this is what is looked for
+        crashes.append(f"{name}: {type(error).__name__}: {error}")
+
+
+def _read(members: dict[str, bytes], folder: Path, obeyed: list[str]) -> None:
+    """Read a caption as a training does; a class has to be known, a shard that is refused has to be named."""
+    image = encoded(picture(0))
+    files = {f"odd.{suffix}": content for suffix, content in members.items()}
+    path = write_shard(folder / "0.tar", {"odd.jpg": image, **files, "plain.jpg": image, "plain.txt": b"a dog"})
+    try:
+        shards = open_shards(str(folder), folder / "cache")
+    except ValueError as error:
+        if str(path) in str(error):
+            return
+        raise
+    assert set(shards.skipped) <= set(KNOWN), f"of no known class: {shards.skipped}"
+    samples = opened(shards)
+    assert len(samples) + shards.skipped.total() == samples.total, "a sample is neither read nor counted"
+    texts = [samples.caption(row) for row in range(len(samples))]
+    _targets(texts)
+    for text in texts:
+        told = io.StringIO()
+        with redirect_stdout(told):
+            show([explanation(rule_named("corenet"), text[:EXPLAINED])])
+        if not all(one.isprintable() for one in told.getvalue().replace("\n", "")):
+            obeyed.append(repr(text[:50]))
+
+
+def _targets(texts: list[str]) -> None:
+    for method in METHODS:
+        method_named(method).targets(short(method))(Captions.of(texts))
+
+
+def _trained_on(kinds: list[dict[str, bytes]], folder: Path) -> None:
+    """Train on all of them that are no longer than a caption may be."""
+    files = {}
+    for number, members in enumerate(kinds):
+        files[f"{number:03}.jpg"] = encoded(picture(number))
+        files |= {f"{number:03}.{suffix}": content for suffix, content in members.items()}
+    write_shard(folder / "all" / "0.tar", files)
+    listed = folder / "usable.csv"  # more are not than a training would otherwise begin with
+    usable = opened(open_shards(str(folder / "all"), folder / CACHE)).keys.to_pylist()
+    listed.write_text("\n".join(["key", *usable]), encoding="utf-8")
+    for method in METHODS:
+        data = {"data": str(folder / "all"), "subset": str(listed)}
+        found = trained(short(method, **data, batch_size=16, images=64), folder)
+        assert set(found.skipped) <= set(KNOWN), f"of no known class: {found.skipped}"
+
+
+def _drawn(count: int, seed: int) -> list[str]:
+    """Let hypothesis write captions."""
+    characters = st.characters(exclude_categories=["Cs"])
+    texts = st.one_of(
+        st.text(characters, max_size=200), st.binary(max_size=200).map(partial(str, encoding="utf-8", errors="replace"))
+    )
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(max_examples=count, deadline=None, database=None, print_blob=False)
+    @hypothesis.given(st.lists(texts, min_size=1, max_size=4))
+    def law(texts: list[str]) -> None:
+        _targets(texts)
+
+    try:
+        law()
+    except Exception as error:  # noqa: BLE001 - this is what is looked for
+        return [f"seed {seed}: {type(error).__name__}: {error}"]
+    return []

@@ -1,0 +1,135 @@
+"""Break what can break, hundreds of times, and count what is lost, hangs, grows or gets in."""
+
+import importlib
+import io
+import multiprocessing
+import os
+import secrets
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import psutil
+from tyro.conf import UseAppendAction, arg
+
+from bench.cli.options import Json
+from bench.config import choose
+from bench.console.console import say
+from bench.console.exit_codes import DISAGREEMENT, OK
+from bench.console.signals import TERMINATED
+from bench.console.tables import Table, show
+from tests.chaos.bound import Bound
+
+PARTS = {
+    "shards": "tar shards cut and with flipped bits",
+    "images": "broken images",
+    "captions": "odd captions",
+    "hostile": "inputs that would execute, write or be obeyed",
+    "disk": "a disk that is full",
+    "loops": "many trainings in one process",
+    "kills": "trainings, a comparison and a scoring killed and taken up",
+    "ranks": "processes of a joint training killed, and held",
+}
+# Parts that keep one core busy, in two rows side by side; the others keep two and come behind, one after the other.
+LANES = (("shards", "images", "captions", "hostile", "disk"), ("loops",))
+MODULES = {"ranks": "rank_kills", "disk": "full_disk"}  # of those that are not called like their part
+
+
+@dataclass(frozen=True, slots=True)
+class Chaos:
+    """Break what can break, hundreds of times, and count what is lost, hangs, grows or gets in.
+
+    About 25 minutes on two cores. Exits with 1 where a bound does not hold.
+    """
+
+    parts: Annotated[
+        tuple[str, ...], UseAppendAction, arg(name="part", metavar="PART", help=f"one of {', '.join(PARTS)}; repeated")
+    ] = ()
+    share: float = 1.0  # of the number of tries, to be done sooner
+    seed: int | None = None  # of all that is drawn, to repeat what went wrong; by default another each time, and told
+    json: Json = None
+    how_to_go_on = "nothing is kept; one --part is done sooner"
+
+    def run(self) -> int:
+        """Break, each part in a process of its own."""
+        names = [choose(name, dict.fromkeys(PARTS, name), "part") for name in self.parts] or list(PARTS)
+        if not 0 < self.share <= 1:
+            raise ValueError(f"--share is above 0 and at most 1, got {self.share}")
+        seed = secrets.randbelow(2**31) if self.seed is None else self.seed
+        start, asked = time.monotonic(), dict.fromkeys(names)
+        lanes = [[name for name in lane if name in asked] for lane in LANES]
+        behind = [name for name in asked if not any(name in lane for lane in lanes)]
+        interrupted = threading.Event()
+
+        def rows_of(lane: Sequence[str]) -> dict[str, list[dict[str, str]]]:
+            return {name: reported(name, self.share, seed) for name in lane if not interrupted.is_set()}
+
+        with ThreadPoolExecutor(len(LANES)) as pool:
+            try:
+                found = [*pool.map(rows_of, lanes), rows_of(behind)]
+            except BaseException:
+                interrupted.set()
+                end_parts()
+                raise
+        rows = [row for name in PARTS for of_lane in found for row in of_lane.get(name, [])]
+        note = f"Seed {seed}, {self.share:.0%} of the tries, {(time.monotonic() - start) / 60:.1f} minutes."
+        show([Table("What was broken, and what became of it", rows, note)], self.json)
+        return OK if all(row["holds"] == "yes" for row in rows) else DISAGREEMENT
+
+
+def reported(name: str, share: float, seed: int) -> list[dict[str, str]]:
+    """Do a part, say what it is, what went wrong and how long it took; return its rows."""
+    began = time.monotonic()
+    say(f"{name}: {PARTS[name]}, seed {seed}")
+    bounds = broken(name, share, seed)
+    for wrong in (wrong for bound in bounds for wrong in bound.wrong):
+        say(f"{name}: {wrong}")
+    say(f"{name}: {time.monotonic() - began:,.0f} s")
+    return [{"part": name, **bound.row} for bound in bounds]
+
+
+def broken(name: str, share: float, seed: int) -> Sequence[Bound]:
+    """Do a part in a fresh process, for memory is measured; what ends it is a bound that does not hold."""
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix=f"chaos-{name}-") as folder, ProcessPoolExecutor(1, context) as pool:
+        try:
+            return pool.submit(_part, name, share, seed, Path(folder)).result()
+        except KeyboardInterrupt:
+            end_parts()
+            raise
+        except BrokenProcessPool:
+            told = "its process was killed"
+        except Exception as error:  # noqa: BLE001 - the other parts are broken all the same
+            told = f"{type(error).__name__}: {error}"
+    return [Bound(f"the part {name} itself", "ends", told, holds=False, wrong=(told,))]
+
+
+def end_parts() -> None:
+    """End all that are under way."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+
+
+def _part(name: str, share: float, seed: int, folder: Path) -> list[Bound]:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes to the parent, too
+    signal.signal(signal.SIGTERM, _end)
+    part = importlib.import_module(f"tests.chaos.{MODULES.get(name, name)}")
+    with redirect_stderr(io.StringIO()):  # what trainings say on their way
+        found: list[Bound] = part.run(share, seed, folder)
+    return found
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    """End, with all that the part has started."""
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    os._exit(TERMINATED)

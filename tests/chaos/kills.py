@@ -1,0 +1,146 @@
+"""Trainings killed again and again, and taken up, then what leaves records: nothing is lost, the end is the same."""
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bench.environment.commit import CHECKOUT
+from bench.train.checkpoints import checkpoints
+from tests.chaos.bound import Bound, none_of, tries
+from tests.chaos.commands import (
+    LONGEST,
+    Chain,
+    Process,
+    all_ended,
+    begun,
+    difference,
+    ended,
+    family,
+    newest_step,
+    records_of,
+    stay_on_core,
+    unreadable,
+    waited_for,
+)
+from tests.chaos.matrices import killed_matrix
+from tests.chaos.short import short, trained
+
+TRAININGS, MATRICES, CHAINS = 60, 40, 2  # kills of each, in so many chains side by side
+STEPS_A_KILL, FEWEST_STEPS, BATCH = 40, 80, 16
+STARTING, TRAINING = 6.0, 2.0  # seconds, about, until a training takes steps, and from then on
+METHODS = (("catlip-tiny", ()), ("superclass-tiny", ("--set", "ema_decay=0.9")))
+OFTEN = ("--checkpoint-minutes", "0.0001")  # which is every twenty steps
+
+
+def run(share: float, seed: int, folder: Path) -> list[Bound]:
+    """Kill two chains of trainings side by side, then a comparison and a scoring, which leave many records."""
+    subprocess.run([sys.executable, "-m", "bench.data.pack", str(folder / "cache")], cwd=CHECKOUT, check=True)
+    trained(short("catlip"), folder)
+    trainings = _side_by_side(killed_trainings, tries(TRAININGS, share), seed, folder)
+    matrices = _side_by_side(killed_matrix, tries(MATRICES, share), seed, folder)
+    killed, taken_up = (sum(chain.kills for chain in chains) for chains in (trainings, matrices))
+    within = sum(chain.within for chain in matrices)
+    ends, scorings = (sum(len(chain.finished) for chain in chains) for chains in (trainings, matrices))
+    return [
+        none_of("trainings killed: checkpoints that cannot be read", killed, _all(trainings, "unreadable")),
+        none_of("trainings killed: records and checkpoints lost or torn", killed, _all(trainings, "lost")),
+        none_of("trainings killed: processes that stayed, or could not go on", killed, _all(trainings, "stuck")),
+        none_of("trainings taken up: not equal to the unkilled to the last bit", ends, _all(trainings, "unequal")),
+        none_of(
+            f"comparisons and scorings killed, {within} times within a record: records lost or torn",
+            taken_up,
+            _all(matrices, "lost"),
+        ),
+        none_of("the same: processes that stayed, or could not go on", taken_up, _all(matrices, "stuck")),
+        none_of(
+            "the same at their end: other records or scores than the unkilled", scorings, _all(matrices, "unequal")
+        ),
+    ]
+
+
+def _side_by_side(chain_of: Callable[[int, int, int, Path], Chain], kills: int, seed: int, folder: Path) -> list[Chain]:
+    """Let chains share kills, one at least of each chain, and run side by side."""
+    with ThreadPoolExecutor(CHAINS) as pool:
+        parts = [max(1, kills // CHAINS + (number < kills % CHAINS)) for number in range(CHAINS)]
+        return list(pool.map(lambda number: chain_of(number, parts[number], seed, folder), range(CHAINS)))
+
+
+def _all(chains: Sequence[Chain], what: str) -> list[str]:
+    return [told for chain in chains for told in getattr(chain, what)]
+
+
+def killed_trainings(number: int, kills: int, seed: int, folder: Path) -> Chain:
+    """Kill trainings at random times until that was done so often, each on one core; compare with the unkilled."""
+    stay_on_core(number)
+    draw, chain = random.Random(f"{seed} {number}"), Chain()
+    steps = max(FEWEST_STEPS, STEPS_A_KILL * kills)
+    while chain.kills < kills and not chain.stuck:
+        out = folder / f"chain{number}-{len(chain.finished)}"
+        _until_done(out, number, steps, kills, draw, chain)
+        chain.finished.append(out)
+    for turn, out in enumerate(chain.finished):
+        whole = out.with_name(f"{out.name}-unkilled")
+        process = begun(_training(whole, number, steps, turn), whole.with_suffix(".log"))
+        if ended(process, LONGEST) != 0 or (told := difference(out, whole)):
+            chain.unequal.append(f"{out}: {told if process.returncode == 0 else process.returncode}")
+        if left := [path.name for path in out.glob(".*.part")]:
+            chain.lost.append(f"{out}: left over: {', '.join(left)}")
+    return chain
+
+
+def _training(out: Path, number: int, steps: int, seed: int, *more: str) -> list[str]:
+    name, changes = METHODS[number % len(METHODS)]
+    words = ["-m", "bench", "train", name, "--images", str(BATCH * steps), "--out", str(out), "--task", "rooms"]
+    settings = (f"batch_size={BATCH}", "subset=random:500", f"seed={seed}")
+    return [*words, *changes, *(word for setting in settings for word in ("--set", setting)), *more]
+
+
+def _until_done(out: Path, number: int, steps: int, kills: int, draw: random.Random, chain: Chain) -> None:
+    """Start a training and go on with it until it has ended by itself, killing it while there are kills left."""
+    known, step, log = dict[str, bytes](), 0, out.with_suffix(".log")
+    was_killed = True
+    while was_killed and not chain.stuck:
+        resume = ["--resume"] if checkpoints(out / "checkpoints") else []
+        process = begun(_training(out, number, steps, len(chain.finished), *OFTEN, *resume), log)
+        was_killed = chain.kills < kills and _killed(process, out, draw, chain)
+        if not was_killed and (code := ended(process, LONGEST)) != 0:
+            process.kill()
+            chain.stuck.append(f"{out}: ended with exit code {code}: {log.read_text()[-2000:]}")
+        chain.unreadable += unreadable(out)
+        found = records_of(out, chain.lost)
+        chain.lost += [f"{out}: {name} is not what it was" for name in known if found.get(name) != known[name]]
+        if newest_step(out) < step:
+            chain.lost.append(f"{out}: the newest checkpoint is of step {newest_step(out)}, there was one of {step}")
+        known, step = found, newest_step(out)
+
+
+def _killed(process: Process, out: Path, draw: random.Random, chain: Chain) -> bool:
+    """Kill a training at a moment drawn; tell whether it had not ended before.
+
+    One in four moments lies anywhere from the start on, the others where steps are taken and saved. The command line is
+    killed, or the process that trains, or both at once, as if the power failed.
+    """
+    which = draw.choices(("both", "command line", "run"), (5, 3, 2))[0]
+    if draw.random() < 0.25:
+        deadline = time.monotonic() + draw.uniform(0, STARTING)
+    else:
+        before = newest_step(out)
+        waited_for(lambda: newest_step(out) > before, process)
+        deadline = time.monotonic() + draw.uniform(0, TRAINING)
+    waited_for(lambda: time.monotonic() > deadline, process)
+    if process.poll() is not None:
+        return False
+    runs = family(process)
+    if which != "run" or not runs:
+        process.kill()
+    for run in runs if which != "command line" else []:
+        run.kill()
+    chain.kills += 1
+    if ended(process) is None or not all_ended(runs):
+        chain.stuck.append(f"{out}: {which} killed, and a process stayed")
+        process.kill()
+    return True

@@ -1,0 +1,103 @@
+"""Pages of documents whose fields are markup: none of it stands in a page as it was, nor acts on the terminal."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from bench.environment.commit import CHECKOUT
+from bench.experiments import EXPERIMENTS
+from bench.plan.model import AS_GPUS_GROW
+from bench.record import Circumstances, Failure, Memory, Record, record_path, write_record
+
+MARKUP = ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"><svg onload=alert(1)>', "</style><b>x")
+ESCAPE = "\x1b[2J"
+
+
+def markup_in_pages(folder: Path) -> list[str]:
+    """Draw the pages of a comparison, of a history and of a plan; return what of the markup or the escapes is left."""
+    results, history, plan = folder / "records", folder / "history", folder / "plan.json"
+    _write_records(results)
+    _write_history(history)
+    plan.write_text(json.dumps(_plan()), encoding="utf-8")
+    return [
+        *_left("build", results, folder / "index.html"),
+        *_left("history", history, folder / "charts.html"),
+        *_left("plan", plan, folder / "plan.html"),
+    ]
+
+
+def _left(verb: str, of: Path, page: Path) -> Sequence[str]:
+    command = [sys.executable, "-m", "reports", verb, str(of), "--out", str(page)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return [f"{verb}: no page: {done.stderr}"]
+    text = page.read_text(encoding="utf-8")
+    obeyed = [] if done.stdout.replace("\n", "").isprintable() else [f"{verb}: {done.stdout[:200]!r}"]
+    return [f"{verb}: {one}" for one in MARKUP if one in text] + obeyed
+
+
+def _write_records(results: Path) -> None:
+    """Write runs that failed and runs that did not, whose names, reasons, machines and commits are markup."""
+    results.mkdir()
+    circumstances = Circumstances(
+        machine=MARKUP[0],
+        device="cpu",
+        threads=1,
+        precision="fp32",
+        compiled=False,
+        packages={MARKUP[1]: MARKUP[2]},
+        commit=MARKUP[-1],
+        started_at="2026-01-01T00:00:00Z",
+    )
+    memory = Memory(
+        steps=1,
+        trained_parameters=1,
+        peak_rss_bytes=1,
+        peak_allocated_bytes=None,
+        peak_reserved_bytes=None,
+        peak_tensor_bytes=1,
+    )
+    for number, text in enumerate(MARKUP):
+        experiment = replace(EXPERIMENTS["clip-tiny"], name=text, data=text)
+        for kind, measured in (("failure", Failure(what=text, reason=text)), ("memory", memory)):
+            record = Record(comparison="hostile", experiment=experiment, circumstances=circumstances, measured=measured)
+            write_record(record, record_path(results, "hostile", kind, number))
+
+
+def _write_history(history: Path) -> None:
+    """Write the records, and pytest-benchmark's documents of two commits between which a counter changes."""
+    _write_records(history)
+    for number in range(2):
+        benchmarks = [
+            {
+                "group": text,
+                "name": text,
+                "fullname": f"{text}{ESCAPE}",
+                "extra_info": {"parameters": number, text: text},
+                "stats": {"median": 1.0, "iqr": 0.1, "rounds": 5},
+            }
+            for text in MARKUP
+        ]
+        document = {
+            "machine_info": {"fingerprint": "".join(MARKUP)},
+            "commit_info": {"id": f"{number}{MARKUP[0]}", "time": f"2026-01-0{number + 1}T00:00:00Z"},
+            "benchmarks": benchmarks,
+            "datetime": f"2026-01-0{number + 1}T01:00:00+00:00",
+        }
+        (history / f"{number}.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def _plan() -> dict[str, Any]:
+    """Return a plan's document, of which titles, headings, cells and notes are markup."""
+    curve = [
+        {"experiment": text, "GPUs": gpus, "of one alone": 1.0, "communication, share": 0.0, MARKUP[-1]: text}
+        for text in MARKUP
+        for gpus in (1, 8)
+    ]
+    table = {"rows": [{text: text for text in MARKUP}], "note": "\n".join(MARKUP)}
+    return {MARKUP[0]: table, MARKUP[-1]: table, AS_GPUS_GROW: {"rows": curve, "note": MARKUP[1]}}

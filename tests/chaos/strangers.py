@@ -1,0 +1,204 @@
+"""Hostile inputs of people who train and label: their checkpoints, towers, and the folders of their tasks."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.console.console import say
+from bench.experiments import EXPERIMENTS
+from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, tower_from
+from bench.train.checkpoints import (
+    TENSORS,
+    TOWER,
+    Saved,
+    newest_whole,
+    tell_what_differs,
+    write_checkpoint,
+)
+from bench.transfer.multilabel.multi_label import joined, metrics
+from bench.transfer.preload_check import main as opened
+from bench.transfer.score import open_subject
+from bench.transfer.tasks.named_tasks import task_named
+from tests.chaos.made import encoded, picture
+from tests.chaos.payloads import DEEP, HOSTILE_NAME, Attack, huge, payload, refused, written
+
+KNOWN_MODEL = "catlip-bench-tiny"
+PICTURES = 12
+LAUGHS = "".join(f'<!ENTITY l{n + 1} "&l{n};&l{n};&l{n};&l{n};">' for n in range(40))
+
+
+def towers() -> dict[str, Attack]:
+    """Return weights of strangers, which `transfer` and `export` read."""
+
+    def weights(suffix: str, form: Callable[[bytes], bytes] = bytes) -> Attack:
+        def attack(folder: Path) -> None:
+            path = written(folder / f"weights{suffix}", form(payload(folder)))
+            refused(lambda: tower_from(f"{KNOWN_MODEL}={path}"))
+            refused(lambda: open_subject(str(path), EXPERIMENTS["catlip-tiny"], torch.device("cpu")))
+
+        return attack
+
+    def folder_of(config: Callable[[Path], object], name: str = FOLDER_WEIGHTS[-1]) -> Attack:
+        def attack(folder: Path) -> None:
+            config(folder / "tower" / FOLDER_CONFIG)
+            written(folder / "tower" / name, payload(folder))
+            refused(lambda: tower_from(str(folder / "tower")))
+
+        return attack
+
+    def described(**vision: object) -> Callable[[Path], object]:
+        config = {"embed_dim": 8, "vision_cfg": {"image_size": 48, "layers": 1, "width": 64, "patch_size": 12} | vision}
+        return lambda path: written(path, json.dumps({"model_cfg": config}).encode())
+
+    return {
+        **{f"a pickle that calls, {suffix}": weights(suffix) for suffix in (".pt", ".pth", ".bin", ".ckpt")},
+        "what torch.save writes, and it calls": weights(".pt", _zipped),
+        "a TorchScript archive that calls": weights(".pt", lambda pickled: _zipped(pickled, "constants.pkl")),
+        "open_clip's folder, its weights a pickle that calls": folder_of(described()),
+        "open_clip's folder, its safetensors a pickle": folder_of(described(), FOLDER_WEIGHTS[0]),
+        "open_clip's folder, its tower on a hub": folder_of(described(timm_model_name="hf-hub:owned/owned")),
+        "open_clip's folder, its JSON nested 200,000 deep": folder_of(lambda path: written(path, DEEP)),
+        "open_clip's folder, its JSON within nested 200,000 deep": folder_of(
+            lambda path: written(path, b'{"model_cfg":' + DEEP)
+        ),
+        "open_clip's folder, its JSON of 8 GiB": folder_of(huge),
+    }
+
+
+def _zipped(pickled: bytes, *others: str) -> bytes:
+    """Put a pickle where torch.load looks for it."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("data.pkl", *others):
+            archive.writestr(f"archive/{name}", pickled)
+        archive.writestr("archive/version", "3\n")
+    return file.getvalue()
+
+
+def checkpoints() -> dict[str, Attack]:
+    """Return checkpoints of strangers whose words a terminal would obey, or whose names lead elsewhere."""
+
+    def of_comparison(name: str) -> Attack:
+        def attack(folder: Path) -> None:
+            saved = Saved(
+                comparison=name,
+                experiment=EXPERIMENTS["catlip-tiny"],
+                budgets={HOSTILE_NAME: 1},
+                commit=HOSTILE_NAME,
+                steps_taken=5,
+                phase=HOSTILE_NAME,
+                images=80,
+                processes=3,
+                data_digest=HOSTILE_NAME,
+                seconds=1.0,
+            )
+            write_checkpoint(folder / "out", saved, _write_tensors)
+            path, found = newest_whole(folder / "out")
+            tell_what_differs(path, found, 1, "a commit of this project")
+
+        return attack
+
+    return {
+        "words that a terminal would obey": of_comparison("20260101T000000-train"),
+        "a comparison above the results": of_comparison("../../outside"),
+        "a comparison that stands for all": of_comparison("*"),
+        "a comparison that a terminal would obey": of_comparison(HOSTILE_NAME),
+    }
+
+
+def _write_tensors(folder: Path) -> None:
+    for name in (TOWER, TENSORS):
+        (folder / name).write_bytes(b"")
+
+
+def tasks() -> dict[str, Attack]:
+    """Return folders of tasks whose lists and annotations lead elsewhere, grow, or would be obeyed."""
+    plain = [f"{number:02}.jpg" for number in range(PICTURES)]
+    return {
+        "COCO, JSON nested 200,000 deep": _task("coco-labels", _coco(plain, b'{"images":' + DEEP)),
+        "COCO, JSON of 8 GiB": _task("coco-labels", _coco(plain, None)),
+        "COCO, a picture above the folder": _task("coco-labels", _coco([*plain, "../../outside.jpg"])),
+        "COCO, a picture of the system": _task("coco-labels", _coco([*plain, "/etc/passwd"])),
+        "COCO, names that a terminal would obey": _task("coco-labels", _coco([*plain, f"{HOSTILE_NAME}.jpg"])),
+        "VOC, an entity that grows": _task(
+            "voc-labels", _voc(f"<!DOCTYPE l [{LAUGHS.replace('&l0;', 'ha')}]>", "&l40;")
+        ),
+        "VOC, an entity that is a file": _task(
+            "voc-labels", _voc('<!DOCTYPE l [<!ENTITY file SYSTEM "file:///etc/passwd">]>', "&file;")
+        ),
+        "VOC, an entity that is an address": _task(
+            "voc-labels", _voc('<!DOCTYPE l SYSTEM "http://127.0.0.1:9/l.dtd">', "dog")
+        ),
+        "VOC, XML nested 90,000 deep": _task("voc-labels", _voc("", "<a>" * 90_000 + "</a>" * 90_000)),
+        "VOC, names that are markup": _task("voc-labels", _voc("", "&lt;script&gt;alert(1)&lt;/script&gt;")),
+        "VOC, names that a terminal would obey": _task("voc-labels", _voc("", "\x9b2J\u202edog")),
+        "VOC, a picture above the folder": _task("voc-labels", _voc("", "dog", ["../../outside"])),
+    }
+
+
+def _task(name: str, write: Callable[[Path], None]) -> Attack:
+    """Check a task as `transfer` does before it scores; score what is taken, with a head that knows nothing."""
+
+    def attack(folder: Path) -> object:
+        write(folder / "task")
+        if wrong := opened(folder / "out", str(folder / "task"), [], [name]):
+            say(wrong)
+            return None
+        task = task_named(name, folder / "out", str(folder / "task"))
+        scores = np.zeros((len(task.test.pictures), len(task.classes)))
+        return metrics(task, "multi-label", scores, joined(task.train, task.validation))
+
+    return attack
+
+
+def _coco(names: list[str], content: bytes | None = b"") -> Callable[[Path], None]:
+    """Write COCO's layout: pictures of two classes, of which the test has one; or other content of the annotations."""
+
+    def write(root: Path) -> None:
+        for split in ("train2017", "val2017"):
+            path = root / "annotations" / f"instances_{split}.json"
+            _write_pictures(root / split, names)
+            if content is None:
+                huge(path)
+            else:
+                written(path, content or json.dumps(_instances(names, 2 if split == "train2017" else 1)).encode())
+
+    return write
+
+
+def _instances(names: list[str], classes: int) -> Mapping[str, object]:
+    shown = [{"image_id": row, "category_id": number} for row in range(PICTURES) for number in range(classes)]
+    return {
+        "images": [{"id": row, "file_name": name} for row, name in enumerate(names)],
+        "annotations": shown,
+        "categories": [{"id": 0, "name": "dog"}, {"id": 1, "name": HOSTILE_NAME}],
+    }
+
+
+def _voc(doctype: str, name: str, others: list[str] | None = None) -> Callable[[Path], None]:
+    """Write Pascal VOC's layout: of every picture an annotation, of which the first has a name of its own."""
+
+    def write(root: Path) -> None:
+        names = [f"{number:02}" for number in range(PICTURES)]
+        for split in ("train", "val"):
+            listed = "\n".join([*names, *(others or [])])
+            written(root / "ImageSets" / "Main" / f"{split}.txt", listed.encode())
+        _write_pictures(root / "JPEGImages", [f"{one}.jpg" for one in names])
+        for row, one in enumerate(names):
+            own = f"{doctype}<annotation><object><name>{name if row == 0 else 'cat'}</name></object></annotation>"
+            written(root / "Annotations" / f"{one}.xml", own.encode())
+
+    return write
+
+
+def _write_pictures(folder: Path, names: list[str]) -> None:
+    """Write pictures under those of the names that lead into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if Path(name).name == name:
+            (folder / name).write_bytes(encoded(picture(0)))

@@ -1,0 +1,165 @@
+"""What happens when something breaks: a row or a clear error, the other rows stand, the exit code says so.
+
+The runs are real processes and break for real: a child is killed, a loss becomes infinite, memory runs out.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.__main__ import main
+from bench.measure.memory_limit import is_out_of_memory
+from bench.record import Failure, Fit, Memory, Speed, read_records
+from tests.chaos.commands import runs_of
+from tests.processes import LONGEST_SECONDS, have_ended, run_of, wait_until
+
+ROOT = Path(__file__).parents[2]
+SHORT = ["--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=16"]
+ONE_ROUND = ["--rounds", "1", *SHORT]
+
+
+def failures(results: Path) -> list[str]:
+    return [record.measured.reason for record in read_records(results) if isinstance(record.measured, Failure)]
+
+
+def timed(results: Path) -> set[str]:
+    found = [record for record in read_records(results) if isinstance(record.measured, Speed)]
+    return {record.experiment.method for record in found if record.experiment}
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_loss_that_is_no_number_is_a_row(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["measure", "clip-tiny", *ONE_ROUND, "--set", "learning_rate=1e30", "--set", "clip_norm=null"]
+    assert main([*arguments, "--set", "warmup_steps=4", "--results", str(own_results)]) == 3
+    assert all("NotFiniteError: loss or gradient of step" in reason for reason in failures(own_results))
+    assert len(failures(own_results)) == 2  # of the speed and of the memory run
+    for reason in failures(own_results):
+        told = re.fullmatch(r".*; its samples: (.*) and 8 more; all 16 are in (\S+)", reason)
+        assert told
+        keys = (own_results / told[2]).read_text().splitlines()
+        assert len(keys) == 16
+        assert told[1] == ", ".join(keys[:8])
+    assert "loss or gradient of step" in capsys.readouterr().out
+
+
+def test_a_killed_child_is_a_row_and_the_others_stand(own_results: Path) -> None:
+    command = [sys.executable, "-m", "bench", "measure", "clip-tiny", "catlip-tiny", *ONE_ROUND]
+    parent = subprocess.Popen([*command, "--results", str(own_results)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: run_of(parent.pid, "speed of clip-tiny"), parent)[0].kill()
+    _, told = parent.communicate(timeout=LONGEST_SECONDS)
+    assert parent.returncode == 3, told
+    assert failures(own_results) == ["killed by signal 9"]
+    assert timed(own_results) == {"catlip"}
+    assert len([r for r in read_records(own_results) if isinstance(r.measured, Memory)]) == 2
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_run_without_memory_is_a_row(own_results: Path) -> None:
+    """The limit is of a process of its own, for this one may hold more already; its children inherit it."""
+    arguments = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(own_results)]
+    assert main(arguments) == 0
+    limited = (
+        "import resource, sys; from bench.__main__ import main; "
+        "resource.setrlimit(resource.RLIMIT_DATA, (2 * 2**30, resource.RLIM_INFINITY)); sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", limited, *arguments, "--set", "batch_size=8192"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert failures(own_results)
+    assert all("allocate memory" in reason for reason in failures(own_results))
+    assert "allocate memory" in done.stdout
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_the_largest_batch_under_a_limit_and_two_ratios(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Some twenty runs, each in a process with a limit of its own."""
+    figures = own_results / "figures.json"
+    arguments = ["measure", "clip-tiny", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.1", "--json", str(figures)]
+    assert main([*arguments, "--results", str(own_results)]) == 0
+    fits = [record for record in read_records(own_results) if isinstance(record.measured, Fit)]
+    titles = ["Throughput at equal batch", "Each at its largest batch under 0.1 GiB"]
+    equal, largest = (json.loads(figures.read_text())[title]["rows"] for title in titles)
+    assert [row["batch"] for row in equal] == [16, 16]
+    assert {row["verdict"] for row in (equal[1], largest[1])} == {"inconclusive"}  # one round
+    for method, row in zip(("clip", "catlip"), largest, strict=True):
+        tries = {r.experiment.batch_size: r.measured for r in fits if r.experiment and r.experiment.method == method}
+        assert tries[row["batch"]].fits
+        beyond = [size for size, fit in tries.items() if size > row["batch"] and not fit.fits]
+        assert min(beyond) <= 1.1 * row["batch"] + 1
+        assert all(is_out_of_memory(RuntimeError(tries[size].reason)) for size in beyond)
+    assert largest[1]["batch"] > largest[0]["batch"]  # no text tower takes its share
+    assert "no: " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_limit_that_nothing_fits_leaves_the_equal_batch(own_results: Path) -> None:
+    assert main(["measure", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.001", "--results", str(own_results)]) == 0
+    assert not any(record.measured.fits for record in read_records(own_results) if isinstance(record.measured, Fit))
+    assert timed(own_results) == {"catlip"}
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf"])
+def test_a_limit_that_is_none_is_refused(limit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", "clip-tiny", f"--memory-gib={limit}", "--results", str(tmp_path)]) == 2
+    assert "--memory-gib must be positive" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_doctor_times_a_run_and_says_how_long_a_bench_takes(
+    own_results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(own_results))  # beside pictures that are decoded
+    figures = own_results / "figures.json"
+    assert main(["doctor", "--json", str(figures), "--results", str(own_results / "none" / "yet")]) == 0
+    rows = {row["what"]: row for row in json.loads(figures.read_text())["This machine"]["rows"]}
+    assert {"cores", "other processes", "memory", "swap", "governor", "C++ compiler", "disk", "commit"} <= rows.keys()
+    assert "images/s" in rows["trial of clip-tiny"]["found"]
+    assert rows["the default bench takes"]["found"].endswith("minutes")
+    assert "NVML" in rows or "GPU 0" in rows
+    assert not (own_results / "none").exists()
+    assert "images/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_while_the_command_line_is_imported_ends_it_as_any_other(number: str, code: int) -> None:
+    """It comes where pandas is asked for, which is before a verb is known."""
+    signalled = (
+        "import os, signal, sys\n"
+        "class Signal:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == 'pandas': os.kill(os.getpid(), signal.{number})\n"
+        "sys.meta_path.insert(0, Signal())\n"
+        "from bench.__main__ import main\n"
+        "sys.exit(main(['list']))"
+    )
+    done = subprocess.run([sys.executable, "-c", signalled], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+def computes(run: psutil.Process) -> bool:
+    """Whether a run has come as far as torch."""
+    with suppress(psutil.Error):
+        return any("torch" in mapped.path for mapped in run.memory_maps())
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
+def test_a_killed_command_line_takes_its_run_with_it(own_results: Path) -> None:
+    """Else it would go on beside the run of the same name that is started when the comparison is taken up."""
+    command = [sys.executable, "-m", "bench", "measure", "clip-tiny", "--rounds", "1", "--set", "windows=10000"]
+    parent = subprocess.Popen([*command, "--results", str(own_results)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: any(map(computes, runs_of(parent))), parent)
+        runs = runs_of(parent)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert runs
+    assert have_ended(runs)

@@ -1,0 +1,252 @@
+"""Each part of `chaos` finds nothing where nothing is wrong, and finds what is wrong where something is."""
+
+import os
+import pickle
+import random
+from contextlib import nullcontext
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.data.decoding import UnusableImageError
+from bench.data.shards import shards as shards_module
+from bench.environment.machine import circumstances
+from bench.record import Record, Score, Transfer, record_path, write_record
+from tests.chaos import captions, full_disk, hostile, images, kills, loops, markup, matrices, rank_kills, shards
+from tests.chaos.attacks import attacks, bombs, pickles, terminal
+from tests.chaos.bound import Bound, at_most, none_of
+from tests.chaos.broken_images import SIGNATURE, cut_or_spoilt, of_odd_forms, of_odd_sizes, of_other_kinds
+from tests.chaos.commands import difference, records_of
+from tests.chaos.made import write_shards
+from tests.chaos.odd_captions import of_json, of_text
+from tests.chaos.payloads import payload
+from tests.chaos.short import short, trained
+from tests.chaos.strangers import checkpoints, tasks, towers
+from tests.processes import in_child
+
+
+def violated(bounds: list[Bound]) -> list[Bound]:
+    return [bound for bound in bounds if not bound.holds]
+
+
+def test_bounds_say_what_was_asked_and_found() -> None:
+    assert none_of("kills", 1000, []).row == {"what": "kills", "asked": "0", "found": "0 of 1,000", "holds": "yes"}
+    assert none_of("kills", 10, ["one"]).row["holds"] == "no"
+    assert [at_most("memory", 5, found, "MiB").holds for found in (4.0, 5.0, 5.1)] == [True, True, False]
+
+
+def test_damaged_shards_that_are_listed_are_refused(tmp_path: Path) -> None:
+    assert not violated(shards.run(0.01, 0, tmp_path))
+
+
+def test_a_flip_that_nothing_compares_is_seen_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards_module, "_require_equal", lambda *_: None)
+    assert shards.UNSEEN in shards.outcomes(tmp_path, shards.flipped, 12, 0, listed=True)
+
+
+def test_a_flip_in_a_shard_that_is_compared_once_alone_is_seen_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards_module, "compared_path", lambda _, index: index.with_suffix(".compared"))
+    assert shards.UNSEEN in shards.outcomes(tmp_path, shards.flipped, 12, 0, listed=True, warm=True)
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(st.binary(min_size=1, max_size=100), st.integers(0, 2**32))
+def test_damages_damage(content: bytes, seed: int) -> None:
+    spoilt = shards.flipped(content, random.Random(seed))
+    assert sum((one ^ other).bit_count() for one, other in zip(content, spoilt, strict=True)) == 1
+    short = shards.cut(content, random.Random(seed))
+    assert len(short) < len(content)
+    assert content.startswith(short)
+
+
+def few_images() -> dict[str, bytes]:
+    """Those that are broken soon."""
+    sizes = {name: image for name, image in of_odd_sizes().items() if "largest" not in name}
+    return of_other_kinds() | cut_or_spoilt() | sizes | of_odd_forms()
+
+
+def test_broken_images_are_pictures_or_of_a_class(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(images, "broken_images", few_images)
+    assert not violated(images.run(0.05, 0, tmp_path))
+    assert len(few_images()) + len(of_text()) + len(of_json()) >= 60
+
+
+@pytest.mark.parametrize("error", [RuntimeError("?"), UnusableImageError("of no class")])
+def test_a_decoder_that_crashes_is_found(error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def crash(_: bytes) -> None:
+        raise error
+
+    monkeypatch.setattr(images, "broken_images", lambda: {"small": SIGNATURE})
+    monkeypatch.setattr(images, "decoded", crash)
+    crashes, spoilt, *_ = images.run(0.01, 0, tmp_path)
+    assert (crashes.found, spoilt.found) == ("1 of 1", "1 of 10")
+
+
+def test_odd_captions_crash_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    texts = {name: text for name, text in of_text().items() if len(text) < 100_000}
+    monkeypatch.setattr(captions, "of_text", lambda: texts)
+    monkeypatch.setattr(captions, "METHODS", ("clip", "catlip"))
+    assert not violated(captions.run(0.02, 0, tmp_path))
+    monkeypatch.setattr(captions, "KNOWN", ())
+    crashes, *_ = captions.run(0.002, 0, tmp_path / "again")
+    assert any("of no known class" in wrong for wrong in crashes.wrong)
+
+
+def test_hostile_inputs_execute_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert len(attacks()) >= 60
+    some = {name: attack for name, attack in pickles().items() if " in a shard" not in name} | terminal() | bombs()
+    monkeypatch.setattr(hostile, "attacks", lambda: some | towers() | checkpoints() | tasks())
+    assert not violated(hostile.run(1, 0, tmp_path))
+
+
+def test_what_is_executed_written_or_crashes_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+
+    def crash(_: Path) -> None:
+        raise RuntimeError("?")
+
+    made = {
+        "executes": lambda folder: pickle.loads(payload(folder)),
+        "writes": lambda _: away.write_text("x"),
+        "is obeyed": lambda _: print("\x1b[2J"),
+        "crashes": crash,
+        "reads": lambda _: Path("/etc/passwd").read_text() and None,
+        "is refused": lambda _: int("x"),
+    }
+    monkeypatch.setattr(hostile, "attacks", lambda: made)
+    monkeypatch.setattr(hostile, "markup_in_pages", lambda _: [])
+    executed, written, crashes, obeyed, *_ = hostile.run(1, 0, tmp_path)
+    assert {wrong.partition(":")[0] for wrong in executed.wrong} == {"executes"}
+    assert len(executed.wrong) == 2  # what Python was asked for, and the file that the payload makes
+    assert [wrong.partition(":")[0] for wrong in written.wrong] == ["writes", str(away)]  # an event, and the file
+    assert [wrong.partition(":")[0] for wrong in crashes.wrong] == ["crashes"]
+    assert [wrong.partition(":")[0] for wrong in obeyed.wrong] == ["is obeyed"]
+
+
+def test_a_file_beside_the_folders_is_found_that_no_event_told_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "there before").mkdir()
+    unheard = {"in C": lambda folder: pa.OSFile(str(folder / ".." / "beside"), "wb").close()}
+    monkeypatch.setattr(hostile, "attacks", lambda: unheard)
+    monkeypatch.setattr(hostile, "markup_in_pages", lambda _: [])
+    _, changed, *_ = hostile.run(1, 0, tmp_path)
+    assert changed.wrong == (str(tmp_path / "beside"),)
+
+
+def test_markup_in_a_page_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(markup, "MARKUP", ("clip", "method", "tower", "images"))  # which no page escapes
+    (tmp_path / "pages").mkdir()
+    found = {told.split(":")[0] for told in markup.markup_in_pages(tmp_path / "pages")}
+    assert found == {"build", "history", "plan"}
+
+
+def loops_that_leave_nothing_and_files(folder: Path) -> tuple[list[Bound], Bound]:
+    loops.MOST_GROWTH = 0.5  # so few loops fill caches
+    bounds, kept = loops.run(0.008, 0, folder), []
+    loops.trained = lambda *_: kept.append((folder / "open").open("w"))
+    return bounds, loops.run(0.008, 0, folder / "again")[1]
+
+
+def test_trainings_in_a_row_leave_nothing_open(tmp_path: Path) -> None:
+    """In a process of its own, for memory and files of this one are other tests', too."""
+    bounds, files = in_child(loops_that_leave_nothing_and_files, tmp_path)
+    assert not violated(bounds)
+    assert (files.found, files.holds) == ("+8", False)
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried by anybody, and once more by who may mount a disk."""
+    bounds = full_disk.run(1, 0, tmp_path)
+    assert not violated(bounds)
+    assert len(bounds) in (3, 6)
+    monkeypatch.setattr(full_disk, "files_no_larger_than", lambda _: nullcontext())
+    (tmp_path / "again").mkdir()
+    assert [bound.holds for bound in full_disk.run(1, 0, tmp_path / "again")[:3]] == [True, False, False]
+
+
+@pytest.mark.minutes
+def test_a_killed_training_is_taken_up(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kills, "STARTING", 0.0)
+    own = os.sched_getaffinity(0)
+    try:
+        chain = kills.killed_trainings(0, 1, 0, own_results)
+    finally:
+        os.sched_setaffinity(0, own)
+    assert (chain.kills, len(chain.finished)) == (1, 1)
+    assert not [*chain.unreadable, *chain.lost, *chain.stuck, *chain.unequal]
+    assert difference(chain.finished[0], own_results) == f"no record in {own_results}"
+
+
+@pytest.mark.minutes
+def test_a_killed_scoring_is_taken_up(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(short("catlip"), own_results)
+    monkeypatch.setattr(matrices, "SCORED", ("--task", "rooms", "--task", "Twemoji group", "--protocol", "k-nn"))
+    own = os.sched_getaffinity(0)
+    try:
+        chain = matrices.killed_matrix(matrices.KINDS.index("transfer"), 1, 0, own_results)
+    finally:
+        os.sched_setaffinity(0, own)
+    assert (chain.kills, len(chain.finished)) == (1, 1)
+    assert not [*chain.lost, *chain.stuck, *chain.unequal]
+
+
+def test_records_that_are_missing_torn_or_others_are_found(tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    for folder, correct in ((whole, "110"), (out, "100")):
+        score = Score(
+            task="rooms",
+            protocol="k-NN",
+            chosen=1.0,
+            validation_accuracy=0.5,
+            converged=True,
+            correct=correct,
+            num_classes=2,
+            num_train=3,
+            majority=0.5,
+        )
+        where = circumstances(None, torch.device("cpu"))
+        for subject in ("same", "other") if folder == whole else ("same",):
+            scores = Transfer(subject=subject, images=0, budgets=(), scores=(score,))
+            record = Record(comparison="2026-t", experiment=None, circumstances=where, measured=scores)
+            folder.mkdir(exist_ok=True)
+            write_record(record, record_path(folder, "2026-t", "transfer", subject))
+    assert matrices._other_scores(whole, whole) == []
+    one_side, differs = matrices._other_scores(out, whole)
+    assert ("other" in one_side, "same" in differs) == (True, True)
+    wrong = list[str]()
+    (out / "2026-t.transfer.torn.json").write_bytes(b'{"format":')
+    assert len(records_of(out, wrong)) == 1
+    assert len(wrong) == 1
+
+
+@pytest.mark.minutes
+def test_a_killed_rank_ends_the_others(own_results: Path) -> None:
+    found, out = rank_kills.Kills(), own_results / "killed"
+    rank_kills._kill_one(out, own_results, random.Random(0), found, moment=rank_kills.SAVING, restarts=0)
+    assert not [*found.hung, *found.unreadable]
+    assert len(found.seconds) == 1
+
+
+@pytest.mark.minutes
+def test_a_job_that_has_ended_before_its_kill_is_found_and_leaves_nothing(tmp_path: Path) -> None:
+    found = rank_kills.Kills()
+    wrong = ("--set", "images=no number")
+    rank_kills._kill_one(
+        tmp_path / "killed", tmp_path, random.Random(0), found, *wrong, moment=rank_kills.STEPPING, restarts=0
+    )
+    assert len(found.hung) == 1
+    assert "it had ended" in found.hung[0]
+    told = [" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])]
+    assert not [words for words in told if str(tmp_path) in words]
+
+
+def test_shards_are_of_unequal_length(tmp_path: Path) -> None:
+    assert len({path.stat().st_size for path in write_shards(tmp_path, listed=True)}) == 3

@@ -1,0 +1,316 @@
+"""`python -m bench label`: the same labels however they are made, and what is finished is not made again."""
+
+import json
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.__main__ import main
+from bench.data.captions.batches import Batch
+from bench.data.captions.shards import part_of, shards_of
+from bench.data.manifest import pretrain_shards
+from bench.data.pack import Pictures
+from bench.data.targets import Captions
+from bench.labels.labeller import Tally, labeller
+from bench.labels.rules import rule_named
+from bench.labels.vocabulary import read_vocabulary
+from bench.methods import METHODS
+from tests.labels.files import FORMATS, write_captions
+from tests.small import small
+
+ROOT = Path(__file__).parent.parent.parent
+PACK = [str(path) for path in pretrain_shards()]
+WORDS = st.lists(st.sampled_from(["a", "dog", "cats", "riding", "two", "bicycle", "xyzzy", "!", "日本"]), max_size=6)
+CAPTIONS = st.lists(st.none() | WORDS.map(" ".join), max_size=12)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench", "label", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def batch_of(captions: list[str | None]) -> Batch:
+    return Batch(
+        pa.array(map(str, range(len(captions))), pa.string()), pa.array(captions, pa.string()).cast(pa.binary()), 0
+    )
+
+
+@settings(max_examples=80, derandomize=True, deadline=None)
+@given(CAPTIONS, st.sampled_from(["corenet", "subword"]))
+def test_labels_are_the_columns_of_what_the_rule_finds(captions: list[str | None], rule: str) -> None:
+    name = {"subword": "pack-subwords"}.get(rule, "pack-synsets")
+    whole, some, vocabulary = labeller(rule, None), labeller(rule, name), read_vocabulary(name)
+    (found, _), (columns, tally) = whole(batch_of(captions)), some(batch_of(captions))
+    keys = [[whole.rule.keys[label] for label in row] for row in found.to_pylist()]
+    known = set(vocabulary.keys)
+    kept = [[key for key in row if key in known] for row in keys]
+    assert [[vocabulary.keys[column] for column in row] for row in columns.to_pylist()] == kept
+    assert (tally.captions, tally.empty) == (len(captions), sum(not row for row in kept))
+    assert tally.labels == sum(map(len, kept)) == tally.counts.sum()
+    assert tally.flaws.get("null", 0) == captions.count(None)
+
+
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(CAPTIONS, CAPTIONS)
+def test_tallies_add_up_to_that_of_the_whole(one: list[str | None], other: list[str | None]) -> None:
+    label = labeller("corenet", "pack-synsets")
+    total = Tally()
+    for part in (one, other):
+        total.add(label(batch_of(part))[1])
+    whole = label(batch_of([*one, *other]))[1]
+    assert (total.captions, total.empty, total.labels, total.flaws) == (
+        *(whole.captions, whole.empty, whole.labels),
+        whole.flaws,
+    )
+    assert total.counts.tolist() == whole.counts.tolist()
+
+
+def test_subwords_are_those_of_the_tokenizer_without_start_end_and_padding() -> None:
+    tokens = [tokens_of("a dog, a dog!"), tokens_of("")]
+    ids, offsets = rule_named("subword").label(pa.array(["a dog, a dog!", ""]))
+    assert [ids[start:end].tolist() for start, end in pairwise(offsets)] == tokens
+    assert rule_named("subword").title(tokens[0][1]) == "dog</w>"
+
+
+def tokens_of(caption: str) -> list[int]:
+    """open_clip's own tokens of a caption, each once."""
+    import open_clip
+
+    tokenizer = open_clip.SimpleTokenizer()
+    special = {0, tokenizer.sot_token_id, tokenizer.eot_token_id}
+    return [token for token in dict.fromkeys(tokenizer(caption)[0].tolist()) if token not in special]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_gives_the_same_labels(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    captions = ["a dog", "", "two cats on a house", "xyzzy"] * 5
+    path = write_captions(tmp_path / f"c.{suffix}", captions)
+    assert main(["label", str(path), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "out")]) == 0
+    table = pq.read_table(tmp_path / "out" / "c.parquet")
+    assert table.schema.field("labels").type.value_type == pa.uint32()
+    assert table.column("labels").to_pylist() == labeller("corenet", "pack-synsets").lists(captions)
+    assert table.column("key").to_pylist() == [str(row) if "txt" in suffix else f"k{row}" for row in range(20)]
+    assert "Most frequent labels" in capsys.readouterr().out
+
+
+def test_processes_change_nothing_side_by_side_or_on_one_file(tmp_path: Path) -> None:
+    """Many files side by side, one file's batches shared out."""
+    captions = [f"a dog number {number} and many cats" for number in range(70_000)]
+    for name in ("one", "two/a", "two/b", "two/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pq.write_table(pa.table({"caption": captions}), tmp_path / f"{name}.parquet")
+    for name in ("one.parquet", "two"):
+        made = []
+        for workers in ("1", "2"):
+            out = tmp_path / f"out-{name}-{workers}"
+            done = run(
+                *(str(tmp_path / name), "--vocabulary", "pack-synsets", "--out", str(out), "--workers", workers),
+                *("--json", str(tmp_path / "figures.json")),
+            )
+            assert done.returncode == 0, done.stderr
+            figures = json.loads((tmp_path / "figures.json").read_bytes())
+            for row in figures["Captions"]["rows"]:
+                row.pop("captions/s")
+            made.append((content(out), figures))
+        assert made[0] == made[1]
+        assert figures["Most frequent labels"]["rows"][0]["count"] == len(captions) * len(made[0][0])
+
+
+def test_what_is_finished_is_kept_and_the_rest_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "abc":
+        write_captions(tmp_path / f"{name}.jsonl", [f"{name} dog"])
+    arguments = ["label", str(tmp_path), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    made = content(tmp_path / "out")
+    times = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in made}
+    (tmp_path / "out" / "b.parquet").unlink()
+    assert main(arguments) == 0
+    assert content(tmp_path / "out") == made
+    same = {name for name in made if (tmp_path / "out" / name).stat().st_mtime_ns == times[name]}
+    assert same == {"a.parquet", "c.parquet"}
+    assert "2 of 3 files are labelled already" in capsys.readouterr().err
+    assert main([*arguments, "--force"]) == 0
+    assert content(tmp_path / "out") == made
+    assert (tmp_path / "out" / "a.parquet").stat().st_mtime_ns != times["a.parquet"]
+    capsys.readouterr()
+
+
+def test_labels_of_a_changed_file_or_a_broken_one_are_made_again_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_captions(tmp_path / "c.jsonl", ["a dog"])
+    arguments = ["label", str(path), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    before = content(tmp_path / "out")
+    write_captions(path, ["a cat"])
+    assert main(arguments) == 0
+    assert "is not what" in capsys.readouterr().err
+    after = content(tmp_path / "out")
+    assert before != after
+    (tmp_path / "out" / "c.parquet").write_bytes(after["c.parquet"][:-30])
+    assert main(arguments) == 0
+    assert "is no whole file of labels: it is done again" in capsys.readouterr().err
+    assert content(tmp_path / "out") == after
+
+
+def test_labels_made_otherwise_are_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_captions(tmp_path / "c.parquet", ["a dog"])
+    assert main(["label", str(path), "--count-only", "--out", str(tmp_path / "v.json")]) == 0
+    assert main(["label", str(path), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "out")]) == 0
+    made = content(tmp_path / "out")
+    other = ["label", str(path), "--vocabulary", str(tmp_path / "v.json"), "--out", str(tmp_path / "out")]
+    for arguments in (other, [*other[:3], "pack-synsets", *other[4:], "--column", "caption"]):
+        assert main(arguments) == 2
+        assert "was made otherwise" in capsys.readouterr().err
+    assert content(tmp_path / "out") == made
+    assert main([*other, "--force"]) == 0
+    assert content(tmp_path / "out") != made
+    capsys.readouterr()
+
+
+def test_the_order_of_a_vocabulary_is_what_its_digest_tells() -> None:
+    vocabulary = read_vocabulary("pack-synsets")
+    assert vocabulary.digest == vocabulary.cut(10, None).digest
+    assert vocabulary.digest != vocabulary.cut(1, 600).digest
+
+
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 15))
+def test_parts_hold_every_shard_once(count: int, parts: int) -> None:
+    shards = shards_of(PACK)[:count]
+    found = [shard for part in range(1, parts + 1) for shard in part_of(shards, f"{part}/{parts}")]
+    assert sorted(found, key=lambda shard: shard.name) == shards
+
+
+def test_counts_of_parts_merge_into_that_of_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(tmp_path / f"{part}.json") for part in (1, 2, 3)]
+    for part, file in enumerate(files, start=1):
+        assert main(["label", *PACK, "--count-only", "--shards", f"{part}/3", "--out", file]) == 0
+    whole, merged = tmp_path / "whole.json", tmp_path / "merged.json"
+    assert main(["label", *PACK, "--count-only", "--min-count", "10", "--out", str(whole)]) == 0
+    assert main(["label", "--merge", *files, "--min-count", "10", "--out", str(merged)]) == 0
+    assert merged.read_bytes() == whole.read_bytes()
+    capsys.readouterr()
+
+
+def test_files_keep_their_folders_and_never_share_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_captions(tmp_path / folder / "0.csv", [f"{folder} dog"])
+    arguments = ["--vocabulary", "pack-synsets", "--out", str(tmp_path / "out")]
+    assert main(["label", str(tmp_path / "*" / "0.csv"), *arguments]) == 0
+    assert content(tmp_path / "out").keys() == {"a/0.parquet", "b/0.parquet"}
+    write_captions(tmp_path / "a" / "0.parquet", ["a dog"])
+    assert main(["label", str(tmp_path / "a"), *arguments]) == 2
+    assert "would both leave" in capsys.readouterr().err
+    assert main(["label", str(tmp_path / "a" / "0.parquet"), *arguments[:2], "--out", str(tmp_path / "a")]) == 2
+    assert "written over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["label"], "--out FOLDER is missing: where to write"),
+        (["label", "nowhere.csv", "--count-only", "--out", "v.json"], "no file, folder or glob 'nowhere.csv'"),
+        (["label", "*.nothing", "--count-only", "--out", "v.json"], "no file of captions there"),
+        (["label", "--count-only", "--out", "v.json"], "name the files to label"),
+        (["label", *PACK, "--count-only"], "--out FILE is missing"),
+        (["label", *PACK, "--out", "labels"], "--vocabulary FILE is missing"),
+        (["label", *PACK, "--count-only", "--out", "v.json", "--shards", "0/8"], "k from 1 to n, got '0/8'"),
+        (["label", *PACK, "--count-only", "--out", "v.json", "--rule", "subwords"], "did you mean 'subword'"),
+        (["label", "--explain", "a dog", "--rule", "subwords"], "did you mean 'subword'"),
+        (["label", *PACK, "--count-only", "--out", "v.json", "--min-count", "0"], "--min-count must be at least 1"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_was_meant(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_caption_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["label", "--explain", "A dog riding two bicycles"]) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("bicycles", "bicycle.n.01", "n2084071", "there is no a.n.01"))
+    assert main(["label", "--explain", "a dog", "--rule", "subword"]) == 0
+    assert "dog</w>" in capsys.readouterr().out
+
+
+def test_synsets_are_labelled_without_torch(tmp_path: Path) -> None:
+    path = write_captions(tmp_path / "c.txt", ["a dog"])
+    code = (
+        "import sys; from bench.__main__ import main; "
+        "code = main(['label', sys.argv[1], '--vocabulary', 'pack-synsets', '--out', sys.argv[2]]); "
+        "sys.exit(code or 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(path), str(tmp_path / "out")]
+    assert subprocess.run(command, cwd=ROOT, check=False, capture_output=True).returncode == 0
+
+
+def test_ray_gives_the_same_labels(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is an optional extra")
+    options = [*PACK[:3], "--vocabulary", "pack-synsets", "--out"]
+    for engine in ("local", "ray"):
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", "label", *options, str(tmp_path / engine), "--engine", engine],
+            cwd=ROOT,
+            env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert content(tmp_path / "ray") == content(tmp_path / "local")
+
+
+def test_training_on_stored_labels_sees_the_batches_of_computed_ones(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bench.measure.speed import load_data
+    from tests.data.test_stream import CPU
+
+    assert main(["label", *PACK, "--vocabulary", "pack-synsets", "--out", str(tmp_path / "labels")]) == 0
+    computed = load_data(small("catlip"), CPU, results)
+    stored = load_data(small("catlip", labels=str(tmp_path / "labels")), CPU, results)
+    for k in (0, 1, 700):
+        one, other = computed.batch(k), stored.batch(k)
+        assert len(one.target.columns)
+        for name in ("rows", "columns", "starts"):
+            assert getattr(one.target, name).equal(getattr(other.target, name)), name
+        assert one.images.equal(other.images)
+    capsys.readouterr()
+
+
+def test_stored_labels_that_do_not_fit_are_refused(
+    pictures: Pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "labels"
+    stored = small("catlip", labels=str(folder))
+    with pytest.raises(ValueError, match="no whole file of labels; make it with: python -m bench label"):
+        METHODS["catlip"].targets(stored)
+    assert main(["label", *PACK, "--vocabulary", "pack-synsets", "--out", str(folder)]) == 0
+    with pytest.raises(ValueError, match=r"has labels of 11979 captions, there are 7"):
+        METHODS["catlip"].targets(stored)(Captions.of(pictures.captions[:7]))
+    assert main(["label", *PACK, "--count-only", "--out", str(tmp_path / "v.json")]) == 0
+    with pytest.raises(ValueError, match="was made with another vocabulary"):
+        METHODS["catlip"].targets(small("catlip", labels=str(folder), synset_vocabulary=str(tmp_path / "v.json")))
+    (folder / "noto.parquet").replace(folder / "emojione.parquet")
+    with pytest.raises(ValueError, match=r"emojione\.parquet was not made of"):
+        METHODS["catlip"].targets(stored)
+    capsys.readouterr()

@@ -1,0 +1,114 @@
+"""The verb from what is typed to a table: what it refuses at once, and what stands beside every tower."""
+
+from pathlib import Path
+
+import open_clip
+import pytest
+import timm
+import torch
+from msgspec.structs import replace
+
+from bench.__main__ import main
+from bench.catalog import REFERENCES
+from bench.config import Experiment
+from bench.data.manifest import CACHE, PARTS, cache_path
+from bench.data.pack import load_pictures
+from bench.experiments import EXPERIMENTS
+from bench.measure.speed import untrained_tower
+from bench.record import Transfer, read_records
+from bench.towers.made import Made
+from models.checkpoint import save_tower
+
+pytestmark = pytest.mark.usefixtures("forked_runs")
+TINY = "catlip-bench-tiny"  # one of open_clip's models here
+
+
+@pytest.fixture
+def ready(results: Path, tmp_path: Path) -> Path:
+    """A results folder that shares the pictures decoded for other tests."""
+    folder = tmp_path / "results"
+    (folder / CACHE).mkdir(parents=True)
+    for part in PARTS:
+        load_pictures(part, results / CACHE)
+        cache_path(part, folder / CACHE).hardlink_to(cache_path(part, results / CACHE))
+    return folder
+
+
+def saved(folder: Path, experiment: Experiment) -> Path:
+    path = folder / f"20260101T000000-train.tower.{experiment.name}.seed{experiment.seed}.safetensors"
+    made = Made(experiment=experiment, images=512, budgets=("equal images",))
+    save_tower(untrained_tower(experiment).state_dict(), path, made.to_facts())
+    return path
+
+
+def subjects(results: Path) -> list[tuple[str, int | None]]:
+    """Who was scored, each with the seed of its training."""
+    found = [record for record in read_records(results) if isinstance(record.measured, Transfer)]
+    return sorted(
+        {(one.measured.subject, one.experiment.seed if one.experiment else None) for one in found},  # type: ignore[union-attr]
+        key=str,
+    )
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_weights_of_another_architecture_are_refused_in_one_line_before_anything_is_scored(
+    reference: bool, ready: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "weights.pt")
+    other = f"{TINY}={tmp_path / 'weights.pt'}"
+    named = [str(saved(ready, EXPERIMENTS["catlip-tiny"])), "--reference", other] if reference else [other]
+    assert main(["transfer", *named, "--task", "rooms", "--results", str(ready)]) == 2
+    told = capfd.readouterr().err
+    (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert "weights.pt does not fit catlip-bench-tiny" in line
+    assert "They look like timm's vit_tiny_patch16 with 12 blocks" in line
+    assert "Traceback" not in told
+    assert not list(ready.glob("*.json"))
+
+
+def test_towers_of_several_seeds_have_a_floor_each(ready: Path) -> None:
+    """Once, although the ceiling was made with the first seed, too."""
+    tiny = EXPERIMENTS["catlip-tiny"]
+    for seed in (0, 1):
+        saved(ready, replace(tiny, seed=seed))
+    ceiling = saved(ready, EXPERIMENTS["superclass-tiny"])
+    arguments = ["transfer", "catlip-tiny", "--task", "rooms", "--protocol", "k-nn", "--results", str(ready)]
+    arguments += ["--reference", str(ceiling)]
+    assert main(arguments) == 0
+    assert subjects(ready) == [
+        ("HOG and colour", None),
+        ("catlip-tiny", 0),
+        ("catlip-tiny", 1),
+        ("random tower", 0),
+        ("random tower", 1),
+        ("raw pixels", None),
+        ("reference superclass-tiny", 0),
+    ]
+    records = {path: path.stat().st_mtime_ns for path in ready.glob("*.json")}
+    assert main([*arguments, "--resume"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in ready.glob("*.json")} == records
+
+
+def test_a_tower_from_elsewhere_has_its_floor(ready: Path, tmp_path: Path) -> None:
+    torch.save(open_clip.create_model(TINY).state_dict(), tmp_path / "weights.pt")
+    named = f"{TINY}={tmp_path / 'weights.pt'}"
+    assert main(["transfer", named, "--task", "rooms", "--protocol", "k-nn", "--results", str(ready)]) == 0
+    assert [name for name, _ in subjects(ready)] == [
+        "HOG and colour",
+        f"{TINY}=weights.pt",
+        f"random tower of {TINY}=weights.pt",
+        "raw pixels",
+    ]
+
+
+def test_a_ceiling_of_another_architecture_and_file_of_the_same_name_has_a_floor_of_its_own(ready: Path) -> None:
+    """They are rows of their own, and records of their own."""
+    tiny, paths = EXPERIMENTS["catlip-tiny"], []
+    for number, experiment in enumerate((tiny, replace(tiny, tower="corenet-vit-tiny"))):
+        folder = ready.parent / f"run{number}"
+        folder.mkdir()
+        paths.append(str(saved(folder, experiment).rename(folder / "tower.safetensors")))
+    arguments = [paths[0], "--reference", paths[1], "--task", "rooms", "--protocol", "k-nn", "--results", str(ready)]
+    assert main(["transfer", *arguments]) == 0
+    floors = {"random tower", "random tower of catlip-tiny"}
+    assert {name for name, _ in subjects(ready)} == {"catlip-tiny", "reference catlip-tiny", *floors, *REFERENCES}

@@ -1,0 +1,45 @@
+"""Text that came with data or files cannot act on a terminal."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.__main__ import main
+from bench.console.console import printable, say
+from bench.console.tables import Table, show
+
+
+@given(st.text())
+def test_what_is_printed_can_be_printed_and_says_what_was_there(text: str) -> None:
+    found = printable(text)
+    assert found.isprintable()
+    assert text.isprintable() == (found == text)
+    if "\\" not in text:
+        assert found.encode(errors="backslashreplace").decode("unicode_escape") == text or not text.isascii()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a dog, ein Hünd, 犬, \U0001f436", "a dog, ein Hünd, 犬, \U0001f436"),
+        ("\x1b[2J\x07\0", r"\x1b[2J\x07\x00"),
+        ("a\nb\r\tc", r"a\nb\r\tc"),
+        ("\x9b31m \u202egod \u2028 \ud83d", r"\x9b31m \u202egod \u2028 \ud83d"),
+    ],
+)
+def test_controls_are_spelled_out(text: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert printable(text) == shown
+    say(text)
+    assert capsys.readouterr().err == f"{shown}\n"
+    show([Table("T", [{"what": text}])])
+    assert shown in capsys.readouterr().out
+
+
+def test_an_error_and_an_explained_caption_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", "\x1b[2Jclip-tiny"]) == 2
+    assert main(["label", "--explain", "a \x1b[31m dog \x9b0m"]) == 0
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert "\x9b" not in out + err
+    assert r"\x1b[2Jclip-tiny" in err
+    assert "dog.n.01" in out

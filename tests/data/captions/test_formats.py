@@ -1,0 +1,111 @@
+"""A caption is the same caption whatever file it is in."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench.data.captions import batches
+from bench.data.captions.captions import read_captions
+from tests.labels.files import FORMATS, tar_bytes, write_captions
+
+# csv.reader takes a lone carriage return for an end of line outside quotes, and csv.writer quotes it.
+TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=20)
+LINES = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=30), min_size=1)
+
+
+def rows_of(path: Path, column: str | None = None) -> list[tuple[str, str | None]]:
+    rows = []
+    for batch in read_captions(path, column):
+        texts = [None if caption is None else caption.decode() for caption in batch.captions.to_pylist()]
+        rows += zip(batch.keys.to_pylist(), texts, strict=True)
+    return rows
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_what_is_written_is_read(suffix: str, tmp_path: Path, data: st.DataObject) -> None:
+    captions = data.draw(LINES if "txt" in suffix else TEXTS)
+    if suffix.startswith(("csv", "tsv")):
+        captions = [caption.replace("\r\n", "\n").replace("\r", "") for caption in captions]
+    path = write_captions(tmp_path / f"c.{suffix}", captions)
+    keys = [str(row) if "txt" in suffix else f"k{row}" for row in range(len(captions))]
+    if suffix.startswith("txt"):
+        captions = [caption.removeprefix("\ufeff") if row == 0 else caption for row, caption in enumerate(captions)]
+    assert rows_of(path) == list(zip(keys, captions, strict=True))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_batches_hold_all_rows_once_and_in_order(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("batches", "parquet_file"):
+        monkeypatch.setattr(f"bench.data.captions.{module}.ROWS", 7)
+    captions = [f"caption {row}" for row in range(50)]
+    path = write_captions(tmp_path / f"c.{suffix}", captions)
+    read = list(read_captions(path, None))
+    assert [text for batch in read for text in batch.captions.to_pylist()] == [text.encode() for text in captions]
+    assert len(read) >= 7
+    if suffix == "txt":
+        assert [key for batch in read for key in batch.keys.to_pylist()] == [str(row) for row in range(50)]
+    sizes = [batch.bytes_read for batch in read]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == path.stat().st_size
+
+
+def test_long_captions_end_a_batch_early(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(batches, "BYTES", 1000)
+    path = write_captions(tmp_path / "c.txt", ["x" * 300] * 10)
+    assert [len(batch.keys) for batch in read_captions(path, None)] == [4, 4, 2]
+    monkeypatch.setattr("bench.data.captions.parquet_file.BYTES", 1000)
+    pq.write_table(pa.table({"text": [str(row) * 300 for row in range(10)]}), tmp_path / "c.parquet")
+    assert [len(batch.keys) for batch in read_captions(tmp_path / "c.parquet", None)] == [2] * 5
+
+
+@pytest.mark.parametrize(
+    ("names", "column"),
+    [
+        (["url", "caption", "text"], "caption"),
+        (["SAMPLE_ID", "URL", "TEXT"], "TEXT"),
+        (["title", "alt"], "alt"),
+        (["Caption"], "Caption"),
+    ],
+)
+def test_the_captions_column_is_known_by_its_name(names: list[str], column: str) -> None:
+    assert batches.caption_column(names, None) == column
+
+
+def test_keys_are_text_whatever_they_were(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"sample_id": [7, None], "caption": ["a", "b"]}), tmp_path / "c.parquet")
+    assert rows_of(tmp_path / "c.parquet") == [("7", "a"), (None, "b")]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()]
+)
+def test_text_is_text_however_it_is_stored(kind: pa.DataType, tmp_path: Path) -> None:
+    array = pa.array(["a dog", None, "a cat", "a dog"]).cast(kind if kind != pa.binary() else pa.binary())
+    pq.write_table(pa.table({"caption": array}), tmp_path / "c.parquet")
+    assert [text for _, text in rows_of(tmp_path / "c.parquet")] == ["a dog", None, "a cat", "a dog"]
+
+
+def test_a_file_without_header_is_read_by_the_columns_number(tmp_path: Path) -> None:
+    (tmp_path / "cc3m.tsv").write_text("a dog\thttp://a\na cat\thttp://b\n")
+    assert rows_of(tmp_path / "cc3m.tsv", "1") == [("0", "a dog"), ("1", "a cat")]
+
+
+def test_a_shards_caption_is_its_text_else_a_field_of_its_json(tmp_path: Path) -> None:
+    members = {
+        "a/1.jpg": "",
+        "a/1.txt": "by text",
+        "a/2.json": json.dumps({"url": "", "caption": "by JSON"}),
+        "a/2.seg.png": "",
+        "b/2.txt": "another folder",
+    }
+    (tmp_path / "s.tar").write_bytes(tar_bytes(members))
+    assert rows_of(tmp_path / "s.tar") == [("a/1", "by text"), ("a/2", "by JSON"), ("b/2", "another folder")]
+    assert [text for _, text in rows_of(tmp_path / "s.tar", "url")] == [None, "", None]
+    assert [text for _, text in rows_of(tmp_path / "s.tar", "txt")] == ["by text", None, "another folder"]

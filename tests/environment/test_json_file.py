@@ -1,0 +1,43 @@
+"""JSON that others made is never too much, and what is wrong with it is a ValueError."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.data.shards.manifest import read_manifest
+from bench.environment.json_file import content_of, from_json
+from bench.labels.vocabulary import read_vocabulary
+from bench.record import read_record
+from bench.towers.made import Made
+from bench.train.checkpoints import read_state
+
+
+def test_a_file_is_read_whole_or_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(b"[1, 2]")
+    assert content_of(path, 6) == b"[1, 2]"
+    with pytest.raises(ValueError, match=r"x\.json: larger than"):
+        content_of(path, 5)
+    with pytest.raises(ValueError, match="/dev/zero: larger than 1 MiB"):
+        content_of(Path("/dev/zero"), 2**20)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'"\xff"', b'{"x":' + b"[" * 100_000, b"NaN", b"[1]"])
+def test_what_is_not_of_the_kind_is_a_value_error(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        from_json(content, Made)
+
+
+def test_a_file_of_eight_gigabytes_is_never_read(tmp_path: Path) -> None:
+    """Wherever JSON of others is read; the file is a hole."""
+    places = {
+        tmp_path / "manifest.json": lambda path: read_manifest(path.parent),
+        tmp_path / "v.json": lambda path: read_vocabulary(str(path)),
+        tmp_path / "state.json": lambda path: read_state(path.parent),
+        tmp_path / "r.json": read_record,
+    }
+    for path, read in places.items():
+        with path.open("wb") as file:
+            file.truncate(2**33)
+        with pytest.raises(ValueError, match="larger than 256 MiB"):
+            read(path)

@@ -1,0 +1,123 @@
+"""Which budgets the speed records allow."""
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from bench.config import Experiment
+from bench.console.progress import Progress
+from bench.experiments import EXPERIMENTS
+from bench.orchestration.comparison import CURVE_TASK, Comparison, Scope, expected_seconds, scopes
+from bench.orchestration.runner import Job, Runner
+from bench.orchestration.worker import Request
+from bench.record import Circumstances, Record, record_path, write_record
+from tests.speeds import speed
+
+PAIR = [EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]]
+WHERE = Circumstances(
+    machine="m", device="cpu", threads=2, precision="fp32", compiled=False, packages={}, commit="c", started_at="t"
+)
+
+
+Noted = tuple[Request, int, int]  # with how many beside it, and how many threads
+
+
+class Noting(Runner):
+    """Runs nothing and keeps what it was told to run."""
+
+    def __init__(self) -> None:
+        super().__init__(Progress(1.0))
+        self.noted, self.rounds = list[Noted](), list[list[Noted]]()
+
+    def run(self, jobs: list[Job], *, lanes: int = 1, threads: int) -> None:
+        self.noted = [(job.request, lanes, threads) for job in jobs]
+
+    def run_in_turn(self, jobs: list[Job], *, threads: int) -> None:
+        self.rounds.append([(job.request, len(jobs), threads) for job in jobs])
+
+
+def timed(experiment: Experiment, rate: float, round_: int) -> Record:
+    """A run at so many images a second."""
+    measured = speed(round=round_, window_seconds=(experiment.images_per_window / rate,))
+    return Record(comparison="c", experiment=experiment, circumstances=WHERE, measured=measured)
+
+
+def budgets_after(rates: dict[str, list[float]], tmp_path: Path) -> dict[str, dict[str, int]]:
+    for name, runs in rates.items():
+        for round_, rate in enumerate(runs):
+            write_record(timed(EXPERIMENTS[name], rate, round_), record_path(tmp_path, "c", "speed", name, round_))
+    runner = Noting()
+    comparison = Comparison("c", tmp_path, PAIR, cores=4, on_gpu=False, runner=runner)
+    comparison.train(Scope("default", 6, half_way=False))
+    assert [(lanes, threads) for _, lanes, threads in runner.noted] == [(2, 2)] * 2
+    return {request.experiment.name: request.budgets for request, _, _ in runner.noted}
+
+
+def test_steady_speeds_make_a_budget_of_equal_device_seconds(tmp_path: Path) -> None:
+    rates = {"clip-tiny": [1000.0, 1010.0, 990.0], "catlip-tiny": [1200.0, 1210.0, 1190.0]}
+    budgets = budgets_after(rates, tmp_path)
+    assert budgets["clip-tiny"] == {"equal images": 80_000, "equal device seconds": 80_000}
+    assert budgets["catlip-tiny"] == {"equal images": 80_000, "equal device seconds": 96_000}
+
+
+def test_a_disturbed_run_makes_no_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One run that a neighbour slowed down twentyfold must not train the others twenty times as long."""
+    budgets = budgets_after({"clip-tiny": [1000.0, 50.0, 990.0], "catlip-tiny": [1200.0, 1210.0, 1190.0]}, tmp_path)
+    assert set(budgets["catlip-tiny"]) == {"equal images"}
+    assert "no budget of equal device seconds" in capsys.readouterr().err
+
+
+def test_one_stalled_run_of_ten_moves_no_budget(tmp_path: Path) -> None:
+    clip, catlip = ([float(rate + 3 * round_) for round_ in range(10)] for rate in (1000, 1200))
+    clip[4] /= 20
+    budgets = budgets_after({"clip-tiny": clip, "catlip-tiny": catlip}, tmp_path)
+    assert budgets["catlip-tiny"]["equal device seconds"] == pytest.approx(80_000 * 1.2, rel=0.01)
+
+
+def test_one_round_makes_no_budget(tmp_path: Path) -> None:
+    assert set(budgets_after({"clip-tiny": [1000.0], "catlip-tiny": [1200.0]}, tmp_path)["clip-tiny"]) == {
+        "equal images"
+    }
+
+
+class Adding(Runner):
+    """Runs nothing and adds up how long it would take."""
+
+    expected = 0.0
+
+    def run(self, jobs: list[Job], **_: int) -> None:
+        self.expected += sum(job.expected_seconds for job in jobs)
+
+    run_in_turn = run
+
+
+@pytest.mark.parametrize("name", ["default", "full", "smoke"])
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_a_whole_comparison_is_expected_to_take_what_its_jobs_are(name: str, cores: int, tmp_path: Path) -> None:
+    """The towers that trainings would have left are there; the slowest's of equal images is that of equal seconds."""
+    scope, runner = scopes(2, on_gpu=False)[name], Adding(Progress(1.0))
+    comparison = Comparison("c", tmp_path, PAIR, cores=cores, on_gpu=False, runner=runner)
+    comparison.measure_memory()
+    comparison.measure(scope.rounds)
+    comparison.train(scope)
+    for seed in scope.seeds:
+        for branch in range(2 * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds):
+            (tmp_path / f"c.tower.{branch}.seed{seed}.safetensors").touch()
+    comparison.score(scope)
+    if scope.curves:
+        comparison.score(scope, [CURVE_TASK], scope.curves)
+    assert expected_seconds(PAIR, scope, cores) == pytest.approx(runner.expected)
+
+
+def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:
+    runner = Noting()
+    four = [replace(EXPERIMENTS["clip-tiny"], name=name) for name in "abcd"]
+    Comparison("c", tmp_path, four, cores=2, on_gpu=False, runner=runner).measure(6)
+    rounds = ["".join(request.experiment.name for request, _, _ in round_) for round_ in runner.rounds]
+    assert len(rounds) == 6
+    assert all(sorted(round_) == list("abcd") for round_ in rounds)
+    assert rounds[0] == "abcd"
+    assert len(set(rounds)) > 3
+    followers = {name: {round_[i + 1] for round_ in rounds for i in range(3) if round_[i] == name} for name in "abcd"}
+    assert all(len(after) > 1 for after in followers.values())

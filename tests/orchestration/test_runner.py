@@ -1,0 +1,160 @@
+"""What a person meets on the command line when something is wrong, and what is kept."""
+
+import os
+import signal
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.__main__ import main
+from bench.console.progress import Progress
+from bench.experiments import EXPERIMENTS
+from bench.measure import costs
+from bench.measure.costs import costs_of
+from bench.orchestration.comparison import budgets_of, scopes, with_images
+from bench.orchestration.runner import Job, Runner
+from bench.orchestration.worker import Request
+from bench.record import Failure, Memory, Speed, read_record, read_records
+from tests.processes import LONGEST_SECONDS, have_ended, wait_until
+from tests.small import small
+
+ROOT = Path(__file__).parents[2]
+
+
+def request(results: Path, kind: str = "speed", **changes: object) -> Request:
+    return Request(kind=kind, results=str(results), comparison="c", experiment=small("catlip", **changes))
+
+
+def run(*jobs: Job, lanes: int = 1) -> Runner:
+    runner = Runner(Progress(1.0))
+    runner.run(jobs, lanes=lanes, threads=1)
+    return runner
+
+
+def test_a_run_leaves_its_record_and_is_not_run_again(results: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    job = Job(request(results), "speed of catlip", 1.0)
+    assert not run(job).failures
+    record = read_record(job.request.paths[0])
+    assert isinstance(record.measured, Speed)
+    assert record.experiment == job.request.experiment
+    assert len(record.measured.window_seconds) == 2
+    written = job.request.paths[0].stat().st_mtime_ns
+    capfd.readouterr()
+    run(job)
+    assert job.request.paths[0].stat().st_mtime_ns == written
+    assert not capfd.readouterr().err
+
+
+def test_a_failed_run_is_a_row_and_the_others_go_on(results: Path) -> None:
+    bad = Job(request(results, tower="no-such-tower", seed=7), "speed of a tower that is not", 1.0)
+    good = Job(request(results, kind="memory"), "memory of catlip", 1.0)
+    runner = run(bad, good, lanes=2)
+    assert len(runner.failures) == 1
+    failure = next(r.measured for r in read_records(results, "c") if isinstance(r.measured, Failure))
+    assert "no tower named 'no-such-tower'" in failure.reason
+    memory = read_record(good.request.paths[0]).measured
+    assert isinstance(memory, Memory)
+    assert memory.peak_rss_bytes is None or memory.peak_rss_bytes > 0
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_comparison_is_taken_up_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=16"]
+    arguments = ["measure", "catlip-tiny", "superclass-tiny", *short, "--rounds", "1", "--results", str(tmp_path)]
+    assert main([*arguments, "--resume"]) == 2
+    assert "no 'measure' comparison to go on with" in capsys.readouterr().err
+    assert main(arguments) == 0
+    assert "decoding the pack's pictures, once" in capsys.readouterr().err
+    records = {path: path.read_bytes() for path in tmp_path.glob("*.*.json")}
+    lost = next(path for path in records if ".speed." in path.name)
+    lost.unlink()
+    assert main([*arguments, "--resume"]) == 0
+    assert "decoding" not in capsys.readouterr().err
+    assert {*tmp_path.glob("*.*.json")} == records.keys()
+    assert all(path.read_bytes() == content for path, content in records.items() if path != lost)
+    assert lost.read_bytes() != records[lost]
+    assert main(["measure", "clip-tiny", *short, "--resume", "--results", str(tmp_path)]) == 2
+    assert "is of other experiments, catlip-tiny[" in capsys.readouterr().err
+
+
+def test_a_killed_child_is_told_as_such(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert "ended with exit code 1" in run(Job(request(results, seed=5), "a run", 1.0)).failures[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["mesure"], "did you mean 'measure'"),
+        (["measure"], "name the experiments to measure"),
+        (["measure", "clip-tny"], "did you mean 'clip-tiny'"),
+        (["measure", "clip-tiny", "--set", "batch_sise=3"], "did you mean 'batch_size'"),
+        (["measure", "clip-tiny", "catlip-vit-b32"], "cannot be compared, they differ in tower: catlip-bench-tiny"),
+        (["measure", "clip-tiny", "--rounds", "0"], "--rounds must be at least 1"),
+        (["train", "clip-tiny", "--images", "3"], "--images must be at least two batches"),
+        (["transfer", "nothing.safetensors"], "nothing.safetensors"),
+        (["transfer", "clip-tiny", "--results", "/nowhere"], "make one with: python -m bench train clip-tiny"),
+        (["transfer", "clip-tiny", "--task", "rums"], "did you mean 'rooms'"),
+        (["transfer", "clip-tiny", "--protocol", "few-shots"], "did you mean 'few-shot'"),
+        (["transfer", "clip-tiny", "--task", "dtd"], "--root is missing: the folder that holds the data of dtd"),
+        (["--smoke", "--full"], "exclude each other"),
+        (["--resume", "--results", "EMPTY"], "no 'default' comparison to go on with"),
+        (["--results", "/dev/null/results"], "the results folder /dev/null/results cannot be written"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_was_meant(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([str(tmp_path) if argument == "EMPTY" else argument for argument in arguments]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_list_shows_every_experiment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with the costs of one, which is enough to show them."""
+    monkeypatch.setattr(costs, "costs_of", cache(lambda _: costs_of(EXPERIMENTS["clip-tiny"])))
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in EXPERIMENTS)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(
+    sent: signal.Signals, code: int, own_results: Path
+) -> None:
+    """Interrupted once the first record is there; the record stays whole, no child is left behind."""
+    command = [sys.executable, "-m", "bench", "--smoke", "--results", str(own_results)]
+    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_until(lambda: list(own_results.glob("*.memory.*.json")), child)
+    workers = psutil.Process(child.pid).children(recursive=True)
+    (os.killpg if sent is signal.SIGINT else os.kill)(child.pid, sent)  # a terminal's Ctrl-C reaches the whole group
+    _, told = child.communicate(timeout=LONGEST_SECONDS)
+    assert child.returncode == code, told
+    assert "--resume --smoke" in told
+    assert "Traceback" not in told, told
+    assert all(isinstance(record.measured, Memory) for record in read_records(own_results))
+    assert not [path for path in own_results.iterdir() if path.suffix == ".part"]
+    assert workers
+    assert have_ended(workers)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(child.pid, 0)
+
+
+def test_budgets_give_the_slowest_the_equal_images_and_the_others_its_seconds() -> None:
+    speeds = {"clip-tiny": 1000.0, "catlip-tiny": 1200.0}
+    slow, fast = (budgets_of(with_images(EXPERIMENTS[name], 12_800), speeds, half_way=True) for name in speeds)
+    assert slow == {"equal images": 12_800, "half of equal images": 6_400, "equal device seconds": 12_800}
+    assert fast == {"equal images": 12_800, "half of equal images": 6_400, "equal device seconds": 15_360}
+    assert budgets_of(EXPERIMENTS["siglip-tiny"], speeds) == {"equal images": 80_000}
+
+
+def test_a_short_training_has_a_short_warmup() -> None:
+    assert with_images(EXPERIMENTS["clip-tiny"], 5_000).warmup_images == 500
+
+
+def test_four_methods_are_given_the_rounds_in_which_three_ratios_can_be_called() -> None:
+    assert [scopes(many, on_gpu=True)["default"].rounds for many in (2, 4)] == [5, 6]
+    assert [scopes(many, on_gpu=False)["default"].rounds for many in (2, 4)] == [10, 10]

@@ -1,0 +1,300 @@
+"""Few labels, other tasks, other heads: what the page shows is the statistics of the records."""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from html.parser import HTMLParser
+from statistics import fmean
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from bench.experiments import experiment_named
+from bench.record import Metric, Record, Score, Transfer
+from bench.statistics import Interval, mean_interval
+from reports.accuracy.label_curves import PER_CLASS, SHARE, curves_of, drawn, over_draws
+from reports.page import page
+from reports.render.frames import comparison_of
+
+Make = dict[str, Callable[..., Any]]
+Words = Callable[[str], str]
+HOSTILE = "<script>alert(1)</script>{{7*7}}"
+DRAWS, ITEMS = 10, 400
+PLACES: tuple[dict[str, Any], ...] = ({"per_class": 1}, {"per_class": 4}, {"label_share": 0.05}, {"label_share": 1.0})
+
+
+class Tables(HTMLParser):
+    """The tables of a page by what they are called, cell by cell, and all ids."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.ids: list[str] = []
+        self._rows: list[list[str]] = []
+        self._is_cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.ids += [found["id"] or ""] if "id" in found else []
+        if tag == "div" and found.get("class") == "scroll":
+            self._rows = self.tables.setdefault(found["aria-label"] or "", [])
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in {"td", "th"}:
+            self._rows[-1].append("")
+            self._is_cell = True
+        elif tag == "small":
+            self.handle_data("|")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._is_cell &= tag not in {"td", "th"}
+
+    def handle_data(self, data: str) -> None:
+        if self._is_cell:
+            self._rows[-1][-1] += data.strip("\n")
+
+
+def score(task: str, protocol: str, share: float, draw: int, **point: Any) -> Score:
+    right = round(share * ITEMS)
+    return Score(
+        task=task,
+        protocol=protocol,
+        chosen=1.0,
+        validation_accuracy=share,
+        converged=True,
+        correct="1" * right + "0" * (ITEMS - right),
+        num_classes=8,
+        num_train=8,
+        majority=0.2,
+        draw=draw,
+        **point,
+    )
+
+
+def shares(subject: str, seed: int, place: dict[str, Any]) -> list[float]:
+    chance = random.Random(f"{subject} {seed} {place}")
+    number = 1 if place.get("label_share") == 1.0 else DRAWS
+    return [round((0.4 + 0.1 * chance.random()) * ITEMS) / ITEMS for _ in range(number)]
+
+
+def curve_record(make: Make, subject: str, seed: int, tasks: Sequence[str] = ("emoji",)) -> Record:
+    """What one tower, or kind of features, scores with few labels."""
+    found = [
+        score(task, "few-shot" if "per_class" in place else "label fractions", share, draw, **place)
+        for task in tasks
+        for place in PLACES
+        for draw, share in enumerate(shares(subject, seed, place))
+    ]
+    trained = subject.endswith("tiny")
+    experiment = replace(experiment_named(subject if trained else "clip-tiny"), seed=seed)
+    budgets = ("equal images",) if trained else ()
+    transfer = Transfer(subject=subject, images=80_000 if trained else 0, budgets=budgets, scores=tuple(found))
+    record: Record = make["record"](transfer, experiment if trained or subject == "random tower" else None)
+    return record
+
+
+def head_record(
+    make: Make, subject: str, gains: dict[int, float], metrics: Iterable[Metric] = (), task: str = "animals"
+) -> Record:
+    """A random head, and for trained towers copied rows that are `gains` better."""
+    chance, found = random.Random(f"{subject} {task}"), []
+    for per_class, gain in gains.items():
+        for draw in range(DRAWS):
+            base = round((0.3 + 0.2 * chance.random()) * ITEMS) / ITEMS
+            better = round((base + gain + 0.01 * chance.random()) * ITEMS) / ITEMS
+            found.append(score(task, "transfer-init, random head", base, draw, per_class=per_class))
+            if not subject.startswith("random tower"):
+                found.append(score(task, "transfer-init, copied rows", better, draw, per_class=per_class))
+    images = 0 if subject.startswith("random tower") else 39_936
+    transfer = Transfer(subject=subject, images=images, budgets=(), scores=tuple(found), metrics=tuple(metrics))
+    record: Record = make["record"](transfer, experiment_named("catlip-tiny"))
+    return record
+
+
+def told_way(name: str, similarity: float) -> Metric:
+    return Metric(
+        task="animals", protocol="transfer-init", name=name, value=similarity, num_train=0, num_test=0, baseline=None
+    )
+
+
+def metric_record(make: Make, subject: str, values: dict[str, float], baselines: dict[str, float | None]) -> Record:
+    common: dict[str, Any] = {"task": "scenes", "protocol": "multi-label", "num_train": 900, "num_test": 1_000}
+    found = tuple(Metric(name=name, value=value, baseline=baselines[name], **common) for name, value in values.items())
+    transfer = Transfer(subject=subject, images=80_000, budgets=(), scores=(), metrics=found)
+    record: Record = make["record"](transfer, experiment_named(subject))
+    return record
+
+
+def shown(found: Interval) -> str:
+    return f"{bare(found.value)}|{bare(found.low)} to {bare(found.high)}"
+
+
+def bare(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
+
+
+def row(text: str, table: str, *names: str) -> list[str]:
+    rows = Tables(text).tables[table]
+    return next(one for one in rows if one and [cell.split("|")[0] for cell in one[: len(names)]] == [*names])
+
+
+FEW = "emoji: accuracy by few-shot against the labelled images of each class"
+SHARES = "emoji: accuracy by label fractions against the share of the labelled images"
+
+
+def test_with_one_seed_intervals_are_over_draws(make: Make, words: Words) -> None:
+    text = page("x", [curve_record(make, name, 0) for name in ("clip-tiny", "catlip-tiny", "random tower", "HOG")])
+    for name, label in (("clip-tiny", "CLIP"), ("catlip-tiny", "CatLIP"), ("random tower", "untrained tower")):
+        cells = [shown(mean_interval(shares(name, 0, place))) for place in PLACES[:3]]
+        assert row(text, FEW, label)[3:] == cells[:2]
+        assert row(text, SHARES, label)[3:] == [
+            cells[2],
+            f"{bare(shares(name, 0, PLACES[3])[0])}|one draw, no interval",
+        ]
+    assert "10 draws of the labelled images" in words(text)
+    assert "they say nothing of another training" in words(text)
+    assert "10 %, 25 % and 50 %: the same images as another share" in words(text)
+
+
+def test_with_three_seeds_intervals_are_over_seeds(make: Make) -> None:
+    text = page("x", [curve_record(make, "clip-tiny", seed) for seed in range(3)])
+    means = [fmean(shares("clip-tiny", seed, PLACES[0])) for seed in range(3)]
+    assert row(text, FEW, "CLIP")[2:4] == ["3", shown(mean_interval(means))]
+
+
+def test_two_seeds_give_no_interval(make: Make, words: Words) -> None:
+    text = page("x", [curve_record(make, "clip-tiny", seed) for seed in range(2)])
+    means = [fmean(shares("clip-tiny", seed, PLACES[0])) for seed in range(2)]
+    assert row(text, FEW, "CLIP")[3] == f"{bare(fmean(means))}|2 seeds, no interval"
+    assert "2 training seeds: means over both, no interval." in words(text)
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=4), min_size=3, max_size=5))
+def test_a_mean_over_seeds_weighs_each_training_once(runs: list[list[float]]) -> None:
+    """However many draws one of them has."""
+    found = over_draws({("x", seed): dict(enumerate(draws)) for seed, draws in enumerate(runs)})
+    assert found.value == pytest.approx(fmean(fmean(draws) for draws in runs))
+    more = {("x", seed): dict(enumerate(draws * (1 + seed))) for seed, draws in enumerate(runs)}
+    assert over_draws(more).value == pytest.approx(found.value)
+    assert over_draws(more).low == pytest.approx(found.low)
+
+
+def test_records_without_curves_have_no_such_section(whole: list[Record]) -> None:
+    assert curves_of(comparison_of("x", whole)) == []
+    assert "Few labels" not in page("x", whole)
+
+
+def test_one_tower_a_subject_is_drawn_and_all_are_listed(make: Make) -> None:
+    short = curve_record(make, "clip-tiny", 0)
+    long = replace(short, measured=replace(short.measured, images=160_000, budgets=("equal device seconds",)))
+    curves = curves_of(comparison_of("x", [short, long]))
+    assert [(curve.along, curve.images) for curve in drawn([c for c in curves if c.along == SHARE])] == [
+        (SHARE, 80_000)
+    ]
+    assert {curve.images for curve in curves if curve.along == PER_CLASS} == {80_000, 160_000}
+
+
+def test_few_labels_alone_are_an_answer(make: Make, words: Words) -> None:
+    told = words(page("x", [curve_record(make, "clip-tiny", 0)]))
+    assert "No tower was scored in this comparison" not in told
+    assert "no towers scored" not in told
+    assert "What the towers know stands under Few labels, other tasks, other heads" in told
+
+
+def test_figures_of_other_tasks_stand_beside_their_baseline(make: Make, words: Words) -> None:
+    baselines = {"macro mAP": 0.227, "box AP": None}
+    text = page(
+        "x",
+        [
+            metric_record(make, "clip-tiny", {"macro mAP": 0.336, "box AP": 0.041}, baselines),
+            metric_record(make, "catlip-tiny", {"macro mAP": 0.344}, baselines),
+        ],
+    )
+    table = "scenes by multi-label"
+    assert row(text, table, "CLIP")[2:] == ["1", ".336", ".041"]
+    assert row(text, table, "CatLIP")[3] == ".344"
+    assert row(text, table, "CatLIP")[4].endswith("not scored")
+    assert row(text, table, "trivial baseline")[3] == ".227"
+    assert row(text, table, "trivial baseline")[4].endswith("not measured: no baseline of this figure")
+    assert "1,000 test pictures; 900 for training and validation." in words(text)
+
+
+def test_gains_of_a_head_are_paired_by_draw(make: Make, words: Words) -> None:
+    records = [
+        head_record(make, "catlip-tiny", {0: 0.2, 1: 0.1, 20: -0.05}),
+        head_record(make, "random tower", {1: 0}),
+        head_record(make, "catlip-tiny", {0: -0.1, 20: 0.3}, task="birds"),
+        head_record(make, "elsewhere", {1: 0.1}),
+        head_record(make, "random tower of elsewhere", {1: 0}),
+    ]
+    text = page("x", records)
+    found: dict[tuple[str, int | None], list[float]] = {}
+    assert isinstance(records[0].measured, Transfer)
+    for one in records[0].measured.scores:
+        found.setdefault((one.protocol, one.per_class), []).append(one.correct.count("1") / ITEMS)
+    table = "animals: heads against the labelled images of each class"
+    gained = row(text, table, "CatLIP", "copied rows, above random")[3:]
+    for cell, number in zip(gained, (0, 1, 20), strict=True):
+        both = (found[f"transfer-init, {head}", number] for head in ("copied rows", "random head"))
+        expected = mean_interval([ours - theirs for ours, theirs in zip(*both, strict=True)])
+        sign = "+" if expected.value > 0 else "\N{MINUS SIGN}"
+        assert cell.startswith(f"{sign}{bare(abs(expected.value))}|")
+    told = words(text)
+    assert "birds, CatLIP of 39,936 images: copied rows against a random head: above it with 20 a class (+.3" in told
+    assert "copied rows against a random head: above it with no labels (+.2" in told
+    assert "below it with 20 a class (\N{MINUS SIGN}.0" in told
+    assert "CatLIP on animals" in told
+    assert "elsewhere on animals" in told
+    assert "random tower of elsewhere on animals" not in told
+    assert "untrained tower on animals" not in told
+    assert "random tower of" in text.split("elsewhere on animals, heads: ")[1].split(">")[0]
+
+
+def test_the_way_to_the_nearest_label_is_shown(make: Make, words: Words) -> None:
+    metrics = [told_way("crab: crab.n.01 > crustacean.n.01 > lobster.n.02", 1 / 3), told_way("cat: cat.n.01", 1.0)]
+    text = page("x", [head_record(make, "catlip-tiny", {1: 0.1}, metrics)])
+    assert row(text, "The nearest label of each class", "crab")[1:] == [
+        "lobster.n.02",
+        "0.33",
+        "2",
+        "crab.n.01 → crustacean.n.01 → lobster.n.02",
+    ]
+    assert row(text, "The nearest label of each class", "cat")[2:4] == ["1.00", "0"]
+    assert "WordNet has no noun for 6 of the classes of animals" in words(text)
+
+
+def test_everything_at_once_is_one_sound_page(whole: list[Record], make: Make) -> None:
+    names = ("clip-tiny", "siglip-tiny", "catlip-tiny", "superclass-tiny", "random tower", "raw pixels")
+    records = [
+        *whole,
+        *(curve_record(make, name, 0, ("emoji", "rooms")) for name in names),
+        head_record(make, "catlip-tiny", {0: 0.2, 1: 0.1}),
+        metric_record(make, "clip-tiny", {"mIoU": 0.174}, {"mIoU": 0.091}),
+    ]
+    text = page("x", records)
+    ids = Tables(text).ids
+    assert len(ids) == len(set(ids))
+    assert page("x", records) == text
+    assert text.count('role="img" aria-label="emoji') == 2
+    assert text.count('role="img" aria-label=""') == 0
+
+
+@pytest.mark.parametrize("field", ["task", "protocol", "metric", "way", "subject"])
+def test_strings_stay_text(make: Make, words: Words, field: str) -> None:
+    if field in ("task", "protocol"):
+        record = curve_record(make, "clip-tiny", 0)
+        scores = tuple(replace(one, **{field: HOSTILE}) for one in record.measured.scores)
+        record = replace(record, measured=replace(record.measured, scores=scores))
+    elif field == "metric":
+        record = metric_record(make, "clip-tiny", {HOSTILE: 0.3}, {HOSTILE: None})
+    elif field == "way":
+        record = head_record(make, "catlip-tiny", {1: 0.1}, [told_way(f"{HOSTILE}: {HOSTILE}", 0.5)])
+    else:
+        record = curve_record(make, "clip-tiny", 0)
+        record = replace(record, measured=replace(record.measured, subject=HOSTILE))
+    text = page("x", [record])
+    assert text.count("<script") == 1
+    assert "<script>alert(1)" in words(text)

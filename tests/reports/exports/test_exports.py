@@ -1,0 +1,133 @@
+"""Exports, each read by its consumer's own reader or held against its schema."""
+
+import io
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import pandas as pd
+import pytest
+from msgspec import Meta
+from pytest_benchmark.logger import Logger
+from pytest_benchmark.storage.file import FileStorage
+
+from bench.history.figures import read_figures
+from reports.__main__ import main
+from reports.exports.exports import WRITERS, Format, exported
+from tests.documents import document, written
+
+Make = dict[str, Callable[..., Any]]
+
+
+class Bench(msgspec.Struct, forbid_unknown_fields=True):
+    """One result that github-action-benchmark takes (`BenchmarkResult` in its src/extract.ts)."""
+
+    name: str
+    value: float
+    unit: str
+    range: str | msgspec.UnsetType = msgspec.UNSET
+    extra: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Metric(msgspec.Struct, forbid_unknown_fields=True):
+    """One metric of bencher (https://bencher.dev/bmf.json)."""
+
+    value: float
+    lower_value: float | msgspec.UnsetType = msgspec.UNSET
+    upper_value: float | msgspec.UnsetType = msgspec.UNSET
+
+
+Name = Annotated[str, Meta(min_length=1, max_length=1024)]
+MeasureName = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Documents of two commits, three processes each."""
+    draw = random.Random(0)
+    documents = [
+        document(
+            {"test_a": draw.gauss(0.01, 0.0002), "test_b[x/y]": 2.0},
+            commit * 40,
+            time=f"2026-11-0{day}T00:00:00Z",
+            extra={"peak tensor bytes": 4096, "parameters": 7},
+        )
+        for day, commit in ((1, "a"), (2, "b"))
+        for _ in range(3)
+    ]
+    return written(tmp_path / "results", *documents)
+
+
+def of(results: Path, form: Format) -> bytes:
+    return exported(read_figures([results]), form)
+
+
+def test_pytest_benchmark_reads_and_compares_its_own_format(results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    assert main(["export", str(results), "--format", "pytest-benchmark", "--out", str(out)]) == 0
+    (tmp_path / "storage").mkdir()
+    (loaded,) = FileStorage(tmp_path / "storage", Logger()).load(str(out))
+    assert loaded[1]["commit_info"]["id"] == "b" * 40
+    stats = {one["name"]: one["stats"] for one in loaded[1]["benchmarks"]}
+    assert stats["test_a"]["rounds"] == 3
+    assert stats["test_b[x/y]"]["median"] == 2.0
+    again = shutil.copy(out, tmp_path / "again.json")
+    command = [sys.executable, "-c", "from pytest_benchmark.cli import main; main()", "compare", str(out), str(again)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "test_a" in done.stdout
+    assert not done.stderr
+    assert read_figures([out])[0].machine == read_figures([results])[0].machine
+
+
+@pytest.mark.parametrize("form", ["github-action-bigger", "github-action-smaller"])
+def test_github_action_benchmark_takes_one_direction_a_file(tmp_path: Path, make: Make, form: Format) -> None:
+    records = [make["speed"]("clip-tiny", number) for number in range(3)] + [make["memory"]("clip-tiny")]
+    found = msgspec.json.decode(of(make["written"](records, tmp_path), form), type=list[Bench])
+    names = {one.name for one in found}
+    assert ("clip-tiny, images per second" in names) == (form == "github-action-bigger")
+    assert ("clip-tiny, peak tensor bytes" in names) == (form == "github-action-smaller")
+    assert not any("parameters" in name for name in names)
+    assert all(one.value > 0 and one.unit for one in found)
+
+
+def test_bencher_takes_every_measure_with_its_interval(results: Path) -> None:
+    found = msgspec.json.decode(of(results, "bencher"), type=dict[Name, dict[MeasureName, Metric]])
+    time = found["bench/suites/test_losses.py::test_a"]["time (s)"]
+    assert time.lower_value <= time.value <= time.upper_value  # type: ignore[operator]
+    assert found["bench/suites/test_losses.py::test_a"]["parameters"] == Metric(7)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_pandas_reads_every_figure_of_every_commit(results: Path, form: Format) -> None:
+    read = pd.read_csv if form == "csv" else pd.read_parquet
+    frame = read(io.BytesIO(of(results, form)))
+    assert len(frame) == 2 * 3 * 2 * 3  # commits, processes, benchmarks, measures
+    assert set(frame["unit"].dropna()) - {""} == {"s", "B"}
+    figures = read_figures([results])
+    assert sorted(frame["value"]) == sorted(figure.value for figure in figures)
+
+
+def test_a_format_that_cannot_hold_it_says_so(results: Path, tmp_path: Path, make: Make) -> None:
+    with pytest.raises(ValueError, match="no figure that is better the bigger"):
+        of(results, "github-action-bigger")
+    memory = make["written"]([make["memory"]("clip-tiny")], tmp_path / "memory")
+    with pytest.raises(ValueError, match="holds times, and there are none"):
+        of(memory, "pytest-benchmark")
+    written(tmp_path / "two", document({"test_a": 1}), document({"test_a": 1}, machine="there"))
+    with pytest.raises(ValueError, match="measured on several machines"):
+        of(tmp_path / "two", "bencher")
+    assert len(pd.read_csv(io.BytesIO(of(tmp_path / "two", "csv")))) == 2
+
+
+def test_same_figures_same_bytes_and_no_nan(results: Path) -> None:
+    for form in WRITERS:
+        if form != "github-action-bigger":
+            assert of(results, form) == of(results, form)
+            if form not in ("csv", "parquet"):
+                json.loads(of(results, form), parse_constant=pytest.fail)

@@ -1,0 +1,308 @@
+"""Charts over commits: what is joined, what is called a change, and a page that says it and trusts nothing."""
+
+import json
+import math
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from bench.history.figures import Commit, Measure, Subject, figures_of_record, read_figures
+from reports.__main__ import main
+from reports.history.changes import Change, changes_of, mann_whitney_p
+from reports.history.detection import LOOKS, few_commits_table, rates_table
+from reports.history.history_page import history_page
+from reports.history.series import Line, Point, history_of
+from tests.documents import document, written
+from tests.reports.test_page import HOSTILE, Document
+
+pytest.importorskip("asv", reason="the extra `history` is not installed")
+pytest.importorskip("ruptures", reason="the extra `history` is not installed")
+
+Make = dict[str, Callable[..., Any]]
+ROOT = Path(__file__).parents[3]
+laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+TIME = Measure("time", "s", "less", is_counter=False)
+PARAMETERS = Measure("parameters", "", "same", is_counter=True)
+FLOPS = Measure("FLOPs of a step", "FLOP", "less", is_counter=True)
+
+
+def line(levels: Sequence[float], *, processes: int = 1, noise: float = 0.005, measure: Measure = TIME) -> Line:
+    draw = random.Random(7)
+    points = [
+        Point(Commit(f"{at:040}"), tuple(level * math.exp(draw.gauss(0, noise)) for _ in range(processes)))
+        for at, level in enumerate(levels)
+    ]
+    return Line(Subject("suite.py::part", "group"), measure, "here", tuple(points))
+
+
+def commits(*levels: float, machine: str = "here", processes: int = 1, first: int = 0) -> list[dict[str, Any]]:
+    """Documents of one commit a level."""
+    draw = random.Random(3)
+    return [
+        document(
+            {"test_a": level * math.exp(draw.gauss(0, 0.004))},
+            f"{at:08x}" * 5,
+            time=f"2026-11-{1 + at:02}T00:00:00Z",
+            measured=f"2026-12-01T00:00:{at:02}+00:00",
+            machine=machine,
+            extra={"parameters": 1000},
+        )
+        for at, level in enumerate(levels, start=first)
+        for _ in range(processes)
+    ]
+
+
+def history(folder: Path, *documents: dict[str, Any]) -> Any:
+    return history_of(read_figures([written(folder, *documents)]))
+
+
+def page_of(found: Any) -> str:
+    return history_page(found, [change for one in found.lines for change in changes_of(one)])
+
+
+def test_machines_and_settings_are_never_joined(tmp_path: Path, make: Make) -> None:
+    found = history(tmp_path, *commits(1, 1), *commits(5, 5, machine="there"))
+    times = [one for one in found.lines if one.measure == TIME]
+    assert {one.machine: len(one.points) for one in times} == {"here": 2, "there": 2}
+    one = make["speed"]("clip-tiny", 0)
+    other = replace(one, experiment=replace(one.experiment, batch_size=64, images=64, warmup_images=0))
+    joined = history_of([*figures_of_record(one), *figures_of_record(make["speed"]("clip-tiny", 1))])
+    apart = history_of([*figures_of_record(one), *figures_of_record(other)])
+    assert 2 * len(joined.lines) == len(apart.lines)
+    upgraded = replace(one.circumstances, packages={"torch": "99"})
+    apart = history_of([*figures_of_record(one), *figures_of_record(replace(one, circumstances=upgraded))])
+    assert 2 * len(joined.lines) == len(apart.lines)
+
+
+def test_flops_that_were_counted_otherwise_are_a_line_of_their_own(make: Make) -> None:
+    one = make["speed"]("clip-tiny", 0)
+    joined, both = (
+        history_of([*figures_of_record(one), *figures_of_record(replace(one, format=before))]) for before in (3, 2)
+    )
+    names = {found.measure.name for found in joined.lines}
+    assert {found.measure.name for found in both.lines} - names == {
+        "FLOPs of a step, as records of format 2 count them"
+    }
+    assert len(both.lines) == len(joined.lines) + 1
+
+
+def test_commits_stand_by_their_own_time_whatever_the_order_of_measuring(tmp_path: Path) -> None:
+    documents = commits(1, 2, 3)
+    for number, one in enumerate(documents):
+        one["datetime"] = f"2026-12-0{9 - number}T00:00:00+00:00"
+    changed = json.loads(json.dumps(documents[1]))
+    changed["commit_info"]["dirty"] = True
+    found = history(tmp_path, changed, *documents[::-1])
+    order = [(commit.id[:8], commit.is_dirty) for commit in found.commits]
+    assert order == [("00000000", False), ("00000001", False), ("00000001", True), ("00000002", False)]
+
+
+@pytest.mark.parametrize("factor", [1.1, 0.9])
+@pytest.mark.parametrize(("count", "processes"), [(8, 3), (40, 1)])
+def test_a_jump_is_confirmed_where_it_is(factor: float, count: int, processes: int) -> None:
+    half = count // 2
+    (change,) = changes_of(line([1.0] * half + [factor] * half, processes=processes))
+    assert (change.kind, change.at, change.is_worse) == ("confirmed", half, factor > 1)
+    assert change.size == pytest.approx(factor, rel=0.01)
+    assert (change.before.id, change.after.id) == (f"{half - 1:040}", f"{half:040}")
+    assert change.sides == (half * processes, half * processes)
+
+
+def test_one_slow_commit_of_eight_is_confirmed_and_so_is_its_end() -> None:
+    found = changes_of(line([1, 1, 1, 1.2, 1, 1, 1, 1], processes=3))
+    assert [(change.kind, change.at, change.is_worse) for change in found] == [
+        ("confirmed", 3, True),
+        ("confirmed", 4, False),
+    ]
+
+
+def test_a_jump_seen_on_a_few_commits_is_suspected_at_most() -> None:
+    found = changes_of(line([1.0] * 40 + [1.06] * 5, noise=0.02))
+    assert [change.kind for change in found] in (["suspected"], ["confirmed"])
+
+
+@laws
+@given(st.integers(1, 40), st.floats(1e-9, 1e9))
+def test_what_never_changes_has_no_change(count: int, level: float) -> None:
+    assert changes_of(line([level] * count, noise=0.0)) == []
+
+
+@laws
+@given(st.floats(0.01, 100))
+def test_the_unit_changes_nothing(scale: float) -> None:
+    levels = [1.0] * 12 + [1.2] * 12
+    places = [(change.kind, change.at) for change in changes_of(line(levels))]
+    assert [(change.kind, change.at) for change in changes_of(line([scale * level for level in levels]))] == places
+
+
+@pytest.mark.parametrize(("measure", "values", "worse"), [(PARAMETERS, (5, 5, 4), [True]), (FLOPS, (5, 5, 4), [False])])
+def test_a_counter_changes_by_the_last_digit(measure: Measure, values: tuple[float, ...], worse: list[bool]) -> None:
+    found = changes_of(line(values, noise=0.0, measure=measure))
+    assert [(change.kind, change.at, change.is_worse) for change in found] == [("counted", 2, one) for one in worse]
+
+
+def test_neighbours_that_are_alike_count_for_fewer() -> None:
+    before, after = [1.0 + at / 100 for at in range(10)], [1.08 + at / 100 for at in range(10)]
+    independent = mann_whitney_p(before, after)
+    assert independent < mann_whitney_p(before, after, 0.5) < mann_whitney_p(before, after, 0.9) < 1
+
+
+def in_turns(levels: Sequence[float], *, luck: float, known: bool) -> Line:
+    """Eight commits in four turns, each of which is as lucky for all."""
+    draw = random.Random(5)
+    lucks = [math.exp(draw.gauss(0, luck)) for _ in range(4)]
+    points = [
+        Point(
+            Commit(f"{at:040}"),
+            tuple(level * of * math.exp(draw.gauss(0, 0.01)) for of in lucks),
+            tuple("abcd") if known else (),
+        )
+        for at, level in enumerate(levels)
+    ]
+    return Line(Subject("suite.py::part", "group"), TIME, "here", tuple(points))
+
+
+def test_what_a_turn_has_in_common_hides_no_change_and_makes_none() -> None:
+    slower = [1.0] * 4 + [1.08] * 4
+    assert [(one.at, one.is_worse) for one in changes_of(in_turns(slower, luck=0.2, known=True))] == [(4, True)]
+    assert changes_of(in_turns(slower, luck=0.2, known=False)) == []
+    assert changes_of(in_turns([1.0] * 8, luck=0.2, known=True)) == []
+    few = in_turns([1.0, 1.0], luck=0.2, known=True)
+    assert few.processes()[0] == [run for point in few.points for run in point.runs]  # two commits tell of no turn
+
+
+def test_over_eight_commits_a_quarter_is_found_and_little_else() -> None:
+    for row in few_commits_table(30).rows:
+        assert row["25% found"] >= 0.8
+        assert row["confirmed falsely"] + row["suspected falsely"] <= 0.1
+
+
+def test_detection_is_what_the_readme_says() -> None:
+    table, _ = rates_table(40)
+    first = table.rows[0]
+    assert first["confirmed falsely"] <= 0.05
+    assert first[f"found after {LOOKS[-1]}"] >= 0.7
+    assert [row["noise"] for row in table.rows] == ["2 % iid", "2 % AR(1) 0.5", "2 % iid, 5 % outliers"]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    slow = commits(1, 1, 1, 1, 1.2, 1.2, 1.2, 1.2, processes=3)
+    slow[-1]["benchmarks"][0]["extra_info"]["parameters"] = 1001
+    slow[-2]["benchmarks"][0]["extra_info"]["parameters"] = 1001
+    slow[-3]["benchmarks"][0]["extra_info"]["parameters"] = 1001
+    return page_of(history(tmp_path_factory.mktemp("history"), *slow))
+
+
+def test_the_page_names_what_changed_and_where(text: str) -> None:
+    page = Document(text)
+    row = next(row for row in page.tables["Changes"] if row[0].endswith("|time"))
+    assert row[1:3] == ["▼ confirmed, worse", row[2]]
+    assert row[5] == "00000003 … 00000004"
+    assert row[7] == "12 + 12"
+    counted = next(row for row in page.tables["Changes"] if row[0].endswith("|parameters"))
+    assert counted[3:6] == ["1,000", "1,001", "00000006 … 00000007"]
+    assert "2 changes for the worse" in page.words()
+
+
+def test_a_chart_has_its_words_and_its_figures(text: str) -> None:
+    page = Document(text)
+    labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
+    assert any("test_a, time over 8 commits" in label and "confirmed 1.20 times" in label for label in labels)
+    assert len(page.tables["test_a"]) == 1 + 1 + 8  # a heading, the machine, the commits
+
+
+def test_same_figures_same_bytes(tmp_path: Path) -> None:
+    documents = commits(1, 1, 2)
+    found = [page_of(history(tmp_path / name, *documents)) for name in ("a", "b")]
+    assert found[0] == found[1]
+
+
+def test_the_page_loads_nothing_and_every_anchor_is_there(text: str) -> None:
+    attributes = Document(text).attributes
+    for _, name, value in attributes:
+        if name in {"src", "href", "srcset", "action", "data", "xlink:href"}:
+            assert value.startswith(("#", "data:")), value
+    assert "http://" not in text
+    assert "https://" not in text
+    ids = [value for _, name, value in attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert {value[1:] for _, name, value in attributes if name == "href" and value.startswith("#")} <= set(ids)
+    assert text.count("<script") == 1
+
+
+def test_what_documents_say_stays_text(tmp_path: Path) -> None:
+    documents = commits(1, 1, 1, 3, 3, 3, processes=2)
+    for one in documents:
+        one["machine_info"]["fingerprint"] = one["datetime"] = one["commit_info"]["time"] = HOSTILE
+        one["commit_info"]["id"] = HOSTILE + one["commit_info"]["id"]
+        for benchmark in one["benchmarks"]:
+            benchmark |= {"name": HOSTILE, "fullname": HOSTILE, "group": HOSTILE}
+    text = page_of(history(tmp_path, *documents))
+    Document(text)
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def run(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_the_command_line_draws_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path / "in", *commits(1, 1, 1, 1, 1.3, 1.3, 1.3, 1.3, processes=2))
+    assert run("history", folder, "--out", tmp_path / "charts.html") == 0
+    told = capsys.readouterr().out
+    assert "confirmed, worse: bench/suites/test_losses.py::test_a, time: " in told
+    assert "after 00000003, by 00000004" in told
+    assert (tmp_path / "charts.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("documents", [[], [document({})]])
+def test_a_job_that_measured_nothing_fails_loudly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], documents: list[dict[str, Any]]
+) -> None:
+    folder = written(tmp_path / "in", *documents)
+    for verb in (["history", folder], ["compare", folder, folder], ["history", tmp_path / "none"]):
+        assert run(*verb) == 2
+        told = capsys.readouterr().err
+        assert "measured nothing" in told or "there is no" in told
+        assert told.count("\n") == 1
+
+
+def test_compare_gates_only_where_it_is_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = written(tmp_path / "old", *commits(1, 1, 1, 1, 1, 1, 1, 1))
+    new = written(tmp_path / "new", *commits(1.1, 1.1, 1.1, 1.1, 1.1, 1.1, 1.1, 1.1))
+    assert run("compare", old, new) == 0
+    assert run("compare", old, new, "--fail", "slower") == 1
+    assert "regressed: bench/suites/test_losses.py::test_a is slower" in capsys.readouterr().out
+    assert run("compare", new, old, "--fail", "slower") == 0
+    assert run("compare", old, old, "--fail", "slower") == 0
+    there = written(tmp_path / "there", *commits(1, machine="there"))
+    assert run("compare", old, there) == 2
+    assert "figures of different machines cannot be compared: here / there" in capsys.readouterr().err
+
+
+def test_simulated_detection_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("history", "--simulate", "--lines", "10") in (0, 1)
+    assert "Detection of changes over commits" in capsys.readouterr().out
+
+
+def test_kept_records_are_still_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("build", ROOT / "tests/records", "--out", tmp_path / "index.html") == 0
+    assert run("history", ROOT / "tests/records", "--out", tmp_path / "charts.html") == 0
+    capsys.readouterr()
+    page = Document((tmp_path / "charts.html").read_text(encoding="utf-8"))
+    assert len(page.tables["Commits"]) > 3
+    assert {"clip-tiny", "catlip-tiny"} <= {row[0] for row in page.tables["Counters"]}
+
+
+def test_a_change_knows_the_level_it_left() -> None:
+    change = Change(line([0, 1], noise=0.0, measure=PARAMETERS), "counted", 1, 0.0, 1.0, None, (1, 1))
+    assert change.size is None
+    assert "times" not in change.told

@@ -1,0 +1,66 @@
+"""Plain attention gives what the fused kernel gives, in every tower, and the fused one is not called."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.backends import cuda
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bench.measure.speed import assemble, load_data
+from bench.train.attention import attention
+from tests.small import small
+
+CPU = torch.device("cpu")
+
+
+class Names(TorchDispatchMode):
+    """The names of all operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.add(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+    @property
+    def fused(self) -> set[str]:
+        return {name for name in self.seen if "flash_attention" in name or "efficient_attention" in name}
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("tower", ["catlip-bench-tiny", "vit_tiny_patch16_224"])
+def test_plain_is_fused_by_other_operations(tower: str, checkpointed: bool, results: Path) -> None:
+    """Losses and the gradient of every parameter of image and text tower; forward, backward and what is recomputed."""
+    found = {}
+    for kernel in ("fused", "plain"):
+        changes = {"attention": kernel, "tower": tower, "activation_checkpointing": checkpointed}
+        run = assemble(load_data(small("clip", **changes), CPU, results))
+        with Names() as names:
+            loss = run.step.forward(run.stream.batch(0))
+            run.step.backward(loss)
+        assert bool(names.fused) == (kernel == "fused")
+        found[kernel] = [loss.detach(), *(one.grad for one in run.model.parameters() if one.grad is not None)]
+    for fused, plain in zip(*found.values(), strict=True):
+        torch.testing.assert_close(plain, fused, rtol=1e-3, atol=1e-5)
+
+
+def test_the_choice_ends_with_its_block() -> None:
+    def chosen() -> tuple[bool, ...]:
+        return (
+            cuda.flash_sdp_enabled(),
+            cuda.mem_efficient_sdp_enabled(),
+            cuda.math_sdp_enabled(),
+            cuda.fp16_bf16_reduction_math_sdp_allowed(),
+        )
+
+    before = chosen()
+    with attention("plain"):
+        assert chosen() == (False, False, True, True)
+    assert chosen() == before
+    with pytest.raises(ZeroDivisionError), attention("plain"):
+        _ = 1 / 0
+    assert chosen() == before

@@ -1,0 +1,373 @@
+"""A run of several processes is one process's run on the same global batch; one that fails ends all, soon.
+
+Losses, gradients and updates are compared in gloo groups of two and four; the command line is torchrun's own.
+"""
+
+import math
+import subprocess
+import sys
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch import Tensor
+
+import bench.train.loop as train_module
+from bench.config import METHOD_NAMES
+from bench.console.signals import TERMINATED, Stop
+from bench.data.pack import Pictures, load_pictures
+from bench.data.pack_stream import PackStream
+from bench.data.stream import Batch
+from bench.measure.memory import largest_of_ranks
+from bench.measure.speed import Assembled, assemble, untrained_tower
+from bench.measure.throughput import images_per_second
+from bench.methods import method_named
+from bench.profilers.memory import Peaks
+from bench.record import Failure, Memory, Speed, read_records
+from bench.train.checkpoint_manager import Keeper
+from bench.train.checkpoints import Keeping, newest_whole
+from bench.train.distributed import blocks, of_each_rank, whole_tensor
+from bench.train.loop import train
+from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, wait_until
+from tests.small import small
+
+ROOT, CPU = Path(__file__).parent.parent, torch.device("cpu")
+GLOBAL_BATCH, RATE = 16, 1e-3
+SHARDINGS = ("ddp", "fsdp2")
+TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-9}
+STEPS = {
+    torch.float32: 1,
+    torch.float64: 3,
+}  # Adam's first steps divide small gradients by themselves, rounding and all
+CASES = list(product(METHOD_NAMES, SHARDINGS, TOLERANCES))
+CASES_OF_RANKS = [(2, *case) for case in CASES] + [(4, *case) for case in CASES if case[2] == torch.float64]
+OTHERWISE: list[tuple[str, str, dict[str, object]]] = [
+    ("catlip", "ddp", {"ema_decay": 0.5, "clip_norm": None}),
+    *(("clip", sharding, {"activation_checkpointing": True, "text_padding": "full"}) for sharding in SHARDINGS),
+]
+Figures = dict[str, dict[str, Tensor]]
+
+
+def few(results: Path) -> Pictures:
+    whole = load_pictures("pretrain", results / "cache")
+    return Pictures(whole.pixels[:300], whole.captions[:300], whole.classes[:300], whole.keys[:300])
+
+
+def stream(method: str, pictures: Pictures, rank: int, ranks: int, **changes: object) -> PackStream[Any]:
+    experiment = small(method, batch_size=GLOBAL_BATCH // ranks, **changes)
+    return PackStream(experiment, pictures, method_named(method).targets(experiment), CPU, rank=rank, ranks=ranks)
+
+
+def share(run: Assembled, whole: PackStream[Any], k: int, dtype: torch.dtype) -> Batch[Any]:
+    """This rank's part of the one process's batch k: its own rows' captions, and the pictures as augmented there."""
+    order = run.stream.order
+    return Batch(whole.batch(k).images.chunk(order.ranks)[order.rank].to(dtype), run.stream.target(k))
+
+
+def steps(
+    method: str, pictures: Pictures, rank: int, ranks: int, dtype: torch.dtype = torch.float32, **changes: object
+) -> Figures:
+    """The loss of each step, the first gradient, and what the model is after the last."""
+    whole, own = stream(method, pictures, 0, 1, **changes), stream(method, pictures, rank, ranks, **changes)
+    torch.set_default_dtype(dtype)
+    run = assemble(own)
+    torch.set_default_dtype(torch.float32)
+    losses, gradient = [], {}
+    for k in range(STEPS[dtype]):
+        loss = run.step.forward(share(run, whole, k, dtype))
+        run.step.backward(loss)
+        if k == 0:
+            named = run.model.named_parameters()
+            gradient = {name: value.grad.clone() for name, value in named if value.grad is not None}
+        losses.append(run.step.update(loss, RATE))
+    found = {"loss": {str(k): loss for k, loss in enumerate(losses)}, "gradient": gradient}
+    if dtype == torch.float64:
+        found["state"] = run.model.state_dict()
+        found["average"] = {} if run.step.average is None else run.step.average.state_dict()
+    return {what: {name: whole_tensor(value).detach() for name, value in of.items()} for what, of in found.items()}
+
+
+def struck(method: str, pictures: Pictures, rank: int, ranks: int, sharding: str) -> dict[str, bool]:
+    """What the ranks see of a picture, and of a loss, that is not finite on the last rank alone."""
+    whole, dtype = stream(method, pictures, 0, 1), torch.float32
+    run = assemble(stream(method, pictures, rank, ranks, sharding=sharding))
+    run.step(share(run, whole, 0, dtype), RATE)
+
+    def state() -> list[Tensor]:
+        moments = [value for of_one in run.step.optimizer.state.values() for value in of_one.values()]
+        tensors = [*run.model.state_dict().values(), *moments]
+        return [whole_tensor(value).clone() for value in tensors]
+
+    before, batch = state(), share(run, whole, 1, dtype)
+    if rank == ranks - 1:
+        batch.images[1, 0, 0, 0] = math.nan
+    skipped = run.step(batch, RATE).isnan()
+    loss = run.step.forward(share(run, whole, 2, dtype))
+    run.step.backward(loss)
+    told = run.step.update(loss * math.inf if rank == ranks - 1 else loss, RATE).isnan()
+    kept = all(map(torch.equal, before, state()))
+    moved = bool(run.step(share(run, whole, 3, dtype), RATE).isfinite()) and not all(map(torch.equal, before, state()))
+    return {"a picture": bool(skipped), "a loss": bool(told), "nothing changed": kept, "and then on": moved}
+
+
+def trained(rank: int, results: Path, folder: Path, sharding: str) -> tuple[int, tuple[float, ...]]:
+    experiment = small("catlip", batch_size=8, images=96, sharding=sharding)
+    training = train(experiment, CPU, results, {"x": 96}, lambda images: folder / f"{sharding}-{rank}.{images}")
+    return len(training.trunk_losses), training.trunk_losses + training.cooldown_losses[0]
+
+
+class AskedOfRank1(Stop):
+    """A signal that comes to rank 1 alone, before the third look."""
+
+    looks = 0
+
+    @property
+    def code(self) -> int:
+        self.looks += 1
+        return TERMINATED if self.looks > 2 and dist.get_rank() == 1 else 0
+
+
+def taken_up(_rank: int, _ranks: int, results: Path, folder: Path, sharding: str) -> dict[str, Any]:
+    """Train, be stopped on the way, go on."""
+    experiment = small("superclass", batch_size=8, images=96, sharding=sharding)
+    train_module.CHECK_EVERY = 2
+
+    def go(name: str, keeper: Keeper | None) -> tuple[float, ...]:
+        training = train(experiment, CPU, results, {"x": 96}, lambda _: folder / f"{sharding}-{name}", keeper)
+        return training.trunk_losses + training.cooldown_losses[0]
+
+    def keeper(stop: Stop, path: str = "") -> Keeper:
+        keeping = Keeping(folder=str(folder / sharding), minutes=1e6, taken_up=path)
+        return Keeper(keeping, "20260101T000000-train", {"x": 96}, stop)
+
+    whole = go("whole", None)
+    with pytest.raises(SystemExit, match="143"):
+        go("stopped", keeper(AskedOfRank1()))
+    path, saved = newest_whole(folder / sharding)
+    return {"whole": whole, "taken up": go("taken-up", keeper(Stop(), str(path))), "at": saved.steps_taken}
+
+
+def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
+    """What each process computes."""
+    pictures = few(results)
+    out: dict[str, Any] = {}
+    for method, sharding, dtype in CASES:
+        if (ranks, method, sharding, dtype) in CASES_OF_RANKS:
+            out[f"{method} {sharding} {dtype}"] = steps(method, pictures, rank, ranks, dtype, sharding=sharding)
+    for method, sharding, changes in OTHERWISE:
+        of_case = steps(method, pictures, rank, ranks, torch.float64, sharding=sharding, **changes)
+        out[f"{method} {sharding} {changes}"] = of_case
+    for sharding in SHARDINGS:
+        out[f"trained {sharding}"] = trained(rank, results, folder, sharding)
+        for method in ("clip", "catlip"):
+            out[f"struck {method} {sharding}"] = struck(method, pictures, rank, ranks, sharding)
+    out["each"] = of_each_rank([rank, rank / 3], CPU, dist.group.WORLD)
+    peaks = largest_of_ranks(Peaks(10 - rank, rank, None, None if rank else 1), CPU)
+    out["largest"] = (peaks.rss, peaks.allocated, peaks.reserved, peaks.process)
+    return out
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def ranks(
+    request: pytest.FixtureRequest, results: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
+    """What each process found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    few(results)  # decoded before there are several
+    found = in_ranks(work, request.param, folder, results, folder)
+    return [of_rank | {"folder": folder} for of_rank in found]
+
+
+@pytest.fixture(scope="module")
+def alone(results: Path) -> dict[str, Figures]:
+    torch.set_num_threads(1)
+    whole = few(results)
+    found = {f"{name} {dtype}": steps(name, whole, 0, 1, dtype) for name, dtype in product(METHOD_NAMES, TOLERANCES)}
+    otherwise = {f"{method} {changes}": (method, changes) for method, _, changes in OTHERWISE}
+    for name, (method, changes) in otherwise.items():
+        found[name] = steps(method, whole, 0, 1, torch.float64, **changes)
+    return found
+
+
+@pytest.mark.parametrize(("ranks", "method", "sharding", "dtype"), CASES_OF_RANKS, indirect=["ranks"])
+def test_losses_gradients_and_updates_are_those_of_one_process(
+    ranks: list[dict[str, Any]], alone: dict[str, Figures], method: str, sharding: str, dtype: torch.dtype
+) -> None:
+    """IDF counts and the scale, which lies whole beside shards, included."""
+    for of_rank in ranks:
+        equal(of_rank[f"{method} {sharding} {dtype}"], alone[f"{method} {dtype}"], TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize(("method", "sharding", "changes"), OTHERWISE)
+def test_so_they_are_with_a_running_average_or_checkpoints(
+    ranks: list[dict[str, Any]], alone: dict[str, Figures], method: str, sharding: str, changes: dict[str, object]
+) -> None:
+    expected = alone[f"{method} {changes}"]
+    assert bool(expected["average"]) == ("ema_decay" in changes)
+    for of_rank in ranks:
+        equal(of_rank[f"{method} {sharding} {changes}"], expected, 1e-9)
+
+
+def equal(found: Figures, expected: Figures, tolerance: float) -> None:
+    for what, tensors in expected.items():
+        assert found[what].keys() == tensors.keys()
+        for name, value in tensors.items():
+            told = f"{what} of {name}"
+            torch.testing.assert_close(
+                found[what][name], value, rtol=tolerance, atol=tolerance, msg=lambda m, told=told: f"{told}: {m}"
+            )
+
+
+@pytest.mark.parametrize(("method", "sharding"), list(product(("clip", "catlip"), SHARDINGS)))
+def test_what_is_not_finite_on_one_rank_is_skipped_on_all(
+    ranks: list[dict[str, Any]], method: str, sharding: str
+) -> None:
+    for of_rank in ranks:
+        assert all(of_rank[f"struck {method} {sharding}"].values()), of_rank[f"struck {method} {sharding}"]
+
+
+def test_a_training_counts_global_batches_and_rank_0_leaves_the_tower(ranks: list[dict[str, Any]]) -> None:
+    """Shards are put together: DDP and FSDP2 leave the same tower."""
+    num_steps = 96 // (8 * len(ranks))
+    for sharding in SHARDINGS:
+        trunk, losses = ranks[0][f"trained {sharding}"]
+        assert (trunk, len(losses)) == (num_steps - max(1, round(num_steps / 5)), num_steps)
+        assert all(of_rank[f"trained {sharding}"] == (trunk, losses) for of_rank in ranks)
+    files = {path.name: load_file(path) for path in ranks[0]["folder"].glob("*.96")}
+    assert sorted(files) == ["ddp-0.96", "fsdp2-0.96"]
+    for name, value in files["ddp-0.96"].items():
+        torch.testing.assert_close(files["fsdp2-0.96"][name], value, rtol=1e-5, atol=1e-5)
+
+
+def test_figures_of_all_ranks(ranks: list[dict[str, Any]]) -> None:
+    for of_rank in ranks:
+        assert of_rank["each"] == tuple((rank, rank / 3) for rank in range(len(ranks)))
+        assert of_rank["largest"] == (10, len(ranks) - 1, None, None)
+    assert of_each_rank([1.5], CPU, None) == ((1.5,),)
+    assert largest_of_ranks(Peaks(7, None, 3, 0), CPU) == Peaks(7, None, 3, 0)
+
+
+def test_the_ranks_batches_are_the_global_batch(pictures: Pictures) -> None:
+    for count in (2, 4):
+        whole = stream("catlip", pictures, 0, 1).order
+        own = [stream("catlip", pictures, rank, count).order for rank in range(count)]
+        assert all(torch.equal(torch.cat([one.rows(k) for one in own]), whole.rows(k)) for k in (0, 7, 2_000))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "count"),
+    [("catlip-bench-tiny", 48, 4), ("vit_tiny_patch16_224", 48, 12), ("convnext_atto", 64, 4)],
+)
+def test_blocks_are_the_layers_of_a_tower(name: str, size: int, count: int) -> None:
+    found = list(blocks(untrained_tower(small("catlip", tower=name, image_size=size))))
+    assert len(found) == count
+    assert len({*map(type, found[:-1])}) == 1  # the last may compute the class token alone
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_a_training_that_one_rank_is_asked_to_end_is_taken_up_by_all(
+    sharding: str, results: Path, tmp_path: Path
+) -> None:
+    """The same losses and the same tower, to the last bit, as one that was not stopped."""
+    found = in_ranks(taken_up, 2, tmp_path, results, tmp_path, sharding)
+    assert found[0] == found[1]
+    assert 0 < found[0]["at"] < len(found[0]["whole"])
+    assert found[0]["taken up"] == found[0]["whole"]
+    one, other = (load_file(tmp_path / f"{sharding}-{name}") for name in ("whole", "taken-up"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+# The command line
+
+SHORT = [
+    *("--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=8"),
+    *("--rounds", "1"),
+]
+
+
+def torchrun(*arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bench"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*command, *arguments], cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+
+def started(parent: int, module: str) -> dict[int, psutil.Process]:
+    """The processes of a module that another has started, by rank."""
+    found = {}
+    for child in psutil.Process(parent).children():
+        with suppress(psutil.Error, KeyError):  # it has ended meanwhile, or not quite begun
+            if module in child.cmdline():
+                found[int(child.environ()["RANK"])] = child
+    return found
+
+
+def run_of(agent: int, rank: int) -> psutil.Process:
+    """The first run that a rank of torchrun starts."""
+
+    def first() -> psutil.Process | None:
+        command_line = started(agent, "bench").get(rank)
+        return started(command_line.pid, "bench.orchestration.worker").get(rank) if command_line else None
+
+    return wait_until(first)
+
+
+def test_a_measurement_keeps_the_windows_of_all_ranks_and_outlives_a_killed_one(own_results: Path) -> None:
+    running = torchrun("measure", "catlip-tiny", *SHORT, "--results", str(own_results))
+    run_of(running.pid, 1).kill()  # in the midst of the first run: the memory
+    printed, told = running.communicate(timeout=LONGEST_SECONDS)
+    assert running.returncode == 1, told  # torchrun's own: of rank 0's 3
+    assert printed.count("Throughput at equal batch") == printed.count("Failed\n") == 1
+    assert "of 2 processes together" in printed
+    records = read_records(own_results)
+    assert {record.comparison for record in records} == {records[0].comparison}
+    (failure,) = [record.measured for record in records if isinstance(record.measured, Failure)]
+    assert failure.what.startswith("memory of catlip-tiny")
+    assert "rank 1: killed by signal 9" in failure.reason
+    assert not [record for record in records if isinstance(record.measured, Memory)]
+    (record,) = [record for record in records if isinstance(record.measured, Speed)]
+    assert record.circumstances.processes == 2
+    speed = record.measured
+    assert isinstance(speed, Speed)
+    assert [len(windows) for windows in speed.rank_window_seconds] == [2, 2]
+    assert speed.rank_window_seconds[0] == speed.window_seconds
+    assert record.experiment is not None
+    slowest = [max(of_ranks) for of_ranks in zip(*speed.rank_window_seconds, strict=True)]
+    assert images_per_second(record.experiment, speed) == pytest.approx(2 * 8 / (sum(slowest) / 2))
+
+
+def test_a_command_line_that_is_killed_ends_them_all(own_results: Path) -> None:
+    running = torchrun("measure", "catlip-tiny", *SHORT, "--results", str(own_results))
+    run_of(running.pid, 1)
+    all_of_them = psutil.Process(running.pid).children(recursive=True)
+    started(running.pid, "bench")[1].kill()
+    _, told = running.communicate(timeout=LONGEST_SECONDS)
+    assert running.returncode == 1, told
+    assert "interrupted: finished records are kept" in told
+    assert have_ended(all_of_them)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["measure", "--help"], 0, ""),
+        (["list"], 1, "torchrun starts measure and train"),
+        (
+            ["measure", "clip-tiny", "--set", "sharding=fsdp2", "--set", "ema_decay=0.9"],
+            1,
+            "ema_decay needs sharding=ddp",
+        ),
+    ],
+)
+def test_rank_0_speaks_and_the_others_leave_with_it(arguments: list[str], code: int, told: str, tmp_path: Path) -> None:
+    running = torchrun(*arguments, *(["--results", str(tmp_path)] if len(arguments) > 2 else []))
+    printed, errors = running.communicate(timeout=LONGEST_SECONDS)
+    assert running.returncode == code, errors
+    assert errors.count("error: ") == bool(told)
+    assert told in errors
+    assert printed.count("usage:") == (code == 0)

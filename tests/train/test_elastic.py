@@ -1,0 +1,97 @@
+"""A training goes on with another number of processes: the same images in the same steps, equal up to rounding.
+
+Pictures are so narrow that no random crop fits and all are cut alike: crops are drawn by each process.
+"""
+
+from contextlib import nullcontext
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import bench.train.loop as train_module
+from bench.console.signals import TERMINATED, Stop
+from bench.train.checkpoint_manager import Keeper
+from bench.train.checkpoints import Keeping, newest_whole
+from bench.train.loop import train
+from tests.data.shards import CAPTIONS, encoded, picture, write_shard
+from tests.processes import in_ranks
+from tests.small import small
+
+SHARDINGS = ("ddp", "fsdp2")
+BATCH, IMAGES = 16, 192
+Losses = tuple[float, ...]
+
+
+class StopsLater(Stop):
+    """A signal that comes after a few looks."""
+
+    looks = 0
+
+    @property
+    def code(self) -> int:
+        self.looks += 1
+        return TERMINATED if self.looks > 4 else 0
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    members = {}
+    for number in range(40):
+        members[f"{number:02}.png"] = encoded(picture(number, 20, 120), "PNG")
+        members[f"{number:02}.txt"] = CAPTIONS[number % 6].encode()
+    return write_shard(tmp_path_factory.mktemp("data") / "0.tar", members)
+
+
+def trained(
+    processes: int, sharding: str, data: Path, results: Path, kept: Path, *, after: Path | None = None, stops: bool
+) -> Losses:
+    """Train, from a checkpoint of others on or until a signal comes; leave checkpoints and a tower."""
+    changes = {"batch_size": BATCH // processes, "images": IMAGES, "sharding": sharding, "data": str(data)}
+    experiment = small("clip", **changes, flip=False, crop_scale=(1.0, 1.0))
+    taken_up = "" if after is None else str(newest_whole(after)[0])
+    keeping = Keeping(folder=str(kept), minutes=1e6, taken_up=taken_up)
+    keeper = Keeper(keeping, "20260101T000000-train", {"x": IMAGES}, StopsLater() if stops else Stop())
+    tower = kept.with_suffix(".safetensors")
+    with patch.object(train_module, "CHECK_EVERY", 2), pytest.raises(SystemExit) if stops else nullcontext() as stopped:
+        training = train(experiment, torch.device("cpu"), results, {"x": IMAGES}, lambda _: tower, keeper)
+    if stopped is not None:
+        assert stopped.value.code == TERMINATED
+        return ()
+    return training.trunk_losses + training.cooldown_losses[0]
+
+
+def joint(_rank: int, ranks: int, data: Path, results: Path, folder: Path) -> dict[str, Losses]:
+    """Go on from one process's checkpoint; begin anew and leave one."""
+    found = {}
+    for sharding in SHARDINGS:
+        one, kept = folder / f"1-{sharding}", folder / f"{ranks}-{sharding}"
+        found[sharding] = trained(ranks, sharding, data, results, folder / f"{ranks}-after-1", after=one, stops=False)
+        trained(ranks, sharding, data, results, kept, stops=True)
+    return found
+
+
+def test_more_processes_and_fewer_go_on_as_if_there_had_been_as_many_from_the_start(
+    data: Path, results: Path, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    whole = trained(1, "ddp", data, results, tmp_path / "whole", stops=False)
+    for sharding in SHARDINGS:
+        trained(1, sharding, data, results, tmp_path / f"1-{sharding}", stops=True)
+    taken = newest_whole(tmp_path / "1-ddp")[1].steps_taken
+    assert 0 < taken < len(whole)
+    after_one, other = in_ranks(joint, 2, tmp_path, data, results, tmp_path)
+    assert after_one == other
+    for sharding in SHARDINGS:
+        more, two = after_one[sharding], tmp_path / f"2-{sharding}"
+        assert newest_whole(two)[1].processes == 2
+        fewer = trained(1, sharding, data, results, tmp_path / f"1-after-{sharding}", after=two, stops=False)
+        assert more[:taken] == whole[:taken]
+        assert more != whole, "the two processes did not go on"
+        for losses in (more, fewer):
+            torch.testing.assert_close(torch.tensor(losses), torch.tensor(whole), rtol=1e-3, atol=1e-4)
+        state, others = (load_file(tmp_path / f"{name}.safetensors") for name in ("whole", f"1-after-{sharding}"))
+        for name, value in state.items():
+            torch.testing.assert_close(others[name], value, rtol=1e-2, atol=1e-3)

@@ -1,0 +1,133 @@
+"""A schedule of warm-up, constant trunk and cool-downs; same command, same seed, same losses to the last bit."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bench.data.pack_stream import PackStream
+from bench.record import Training
+from bench.towers.made import how_made
+from bench.train import loop as training
+from bench.train.loop import cooldown_rate, train, trunk_rate
+from reports.render.frames import curves
+from tests.small import small
+
+CPU = torch.device("cpu")
+
+
+def trained(
+    results: Path, folder: Path, budgets: dict[str, int], method: str = "catlip", **changes: object
+) -> Training:
+    folder.mkdir()
+    return train(small(method, **changes), CPU, results, budgets, lambda images: folder / f"{images}.safetensors")
+
+
+def towers(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return {path.name: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
+
+
+def test_the_same_training_gives_the_same_losses_and_towers_to_the_last_bit(results: Path, tmp_path: Path) -> None:
+    runs = [trained(results, tmp_path / name, {"equal images": 96}, "superclass") for name in "ab"]
+    assert runs[0].trunk_losses == runs[1].trunk_losses
+    assert runs[0].cooldown_losses == runs[1].cooldown_losses
+    one, other = towers(tmp_path / "a")["96.safetensors"], towers(tmp_path / "b")["96.safetensors"]
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_branch_leaves_no_trace_in_the_trunk(results: Path, tmp_path: Path) -> None:
+    """The tower of a budget is the same whatever shorter budgets were cooled down on the way."""
+    alone = trained(results, tmp_path / "alone", {"equal images": 160})
+    branched = trained(results, tmp_path / "branched", {"half": 80, "equal images": 160})
+    assert alone.trunk_losses == branched.trunk_losses
+    one, other = (towers(tmp_path / name)["160.safetensors"] for name in ("alone", "branched"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert [branch.images for branch in branched.branches] == [80, 160]
+    assert len(branched.trunk_losses) + len(branched.cooldown_losses[-1]) == 160 // 16
+
+
+def test_equal_budgets_share_a_branch_and_the_tower_says_how_it_was_made(results: Path, tmp_path: Path) -> None:
+    training = trained(results, tmp_path / "x", {"equal images": 96, "equal device seconds": 96})
+    assert len(training.branches) == 1
+    made = how_made(tmp_path / "x" / "96.safetensors")
+    assert made.experiment == small("catlip")
+    assert (made.images, made.budgets) == (96, ("equal images", "equal device seconds"))
+
+
+def test_the_rate_rises_stays_and_falls_without_a_jump() -> None:
+    experiment = small("clip", learning_rate=1.0, warmup_images=64)  # 4 steps of 16
+    assert [trunk_rate(experiment, step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    cooled = [cooldown_rate(experiment, step, 10, 14) for step in range(10, 14)]
+    assert cooled == pytest.approx([0.8, 0.6, 0.4, 0.2])
+
+
+def test_a_cosine_warms_up_and_falls_to_its_last_rate() -> None:
+    experiment = small("clip", learning_rate=1.0, last_learning_rate=0.2, warmup_images=64, schedule="cosine")
+    rates = [cooldown_rate(experiment, step, 0, 12) for step in range(13)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[8] == pytest.approx(0.6)  # half way
+    assert rates[12] == pytest.approx(0.2)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_each_budget_has_a_cosine_of_its_own_from_the_start(results: Path, tmp_path: Path) -> None:
+    both = trained(results, tmp_path / "both", {"half": 64, "equal images": 96}, schedule="cosine")
+    alone = trained(results, tmp_path / "alone", {"equal images": 96}, schedule="cosine")
+    assert both.trunk_losses == ()
+    assert [len(losses) for losses in both.cooldown_losses] == [4, 6]
+    assert both.cooldown_losses[1] == alone.cooldown_losses[0]
+    one, other = (towers(tmp_path / name)["96.safetensors"] for name in ("both", "alone"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_tower_that_is_kept_is_the_average_where_there_is_one(results: Path, tmp_path: Path) -> None:
+    plain = trained(results, tmp_path / "plain", {"equal images": 96})
+    followed = trained(results, tmp_path / "followed", {"equal images": 96}, ema_decay=0.0)
+    slow = trained(results, tmp_path / "slow", {"half": 64, "equal images": 96}, ema_decay=0.9)
+    assert plain.trunk_losses == followed.trunk_losses == slow.trunk_losses  # it only looks on
+    kept = [towers(tmp_path / name)["96.safetensors"] for name in ("plain", "followed", "slow")]
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])  # decay 0 is the model itself
+    assert not any(torch.equal(kept[0][name], kept[2][name]) for name in kept[0] if "weight" in name)
+    again = trained(results, tmp_path / "again", {"equal images": 96}, ema_decay=0.9)
+    assert again.trunk_losses == slow.trunk_losses
+    other = towers(tmp_path / "again")["96.safetensors"]
+    assert all(torch.equal(kept[2][name], other[name]) for name in other)  # a branch leaves no trace in the average
+
+
+def test_very_many_losses_are_kept_as_means(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """12 trunk and 3 cool-down steps in at most 4 figures: means of 4; three of the cool-down's steps fill none."""
+    whole = trained(results, tmp_path / "whole", {"equal images": 240})
+    monkeypatch.setattr(training, "LOSSES_KEPT", 4)
+    few = trained(results, tmp_path / "few", {"equal images": 240})
+    assert (whole.steps_per_loss, few.steps_per_loss) == (1, 4)
+    means = torch.tensor(whole.trunk_losses, dtype=torch.float64).view(3, 4).mean(1)
+    assert few.trunk_losses == pytest.approx(means.tolist())
+    assert few.cooldown_losses == ((),)
+    monkeypatch.setattr(training, "LOSSES_KEPT", 8)
+    some = trained(results, tmp_path / "some", {"equal images": 240})
+    assert some.cooldown_losses == ((pytest.approx(sum(whole.cooldown_losses[0][1:]) / 2),),)
+    trunk, cooldown = (curve for _, curve in curves(small("catlip"), some, 1))
+    assert [images for images, _ in trunk] == [32, 64, 96, 128, 160, 192]  # where each mean's steps end
+    assert [images for images, _ in cooldown] == [240]
+
+
+def test_what_a_training_waits_for_its_data_is_counted(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, streams = PackStream.make_batch, set[PackStream]()
+
+    def late(stream: PackStream, k: int) -> object:
+        streams.add(stream)
+        time.sleep(0.1)
+        return plain(stream, k)
+
+    monkeypatch.setattr(PackStream, "make_batch", late)
+    trained(results, tmp_path / "x", {"equal images": 96})
+    (stream,) = streams
+    assert 0.6 <= stream.wait_seconds < 60
+    share = re.search(r"(\d+)% waiting for data", capsys.readouterr().err)
+    assert share is not None
+    assert 0 < int(share[1]) <= 100

@@ -1,0 +1,160 @@
+"""The verb `train` from outside: stopped, killed, taken up, refused; what it leaves."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.__main__ import main
+from bench.catalog import TASKS
+from bench.cli.train import number_of
+from bench.config import with_settings
+from bench.console.progress import Progress
+from bench.experiments import EXPERIMENTS
+from bench.orchestration.comparison import budgets_of, with_images
+from bench.orchestration.preflight import cores
+from bench.orchestration.runner import Job, Runner
+from bench.orchestration.worker import Request
+from bench.record import Training, Transfer, read_records
+from bench.train.checkpoints import alone, checkpoints, newest_whole
+from bench.transfer.tasks.tasks import pack_tasks
+from tests.processes import LONGEST_SECONDS, run_of, wait_until
+from tests.train.test_checkpoints import written
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = ["catlip-tiny", "--images", "1.28k", "--set", "batch_size=16", "--task", "rooms"]
+EXPERIMENT = with_images(with_settings(EXPERIMENTS["catlip-tiny"], ["batch_size=16"]), 1280)  # 64 + 16 steps
+
+
+def command(out: Path, *more: str) -> list[str]:
+    often = ["--checkpoint-minutes", "0.0001"]  # so: every 20 steps
+    return [sys.executable, "-m", "bench", "train", *OPTIONS, *often, "--out", str(out), *more]
+
+
+def started(out: Path, *more: str) -> tuple["subprocess.Popen[str]", psutil.Process]:
+    """Start a training and wait until it has saved once more; return it and the process that trains."""
+    before = checkpoints(out / "checkpoints")[:1]
+    parent = subprocess.Popen(command(out, *more), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: checkpoints(out / "checkpoints")[:1] != before, parent)
+    return parent, run_of(parent.pid, "training of catlip-tiny")[0]
+
+
+@pytest.mark.minutes
+def test_stopped_and_killed_it_goes_on_to_the_same_tower_and_its_scores(decoded: Path, tmp_path: Path) -> None:
+    out = decoded / "train-stopped"
+    parent, child = started(out)
+    parent.terminate()
+    _, told = parent.communicate(timeout=LONGEST_SECONDS)
+    assert parent.returncode == 143, told
+    assert "Traceback" not in told, told
+    assert not child.is_running()
+    typed = shlex.split(told.rpartition("go on with: ")[2])
+    assert typed[:4] == ["python", "-m", "bench", "train"]
+    assert typed[-1] == "--resume"
+    assert newest_whole(out / "checkpoints")[1].experiment == EXPERIMENT
+
+    parent, child = started(out, "--resume")
+    parent.kill()  # its child notices, saves and ends
+    parent.communicate()
+    child.wait(timeout=LONGEST_SECONDS)
+    assert newest_whole(out / "checkpoints")[1].steps_taken < 80
+
+    done = subprocess.run([sys.executable, *typed[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "rooms" in done.stdout
+    assert "silhouettes" not in done.stdout
+    records = read_records(out)
+    scored = [record.measured for record in records if isinstance(record.measured, Transfer)]
+    assert {score.task for transfer in scored for score in transfer.scores} == {"rooms"}
+    training = next(record.measured for record in records if isinstance(record.measured, Training))
+
+    whole = Request(
+        kind="training",
+        results=str(decoded),
+        comparison="whole",
+        experiment=EXPERIMENT,
+        budgets=budgets_of(EXPERIMENT, {}),
+    )
+    Runner(Progress(1.0)).run([Job(whole, "unstopped", 1.0)], threads=cores())
+    unstopped = next(r.measured for r in read_records(decoded, "whole") if isinstance(r.measured, Training))
+    assert training.trunk_losses == unstopped.trunk_losses
+    assert training.cooldown_losses == unstopped.cooldown_losses
+    assert (out / training.branches[0].tower).read_bytes() == (decoded / unstopped.branches[0].tower).read_bytes()
+
+    page = [sys.executable, "-m", "reports", "build", str(out), "--out", str(tmp_path / "index.html")]
+    subprocess.run(page, cwd=ROOT, check=True, capture_output=True)
+    assert (tmp_path / "index.html").stat().st_size
+
+
+def test_a_signal_to_the_training_alone_ends_the_command_as_one_to_both(decoded: Path) -> None:
+    parent, child = started(decoded / "train-alone")
+    child.send_signal(signal.SIGINT)
+    _, told = parent.communicate(timeout=LONGEST_SECONDS)
+    assert parent.returncode == 130, told
+    assert "--resume" in told
+    assert "FAILED" not in told
+    assert not list((decoded / "train-alone").glob("*.failure.*"))
+
+
+def test_before_the_first_step_it_ends_at_once(decoded: Path) -> None:
+    out = decoded / "train-early"
+    parent = subprocess.Popen(command(out), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: run_of(parent.pid, "training of catlip-tiny") and (out / "checkpoints").is_dir(), parent)
+    os.kill(parent.pid, signal.SIGTERM)
+    _, told = parent.communicate(timeout=LONGEST_SECONDS)
+    assert parent.returncode == 143
+    assert "nothing was saved yet; the same command begins again" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ([], "holds a training already (step-00000005); go on with: python -m bench train catlip-tiny --images 1.28k"),
+        (["--resume"], "of another experiment, they differ in seed: 0 / 7; images: 96 / 1280"),
+        (["--resume", "--checkpoint-minutes", "0"], "--checkpoint-minutes must be positive, got 0.0"),
+        (["--resume", "--task", "rums"], "did you mean 'rooms'"),
+        (["--resume", "--images", "3"], "--images must be at least two batches (32), got 3"),
+        (["--resume", "--images", "many"], "--images is a number, as 80000, 80k or 12.8M, got 'many'"),
+    ],
+)
+def test_what_is_refused_changes_nothing(
+    more: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path / "checkpoints", 5)
+    assert main(["train", *OPTIONS, "--set", "seed=7", "--out", str(tmp_path), *more]) == 2
+    assert told in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [path.parent]
+    assert checkpoints(path.parent) == [path]
+
+
+def test_nothing_to_resume_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *OPTIONS, "--out", str(tmp_path / "none"), "--resume"]) == 2
+    assert "no checkpoint to resume from" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_that_is_being_written_to_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path / "checkpoints", 5)
+    with alone(path.parent):
+        assert main(["train", *OPTIONS, "--out", str(tmp_path), "--resume"]) == 2
+    assert "another training writes to" in capsys.readouterr().err
+
+
+def test_images_are_read_as_people_write_them() -> None:
+    assert list(map(number_of, ["4096", "80k", "12.8M", "1.28B", "0.5k"])) == [
+        4096,
+        80_000,
+        12_800_000,
+        1_280_000_000,
+        500,
+    ]
+
+
+def test_the_tasks_that_can_be_asked_for_are_those_there_are(decoded: Path) -> None:
+    assert tuple(task.name for task in pack_tasks(decoded / "cache")) == TASKS

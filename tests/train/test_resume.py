@@ -1,0 +1,211 @@
+"""A training that is stopped and taken up is, to the last bit, the one that was not stopped."""
+
+import io
+import os
+import signal
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bench.config import Experiment
+from bench.console.signals import stoppable
+from bench.data.pack_stream import PackStream
+from bench.data.stream import Stream
+from bench.measure.speed import assemble, load_data
+from bench.record import Training
+from bench.towers.made import how_made
+from bench.train import loop as training
+from bench.train.checkpoint_manager import Keeper
+from bench.train.checkpoints import TENSORS, TOWER, Keeping, checkpoints, newest_whole
+from bench.train.state import copied, load_state, on_cpu, state_of
+from tests.chaos.full_disk import files_no_larger_than
+from tests.processes import in_child
+from tests.small import small
+
+CPU = torch.device("cpu")
+BUDGETS = {"half": 48, "equal images": 96}  # 3 and 6 steps of 16
+SHARE = {"cooldown_share": 0.5, "warmup_images": 16}  # cool-downs of 2 and 3 steps: 1 + 2 + 2 + 3 steps in all
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captions become targets once an experiment: its stream is the same whoever asks."""
+    streams: dict[str, Stream[object]] = {}
+
+    def load(experiment: Experiment, device: torch.device, results: Path) -> Stream[object]:
+        if experiment.method not in streams:
+            streams[experiment.method] = load_data(experiment, device, results)
+        stream = streams[experiment.method]
+        assert stream.experiment == experiment
+        return stream
+
+    monkeypatch.setattr(training, "load_data", load)
+
+
+@pytest.fixture
+def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Send this process a SIGTERM while the n-th batch from now is made; 0: never."""
+    made, plain = {"at": 0, "count": 0}, PackStream.batch
+
+    def batch(stream: PackStream, k: int) -> object:
+        made["count"] += 1
+        if made["count"] == made["at"]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(stream, k)
+
+    monkeypatch.setattr(PackStream, "batch", batch)
+    return lambda number: made.update(at=number, count=0)
+
+
+def go(experiment: Experiment, folder: Path, results: Path, minutes: float = 1e6) -> Training | int:
+    """Begin, or go on from the newest checkpoint; return the training, or the exit code of one that was stopped."""
+    kept = folder / "checkpoints"
+    taken_up = str(newest_whole(kept)[0]) if checkpoints(kept) else ""
+    keeping = Keeping(folder=str(kept), minutes=minutes, taken_up=taken_up)
+    try:
+        with stoppable() as stop:
+            keeper = Keeper(keeping, "20260101T000000-train", BUDGETS, stop)
+            return training.train(experiment, CPU, results, BUDGETS, lambda n: folder / f"{n}.safetensors", keeper)
+    except SystemExit as ended:
+        return int(str(ended.code))
+
+
+def unstopped(experiment: Experiment, folder: Path, results: Path) -> Training:
+    folder.mkdir()
+    return training.train(experiment, CPU, results, BUDGETS, lambda n: folder / f"{n}.safetensors")
+
+
+def equal(one: Path, other: Path) -> bool:
+    tensors, others = load_file(one), load_file(other)
+    return tensors.keys() == others.keys() and all(torch.equal(tensors[name], others[name]) for name in tensors)
+
+
+def require_equal(found: Training | int, folder: Path, whole: Training, whole_folder: Path) -> None:
+    assert isinstance(found, Training)
+    assert (found.trunk_losses, found.cooldown_losses) == (whole.trunk_losses, whole.cooldown_losses)
+    assert found.branches == whole.branches
+    for branch in whole.branches:
+        assert equal(folder / branch.tower, whole_folder / branch.tower)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("superclass", SHARE | {"ema_decay": 0.9}),
+        ("clip", SHARE),
+        ("catlip", {"schedule": "cosine", "ema_decay": 0.9}),
+        ("siglip", {"schedule": "cosine"}),
+    ],
+)
+def test_stopped_after_every_step_it_ends_as_one_that_was_not(
+    method: str, changes: dict[str, object], interrupt_at: Callable[[int], None], results: Path, tmp_path: Path
+) -> None:
+    """Every step is the last of a process: in the trunk, in a cool-down, where the trunk goes on, at the end."""
+    experiment = small(method, **changes)
+    whole = unstopped(experiment, tmp_path / "whole", results)
+    steps = len(whole.trunk_losses) + sum(map(len, whole.cooldown_losses))
+    folder = tmp_path / "stopped"
+    for taken in range(1, steps):
+        interrupt_at(1)
+        assert go(experiment, folder, results) == 143
+        assert newest_whole(folder / "checkpoints")[1].steps_taken == taken
+    interrupt_at(1)
+    require_equal(go(experiment, folder, results), folder, whole, tmp_path / "whole")
+    assert steps == (8 if experiment.schedule == "wsd" else 9)
+
+
+def test_stopped_once_all_the_rest_is_the_same(
+    interrupt_at: Callable[[int], None], results: Path, tmp_path: Path
+) -> None:
+    experiment = small("superclass", **SHARE)
+    whole = unstopped(experiment, tmp_path / "whole", results)
+    for step in (2, 4):  # in a cool-down that the trunk goes on after, in the trunk
+        folder = tmp_path / str(step)
+        interrupt_at(step)
+        assert go(experiment, folder, results) == 143
+        interrupt_at(0)
+        require_equal(go(experiment, folder, results), folder, whole, tmp_path / "whole")
+
+
+def test_the_state_is_all_that_the_next_steps_depend_on(results: Path) -> None:
+    """Put back, a run takes the same steps again: weights, moments, counts, average, generators."""
+    run = assemble(training.load_data(small("superclass", ema_decay=0.9), CPU, results))
+    run.step(run.stream.batch(0), 1e-3)
+    state = copied(state_of(run))
+
+    def next_steps() -> tuple[list[float], torch.Tensor, dict[str, torch.Tensor]]:
+        losses = [run.step(run.stream.batch(k), 1e-3).item() for k in (1, 2)]
+        return losses, torch.rand(3), on_cpu(state_of(run))
+
+    losses, drawn, after = next_steps()
+    assert any(not torch.equal(state[name], after[name]) for name in state)
+    load_state(run, copied(state))
+    again, drawn_again, after_again = next_steps()
+    assert again == losses
+    assert torch.equal(drawn, drawn_again)
+    assert after.keys() == after_again.keys()
+    assert all(torch.equal(after[name], after_again[name]) for name in after)
+
+
+def test_a_checkpoint_is_left_before_each_cooldown_and_its_tower_is_the_one_that_would_be_scored(
+    results: Path, tmp_path: Path
+) -> None:
+    experiment = small("catlip", **SHARE, ema_decay=0.9)
+    go(experiment, tmp_path, results)
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000005", "step-00000001"]
+    path, saved = newest_whole(tmp_path / "checkpoints")
+    assert (saved.phase, saved.images) == ("cool-down to 96 images", 3 * 16)
+    made = how_made(path / TOWER)
+    assert (made.experiment, made.images, made.budgets) == (experiment, 48, ())
+    tower, state = load_file(path / TOWER), load_file(path / TENSORS)
+    assert all(torch.equal(value, state[f"average.tower.{name}"]) for name, value in tower.items())
+    assert not all(torch.equal(value, state[f"model.tower.{name}"]) for name, value in tower.items())
+
+
+def test_minutes_decide_how_often_it_is_saved(monkeypatch: pytest.MonkeyPatch, results: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr(training, "CHECK_EVERY", 1)
+    go(small("catlip", **SHARE), tmp_path, results, minutes=1e-9)
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000007", "step-00000006"]
+
+
+def stopped_on_a_full_disk(experiment: Experiment, folder: Path, results: Path) -> str:
+    """Go on until the end of the first step, in a process of its own; return what it says."""
+
+    def batch(stream: PackStream, k: int) -> object:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return plain(stream, k)
+
+    plain, told = PackStream.batch, io.StringIO()
+    with patch.object(PackStream, "batch", batch), files_no_larger_than(1_000_000), redirect_stderr(told):
+        assert go(experiment, folder, results) == 143
+    return told.getvalue()
+
+
+def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(
+    interrupt_at: Callable[[int], None], results: Path, tmp_path: Path
+) -> None:
+    experiment, folder = small("catlip", **SHARE), tmp_path / "full"
+    whole = unstopped(experiment, tmp_path / "whole", results)
+    interrupt_at(3)
+    assert go(experiment, folder, results) == 143
+    assert "no checkpoint of step 4, the one before it is kept" in in_child(
+        stopped_on_a_full_disk, experiment, folder, results
+    )
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step-00000001", "step-00000003"]
+    interrupt_at(0)
+    require_equal(go(experiment, folder, results), folder, whole, tmp_path / "whole")
+
+
+def test_a_training_to_other_budgets_is_refused(
+    interrupt_at: Callable[[int], None], results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(1)
+    assert go(small("catlip"), tmp_path, results) == 143
+    monkeypatch.setitem(BUDGETS, "half", 64)
+    with pytest.raises(ValueError, match=r"is of a training to .*48.*, this one is to .*64"):
+        go(small("catlip"), tmp_path, results)

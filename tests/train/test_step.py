@@ -1,0 +1,107 @@
+"""An update that is not finite is skipped on the device; a running average is its formula; checkpointing is exact."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.data.stream import Batch
+from bench.measure.speed import Assembled, assemble, check_finite, load_data
+from bench.profilers.tensors import TensorBytes
+from tests.small import small
+
+CPU = torch.device("cpu")
+RATE = 1e-3
+
+
+def assembled(results: Path, method: str = "catlip", **changes: object) -> Assembled:
+    return assemble(load_data(small(method, **changes), CPU, results))
+
+
+def spoilt(batch: Batch[Any]) -> Batch[Any]:
+    images = batch.images.clone()
+    images[3, 0, 0, 0] = float("nan")
+    return Batch(images, batch.target)
+
+
+def state(run: Assembled) -> list[Tensor]:
+    moments = [value for of_one in run.step.optimizer.state.values() for value in of_one.values()]
+    average = [] if run.step.average is None else [*run.step.average.state_dict().values()]
+    return [*run.model.state_dict().values(), *moments, *average]
+
+
+@pytest.mark.parametrize("method", ["clip", "siglip", "catlip"])
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_a_step_that_is_not_finite_changes_nothing(method: str, clip_norm: float | None, results: Path) -> None:
+    """Weights, moments and step counts are, to the last bit, what they would be had the batch never come."""
+    spared, struck = (assembled(results, method, clip_norm=clip_norm) for _ in range(2))
+    good = [spared.stream.batch(k) for k in range(3)]
+    losses = [spared.step(batch, RATE) for batch in good]
+    met = [struck.step(batch, RATE) for batch in (good[0], spoilt(good[1]), *good[1:])]
+    assert [bool(loss.isfinite()) for loss in met] == [True, False, True, True]
+    assert torch.equal(torch.stack(losses), torch.stack([met[0], *met[2:]]))
+    assert all(torch.equal(one, other) for one, other in zip(state(spared), state(struck), strict=True))
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_although_the_loss_is(results: Path) -> None:
+    run = assembled(results)
+    run.step(run.stream.batch(0), RATE)
+    before = copy.deepcopy(state(run))
+    loss = run.step.forward(run.stream.batch(1))
+    run.step.backward(loss)
+    next(run.model.parameters()).grad.view(-1)[0] = float("inf")
+    assert run.step.update(loss, RATE).isnan()
+    assert all(torch.equal(one, other) for one, other in zip(state(run), before, strict=True))
+
+
+def test_a_run_that_skipped_an_update_stops_and_names_the_samples(results: Path) -> None:
+    run = assembled(results)
+    keys = run.stream.keys(11)
+    losses = [torch.tensor(1.0), torch.tensor(float("nan")), torch.tensor(2.0)]
+    with pytest.raises(FloatingPointError) as told:
+        check_finite(losses, range(10, 13), run.stream)
+    assert "step 11 is not finite" in str(told.value)
+    assert str(told.value).endswith(f"{', '.join(keys[:8])} and 8 more")
+    check_finite([losses[0], losses[2]], [10, 12], run.stream)
+
+
+def test_the_running_average_is_its_formula(results: Path) -> None:
+    run = assembled(results, "superclass", ema_decay=0.9)
+    expected = {name: value.double() for name, value in run.model.named_parameters()}
+    for k in range(4):
+        run.step(run.stream.batch(k), RATE)
+        for name, value in run.model.named_parameters():
+            expected[name] = 0.9 * expected[name] + 0.1 * value.double()
+    assert run.step.average is not None
+    for name, value in run.step.average.named_parameters():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-7)
+    assert all(map(torch.equal, run.step.average.buffers(), run.model.buffers()))
+    assert not any(value.requires_grad for value in run.step.average.parameters())
+
+
+@pytest.mark.parametrize(("method", "tower"), [("clip", None), ("catlip", "vit_tiny_patch16_224")])
+def test_checkpointing_gives_the_same_gradients_in_less_memory(method: str, tower: str | None, results: Path) -> None:
+    changes = {"batch_size": 64} | ({"tower": tower} if tower else {})
+    losses, gradients, peaks = [], [], []
+    for on in (False, True):
+        run = assembled(results, method, activation_checkpointing=on, **changes)
+        batch = run.stream.batch(0)
+        with TensorBytes(CPU, [*run.model.parameters()]) as counted:
+            loss = run.step.forward(batch)
+            run.step.backward(loss)
+        losses.append(loss.detach())
+        gradients.append([parameter.grad for parameter in run.model.parameters()])
+        peaks.append(counted.peak)
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-6, atol=0)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-6)
+    assert peaks[1] < 0.8 * peaks[0]
+
+
+def test_a_tower_without_checkpointing_is_refused(results: Path) -> None:
+    for tower, size in (("RN50", 64), ("inception_v3", 80)):
+        with pytest.raises(ValueError, match="has no activation checkpointing"):
+            assembled(results, tower=tower, image_size=size, activation_checkpointing=True)

@@ -1,0 +1,96 @@
+"""Lines where there is no terminal, a bar where there is one, event files where they were asked for."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import sys
+import termios
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bench.data.order import Order
+from bench.data.stream import Batch, Stream
+from bench.data.targets import Labels
+from bench.train.train_logger import Watch
+from tests.small import small
+
+
+class Resting(Stream[Labels]):
+    """Nobody asks it for a batch."""
+
+    experiment = small("catlip")
+    order = Order(experiment, 1000)
+
+    def make_batch(self, k: int) -> Batch[Labels]:
+        raise NotImplementedError
+
+    def target(self, k: int) -> Labels:
+        raise NotImplementedError
+
+    def keys(self, k: int) -> Sequence[str]:
+        raise NotImplementedError
+
+
+STREAM = Resting()
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    watch = Watch(STREAM, 1000, 200)
+    for loss in (4.0, 3.0, 2.0):
+        watch.tell([loss] * 20, 320, 5e-4)
+    watch.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    figures = r"loss 4.000, [\d,]+ images/s, 0% waiting for data, rate 5.00e-04"
+    assert re.fullmatch(rf"catlip-tiny: 220 of 1,000 steps, {figures}, about \S+ left", lines[0])
+
+
+def test_several_at_once_are_silent(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    watch = Watch(STREAM, 1000, 0)
+    watch.tell([4.0], 320, 5e-4)
+    watch.close()
+    assert not capsys.readouterr().err
+
+
+def test_a_terminal_shows_a_bar_that_begins_where_the_training_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 200, 0, 0))
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        watch = Watch(STREAM, 1000, 200)
+        watch.tell([4.0] * 20, 320, 5e-4)
+        watch._bar.refresh()
+        terminal.flush()
+        shown = b""
+        while b"rate" not in shown and select.select([ours], [], [], 5)[0]:  # a terminal gives it in pieces
+            shown += os.read(ours, 100_000)
+        watch.close()
+    os.close(ours)
+    wanted = rb"200/1000 .*220/1000 .*loss 4.000.*images/s.*waiting for data.*rate 5.00e-04"
+    assert re.search(wanted, shown, re.DOTALL)
+
+
+@pytest.mark.filterwarnings("ignore")  # TensorBoard's own
+def test_events_are_read_back_and_those_of_a_lost_process_are_not_shown(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    lost = Watch(STREAM, 100, 0, str(tmp_path))
+    for step in range(1, 5):
+        lost.tell([float(step)] * 20, 320, 1e-3 * step)
+    lost.close()
+    again = Watch(STREAM, 100, 40, str(tmp_path))
+    again.tell([7.0, 8.0] * 10, 320, 2e-3)
+    again.close()
+    found = EventAccumulator(str(tmp_path)).Reload()
+    names = {"loss", "learning rate", "images per second", "share of time waiting for data"}
+    assert set(found.Tags()["scalars"]) == names
+    assert [(event.step, event.value) for event in found.Scalars("loss")] == [(20, 1.0), (40, 2.0), (60, 7.5)]
+    assert found.Scalars("learning rate")[-1].value == pytest.approx(2e-3)
+    assert all(event.value > 0 for event in found.Scalars("images per second"))

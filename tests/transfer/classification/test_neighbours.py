@@ -1,0 +1,72 @@
+"""k-NN equals what a loop over all neighbours answers, and holds no more than a block."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from bench.transfer.classification import neighbours
+from bench.transfer.classification.neighbours import BLOCK, answers
+
+laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+
+
+def by_hand(bank: np.ndarray, labels: np.ndarray, query: np.ndarray, k: int) -> int:
+    cosines = [float(query @ row / np.linalg.norm(query) / np.linalg.norm(row)) for row in bank]
+    order = sorted(range(len(bank)), key=lambda row: (-round(cosines[row], 9), row))[:k]
+    votes = Counter(int(labels[row]) for row in order)
+    tied = [label for label, count in votes.items() if count == max(votes.values())]
+    return next(int(labels[row]) for row in order if labels[row] in tied)
+
+
+@pytest.mark.parametrize("block", [BLOCK, 40, 1])
+@laws
+@given(seed=st.integers(0, 10**6), bank=st.integers(3, 30), classes=st.integers(1, 4), coarse=st.booleans())
+def test_it_answers_what_a_loop_answers(block: int, seed: int, bank: int, classes: int, coarse: bool) -> None:
+    """Coarse features have equal cosines and equal votes; blocks of one cosine are as good as one block."""
+    draw = np.random.default_rng(seed)
+    features, queries = (draw.normal(size=(rows, 3)) for rows in (bank, 7))
+    if coarse:
+        features, queries = (np.sign(found).round() for found in (features, queries))
+    labels, ks = draw.integers(0, classes, bank), (1, 2, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "BLOCK", block)
+        found = answers(*map(torch.from_numpy, (features, labels, queries)), ks, classes)
+    assert found.tolist() == [[by_hand(features, labels, query, k) for query in queries] for k in ks]
+
+
+def test_of_equally_many_votes_the_nearest_wins_and_of_equally_near_the_first() -> None:
+    bank = torch.tensor([[1.0, 0.1], [1.0, 0.0], [1.0, 0.0], [1.0, 0.2]])
+    labels = torch.tensor([0, 2, 1, 0])
+    found = answers(bank, labels, torch.tensor([[1.0, 0.0]]), (1, 2, 3, 4), 3)
+    assert found[:, 0].tolist() == [2, 2, 2, 0]
+
+
+class Largest(TorchDispatchMode):
+    """Notes the elements of the largest tensor that is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **kwargs or {})
+        sizes = [leaf.numel() for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
+        self.elements = max([self.elements, *sizes])
+        return made
+
+
+def test_fifty_thousand_queries_are_answered_in_bounded_memory() -> None:
+    draw = torch.Generator().manual_seed(0)
+    bank, queries = torch.randn(400, 512, generator=draw), torch.randn(50_000, 512, generator=draw)
+    with Largest() as largest:
+        found = answers(bank, torch.arange(400) % 10, queries, (1, 20), 10)
+    assert found.shape == (2, 50_000)
+    assert largest.elements <= BLOCK
+    assert BLOCK < 50_000 * 400

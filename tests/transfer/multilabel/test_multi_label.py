@@ -1,0 +1,207 @@
+"""Mean average precisions are scikit-learn's, the linear head is its logistic regression, and both tell what counts."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+from sklearn.preprocessing import StandardScaler
+
+from bench.transfer.classification import fine_tune_protocol
+from bench.transfer.classification.logistic import Axes
+from bench.transfer.feature_extractor import Subject, kept
+from bench.transfer.features import REFERENCE_FEATURES
+from bench.transfer.multilabel.mean_average_precision import mean_average_precision
+from bench.transfer.multilabel.multi_label import PUBLISHED, fine_tuned, linear, loss_on, metrics
+from bench.transfer.multilabel.sigmoid_probe import sigmoids
+from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, carved
+from bench.transfer.tasks.pictures import PackPictures
+from bench.transfer.tasks.scene_labels import scene_labels
+from tests.transfer.toys import toy_tower
+
+CPU = torch.device("cpu")
+
+
+def part_of(labels: np.ndarray, unjudged: np.ndarray | None = None) -> MultiLabelPart:
+    """Pictures whose red, green and blue shine where they show the first, second and third class."""
+    pixels = torch.full((len(labels), 4, 64, 64), 255, dtype=torch.uint8)
+    pixels[:, : labels.shape[1]] = 30 + 200 * torch.from_numpy(labels.astype(np.uint8))[..., None, None]
+    return MultiLabelPart(PackPictures(pixels), labels, np.zeros_like(labels) if unjudged is None else unjudged)
+
+
+def drawn(seed: int, pictures: int = 40, classes: int = 3) -> tuple[np.ndarray, MultiLabelPart]:
+    """Scores with many ties, labels, and pairs that nobody judged."""
+    draw = np.random.default_rng(seed)
+    unjudged = draw.random((pictures, classes)) < 0.1
+    labels = (draw.random((pictures, classes)) < 0.3) & ~unjudged
+    labels[0], unjudged[0] = True, False
+    return draw.integers(-9, 9, (pictures, classes)) / 2, part_of(labels, unjudged)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_mean_average_precisions_are_those_of_a_loop(seed: int) -> None:
+    scores, part = drawn(seed)
+    judged, columns = ~part.unjudged, range(3)
+    alone = [average_precision_score(part.labels[judged[:, c], c], scores[judged[:, c], c]) for c in columns]
+    found = mean_average_precision(scores, part)
+    assert found.macro == pytest.approx(np.mean(alone), abs=1e-6)
+    assert found.weighted == pytest.approx(np.average(alone, weights=part.labels.sum(axis=0)), abs=1e-6)
+    assert found.micro == pytest.approx(average_precision_score(part.labels[judged], scores[judged]), abs=1e-6)
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(st.integers(0, 1000), st.floats(1e-3, 1e3), st.floats(-1e3, 1e3))
+def test_the_order_of_scores_alone_matters(seed: int, scale: float, shift: float) -> None:
+    """Large logits too, which a sigmoid would make equal."""
+    scores, part = drawn(seed)
+    assert mean_average_precision(scores * scale + shift, part) == mean_average_precision(scores, part)
+
+
+def test_a_class_that_no_picture_shows_is_left_out_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    scores, part = drawn(0)
+    labels = part.labels.copy()
+    labels[:, 1] = False
+    without = part_of(labels, part.unjudged)
+    columns = [0, 2]
+    alone = mean_average_precision(scores[:, columns], part_of(labels[:, columns], part.unjudged[:, columns]))
+    found = mean_average_precision(scores, without)
+    assert (found.macro, found.weighted, found.without_positives) == (alone.macro, alone.weighted, (1,))
+    metrics(MultiLabelTask("toy", ("a", "b", "c"), part, part, without), "p", scores, part)
+    assert "1 classes are left out of the macro and the weighted mean, for no test picture shows them: b" in (
+        capsys.readouterr().err
+    )
+
+
+def test_scores_that_cannot_be_ranked_are_refused() -> None:
+    scores, part = drawn(0)
+    broken = scores.copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(ValueError, match="a score is not finite"):
+        mean_average_precision(broken, part)
+    with pytest.raises(ValueError, match="no picture shows any class"):
+        mean_average_precision(scores, part_of(np.zeros_like(part.labels)))
+    with pytest.raises(ValueError, match="toy: no picture of the test part shows any class"):
+        MultiLabelTask("toy", ("a", "b", "c"), part, part, part_of(np.zeros_like(part.labels)))
+
+
+def test_the_baseline_is_the_share_of_pictures_that_show_a_class() -> None:
+    _, part = drawn(3)
+    part = replace(part, unjudged=np.zeros_like(part.labels))
+    found = {
+        metric.name: metric
+        for metric in metrics(MultiLabelTask("toy", ("a", "b", "c"), part, part, part), "p", part.labels * 1.0, part)
+    }
+    shares = part.labels.mean(axis=0)
+    assert found["macro mAP"].baseline == pytest.approx(shares.mean())
+    assert found["weighted mAP"].baseline == pytest.approx(np.average(shares, weights=shares))
+    assert found["micro mAP"].baseline >= part.labels.mean() - 1e-6
+    assert {metric.value for metric in found.values()} == {1.0}
+
+
+def fitted(features: np.ndarray, labels: np.ndarray, unjudged: np.ndarray, *strengths: float) -> np.ndarray:
+    """The logits at the last strength."""
+    axes = Axes.of(torch.from_numpy(features))
+    along = axes.seen(torch.from_numpy(features))
+    *_, last = sigmoids(along, torch.from_numpy(labels), torch.from_numpy(unjudged), strengths)
+    assert last.converged
+    return last.logits(along).numpy()
+
+
+@pytest.mark.parametrize("width", [12, 200])
+@pytest.mark.parametrize("strength", [1e-3, 0.1, 10.0])
+def test_the_linear_head_is_logistic_regression_class_by_class(strength: float, width: int) -> None:
+    """With more features than pictures too, and wherever it begins."""
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(80, width)) * draw.uniform(0.1, 30, width) + 5
+    features[:, 3] = 7.0  # says nothing
+    labels = features[:, :4] + draw.normal(size=(80, 4)) * 5 > 6
+    unjudged = (draw.random((80, 4)) < 0.1) & ~labels
+    found = fitted(features, labels, unjudged, strength)
+    np.testing.assert_allclose(fitted(features, labels, unjudged, 100.0, 1e-4, strength), found, atol=1e-3)
+    x = StandardScaler().fit_transform(features)
+    for column in range(4):
+        rows = ~unjudged[:, column]
+        theirs = LogisticRegression(C=strength, tol=1e-10, max_iter=5000).fit(x[rows], labels[rows, column])
+        np.testing.assert_allclose(found[:, column], theirs.decision_function(x), rtol=1e-3, atol=1e-3)
+
+
+def test_a_class_that_no_picture_shows_does_not_disturb_the_others() -> None:
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(60, 5))
+    labels = np.hstack([features[:, :2] > 0.3, np.zeros((60, 1), dtype=bool), np.ones((60, 1), dtype=bool)])
+    found = fitted(features, labels, np.zeros_like(labels), 0.1)
+    alone = fitted(features, labels[:, :2], np.zeros_like(labels[:, :2]), 0.1)
+    np.testing.assert_allclose(found[:, :2], alone, atol=1e-3)
+    assert found[:, 2].max() < -3
+    assert found[:, 3].min() > 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_loss_is_the_binary_cross_entropy_of_what_was_judged(seed: int) -> None:
+    _, part = drawn(seed)
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(40, generator=generator)[:16]
+    logits = torch.randn(16, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    dense, judged = torch.from_numpy(part.labels[rows]).double(), torch.from_numpy(~part.unjudged[rows])
+    by_hand = (F.binary_cross_entropy_with_logits(logits, dense, reduction="none") * judged).sum() / 16
+    ours = loss_on(part, CPU)(logits, rows)
+    torch.testing.assert_close(ours, by_hand, rtol=1e-6, atol=1e-6)
+    (expected,), (found,) = torch.autograd.grad(by_hand, logits), torch.autograd.grad(ours, logits)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def coloured(seed: int, count: int) -> MultiLabelPart:
+    return part_of(np.random.default_rng(seed).random((count, 3)) < 0.4)
+
+
+def test_a_linear_head_and_a_fine_tuned_tower_tell_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fine_tune_protocol, "FEWEST_STEPS", 40)
+    monkeypatch.setattr(fine_tune_protocol, "RATES", (1e-3,))
+    task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), coloured(2, 80))
+    embed = kept(REFERENCE_FEATURES["raw pixels"])
+    subject = Subject(name="toy", embed=embed, tower=toy_tower(), device=CPU, experiment=None)
+    for score, protocol in ((linear, "multi-label, linear"), (fine_tuned, "multi-label, fine-tuned")):
+        found = score(subject, task)
+        assert [metric.name for metric in found] == ["macro mAP", "micro mAP", "weighted mAP"]
+        for metric in found:
+            assert (metric.protocol, metric.num_train, metric.num_test) == (protocol, 90, 80)
+            assert metric.baseline is not None
+            assert metric.value > 0.97
+            assert metric.baseline < 0.7
+
+
+def test_labels_that_say_nothing_are_scored_as_a_constant_answer() -> None:
+    shuffled = replace(coloured(2, 300), labels=coloured(3, 300).labels)
+    task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), shuffled)
+    embed = kept(REFERENCE_FEATURES["raw pixels"])
+    for metric in linear(Subject(name="toy", embed=embed, tower=None, device=CPU, experiment=None), task):
+        assert metric.value == pytest.approx(metric.baseline, abs=0.08)
+
+
+def test_the_recipe_is_the_published_one() -> None:
+    assert (PUBLISHED.epochs, PUBLISHED.learning_rate, PUBLISHED.last_learning_rate) == (10, 1e-5, 1e-6)
+    assert (PUBLISHED.batch_size, PUBLISHED.label_smoothing, PUBLISHED.weight_decay) == (32, 0.0, 0.05)
+
+
+def test_scenes_are_a_task_whose_parts_show_every_class(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.transfer.tasks.scene_labels.COUNTS", {"train": 80, "validation": 80, "test": 80})
+    task = scene_labels.__wrapped__(results / "cache")
+    assert len(task.classes) == 8
+    for part in (task.train, task.validation, task.test):
+        assert (part.labels.mean(axis=0) > 0.1).all()
+        assert 1 <= part.labels.sum(axis=1).min() <= part.labels.sum(axis=1).max() <= 3
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.sets(st.text(min_size=1), min_size=3, max_size=40))
+def test_a_validation_part_does_not_depend_on_the_order_of_the_pictures(names: set[str]) -> None:
+    forward, backward = sorted(names), sorted(names, reverse=True)
+    (kept_rows, held), (other_kept, other_held) = carved("a task", forward), carved("a task", backward)
+    assert {forward[row] for row in held} == {backward[row] for row in other_held}
+    assert sorted(kept_rows + held) == list(range(len(names))) == sorted(other_kept + other_held)

@@ -1,0 +1,162 @@
+"""Data sets on disk: split where they are not, and refused in words that name what disagrees."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision import datasets
+
+from bench.catalog import DATA_SETS as NAMES
+from bench.catalog import FOLDERS, KINDS, TASKS
+from bench.transfer.preload_check import main
+from bench.transfer.tasks.data_sets import DATA_SETS, data_set_task
+from bench.transfer.tasks.folders import folder_task
+from bench.transfer.tasks.pictures import FilePictures, UnreadablePicture
+from bench.transfer.tasks.split import Found, task_of
+from tests.transfer.trees import colours, folders, picture, sizes
+
+
+def test_the_names_that_can_be_typed_are_those_there_are() -> None:
+    assert tuple(DATA_SETS) == NAMES
+    assert {*TASKS, *FOLDERS, *NAMES} <= {*KINDS}
+    assert all(hasattr(datasets, wanted.of) for wanted in DATA_SETS.values())
+
+
+@pytest.mark.parametrize(
+    ("there", "expected", "told"),
+    [
+        ({"train": 8, "val": 2, "test": 4}, (24, 6, 12), []),
+        ({"train": 8, "val": 2}, (18, 6, 6), ["validation"]),
+        ({"train": 8, "test": 2}, (18, 6, 6), ["validation"]),
+        ({"training": 8, "valid": 2}, (18, 6, 6), ["validation"]),
+        ({"train": 20}, (36, 12, 12), ["test", "validation"]),
+        ({".": 20}, (36, 12, 12), ["test", "validation"]),
+    ],
+)
+def test_what_is_not_split_is_split_class_by_class_and_told(
+    there: dict[str, int], expected: tuple[int, int, int], told: list[str], tmp_path: Path
+) -> None:
+    task = folder_task("imagefolder", folders(tmp_path / "set", there), tmp_path)
+    assert (task.name, task.classes, sizes(task)) == ("set", ("blue", "green", "red"), expected)
+    parts = (task.train, task.validation, task.test)
+    for part in parts:
+        assert np.ptp(np.bincount(part.labels)) == 0
+        assert [task.classes[label] for label in part.labels] == colours(part)
+    assert [next(word for word in ("test", "validation") if f"no {word} part" in note) for note in task.notes] == told
+    again = folder_task("imagefolder", tmp_path / "set", tmp_path)
+    assert all(
+        np.array_equal(a.labels, b.labels)
+        for a, b in zip(parts, (again.train, again.validation, again.test), strict=True)
+    )
+
+
+def test_unreadable_images_are_counted_named_and_left_out(tmp_path: Path) -> None:
+    root = folders(tmp_path / "set", {"train": 60, "val": 5})
+    (root / "train/red/001.png").write_bytes(b"nothing")
+    task = folder_task("imagefolder", root, tmp_path)
+    assert sum(sizes(task)[:2]) == 179
+    assert f"1 of 180 images cannot be read ({root}/train/red/001.png: not JPEG, PNG, WEBP)" in task.notes[0]
+    kept = next(tmp_path.glob("unreadable-*.json"))
+    written = kept.stat().st_mtime_ns
+    assert folder_task("imagefolder", root, tmp_path).notes == task.notes
+    assert kept.stat().st_mtime_ns == written
+    for number in range(2, 5):
+        (root / f"train/blue/00{number}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"4 of 180 images cannot be read .* and 1 more.*more than one in a hundred"):
+        folder_task("imagefolder", root, tmp_path)
+    with pytest.raises(UnreadablePicture, match=r"002.png: no bytes"):
+        FilePictures([root / "train/blue/002.png"]).rgb(0)
+
+
+def without_class(root: Path) -> None:
+    shutil.rmtree(root / "val/green")
+
+
+def one_class(root: Path) -> None:
+    for part in ("train", "val"):
+        shutil.rmtree(root / part / "green")
+        shutil.rmtree(root / part / "blue")
+
+
+def more_classes(root: Path) -> None:
+    picture(root / "val/violet/0.png")
+
+
+def empty_class(root: Path) -> None:
+    for path in (root / "train/green").iterdir():
+        path.unlink()
+
+
+def empty_class_in_every_part(root: Path) -> None:
+    for path in root.glob("*/green/*"):
+        path.unlink()
+
+
+def one_image(root: Path) -> None:
+    for number in range(1, 8):
+        (root / f"train/green/{number:03}.png").unlink()
+
+
+def no_train(root: Path) -> None:
+    shutil.rmtree(root / "train")
+
+
+def nothing(root: Path) -> None:
+    shutil.rmtree(root)
+    root.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (without_class, r"set/train has images of class 'green', .*set/val has none"),
+        (more_classes, r"set/val has images of class 'violet', .*set/train has none"),
+        (empty_class, r"set/val has images of class 'green', .*set/train has none"),
+        (empty_class_in_every_part, r"set/train/green is a class folder without images \(.jpg, .jpeg, .png, .webp\)"),
+        (one_class, r"all images are of one class, 'red'"),
+        (one_image, r"set/train has 17 images of 3 classes, and fewer than two of class 'green'"),
+        (no_train, r"set has val and no train; expected is\n.*set/train/CLASS/IMAGE.jpg"),
+        (nothing, r"set has no class folder with images; expected is\n.*set/train/CLASS/IMAGE.jpg"),
+    ],
+)
+def test_what_is_wrong_is_named(spoil: Callable[[Path], None], told: str, tmp_path: Path) -> None:
+    root = folders(tmp_path / "set", {"train": 8, "val": 2})
+    spoil(root)
+    with pytest.raises(ValueError, match=f"(?s){told}"):
+        folder_task("imagefolder", root, tmp_path)
+
+
+def test_every_part_needs_every_class_however_few_images_there_are(tmp_path: Path) -> None:
+    root = folders(tmp_path / "set", {"train": 1})
+    paths = sorted(root.rglob("*.png"))
+    whole = Found("train", FilePictures(paths), np.arange(3))
+    few = Found("val", FilePictures(paths[:2]), np.arange(2))
+    told = r"set: val has 2 readable images of 3 classes, and none of class 'red'; every part needs every class"
+    with pytest.raises(ValueError, match=told):
+        task_of("set", ["blue", "green", "red"], whole, few, whole, tmp_path)
+
+
+def test_imagenet_has_a_thousand_classes(tmp_path: Path) -> None:
+    root = folders(tmp_path / "set", {"train": 3, "val": 2})
+    with pytest.raises(
+        ValueError, match=r"has 3 class folders, ImageNet-1k has 1,000; any other folder is --task imagefolder"
+    ):
+        folder_task("imagenet", root, tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_set_that_is_not_there_is_told_with_its_layout(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"(?s)does not hold the train part .* reads\n") as error:
+        data_set_task(name, tmp_path, tmp_path)
+    assert f"{tmp_path}/{DATA_SETS[name].layout}" in str(error.value)
+    assert "download=True" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_check_before_a_scoring_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = folders(tmp_path / "set", {"train": 8, "val": 2})
+    assert main(tmp_path, str(root), [], ["imagefolder"]) == ""
+    assert "no validation part is there; 6 of 24 images" in capsys.readouterr().err
+    assert "does not hold the train part of dtd" in main(tmp_path, str(root), [], ["dtd"])
