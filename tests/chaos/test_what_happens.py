@@ -8,7 +8,7 @@ import pytest
 from tests.chaos.harness import PARTS
 
 ROOT = Path(__file__).parents[2]
-TABLE = (Path(__file__).with_name("README.md")).read_text(encoding="utf-8")
+TABLE = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
 ROWS = [line.split("|")[1:-1] for line in TABLE.splitlines() if line.startswith("|")][2:]
 
 
