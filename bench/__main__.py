@@ -1,6 +1,7 @@
-"""The command line of the harness: `python -m bench` compares the methods; `python -m bench VERB` does one thing.
+"""The command line: `python -m bench`, or `catlip-bench` once it is installed.
 
-Little is imported here: a signal that comes while the rest is imported, which takes a second, ends it as any other.
+Without a verb it compares the methods; with a verb it does one thing. `report` is the command line of `reports`.
+Little is imported here: a signal that arrives during the imports, which take a second, ends the program as any other.
 """
 
 import signal
@@ -16,6 +17,10 @@ def main(arguments: Sequence[str]) -> int:
     """Run a command line; return the exit code: 0, or what `bench.console` names in `exit_codes` and `signals`."""
     signal.signal(signal.SIGTERM, terminate)
     try:
+        if arguments and arguments[0] == "report":
+            from reports.__main__ import main as report
+
+            return report(arguments[1:])
         from bench.cli.main import dispatch
 
         return dispatch(arguments)
@@ -28,5 +33,10 @@ def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
+def console_script() -> int:
+    """Run `catlip-bench`; return the exit code."""
+    return main(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(console_script())

@@ -23,6 +23,7 @@ from bench.cli.selftest import Selftest
 from bench.cli.train import Train
 from bench.cli.transfer import Transfer
 from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
+from bench.console.console import PROGRAM
 from bench.console.exit_codes import FAILED_CASE, OK
 from bench.console.tables import Table, show
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
@@ -60,7 +61,7 @@ class Bench:
         """Tell the command."""
         scope = f" --{self._scope}" if self._scope != "default" else ""
         options = f"--resume{scope}"
-        return f"finished records are kept; go on with: nox -s bench -- {options} (or: python -m bench {options})"
+        return f"finished records are kept; go on with: nox -s bench -- {options} (or: {PROGRAM} {options})"
 
     def run(self) -> int:
         """Measure, train, score."""
@@ -173,19 +174,11 @@ def _ended(comparison: Comparison) -> int:
 
 
 TOGETHER: tuple[type[Command], ...] = (Measure, Train)  # the verbs that torchrun may start
-VERBS: dict[str, type[Command]] = {
-    "list": List,
-    "measure": Measure,
-    "explain": Explain,
-    "train": Train,
-    "transfer": Transfer,
-    "plan": Plan,
-    "embed": Embed,
-    "export": Export,
-    "label": Label,
-    "doctor": Doctor,
-    "selftest": Selftest,
-    "peer": Peer,
-    "regress": Regress,
-    "history": History,
-}
+GROUPS: dict[str, dict[str, type[Command]]] = {
+    "compare": {"list": List, "measure": Measure, "peer": Peer},
+    "train": {"train": Train, "label": Label, "embed": Embed, "export": Export},
+    "score": {"transfer": Transfer},
+    "explain": {"explain": Explain, "plan": Plan},
+    "check": {"doctor": Doctor, "selftest": Selftest, "regress": Regress, "history": History},
+}  # verbs by what a person wants
+VERBS = {name: verb for group in GROUPS.values() for name, verb in group.items()}

@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import Json
 from bench.config import told
-from bench.console.console import say
+from bench.console.console import PROGRAM, say
 from bench.console.exit_codes import FAILED_CASE, OK, USAGE
 from bench.console.tables import show
 from bench.data.captions.shards import Shard, part_of, shards_of
@@ -99,9 +99,7 @@ class Label:
     def _label(self) -> int:
         out = self._require_out("FOLDER")
         if self.vocabulary is None:
-            raise ValueError(
-                "--vocabulary FILE is missing; make one with: python -m bench label IN --count-only --out FILE"
-            )
+            raise ValueError(f"--vocabulary FILE is missing; make one with: {PROGRAM} label IN --count-only --out FILE")
         vocabulary = read_vocabulary(self.vocabulary)
         rule = self.rule or vocabulary.rule
         if rule != vocabulary.rule:

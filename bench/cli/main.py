@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import tyro
 
-from bench.cli.compare import TOGETHER, VERBS, Bench
+from bench.cli.compare import GROUPS, TOGETHER, VERBS, Bench
 from bench.cli.options import Command
 from bench.config import choose
-from bench.console.console import say
+from bench.console.console import PROGRAM, say
 from bench.console.exit_codes import OK, USAGE
 from bench.environment.rank_info import place
 from bench.orchestration.runner import follow
@@ -54,14 +54,19 @@ def _run(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> Command:
     """Read a verb and its options; without a verb, the options of the whole comparison."""
     if not arguments or arguments[0].startswith("-"):
-        return tyro.cli(Bench, prog="python -m bench", args=arguments, description=_overview())
+        return tyro.cli(Bench, prog=PROGRAM, args=arguments, description=_overview())
     verb = arguments[0]
-    return tyro.cli(choose(verb, VERBS, "verb"), prog=f"python -m bench {verb}", args=arguments[1:])
+    return tyro.cli(choose(verb, VERBS, "verb"), prog=f"{PROGRAM} {verb}", args=arguments[1:])
 
 
 def _overview() -> str:
-    verbs = "\n".join(f"  {name:9} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items())
-    return f"{Bench.__doc__}\n\nVerbs, each with --help of its own:\n{verbs}"
+    """Return the help of the whole program: its verbs, grouped by what a person wants."""
+    lines = {
+        purpose: [f"  {name:10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in verbs.items()]
+        for purpose, verbs in GROUPS.items()
+    } | {"report": ["  report     Draw pages, charts over commits and exports from records."]}
+    groups = ("\n".join([f"To {purpose}:", *rows]) for purpose, rows in lines.items())
+    return "\n\n".join([Bench.__doc__ or "", "Verbs, each with --help of its own.", *groups])
 
 
 def _usage(error: Exception) -> int:

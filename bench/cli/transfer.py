@@ -24,6 +24,7 @@ from bench.catalog import (
 )
 from bench.cli.options import Json, Protocols, Results, Tasks
 from bench.config import Experiment, choose
+from bench.console.console import PROGRAM
 from bench.console.exit_codes import FAILED_CASE, OK
 from bench.console.tables import show
 from bench.environment.commit import CHECKOUT
@@ -84,7 +85,7 @@ def _towers(tower: str, results: Path) -> list[str]:
         return [str(path.resolve()) for path in newest_towers(results, tower)]
     name, equals, file = ("", "", tower) if Path(tower).exists() else tower.rpartition("=")
     if not Path(file).exists():
-        raise ValueError(f"there is no tower file {file} (nor an experiment of that name: python -m bench list)")
+        raise ValueError(f"there is no tower file {file} (nor an experiment of that name: {PROGRAM} list)")
     return [f"{name}{equals}{Path(file).resolve()}"]
 
 

@@ -1,6 +1,10 @@
 """What is told on a terminal: text that came with data or files cannot act on it."""
 
 import sys
+from pathlib import Path
+
+# How a person started the command line: messages that name a command use it.
+PROGRAM = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else "python -m bench"
 
 
 def printable(text: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from bench.console.console import PROGRAM
 from bench.data.captions.shards import digest_of, shards_of
 from bench.labels.shard_job import made
 from bench.labels.vocabulary import read_vocabulary
@@ -48,4 +49,4 @@ def stored_labels(folder: Path, shards: Sequence[Path], vocabulary: str) -> Stor
 
 
 def _command(folder: Path, shards: Sequence[Path], vocabulary: str) -> str:
-    return f"python -m bench label {shards[0].parent} --vocabulary {vocabulary} --out {folder}"
+    return f"{PROGRAM} label {shards[0].parent} --vocabulary {vocabulary} --out {folder}"

@@ -7,6 +7,7 @@ from statistics import fmean, median
 from typing import TypeVar
 
 from bench.config import WITH_BATCH_SIZE, Experiment, differing_fields, told
+from bench.console.console import PROGRAM
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.orchestration.batch_search import BYTES_A_PARAMETER
 from bench.plan.collectives import FP32, Weights
@@ -46,7 +47,7 @@ def records_at(path: Path, experiments: Sequence[Experiment]) -> list[Record]:
     found = comparisons(path) if path.is_dir() else []
     some = [records for name in reversed(found) if _timed(records := read_records(path, name))]
     if not some:
-        raise ValueError(f"{path} holds no speed record; python -m bench measure leaves some in its results folder")
+        raise ValueError(f"{path} holds no speed record; {PROGRAM} measure leaves some in its results folder")
     whole = (rows for rows in some if all(any(matching(one, rows, Speed)) for one in experiments))
     return next(whole, some[0])
 

@@ -6,6 +6,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from bench.config import Experiment
+from bench.console.console import PROGRAM
 from bench.environment.json_file import from_json
 
 
@@ -57,6 +58,6 @@ def newest_towers(results: Path, name: str) -> list[Path]:
     found = [path for here in (".", "*") for path in results.glob(f"{here}/*.tower.*.safetensors")]
     towers = [path for path in sorted(found, key=lambda path: path.name) if how_made(path).experiment.name == name]
     if not towers:
-        raise ValueError(f"{results} holds no tower of {name!r}; make one with: python -m bench train {name}")
+        raise ValueError(f"{results} holds no tower of {name!r}; make one with: {PROGRAM} train {name}")
     newest = towers[-1].name.split(".", 1)[0]
     return [path for path in towers if path.name.startswith(f"{newest}.")]

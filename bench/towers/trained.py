@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bench.config import Experiment
+from bench.console.console import PROGRAM
 from bench.environment.seeds import TEACHER, TOWER, seed_for
 from bench.towers.made import Made, how_made
 from models.checkpoint import load_weights
@@ -34,5 +35,5 @@ def build_teacher(experiment: Experiment) -> ImageTower:
     if not teacher.endswith(SUFFIX):
         return build_image_tower(teacher, experiment.image_size, seed_for(experiment.seed, TEACHER))
     if not Path(teacher).is_file():
-        raise ValueError(f"no tower file {teacher!r} to teach with; `python -m bench train` leaves some")
+        raise ValueError(f"no tower file {teacher!r} to teach with; `{PROGRAM} train` leaves some")
     return trained_tower(Path(teacher))[0]

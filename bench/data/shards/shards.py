@@ -14,7 +14,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
-from bench.console.console import say
+from bench.console.console import PROGRAM, say
 from bench.data.captions.captions import suffix_of
 from bench.data.captions.shards import shards_of
 from bench.data.manifest import pretrain_shards
@@ -67,7 +67,7 @@ class Shards:
         if lacking:
             notes.append(f"{self.data}: {lacking.total():,} of {total:,} samples are skipped ({told_counts(lacking)})")
         notes += [
-            f"unverified: {folder} has no {NAME}; write one with: python -m bench doctor --shards {self.data!r}"
+            f"unverified: {folder} has no {NAME}; write one with: {PROGRAM} doctor --shards {self.data!r}"
             for folder in self.unverified
         ]
         return notes
