@@ -1,0 +1,62 @@
+"""The page of the command line, docs/cli.md, is made from the parsers: `python -m tests.cli.test_cli_page` writes it."""
+
+import io
+import os
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from unittest.mock import patch
+
+from bench.__main__ import main
+from bench.cli.compare import GROUPS
+from reports.__main__ import VERBS as REPORT_VERBS
+
+PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+INTRODUCTION = """# Command line
+
+`catlip-bench` without a verb runs the default comparison. `python -m bench` is the same program, started from a checkout.
+Tables go to stdout, progress and messages to stderr. `--json FILE` writes the figures of the tables.
+This page is generated from the parsers; a test fails when it is stale.
+
+| exit code | meaning |
+|---|---|
+| 0 | success |
+| 1 | a regression, or a disagreement (a bound of the self-test, a shard and its manifest, a reference's losses) |
+| 2 | wrong usage, or nothing was measured |
+| 3 | a run failed; the other runs are recorded |
+| 4 | inconclusive (`regress`, `explain`) |
+| 130, 143 | interrupted by SIGINT, by SIGTERM; finished work is kept |
+"""
+
+
+def help_of(*words: str) -> str:
+    """Return the help of a verb, as a terminal of 100 columns without colours shows it."""
+    shown = io.StringIO()
+    plain = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    with patch.dict(os.environ, plain), redirect_stdout(shown), suppress(SystemExit):
+        main([*words, "--help"])
+    return "\n".join(line.rstrip() for line in shown.getvalue().strip().splitlines())
+
+
+def page() -> str:
+    """Return the whole page."""
+    sections = [INTRODUCTION, f"## catlip-bench\n\n```text\n{help_of()}\n```\n"]
+    for purpose, verbs in GROUPS.items():
+        sections.append(f"## To {purpose}\n")
+        sections += [f"### {verb}\n\n```text\n{help_of(verb)}\n```\n" for verb in verbs]
+    sections.append("## To report\n")
+    sections += [f"### report {verb}\n\n```text\n{help_of('report', verb)}\n```\n" for verb in REPORT_VERBS]
+    return "\n".join(sections)
+
+
+def words(text: str) -> list[str]:
+    """Return a text's words: versions of the parser's library draw other boxes and break lines elsewhere."""
+    plain = "".join(" " if "\u2500" <= one <= "\u257f" else one for one in text)
+    return [word for word in plain.split() if word.strip("-")]
+
+
+def test_the_page_of_the_command_line_says_what_the_parsers_accept() -> None:
+    assert words(PAGE.read_text(encoding="utf-8")) == words(page()), "write it with: python -m tests.cli.test_cli_page"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
