@@ -21,10 +21,10 @@ from bench.data.shards.stream import ShardStream
 from bench.data.stream import Stream
 from bench.environment.machine import peak_flops, resolved
 from bench.environment.seeds import HEAD, STEP, TOWER, seed_for
+from bench.environment.slots import pass_on, takes_turns
 from bench.image_sizes import first_of_each_size, images_before
 from bench.measure.flops import count_flops
 from bench.methods import Method, method_named
-from bench.orchestration.interleave import pass_on, takes_turns
 from bench.profilers.clock import clock
 from bench.profilers.compilation import GRAPHS, compilation
 from bench.profilers.device import OTHERS_BUSY, Readings, open_reader, sampled

@@ -23,8 +23,8 @@ from bench.console.console import printable, say
 from bench.console.signals import INTERRUPTED, Stop, stoppable
 from bench.environment.files import written_whole
 from bench.environment.rank_info import place
+from bench.environment.slots import await_turn
 from bench.ladder import Ladder
-from bench.orchestration.interleave import await_turn
 from bench.record import Failure, Record, record_path, write_record
 from bench.train.checkpoints import Keeping, alone
 from bench.train.not_finite import NotFiniteError
