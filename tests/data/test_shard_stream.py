@@ -12,8 +12,9 @@ from bench.data.shards.manifest import facts_of, write_manifest
 from bench.data.shards.stream import ShardStream
 from bench.data.stream import Batch
 from bench.data.targets import Captions, Labels, Tokens
-from bench.measure.speed import load_data, measure_speed
+from bench.measure.speed import measure_speed
 from bench.methods import METHODS
+from bench.train.build import load_data
 from bench.train.loop import train
 from tests.data.shards import CAPTIONS, encoded, picture, webdataset_members, write_shard, write_shards
 from tests.data.test_stream import CPU

@@ -26,11 +26,11 @@ from bench.data.pack import Pictures, load_pictures
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch
 from bench.measure.memory import largest_of_ranks
-from bench.measure.speed import Assembled, assemble, untrained_tower
 from bench.measure.throughput import images_per_second
 from bench.methods import method_named
 from bench.profilers.memory import Peaks
 from bench.record import Failure, Memory, Speed, read_records
+from bench.train.build import Assembled, assemble, untrained_tower
 from bench.train.checkpoint_manager import Keeper
 from bench.train.checkpoints import Keeping, newest_whole
 from bench.train.distributed import blocks, of_each_rank, whole_tensor
