@@ -11,10 +11,11 @@ from torch import nn
 from torch.profiler import record_function
 
 from bench.config import Experiment
-from bench.environment.machine import peak_flops, resolved
+from bench.environment.machine import resolved
 from bench.environment.slots import pass_on, takes_turns
 from bench.image_sizes import images_before
 from bench.measure.flops import count_flops
+from bench.measure.peak import peak_flops
 from bench.profilers.clock import clock
 from bench.profilers.compilation import GRAPHS, compilation
 from bench.profilers.device import OTHERS_BUSY, Readings, open_reader, sampled

@@ -21,6 +21,7 @@ from msgspec.structs import replace as with_fields
 
 from bench.__main__ import main
 from bench.config import Experiment, at_batch_size
+from bench.environment.circumstances import Circumstances
 from bench.environment.commit import CHECKOUT
 from bench.environment.gpu_specs import DEVICES, device_called
 from bench.experiments import EXPERIMENTS
@@ -42,7 +43,7 @@ from bench.plan.model import (
 )
 from bench.plan.published import MODELS, NCCL, POINTS, computing, predicted_rate, published_utilisation
 from bench.plan.records import Timed, compute_of, largest_batch
-from bench.record import Circumstances, Fit, Flops, Memory, Record, Speed, record_path, write_record
+from bench.record import Fit, Flops, Memory, Record, Speed, record_path, write_record
 
 INFINITE = Cluster(Links(8, math.inf, 0.0, math.inf, 0.0), overlap=0.0)
 ORDINARY = Cluster(Links(8, 300e9, 2e-6, 20e9, 4e-6), overlap=0.5)
