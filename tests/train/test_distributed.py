@@ -38,7 +38,7 @@ from bench.train.loop import train
 from tests.processes import in_ranks
 from tests.small import small
 
-ROOT, CPU = Path(__file__).parent.parent, torch.device("cpu")
+ROOT, CPU = Path(__file__).parents[2], torch.device("cpu")
 GLOBAL_BATCH, RATE = 16, 1e-3
 SHARDINGS = ("ddp", "fsdp2")
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-9}
