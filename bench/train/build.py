@@ -52,10 +52,11 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
 
     The pack's captions are turned at once into what the method reads, those of shards batch by batch.
     """
-    rank, ranks = place(group_of_all())
+    (rank, ranks), method = place(group_of_all()), method_named(experiment.method)
     if experiment.data != PACK_DATA:
-        return ShardStream(experiment, shards_for(experiment, results / CACHE), device, rank=rank, ranks=ranks)
-    targets = method_named(experiment.method).targets(experiment)
+        shards = shards_for(experiment, results / CACHE)
+        return ShardStream(experiment, shards, method.targets, device, rank=rank, ranks=ranks)
+    targets = method.targets(experiment)
     return PackStream(experiment, load_pictures("pretrain", results / CACHE), targets, device, rank=rank, ranks=ranks)
 
 
