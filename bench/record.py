@@ -11,6 +11,7 @@ from typing import get_args
 import msgspec
 
 from bench.config import Experiment, differing_fields, told
+from bench.environment.circumstances import Circumstances
 from bench.environment.file_names import PLAIN, plain_name
 from bench.environment.files import written_whole
 from bench.environment.json_file import content_of, from_json
@@ -31,20 +32,6 @@ CIRCUMSTANCES = {
 FORMAT, READ, RECOMPUTED_SINCE = 3, (2, 3), 3
 # A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
 PHASES = ("data", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
-
-
-class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Where and when a run happened."""
-
-    machine: str  # what a speed depends on, in words; runs are compared only where it is equal
-    device: str  # "cpu" or "cuda"
-    threads: int
-    precision: str
-    compiled: bool
-    packages: dict[str, str]
-    commit: str  # of this project; "-dirty" behind it where the work tree differs
-    started_at: str  # UTC, ISO 8601
-    processes: int = 1  # that shared every batch, each with a device; `threads` are of each
 
 
 class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

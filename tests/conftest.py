@@ -78,6 +78,7 @@ def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def global_state_of_torch() -> None:
+def torch_state() -> None:
+    """Each test begins with the same threads and the same random numbers."""
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)

@@ -14,10 +14,10 @@ from bench.data.targets import Captions, Features
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.labels.subwords import SubwordIds, tokenizer
 from bench.measure.flops import count_flops
-from bench.measure.speed import Assembled, assemble, load_data, take_steps, untrained_tower
 from bench.methods import METHODS, clamp_scale
 from bench.record import Flops
 from bench.towers.made import Made
+from bench.train.build import Assembled, assemble, load_data, take_steps, untrained_tower
 from losses.contrastive import contrastive_loss
 from models.checkpoint import save_tower
 from models.heads import Contrastive, Student, TokenClassifier

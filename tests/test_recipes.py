@@ -6,11 +6,12 @@ import pytest
 from msgspec.structs import asdict, replace
 
 from bench.config import MAY_DIFFER, Experiment, differing_fields, require_one_comparison
+from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS, ROWS, SCALES
 from bench.measure.costs import costs_of
 from bench.measure.tables import speed_table
 from bench.recipes import RECIPES
-from bench.record import Circumstances, Record
+from bench.record import Record
 from tests.speeds import speed
 
 # apple/corenet at 1aa3acd, the values of the yaml files; None: the key is not there.

@@ -17,10 +17,10 @@ from msgspec.structs import replace
 
 import bench.record
 from bench.config import FIELDS, Experiment
+from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 from bench.record import (
     FORMAT,
-    Circumstances,
     Failure,
     Flops,
     Measured,

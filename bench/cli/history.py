@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from bench.console.exit_codes import FAILED_CASE, OK
 from bench.console.progress import Progress
 from bench.environment.commit import CHECKOUT
-from bench.history.commit_runs import (
+from bench.orchestration.commit_runs import (
     PROCESS_SECONDS,
     fingerprint_here,
     last_commits,

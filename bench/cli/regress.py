@@ -13,7 +13,9 @@ from bench.console.exit_codes import FAILED_CASE
 from bench.console.progress import Progress
 from bench.console.tables import Table, show
 from bench.environment.commit import CHECKOUT
-from bench.history.commit_runs import (
+from bench.history.compared import compared, compared_table, ended, on_one_side, told_none, told_worse
+from bench.history.figures import read_figures
+from bench.orchestration.commit_runs import (
     PROCESS_SECONDS,
     commit_named,
     fingerprint_here,
@@ -21,8 +23,6 @@ from bench.history.commit_runs import (
     time_suites,
     work_tree,
 )
-from bench.history.compared import compared, compared_table, ended, on_one_side, told_none, told_worse
-from bench.history.figures import read_figures
 from bench.statistics import FEWEST_ROUNDS
 
 ROUNDS = 8

@@ -55,3 +55,10 @@ DEVICES: Mapping[str, Device] = {device.words.lower().replace(" ", "-"): device 
 def device_called(name: str) -> Device | None:
     """Return the device that CUDA calls so; None for one that is not known."""
     return next((device for device in _DEVICES if all(word in name for word in device.words.split())), None)
+
+
+def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:
+    """Return the peak of a GPU by the name that CUDA gives it, in FLOP/s, and its source; None where none is known."""
+    if precision == "bf16" and (device := device_called(name)) is not None:
+        return device.bf16, f"{device.source}, bf16 dense"
+    return None, f"no peak known for {name} at {precision}"

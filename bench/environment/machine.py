@@ -9,13 +9,8 @@ import psutil
 import torch
 
 from bench.config import Experiment
+from bench.environment.circumstances import Circumstances, fingerprint_of
 from bench.environment.commit import commit
-from bench.environment.gpu_specs import device_called
-from bench.history.suite_documents import fingerprint_of
-from bench.profilers.clock import clock
-from bench.record import Circumstances
-from bench.train.distributed import group_of_all
-from losses.collectives import place
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 GIB = 2**30
@@ -26,8 +21,11 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def circumstances(experiment: Experiment | None, device: torch.device) -> Circumstances:
-    """Return where and when this run happens, with the experiment's "auto" fields resolved."""
+def circumstances(experiment: Experiment | None, device: torch.device, processes: int = 1) -> Circumstances:
+    """Return where and when this run happens, with the experiment's "auto" fields resolved.
+
+    `processes` is the number of processes that share each batch.
+    """
     precision, compiled = resolved(experiment, device) if experiment else ("fp32", False)
     return Circumstances(
         machine=machine(device),
@@ -38,7 +36,7 @@ def circumstances(experiment: Experiment | None, device: torch.device) -> Circum
         packages={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         commit=commit(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        processes=place(group_of_all())[1],
+        processes=processes,
     )
 
 
@@ -55,34 +53,6 @@ def machine(device: torch.device) -> str:
     memory = f"{psutil.virtual_memory().total / GIB:.0f} GiB"
     host = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores, {memory}, {platform.system()}"
     return f"{torch.cuda.get_device_name(device)}; {host}" if device.type == "cuda" else host
-
-
-def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]:
-    """Return the device's peak in FLOP/s and where it is from; None where none is known.
-
-    On a CPU it is measured: the best of a few large matrix products at this run's thread count.
-    """
-    if device.type == "cpu":
-        return _measured_peak(), "best of ten 1024 x 1024 x 1024 fp32 matrix products measured in the same process"
-    return datasheet_peak(torch.cuda.get_device_name(device), precision)
-
-
-def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:
-    """Return the peak of a GPU by the name that CUDA gives it, in FLOP/s, and its source; None where none is known."""
-    if precision == "bf16" and (device := device_called(name)) is not None:
-        return device.bf16, f"{device.source}, bf16 dense"
-    return None, f"no peak known for {name} at {precision}"
-
-
-def _measured_peak() -> float:
-    side, cpu = 1024, torch.device("cpu")
-    a, b = torch.rand(side, side), torch.rand(side, side)
-    seconds = []
-    for _ in range(10):
-        with clock(cpu) as elapsed:
-            a @ b
-        seconds.append(elapsed.seconds)
-    return 2 * side**3 / min(seconds)
 
 
 def _cpu_name() -> str:

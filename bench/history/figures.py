@@ -14,14 +14,8 @@ from typing import Any, Literal
 import msgspec
 
 from bench.config import Experiment
-from bench.history.suite_documents import (
-    UNVERSIONED,
-    Document,
-    document_of,
-    fingerprint_of,
-    machine_of,
-    require_measured,
-)
+from bench.environment.circumstances import fingerprint_of
+from bench.history.suite_documents import UNVERSIONED, Document, document_of, machine_of, require_measured
 from bench.measure.throughput import images_per_second
 from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, is_record, read_record
 

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from bench.environment.files import written_whole
-from bench.record import Circumstances
 
 FINGERPRINT = "fingerprint"  # the entry of `machine_info` that our suites write; see `fingerprint_of`
 UNVERSIONED = ("", "unversioned", "unknown")  # what pytest-benchmark calls a commit that it does not know
@@ -57,14 +56,6 @@ def document_of(content: bytes, name: str) -> Document:
         return msgspec.json.decode(content, type=Document)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"{name}: not a document of pytest-benchmark: {error}") from None
-
-
-def fingerprint_of(circumstances: Circumstances) -> str:
-    """Say in one line what speeds depend on beside the code: figures of different lines are never joined."""
-    packages = ", ".join(f"{name} {version}" for name, version in circumstances.packages.items())
-    threads = f"{circumstances.threads} thread{'s' if circumstances.threads > 1 else ''}"
-    processes = f"; {circumstances.processes} processes" if circumstances.processes > 1 else ""
-    return f"{circumstances.machine}; {threads}{processes}; {packages}"
 
 
 def machine_of(document: Document) -> str:

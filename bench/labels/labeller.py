@@ -10,13 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.data.captions.batches import Batch
+from bench.data.captions.batches import LONGEST_CAPTION, NULL, TOO_LONG, Batch
 from bench.labels.rule import Rule
 from bench.labels.rules import rule_named
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
 
-LONGEST_CAPTION = 4 * 2**20  # bytes; a longer one is skipped and counted
-NULL, TOO_LONG, NOT_UTF8 = "null", f"longer than {LONGEST_CAPTION // 2**20} MiB", "not UTF-8"
+NOT_UTF8 = "not UTF-8"
 MENDED = (NOT_UTF8,)  # flaws that do not cost the caption: what is wrong in it is replaced
 LISTS = pa.list_(pa.field("element", pa.uint32(), nullable=False))
 

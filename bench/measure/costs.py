@@ -9,7 +9,7 @@ from torch import nn
 
 from bench.config import Experiment
 from bench.measure.flops import META, captions_of, counted, images_of, on_meta
-from bench.measure.speed import trained_parameters
+from bench.train.build import trained_parameters
 from models.heads import Classifier, Contrastive, ImageSide, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower
 from models.text_tower import open_clip_text_tower

@@ -12,10 +12,10 @@ from bench.config import Experiment
 from bench.data.stream import Stream
 from bench.image_sizes import first_of_each_size
 from bench.measure.memory_limit import is_out_of_memory, memory_limit
-from bench.measure.speed import assemble, check_finite, first_steps, load_data, take_steps, trained_parameters
 from bench.profilers.memory import PeakMemory, Peaks
 from bench.profilers.tensors import TensorBytes
 from bench.record import Fit, Memory
+from bench.train.build import assemble, check_finite, first_steps, load_data, take_steps, trained_parameters
 from bench.train.distributed import group_of_all, of_each_rank
 
 MEMORY_STEPS = 4

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-TURNS = "CATLIP_BENCH_TURNS"  # the environment's variable with the two ends of pipes that a run has
+from bench.environment.slots import TURNS
 
 
 @dataclass(slots=True)
@@ -57,21 +57,3 @@ def conduct(seats: Iterable[Seat]) -> None:
             left.remove(seat)
             os.close(seat.say_go)
             os.close(seat.over)
-
-
-def takes_turns() -> bool:
-    """Whether this process does."""
-    return TURNS in os.environ
-
-
-def await_turn() -> None:
-    """Wait for this process's first turn, where it takes turns; SystemExit where nobody conducts any more."""
-    if takes_turns() and not os.read(int(os.environ[TURNS].split()[0]), 1):
-        raise SystemExit(1)
-
-
-def pass_on() -> None:
-    """Let the other runs work, where this process takes turns; return when it is its turn again."""
-    if takes_turns():
-        os.write(int(os.environ[TURNS].split()[1]), b".")
-        await_turn()

@@ -23,8 +23,8 @@ from bench.console.console import printable, say
 from bench.console.signals import INTERRUPTED, Stop, stoppable
 from bench.environment.files import written_whole
 from bench.environment.rank_info import place
+from bench.environment.slots import await_turn
 from bench.ladder import Ladder
-from bench.orchestration.interleave import await_turn
 from bench.record import Failure, Record, record_path, write_record
 from bench.train.checkpoints import Keeping, alone
 from bench.train.not_finite import NotFiniteError
@@ -182,10 +182,11 @@ def _writer(request: Request, device: "torch.device") -> "Callable[..., None]":
     from bench.environment.machine import circumstances
 
     experiment, is_first = request.experiment, not request.meeting or place().rank == 0
+    processes = place().ranks if request.meeting else 1
 
     def write(measured: "Measured", path: Path, of: Experiment | None = experiment, *, by_any: bool = False) -> None:
         if is_first or by_any:
-            where = circumstances(None if request.kind == "scoring" else experiment, device)
+            where = circumstances(None if request.kind == "scoring" else experiment, device, processes)
             record = Record(comparison=request.comparison, experiment=of, circumstances=where, measured=measured)
             write_record(record, path)
 

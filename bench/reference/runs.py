@@ -21,12 +21,12 @@ from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch
 from bench.data.targets import Captions, Labels, Tokens, WithoutText, to_device
 from bench.environment.machine import resolved
+from bench.environment.slots import pass_on
 from bench.labels.subwords import SubwordIds
-from bench.measure.speed import Assembled, assemble, load_data
 from bench.methods import METHODS, Method
-from bench.orchestration.interleave import pass_on
 from bench.record import PeerRun
 from bench.reference.sides import DENSE, OPEN_CLIP, OPEN_CLIP_FUSED, WARMUP_STEPS
+from bench.train.build import Assembled, assemble, load_data
 from bench.train.step import make_optimizer, make_step
 from losses.collectives import Meeting
 from models.heads import Contrastive

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from bench.data.pack import Pictures, load_pictures
+from bench.environment.circumstances import fingerprint_of
 from bench.environment.machine import circumstances
-from bench.history.suite_documents import FINGERPRINT, fingerprint_of
+from bench.history.suite_documents import FINGERPRINT
 from bench.suites.device import DEVICE
 
 

@@ -7,9 +7,9 @@ from bench.data.pack import Pictures
 from bench.data.pack_stream import PackStream
 from bench.measure.flops import count_flops
 from bench.measure.memory import count_tensor_bytes
-from bench.measure.speed import assemble, take_steps
 from bench.methods import method_named
 from bench.suites.device import DEVICE
+from bench.train.build import assemble, take_steps
 
 BATCH, STEPS, PICTURES = 32, 3, 128
 

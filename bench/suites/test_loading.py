@@ -19,6 +19,7 @@ from bench.data.order import Order
 from bench.data.shards.loader import Loaded, ShardLoader
 from bench.data.shards.shards import Shards, open_shards
 from bench.experiments import EXPERIMENTS
+from bench.methods import METHODS
 
 IMAGES, BATCH = 200, 50
 SMALLEST, LARGEST, QUALITY = 256, 512, 87
@@ -59,7 +60,9 @@ def _jpeg(seed: int) -> bytes:
 def test_batch_of_shards(benchmark: BenchmarkFixture, shards: Shards, method: str) -> None:
     """Timed in CPU seconds, so that other processes do not count."""
     experiment = replace(CATLIP, method=method)
-    loader: ShardLoader[Any] = ShardLoader(experiment, shards, range(IMAGES), Order(experiment, IMAGES))
+    loader: ShardLoader[Any] = ShardLoader(
+        experiment, METHODS[experiment.method].targets, shards, range(IMAGES), Order(experiment, IMAGES)
+    )
     numbers = count()
 
     def load() -> Loaded[Any]:

@@ -16,8 +16,8 @@ from bench.console.signals import Stop
 from bench.data.shards.identity import data_digest
 from bench.environment.commit import commit
 from bench.image_sizes import images_before
-from bench.measure.speed import Assembled
 from bench.towers.made import Made
+from bench.train.build import Assembled
 from bench.train.checkpoints import TENSORS, TOWER, Keeping, Saved, read_state, require_same, write_checkpoint
 from bench.train.distributed import group_of_all, largest, together
 from bench.train.state import State, copied, load_state, on_cpu, scored_weights, state_of, under

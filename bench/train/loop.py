@@ -16,11 +16,11 @@ from torch import Tensor
 
 from bench.config import Experiment
 from bench.image_sizes import images_before, steps_for
-from bench.measure.speed import Assembled, assemble, check_finite, load_data
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.towers.head_file import save_head
 from bench.towers.made import Made
+from bench.train.build import Assembled, assemble, check_finite, load_data
 from bench.train.checkpoint_manager import Keeper
 from bench.train.distributed import expect_a_step, group_of_all
 from bench.train.state import copied, load_state, scored_head, scored_weights, state_of

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from bench.measure.speed import Assembled
+from bench.train.build import Assembled
 from bench.train.distributed import is_shard, whole_tensor
 
 if TYPE_CHECKING:

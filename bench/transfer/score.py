@@ -7,9 +7,9 @@ import torch
 
 from bench.catalog import RANDOM_TOWER, REFERENCE_TOWER, UNTRAINED_TOWER
 from bench.config import Experiment
-from bench.measure.speed import untrained_tower
 from bench.record import Metric, Score, Transfer
 from bench.towers.tower_from import KnownTower, tower_from, untrained_kind
+from bench.train.build import untrained_tower
 from bench.transfer.feature_extractor import Subject, kept
 from bench.transfer.features import REFERENCE_FEATURES, tower_features
 from bench.transfer.protocols import PROTOCOLS

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.config import FIELDS, Experiment, differing_fields
-from bench.record import RECOMPUTED_SINCE, Circumstances, Record
+from bench.environment.circumstances import Circumstances
+from bench.record import RECOMPUTED_SINCE, Record
 from reports.render.formats import count, listed, percent
 from reports.render.frames import Comparison, failures, losses_frame
 from reports.render.tables import Cell, Column, Table, absent, figure, named, plain

@@ -11,12 +11,12 @@ import hypothesis
 from hypothesis import strategies as st
 
 from bench.console.tables import show
+from bench.data.captions.batches import NULL, TOO_LONG
 from bench.data.captions.line_files import NO_CAPTION, NOT_JSON
 from bench.data.manifest import CACHE
 from bench.data.shards.shards import open_shards, opened
 from bench.data.targets import Captions
 from bench.labels.explanation import explanation
-from bench.labels.labeller import NULL, TOO_LONG
 from bench.labels.rules import rule_named
 from bench.methods import method_named
 from tests.chaos.bound import Bound, at_most, none_of, tries

@@ -9,10 +9,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from bench.environment.circumstances import Circumstances
 from bench.environment.commit import CHECKOUT
 from bench.experiments import EXPERIMENTS
 from bench.plan.model import AS_GPUS_GROW
-from bench.record import Circumstances, Failure, Memory, Record, record_path, write_record
+from bench.record import Failure, Memory, Record, record_path, write_record
 
 MARKUP = ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"><svg onload=alert(1)>', "</style><b>x")
 ESCAPE = "\x1b[2J"

@@ -1,4 +1,4 @@
-"""The page of the command line, docs/cli.md, is made from the parsers: `python -m tests.cli.test_cli_page` writes it."""
+"""The page of the command line is made from the parsers: `python -m tests.cli.test_cli_page` writes docs/cli.md."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from reports.__main__ import VERBS as REPORT_VERBS
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 INTRODUCTION = """# Command line
 
-`catlip-bench` without a verb runs the default comparison. `python -m bench` is the same program, started from a checkout.
+`catlip-bench` without a verb runs the default comparison. `python -m bench`, from a checkout, is the same program.
 Tables go to stdout, progress and messages to stderr. `--json FILE` writes the figures of the tables.
 This page is generated from the parsers; a test fails when it is stale.
 

@@ -282,7 +282,7 @@ def test_ray_gives_the_same_labels(tmp_path: Path) -> None:
 def test_training_on_stored_labels_sees_the_batches_of_computed_ones(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bench.measure.speed import load_data
+    from bench.train.build import load_data
     from tests.data.test_stream import CPU
 
     assert main(["label", *PACK, "--vocabulary", "pack-synsets", "--out", str(tmp_path / "labels")]) == 0

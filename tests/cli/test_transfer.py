@@ -14,9 +14,9 @@ from bench.config import Experiment
 from bench.data.manifest import CACHE, PARTS, cache_path
 from bench.data.pack import load_pictures
 from bench.experiments import EXPERIMENTS
-from bench.measure.speed import untrained_tower
 from bench.record import Transfer, read_records
 from bench.towers.made import Made
+from bench.train.build import untrained_tower
 from models.checkpoint import save_tower
 
 pytestmark = pytest.mark.usefixtures("forked_runs")

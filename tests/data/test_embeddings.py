@@ -13,8 +13,9 @@ from bench.data.decoding import EMPTY, UnusableImageError
 from bench.data.embeddings import CUT, FOREIGN, INFINITE, decoded_grid
 from bench.data.shards.stream import ShardStream
 from bench.measure.costs import costs_of
-from bench.measure.speed import load_data, measure_speed
+from bench.measure.speed import measure_speed
 from bench.towers.trained import trained_tower
+from bench.train.build import load_data
 from bench.train.loop import train
 from bench.transfer.features import tower_features
 from models.image_tower import build_image_tower

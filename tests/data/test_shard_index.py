@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench.data.captions.batches import LONGEST_CAPTION
 from bench.data.shards import shards as shards_module
 from bench.data.shards.index import index_path, read_index, write_index
 from bench.data.shards.manifest import facts_of, read_manifest, write_manifest
 from bench.data.shards.shards import Samples, open_shards, opened, shard_paths
-from bench.labels.labeller import LONGEST_CAPTION
 from tests.data.shards import (
     CAPTIONS,
     encoded,

@@ -12,8 +12,9 @@ from bench.data.shards.manifest import facts_of, write_manifest
 from bench.data.shards.stream import ShardStream
 from bench.data.stream import Batch
 from bench.data.targets import Captions, Labels, Tokens
-from bench.measure.speed import load_data, measure_speed
+from bench.measure.speed import measure_speed
 from bench.methods import METHODS
+from bench.train.build import load_data
 from bench.train.loop import train
 from tests.data.shards import CAPTIONS, encoded, picture, webdataset_members, write_shard, write_shards
 from tests.data.test_stream import CPU
@@ -87,7 +88,10 @@ def test_ranks_share_an_epoch(data: Path, results: Path) -> None:
     from bench.data.shards.shards import open_shards
 
     shards = open_shards(str(data), results / "cache")
-    ranks = [ShardStream(small("clip", batch_size=4), shards, CPU, rank=rank, ranks=2) for rank in (0, 1)]
+    ranks = [
+        ShardStream(small("clip", batch_size=4), shards, METHODS["clip"].targets, CPU, rank=rank, ranks=2)
+        for rank in (0, 1)
+    ]
     keys = [key for k in range(4) for each in ranks for key in each.keys(k)]
     assert len({*keys}) == 32
     assert not ranks[0].batch(0).images.equal(ranks[1].batch(0).images)
@@ -230,7 +234,10 @@ def test_ranks_take_as_many_steps_whatever_the_shards_lengths(tmp_path: Path, re
     for number, (first, count) in enumerate(((0, 1), (1, 2), (3, 30))):
         write_shard(tmp_path / f"{number}.tar", webdataset_members(first, count))
     shards = open_shards(str(tmp_path), results / "cache")
-    ranks = [ShardStream(small("clip", batch_size=4), shards, CPU, rank=rank, ranks=3) for rank in range(3)]
+    ranks = [
+        ShardStream(small("clip", batch_size=4), shards, METHODS["clip"].targets, CPU, rank=rank, ranks=3)
+        for rank in range(3)
+    ]
     keys = [[each.keys(k) for each in ranks] for k in range(11)]
     assert all(len(of_rank) == 4 for of_step in keys for of_rank in of_step)
     seen = [key for of_step in keys for of_rank in of_step for key in of_rank]

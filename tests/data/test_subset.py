@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from bench.data.pack import Pictures
 from bench.data.pack_stream import PackStream
 from bench.data.subset import subset_rows
-from bench.measure.speed import load_data
 from bench.methods import METHODS
+from bench.train.build import load_data
 from tests.data.shards import write_shards
 from tests.data.test_stream import CPU
 from tests.small import small

@@ -11,8 +11,8 @@ from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS, experiment_named
 from bench.measure.costs import costs_of, released_flops
 from bench.measure.flops import count_flops
-from bench.measure.speed import assemble, load_data
 from bench.methods import METHODS
+from bench.train.build import assemble, load_data
 from tests.small import small
 
 PUBLISHED = ("catlip-vit-b16-datacomp", "clip-vit-b16-datacomp")

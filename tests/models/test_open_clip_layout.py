@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.labels.subwords import SubwordIds
-from bench.measure.speed import assemble, load_data
+from bench.train.build import assemble, load_data
 from models.heads import Contrastive
 from models.open_clip_layout import open_clip_model, open_clip_state
 from tests.small import small

@@ -7,11 +7,12 @@ from msgspec.structs import replace
 
 from bench.config import Experiment
 from bench.console.progress import Progress
+from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 from bench.orchestration.comparison import CURVE_TASK, Comparison, Scope, expected_seconds, scopes
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.worker import Request
-from bench.record import Circumstances, Record, record_path, write_record
+from bench.record import Record, record_path, write_record
 from tests.speeds import speed
 
 PAIR = [EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]]

@@ -14,7 +14,7 @@ from tests.small import small
 
 RUN = """
 import sys, time
-from bench.orchestration.interleave import await_turn, pass_on
+from bench.environment.slots import await_turn, pass_on
 await_turn()
 for turn in range(int(sys.argv[2])):
     with open("log", "a") as log:

@@ -15,11 +15,11 @@ from bench.config import METHOD_NAMES
 from bench.data.pack import load_pictures
 from bench.data.targets import Captions
 from bench.measure.flops import count_flops
-from bench.measure.speed import assemble, load_data, untrained_tower
 from bench.methods import method_named
 from bench.plan.collectives import FP32, Collective, Links, collectives_of, ring_seconds, seconds_of
 from bench.plan.link_speed import measured
 from bench.plan.workload import needs_of
+from bench.train.build import assemble, load_data, untrained_tower
 from bench.train.distributed import LossOf, group_of_all, spread
 from tests.processes import in_ranks
 from tests.small import small

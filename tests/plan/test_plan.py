@@ -20,6 +20,7 @@ from msgspec.structs import replace as with_fields
 
 from bench.__main__ import main
 from bench.config import Experiment, at_batch_size
+from bench.environment.circumstances import Circumstances
 from bench.environment.commit import CHECKOUT
 from bench.environment.gpu_specs import DEVICES, device_called
 from bench.experiments import EXPERIMENTS
@@ -41,7 +42,7 @@ from bench.plan.model import (
 )
 from bench.plan.published import MODELS, NCCL, POINTS, computing, predicted_rate, published_utilisation
 from bench.plan.records import Timed, compute_of, largest_batch
-from bench.record import Circumstances, Fit, Flops, Memory, Record, Speed, record_path, write_record
+from bench.record import Fit, Flops, Memory, Record, Speed, record_path, write_record
 from tests.processes import LONGEST_SECONDS, wait_until
 
 INFINITE = Cluster(Links(8, math.inf, 0.0, math.inf, 0.0), overlap=0.0)

@@ -27,7 +27,7 @@ from bench.experiments import EXPERIMENTS
 from bench.measure.flops import count_flops
 from bench.measure.memory import count_tensor_bytes, measure_fit, measure_memory
 from bench.measure.memory_limit import is_out_of_memory, memory_limit
-from bench.measure.speed import assemble, load_data, measure_phases, measure_speed, take_steps, trace
+from bench.measure.speed import measure_phases, measure_speed, trace
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock
 from bench.profilers.device import open_reader, sampled
@@ -35,6 +35,7 @@ from bench.profilers.phases import forward_clocks
 from bench.profilers.reader import Reader, rising
 from bench.profilers.tensors import TensorBytes
 from bench.record import PHASES, Speed
+from bench.train.build import assemble, load_data, take_steps
 from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
 from tests.processes import in_child, wait_until

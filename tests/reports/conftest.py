@@ -14,10 +14,10 @@ import pytest
 from msgspec.structs import replace
 
 from bench.config import Experiment, at_batch_size
+from bench.environment.circumstances import Circumstances
 from bench.experiments import experiment_named
 from bench.record import (
     Branch,
-    Circumstances,
     Failure,
     Fit,
     Flops,

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from bench.__main__ import main
 from bench.data.pack import Pictures
 from bench.data.pack_stream import for_scoring
-from bench.measure.speed import assemble, load_data
 from bench.towers.stored_features import stored_features, write_features
 from bench.towers.trained import build_teacher
+from bench.train.build import assemble, load_data
 from models.heads import Student
 from tests.data.shards import img2dataset_members, write_shard
 from tests.small import small

@@ -8,8 +8,8 @@ import torch
 from torch.backends import cuda
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.measure.speed import assemble, load_data
 from bench.train.attention import attention
+from bench.train.build import assemble, load_data
 from tests.small import small
 
 CPU = torch.device("cpu")

@@ -16,10 +16,10 @@ from bench.config import Experiment
 from bench.console.signals import stoppable
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Stream
-from bench.measure.speed import assemble, load_data
 from bench.record import Training
 from bench.towers.made import how_made
 from bench.train import loop as training
+from bench.train.build import assemble, load_data
 from bench.train.checkpoint_manager import Keeper
 from bench.train.checkpoints import TENSORS, TOWER, Keeping, checkpoints, newest_whole
 from bench.train.state import copied, load_state, on_cpu, state_of

@@ -15,19 +15,12 @@ from bench.config import Experiment, at_batch_size
 from bench.image_sizes import image_size_at, images_before, steps_for
 from bench.measure.flops import count_flops
 from bench.measure.memory import count_tensor_bytes, measure_fit, measure_memory
-from bench.measure.speed import (
-    assemble,
-    check_finite,
-    first_steps,
-    load_data,
-    measure_speed,
-    take_steps,
-    untrained_tower,
-)
+from bench.measure.speed import measure_speed
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.orchestration.comparison import budgets_of, smallest_batch
 from bench.record import Branch, Speed, Training
 from bench.towers.made import how_made
+from bench.train.build import assemble, check_finite, first_steps, load_data, take_steps, untrained_tower
 from bench.train.loop import train
 from bench.train.step import make_step
 from bench.transfer.features import tower_features

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from bench.data.stream import Batch
-from bench.measure.speed import Assembled, assemble, check_finite, load_data
 from bench.profilers.tensors import TensorBytes
+from bench.train.build import Assembled, assemble, check_finite, load_data
 from tests.small import small
 
 CPU = torch.device("cpu")

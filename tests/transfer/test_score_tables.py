@@ -7,9 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 from bench.console.tables import show
+from bench.environment.circumstances import Circumstances
 from bench.experiments import experiment_named
 from bench.measure.throughput import images_per_second
-from bench.record import Circumstances, Flops, Metric, Record, Score, Transfer
+from bench.record import Flops, Metric, Record, Score, Transfer
 from bench.transfer.score_tables import accuracy_tables, budget_table, curve_tables, metric_tables, score_tables
 from tests.speeds import speed
 

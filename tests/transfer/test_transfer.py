@@ -10,8 +10,8 @@ from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_TOWER, scorings
 from bench.config import Experiment
 from bench.data.pack import load_pictures
 from bench.experiments import EXPERIMENTS
-from bench.measure.speed import untrained_tower
 from bench.towers.made import Made, how_made, newest_towers
+from bench.train.build import untrained_tower
 from bench.transfer.classification.probe import k_nn, linear_probe
 from bench.transfer.feature_extractor import Subject
 from bench.transfer.features import REFERENCE_FEATURES, tower_features

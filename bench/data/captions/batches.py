@@ -10,6 +10,8 @@ import pyarrow as pa
 from bench.config import choose
 
 ROWS, BYTES = 65_536, 16 * 2**20  # a batch ends with the first of the two; it is also a row group of the labels
+LONGEST_CAPTION = 4 * 2**20  # bytes; a longer one is skipped and counted
+NULL, TOO_LONG = "null", f"longer than {LONGEST_CAPTION // 2**20} MiB"  # why a row has no caption
 CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "txt", "alt", "alt_text", "title", "description")
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
 

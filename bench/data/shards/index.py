@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from bench.data.captions.batches import LONGEST_CAPTION, NULL, TOO_LONG
 from bench.data.captions.captions import naming
 from bench.data.captions.shards import digest_of
 from bench.data.captions.tar_file import SampleCaptions
 from bench.data.shards.tar_samples import Member, samples
 from bench.environment.files import written_whole
-from bench.labels.labeller import LONGEST_CAPTION, NULL, TOO_LONG
 
 FORMAT = 1  # raise it when the same shard gives another index
 SCHEMA = pa.schema(

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -19,9 +19,9 @@ from bench.data.order import Order
 from bench.data.shards.shards import Shards, opened, told_counts
 from bench.data.targets import Captions, Target
 from bench.environment.seeds import AUGMENTATION, REPLACEMENT, seed_for
-from bench.methods import method_named
 
 T = TypeVar("T", bound=Target)
+TargetsOf = Callable[[Experiment], Callable[[Captions], T]]  # what turns an experiment's captions into targets
 Image = UInt8[Tensor, "3 side side"] | Float[Tensor, "channels side side"]  # decoded and cropped, or embeddings
 MOST_REPLACEMENTS = 32  # of one image, one after the other
 
@@ -56,6 +56,7 @@ class ShardLoader(Generic[T]):
     """Loads batch k: a pure function of the experiment, the shards, the rank and k."""
 
     experiment: Experiment
+    targets: TargetsOf[T]  # a function that other processes can import, which make their own of it
     shards: Shards
     rows: Sequence[int]  # of the shards, that the experiment sees; the order numbers its samples by their places here
     order: Order
@@ -72,7 +73,7 @@ class ShardLoader(Generic[T]):
         generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.order.rank, k))
         draws = draw(len(places), generator)
         images = [self._image(place, drawn, side, seen) for place, drawn in zip(places, draws, strict=True)]
-        targets_of(self.experiment, self.shards)  # made outside the clock, as the pack's is
+        targets_of(self.targets, self.experiment, self.shards)  # made outside the clock, as the pack's is
         start = time.perf_counter()
         target = self.target(self.taken(places, seen.replaced))
         return Loaded(torch.stack(images), target, time.perf_counter() - start, seen)
@@ -85,7 +86,7 @@ class ShardLoader(Generic[T]):
         """Return what the method reads of the samples' captions."""
         shards, rows = opened(self.shards), [self.rows[sample] for sample in samples]
         captions = Captions([shards.caption(row) for row in rows], [shards.place(row) for row in rows], shards.total)
-        target: T = targets_of(self.experiment, self.shards)(captions).take(torch.arange(len(rows)))
+        target: T = targets_of(self.targets, self.experiment, self.shards)(captions).take(torch.arange(len(rows)))
         return target
 
     def keys(self, samples: Sequence[int]) -> list[str]:
@@ -126,6 +127,6 @@ class ShardLoader(Generic[T]):
 
 
 @lru_cache(maxsize=2)  # of many trainings in one process the last two's
-def targets_of(experiment: Experiment, _of: Shards) -> Any:
-    """Return the function that turns captions of shards into what the method reads, made once a process."""
-    return method_named(experiment.method).targets(experiment)
+def targets_of(targets: TargetsOf[Any], experiment: Experiment, _of: Shards) -> Any:
+    """Return the function that turns captions of shards into what the method reads; a process makes it once."""
+    return targets(experiment)

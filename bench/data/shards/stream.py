@@ -8,7 +8,7 @@ import torch
 from bench.config import Experiment
 from bench.data.normalisation import WHITE, normalised
 from bench.data.order import Order
-from bench.data.shards.loader import Loaded, Seen, ShardLoader
+from bench.data.shards.loader import Loaded, Seen, ShardLoader, TargetsOf
 from bench.data.shards.prefetch import Prefetched
 from bench.data.shards.shards import FEWEST_TOLERATED, Shards, opened, told_counts
 from bench.data.stream import Batch, Stream
@@ -23,13 +23,20 @@ class ShardStream(Stream[T]):
     """Samples of tar shards. An image that cannot be decoded is counted, and another sample takes its place."""
 
     def __init__(
-        self, experiment: Experiment, shards: Shards, device: torch.device, *, rank: int = 0, ranks: int = 1
+        self,
+        experiment: Experiment,
+        shards: Shards,
+        targets: TargetsOf[T],
+        device: torch.device,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.experiment, self.device = experiment, device
         rows = subset_rows(experiment, opened(shards).keys)
         self.order = Order(experiment, len(rows), rank, ranks)
         self.targets_seconds, self.num_captions = 0.0, 0
-        self._loader: ShardLoader[T] = ShardLoader(experiment, shards, rows, self.order)
+        self._loader: ShardLoader[T] = ShardLoader(experiment, targets, shards, rows, self.order)
         self._take: Callable[[int], Loaded[T] | Exception] = self._loader.__getitem__
         if experiment.workers:
             self._take = Prefetched(self._loader, experiment.workers)

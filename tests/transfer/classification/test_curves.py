@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.record import Circumstances, Record, Score, Transfer
+from bench.environment.circumstances import Circumstances
+from bench.record import Record, Score, Transfer
 from bench.transfer.classification import curves
 from bench.transfer.classification.curves import DRAWS, MOST_SHOTS_TO_TUNE, SHOTS, few_shot, label_fractions
 from bench.transfer.classification.probe import linear_probe
@@ -81,7 +82,7 @@ def test_all_labels_are_the_linear_probe() -> None:
 
 
 @pytest.fixture(autouse=True)
-def one_thread(few_threads: None) -> None:  # noqa: ARG001 - which this one comes after
+def one_thread(torch_state: None) -> None:  # noqa: ARG001 - which this one comes after
     """Small problems: threads would only wait for each other."""
     torch.set_num_threads(1)
 

@@ -8,14 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bench.environment.circumstances import Circumstances
 from bench.labels.hypernyms import hypernyms
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
-from bench.measure.speed import untrained_tower
 from bench.methods import method_named
-from bench.record import Circumstances, Metric, Record, Score, Transfer
+from bench.record import Metric, Record, Score, Transfer
 from bench.towers.head_file import LabelRows, Texts
 from bench.towers.tower_from import KnownTower
+from bench.train.build import untrained_tower
 from bench.transfer.classification.fine_tune import FineTuning
 from bench.transfer.classification.init_tables import init_tables, without_init
 from bench.transfer.classification.transfer_init import (

@@ -12,8 +12,8 @@ import pytest
 from bench.cli import regress
 from bench.cli.history import History
 from bench.cli.regress import Regress
-from bench.history.commit_runs import time_suites, work_tree
 from bench.history.figures import read_figures
+from bench.orchestration.commit_runs import time_suites, work_tree
 from tests.processes import LONGEST_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]

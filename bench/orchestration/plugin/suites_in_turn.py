@@ -1,6 +1,6 @@
 """pytest's plugin of suites that take turns: a benchmark a turn. Any commit's suites load it, by `-p suites_in_turn`.
 
-What a turn is stands in bench/orchestration/interleave.py; it is loaded as a file, for `bench` is the other commit's.
+What a turn is stands in bench/environment/slots.py; it is loaded as a file, for `bench` is the other commit's.
 """
 
 from collections.abc import Generator
@@ -9,7 +9,7 @@ from runpy import run_path
 
 import pytest
 
-TURNS = run_path(str(Path(__file__).parents[2] / "orchestration" / "interleave.py"))
+TURNS = run_path(str(Path(__file__).parents[2] / "environment" / "slots.py"))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.environment.machine import datasheet_peak
+from bench.environment.gpu_specs import datasheet_peak
 
 
 @pytest.mark.parametrize(
