@@ -58,7 +58,7 @@ def test_every_cell_runs_and_a_planted_factor_lands_on_itself(explain: Any, own_
     table = next(table for title, table in figures.items() if "against" in title or title.startswith(TITLE))
     rows = {row["cause"]: row for row in table["rows"]}
     assert rows["planted_delay"]["forward + backward"] > 2
-    assert rows["planted_delay"]["whole step"] > 4
+    assert rows["planted_delay"]["whole step"] > 2
     assert all(rows[cause]["forward + backward"] < 4 for cause in (PADDING, TEXT_TOWER))
     assert rows["whole, measured apart"]["forward + backward"] > 2
     assert rows[PADDING]["by FLOPs"] > 1.05
