@@ -186,6 +186,15 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.batch_size * self.steps_per_window
 
 
+class Keeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a training leaves on its way."""
+
+    folder: str  # of its checkpoints
+    minutes: float  # from one to the next
+    taken_up: str = ""  # the checkpoint to go on from
+    tensorboard: str = ""  # folder of event files
+
+
 # What the experiments of one comparison may differ in, beside their names: the method, and what its own search found.
 MAY_DIFFER = ("method", "head_rows", "patch_drop", "image_size", "context_length", "learning_rate", "seed")
 WITH_BATCH_SIZE = ("batch_size", "steps_per_window", "warmup_steps")  # what `at_batch_size` changes

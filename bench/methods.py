@@ -36,6 +36,11 @@ def nothing(_: nn.Module) -> None:
     """Leave the model as the optimizer left it."""
 
 
+def unlabelled(_: Experiment) -> tuple[str, ...]:
+    """Return no labels: the model has no classifier whose rows a transfer can use."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Method(Generic[T]):
     """A way to pre-train an image tower: what is put around it, what it reads beside the images, what it minimises.
@@ -43,13 +48,15 @@ class Method(Generic[T]):
     `loss` is a scalar in nats, averaged over the batch's images, on the device and attached to the graph; it is
     called while the clock runs and reads nothing back. The group is the processes that share the batch, where there are
     several: a loss in which images meet others' captions gathers them itself, others are means over their own images,
-    of which every process has equally many. `targets` turns captions into what the method reads.
+    of which every process has equally many. `targets` turns captions into what the method reads. `row_labels` returns
+    the WordNet synsets of the classifier's rows, where a transfer can begin with these.
     """
 
     wrap: Callable[[ImageTower, Experiment], nn.Module]
     targets: Callable[[Experiment], Callable[[Captions], T]]
     loss: Callable[[nn.Module, Images, T, Meeting], Loss]
     after_update: Callable[[nn.Module], None] = nothing
+    row_labels: Callable[[Experiment], tuple[str, ...]] = unlabelled
 
 
 # CLIP: which of the batch's captions belongs to which image.
@@ -110,7 +117,7 @@ def distill_loss(model: nn.Module, images: Images, target: Features | Nothing, _
 METHODS: dict[str, Method[Any]] = {
     "clip": Method(clip, read.tokens_or_features, clip_loss, clamp_scale),
     "siglip": Method(siglip, read.tokens_or_features, siglip_loss),
-    "catlip": Method(around.synset_classifier, read.synset_labels, catlip_loss),
+    "catlip": Method(around.synset_classifier, read.synset_labels, catlip_loss, row_labels=around.synsets),
     "superclass": Method(around.token_classifier, read.subword_labels, superclass_loss),
     "superclip": Method(superclip, read.tokens_and_labels, superclip_loss, clamp_scale),
     "distill": Method(around.student, read.teacher_features, distill_loss),

@@ -30,6 +30,7 @@ CIRCUMSTANCES = {
 # Raise it when a field changes its meaning, and say here what did. 2: finer phases, and why a reading is not there.
 # 3: a step's FLOPs count what a backward computes again, and all products of losses; those of 2 may, or may not.
 FORMAT, READ, RECOMPUTED_SINCE = 3, (2, 3), 3
+BYTES_A_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
 # A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
 PHASES = ("data", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
 

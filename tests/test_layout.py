@@ -4,6 +4,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def test_imports_point_one_way() -> None:
         [Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_every_module_of_bench_has_a_layer() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    there = {f"bench.{path.stem}" for path in (ROOT / "bench").iterdir() if path.suffix == ".py" or path.is_dir()}
+    told = set(re.findall(r"bench\.\w+", " ".join(layers)))
+    assert there - {"bench.__init__", "bench.__pycache__", "bench.suites"} == told
 
 
 @pytest.mark.parametrize("module", ["bench.cli.main", "reports.__main__"])

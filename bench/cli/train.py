@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from bench.catalog import TASKS
 from bench.cli.options import Json, Settings, Tasks
-from bench.config import Experiment, choose, with_settings
+from bench.config import Experiment, Keeping, choose, with_settings
 from bench.console.exit_codes import FAILED_CASE, OK
 from bench.console.tables import show
 from bench.environment.commit import commit
@@ -24,7 +24,7 @@ from bench.experiments import experiment_named
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Scope, with_images
 from bench.orchestration.preflight import begin
-from bench.train.checkpoints import Keeping, alone, checkpoints, newest_whole, require_same, tell_what_differs
+from bench.train.checkpoints import alone, checkpoints, newest_whole, require_same, tell_what_differs
 from bench.transfer.score_tables import accuracy_tables
 
 CHECKPOINT_MINUTES = 15.0

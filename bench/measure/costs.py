@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from torch import nn
 
 from bench.config import Experiment
-from bench.measure.flops import META, captions_of, counted, images_of, on_meta
+from bench.measure.flops import META, captions_of, images_of, on_meta
+from bench.profilers.flops import counted
 from bench.train.build import trained_parameters
 from models.heads import Classifier, Contrastive, ImageSide, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower

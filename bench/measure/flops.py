@@ -1,15 +1,15 @@
 """Floating-point operations of a step, counted and not estimated."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.config import Experiment
 from bench.data.targets import Target, Tokens
 from bench.methods import method_named, simulated
+from bench.profilers.flops import counted
 from bench.record import Flops
 from models.checkpointing import checkpoint_activations
 from models.heads import Contrastive, Student
@@ -100,15 +100,3 @@ def captions_of(count: int, width: int) -> Tokens:
     with META:
         ids, row = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
     return Tokens((ids,), row, row, "full")
-
-
-def counted(work: Callable[[], object]) -> int:
-    """Return the FLOPs of the matrix products that something does, two for each multiply-add."""
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _in_place}) as counter:
-        work()
-    return int(counter.get_total_flops())
-
-
-def _in_place(_: Sequence[int], a: Sequence[int], b: Sequence[int], **__: object) -> int:
-    """Count a product that is added in place, of two shapes: torch's counter does not know it."""
-    return 2 * a[0] * a[1] * b[1]

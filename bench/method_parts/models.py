@@ -24,6 +24,11 @@ def synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
     return Classifier(tower, _head_rows(experiment, len(read_vocabulary(experiment.synset_vocabulary).labels)))
 
 
+def synsets(experiment: Experiment) -> tuple[str, ...]:
+    """Return the synsets of the vocabulary, in the order of the classifier's rows."""
+    return read_vocabulary(experiment.synset_vocabulary).keys
+
+
 def token_classifier(tower: ImageTower, experiment: Experiment) -> TokenClassifier:
     """Put a row a subword on top, and count the images that have each."""
     return TokenClassifier(tower, _head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size))

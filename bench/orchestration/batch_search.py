@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 
-from bench.record import Memory
-
-BYTES_A_PARAMETER = 16  # weight, gradient and AdamW's two moments, in fp32
+from bench.record import BYTES_A_PARAMETER, Memory
 
 
 def first_guess(memory: Memory, batch_size: int, limit_bytes: int) -> int:

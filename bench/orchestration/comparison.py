@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCES, TASKS
-from bench.config import Experiment, at_batch_size
+from bench.config import Experiment, Keeping, at_batch_size
 from bench.console.console import say
 from bench.environment.rank_info import place
 from bench.image_sizes import images_before, steps_for
@@ -22,7 +22,6 @@ from bench.orchestration.runner import Job, Runner
 from bench.orchestration.worker import Kind, Request
 from bench.record import Fit, Memory, Record, comparisons, read_record, read_records
 from bench.statistics import FEWEST_FLIPPED, fewest_rounds, median_ratio_interval
-from bench.train.checkpoints import Keeping
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
 MOST_VAGUE = 1.5  # how many times the low end of a ratio's interval its high end may be, to make a budget of it

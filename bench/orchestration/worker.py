@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCE_TOWER, TASKS, UNTRAINED_TOWER, scorings
-from bench.config import Experiment
+from bench.config import Experiment, Keeping
 from bench.console.console import printable, say
 from bench.console.signals import INTERRUPTED, Stop, stoppable
 from bench.environment.files import written_whole
@@ -26,7 +26,7 @@ from bench.environment.rank_info import place
 from bench.environment.slots import await_turn
 from bench.ladder import Ladder
 from bench.record import Failure, Record, record_path, write_record
-from bench.train.checkpoints import Keeping, alone
+from bench.train.checkpoints import alone
 from bench.train.not_finite import NotFiniteError
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ from bench.config import WITH_BATCH_SIZE, Experiment, differing_fields, told
 from bench.console.console import PROGRAM
 from bench.environment.circumstances import Circumstances
 from bench.measure.throughput import images_per_second, images_per_step
-from bench.orchestration.batch_search import BYTES_A_PARAMETER
 from bench.plan.collectives import FP32, Weights
 from bench.plan.model import Compute
-from bench.record import Fit, Memory, Record, Speed, comparisons, read_record, read_records
+from bench.record import BYTES_A_PARAMETER, Fit, Memory, Record, Speed, comparisons, read_record, read_records
 
 M = TypeVar("M", Speed, Memory, Fit)
 # What leaves the time of an image as it is.

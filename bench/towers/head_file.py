@@ -3,9 +3,10 @@
 It holds the rows of a classifier, or a text tower and its projection; a tower that was left without one still loads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -15,15 +16,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bench.config import CONTRASTIVE, TextPadding
 from bench.data.targets import Tokens
+from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
-from bench.labels.vocabulary import read_vocabulary
-from bench.methods import method_named
 from bench.towers.made import Made, head_path
 from models.checkpoint import load_exactly, save_tower
 from models.heads import Contrastive
 from models.image_tower import ImageTower
+from models.text_tower import build_text_tower
+
+if TYPE_CHECKING:
+    from bench.config import TextPadding
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,32 +65,38 @@ class Texts:
         return rows
 
 
-def save_head(state: Mapping[str, Tensor], tower: Path, made: Made) -> None:
-    """Write it beside a tower's file, with the labels of the classifier's rows."""
-    of = made.experiment
-    labels = read_vocabulary(of.synset_vocabulary).keys if of.method == "catlip" else ()
+def save_head(state: Mapping[str, Tensor], tower: Path, made: Made, labels: Sequence[str]) -> None:
+    """Write it beside a tower's file, with the labels of the classifier's rows, where these have any."""
     save_tower(state, head_path(tower), made.to_facts() | {"labels": msgspec.json.encode(labels).decode()})
 
 
-def label_rows(tower: Path, made: Made) -> LabelRows | None:
+def label_rows(tower: Path) -> LabelRows | None:
     """Return the classifier over synsets that was trained with a tower; None where there was none, or none was kept."""
     path = head_path(tower)
-    if made.experiment.method != "catlip" or not path.is_file():
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="numpy") as file:
+        keys = msgspec.json.decode((file.metadata() or {}).get("labels", "[]"), type=tuple[str, ...])
+    if not keys:
         return None
     weights = load_file(path)
-    with safe_open(path, framework="numpy") as file:
-        keys = msgspec.json.decode(file.metadata()["labels"], type=tuple[str, ...])
     return LabelRows(weights["head.weight"], weights["head.bias"], keys)
 
 
 def texts(tower: ImageTower, path: Path, made: Made) -> Texts | None:
-    """Return the text tower that was trained with a tower; None where there was none, or none was kept."""
-    of = made.experiment
-    if of.method not in CONTRASTIVE or not head_path(path).is_file():
+    """Return the text tower that was trained with a tower; None where there was none, or none was kept.
+
+    What else the file holds, for example a classifier beside the text tower, is not read.
+    """
+    if not head_path(path).is_file():
         return None
-    pair = method_named(of.method).wrap(tower, of)
-    assert isinstance(pair, Contrastive)
-    around = load_file(head_path(path))
-    weights = around | {f"tower.{name}": value for name, value in tower.state_dict().items()}
+    around, of = load_file(head_path(path)), made.experiment
+    if not any(name.startswith("text.") for name in around):
+        return None
+    subwords = SubwordIds(of.subword_vocabulary)
+    text = build_text_tower(of.text_tower, of.context_length, subwords.size, seed_for(of.seed, TEXT))
+    pair = Contrastive(tower, text, initial_scale=1.0, initial_bias=0.0 if "bias" in around else None)
+    own = {f"tower.{name}": value for name, value in tower.state_dict().items()}
+    weights = own | {name: value for name, value in around.items() if name in pair.state_dict()}
     load_exactly(pair, weights, f"{head_path(path)} does not hold what {of.method} puts around this tower")
-    return Texts(pair.eval(), SubwordIds(of.subword_vocabulary), of.context_length)
+    return Texts(pair.eval(), subwords, of.context_length)

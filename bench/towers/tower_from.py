@@ -101,7 +101,7 @@ def _from_file(path: Path, image_size: int | None, vocabulary: str | None) -> Kn
 def _ours(path: Path, image_size: int | None) -> KnownTower:
     tower, made = trained_tower(path, image_size)
     of = made.experiment
-    return KnownTower(tower, of.name, of.tower, made, label_rows(path, made), texts(tower, path, made))
+    return KnownTower(tower, of.name, of.tower, made, label_rows(path), texts(tower, path, made))
 
 
 def _from_folder(path: Path, image_size: int | None) -> KnownTower:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
+from bench.config import Keeping
 from bench.console.console import printable
 from bench.console.signals import Stop
 from bench.data.shards.identity import data_digest
@@ -18,7 +19,7 @@ from bench.environment.commit import commit
 from bench.image_sizes import images_before
 from bench.towers.made import Made
 from bench.train.build import Assembled
-from bench.train.checkpoints import TENSORS, TOWER, Keeping, Saved, read_state, require_same, write_checkpoint
+from bench.train.checkpoints import TENSORS, TOWER, Saved, read_state, require_same, write_checkpoint
 from bench.train.distributed import group_of_all, largest, together
 from bench.train.state import State, copied, load_state, on_cpu, scored_weights, state_of, under
 from bench.train.train_progress import Course, Leg

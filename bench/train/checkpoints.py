@@ -24,15 +24,6 @@ KEPT = 2
 TOWER, TENSORS, STATE, MANIFEST = "tower.safetensors", "state.safetensors", "state.json", "manifest.json"
 
 
-class Keeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a training leaves on its way."""
-
-    folder: str  # of its checkpoints
-    minutes: float  # from one to the next
-    taken_up: str = ""  # the checkpoint to go on from
-    tensorboard: str = ""  # folder of event files
-
-
 class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How far a training had come, in `state.json`; its tensors lie beside it."""
 

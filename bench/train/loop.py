@@ -174,7 +174,7 @@ def _leave_tower(run: Assembled, images: int, budgets: Mapping[str, int], tower_
     made = Made(experiment=run.stream.experiment, images=images, budgets=_named(budgets, images))
     weights, around = scored_weights(run), scored_head(run)
     if place(group_of_all())[0] == 0:
-        save_head(around, tower_path(images), made)
+        save_head(around, tower_path(images), made, run.method.row_labels(run.stream.experiment))
         save_tower(weights, tower_path(images), made.to_facts())
 
 

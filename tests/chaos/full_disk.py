@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stderr, suppress
 from pathlib import Path
 
+from bench.config import Keeping
 from bench.console.signals import Stop
 from bench.environment.machine import circumstances
 from bench.record import Failure, Record, read_record, write_record
 from bench.train.checkpoint_manager import Keeper
-from bench.train.checkpoints import TENSORS, Keeping, checkpoints, read_checkpoint
+from bench.train.checkpoints import TENSORS, checkpoints, read_checkpoint
 from tests.chaos.bound import Bound, none_of
 from tests.chaos.made import write_shards
 from tests.chaos.short import short, trained

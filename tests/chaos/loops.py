@@ -3,10 +3,10 @@
 import threading
 from pathlib import Path
 
+from bench.config import Keeping
 from bench.console.signals import Stop
 from bench.profilers.memory import status_bytes
 from bench.train.checkpoint_manager import Keeper
-from bench.train.checkpoints import Keeping
 from tests.chaos.bound import Bound, tries
 from tests.chaos.made import write_shards
 from tests.chaos.short import short, trained

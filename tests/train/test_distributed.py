@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import bench.train.loop as train_module
-from bench.config import METHOD_NAMES
+from bench.config import METHOD_NAMES, Keeping
 from bench.console.signals import TERMINATED, Stop
 from bench.data.pack import Pictures, load_pictures
 from bench.data.pack_stream import PackStream
@@ -31,7 +31,7 @@ from bench.profilers.memory import Peaks
 from bench.record import Failure, Memory, Speed, read_records
 from bench.train.build import Assembled, assemble, untrained_tower
 from bench.train.checkpoint_manager import Keeper
-from bench.train.checkpoints import Keeping, newest_whole
+from bench.train.checkpoints import newest_whole
 from bench.train.distributed import blocks, of_each_rank, whole_tensor
 from bench.train.loop import train
 from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, wait_until

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 import bench.train.loop as train_module
+from bench.config import Keeping
 from bench.console.signals import TERMINATED, Stop
 from bench.train.checkpoint_manager import Keeper
-from bench.train.checkpoints import Keeping, newest_whole
+from bench.train.checkpoints import newest_whole
 from bench.train.loop import train
 from tests.data.shards import CAPTIONS, encoded, picture, write_shard
 from tests.processes import in_ranks

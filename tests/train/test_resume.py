@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.config import Experiment
+from bench.config import Experiment, Keeping
 from bench.console.signals import stoppable
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Stream
@@ -21,7 +21,7 @@ from bench.towers.made import how_made
 from bench.train import loop as training
 from bench.train.build import assemble, load_data
 from bench.train.checkpoint_manager import Keeper
-from bench.train.checkpoints import TENSORS, TOWER, Keeping, checkpoints, newest_whole
+from bench.train.checkpoints import TENSORS, TOWER, checkpoints, newest_whole
 from bench.train.state import copied, load_state, on_cpu, state_of
 from tests.chaos.full_disk import files_no_larger_than
 from tests.processes import in_child
