@@ -12,7 +12,7 @@ from bench.statistics import AS_FLOPS_SAY
 from reports.render.formats import ratio, span
 from reports.render.frames import Comparison
 from reports.render.svg import INK, MUTED, PAPER, SERIES, drawing, hovered, svg
-from reports.render.tables import Cell, Column, Table, absent, figure, plain
+from reports.render.tables import Cell, Column, Table, absent, figure, plain, value_cell
 from reports.speed.charts import FOOT, NARROWEST, WIDTH, head, rows_of
 
 ROW = 46
@@ -117,7 +117,7 @@ def _table(found: Explained) -> Table:
     rest = Part("not explained", "", found.residue, None, found.step_residue, None)
     rows.append(_row(rest, has_shapley=has_shapley, verdict=Cell(found.judged)))
     rows += [
-        [Cell(line.what, line.source, line.what), Cell(ratio(line.ratio), "", line.ratio)]
+        [Cell(line.what, line.source, line.what), value_cell(line.ratio, ratio)]
         + [absent("not measured here")] * (len(columns) - 2)
         for line in found.ladder.lines
     ]

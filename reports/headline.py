@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from bench.measure.summary import Throughput
 from reports.accuracy.scores import Point, Scored, answering, at_budget, points, protocols, tasks
 from reports.render.formats import NBSP, accuracy, percent, ratio, seconds
 from reports.render.frames import Comparison, sized_family
-from reports.render.tables import Cell, Column, Table, absent, estimate_cell, figure, missing, named, plain, ratio_cell
-from reports.speed.speeds import Throughput
+from reports.render.tables import Cell, Column, Table, absent, estimate_cell, figure, missing, named, plain
 
 INTERVAL = f"95{NBSP}%"
 NOT_TRAINED = "no tower of it was scored at this budget"
@@ -59,7 +59,7 @@ def _ratio_cell(comparison: Comparison, row: Throughput | None) -> Cell:
         return missing(NOT_TIMED)
     if row.experiment == comparison.base:
         return Cell("1", "base", 1)
-    return ratio_cell(row.ratio, ratio, comparison.incomparable or IS_BASE)
+    return estimate_cell(row.ratio, ratio, comparison.incomparable or IS_BASE)
 
 
 def _largest_cell(largest: Comparison, row: Throughput | None) -> Cell:
@@ -69,7 +69,7 @@ def _largest_cell(largest: Comparison, row: Throughput | None) -> Cell:
     if row.ratio is None:
         is_base = row.experiment == largest.base
         return Cell("1", f"base, {batch}", 1) if is_base else absent(largest.incomparable or IS_BASE)
-    cell = ratio_cell(row.ratio, ratio, "")
+    cell = estimate_cell(row.ratio, ratio, "")
     return Cell(cell.text, ", ".join(filter(None, [cell.note, batch])), cell.sort)
 
 

@@ -6,7 +6,7 @@ from bench.record import Measured, Memory, Speed, Training, Transfer
 from reports.accuracy.pareto import prices
 from reports.render.formats import listed
 from reports.render.frames import Comparison
-from reports.render.tables import NOT_MEASURED, Cell, Column, Table, plain
+from reports.render.tables import NOT_MEASURED, Cell, Column, Table, plain, value_cell
 
 KINDS: Mapping[str, type[Measured]] = {
     "speed": Speed,
@@ -37,7 +37,7 @@ def unmeasured_table(comparison: Comparison, tables: Sequence[Table]) -> Table:
     for (what, why), names in found.items():
         reasons.setdefault((_named([*names]), why), {})[what] = None
     columns = [Column("figures", numeric=False), Column("of", numeric=False), Column("why", numeric=False)]
-    rows = [[Cell(listed([*what])), Cell(of, "", of), Cell(why, "", why)] for (of, why), what in reasons.items()]
+    rows = [[Cell(listed([*what])), value_cell(of), value_cell(why)] for (of, why), what in reasons.items()]
     return plain("Not measured, and why", columns, rows)
 
 

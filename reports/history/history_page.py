@@ -14,7 +14,7 @@ from reports.history.series import History, Line, figures_frame
 from reports.render.document import csv_download, rendered
 from reports.render.formats import UNMEASURED, listed, p_value, percent, ratio, times
 from reports.render.svg import swatch
-from reports.render.tables import Cell, Column, Group, Table, absent, plain
+from reports.render.tables import Cell, Column, Group, Table, absent, plain, value_cell
 
 GLOSSARY = {
     "confirmed": "asv's step detection finds a jump of 2 % or more with two processes or more on both sides; in "
@@ -176,7 +176,7 @@ def _changes_table(history: History, changes: Sequence[Change]) -> Table:
             Cell(_told_level(change, change.old), "", change.old),
             Cell(_told_level(change, change.new), "", change.new),
             Cell(f"{change.before.short} … {change.after.short}"),
-            Cell(p_value(change.p), "", change.p) if change.p is not None else absent("a counter: no chance in it"),
+            value_cell(change.p, p_value) if change.p is not None else absent("a counter: no chance in it"),
             Cell(f"{change.sides[0]} + {change.sides[1]}"),
             _machine(history, change.line),
         ]
@@ -200,7 +200,7 @@ def _chart(name: str, history: History, lines: Sequence[Line], changes: Sequence
                 [
                     Cell(point.commit.short, "", history.committed_at[point.commit]),
                     Cell(quantity(point.value, line.measure.unit), "", point.value),
-                    Cell(str(len(point.runs)), "", len(point.runs)),
+                    value_cell(len(point.runs)),
                     Cell(", ".join(quantity(value, line.measure.unit) for value in point.runs)),
                 ]
                 for point in line.points
@@ -230,10 +230,10 @@ def _counters_table(history: History, changes: Sequence[Change]) -> Table:
     columns += [Column("changes"), Column("machine", numeric=False)]
     rows = [
         [
-            Cell(line.subject.short, "", line.subject.short),
+            value_cell(line.subject.short),
             Cell(line.measure.name),
             Cell(quantity(line.points[-1].value, line.measure.unit), "", line.points[-1].value),
-            Cell(str(len(line.points)), "", len(line.points)),
+            value_cell(len(line.points)),
             _times_changed(line, changed.count(line)),
             _machine(history, line),
         ]
@@ -246,7 +246,7 @@ def _counters_table(history: History, changes: Sequence[Change]) -> Table:
 def _times_changed(line: Line, times_changed: int) -> Cell:
     if any(len({*point.runs}) > 1 for point in line.points):
         return Cell(UNMEASURED, "varies by itself", why="processes of one commit differ: it is no counter here")
-    return Cell(str(times_changed), "", times_changed)
+    return value_cell(times_changed)
 
 
 def _commits_table(history: History) -> Table:

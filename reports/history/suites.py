@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bench.history.quantities import duration
 from bench.history.suite_documents import Document, document_of
-from reports.render.tables import Cell, Column, Group, Table
+from reports.render.tables import Cell, Column, Group, Table, value_cell
 
 FILE = "suites.json"
 
@@ -31,9 +31,9 @@ def suites_table(suites: Document) -> Table:
     groups: dict[str, list[list[Cell]]] = {}
     for one in sorted(suites.benchmarks, key=lambda one: (one.group or "", one.name)):
         row = [
-            Cell(one.name, "", one.name),
-            Cell(duration(one.stats.median), "", one.stats.median),
-            Cell(duration(one.stats.iqr), "", one.stats.iqr),
+            value_cell(one.name),
+            value_cell(one.stats.median, duration),
+            value_cell(one.stats.iqr, duration),
             Cell(f"{one.stats.rounds:,}", "", one.stats.rounds),
         ]
         groups.setdefault(one.group or "no group", []).append(row)

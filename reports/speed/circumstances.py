@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.config import FIELDS, Experiment, differing_fields
+from bench.measure.summary import Throughput
 from bench.record import RECOMPUTED_SINCE, Circumstances, Record
 from reports.render.formats import count, listed, percent
 from reports.render.frames import Comparison, failures, losses_frame
-from reports.render.tables import Cell, Column, Table, absent, figure, named, plain
+from reports.render.tables import Cell, Column, Table, absent, figure, named, plain, value_cell
 from reports.render.words import METHODS
-from reports.speed.speeds import Throughput
 
 NOT_TIMED = "its speed was not measured"
 COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled", "commit")
@@ -49,7 +49,7 @@ def differences_table(comparison: Comparison) -> Table | None:
         Column("setting", numeric=False),
         *(Column(_title(comparison, one), numeric=False) for one in experiments),
     ]
-    rows = [[Cell(field, "", field), *(Cell(told(getattr(one, field))) for one in experiments)] for field in fields]
+    rows = [[value_cell(field), *(Cell(told(getattr(one, field))) for one in experiments)] for field in fields]
     return plain("Settings that differ", columns, rows)
 
 
@@ -124,9 +124,9 @@ def failures_table(comparison: Comparison) -> Table:
             named(comparison.label(name), name)
             if (name := record.experiment and record.experiment.name)
             else Cell("none"),
-            Cell(failure.what, "", failure.what),
-            Cell(failure.reason, "", failure.reason),
-            Cell(record.circumstances.started_at, "", record.circumstances.started_at),
+            value_cell(failure.what),
+            value_cell(failure.reason),
+            value_cell(record.circumstances.started_at),
         ]
         for record, failure in failures(comparison)
     ]
@@ -145,9 +145,9 @@ def losses_table(comparison: Comparison) -> Table:
     rows = [
         [
             named(comparison.label(name), name),
-            Cell(part, "", part),
-            Cell(str(seed), "", seed),
-            Cell(count(images), "", images),
+            value_cell(part),
+            value_cell(seed),
+            value_cell(images, count),
             Cell(f"{loss:.4g}", "", loss),
         ]
         for name, seed, part, images, loss in losses_frame(comparison, most=10).itertuples(index=False)
