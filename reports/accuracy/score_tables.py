@@ -108,7 +108,7 @@ def task_note(answers: Sequence[Scored], task: str) -> str:
     unconverged = sum(not score.converged for score in here)
     return (
         f"{first.num_classes} classes; {len(first.correct):,} test images; {train} images for training and validation; "
-        f"always predicting the majority class is correct for {percent(first.majority)} of them."
+        f"the majority class is {percent(first.majority)} of the test images."
         + (f" {unconverged} of {len(here)} fits stopped before they converged (marked †)." if unconverged else "")
     )
 

@@ -69,7 +69,7 @@ def ratio_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
             _ratio_mark(axes, at + 0.13, row.forward_backward, Kind("forward and backward", "s", SERIES[1]))
             if row.flop_ratio is not None:
                 predicted = axes.plot([row.flop_ratio], [at + 0.34], "D", color=SERIES[2], markersize=6)
-                hovered(predicted[0], f"FLOPs predict {ratio(row.flop_ratio)}")
+                hovered(predicted[0], f"predicted by FLOPs {ratio(row.flop_ratio)}")
         axes.set_xlabel(f"times {shown(base)}'s images per second")
         told = "; ".join(_ratio_told(comparison, row) for row in compared)
         return svg(figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {told}.")
@@ -147,5 +147,5 @@ def _ratio_values(row: Throughput) -> list[float]:
 def _ratio_told(comparison: Comparison, row: Throughput) -> str:
     assert row.ratio is not None
     alone = f", forward and backward {ratio(row.forward_backward.value)}" if row.forward_backward else ""
-    flops = f", FLOPs predict {ratio(row.flop_ratio)}" if row.flop_ratio else ""
+    flops = f", predicted by FLOPs {ratio(row.flop_ratio)}" if row.flop_ratio else ""
     return f"{comparison.label(row.experiment)}: whole step {ratio(row.ratio.value)}{alone}{flops}"

@@ -1,11 +1,11 @@
-"""What the experiments are, how they differ, and where they ran."""
+"""Methods, settings and environments of the experiments, failed runs, and losses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.config import FIELDS, Experiment, differing_fields
 from bench.measure.summary import Throughput
-from bench.record import RECOMPUTED_SINCE, Circumstances, Record
+from bench.record import RECOMPUTED_SINCE, Circumstances
 from reports.render.formats import count, listed, percent
 from reports.render.frames import Comparison, failures, losses_frame
 from reports.render.tables import Cell, Column, Table, absent, figure, named, plain, value_cell
@@ -17,17 +17,17 @@ COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled"
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One circumstance; more than one value where the records differ in it."""
+    """One circumstance, with several values where the records differ in it."""
 
     name: str
     values: Sequence[str]
 
 
 def methods_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
-    """Say what each method reads, minimises and trains."""
+    """Show the targets, the loss and the parameters of each method."""
     columns = [
         Column("experiment", numeric=False),
-        Column("reads beside the images", numeric=False),
+        Column("targets", numeric=False),
         Column("loss", numeric=False),
         Column("text tower", "share of the two towers' forward FLOPs"),
         Column("head and loss", "share of all forward FLOPs"),
@@ -36,18 +36,18 @@ def methods_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
     ]
     by_name = {row.experiment: row.figures for row in rows}
     shown = [_method_row(comparison, one, by_name.get(one.name)) for one in comparison.experiments.values()]
-    return plain("What each method is", columns, shown)
+    return plain("Methods", columns, shown)
 
 
 def differences_table(comparison: Comparison) -> Table | None:
-    """Show the settings in which the experiments differ; None where they agree in all."""
+    """Show the settings in which the experiments differ; None where they are equal."""
     experiments = list(comparison.experiments.values())
     fields = [field for field in differing_fields(experiments) if field != "seed"]
     if not fields:
         return None
     columns = [
         Column("setting", numeric=False),
-        *(Column(_title(comparison, one), numeric=False) for one in experiments),
+        *(Column(comparison.label(one.name), numeric=False) for one in experiments),
     ]
     rows = [[value_cell(field), *(Cell(told(getattr(one, field))) for one in experiments)] for field in fields]
     return plain("Settings that differ", columns, rows)
@@ -62,26 +62,30 @@ def common_settings(comparison: Comparison) -> list[Fact]:
 
 
 def settings_of(experiment: Experiment) -> list[Fact]:
-    """Return an experiment whole."""
+    """Return all settings of an experiment."""
     return [Fact(field, [told(getattr(experiment, field))]) for field in FIELDS]
 
 
 def environment(comparison: Comparison) -> list[Fact]:
-    """Return where and when the records were made."""
+    """Return machine, device, versions and times of the records."""
     found = [record.circumstances for record in comparison.records]
     facts = [Fact(name, _values(found, name)) for name in COMPARED]
     started = sorted(one.started_at for one in found)
     when = [started[0]] if started[0] == started[-1] else [f"{started[0]} to {started[-1]}"]
     facts.append(Fact("started (UTC)", when))
     if any(record.format < RECOMPUTED_SINCE for record in comparison.records):
-        facts.append(Fact("FLOPs of a step", ["of an older format, maybe without what a backward computes again"]))
+        facts.append(Fact("FLOPs of a step", ["from an older format, maybe without recomputation in backward"]))
     return facts
 
 
 def environment_differences(comparison: Comparison) -> Table | None:
-    """Show where an experiment ran otherwise than the one that ratios are taken to; None where all ran alike."""
+    """Show the circumstances that differ from those of the base; None where none does."""
     found = {
-        name: [record.circumstances for record in comparison.records if _is_of(record, name)]
+        name: [
+            record.circumstances
+            for record in comparison.records
+            if record.experiment is not None and record.experiment.name == name
+        ]
         for name in comparison.experiments
     }
     base = found.get(comparison.base or "", [])
@@ -105,17 +109,17 @@ def environment_differences(comparison: Comparison) -> Table | None:
 
 
 def packages(comparison: Comparison) -> list[Fact]:
-    """Return the packages' versions."""
+    """Return the versions of packages."""
     found = [record.circumstances for record in comparison.records]
     names = dict.fromkeys(name for one in found for name in one.packages)
     return [Fact(name, _values(found, name)) for name in names]
 
 
 def failures_table(comparison: Comparison) -> Table:
-    """Show every run that failed, with its reason."""
+    """Show every run that failed, with the reason."""
     columns = [
         Column("experiment", numeric=False),
-        Column("run", "what it was for", numeric=False),
+        Column("run", "kind", numeric=False),
         Column("reason", numeric=False),
         Column("started", "UTC", numeric=False),
     ]
@@ -134,13 +138,13 @@ def failures_table(comparison: Comparison) -> Table:
 
 
 def losses_table(comparison: Comparison) -> Table:
-    """Show the loss curves at few points each."""
+    """Show the loss curves at ten points each."""
     columns = [
         Column("experiment", numeric=False),
         Column("part", numeric=False),
         Column("seed"),
         Column("images seen"),
-        Column("loss", "nats, mean since the row above"),
+        Column("loss", "nats, mean since the previous row"),
     ]
     rows = [
         [
@@ -167,13 +171,13 @@ def told(value: object) -> str:
 
 def _method_row(comparison: Comparison, experiment: Experiment, of: dict[str, float | None] | None) -> list[Cell]:
     method = METHODS.get(experiment.method)
-    unknown = "this version has no words for the method"
+    unknown = "this version has no description of the method"
     figures = of or {}
     text, rest = _shares(figures)
     trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
     outside = trained - tower if trained is not None and tower is not None else None
     return [
-        named(_title(comparison, experiment), experiment.name),
+        named(comparison.label(experiment.name), experiment.name),
         Cell(method.reads) if method else absent(unknown),
         Cell(method.loss) if method else absent(unknown),
         Cell("none", "", 0) if text == 0 else figure(text, percent, NOT_TIMED),
@@ -184,7 +188,7 @@ def _method_row(comparison: Comparison, experiment: Experiment, of: dict[str, fl
 
 
 def _shares(figures: dict[str, float | None]) -> tuple[float | None, float | None]:
-    """Return the text tower's share of both towers' forward FLOPs, and that of what is no tower of all of them."""
+    """Return the share of the text tower in both towers' forward FLOPs, and that of head and loss in all."""
     parts = [figures.get(f"{part}_flops_per_image") for part in ("image_forward", "text_forward", "forward")]
     image, text, forward = parts
     if image is None or text is None or not forward:
@@ -192,16 +196,8 @@ def _shares(figures: dict[str, float | None]) -> tuple[float | None, float | Non
     return text / (image + text), (forward - image - text) / forward
 
 
-def _title(comparison: Comparison, experiment: Experiment) -> str:
-    return comparison.label(experiment.name)
-
-
 def _values(found: Sequence[Circumstances], what: str) -> list[str]:
-    """Return the distinct values of a circumstance, or of a package's version."""
+    """Return the distinct values of a circumstance, or the versions of a package."""
     if what in COMPARED:
         return list(dict.fromkeys(told(getattr(one, what)) for one in found))
     return list(dict.fromkeys(one.packages.get(what, "not installed") for one in found))
-
-
-def _is_of(record: Record, name: str) -> bool:
-    return record.experiment is not None and record.experiment.name == name
