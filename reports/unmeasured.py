@@ -36,9 +36,8 @@ def unmeasured_table(comparison: Comparison, tables: Sequence[Table]) -> Table:
     reasons: dict[tuple[str, str], dict[str, None]] = {}  # figures by rows and reason
     for (what, why), names in found.items():
         reasons.setdefault((_named([*names]), why), {})[what] = None
-    columns = [*text_columns("figures", "of", "reason")]
     rows = [[Cell(listed([*what])), value_cell(of), value_cell(why)] for (of, why), what in reasons.items()]
-    return plain("Not measured, and why", columns, rows)
+    return plain("Not measured, and why", text_columns("figures", "of", "reason"), rows)
 
 
 def _dashes(table: Table) -> list[tuple[str, str, str]]:

@@ -16,9 +16,8 @@ from bench.history.compared import compared, compared_table, on_one_side, told_n
 from bench.history.figures import Figure, read_figures
 from bench.record import comparisons, read_records
 from bench.statistics import fewest_rounds
-from reports.exports.event_files import write_event_files
 from reports.exports.exports import Format, exported
-from reports.exports.scalars import read_scalars
+from reports.exports.scalars import read_scalars, write_event_files
 from reports.history.changes import changes_of
 from reports.history.detection import few_commits_table, rates_table
 from reports.history.history_page import history_page
@@ -112,8 +111,7 @@ class Compare:
     old: Positional[Path]
     new: Positional[Path]
     fail: Annotated[
-        Literal["never", "slower"],
-        arg(help="condition of exit code 1: a figure is slower or a counter worse"),
+        Literal["never", "slower"], arg(help="condition of exit code 1: a figure is slower or a counter worse")
     ] = "never"
 
     def run(self) -> int:

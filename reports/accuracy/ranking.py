@@ -6,17 +6,7 @@ from markupsafe import Markup
 
 from bench.record import Transfer
 from bench.statistics import SEEDS_FOR_RANKING, Estimate, difference_verdict, paired_over_seeds
-from reports.accuracy.scores import (
-    FLOOR,
-    PROBE,
-    Point,
-    Scored,
-    answering,
-    at_budget,
-    fewest_seeds,
-    points,
-    tasks,
-)
+from reports.accuracy.scores import FLOOR, PROBE, Point, Scored, answering, at_budget, fewest_seeds, points, tasks
 from reports.render.formats import NBSP, accuracy, gain, span
 from reports.render.frames import Comparison
 

@@ -6,7 +6,19 @@ from reports.accuracy.pareto import Price, on_front
 from reports.accuracy.scores import FLOOR, PROBE, Point, Scored, at_budget, budgets, points, protocols, tasks
 from reports.render.formats import NBSP, accuracy, count, gain, listed, percent, rate, seconds
 from reports.render.frames import Comparison
-from reports.render.tables import Cell, Column, Group, Table, absent, estimate_cell, figure, named, plain, value_cell
+from reports.render.tables import (
+    Cell,
+    Column,
+    Group,
+    Table,
+    absent,
+    estimate_cell,
+    figure,
+    named,
+    plain,
+    text_columns,
+    value_cell,
+)
 
 FLOOR_TITLE = "random-init baseline"
 NO_SPEED = "its speed was not measured"
@@ -58,8 +70,7 @@ def points_table(
     """Show every point of the accuracy charts; energy where it was measured for any tower."""
     paid = [device, *([energy] if energy.an_image else [])]
     columns = [
-        Column("features", numeric=False),
-        Column("task", numeric=False),
+        *text_columns("features", "task"),
         Column("images seen"),
         Column("device seconds"),
         *(Column("energy, kJ") for _ in paid[1:]),

@@ -26,9 +26,7 @@ METHODS: dict[str, Told] = {
         "sigmoid: for every image and caption of the batch, whether they are a pair",
     ),
     "catlip": Told(
-        "CatLIP",
-        "labels: the WordNet nouns in the caption",
-        "binary cross-entropy over the vocabulary of synsets",
+        "CatLIP", "labels: the WordNet nouns in the caption", "binary cross-entropy over the vocabulary of synsets"
     ),
     "superclass": Told(
         "SuperClass",

@@ -8,7 +8,7 @@ from bench.measure.summary import Throughput
 from bench.record import RECOMPUTED_SINCE, Circumstances
 from reports.render.formats import count, listed, percent
 from reports.render.frames import Comparison, failures, losses_frame
-from reports.render.tables import Cell, Column, Table, absent, figure, named, plain, value_cell
+from reports.render.tables import Cell, Column, Table, absent, figure, named, plain, text_columns, value_cell
 from reports.render.words import METHODS
 
 NOT_TIMED = "its speed was not measured"
@@ -26,9 +26,7 @@ class Fact:
 def methods_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
     """Show the targets, the loss and the parameters of each method."""
     columns = [
-        Column("experiment", numeric=False),
-        Column("targets", numeric=False),
-        Column("loss", numeric=False),
+        *text_columns("experiment", "targets", "loss"),
         Column("text tower", "share of the two towers' forward FLOPs"),
         Column("head and loss", "share of all forward FLOPs"),
         Column("trained", "parameters"),
@@ -80,14 +78,10 @@ def environment(comparison: Comparison) -> list[Fact]:
 
 def environment_differences(comparison: Comparison) -> Table | None:
     """Show the circumstances that differ from those of the base; None where none does."""
-    found = {
-        name: [
-            record.circumstances
-            for record in comparison.records
-            if record.experiment is not None and record.experiment.name == name
-        ]
-        for name in comparison.experiments
-    }
+    found: dict[str, list[Circumstances]] = {name: [] for name in comparison.experiments}
+    for record in comparison.records:
+        if record.experiment is not None and record.experiment.name in found:
+            found[record.experiment.name].append(record.circumstances)
     base = found.get(comparison.base or "", [])
     packages = dict.fromkeys(package for of in found.values() for one in of for package in one.packages)
     differing: dict[tuple[str, str, str], list[str]] = {}
@@ -101,8 +95,7 @@ def environment_differences(comparison: Comparison) -> Table | None:
     columns = [
         Column("circumstance", numeric=False),
         Column(f"of {comparison.label(comparison.base or '')}", "the baseline", numeric=False),
-        Column("here", numeric=False),
-        Column("of", numeric=False),
+        *text_columns("here", "of"),
     ]
     rows = [[*map(Cell, key), Cell(listed(names))] for key, names in differing.items()]
     return plain("Circumstances that differ from the baseline's", columns, rows)
@@ -140,8 +133,7 @@ def failures_table(comparison: Comparison) -> Table:
 def losses_table(comparison: Comparison) -> Table:
     """Show the loss curves at ten points each."""
     columns = [
-        Column("experiment", numeric=False),
-        Column("part", numeric=False),
+        *text_columns("experiment", "part"),
         Column("seed"),
         Column("images seen"),
         Column("loss", "nats, mean since the previous row"),
