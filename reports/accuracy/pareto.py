@@ -95,7 +95,8 @@ def front_sentence(comparison: Comparison, points: Sequence[Point], price: Price
     free = [UNTRAINED[p.subject] for p in points if p.subject in UNTRAINED and p.accuracy.value >= best]
     beaten = f" No tower is above {listed(free)}, which needs no training." if free else ""
     named = f": {listed(told)}" if len(told) <= MOST_TOLD else f", from {told[0]} to {told[-1]}"
-    return f"{len(front)} of {times(paid, 'tower')} on the front{named}.{beaten}"
+    verb = "is" if len(front) == 1 else "are"
+    return f"{len(front)} of {times(paid, 'tower')} {verb} on the front{named}.{beaten}"
 
 
 def left_out(comparison: Comparison, subjects: Sequence[str], price: Price) -> list[str]:

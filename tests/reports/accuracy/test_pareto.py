@@ -61,7 +61,7 @@ def test_the_page_marks_the_front(whole: list[Record], words: Words) -> None:
     assert 0 < len(front) < len([one for one in found if not one.is_reference])
     told = words(page("x", whole))
     trained = sum(not one.is_reference for one in found)
-    assert f"{len(front)} of {trained} towers on the front" in told
+    assert f"{len(front)} of {trained} towers are on the front" in told
     assert energy.an_image == {}
     assert "Energy was not measured. CLIP, SigLIP, CatLIP and SuperClass: this device has no" in told
     assert "kJ" not in told
