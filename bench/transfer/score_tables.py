@@ -8,11 +8,10 @@ from typing import Any
 from bench.console.tables import Table
 from bench.measure.throughput import rates_of
 from bench.record import Metric, Record, Score, Speed, Transfer
-from bench.statistics import Interval, accuracy_interval, mean_interval
+from bench.statistics import Estimate, Interval, accuracy_interval, over_draws, over_seeds
 from bench.transfer.classification.shares import left_out, too_few
 
 PROBE = "linear probe"
-SEEDS_FOR_INTERVAL = 3  # fewer trainings give points
 POWERS = ("power W, by the energy counter", "power W")  # the better first
 WHOLE_READER = "GPU"  # what a record says is missing where the device could not be opened
 Cell = tuple[float, float | None, float | None]
@@ -150,7 +149,7 @@ def _over_seeds(rows: Sequence[Row]) -> dict[str, Cell]:
         for score in row.transfer.scores:
             if score.protocol == PROBE and not _is_point(score):
                 found.setdefault(score.task, []).append(score)
-    return {task: _mean([_accuracy(score) for score in scores], SEEDS_FOR_INTERVAL) for task, scores in found.items()}
+    return {task: _estimate(over_seeds([_accuracy(score) for score in scores])) for task, scores in found.items()}
 
 
 def _curve(points: Sequence[tuple[Row, Score]], protocol: str, task: str) -> Table:
@@ -160,7 +159,7 @@ def _curve(points: Sequence[tuple[Row, Score]], protocol: str, task: str) -> Tab
         if row.key not in lines:
             own = [score for other, score in here if other.key == row.key]
             lines[row.key] = row.words | {
-                place: _mean([_accuracy(score) for score in own if _place(score) == place], 2)
+                place: _over_draws([_accuracy(score) for score in own if _place(score) == place])
                 for place in dict.fromkeys(map(_place, own))
             }
     draws = 1 + max(score.draw for _, score in here)
@@ -178,7 +177,7 @@ def _metrics(found: Sequence[tuple[Row, Metric]], task: str, protocol: str) -> T
     for row, one in sorted(found, key=lambda pair: pair[0].key):
         line = lines.setdefault((*row.key, one.per_class), row.words | _shots(one))
         values = [m.value for r, m in found if (*r.key, m.per_class, m.name) == (*row.key, one.per_class, one.name)]
-        line[one.name] = _mean(values, 2)
+        line[one.name] = _over_draws(values)
     baselines = {one.name: one.baseline for _, one in found if one.baseline is not None}
     last = [{"features": "trivial baseline"} | baselines] if baselines else []
     return Table(
@@ -213,8 +212,12 @@ def _accuracy(score: Score) -> float:
     return score.correct.count("1") / len(score.correct)
 
 
-def _mean(values: Sequence[float], fewest: int) -> Cell:
-    return _cell(mean_interval(values)) if len(values) >= fewest else (fmean(values), None, None)
+def _over_draws(values: Sequence[float]) -> Cell:
+    return _estimate(over_draws({"": dict(enumerate(values))}))
+
+
+def _estimate(found: Estimate) -> Cell:
+    return found.value, found.low, found.high
 
 
 def _cell(interval: Interval) -> Cell:
