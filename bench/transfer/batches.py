@@ -1,4 +1,4 @@
-"""Batches of a task's pictures to train on: shuffled by epoch, cropped and flipped at random."""
+"""Training batches of a task's images: shuffled by epoch, randomly cropped and flipped."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,17 +20,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batches:
-    """Batch k is a pure function of these fields. Epochs run on into each other, so that all batches are full."""
+    """Batch k is a pure function of these fields. Batches cross the borders of epochs, so that all are full."""
 
     pictures: Pictures
-    side: int  # of what is cropped, in pixels
-    size: int  # pictures of a batch
+    side: int  # of a crop, in pixels
+    size: int  # images per batch
     crop_scale: tuple[float, float]
     flip: bool
     seed: int
 
     def load(self, k: int) -> tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]:
-        """Return the pictures of batch k, and their rows."""
+        """Return the images of batch k, and their rows."""
         rows = shuffled_rows(self.seed, len(self.pictures), first=k * self.size, size=self.size)
         draws = draw(self.size, torch.Generator().manual_seed(seed_for(self.seed, AUGMENTATION, k)))
         crops = [
@@ -40,12 +40,12 @@ class Batches:
         return torch.stack(crops), rows
 
     def first(self, count: int) -> Iterator[tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]]:
-        """Yield so many batches."""
+        """Yield the first `count` batches."""
         return loaded_ahead(self.load, count)
 
 
 def loaded_ahead(load: Callable[[int], T], count: int) -> Iterator[T]:
-    """Yield batches 0 to `count` while the next are loaded, one by each thread."""
+    """Yield batches 0 to `count`, while each thread loads one of the next."""
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads)
     try:

@@ -16,7 +16,7 @@ from bench.measure.costs import costs_of
 from bench.measure.speed import load_data, measure_speed
 from bench.towers.trained import trained_tower
 from bench.train.loop import train
-from bench.transfer.features import tower_features
+from bench.transfer.feature_extractor import tower_features
 from models.image_tower import build_image_tower
 from tests.data.shards import CAPTIONS, encoded, picture, write_shard
 from tests.data.test_stream import CPU

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.transfer.detection.average_precision import coco_tool
 from bench.transfer.tasks import unreadable
 from bench.transfer.tasks.coco_objects import coco_objects
-from bench.transfer.tasks.coco_tools import coco_tool
 
 HEIGHT, WIDTH = 10, 20
 NAMES = [f"{number:03}" for number in range(6)]
