@@ -20,7 +20,6 @@ from models.image_tower import PIXEL_CHANNELS, ImageTower
 PIXELS_SIDE, HOG_SIDE = 32, 64  # in pixels
 Embed = Callable[[Pictures], Float[np.ndarray, "images features"]]
 Normalise = Callable[[Float[Tensor, "batch 3 height width"]], Float[Tensor, "batch 3 height width"]]
-kept: Callable[[Embed], Embed] = cache  # embeds each set of images once: several protocols and tasks share them
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -35,6 +34,11 @@ class Subject:
     known: KnownTower | None = None  # the tower with its classifier or text tower
     images: int = 0  # seen in pre-training
     budgets: tuple[str, ...] = ()  # for which the tower was cooled down
+
+
+def kept(embed: Embed) -> Embed:
+    """Return an embedding function that embeds each set of images once: protocols and tasks share them."""
+    return cache(embed)
 
 
 def tower_features(tower: ImageTower, device: torch.device, normalise: Normalise = normalised) -> Embed:

@@ -53,8 +53,9 @@ def open_subject(name: str, experiment: Experiment, device: torch.device) -> Sub
     made = known.made
     if not name.startswith(UNTRAINED_TOWER):
         subject = replace(_subject(known.name, known.tower, device), known=known)
-        its = {} if made is None else {"images": made.images, "budgets": made.budgets, "experiment": made.experiment}
-        return replace(subject, **its)
+        if made is not None:
+            subject = replace(subject, experiment=made.experiment, images=made.images, budgets=made.budgets)
+        return subject
     own_name = f"{RANDOM_TOWER} of {known.name}"
     if made is None:
         return _subject(own_name, untrained_kind(known), device)

@@ -36,7 +36,9 @@ class Descent:
     falls: tuple[float, ...] = ()  # shares of the steps at which the rate falls to a tenth; empty for a cosine
     warmup_share: float = 0.02  # of the steps
     weight_decay: float = 0.1
-    layer_decay: float = 1.0  # factor of the rate from the head to the last block, and from each block to the block before it
+    layer_decay: float = (
+        1.0  # factor of the rate from the head to the last block, and from each block to the block before it
+    )
     clip_norm: float | None = None  # of the gradient over all parameters
     ema_decay: float | None = None  # of the averaged weights, which are scored
     train_tower: bool = True  # otherwise only the parameters around it
@@ -138,8 +140,8 @@ def descended(
 def _groups(model: nn.Module, tower: ImageTower, how: Descent, learning_rate: float) -> list[dict[str, Any]]:
     """Return parameter groups for an optimizer, each with its factor of the learning rate.
 
-    Source of the factors: Clark et al. 2020, arXiv 2003.10555 (ELECTRA), section 3.1. The final norm belongs to the last
-    block, so that a decay of 0 trains only the parameters around the tower.
+    Source of the factors: Clark et al. 2020, arXiv 2003.10555 (ELECTRA), section 3.1. The final norm belongs to the
+    last block, so that a decay of 0 trains only the parameters around the tower.
     """
     of_tower = {id(parameter) for parameter in tower.parameters()}
     layers = [[parameter for parameter in model.parameters() if id(parameter) not in of_tower]]

@@ -102,7 +102,7 @@ def test_budgets_cost_device_seconds_and_energy_where_they_were_measured() -> No
     assert figure == pytest.approx(0.6)
     assert low < figure < high
     assert powered.rows[-1]["rooms"] == (0.4, None, None)  # one tower: a point
-    assert "Equal steps are equal images here" in powered.note
+    assert "equal steps are equal images" in powered.note
 
 
 def test_metrics_stand_beside_their_trivial_baseline() -> None:

@@ -40,7 +40,9 @@ class FineTuning:
     label_smoothing: float = 0.1
     clip_norm: float | None = 1.0  # of the gradient over all parameters
     ema_decay: float | None = 0.9995  # of the averaged weights
-    layer_decay: float = 1.0  # factor of the rate from the head to the last block, and from each block to the block before
+    layer_decay: float = (
+        1.0  # factor of the rate from the head to the last block, and from each block to the block before
+    )
     batch_size: int = 128
     crop_scale: tuple[float, float] = (0.08, 1.0)  # range of a random crop's area, as a share of the image's
     flip: bool = True

@@ -108,7 +108,7 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> MeanAverageP
         raise ValueError("a score is not finite")
     shown = part.labels.any(axis=0)
     if not shown.any():
-        raise ValueError("no picture shows any class")
+        raise ValueError("no image shows any class")
     # Ranks, because torchmetrics applies a sigmoid to scores outside [0, 1], which makes large scores equal.
     ranks = np.unique(scores, return_inverse=True)[1].reshape(scores.shape)
     predicted = torch.from_numpy(ranks / max(1, ranks.max()))

@@ -38,8 +38,8 @@ def sigmoids(
     """Yield a fit for each strength, started from the fit before, which is fastest from small to large.
 
     The objective of each class is `strength` x the summed binary cross-entropy + half the squared norm of its weights,
-    without the bias: scikit-learn's logistic regression with C = `strength`. Classes are independent, and solved together
-    by L-BFGS in float64 to share the matrix products. Weights are scaled by their curvature at a logit of 0.
+    without the bias: scikit-learn's logistic regression with C = `strength`. Classes are independent, and solved
+    together by L-BFGS in float64 to share the matrix products. Weights are scaled by their curvature at a logit of 0.
     """
     count, device = len(along), along.device
     inputs = torch.cat([along, along.new_ones(count, 1)], dim=1)

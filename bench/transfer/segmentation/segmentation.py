@@ -52,8 +52,8 @@ class Recipe:
     deeplab: Descent
 
 
-# DeepLabV3's recipe is CatLIP's, without RangeAugment, and with crops that one class may fill. `linear` has the rates of
-# a linear head on frozen features. Source: Mehta et al. 2024 (arXiv 2404.15653), section 5.2; apple/corenet,
+# DeepLabV3's recipe is CatLIP's, without RangeAugment, and with crops that one class may fill. The rates of `linear` are
+# usual for a linear head on frozen features. Source: Mehta et al. 2024 (arXiv 2404.15653), section 5.2; apple/corenet,
 # `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml` (512 px, 4 images on each of 8 GPUs).
 PUBLISHED = Recipe(
     side=512,
@@ -99,6 +99,7 @@ def segmentation(subject: Subject, task: SegmentationTask) -> list[Metric]:
         return Metric(task=task.name, protocol="segmentation", name=name, value=value, baseline=baseline, **counts)
 
     deeplab = partial(with_deeplab_head, channels=recipe.channels)
+
     def scores(model: Segmenter, part: MaskedPictures) -> tuple[float, float]:
         return mean_iou(partial(_predicted, model), part, num_classes, side)
 
@@ -106,7 +107,11 @@ def segmentation(subject: Subject, task: SegmentationTask) -> list[Metric]:
     together = cast("MaskedPictures", ConcatDataset(cast("Any", [task.train, task.validation])))
     for name, put, how in (("linear head", with_linear_head, recipe.linear), ("DeepLabV3", deeplab, recipe.deeplab)):
         fit = partial(_fitted, tower, put, num_classes, side, recipe.scales, how)
-        rate = how.best_rate(tower.width, lambda rate, fit=fit: scores(fit(task.train, rate), task.validation)[0])
+
+        def quality(rate: float, fit: Callable[[MaskedPictures, float], Segmenter] = fit) -> float:
+            return scores(fit(task.train, rate), task.validation)[0]
+
+        rate = how.best_rate(tower.width, quality)
         found.append(metric(f"mIoU, {name}", *scores(fit(together, rate), task.test)))
     best = partial(_by_patch, patch=patch)
     return [*found, metric("mIoU, one class a patch at best", *mean_iou(best, task.test, num_classes, side))]
@@ -118,8 +123,8 @@ def mean_iou(
 ) -> tuple[float, float]:
     """Return the mean IoU over classes, from the pixels of all images together, and that of the commonest class.
 
-    Classes without a true or predicted pixel are left out, and so are pixels that are IGNORED. `predict` takes pairs and
-    a side in pixels, and yields the class of each pixel.
+    Classes without a true or predicted pixel are left out, and so are IGNORED pixels. `predict` takes pairs and a side
+    in pixels, and yields the class of each pixel.
     """
     metric = MulticlassJaccardIndex(num_classes, average="macro", ignore_index=IGNORED, validate_args=False)
     for first in range(0, len(part), AT_ONCE):

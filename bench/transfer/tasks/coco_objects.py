@@ -89,7 +89,8 @@ def coco_objects(root: Path, cache: Path) -> DetectionTask:
         rows, note = readable(part.__getitem__, len(part), files, cache, f"coco {what}", "boxes and masks")
         parts.append(part.some(rows))
         notes += note
-    return DetectionTask("coco", classes, *parts, PUBLISHED, tuple(notes))
+    fitted, chosen_on, tested = parts
+    return DetectionTask("coco", classes, fitted, chosen_on, tested, PUBLISHED, tuple(notes))
 
 
 def _split(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, tuple[str, ...]]:

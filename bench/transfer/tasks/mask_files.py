@@ -125,7 +125,8 @@ def _task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles
         rows, note = readable(part.__getitem__, len(part), files, cache, f"{name} {what}", how)
         parts.append(part.some(rows))
         notes += note
-    return SegmentationTask(name, classes, *parts, PUBLISHED, tuple(notes))
+    fitted, chosen_on, tested = parts
+    return SegmentationTask(name, classes, fitted, chosen_on, tested, PUBLISHED, tuple(notes))
 
 
 def _paired(root: Path, layout: str, pictures: Path, masks: Path, class_of: Mapping[int, int]) -> MaskFiles:

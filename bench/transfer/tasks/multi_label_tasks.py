@@ -41,7 +41,7 @@ class MultiLabelTask:
     def __post_init__(self) -> None:
         for part in ("train", "validation", "test"):
             if not getattr(self, part).labels.any():
-                raise ValueError(f"{self.name}: no picture of the {part} part shows any class")
+                raise ValueError(f"{self.name}: no image of the {part} part shows any class")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +79,8 @@ def task_of_files(
         rows, note = readable(decode, len(part.paths), part.paths, cache, f"{name} {what}")
         left, notes = part.some(rows), notes + note
         parts.append(MultiLabelPart(FilePictures(left.paths), left.labels, left.unjudged))
-    return MultiLabelTask(name, classes, *parts, tuple(notes))
+    fitted, chosen_on, tested = parts
+    return MultiLabelTask(name, classes, fitted, chosen_on, tested, tuple(notes))
 
 
 def carved(what: str, names: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -91,6 +92,6 @@ def carved(what: str, names: Sequence[str]) -> tuple[list[int], list[int]]:
     count = min(MOST_VALIDATION, round(len(names) * VALIDATION_SHARE))
     if not count:
         raise ValueError(
-            f"{what}: of {len(names)} training pictures none can be set aside to choose on, 3 are the fewest"
+            f"{what}: of {len(names)} training images none can be set aside to choose on, 3 are the fewest"
         )
     return sorted(order[count:]), sorted(order[:count])

@@ -60,8 +60,10 @@ def task_of(
                 f"{name}: {part.place} has {len(part.labels):,} readable images of {len(classes):,} classes, and none "
                 f"of {named([classes[label] for label in absent])}; every part needs every class"
             )
-    parts = (Part(found[what].pictures, found[what].labels) for what in ("train", "validation", "test"))
-    return Task(name, tuple(classes), *parts, tuple(notes))
+    fitted, chosen_on, tested = (
+        Part(found[what].pictures, found[what].labels) for what in ("train", "validation", "test")
+    )
+    return Task(name, tuple(classes), fitted, chosen_on, tested, tuple(notes))
 
 
 def _held_out(name: str, classes: Sequence[str], found: Found, what: str, share: float) -> tuple[Found, Found]:

@@ -89,9 +89,9 @@ def test_scores_that_cannot_be_ranked_are_refused() -> None:
     broken[3, 1] = np.nan
     with pytest.raises(ValueError, match="a score is not finite"):
         mean_average_precision(broken, part)
-    with pytest.raises(ValueError, match="no picture shows any class"):
+    with pytest.raises(ValueError, match="no image shows any class"):
         mean_average_precision(scores, part_of(np.zeros_like(part.labels)))
-    with pytest.raises(ValueError, match="toy: no picture of the test part shows any class"):
+    with pytest.raises(ValueError, match="toy: no image of the test part shows any class"):
         MultiLabelTask("toy", ("a", "b", "c"), part, part, part_of(np.zeros_like(part.labels)))
 
 
