@@ -1,4 +1,4 @@
-"""Towers on disk: safetensors, never a pickle."""
+"""Tower files in safetensors."""
 
 import os
 from collections.abc import Mapping
@@ -12,15 +12,17 @@ from models.identify_weights import looks_like, under
 from models.image_tower import ImageTower
 from models.weight_files import read_weights
 
-MOST_NAMES = 3  # of weights, told of each kind of mismatch
+MOST_NAMES = 3  # of weights, named for each kind of mismatch
 
 
 def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -> None:
-    """Write a tower's weights (its state) atomically, with facts about what made it."""
-    temporary = path.with_name(f".{path.name}.part")  # one writes at a time; what a killed one left is written over
+    """Write a tower's state dict atomically, with metadata."""
+    temporary = path.with_name(f".{path.name}.part")  # there is one writer; the file of a killed writer is overwritten
     weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     try:
-        with temporary.open("wb") as file:  # `save_file` writes to a name of its own, which a kill would leave
+        with temporary.open(
+            "wb"
+        ) as file:  # `save_file` would write to a temporary name of its own, which a kill would leave
             file.write(save(weights, metadata=facts))
             file.flush()
             os.fsync(file.fileno())
@@ -31,7 +33,7 @@ def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -
 
 
 def load_weights(tower: ImageTower, path: Path) -> None:
-    """Read weights into a tower built for them, perhaps at another size; ValueError where the file holds others."""
+    """Load weights into a tower of their architecture, also at another image size; ValueError for other weights."""
     state = at_its_size(under("trunk.", read_weights(path)), tower.trunk)
     load_exactly(tower.trunk, state, f"{path} does not hold this tower's weights")
 
@@ -39,10 +41,9 @@ def load_weights(tower: ImageTower, path: Path) -> None:
 def load_exactly(
     module: nn.Module, state: Mapping[str, Tensor], otherwise: str, given: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Load weights where none is missing, left over or of another shape.
+    """Load weights of which none is missing, left over or of another shape; batch counts of batch norms may be missing.
 
-    ValueError begins with `otherwise`, and tells which are and what the weights look like, as they were `given`. What
-    batch norms count is not asked for.
+    The ValueError begins with `otherwise`, names the mismatches and says what the `given` weights look like.
     """
     own = module.state_dict()
     found = {
@@ -54,13 +55,13 @@ def load_exactly(
             if name in state and state[name].shape != own[name].shape
         ],
     }
-    if told := "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names):
-        raise ValueError(f"{otherwise}: {told}. They look like {looks_like(given or state)}")
+    if wrong := "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names):
+        raise ValueError(f"{otherwise}: {wrong}. They look like {looks_like(given or state)}")
     module.load_state_dict(own | dict(state))
 
 
 def _names_to_disk(folder: Path) -> None:
-    """Have a rename outlive a power failure."""
+    """Make a rename survive a power failure."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)

@@ -1,4 +1,4 @@
-"""Towers that read grids of embeddings in place of pixels: each embedding is a patch."""
+"""Towers that read grids of embeddings instead of pixels; each embedding is a patch."""
 
 from typing import Any, cast
 
@@ -9,11 +9,10 @@ from torch import nn
 
 
 class NoPatchesError(Exception):
-    """A tower that has no patches of its own."""
+    """A tower without separate patches."""
 
     def __str__(self) -> str:
-        """Say why."""
-        return "its stem looks at more than a patch, and embeddings have no pixels"
+        return "its stem reads overlapping patches, and embeddings have no pixels"
 
 
 def open_clip_trunk(config: dict[str, Any], side: int, channels: int) -> nn.Module:

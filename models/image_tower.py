@@ -12,23 +12,22 @@ from jaxtyping import Float
 from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
-from models import corenet_vit, embedding_stem
+from models import corenet_vit, embedding_stem, open_clip_config
 from models.class_token import read_class_token_only
 from models.identify_weights import TIMM_SIZES
 from models.patch_drop import drop_patches
 from models.pixels import Renormalised
-from models.registered import open_clip_config
 
 PIXEL_CHANNELS = 3
 
 
 class ImageTower(nn.Module):
-    """Pixels to one feature a picture, taken before any projection.
+    """Map images to one feature each, before any projection.
 
     `trunk` is an open_clip or timm image model without its projection, or CoreNet's ViT. Pooling is the model's own:
-    the class token for open_clip's ViT, whose last block computes no other. `width` is the feature's length,
-    `image_size` the side in pixels it was built for, `image_sizes` the others that it must take, `channels` is 3 where
-    it reads pixels. `pixels` is for a trunk that was trained elsewhere, on images normalised otherwise; None: as here.
+    the class token for open_clip's ViT, whose last block computes only this token. `width` is the length of the feature,
+    `image_size` the side in pixels that it was built for, `image_sizes` other sides that it must accept; `channels` is 3
+    for pixels. `pixels` converts images for a trunk that was trained elsewhere with another normalisation, or is None.
     """
 
     pixels: Renormalised | None
@@ -51,7 +50,7 @@ class ImageTower(nn.Module):
     def for_trunk(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Return normalised images as the trunk takes them."""
+        """Return normalised images in the normalisation of the trunk."""
         return images if self.pixels is None else self.pixels(images)
 
 
@@ -65,11 +64,11 @@ def build_image_tower(
 ) -> ImageTower:
     """Build the tower of an open_clip model, a timm model or `corenet-vit-base`, from a generator of its own.
 
-    Equal arguments give equal weights, bit for bit, whatever is built around the tower or was built before it; they do
-    not depend on `image_sizes`, which are taken beside `image_size`: timm interpolates the position embeddings. While
-    it trains, the tower leaves out a share `patch_drop` of the patches. With `embedding_channels` it reads grids of
-    embeddings, each a patch, in place of pixels. Raises ValueError for a name that neither library has, an image size
-    that the tower does not take, or a tower that cannot drop patches or read embeddings.
+    Equal arguments give equal weights, bit for bit, whatever was built before. Weights do not depend on `image_sizes`,
+    which are accepted beside `image_size`: timm interpolates the position embeddings. In training the tower drops a
+    share `patch_drop` of the patches. With `embedding_channels` it reads grids of embeddings, one per patch, instead of
+    pixels. Raises ValueError for a name that neither library has, an image size that the tower does not accept, or a
+    tower that cannot drop patches or read embeddings.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -96,7 +95,7 @@ def build_image_tower(
 def tower_of(config: dict[str, Any], image_size: int) -> nn.Module:
     """Build the image tower of an open_clip configuration, without its projection.
 
-    ValueError for a tower of timm's that timm has not, as one on a hub, which would be asked for.
+    ValueError for a timm tower that the installed timm does not have, instead of a download from a hub.
     """
     if (timms := config["vision_cfg"].get("timm_model_name")) is not None:
         _known_to_timm(timms)
@@ -106,7 +105,7 @@ def tower_of(config: dict[str, Any], image_size: int) -> nn.Module:
 
 
 def without_projection(trunk: nn.Module) -> nn.Module:
-    """Let an open_clip image tower give its feature before any projection, and compute no token that is not read."""
+    """Make an open_clip image tower return its feature before any projection, and compute no unused token."""
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
         trunk.proj = None
         read_class_token_only(trunk)
@@ -129,7 +128,7 @@ def _of_embeddings(name: str, config: dict[str, Any] | None, side: int, channels
 def _from_timm(name: str, image_size: int, *, several: bool) -> nn.Module:
     _known_to_timm(name)
     size: dict[str, Any] = {"img_size": image_size}
-    # A convolutional network takes any size and has no such arguments; some others lack the second alone.
+    # A convolutional network accepts any size and has no such arguments; some other models lack only the second.
     model: nn.Module
     for arguments in ([size | {"dynamic_img_size": True}] if several else []) + [size]:
         with suppress(TypeError):
@@ -147,7 +146,7 @@ def _known_to_timm(name: str) -> str:
 
 
 def _of_any_size(config: dict[str, Any]) -> str:
-    """Name timm's tower that is most like one of open_clip's."""
+    """Return the name of timm's tower that is most similar to one of open_clip."""
     vision = config["vision_cfg"]
     if "timm_model_name" in vision:
         return f"timm's {vision['timm_model_name']}"
@@ -161,5 +160,5 @@ def _feature_width(trunk: nn.Module, image_sizes: Sequence[int], channels: int) 
         probe = copy.deepcopy(trunk).to("meta").eval()
         shapes = [probe(torch.empty(1, channels, side, side)).shape for side in image_sizes]
     trunk.train(was_training)
-    assert len(shapes[0]) == 2, f"a tower gives one feature a picture, this one gives {tuple(shapes[0])}"  # noqa: PLR2004
+    assert len(shapes[0]) == 2, f"a tower gives one feature per image, this one gives {tuple(shapes[0])}"  # noqa: PLR2004
     return int(shapes[0][-1])

@@ -1,4 +1,4 @@
-"""Towers that were trained on pixels normalised otherwise than here."""
+"""Conversion between normalisations of pixels, for towers that were trained elsewhere."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class Renormalised(nn.Module):
-    """Images normalised as here (open_clip's mean and deviation) to images normalised by another mean and deviation.
+    """Convert images from open_clip's mean and deviation, which this project uses, to another mean and deviation.
 
-    Is no part of a tower's weights.
+    Its buffers are not saved with a tower.
     """
 
     scale: Tensor
@@ -25,12 +25,11 @@ class Renormalised(nn.Module):
         self.register_buffer("shift", (our_mean - their_mean) / their_std, persistent=False)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
-        """Return the same images."""
         return images * self.scale + self.shift
 
 
 def renormalised(mean: Sequence[float], std: Sequence[float]) -> Renormalised | None:
-    """Return what a tower of this mean and deviation needs; None where they are those of here."""
+    """Return the conversion to this mean and deviation, or None if they are this project's."""
     is_ours = tuple(mean) == OPENAI_DATASET_MEAN and tuple(std) == OPENAI_DATASET_STD
     return None if is_ours else Renormalised(mean, std)
 

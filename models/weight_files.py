@@ -1,4 +1,4 @@
-"""Files of weights that others wrote: tensors are read, and nothing in a file is executed."""
+"""Read weight files from other sources; nothing in a file is executed."""
 
 import re
 import warnings
@@ -11,24 +11,24 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-# Where the checkpoints of open_clip, timm and CoreNet keep weights; a running average first, for it is what they score.
+# Keys of the weights in checkpoints of open_clip, timm and CoreNet; averaged weights first, because they are scored.
 WITHIN = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read tensors by name from a safetensors file, or from what `torch.save` wrote of a state dict.
+    """Read tensors by name from a safetensors file, or from a state dict that `torch.save` wrote.
 
-    Of a training's checkpoint the running average is taken where there is one. Names lose DDP's `module.`. Raises
-    ValueError for a file that is none of these, or that asks for anything to be executed.
+    From a training checkpoint the averaged weights are read, if there are any. DDP's prefix `module.` is removed from
+    names. Raises ValueError for other files, and for files that would execute code.
     """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings(action="ignore"):  # of pickles that are refused or read all the same
+        with warnings.catch_warnings(action="ignore"):  # torch warns of some pickles
             found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # noqa: BLE001 - what a broken pickle raises is not listed anywhere
+    except Exception as error:  # noqa: BLE001 - unpickling documents no exceptions
         raise ValueError(f"{path} is not read: {_why(error)}") from None
     inner = [found[name] for name in WITHIN if isinstance(found.get(name), Mapping)] if isinstance(found, dict) else []
     named: Mapping[Any, Any] = inner[0] if inner else found if isinstance(found, Mapping) else {}
@@ -39,12 +39,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _why(error: Exception) -> str:
-    """Return in one line what was wrong."""
+    """Return the reason in one line."""
     told = str(error)
     if asked := re.search(r"GLOBAL (\S+)", told):
         return f"it asks for {asked[1]}, and only tensors are taken from a file"
     if "TorchScript" in told:
         return "it is a TorchScript archive, which is a program, and only tensors are taken from a file"
-    if found := re.search(r"WeightsUnpickler error:\s*(.*)", told):  # torch goes on with how to execute it all the same
+    if found := re.search(r"WeightsUnpickler error:\s*(.*)", told):  # torch then explains how to execute it anyway
         return f"it is no pickle of tensors alone: {found[1]}"
     return f"{type(error).__name__}: {told.splitlines()[0] if told else 'damaged'}"

@@ -52,8 +52,8 @@ class Recipe:
     deeplab: Descent
 
 
-# DeepLabV3's recipe is CatLIP's, without RangeAugment, and with crops that one class may fill. The rates of `linear` are
-# usual for a linear head on frozen features. Source: Mehta et al. 2024 (arXiv 2404.15653), section 5.2; apple/corenet,
+# DeepLabV3's recipe is CatLIP's, without RangeAugment, and with crops that one class may fill. `linear` has the rates
+# of a linear head on frozen features. Source: Mehta et al. 2024 (arXiv 2404.15653), section 5.2; apple/corenet,
 # `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml` (512 px, 4 images on each of 8 GPUs).
 PUBLISHED = Recipe(
     side=512,

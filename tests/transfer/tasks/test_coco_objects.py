@@ -129,7 +129,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
         ("odd polygon", r"an object in .*00\d.jpg has a polygon of an odd number of numbers"),
         ("garbled runs", r"the mask of an object in .*00\d.jpg is not read"),
         ("crowds", "coco: no image of the train part shows an object"),
-        ("two pictures", "coco: of 2 training pictures none can be set aside to choose on"),
+        ("two pictures", "coco: of 2 training images none can be set aside to choose on"),
         ("no picture", "lists 1 images that are not in .*: 077.jpg"),
         ("other categories", "train and val have other categories"),
         ("no box", "missing required field `bbox`"),

@@ -154,7 +154,7 @@ def test_files_that_disagree_are_named_before_any_training(name: str, told: str,
     [
         (
             lambda root: kept(root, 2),
-            "masks: of 2 training pictures none can be set aside to choose on, 3 are the fewest",
+            "masks: of 2 training images none can be set aside to choose on, 3 are the fewest",
         ),
         (uncounted, "masks: no pixel of the train part has a class"),
     ],

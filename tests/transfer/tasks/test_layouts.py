@@ -112,7 +112,7 @@ def test_what_coco_lacks_is_told_with_the_whole_layout(tmp_path: Path, lost: str
         (lambda c: c["categories"][1].update(name="cat"), "train and val have other categories: .* cat, dog"),
         (lambda c: c.update(images=[], annotations=[]), "holds no image"),
         (lambda c: c.pop("categories"), "missing required field `categories`"),
-        (lambda c: c.update(annotations=[]), "COCO: no picture of the train part shows any class"),
+        (lambda c: c.update(annotations=[]), "COCO: no image of the train part shows any class"),
         (lambda c: c["images"][0].update(id="one"), "Expected `int`, got `str`"),
     ],
 )
