@@ -89,7 +89,7 @@ class CorenetViT(nn.Module):
         self.transformer.grad_checkpointing = enable
 
     def _initialise(self) -> None:
-        """Initialise weights as in the released recipes: `model.layer` of `projects/catlip/pretraining/vit_base.yaml`."""
+        """Initialise weights by the released recipes: `model.layer` of `projects/catlip/pretraining/vit_base.yaml`."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")

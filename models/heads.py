@@ -91,7 +91,7 @@ class TokenCounts(nn.Module):
 
     @torch.no_grad()
     def add(self, columns: Int[Tensor, " positives"], num_images: int, group: dist.ProcessGroup | None = None) -> None:
-        """Count a batch; `columns` has each image's distinct tokens. With a group, count the batches of all its ranks."""
+        """Count a batch, of all ranks of a group if given; `columns` has the distinct tokens of each image."""
         if group is None:
             self.images_with_token.index_add_(0, columns, torch.ones_like(columns, dtype=torch.float64))
             self.images_seen += num_images

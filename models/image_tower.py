@@ -25,9 +25,9 @@ class ImageTower(nn.Module):
     """Map images to one feature each, before any projection.
 
     `trunk` is an open_clip or timm image model without its projection, or CoreNet's ViT. Pooling is the model's own:
-    the class token for open_clip's ViT, whose last block computes only this token. `width` is the length of the feature,
-    `image_size` the side in pixels that it was built for, `image_sizes` other sides that it must accept; `channels` is 3
-    for pixels. `pixels` converts images for a trunk that was trained elsewhere with another normalisation, or is None.
+    the class token for open_clip's ViT, whose last block computes only this token. `width` is the feature's length,
+    `image_size` the side in pixels that it was built for, `image_sizes` other sides that it must accept; `channels` is
+    3 for pixels. `pixels` converts images for a trunk that was trained elsewhere with another normalisation, or is None.
     """
 
     pixels: Renormalised | None

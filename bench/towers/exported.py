@@ -29,9 +29,9 @@ NO_TEXT = {"context_length": 77, "vocab_size": ALL_IDS, "width": 8, "heads": 1, 
 def export(known: KnownTower, out: Path) -> str:
     """Write a tower that was trained here to a folder; return the line of Python that loads it.
 
-    A tower with its text tower becomes a model of open_clip, for open_clip's own tokenizer. A tower alone becomes a model
-    of open_clip whose projection is the identity, so that `encode_image` returns the tower's features; its small text
-    tower is untrained. A timm tower becomes a folder of timm. ValueError for a tower that neither library builds.
+    A tower with its text tower becomes a model of open_clip, for open_clip's own tokenizer. A tower alone becomes a
+    model whose projection is the identity, so that `encode_image` returns the tower's features; its small text tower is
+    untrained. A timm tower becomes a folder of timm. ValueError for a tower that neither library builds.
     """
     if known.made is None:
         raise ValueError(f"{known.name} was not trained here: export accepts the towers of `catlip-bench train`")

@@ -53,8 +53,8 @@ def tower_from(
 ) -> KnownTower:
     """Return a tower with its trained weights.
 
-    `subject` is a tower file of `catlip-bench train`; an experiment, of whose newest training in `results` the tower with
-    the most images is taken; a file of CoreNet's CatLIP; a folder in open_clip's layout (`open_clip_config.json` beside
+    `subject` is a tower file of `catlip-bench train`; an experiment, of whose newest training in `results` the tower
+    with the most images is taken; a file of CoreNet's CatLIP; a folder in open_clip's layout (`open_clip_config.json` beside
     the weights); or `NAME=FILE`, a model of open_clip or timm and its weights. For an `image_size` other than the
     tower's own, position embeddings are resampled. `vocabulary` names the labels of a CoreNet classifier; by default it
     is the .pkl or .json file with the name of the weights. Nothing in a file is executed.

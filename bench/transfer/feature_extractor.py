@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class Subject:
 
 def kept(embed: Embed) -> Embed:
     """Return an embedding function that embeds each set of images once: protocols and tasks share them."""
-    return cache(embed)
+    return cast("Embed", cache(embed))
 
 
 def tower_features(tower: ImageTower, device: torch.device, normalise: Normalise = normalised) -> Embed:

@@ -81,7 +81,7 @@ def test_all_labels_are_the_linear_probe() -> None:
 
 
 @pytest.fixture(autouse=True)
-def one_thread(few_threads: None) -> None:  # noqa: ARG001 - which this one comes after
+def one_thread(global_state_of_torch: None) -> None:  # noqa: ARG001 - which this one comes after
     """Small problems: threads would only wait for each other."""
     torch.set_num_threads(1)
 

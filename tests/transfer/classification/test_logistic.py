@@ -13,7 +13,7 @@ SHAPES = {"more pictures than features": (400, 30, 5), "fewer": (40, 120, 3), "t
 
 
 @pytest.fixture(autouse=True)
-def one_thread(few_threads: None) -> None:  # noqa: ARG001 - which this one comes after
+def one_thread(global_state_of_torch: None) -> None:  # noqa: ARG001 - which this one comes after
     """Small problems: threads would only wait for each other."""
     torch.set_num_threads(1)
 
