@@ -27,8 +27,8 @@ def contrastive_loss(
     four products of batch x batch x dim, where six are usual.
 
     With a `group`, the batch is the global batch of its ranks. Each rank returns the loss of the global batch; its
-    gradients are multiplied by the number of ranks, so that their mean over ranks, which DDP and FSDP compute, is the gradient of
-    the global batch. Captions are all-gathered, images are not.
+    gradients are multiplied by the number of ranks, so that their mean over ranks, which DDP and FSDP compute, is the
+    gradient of the global batch. Captions are all-gathered, images are not.
     """
     loss: Tensor = _Contrastive.apply(image, text, scale, group)  # type: ignore[no-untyped-call]
     return loss

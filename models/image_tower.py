@@ -3,22 +3,48 @@
 import copy
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import open_clip
 import timm
 import torch
 from jaxtyping import Float
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
-from models import corenet_vit, embedding_stem, open_clip_config
+from models import corenet_vit, open_clip_config
 from models.class_token import read_class_token_only
 from models.identify_weights import TIMM_SIZES
 from models.patch_drop import drop_patches
-from models.pixels import Renormalised
 
 PIXEL_CHANNELS = 3
+
+
+class Renormalised(nn.Module):
+    """Convert images from open_clip's mean and deviation, which this project uses, to another mean and deviation.
+
+    Its buffers are not saved with a tower.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        ours, theirs = map(_columns, (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)), map(_columns, (mean, std))
+        (our_mean, our_std), (their_mean, their_std) = ours, theirs
+        self.register_buffer("scale", our_std / their_std, persistent=False)
+        self.register_buffer("shift", (our_mean - their_mean) / their_std, persistent=False)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        return images * self.scale + self.shift
+
+
+def renormalised(mean: Sequence[float], std: Sequence[float]) -> Renormalised | None:
+    """Return the conversion to this mean and deviation, or None if they are this project's."""
+    is_ours = tuple(mean) == OPENAI_DATASET_MEAN and tuple(std) == OPENAI_DATASET_STD
+    return None if is_ours else Renormalised(mean, std)
 
 
 class ImageTower(nn.Module):
@@ -27,7 +53,7 @@ class ImageTower(nn.Module):
     `trunk` is an open_clip or timm image model without its projection, or CoreNet's ViT. Pooling is the model's own:
     the class token for open_clip's ViT, whose last block computes only this token. `width` is the feature's length,
     `image_size` the side in pixels that it was built for, `image_sizes` other sides that it must accept; `channels` is
-    3 for pixels. `pixels` converts images for a trunk that was trained elsewhere with another normalisation, or is None.
+    3 for pixels. `pixels` converts images for a trunk that was trained with another normalisation, or is None.
     """
 
     pixels: Renormalised | None
@@ -117,12 +143,23 @@ def without_projection(trunk: nn.Module) -> nn.Module:
 
 
 def _of_embeddings(name: str, config: dict[str, Any] | None, side: int, channels: int) -> nn.Module:
-    try:
-        if config is not None:
-            return without_projection(embedding_stem.open_clip_trunk(config, side, channels))
-        return embedding_stem.timm_trunk(_known_to_timm(name), side, channels)
-    except embedding_stem.NoPatchesError as error:
-        raise ValueError(f"tower {name!r} cannot read embeddings: {error}") from None
+    """Build a ViT whose patches are single embeddings."""
+    trunk: Any
+    if config is not None:
+        vision = config["vision_cfg"] | {"image_size": side, "timm_model_pretrained": False}
+        vision |= {} if "timm_model_name" in vision else {"patch_size": 1}
+        trunk = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
+        if isinstance(trunk, open_clip.transformer.VisionTransformer):
+            trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, kernel_size=1, bias=False)
+            return without_projection(trunk)
+    else:
+        options = {"img_size": side, "patch_size": 1, "in_chans": channels}
+        with suppress(TypeError):
+            trunk = timm.create_model(_known_to_timm(name), pretrained=False, num_classes=0, **options)
+            stem = getattr(getattr(trunk, "patch_embed", None), "proj", None)
+            if isinstance(stem, nn.Conv2d) and stem.kernel_size == (1, 1):
+                return cast("nn.Module", trunk)
+    raise ValueError(f"tower {name!r} cannot read embeddings: its stem reads overlapping patches of pixels")
 
 
 def _from_timm(name: str, image_size: int, *, several: bool) -> nn.Module:
@@ -162,3 +199,7 @@ def _feature_width(trunk: nn.Module, image_sizes: Sequence[int], channels: int) 
     trunk.train(was_training)
     assert len(shapes[0]) == 2, f"a tower gives one feature per image, this one gives {tuple(shapes[0])}"  # noqa: PLR2004
     return int(shapes[0][-1])
+
+
+def _columns(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)

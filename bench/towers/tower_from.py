@@ -19,12 +19,10 @@ from bench.towers.head_file import LabelRows, Texts, label_rows, texts
 from bench.towers.made import Made, how_made, is_made_here, newest_towers
 from bench.towers.trained import trained_tower
 from models import corenet_vit, open_clip_config
-from models.checkpoint import load_exactly
+from models.checkpoint import SUFFIXES, load_exactly, read_weights
 from models.external_weights import trunk_weights
 from models.identify_weights import looks_like
-from models.image_tower import ImageTower, build_image_tower, tower_of
-from models.pixels import renormalised
-from models.weight_files import SUFFIXES, read_weights
+from models.image_tower import ImageTower, build_image_tower, renormalised, tower_of
 
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 FOLDER_CONFIG = "open_clip_config.json"
@@ -54,10 +52,10 @@ def tower_from(
     """Return a tower with its trained weights.
 
     `subject` is a tower file of `catlip-bench train`; an experiment, of whose newest training in `results` the tower
-    with the most images is taken; a file of CoreNet's CatLIP; a folder in open_clip's layout (`open_clip_config.json` beside
-    the weights); or `NAME=FILE`, a model of open_clip or timm and its weights. For an `image_size` other than the
-    tower's own, position embeddings are resampled. `vocabulary` names the labels of a CoreNet classifier; by default it
-    is the .pkl or .json file with the name of the weights. Nothing in a file is executed.
+    with the most images is taken; a file of CoreNet's CatLIP; a folder in open_clip's layout (`open_clip_config.json`
+    beside the weights); or `NAME=FILE`, a model of open_clip or timm and its weights. For an `image_size` other than
+    the tower's own, position embeddings are resampled. `vocabulary` names the labels of a CoreNet classifier; by
+    default it is the .pkl or .json file with the name of the weights. Nothing in a file is executed.
 
     Raises ValueError for another subject, or weights of another architecture.
     """

@@ -100,7 +100,7 @@ def stem(name: str) -> str:
 
 @pytest.mark.parametrize("name", ["ViTamin-S", "RN50", "resnet18", "vitamin_small_224"])
 def test_a_tower_without_patches_of_its_own_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"tower '{name}' cannot read embeddings: its stem looks at more than a patch"):
+    with pytest.raises(ValueError, match=f"tower '{name}' cannot read embeddings: its stem reads overlapping patches"):
         build_image_tower(name, 8, 0, embedding_channels=CHANNELS)
 
 
