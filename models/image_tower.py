@@ -153,7 +153,7 @@ def _of_embeddings(name: str, config: dict[str, Any] | None, side: int, channels
             trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, kernel_size=1, bias=False)
             return without_projection(trunk)
     else:
-        options = {"img_size": side, "patch_size": 1, "in_chans": channels}
+        options: dict[str, Any] = {"img_size": side, "patch_size": 1, "in_chans": channels}
         with suppress(TypeError):
             trunk = timm.create_model(_known_to_timm(name), pretrained=False, num_classes=0, **options)
             stem = getattr(getattr(trunk, "patch_embed", None), "proj", None)
