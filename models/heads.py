@@ -1,6 +1,7 @@
 """The models that methods build around the shared tower."""
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -45,24 +46,16 @@ class Contrastive(ImageSide):
         self.text = text
 
     def forward(
-        self,
-        images: Float[Tensor, "batch channels height width"],
-        groups: tuple[Int[Tensor, "_ _"], ...],
-        lengths: Int[Tensor, " batch"],
-        places: Int[Tensor, " batch"],
+        self, images: Float[Tensor, "batch channels height width"], *captions: Any
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-        """Return the L2-normalised features of images and captions; captions are the arguments of `TextTower`."""
-        return self.meet(self.tower(images), groups, lengths, places)
+        """Return the L2-normalised features of images and captions; `captions` are the arguments of `TextTower`."""
+        return self.meet(self.tower(images), *captions)
 
     def meet(
-        self,
-        embedded: Float[Tensor, "batch features"],
-        groups: tuple[Int[Tensor, "_ _"], ...],
-        lengths: Int[Tensor, " batch"],
-        places: Int[Tensor, " batch"],
+        self, embedded: Float[Tensor, "batch features"], *captions: Any
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Return the same for images that the tower has embedded already."""
-        return self.projected(embedded), F.normalize(self.text(groups, lengths, places), dim=-1)
+        return self.projected(embedded), F.normalize(self.text(*captions), dim=-1)
 
 
 class Classifier(nn.Module):

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from bench.data.normalisation import WHITE, normalised
 from bench.environment.seeds import HEAD, seed_for
-from bench.transfer.batches import Batches
 from bench.transfer.tasks.pictures import Pictures, shown
 from bench.transfer.tasks.tasks import Part
-from bench.transfer.transfer_training import Descent, descended
+from bench.transfer.transfer_training import Batches, Descent, descended
 from models.image_tower import ImageTower
 
 INITIAL_SPREAD = 0.02  # standard deviation of a new head's weights

@@ -16,10 +16,9 @@ from bench.data.normalisation import WHITE
 from bench.data.order import shuffled_rows
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.record import Metric
-from bench.transfer.batches import loaded_ahead
 from bench.transfer.detection.average_precision import Found, Objects, average_precision
 from bench.transfer.feature_extractor import Subject
-from bench.transfer.transfer_training import Descent, descended
+from bench.transfer.transfer_training import Descent, descended, loaded_ahead
 from models.image_tower import ImageTower
 from models.simple_pyramid import Heads, mask_rcnn
 

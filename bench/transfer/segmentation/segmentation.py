@@ -19,9 +19,8 @@ from bench.data.normalisation import WHITE, normalised
 from bench.data.order import shuffled_rows
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.record import Metric
-from bench.transfer.batches import loaded_ahead
 from bench.transfer.feature_extractor import Subject
-from bench.transfer.transfer_training import Descent, descended
+from bench.transfer.transfer_training import Descent, descended, loaded_ahead
 from models.image_tower import ImageTower
 from models.patch_map import map_shape
 from models.segmenter import ASPP_CHANNELS, Segmenter, with_deeplab_head, with_linear_head

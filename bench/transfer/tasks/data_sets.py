@@ -20,8 +20,6 @@ from bench.transfer.tasks.pictures import ArrayPictures, FilePictures, Pictures,
 from bench.transfer.tasks.split import Found, named, task_of
 from bench.transfer.tasks.tasks import Task
 
-TRAIN_AND_TEST = {"train": {"split": "train"}, "test": {"split": "test"}}
-THREE_PARTS = {"train": {"split": "train"}, "validation": {"split": "val"}, "test": {"split": "test"}}
 FLAGGED = {"train": {"train": True}, "test": {"train": False}}
 ALL_IN_ONE: dict[str, dict[str, Any]] = {"train": {}}
 
@@ -35,38 +33,38 @@ class DataSet:
     layout: str
 
 
+def _splits(train: str = "train", test: str = "test", **others: str) -> dict[str, dict[str, Any]]:
+    return {part: {"split": split} for part, split in {"train": train, "test": test, **others}.items()}
+
+
 DATA_SETS = {
     "cifar10": DataSet("CIFAR10", FLAGGED, "cifar-10-batches-py/{batches.meta, data_batch_1 to 5, test_batch}"),
     "cifar100": DataSet("CIFAR100", FLAGGED, "cifar-100-python/{meta, train, test}"),
     "mnist": DataSet("MNIST", FLAGGED, "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
     "fashionmnist": DataSet("FashionMNIST", FLAGGED, "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
-    "svhn": DataSet("SVHN", TRAIN_AND_TEST, "{train,test}_32x32.mat"),
-    "stl10": DataSet("STL10", TRAIN_AND_TEST, "stl10_binary/{class_names.txt, {train,test}_{X,y}.bin}"),
+    "svhn": DataSet("SVHN", _splits(), "{train,test}_32x32.mat"),
+    "stl10": DataSet("STL10", _splits(), "stl10_binary/{class_names.txt, {train,test}_{X,y}.bin}"),
     "flowers102": DataSet(
-        "Flowers102", THREE_PARTS, "flowers-102/{imagelabels.mat, setid.mat, jpg/image_00001.jpg to image_08189.jpg}"
+        "Flowers102",
+        _splits(validation="val"),
+        "flowers-102/{imagelabels.mat, setid.mat, jpg/image_00001.jpg to image_08189.jpg}",
     ),
     "oxfordiiitpet": DataSet(
-        "OxfordIIITPet",
-        {"train": {"split": "trainval"}, "test": {"split": "test"}},
-        "oxford-iiit-pet/{images/NAME.jpg, annotations/{trainval,test}.txt}",
+        "OxfordIIITPet", _splits("trainval"), "oxford-iiit-pet/{images/NAME.jpg, annotations/{trainval,test}.txt}"
     ),
-    "food101": DataSet("Food101", TRAIN_AND_TEST, "food-101/{images/CLASS/ID.jpg, meta/{train,test}.json}"),
-    "dtd": DataSet("DTD", THREE_PARTS, "dtd/dtd/{images/CLASS/NAME.jpg, labels/{train,val,test}1.txt}"),
+    "food101": DataSet("Food101", _splits(), "food-101/{images/CLASS/ID.jpg, meta/{train,test}.json}"),
+    "dtd": DataSet("DTD", _splits(validation="val"), "dtd/dtd/{images/CLASS/NAME.jpg, labels/{train,val,test}1.txt}"),
     "fgvcaircraft": DataSet(
         "FGVCAircraft",
-        THREE_PARTS,
+        _splits(validation="val"),
         "fgvc-aircraft-2013b/data/{images/ID.jpg, variants.txt, images_variant_{train,val,test}.txt}",
     ),
     "stanfordcars": DataSet(
         "StanfordCars",
-        TRAIN_AND_TEST,
+        _splits(),
         "stanford_cars/{devkit/cars_{meta,train_annos}.mat, cars_test_annos_withlabels.mat, cars_{train,test}/ID.jpg}",
     ),
-    "country211": DataSet(
-        "Country211",
-        {"train": {"split": "train"}, "validation": {"split": "valid"}, "test": {"split": "test"}},
-        "country211/{train,valid,test}/COUNTRY/IMAGE.jpg",
-    ),
+    "country211": DataSet("Country211", _splits(validation="valid"), "country211/{train,valid,test}/COUNTRY/IMAGE.jpg"),
     "sun397": DataSet("SUN397", ALL_IN_ONE, "SUN397/{ClassName.txt, LETTER/CLASS/sun_ID.jpg}"),
     "eurosat": DataSet("EuroSAT", ALL_IN_ONE, "eurosat/2750/CLASS/CLASS_NUMBER.jpg"),
     "places365": DataSet(
