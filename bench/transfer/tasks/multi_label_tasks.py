@@ -19,8 +19,8 @@ class MultiLabelPart:
     """Images and the classes that they show."""
 
     pictures: Pictures
-    labels: Bool[np.ndarray, "pictures classes"]
-    unjudged: Bool[np.ndarray, "pictures classes"]  # neither positive nor negative: left out of losses and metrics
+    labels: Bool[np.ndarray, "images classes"]
+    unjudged: Bool[np.ndarray, "images classes"]  # neither positive nor negative: left out of losses and metrics
 
     def __post_init__(self) -> None:
         assert len(self.pictures) == len(self.labels) == len(self.unjudged)

@@ -78,7 +78,7 @@ def test_a_class_that_no_picture_shows_is_left_out_and_told(capsys: pytest.Captu
     found = mean_average_precision(scores, without)
     assert (found.macro, found.weighted, found.without_positives) == (alone.macro, alone.weighted, (1,))
     metrics(MultiLabelTask("toy", ("a", "b", "c"), part, part, without), "p", scores, part)
-    assert "1 classes are left out of the macro and the weighted mean, for no test picture shows them: b" in (
+    assert "1 classes are left out of the macro and the weighted mean, because no test image shows them: b" in (
         capsys.readouterr().err
     )
 
