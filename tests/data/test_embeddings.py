@@ -79,7 +79,7 @@ def test_a_tower_of_embeddings_is_kept_and_refuses_pictures(data: Path, results:
     tower, made = trained_tower(path)
     assert (tower.channels, made.experiment.embedding_channels) == (CHANNELS, CHANNELS)
     assert tower(torch.zeros(2, CHANNELS, SIDE, SIDE)).shape == (2, tower.width)
-    with pytest.raises(ValueError, match="the tasks hold pictures, and this tower reads embeddings of 5 channels"):
+    with pytest.raises(ValueError, match="the tasks hold images, and this tower reads embeddings of 5 channels"):
         tower_features(tower, CPU)
 
 
