@@ -54,7 +54,7 @@ def test_a_cut_batch_gives_what_open_clip_gives_for_the_padded_one(padding: Text
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("ViT-B-16-SigLIP", "every token sees those behind it"),
+        ("ViT-B-16-SigLIP", "every token attends to later tokens"),
         ("coca_ViT-B-32", "pools a class token"),
         ("ViT-B-32", None),
         ("catlip-bench-tiny", None),
