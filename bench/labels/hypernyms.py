@@ -1,6 +1,6 @@
-"""WordNet 3.0's noun hierarchy: what stands above a synset, how near two are, and the synset of any noun.
+"""WordNet 3.0's noun hierarchy: hypernyms, path similarity, and the first synset of any noun.
 
-Reads two shipped tables beside the lexicon's, no NLTK.
+Reads two shipped tables in addition to the lexicon's; NLTK is not needed.
 """
 
 import lzma
@@ -14,15 +14,15 @@ from bench.labels.lexicon import NOT_A_LABEL, lexicon
 
 
 class Nearest(NamedTuple):
-    """The one of several synsets that is nearest to another, and the way between them."""
+    """The most similar of several synsets, and the path to it."""
 
     key: str
     similarity: float
-    way: tuple[str, ...]  # from the other over what they share to this one
+    way: tuple[str, ...]  # names from the given synset over the common hypernym to this one
 
 
 class Hypernyms:
-    """Every noun synset by its key (`n2084071`), with the synsets above it, instances' included."""
+    """All noun synsets by key (`n2084071`) with their direct hypernyms, including those of instances."""
 
     def __init__(self, folder: Path = PACK) -> None:
         self.above: dict[str, tuple[str, ...]] = {}
@@ -38,7 +38,7 @@ class Hypernyms:
         self._names |= {key: f"{lemma}.n.01" for lemma, key in zip(lexicon().lemmas, lexicon().keys, strict=True)}
 
     def first_synset(self, lemma: str) -> str | None:
-        """Return the commonest synset of a noun lemma, whether it bears its name or not."""
+        """Return the most frequent synset of a noun lemma, whether or not it has the lemma's name."""
         return lexicon().synset_of(lemma) or self._first.get(lemma)
 
     def name(self, key: str) -> str:
@@ -46,7 +46,7 @@ class Hypernyms:
         return self._names[key]
 
     def distances(self, key: str) -> dict[str, int]:
-        """Return a synset and all that stands above it, with the fewest steps up."""
+        """Return a synset and all of its hypernyms, with the fewest steps up to each."""
         found, rank, steps = {key: 0}, [key], 0
         while rank:
             steps += 1
@@ -55,21 +55,21 @@ class Hypernyms:
         return found
 
     def similarity(self, one: str, other: str) -> float:
-        """Return 1 / (1 + steps) of the shortest way up from one and down to the other.
+        """Return 1 / (1 + steps) of the shortest path from one up to a common hypernym and down to the other.
 
-        Source: WordNet::Similarity's `path` as NLTK computes it (`Synset.path_similarity`). All nouns meet in `entity`.
+        Source: WordNet::Similarity's `path` as NLTK computes it (`Synset.path_similarity`). All nouns share `entity`.
         """
         ups, downs = self.distances(one), self.distances(other)
         return 1 / (1 + min(ups[shared] + downs[shared] for shared in ups.keys() & downs.keys()))
 
     def way(self, one: str, other: str) -> tuple[str, ...]:
-        """Return the names on a shortest way between two synsets."""
+        """Return the names on a shortest path between two synsets."""
         ups, downs = self.distances(one), self.distances(other)
         shared = min(ups.keys() & downs.keys(), key=lambda key: (ups[key] + downs[key], ups[key], key))
         return tuple(map(self.name, (*self._climb(one, shared), *self._climb(other, shared)[-2::-1])))
 
     def _climb(self, key: str, top: str) -> list[str]:
-        """Return a shortest way up, both ends included."""
+        """Return a shortest path up to a hypernym, both ends included."""
         if key == top:
             return [key]
         reach = {up: self.distances(up).get(top) for up in self.above[key]}
@@ -78,7 +78,7 @@ class Hypernyms:
 
 
 class Labels:
-    """Synsets to be near to, in an order: of equally near ones the first is taken."""
+    """Candidate synsets in an order: of equally similar ones the first is taken."""
 
     def __init__(self, keys: Iterable[str], tree: Hypernyms) -> None:
         self._tree = tree
@@ -86,7 +86,7 @@ class Labels:
         self._below: Mapping[str, tuple[int, int, str]] = self._nearest_below()
 
     def nearest(self, key: str) -> Nearest:
-        """Return the label of the highest similarity to a synset."""
+        """Return the candidate of the highest similarity to a synset."""
         steps, _, found = min(
             (up + below[0], below[1], below[2])
             for above, up in self._tree.distances(key).items()
@@ -95,7 +95,7 @@ class Labels:
         return Nearest(found, 1 / (1 + steps), self._tree.way(key, found))
 
     def _nearest_below(self) -> dict[str, tuple[int, int, str]]:
-        """Return for every synset above labels the nearest label: steps down, place, key."""
+        """Return the nearest candidate below each hypernym: steps down, index, key."""
         best: dict[str, tuple[int, int, str]] = {}
         for place, key in self._known:
             for above, steps in self._tree.distances(key).items():
@@ -105,7 +105,7 @@ class Labels:
 
 @cache
 def hypernyms() -> Hypernyms:
-    """Return the shipped hierarchy, read once a process."""
+    """Return the shipped hierarchy, read once per process."""
     return Hypernyms()
 
 

@@ -1,7 +1,7 @@
-"""A sentence's words, as NLTK's `word_tokenize` cuts them: the rules of the Penn Treebank, and some of NLTK's own.
+"""Words of a sentence as in NLTK's `word_tokenize`: the rules of the Penn Treebank, and some of NLTK's own.
 
 Source: NLTK (Apache-2.0), `nltk/tokenize/destructive.py`; the rules go back to Robert MacIntyre's sed script of 1995.
-Each rule makes room around what is a word of its own; the last step splits at white space.
+Each rule inserts spaces around a word; the last step splits at white space.
 """
 
 import re
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 
 class Rule(NamedTuple):
-    """Make room around something."""
+    """A substitution that inserts spaces."""
 
-    needs: str  # the rule does nothing where none of these characters is; none: no such test
+    needs: str  # the rule is skipped if the text has none of these characters; empty: never skipped
     pattern: str
     replacement: str
 
@@ -24,7 +24,7 @@ OPENING_QUOTES = (
     Rule("`", "(``)", r" \1 "),
     Rule("\"'", r"([ (\[{<])(\"|'')", r"\1 `` "),
 )
-# An apostrophe that opens a word. Before NLTK 3.10 only one that opens a single letter.
+# An apostrophe at the beginning of a word; before NLTK 3.10 only of a single letter.
 OPENING_APOSTROPHE = Rule("'", r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 ")
 OPENING_LETTER = Rule("'", r"(?i)(')(?!re|ve|ll|m|t|s|d|n)(\w)\b", r"\1 \2")
 PUNCTUATION = (
@@ -47,7 +47,7 @@ CLOSING_QUOTES = (
     Rule("'", "('')", r" \1 "),
     Rule('"', '"', " '' "),
 )
-ONE_SPACE = Rule("'", r"\s+", " ")  # since NLTK 3.9; matters to the clitics alone
+ONE_SPACE = Rule("'", r"\s+", " ")  # since NLTK 3.9; affects only the clitics
 CLITICS = (
     Rule("'", r"([^' ])('[sS]|'[mM]|'[dD]|') ", r"\1 \2 "),
     Rule("'", r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", r"\1 \2 "),
@@ -60,11 +60,11 @@ CONTRACTIONS = (
 
 
 class WordSplitter:
-    """Cuts a sentence into words."""
+    """Splits a sentence into words."""
 
     def __init__(
         self,
-        engine: ModuleType,  # re or regex: they differ in what is a letter and what is a space beyond ASCII
+        engine: ModuleType,  # re or regex, which differ in non-ASCII letters and spaces
         *,
         opening_apostrophe: Rule = OPENING_APOSTROPHE,
         dashes: bool = True,
@@ -73,14 +73,13 @@ class WordSplitter:
         first = (*OPENING_QUOTES, opening_apostrophe, *PUNCTUATION, *([DASHES] if dashes else []), *MORE_PUNCTUATION)
         then = (*CLOSING_QUOTES, *([ONE_SPACE] if one_space else []), *CLITICS)
         self._any = _compiled(engine, first), _compiled(engine, then) + _compiled(re, CONTRACTIONS)
-        self._ascii = _compiled(re, first), _compiled(re, (*then, *CONTRACTIONS))  # the same there, in less time
+        self._ascii = _compiled(re, first), _compiled(re, (*then, *CONTRACTIONS))  # equal for ASCII, and faster
 
     def __call__(self, sentence: str) -> list[str]:
-        """Return the words of a sentence."""
         first, then = self._ascii if sentence.isascii() else self._any
         characters = set(sentence)
         if '"' in characters:
-            characters |= {"'", "`"}  # what quotes are turned into
+            characters |= {"'", "`"}  # replacements of the quotes
         return _apply(then, f" {_apply(first, sentence, characters)} ", characters).split()
 
 

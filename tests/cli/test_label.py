@@ -302,15 +302,15 @@ def test_stored_labels_that_do_not_fit_are_refused(
 ) -> None:
     folder = tmp_path / "labels"
     stored = small("catlip", labels=str(folder))
-    with pytest.raises(ValueError, match="no whole file of labels; make it with: python -m bench label"):
+    with pytest.raises(ValueError, match="no complete file of labels; create it with: python -m bench label"):
         METHODS["catlip"].targets(stored)
     assert main(["label", *PACK, "--vocabulary", "pack-synsets", "--out", str(folder)]) == 0
     with pytest.raises(ValueError, match=r"has labels of 11979 captions, there are 7"):
         METHODS["catlip"].targets(stored)(Captions.of(pictures.captions[:7]))
     assert main(["label", *PACK, "--count-only", "--out", str(tmp_path / "v.json")]) == 0
-    with pytest.raises(ValueError, match="was made with another vocabulary"):
+    with pytest.raises(ValueError, match="was created with a vocabulary other than"):
         METHODS["catlip"].targets(small("catlip", labels=str(folder), synset_vocabulary=str(tmp_path / "v.json")))
     (folder / "noto.parquet").replace(folder / "emojione.parquet")
-    with pytest.raises(ValueError, match=r"emojione\.parquet was not made of"):
+    with pytest.raises(ValueError, match=r"emojione\.parquet was not created from"):
         METHODS["catlip"].targets(stored)
     capsys.readouterr()
