@@ -1,8 +1,7 @@
-"""The shipped pack: real image-text pairs, verified, decoded once, then mapped from a cache file."""
+"""The shipped pack: image-text pairs, verified and decoded once, then read from a cache file."""
 
 import io
 import json
-import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.data.manifest import PACK, PARTS, cache_path, pretrain_shards, verify_pack
+from bench.data.manifest import PACK, cache_path, pretrain_shards, verify_pack
 from bench.environment.files import written_whole
 
 SIDE = 64  # pixels
@@ -25,11 +24,11 @@ SIDE = 64  # pixels
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Pictures in memory. Colour is premultiplied by alpha, so that resampling leaves no fringes."""
+    """Images in memory. Colour is premultiplied by alpha, so that resampling leaves no fringes."""
 
     pixels: UInt8[Tensor, "pictures 4 64 64"]
     captions: tuple[str, ...]
-    classes: tuple[dict[str, str], ...]  # by the name of the classification, as the shards have them
+    classes: tuple[dict[str, str], ...]  # class by name of the classification
     keys: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -37,9 +36,9 @@ class Pictures:
 
 
 def load_pictures(part: str, cache: Path, folder: Path = PACK) -> Pictures:
-    """Return the pictures of a part ("pretrain", or a transfer shard's name), from the cache where it holds them.
+    """Return the images of a part ("pretrain", or a transfer shard's name), from the cache if possible.
 
-    The cache file is named by the pack's digest, so a changed pack is decoded anew. The first call verifies.
+    The cache file is named by the pack's digest, so that a changed pack is decoded again. The first call verifies it.
     """
     path = cache_path(part, cache, folder)
     if not path.is_file():
@@ -68,12 +67,14 @@ def _decode(part: str, folder: Path) -> Pictures:
 
 
 def _pairs(shard: Path) -> Iterator[tuple[str, UInt8[np.ndarray, "4 64 64"], dict[str, Any]]]:
-    """Yield key, pixels and text of each pair, in the shard's order; a picture's text follows it."""
+    """Yield key, pixels and text of each pair in the shard's order; a text follows its image."""
     with tarfile.open(shard, "r:gz") as tar:
         members = iter(tar)
         for member in members:
             key, _, _ = member.name.rpartition(".")
-            pixels = _pixels(_content(tar, member))  # before the next header is read: going back unpacks all again
+            pixels = _pixels(
+                _content(tar, member)
+            )  # before the next header is read: seeking back would decompress all again
             text_member = next(members)
             assert text_member.name == f"{key}.json", f"{shard}: {member.name} is followed by {text_member.name}"
             yield key, pixels, json.loads(_content(tar, text_member))
@@ -91,13 +92,3 @@ def _pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
     if rgba.size != (SIDE, SIDE):
         rgba = rgba.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return np.asarray(rgba.convert("RGBa")).transpose(2, 0, 1).copy()
-
-
-def main(cache: Path) -> None:
-    """Fill a cache with every part, so that no run has to decode: `python -m bench.data.pack CACHE`."""
-    for part in PARTS:
-        load_pictures(part, cache)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -69,7 +69,7 @@ class Labeller:
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(columns, pa.uint32()), LISTS), tally
 
     def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-        """Return columns [labels] and offsets [captions + 1] as `Rule.label` does; labels without a column are dropped."""
+        """Return columns [labels] and offsets [captions + 1] as `Rule.label` does, without labels of no column."""
         ids, offsets = self.rule.label(captions)
         if self._columns is None:
             return ids, offsets

@@ -225,8 +225,8 @@ def test_files_keep_their_folders_and_never_share_a_name(tmp_path: Path, capsys:
     [
         (["label"], "--out FOLDER is missing: where to write"),
         (["label", "nowhere.csv", "--count-only", "--out", "v.json"], "no file, folder or glob 'nowhere.csv'"),
-        (["label", "*.nothing", "--count-only", "--out", "v.json"], "no file of captions there"),
-        (["label", "--count-only", "--out", "v.json"], "name the files to label"),
+        (["label", "*.nothing", "--count-only", "--out", "v.json"], "no file of captions found"),
+        (["label", "--count-only", "--out", "v.json"], "no input given"),
         (["label", *PACK, "--count-only"], "--out FILE is missing"),
         (["label", *PACK, "--out", "labels"], "--vocabulary FILE is missing"),
         (["label", *PACK, "--count-only", "--out", "v.json", "--shards", "0/8"], "k from 1 to n, got '0/8'"),

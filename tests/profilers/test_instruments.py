@@ -31,8 +31,8 @@ from bench.measure.speed import assemble, load_data, measure_phases, measure_spe
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock
 from bench.profilers.device import open_reader, sampled
+from bench.profilers.nvml import Reader, rising
 from bench.profilers.phases import forward_clocks
-from bench.profilers.reader import Reader, rising
 from bench.profilers.tensors import TensorBytes
 from bench.record import PHASES, Speed
 from models.image_tower import build_image_tower

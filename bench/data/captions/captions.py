@@ -1,4 +1,4 @@
-"""Captions of a file, whatever its format, as a stream of batches in the file's order. Memory does not grow with it."""
+"""Captions of a file of any format, as batches in the file's order. Memory does not grow with the file's size."""
 
 import csv
 import tarfile
@@ -10,16 +10,16 @@ from pathlib import Path
 
 from bench.config import choose
 from bench.data.captions.batches import Batch
-from bench.data.captions.line_files import read_csv, read_json_lines, read_lines
+from bench.data.captions.line_files import csv_rows, json_rows, read_rows, text_rows
 from bench.data.captions.parquet_file import read_parquet
 from bench.data.captions.tar_file import read_tar
 
 LINE_WISE: dict[str, Callable[[Path, str | None], Iterator[Batch]]] = {
-    ".csv": partial(read_csv, delimiter=","),
-    ".tsv": partial(read_csv, delimiter="\t"),
-    ".jsonl": read_json_lines,
-    ".ndjson": read_json_lines,
-    ".txt": read_lines,
+    ".csv": partial(read_rows, rows_of=partial(csv_rows, delimiter=",")),
+    ".tsv": partial(read_rows, rows_of=partial(csv_rows, delimiter="\t")),
+    ".jsonl": partial(read_rows, rows_of=json_rows),
+    ".ndjson": partial(read_rows, rows_of=json_rows),
+    ".txt": partial(read_rows, rows_of=text_rows),
     ".tar": read_tar,
 }
 READERS = {
@@ -32,7 +32,7 @@ UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.E
 
 
 def read_captions(path: Path, column: str | None) -> Iterator[Batch]:
-    """Read a file; ValueError names it and says why it cannot be read, also when that shows late."""
+    """Read a file; ValueError names it and the reason why it cannot be read, also if that shows late."""
     with naming(path):
         if path.stat().st_size == 0:
             raise ValueError("the file is empty")
@@ -41,7 +41,7 @@ def read_captions(path: Path, column: str | None) -> Iterator[Batch]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Raise what makes a file unreadable as a ValueError that names it."""
+    """Raise the errors of an unreadable file as a ValueError that names it."""
     try:
         yield
     except UNREADABLE as error:
@@ -50,6 +50,6 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def suffix_of(path: Path) -> str:
-    """Return a file's suffix in lower case, with the one before `.gz`."""
+    """Return a file's suffix in lower case, including the one before `.gz`."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     return "".join(suffixes if suffixes[-1:] == [".gz"] else suffixes[-1:])

@@ -9,16 +9,17 @@ import pyarrow.parquet as pq
 
 from bench.data.captions.batches import BYTES, KEY_COLUMNS, ROWS, Batch, caption_column, known_column
 
-BUFFER = 2**20  # bytes of a column chunk held at once: a row group may be the whole file
+BUFFER = 2**20  # bytes of a column chunk in memory at once: a row group may be the whole file
 
 
 def read_parquet(path: Path, column: str | None) -> Iterator[Batch]:
-    """Read the captions' column, and the keys' where there is one; else the key is the row's number, from 0."""
+    """Read the caption column and the key column; without a key column the key is the row's number, from 0."""
     size = path.stat().st_size
     with pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True) as file:
         names, total, before = file.schema_arrow.names, file.metadata.num_rows, 0
         name, key = caption_column(names, column), known_column(names, KEY_COLUMNS)
-        kind = _values(file.schema_arrow.field(name).type)
+        kind = file.schema_arrow.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not (_is_text(kind) or pa.types.is_null(kind)):
             raise ValueError(f"column {name!r} holds {kind}, expected text")
         columns = [name] if key in (name, None) else [name, key]
@@ -29,19 +30,15 @@ def read_parquet(path: Path, column: str | None) -> Iterator[Batch]:
             captions = _plain(batch.column(name)).cast(pa.binary())
             yield Batch(_texts(keys), captions, size * before // max(total, 1))
         if before != total:
-            raise ValueError(f"the file says that it has {total} rows, {before} can be read")
+            raise ValueError(f"the file is truncated: {before} of its {total} rows can be read")
 
 
 def _rows_of_a_batch(metadata: pq.FileMetaData, column: str) -> int:
-    """Return how many rows are a batch: fewer where captions are long."""
+    """Return the number of rows per batch: fewer if captions are long."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
     size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
     return int(max(1, min(ROWS, BYTES * metadata.num_rows // max(size, 1))))
-
-
-def _values(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -55,7 +52,7 @@ def _plain(array: pa.Array) -> pa.Array:
 
 
 def _texts(keys: pa.Array) -> pa.StringArray:
-    """Return keys as text; ValueError where that cannot be."""
+    """Return keys as text; ValueError if they are nested."""
     if pa.types.is_nested(keys.type):
-        raise ValueError(f"the column of keys holds {keys.type}, expected text or numbers")
+        raise ValueError(f"the key column holds {keys.type}, expected text or numbers")
     return keys.cast(pa.string())
