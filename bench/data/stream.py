@@ -40,17 +40,13 @@ class Stream(ABC, Generic[T]):
     order: Order
     targets_seconds: float  # spent so far to turn captions into targets
     num_captions: int  # turned into targets in that time
+    is_unverified = False  # whether a shard has no manifest to verify it by
     wait_seconds: float = 0.0  # that `batch` has taken so far
 
     @property
     def skipped(self) -> dict[str, int]:
         """Number of samples skipped so far, by class of error."""
         return {}
-
-    @property
-    def is_unverified(self) -> bool:
-        """Whether data has no manifest to verify it by."""
-        return False
 
     def batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank, and add the time to `wait_seconds`."""

@@ -58,10 +58,7 @@ class WithoutText:
     """Base of targets without computed text."""
 
     __slots__ = ()
-
-    @property
-    def captions(self) -> None:
-        return
+    captions = None
 
     def with_captions(self: Kind, _: "Tokens") -> Kind:
         return self
@@ -82,12 +79,7 @@ class Tokens:
 
     @classmethod
     def of(
-        cls,
-        captions: Sequence[Sequence[int]],
-        start: int,
-        end: int,
-        context_length: int,
-        padding: TextPadding = "none",
+        cls, captions: Sequence[Sequence[int]], start: int, end: int, context_length: int, padding: TextPadding = "none"
     ) -> "Tokens":
         """Add start and end token to each caption; longer captions are truncated before the end token."""
         ids = torch.zeros(len(captions), context_length, dtype=torch.int64)

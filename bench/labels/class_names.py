@@ -21,10 +21,6 @@ def synsets_of(name: str) -> tuple[str, ...]:
         return (key,) if key in tree.above else ()
     for part in name.lower().split(","):
         words = [word for word in re.split(r"[^a-z0-9']+", part) if word and word not in NOT_NOUNS]
-        whole = _synset("_".join(words))
-        found += [whole] if whole else map(_synset, words)
+        whole, *each = (tree.first_synset(lexicon().lemma(word)) for word in ("_".join(words), *words))
+        found += [whole] if whole else each
     return tuple(dict.fromkeys(key for key in found if key is not None))
-
-
-def _synset(word: str) -> str | None:
-    return hypernyms().first_synset(lexicon().lemma(word))

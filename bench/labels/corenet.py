@@ -7,7 +7,8 @@ repeats of the tokens; the released code then sets one bit per label, so that tr
 depend on the version of NLTK: see `bench.labels.tokens`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
@@ -17,8 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.labels.cleaning import clean
-from bench.labels.explanation import ExplainedToken, explained
-from bench.labels.lexicon import lexicon
+from bench.labels.lexicon import NOT_A_LABEL, lexicon
 from bench.labels.pieces import Labels, Pieces
 from bench.labels.tokens import NLTK_3_8, NLTK_3_10, Tokenizer
 
@@ -30,6 +30,18 @@ UNCLEAN = r"[^\t\n\f -~]|\+|%[0-9A-Fa-f]{2}|<[^>\n]*>|&#?[0-9A-Za-z]{1,24};"
 SPACE = "[\t-\r\x1c-\x1f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 MOVED = f"[.?!]{SPACE}+[\"')\\]}}‘’“”«»]+(?:{SPACE}|--|$)"
 ROWS = 1 << 16  # captions per pass; bounds the memory for their pieces
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedToken:
+    """A token with its synset, or with the reason why it was dropped."""
+
+    token: str
+    lemma: str
+    key: str | None = None  # n2084071
+    title: str | None = None  # dog.n.01
+    gloss: str | None = None
+    dropped: str | None = None  # a clause: "no noun of WordNet"
 
 
 class CorenetRule:
@@ -61,7 +73,6 @@ class CorenetRule:
         return np.concatenate([np.empty(0, np.uint32), *labels]), offsets
 
     def synsets(self, captions: Sequence[str]) -> list[list[str]]:
-        """Return the keys of each caption's synsets."""
         labels, offsets = self.label(pa.array(captions, pa.string()))
         keys = [self.keys[label] for label in labels.tolist()]
         return [keys[start:end] for start, end in pairwise(offsets.tolist())]
@@ -71,8 +82,27 @@ class CorenetRule:
         return self._pieces.label(token)
 
     def explain(self, caption: str) -> list[ExplainedToken]:
-        tokens = ((token, None) for token in self._tokenizer(caption))
-        return explained(tokens, self._lexicon, detach_again=self._tokenizer.detach_again)
+        """Return each token with its synset or with the reason why it was dropped, in order."""
+        found = []
+        for token, tag in self._tagged(caption):
+            lemma = self._lexicon.lemma(token, detach_again=self._tokenizer.detach_again)
+            label = self._lexicon.label_of.get(lemma)
+            if label is None:
+                dropped = "no noun of WordNet"
+            elif label == NOT_A_LABEL:
+                dropped = f"a noun, but its first synset has another word's name, so {lemma}.n.01 is not its name"
+            elif tag is not None and not is_noun(tag):
+                dropped = f"tagged {tag}, which is no noun"
+            else:
+                synset = self.keys[label], self.title(label), self.gloss(label)
+                found.append(ExplainedToken(token, lemma, *synset))
+                continue
+            found.append(ExplainedToken(token, lemma, dropped=dropped))
+        return found
+
+    def _tagged(self, caption: str) -> Iterable[tuple[str, str | None]]:
+        """Return tokens with their part-of-speech tags, None because this rule ignores them."""
+        return ((token, None) for token in self._tokenizer(caption))
 
     def _label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         texts = cleaned(captions)
@@ -117,6 +147,11 @@ def corenet() -> CorenetRule:
 def corenet_with_nltk_3_8() -> CorenetRule:
     """Return the rule as CatLIP's README installs it, with NLTK 3.8.1: 0.34 % of real captions get other labels."""
     return CorenetRule("corenet-nltk-3.8.1", NLTK_3_8)
+
+
+def is_noun(tag: str) -> bool:
+    """Return whether a Penn Treebank tag marks a noun: NN, NNS, NNP, NNPS."""
+    return tag.startswith("NN")
 
 
 def cleaned(captions: pa.StringArray) -> pa.StringArray:

@@ -4,7 +4,7 @@ Reads two shipped tables in addition to the lexicon's; NLTK is not needed.
 """
 
 import lzma
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +42,6 @@ class Hypernyms:
         return lexicon().synset_of(lemma) or self._first.get(lemma)
 
     def name(self, key: str) -> str:
-        """Return a synset's name: `dog.n.01`."""
         return self._names[key]
 
     def distances(self, key: str) -> dict[str, int]:
@@ -72,8 +71,7 @@ class Hypernyms:
         """Return a shortest path up to a hypernym, both ends included."""
         if key == top:
             return [key]
-        reach = {up: self.distances(up).get(top) for up in self.above[key]}
-        steps = {up: count for up, count in reach.items() if count is not None}
+        steps = {up: count for up in self.above[key] if (count := self.distances(up).get(top)) is not None}
         return [key, *self._climb(min(steps, key=lambda up: (steps[up], up)), top)]
 
 
@@ -82,8 +80,11 @@ class Labels:
 
     def __init__(self, keys: Iterable[str], tree: Hypernyms) -> None:
         self._tree = tree
-        self._known = [(place, key) for place, key in enumerate(keys) if key in tree.above]
-        self._below: Mapping[str, tuple[int, int, str]] = self._nearest_below()
+        self._below: dict[str, tuple[int, int, str]] = {}  # nearest candidate below a hypernym: steps down, index, key
+        for index, key in enumerate(keys):
+            for above, steps in tree.distances(key).items() if key in tree.above else ():
+                found = steps, index, key
+                self._below[above] = min(self._below.get(above, found), found)
 
     def nearest(self, key: str) -> Nearest:
         """Return the candidate of the highest similarity to a synset."""
@@ -93,14 +94,6 @@ class Labels:
             if (below := self._below.get(above)) is not None
         )
         return Nearest(found, 1 / (1 + steps), self._tree.way(key, found))
-
-    def _nearest_below(self) -> dict[str, tuple[int, int, str]]:
-        """Return the nearest candidate below each hypernym: steps down, index, key."""
-        best: dict[str, tuple[int, int, str]] = {}
-        for place, key in self._known:
-            for above, steps in self._tree.distances(key).items():
-                best[above] = min(best.get(above, (steps, place, key)), (steps, place, key))
-        return best
 
 
 @cache

@@ -78,7 +78,6 @@ class Labeller:
         return columns[kept].astype(np.uint32), np.concatenate([[0], np.cumsum(kept)])[offsets]
 
     def lists(self, captions: Sequence[str]) -> list[list[int]]:
-        """Return the columns of each caption."""
         columns, offsets = self.label(pa.array(captions, pa.string()))
         return [row.tolist() for row in np.split(columns, offsets[1:-1])] if len(captions) else []
 

@@ -33,7 +33,6 @@ def run_jobs_on_ray(jobs: Sequence[Job], report: Report) -> Iterator[Ended]:
 
 
 def _run(row: dict[str, Any]) -> dict[str, bytes]:
-    """Run one job on a worker."""
     job: Job = pickle.loads(row["job"])  # noqa: S301 - written by `run_jobs_on_ray`
     ended: Tally | Exception
     try:

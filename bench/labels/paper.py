@@ -5,14 +5,13 @@ NNPS. The tagger is NLTK's averaged perceptron, whose tags the released code com
 1,000 to 2,000 captions/s on a core, compared with more than 100,000 captions/s of `corenet`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bench.labels.corenet import CorenetRule
-from bench.labels.explanation import ExplainedToken, explained, is_noun
+from bench.labels.corenet import CorenetRule, is_noun
 from bench.labels.lexicon import NOT_A_LABEL
 from bench.labels.tokens import NLTK_3_10
 
@@ -34,8 +33,8 @@ class PaperRule(CorenetRule):
         offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         return np.array([label for row in rows for label in row], dtype=np.uint32), offsets
 
-    def explain(self, caption: str) -> list[ExplainedToken]:
-        return explained(self._tag(NLTK_3_10(caption)), self._lexicon)
+    def _tagged(self, caption: str) -> Iterable[tuple[str, str | None]]:
+        return self._tag(NLTK_3_10(caption))
 
     def _labels(self, caption: str) -> list[int]:
         tokens = NLTK_3_10(caption)

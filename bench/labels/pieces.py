@@ -62,7 +62,6 @@ class Pieces:
         return self._of_tokens(self._tokenizer.cut(text))
 
     def label(self, word: str) -> int:
-        """Return the label of a token."""
         label = self._words.get(word)
         if label is None:
             lemma = self._lexicon.lemma(word, detach_again=self._tokenizer.detach_again)

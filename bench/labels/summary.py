@@ -36,7 +36,6 @@ def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[La
 
 
 def label_table(labels: Iterable[Label]) -> Table:
-    """Return a table of the first TOP labels."""
     rows = [
         {
             "label": label.key,

@@ -57,7 +57,6 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return sha256("\n".join((self.rule, *self.keys)).encode()).hexdigest()[:16]
 
     def columns(self) -> dict[str, int]:
-        """Return the column of each key."""
         return {key: column for column, key in enumerate(self.keys)}
 
     def cut(self, min_count: int, size: int | None) -> "Vocabulary":

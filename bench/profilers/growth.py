@@ -15,7 +15,6 @@ class Growth:
         self._looks: list[tuple[int, int]] = []
 
     def look(self, step: int) -> None:
-        """Read the resident memory once."""
         resident = status_bytes("VmRSS")
         if resident is not None:
             self._looks.append((step, resident))

@@ -40,7 +40,6 @@ class PeakMemory:
             self._held = psutil.Process().memory_info().rss
 
     def read(self) -> Peaks:
-        """Return the peaks so far."""
         if self._device.type != "cuda":
             peak = status_bytes("VmHWM")
             return Peaks(None if peak is None else peak - self._held, None, None, None)

@@ -1,4 +1,4 @@
-"""Build the pack from the inputs that are given: `python -m bench.data.build_pack --help`."""
+"""Build the pack from the given inputs: `python -m bench.data.build_pack --help`."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +11,11 @@ import tyro
 from tqdm import tqdm
 
 from bench.data.build_pack.backgrounds import write_backgrounds
-from bench.data.build_pack.emoji import emoji_pairs, vendor_files
+from bench.data.build_pack.emoji import emoji_pairs, icon_pairs, vendor_files
 from bench.data.build_pack.furniture import catalogue_files, furniture_pairs
-from bench.data.build_pack.icons import icon_pairs
-from bench.data.build_pack.manifest import write_manifest
 from bench.data.build_pack.openclipart import openclipart_pairs
 from bench.data.build_pack.punkt import punkt_files, write_parameters
-from bench.data.build_pack.shards import Pair, write_shard
+from bench.data.build_pack.shards import Pair, write_manifest, write_shard
 from bench.data.build_pack.silhouettes import silhouette_files, silhouette_pairs
 from bench.data.build_pack.wordnet import wordnet_files, write_tables
 
@@ -26,32 +24,32 @@ PRETRAINING_VENDORS = ("noto", "fluent-emoji", "fluent-emoji-flat", "fluent-3d",
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """Build the shipped pack anew from the packages that its pictures come from.
+    """Rebuild the shipped pack from the packages of its images.
 
-    An input that is not given is skipped. Which packages, which versions: see the package's docstring.
+    Inputs that are not given are skipped. The package's docstring lists the packages and their versions.
     """
 
-    out: Path  # the folder to write the pack into
-    npm: Path | None = None  # node_modules with the emoji and icon sets
+    out: Path  # folder to write the pack to
+    npm: Path | None = None  # folder node_modules with the emoji and icon sets
     openclipart: Path | None = None  # .../openclipart/svg
     sweethome3d: Path | None = None  # .../sweethome3d/furniture
     animals: Path | None = None  # .../animal_mnist/data/Animal_MNIST
-    wordnet: Path | None = None  # the database of WordNet 3.0
+    wordnet: Path | None = None  # folder of the WordNet 3.0 database
     punkt: Path | None = None  # .../tokenizers/punkt_tab/english
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A shard to be written: PART/NAME.tar.gz."""
+    """A shard to write: PART/NAME.tar.gz."""
 
     part: str
     name: str
-    needs: tuple[Path, ...]  # files and folders that must be there
+    needs: tuple[Path, ...]  # required files and folders
     pairs: Callable[[], Iterator[Pair]]
 
 
 def sources(options: Options) -> list[Source]:
-    """Return the shards that the given inputs make."""
+    """Return the shards that the given inputs allow."""
     found: list[Source] = []
     if npm := options.npm:
         for vendor in (*PRETRAINING_VENDORS, "twemoji"):
@@ -69,23 +67,23 @@ def sources(options: Options) -> list[Source]:
 
 
 def rebuild(options: Options) -> None:
-    """Write the shards, the tables of words, the background photos and the manifest; progress goes to stderr.
+    """Write the shards, the word tables, the background photos and the manifest; log progress to stderr.
 
-    Raises ValueError, before anything is written, where an input is missing; later, where one holds no picture.
+    Raises ValueError for a missing input before anything is written, and later for an input without images.
     """
     chosen = sources(options)
     _check_inputs(options, chosen)
-    if skipped := [field.name for field in fields(options) if getattr(options, field.name) is None]:
-        _say(f"skipped, because not given: {', '.join(f'--{name}' for name in skipped)}")
+    if skipped := [f"--{field.name}" for field in fields(options) if getattr(options, field.name) is None]:
+        print(f"skipped, because not given: {', '.join(skipped)}", file=sys.stderr)
     for part in ("pretrain", "transfer"):
         (options.out / part).mkdir(parents=True, exist_ok=True)
     for source in chosen:
         pairs = tqdm(source.pairs(), desc=source.name, unit=" pairs")
         blank = write_shard(options.out / source.part / f"{source.name}.tar.gz", source.name, pairs)
         if pairs.n == blank:
-            raise ValueError(f"{source.name}: no picture found in {', '.join(map(str, source.needs))}")
+            raise ValueError(f"{source.name}: no image found in {', '.join(map(str, source.needs))}")
         if blank:
-            _say(f"{source.name}: {blank} blank pictures dropped")
+            print(f"{source.name}: {blank} blank images dropped", file=sys.stderr)
     if options.wordnet:
         write_tables(options.wordnet, options.out)
     if options.punkt:
@@ -95,30 +93,26 @@ def rebuild(options: Options) -> None:
 
 
 def _check_inputs(options: Options, chosen: Sequence[Source]) -> None:
-    tables = [*(wordnet_files(options.wordnet) if options.wordnet else ())]
-    tables += punkt_files(options.punkt) if options.punkt else ()
-    needs = [path for source in chosen for path in source.needs] + tables
+    needs = [path for source in chosen for path in source.needs]
+    needs += wordnet_files(options.wordnet) if options.wordnet else ()
+    needs += punkt_files(options.punkt) if options.punkt else ()
     if missing := [str(path) for path in dict.fromkeys(needs) if not path.exists()]:
         raise ValueError(
             f"missing inputs: {', '.join(missing)} (see the docstring of bench.data.build_pack for packages)"
         )
     if (options.npm or options.openclipart) and find_spec("resvg_py") is None:
-        raise ValueError("--npm and --openclipart need resvg-py to draw SVG: pip install -e '.[pack]'")
+        raise ValueError("--npm and --openclipart need resvg-py to render SVG: pip install -e '.[pack]'")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the exit code: 0, or 2 where inputs are missing."""
+    """Return the exit code: 0, or 2 if an input is missing or holds no image."""
     options = tyro.cli(Options, args=arguments)
     try:
         rebuild(options)
     except ValueError as error:
-        _say(str(error))
+        print(error, file=sys.stderr)
         return 2
     return 0
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Open Clip Art 0.18 (Debian's openclipart-svg): drawings that their makers gave to the public domain."""
+"""Open Clip Art 0.18 (Debian's openclipart-svg): drawings dedicated to the public domain by their authors."""
 
 import hashlib
 import html
@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.data.build_pack.pictures import draw
-from bench.data.build_pack.shards import Pair
+from bench.data.build_pack.shards import Pair, draw
 
 LICENCE = "public domain (CC PublicDomain dedication)"
-# Series of geometric figures and user-interface icon themes: 3,600 files that say nothing to a caption.
+# Series of geometric figures and user-interface icon themes: 3,600 files without content for a caption.
 SKIPPED = (
     "shapes/stars",
     "shapes/jigsaw",
@@ -39,7 +38,7 @@ NO_DESCRIPTION = re.compile(r"http|collection|@|clip ?art|hash\(", re.IGNORECASE
 
 
 def openclipart_pairs(folder: Path) -> Iterator[Pair]:
-    """Yield the drawings in the order of their paths; repeats, undedicated and broken files are left out."""
+    """Yield the drawings in path order, without repeats, undedicated and broken files."""
     seen: set[str] = set()
     for path in sorted(folder.rglob("*.svg")):
         name = path.relative_to(folder).as_posix()
@@ -62,9 +61,9 @@ def openclipart_pairs(folder: Path) -> Iterator[Pair]:
 
 
 def caption(svg: str, stem: str) -> str:
-    """Return title, description and up to six keywords of a drawing's metadata, as noisy as web alt text.
+    """Return title, description and up to six keywords from a drawing's metadata, as noisy as web alt text.
 
-    The words of its file name stand for a title that is missing or says nothing.
+    The words of the file name replace a missing or meaningless title.
     """
     title = TITLE_NOISE.sub("", _element(svg, "title")).strip(" ,")
     if not title or NO_TITLE.match(title):
@@ -78,13 +77,13 @@ def caption(svg: str, stem: str) -> str:
 
 
 def _dedicated(svg: str) -> bool:
-    """Tell whether the metadata names the public domain; 67 of the package's files name nothing, or the GPL."""
+    """Return whether the metadata names the public domain; 67 of the package's files name nothing, or the GPL."""
     licence = re.search(r'<cc:license rdf:resource="([^"]*)"', svg)
     return licence is not None and "ublic" in licence.group(1)
 
 
 def _element(svg: str, name: str) -> str:
-    """Return the text of a Dublin Core element, or nothing."""
+    """Return the text of a Dublin Core element, or an empty string."""
     found = re.search(rf"<dc:{name}[^>]*>(.*?)</dc:{name}>", svg, re.DOTALL)
     return html.unescape(re.sub(r"<.*?>", "", found.group(1))).strip() if found else ""
 
@@ -95,7 +94,7 @@ def _author(svg: str) -> str:
 
 
 def _words(stem: str, author: str) -> str:
-    """Return a file name's words without numbers, single letters, and the author's name that many end in."""
+    """Return a file name's words without numbers, single letters and the author's name, which is a frequent suffix."""
     words = re.sub(r"[_\-.]+", " ", stem)
     for name in re.findall(r"\w+", author.lower()):
         if len(name) > 2:  # noqa: PLR2004

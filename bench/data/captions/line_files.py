@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import msgspec
 
@@ -32,14 +32,14 @@ def read_rows(
         yield from batched(rows_of(_lines(unpacked(raw, path)), column), raw.tell)
 
 
-def unpacked(raw: io.BufferedReader, path: Path) -> io.BufferedReader:
+def unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
     """Return the content of a file that may be gzipped."""
     if path.suffix not in COMPRESSED:
         return raw
-    return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), BUFFER)
+    return cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), BUFFER))
 
 
-def _lines(file: io.BufferedReader) -> Iterator[bytes]:
+def _lines(file: BinaryIO) -> Iterator[bytes]:
     """Yield lines without their line breaks."""
     for number in count(1):
         if not (line := file.readline(LONGEST_LINE + 1)):

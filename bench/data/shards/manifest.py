@@ -44,7 +44,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def write_manifest(folder: Path, shards: Mapping[str, ShardFacts]) -> None:
     """Write a folder's manifest, one shard per line."""
-    lines = (f"{_json(name)}:{_json(shards[name])}" for name in sorted(shards))
+    lines = (msgspec.json.encode({name: shards[name]}).decode()[1:-1] for name in sorted(shards))
     with written_whole(folder / NAME) as temporary:
         temporary.write_text('{"format":1,"shards":{\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
 
@@ -72,17 +72,10 @@ def difference(listed: ShardFacts, found: ShardFacts) -> str:
 
 def missing(folder: Path, manifest: Manifest, data: str) -> list[str]:
     """Return the shards that the manifest lists, that `data` (a folder or glob) matches and that do not exist."""
-    asked = [
-        name
-        for name in manifest.shards
-        if Path(data).is_dir() or fnmatch(str(folder / name), str(Path(data).absolute()))
-    ]
+    pattern = str(Path(data).absolute())
+    asked = [name for name in manifest.shards if Path(data).is_dir() or fnmatch(str(folder / name), pattern)]
     return [name for name in asked if not (folder / name).is_file()]
 
 
 def _short(fact: int | str) -> str:
     return f"{fact:,}" if isinstance(fact, int) else f"{fact[:12]}…"
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

@@ -36,15 +36,11 @@ class ShardStream(Stream[T]):
         if experiment.workers:
             self._load = Prefetched(self._loader, experiment.workers)
         self._lacking, self._seen = shards.skipped, Seen()
-        self._is_unverified = bool(shards.unverified)
+        self.is_unverified = bool(shards.unverified)
 
     @property
     def skipped(self) -> dict[str, int]:
         return dict(self._lacking + self._seen.unusable)
-
-    @property
-    def is_unverified(self) -> bool:
-        return self._is_unverified
 
     def make_batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank; ValueError if too many images so far were unusable."""

@@ -42,7 +42,7 @@ def test_what_is_written_is_read(suffix: str, tmp_path: Path, data: st.DataObjec
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_batches_hold_all_rows_once_and_in_order(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("batches", "parquet_file"):
+    for module in ("batches", "captions"):
         monkeypatch.setattr(f"bench.data.captions.{module}.ROWS", 7)
     captions = [f"caption {row}" for row in range(50)]
     path = write_captions(tmp_path / f"c.{suffix}", captions)
