@@ -62,7 +62,7 @@ def _mended(line: str, entities: bool) -> str | None:
         if not line.isascii():
             if SUSPECT.search(line):
                 line = fix_encoding(line)
-            line = normalize("NFC", MENDABLE.sub(_mended_character, line))
+            line = normalize("NFC", MENDABLE.sub(lambda match: MENDS[match[0]], line))
         if CONTROLS.search(line):
             return None
         if line == before:
@@ -93,7 +93,3 @@ def _mends() -> dict[str, str]:
 
 MENDS = _mends()
 MENDABLE = re.compile(f"[{''.join(sorted(MENDS))}]")
-
-
-def _mended_character(match: re.Match[str]) -> str:
-    return MENDS[match[0]]

@@ -50,19 +50,10 @@ class CorenetRule:
     def __init__(self, name: str = "corenet", tokenizer: Tokenizer = NLTK_3_10) -> None:
         self.name = name
         self._lexicon = lexicon()
+        self.keys: Sequence[str] = self._lexicon.keys
+        self.title, self.gloss = self._lexicon.title, self._lexicon.gloss
         self._tokenizer = tokenizer
         self._pieces = Pieces(tokenizer, self._lexicon)
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Keys of the synsets that can be labels (`n2084071`)."""
-        return self._lexicon.keys
-
-    def title(self, label: int) -> str:
-        return self._lexicon.title(label)
-
-    def gloss(self, label: int) -> str:
-        return self._lexicon.gloss(label)
 
     def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """Label captions; labels keep the order and the repeats of the tokens (see `rules.Rule.label`)."""

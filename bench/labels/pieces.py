@@ -54,7 +54,8 @@ class Pieces:
         known = list(map(self._pieces.get, pieces, repeat(UNKNOWN)))
         for place, labels in enumerate(known):
             if labels is UNKNOWN:
-                known[place] = self._remembered(pieces[place])
+                known[place] = self._found(pieces[place])
+                _remember(self._pieces, pieces[place], known[place])
         return known
 
     def of_text(self, text: str) -> Labels:
@@ -68,11 +69,6 @@ class Pieces:
             label = self._lexicon.label_of.get(lemma, NOT_A_LABEL)
             _remember(self._words, word, label)
         return label
-
-    def _remembered(self, piece: str) -> Labels | None:
-        labels = self._found(piece)
-        _remember(self._pieces, piece, labels)
-        return labels
 
     def _found(self, piece: str) -> Labels | None:
         if simple := SIMPLE.fullmatch(piece):

@@ -6,7 +6,6 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from jaxtyping import Int
 from open_clip.tokenizer import SimpleTokenizer
 
 from bench.labels.vocabulary import read_vocabulary
@@ -69,21 +68,12 @@ class SubwordIds:
             labels = map(int, read_vocabulary(vocabulary).keys)
             kept = np.array(sorted({0, *labels, self.start, self.end}))
         self.size = len(kept)
-        self._number = np.full(self.end + 1, -1)
-        self._number[kept] = np.arange(self.size)
+        self.numbers: npt.NDArray[np.int64] = np.full(self.end + 1, -1)  # id of each tokenizer id; -1: left out
+        self.numbers[kept] = np.arange(self.size)
+        self.start_and_end = int(self.numbers[self.start]), int(self.numbers[self.end])
 
     def encode(self, captions: Iterable[str]) -> list[list[int]]:
         """Return the captions' ids without start and end token; subwords outside the vocabulary are left out."""
-        numbers = self._number
+        numbers = self.numbers
         found = map(encoded, captions)
         return [[number for number in numbers[ids].tolist() if number >= 0] if ids else [] for ids in found]
-
-    @property
-    def numbers(self) -> Int[np.ndarray, " ids"]:
-        """The id of each of the tokenizer's ids; -1 outside the vocabulary."""
-        return self._number
-
-    @property
-    def start_and_end(self) -> tuple[int, int]:
-        """The ids of the start and the end token."""
-        return int(self._number[self.start]), int(self._number[self.end])

@@ -1,11 +1,11 @@
 """Build the pack from the given inputs: `python -m bench.data.build_pack --help`."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import tyro
 from tqdm import tqdm
@@ -38,14 +38,13 @@ class Options:
     punkt: Path | None = None  # .../tokenizers/punkt_tab/english
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A shard to write: PART/NAME.tar.gz."""
 
     part: str
     name: str
     needs: tuple[Path, ...]  # required files and folders
-    pairs: Callable[[], Iterator[Pair]]
+    pairs: Iterator[Pair]
 
 
 def sources(options: Options) -> list[Source]:
@@ -54,15 +53,15 @@ def sources(options: Options) -> list[Source]:
     if npm := options.npm:
         for vendor in (*PRETRAINING_VENDORS, "twemoji"):
             part = "pretrain" if vendor in PRETRAINING_VENDORS else "transfer"
-            found.append(Source(part, vendor, vendor_files(npm, vendor), partial(emoji_pairs, npm, vendor)))
+            found.append(Source(part, vendor, vendor_files(npm, vendor), emoji_pairs(npm, vendor)))
         icons = npm / "@iconify-json/flat-color-icons"
-        found.append(Source("pretrain", icons.name, (icons / "icons.json",), partial(icon_pairs, icons, "MIT")))
+        found.append(Source("pretrain", icons.name, (icons / "icons.json",), icon_pairs(icons, "MIT")))
     if folder := options.openclipart:
-        found.append(Source("pretrain", "openclipart", (folder,), partial(openclipart_pairs, folder)))
+        found.append(Source("pretrain", "openclipart", (folder,), openclipart_pairs(folder)))
     if folder := options.sweethome3d:
-        found.append(Source("transfer", "sweethome3d", catalogue_files(folder), partial(furniture_pairs, folder)))
+        found.append(Source("transfer", "sweethome3d", catalogue_files(folder), furniture_pairs(folder)))
     if folder := options.animals:
-        found.append(Source("transfer", "silhouettes", silhouette_files(folder), partial(silhouette_pairs, folder)))
+        found.append(Source("transfer", "silhouettes", silhouette_files(folder), silhouette_pairs(folder)))
     return found
 
 
@@ -78,7 +77,7 @@ def rebuild(options: Options) -> None:
     for part in ("pretrain", "transfer"):
         (options.out / part).mkdir(parents=True, exist_ok=True)
     for source in chosen:
-        pairs = tqdm(source.pairs(), desc=source.name, unit=" pairs")
+        pairs = tqdm(source.pairs, desc=source.name, unit=" pairs")
         blank = write_shard(options.out / source.part / f"{source.name}.tar.gz", source.name, pairs)
         if pairs.n == blank:
             raise ValueError(f"{source.name}: no image found in {', '.join(map(str, source.needs))}")

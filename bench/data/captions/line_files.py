@@ -11,14 +11,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 import msgspec
 
 from bench.data.captions.batches import KEY_COLUMNS, Batch, Row, batched, caption_column, known_column
 
 LONGEST_LINE = 64 * 2**20  # bytes; a longer line means another format or an unclosed quotation mark
-BUFFER = 2**20  # bytes
 COMPRESSED = (".gz", ".tgz")
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
@@ -28,18 +27,18 @@ def read_rows(
     path: Path, column: str | None, rows_of: Callable[[Iterator[bytes], str | None], Iterator[Row]]
 ) -> Iterator[Batch]:
     """Read a file, plain or gzipped, whose lines `rows_of` turns into rows."""
-    with path.open("rb", BUFFER) as raw:
+    with path.open("rb") as raw:
         yield from batched(rows_of(_lines(unpacked(raw, path)), column), raw.tell)
 
 
-def unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
+def unpacked(raw: io.BufferedReader, path: Path) -> io.BufferedReader:
     """Return the content of a file that may be gzipped."""
     if path.suffix not in COMPRESSED:
         return raw
-    return cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), BUFFER))
+    return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), 2**20)
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
+def _lines(file: io.BufferedReader) -> Iterator[bytes]:
     """Yield lines without their line breaks."""
     for number in count(1):
         if not (line := file.readline(LONGEST_LINE + 1)):

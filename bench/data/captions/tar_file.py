@@ -1,8 +1,8 @@
 """Captions of a tar shard: each sample's `.txt`, else a field of its `.json`."""
 
 from collections.abc import Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from bench.data.captions.batches import Batch, Row, batched, caption_column
 from bench.data.captions.line_files import NO_CAPTION, NOT_JSON, caption_of, json_object, unpacked
@@ -15,7 +15,7 @@ def read_tar(path: Path, column: str | None) -> Iterator[Batch]:
         yield from batched(_rows(unpacked(raw, path), column), raw.tell)
 
 
-def _rows(file: BinaryIO, column: str | None) -> Iterator[Row]:
+def _rows(file: BufferedReader, column: str | None) -> Iterator[Row]:
     captions, suffixes, found = SampleCaptions(column), set[str](), False
     for key, members in samples(file):
         suffixes.update(members)

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from glob import has_magic
@@ -153,7 +153,7 @@ def open_shards(data: str, cache_folder: Path, members: Members = IMAGES) -> Sha
     shard that cannot be read to its end or differs from its manifest, and if no sample is usable.
     """
     paths = shard_paths(data)
-    listed = _listed(paths)
+    listed = _listed(paths, data)
     sums = {path: facts.sha256 for path, facts in listed.items()}
     indexes = {path: index_path(path, cache_folder, members, sums.get(path, "")) for path in paths}
     compared = {path: compared_path(path, indexes[path]) for path in listed}
@@ -166,7 +166,10 @@ def open_shards(data: str, cache_folder: Path, members: Members = IMAGES) -> Sha
         if path in compared:
             compared[path].touch()
     shards = Shards(data, tuple(paths), tuple(indexes[path] for path in paths))
-    _require_as_listed(shards)
+    for path, contents in zip(paths, shards.contents, strict=True):
+        if path in listed:
+            found = replace(listed[path], samples=contents.samples, bytes=path.stat().st_size)
+            _require_equal(path, listed[path], found)
     if not len(opened(shards)):
         told = told_counts(shards.skipped) or "there are none"
         raise ValueError(f"{data}: no sample has an {members.what} and a caption ({told})")
@@ -203,26 +206,22 @@ def tar_shards(data: str) -> list[Path]:
     return paths
 
 
-def _listed(paths: Iterable[Path]) -> dict[Path, ShardFacts]:
-    """Return the manifests' facts of the shards that they list."""
-    manifests = {folder: read_manifest(folder) for folder in {path.parent for path in paths}}
-    found = ((path, manifests[path.parent]) for path in paths)
-    return {path: manifest.shards[path.name] for path, manifest in found if manifest and path.name in manifest.shards}
+def _listed(paths: Sequence[Path], data: str) -> dict[Path, ShardFacts]:
+    """Return the manifests' facts of shards; ValueError if a folder's shards are not those that its manifest lists."""
+    listed = {}
+    for folder in {path.parent for path in paths}:
+        if (manifest := read_manifest(folder)) is None:
+            continue
+        if lost := missing(folder, manifest, data):
+            raise ValueError(f"{folder / lost[0]} is missing, {folder / NAME} lists it")
+        for path in paths:
+            if path.parent == folder and path.name not in manifest.shards:
+                raise ValueError(f"{path} is not in {folder / NAME}; remove that file to create it again")
+            if path.parent == folder:
+                listed[path] = manifest.shards[path.name]
+    return listed
 
 
 def _require_equal(path: Path, listed: ShardFacts, found: ShardFacts) -> None:
     if wrong := difference(listed, found):
         raise ValueError(f"{path} differs from {path.with_name(NAME)}: {wrong}")
-
-
-def _require_as_listed(shards: Shards) -> None:
-    for folder in {path.parent for path in shards.paths}:
-        if (manifest := read_manifest(folder)) is None:
-            continue
-        if lost := missing(folder, manifest, shards.data):
-            raise ValueError(f"{folder / lost[0]} is missing, {folder / NAME} lists it")
-        for path, contents in zip(shards.paths, shards.contents, strict=True):
-            if path.parent == folder:
-                if (listed := manifest.shards.get(path.name)) is None:
-                    raise ValueError(f"{path} is not in {folder / NAME}; remove that file to create it again")
-                _require_equal(path, listed, replace(listed, samples=contents.samples, bytes=path.stat().st_size))

@@ -48,7 +48,12 @@ class ShardStream(Stream[T]):
         if isinstance(loaded, Exception):
             raise loaded
         self._seen.add(loaded.seen)
-        self._require_few_unusable()
+        unusable, decoded = self._seen.unusable, self._seen.decoded
+        if unusable.total() > max(FEWEST_TOLERATED, MOST_UNUSABLE * decoded):
+            raise ValueError(
+                f"{unusable.total():,} of {decoded:,} images cannot be used ({told_counts(unusable)}), "
+                f"more than {MOST_UNUSABLE:.0%}: repair the shards, or exclude these samples by subset=FILE.csv"
+            )
         self.targets_seconds += loaded.targets_seconds
         self.num_captions += len(loaded.images)
         images = to_device(loaded.images, self.device)
@@ -67,14 +72,6 @@ class ShardStream(Stream[T]):
 
     def _samples(self, k: int) -> list[int]:
         return self._loader.taken(self.order.rows(k).tolist(), self._seen.replaced)
-
-    def _require_few_unusable(self) -> None:
-        unusable, decoded = self._seen.unusable, self._seen.decoded
-        if unusable.total() > max(FEWEST_TOLERATED, MOST_UNUSABLE * decoded):
-            raise ValueError(
-                f"{unusable.total():,} of {decoded:,} images cannot be used ({told_counts(unusable)}), "
-                f"more than {MOST_UNUSABLE:.0%}: repair the shards, or exclude these samples by subset=FILE.csv"
-            )
 
 
 class Prefetched(Generic[T]):

@@ -7,7 +7,8 @@ shown, and never used as paths.
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, BinaryIO, cast
+from io import BufferedIOBase
+from typing import IO, cast
 
 from bench.data.captions.line_files import LONGEST_LINE
 
@@ -23,7 +24,7 @@ class Member:
     content: bytes  # only of .txt and .json members, else empty
 
 
-def samples(file: BinaryIO) -> Iterator[tuple[str, dict[str, Member]]]:
+def samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
     """Yield each sample's key and its members by lower-case suffix, up to the archive's end mark.
 
     Hidden files are skipped, as in webdataset. Raises ValueError or tarfile.TarError for an archive that is truncated,
@@ -46,7 +47,7 @@ def samples(file: BinaryIO) -> Iterator[tuple[str, dict[str, Member]]]:
         yield key, members
 
 
-def _members(file: BinaryIO) -> Iterator[tuple[str, Member]]:
+def _members(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
     """Yield all files, under names that are valid Unicode."""
     with tarfile.open(fileobj=file, mode="r:") as tar:
         while (found := tar.next()) is not None:
