@@ -43,16 +43,13 @@ def load_pictures(part: str, cache: Path, folder: Path = PACK) -> Pictures:
     path = cache_path(part, cache, folder)
     if not path.is_file():
         verify_pack(folder)
-        _save(_decode(part, folder), path)
+        pictures = _decode(part, folder)
+        texts = {"captions": pictures.captions, "classes": pictures.classes, "keys": pictures.keys}
+        with written_whole(path) as temporary:
+            save_file({"pixels": pictures.pixels}, temporary, metadata={"texts": json.dumps(texts)})
     with safe_open(path, framework="pt") as file:
         texts = json.loads(file.metadata()["texts"])
     return Pictures(load_file(path)["pixels"], tuple(texts["captions"]), tuple(texts["classes"]), tuple(texts["keys"]))
-
-
-def _save(pictures: Pictures, path: Path) -> None:
-    texts = {"captions": pictures.captions, "classes": pictures.classes, "keys": pictures.keys}
-    with written_whole(path) as temporary:
-        save_file({"pixels": pictures.pixels}, temporary, metadata={"texts": json.dumps(texts)})
 
 
 def _decode(part: str, folder: Path) -> Pictures:
@@ -72,9 +69,7 @@ def _pairs(shard: Path) -> Iterator[tuple[str, UInt8[np.ndarray, "4 64 64"], dic
         members = iter(tar)
         for member in members:
             key, _, _ = member.name.rpartition(".")
-            pixels = _pixels(
-                _content(tar, member)
-            )  # before the next header is read: seeking back would decompress all again
+            pixels = _pixels(_content(tar, member))  # before the next header: seeking back would decompress all again
             text_member = next(members)
             assert text_member.name == f"{key}.json", f"{shard}: {member.name} is followed by {text_member.name}"
             yield key, pixels, json.loads(_content(tar, text_member))

@@ -121,7 +121,7 @@ class CorenetRule:
         counts = np.diff(ends)
         parts, done = [], 0
         for row, text in zip(rows.tolist(), captions.take(pa.array(rows)).to_pylist(), strict=True):
-            found = self._pieces.of_text(clean(text))
+            found = self._pieces.of_tokens(self._tokenizer(text))
             parts += [labels[done : ends[row]], np.array(found, dtype=np.uint32)]
             done = ends[row + 1]
             counts[row] = len(found)

@@ -52,15 +52,11 @@ class Pieces:
     def labels(self, pieces: Sequence[str]) -> list[Labels | None]:
         """Return the labels of each piece; None if they depend on its neighbours."""
         known = list(map(self._pieces.get, pieces, repeat(UNKNOWN)))
-        for place, labels in enumerate(known):
+        for index, labels in enumerate(known):
             if labels is UNKNOWN:
-                known[place] = self._found(pieces[place])
-                _remember(self._pieces, pieces[place], known[place])
+                known[index] = self._found(pieces[index])
+                _remember(self._pieces, pieces[index], known[index])
         return known
-
-    def of_text(self, text: str) -> Labels:
-        """Return the labels of a clean caption that must be tokenised as a whole."""
-        return self._of_tokens(self._tokenizer.cut(text))
 
     def label(self, word: str) -> int:
         label = self._words.get(word)
@@ -73,9 +69,8 @@ class Pieces:
     def _found(self, piece: str) -> Labels | None:
         if simple := SIMPLE.fullmatch(piece):
             word, period = simple.groups()
-            if CUT_IN_TWO.isdisjoint(word.split("-")) and not (
-                period and not self._tokenizer.sentences.always_ends(piece)
-            ):
+            is_decided = not period or self._tokenizer.sentences.always_ends(piece)
+            if is_decided and CUT_IN_TWO.isdisjoint(word.split("-")):
                 label = self.label(word)
                 return () if label == NOT_A_LABEL else (label,)
         parts = piece.split()
@@ -87,7 +82,7 @@ class Pieces:
         if piece.isascii() and WITHOUT_NOUNS.fullmatch(piece):
             return ()
         if STEADY.fullmatch(piece):
-            return self._of_tokens(self._tokenizer.words(piece))
+            return self.of_tokens(self._tokenizer.words(piece))
         ways = set(self._ways(piece))
         return ways.pop() if len(ways) == 1 else None
 
@@ -103,15 +98,15 @@ class Pieces:
             cuts += [sentence(text) for text in starts]
             if not self._tokenizer.sentences.always_ends(piece):
                 cuts += [sentence(text) for text in middles]
-        return [self._of_tokens(words) for words in cuts]
+        return [self.of_tokens(words) for words in cuts]
 
-    def _of_tokens(self, words: list[str]) -> Labels:
+    def of_tokens(self, words: list[str]) -> Labels:
         return tuple(label for label in map(self.label, words) if label != NOT_A_LABEL)
 
 
-def _remember(found: dict[str, Found], text: str, what: Found) -> None:
+def _remember(found: dict[str, Found], text: str, value: Found) -> None:
     """Cache an entry unless the text is long; clear the cache when it is full."""
     if len(found) >= MOST:
         found.clear()
     if len(text) <= LONGEST:
-        found[text] = what
+        found[text] = value

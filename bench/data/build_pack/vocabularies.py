@@ -11,7 +11,7 @@ SHIPPED_VOCABULARIES = {"pack-synsets": ("corenet", 10), "pack-subwords": ("subw
 
 
 def shipped_vocabulary(name: str) -> Vocabulary:
-    """Count a vocabulary anew."""
+    """Count a shipped vocabulary over the pack's captions."""
     rule, min_count = SHIPPED_VOCABULARIES[name]
     total = Tally()
     for shard in pretrain_shards():
