@@ -3,14 +3,13 @@
 Reads two shipped tables in addition to the lexicon's; NLTK is not needed.
 """
 
-import lzma
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.data.manifest import PACK
-from bench.labels.lexicon import NOT_A_LABEL, lexicon
+from bench.labels.lexicon import NOT_A_LABEL, lexicon, rows_of
 
 
 class Nearest(NamedTuple):
@@ -27,13 +26,13 @@ class Hypernyms:
     def __init__(self, folder: Path = PACK) -> None:
         self.above: dict[str, tuple[str, ...]] = {}
         self._names: dict[str, str] = {}
-        for row in _rows(folder / "wordnet30-hypernyms.tsv.xz"):
+        for row in rows_of(folder / "wordnet30-hypernyms.tsv.xz"):
             key = f"n{row[0]}"
             self.above[key] = tuple(f"n{offset}" for offset in row[1].split())
             if len(row) > 2:  # noqa: PLR2004
                 self._names[key] = row[2]
         without = (lemma for lemma, label in lexicon().label_of.items() if label == NOT_A_LABEL)
-        senses = (f"n{offset}" for (offset,) in _rows(folder / "wordnet30-senses.tsv.xz"))
+        senses = (f"n{offset}" for (offset,) in rows_of(folder / "wordnet30-senses.tsv.xz"))
         self._first = dict(zip(without, senses, strict=True))
         self._names |= {key: f"{lemma}.n.01" for lemma, key in zip(lexicon().lemmas, lexicon().keys, strict=True)}
 
@@ -100,7 +99,3 @@ class Labels:
 def hypernyms() -> Hypernyms:
     """Return the shipped hierarchy, read once per process."""
     return Hypernyms()
-
-
-def _rows(path: Path) -> Iterable[list[str]]:
-    return (line.split("\t") for line in lzma.decompress(path.read_bytes()).decode().split("\n"))

@@ -35,12 +35,12 @@ class Lexicon:
         self.label_of: dict[str, int] = {}  # all noun lemmas; NOT_A_LABEL if no synset has the lemma's name
         self.lemmas: list[str] = []
         self.keys: list[str] = []  # "n<offset>" without leading zeros, as in CatLIP's released vocabulary
-        for lemma, *offset in _rows(folder / "wordnet30-nouns.tsv.gz"):
+        for lemma, *offset in rows_of(folder / "wordnet30-nouns.tsv.gz"):
             self.label_of[lemma] = len(self.keys) if offset else NOT_A_LABEL
             if offset:
                 self.keys.append(f"n{offset[0]}")
                 self.lemmas.append(lemma)
-        self.exceptions = {word: bases.split() for word, bases in _rows(folder / "wordnet30-noun-exc.tsv.gz")}
+        self.exceptions = {word: bases.split() for word, bases in rows_of(folder / "wordnet30-noun-exc.tsv.gz")}
         self._folder = folder
 
     def lemma(self, word: str, *, detach_again: bool = False) -> str:
@@ -77,8 +77,7 @@ class Lexicon:
 
     @cached_property
     def _glosses(self) -> dict[str, str]:
-        text = lzma.decompress((self._folder / "wordnet30-glosses.tsv.xz").read_bytes()).decode()
-        return {f"n{offset}": gloss for offset, gloss in (line.split("\t") for line in text.split("\n"))}
+        return {f"n{offset}": gloss for offset, gloss in rows_of(self._folder / "wordnet30-glosses.tsv.xz")}
 
 
 @cache
@@ -91,6 +90,7 @@ def _detached(forms: list[str]) -> list[str]:
     return [form[: -len(end)] + base for form in forms for end, base in DETACHMENTS if form.endswith(end)]
 
 
-def _rows(path: Path) -> Iterator[list[str]]:
-    text = gzip.decompress(path.read_bytes()).decode()
-    return (line.split("\t") for line in text.split("\n"))
+def rows_of(path: Path) -> Iterator[list[str]]:
+    """Yield the fields of each line of a .tsv.gz or .tsv.xz file."""
+    decompress = gzip.decompress if path.suffix == ".gz" else lzma.decompress
+    return (line.split("\t") for line in decompress(path.read_bytes()).decode().split("\n"))

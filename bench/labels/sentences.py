@@ -6,14 +6,14 @@ began sentences in lower case only. The model's sentence starters and the rest o
 capitalised words alone.
 """
 
-import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
+
+import msgspec
 
 from bench.data.manifest import PACK
 
@@ -24,27 +24,23 @@ PUNCTUATION = (";", ":", ",", ".", "!", "?")
 SPACE = " \t\n\r\x0b\x0c"
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
+class Parameters(msgspec.Struct, frozen=True, dict=True, rename={"lower_case_starters": "lower-case starters"}):
     """Punkt's parameters of a language."""
 
     abbreviations: frozenset[str]  # without their last period
     collocations: frozenset[tuple[str, str]]  # the words before and after a period
     lower_case_starters: frozenset[str]
-    before_collocations: frozenset[str]  # the first words of the collocations
+
+    @cached_property
+    def before_collocations(self) -> frozenset[str]:
+        """The first words of the collocations."""
+        return frozenset(first for first, _ in self.collocations)
 
 
 @cache
 def parameters() -> Parameters:
     """Return the shipped parameters, read once per process."""
-    table = json.loads((PACK / "punkt-english.json").read_text(encoding="utf-8"))
-    pairs = frozenset((first, second) for first, second in table["collocations"])
-    return Parameters(
-        abbreviations=frozenset(table["abbreviations"]),
-        collocations=pairs,
-        lower_case_starters=frozenset(table["lower-case starters"]),
-        before_collocations=frozenset(first for first, _ in pairs),
-    )
+    return msgspec.json.decode((PACK / "punkt-english.json").read_bytes(), type=Parameters)
 
 
 class SentenceSplitter:

@@ -1,4 +1,4 @@
-"""Each row of the table of broken input in docs/labels.md: one line that says what is wrong, or a counted row."""
+"""Each row of the table of broken input in docs/labels.md fails with one line of error, or is counted."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""Instruments measure at their edges, and what was not measured is not zero."""
+"""Instruments measure at the edges of a block, and a missing measurement is not zero."""
 
 import gzip
 import json
