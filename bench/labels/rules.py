@@ -17,15 +17,8 @@ RULES = ("corenet", "corenet-nltk-3.8.1", "paper", "subword")
 class Rule(Protocol):
     """A mapping of captions to labels. A label's id is its index in `keys`, the same in every process."""
 
-    @property
-    def name(self) -> str:
-        """Name for `--rule`; a vocabulary of one rule is refused by another."""
-        ...
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Keys of all possible labels: a synset (`n2084071`), or a subword's id in the tokenizer."""
-        ...
+    name: str  # value of `--rule`; a vocabulary of one rule is refused by another
+    keys: Sequence[str]  # of all possible labels: a synset (`n2084071`), or a subword's id in the tokenizer
 
     def title(self, label: int) -> str:
         """Return a label's readable name: `dog.n.01`, or the subword."""

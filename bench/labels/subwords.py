@@ -1,6 +1,6 @@
 """Captions to subword tokens: OpenAI CLIP's byte-pair encoding as open_clip ships it, and SuperClass's labels."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import numpy as np
@@ -38,7 +38,7 @@ class Subword:
 
     def __init__(self) -> None:
         self._subword = tokenizer().decoder
-        self.keys = [str(number) for number in range(len(self._subword))]
+        self.keys: Sequence[str] = [str(number) for number in range(len(self._subword))]
 
     def title(self, label: int) -> str:
         """Return the subword; `</w>` ends a word."""

@@ -1,8 +1,9 @@
 """Build the pack from the given inputs: `python -m bench.data.build_pack --help`."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -11,15 +12,13 @@ import tyro
 from tqdm import tqdm
 
 from bench.data.build_pack.backgrounds import write_backgrounds
-from bench.data.build_pack.emoji import emoji_pairs, icon_pairs, vendor_files
+from bench.data.build_pack.emoji import LICENCES, emoji_pairs, icon_pairs, vendor_files
 from bench.data.build_pack.furniture import catalogue_files, furniture_pairs
 from bench.data.build_pack.openclipart import openclipart_pairs
 from bench.data.build_pack.punkt import punkt_files, write_parameters
 from bench.data.build_pack.shards import Pair, write_manifest, write_shard
 from bench.data.build_pack.silhouettes import silhouette_files, silhouette_pairs
 from bench.data.build_pack.wordnet import wordnet_files, write_tables
-
-PRETRAINING_VENDORS = ("noto", "fluent-emoji", "fluent-emoji-flat", "fluent-3d", "fxemoji", "emojione")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,30 +37,36 @@ class Options:
     punkt: Path | None = None  # .../tokenizers/punkt_tab/english
 
 
-class Source(NamedTuple):
-    """A shard to write: PART/NAME.tar.gz."""
+class Step(NamedTuple):
+    """A part of the pack to write."""
 
-    part: str
-    name: str
     needs: tuple[Path, ...]  # required files and folders
-    pairs: Iterator[Pair]
+    write: Callable[[], None]
 
 
-def sources(options: Options) -> list[Source]:
-    """Return the shards that the given inputs allow."""
-    found: list[Source] = []
+def steps(options: Options) -> list[Step]:
+    """Return the parts of the pack that the given inputs allow, in the order of writing."""
+    found: list[Step] = []
+
+    def add_shard(name: str, needs: tuple[Path, ...], pairs: Iterator[Pair]) -> None:
+        found.append(Step(needs, partial(_write_shard, options.out / f"{name}.tar.gz", needs, pairs)))
+
     if npm := options.npm:
-        for vendor in (*PRETRAINING_VENDORS, "twemoji"):
-            part = "pretrain" if vendor in PRETRAINING_VENDORS else "transfer"
-            found.append(Source(part, vendor, vendor_files(npm, vendor), emoji_pairs(npm, vendor)))
+        for vendor in LICENCES:
+            part = "transfer" if vendor == "twemoji" else "pretrain"
+            add_shard(f"{part}/{vendor}", vendor_files(npm, vendor), emoji_pairs(npm, vendor))
         icons = npm / "@iconify-json/flat-color-icons"
-        found.append(Source("pretrain", icons.name, (icons / "icons.json",), icon_pairs(icons, "MIT")))
+        add_shard(f"pretrain/{icons.name}", (icons / "icons.json",), icon_pairs(icons, "MIT"))
     if folder := options.openclipart:
-        found.append(Source("pretrain", "openclipart", (folder,), openclipart_pairs(folder)))
+        add_shard("pretrain/openclipart", (folder,), openclipart_pairs(folder))
     if folder := options.sweethome3d:
-        found.append(Source("transfer", "sweethome3d", catalogue_files(folder), furniture_pairs(folder)))
+        add_shard("transfer/sweethome3d", catalogue_files(folder), furniture_pairs(folder))
     if folder := options.animals:
-        found.append(Source("transfer", "silhouettes", silhouette_files(folder), silhouette_pairs(folder)))
+        add_shard("transfer/silhouettes", silhouette_files(folder), silhouette_pairs(folder))
+    if folder := options.wordnet:
+        found.append(Step(wordnet_files(folder), partial(write_tables, folder, options.out)))
+    if folder := options.punkt:
+        found.append(Step(punkt_files(folder), partial(write_parameters, folder, options.out)))
     return found
 
 
@@ -70,37 +75,32 @@ def rebuild(options: Options) -> None:
 
     Raises ValueError for a missing input before anything is written, and later for an input without images.
     """
-    chosen = sources(options)
-    _check_inputs(options, chosen)
-    if skipped := [f"--{field.name}" for field in fields(options) if getattr(options, field.name) is None]:
-        print(f"skipped, because not given: {', '.join(skipped)}", file=sys.stderr)
-    for part in ("pretrain", "transfer"):
-        (options.out / part).mkdir(parents=True, exist_ok=True)
-    for source in chosen:
-        pairs = tqdm(source.pairs, desc=source.name, unit=" pairs")
-        blank = write_shard(options.out / source.part / f"{source.name}.tar.gz", source.name, pairs)
-        if pairs.n == blank:
-            raise ValueError(f"{source.name}: no image found in {', '.join(map(str, source.needs))}")
-        if blank:
-            print(f"{source.name}: {blank} blank images dropped", file=sys.stderr)
-    if options.wordnet:
-        write_tables(options.wordnet, options.out)
-    if options.punkt:
-        write_parameters(options.punkt, options.out)
-    write_backgrounds(options.out / "transfer")
-    write_manifest(options.out)
-
-
-def _check_inputs(options: Options, chosen: Sequence[Source]) -> None:
-    needs = [path for source in chosen for path in source.needs]
-    needs += wordnet_files(options.wordnet) if options.wordnet else ()
-    needs += punkt_files(options.punkt) if options.punkt else ()
-    if missing := [str(path) for path in dict.fromkeys(needs) if not path.exists()]:
+    chosen = steps(options)
+    needs = dict.fromkeys(path for step in chosen for path in step.needs)
+    if missing := [str(path) for path in needs if not path.exists()]:
         raise ValueError(
             f"missing inputs: {', '.join(missing)} (see the docstring of bench.data.build_pack for packages)"
         )
     if (options.npm or options.openclipart) and find_spec("resvg_py") is None:
         raise ValueError("--npm and --openclipart need resvg-py to render SVG: pip install -e '.[pack]'")
+    if skipped := [f"--{field.name}" for field in fields(options) if getattr(options, field.name) is None]:
+        print(f"skipped, because not given: {', '.join(skipped)}", file=sys.stderr)
+    for part in ("pretrain", "transfer"):
+        (options.out / part).mkdir(parents=True, exist_ok=True)
+    for step in chosen:
+        step.write()
+    write_backgrounds(options.out / "transfer")
+    write_manifest(options.out)
+
+
+def _write_shard(path: Path, needs: tuple[Path, ...], pairs: Iterator[Pair]) -> None:
+    source = path.name.removesuffix(".tar.gz")
+    progress = tqdm(pairs, desc=source, unit=" pairs")
+    blank = write_shard(path, source, progress)
+    if progress.n == blank:
+        raise ValueError(f"{source}: no image found in {', '.join(map(str, needs))}")
+    if blank:
+        print(f"{source}: {blank} blank images dropped", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

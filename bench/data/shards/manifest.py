@@ -66,7 +66,8 @@ def difference(listed: ShardFacts, found: ShardFacts) -> str:
     for field in ("bytes", "samples", "sha256"):
         expected, there = getattr(listed, field), getattr(found, field)
         if expected != there:
-            return f"{field}: {_short(there)}, the manifest says {_short(expected)}"
+            found_text, expected_text = (f"{fact:,}" if field != "sha256" else fact[:12] for fact in (there, expected))
+            return f"{field}: {found_text}, the manifest says {expected_text}"
     return ""
 
 
@@ -75,7 +76,3 @@ def missing(folder: Path, manifest: Manifest, data: str) -> list[str]:
     pattern = str(Path(data).absolute())
     asked = [name for name in manifest.shards if Path(data).is_dir() or fnmatch(str(folder / name), pattern)]
     return [name for name in asked if not (folder / name).is_file()]
-
-
-def _short(fact: int | str) -> str:
-    return f"{fact:,}" if isinstance(fact, int) else f"{fact[:12]}…"
