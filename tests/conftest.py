@@ -20,8 +20,8 @@ with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
 
 import torch
 
-from bench.data.manifest import PARTS
 from bench.data.pack import Pictures, load_pictures
+from bench.data.pack import main as decode
 from tests.processes import Parting
 
 # Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
@@ -60,8 +60,7 @@ def pictures(results: Path) -> Pictures:
 @pytest.fixture(scope="session")
 def decoded(results: Path) -> Path:
     """The same folder, once all of the pack's pictures are decoded."""
-    for part in PARTS:
-        load_pictures(part, results / "cache")
+    decode(results / "cache")
     return results
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.data.manifest import PACK, cache_path, pretrain_shards, verify_pack
+from bench.data.manifest import PACK, PARTS, cache_path, pretrain_shards, verify_pack
 from bench.environment.files import written_whole
 
 SIDE = 64  # pixels
@@ -87,3 +88,13 @@ def _pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
     if rgba.size != (SIDE, SIDE):
         rgba = rgba.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return np.asarray(rgba.convert("RGBa")).transpose(2, 0, 1).copy()
+
+
+def main(cache: Path) -> None:
+    """Decode every part into a cache, so that no run has to: `python -m bench.data.pack CACHE`."""
+    for part in PARTS:
+        load_pictures(part, cache)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
