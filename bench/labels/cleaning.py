@@ -15,7 +15,7 @@ SPACES = re.compile(" {2,}")
 TAG = re.compile(r"<[^>\n]*>")
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f-\x9f]")  # including line breaks other than \n
 ENTITY = re.compile(r"&#?[0-9A-Za-z]{1,24};")
-# &amp;amp;… takes one pass per level, so its cost is quadratic in its length; no such text is a mistake of encoding.
+# &amp;amp;… takes one pass per level, so its cost is quadratic in its length; real text has only a few levels.
 ENTITIES_IN_ENTITIES = re.compile(r"&(?:#?[0-9A-Za-z]{1,24};){100,}")
 # ftfy finds mojibake only if two neighbouring characters are in these ranges, or if one is a C1 control or of ÂÃŒœ.
 DUBIOUS = "\x80-\u2bff\uf8ff\ufb01\ufb02\ufffd"
