@@ -417,9 +417,9 @@ def test_a_check_agrees_where_one_alone_does_or_those_side_by_side(
 
 CHECKING = """
 import signal, subprocess
-from bench.__main__ import _terminate
+from bench.__main__ import terminate
 from bench.orchestration.plan_validation import _started
-signal.signal(signal.SIGTERM, _terminate)
+signal.signal(signal.SIGTERM, terminate)
 with _started(["bench.plan.link_speed", "1000"], [CORE, CORE], subprocess.DEVNULL) as child:
     child.wait()
 """
