@@ -93,10 +93,10 @@ def host() -> Iterator[Finding]:
     if CGROUP_QUOTA.is_file() and not CGROUP_QUOTA.read_text().startswith("max"):
         quota = f"container quota of {' / '.join(CGROUP_QUOTA.read_text().split())} microseconds"
         yield Finding("quota", quota, DISTURBS, "a quota pauses all threads periodically; bind whole cores instead")
-    swapped, before = psutil.swap_memory(), {process: _cpu_seconds(process) for process in psutil.process_iter()}
+    swapped, before = psutil.swap_memory(), _cpu_seconds()
     busy = psutil.cpu_times_percent(WATCHED_SECONDS)
-    used = [(_cpu_seconds(process) - then, process) for process, then in before.items()]
-    others = sorted(((spent, _name(process)) for spent, process in used if process.pid != os.getpid()), reverse=True)
+    used = ((seconds - before[one], one[1]) for one, seconds in _cpu_seconds().items() if one in before)
+    others = sorted(used, reverse=True)
     listed = ", ".join(f"{name} {spent / WATCHED_SECONDS:.0%} of a core" for spent, name in others[:3] if spent > 0)
     load = f"{100 - busy.idle:.0f} % of all cores" + (f" ({listed})" if listed else "")
     yield _check("other processes", load, "end them, or wait", disturbs=100 - busy.idle > BUSY_PERCENT)
@@ -183,19 +183,13 @@ def trial_run(records: list[Record], pace: float) -> Iterator[Finding]:
         yield Finding("default comparison", f"takes about {minutes:.0f} minutes")
 
 
-def _cpu_seconds(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)
-
-
-def _name(process: psutil.Process) -> str:
-    try:
-        return str(process.name())
-    except psutil.Error:
-        return "?"
+def _cpu_seconds() -> dict[tuple[int, str], float]:
+    """Return the CPU seconds of other processes by id and name."""
+    found = {}
+    for process in psutil.process_iter(["name", "cpu_times"]):
+        if process.pid != os.getpid() and (times := process.info["cpu_times"]):
+            found[process.pid, process.info["name"] or "?"] = times.user + times.system
+    return found
 
 
 def _answer(read: Callable[..., Any], *of: Any) -> str:

@@ -53,10 +53,10 @@ class Explain:
 
     name: Positional[str]  # name of the experiment at which the ladder ends
     against: str  # name of the experiment at which the ladder begins, with captions padded to the context length
-    # Recipe of both experiments: published (each its own), controlled (CatLIP's for both), or both recipes in turn.
+    # recipe of both experiments: published (each its own), controlled (CatLIP's for both), or both recipes in turn
     recipe: tuple[Recipe, ...] = ()
-    # Factors to vary: kernel, precision, compile, checkpointing, sampler, batch, columns; or FIELD=VALUE, the value at
-    # the beginning of the ladder.
+    # factors to vary: kernel, precision, compile, checkpointing, sampler, batch, columns; or FIELD=VALUE, the value at
+    # the beginning of the ladder
     factors: tuple[str, ...] = ()
     combinations: bool = False  # time all combinations of at most four factors, for values that depend on no order
     rounds: int = 10  # number of rounds of fresh processes: half for the parts, half for the whole
@@ -102,13 +102,20 @@ class Explain:
 
     def _begin(
         self, recipe: Recipe | None, ladder: Ladder, cells: Sequence[Experiment]
-    ) -> tuple[Comparison, Sequence[Sequence[Job]]]:
-        """Record the ladder, and return the jobs round by round."""
+    ) -> tuple[Comparison, list[list[Job]]]:
+        """Record the ladder; return the jobs of each round: all configurations in even rounds, the ends in odd ones."""
         ends = [cells[0], cells[len(ladder.chain) - 1]]
         scope = Scope("explain" if recipe is None else f"explain-{recipe}", 0)
         comparison = begin(self.results, cells, scope, resume=self.resume, trained=False, may_differ=FIELDS)
-        _record(comparison, ladder, ends[-1])
-        rounds = _rounds(comparison, cells, ends, self.rounds)
+        job = comparison.job("ladder", ends[-1], "the ladder", START_SECONDS, ladder=ladder)
+        if job.is_done and read_record(job.request.paths[0]).measured != ladder:
+            raise ValueError(f"{comparison.name} has another ladder: start a new decomposition without --resume")
+        comparison.runner.progress.expect(job.expected_seconds)
+        comparison.runner.run([job], threads=comparison.cores)
+        seconds, rounds = expected_seconds(cells, on_gpu=comparison.on_gpu), list[list[Job]]()
+        for round_ in range(self.rounds):
+            jobs = comparison.round_of(ends if round_ % 2 else cells, round_, self.rounds, round_ // 2)
+            rounds.append([replace(job, expected_seconds=seconds[job.request.experiment.name]) for job in jobs])
         runs, minutes = sum(map(len, rounds)), sum(job.expected_seconds for jobs in rounds for job in jobs) / 60
         estimate = f"about {max(1, round(minutes))} min, corrected as they end"
         print(f"{len(cells)} configurations, {runs} runs: {estimate}", file=sys.stderr)
@@ -187,33 +194,10 @@ def expected_seconds(cells: Sequence[Experiment], *, on_gpu: bool) -> dict[str, 
     device_flops = GPU_FLOPS if on_gpu else CPU_CORE_FLOPS * cores()
     of_rungs = {(cell.method, cell.text_features): cell for cell in cells}
     costs = {rung: costs_of(cell) for rung, cell in of_rungs.items()}
-
-    def seconds(cell: Experiment) -> float:
+    seconds = {}
+    for cell in cells:
         of = costs[cell.method, cell.text_features]
         steps = cell.warmup_steps + (cell.windows + 1) * cell.steps_per_window
-        return START_SECONDS + 3 * steps * cell.mean_batch_size * (of.image_flops + of.text_flops) / device_flops
-
-    return {cell.name: seconds(cell) for cell in cells}
-
-
-def _record(comparison: Comparison, ladder: Ladder, last: Experiment) -> None:
-    """Record the ladder; ValueError if the comparison to resume has another ladder."""
-    job = comparison.job("ladder", last, "the ladder", START_SECONDS, ladder=ladder)
-    if job.is_done and read_record(job.request.paths[0]).measured != ladder:
-        raise ValueError(f"{comparison.name} has another ladder: start a new decomposition without --resume")
-    comparison.runner.progress.expect(job.expected_seconds)
-    comparison.runner.run([job], threads=comparison.cores)
-
-
-def _rounds(
-    comparison: Comparison, cells: Sequence[Experiment], ends: Sequence[Experiment], rounds: int
-) -> list[list[Job]]:
-    """Return the jobs of each round: all configurations in even rounds, the two ends in odd rounds."""
-    seconds = expected_seconds(cells, on_gpu=comparison.on_gpu)
-    return [
-        [
-            replace(job, expected_seconds=seconds[job.request.experiment.name])
-            for job in comparison.round_of(ends if round_ % 2 else cells, round_, rounds, round_ // 2)
-        ]
-        for round_ in range(rounds)
-    ]
+        flops = 3 * steps * cell.mean_batch_size * (of.image_flops + of.text_flops)
+        seconds[cell.name] = START_SECONDS + flops / device_flops
+    return seconds

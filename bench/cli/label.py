@@ -21,7 +21,7 @@ from bench.labels.counting import counted
 from bench.labels.explanation import explanation
 from bench.labels.labeller import Tally, labeller
 from bench.labels.on_ray import run_jobs_on_ray
-from bench.labels.processes import Ended, run_jobs, worth
+from bench.labels.processes import Ended, Report, run_jobs, worth
 from bench.labels.rules import rule_named
 from bench.labels.shard_job import Job, made, tally_of
 from bench.labels.summary import label_table, most_frequent, summary_tables
@@ -130,18 +130,8 @@ class Label:
         return part_of(shards, self.shards) if self.shards else shards
 
     def _run(self, jobs: Sequence[Job]) -> tuple[Tally, list[Exception], float]:
-        """Run jobs; return the sum of their tallies, the errors of failed jobs, and the seconds."""
-        total, failures, start = Tally(), list[Exception](), time.monotonic()
-        with closing(self._progress(jobs)) as ended:
-            for _, outcome in ended:
-                if isinstance(outcome, Tally):
-                    total.add(outcome)
-                else:
-                    failures.append(outcome)
-        return total, failures, time.monotonic() - start
-
-    def _progress(self, jobs: Sequence[Job]) -> Generator[Ended, None, None]:
-        """Run jobs with a progress bar of bytes, and of captions per second."""
+        """Run jobs under a progress bar; return the summed tally, the errors of failed jobs, and the seconds."""
+        total, failures, captions, start = Tally(), list[Exception](), 0, time.monotonic()
         bar = tqdm(
             total=sum(job.size for job in jobs),
             unit="B",
@@ -150,7 +140,6 @@ class Label:
             mininterval=0.5 if sys.stderr.isatty() else 30,
             bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
         )
-        captions, start = 0, time.monotonic()
 
         def report(more_captions: int, more_bytes: int) -> None:
             nonlocal captions
@@ -158,11 +147,19 @@ class Label:
             bar.set_postfix_str(f"{captions / (time.monotonic() - start):,.0f} captions/s", refresh=False)
             bar.update(more_bytes)
 
-        with bar:
-            if self.engine == "ray":
-                yield from run_jobs_on_ray(jobs, report)
-            else:
-                yield from run_jobs(jobs, self.workers or worth(jobs, cores()), report)
+        with bar, closing(self._outcomes(jobs, report)) as ended:
+            for _, outcome in ended:
+                if isinstance(outcome, Tally):
+                    total.add(outcome)
+                else:
+                    failures.append(outcome)
+        return total, failures, time.monotonic() - start
+
+    def _outcomes(self, jobs: Sequence[Job], report: Report) -> Generator[Ended, None, None]:
+        if self.engine == "ray":
+            yield from run_jobs_on_ray(jobs, report)
+        else:
+            yield from run_jobs(jobs, self.workers or worth(jobs, cores()), report)
 
 
 def _report(failures: Sequence[Exception]) -> int:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from bench.cli.options import Json, Results, Settings
 from bench.cli.train import Images, number_of
@@ -38,8 +39,8 @@ class Plan:
     gpus: int = 64  # number of GPUs
     images: Images = None
     record: Path | None = None  # speed record of one device, or folder of records
-    device: str | None = None  # name of a GPU, such as h100 or a100, for a prediction without records
-    # Share of that GPU's bf16 peak, communication excluded; default: the median of published CLIP trainings.
+    device: Annotated[str | None, arg(help=f"name of a GPU, in place of a record: {', '.join(DEVICES)}")] = None
+    # share of that GPU's bf16 peak, communication excluded; default: the median of published CLIP trainings
     utilisation: float | None = None
     batch: int | None = None  # images per step of all GPUs; default: the experiment's batch_size on each GPU
     price: float | None = None  # price of a GPU-hour

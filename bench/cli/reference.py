@@ -123,7 +123,8 @@ def loss_rows(records: Sequence[Record]) -> list[dict[str, str | int | float]]:
         for side, theirs in losses.items():
             apart = max((abs(a - b) / abs(a) for a, b in zip(theirs, ours, strict=False)), default=float("inf"))
             is_equal = apart <= EQUAL_LOSSES and len(ours) == len(theirs)
-            row = {"experiment": name, "against": side, "steps": len(theirs), "first": theirs[0], "last": theirs[-1]}
+            row: dict[str, str | int | float] = {"experiment": name, "against": side}
+            row |= {"steps": len(theirs), "first": theirs[0], "last": theirs[-1]}
             rows.append(row | {"largest difference, relative": apart, "equal": "yes" if is_equal else "no"})
     return rows
 

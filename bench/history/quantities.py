@@ -1,4 +1,4 @@
-"""A figure with its unit, as a person writes it."""
+"""Formatting of values with their unit."""
 
 DURATIONS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 SIZES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
@@ -6,19 +6,19 @@ LARGE: tuple[tuple[float, str], ...] = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 
 def duration(seconds: float) -> str:
-    """Write seconds in the unit that suits them, with three digits."""
+    """Format seconds in a suitable unit with three digits."""
     size, unit = next(((size, unit) for size, unit in DURATIONS if seconds >= size), DURATIONS[-1])
     return f"{seconds / size:.3g} {unit}"
 
 
 def unit_of(value: float, unit: str) -> float:
-    """Return the size of the unit that a figure is written in, so that an axis can be marked at whole ones."""
+    """Return the size of the unit in which `quantity` formats a value."""
     sizes = {"s": DURATIONS, "B": SIZES, "FLOP": LARGE}.get(unit, ())
     return next((size for size, _ in sizes if value >= size), sizes[-1][0] if sizes else 1.0)
 
 
 def quantity(value: float, unit: str) -> str:
-    """Write a figure of this unit as far as a person reads it; numbers without a unit with every digit."""
+    """Format a value in a suitable unit, rounded; integers without a unit with every digit."""
     if unit == "s":
         return duration(value)
     if unit == "B":
@@ -32,5 +32,5 @@ def quantity(value: float, unit: str) -> str:
 
 
 def exactly(value: float, unit: str) -> str:
-    """Write a figure of this unit with every digit, so that a difference is seen."""
+    """Format a value with every digit."""
     return f"{value:,.17g} {unit}".strip()
