@@ -21,9 +21,9 @@ from bench.labels.counting import counted
 from bench.labels.explanation import explanation
 from bench.labels.labeller import Tally, labeller
 from bench.labels.on_ray import run_jobs_on_ray
-from bench.labels.processes import Ended, Report, run_jobs, worth
+from bench.labels.processes import Ended, run_jobs, worth
 from bench.labels.rules import rule_named
-from bench.labels.shard_job import Job, made, tally_of
+from bench.labels.shard_job import Job, Report, made, tally_of
 from bench.labels.summary import label_table, most_frequent, summary_tables
 from bench.labels.vocabulary import Vocabulary, merged, read_vocabulary, vocabulary_path, write_vocabulary
 from bench.orchestration.preflight import cores

@@ -223,12 +223,12 @@ def _classify(run: Assembled, windows: Windows, *, is_dense: bool) -> tuple[list
     experiment, labels = stream.experiment, int(run.model.head.out_features)  # type: ignore[union-attr, arg-type]
     step, steps = _dense_step(run) if is_dense else run.step, _steps(experiment)
     for k in windows.over(steps):
+        batch: Batch[Any] = stream.batch(k)
         if is_dense:
-            images, target = stream.batch(k).images, MultiHot(multi_hot(stream.target(k), labels))
+            target = MultiHot(multi_hot(stream.target(k), labels))
             target_bytes += target.matrix.nbytes
-            batch = Batch(images, target.to(stream.device))
+            batch = Batch(batch.images, target.to(stream.device))
         else:
-            batch = stream.batch(k)
             target_bytes += batch.target.rows.nbytes + batch.target.columns.nbytes
         losses.append(step(batch, _rate(experiment, k)))
     return losses, target_bytes / (steps * experiment.batch_size)
