@@ -1,8 +1,7 @@
-"""What each verb of the command line does. No torch here: the runs are processes of their own."""
+"""The verbs that compare experiments, and the list of all verbs. No torch here: runs are separate processes."""
 
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from bench.cli.explain import Explain
 from bench.cli.export import Export
 from bench.cli.history import History
 from bench.cli.label import Label
-from bench.cli.options import Command, Json, Results, Settings
+from bench.cli.options import Command, Json, Results, Rounds, Settings, finish
 from bench.cli.plan import Plan
 from bench.cli.reference import Peer
 from bench.cli.regress import Regress
@@ -24,10 +23,10 @@ from bench.cli.train import Train
 from bench.cli.transfer import Transfer
 from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
 from bench.console.console import PROGRAM
-from bench.console.exit_codes import FAILED_CASE, OK
+from bench.console.exit_codes import OK
 from bench.console.tables import Table, show
 from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
-from bench.measure.tables import cost_table, experiment_table, failure_table, fit_table, speed_table
+from bench.measure.tables import cost_table, experiment_table, fit_table, speed_table
 from bench.orchestration.comparison import (
     CURVE_TASK,
     FULL_IMAGES,
@@ -45,26 +44,25 @@ from bench.transfer.score_tables import accuracy_tables
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Compare the methods at the tiny scale: throughput, memory, training at equal budgets, transfer scores.
+    """Compare the methods at the tiny scale: throughput, memory, training at equal budgets, transfer accuracy.
 
-    Takes about ten minutes on two cores and leaves records in the results folder; `python -m reports build` makes the
-    page of them.
+    It takes about ten minutes on two cores and stores records in the results folder; `python -m reports build` draws
+    the page from the records.
     """
 
-    smoke: bool = False  # the whole way in a minute: one round, a short training; its figures mean nothing
-    full: bool = False  # three seeds and longer training; intervals over seeds, from which nothing is ranked yet
-    resume: bool = False  # go on with the newest comparison of this scope; what is recorded is not run again
+    smoke: bool = False  # one-minute check of all stages; its figures mean nothing
+    full: bool = False  # three seeds and longer training, with intervals over seeds
+    resume: bool = False  # resume the newest comparison of this scope; recorded runs are not repeated
     results: Results = Path("results")
 
     @property
     def how_to_go_on(self) -> str:
-        """Tell the command."""
-        scope = f" --{self._scope}" if self._scope != "default" else ""
-        options = f"--resume{scope}"
-        return f"finished records are kept; go on with: nox -s bench -- {options} (or: {PROGRAM} {options})"
+        """The resume command."""
+        options = "--resume" if self._scope == "default" else f"--resume --{self._scope}"
+        return f"finished records are kept; resume with: nox -s bench -- {options} (or: {PROGRAM} {options})"
 
     def run(self) -> int:
-        """Measure, train, score."""
+        """Measure speed and memory, train, and score the towers."""
         experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
         scope = scopes(len(experiments), on_gpu=has_gpu())[self._scope]
         if self.smoke:
@@ -79,8 +77,7 @@ class Bench:
         comparison.score(scope)
         if scope.curves:
             comparison.score(scope, [CURVE_TASK], scope.curves)
-        _show(comparison, [*_costs(comparison), *accuracy_tables(comparison.records())])
-        return _ended(comparison)
+        return finish(comparison, [*_costs(comparison), *accuracy_tables(comparison.records())])
 
     @property
     def _scope(self) -> str:
@@ -91,13 +88,13 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """Show every named experiment, with its parameters and FLOPs."""
+    """List all named experiments with their parameters and FLOPs."""
 
     json: Json = None
-    how_to_go_on = "nothing was lost"
+    how_to_go_on = "there is nothing to resume"
 
     def run(self) -> int:
-        """Count, and print the table."""
+        """Count parameters and FLOPs, and print the table."""
         from bench.measure.costs import costs_of
 
         costs = {name: costs_of(experiment) for name, experiment in EXPERIMENTS.items()}
@@ -107,26 +104,24 @@ class List:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Measure the throughput and memory of experiments, as ratios to the first.
+    """Measure throughput and memory of experiments, and compare them with the first experiment.
 
-    Each round runs every experiment once, in a fresh process, in rotated order; on a CPU they take turns.
+    Each round runs every experiment once, in a fresh process, in rotated order; on a CPU the windows are interleaved.
     """
 
-    names: Positional[tuple[str, ...]]
-    rounds: int | None = (
-        None  # of fresh processes; by default ten, or the fewest that can call every ratio; on a GPU five
-    )
-    memory_gib: float | None = None  # also find each one's largest batch under this limit, and compare these
-    trace: bool = False  # also write a trace of a few steps of each, for Perfetto
-    published: bool = False  # compare recipes as they are, though more differs than the method: the table says what
-    resume: bool = False  # go on with the newest comparison of the folder; what is recorded is not run again
+    names: Positional[tuple[str, ...]]  # names of the experiments; the first is the baseline
+    rounds: Rounds = None
+    memory_gib: float | None = None  # memory limit, in GiB; also compares each experiment at its largest batch under it
+    trace: bool = False  # also write a Perfetto trace of a few steps of each experiment
+    published: bool = False  # accept experiments that differ in more than the method; the table lists the differences
+    resume: bool = False  # resume the newest comparison of the folder; recorded runs are not repeated
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
-    how_to_go_on = "finished records are kept; the same command goes on with --resume"
+    how_to_go_on = "finished records are kept; resume with the same command and --resume"
 
     def run(self) -> int:
-        """Measure, then print the ratios."""
+        """Run the rounds, then print the ratios."""
         if not self.names:
             raise ValueError(f"name the experiments to measure (there are {', '.join(EXPERIMENTS)})")
         if self.rounds is not None and self.rounds < 1:
@@ -135,15 +130,8 @@ class Measure:
             raise ValueError(f"--memory-gib must be positive, got {self.memory_gib}")
         experiments = [with_settings(experiment_named(name), self.settings) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or rounds_for(len(experiments) - 1, on_gpu=has_gpu())
-        may_differ = FIELDS if self.published else MAY_DIFFER
-        comparison = begin(
-            self.results,
-            experiments,
-            Scope("measure", rounds),
-            resume=self.resume,
-            trained=False,
-            may_differ=may_differ,
-        )
+        scope, may_differ = Scope("measure", rounds), FIELDS if self.published else MAY_DIFFER
+        comparison = begin(self.results, experiments, scope, resume=self.resume, trained=False, may_differ=may_differ)
         comparison.measure_memory()
         largest = [] if self.memory_gib is None else comparison.largest_batches(round(self.memory_gib * GIB))
         comparison.measure(rounds, list({one.name: one for one in (*experiments, *largest)}.values()))
@@ -155,8 +143,7 @@ class Measure:
             tables.append(fit_table(records))
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
-        _show(comparison, tables, self.json)
-        return _ended(comparison)
+        return finish(comparison, tables, self.json)
 
 
 def _costs(comparison: Comparison, *, published: bool = False) -> list[Table]:
@@ -165,20 +152,12 @@ def _costs(comparison: Comparison, *, published: bool = False) -> list[Table]:
     return [speed_table(title, records, names, published=published), cost_table(records, names)]
 
 
-def _show(comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None) -> None:
-    show([*tables, failure_table(comparison.records())], json_file)
-
-
-def _ended(comparison: Comparison) -> int:
-    return FAILED_CASE if comparison.runner.failures else OK
-
-
-TOGETHER: tuple[type[Command], ...] = (Measure, Train)  # the verbs that torchrun may start
+TOGETHER: tuple[type[Command], ...] = (Measure, Train)  # verbs that torchrun may start
 GROUPS: dict[str, dict[str, type[Command]]] = {
     "compare": {"list": List, "measure": Measure, "peer": Peer},
     "train": {"train": Train, "label": Label, "embed": Embed, "export": Export},
     "score": {"transfer": Transfer},
     "explain": {"explain": Explain, "plan": Plan},
     "check": {"doctor": Doctor, "selftest": Selftest, "regress": Regress, "history": History},
-}  # verbs by what a person wants
+}  # verbs by purpose
 VERBS = {name: verb for group in GROUPS.values() for name, verb in group.items()}

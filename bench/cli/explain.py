@@ -1,14 +1,14 @@
-"""The verb `explain`: a ratio taken apart into its causes, and the proof that they make it."""
+"""The verb `explain`: decomposes the throughput ratio of two experiments into factors, and verifies their product."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from msgspec import structs
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from bench.cli.options import Json, Results, Settings
 from bench.config import FIELDS, Experiment, with_settings
@@ -30,50 +30,48 @@ from bench.statistics import Agreement
 
 Recipe = Literal["published", "controlled"]
 ENDINGS: dict[Recipe, str] = {"published": "datacomp", "controlled": "controlled"}
-OF_THE_PUBLISHED = ("kernel", "columns")  # what CLIP's released run had that no field of its recipe says
+OF_THE_PUBLISHED = ("kernel", "columns")  # factors of CLIP's released run that are no fields of its recipe
 NOT_PUBLISHED_HERE = {
-    "fp16": "CLIP was released in fp16, CatLIP in bf16: here both are in one precision",
-    "communication": "one process exchanges nothing: captions of others are simulated, gradients stay where they are",
+    "fp16": "CLIP was released in fp16 and CatLIP in bf16; here both use one precision",
+    "communication": "a single process communicates nothing; captions of other processes are simulated",
 }
-FEWEST_ROUNDS = 2  # one of the parts, one of the whole
-CPU_CORE_FLOPS, GPU_FLOPS = 5e10, 1e14  # a second, to guess how long runs take; corrected as they end
-ASKED_OF_TOWERS = ("image_size", "image_sizes", "patch_drop", "activation_checkpointing")  # fields that some refuse
-# From good to bad: of two explanations the worse counts.
+FEWEST_ROUNDS = 2  # one for the parts, one for the whole
+CPU_CORE_FLOPS, GPU_FLOPS = 5e10, 1e14  # FLOP/s, to estimate durations; corrected as runs end
+TOWER_FIELDS = ("image_size", "image_sizes", "patch_drop", "activation_checkpointing")  # fields that some towers refuse
+# From best to worst: the worst of several decompositions counts.
 EXIT_CODES: dict[Agreement, int] = {"agree": OK, "inconclusive": INCONCLUSIVE, "disagree": DISAGREEMENT}
 
 
 @dataclass(frozen=True, slots=True)
 class Explain:
-    """Take the ratio of two experiments apart into its causes, and prove that they make it.
+    """Decompose the throughput ratio of two experiments into factors, and test whether their product is the ratio.
 
-    Half of the rounds time every cell of a ladder, the other half its two ends alone. Exits with 1 where the product of
-    the parts and the whole disagree, with 4 where the interval between them is too wide to tell. A cell that is
-    wrong cancels in the product: it shows where a part is not what FLOPs say.
+    Half of the rounds time every configuration of a ladder, the other half its two ends alone. The exit code is 1 if
+    the product of the factors disagrees with the whole ratio, 4 if the test is inconclusive. A biased configuration
+    cancels in the product; compare each factor with its FLOP-predicted ratio to find one.
     """
 
-    name: Positional[str]
-    against: Annotated[str, arg(help="the experiment that the ladder begins at, its captions padded")]
-    recipe: Annotated[
-        tuple[Recipe, ...], arg(help="of both: each as published, CatLIP's for both, or one after the other")
-    ] = ()
-    factors: Annotated[
-        tuple[str, ...],
-        arg(help="kernel, precision, compile, checkpointing, sampler, batch, columns; or FIELD=VALUE at the beginning"),
-    ] = ()
-    combinations: bool = False  # of at most four factors: what each changes then depends on no order
-    rounds: int = 10  # of fresh processes, half for the parts and half for the whole
-    resume: bool = False  # go on with the newest explanation; what is recorded is not run again
+    name: Positional[str]  # name of the experiment at which the ladder ends
+    against: str  # name of the experiment at which the ladder begins, with captions padded to the context length
+    # recipe of both experiments: published (each its own), controlled (CatLIP's for both), or both recipes in turn
+    recipe: tuple[Recipe, ...] = ()
+    # factors to vary: kernel, precision, compile, checkpointing, sampler, batch, columns; or FIELD=VALUE, the value at
+    # the beginning of the ladder
+    factors: tuple[str, ...] = ()
+    combinations: bool = False  # time all combinations of at most four factors, for values that depend on no order
+    rounds: int = 10  # number of rounds of fresh processes: half for the parts, half for the whole
+    resume: bool = False  # resume the newest decomposition; recorded runs are not repeated
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
-    how_to_go_on = "finished runs are kept; go on with the same command and --resume"
+    how_to_go_on = "finished runs are kept; resume with the same command and --resume"
 
     def run(self) -> int:
-        """Plan, measure, judge."""
+        """Build the ladders, run the rounds and print the decompositions."""
         if self.rounds < FEWEST_ROUNDS:
             raise ValueError(f"--rounds must be at least {FEWEST_ROUNDS}, got {self.rounds}")
         recipes: Sequence[Recipe | None] = [*dict.fromkeys(self.recipe)] or [None]
-        plans = {recipe: self._planned(recipe) for recipe in recipes}  # all, before anything is run
+        plans = {recipe: self._planned(recipe) for recipe in recipes}  # errors are raised before the first run
         begun = [self._begin(recipe, *plan) for recipe, plan in plans.items()]
         comparison, rounds = begun[0][0], [jobs for _, of_one in begun for jobs in of_one]
         runner = comparison.runner
@@ -81,9 +79,8 @@ class Explain:
         for jobs in rounds:
             comparison.run_round(jobs)
         records = [comparison.records() for comparison, _ in begun]
-        found = {
-            recipe or self.name: one for recipe, of in zip(recipes, records, strict=True) if (one := explained(of))
-        }
+        named = zip(recipes, map(explained, records), strict=True)
+        found = {recipe or self.name: one for recipe, one in named if one}
         beside = [side_by_side(found)] if len(found) > 1 else [line_table(one) for one in found.values()]
         show([*map(cause_table, found.values()), *beside, failure_table([*chain.from_iterable(records)])], self.json)
         if runner.failures or len(found) < len(begun):
@@ -105,34 +102,41 @@ class Explain:
 
     def _begin(
         self, recipe: Recipe | None, ladder: Ladder, cells: Sequence[Experiment]
-    ) -> tuple[Comparison, Sequence[Sequence[Job]]]:
-        """Record what the runs are for, and return them round by round."""
+    ) -> tuple[Comparison, list[list[Job]]]:
+        """Record the ladder; return the jobs of each round: all configurations in even rounds, the ends in odd ones."""
         ends = [cells[0], cells[len(ladder.chain) - 1]]
         scope = Scope("explain" if recipe is None else f"explain-{recipe}", 0)
         comparison = begin(self.results, cells, scope, resume=self.resume, trained=False, may_differ=FIELDS)
-        _record(comparison, ladder, ends[-1])
-        rounds = _rounds(comparison, cells, ends, self.rounds)
+        job = comparison.job("ladder", ends[-1], "the ladder", START_SECONDS, ladder=ladder)
+        if job.is_done and read_record(job.request.paths[0]).measured != ladder:
+            raise ValueError(f"{comparison.name} has another ladder: start a new decomposition without --resume")
+        comparison.runner.progress.expect(job.expected_seconds)
+        comparison.runner.run([job], threads=comparison.cores)
+        seconds, rounds = expected_seconds(cells, on_gpu=comparison.on_gpu), list[list[Job]]()
+        for round_ in range(self.rounds):
+            jobs = comparison.round_of(ends if round_ % 2 else cells, round_, self.rounds, round_ // 2)
+            rounds.append([replace(job, expected_seconds=seconds[job.request.experiment.name]) for job in jobs])
         runs, minutes = sum(map(len, rounds)), sum(job.expected_seconds for jobs in rounds for job in jobs) / 60
-        told = f"{len(cells)} cells, {runs} runs: about {max(1, round(minutes))} min, corrected as they end"
-        print(told, file=sys.stderr)
+        estimate = f"about {max(1, round(minutes))} min, corrected as they end"
+        print(f"{len(cells)} configurations, {runs} runs: {estimate}", file=sys.stderr)
         return comparison, rounds
 
 
 def recipe_of(name: str, recipe: Recipe) -> Experiment:
-    """Return a named experiment's recipe; ValueError tells which there are."""
+    """Return a named experiment's recipe; ValueError lists the experiments that have one."""
     ending = ENDINGS[recipe]
     if f"{name}-{ending}" not in EXPERIMENTS:
         there = [one.removesuffix(f"-{ending}") for one in EXPERIMENTS if one.endswith(f"-{ending}")]
-        raise ValueError(f"{name} has no {recipe} recipe (there are of {', '.join(there)})")
+        raise ValueError(f"{name} has no {recipe} recipe (experiments with one: {', '.join(there)})")
     return EXPERIMENTS[f"{name}-{ending}"]
 
 
 def planned(
     first: Experiment, against: Experiment, chosen: Sequence[str], *, combinations: bool, on_gpu: bool
 ) -> tuple[Ladder, list[Experiment]]:
-    """Return the ladder from one experiment to another, and its cells; torch is asked what towers can do.
+    """Return the ladder from `against` to `first` and its configurations; ValueError if there is none.
 
-    ValueError for a pair or factors that have none.
+    Factors that a tower refuses are left out with the tower's reason; torch is imported to ask it.
     """
     from models.text_tower import why_padded
 
@@ -152,14 +156,14 @@ def planned(
 
 
 def _cannot(first: Experiment, factor: Factor) -> str | None:
-    """Say why an experiment cannot be built as a factor wants it, before or after."""
+    """Return the reason why a tower cannot be built with a factor's values, or None."""
     from bench.measure.flops import on_meta
 
-    if factor.field not in ASKED_OF_TOWERS:
+    if factor.field not in TOWER_FIELDS:
         return None
     try:
-        for told in (factor.before, factor.after):
-            if (changed := with_settings(first, [told])) is not first:
+        for value in (factor.before, factor.after):
+            if (changed := with_settings(first, [value])) is not first:
                 on_meta(changed)
     except ValueError as error:
         return str(error)
@@ -167,7 +171,7 @@ def _cannot(first: Experiment, factor: Factor) -> str | None:
 
 
 def lines_of(first: Experiment, against: Experiment) -> tuple[Line, ...]:
-    """Return what FLOPs alone say of a pair of recipes, and what was published of them."""
+    """Return the FLOP-predicted ratios of a pair of recipes, and the published ratio."""
     from bench.measure.costs import released_flops
 
     def ratio(**changes: tuple[int, ...]) -> float:
@@ -184,39 +188,16 @@ def lines_of(first: Experiment, against: Experiment) -> tuple[Line, ...]:
 
 
 def expected_seconds(cells: Sequence[Experiment], *, on_gpu: bool) -> dict[str, float]:
-    """Guess how long a run of each cell takes, by its FLOPs."""
+    """Estimate the seconds of a run of each configuration from its FLOPs."""
     from bench.measure.costs import costs_of
 
     device_flops = GPU_FLOPS if on_gpu else CPU_CORE_FLOPS * cores()
     of_rungs = {(cell.method, cell.text_features): cell for cell in cells}
     costs = {rung: costs_of(cell) for rung, cell in of_rungs.items()}
-
-    def seconds(cell: Experiment) -> float:
+    seconds = {}
+    for cell in cells:
         of = costs[cell.method, cell.text_features]
         steps = cell.warmup_steps + (cell.windows + 1) * cell.steps_per_window
-        return START_SECONDS + 3 * steps * cell.mean_batch_size * (of.image_flops + of.text_flops) / device_flops
-
-    return {cell.name: seconds(cell) for cell in cells}
-
-
-def _record(comparison: Comparison, ladder: Ladder, last: Experiment) -> None:
-    """Write what the runs are for; ValueError where those to go on with were for something else."""
-    job = comparison.job("ladder", last, "the ladder", START_SECONDS, ladder=ladder)
-    if job.is_done and read_record(job.request.paths[0]).measured != ladder:
-        raise ValueError(f"{comparison.name} explains something else: begin a new explanation, without --resume")
-    comparison.runner.progress.expect(job.expected_seconds)
-    comparison.runner.run([job], threads=comparison.cores)
-
-
-def _rounds(
-    comparison: Comparison, cells: Sequence[Experiment], ends: Sequence[Experiment], rounds: int
-) -> list[list[Job]]:
-    """Return the runs of each round: all cells in rounds of even number, the ends in those of odd number."""
-    seconds = expected_seconds(cells, on_gpu=comparison.on_gpu)
-    return [
-        [
-            replace(job, expected_seconds=seconds[job.request.experiment.name])
-            for job in comparison.round_of(ends if round_ % 2 else cells, round_, rounds, round_ // 2)
-        ]
-        for round_ in range(rounds)
-    ]
+        flops = 3 * steps * cell.mean_batch_size * (of.image_flops + of.text_flops)
+        seconds[cell.name] = START_SECONDS + flops / device_flops
+    return seconds

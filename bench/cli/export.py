@@ -1,4 +1,4 @@
-"""The verb `export`: a trained tower in a layout that open_clip or timm loads."""
+"""The verb `export`: a trained tower as files that open_clip or timm loads."""
 
 import sys
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from bench.console.exit_codes import OK
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """Write a trained tower so that others can load it: open_clip's layout, timm's for a tower of timm's."""
+    """Export a trained tower in open_clip's layout, or in timm's layout if it is a timm tower."""
 
-    tower: Positional[str]
-    out: Annotated[Path, arg(help="folder to write to; it must be empty or not there")]
+    tower: Positional[str]  # tower file, or name of an experiment whose newest tower is exported
+    out: Annotated[Path, arg(help="folder for the exported files, empty or absent")]
     results: Results = Path("results")
-    how_to_go_on = "a folder that is not finished holds no configuration; remove it"
+    how_to_go_on = "an unfinished folder holds no configuration; remove it and start the command again"
 
     def run(self) -> int:
-        """Write the folder, and print how to load it."""
+        """Write the folder, and print the code that loads it."""
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise ValueError(f"{self.out} is there already; remove it, or name another folder")
+            raise ValueError(f"{self.out} exists and is not an empty folder; remove it, or name another folder")
         from bench.towers.exported import export
         from bench.towers.tower_from import tower_from
 

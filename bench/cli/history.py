@@ -1,4 +1,4 @@
-"""The verb `history`: the suites of a repository's last commits, for `python -m reports history` to draw."""
+"""The verb `history`: timings of the benchmark suites over the last commits, drawn by `python -m reports history`."""
 
 import sys
 from contextlib import ExitStack
@@ -11,34 +11,28 @@ from tyro.conf import Positional
 from bench.console.exit_codes import FAILED_CASE, OK
 from bench.console.progress import Progress
 from bench.environment.commit import CHECKOUT
-from bench.orchestration.commit_runs import (
-    PROCESS_SECONDS,
-    fingerprint_here,
-    last_commits,
-    time_suites,
-    work_tree,
-)
+from bench.orchestration.commit_runs import PROCESS_SECONDS, fingerprint_here, last_commits, time_suites, work_tree
 
-MOST_IN_TURN = 8  # commits, a process of about 1 GiB each
+MOST_IN_TURN = 8  # commits interleaved at a time, in processes of about 1 GiB each
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Time the suites of the last commits, a fresh process each, in turn benchmark by benchmark.
+    """Time the benchmark suites of the last commits, interleaved benchmark by benchmark.
 
-    Eight commits take about a quarter of an hour. Each is checked out into a scratch work tree that is gone afterwards;
-    the packages are those of this environment.
+    Eight commits take about 15 minutes. Each commit is checked out into a temporary work tree and runs in a fresh
+    process with the packages of this environment.
     """
 
-    commits: Positional[int] = 8
-    repository: Path = CHECKOUT
-    rounds: int = 3  # of every commit once: drift of the machine hits all of them
-    only: str | None = None  # the parts whose name holds this, as pytest's -k
-    out: Path = Path("results/history")  # the documents are added to those that lie there
-    how_to_go_on = "documents of finished rounds are kept, scratch work trees are removed"
+    commits: Positional[int] = 8  # number of commits, the newest last
+    repository: Path = CHECKOUT  # folder of the git repository
+    rounds: int = 3  # number of rounds; each round times every commit once, so that machine drift affects all alike
+    only: str | None = None  # substring of the names of the benchmarks to run, as pytest's -k
+    out: Path = Path("results/history")  # folder to which the benchmark documents are added
+    how_to_go_on = "documents of finished rounds are kept, temporary work trees are removed"
 
     def run(self) -> int:
-        """Time them, and say which commits' suites failed."""
+        """Time the suites, and report the commits whose suites failed."""
         if self.commits < 1 or self.rounds < 1:
             raise ValueError(f"commits and --rounds must be at least 1, got {self.commits} and {self.rounds}")
         commits, fingerprint = last_commits(self.repository, self.commits), fingerprint_here()
@@ -50,9 +44,8 @@ class History:
                 for first in range(0, len(commits), MOST_IN_TURN):
                     group = commits[first : first + MOST_IN_TURN][:: -1 if round_ % 2 else 1]
                     progress.started(f"round {round_ + 1} of {self.rounds}: {', '.join(one[:8] for one in group)}")
-                    paths = {
-                        self.out / f"{one[:12]}-{stamp}-{round_:02}.json": one for one in group if one not in failed
-                    }
+                    names = {one: f"{one[:12]}-{stamp}-{round_:02}.json" for one in group if one not in failed}
+                    paths = {self.out / name: one for one, name in names.items()}
                     reasons = time_suites({path: trees[one] for path, one in paths.items()}, fingerprint, self.only)
                     for path, reason in reasons.items():
                         print(f"error: {reason}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Which verb a command line names, and how it ends."""
+"""Parses the command line, runs its verb and maps errors to exit codes."""
 
 import sys
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from bench.orchestration.torchrun import launch
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Do what a command line names; return the exit code. KeyboardInterrupt comes through.
+    """Run the verb that a command line names and return its exit code; KeyboardInterrupt is re-raised.
 
-    Of those that torchrun started, rank 0's is run and the others follow it.
+    Under torchrun only rank 0 runs the verb; the other ranks follow it.
     """
     try:
         met = launch()
@@ -41,7 +41,7 @@ def _run(arguments: Sequence[str]) -> int:
     except ValueError as error:
         return _usage(error)
     if place().ranks > 1 and not isinstance(command, TOGETHER):
-        return _usage(ValueError("torchrun starts measure and train; start anything else without it"))
+        return _usage(ValueError("torchrun can start measure and train only; start other verbs without torchrun"))
     try:
         return command.run()
     except (ValueError, OSError) as error:
@@ -52,7 +52,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """Read a verb and its options; without a verb, the options of the whole comparison."""
+    """Parse a verb and its options, or without a verb the options of the default comparison."""
     if not arguments or arguments[0].startswith("-"):
         return tyro.cli(Bench, prog=PROGRAM, args=arguments, description=_overview())
     verb = arguments[0]
@@ -60,13 +60,13 @@ def parse(arguments: Sequence[str]) -> Command:
 
 
 def _overview() -> str:
-    """Return the help of the whole program: its verbs, grouped by what a person wants."""
+    """Return the help of the program: its verbs, grouped by purpose."""
     lines = {
         purpose: [f"  {name:10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in verbs.items()]
         for purpose, verbs in GROUPS.items()
-    } | {"report": ["  report     Draw pages, charts over commits and exports from records."]}
+    } | {"report": ["  report     Build pages, charts over commits and exports from records."]}
     groups = ("\n".join([f"To {purpose}:", *rows]) for purpose, rows in lines.items())
-    return "\n\n".join([Bench.__doc__ or "", "Verbs, each with --help of its own.", *groups])
+    return "\n\n".join([Bench.__doc__ or "", "Verbs; each has its own --help.", *groups])
 
 
 def _usage(error: Exception) -> int:

@@ -1,23 +1,34 @@
-"""What the verbs of the command line share."""
+"""Options and the ending that verbs of the command line share."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 from tyro.conf import UseAppendAction, arg
+
+from bench.console.exit_codes import FAILED_CASE, OK
+from bench.console.tables import Table, show
+from bench.measure.tables import failure_table
+from bench.orchestration.comparison import Comparison
+from bench.statistics import Ratio
 
 Settings = Annotated[
     tuple[str, ...],
     UseAppendAction,
-    arg(name="set", metavar="FIELD=VALUE", help="change a field of the experiments; may be repeated"),
+    arg(name="set", metavar="FIELD=VALUE", help="field of the experiments and its value; repeatable"),
 ]
 Tasks = Annotated[
-    tuple[str, ...], UseAppendAction, arg(name="task", metavar="TASK", help="to score on; may be repeated")
+    tuple[str, ...], UseAppendAction, arg(name="task", metavar="TASK", help="name of a transfer task; repeatable")
 ]
 Protocols = Annotated[
-    tuple[str, ...], UseAppendAction, arg(name="protocol", metavar="PROTOCOL", help="to score by; may be repeated")
+    tuple[str, ...],
+    UseAppendAction,
+    arg(name="protocol", metavar="PROTOCOL", help="name of an evaluation protocol; repeatable"),
 ]
+DEFAULT_ROUNDS = "default 10 on a CPU, 5 on a GPU, more if the number of comparisons requires it"
+Rounds = Annotated[int | None, arg(help=f"number of rounds of fresh processes; {DEFAULT_ROUNDS}")]
 Results = Annotated[Path, arg(help="folder for records and towers")]
-Json = Annotated[Path | None, arg(help="also write the figures to this file, as one JSON object")]
+Json = Annotated[Path | None, arg(help="file to which the printed tables are also written, as one JSON object")]
 
 
 class Command(Protocol):
@@ -25,9 +36,21 @@ class Command(Protocol):
 
     @property
     def how_to_go_on(self) -> str:
-        """What to tell a person who interrupted it."""
+        """The message for a person who interrupted the verb: what is kept and how to resume."""
         ...
 
     def run(self) -> int:
-        """Do it; return the exit code. Raises ValueError or OSError for what the person can mend."""
+        """Run the verb and return its exit code; ValueError or OSError for errors that the person can correct."""
         ...
+
+
+def finish(comparison: Comparison, tables: Sequence[Table] = (), json_file: Path | None = None) -> int:
+    """Show tables and the recorded failures; return the exit code."""
+    show([*tables, failure_table(comparison.records())], json_file)
+    return FAILED_CASE if comparison.runner.failures else OK
+
+
+def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:
+    """Return the cells of a table that show a ratio, its 95 % interval, p and verdict."""
+    names = {"ratio": "value", "low": "low", "high": "high", "p": "p", "verdict": "verdict"}
+    return {column: ratio and getattr(ratio, name) for column, name in names.items()}

@@ -1,4 +1,4 @@
-"""The verb `plan`: what a training would take on many GPUs, with what the answer rests on."""
+"""The verb `plan`: predicts step time, GPU-hours and price of a training on many GPUs, and lists the assumptions."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Json, Results, Settings
-from bench.cli.train import number_of
+from bench.cli.train import Images, number_of
 from bench.config import Experiment, choose, with_settings
 from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, OK
 from bench.console.tables import show
@@ -20,65 +20,56 @@ from bench.plan.collectives import FP32, LINK_SHARE, LINK_US, NETWORK_US, Links
 from bench.plan.model import LOSS_SHARE, OVERLAP, Case, Cluster, assumed_compute, cost_of, curve, step_on
 from bench.plan.published import published_utilisation
 from bench.plan.records import Timed, compute_of, largest_batch, records_at, timed
-from bench.plan.tables import (
-    Planned,
-    assumption_table,
-    curve_table,
-    plan_table,
-    published_table,
-    sent_table,
-)
+from bench.plan.tables import Planned, assumption_table, curve_table, plan_table, published_table, sent_table
 from bench.record import Record
 
 MICRO = 1e-6
-USABLE = 0.9  # of a GPU's memory: the rest is the context's, the kernels' and what an allocator cannot use
+USABLE = 0.9  # share of a GPU's memory: the rest is for context, kernels and fragmentation
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Foretell steps, GPU-hours and money on many GPUs: from one device's records, or from an assumed utilisation.
+    """Predict step time, GPU-hours and price on many GPUs, from one device's records or an assumed utilisation.
 
-    What the answer rests on is printed with it. From a record a step is measured and the rest is a model; from a
-    utilisation all is an assumption.
+    A prediction from records combines a measured step with a communication model; one from a utilisation is an
+    assumption, not a measurement. All assumptions are printed.
     """
 
-    names: Positional[tuple[str, ...]] = ()
-    gpus: int = 64
-    images: Annotated[
-        str | None, arg(metavar="N", help="to see, as 80000, 80k or 12.8B; by default each experiment's")
-    ] = None
-    record: Annotated[Path | None, arg(help="a speed record of one device, or a folder of records")] = None
-    device: Annotated[str | None, arg(help=f"instead of a record: {', '.join(DEVICES)}")] = None
-    # Of that device's bf16 peak, what is sent not counted; by default the median of published CLIP trainings.
+    names: Positional[tuple[str, ...]] = ()  # names of the experiments
+    gpus: int = 64  # number of GPUs
+    images: Images = None
+    record: Path | None = None  # speed record of one device, or folder of records
+    device: Annotated[str | None, arg(help=f"name of a GPU, in place of a record: {', '.join(DEVICES)}")] = None
+    # share of that GPU's bf16 peak, communication excluded; default: the median of published CLIP trainings
     utilisation: float | None = None
-    batch: int | None = None  # images a step of all GPUs; by default each has the experiment's batch_size
-    price: float | None = None  # of a GPU-hour
-    overlap: float = OVERLAP  # share of forward and backward behind which gradients and weights can be sent
-    per_node: int | None = None  # GPUs; the device's by default, as what follows
-    link_gbs: float | None = None  # GB/s of a GPU to those of its node, in one direction, as collectives reach them
-    link_us: float = LINK_US  # latency
-    network_gbs: float | None = None  # GB/s of a GPU to other nodes
-    network_us: float = NETWORK_US  # latency
-    check: int | None = None  # instead: run on so many CPU processes here, and hold the plan against it
-    published: bool = False  # instead: hold the plan against published trainings
+    batch: int | None = None  # images per step of all GPUs; default: the experiment's batch_size on each GPU
+    price: float | None = None  # price of a GPU-hour
+    overlap: float = OVERLAP  # share of forward and backward that can hide the communication of gradients and weights
+    per_node: int | None = None  # number of GPUs per node; default: the device's
+    link_gbs: float | None = None  # bandwidth within a node, GB/s per GPU and direction; default: the device's
+    link_us: float = LINK_US  # latency within a node, microseconds per ring step
+    network_gbs: float | None = None  # bandwidth between nodes, GB/s per GPU and direction; default: the device's
+    network_us: float = NETWORK_US  # latency between nodes, microseconds per ring step
+    check: int | None = None  # number of local CPU processes on which the prediction is validated, instead of a plan
+    published: bool = False  # validate the prediction with published CLIP trainings, instead of a plan
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
-    how_to_go_on = "nothing was lost"
+    how_to_go_on = "there is nothing to resume"
 
     def run(self) -> int:
-        """Plan, or check the plan."""
+        """Predict, or validate the prediction."""
         self._require_sound()
         if self.published:
             latencies = MICRO * self.link_us, MICRO * self.network_us
             show([published_table(self.utilisation, latencies, self.overlap)], self.json)
             return OK
         if not self.names:
-            raise ValueError(f"name the experiments to plan for (there are {', '.join(EXPERIMENTS)})")
+            raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
         if self.check is not None:
             return self._check(self.check)
         if (self.record is None) == (self.device is None):
-            raise ValueError("a plan begins with --record FILE, measured, or with --device NAME, assumed: give one")
+            raise ValueError("a plan needs either --record FILE (measured) or --device NAME (assumed): give one")
         plans = [self._planned(experiment) for experiment in self._experiments]
         tables = [plan_table(plans, self.gpus), sent_table(plans, self._cluster), curve_table(plans)]
         show([*tables, assumption_table(self._assumptions())], self.json)
@@ -97,18 +88,17 @@ class Plan:
         return OK if agrees else DISAGREEMENT
 
     def _require_sound(self) -> None:
-        positive = ("gpus", "batch", "price", "per_node", "link_gbs", "network_gbs", "link_us", "network_us")
-        for name in positive:
+        for name in ("gpus", "batch", "price", "per_node", "link_gbs", "network_gbs", "link_us", "network_us"):
             if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
                 raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
         if not 0 <= self.overlap <= 1:
-            raise ValueError(f"--overlap is a share of 1, got {self.overlap}")
+            raise ValueError(f"--overlap must be in [0, 1], got {self.overlap}")
         if self.utilisation is not None and not 0 < self.utilisation <= 1:
-            raise ValueError(f"--utilisation is a share of 1, above 0, got {self.utilisation}")
+            raise ValueError(f"--utilisation must be in (0, 1], got {self.utilisation}")
         if self.check is not None and self.check < 2:  # noqa: PLR2004
-            raise ValueError(f"--check takes two processes or more, got {self.check}")
+            raise ValueError(f"--check must be at least 2, got {self.check}")
         if self.batch is not None and self.batch < self.gpus:
-            raise ValueError(f"--batch is of all GPUs: each of {self.gpus} needs an image or more, got {self.batch}")
+            raise ValueError(f"--batch must be at least one image for each of {self.gpus} GPUs, got {self.batch}")
 
     @cached_property
     def _experiments(self) -> Sequence[Experiment]:
@@ -123,7 +113,7 @@ class Plan:
 
     @cached_property
     def _device(self) -> Device | None:
-        """What data sheets say of the device: the one that is named, or that was recorded."""
+        """The data-sheet values of the named or the recorded device."""
         if self.device is not None:
             return choose(self.device.lower(), DEVICES, "device")
         runs = self._timed(self._experiments[0])
@@ -139,8 +129,8 @@ class Plan:
         if per_node is None or link is None or network is None:
             asked = {"--per-node": per_node, "--link-gbs": link, "--network-gbs": network}
             unknown = ", ".join(option for option, value in asked.items() if value is None)
-            what = self.device or "the device of the record"
-            raise ValueError(f"how {what} is joined to others is on no data sheet: give {unknown}")
+            name = self.device or "the device of the record"
+            raise ValueError(f"no data sheet is known for the interconnect of {name}: give {unknown}")
         links = Links(per_node, GB * link, MICRO * self.link_us, GB * network, MICRO * self.network_us)
         return Cluster(links, self.overlap)
 
@@ -158,21 +148,11 @@ class Plan:
         case = Case(experiment.name, needs.weights, compute, batch, experiment.sharding, bytes_a_weight)
         step = step_on(case, self._cluster, self.gpus, self.batch)
         images = experiment.images if self.images is None else number_of(self.images)
-        largest: tuple[int | None, str] = (
-            None,
-            "not estimated without memory records of one GPU, which --record reads",
-        )
+        largest: tuple[int | None, str] = (None, "unknown without memory records of one GPU; give --record")
         if device is not None and runs is not None:
-            limit = USABLE * device.memory
-            largest = largest_batch(experiment, self._records, limit, needs.weights, self.gpus)
-        return Planned(
-            case,
-            "assumed" if runs is None else "measured",
-            step,
-            cost_of(step, images, self.price, watts),
-            curve(case, self._cluster, self.gpus, self.batch),
-            largest,
-        )
+            largest = largest_batch(experiment, self._records, USABLE * device.memory, needs.weights, self.gpus)
+        basis, cost = "assumed" if runs is None else "measured", cost_of(step, images, self.price, watts)
+        return Planned(case, basis, step, cost, curve(case, self._cluster, self.gpus, self.batch), largest)
 
     @cached_property
     def _share(self) -> float:
@@ -187,43 +167,40 @@ class Plan:
         return LOSS_SHARE * peak
 
     def _assumptions(self) -> dict[str, tuple[str, str]]:
-        """Say what the answer rests on: value, and where it is from."""
-        links, found = self._cluster.links, self._of_the_steps()
-        found["GPUs a node"] = (str(links.per_node), "given" if self.per_node else "data sheet")
-        for what, rate, latency, is_given, usual in (
-            ("links in a node", links.link, links.link_latency, self.link_gbs, LINK_US),
-            ("network", links.network, links.network_latency, self.network_gbs, NETWORK_US),
-        ):
-            of_rate = "given" if is_given else f"data sheet x {LINK_SHARE}, as nccl-tests reach on A100"
-            of_latency = "NCCL's own" if latency == MICRO * usual else "given"
-            found[what] = (f"{rate / GB:.4g} GB/s a GPU, one way", of_rate)
-            found[f"{what}, latency"] = (f"{latency / MICRO:g} us a step of a ring", of_latency)
-        found["gradients and weights hide"] = (f"behind {self.overlap:.0%} of forward and backward", "--overlap")
-        found["features hide"] = ("never: the loss waits for them", "losses/collectives.py")
-        found["loss with further captions"] = (f"{LOSS_SHARE:.0%} of the fp32 peak", "assumed")
-        found["computation"] = ("in proportion to the images", "assumed, where memory holds them")
-        found["left out"] = ("waiting for slow GPUs and for data, stalls, restarts, scoring, power of hosts", "")
-        return found
-
-    def _of_the_steps(self) -> dict[str, tuple[str, str]]:
-        device, found = self._device, dict[str, tuple[str, str]]()
+        """Return the value and the source of each assumption."""
+        links, device, found = self._cluster.links, self._device, dict[str, tuple[str, str]]()
         for experiment in self._experiments:
             if (runs := self._timed(experiment)) is not None:
-                found |= _of_runs(experiment.name, runs)
+                found |= _measured(experiment.name, runs)
         if self.device is not None and device is not None:
-            named = "given" if self.utilisation else "median of plan --published, what is sent taken off"
-            told = f"{self._share:.3f} of {device.bf16 / 1e12:g} TFLOP/s, bf16 ({device.source})"
-            found["utilisation"] = (told, f"assumed, no evidence: {named}")
-            found["power of a GPU"] = (f"{device.watts:g} W all the time", device.source)
+            source = "given" if self.utilisation else "median of plan --published, communication excluded"
+            peak = f"{self._share:.3f} of {device.bf16 / 1e12:g} TFLOP/s, bf16 ({device.source})"
+            found["utilisation"] = (peak, f"assumed, not a measurement: {source}")
+            found["power of a GPU"] = (f"{device.watts:g} W, constant", device.source)
             found["captions"] = ("as long as the context", "assumed; shorter ones: --set context_length=N")
+        found["GPUs per node"] = (str(links.per_node), "given" if self.per_node else "data sheet")
+        for name, rate, latency, is_given, usual in (
+            ("links within a node", links.link, links.link_latency, self.link_gbs, LINK_US),
+            ("network", links.network, links.network_latency, self.network_gbs, NETWORK_US),
+        ):
+            source = "given" if is_given else f"data sheet x {LINK_SHARE}, as nccl-tests reach on A100"
+            found[name] = (f"{rate / GB:.4g} GB/s per GPU and direction", source)
+            source = "NCCL's constant" if latency == MICRO * usual else "given"
+            found[f"{name}, latency"] = (f"{latency / MICRO:g} us per ring step", source)
+        overlap = f"hidden behind {self.overlap:.0%} of forward and backward"
+        found["communication of gradients and weights"] = (overlap, "--overlap")
+        found["communication of features"] = ("not hidden: the loss waits for it", "losses/collectives.py")
+        found["loss with additional captions"] = (f"{LOSS_SHARE:.0%} of the fp32 peak", "assumed")
+        found["computation"] = ("proportional to the number of images", "assumed, within the memory limit")
+        found["not modelled"] = ("waiting for slow GPUs and for data, stalls, restarts, scoring, power of hosts", "")
         return found
 
 
-def _of_runs(name: str, runs: Timed) -> dict[str, tuple[str, str]]:
-    told = [f"measured: {len(runs.runs)} runs, batch {runs.experiment.batch_size}, {runs.where.precision}"]
+def _measured(name: str, runs: Timed) -> dict[str, tuple[str, str]]:
+    basis = f"measured: {len(runs.runs)} runs, batch {runs.experiment.batch_size}, {runs.where.precision}"
     if (tokens := runs.runs[0].tokens_per_caption) is not None:
-        told.append(f"{tokens:.1f} tokens a caption")
-    found = {f"step of {name}": (", ".join(told), runs.where.machine)}
+        basis += f", {tokens:.1f} tokens per caption"
+    found = {f"step of {name}": (basis, runs.where.machine)}
     if runs.watts is not None:
-        found[f"power, {name}"] = (f"{runs.watts:.0f} W all the time", "measured, by the energy counter")
+        found[f"power, {name}"] = (f"{runs.watts:.0f} W, constant", "measured, by the energy counter")
     return found

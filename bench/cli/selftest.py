@@ -1,4 +1,4 @@
-"""The harness measured: does it find a change that is there, on this machine, and none that is not."""
+"""The verb `selftest`: measures the power and the false-positive rate of comparisons on this machine."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
-from bench.cli.options import Json, Results
+from bench.cli.options import Json, Results, finish, ratio_columns
 from bench.config import MAY_DIFFER, Experiment, with_settings
-from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, OK
+from bench.console.exit_codes import DISAGREEMENT, OK
 from bench.console.tables import Table, show
 from bench.experiments import EXPERIMENTS
-from bench.measure.tables import failure_table
 from bench.measure.throughput import rates_of
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.preflight import begin
@@ -21,12 +20,12 @@ from bench.record import Memory
 from bench.statistics import Ratio, Rounds, ratio_of
 
 COMPARISONS, ROUNDS = 5, 10
-WARMUP_STEPS, STEPS_PER_WINDOW = 4, 3  # fewer than the tiny experiments have: 200 processes in 25 minutes
+WARMUP_STEPS, STEPS_PER_WINDOW = 4, 3  # fewer than in the tiny experiments, for 200 processes in 25 minutes
 SIMULATED, SIMULATED_CHANGES = 10_000, 1_000
 ROUNDS_SHOWN, CHANGES_SHOWN = (5, 8, 10, 20), (0.02, 0.03, 0.05, 0.10)
-STATED_SPREAD = 0.02  # at which a change of 5 % must be found in ten rounds
-CALM = 0.03  # spread under which a change of 10 % must always be found
-# The bounds.
+STATED_SPREAD = 0.02  # run-to-run spread at which ten rounds must detect a change of 5 %
+CALM = 0.03  # run-to-run spread under which a change of 10 % must always be detected
+# Bounds of the checks; shares but for `MOST_ALARMS`, a number of comparisons.
 MOST_ALARMS, MOST_FALSE_ALARMS = 1, 0.02
 COVERS_LEAST, COVERS_MOST = 0.93, 0.97
 FINDS_LEAST = 0.90
@@ -35,32 +34,32 @@ MEMORY_APART = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Standard deviations of a run's logarithm, about relative: what a round's runs share, and a run's own."""
+    """Standard deviations of the log throughput: of the component that a round's runs share, and of a run's own."""
 
     shared: float
     own: float
 
     @property
     def between_runs(self) -> float:
-        """Of runs of different rounds."""
+        """The standard deviation between runs of different rounds."""
         return math.hypot(self.shared, self.own)
 
 
 @dataclass(frozen=True, slots=True)
 class Selftest:
-    """Measure what is known: the same experiment twice, and slowed by 5 and by 10 %; say what this machine can find.
+    """Compare an experiment with itself and with injected slowdowns of 5 and 10 %, and check the verdicts.
 
-    Five comparisons of ten rounds with four arms, 200 processes: about 25 minutes on two cores. Then comparisons are
-    simulated with the spread that was found. Exits with 1 where a bound is missed.
+    Five comparisons of ten rounds with four arms run in 200 processes, about 25 minutes on two cores. Further
+    comparisons are simulated with the measured spread. The exit code is 1 if a bound is missed.
     """
 
-    resume: bool = False  # go on with the newest self-test
+    resume: bool = False  # resume the newest self-test; recorded runs are not repeated
     results: Results = Path("results")
     json: Json = None
-    how_to_go_on = "finished runs are kept; go on with: nox -s selftest -- --resume"
+    how_to_go_on = "finished runs are kept; resume with: nox -s selftest -- --resume"
 
     def run(self) -> int:
-        """Measure, simulate, judge."""
+        """Measure and simulate comparisons, then check the bounds."""
         arms = planted_arms()
         scope = Scope("selftest", COMPARISONS * ROUNDS)
         may_differ = (*MAY_DIFFER, "planted_delay")
@@ -69,10 +68,9 @@ class Selftest:
         comparison.measure(scope.rounds)
         comparison.measure_memory(arms[1:3])
         if comparison.runner.failures:
-            show([failure_table(comparison.records())], self.json)
-            return FAILED_CASE
-        found = [compared(rates) for rates in rounds_apart(comparison)]
-        spread = fitted_spread(rounds_apart(comparison))
+            return finish(comparison, json_file=self.json)
+        comparisons = rounds_apart(comparison)
+        found, spread = [compared(rates) for rates in comparisons], fitted_spread(comparisons)
         simulated = [simulated_row(spread, rounds) for rounds in ROUNDS_SHOWN]
         checks = [*real_checks(found, spread), *simulated_checks(simulated), memory_check(comparison)]
         show([real_table(found), simulated_table(simulated, spread), Table("Bounds", checks)], self.json)
@@ -80,14 +78,14 @@ class Selftest:
 
 
 def planted_arms() -> list[Experiment]:
-    """Return an experiment, the same again, and the same with a sleep of 5 % and of 10 % of its windows' time."""
+    """Return an experiment, its copy, and two copies that sleep for 5 % and 10 % of their windows' time."""
     base = replace(EXPERIMENTS["clip-tiny"], warmup_steps=WARMUP_STEPS, steps_per_window=STEPS_PER_WINDOW)
     slowed = [with_settings(base, [f"planted_delay={delay}"]) for delay in (0.05, 0.1)]
     return [base, replace(base, name=f"{base.name}-again"), *slowed]
 
 
 def rounds_apart(comparison: Comparison) -> list[list[Rounds]]:
-    """Return each comparison's rates, one group of ten rounds an arm."""
+    """Return the images per second of each comparison: ten rounds per arm."""
     rates = rates_of(comparison.records())
     return [
         [{round_: rates[arm.name][round_] for round_ in range(first, first + ROUNDS)} for arm in comparison.experiments]
@@ -96,12 +94,12 @@ def rounds_apart(comparison: Comparison) -> list[list[Rounds]]:
 
 
 def compared(arms: Sequence[Rounds]) -> list[Ratio]:
-    """Compare each arm with the first, each a question of its own."""
+    """Compare each arm with the first arm, without adjustment for the number of arms."""
     return [ratio_of(arms[0], arm) for arm in arms[1:]]
 
 
 def fitted_spread(comparisons: Sequence[Sequence[Rounds]]) -> Spread:
-    """Split the variance about each arm's mean into that of rounds and the rest: two-way analysis of variance."""
+    """Split the variance about arm means into that between rounds and the rest: two-way analysis of variance."""
     own, shared = [], []
     for arms in comparisons:
         logs = np.log([list(arm.values()) for arm in arms])  # [arms, rounds]
@@ -115,7 +113,7 @@ def fitted_spread(comparisons: Sequence[Sequence[Rounds]]) -> Spread:
 
 
 def simulate(spread: Spread, rounds: int, change: float, many: int) -> list[Ratio]:
-    """Compare made-up runs: one arm is slower by `change`; logarithms are normal about what their round shares."""
+    """Compare simulated runs of two arms, the second slower by `change`, with normal log throughputs."""
     draw = np.random.default_rng((rounds, round(1e6 * change)))
     shared = draw.normal(0, spread.shared, (many, 1, rounds))
     rates = np.exp(shared + draw.normal(0, spread.own, (many, 2, rounds)))
@@ -124,7 +122,7 @@ def simulate(spread: Spread, rounds: int, change: float, many: int) -> list[Rati
 
 
 def simulated_row(spread: Spread, rounds: int) -> dict[str, float | int]:
-    """Return how often comparisons of so many rounds raise a false alarm, cover the truth, and find changes."""
+    """Return false-positive rate, interval coverage and power of simulated comparisons of `rounds` rounds."""
     unchanged = simulate(spread, rounds, 0.0, SIMULATED)
     row: dict[str, float | int] = {"rounds": rounds, "false alarms": share_called(unchanged, "faster", "slower")}
     row["interval covers"] = float(np.mean([(r.low or 0) <= 1 <= (r.high or 0) for r in unchanged]))
@@ -134,101 +132,69 @@ def simulated_row(spread: Spread, rounds: int) -> dict[str, float | int]:
 
 
 def share_called(ratios: Sequence[Ratio], *verdicts: str) -> float:
-    """Return the share of the ratios that are called so."""
+    """Return the share of the ratios that have one of the verdicts."""
     return sum(ratio.verdict in verdicts for ratio in ratios) / len(ratios)
 
 
 def real_checks(found: Sequence[Sequence[Ratio]], spread: Spread) -> list[dict[str, str]]:
-    """Judge the measured comparisons."""
+    """Check the bounds of the measured comparisons."""
     again, five, ten = zip(*found, strict=True)
     alarms = sum(ratio.verdict in ("faster", "slower") for ratio in again)
     slower = [sum(ratio.verdict == "slower" for ratio in arm) for arm in (five, ten)]
-    told = f"between-run spread {spread.between_runs:.1%} ({spread.shared:.1%} shared by a round, {spread.own:.1%} own)"
+    shown = f"{slower[1]}; run-to-run spread {spread.between_runs:.1%} ({spread.shared:.1%} shared within a round)"
+    is_calm, bound = spread.between_runs < CALM, f"at most {MOST_ALARMS} of {COMPARISONS}"
+    holds = slower[1] == COMPARISONS if is_calm else None
     return [
-        _check(
-            "the same twice: alarms",
-            f"at most {MOST_ALARMS} of {COMPARISONS}",
-            str(alarms),
-            holds=alarms <= MOST_ALARMS,
-        ),
-        _check(
-            "10 % slower: found",
-            f"all {COMPARISONS}, spread under {CALM:.0%}",
-            f"{slower[1]}; {told}",
-            holds=slower[1] == COMPARISONS if spread.between_runs < CALM else None,
-        ),
-        _check("5 % slower: found", "no bound", str(slower[0]), holds=None),
+        _check("equal arms: false positives", bound, str(alarms), holds=alarms <= MOST_ALARMS),
+        _check("10 % slower: detected", f"all {COMPARISONS} if spread is under {CALM:.0%}", shown, holds=holds),
+        _check("5 % slower: detected", "no bound", str(slower[0]), holds=None),
     ]
 
 
 def simulated_checks(rows: Sequence[Mapping[str, float | int]]) -> list[dict[str, str]]:
-    """Judge the simulated comparisons."""
+    """Check the bounds of the simulated comparisons."""
     alarms, covers = max(row["false alarms"] for row in rows), [row["interval covers"] for row in rows]
+    least, most = min(covers), max(covers)
     stated = share_called(simulate(Spread(0.0, STATED_SPREAD), 10, 0.05, SIMULATED), "slower")
+    is_covered, coverage = least >= COVERS_LEAST and most <= COVERS_MOST, f"{COVERS_LEAST:.0%} to {COVERS_MOST:.0%}"
+    found, power = "5 % slower, ten rounds, 2 % spread: detected", f"at least {FINDS_LEAST:.0%}"
+    bound = f"at most {MOST_FALSE_ALARMS:.0%}"
     return [
-        _check(
-            "simulated false alarms",
-            f"at most {MOST_FALSE_ALARMS:.0%}",
-            f"{alarms:.2%}",
-            holds=alarms <= MOST_FALSE_ALARMS,
-        ),
-        _check(
-            "simulated intervals cover",
-            f"{COVERS_LEAST:.0%} to {COVERS_MOST:.0%}",
-            f"{min(covers):.1%} to {max(covers):.1%}",
-            holds=min(covers) >= COVERS_LEAST and max(covers) <= COVERS_MOST,
-        ),
-        _check(
-            "5 % in ten rounds at 2 % spread: found",
-            f"at least {FINDS_LEAST:.0%}",
-            f"{stated:.1%}",
-            holds=stated >= FINDS_LEAST,
-        ),
+        _check("simulated false-positive rate", bound, f"{alarms:.2%}", holds=alarms <= MOST_FALSE_ALARMS),
+        _check("simulated interval coverage", coverage, f"{least:.1%} to {most:.1%}", holds=is_covered),
+        _check(found, power, f"{stated:.1%}", holds=stated >= FINDS_LEAST),
     ]
 
 
 def memory_check(comparison: Comparison) -> dict[str, str]:
-    """Judge the memory of the same experiment measured alone, after the others, and beside another."""
+    """Check that memory of equal experiments is equal: alone, after the others, and beside another."""
     found = [record.measured for record in comparison.records() if isinstance(record.measured, Memory)]
     peaks = [memory.peak_rss_bytes or memory.peak_allocated_bytes or 0 for memory in found]
-    counts = {memory.peak_tensor_bytes for memory in found}
-    apart = max(peaks) / min(peaks) - 1
-    told = f"{apart:.1%} apart; {'equal' if len(counts) == 1 else 'unequal'} tensor bytes"
-    return _check(
-        "memory of the same, three times",
-        f"within {MEMORY_APART:.0%}, equal tensors",
-        told,
-        holds=apart <= MEMORY_APART and len(counts) == 1,
-    )
+    apart, is_equal = max(peaks) / min(peaks) - 1, len({memory.peak_tensor_bytes for memory in found}) == 1
+    bound, shown = f"within {MEMORY_APART:.0%}, equal tensor bytes", "equal" if is_equal else "unequal"
+    holds = apart <= MEMORY_APART and is_equal
+    return _check("peak memory, three runs", bound, f"{apart:.1%} apart, {shown} tensor bytes", holds=holds)
 
 
-def _check(what: str, asked: str, found: str, *, holds: bool | None) -> dict[str, str]:
-    return {"what": what, "asked": asked, "found": found, "holds": {True: "yes", False: "no", None: "-"}[holds]}
+def _check(what: str, bound: str, found: str, *, holds: bool | None) -> dict[str, str]:
+    return {"check": what, "bound": bound, "found": found, "holds": {True: "yes", False: "no", None: "-"}[holds]}
 
 
 def real_table(found: Sequence[Sequence[Ratio]]) -> Table:
     """List the measured ratios."""
-    arms = ("the same again", "5 % slower", "10 % slower")
+    arms = ("equal", "5 % slower", "10 % slower")
     rows = [
-        {
-            "comparison": number,
-            "arm": arm,
-            "ratio": r.value,
-            "low": r.low,
-            "high": r.high,
-            "p": r.p,
-            "verdict": r.verdict,
-        }
+        {"comparison": number, "arm": arm} | ratio_columns(ratio)
         for number, ratios in enumerate(found, start=1)
-        for arm, r in zip(arms, ratios, strict=True)
+        for arm, ratio in zip(arms, ratios, strict=True)
     ]
     return Table(f"{COMPARISONS} comparisons of {ROUNDS} rounds", rows, "Expected: 1, 1/1.05 = 0.952, 1/1.10 = 0.909.")
 
 
 def simulated_table(rows: Sequence[dict[str, float | int]], spread: Spread) -> Table:
-    """Show what size of change can be found with how many rounds."""
+    """List false-positive rate, coverage and power by the number of rounds."""
     note = (
-        f"{SIMULATED:,} simulated comparisons without a change and {SIMULATED_CHANGES:,} with each, at the spread "
-        f"found here: {spread.shared:.2%} shared by the runs of a round and {spread.own:.2%} of a run's own."
+        f"{SIMULATED:,} simulated comparisons without a change and {SIMULATED_CHANGES:,} with each change, at the "
+        f"measured spread: {spread.shared:.2%} shared by the runs of a round and {spread.own:.2%} of a run's own."
     )
-    return Table("What this machine can find", rows, note)
+    return Table("Detectable changes on this machine", rows, note)

@@ -1,8 +1,7 @@
-"""Whether tar shards are what their manifest says; where there is no manifest, it is written."""
+"""Verification of tar shards against the manifest of their folder; a missing manifest is written."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -15,7 +14,7 @@ GIB = 2**30
 
 
 def check_shards(data: str, json_file: Path | None) -> int:
-    """Read shards whole; verify each folder's manifest, or write it if all of the folder's shards can be read."""
+    """Read shards whole; verify each folder's manifest, or write it if all shards of the folder are readable."""
     paths = tar_shards(data)
     folders = {folder: read_manifest(folder) for folder in sorted({path.parent for path in paths})}
     found, bad = _read_each(paths)
@@ -31,15 +30,23 @@ def check_shards(data: str, json_file: Path | None) -> int:
         is_good = not any(path.parent == folder for path in bad)
         if manifest is None and is_good:
             write_manifest(folder, there)
-        verdict = "not written" if manifest is None else "disagrees"
-        rows.append(_row(folder, list(there.values()), verdict if not is_good else "agrees" if manifest else "written"))
-    wrong_rows = [{"shard": str(path), "what is wrong": why} for path, why in sorted(bad.items())]
-    show([Table("Shards", rows), Table("Shards that are not what they should be", wrong_rows)], json_file)
+        verdicts = ("written", "not written") if manifest is None else ("agrees", "disagrees")
+        rows.append(
+            {
+                "folder": str(folder),
+                "shards": len(there),
+                "samples": sum(facts.samples for facts in there.values()),
+                "GiB": sum(facts.bytes for facts in there.values()) / GIB,
+                NAME: verdicts[not is_good],
+            }
+        )
+    faults = [{"shard": str(path), "fault": why} for path, why in sorted(bad.items())]
+    show([Table("Shards", rows), Table("Faulty shards", faults)], json_file)
     return DISAGREEMENT if bad else OK
 
 
 def _read_each(paths: Sequence[Path]) -> tuple[dict[Path, ShardFacts], dict[Path, str]]:
-    """Return what each shard holds, and why others cannot be read to their end."""
+    """Return the facts of each readable shard, and the error of each unreadable one."""
     found, bad = dict[Path, ShardFacts](), dict[Path, str]()
     with tqdm(total=sum(path.stat().st_size for path in paths), unit="B", unit_scale=True, mininterval=1) as bar:
         for path in paths:
@@ -48,13 +55,3 @@ def _read_each(paths: Sequence[Path]) -> tuple[dict[Path, ShardFacts], dict[Path
             except ValueError as error:
                 bad[path] = str(error).removeprefix(f"{path}: ")
     return found, bad
-
-
-def _row(folder: Path, shards: Sequence[ShardFacts], verdict: str) -> dict[str, Any]:
-    return {
-        "folder": str(folder),
-        "shards": len(shards),
-        "samples": sum(facts.samples for facts in shards),
-        "GiB": sum(facts.bytes for facts in shards) / GIB,
-        NAME: verdict,
-    }

@@ -1,4 +1,4 @@
-"""The verb `train`: a pre-training run that can be stopped, taken up and watched, and the scores of its tower."""
+"""The verb `train`: a resumable pre-training run with checkpoints and logs, and the transfer scores of its tower."""
 
 import math
 import re
@@ -13,15 +13,12 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.catalog import TASKS
-from bench.cli.options import Json, Settings, Tasks
+from bench.cli.options import Json, Settings, Tasks, finish
 from bench.config import Experiment, Keeping, choose, with_settings
-from bench.console.exit_codes import FAILED_CASE, OK
-from bench.console.tables import show
 from bench.environment.commit import commit
 from bench.environment.file_names import plain_name
 from bench.environment.rank_info import place, restarts
 from bench.experiments import experiment_named
-from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Scope, with_images
 from bench.orchestration.preflight import begin
 from bench.train.checkpoints import alone, checkpoints, newest_whole, require_same, tell_what_differs
@@ -29,34 +26,36 @@ from bench.transfer.score_tables import accuracy_tables
 
 CHECKPOINT_MINUTES = 15.0
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
+IMAGES_HELP = "number of training images, as 80000, 80k or 12.8M; default: the experiment's"
+Images = Annotated[str | None, arg(metavar="N", help=IMAGES_HELP)]
 
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Pre-train a tower and score what it learned. It can be stopped at any time and goes on with --resume."""
+    """Pre-train a tower, with checkpoints from which --resume continues, and score it on transfer tasks."""
 
-    name: Positional[str]
-    images: Annotated[
-        str | None, arg(metavar="N", help="to see, as 80000, 80k or 12.8M; by default the experiment's")
+    name: Positional[str]  # name of the experiment
+    images: Images = None
+    data: Annotated[
+        str | None, arg(metavar="SHARDS", help="folder, file or glob of tar shards; default: the shipped pack")
     ] = None
-    data: Annotated[str | None, arg(metavar="SHARDS", help="folder, file or glob of tars; the shipped pack")] = None
-    out: Annotated[Path | None, arg(help="folder for checkpoints, records and tower; results/train-NAME")] = None
-    resume: bool = False  # go on from the newest checkpoint in that folder
-    checkpoint_minutes: float = CHECKPOINT_MINUTES  # from one checkpoint to the next; the newest two are kept
-    tensorboard: bool = False  # also write event files, into OUT/tensorboard
+    out: Path | None = None  # folder for checkpoints, records and tower; default results/train-NAME
+    resume: bool = False  # resume from the newest checkpoint in OUT
+    checkpoint_minutes: float = CHECKPOINT_MINUTES  # minutes between checkpoints; the newest two are kept
+    tensorboard: bool = False  # also write event files to OUT/tensorboard
     tasks: Tasks = ()
     settings: Settings = ()
     json: Json = None
 
     @property
     def how_to_go_on(self) -> str:
-        """Tell the command."""
+        """The resume command, or the absence of a checkpoint."""
         if not checkpoints(self._checkpoints):
-            return "nothing was saved yet; the same command begins again"
-        return f"go on with: {self._command} --resume"
+            return "no checkpoint was saved; start the same command again"
+        return f"resume with: {self._command} --resume"
 
     def run(self) -> int:
-        """Train to one budget, score the tower and its untrained self."""
+        """Train, then score the tower and its random-init baseline."""
         experiment = self._experiment()
         tasks = [choose(task, dict.fromkeys(TASKS, task), "task") for task in self.tasks] or TASKS
         if not 0 < self.checkpoint_minutes < math.inf:
@@ -71,16 +70,15 @@ class Train:
         keeping = Keeping(folder=folder, minutes=self.checkpoint_minutes, taken_up=taken_up, tensorboard=events)
         comparison.train(scope, keeping)
         if experiment.embedding_channels is not None:
-            print("not scored: the tasks hold pictures, and this tower reads embeddings", file=sys.stderr)
+            print("not scored: the tasks hold images, and this tower reads embeddings", file=sys.stderr)
         elif not comparison.runner.failures:
             comparison.score(scope, tasks)
-        show([*accuracy_tables(comparison.records()), failure_table(comparison.records())], self.json)
+        code = finish(comparison, accuracy_tables(comparison.records()), self.json)
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
             print(f"tower: {path}", file=sys.stderr)
         if comparison.runner.failures:
             print(self.how_to_go_on, file=sys.stderr)
-            return FAILED_CASE
-        return OK
+        return code
 
     @property
     def _out(self) -> Path:
@@ -92,7 +90,7 @@ class Train:
 
     @property
     def _command(self) -> str:
-        """The command line that was given, without --resume."""
+        """The given command line without --resume."""
         ranks = place().ranks
         start = ["python"] if ranks == 1 else ["torchrun", "--nproc-per-node", str(place().local_ranks)]
         words = [*start, "-m", "bench", "train", self.name]
@@ -116,13 +114,13 @@ class Train:
         return with_images(experiment, images)
 
     def _taken_up(self, experiment: Experiment) -> tuple[str, str | None]:
-        """Return the checkpoint to go on from, if any, and its comparison; ValueError where the folder forbids it."""
+        """Return the checkpoint to resume from, or "", and its comparison; ValueError if OUT does not allow it."""
         if restarts() and not checkpoints(self._checkpoints):
-            return "", None  # nothing was saved before one of the processes failed
+            return "", None  # a process failed before the first checkpoint
         if not (self.resume or restarts()):
             if found := checkpoints(self._checkpoints):
-                remedy = f"go on with: {self._command} --resume, or name another folder with --out"
-                raise ValueError(f"{self._out} holds a training already ({found[0].name}); {remedy}")
+                remedy = f"resume with: {self._command} --resume, or name another folder with --out"
+                raise ValueError(f"{self._out} already holds a checkpoint ({found[0].name}); {remedy}")
             return "", None
         with alone(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
             path, saved = newest_whole(self._checkpoints)
@@ -132,8 +130,8 @@ class Train:
 
 
 def number_of(text: str) -> int:
-    """Read a count of images, as 80000, 80k, 12.8M or 1.28B."""
+    """Parse a number of images: 80000, 80k, 12.8M or 1.28B."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMB]?)", text)
     if match is None:
-        raise ValueError(f"--images is a number, as 80000, 80k or 12.8M, got {text!r}")
+        raise ValueError(f"--images must be a number such as 80000, 80k or 12.8M, got {text!r}")
     return round(float(match[1]) * UNITS[match[2]])

@@ -1,1 +1,1 @@
-"""What a terminal shows, and which signals it sends."""
+"""Terminal output, progress and signals."""

@@ -1,4 +1,4 @@
-"""What is running, and how long it will take: one line a job on standard error."""
+"""Progress of jobs with elapsed and remaining time: one line per job on standard error."""
 
 import threading
 import time
@@ -7,40 +7,40 @@ from bench.console.console import say
 
 
 class Progress:
-    """Counts jobs by the seconds they were expected to take and corrects the rest by those already done."""
+    """Estimates the remaining time from expected seconds, corrected by the pace of finished jobs."""
 
     def __init__(self, expected_seconds: float) -> None:
         self._expected = expected_seconds
         self._started_at = time.monotonic()
         self._lock = threading.Lock()
-        self._done, self._gone_at_last = 0.0, 0.0
+        self._done, self._elapsed_at_finish = 0.0, 0.0
 
     def expect(self, seconds: float) -> None:
-        """Add to what is to be done."""
+        """Add expected seconds."""
         with self._lock:
             self._expected += seconds
 
     def started(self, label: str) -> None:
-        """Tell that a job begins."""
+        """Log that a job starts."""
         with self._lock:
-            gone = time.monotonic() - self._started_at
-            left = _clock(self._seconds_left(gone))
-            say(f"{_clock(gone):>6} gone, about {left:>5} left | {label}")
+            elapsed = time.monotonic() - self._started_at
+            left = _clock(self._seconds_left(elapsed))
+            say(f"{_clock(elapsed):>6} elapsed, about {left:>5} left | {label}")
 
     def skipped(self, expected_seconds: float) -> None:
-        """Tell that a job of this expectation need not be done."""
+        """Remove a job that is not run."""
         with self._lock:
             self._expected -= expected_seconds
 
     def finished(self, expected_seconds: float) -> None:
-        """Tell that a job of this expectation is done."""
+        """Count a job as finished."""
         with self._lock:
             self._done += expected_seconds
-            self._gone_at_last = time.monotonic() - self._started_at
+            self._elapsed_at_finish = time.monotonic() - self._started_at
 
-    def _seconds_left(self, gone: float) -> float:
-        pace = self._gone_at_last / self._done if self._done else 1.0
-        return max(0.0, pace * (self._expected - self._done) - (gone - self._gone_at_last))
+    def _seconds_left(self, elapsed: float) -> float:
+        pace = self._elapsed_at_finish / self._done if self._done else 1.0
+        return max(0.0, pace * (self._expected - self._done) - (elapsed - self._elapsed_at_finish))
 
 
 def _clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: an end at once, or one after the step under way is finished and saved."""
+"""Handling of SIGTERM and SIGINT: exit at once, or after the current step is finished and saved."""
 
 import os
 import signal
@@ -6,18 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-INTERRUPTED, TERMINATED = 130, 143  # exit codes of what a Ctrl-C or a SIGTERM ended
+INTERRUPTED, TERMINATED = 130, 143  # exit codes after SIGINT and SIGTERM
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
+    """The process received SIGTERM."""
 
 
 class Stop:
-    """A training's answer to SIGTERM, to SIGINT and to the end of its parent.
+    """Records SIGTERM, SIGINT and the end of the parent process, for a training to check between two steps.
 
-    While nothing is at stake (`can_save` is off) a signal ends the process at once; later it is noted, for the training
-    to look at between two steps.
+    While `can_save` is False a signal ends the process at once.
     """
 
     def __init__(self) -> None:
@@ -27,11 +26,11 @@ class Stop:
 
     @property
     def code(self) -> int:
-        """The exit code that was asked for; 0 while there is none."""
+        """The requested exit code; 0 if there is none."""
         return self._noted or (TERMINATED if os.getppid() != self._parent else 0)
 
     def note(self, number: int, _frame: FrameType | None) -> None:
-        """Take a signal."""
+        """Handle a signal."""
         self._noted = INTERRUPTED if number == signal.SIGINT else TERMINATED
         if not self.can_save:
             raise SystemExit(self._noted)
@@ -39,7 +38,7 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Hand SIGTERM and SIGINT to a `Stop` while the block runs."""
+    """Handle SIGTERM and SIGINT by a `Stop` while the block runs."""
     stop = Stop()
     before = {number: signal.signal(number, stop.note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

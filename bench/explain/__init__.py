@@ -1,1 +1,1 @@
-"""A ratio between two experiments, taken apart into its causes."""
+"""Decomposition of the throughput ratio of two experiments into factors."""

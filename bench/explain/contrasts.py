@@ -1,4 +1,4 @@
-"""Parts of a ratio: sums of logarithms with weights, and their intervals over rounds."""
+"""Contrasts: weighted sums of log throughputs, with intervals over rounds."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -16,7 +16,7 @@ C = TypeVar("C", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class LogRatio:
-    """The logarithm of a ratio, its mean over rounds, and the standard error of that mean; None: it is not known."""
+    """The logarithm of a ratio: mean over rounds and standard error of the mean, None if it is unknown."""
 
     mean: float
     error: float | None
@@ -29,30 +29,30 @@ class LogRatio:
 
     @property
     def margin(self) -> float | None:
-        """Half of the 95 % interval of the logarithm: Student's t."""
+        """Half the width of the logarithm's 95 % interval, by Student's t."""
         if self.error is None:
             return None
         return self.error * float(stdtrit(self.freedom, (1 + CONFIDENCE) / 2))
 
     @property
     def low(self) -> float | None:
-        """The low end of the ratio's interval."""
+        """The lower bound of the ratio."""
         return None if self.margin is None else math.exp(self.mean - self.margin)
 
     @property
     def high(self) -> float | None:
-        """The high end of the ratio's interval."""
+        """The upper bound of the ratio."""
         return None if self.margin is None else math.exp(self.mean + self.margin)
 
     def over(self, counted: float) -> "LogRatio":
-        """Divide by a ratio without an error."""
+        """Divide by an exact ratio."""
         return replace(self, mean=self.mean - math.log(counted))
 
 
 def contrast(logarithms: Mapping[C, Rounds], weights: Mapping[C, float]) -> LogRatio | None:
-    """Return a weighted sum of logarithms over the rounds that have all of them; None where no round has.
+    """Return a weighted sum of logarithms over the rounds that have all of them; None if there is no such round.
 
-    Rounds are independent of each other; within one, cells may share as much of its luck as they like.
+    Rounds are independent; configurations within a round may be correlated.
     """
     weighed = {cell: weight for cell, weight in weights.items() if weight}
     if not all(cell in logarithms for cell in weighed):
@@ -66,12 +66,12 @@ def contrast(logarithms: Mapping[C, Rounds], weights: Mapping[C, float]) -> LogR
 
 
 def between(one: C, other: C) -> dict[C, float]:
-    """Weigh two cells so that their sum is the logarithm of the other's figure over the one's."""
+    """Return the weights of the log ratio of `other` over `one`."""
     return {one: -1.0, other: 1.0}
 
 
 def without(whole: LogRatio, parts: LogRatio) -> LogRatio:
-    """Divide a ratio by another of rounds of its own: their errors are independent.
+    """Divide a ratio by one from other rounds, whose error is independent.
 
     Degrees of freedom: Welch 1947, "The generalization of 'Student's' problem", Biometrika 34.
     """
@@ -84,11 +84,11 @@ def without(whole: LogRatio, parts: LogRatio) -> LogRatio:
 
 
 def shapley(num_causes: int, factors: Sequence[str]) -> list[dict[tuple[int, frozenset[str]], float]]:
-    """Return the weights of cells that make each factor's and then each rung's Shapley value.
+    """Return the weights of configurations in the Shapley value of each factor, then of each rung.
 
-    Players are the factors and the objective; a value is the mean of what a player changes, over all orders in which
-    they may change. Of the objective each of its rungs has its own part, the objective changing as one. Cells are the
-    rungs behind them and the factors that have changed. The values sum to the last cell less the first.
+    The players are the factors and the objective; a value is the mean change by a player over all orders. Each rung
+    has its share of the objective, which changes as one player. A configuration is the number of rungs before it and
+    the set of changed factors. The values sum to the last configuration minus the first.
     Source: Shapley 1953, "A value for n-person games", Contributions to the Theory of Games 2.
     """
     players = len(factors) + 1

@@ -1,4 +1,4 @@
-"""Records of an explanation -> the parts of a ratio, their product beside the whole, and the answer in words."""
+"""Decomposition of a throughput ratio from the records of a ladder: factors, their product, the whole and a summary."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -13,65 +13,67 @@ from bench.record import Record, Speed
 from bench.statistics import AS_FLOPS_SAY, Agreement, Prediction, Rounds, agreement, at_most, prediction
 
 Logarithms = Mapping[Coordinates, Rounds]
+Weights = Mapping[Coordinates, float]
+Ends = tuple[Coordinates, Coordinates]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one cause changes, as a ratio of images a second. None: it was not measured."""
+    """The throughput ratio of one factor; None if it was not measured."""
 
     cause: str
     change: str  # settings before and after
-    chain: LogRatio | None  # of forward and backward, in the ladder's order
-    shapley: LogRatio | None  # of the same, the mean over all orders, where all combinations were measured
-    step: LogRatio | None  # of the whole step, in the ladder's order
-    by_flops: float | None  # what the matrix products of forward and backward predict, in the ladder's order
-    shapley_by_flops: float | None = None  # the same over all orders
+    chain: LogRatio | None  # forward and backward, in the ladder's order
+    shapley: LogRatio | None  # forward and backward, mean over all orders, if all combinations were measured
+    step: LogRatio | None  # whole step, in the ladder's order
+    by_flops: float | None  # prediction by the matrix products of forward and backward, in the ladder's order
+    shapley_by_flops: float | None = None  # the same prediction, mean over all orders
 
     @property
     def best(self) -> LogRatio | None:
-        """The value that depends on no order, where there is one."""
+        """The Shapley value if there is one, else the value in the ladder's order."""
         return self.shapley or self.chain
 
     @property
     def best_by_flops(self) -> float | None:
-        """What the matrix products predict of that value."""
+        """The FLOP-predicted value of `best`."""
         return self.shapley_by_flops if self.shapley else self.by_flops
 
     @property
     def off_flops(self) -> LogRatio | None:
-        """That value over what is predicted of it."""
+        """The ratio of `best` to its FLOP-predicted value."""
         return None if self.best is None or self.best_by_flops is None else self.best.over(self.best_by_flops)
 
     @property
     def verdict(self) -> Prediction | None:
-        """Whether it is as FLOPs say."""
+        """Whether `best` is consistent with FLOPs."""
         return None if self.off_flops is None else prediction(self.off_flops.mean, self.off_flops.margin)
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A ratio of forward and backward taken apart; the same of the whole step, with data and optimizer, beside it."""
+    """The decomposition of a ratio, of forward and backward and of the whole step."""
 
     ladder: Ladder
     against: str
     first: str
     parts: tuple[Part, ...]
-    objective: Part | None  # all rungs together, all factors as in the end; None where there are no factors
-    product: Part  # of the parts
-    whole: Part  # from rounds of the ends alone
-    residue: LogRatio | None  # of forward and backward: the whole over the product
+    objective: Part | None  # all rungs together, with factors as at the end; None if there are no factors
+    product: Part  # of all parts
+    whole: Part  # from rounds of the two ends
+    residue: LogRatio | None  # whole over product, of forward and backward
     step_residue: LogRatio | None
     verdict: Agreement
 
     @property
     def rounds(self) -> tuple[int, int]:
-        """How many rounds the parts are from, and the whole."""
+        """The numbers of rounds for the parts and for the whole."""
         parts, whole = (0 if one.chain is None else round(one.chain.freedom) + 1 for one in (self.product, self.whole))
         return parts, whole
 
     @property
     def judged(self) -> str:
-        """The verdict in words, which say no more than the interval of what is left: its far end, rounded up."""
+        """The verdict; agreement with the far end of the residue's interval in percent, rounded up."""
         if self.verdict != "agree":
             return self.verdict
         assert self.residue is not None
@@ -81,7 +83,7 @@ class Explained:
 
 
 def explained(records: Iterable[Record]) -> Explained | None:
-    """Take the ratio apart that a ladder's records are of; None where there is no ladder."""
+    """Decompose the ratio of the ladder in the records; None if there is no ladder."""
     rows = list(records)
     ladder = next((record.measured for record in rows if isinstance(record.measured, Ladder)), None)
     if ladder is None:
@@ -94,45 +96,47 @@ def explained(records: Iterable[Record]) -> Explained | None:
         measured.rounds(lambda round_: round_ % 2 == 1),
     )
     values = shapley(len(ladder.causes), [factor.name for factor in ladder.factors]) if ladder.is_whole else []
+    changes = {factor.name: f"{factor.before} -> {factor.after.partition('=')[2]}" for factor in ladder.factors}
     parts = [
-        of_parts.part(cause, one, other, _change(ladder, cause), values[at] if values else None)
-        for at, (cause, (one, other)) in enumerate(zip(ladder.steps, pairwise(chain), strict=True))
+        of_parts.part(cause, ends, changes.get(cause, ""), values[at] if values else None)
+        for at, (cause, ends) in enumerate(zip(ladder.steps, pairwise(chain), strict=True))
     ]
     has_objective = before not in (begin, end)
-    product = of_parts.complete(chain).part("product of the parts", begin, end)
-    whole = of_whole.part("whole, measured apart", begin, end)
-    residue = _residue(whole.chain, product.chain)
+    product = of_parts.complete(chain).part("product of the parts", (begin, end))
+    whole = of_whole.part("whole, measured apart", (begin, end))
+    residue, step_residue = (
+        None if one is None or other is None else without(one, other)
+        for one, other in ((whole.chain, product.chain), (whole.step, product.step))
+    )
     return Explained(
         ladder=ladder,
         against=ladder.cells[0].experiment,
         first=ladder.cells[len(chain) - 1].experiment,
         parts=tuple(parts),
-        objective=of_parts.part("objective, all else equal", before, end) if has_objective else None,
+        objective=of_parts.part("objective, all else equal", (before, end)) if has_objective else None,
         product=product,
         whole=whole,
         residue=residue,
-        step_residue=_residue(whole.step, product.step),
+        step_residue=step_residue,
         verdict="inconclusive" if residue is None else agreement(residue.mean, residue.margin),
     )
 
 
 def in_words(found: Explained) -> str:
-    """Say what the figures say, in a few sentences."""
-    whole, parts = found.whole.chain, [(part.cause, part.best) for part in found.parts]
-    if whole is None or found.residue is None or any(best is None for _, best in parts):
-        return "Not all cells were measured: nothing can be said of the whole."
-    is_averaged = found.parts[0].shapley is not None
-    listed = ", ".join(f"{_times(best)} {'' if at else 'is '}{cause}" for at, (cause, best) in enumerate(parts))
-    ends = f"where the ladder ends ({short_name(found.first)}) as where it begins ({short_name(found.against)}"
-    order = "over all orders" if is_averaged else "in this order"
-    rest = f"{_times(found.residue)} is not explained ({_span(found.residue)}): {VERDICTS[found.verdict]}{found.judged}"
+    """Summarise a decomposition in a few sentences."""
+    whole, rest, parts = found.whole.chain, found.residue, [(part.cause, part.best) for part in found.parts]
+    if whole is None or rest is None or any(best is None for _, best in parts):
+        return "Some configurations were not measured, so the ratio cannot be decomposed."
+    first, against = short_name(found.first), short_name(found.against)
+    order = "over all orders" if found.parts[0].shapley is not None else "in this order"
+    listed = ", ".join(f"{_times(best)} for {cause}" for cause, best in parts)
+    ends, verdict = f"the end of the ladder ({first}) as at its beginning ({against})", VERDICTS[found.verdict]
     sentences = [
-        f"Forward and backward are {_times(whole)} as fast {ends}; {_span(whole)}).",
-        f"Of that, {order}, {listed}; {rest}.",
+        f"Forward and backward are {_times(whole)} ({_span(whole)}) as fast at {ends}.",
+        f"The factors, {order}, are {listed}; {_times(rest)} ({_span(rest)}) is unexplained: {verdict}{found.judged}.",
     ]
-    if found.objective is not None and found.objective.chain is not None:
-        told = f"{_times(found.objective.chain)} ({_span(found.objective.chain)})"
-        sentences.append(f"The objective alone, all else as where the ladder ends, is {told}.")
+    if found.objective is not None and (alone := found.objective.chain) is not None:
+        sentences.append(f"The objective alone, at the end of the ladder, is {_times(alone)} ({_span(alone)}).")
     if found.whole.by_flops is not None and found.whole.step is not None:
         sentences += [f"FLOPs predict {found.whole.by_flops:.2f}x.", *_against_flops(found.parts)]
         sentences.append(f"With data and optimizer a step is {_times(found.whole.step)} as fast.")
@@ -141,59 +145,52 @@ def in_words(found: Explained) -> str:
 
 
 def _against_flops(parts: Iterable[Part]) -> list[str]:
-    """Say of each part whether it is as FLOPs say, by verdicts."""
+    """List the factors by their verdict against FLOPs."""
     causes: dict[Prediction, list[str]] = {verdict: [] for verdict in get_args(Prediction)}
     for part in parts:
         if part.verdict is not None and part.off_flops is not None:
             causes[part.verdict].append(f"{part.cause} ({off_in_words(part.off_flops)})")
-    told = [f"{verdict}: {', '.join(listed)}" for verdict, listed in causes.items() if listed]
-    scale = f"in brackets the logarithm of measured over predicted, up to {AS_FLOPS_SAY:.2f} is as FLOPs say"
-    return [f"Cause by cause, {'; '.join(told)} ({scale})."] if told else []
+    listed = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in causes.items() if names)
+    scale = f"log of measured over predicted ratio; up to {AS_FLOPS_SAY:.2f} is consistent with FLOPs"
+    return [f"By factor, {listed} ({scale})."] if listed else []
 
 
 def off_in_words(off: LogRatio) -> str:
-    """Write a logarithm with half of its interval."""
+    """Format a logarithm with half of its interval."""
     return f"{off.mean:+.2f}" if off.margin is None else f"{off.mean:+.2f} ± {off.margin:.2f}"
 
 
 VERDICTS: dict[Agreement, str] = {
-    "agree": "parts and whole ",
-    "disagree": "something acts that is none of the parts, they and the whole ",
-    "inconclusive": "too few rounds or too restless a machine to say whether the parts make the whole: ",
+    "agree": "product and whole ratio ",
+    "disagree": "an unknown factor acts, product and whole ratio ",
+    "inconclusive": "more rounds or a calmer machine are needed to test the product: ",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Figures:
-    """Logarithms of cells' images a second, round by round, and of what the FLOPs of an image make of them."""
+    """Log throughputs of configurations by round, and their FLOP-predicted log throughputs."""
 
     apart: Logarithms  # forward and backward
     step: Logarithms
     flops: Mapping[Coordinates, float]
 
     def rounds(self, kept: Callable[[int], bool]) -> "_Figures":
-        """Return what rounds of some numbers have."""
-
-        def of(logarithms: Logarithms) -> Logarithms:
-            return {at: {r: value for r, value in rounds.items() if kept(r)} for at, rounds in logarithms.items()}
-
-        return _Figures(of(self.apart), of(self.step), self.flops)
+        """Select rounds by their number."""
+        apart, step = (
+            {at: {number: value for number, value in rounds.items() if kept(number)} for at, rounds in logs.items()}
+            for logs in (self.apart, self.step)
+        )
+        return _Figures(apart, step, self.flops)
 
     def complete(self, cells: Iterable[Coordinates]) -> "_Figures":
-        """Return the rounds that have all of the cells."""
+        """Select the rounds that have all of the configurations."""
         common = set.intersection(*({*self.apart.get(at, {})} for at in cells))
         return self.rounds(common.__contains__)
 
-    def part(
-        self,
-        cause: str,
-        one: Coordinates,
-        other: Coordinates,
-        change: str = "",
-        averaged: Mapping[Coordinates, float] | None = None,
-    ) -> Part:
-        """Return what lies between two cells, and a value averaged over orders where its weights are given."""
-        weights = between(one, other)
+    def part(self, cause: str, ends: Ends, change: str = "", averaged: Weights | None = None) -> Part:
+        """Return the ratio of two configurations, and its Shapley value if weights are given."""
+        weights = between(*ends)
         return Part(
             cause=cause,
             change=change,
@@ -204,8 +201,8 @@ class _Figures:
             shapley_by_flops=None if averaged is None else self._counted(averaged),
         )
 
-    def _counted(self, weights: Mapping[Coordinates, float]) -> float | None:
-        """Return the weighted product of what FLOPs make of cells; None where one of them was not measured."""
+    def _counted(self, weights: Weights) -> float | None:
+        """Return the FLOP-predicted ratio; None if a configuration was not measured."""
         weighed = {at: weight for at, weight in weights.items() if weight}
         if not all(at in self.flops for at in weighed):
             return None
@@ -227,15 +224,6 @@ def _figures(ladder: Ladder, records: Iterable[Record]) -> _Figures:
     return _Figures(apart, step, flops)
 
 
-def _residue(whole: LogRatio | None, product: LogRatio | None) -> LogRatio | None:
-    return None if whole is None or product is None else without(whole, product)
-
-
-def _change(ladder: Ladder, cause: str) -> str:
-    told = {factor.name: (factor.before, factor.after.partition("=")[2]) for factor in ladder.factors}
-    return " -> ".join(told[cause]) if cause in told else ""
-
-
 def _times(ratio: LogRatio | None) -> str:
     return "?" if ratio is None else f"{ratio.value:.2f}x"
 
@@ -245,5 +233,5 @@ def _span(ratio: LogRatio) -> str:
 
 
 def short_name(experiment: str) -> str:
-    """Return a name without its settings, which all cells share or which are causes."""
+    """Return an experiment's name without its settings."""
     return experiment.partition("[")[0]

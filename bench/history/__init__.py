@@ -1,1 +1,1 @@
-"""Figures of several commits, compared."""
+"""Comparison of measurements over commits."""

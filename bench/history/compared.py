@@ -1,4 +1,4 @@
-"""Figures of two sides -> what became slower, larger, or another number."""
+"""Comparison of two sides' measurements: times and memory by statistics, counters exactly."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,46 +11,46 @@ from bench.history.quantities import exactly, quantity
 from bench.statistics import Ratio, ratios_of_pairs
 
 Key = tuple[Subject, Measure]
-OF_BYTES = {"faster": "smaller", "slower": "larger"}  # what a verdict is called where the figure is no time
+OF_BYTES = {"faster": "smaller", "slower": "larger"}  # verdicts on memory
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One figure on both sides. `change` is new / old of the figure itself, with its interval."""
+    """A metric of both sides; `change` is new / old, with its interval."""
 
     subject: Subject
     measure: Measure
-    old: tuple[float, ...]  # of each process
+    old: tuple[float, ...]  # one value per process
     new: tuple[float, ...]
-    change: float | None  # None: a counter that was 0
+    change: float | None  # None for a counter that was 0
     low: float | None
     high: float | None
-    p: float | None  # adjusted for the number of times and memories compared; None for a counter
+    p: float | None  # adjusted for the number of compared times and memories; None for a counter
     verdict: str
     is_worse: bool
 
     @property
     def name(self) -> str:
-        """Benchmark or experiment, and what was counted where that is no time."""
+        """The benchmark or experiment, and the metric if it is no speed."""
         of_speed = self.measure.unit in ("s", "images/s")
         return self.subject.short if of_speed else f"{self.subject.short}, {self.measure.name}"
 
     def told(self, side: Sequence[float]) -> str:
-        """Write a side's median, of a counter with every digit."""
+        """Format a side's median, of a counter with every digit."""
         return (exactly if self.measure.is_counter else quantity)(median(side), self.measure.unit)
 
 
 def compared(old: Sequence[Figure], new: Sequence[Figure], *, paired: bool) -> list[Judged]:
-    """Judge every figure that both sides have: counters exactly, the others by the processes' medians, all at once.
+    """Compare every metric that both sides have; ValueError if there is none.
 
-    `paired`: the processes of the sides took turns, and stand in that order; p is Student's on their differences, for
-    eight rounds have too few signs to call one of 25 parts. Else it is of a permutation. ValueError where nothing is on
-    both sides.
+    Counters are compared exactly, the others by the processes' medians, adjusted for their number. With `paired` the
+    processes of both sides were interleaved and are in that order; p is Student's on their differences, because eight
+    rounds have too few signs for 25 benchmarks. Otherwise p is of a permutation test.
     """
     before, after = by_key(old), by_key(new)
     common = [key for key in before if key in after]
     if not common:
-        raise ValueError("nothing was compared: the two sides have no figure in common")
+        raise ValueError("nothing was compared: the two sides have no metric in common")
     varying = [key for key in common if not key[1].is_counter]
     rates = {str(at): _rates(key, before, after, paired) for at, key in enumerate(varying)}
     ratios = ratios_of_pairs(rates, exact=not paired)
@@ -59,7 +59,7 @@ def compared(old: Sequence[Figure], new: Sequence[Figure], *, paired: bool) -> l
 
 
 def by_key(figures: Sequence[Figure]) -> dict[Key, list[float]]:
-    """Return the values of every figure, in the order of the processes."""
+    """Return the values of every metric, in the order of the processes."""
     found: dict[Key, list[float]] = {}
     for figure in figures:
         found.setdefault((figure.subject, figure.measure), []).append(figure.value)
@@ -67,26 +67,25 @@ def by_key(figures: Sequence[Figure]) -> dict[Key, list[float]]:
 
 
 def on_one_side(old: Sequence[Figure], new: Sequence[Figure]) -> list[str]:
-    """Name what cannot be compared, for one side alone has it: a part, or a figure of a part that both have."""
+    """List benchmarks, and metrics of common benchmarks, that only one side has."""
     before, after = ({(figure.subject.name, figure.measure.name) for figure in side} for side in (old, new))
     common = {part for part, _ in before} & {part for part, _ in after}
-
-    def told(alone: set[tuple[str, str]], when: str) -> list[str]:
+    found = []
+    for alone, side in ((before - after, "before"), (after - before, "after")):
         names = {f"{part}, {measure}" if part in common else part for part, measure in alone}
-        return [f"{name} (only {when})" for name in sorted(names)]
-
-    return told(before - after, "before") + told(after - before, "after")
+        found += [f"{name} (only {side})" for name in sorted(names)]
+    return found
 
 
 def ended(judged: Sequence[Judged]) -> int:
-    """Return the exit code: 1 where something is worse, 4 where something could not be told, else 0."""
+    """Return the exit code: 1 if a metric is worse, 4 if one is inconclusive, else 0."""
     if any(one.is_worse for one in judged):
         return DISAGREEMENT
     return INCONCLUSIVE if any(one.verdict == "inconclusive" for one in judged) else OK
 
 
 def compared_table(judged: Sequence[Judged], *, paired: bool) -> Table:
-    """List times and memory, and of the counters those that changed; `paired` as `compared` was told."""
+    """List times, memory and changed counters; `paired` as in `compared`."""
     counters = [one for one in judged if one.measure.is_counter]
     same = sum(one.verdict == "equal" for one in counters)
     rows = [
@@ -104,29 +103,26 @@ def compared_table(judged: Sequence[Judged], *, paired: bool) -> Table:
         for one in judged
         if one.verdict != "equal"
     ]
-    of = (
-        "Student's, of the differences of pairs in turn (under five: of a permutation)"
-        if paired
-        else "of a permutation"
-    )
+    permutation = "of a permutation test"
+    test = f"Student's, of paired differences (under five pairs {permutation})" if paired else permutation
     note = (
         "old, new: median of the processes' medians. low, high: 95 % interval of new/old, over processes.\n"
-        f"p: {of}, adjusted for all times of the table (Holm).\n"
-        "Slower or faster: p at most .01 and 2 %.\n"
-        f"{same} of {len(counters)} counters (parameters, FLOPs, tensor bytes, losses) are equal, to the last digit."
+        f"p: {test}, adjusted for all times of the table (Holm).\n"
+        "Slower or faster: p at most 0.01 and a change of 2 % or more.\n"
+        f"{same} of {len(counters)} counters (parameters, FLOPs, tensor bytes, losses) are equal to the last digit."
     )
     return Table("New against old", rows, note)
 
 
 def told_worse(judged: Sequence[Judged]) -> list[str]:
-    """Say in one line each what is worse."""
+    """Describe each worse metric in one line."""
     return [_told(one) for one in judged if one.is_worse]
 
 
 def told_none(judged: Sequence[Judged]) -> str:
-    """Say in one line that nothing is worse, and of how many that could not be told."""
+    """Report in one line that no metric is worse, and the number of inconclusive ones."""
     open_ = sum(one.verdict == "inconclusive" for one in judged)
-    return "no regression was found" + (f"; inconclusive: {open_} of {len(judged)} figures" if open_ else "")
+    return "no regression was found" + (f"; inconclusive: {open_} of {len(judged)} metrics" if open_ else "")
 
 
 def _told(one: Judged) -> str:
@@ -142,22 +138,18 @@ def _told(one: Judged) -> str:
 def _rates(
     key: Key, before: Mapping[Key, Sequence[float]], after: Mapping[Key, Sequence[float]], paired: bool
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """Return both sides' rates, more being better, under the same numbers where they are of the same round.
+    """Return both sides' rates (more is better), with equal numbers for processes of one round.
 
-    The values of a side stand in the order of rounds.
+    Values are in the order of rounds.
     """
-    old, new = (
-        [value if key[1].better == "more" else 1 / _positive(value, key) for value in side[key]]
-        for side in (before, after)
-    )
-    are_pairs = paired and len(old) == len(new)  # else one is missing, and nobody knows of which round
+    sides = []
+    for values in (before[key], after[key]):
+        if bad := [value for value in values if not value > 0]:
+            raise ValueError(f"{key[0].name}: {key[1].name} must be positive to be compared, got {bad[0]}")
+        sides.append([value if key[1].better == "more" else 1 / value for value in values])
+    old, new = sides
+    are_pairs = paired and len(old) == len(new)  # else one is missing, of an unknown round
     return dict(enumerate(old)), dict(enumerate(new, start=0 if are_pairs else len(old)))
-
-
-def _positive(value: float, key: Key) -> float:
-    if not value > 0:
-        raise ValueError(f"{key[0].name}: {key[1].name} is {value}, which cannot be compared")
-    return value
 
 
 def _judged(key: Key, old: Sequence[float], new: Sequence[float], ratio: Ratio) -> Judged:
@@ -170,15 +162,11 @@ def _judged(key: Key, old: Sequence[float], new: Sequence[float], ratio: Ratio) 
 
 
 def _counted(key: Key, old: Sequence[float], new: Sequence[float]) -> Judged:
-    """Compare a counter; where it varies on one side by itself, nothing can be told."""
-    before, after, measure = old[0], new[0], key[1]
+    """Compare a counter; it is inconclusive if it varies within a side."""
+    before, after, better = old[0], new[0], key[1].better
+    is_worse = before != after and (better == "same" or (after > before) == (better == "less"))
+    verdict = "equal" if before == after else "changed" if better == "same" else "more" if after > before else "less"
     if len({*old}) > 1 or len({*new}) > 1:
         verdict, is_worse = "inconclusive", False
-    elif before == after:
-        verdict, is_worse = "equal", False
-    elif measure.better == "same":
-        verdict, is_worse = "changed", True
-    else:
-        verdict, is_worse = ("more" if after > before else "less"), (after > before) == (measure.better == "less")
     change = after / before if before else None
     return Judged(*key, tuple(old), tuple(new), change, None, None, None, verdict, is_worse)

@@ -1,7 +1,6 @@
-"""Documents and records -> figures: one number of one process, with what it is of and where it was measured.
+"""Observations from documents and records: one value of one process, with its subject, machine and commit.
 
-Times and memory of processes vary and are compared by statistics; counters are the same on every run of the same code,
-so that any difference is one.
+Times and memory vary between processes and are compared statistically; counters are equal in every run of equal code.
 """
 
 import hashlib
@@ -19,17 +18,17 @@ from bench.history.suite_documents import UNVERSIONED, Document, document_of, ma
 from bench.measure.throughput import images_per_second
 from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, is_record, read_record
 
-LOSS_STEP = 10  # of a training, counted from 1
+LOSS_STEP = 10  # step of a training, counted from 1
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a figure counts. `better` "same": no direction is good, any change is one."""
+    """A metric; with `better` "same" any change counts as worse."""
 
     name: str
     unit: str
     better: Literal["more", "less", "same"]
-    is_counter: bool  # the same on every run of the same code
+    is_counter: bool  # equal in every run of equal code
 
 
 SECONDS = Measure("time", "s", "less", is_counter=False)
@@ -44,40 +43,40 @@ OLDER_FLOPS = Measure("FLOPs of a step, as records of format 2 count them", "FLO
 TOKENS = Measure("tokens per caption", "", "less", is_counter=True)
 LOSS = Measure(f"loss at step {LOSS_STEP}", "nats", "same", is_counter=True)
 LOSS_AT_3 = Measure("loss at step 3", "nats", "same", is_counter=True)
-# Of a benchmark's `extra_info`, what is a counter.
+# The counters in a benchmark's `extra_info`.
 SUITE_COUNTERS = {one.name: one for one in (PARAMETERS, PEAK_TENSORS, STEP_FLOPS, TOKENS, LOSS_AT_3)}
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What was measured: a commit of this project, or a work tree that differed from it."""
+    """The measured commit, or a work tree with changes to it."""
 
     id: str
     is_dirty: bool = False
 
     @property
     def short(self) -> str:
-        """Its name in tables and charts."""
+        """The abbreviated id, with "+" for a changed work tree."""
         return (self.id[:8] or "unknown") + ("+" if self.is_dirty else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a figure is of: a benchmark, or an experiment with these settings."""
+    """A benchmark, or an experiment with its settings."""
 
     name: str
     group: str
-    settings: str = ""  # a digest of an experiment's, which must be equal where figures are compared
+    settings: str = ""  # digest of an experiment's settings, equal in compared values
 
     @property
     def short(self) -> str:
-        """Its name without the file that it stands in."""
+        """The name without the file."""
         return self.name.split("::")[-1]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number of one process."""
+    """One value of one process."""
 
     subject: Subject
     measure: Measure
@@ -86,27 +85,29 @@ class Figure:
     commit: Commit
     committed_at: str | None  # ISO 8601
     measured_at: str  # ISO 8601
-    turn: str = ""  # alike in figures of processes that took turns; "": none did
+    turn: str = ""  # equal for interleaved processes; "" if not interleaved
 
 
 def read_figures(places: Sequence[Path]) -> list[Figure]:
-    """Read the records and pytest-benchmark documents at these places: files, or folders with all below them.
+    """Read the records and pytest-benchmark documents in files and folders; other JSON files in folders are ignored.
 
-    JSON that is neither is left out. Raises ValueError where there is nothing to read, or a document measured nothing.
+    ValueError if a path holds no value, or a document no benchmark.
     """
     figures: list[Figure] = []
     for place in places:
         found = [figure for path in json_files(place) for figure in _figures_in(path, required=path == place)]
         if not found:
-            raise ValueError(f"{place} measured nothing: no figure of a record or a pytest-benchmark document is there")
+            raise ValueError(
+                f"{place} measured nothing: no figure in a record or a pytest-benchmark document was found"
+            )
         figures += found
     return figures
 
 
 def json_files(place: Path) -> list[Path]:
-    """Return a file itself, or those below a folder that may hold figures; ValueError where there is neither."""
+    """Return a file, or the JSON files below a folder without hidden ones; ValueError if the path does not exist."""
     if not place.exists():
-        raise ValueError(f"there is no {place}")
+        raise ValueError(f"there is no file or folder {place}")
     if place.is_file():
         return [place]
     found = sorted(place.rglob("*.json"))
@@ -117,40 +118,34 @@ def _figures_in(path: Path, *, required: bool) -> list[Figure]:
     if is_record(path):
         return list(figures_of_record(read_record(path)))
     content = path.read_bytes()
-    if not required and not _may_be_document(content, path):
-        return []
+    if not required:
+        try:
+            decoded = msgspec.json.decode(content)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError(f"{path}: not JSON: {error}") from None
+        if not isinstance(decoded, dict) or "benchmarks" not in decoded:
+            return []
     document = document_of(content, str(path))
     require_measured(document, str(path))
     return list(figures_of_document(document))
 
 
-def _may_be_document(content: bytes, path: Path) -> bool:
-    """Tell a document, broken ones included, from other people's JSON."""
-    try:
-        decoded = msgspec.json.decode(content)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
-    return isinstance(decoded, dict) and "benchmarks" in decoded
-
-
 def figures_of_document(document: Document) -> Iterable[Figure]:
-    """Yield each benchmark's median time, and its counters."""
+    """Yield each benchmark's median time and counters."""
     machine, info = machine_of(document), document.commit_info
     commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
     for benchmark in document.benchmarks:
         subject = Subject(benchmark.fullname or benchmark.name, benchmark.group or "no group")
-        counted = {
-            SUITE_COUNTERS[name]: value for name, value in benchmark.extra_info.items() if name in SUITE_COUNTERS
-        }
-        for measure, value in {SECONDS: benchmark.stats.median, **counted}.items():
+        found: dict[Measure, Any] = {SECONDS: benchmark.stats.median}
+        found |= {SUITE_COUNTERS[name]: value for name, value in benchmark.extra_info.items() if name in SUITE_COUNTERS}
+        for measure, value in found.items():
             if isinstance(value, int | float):
-                yield Figure(
-                    subject, measure, float(value), machine, commit, info.time, document.datetime, document.turn
-                )
+                where = machine, commit, info.time, document.datetime, document.turn
+                yield Figure(subject, measure, float(value), *where)
 
 
 def figures_of_record(record: Record) -> Iterable[Figure]:
-    """Yield what a speed, memory or training record holds that can be followed over commits."""
+    """Yield the values of a speed, memory or training record."""
     if record.experiment is None:
         return
     where = record.circumstances

@@ -1,36 +1,33 @@
-"""A figure with its unit, as a person writes it."""
+"""Formatting of values with their unit."""
 
-DURATIONS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-SIZES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
-LARGE: tuple[tuple[float, str], ...] = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+# Sizes and names of units, from large to small, and the format of a number.
+UNITS = {
+    "s": (((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")), ".3g"),
+    "B": (((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")), ",.4g"),
+    "FLOP": (((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1.0, "FLOP")), ".5g"),
+}
 
 
 def duration(seconds: float) -> str:
-    """Write seconds in the unit that suits them, with three digits."""
-    size, unit = next(((size, unit) for size, unit in DURATIONS if seconds >= size), DURATIONS[-1])
-    return f"{seconds / size:.3g} {unit}"
+    """Format seconds in a suitable unit with three digits."""
+    return quantity(seconds, "s")
 
 
 def unit_of(value: float, unit: str) -> float:
-    """Return the size of the unit that a figure is written in, so that an axis can be marked at whole ones."""
-    sizes = {"s": DURATIONS, "B": SIZES, "FLOP": LARGE}.get(unit, ())
-    return next((size for size, _ in sizes if value >= size), sizes[-1][0] if sizes else 1.0)
+    """Return the size of the unit in which `quantity` formats a value."""
+    sizes = UNITS[unit][0] if unit in UNITS else ((1.0, unit),)
+    return next((size for size, _ in sizes if value >= size), sizes[-1][0])
 
 
 def quantity(value: float, unit: str) -> str:
-    """Write a figure of this unit as far as a person reads it; numbers without a unit with every digit."""
-    if unit == "s":
-        return duration(value)
-    if unit == "B":
-        size, name = next(((size, name) for size, name in SIZES if value >= size), SIZES[-1])
-        return f"{value / size:,.4g} {name}"
-    if unit == "FLOP":
-        size, letter = next(((size, letter) for size, letter in LARGE if value >= size), (1.0, ""))
-        return f"{value / size:.5g} {letter}FLOP"
+    """Format a value in a suitable unit, rounded; integers without a unit with every digit."""
+    if unit in UNITS:
+        (sizes, digits), size = UNITS[unit], unit_of(value, unit)
+        return f"{value / size:{digits}} {dict(sizes)[size]}"
     number = f"{value:,.0f}" if value.is_integer() else f"{value:.6g}"
     return f"{number} {unit}".strip()
 
 
 def exactly(value: float, unit: str) -> str:
-    """Write a figure of this unit with every digit, so that a difference is seen."""
+    """Format a value with every digit."""
     return f"{value:,.17g} {unit}".strip()

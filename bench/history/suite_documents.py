@@ -1,4 +1,4 @@
-"""pytest-benchmark's documents: what one process of the suites leaves. No torch here."""
+"""Documents of pytest-benchmark, one per process of the suites. No torch here."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,12 @@ import msgspec
 
 from bench.environment.files import written_whole
 
-FINGERPRINT = "fingerprint"  # the entry of `machine_info` that our suites write; see `fingerprint_of`
-UNVERSIONED = ("", "unversioned", "unknown")  # what pytest-benchmark calls a commit that it does not know
+FINGERPRINT = "fingerprint"  # entry of `machine_info` written by `keep`; see `fingerprint_of`
+UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unknown commit
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """The figures of one benchmark in one process, in seconds."""
+    """Statistics of one benchmark in one process, in seconds."""
 
     median: float
     iqr: float
@@ -23,7 +23,7 @@ class Stats(msgspec.Struct, frozen=True):
 
 
 class Benchmark(msgspec.Struct, frozen=True):
-    """One timed part."""
+    """One benchmark."""
 
     name: str
     stats: Stats
@@ -33,7 +33,7 @@ class Benchmark(msgspec.Struct, frozen=True):
 
 
 class CommitInfo(msgspec.Struct, frozen=True):
-    """What was timed."""
+    """The commit that was timed."""
 
     id: str = ""
     time: str | None = None  # of the commit, ISO 8601
@@ -41,17 +41,17 @@ class CommitInfo(msgspec.Struct, frozen=True):
 
 
 class Document(msgspec.Struct, frozen=True):
-    """What pytest-benchmark wrote of one process; fields that are not here stay in the file."""
+    """A document of pytest-benchmark; other fields of the file are ignored."""
 
     benchmarks: tuple[Benchmark, ...]
     datetime: str = ""
     machine_info: dict[str, Any] = {}
     commit_info: CommitInfo = CommitInfo()
-    turn: str = ""  # alike in documents of processes that took turns; "": none did
+    turn: str = ""  # equal in documents of interleaved processes; "" if not interleaved
 
 
 def document_of(content: bytes, name: str) -> Document:
-    """Decode a document; ValueError says what is wrong with the one of this name."""
+    """Decode a document; `name` is the file's in the ValueError for invalid content."""
     try:
         return msgspec.json.decode(content, type=Document)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -59,7 +59,7 @@ def document_of(content: bytes, name: str) -> Document:
 
 
 def machine_of(document: Document) -> str:
-    """Return the fingerprint, or what a document of anybody else's suites tells of its machine."""
+    """Return the machine's fingerprint, or a description from pytest-benchmark's own fields."""
     info = document.machine_info
     if isinstance(info.get(FINGERPRINT), str):
         return str(info[FINGERPRINT])
@@ -70,13 +70,13 @@ def machine_of(document: Document) -> str:
         info.get("system"),
         f"python {info['python_version']}" if info.get("python_version") else None,
     ]
-    return ", ".join(str(part) for part in parts if part) or "a machine that is not told"
+    return ", ".join(str(part) for part in parts if part) or "unknown machine"
 
 
 def keep(measured: Path, path: Path, fingerprint: str, turn: str) -> None:
-    """Keep a document for a history: with the machine and the turn, without the seconds of every single round.
+    """Store a document with the machine and the turn, without the seconds of single rounds.
 
-    The unit of a comparison is the process, so that its rounds are kept as their statistics alone.
+    Comparisons are over processes and use the statistics of a process's rounds.
     """
     document = json.loads(measured.read_bytes())
     document["turn"] = turn
@@ -89,6 +89,6 @@ def keep(measured: Path, path: Path, fingerprint: str, turn: str) -> None:
 
 
 def require_measured(document: Document, name: str) -> None:
-    """Raise ValueError where a document holds no benchmark: nothing measured is no good news."""
+    """Raise ValueError if a document holds no benchmark."""
     if not document.benchmarks:
         raise ValueError(f"{name} measured nothing: it holds no benchmark")

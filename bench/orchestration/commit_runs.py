@@ -1,4 +1,4 @@
-"""The suites of several commits, timed in turn: scratch work trees that are gone afterwards, a fresh process each."""
+"""Timing of the suites of several commits, interleaved, in temporary work trees and fresh processes."""
 
 import os
 import subprocess
@@ -14,21 +14,18 @@ from bench.environment.commit import CHECKOUT
 from bench.history.suite_documents import keep
 from bench.orchestration.interleave import Seat, conduct
 
-# Of a part .25 s of rounds after three of warm-up, so that a process takes half a minute.
-BUDGET = (
-    "--benchmark-warmup=on",
-    "--benchmark-warmup-iterations=3",
-    "--benchmark-min-rounds=3",
-    "--benchmark-max-time=0.25",
+# At most 0.25 s per benchmark after three warm-up rounds: a process takes half a minute.
+BUDGET = tuple(
+    f"--benchmark-{option}" for option in ("warmup=on", "warmup-iterations=3", "min-rounds=3", "max-time=0.25")
 )
 SETTINGS = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-PROCESS_SECONDS = 30.0  # a guess for two cores, corrected as processes end
-LINES_TOLD = 15  # of the output of suites that failed
+PROCESS_SECONDS = 30.0  # estimate for two cores, corrected as processes end
+LINES_SHOWN = 15  # of the output of failed suites
 PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
 
 
 def git(repository: Path, *arguments: str) -> str:
-    """Return what git prints; ValueError says what it complains of."""
+    """Return the output of git; ValueError with its error message."""
     command = ["git", "-C", str(repository), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -37,7 +34,7 @@ def git(repository: Path, *arguments: str) -> str:
 
 
 def commit_named(repository: Path, name: str) -> str:
-    """Return the commit that a name means; ValueError where there is none."""
+    """Return the commit of a git revision; ValueError if there is none."""
     try:
         return git(repository, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     except ValueError:
@@ -45,13 +42,13 @@ def commit_named(repository: Path, name: str) -> str:
 
 
 def last_commits(repository: Path, count: int) -> list[str]:
-    """Return so many commits of the branch checked out, oldest first; of a merge its first parent."""
+    """Return the last commits of the current branch, oldest first, along first parents."""
     return git(repository, "log", "--first-parent", "--format=%H", f"--max-count={count}").splitlines()[::-1]
 
 
 @contextmanager
 def work_tree(repository: Path, commit: str) -> Iterator[Path]:
-    """Check out a commit into a scratch folder; when the block ends, however it ends, it is gone."""
+    """Check out a commit into a temporary folder, which is removed when the block ends."""
     try:
         with TemporaryDirectory(prefix="catlip-bench-") as folder:
             tree = Path(folder) / commit[:12]
@@ -62,10 +59,10 @@ def work_tree(repository: Path, commit: str) -> Iterator[Path]:
 
 
 def time_suites(trees: Mapping[Path, Path], fingerprint: str, only: str | None = None) -> dict[Path, str]:
-    """Run each tree's suites once, in a process of its own: a benchmark of the first, the same of the next, and so on.
+    """Run each tree's suites once in a process of its own, interleaved benchmark by benchmark.
 
-    `trees` are by the paths where their documents are kept. Returns the paths of those that failed, with the end of
-    what they say. All processes hold their memory at once, about 1 GiB each.
+    `trees` are by the paths of their documents. Return the last output of failed suites by path. All processes hold
+    their memory, about 1 GiB each, at once.
     """
     turn = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
     with TemporaryDirectory() as folder:
@@ -90,7 +87,7 @@ def time_suites(trees: Mapping[Path, Path], fingerprint: str, only: str | None =
 
 @dataclass(slots=True)
 class _SuitesRun:
-    """A process of one tree's suites, and the scratch folder of what it leaves."""
+    """A process of one tree's suites, and the temporary folder of its output."""
 
     tree: Path
     scratch: Path
@@ -105,11 +102,11 @@ class _SuitesRun:
         return self.scratch / "output"
 
     def start(self, seat: Seat, only: str | None) -> None:
-        """Start it; it waits for its first turn once its benchmarks are collected."""
+        """Start the process; it waits for its first slot after collecting its benchmarks."""
         self.scratch.mkdir()
-        (self.tree / "results" / "cache").mkdir(parents=True, exist_ok=True)  # the pack is decoded once a tree
+        (self.tree / "results" / "cache").mkdir(parents=True, exist_ok=True)  # the pack is decoded once per tree
         command = [sys.executable, "-m", "pytest", "bench/suites", "-q", "-m", "not minutes", "-p", PLUGIN.stem]
-        command += ["-p", "no:randomly"]  # every tree's benchmarks in one order
+        command += ["-p", "no:randomly"]  # equal order in every tree
         command += [*BUDGET, f"--benchmark-json={self.measured}", *(["-k", only] if only else [])]
         path = os.pathsep.join(filter(None, (str(PLUGIN.parent), os.environ.get("PYTHONPATH"))))
         environment = os.environ | SETTINGS | seat.settings | {"PYTHONPATH": path}
@@ -119,22 +116,22 @@ class _SuitesRun:
             )
 
     def end(self) -> None:
-        """Kill it, where it was started."""
+        """Kill the process if it was started."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
 
     def why_failed(self) -> str:
-        """Wait for its end; return the last lines of what it says where it failed or measured nothing."""
+        """Wait for the process; return the last lines of its output if it failed or measured nothing, else ""."""
         assert self.process is not None
         if not self.process.wait() and self.measured.is_file() and self.measured.stat().st_size:
             return ""
-        last = "\n".join(self.said.read_text(errors="replace").splitlines()[-LINES_TOLD:])
-        return f"the suites of {self.tree.name} ended with {self.process.returncode}:\n{last}"
+        last = "\n".join(self.said.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
+        return f"the suites of {self.tree.name} failed with exit code {self.process.returncode}:\n{last}"
 
 
 def fingerprint_here() -> str:
-    """Return what speeds depend on here beside the code, as a process of its own says, for torch is not imported."""
+    """Return the fingerprint of this machine, from a separate process because it imports torch."""
     command = [sys.executable, "-m", "bench.environment.machine"]
     done = subprocess.run(command, cwd=CHECKOUT, env=os.environ | SETTINGS, capture_output=True, text=True, check=True)
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""The plan held against runs here: processes of one thread each, joined by gloo, from a record of one of them."""
+"""Validation of a plan on this machine: runs of one-thread processes with gloo, predicted from one process."""
 
 import os
 import subprocess
@@ -24,19 +24,19 @@ from bench.plan.records import Timed, compute_of
 from bench.plan.workload import needs_of
 from bench.record import Speed, read_records
 
-WITHIN = 0.25
-ROUNDS = 2  # of the process alone: the plan begins with one, and is held against the other
+WITHIN = 0.25  # largest relative error of a valid prediction
+ROUNDS = 2  # of the single process: one is the basis of the plan, the other is predicted
 MS = 1000
 Popen = subprocess.Popen[bytes]
 
 
-class RunFailed(Exception):  # noqa: N818 - it names what happened
-    """A run of the check left nothing to hold the plan against."""
+class RunFailed(Exception):  # noqa: N818 - it names the event
+    """A run of the validation left no result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A prediction and what was measured, in seconds of a step."""
+    """A predicted and a measured step, in seconds."""
 
     experiment: str
     processes: int
@@ -52,31 +52,37 @@ class Row:
 
     @property
     def error(self) -> float:
-        """By how much the prediction is too long, relative."""
+        """The relative error of the prediction."""
         return (self.computed + self.sent) / self.measured - 1
 
     @property
     def agrees(self) -> bool:
-        """Whether it is near enough."""
+        """Whether the error is within the tolerance."""
         return abs(self.error) <= WITHIN
 
 
 def check(
     experiments: Mapping[str, Experiment], settings: Sequence[str], processes: int, results: Path
 ) -> tuple[Table, bool]:
-    """Measure one process, as many side by side that send nothing, and as many together; predict the last.
+    """Measure one process, then processes side by side without communication, then together; predict the last.
 
-    `experiments` are by the names that `settings` change. Raises RunFailed, and ValueError where cores
-    are too few.
+    `experiments` are by the names that `settings` change. Raises RunFailed, and ValueError if there are too few cores.
     """
-    cores, rows, told = _cores(processes), list[Row](), list[str]()
+    if not hasattr(os, "sched_getaffinity"):
+        raise ValueError("--check binds processes to cores, which needs Linux")
+    cores, rows, notes = sorted(os.sched_getaffinity(0))[:processes], list[Row](), list[str]()
+    if len(cores) < processes:
+        raise ValueError(f"--check {processes} needs a core for each process, and {len(cores)} are available")
     for name, experiment in experiments.items():
-        begun = str(results.resolve() / f"{new_comparison('plan')}-{name}")  # the pictures beside it are shared
+        begun = str(results.resolve() / f"{new_comparison('plan')}-{name}")  # the cached images beside it are shared
         words = ["measure", name, *(word for setting in settings for word in ("--set", setting))]
         with _measuring(words, Path(f"{begun}-alone"), cores[:1], ROUNDS) as alone:
             both = alone()
         first, again = (replace(both, runs=[run]) for run in both.runs)
-        beside = _side_by_side(words, begun, cores)
+        with ExitStack() as stack:
+            folders = {core: Path(f"{begun}-beside-{core}") for core in cores}
+            running = [stack.enter_context(_measuring(words, path, [core], 1)) for core, path in folders.items()]
+            beside = [timed() for timed in running]
         weights = needs_of(experiment).weights
         links = _links(min(FP32 * weights.trained, BUCKET), cores)
         with _measuring(words, Path(f"{begun}-together"), cores, 1) as together:
@@ -89,64 +95,62 @@ def check(
             _row(shared, f"{processes} side by side", processes, links, taken),
         ]
         slower = rows[-1].computed / rows[-2].computed
-        told.append(
-            f"{name}: gloo sends {links.link / 1e9:.2f} GB/s and takes {1e6 * links.link_latency:.0f} us a step; "
-            f"{processes} processes side by side that send nothing are {slower:.2f} times as slow as one alone. "
-            + of_sending(rows[-1].sent_share)
+        speed = f"{links.link / 1e9:.2f} GB/s and {1e6 * links.link_latency:.0f} us per ring step"
+        notes.append(
+            f"{name}: gloo reaches {speed}; {processes} processes side by side without communication are {slower:.2f} "
+            f"times as slow as one alone. {of_sending(rows[-1].sent_share)}"
         )
-    return _table(rows, told), all(agree(rows, one.name) for one in experiments.values())
+    return _table(rows, notes), all(agree(rows, one.name) for one in experiments.values())
 
 
 def agree(rows: Sequence[Row], experiment: str) -> bool:
-    """Judge one experiment's three rows.
+    """Return whether the three rows of one experiment validate the plan.
 
-    One process, timed again, and the processes together must be as predicted from one alone; or else these as predicted
-    from processes side by side: then the machine slows those that share it, which no model of communication knows.
+    A repeated single process must be as predicted, and the processes together as predicted from one alone or from
+    processes side by side. In the latter case sharing the machine slows the processes, which is no communication.
     """
     once, alone, beside = (row for row in rows if row.experiment == experiment)
     return once.agrees and (alone.agrees or beside.agrees)
 
 
 def of_sending(share: float) -> str:
-    """Say what the check can find of the model of communication."""
+    """Describe how far the validation tests the communication model."""
     if share < WITHIN:
-        return f"Sending is {share:.0%} of the plan: too little for its model to be wrong by here."
-    return f"Sending is {share:.0%} of the plan: its model is held against the runs, too."
+        return f"Communication is {share:.0%} of the prediction: too little to test its model."
+    return f"Communication is {share:.0%} of the prediction, so its model is tested, too."
 
 
 def _row(case: Case, basis: str, processes: int, links: Links, measured: float) -> Row:
-    """Predict; nothing is hidden, for every core computes."""
+    """Predict a step without overlap, because every core computes."""
     step = step_on(case, Cluster(links, overlap=0.0), processes)
     return Row(case.name, processes, basis, step.seconds - step.exposed, step.exposed, measured)
 
 
-def _table(rows: Sequence[Row], told: Sequence[str]) -> Table:
-    return Table(
-        "The plan against runs here",
-        [
-            {
-                "experiment": row.experiment,
-                "processes": row.processes,
-                "planned from": row.basis,
-                "computation, ms": MS * row.computed,
-                "communication, ms": MS * row.sent,
-                "planned, ms": MS * (row.computed + row.sent),
-                "measured, ms": MS * row.measured,
-                "measured less computation, ms": MS * (row.measured - row.computed) if row.processes > 1 else None,
-                "error": row.error,
-                f"within {WITHIN:.0%}": "yes" if row.agrees else "no",
-            }
-            for row in rows
-        ],
-        "\n".join(told)
-        + "\nOne thread and one core a process, nothing hidden. Where only the plan from processes side "
-        "by side is near, the difference is what\nthe machine's shared memory and host take from processes beside each "
-        "other, and not communication.",
+def _table(rows: Sequence[Row], notes: Sequence[str]) -> Table:
+    columns = [
+        {
+            "experiment": row.experiment,
+            "processes": row.processes,
+            "basis": row.basis,
+            "computation, ms": MS * row.computed,
+            "communication, ms": MS * row.sent,
+            "predicted, ms": MS * (row.computed + row.sent),
+            "measured, ms": MS * row.measured,
+            "measured less computation, ms": MS * (row.measured - row.computed) if row.processes > 1 else None,
+            "error": row.error,
+            f"within {WITHIN:.0%}": "yes" if row.agrees else "no",
+        }
+        for row in rows
+    ]
+    note = (
+        "One thread and one core per process, no overlap. If only the prediction from processes side by side agrees,\n"
+        "the difference is contention for shared memory and host, not communication."
     )
+    return Table("Predicted and measured steps", columns, "\n".join([*notes, note]))
 
 
 def _compute(timed: Sequence[Timed]) -> Compute:
-    """Return the mean over processes, each its first run."""
+    """Return the mean of the processes' first runs."""
     found = []
     for one in timed:
         peak = one.runs[0].peak_flops_per_second
@@ -160,24 +164,9 @@ def _step_seconds(timed: Timed) -> float:
     return run.processes * images_per_step(timed.experiment, run) / images_per_second(timed.experiment, run)
 
 
-def _cores(processes: int) -> list[int]:
-    if not hasattr(os, "sched_getaffinity"):
-        raise ValueError("--check binds processes to cores, which only Linux does")
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < processes:
-        raise ValueError(f"--check {processes} needs a core for each process, there are {len(cores)}")
-    return cores[:processes]
-
-
-def _side_by_side(words: Sequence[str], begun: str, cores: Sequence[int]) -> list[Timed]:
-    with ExitStack() as stack:
-        running = [stack.enter_context(_measuring(words, Path(f"{begun}-beside-{core}"), [core], 1)) for core in cores]
-        return [timed() for timed in running]
-
-
 @contextmanager
 def _measuring(words: Sequence[str], results: Path, cores: Sequence[int], rounds: int) -> Iterator[Callable[[], Timed]]:
-    """Start a measurement of one process a core, and give what waits for it and returns what it timed."""
+    """Start a measurement of one process per core; yield a function that waits for it and returns its runs."""
     options = ["--rounds", str(rounds), "--results", str(results)]
     with _started(["bench", *words, *options], cores, subprocess.DEVNULL) as child:
 
@@ -186,14 +175,14 @@ def _measuring(words: Sequence[str], results: Path, cores: Sequence[int], rounds
             records = read_records(results) if results.is_dir() else []
             speeds = [(r.measured, r.experiment, r.circumstances) for r in records if isinstance(r.measured, Speed)]
             if not speeds or speeds[0][1] is None:
-                raise RunFailed(f"a run of the check: there is no speed record in {results}")
+                raise RunFailed(f"a run of the validation left no speed record in {results}")
             return Timed(speeds[0][1], speeds[0][2], [run for run, _, _ in speeds])
 
         yield timed
 
 
 def _links(size: int, cores: Sequence[int]) -> Links:
-    """Time what processes on these cores can send each other, in messages of about this size."""
+    """Measure gloo's bandwidth and latency between processes on these cores, for messages of about `size` bytes."""
     with _started(["bench.plan.link_speed", str(size)], cores, subprocess.PIPE) as child:
         printed = child.communicate()[0]
     try:
@@ -205,14 +194,14 @@ def _links(size: int, cores: Sequence[int]) -> Links:
 
 @contextmanager
 def _started(module: Sequence[str], cores: Sequence[int], output: int) -> Iterator[Popen]:
-    """Run a module on some cores and no GPU, with torchrun where they are several; on the way out end all of it."""
+    """Run a module on some cores without GPUs, under torchrun if several; kill all its processes at the block's end."""
     several = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(len(cores)), "-m"]
     command = [sys.executable, "-m", *(several if len(cores) > 1 else []), *module]
     environment = os.environ | {"PYTHONPATH": with_checkout(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)  # children are bound as their parent is
     try:
-        # A Ctrl-C reaches this process alone, which ends its children.
+        # SIGINT reaches this process alone, which ends its children.
         child = subprocess.Popen(command, stdout=output, env=environment, process_group=0)
     finally:
         os.sched_setaffinity(0, own)
@@ -225,9 +214,9 @@ def _started(module: Sequence[str], cores: Sequence[int], output: int) -> Iterat
 
 
 def _kill_family(process: psutil.Process) -> None:
-    """Kill a process and all that it has started, in whatever groups: halted first, so that it starts no other.
+    """Kill a process and its descendants in all groups, each stopped first so that it starts no other.
 
-    Asked to end, torchrun would wait half a minute for processes that stand still. There is nothing to save.
+    SIGTERM would let torchrun wait half a minute for stalled processes; there is nothing to save.
     """
     process.suspend()
     for child in process.children():

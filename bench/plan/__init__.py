@@ -1,1 +1,1 @@
-"""What a training would take on many GPUs."""
+"""Prediction of step time and cost of a training on many GPUs."""

@@ -1,4 +1,4 @@
-"""What two or more processes of this machine can send each other: collectives timed, started by torchrun."""
+"""Bandwidth and latency between processes of this machine, from timed all-reduces; started by torchrun."""
 
 import sys
 import time
@@ -8,22 +8,22 @@ import msgspec
 import torch
 import torch.distributed as dist
 
-TIMES = 15
-WORK, WIDTH = 20, 256  # products of matrices so wide, in front of each collective: some milliseconds
+REPETITIONS = 15
+WORK, WIDTH = 20, 256  # number and width of matrix products before each collective: some milliseconds
 
 
 class LinkSpeed(msgspec.Struct, frozen=True):
-    """What a ring's step takes, from all-reduces of two sizes."""
+    """Bandwidth and latency of a ring step."""
 
     bytes_a_second: float
     latency_seconds: float
 
 
 def measured(size: int) -> LinkSpeed:
-    """Time all-reduces of one number, and of so many bytes: of n processes 2 (n - 1) steps, of a part each.
+    """Time all-reduces of one number and of `size` bytes: 2 (n - 1) ring steps over n processes.
 
-    As in a training each comes behind some milliseconds of computing, so that waiting for the later process and waking
-    up are in it: the median for one number is about twice that of idle processes.
+    Each follows some milliseconds of computation, as in training, so that latency includes waking up and waiting for
+    the last process: the median for one number is about twice that of idle processes.
     """
     processes = dist.get_world_size()
     small, large = _seconds(1), _seconds(max(2, size // 4))
@@ -33,7 +33,7 @@ def measured(size: int) -> LinkSpeed:
 
 def _seconds(numbers: int) -> float:
     values, matrix, taken = torch.zeros(numbers), torch.ones(WIDTH, WIDTH), []
-    for _ in range(TIMES):
+    for _ in range(REPETITIONS):
         dist.barrier()
         for _ in range(WORK):
             torch.mm(matrix, matrix)
@@ -44,7 +44,7 @@ def _seconds(numbers: int) -> float:
 
 
 def main() -> None:
-    """Print what was measured, as JSON, on rank 0."""
+    """Print the `LinkSpeed` as JSON on rank 0."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     found = measured(int(sys.argv[1]))

@@ -1,7 +1,7 @@
-"""The step of an experiment on N devices: one device's computation, and what a model says of the rest. No torch here.
+"""Model of a training step on N devices, from one device's computation. No torch here.
 
-A step takes its computation (data, forward, backward: so long an image; optimizer: so long a step), the products of a
-contrastive loss with further captions, and that part of the communication that no computation hides.
+A step consists of computation (data, forward and backward in proportion to images; the optimizer per step), the
+products of a contrastive loss with additional captions, and the exposed communication.
 """
 
 from collections.abc import Sequence
@@ -11,52 +11,52 @@ from bench.config import MethodName, Sharding
 from bench.environment.gpu_specs import Device
 from bench.plan.collectives import Links, Weights, collectives_of, total_seconds
 
-LARGEST = 4096  # devices that a curve goes to
-AS_GPUS_GROW = "As GPUs grow"  # what its table is called, where `python -m reports plan` finds it
-# Products of batch x columns x width that a step of the loss takes, the backward's included (`losses`): the logits
-# twice and two gradients, or once where the forward makes the gradients.
+LARGEST = 4096  # devices at the end of a curve
+AS_GPUS_GROW = "As GPUs grow"  # title of the curve's table, by which `python -m reports plan` finds it
+# Matrix products of batch x captions x width in a step of the loss (`losses`), the backward included: the logits twice
+# and two gradients; the logits once if the forward computes the gradients.
 LOSS_PRODUCTS: dict[MethodName, int] = {"clip": 4, "superclip": 4, "siglip": 3}
-OVERLAP = 0.8  # share of forward and backward behind which gradients and weights are sent: assumed
-LOSS_SHARE = 0.5  # of the fp32 peak that these reach: assumed, for exponentials and sums stand between them
+OVERLAP = 0.8  # share of forward and backward that hides communication of gradients and weights: assumed
+LOSS_SHARE = 0.5  # share of the fp32 peak in these products: assumed, because of exponentials and sums between them
 JOULES_A_KWH = 3.6e6
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """FLOPs of an image and its caption, 2 a multiply-add."""
+    """FLOPs of an image and its caption, 2 per multiply-add."""
 
-    forward: float  # of what is trained
-    teacher: float = 0.0  # forward of a teacher: no backward follows it
-    is_recomputed: bool = False  # the forward a second time, in the backward
+    forward: float  # of the trained model
+    teacher: float = 0.0  # forward of a teacher, without a backward
+    is_recomputed: bool = False  # whether activation checkpointing repeats the forward
 
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """How long one device alone takes, in seconds."""
+    """Seconds of one device."""
 
-    data: float  # of an image
-    forward: float  # of an image
-    backward: float  # of an image
-    optimizer: float  # of a step, however many images it has
-    captions: float  # that an image meets in a contrastive loss within that time; the rest is `Step.further`
-    loss_flops: float  # FLOP/s of the loss' fp32 products with the rest
+    data: float  # per image
+    forward: float  # per image
+    backward: float  # per image
+    optimizer: float  # per step
+    captions: float  # number of captions per image in a contrastive loss; additional ones are `Step.further`
+    loss_flops: float  # FLOP/s of the fp32 products with additional captions
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An experiment to plan for."""
+    """The experiment of a plan."""
 
     name: str
     weights: Weights
     compute: Compute
-    batch: float  # images of a step, on one device
+    batch: float  # images per step and device
     sharding: Sharding = "ddp"
     bytes_a_weight: int = 4  # of the computation's precision
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What joins the devices; `overlap` is the share of forward and backward behind which they can send."""
+    """The interconnect of devices; `overlap` is the share of forward and backward that can hide communication."""
 
     links: Links
     overlap: float
@@ -64,54 +64,54 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step on so many devices, in seconds of each."""
+    """The seconds of one step on `gpus` devices."""
 
     gpus: int
-    images: float  # of all devices
+    images: float  # on all devices
     data: float
     forward: float
     backward: float
-    further: float  # a contrastive loss' products with captions that the time of an image does not include
+    further: float  # products of a contrastive loss with additional captions
     optimizer: float
     sent: float  # all communication
-    hidden: float  # of it behind forward and backward
+    hidden: float  # communication hidden by forward and backward
 
     @property
     def exposed(self) -> float:
-        """Communication that nothing hides."""
+        """Communication that is not hidden."""
         return self.sent - self.hidden
 
     @property
     def seconds(self) -> float:
-        """The whole step."""
+        """The whole step, exposed communication included."""
         return self.data + self.forward + self.backward + self.further + self.optimizer + self.exposed
 
     @property
     def images_per_second(self) -> float:
-        """Of all devices together."""
+        """Throughput of all devices together."""
         return self.images / self.seconds
 
     @property
     def communication_share(self) -> float:
-        """Share of the step in which devices wait for each other."""
+        """Share of exposed communication in the step."""
         return self.exposed / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a number of images costs."""
+    """Cost of a training."""
 
     hours: float
     gpu_hours: float
-    price: float | None  # None: no price was given
-    kwh: float | None  # of the GPUs alone; None: their power is not known
+    price: float | None  # None if no price was given
+    kwh: float | None  # of the GPUs alone; None if their power is unknown
 
 
 def assumed_compute(work: Work, device: Device, utilisation: float) -> Compute:
-    """Return how long a device takes if its dense products reach a share of its bf16 peak: an assumption.
+    """Return the seconds of a device whose dense products reach an assumed share of its bf16 peak.
 
-    The backward is twice the forward, with checkpointed activations three times. Loading and the optimizer are in the
-    share, for it is taken of whole steps.
+    The backward is twice the forward, three times with activation checkpointing. The share is of whole steps and
+    includes data loading and the optimizer.
     """
     rate = utilisation * device.bf16
     return Compute(
@@ -125,9 +125,9 @@ def assumed_compute(work: Work, device: Device, utilisation: float) -> Compute:
 
 
 def step_on(case: Case, cluster: Cluster, gpus: int, global_batch: int | None = None) -> Step:
-    """Return the step on so many devices, each with the case's batch, or with its part of a global one.
+    """Return the step on `gpus` devices, with the case's batch per device or a share of a global batch.
 
-    Where weights are sharded, every device updates its part of them alone.
+    Under FSDP2 each device updates its shard of the weights.
     """
     batch = case.batch if global_batch is None else global_batch / gpus
     compute, weights = case.compute, case.weights
@@ -152,25 +152,25 @@ def step_on(case: Case, cluster: Cluster, gpus: int, global_batch: int | None = 
 
 
 def curve(case: Case, cluster: Cluster, gpus: int, global_batch: int | None = None) -> list[Step]:
-    """Return the steps on 1, 2, 4 ... devices and on `gpus`; none has less than an image of a global batch."""
+    """Return the steps on powers of two and on `gpus` devices, with at least one image of a global batch per device."""
     numbers = {1 << power for power in range(LARGEST.bit_length())} | {gpus}
     most = max(numbers) if global_batch is None else global_batch
     return [step_on(case, cluster, number, global_batch) for number in sorted(numbers) if number <= most]
 
 
 def slower_from(steps: Sequence[Step], share: float) -> int | None:
-    """Return the fewest devices of a curve on which each is slower than one alone by more than a share."""
+    """Return the smallest number of devices at which each is slower than a single one by more than `share`."""
     alone = steps[0].images_per_second / steps[0].gpus
     return next((step.gpus for step in steps if step.images_per_second / step.gpus < (1 - share) * alone), None)
 
 
 def bound_from(steps: Sequence[Step]) -> int | None:
-    """Return the fewest devices of a curve which wait for each other longer than they compute."""
+    """Return the smallest number of devices at which exposed communication is more than half of the step."""
     return next((step.gpus for step in steps if step.communication_share > 1 / 2), None)
 
 
 def cost_of(step: Step, images: int, price: float | None, watts: float | None) -> Cost:
-    """Return what so many images cost at a price of a GPU-hour, all devices drawing so many watts all the time."""
+    """Return the cost of `images` images at a price per GPU-hour and a constant power per device."""
     seconds = images / step.images_per_second
     gpu_hours = step.gpus * seconds / 3600
     return Cost(

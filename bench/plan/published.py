@@ -1,12 +1,12 @@
-"""Published throughputs of CLIP trainings, and what a plan says of them. No torch here.
+"""Published throughputs of CLIP trainings, and the model's prediction of them. No torch here.
 
-Rows: open_clip's docs/PRETRAINED.md (12.8 billion images over GPU-hours), LAION's blog of September 2022 and January
-2023, `trained_models_info.csv` of LAION-AI/scaling-laws-openclip, the DataComp paper (arXiv 2304.14108), NVIDIA's NeMo
-documentation, x-cls/superclass issue 11. GFLOPs and parameters: open_clip, docs/model_profile.csv. Left out is what has
-no FLOPs of CLIP's at one size: patch dropout (bigG/14 at 46.9), FLIP, CLIPA, TinyCLIP, MobileCLIP, image towers alone.
-Some rows of the scaling laws are of trainings that open_clip lists, too.
+Sources: open_clip's docs/PRETRAINED.md (12.8 billion images over GPU-hours), LAION's blog of September 2022 and January
+2023, `trained_models_info.csv` of LAION-AI/scaling-laws-openclip (some of its trainings are also in open_clip's list),
+the DataComp paper (arXiv 2304.14108), NVIDIA's NeMo documentation, x-cls/superclass issue 11. GFLOPs and parameters:
+open_clip, docs/model_profile.csv. Trainings without CLIP's FLOPs at one image size are excluded: patch dropout (bigG/14
+at 46.9 images/s/GPU), FLIP, CLIPA, TinyCLIP, MobileCLIP, image towers alone.
 
-JUWELS Booster has 4 A100 of 40 GB and 4 x 200 Gbit/s a node, Stability's cluster (AWS p4d) 8 and 400 Gbit/s together.
+JUWELS Booster: 4 A100 of 40 GB and 4 x 200 Gbit/s per node; Stability's cluster (AWS p4d): 8 and 400 Gbit/s in total.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from bench.plan.model import OVERLAP, Case, Cluster, Work, assumed_compute, step
 
 V100 = Device("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
 A100, H100 = DEVICES["a100"], DEVICES["h100"]
-Latencies = tuple[float, float]  # of a ring's step within a node and between nodes, in seconds
+Latencies = tuple[float, float]  # seconds per ring step, within a node and between nodes
 NCCL: Latencies = (1e-6 * LINK_US, 1e-6 * NETWORK_US)
 JUWELS = replace(DEVICES["a100-40gb"], per_node=4, network=25 * GB)
 P4D = replace(DEVICES["a100-40gb"], network=6.25 * GB)
@@ -29,9 +29,9 @@ P4D = replace(DEVICES["a100-40gb"], network=6.25 * GB)
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A CLIP model as published: text padded to 77 tokens."""
+    """A published CLIP model with text padded to 77 tokens."""
 
-    gflops: float  # of a forward
+    gflops: float  # of the forward, per image and caption
     megaparameters: float
     width: int  # of the features
 
@@ -49,25 +49,25 @@ MODELS: Mapping[str, Model] = {
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A published training; of a range its ends."""
+    """A published training; `low` and `high` are the ends of a range of rates."""
 
     source: str
     model: str
     device: Device
     gpus: int
-    batch: int | None  # of a GPU; None: not told, or not at which rate: communication cannot be predicted
-    low: float  # images a second and GPU
+    batch: int | None  # per GPU; None if it is unknown for the rate: communication cannot be predicted
+    low: float  # images per second and GPU
     high: float
-    is_recomputed: bool = False  # activations, as far as it is told
+    is_recomputed: bool = False  # activation checkpointing, as far as published
 
     @property
     def middle(self) -> float:
-        """What a prediction is held against."""
+        """The rate with which a prediction is compared."""
         return (self.low + self.high) / 2
 
     @property
     def utilisation(self) -> float:
-        """Share of the dense peak that the products take, recomputed ones included, in the time of the whole step."""
+        """The model FLOPs of the whole step over the dense peak, recomputed ones included."""
         return (4 if self.is_recomputed else 3) * 1e9 * MODELS[self.model].gflops * self.middle / self.device.bf16
 
 
@@ -102,34 +102,29 @@ POINTS: Sequence[Point] = (
 
 
 def published_utilisation() -> float:
-    """Return the median share of the dense peak that the computation of published trainings reaches.
-
-    What they sent is taken off as the plan has it, for a plan puts on what it sends itself.
-    """
+    """Return the published trainings' median utilisation of the dense peak, communication excluded."""
     return median(computing(point, NCCL, OVERLAP) for point in POINTS)
 
 
 def computing(point: Point, latencies: Latencies, overlap: float) -> float:
-    """Return the utilisation at which the plan gives a point's rate: of the computation alone, what is sent taken off.
+    """Return the utilisation, communication excluded, at which the model predicts a point's rate.
 
-    Where no batch is told it is that of the whole step. ValueError where sending alone takes longer than the step.
+    Without a batch it includes communication. ValueError if communication alone takes longer than the step.
     """
 
     def missing(share: float) -> float:
         return point.middle - predicted_rate(point, share, latencies, overlap)[0]
 
     if missing(1.0) > 0:
-        raise ValueError(f"{point.model} on {point.gpus} GPUs ({point.source}) cannot wait so long: smaller latencies")
+        training = f"{point.model} on {point.gpus} GPUs ({point.source})"
+        raise ValueError(f"the predicted communication of {training} exceeds its step: give smaller latencies")
     return float(brentq(missing, point.utilisation / 2, 1.0))
 
 
 def predicted_rate(
     point: Point, utilisation: float, latencies: Latencies, overlap: float
 ) -> tuple[float, float | None]:
-    """Return images a second and GPU by the plan, and the share of the step that is communication, where batch is told.
-
-    Captions alone are gathered, as here.
-    """
+    """Return the predicted images per second and GPU, and the share of communication if the batch is known."""
     model = MODELS[point.model]
     compute = assumed_compute(Work(1e9 * model.gflops, is_recomputed=point.is_recomputed), point.device, utilisation)
     if point.batch is None or point.device.network is None:

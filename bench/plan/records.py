@@ -1,4 +1,4 @@
-"""What records say for a plan: how long one device takes, what it draws, how much fits. No torch here."""
+"""One device's step time, power and largest batch, from records. No torch here."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from bench.plan.model import Compute
 from bench.record import BYTES_A_PARAMETER, Fit, Memory, Record, Speed, comparisons, read_record, read_records
 
 M = TypeVar("M", Speed, Memory, Fit)
-# What leaves the time of an image as it is.
+# Fields that do not change the time per image.
 MAY_DIFFER = {*WITH_BATCH_SIZE, "seed", "windows", "images", "warmup_images", "sharding", "learning_rate"}
 FORWARD = ("forward", "image forward", "text forward", "head and loss")
 POWER = "power W, by the energy counter"
@@ -26,34 +26,34 @@ GIB = 2**30
 class Timed:
     """The timed runs of one experiment on one device."""
 
-    experiment: Experiment  # as it was timed
+    experiment: Experiment  # as timed, at its batch
     where: Circumstances
     runs: Sequence[Speed]
 
     @property
     def watts(self) -> float | None:
-        """What the device drew while it was timed; None where that was not measured."""
+        """Mean power of the device during the runs; None if it was not measured."""
         powers = [run.utilisation[POWER] for run in self.runs if POWER in run.utilisation]
         return fmean(powers) if powers else None
 
 
 def records_at(path: Path, experiments: Sequence[Experiment]) -> list[Record]:
-    """Return the records of the comparison that a record belongs to, or of a folder's newest that timed them all.
+    """Return the records of a record file's comparison, or of a folder's newest that timed all experiments.
 
-    One that timed some of them if there is none such. Raises ValueError where nothing was timed.
+    If none timed all, return the newest that timed any experiment; ValueError if there is none.
     """
     if path.is_file():
         return read_records(path.parent, read_record(path).comparison)
     found = comparisons(path) if path.is_dir() else []
     some = [records for name in reversed(found) if _timed(records := read_records(path, name))]
     if not some:
-        raise ValueError(f"{path} holds no speed record; {PROGRAM} measure leaves some in its results folder")
+        raise ValueError(f"{path} holds no speed record; {PROGRAM} measure stores them in its results folder")
     whole = (rows for rows in some if all(any(matching(one, rows, Speed)) for one in experiments))
     return next(whole, some[0])
 
 
 def timed(experiment: Experiment, records: Sequence[Record], path: Path) -> Timed:
-    """Return its timed runs, at its own batch or another; ValueError tells what there is instead."""
+    """Return an experiment's timed runs, preferably at its own batch; ValueError names the nearest experiment."""
     rows = matching(experiment, records, Speed)
     if not rows:
         there = {record.experiment.name: record.experiment for record in _timed(records) if record.experiment}
@@ -65,15 +65,16 @@ def timed(experiment: Experiment, records: Sequence[Record], path: Path) -> Time
     same = [row for row in rows if row[1].batch_size == experiment.batch_size] or rows
     _, as_timed, where = same[0]
     if where.processes > 1:
-        raise ValueError(f"{path}: {as_timed.name} was timed on {where.processes} processes; a plan begins with one")
+        raise ValueError(
+            f"{path}: {as_timed.name} was timed on {where.processes} processes; a plan needs records of one"
+        )
     return Timed(as_timed, where, [run for run, one, _ in same if one.batch_size == as_timed.batch_size])
 
 
 def compute_of(runs: Timed, loss_flops: float) -> Compute:
-    """Return how long one device takes: each part the median of the runs.
+    """Return the seconds of one device: medians over the runs.
 
-    A step's time is that of the windows, which may overlap what the phases' own pass keeps apart: it is shared out as
-    the phases are.
+    The step time is that of the windows, in which phases may overlap; it is divided in proportion to the phases.
     """
     parts = [_parts(runs.experiment, run) for run in runs.runs]
     data, forward, backward, optimizer = (median(of_runs) for of_runs in zip(*parts, strict=True))
@@ -94,11 +95,11 @@ def _parts(experiment: Experiment, run: Speed) -> tuple[float, float, float, flo
 def largest_batch(
     experiment: Experiment, records: Sequence[Record], limit_bytes: float, weights: Weights, gpus: int
 ) -> tuple[int | None, str]:
-    """Return how many images a step may have on one device under a memory limit, and how that is known.
+    """Return the largest batch of one device under a memory limit, and how it is known.
 
-    Tried ones count most. Else tensors are so many bytes, and so many more for each image: a line through two batch
-    sizes, or where there is one, weights, gradients and moments at 16 bytes a parameter and the rest in proportion.
-    FSDP2 holds its part of the first. Captions gathered from all devices, and their gradients, come with every image.
+    The largest batch that was tried is preferred. Else peak tensor bytes are extrapolated: linearly through two batch
+    sizes, or from one with 16 bytes per parameter (weights, gradients, moments) and the rest in proportion to images.
+    FSDP2 shards the constant share. Captions gathered from all devices, and their gradients, are added per image.
     """
     tries = [(fit, one) for fit, one, _ in matching(experiment, records, Fit) if fit.limit_bytes <= limit_bytes]
     if sizes := [one.batch_size for fit, one in tries if fit.fits]:
@@ -107,12 +108,12 @@ def largest_batch(
     memories = [(memory.peak_tensor_bytes, one) for memory, one, _ in matching(experiment, records, Memory)]
     counted = {one.mean_batch_size: size for size, one in memories if size is not None}
     if not counted:
-        return None, "not known: no memory record of it"
+        return None, "unknown: there is no memory record of it"
     (small, least), (large, most) = min(counted.items()), max(counted.items())
     if large > small:
-        an_image, how = (most - least) / (large - small), f"tensors counted at batches of {small:g} and {large:g}"
+        an_image, how = (most - least) / (large - small), f"peak tensor bytes at batches of {small:g} and {large:g}"
     else:
-        how = f"tensors counted at a batch of {large:g}, 16 bytes a parameter of them at any"
+        how = f"peak tensor bytes at a batch of {large:g}, of which 16 per parameter are constant"
         an_image = (most - BYTES_A_PARAMETER * weights.trained) / large
     always = most - an_image * large
     if experiment.sharding == "fsdp2":
@@ -124,7 +125,7 @@ def largest_batch(
 def matching(
     experiment: Experiment, records: Iterable[Record], kind: type[M]
 ) -> list[tuple[M, Experiment, Circumstances]]:
-    """Return what was measured of an experiment, at whatever batch: with the experiment as it was, and where."""
+    """Return the measurements of an experiment at any batch, with the experiment as measured and the circumstances."""
     return [
         (record.measured, record.experiment, record.circumstances)
         for record in records

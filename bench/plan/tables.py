@@ -1,4 +1,4 @@
-"""A plan as tables. No torch here."""
+"""Tables of a plan. No torch here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,76 +10,78 @@ from bench.plan.collectives import collectives_of, seconds_of
 from bench.plan.model import AS_GPUS_GROW, LARGEST, Case, Cluster, Cost, Step, bound_from, slower_from
 from bench.plan.published import POINTS, Latencies, computing, predicted_rate
 
-SLOWER = 0.1
+SLOWER = 0.1  # relative loss of throughput per GPU
 MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What is planned for one experiment."""
+    """The plan of one experiment."""
 
     case: Case
     basis: str  # "measured" or "assumed"
     step: Step
     cost: Cost
     steps: Sequence[Step]  # the curve
-    largest: tuple[int | None, str]  # batch on one device, and how it is known
+    largest: tuple[int | None, str]  # largest batch of one device, and how it is known
 
 
 def plan_table(plans: Sequence[Planned], gpus: int) -> Table:
-    """Answer: the step, and what the images cost."""
-    base = plans[0]
-    rows = [
-        {
-            "experiment": one.case.name,
-            "step": one.basis,
-            "images a step of each": one.step.images / gpus,
-            "images a step of all": round(one.step.images),
-            "data, ms": None if one.basis == "assumed" else MS * one.step.data,
-            "forward, ms": MS * one.step.forward,
-            "backward, ms": MS * one.step.backward,
-            "loss with further captions, ms": MS * one.step.further,
-            "optimizer, ms": None if one.basis == "assumed" else MS * one.step.optimizer,
-            "communication, ms": MS * one.step.sent,
-            "of it hidden, ms": MS * one.step.hidden,
-            "step, ms": MS * one.step.seconds,
-            "images/s": one.step.images_per_second,
-            f"images/s, times {base.case.name}'s": one.step.images_per_second / base.step.images_per_second,
-            "hours": one.cost.hours,
-            "GPU-hours": one.cost.gpu_hours,
-            "price": one.cost.price,
-            "kWh of the GPUs": one.cost.kwh,
-            "largest batch of each": one.largest[0],
-            f"over {SLOWER:.0%} slower a GPU from": slower_from(one.steps, SLOWER),
-            "bound by communication from": bound_from(one.steps),
-        }
-        for one in plans
-    ]
+    """List the step and the cost of each experiment."""
+    base, slower = plans[0], f"GPUs from which each is over {SLOWER:.0%} slower"
+    rows = []
+    for one in plans:
+        step, cost, is_measured = one.step, one.cost, one.basis == "measured"
+        rows.append(
+            {
+                "experiment": one.case.name,
+                "basis": one.basis,
+                "images per step and GPU": step.images / gpus,
+                "images per step": round(step.images),
+                "data, ms": MS * step.data if is_measured else None,
+                "forward, ms": MS * step.forward,
+                "backward, ms": MS * step.backward,
+                "loss with additional captions, ms": MS * step.further,
+                "optimizer, ms": MS * step.optimizer if is_measured else None,
+                "communication, ms": MS * step.sent,
+                "hidden communication, ms": MS * step.hidden,
+                "step, ms": MS * step.seconds,
+                "images/s": step.images_per_second,
+                f"images/s, times {base.case.name}'s": step.images_per_second / base.step.images_per_second,
+                "hours": cost.hours,
+                "GPU-hours": cost.gpu_hours,
+                "price": cost.price,
+                "kWh of the GPUs": cost.kwh,
+                "largest batch per GPU": one.largest[0],
+                slower: slower_from(one.steps, SLOWER),
+                "GPUs from which communication dominates": bound_from(one.steps),
+            }
+        )
     note = (
-        "Further captions: of all that a contrastive loss compares, those whose products are not in the time above.\n"
-        f"Slower: than one GPU alone. Bound by communication: it takes more than half of the step. '-': not up to "
-        f"{LARGEST:,} GPUs, not known, or not asked."
+        "Additional captions: those of a contrastive loss whose products the measured step does not include.\n"
+        "Slower: than a single GPU. Communication dominates: exposed communication is more than half of the step.\n"
+        f"'-': not up to {LARGEST:,} GPUs, unknown, or not requested."
     )
     for one in plans:
         largest, how = one.largest
-        too_large = " The planned one is larger." if largest is not None and one.step.images / gpus > largest else ""
-        note += f"\nlargest batch of {one.case.name}: {how}.{too_large}"
+        is_too_large = largest is not None and one.step.images / gpus > largest
+        note += f"\nLargest batch of {one.case.name}: {how}.{' The planned batch is larger.' if is_too_large else ''}"
     if any(one.basis == "assumed" for one in plans):
-        note += "\nThe step is of an assumed utilisation, data and optimizer in it: an assumption, no evidence."
+        note += "\nThe step time is from an assumed utilisation, data and optimizer included: it is not a measurement."
     return Table(f"Plan for {gpus:,} GPUs", rows, note, turned=True)
 
 
 def curve_table(plans: Sequence[Planned]) -> Table:
-    """List every step of the curves."""
+    """List the steps of the curves."""
     rows = [
         {
             "experiment": one.case.name,
             "GPUs": step.gpus,
-            "images a step": round(step.images),
+            "images per step": round(step.images),
             "step, ms": MS * step.seconds,
-            "further captions, ms": MS * step.further,
+            "additional captions, ms": MS * step.further,
             "communication, ms": MS * step.sent,
-            "of it hidden, ms": MS * step.hidden,
+            "hidden communication, ms": MS * step.hidden,
             "communication, share": step.communication_share,
             "images/s": step.images_per_second,
             "of one alone": step.images_per_second / step.gpus / one.steps[0].images_per_second,
@@ -87,41 +89,39 @@ def curve_table(plans: Sequence[Planned]) -> Table:
         for one in plans
         for step in one.steps
     ]
-    note = "of one alone: images/s of each GPU over those of a single one. communication, share: what nothing hides."
+    note = "of one alone: images/s per GPU over those of a single GPU. communication, share: exposed, of the step."
     return Table(AS_GPUS_GROW, rows, note)
 
 
 def sent_table(plans: Sequence[Planned], cluster: Cluster) -> Table:
-    """List what is sent in a step."""
+    """List the collectives of a step."""
     rows: list[dict[str, Any]] = []
     for one in plans:
         case, step = one.case, one.step
-        sent = collectives_of(case.weights, case.sharding, case.bytes_a_weight, step.images / step.gpus, step.gpus)
+        batch = step.images / step.gpus
         rows += [
             {
                 "experiment": case.name,
-                "what": collective.what,
+                "tensor": collective.what,
                 "collective": collective.kind,
                 "MB": collective.size / 1e6,
                 "calls": collective.calls,
                 "ms": MS * seconds_of(collective, step.gpus, cluster.links),
-                "may hide behind": collective.behind,
+                "can be hidden by": collective.behind,
             }
-            for collective in sent
+            for collective in collectives_of(case.weights, case.sharding, case.bytes_a_weight, batch, step.gpus)
         ]
-    return Table(
-        "What is sent in a step", rows, "MB: of the whole tensor. ms: of all calls, before anything is hidden."
-    )
+    return Table("Communication of a step", rows, "MB: of the full tensor. ms: of all calls, hidden or not.")
 
 
 def assumption_table(assumptions: Mapping[str, tuple[str, str]]) -> Table:
-    """List what the answer rests on: each with its value, and where that is from."""
+    """List the assumptions with their values and sources."""
     rows = [{"assumption": what, "value": value, "from": source} for what, (value, source) in assumptions.items()]
     return Table("Assumptions", rows)
 
 
 def published_table(utilisation: float | None, latencies: Latencies, overlap: float) -> Table:
-    """Hold the plan against published trainings: each at the others' median utilisation, or all at one given."""
+    """Compare predictions with published trainings, each at the others' median utilisation or at a given one."""
     rows, errors = [], []
     shares = [computing(point, latencies, overlap) for point in POINTS]
     for at, point in enumerate(POINTS):
@@ -136,7 +136,7 @@ def published_table(utilisation: float | None, latencies: Latencies, overlap: fl
                 "batch": point.batch,
                 "checkpointed": "yes" if point.is_recomputed else "no",
                 "images/s/GPU": f"{point.low:g}" if point.low == point.high else f"{point.low:g} to {point.high:g}",
-                "its utilisation": point.utilisation,
+                "utilisation": point.utilisation,
                 "computing": shares[at],
                 "planned at": planned_at,
                 "planned": rate,
@@ -146,11 +146,11 @@ def published_table(utilisation: float | None, latencies: Latencies, overlap: fl
         )
     inside = sum(abs(error) <= 1 / 4 for error in errors)
     note = (
-        "its utilisation: of the whole step. computing: what is sent taken off by the model, where the batch is told; "
-        f"each row is planned\nat {'the median of the others' if utilisation is None else 'what was given'}, with the "
-        f"links of the machine it ran on and an overlap of {overlap:g}.\nerror: planned over published (of a range the "
-        f"middle), less 1. {inside} of {len(rows)} lie within 25 %, the median is off by "
-        f"{median(map(abs, errors)):.0%}:\none utilisation does not foretell a training, which its software and its "
-        "loading set. Ratios of methods at one utilisation are ratios of FLOPs."
+        "utilisation: of the whole step. computing: without the predicted communication, where the batch is known.\n"
+        f"planned at: {'the median of the other rows' if utilisation is None else 'the given utilisation'}, with the "
+        f"interconnect of its machine and an overlap of {overlap:g}.\nerror: planned over published (the middle of a "
+        f"range), minus 1. {inside} of {len(rows)} errors are within 25 %; their median is "
+        f"{median(map(abs, errors)):.0%}.\nOne utilisation does not predict a training: software and data loading "
+        "determine it. Ratios of methods at one utilisation are ratios of FLOPs."
     )
     return Table("Published trainings of CLIP", rows, note)

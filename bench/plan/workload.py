@@ -1,4 +1,4 @@
-"""What a method's model computes and sends, by count alone, on the `meta` device."""
+"""FLOPs and communicated parameters of a method's model, counted on the `meta` device."""
 
 from dataclasses import dataclass
 
@@ -18,14 +18,14 @@ from models.text_tower import TextTower
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Of one experiment."""
+    """The workload of one experiment."""
 
     weights: Weights
     work: Work
 
 
 def needs_of(experiment: Experiment) -> Needs:
-    """Count; captions are as long as the context."""
+    """Count parameters and FLOPs of an experiment, with captions as long as the context."""
     costs = costs_of(experiment)
     _, model = on_meta(replace(experiment, image_sizes=()))
     towers = [module for module in model.modules() if isinstance(module, ImageTower | TextTower)]
@@ -54,7 +54,7 @@ def needs_of(experiment: Experiment) -> Needs:
 
 
 def _last_layer(model: nn.Module) -> int:
-    """Count the multiply-adds that follow the image tower: a head's, a projection's."""
+    """Count the multiply-adds of the head or projection after the image tower."""
     return sum(
         parameter.numel()
         for name, parameter in model.named_parameters()

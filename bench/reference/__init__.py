@@ -1,1 +1,1 @@
-"""Other people's training code beside ours."""
+"""Comparison with reference implementations of training."""

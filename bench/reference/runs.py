@@ -1,4 +1,4 @@
-"""Runs beside other people's code: the same weights, batches and learning rates in their loop and in ours."""
+"""Runs of a comparison with reference implementations: equal weights, batches and learning rates on each side."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -25,57 +25,59 @@ from bench.environment.slots import pass_on
 from bench.labels.subwords import SubwordIds
 from bench.methods import METHODS, Method
 from bench.record import PeerRun
-from bench.reference.sides import DENSE, OPEN_CLIP, OPEN_CLIP_FUSED, WARMUP_STEPS
+from bench.reference.sides import DENSE, OPEN_CLIP_FUSED, OURS, WARMUP_STEPS
 from bench.train.build import Assembled, assemble, load_data
 from bench.train.step import make_optimizer, make_step
 from losses.collectives import Meeting
 from models.heads import Contrastive
 from models.open_clip_layout import open_clip_model, open_clip_state
 
-RATE_RISES = 2_000  # steps, linearly; open_clip_train's default is 10,000
+RATE_RISES = 2_000  # steps of linear warm-up of the learning rate; open_clip_train's default is 10,000
 
 
 @dataclass(slots=True)
 class Windows:
-    """The times at which windows begin and end, the device idle; between them another run may have its turn."""
+    """Start and end times of windows, with the device idle; interleaved runs yield their slot between windows."""
 
     device: torch.device
-    steps: int  # of a window
+    steps: int  # per window
     begun: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
 
-    def at(self, step: int) -> None:
-        """Take the time where a window ends before this step, or the warm-up does."""
-        if step >= WARMUP_STEPS and (step - WARMUP_STEPS) % self.steps == 0:
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-            self.ended.append(time.perf_counter())
-            pass_on()
-            self.begun.append(time.perf_counter())
+    def over(self, steps: int) -> Iterator[int]:
+        """Yield the numbers of steps; take the times at the ends of the warm-up and of each window."""
+        for step in range(steps + 1):
+            if step >= WARMUP_STEPS and (step - WARMUP_STEPS) % self.steps == 0:
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
+                self.ended.append(time.perf_counter())
+                pass_on()
+                self.begun.append(time.perf_counter())
+            if step < steps:
+                yield step
 
     @property
     def seconds(self) -> tuple[float, ...]:
-        """How long each window took."""
+        """The seconds of each window."""
         return tuple(end - start for start, end in zip(self.begun, self.ended[1:], strict=False))
 
 
 def run_side(experiment: Experiment, device: torch.device, results: Path, side: str, round_: int) -> PeerRun:
-    """Take the experiment's warm-up and windows on one side of a comparison with other people's code."""
+    """Run the warm-up and the windows of an experiment on one side of a comparison."""
     windows, steps = Windows(device, experiment.steps_per_window), _steps(experiment)
     if experiment.method == "clip":
         stream = _long_captions(experiment, device, results)
         batches = [stream.batch(k) for k in range(steps)]
-        theirs = side in (OPEN_CLIP, OPEN_CLIP_FUSED)
-        tokens = float(experiment.context_length)
-        if theirs:
-            losses = _open_clip(stream, batches, windows, fused=side == OPEN_CLIP_FUSED)
-        else:
+        if side == OURS:
             losses = _ours(assemble(stream), batches, windows)
             tokens = sum(batch.target.tokens_per_caption for batch in batches) / steps
+        else:
+            losses = _open_clip(stream, batches, windows, fused=side == OPEN_CLIP_FUSED)
+            tokens = float(experiment.context_length)
         handed = None
     else:
         run, tokens = assemble(load_data(experiment, device, results)), None
-        losses, handed = _dense(run, windows) if side == DENSE else _index_lists(run, windows)
+        losses, handed = _classify(run, windows, is_dense=side == DENSE)
     return PeerRun(
         side=side,
         round=round_,
@@ -98,9 +100,9 @@ def _rate(experiment: Experiment, step: int) -> float:
 
 
 def _long_captions(experiment: Experiment, device: torch.device, results: Path) -> PackStream[Tokens]:
-    """Return the pack's pictures with captions as long as the web's; ValueError for other data."""
+    """Return the pack's images with captions of web length; ValueError for other data."""
     if experiment.data != PACK_DATA:
-        raise ValueError(f"{experiment.name}: this race is on the pack's pictures, data is {experiment.data!r}")
+        raise ValueError(f"{experiment.name}: the comparison needs the pack's images, data is {experiment.data!r}")
     subwords = SubwordIds(experiment.subword_vocabulary)
     (start, end), context, padding = subwords.start_and_end, experiment.context_length, experiment.text_padding
 
@@ -111,20 +113,18 @@ def _long_captions(experiment: Experiment, device: torch.device, results: Path) 
 
 
 def _ours(run: Assembled, batches: Sequence[Batch[Tokens]], windows: Windows) -> list[Tensor]:
-    """Take our steps; captions are cut and sorted inside the clock."""
+    """Run our steps; captions are padded and sorted inside the windows."""
     losses, stream = list[Tensor](), run.stream
-    for k, batch in enumerate(batches):
-        windows.at(k)
+    for k in windows.over(len(batches)):
         target = stream.target(k).to(stream.device)
-        losses.append(run.step(Batch(batch.images, target), _rate(stream.experiment, k)))
-    windows.at(len(batches))
+        losses.append(run.step(Batch(batches[k].images, target), _rate(stream.experiment, k)))
     return losses
 
 
 def _open_clip(
     stream: PackStream[Tokens], batches: Sequence[Batch[Tokens]], windows: Windows, *, fused: bool
 ) -> list[Tensor]:
-    """Take open_clip_train's steps from our weights: its loop, its model, its loss, its optimizer, whole captions.
+    """Run open_clip_train's loop from our weights: its model, loss and optimizer, captions padded to the context.
 
     Source: open_clip_torch 3.3.0, `open_clip_train/train.py` and the optimizer of `main.py`.
     """
@@ -163,7 +163,7 @@ def _open_clip(
 
 @dataclass(slots=True)
 class _Loader:
-    """What open_clip_train's loop goes through; a window ends where it asks for the next batch."""
+    """The data loader of open_clip_train's loop; windows end where it requests the next batch."""
 
     images: Sequence[Tensor]
     texts: Sequence[Tensor]
@@ -178,14 +178,12 @@ class _Loader:
         return sum(map(len, self.images))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for k, batch in enumerate(zip(self.images, self.texts, strict=True)):
-            self.windows.at(k)
-            yield batch
-        self.windows.at(len(self.images))
+        for k in self.windows.over(len(self.images)):
+            yield self.images[k], self.texts[k]
 
 
 class _RecordedLoss(ClipLoss):  # type: ignore[misc]
-    """open_clip's loss, which also keeps what it found."""
+    """open_clip's loss, which also stores its values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,58 +198,51 @@ class _RecordedLoss(ClipLoss):  # type: ignore[misc]
 # CatLIP
 
 
-def _index_lists(run: Assembled, windows: Windows) -> tuple[list[Tensor], float]:
-    """Take our steps."""
-    losses, handed, stream = list[Tensor](), 0, run.stream
-    steps = _steps(stream.experiment)
-    for k in range(steps):
-        windows.at(k)
-        batch = stream.batch(k)
-        handed += batch.target.rows.nbytes + batch.target.columns.nbytes
-        losses.append(run.step(batch, _rate(stream.experiment, k)))
-    windows.at(steps)
-    return losses, handed / (steps * stream.experiment.batch_size)
-
-
 @dataclass(frozen=True, slots=True)
 class MultiHot(WithoutText):
-    """A row of 0 and 1 over all labels for each caption."""
+    """Multi-hot labels: a row of 0 and 1 per caption."""
 
     matrix: Int[Tensor, "captions labels"]
 
     def take(self, rows: Int[Tensor, " batch"]) -> "MultiHot":
-        """Return a batch."""
+        """Select rows."""
         return MultiHot(self.matrix[rows])
 
     def to(self, device: torch.device) -> "MultiHot":
-        """Move to a device without waiting for it."""
+        """Copy to a device asynchronously."""
         return MultiHot(to_device(self.matrix, device))
 
 
-def _dense(run: Assembled, windows: Windows) -> tuple[list[Tensor], float]:
-    """Take steps whose targets are dense: a multi-hot row of int64 a sample, stacked, handed over, cast in the loss.
+def _classify(run: Assembled, windows: Windows, *, is_dense: bool) -> tuple[list[Tensor], float]:
+    """Run steps with targets as index lists or dense; return losses and bytes of targets per image.
 
-    Source: apple/corenet, `wordnet_tagged_classification.py` and `binary_cross_entropy.py`. Optimizer and all else are
-    ours.
+    Dense targets are int64 multi-hot rows, stacked, copied to the device and cast in the loss; all else is ours.
+    Source: apple/corenet, `wordnet_tagged_classification.py` and `binary_cross_entropy.py`.
     """
-    losses, handed, stream = list[Tensor](), 0, run.stream
+    losses, target_bytes, stream = list[Tensor](), 0, run.stream
     experiment, labels = stream.experiment, int(run.model.head.out_features)  # type: ignore[union-attr, arg-type]
-    method: Method[Any] = Method(METHODS["catlip"].wrap, METHODS["catlip"].targets, _dense_loss)
-    precision, compiled = resolved(experiment, stream.device)
-    step = make_step(experiment, run.model, method, precision, compiled=compiled)
-    steps = _steps(experiment)
-    for k in range(steps):
-        windows.at(k)
-        images = stream.batch(k).images
-        target = MultiHot(multi_hot(stream.target(k), labels))
-        handed += target.matrix.nbytes
-        losses.append(step(Batch(images, target.to(stream.device)), _rate(experiment, k)))
-    windows.at(steps)
-    return losses, handed / (steps * experiment.batch_size)
+    step, steps = _dense_step(run) if is_dense else run.step, _steps(experiment)
+    for k in windows.over(steps):
+        batch: Batch[Any] = stream.batch(k)
+        if is_dense:
+            target = MultiHot(multi_hot(stream.target(k), labels))
+            target_bytes += target.matrix.nbytes
+            batch = Batch(batch.images, target.to(stream.device))
+        else:
+            target_bytes += batch.target.rows.nbytes + batch.target.columns.nbytes
+        losses.append(step(batch, _rate(experiment, k)))
+    return losses, target_bytes / (steps * experiment.batch_size)
+
+
+def _dense_step(run: Assembled) -> Any:
+    experiment, catlip = run.stream.experiment, METHODS["catlip"]
+    precision, compiled = resolved(experiment, run.stream.device)
+    method: Method[Any] = Method(catlip.wrap, catlip.targets, _dense_loss)
+    return make_step(experiment, run.model, method, precision, compiled=compiled)
 
 
 def multi_hot(labels: Labels, num_labels: int) -> Int[Tensor, "batch labels"]:
-    """Return one row a caption, 1 at its labels: made one by one and stacked, as a data loader collates them."""
+    """Return multi-hot rows, built one by one and stacked, as a data loader collates them."""
     rows = []
     for first, last in zip(labels.starts[:-1].tolist(), labels.starts[1:].tolist(), strict=True):
         row = torch.zeros(num_labels, dtype=torch.int64)

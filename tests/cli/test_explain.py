@@ -84,7 +84,7 @@ def test_every_cell_runs_and_a_planted_factor_lands_on_itself(explain: Any, own_
         (["catlip-tiny", "--against", "clip-tiny", "--factors", "kernal"], "did you mean 'kernel'"),
         (
             ["catlip-tiny", "--against", "clip-tiny", "--recipe", "published"],
-            "catlip-tiny has no published recipe (there are of clip-vit-b16, catlip-vit-b16",
+            "catlip-tiny has no published recipe (experiments with one: clip-vit-b16, catlip-vit-b16",
         ),
     ],
 )

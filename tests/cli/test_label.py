@@ -141,7 +141,7 @@ def test_what_is_finished_is_kept_and_the_rest_is_made(tmp_path: Path, capsys: p
     assert content(tmp_path / "out") == made
     same = {name for name in made if (tmp_path / "out" / name).stat().st_mtime_ns == times[name]}
     assert same == {"a.parquet", "c.parquet"}
-    assert "2 of 3 files are labelled already" in capsys.readouterr().err
+    assert "2 of 3 files are already labelled" in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 0
     assert content(tmp_path / "out") == made
     assert (tmp_path / "out" / "a.parquet").stat().st_mtime_ns != times["a.parquet"]
@@ -157,12 +157,12 @@ def test_labels_of_a_changed_file_or_a_broken_one_are_made_again_with_the_reason
     before = content(tmp_path / "out")
     write_captions(path, ["a cat"])
     assert main(arguments) == 0
-    assert "is not what" in capsys.readouterr().err
+    assert "changed since" in capsys.readouterr().err
     after = content(tmp_path / "out")
     assert before != after
     (tmp_path / "out" / "c.parquet").write_bytes(after["c.parquet"][:-30])
     assert main(arguments) == 0
-    assert "is no whole file of labels: it is done again" in capsys.readouterr().err
+    assert "is not a complete file of labels: it is labelled again" in capsys.readouterr().err
     assert content(tmp_path / "out") == after
 
 
@@ -174,7 +174,7 @@ def test_labels_made_otherwise_are_not_written_over(tmp_path: Path, capsys: pyte
     other = ["label", str(path), "--vocabulary", str(tmp_path / "v.json"), "--out", str(tmp_path / "out")]
     for arguments in (other, [*other[:3], "pack-synsets", *other[4:], "--column", "caption"]):
         assert main(arguments) == 2
-        assert "was made otherwise" in capsys.readouterr().err
+        assert "was made with other options" in capsys.readouterr().err
     assert content(tmp_path / "out") == made
     assert main([*other, "--force"]) == 0
     assert content(tmp_path / "out") != made
@@ -215,7 +215,7 @@ def test_files_keep_their_folders_and_never_share_a_name(tmp_path: Path, capsys:
     assert content(tmp_path / "out").keys() == {"a/0.parquet", "b/0.parquet"}
     write_captions(tmp_path / "a" / "0.parquet", ["a dog"])
     assert main(["label", str(tmp_path / "a"), *arguments]) == 2
-    assert "would both leave" in capsys.readouterr().err
+    assert "would both write" in capsys.readouterr().err
     assert main(["label", str(tmp_path / "a" / "0.parquet"), *arguments[:2], "--out", str(tmp_path / "a")]) == 2
     assert "written over" in capsys.readouterr().err
 
@@ -223,7 +223,7 @@ def test_files_keep_their_folders_and_never_share_a_name(tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["label"], "--out FOLDER is missing: where to write"),
+        (["label"], "--out FOLDER is missing: name the output"),
         (["label", "nowhere.csv", "--count-only", "--out", "v.json"], "no file, folder or glob 'nowhere.csv'"),
         (["label", "*.nothing", "--count-only", "--out", "v.json"], "no file of captions found"),
         (["label", "--count-only", "--out", "v.json"], "no input given"),

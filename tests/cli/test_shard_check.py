@@ -11,14 +11,14 @@ from bench.__main__ import main
 from bench.data.shards.manifest import read_manifest
 from tests.data.shards import write_shard, write_shards
 
-BAD = "Shards that are not what they should be"
+BAD = "Faulty shards"
 
 
 def doctor(data: Path, figures: Path) -> tuple[int, dict[str, str]]:
-    """The exit code, and what is wrong with which shard."""
+    """The exit code, and the fault of each faulty shard."""
     code = main(["doctor", "--shards", str(data), "--json", str(figures)])
     rows = json.loads(figures.read_text())[BAD]["rows"]
-    return code, {Path(row["shard"]).name: row["what is wrong"] for row in rows}
+    return code, {Path(row["shard"]).name: row["fault"] for row in rows}
 
 
 def test_a_manifest_is_written_once_and_then_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -309,7 +309,7 @@ def test_a_plan_of_one_device_is_what_was_recorded(tmp_path: Path, capsys: pytes
         assert clip["price"] == pytest.approx(2.5 * clip["GPU-hours"]) == pytest.approx(2.5 * 100 / rate)
         assert clip["kWh of the GPUs"] is None
         printed = capsys.readouterr().out
-        assert "no evidence" not in printed
+        assert "not a measurement" not in printed
         assert "measured" in printed
 
 
@@ -317,7 +317,7 @@ def test_an_assumed_plan_says_so_and_grows_to_4096(tmp_path: Path, capsys: pytes
     out = tmp_path / "plan.json"
     assert main(["plan", "clip-tiny", "siglip-tiny", "--device", "h100", "--json", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "an assumption, no evidence" in printed
+    assert "it is not a measurement" in printed
     assert "Assumptions" in printed
     curves = figures(out)["As GPUs grow"]["rows"]
     assert [row["GPUs"] for row in curves] == 2 * [2**power for power in range(13)]
@@ -348,16 +348,16 @@ def test_power_is_what_was_measured_where_it_was(tmp_path: Path) -> None:
         (["siglip-tiny", "--record", "RECORDS", *LINKS], "differs in method: siglip / clip"),
         (["clip-tiny", "--record", "EMPTY", *LINKS], "holds no speed record; python -m bench measure"),
         (["clip-tiny", "--record", "EMPTY/none", *LINKS], "holds no speed record"),
-        (["clip-tiny", "--record", "TOGETHER", *LINKS], "was timed on 2 processes; a plan begins with one"),
+        (["clip-tiny", "--record", "TOGETHER", *LINKS], "was timed on 2 processes; a plan needs records of one"),
         (["clip-tiny", "--device", "h100", "--gpus", "0"], "--gpus must be positive, got 0"),
         (["clip-tiny", "--device", "h100", "--gpus", "-8"], "--gpus must be positive, got -8"),
         (["clip-tiny", "--device", "h100", "--price", "nan"], "--price must be positive"),
-        (["clip-tiny", "--device", "h100", "--batch", "32"], "each of 64 needs an image or more, got 32"),
-        (["clip-tiny", "--device", "h100", "--overlap", "2"], "--overlap is a share of 1, got 2"),
-        (["clip-tiny", "--device", "h100", "--utilisation", "40"], "--utilisation is a share of 1"),
-        (["clip-tiny", "--device", "h100", "--images", "12B8"], "--images is a number"),
-        (["--published", "--network-us", "1e6"], "cannot wait so long: smaller latencies"),
-        (["clip-tiny", "--check", "1"], "two processes or more"),
+        (["clip-tiny", "--device", "h100", "--batch", "32"], "at least one image for each of 64 GPUs, got 32"),
+        (["clip-tiny", "--device", "h100", "--overlap", "2"], "--overlap must be in [0, 1], got 2"),
+        (["clip-tiny", "--device", "h100", "--utilisation", "40"], "--utilisation must be in (0, 1]"),
+        (["clip-tiny", "--device", "h100", "--images", "12B8"], "--images must be a number"),
+        (["--published", "--network-us", "1e6"], "give smaller latencies"),
+        (["clip-tiny", "--check", "1"], "--check must be at least 2"),
         (["clip-tiny", "--check", "4000"], "needs a core for each process"),
     ],
 )

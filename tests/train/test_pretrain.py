@@ -53,7 +53,7 @@ def test_stopped_and_killed_it_goes_on_to_the_same_tower_and_its_scores(decoded:
     assert parent.returncode == 143, told
     assert "Traceback" not in told, told
     assert not child.is_running()
-    typed = shlex.split(told.rpartition("go on with: ")[2])
+    typed = shlex.split(told.rpartition("resume with: ")[2])
     assert typed[:4] == ["python", "-m", "bench", "train"]
     assert typed[-1] == "--resume"
     assert newest_whole(out / "checkpoints")[1].experiment == EXPERIMENT
@@ -108,19 +108,22 @@ def test_before_the_first_step_it_ends_at_once(decoded: Path) -> None:
     os.kill(parent.pid, signal.SIGTERM)
     _, told = parent.communicate(timeout=LONGEST_SECONDS)
     assert parent.returncode == 143
-    assert "nothing was saved yet; the same command begins again" in told
+    assert "no checkpoint was saved; start the same command again" in told
     assert "Traceback" not in told
 
 
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ([], "holds a training already (step-00000005); go on with: python -m bench train catlip-tiny --images 1.28k"),
+        (
+            [],
+            "already holds a checkpoint (step-00000005); resume with: python -m bench train catlip-tiny --images 1.28k",
+        ),
         (["--resume"], "of another experiment, they differ in seed: 0 / 7; images: 96 / 1280"),
         (["--resume", "--checkpoint-minutes", "0"], "--checkpoint-minutes must be positive, got 0.0"),
         (["--resume", "--task", "rums"], "did you mean 'rooms'"),
         (["--resume", "--images", "3"], "--images must be at least two batches (32), got 3"),
-        (["--resume", "--images", "many"], "--images is a number, as 80000, 80k or 12.8M, got 'many'"),
+        (["--resume", "--images", "many"], "--images must be a number such as 80000, 80k or 12.8M, got 'many'"),
     ],
 )
 def test_what_is_refused_changes_nothing(
