@@ -23,6 +23,7 @@ from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import begin, cores, has_gpu
+from bench.orchestration.requests import LadderRequest
 from bench.orchestration.runner import Job
 from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
 from bench.record import read_record
@@ -201,7 +202,7 @@ def expected_seconds(cells: Sequence[Experiment], *, on_gpu: bool) -> dict[str, 
 
 def _record(comparison: Comparison, ladder: Ladder, last: Experiment) -> None:
     """Write what the runs are for; ValueError where those to go on with were for something else."""
-    job = comparison.job("ladder", last, "the ladder", START_SECONDS, ladder=ladder)
+    job = comparison.job(LadderRequest, last, "the ladder", START_SECONDS, ladder=ladder)
     if job.is_done and read_record(job.request.paths[0]).measured != ladder:
         raise ValueError(f"{comparison.name} explains something else: begin a new explanation, without --resume")
     comparison.runner.progress.expect(job.expected_seconds)

@@ -20,6 +20,7 @@ from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Scope, rounds_for
 from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import begin, has_gpu
+from bench.orchestration.requests import PeerRequest
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import PeerRun, Record
 from bench.reference.sides import OURS, SIDES, Against
@@ -69,7 +70,7 @@ class Peer:
                 for side in sides[:: -1 if round_ % 2 else 1]:
                     label = f"{experiment.name}, {side}, round {round_ + 1} of {rounds}"
                     expected = START_SECONDS + STEP_SECONDS
-                    jobs.append(comparison.job("peer", lasting, label, expected, side=side, round=round_))
+                    jobs.append(comparison.job(PeerRequest, lasting, label, expected, side=side, round=round_))
                 races.append(jobs)
         comparison.runner.progress.expect(sum(job.expected_seconds for jobs in races for job in jobs))
         for jobs in races:

@@ -4,13 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCES, TASKS
+from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCES, TASKS, Scored
 from bench.config import Experiment, Keeping, at_batch_size
 from bench.console.console import say
 from bench.environment.rank_info import place
@@ -18,8 +19,16 @@ from bench.image_sizes import images_before, steps_for
 from bench.measure.throughput import rates_of
 from bench.orchestration.batch_search import first_guess, largest_fitting
 from bench.orchestration.duration_estimates import MEMORY_SECONDS, scoring_seconds, speed_seconds, training_seconds
+from bench.orchestration.requests import (
+    AnyRequest,
+    FitRequest,
+    MemoryRequest,
+    ScoringRequest,
+    SpeedRequest,
+    TraceRequest,
+    TrainingRequest,
+)
 from bench.orchestration.runner import Job, Runner
-from bench.orchestration.worker import Kind, Request
 from bench.record import Fit, Memory, Record, comparisons, read_record, read_records
 from bench.statistics import FEWEST_FLIPPED, fewest_rounds, median_ratio_interval
 
@@ -121,24 +130,15 @@ class Comparison:
         turned = round_ if turned is None else turned
         turn = turned % len(arms)
         order = [*arms[turn:], *arms[:turn]][:: -1 if turned % 2 else 1]
+        label = f"round {round_ + 1} of {rounds}"
         return [
-            self.job(
-                "speed",
-                experiment,
-                f"speed of {experiment.name}, round {round_ + 1} of {rounds}",
-                speed_seconds(experiment),
-                round=round_,
-            )
-            for experiment in order
+            self.job(SpeedRequest, one, f"speed of {one.name}, {label}", speed_seconds(one), round=round_)
+            for one in order
         ]
 
     def measure_memory(self, experiments: Sequence[Experiment] | None = None) -> None:
         """Take the peak memory of every experiment, each in a process of its own, on a CPU side by side."""
-        jobs = [
-            self.job("memory", experiment, f"memory of {experiment.name}", MEMORY_SECONDS / self.lanes)
-            for experiment in experiments or self.experiments
-        ]
-        self._run_side_by_side(jobs)
+        self._run_side_by_side(self._memory_jobs(experiments or self.experiments))
 
     def largest_batches(self, limit_bytes: int) -> list[Experiment]:
         """Return the experiments at the largest batch that fits into a memory limit; those that none fits are left out.
@@ -156,7 +156,7 @@ class Comparison:
             def fits(size: int, experiment: Experiment = experiment) -> bool:
                 sized, limit = at_batch_size(experiment, size), limit_bytes / GIB
                 label = f"{experiment.name} at batch {size} in {limit:g} GiB"
-                job = self.job("fit", sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
+                job = self.job(FitRequest, sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
                 self.runner.run([job], threads=self.cores)
                 if not job.is_done:
                     raise _SearchFailed
@@ -175,10 +175,7 @@ class Comparison:
     def trace(self) -> list[Path]:
         """Write a trace of a few steps of every experiment; return the files."""
         self.runner.progress.expect(len(self.experiments) * MEMORY_SECONDS)
-        jobs = [
-            self.job("trace", experiment, f"trace of {experiment.name}", MEMORY_SECONDS)
-            for experiment in self.experiments
-        ]
+        jobs = [self.job(TraceRequest, one, f"trace of {one.name}", MEMORY_SECONDS) for one in self.experiments]
         self.runner.run(jobs, threads=self.cores)
         return [path for job in jobs for path in job.request.paths if path.is_file()]
 
@@ -189,36 +186,40 @@ class Comparison:
         seconds of a budget are those of the speed records.
         """
         speeds = self._speeds() if scope.equal_seconds else {}
-        jobs = []
-        for seed in scope.seeds:
-            for experiment in self.experiments:
-                budgets = budgets_of(experiment, speeds, half_way=scope.half_way, processes=place().ranks)
-                seconds = training_seconds(experiment, budgets) / self.lanes
-                seeded = replace(experiment, seed=seed)
-                label = f"training of {seeded.name}, seed {seed}, {max(budgets.values()):,} images"
-                jobs.append(self.job("training", seeded, label, seconds, budgets=budgets, keeping=keeping))
-        self._run_side_by_side(jobs)
+        self._run_side_by_side(self._training_jobs(scope, speeds, keeping))
 
     def score(self, scope: Scope, tasks: Sequence[str] = TASKS, protocols: Sequence[str] = DEFAULT_PROTOCOLS) -> None:
         """Score every tower trained here, each seed's untrained tower, and the reference features."""
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
-        self.score_towers(towers, scope.seeds, tasks, protocols)
+        self.score_towers([*map(Scored, towers)], scope.seeds, tasks, protocols)
 
     def score_towers(
         self,
-        towers: Sequence[str],
+        towers: Sequence[Scored],
         seeds: Sequence[int],
         tasks: Sequence[str] = TASKS,
         protocols: Sequence[str] = DEFAULT_PROTOCOLS,
         root: str = "",
     ) -> None:
-        """Score towers, each seed's untrained tower, and the reference features."""
-        subjects = [*towers, *REFERENCES, *([RANDOM_TOWER] if seeds else [])]
+        """Score towers, the random-init baseline of each seed, and the reference features."""
         what = {"tasks": tuple(tasks), "protocols": tuple(protocols), "root": root}
-        seed = seeds[0] if seeds else 0
-        jobs = [self._scoring(subjects[lane :: self.lanes], seed, what) for lane in range(self.lanes)]
-        jobs += [self._scoring([RANDOM_TOWER], seed, what) for seed in seeds[1:]]
-        self._run_side_by_side([job for job in jobs if job.request.subjects])
+        self._run_side_by_side(self._scoring_jobs(towers, seeds, what))
+
+    def expected_seconds(self, scope: Scope, *, trained: bool = True) -> float:
+        """Sum the expected seconds of the jobs of a whole comparison, on two cores at the tiny scale.
+
+        Speeds are unknown before the runs, so trainings for equal device seconds count as for equal images.
+        """
+        rounds = [self.round_of(self.experiments, round_, scope.rounds) for round_ in range(scope.rounds)]
+        jobs = [*chain(*rounds), *self._memory_jobs(self.experiments)]
+        if trained:
+            jobs += self._training_jobs(scope, {})
+            # Each budget leaves a tower, but the slowest experiment's two budgets of equal size share one.
+            towers = len(self.experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
+            scored = [Scored(RANDOM_TOWER)] * towers * len(scope.seeds)
+            for protocols in (DEFAULT_PROTOCOLS, scope.curves):
+                jobs += self._scoring_jobs(scored, scope.seeds, {"protocols": protocols}) if protocols else []
+        return sum(job.expected_seconds for job in jobs)
 
     def records(self) -> list[Record]:
         """Read what there is so far."""
@@ -240,15 +241,36 @@ class Comparison:
             return {}
         return {name: median(runs.values()) for name, runs in rates.items()}
 
-    def _scoring(self, subjects: Sequence[str], seed: int, what: Mapping[str, Any]) -> Job:
+    def _memory_jobs(self, experiments: Sequence[Experiment]) -> list[Job]:
+        seconds = MEMORY_SECONDS / self.lanes
+        return [self.job(MemoryRequest, one, f"memory of {one.name}", seconds) for one in experiments]
+
+    def _training_jobs(self, scope: Scope, speeds: Mapping[str, float], keeping: Keeping | None = None) -> list[Job]:
+        jobs = []
+        for seed, experiment in product(scope.seeds, self.experiments):
+            budgets = budgets_of(experiment, speeds, half_way=scope.half_way, processes=place().ranks)
+            seconds = training_seconds(experiment, budgets) / self.lanes
+            seeded = replace(experiment, seed=seed)
+            label = f"training of {seeded.name}, seed {seed}, {max(budgets.values()):,} images"
+            jobs.append(self.job(TrainingRequest, seeded, label, seconds, budgets=budgets, keeping=keeping))
+        return jobs
+
+    def _scoring_jobs(self, towers: Sequence[Scored], seeds: Sequence[int], what: Mapping[str, Any]) -> list[Job]:
+        baseline, seed = [Scored(RANDOM_TOWER)], seeds[0] if seeds else 0
+        subjects = [*towers, *map(Scored, REFERENCES), *(baseline if seeds else [])]
+        shares = [subjects[lane :: self.lanes] for lane in range(self.lanes)]
+        jobs = [self._scoring(share, seed, what) for share in shares if share]
+        return jobs + [self._scoring(baseline, seed, what) for seed in seeds[1:]]
+
+    def _scoring(self, subjects: Sequence[Scored], seed: int, what: Mapping[str, Any]) -> Job:
         experiment = replace(self.experiments[0], seed=seed)
         seconds = scoring_seconds(1, len(subjects), what["protocols"]) / self.lanes
         label = f"scoring of {len(subjects)} towers"
-        return self.job("scoring", experiment, label, seconds, subjects=tuple(subjects), **what)
+        return self.job(ScoringRequest, experiment, label, seconds, subjects=tuple(subjects), **what)
 
-    def job(self, kind: Kind, experiment: Experiment, label: str, seconds: float, **what: Any) -> Job:
-        """Return a run of this comparison; `what` are the request's other fields."""
-        request = Request(kind=kind, results=str(self.results), comparison=self.name, experiment=experiment, **what)
+    def job(self, kind: type[AnyRequest], experiment: Experiment, label: str, seconds: float, **what: Any) -> Job:
+        """Return a run of this comparison; `what` holds the request's other fields."""
+        request = kind(results=str(self.results), comparison=self.name, experiment=experiment, **what)
         return Job(request, label, seconds)
 
     def _run_side_by_side(self, jobs: Sequence[Job]) -> None:
@@ -276,17 +298,3 @@ def budgets_of(
         budgets[EQUAL_SECONDS] = experiment.images * speeds[experiment.name] / min(speeds.values())
     steps = {name: max(1, steps_for(experiment, round(size / processes))) for name, size in budgets.items()}
     return {name: images_before(experiment, many) * processes for name, many in steps.items()}
-
-
-def expected_seconds(experiments: Sequence[Experiment], scope: Scope, lanes: int, *, trained: bool = True) -> float:
-    """Guess how long a comparison takes on two cores at the tiny scale: the sum of what its jobs are expected to."""
-    seconds = scope.rounds * sum(map(speed_seconds, experiments)) + MEMORY_SECONDS * len(experiments) / lanes
-    if trained:
-        training = sum(training_seconds(one, budgets_of(one, {}, half_way=scope.half_way)) for one in experiments)
-        # A tower a budget, but the slowest's of equal seconds is that of equal images.
-        towers = len(experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
-        first, others = towers * len(scope.seeds) + len(REFERENCES) + 1, len(scope.seeds) - 1
-        many = min(lanes, first) + others, first + others
-        scoring = sum(scoring_seconds(*many, protocols) for protocols in (DEFAULT_PROTOCOLS, scope.curves) if protocols)
-        seconds += (training * len(scope.seeds) + scoring) / lanes
-    return seconds

@@ -17,7 +17,7 @@ from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
 from bench.data.shards.shards import shards_for, tell
 from bench.environment.commit import CHECKOUT, commit
 from bench.environment.rank_info import place
-from bench.orchestration.comparison import Comparison, Scope, expected_seconds, new_comparison, newest_comparison
+from bench.orchestration.comparison import Comparison, Scope, new_comparison, newest_comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.torchrun import launch
 from bench.record import Failure
@@ -47,8 +47,8 @@ def begin(
     _require_writable(results)
     name = name or (newest_comparison(results, scope.name) if resume else new_comparison(scope.name))
     on_gpu, own_cores = has_gpu(), max(1, cores() // place().local_ranks)
-    seconds = expected_seconds(experiments, scope, 1 if on_gpu else own_cores, trained=trained)
-    comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(seconds), launch()))
+    comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(0.0), launch()))
+    comparison.runner.progress.expect(comparison.expected_seconds(scope, trained=trained))
     finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
     own = [*experiments, *scored]
     others = {one.experiment.name for one in finished if one.experiment and not _is_one_of(own, one.experiment)}

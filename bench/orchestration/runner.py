@@ -10,15 +10,15 @@ from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import msgspec
-from msgspec.structs import replace
 
 from bench.console.console import say
 from bench.console.progress import Progress
 from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
 from bench.environment.commit import CHECKOUT
 from bench.orchestration.interleave import Seat, conduct
+from bench.orchestration.requests import AnyRequest, FailureRequest
 from bench.orchestration.torchrun import Child, Launch, Start
-from bench.orchestration.worker import PARENT, TOGETHER, Request
+from bench.orchestration.worker import PARENT
 
 # numpy's BLAS threads beside torch's are many times slower than one. OpenMP's threads spin while they wait for each
 # other, by default so long that a busy neighbour halves the speed of all. glibc hands every freed tensor back to the
@@ -39,7 +39,7 @@ SAVING_SECONDS = 25.0  # that a child is left to save; torchrun kills after 30
 class Job:
     """A run to start, what to call it, and how long it is expected to take."""
 
-    request: Request
+    request: AnyRequest
     label: str
     expected_seconds: float
 
@@ -129,7 +129,7 @@ class Runner:
             self.progress.skipped(job.expected_seconds)
             return
         self.progress.started(job.label)
-        if self.launch is not None and job.request.kind in TOGETHER:
+        if self.launch is not None and job.request.is_of_all_ranks:
             start = self.launch.announce(job.request, settings)
             self.carry_out(start, self.launch)
             reason = self.launch.reasons(start)
@@ -139,12 +139,20 @@ class Runner:
         if not job.is_done and not self._stopping:
             self.failures.append(f"{job.label}: {reason}")
             say(f"FAILED {job.label}: {reason}")
-            self._start(replace(job.request, kind="failure", label=job.label, reason=reason), settings)
+            of = job.request
+            failure = FailureRequest(
+                results=of.results,
+                comparison=of.comparison,
+                experiment=of.experiment,
+                label=job.label,
+                reason=reason,
+            )
+            self._start(failure, settings)
         self.progress.finished(job.expected_seconds)
 
     def _start(
         self,
-        request: Request,
+        request: AnyRequest,
         settings: dict[str, str],
         attend: Callable[[Child], tuple[bytes, bool]] | None = None,
         seat: Seat | None = None,
@@ -179,7 +187,7 @@ class Runner:
             return "stopped, for it had ended on another rank"
         if child.returncode == 0 or self._stopping:
             return ""
-        if request.keeping is not None and child.returncode in (INTERRUPTED, TERMINATED):
+        if request.saves_checkpoints and child.returncode in (INTERRUPTED, TERMINATED):
             raise KeyboardInterrupt if child.returncode == INTERRUPTED else Terminated
         return _reason(child.returncode, output)
 

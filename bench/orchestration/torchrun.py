@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.environment.rank_info import Place, place, restarts
-from bench.orchestration.worker import Request
+from bench.orchestration.requests import AnyRequest
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
@@ -35,7 +35,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     """A run that all ranks start."""
 
     number: int
-    request: Request
+    request: AnyRequest
     settings: dict[str, str]  # of its environment
 
 
@@ -48,7 +48,7 @@ class Launch:
     is_stopping: bool = False  # waits for nobody any more
     _announced: int = 0
 
-    def announce(self, request: Request, settings: dict[str, str]) -> Start:
+    def announce(self, request: AnyRequest, settings: dict[str, str]) -> Start:
         """Tell the other ranks to start a run, too."""
         request = replace(request, meeting=f"{_name()}, run {self._announced}")
         start = Start(number=self._announced, request=request, settings=settings)

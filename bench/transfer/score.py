@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from bench.catalog import RANDOM_TOWER, REFERENCE_TOWER, UNTRAINED_TOWER
+from bench.catalog import RANDOM_TOWER, Role
 from bench.config import Experiment
 from bench.record import Metric, Score, Transfer
 from bench.towers.tower_from import KnownTower, tower_from, untrained_kind
@@ -15,18 +15,18 @@ from bench.transfer.features import REFERENCE_FEATURES, tower_features
 from bench.transfer.protocols import PROTOCOLS
 
 
-def open_subject(name: str, experiment: Experiment, device: torch.device) -> Subject:
+def open_subject(name: str, experiment: Experiment, device: torch.device, role: Role = "") -> Subject:
     """Open a tower (`tower_from`), "random tower" (the experiment's, untrained), or reference features by their name.
 
-    "reference:" before a file makes the tower a ceiling: its name says so, and it is of no budget. "untrained:" is the
-    file's architecture with random weights; of a tower that was trained here, those that its training began with. Only
-    the experiment's own architecture is "random tower" without more.
+    The role "reference" makes a tower the upper bound: its name says so, and it belongs to no budget. "untrained" gives
+    its architecture random weights; for a tower that was trained here, those that its training began with. Only the
+    experiment's own architecture is named "random tower" alone.
     """
-    if name.startswith(REFERENCE_TOWER):
-        ceiling = open_subject(name.removeprefix(REFERENCE_TOWER), experiment, device)
-        return replace(ceiling, name=f"reference {ceiling.name}", budgets=())
-    if name.startswith(UNTRAINED_TOWER):
-        return _floor(tower_from(name.removeprefix(UNTRAINED_TOWER)), experiment, device)
+    if role == "reference":
+        upper_bound = open_subject(name, experiment, device)
+        return replace(upper_bound, name=f"reference {upper_bound.name}", budgets=())
+    if role == "untrained":
+        return _floor(tower_from(name), experiment, device)
     if name in REFERENCE_FEATURES:
         return Subject(name=name, embed=kept(REFERENCE_FEATURES[name]), tower=None, device=device, experiment=None)
     if name == RANDOM_TOWER:
