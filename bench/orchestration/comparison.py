@@ -1,4 +1,4 @@
-"""A comparison: rounds of speed runs, memory, training at equal budgets, scoring. This process imports no torch."""
+"""A comparison: rounds of speed runs, memory runs, trainings at equal budgets, scoring. No torch here."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,28 +33,28 @@ from bench.record import Fit, Memory, Record, comparisons, read_record, read_rec
 from bench.statistics import FEWEST_FLIPPED, fewest_rounds, median_ratio_interval
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
-MOST_VAGUE = 1.5  # how many times the low end of a ratio's interval its high end may be, to make a budget of it
+MOST_VAGUE = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
-LIKELY_TRIES = 5  # of batch sizes until the largest is known
-SMALLEST_BATCH, LARGEST_BATCH = 2, 2**20  # beyond a million nobody has gone
+LIKELY_TRIES = 5  # expected attempts until the largest batch is known
+SMALLEST_BATCH, LARGEST_BATCH = 2, 2**20  # images per step
 CURVE_TASK = TASKS[0]
 GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """How much of a comparison to carry out."""
+    """The size of a comparison."""
 
     name: str
     rounds: int
     seeds: tuple[int, ...] = (0,)
-    half_way: bool = True  # also score towers that have seen half of the images
-    equal_seconds: bool = True  # also score towers that have had the same device seconds
-    curves: tuple[str, ...] = ("few-shot",)  # against the number of labels, on one task
+    half_way: bool = True  # also score towers trained on half of the images
+    equal_seconds: bool = True  # also score towers trained for equal device seconds
+    curves: tuple[str, ...] = ("few-shot",)  # protocols over the number of labels, on one task
 
 
 def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
-    """Return the scopes of `python -m bench`: enough rounds to call every ratio to the first experiment."""
+    """Return the scopes of `python -m bench`, with enough rounds to judge every ratio to the first experiment."""
     rounds = rounds_for(max(1, num_experiments - 1), on_gpu=on_gpu)
     return {
         "default": Scope("default", rounds),
@@ -64,22 +64,22 @@ def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
 
 
 def rounds_for(num_ratios: int, *, on_gpu: bool) -> int:
-    """Return the fewest rounds in which every ratio can be called; where runs take turns, by the signs of rounds."""
+    """Return the fewest rounds that can judge every ratio; interleaved runs need enough for the sign-flip test."""
     return fewest_rounds(num_ratios) if on_gpu else max(FEWEST_FLIPPED, fewest_rounds(num_ratios))
 
 
 def with_images(experiment: Experiment, images: int) -> Experiment:
-    """Return the experiment trained on so many images, its warm-up no more than a tenth of them."""
+    """Return the experiment trained on so many images, with a warm-up of at most a tenth of them."""
     return replace(experiment, images=images, warmup_images=min(experiment.warmup_images, images // 10))
 
 
 def new_comparison(purpose: str) -> str:
-    """Name a comparison by the moment it begins and what it is for."""
+    """Name a comparison by its start time and its purpose."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{purpose}"
 
 
 def newest_comparison(results: Path, purpose: str) -> str:
-    """Return the newest comparison of a purpose; ValueError tells what there is."""
+    """Return the newest comparison of a purpose; ValueError lists the comparisons that exist."""
     found = comparisons(results) if results.is_dir() else []
     if not (matching := [name for name in found if name.endswith(f"-{purpose}")]):
         there = f"there are {', '.join(found)}" if found else "there are no records"
@@ -87,13 +87,13 @@ def newest_comparison(results: Path, purpose: str) -> str:
     return matching[-1]
 
 
-class _SearchFailed(Exception):  # noqa: N818 - it ends a search and says nothing
-    """A try ended neither fitting nor out of memory; its failure is recorded."""
+class _SearchFailed(Exception):  # noqa: N818 - it only ends a search
+    """An attempt failed other than out of memory; the failure is recorded."""
 
 
 @dataclass(slots=True)
 class Comparison:
-    """Experiments compared under one name, in a folder; what is recorded there already is not run again."""
+    """Experiments compared under one name, in a folder; runs with records there are not repeated."""
 
     name: str
     results: Path
@@ -104,28 +104,28 @@ class Comparison:
 
     @property
     def lanes(self) -> int:
-        """How many runs that are not timed go side by side: one for each core, or one at a time on GPUs and ranks."""
+        """Return the number of parallel untimed runs: one per core, or one on a GPU and under torchrun."""
         return 1 if self.on_gpu or self.runner.launch is not None else self.cores
 
     def measure(self, rounds: int, experiments: Sequence[Experiment] | None = None) -> None:
-        """Time every experiment once a round, each in a fresh process with all cores."""
+        """Time every experiment once per round, each in a fresh process with all cores."""
         arms = experiments or self.experiments
         self.runner.progress.expect(rounds * sum(speed_seconds(arm) for arm in arms if arm not in self.experiments))
         for round_ in range(rounds):
             self.run_round(self.round_of(arms, round_, rounds))
 
     def run_round(self, jobs: Sequence[Job]) -> None:
-        """Run a round: on a GPU one after the other, alone; on a CPU in turn, window by window.
+        """Run a round: one run after the other on a GPU, interleaved by window on a CPU.
 
-        A CPU's cores are often shared with guests that nobody sees; of a GPU the memory holds but one run.
+        A CPU's cores are often shared with other guests of its host; a GPU's memory holds only one run.
         """
         (self.runner.run if self.on_gpu else self.runner.run_in_turn)(jobs, threads=self.cores)
 
     def round_of(self, arms: Sequence[Experiment], round_: int, rounds: int, turned: int | None = None) -> list[Job]:
         """Return the speed runs of a round.
 
-        The order is rotated, and turned round in every other round, so that none always follows the same other; where
-        rounds are of several kinds, `turned` numbers those of its kind.
+        The order is rotated, and reversed in every other round, so that no run always follows the same other run;
+        `turned` numbers the rounds of one kind where there are several kinds.
         """
         turned = round_ if turned is None else turned
         turn = turned % len(arms)
@@ -137,21 +137,21 @@ class Comparison:
         ]
 
     def measure_memory(self, experiments: Sequence[Experiment] | None = None) -> None:
-        """Take the peak memory of every experiment, each in a process of its own, on a CPU side by side."""
+        """Measure the peak memory of every experiment, each in its own process, in parallel on a CPU."""
         self._run_side_by_side(self._memory_jobs(experiments or self.experiments))
 
     def largest_batches(self, limit_bytes: int) -> list[Experiment]:
-        """Return the experiments at the largest batch that fits into a memory limit; those that none fits are left out.
+        """Return the experiments at the largest batch that fits into a memory limit, without those that never fit.
 
-        Each try is a process of its own and leaves its record, whether it fits or not. A try that fails otherwise ends
-        the search for its experiment.
+        Each attempt is a separate process and is recorded. An attempt that fails other than out of memory ends the
+        search for its experiment.
         """
         self.runner.progress.expect(len(self.experiments) * LIKELY_TRIES * MEMORY_SECONDS)
         found = []
         memories = {r.experiment: r.measured for r in self.records() if isinstance(r.measured, Memory)}
         for experiment in self.experiments:
             if experiment not in memories:
-                continue  # its memory run failed, and is a row
+                continue  # its memory run failed, which is recorded
 
             def fits(size: int, experiment: Experiment = experiment) -> bool:
                 sized, limit = at_batch_size(experiment, size), limit_bytes / GIB
@@ -182,14 +182,14 @@ class Comparison:
     def train(self, scope: Scope, keeping: Keeping | None = None) -> None:
         """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
 
-        On a CPU the trainings run side by side and share the cores: what they learn depends on images alone, and the
-        seconds of a budget are those of the speed records.
+        On a CPU the trainings run in parallel and share the cores: their result depends only on the images, and the
+        seconds of a budget come from the speed records.
         """
         speeds = self._speeds() if scope.equal_seconds else {}
         self._run_side_by_side(self._training_jobs(scope, speeds, keeping))
 
     def score(self, scope: Scope, tasks: Sequence[str] = TASKS, protocols: Sequence[str] = DEFAULT_PROTOCOLS) -> None:
-        """Score every tower trained here, each seed's untrained tower, and the reference features."""
+        """Score every tower trained here, the random-init baseline of each seed, and the reference features."""
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
         self.score_towers([*map(Scored, towers)], scope.seeds, tasks, protocols)
 
@@ -222,11 +222,11 @@ class Comparison:
         return sum(job.expected_seconds for job in jobs)
 
     def records(self) -> list[Record]:
-        """Read what there is so far."""
+        """Read the records that exist."""
         return read_records(self.results, self.name)
 
     def _speeds(self) -> dict[str, float]:
-        """Return each experiment's images a second, or nothing where they are too uncertain to make a budget of."""
+        """Return the images per second of each experiment; nothing if they are too uncertain to derive a budget."""
         rates = rates_of(self.records())
         if not rates:
             return {}
@@ -279,17 +279,17 @@ class Comparison:
 
 
 def smallest_batch(experiment: Experiment) -> int:
-    """Return the smallest batch to try: its largest images are still two, a contrastive loss needs a negative."""
+    """Return the smallest batch to try: it has two of the largest images, for contrastive losses need a negative."""
     return math.ceil(SMALLEST_BATCH * (max(experiment.sides) / experiment.image_size) ** 2)
 
 
 def budgets_of(
     experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False, processes: int = 1
 ) -> dict[str, int]:
-    """Return an experiment's budgets in images, each so many batches of all processes.
+    """Return an experiment's budgets in images, in whole batches of all processes.
 
-    The device seconds are those that the slowest experiment needs for the equal images, so that every other sees as
-    many images or more. Without speeds there are equal images only.
+    The device seconds are those that the slowest experiment needs for the equal images, so that every other one trains
+    on as many images or more. Without speeds there is only the budget of equal images.
     """
     budgets: dict[str, float] = {EQUAL_IMAGES: experiment.images}
     if half_way:

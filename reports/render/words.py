@@ -1,51 +1,11 @@
 """What the page says of methods and words: text, no figures."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from bench.config import Experiment
+from bench.experiments import TRAITS, Traits
 
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A method in words."""
-
-    title: str
-    reads: str
-    loss: str
-
-
-METHODS: dict[str, Told] = {
-    "clip": Told(
-        "CLIP",
-        "the caption's token ids, through a text tower",
-        "contrastive: cross-entropy over the batch, image to caption and back",
-    ),
-    "siglip": Told(
-        "SigLIP",
-        "the caption's token ids, through a text tower",
-        "sigmoid: is this caption this image's, for every pair of the batch",
-    ),
-    "catlip": Told(
-        "CatLIP",
-        "labels: the WordNet nouns that the caption names",
-        "binary cross-entropy over the vocabulary of synsets",
-    ),
-    "superclass": Told(
-        "SuperClass",
-        "labels: the subword tokens that the caption holds",
-        "softmax cross-entropy over the subwords, weighted by inverse document frequency",
-    ),
-    "superclip": Told(
-        "SuperCLIP",
-        "the caption's token ids, through a text tower, and its subword tokens as labels",
-        "CLIP's contrastive loss and SuperClass's softmax cross-entropy, as much of each",
-    ),
-    "distill": Told(
-        "Distillation",
-        "another tower's features of the same images; no caption",
-        "cosine distance to the teacher's features",
-    ),
-}
+METHODS: Mapping[str, Traits] = {**TRAITS}  # by the names in records, which may be of other versions
 VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}  # CLIP with other settings, by what their experiments' names begin with
 
 GLOSSARY: dict[str, str] = {
