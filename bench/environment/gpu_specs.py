@@ -3,8 +3,8 @@
 Per GPU, from NVIDIA's data sheets: A100, H100 (SXM, PCIe, NVL), H200 (SXM, NVL), DGX B200, GB200 NVL72, L40S, L40, L4;
 RTX 4090 from the Ada architecture whitepaper, Blackwell's fp32 from its architecture brief. Peaks are dense (sparse
 ones are twice as high), power is the maximum of a card. Links are the bandwidth of one GPU in one direction, half of
-the figure in data sheets: NVLink where all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The
-network is one card of NVIDIA's own system a GPU: DGX A100 200 Gbit/s, DGX H100, H200, B200 and GB200 400 Gbit/s.
+the figure in data sheets: NVLink if all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The
+network is one card of NVIDIA's own system per GPU: DGX A100 200 Gbit/s, DGX H100, H200, B200 and GB200 400 Gbit/s.
 """
 
 from collections.abc import Mapping

@@ -94,7 +94,7 @@ def _share_pictures(theirs: Path, ours: Path) -> None:
 
 
 def _decode_pictures(cache: Path) -> None:
-    """Decode the pack's images in a separate process if they are not cached, so that no run's memory or time includes it."""
+    """Decode the pack's images in a separate process if they are not cached; no run then includes the cost."""
     if not all(cache_path(part, cache).is_file() for part in PARTS):
         print("decoding the pack's pictures, once", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "bench.data.pack", str(cache)], cwd=CHECKOUT, check=True)
