@@ -7,17 +7,17 @@ Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its a
 RANDOM_TOWER = "random tower"  # the random-init baseline: the experiment's tower before training
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
 TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes, 20 per class", "silhouettes, 100 per class")
-SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's pictures
+SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's images
 
 LABELS = "one class a picture"
 SEVERAL_LABELS = "several classes a picture, or none"
 MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
-FOLDERS = ("imagefolder", "imagenet")  # data sets on disk, a folder for each class
-DATA_SETS = (  # on disk, by the names of torchvision's classes
+FOLDERS = ("imagefolder", "imagenet")  # data sets on disk with one folder per class
+DATA_SETS = (  # on disk, named after torchvision's classes
     *("cifar10", "cifar100", "mnist", "fashionmnist", "svhn", "stl10", "flowers102", "oxfordiiitpet", "food101", "dtd"),
     *("fgvcaircraft", "stanfordcars", "country211", "sun397", "eurosat", "places365"),
 )
-# Tasks that need a root, by their kinds; of the others the pack has the pictures.
+# Tasks that need a root folder, with the kinds of their labels; the pack holds the others.
 ON_DISK: dict[str, str] = {
     **dict.fromkeys((*FOLDERS, *DATA_SETS), LABELS),
     **dict.fromkeys(("coco-labels", "voc-labels"), SEVERAL_LABELS),

@@ -199,7 +199,7 @@ def _average_gradient(parameter: Tensor) -> None:
 
 
 def apart(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Part shards from whole parameters, for one kernel takes one kind; all are of one but under FSDP2."""
+    """Split parameters by sharding, because one kernel takes one kind; only FSDP2 has two kinds."""
     kinds: dict[bool, list[nn.Parameter]] = {}
     for parameter in parameters:
         kinds.setdefault(is_shard(parameter), []).append(parameter)
@@ -207,16 +207,16 @@ def apart(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
 
 
 def joint_norm(norms: Iterable[Float[Tensor, ""]]) -> Float[Tensor, ""]:
-    """Return the norm of parts whose norms are given, gathered where they are shards'."""
+    """Return the joint norm of groups from their norms, which are gathered if they are shards."""
     gathered = list(map(whole_tensor, norms))
     return gathered[0] if len(gathered) == 1 else torch.linalg.vector_norm(torch.stack(gathered))
 
 
 def is_shard(tensor: Tensor) -> bool:
-    """Tell a DTensor by what it can do: to import the class takes half a second."""
+    """Return whether a tensor is a DTensor, without the import of its class, which takes half a second."""
     return hasattr(tensor, "full_tensor")
 
 
 def whole_tensor(tensor: Any) -> Tensor:
-    """Gather a shard; every rank has to ask for it."""
+    """Gather a shard; all ranks must call it."""
     return cast("Tensor", tensor.full_tensor() if is_shard(tensor) else tensor)

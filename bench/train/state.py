@@ -1,4 +1,4 @@
-"""All that a training's next steps depend on, as tensors by name."""
+"""The state of a training that its next steps depend on, as tensors by name."""
 
 from typing import TYPE_CHECKING, cast
 
@@ -15,7 +15,7 @@ State = dict[str, Tensor]
 
 
 def state_of(run: Assembled) -> State:
-    """Return what is trained, buffers, the optimizer's moments and steps, the running average, the generators' states.
+    """Return trained weights, buffers, the optimizer's moments and steps, the moving average, and generator states.
 
     They are the run's own tensors, which the next step changes.
     """
@@ -37,9 +37,9 @@ def state_of(run: Assembled) -> State:
 
 
 def load_state(run: Assembled, state: State) -> None:
-    """Put a run where `state_of` found one of the same experiment. The optimizer may keep the tensors themselves.
+    """Restore the state of a run of the same experiment. The optimizer may keep the given tensors.
 
-    A tensor that is whole is cut where this process keeps a shard of it.
+    Whole tensors are sharded if this process holds shards.
     """
     kept = run.model.state_dict()
     own = {name: _like(value, kept[name]) for name, value in under("model.", state).items()}
