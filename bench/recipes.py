@@ -169,8 +169,8 @@ def superclass_vit_b16_datacomp() -> Experiment:
 
     The released tower pools the mean of the patches and its head normalises again; this one pools the class token.
     Source: x-cls/superclass at 90b761f, `cls_schedule/cls_vit_b16_s1.28B_bs16k.yaml` and the defaults of its
-    `params.py` and `transform.py`. The number of GPUs is not published. Expected: at 512 million images a linear probe of
-    76.0 % on ImageNet-1k, CLIP's 75.5 % (arXiv 2411.03313).
+    `params.py` and `transform.py`, without a number of GPUs. Expected: at 512 million images a linear probe of 76.0 %
+    on ImageNet-1k, CLIP's 75.5 % (arXiv 2411.03313).
     """
     return replace(
         clip_vit_b16_datacomp(),

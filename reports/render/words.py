@@ -1,11 +1,9 @@
 """What the page says of methods and words: text, no figures."""
 
-from collections.abc import Mapping
-
 from bench.config import Experiment
-from bench.experiments import TRAITS, Traits
+from bench.experiments import TRAITS
 
-METHODS: Mapping[str, Traits] = {**TRAITS}  # by the names in records, which may be of other versions
+METHODS = TRAITS
 VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}  # CLIP with other settings, by what their experiments' names begin with
 
 GLOSSARY: dict[str, str] = {
