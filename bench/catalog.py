@@ -1,24 +1,23 @@
-"""What can be scored, on what and how, by the names that a person types. No torch here."""
+"""The names of towers, tasks and protocols that the command line accepts. No torch here."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-RANDOM_TOWER = "random tower"  # the floor: what a training begins with
-REFERENCE_TOWER = "reference:"  # before a tower's file: it is the ceiling
-UNTRAINED_TOWER = "untrained:"  # before a tower's file: its architecture with random weights
+Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its architecture with random weights
+RANDOM_TOWER = "random tower"  # the random-init baseline: the experiment's tower before training
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
 TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes, 20 per class", "silhouettes, 100 per class")
-SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's pictures
+SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's images
 
 LABELS = "one class a picture"
 SEVERAL_LABELS = "several classes a picture, or none"
 MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
-FOLDERS = ("imagefolder", "imagenet")  # data sets on disk, a folder for each class
-DATA_SETS = (  # on disk, by the names of torchvision's classes
+FOLDERS = ("imagefolder", "imagenet")  # data sets on disk with one folder per class
+DATA_SETS = (  # on disk, named after torchvision's classes
     *("cifar10", "cifar100", "mnist", "fashionmnist", "svhn", "stl10", "flowers102", "oxfordiiitpet", "food101", "dtd"),
     *("fgvcaircraft", "stanfordcars", "country211", "sun397", "eurosat", "places365"),
 )
-# Tasks that need a root, by their kinds; of the others the pack has the pictures.
+# Tasks that need a root folder, with the kinds of their labels; the pack holds the others.
 ON_DISK: dict[str, str] = {
     **dict.fromkeys((*FOLDERS, *DATA_SETS), LABELS),
     **dict.fromkeys(("coco-labels", "voc-labels"), SEVERAL_LABELS),
@@ -28,12 +27,24 @@ ON_DISK: dict[str, str] = {
 KINDS = dict.fromkeys(TASKS, LABELS) | dict(zip(SCENES, (SEVERAL_LABELS, MASKS, OBJECTS), strict=True)) | ON_DISK
 
 
-class Takes(NamedTuple):
-    """What a protocol can be asked."""
+class Scored(NamedTuple):
+    """A tower or features to score."""
 
-    kind: str  # of tasks
-    towers_only: bool = False  # features of pictures are not enough for it
-    by_default: bool = False  # where no protocol is named
+    name: str  # a tower as `bench.towers.tower_from` accepts it, RANDOM_TOWER or one of REFERENCES
+    role: Role = ""
+
+    @property
+    def title(self) -> str:
+        """Name it in messages."""
+        return f"{self.name} ({self.role})" if self.role else self.name
+
+
+class Takes(NamedTuple):
+    """The tasks and features that a protocol accepts."""
+
+    kind: str  # the kind of label of its tasks
+    towers_only: bool = False  # it needs a tower; precomputed features are not enough
+    by_default: bool = False  # it is used where no protocol is named
 
 
 PROTOCOLS: dict[str, Takes] = {
@@ -52,7 +63,7 @@ DEFAULT_PROTOCOLS = tuple(name for name, takes in PROTOCOLS.items() if takes.by_
 
 
 def scorings(subject: str, tasks: Iterable[str], protocols: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the pairs of a task and a protocol that fit each other and the subject."""
+    """Return the pairs of a task and a protocol that are compatible with each other and with the subject."""
     asked = [*protocols]
     has_tower = subject not in REFERENCES
     return [

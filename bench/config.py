@@ -1,4 +1,4 @@
-"""What a run is: a frozen value that holds everything that can change a number."""
+"""The settings of a run: a frozen value that holds everything that can change a figure."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +14,11 @@ T = TypeVar("T")
 
 MethodName = Literal["clip", "siglip", "catlip", "superclass", "superclip", "distill"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
-CONTRASTIVE: tuple[MethodName, ...] = ("clip", "siglip", "superclip")  # each image meets the batch's other captions
+CONTRASTIVE: tuple[MethodName, ...] = (
+    "clip",
+    "siglip",
+    "superclip",
+)  # losses that compare all pairs of a batch
 COMPUTED, PACK_DATA = "computed", "pack"
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
@@ -33,87 +37,80 @@ Part = Annotated[float, Meta(gt=0, le=1)]
 
 
 class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Two equal experiments are the same run, up to the machine.
+    """The settings of a run; two runs with equal experiments differ only in the machine.
 
     `precision` and `compile` may be "auto", which means bf16 and compiled on CUDA, fp32 and eager on a CPU
-    (bf16 without bf16 units is nine times slower); what was used is in the record's circumstances.
+    (bf16 without bf16 units is nine times slower); the circumstances of the record hold the values used.
 
-    Raises ValueError at birth for a value that cannot be run.
+    Raises ValueError at creation for a value that cannot be run.
     """
 
-    name: Text
+    name: Text  # Unique name of the experiment.
     method: MethodName
-    seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0  # of the weights, the order of the images and their augmentation
+    seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0  # Seed of the weights, the image order and the augmentation.
 
-    # The shared tower, an open_clip model (its image tower is taken) or a timm model.
-    tower: Text
-    image_size: Count  # of the images in pixels; with `image_sizes` what `batch_size` is for, and towers are scored at
-    # Sides in pixels from which each step's are drawn (bench/image_sizes.py); empty: `image_size` alone.
-    image_sizes: tuple[Count, ...] = ()
-    patch_drop: Decay = 0.0  # share of the patches that a step leaves out (FLIP); scoring sees all
-    # Channels of the grids of embeddings, `image_size` a side, that shards hold in place of images; None: images.
-    embedding_channels: Count | None = None
-    # Only contrastive methods have these: the open_clip model whose text tower is taken.
-    text_tower: Text
-    context_length: Annotated[int, Meta(ge=3)]  # tokens a caption is cut to, start and end token included
-    # How far captions are padded: "none", in groups of like length; "batch", to its longest; "full", to the context.
+    tower: Text  # Shared image tower: the image tower of an open_clip model, or a timm model.
+    image_size: Count  # Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.
+    image_sizes: tuple[Count, ...] = ()  # Sides in pixels, of which each step draws one; empty: `image_size` alone.
+    patch_drop: Decay = 0.0  # Fraction of the patches that a training step drops (FLIP); scoring drops none.
+    embedding_channels: Count | None = None  # Channels of the stored grids that replace images; None: shards of images.
+    text_tower: Text  # Open_clip model whose text tower contrastive methods use.
+    context_length: Annotated[int, Meta(ge=3)]  # Maximum number of tokens per caption, start and end token included.
+    # Padding of captions: "none" in groups of similar length, "batch" to the longest, "full" to `context_length`.
     text_padding: TextPadding = "none"
-    # "stored": there is no text tower, its features are read from memory, made up: for what they save (clip, siglip).
+    # "stored" replaces the text tower by random features from memory, to measure its cost (clip and siglip).
     text_features: TextFeatures = "computed"
-    # Images of a step on all devices, whose captions a contrastive loss meets: those that other processes would send
-    # are simulated, and nothing is exchanged. None: of the processes that there are.
+    # Number of images per step on all devices of a simulated process group, for a contrastive loss on one process;
+    # nothing is communicated. None: no simulation.
     simulated_batch: Count | None = None
 
-    # The labels. Vocabularies are files of bench/labels/vocabularies, or paths.
-    labels: Text = COMPUTED  # CatLIP's, from the captions as they are loaded; or a folder that `bench label` left
+    # Vocabularies are files of bench/labels/vocabularies, or paths.
+    labels: Text = COMPUTED  # CatLIP's labels: computed while captions are loaded, or a folder made by `bench label`.
     synset_vocabulary: Text = "pack-synsets"
-    subword_vocabulary: Text = "pack-subwords"  # "all": the tokenizer's own 49,408 ids
-    head_rows: Count | None = None  # rows of the classification head; None: as many as the vocabulary has labels
-    # Only distillation has one: a tower file of `bench train`, or a tower's name, whose untrained weights cost as much
-    # and teach nothing.
+    subword_vocabulary: Text = "pack-subwords"  # "all" is the tokenizer's own vocabulary of 49,408 ids.
+    head_rows: Count | None = None  # Number of rows of the classification head; None: one per label.
+    # Teacher of distillation: a tower file of `bench train`, or a tower's name for random weights of equal cost.
     teacher: Text = "ViT-L-14"
 
-    # The images and their captions.
-    data: Text = PACK_DATA  # the shipped pack; or tar shards: a folder, a file or a glob
-    subset: Text | None = None  # of the samples: a csv of their keys; or "random:N", as many at random; None: all
-    workers: Annotated[int, Meta(ge=0)] = 0  # processes that load shards ahead; 0: this one, before each step
-    batch_size: Count  # images of `image_size` a step, on one device
-    # Parts that a batch is computed in, one after the other. Not for contrastive methods; SuperClass counts by part.
+    data: Text = PACK_DATA  # Training data: the shipped pack, or a folder, file or glob of tar shards.
+    subset: Text | None = None  # Samples used: a csv of keys, or "random:N" for N drawn at random; None: all.
+    workers: Annotated[int, Meta(ge=0)] = 0  # Number of processes that load shards; 0: the training process itself.
+    batch_size: Count  # Number of images of `image_size` per step on one device.
+    # Number of micro-batches per batch. It must be 1 for contrastive methods; SuperClass counts per micro-batch.
     accumulation: Count = 1
-    crop_scale: tuple[Part, Part] = (0.5, 1.0)  # share of the picture's area that a random crop keeps
-    flip: bool = True
+    crop_scale: tuple[Part, Part] = (0.5, 1.0)  # Range of the fraction of the image's area in a random crop.
+    flip: bool = True  # Images are flipped horizontally at random.
 
-    # The optimizer: AdamW, no decay on vectors and scalars.
+    # The optimizer is AdamW without weight decay on vectors and scalars.
     learning_rate: Rate
     betas: tuple[Decay, Decay] = (0.9, 0.98)
     eps: NotNegative = 1e-6
     weight_decay: NotNegative = 0.2
-    clip_norm: Rate | None = 1.0  # of the whole gradient
-    ema_decay: Decay | None = None  # of a running average of the weights, kept beside them, which is what is scored
+    clip_norm: Rate | None = 1.0  # Maximum norm of the whole gradient; None: no clipping.
+    ema_decay: Decay | None = None  # Decay per step of the weights' moving average, which is scored; None: no average.
     precision: Precision = "auto"
     compile: Switch = "auto"
-    attention: Attention = "fused"  # torch's fused kernel, or "plain": product, softmax, product, one after the other
-    activation_checkpointing: bool = False  # forward again in the backward, block by block: less memory, more work
-    # Of several processes (torchrun): "ddp", each holds all; or "fsdp2", each a part of weights and moments.
-    sharding: Sharding = "ddp"
+    attention: Attention = "fused"  # Attention kernel: torch's fused one, or "plain" for product, softmax, product.
+    activation_checkpointing: bool = False  # Recompute each block's forward in the backward to save memory.
+    sharding: Sharding = "ddp"  # Over several processes, "ddp" replicates the weights and "fsdp2" shards them.
 
-    # Training: linear warm-up, then "wsd": constant, and a linear cool-down branched off at each budget; or "cosine":
-    # a run of its own from the start for each budget.
-    images: Count  # the largest budget that all methods share
-    warmup_images: Annotated[int, Meta(ge=0)]
+    # After a linear warm-up, "wsd" keeps the rate constant and branches off a linear cool-down for each budget;
+    # "cosine" is a separate run from the start for each budget.
+    images: Count  # Number of training images in the largest budget that all methods share.
+    warmup_images: Annotated[int, Meta(ge=0)]  # Number of training images in the warm-up.
     schedule: Schedule = "wsd"
-    cooldown_share: Share = 0.2  # of a budget's images
-    last_learning_rate: NotNegative = 0.0  # where a cosine ends
+    cooldown_share: Share = 0.2  # Fraction of a budget's images in the cool-down.
+    last_learning_rate: NotNegative = 0.0  # Learning rate at the end of a cosine.
 
-    # Measuring. Windows are timed, the warm-up is kept and not counted.
-    warmup_steps: Count
-    windows: Count
+    # Timed runs record their warm-up and exclude it from the figures.
+    warmup_steps: Count  # Number of steps before the first window.
+    windows: Count  # Number of timed windows.
     steps_per_window: Count
-    # Slept after the steps of a window, and after a backward timed apart, in shares of their time: what must be found.
+    # Sleep after the steps of a window, as a fraction of their time: a known slowdown that a comparison must find.
     planted_delay: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run, naming the field."""
+        """Raise ValueError for a value that cannot be run, naming the field."""
         for field in fields(type(self)):
             value = getattr(self, field.name)
             try:
@@ -165,11 +162,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """Sides in pixels that a step's images may have."""
+        """Return the sides in pixels that the images of a step may have."""
         return self.image_sizes or (self.image_size,)
 
     def batch_size_at(self, side: int) -> int:
-        """Images of a step where they have this side: about as many pixels as `batch_size` of `image_size`.
+        """Return the images of a step at a side in pixels: about as many pixels as `batch_size` images of `image_size`.
 
         Source: apple/corenet, `corenet/data/sampler/utils.py`, `image_batch_pairs`.
         """
@@ -177,25 +174,25 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def mean_batch_size(self) -> float:
-        """Images of a step, the mean over the sides."""
+        """Return the mean number of images per step over the sides."""
         return fmean(map(self.batch_size_at, self.sides))
 
     @property
     def images_per_window(self) -> int:
-        """Images in one timed window where all have `image_size`."""
+        """Return the images per timed window where all have `image_size`."""
         return self.batch_size * self.steps_per_window
 
 
 class Keeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a training leaves on its way."""
+    """The settings of a training's checkpoints."""
 
-    folder: str  # of its checkpoints
-    minutes: float  # from one to the next
-    taken_up: str = ""  # the checkpoint to go on from
-    tensorboard: str = ""  # folder of event files
+    folder: str  # Folder of the checkpoints.
+    minutes: float  # Minutes between two checkpoints.
+    taken_up: str = ""  # Checkpoint to resume from; empty: the training starts anew.
+    tensorboard: str = ""  # Folder of TensorBoard event files; empty: none are written.
 
 
-# What the experiments of one comparison may differ in, beside their names: the method, and what its own search found.
+# Fields in which the experiments of one comparison may differ, beside their names: the method and its tuned values.
 MAY_DIFFER = ("method", "head_rows", "patch_drop", "image_size", "context_length", "learning_rate", "seed")
 WITH_BATCH_SIZE = ("batch_size", "steps_per_window", "warmup_steps")  # what `at_batch_size` changes
 AT_LARGEST_BATCH = (*MAY_DIFFER, *WITH_BATCH_SIZE)
@@ -220,15 +217,15 @@ def require_one_comparison(experiments: Iterable[Experiment], may_differ: Iterab
 
 
 def told(differences: Mapping[str, tuple[Any, ...]]) -> str:
-    """Put differences in words: each field with its values."""
+    """Format differences: each field with its values."""
     return "; ".join(f"{field}: {' / '.join(map(str, values))}" for field, values in differences.items())
 
 
 def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
-    """Return the experiment with `field=value` settings applied; its name tells those that change something.
+    """Return the experiment with `field=value` settings applied; its name lists those that change a value.
 
-    Lists are written as JSON, `null` is None. Raises ValueError naming what was given, what there is and what was
-    likely meant.
+    Lists are written as JSON, `null` is None. Raises ValueError with the given setting, the fields that exist and the
+    nearest one.
     """
     texts: dict[str, str] = {}
     changed: dict[str, Any] = {}
@@ -250,9 +247,9 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
 
 
 def at_batch_size(experiment: Experiment, size: int) -> Experiment:
-    """Return the experiment at another batch size; warm-up and windows take about as many images as before.
+    """Return the experiment at another batch size, with about as many images in its warm-up and windows.
 
-    They stay whole numbers of times that every image size is drawn.
+    Warm-up and windows draw every image size equally often.
     """
     if size == experiment.batch_size:
         return experiment
@@ -269,7 +266,7 @@ def at_batch_size(experiment: Experiment, size: int) -> Experiment:
 
 
 def _read(text: str, kind: Any) -> Any:
-    """Return a text as it stands, a list as one, and a number as JSON writes it, where .5 is 0.5."""
+    """Return a text unchanged, a JSON list decoded, and a number as JSON writes it (.5 becomes 0.5)."""
     if kind == Text:
         return text
     if kind == Text | None:
@@ -280,7 +277,7 @@ def _read(text: str, kind: Any) -> Any:
 
 
 def choose(name: str, options: Mapping[str, T], what: str) -> T:
-    """Return `options[name]`; ValueError says what could have been meant."""
+    """Return `options[name]`; ValueError suggests the nearest name."""
     if name in options:
         return options[name]
     near = get_close_matches(name, options, n=1)

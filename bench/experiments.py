@@ -1,7 +1,7 @@
 """Every named experiment: a method at a scale, or a recipe.
 
-A comparison's experiments are made from one another by `replace`, so that they differ in the method alone, and in the
-learning rate that the same search found for each.
+The experiments of a comparison are made from one another by `replace`, so that they differ only in the method and in
+the learning rate, which the same search found for each.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ def tiny() -> Experiment:
     The text tower takes 15 % of the two towers' forward FLOPs, as at ViT-B/16, and every head under 7.5 % of the
     tower's, so that the ratio between methods is about what it is at a useful size.
 
-    Expected on Twemoji group (linear probe): about .46 untrained, .51 to .55 after 80,000 images.
+    Expected on Twemoji group (linear probe): about 0.46 untrained, 0.51 to 0.55 after 80,000 images.
     """
     return Experiment(
         name="clip-tiny",
@@ -82,28 +82,71 @@ SCALES: dict[str, Callable[[], Experiment]] = {
     "vit-b16": vit_b16,
     "vit-l14": vit_l14,
 }
-# The best of four rates, the same search for every method: the linear probe's accuracy on the validation part (never
-# reported), mean over the five tasks, one seed, 80,000 images: `python -m bench train NAME --set learning_rate=RATE`.
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """The properties of a method that are no code: its description, and its learning rate at the tiny scale."""
+
+    title: str  # its name in its paper
+    reads: str  # its targets
+    loss: str
+    tiny_learning_rate: float
+
+
+# The tiny learning rate is the best of four, by the same search for every method: the linear probe's accuracy on the
+# validation part (never reported), mean over the five tasks, one seed, 80,000 images:
+# `python -m bench train NAME --set learning_rate=RATE`.
 #              2.5e-4   5e-4   1e-3   2e-3
 # clip          .462    .484   .458   .450
 # siglip        .469    .479   .479   .427
 # catlip        .433    .452   .457   .389
 # superclass    .439    .456   .469   .446
-# clip and siglip were searched with a text tower 64 wide and captions padded to 24 tokens. No search was made for the
-# others: superclip has clip's rate, distill catlip's.
-TINY_RATES: dict[MethodName, float] = {
-    "clip": 5e-4,
-    "siglip": 5e-4,
-    "catlip": 1e-3,
-    "superclass": 1e-3,
-    "superclip": 5e-4,
-    "distill": 1e-3,
+# clip and siglip were searched with a text tower 64 wide and captions padded to 24 tokens. The others were not
+# searched: superclip has clip's rate, distill catlip's.
+TRAITS: dict[MethodName, Traits] = {
+    "clip": Traits(
+        "CLIP",
+        "the caption's token ids, through a text tower",
+        "contrastive: cross-entropy over the batch, image to caption and back",
+        5e-4,
+    ),
+    "siglip": Traits(
+        "SigLIP",
+        "the caption's token ids, through a text tower",
+        "sigmoid: for every image and caption of the batch, whether they are a pair",
+        5e-4,
+    ),
+    "catlip": Traits(
+        "CatLIP",
+        "labels: the WordNet nouns in the caption",
+        "binary cross-entropy over the vocabulary of synsets",
+        1e-3,
+    ),
+    "superclass": Traits(
+        "SuperClass",
+        "labels: the subword tokens of the caption",
+        "softmax cross-entropy over the subwords, weighted by inverse document frequency",
+        1e-3,
+    ),
+    "superclip": Traits(
+        "SuperCLIP",
+        "the caption's token ids, through a text tower, and its subword tokens as labels",
+        "the sum of CLIP's contrastive loss and SuperClass's softmax cross-entropy, with equal weights",
+        5e-4,
+    ),
+    "distill": Traits(
+        "Distillation",
+        "features of the same images from a teacher; no caption",
+        "cosine distance to the teacher's features",
+        1e-3,
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A method with the fields that make it one: of every scale, or of some."""
+    """A method, and the fields of its experiments at every scale or at some."""
 
     method: MethodName
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -111,8 +154,8 @@ class Row:
 
 
 # FLIP (arXiv 2212.00794) trains CLIP on half of the patches, `--set patch_drop=0.75` on a quarter; any method can.
-# CLIPA (arXiv 2305.07017) trains it on small pictures and the first tokens of captions; its second phase, at full size,
-# is not here. The teacher is untrained unless one is named: `--set teacher=FILE`.
+# CLIPA (arXiv 2305.07017) trains it on small images and the first tokens of captions; its second phase, at full size,
+# is not included. The teacher is untrained unless one is named: `--set teacher=FILE`.
 ROWS: dict[str, Row] = {
     "clip": Row("clip"),
     "siglip": Row("siglip"),
@@ -141,7 +184,7 @@ def _of(name: str, scale: str) -> Experiment:
     row = ROWS[name]
     changes = {**row.fields, **row.by_scale.get(scale, {})}
     if scale == "tiny":
-        changes["learning_rate"] = TINY_RATES[row.method]
+        changes["learning_rate"] = TRAITS[row.method].tiny_learning_rate
     return replace(SCALES[scale](), name=f"{name}-{scale}", method=row.method, **changes)
 
 
@@ -155,5 +198,5 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def experiment_named(name: str) -> Experiment:
-    """Return a named experiment; ValueError names the nearest."""
+    """Return a named experiment; ValueError suggests the nearest name."""
     return choose(name, EXPERIMENTS, "experiment")

@@ -1,11 +1,11 @@
-"""Images of several sizes: which there are, which one a step draws, and how many images the steps before it have shown.
+"""Several image sizes: the sides, the side that a step draws, and the number of images before a step.
 
-A step of small images has more of them, so that all steps have about as many pixels. The size depends on seed and step
-alone: all ranks and all methods draw the same. Source: Mehta & Rastegari 2022, MobileViT (arXiv 2110.02178), section
+A step of smaller images has more of them, so that all steps have about as many pixels. The size depends only on seed
+and step: all ranks and all methods draw the same. Source: Mehta & Rastegari 2022, MobileViT (arXiv 2110.02178), section
 3.2, and apple/corenet, `corenet/data/sampler/variable_batch_sampler.py`.
 
-The released sampler draws every step anew. Here n steps in a row, counted from step 0, have each of n sizes once in a
-drawn order: as likely, but a few timed steps have the sizes that a whole training has, and not those of their luck.
+The released sampler draws every step independently. Here n consecutive steps, counted from step 0, have each of n sizes
+once in a random order: the probabilities are equal, but few timed steps have the sizes of a whole training.
 """
 
 from functools import lru_cache
@@ -18,14 +18,14 @@ import numpy.typing as npt
 from bench.config import Experiment
 from bench.environment.seeds import IMAGE_SIZE, seed_for
 
-LEAST_DRAWN = 1024  # steps drawn at once; then twice as many, and so on
+LEAST_DRAWN = 1024  # steps of the first draw; it is doubled as needed
 Integers = npt.NDArray[np.integer[Any]]
 
 
 def multi_scale(least: int, most: int, scales: int, multiple: int, base: int) -> tuple[int, ...]:
     """Return sides in pixels from `least` to `most`, evenly spaced, and `base`, each rounded to a multiple.
 
-    Those that fall together count once, as in the released code: 25 scales from 128 to 320 in multiples of 16 are 13.
+    Equal sides count once, as in the released code: 25 scales from 128 to 320 in multiples of 16 are 13.
     Source: apple/corenet, `corenet/data/sampler/utils.py`, and `make_divisible` of `corenet/utils/math_utils.py`.
     """
     spaced = np.linspace(least, most, scales).tolist()
@@ -41,14 +41,14 @@ def image_size_at(experiment: Experiment, step: int) -> int:
 
 
 def images_before(experiment: Experiment, step: int) -> int:
-    """Return how many images one device has seen before a step, counted from step 0."""
+    """Return the number of images on one device before a step, counted from step 0."""
     if not experiment.image_sizes:
         return step * experiment.batch_size
     return int(_drawn(experiment, _length(step))[1][step])
 
 
 def steps_for(experiment: Experiment, images: int) -> int:
-    """Return after how many steps one device has seen about so many images: as near as whole steps come."""
+    """Return the number of steps whose images on one device are nearest to a number."""
     if not experiment.image_sizes:
         return round(images / experiment.batch_size)
     length = _length(int(images / experiment.mean_batch_size))
@@ -59,7 +59,7 @@ def steps_for(experiment: Experiment, images: int) -> int:
 
 
 def first_of_each_size(experiment: Experiment, first: int) -> list[int]:
-    """Return the first step of each size from a step on, the largest images first."""
+    """Return the first step of each size at or after a step, the largest images first."""
     found: dict[int, int] = {}
     for step in count(first):
         found.setdefault(image_size_at(experiment, step), step)
@@ -70,17 +70,17 @@ def first_of_each_size(experiment: Experiment, first: int) -> list[int]:
 
 def _divisible(side: float, multiple: int) -> int:
     rounded = max(multiple, int(side + multiple / 2) // multiple * multiple)
-    return rounded if rounded >= 0.9 * side else rounded + multiple  # never a tenth smaller
+    return rounded if rounded >= 0.9 * side else rounded + multiple  # at most a tenth smaller
 
 
 def _length(step: int) -> int:
-    """Return how many steps are drawn to reach this one: few lengths, so that few are kept."""
+    """Return the number of steps to draw to reach this one, one of few lengths for the cache."""
     return max(LEAST_DRAWN, 1 << step.bit_length())
 
 
 @lru_cache(maxsize=8)
 def _drawn(experiment: Experiment, steps: int) -> tuple[Integers, Integers]:
-    """Return which of the sizes each step has, and the images before it; longer rows begin as shorter ones do."""
+    """Return the index of each step's size and the images before it; longer draws begin with shorter ones."""
     sizes = len(experiment.image_sizes)
     raw = np.random.PCG64(seed_for(experiment.seed, IMAGE_SIZE)).random_raw((steps // sizes + 1) * sizes)
     places = raw.reshape(-1, sizes).argsort(axis=1).astype(np.uint16).ravel()[:steps]

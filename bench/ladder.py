@@ -1,9 +1,9 @@
-"""The ladder: experiments in a row, each of which differs from the one before in one cause of their ratio.
+"""The ladder: a sequence of experiments, each of which differs from the previous one in one cause of their ratio.
 
-It begins at one experiment, its captions padded as they usually are, and ends at another. Factors (settings that are
-one thing at its beginning and another at its end) change first, then what else of the recipe is work of a step, then
-the objective, rung by rung: so the last rungs are the objective's part where all else is as in the end. Where all
-combinations of factors are cells, each has every rung.
+It leads from one experiment, with captions padded as usual, to another. Factors (settings with one value at the start
+and another at the end) change first, then the rest of the recipe that is work of a step, then the objective, rung by
+rung. The last rungs therefore measure the objective with all else as at the end. In a full factorial design, every
+combination of factors has every rung.
 """
 
 import json
@@ -20,23 +20,23 @@ PAIRED: tuple[MethodName, ...] = ("clip", "siglip")
 CLASSIFYING: tuple[MethodName, ...] = ("catlip", "superclass")
 PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
 REST = "the recipe's rest"
-OBJECTIVE = ("method", "head_rows", "text_padding", "text_features")  # fields that rungs change
-SHARED = ("tower", "text_tower", "data", "subset")  # that all cells have in common
+OBJECTIVE = ("method", "head_rows", "text_padding", "text_features")  # fields changed by rungs
+SHARED = ("tower", "text_tower", "data", "subset")  # fields equal in all cells
 PACE = ("warmup_steps", "windows", "steps_per_window")
-# What is work of a step, but none of its forward or backward: where it differs it is a rung, before the objective's.
+# Fields that are work of a step outside its forward and backward: differences are one rung before the objective.
 RECIPE = ("workers", "crop_scale", "flip", "clip_norm", "ema_decay")
-# What is no work of a forward or backward: it stays each experiment's own. What is not the recipe's changes where the
-# method does.
+# Fields that are no work of a forward or backward: each experiment keeps its own. Those not of the recipe change with
+# the method.
 NO_WORK = (
     *("seed", "labels", "synset_vocabulary", "teacher", "sharding", "learning_rate", "betas", "eps", "weight_decay"),
     *("images", "warmup_images", "schedule", "cooldown_share", "last_learning_rate", *RECIPE, *PACE),
 )
 MOST_COMBINED = 4  # factors; with a text tower that is 64 cells
-Coordinates = tuple[int, frozenset[str]]  # rungs behind a cell, and the factors that have changed
+Coordinates = tuple[int, frozenset[str]]  # rungs before a cell, and its changed factors
 
 
 class Factor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A setting that is one thing where the ladder begins and another where it ends."""
+    """A setting with different values at the start and the end of the ladder."""
 
     name: str
     before: str  # field=value
@@ -44,25 +44,25 @@ class Factor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def field(self) -> str:
-        """The field of an experiment that it changes."""
+        """Return the experiment's field that it changes."""
         return self.before.partition("=")[0]
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An experiment of a ladder, by what has changed on the way to it."""
+    """An experiment of a ladder, identified by the changes before it."""
 
     experiment: str
-    rung: int  # rungs behind it
-    after: tuple[str, ...]  # factors that have changed
+    rung: int  # number of rungs before it
+    after: tuple[str, ...]  # changed factors
 
     @property
     def coordinates(self) -> Coordinates:
-        """Where it stands."""
+        """Return its rung and changed factors."""
         return self.rung, frozenset(self.after)
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A ratio to see the measured one beside: counted, or said by others."""
+    """A ratio to compare with the measured one: counted, or published."""
 
     what: str
     ratio: float
@@ -70,33 +70,33 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ladder", tag_field="kind"):
-    """What is measured to take a ratio apart. Rounds of even number run all cells, rounds of odd number the ends."""
+    """The plan of an explanation. Even rounds run all cells, odd rounds the two ends."""
 
-    causes: tuple[str, ...]  # what each rung changes: the objective's, and before them the recipe's rest
-    factors: tuple[Factor, ...]  # in the order in which they change
+    causes: tuple[str, ...]  # of each rung: the rest of the recipe, then the objective's
+    factors: tuple[Factor, ...]  # in the order of their change
     cells: tuple[Cell, ...]  # those of the chain in its order, then the others
-    left_out: dict[str, str] = {}  # what could be a cause and was not measured: why
+    left_out: dict[str, str] = {}  # possible causes that are not measured, with the reason
     lines: tuple[Line, ...] = ()
 
     @property
     def chain(self) -> tuple[Coordinates, ...]:
-        """The cells from the beginning to the end, each one cause behind the one before."""
+        """Return the cells from start to end, each one cause after the previous one."""
         return chain_of(len(self.causes), [factor.name for factor in self.factors])
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """What leads from each cell of the chain to the next."""
+        """Return the cause between each cell of the chain and the next."""
         return (*(factor.name for factor in self.factors), *self.causes)
 
     @property
     def is_whole(self) -> bool:
-        """Whether all combinations of factors are cells, and there is more than one order."""
+        """Whether the design is a full factorial one, with more than one order of factors."""
         return bool(self.factors) and len(self.cells) == (len(self.causes) + 1) * 2 ** len(self.factors)
 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """An objective, and what was changed to come to it."""
+    """An objective, and the change that leads to it."""
 
     cause: str
     base: Experiment
@@ -108,8 +108,8 @@ def rungs_between(
 ) -> list[Rung]:
     """Return the rungs from one experiment to another, the first without a cause.
 
-    What of the recipe differs, and is none of the factors, changes at once in a rung of its own, then the objective.
-    `padded_because` says why captions cannot be cut, where they cannot. ValueError for a pair that has no such row.
+    Differences of the recipe that are no factors change together in one rung, then the objective changes.
+    `padded_because` is the reason if captions must stay padded. Raises ValueError for a pair without a ladder.
     """
     begin, *others = _objectives(against, first, padded_because)
     taken = {factor.field for factor in factors}
@@ -157,7 +157,7 @@ def _objectives(against: Experiment, first: Experiment, padded_because: str | No
 
 
 def chain_of(num_causes: int, factors: Sequence[str]) -> tuple[Coordinates, ...]:
-    """Return the cells of the chain: factors change one after the other, then the objective rung by rung."""
+    """Return the cells of the chain: factors change one by one, then the objective rung by rung."""
     toggled = [(0, frozenset(factors[:count])) for count in range(len(factors) + 1)]
     return (*toggled, *((rung, frozenset(factors)) for rung in range(1, num_causes + 1)))
 
@@ -172,9 +172,9 @@ def all_cells(num_causes: int, factors: Sequence[str]) -> tuple[Coordinates, ...
 def build(
     rungs: Sequence[Rung], factors: Sequence[Factor], *, whole: bool, pace: Experiment
 ) -> tuple[Ladder, list[Experiment]]:
-    """Return a ladder with an experiment for each of its cells; `pace` says how many images a run takes.
+    """Return a ladder with an experiment for each of its cells; `pace` sets the number of images of a run.
 
-    ValueError where there is nothing to take apart, or too much to combine.
+    Raises ValueError if nothing differs, or if too many factors are combined.
     """
     names, causes = [factor.name for factor in factors], [rung.cause for rung in rungs[1:]]
     if not names and not causes:
@@ -196,9 +196,9 @@ def _experiment_at(rung: Rung, factors: Iterable[Factor], after: Collection[str]
 
 
 def _paced(cell: Experiment, pace: Experiment) -> Experiment:
-    """Let warm-up and windows take about as many images as those of `pace`, and every image size as often.
+    """Set warm-up and windows to about as many images as those of `pace`, with every image size equally often.
 
-    Windows are half as many and twice as long: the pass that splits steps into phases is as long as one of them.
+    Windows are half as many and twice as long: the pass over the phases is as long as one of them.
     """
     sizes = len(cell.sides)
 

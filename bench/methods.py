@@ -1,7 +1,8 @@
 """The whole difference between the methods, on one screen.
 
-A method says what is put around the shared tower, what it reads beside the images, and what it minimises. Everything
-else (tower, images, their order and augmentation, step, optimizer) is the same for all.
+A method defines the model around the shared tower, the targets beside the images, and the loss. Everything else (tower,
+images, their order and augmentation, step, optimizer) is equal for all methods. A new method needs an entry here, its
+name in `bench.config` and its traits and experiments in `bench.experiments`.
 """
 
 import math
@@ -33,23 +34,23 @@ Loss = Float[Tensor, ""]
 
 
 def nothing(_: nn.Module) -> None:
-    """Leave the model as the optimizer left it."""
+    """Do nothing after an update."""
 
 
 def unlabelled(_: Experiment) -> tuple[str, ...]:
-    """Return no labels: the model has no classifier whose rows a transfer can use."""
+    """Return no labels: the model has no classifier whose rows can initialise a transfer."""
     return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[T]):
-    """A way to pre-train an image tower: what is put around it, what it reads beside the images, what it minimises.
+    """A way to pre-train an image tower: the model around it, its targets, and its loss.
 
     `loss` is a scalar in nats, averaged over the batch's images, on the device and attached to the graph; it is
-    called while the clock runs and reads nothing back. The group is the processes that share the batch, where there are
-    several: a loss in which images meet others' captions gathers them itself, others are means over their own images,
-    of which every process has equally many. `targets` turns captions into what the method reads. `row_labels` returns
-    the WordNet synsets of the classifier's rows, where a transfer can begin with these.
+    called in timed windows and copies nothing from the device. The group is that of the processes that share the batch:
+    contrastive losses all-gather the captions themselves; the other losses average over the local batch, which has as
+    many images on every process. `targets` turns captions into targets. `row_labels` returns the WordNet synsets of the
+    classifier's rows, which can initialise a transfer.
     """
 
     wrap: Callable[[ImageTower, Experiment], nn.Module]
@@ -59,7 +60,7 @@ class Method(Generic[T]):
     row_labels: Callable[[Experiment], tuple[str, ...]] = unlabelled
 
 
-# CLIP: which of the batch's captions belongs to which image.
+# CLIP classifies which of the batch's captions belongs to each image, and the reverse.
 def clip(tower: ImageTower, experiment: Experiment) -> nn.Module:
     return around.contrastive_pair(tower, experiment, CLIP_SCALE, None)
 
@@ -75,7 +76,7 @@ def clamp_scale(model: nn.Module) -> None:
     cast("ImageSide", model).log_scale.clamp_(0, math.log(100))
 
 
-# SigLIP: is this caption this image's, for every pair of the batch.
+# SigLIP classifies for every image and caption of the batch whether they are a pair.
 def siglip(tower: ImageTower, experiment: Experiment) -> nn.Module:
     return around.contrastive_pair(tower, experiment, 10.0, -10.0)
 
@@ -85,17 +86,17 @@ def siglip_loss(model: nn.Module, images: Images, target: Tokens | Features, gro
     return sigmoid_loss(*_met(pair, images, target), pair.log_scale.exp(), cast("Tensor", pair.bias), group)
 
 
-# CatLIP: which WordNet nouns the caption names.
+# CatLIP predicts the WordNet nouns in the caption.
 def catlip_loss(model: nn.Module, images: Images, target: Labels, _group: Meeting) -> Loss:
     return multilabel_loss(model(images), target.rows, target.columns)
 
 
-# SuperClass: which subwords the caption holds, rare ones weighing more.
+# SuperClass predicts the subwords of the caption, with higher weights for rare ones.
 def superclass_loss(model: nn.Module, images: Images, target: Labels, group: Meeting) -> Loss:
     return _weighted_softmax(model(images), target, cast("TokenClassifier", model).counts, group)
 
 
-# SuperCLIP: CLIP's loss and SuperClass's on one image tower, as much of each.
+# SuperCLIP adds CLIP's loss and SuperClass's loss on one image tower, with equal weights.
 def superclip(tower: ImageTower, experiment: Experiment) -> nn.Module:
     return around.pair_and_token_classifier(tower, experiment, CLIP_SCALE)
 
@@ -108,7 +109,7 @@ def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels, gr
     return contrast + _weighted_softmax(pair.head(embedded), target.labels, pair.counts, group)
 
 
-# Distillation: what another tower makes of the image, as augmented, or stored of the whole; no caption is read.
+# Distillation predicts a teacher's features of the augmented image, or stored ones of the whole image; no caption.
 def distill_loss(model: nn.Module, images: Images, target: Features | Nothing, _group: Meeting) -> Loss:
     taught = target.rows if isinstance(target, Features) else cast("Student", model).taught(images)
     return distillation_loss(model(images), taught)
@@ -125,19 +126,19 @@ METHODS: dict[str, Method[Any]] = {
 
 
 def method_named(name: str) -> Method[Any]:
-    """Return a method; ValueError names the nearest."""
+    """Return a method; ValueError suggests the nearest name."""
     return choose(name, METHODS, "method")
 
 
 def simulated(experiment: Experiment) -> Alike | None:
-    """Return the processes that a contrastive loss is to work beside and that there are not."""
+    """Return the simulated process group of a contrastive loss; None where nothing is simulated."""
     if experiment.simulated_batch is None or experiment.method not in CONTRASTIVE:
         return None
     return Alike(max(1, experiment.simulated_batch // experiment.batch_size))
 
 
 def _met(pair: ImageSide, images: Images, target: Tokens | Features) -> tuple[Tensor, Tensor]:
-    """Return the features of images and captions."""
+    """Return the features of the images and of the captions."""
     if isinstance(target, Features):
         return pair.beside(images, target.rows)
     image, text = pair(images, target.groups, target.lengths, target.places)
@@ -145,7 +146,7 @@ def _met(pair: ImageSide, images: Images, target: Tokens | Features) -> tuple[Te
 
 
 def _weighted_softmax(logits: Tensor, target: Labels, counts: TokenCounts, group: Meeting) -> Loss:
-    """SuperClass's loss; the batch counts before it is weighed."""
+    """Return SuperClass's loss; the batch is counted before it is weighted."""
     counts.add(target.columns, len(logits), None if isinstance(group, Alike) else group)
     weights = inverse_document_frequency(counts.images_with_token, counts.images_seen)
     return token_softmax_loss(logits, target.rows, target.columns, weights)

@@ -1,4 +1,4 @@
-"""How likely chance alone brings two groups of figures so far apart, and what is left of that among many pairs."""
+"""P values of the difference of two groups, and their adjustment for multiple comparisons."""
 
 import math
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr
 
-MOST_DEALS = 200_000  # counted one by one; ten runs a side have 184,756
-ROUNDING = 1e-9  # of a logarithm: 2 % is 2 % however it was computed
+MOST_DEALS = 200_000  # enumerated exactly; ten runs per side have 184,756
+ROUNDING = 1e-9  # tolerance on logarithms, so that equal differences compare as equal
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p values for their number, in the order given.
+    """Adjust p values for multiple comparisons, in the order given.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6.
     """
@@ -27,9 +27,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
-    """Share of all ways to deal the values into two hands of these sizes whose means lie at least as far apart.
+    """Return the share of all splits into groups of these sizes whose means differ at least as much.
 
-    Exact up to ten a side; beyond, of as many deals drawn at random (seeded), the one seen counted among them.
+    It is exact up to ten per side; beyond, it counts as many random splits (seeded) and the observed one.
     """
     values, size = np.array([*a, *b]), len(a)
     dealt = _hands(len(values), size, MOST_DEALS) @ values
@@ -38,9 +38,9 @@ def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
-    """Share of all ways to flip the signs of the differences whose mean lies at least as far from 0.
+    """Return the share of all sign flips of the differences whose mean is at least as far from 0.
 
-    Exact up to 17 differences; beyond, of as many flips drawn at random (seeded), the one seen counted among them.
+    It is exact up to 17 differences; beyond, it counts as many random flips (seeded) and the observed one.
     """
     values = np.array(differences)
     apart = np.abs(_flips(len(values), MOST_DEALS) @ values) / len(values)
@@ -50,8 +50,8 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 def student_p(differences: Sequence[float]) -> float:
     """Return the two-sided p of Student's t on the mean of the differences; 1 where all are 0.
 
-    It takes differences for normal. Where figures are not, it mostly says too little, for heavy tails widen the spread;
-    where they have bounds or two levels, at worst twice too much (`tests/test_p_values.py` counts it, for 25 parts).
+    It assumes normal differences. For heavy tails it is mostly conservative; for bounded or two-level figures the
+    false-positive rate is at most twice the nominal one (`tests/test_p_values.py` counts it, for 25 parts).
     """
     mean, spread = fmean(differences), stdev(differences)
     if not mean:
@@ -66,13 +66,13 @@ def _share(apart: npt.NDArray[np.float64], seen: float, values: npt.NDArray[np.f
 
 @lru_cache(maxsize=4)
 def _hands(values: int, size: int, most: int) -> npt.NDArray[np.float64]:
-    """Return one row a deal, 1 for what is in the first hand."""
+    """Return one row per split, with 1 for members of the first group."""
     deals = math.comb(values, size)
     if deals <= most:
         members = chain.from_iterable(combinations(range(values), size))
         places = np.fromiter(members, np.intp, deals * size).reshape(deals, size)
     else:
-        draw = np.random.default_rng(0)  # the same answer each time
+        draw = np.random.default_rng(0)  # deterministic
         places = draw.random((most, values)).argsort(axis=1)[:, :size]
     hands = np.zeros((len(places), values))
     np.put_along_axis(hands, places, 1.0, axis=1)
@@ -81,9 +81,9 @@ def _hands(values: int, size: int, most: int) -> npt.NDArray[np.float64]:
 
 @lru_cache(maxsize=4)
 def _flips(values: int, most: int) -> npt.NDArray[np.float64]:
-    """Return one row a flip, of 1 and -1."""
+    """Return one row of 1 and -1 per flip."""
     if 2**values <= most:
         bits = np.arange(2**values)[:, None] >> np.arange(values) & 1
     else:
-        bits = np.random.default_rng(0).integers(0, 2, (most, values))  # the same answer each time
+        bits = np.random.default_rng(0).integers(0, 2, (most, values))  # deterministic
     return 1.0 - 2.0 * bits.astype(np.float64)

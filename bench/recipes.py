@@ -1,20 +1,20 @@
-"""Recipes as they were published, and a pair of one recipe that differs in the method alone.
+"""Published recipes, and a pair of one recipe that differs only in the method.
 
 Sources: "yaml" is apple/corenet at 1aa3acd, `projects/clip/clip_vit_base.yaml` and `projects/catlip/pretraining/
 vit_{base,large,huge}.yaml`; "paper" is CatLIP (Mehta et al. 2024, arXiv 2404.15653), appendix, table 6. Where they
-differ the yaml is followed: CLIP's rate is 1e-3 in the yaml, 5e-4 in the paper.
+differ, the recipe follows the yaml: CLIP's rate is 1e-3 in the yaml, 5e-4 in the paper.
 
-`batch_size` is a device's; `images` and `warmup_images` are those of all devices that were used, for 200,000 and 10,000
-steps of theirs. Windows are ours: in each, every image size is drawn as often.
+`batch_size` is per device; `images` and `warmup_images` are of all published devices, for their 200,000 and 10,000
+steps. Windows are this project's: each draws every image size equally often.
 
-What no field says, so that these are not the released runs to the last detail:
+Differences from the released runs that no field expresses:
 
 - RangeAugment (learnt brightness, contrast and noise, with a loss on PSNR that falls from 40 to 20; both recipes) is
-  left out: images are cleaner, and its work on the pixels is in no figure.
+  left out: images are cleaner, and no figure includes its work on the pixels.
 - CLIP's fp16 is bf16 here, as CatLIP's own is: one of the causes of the 2.7x is absent.
 - CoreNet's stem of three convolutions with batch norm is the one convolution of timm's ViT.
 - The rate rises from a 10,000th of the highest and not from 1e-6.
-- Which images are first read, and that the first epoch is not shuffled.
+- The first images that are read differ, and the first epoch is not shuffled.
 """
 
 from msgspec.structs import replace
@@ -59,7 +59,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         attention="plain",
         compile="off",
         activation_checkpointing=True,
-        images=STEPS * 65_536,  # at 224 px; `_on` counts what the sizes make of them
+        images=STEPS * 65_536,  # at 224 px; `_on` corrects it for the image sizes
         warmup_images=WARMUP_STEPS * 65_536,
         schedule="cosine",
         last_learning_rate=1e-6,
@@ -148,7 +148,7 @@ def clip_vit_b16_cc3m() -> Experiment:
 def catlip_vit_b16_cc3m() -> Experiment:
     """CatLIP at ViT-B/16 on CC3M: as `clip_vit_b16_cc3m`, the rest as CatLIP's for DataComp.
 
-    The head has the rows of the vocabulary (synsets with more than 500 captions; how many is only in a figure).
+    The head has the rows of the vocabulary (synsets with more than 500 captions; the number is only in a figure).
     Source: paper, table 6a. Expected: ImageNet-1k linear probe 58.0 %, fine-tuned 67.3 % (paper, table 1).
     """
     clip = clip_vit_b16_cc3m()
@@ -169,7 +169,7 @@ def superclass_vit_b16_datacomp() -> Experiment:
 
     The released tower pools the mean of the patches and its head normalises again; this one pools the class token.
     Source: x-cls/superclass at 90b761f, `cls_schedule/cls_vit_b16_s1.28B_bs16k.yaml` and the defaults of its
-    `params.py` and `transform.py`. How many GPUs is not said. Expected: at 512 million images a linear probe of 76.0 %
+    `params.py` and `transform.py`, without a number of GPUs. Expected: at 512 million images a linear probe of 76.0 %
     on ImageNet-1k, CLIP's 75.5 % (arXiv 2411.03313).
     """
     return replace(
@@ -189,21 +189,21 @@ def superclass_vit_b16_datacomp() -> Experiment:
 
 
 def catlip_vit_b16_controlled() -> Experiment:
-    """CatLIP's published recipe for ViT-B/16, at 256 images a device, which its counterpart can hold too."""
+    """CatLIP's published recipe for ViT-B/16, at 256 images per device, which fit its counterpart, too."""
     return replace(catlip_vit_b16_datacomp(), name="catlip-vit-b16-controlled", batch_size=256, text_padding="none")
 
 
 def clip_vit_b16_controlled() -> Experiment:
     """CLIP in CatLIP's recipe: precision, attention, sizes, batch, optimizer and augmentation are equal.
 
-    The ratio to `catlip_vit_b16_controlled` is the method's: what is left of the 2.7x. It is for cost; small crops and
-    flips are CatLIP's and may not keep what a caption says.
+    The ratio to `catlip_vit_b16_controlled` is the method's part of the 2.7x. It measures cost only, because
+    CatLIP's small crops and flips may contradict captions.
     """
     return replace(catlip_vit_b16_controlled(), name="clip-vit-b16-controlled", method="clip", head_rows=None)
 
 
 def _on(devices: int, recipe: Experiment) -> Experiment:
-    """Return the recipe with the images that all devices see in the steps of its schedule."""
+    """Return the recipe with the images of all devices in the steps of its schedule."""
     images_a_step = devices * recipe.mean_batch_size
     return replace(recipe, images=round(STEPS * images_a_step), warmup_images=round(WARMUP_STEPS * images_a_step))
 

@@ -13,8 +13,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from bench.orchestration.requests import Request
 from bench.orchestration.runner import Runner
-from bench.orchestration.worker import Request, carry_out
+from bench.orchestration.worker import carry_out
 
 if TYPE_CHECKING:
     import subprocess

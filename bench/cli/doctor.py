@@ -16,13 +16,15 @@ from tyro.conf import arg
 
 from bench.cli.options import Json, Results, finish
 from bench.cli.shard_check import check_shards
+from bench.console.progress import Progress
 from bench.console.tables import Table
 from bench.environment.commit import commit
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
-from bench.orchestration.comparison import Scope, expected_seconds, scopes
+from bench.orchestration.comparison import Comparison, Scope, scopes
 from bench.orchestration.duration_estimates import speed_seconds
 from bench.orchestration.preflight import CGROUP_QUOTA, begin, cores, has_gpu
+from bench.orchestration.runner import Runner
 from bench.record import Record, Speed
 
 WATCHED_SECONDS = 2.0
@@ -179,7 +181,8 @@ def trial_run(records: list[Record], pace: float) -> Iterator[Finding]:
         yield _check("trial of clip-tiny", rate, "", disturbs=excess > UNSTEADY)
         experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
         scope = scopes(len(experiments), on_gpu=has_gpu())["default"]
-        minutes = pace * expected_seconds(experiments, scope, 1 if has_gpu() else cores()) / 60
+        planned = Comparison("doctor", Path(), experiments, cores(), has_gpu(), Runner(Progress(0.0)))
+        minutes = pace * planned.expected_seconds(scope) / 60
         yield Finding("default comparison", f"takes about {minutes:.0f} minutes")
 
 

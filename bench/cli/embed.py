@@ -12,6 +12,7 @@ from bench.experiments import experiment_named
 from bench.orchestration.comparison import Scope
 from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import begin
+from bench.orchestration.requests import EmbeddingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,6 @@ class Embed:
             raise ValueError(f"{self.out} exists; remove it, or name another file")
         comparison = begin(self.results, [experiment], Scope("embed", 0), trained=False)
         label, file = f"features of {experiment.teacher}", str(self.out.resolve())
-        job = comparison.job("embedding", experiment, label, START_SECONDS, file=file)
+        job = comparison.job(EmbeddingRequest, experiment, label, START_SECONDS, file=file)
         comparison.runner.run([job], threads=comparison.cores)
         return finish(comparison)

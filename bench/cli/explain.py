@@ -23,6 +23,7 @@ from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import begin, cores, has_gpu
+from bench.orchestration.requests import LadderRequest
 from bench.orchestration.runner import Job
 from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
 from bench.record import read_record
@@ -107,7 +108,7 @@ class Explain:
         ends = [cells[0], cells[len(ladder.chain) - 1]]
         scope = Scope("explain" if recipe is None else f"explain-{recipe}", 0)
         comparison = begin(self.results, cells, scope, resume=self.resume, trained=False, may_differ=FIELDS)
-        job = comparison.job("ladder", ends[-1], "the ladder", START_SECONDS, ladder=ladder)
+        job = comparison.job(LadderRequest, ends[-1], "the ladder", START_SECONDS, ladder=ladder)
         if job.is_done and read_record(job.request.paths[0]).measured != ladder:
             raise ValueError(f"{comparison.name} has another ladder: start a new decomposition without --resume")
         comparison.runner.progress.expect(job.expected_seconds)

@@ -19,6 +19,7 @@ from bench.experiments import EXPERIMENTS, experiment_named
 from bench.orchestration.comparison import Scope, rounds_for
 from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import begin, has_gpu
+from bench.orchestration.requests import PeerRequest
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import PeerRun, Record
 from bench.reference.sides import OURS, SIDES, Against
@@ -66,7 +67,7 @@ class Peer:
                 jobs = []
                 for side in sides[:: -1 if round_ % 2 else 1]:
                     label = f"{experiment.name}, {side}, round {round_ + 1} of {rounds}"
-                    jobs.append(comparison.job("peer", longer, label, EXPECTED_SECONDS, side=side, round=round_))
+                    jobs.append(comparison.job(PeerRequest, longer, label, EXPECTED_SECONDS, side=side, round=round_))
                 groups.append(jobs)
         comparison.runner.progress.expect(sum(job.expected_seconds for jobs in groups for job in jobs))
         for jobs in groups:

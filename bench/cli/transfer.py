@@ -17,9 +17,8 @@ from bench.catalog import (
     ON_DISK,
     PROTOCOLS,
     RANDOM_TOWER,
-    REFERENCE_TOWER,
     TASKS,
-    UNTRAINED_TOWER,
+    Scored,
     scorings,
 )
 from bench.cli.options import Json, Protocols, Results, Tasks, finish
@@ -69,7 +68,8 @@ class Transfer:
         scope = Scope(f"transfer-{what}", 0)
         comparison = begin(self.results, [experiment], scope, resume=self.resume, trained=False, scored=made.values())
         _require_openable(comparison, root, opened, elsewhere)
-        subjects = [*towers, *([] if ceiling is None else [f"{REFERENCE_TOWER}{ceiling}"]), *_floors(opened, made)]
+        subjects = [*map(Scored, towers), *([] if ceiling is None else [Scored(ceiling, "reference")])]
+        subjects += _floors(opened, made)
         comparison.score_towers(subjects, [], tasks, protocols, root)
         records = comparison.records()
         return finish(comparison, [*accuracy_tables(without_init(records)), *init_tables(records)], self.json)
@@ -91,11 +91,11 @@ def _most_trained(towers: Sequence[str]) -> str:
     return max(towers, key=lambda tower: how_made(Path(tower)).images)
 
 
-def _floors(towers: Sequence[str], made: Mapping[str, Experiment]) -> list[str]:
+def _floors(towers: Sequence[str], made: Mapping[str, Experiment]) -> list[Scored]:
     """Return random-init baselines: one per architecture and seed of the towers made here, one per external tower."""
     kinds = {tower: (of.tower, of.image_size, of.seed) for tower, of in made.items()}
     first = {kinds.get(tower, tower): tower for tower in reversed(towers)}
-    return [f"{UNTRAINED_TOWER}{tower}" for tower in first.values()]
+    return [Scored(tower, "untrained") for tower in first.values()]
 
 
 def _fitting(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""Which commit of this project runs."""
+"""The commit of this project."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def commit() -> str:
-    """Return this checkout's commit, with "-dirty" behind it where tracked files differ; "unknown" outside git."""
+    """Return the commit of this checkout, with "-dirty" appended if tracked files differ; "unknown" outside git."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(CHECKOUT), *arguments]

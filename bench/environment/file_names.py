@@ -1,14 +1,14 @@
-"""Names of anything as parts of files' names."""
+"""Arbitrary names as parts of file names."""
 
 import hashlib
 import re
 
-PLAIN = "[A-Za-z0-9=+,_-]+"  # what such a part is made of
+PLAIN = "[A-Za-z0-9=+,_-]+"  # characters of such a part
 LONGEST_NAME = 80
 
 
 def plain_name(name: str) -> str:
-    """Return the name as part of a file's; one that has to be cut or cleaned keeps apart by a hash of the whole."""
+    """Return the name as part of a file name; a shortened or cleaned name ends with a hash of the original."""
     cleaned = re.sub(rf"(?!{PLAIN}).", "-", name, flags=re.DOTALL)[:LONGEST_NAME]
     if cleaned == name and name:
         return name

@@ -1,4 +1,4 @@
-"""A file that is whole or not there."""
+"""Files that are written atomically."""
 
 import fcntl
 import os
@@ -12,10 +12,10 @@ LOCKS = f".*.{'[0-9a-f]' * 32}.lock"
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to, in the same folder; it becomes `path` if the block ends well.
+    """Yield a temporary path in the same folder; it is renamed to `path` if the block ends without an error.
 
-    What killed processes left in the folder is removed first. A writer holds a lock beside what it writes, which the
-    kernel lets go when the writer ends, however it ends: so what another is writing now stays.
+    Temporary files of killed processes in the folder are removed first. A writer holds a lock, which the kernel
+    releases when the writer ends, so that files being written by others stay.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for other in path.parent.glob(LOCKS):
@@ -35,7 +35,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def to_disk(path: Path) -> None:
-    """Have the system write a file, or the names in a folder, to the disk: what lies there outlives a power failure."""
+    """Flush a file, or the entries of a folder, to the disk, so that it survives a power failure."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -44,7 +44,7 @@ def to_disk(path: Path) -> None:
 
 
 def _remove_if_left(lock: Path) -> None:
-    """Remove what nobody writes any more."""
+    """Remove a temporary file whose writer has ended."""
     with suppress(FileNotFoundError, BlockingIOError), lock.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         lock.with_suffix(".part").unlink(missing_ok=True)

@@ -1,10 +1,10 @@
-"""What data sheets say of GPUs. No torch here.
+"""GPU specifications from data sheets. No torch here.
 
 Per GPU, from NVIDIA's data sheets: A100, H100 (SXM, PCIe, NVL), H200 (SXM, NVL), DGX B200, GB200 NVL72, L40S, L40, L4;
-RTX 4090 from the Ada architecture whitepaper, Blackwell's fp32 from its architecture brief. Peaks are dense (a sparse
-one is twice as high), power is the most that a card may draw. Links are what one GPU sends in one direction, half of
-what data sheets print: NVLink where all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The
-network is one card of NVIDIA's own system a GPU: DGX A100 200 Gbit/s, DGX H100, H200, B200 and GB200 400 Gbit/s.
+RTX 4090 from the Ada architecture whitepaper, Blackwell's fp32 from its architecture brief. Peaks are dense (sparse
+ones are twice as high), power is the maximum of a card. Links are the bandwidth of one GPU in one direction, half of
+the figure in data sheets: NVLink if all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The
+network is one card of NVIDIA's own system per GPU: DGX A100 200 Gbit/s, DGX H100, H200, B200 and GB200 400 Gbit/s.
 """
 
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A GPU, and the node that it is sold in."""
+    """The specification of a GPU and of its node."""
 
-    words: str  # that are in the name that CUDA gives it
+    words: str  # words in its CUDA device name
     bf16: float  # FLOP/s of dense products with fp32 accumulation
-    fp32: float  # FLOP/s outside the tensor cores, which torch uses for fp32 unless told otherwise
+    fp32: float  # FLOP/s outside the tensor cores, torch's default for fp32
     memory: float  # bytes
     watts: float
-    link: float  # bytes a second to the GPUs of its node
-    network: float | None  # bytes a second to those of others; None: it is sold in no node with a network of its own
+    link: float  # bytes per second to the GPUs of its node
+    network: float | None  # bytes per second to other nodes; None: no node with a network is sold
     per_node: int = 8
-    sheet: str = ""  # where it is from, if its name does not say that
+    sheet: str = ""  # source, if it is not the data sheet of that name
 
     @property
     def source(self) -> str:
@@ -33,7 +33,7 @@ class Device:
         return self.sheet or f"NVIDIA {self.words} datasheet"
 
 
-# In the order in which a name of CUDA is tried: "H100" is in several.
+# The order is that of matching CUDA device names: "H100" is in several.
 _DEVICES = (
     Device("GB200", 2500e12, 80e12, 186 * GB, 1200.0, 900 * GB, 50 * GB, 72, "NVIDIA GB200 NVL72 datasheet"),
     Device("B200", 2250e12, 80e12, 180 * GB, 1000.0, 900 * GB, 50 * GB, sheet="NVIDIA DGX B200 datasheet"),
@@ -53,12 +53,12 @@ DEVICES: Mapping[str, Device] = {device.words.lower().replace(" ", "-"): device 
 
 
 def device_called(name: str) -> Device | None:
-    """Return the device that CUDA calls so; None for one that is not known."""
+    """Return the specification for a CUDA device name; None if it is unknown."""
     return next((device for device in _DEVICES if all(word in name for word in device.words.split())), None)
 
 
 def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:
-    """Return the peak of a GPU by the name that CUDA gives it, in FLOP/s, and its source; None where none is known."""
+    """Return the peak of a GPU in FLOP/s by its CUDA device name, and its source; None if it is unknown."""
     if precision == "bf16" and (device := device_called(name)) is not None:
         return device.bf16, f"{device.source}, bf16 dense"
     return None, f"no peak known for {name} at {precision}"

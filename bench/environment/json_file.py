@@ -1,4 +1,4 @@
-"""JSON that others may have made: never too much of it, and what is wrong is a ValueError."""
+"""Reading of untrusted JSON: its size is limited, and every error is a ValueError."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def content_of(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
-    """Read a file; ValueError where it is larger than any of its kind."""
+    """Read a file; ValueError if it is larger than the limit."""
     with path.open("rb") as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
@@ -20,7 +20,7 @@ def content_of(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
 
 
 def from_json(content: bytes | str, kind: type[T]) -> T:
-    """Decode; ValueError for what is no JSON, not of the kind, or nested too deep."""
+    """Decode JSON; ValueError if it is malformed, of another type, or nested too deep."""
     try:
         return msgspec.json.decode(content, type=kind)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""What a speed depends on: device, threads, versions, commit."""
+"""The machine and software that a speed depends on: device, threads, versions, commit."""
 
 import platform
 from datetime import UTC, datetime
@@ -17,12 +17,12 @@ GIB = 2**30
 
 
 def default_device() -> torch.device:
-    """Return the GPU where there is one."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def circumstances(experiment: Experiment | None, device: torch.device, processes: int = 1) -> Circumstances:
-    """Return where and when this run happens, with the experiment's "auto" fields resolved.
+    """Return the circumstances of this run, with the experiment's "auto" fields resolved.
 
     `processes` is the number of processes that share each batch.
     """
@@ -49,7 +49,7 @@ def resolved(experiment: Experiment, device: torch.device) -> tuple[str, bool]:
 
 
 def machine(device: torch.device) -> str:
-    """Say in words what this machine is; records of different machines are never compared."""
+    """Describe this machine; records of different machines are never compared."""
     memory = f"{psutil.virtual_memory().total / GIB:.0f} GiB"
     host = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores, {memory}, {platform.system()}"
     return f"{torch.cuda.get_device_name(device)}; {host}" if device.type == "cuda" else host
@@ -65,7 +65,7 @@ def _cpu_name() -> str:
 
 
 def main() -> None:
-    """Print what a speed of one process here depends on beside the code: `python -m bench.environment.machine`."""
+    """Print the fingerprint of this machine for one process: `python -m bench.environment.machine`."""
     print(fingerprint_of(circumstances(None, default_device())))
 
 

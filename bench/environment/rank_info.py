@@ -1,4 +1,4 @@
-"""Which of the processes that torchrun started this is. No torch."""
+"""The rank of this process under torchrun. No torch here."""
 
 import os
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ FROM_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A process's number among all, and among those of its machine; alone it is the first of one."""
+    """The global and the local rank of a process, and the numbers of processes."""
 
     rank: int = 0
     ranks: int = 1
@@ -19,7 +19,7 @@ class Place:
 
 @cache
 def place() -> Place:
-    """Read what torchrun set; ValueError where it set half of it."""
+    """Read torchrun's environment variables; ValueError if some are missing."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Place()
     if missing := [name for name in FROM_TORCHRUN if name not in os.environ]:
@@ -28,5 +28,5 @@ def place() -> Place:
 
 
 def restarts() -> int:
-    """Tell how often torchrun has started these processes anew, for one of them failed."""
+    """Return how often torchrun has restarted these processes after a failure."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))

@@ -1,4 +1,4 @@
-"""Seeds of the parts of a run, so that no two parts draw the same numbers."""
+"""Independent seeds for the random generators of a run."""
 
 import numpy as np
 
@@ -6,5 +6,5 @@ TOWER, TEXT, HEAD, STEP, ORDER, AUGMENTATION, TEACHER, IMAGE_SIZE, SUBSET, REPLA
 
 
 def seed_for(seed: int, part: int, *key: int) -> int:
-    """Return a generator's seed for a part of an experiment's run; the same on every machine."""
+    """Return the seed of one generator of a run; it is equal on every machine."""
     return int(np.random.SeedSequence((seed, part, *key)).generate_state(1, np.uint64)[0] >> 1)

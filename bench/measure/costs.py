@@ -1,4 +1,4 @@
-"""What an experiment costs by count alone: parameters, and FLOPs of an image and its caption."""
+"""The costs of an experiment by count: parameters, and FLOPs of an image and its caption."""
 
 from dataclasses import dataclass
 from functools import cache, partial
@@ -20,23 +20,23 @@ from models.text_tower import open_clip_text_tower
 class Costs:
     """Parameters, and FLOPs of one forward of an image, and of a caption that fills its context.
 
-    A multiply-add is two. Images of several sizes: the mean over those that training sees, of which most are small.
+    A multiply-add is two. With several image sizes they are the mean over the images of a training.
     """
 
     parameters: int  # trained
-    tower_parameters: int  # of the image tower, which is kept
+    tower_parameters: int  # image tower, which is kept
     image_flops: int
-    text_flops: int  # 0 where no text is computed
-    teacher_flops: int  # of its forward, which is not followed by a backward; 0 where there is none
+    text_flops: int  # 0 without a text tower
+    teacher_flops: int  # forward, without a backward; 0 without a teacher
 
     @property
     def text_share(self) -> float:
-        """Share of the two towers' forward that the text tower takes."""
+        """Return the text tower's share of the FLOPs of both towers' forward."""
         return self.text_flops / (self.text_flops + self.image_flops)
 
 
 def costs_of(experiment: Experiment) -> Costs:
-    """Count on the `meta` device: no weight is drawn, no data read."""
+    """Count on the `meta` device, without weights and data."""
     tower, model = on_meta(replace(experiment, image_sizes=()))  # the weights are the same
     caption = captions_of(1, experiment.context_length)
     text = teacher = 0
@@ -57,9 +57,9 @@ def costs_of(experiment: Experiment) -> Costs:
 
 
 def released_flops(experiment: Experiment) -> int:
-    """Return the FLOPs of a forward of one image with its caption, as the methods' released code computes them.
+    """Return the FLOPs of a forward of one image with its caption in the released code of the methods.
 
-    Captions are padded to their context, and every token is computed. Images of several sizes: the mean.
+    Captions are padded to the context, and every token is computed. With several image sizes it is the mean.
     """
     _, model = on_meta(replace(experiment, image_sizes=()))
     beside = 0
@@ -77,7 +77,7 @@ def released_flops(experiment: Experiment) -> int:
 def _image_flops(
     name: str, image_size: int, image_sizes: tuple[int, ...], patch_drop: float, channels: int | None
 ) -> dict[int, int]:
-    """Return the FLOPs of an image by its side."""
+    """Return the FLOPs of an image, by its side in pixels."""
     with META:
         tower = build_image_tower(name, image_size, 0, image_sizes, patch_drop, channels)
     return {side: counted(partial(tower, images_of(1, side, tower.channels))) for side in image_sizes or (image_size,)}

@@ -1,4 +1,4 @@
-"""Floating-point operations of a step, counted and not estimated."""
+"""Counted floating-point operations of a step."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,14 +19,13 @@ META = torch.device("meta")
 
 
 def count_flops(experiment: Experiment, batches: Sequence[Target], sides: Sequence[int] = ()) -> Flops:
-    """Count the matrix products of a step on the `meta` device, where nothing is computed; the mean over the batches.
+    """Count the FLOPs of a step's matrix products on the `meta` device, the mean over the batches.
 
-    On the CPU, torch's counter sees no attention at all. Batches are as the steps read them, `sides` of their images in
-    pixels (by default the experiment's one size), and text is counted at the tokens really computed: for every width as
-    if the whole batch had it, then the mean over the captions, for what a text tower does is proportional to its
-    captions. What a backward computes again is counted, and so are products with simulated processes' captions.
-    Elementwise work is not, nor are, where several processes share a batch, the products of this one's images with the
-    others' captions.
+    On the CPU, torch's counter misses attention. `sides` are of the batches' images in pixels (by default the
+    experiment's one size). Text is counted at the computed tokens: each width as if the whole batch had it, then the
+    mean over the captions, because the text tower's work is proportional to the captions. Recomputation in the backward
+    and products with simulated captions are counted. Elementwise work is not counted, nor are products of this
+    process's images with the captions of other processes.
     """
     tower, model = on_meta(experiment)
     by_side: dict[int, list[Target]] = {}
@@ -37,7 +36,7 @@ def count_flops(experiment: Experiment, batches: Sequence[Target], sides: Sequen
 
 
 def _count(experiment: Experiment, tower: nn.Module, model: nn.Module, side: int, batches: Sequence[Target]) -> Flops:
-    """Count a step whose images have this side, the mean over batches that have."""
+    """Count a step at one image side, the mean over its batches."""
     method, size = method_named(experiment.method), experiment.batch_size_at(side)
     alike = simulated(experiment)
     images = images_of(size, side, channels_of(experiment))
@@ -52,7 +51,7 @@ def _count(experiment: Experiment, tower: nn.Module, model: nn.Module, side: int
         text = 0
         if isinstance(model, Contrastive) and (read := target.captions) is not None:
             text = counted(lambda: model.text(read.groups, read.lengths, read.places))
-        with torch.no_grad():  # a loss may make its gradient in its forward
+        with torch.no_grad():  # a loss may compute its gradient in its forward
             forward = counted(lambda: method.loss(model, images, target, alike))
         return Flops(
             image_forward=image, text_forward=text, forward=forward, step=counted(step), teacher_forward=teacher
@@ -68,7 +67,7 @@ def _count(experiment: Experiment, tower: nn.Module, model: nn.Module, side: int
 
 
 def _mean(counts: Sequence[tuple[int, Flops]]) -> Flops:
-    """Return the mean of counts, each as often as the number before it says."""
+    """Return the mean of counts, weighted by the numbers before them."""
     total = sum(often for often, _ in counts)
     names = Flops.__struct_fields__
     return Flops(**{name: sum(often * getattr(flops, name) for often, flops in counts) // total for name in names})
@@ -86,7 +85,7 @@ def on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
 
 
 def channels_of(experiment: Experiment) -> int:
-    """Return how many channels an experiment's images have."""
+    """Return the number of channels of an experiment's images."""
     return experiment.embedding_channels or PIXEL_CHANNELS
 
 
@@ -96,7 +95,7 @@ def images_of(count: int, side: int, channels: int) -> torch.Tensor:
 
 
 def captions_of(count: int, width: int) -> Tokens:
-    """Return a batch whose captions are all computed at one width."""
+    """Return a batch of captions of one width, on the `meta` device."""
     with META:
         ids, row = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
     return Tokens((ids,), row, row, "full")

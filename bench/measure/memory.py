@@ -1,4 +1,4 @@
-"""A run whose memory is looked at: the peaks of a few steps, whether they fit a limit, the tensors of one of them."""
+"""Memory of a run: the peaks of a few steps, whether they fit a limit, and the tensor bytes of one step."""
 
 import math
 from dataclasses import astuple
@@ -19,14 +19,14 @@ from bench.train.build import assemble, check_finite, first_steps, load_data, ta
 from bench.train.distributed import group_of_all, of_each_rank
 
 MEMORY_STEPS = 4
-LONGEST_REASON = 300  # characters of an allocator's message that are kept
+LONGEST_REASON = 300  # characters recorded of an allocator's message
 
 
 def measure_memory(experiment: Experiment, device: torch.device, results: Path) -> Memory:
     """Take a few steps in a process that has only loaded the data, read the peaks, then count the tensors of a step.
 
-    The data comes first, for it is the harness's and not the method's: pictures in memory, captions turned into
-    targets, and the pages of the batches that the steps will read. Of several processes the largest peaks are kept.
+    Data is loaded before, because its memory is not the method's: decoded images, targets, and the pages of the batches
+    that the steps read. Over several processes the peaks are the maxima.
     """
     stream, steps = load_data(experiment, device, results), first_steps(experiment, MEMORY_STEPS)
     for k in steps:
@@ -48,14 +48,14 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
 
 
 def largest_of_ranks(peaks: Peaks, device: torch.device) -> Peaks:
-    """Return the largest of each peak over the processes; None where one keeps no such count."""
+    """Return the maximum of each peak over the processes; None if one has no such counter."""
     own = [math.nan if value is None else float(value) for value in astuple(peaks)]
     of_ranks = zip(*of_each_rank(own, device, group_of_all()), strict=True)
     return Peaks(*(None if any(map(math.isnan, values)) else int(max(values)) for values in of_ranks))
 
 
 def measure_fit(experiment: Experiment, device: torch.device, results: Path, limit_bytes: int) -> Fit:
-    """Try whether a few steps fit into a memory limit, above imports and data."""
+    """Test whether a few steps fit into a memory limit, above imports and data."""
     stream, steps = load_data(experiment, device, results), first_steps(experiment, MEMORY_STEPS)
     for k in steps:
         stream.batch(k)
@@ -70,11 +70,10 @@ def measure_fit(experiment: Experiment, device: torch.device, results: Path, lim
 
 
 def count_tensor_bytes(stream: Stream[Any]) -> int:
-    """Return the most bytes that the tensors of one uncompiled step hold at once: batch, weights, optimizer and all.
+    """Return the peak bytes of all tensors of one uncompiled step: batch, weights, gradients, moments and activations.
 
-    The step is the second, when the optimizer has its state; with several image sizes the first from then on of each.
-    It is not compiled, for a counter cannot look into that, and it is of a process alone: DDP's buckets are the
-    gradients.
+    The step is the second, when the optimizer has its state; with several image sizes, the next one of each size. The
+    counter cannot count compiled steps. The step is of a single process: DDP's buckets are views of the gradients.
     """
     run, rate = assemble(stream, plain=True), stream.experiment.learning_rate
     run.step(stream.batch(0), rate)

@@ -1,4 +1,4 @@
-"""Whether a run fits into a memory limit."""
+"""Memory limits, and the detection of out-of-memory errors."""
 
 import resource
 from collections.abc import Iterator
@@ -8,16 +8,16 @@ import torch
 
 from bench.profilers.memory import status_bytes
 
-# What torch's allocators, the C++ library and oneDNN (the last) say where there is no memory left.
+# Out-of-memory messages of torch's allocators, the C++ library and oneDNN (the last).
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "could not create a primitive")
 
 
 @contextmanager
 def memory_limit(device: torch.device, limit_bytes: int) -> Iterator[None]:
-    """Let the block take so many bytes above what the process holds now.
+    """Limit the block to so many bytes above those that the process holds now.
 
-    On CUDA the allocator's, reserved; on a CPU the process's private writable memory (RLIMIT_DATA, Linux only). Raises
-    OSError where there is no such limit.
+    On CUDA the limit is of the allocator's reserved memory; on a CPU of private writable memory (RLIMIT_DATA, Linux
+    only). Raises OSError on other systems.
     """
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
@@ -40,6 +40,6 @@ def memory_limit(device: torch.device, limit_bytes: int) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell an error of memory from others."""
+    """Return whether an error is out of memory."""
     told = str(error).lower()
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in told for word in OUT_OF_MEMORY)

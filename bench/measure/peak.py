@@ -1,4 +1,4 @@
-"""The most floating-point operations a second that a device can do: from its data sheet, or measured."""
+"""The peak FLOP/s of a device: from its data sheet, or measured."""
 
 import torch
 
@@ -7,7 +7,7 @@ from bench.profilers.clock import clock
 
 
 def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]:
-    """Return the device's peak in FLOP/s and where it is from; None where none is known.
+    """Return the device's peak in FLOP/s and its source; None if it is unknown.
 
     On a CPU it is measured: the best of a few large matrix products at this run's thread count.
     """

@@ -1,4 +1,4 @@
-"""A run: warm up, time windows, split the phases; or a trace of a few steps."""
+"""A speed run (warm-up, timed windows, a pass over the phases), or a trace of a few steps."""
 
 import time
 from collections import defaultdict
@@ -39,10 +39,10 @@ TRACED_STEPS = 3
 
 
 def measure_speed(experiment: Experiment, device: torch.device, results: Path, round_: int) -> Speed:
-    """Time a run: warm-up (kept, not counted), windows, then the phases in a pass of their own.
+    """Time a run: warm-up (recorded, not counted), windows, then the phases in a separate pass.
 
-    Of several processes each times its own windows, which begin together; all figures but these are of this rank.
-    A window in which something was compiled is void: it is told and not counted. RuntimeError where all are.
+    Every rank times its own windows, which begin at a barrier; all other figures are of this rank. A window in which a
+    graph was compiled is recorded as not measured. Raises RuntimeError if all windows are.
     """
     run = assemble(load_data(experiment, device, results))
     warmup_steps = first_steps(experiment, experiment.warmup_steps)
@@ -53,7 +53,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     timed = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * count)
     windows = [timed[first : first + count] for first in range(0, len(timed), count)]
     (seconds, graphs), readings = time_windows(run, windows)
-    made = largest(graphs, device, group)  # on the rank that made most
+    made = largest(graphs, device, group)  # maximum over the ranks
     kept = [at for at in range(len(windows)) if not made[at]]
     if not kept:
         raise RuntimeError("every window compiled something: give the experiment more warmup_steps")
@@ -95,7 +95,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
 
 
 def time_windows(run: Assembled, windows: Sequence[range]) -> tuple[tuple[tuple[float, ...], ...], Readings]:
-    """Return what `time_window` does of each, and how busy the device was: asked in turns of this run's own alone."""
+    """Return the results of `time_window`, and the device's readings, sampled only in this run's own slots."""
     timed, readings, device = list[tuple[float, float]](), list[Readings](), run.stream.device
     for turn in [[window] for window in windows] if takes_turns() else [windows]:
         pass_on()
@@ -106,7 +106,7 @@ def time_windows(run: Assembled, windows: Sequence[range]) -> tuple[tuple[tuple[
 
 
 def time_window(run: Assembled, window: range) -> tuple[float, float]:
-    """Take steps, all ranks together; return this rank's seconds and the graphs that it compiled meanwhile."""
+    """Take steps after a barrier; return this rank's seconds and the number of graphs compiled in them."""
     before = compiled_so_far(run).get(GRAPHS, 0.0)
     together(group_of_all())
     with clock(run.stream.device) as elapsed:
@@ -116,27 +116,27 @@ def time_window(run: Assembled, window: range) -> tuple[float, float]:
 
 
 def compiled_so_far(run: Assembled) -> dict[str, float]:
-    """Return what torch.compile did in this process; nothing where the run is not compiled."""
+    """Return the counts of torch.compile in this process; empty if the run is not compiled."""
     return compilation() if resolved(run.stream.experiment, run.stream.device)[1] else {}
 
 
 def images_in(experiment: Experiment, windows: Iterable[range]) -> tuple[int, ...]:
-    """Return the images of windows of steps; nothing where all steps have one size."""
+    """Return the images of each window; empty if all steps have one size."""
     if not experiment.image_sizes:
         return ()
     return tuple(images_before(experiment, of.stop) - images_before(experiment, of.start) for of in windows)
 
 
 def padding_kept(model: nn.Module) -> dict[str, str]:
-    """Say why captions are not cut, where the text tower needs their padding."""
+    """Return the reason why captions stay padded, if the text tower needs it."""
     why = model.text.padded_because if isinstance(model, Contrastive) else None
     return {"captions without padding": why} if why else {}
 
 
 def measure_phases(run: Assembled, steps: Iterable[int]) -> dict[str, tuple[float, ...]]:
-    """Time each step's phases, waiting for the device between them: never in a timed window, which may overlap them.
+    """Time the phases of each step with a device synchronisation between them, which a timed window must not have.
 
-    A compiled forward is one piece: to look into it would compile it anew.
+    A compiled forward is one phase, because splitting it would recompile it.
     """
     experiment, device = run.stream.experiment, run.stream.device
     modules: dict[str, nn.Module] = {}
@@ -171,7 +171,7 @@ def measure_phases(run: Assembled, steps: Iterable[int]) -> dict[str, tuple[floa
 
 
 def trace(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
-    """Warm up, then write a trace of a few steps; of several processes that of rank 0."""
+    """Warm up, then write a trace of a few steps of rank 0."""
     run = assemble(load_data(experiment, device, results))
     first, warmup_steps = experiment.warmup_steps, first_steps(experiment, experiment.warmup_steps)
     check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)

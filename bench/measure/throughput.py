@@ -19,23 +19,23 @@ def images_per_second(experiment: Experiment, speed: Speed) -> float:
 
 
 def window_rates(experiment: Experiment, speed: Speed) -> list[float]:
-    """Return the images a second of every window, all processes together."""
+    """Return the images per second of every window, over all processes."""
     seconds = _window_seconds(speed)
     images = speed.window_images or [experiment.images_per_window] * len(seconds)
     return [speed.processes * many / taken for many, taken in zip(images, seconds, strict=True)]
 
 
 def images_per_step(experiment: Experiment, speed: Speed) -> float:
-    """Return the images of a timed step on one device, the mean."""
+    """Return the mean number of images of a timed step on one device."""
     if speed.window_images:
         return fmean(speed.window_images) / experiment.steps_per_window
     return float(experiment.batch_size)
 
 
 def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:
-    """Return what share of the devices' peak the forward and backward's matrix products use, at 3 x forward FLOPs.
+    """Return the MFU: the matrix products of forward and backward (3 x forward FLOPs) over the devices' peak.
 
-    A teacher's forward counts once, for no backward follows it.
+    A teacher's forward counts once, because it has no backward.
 
     Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
     """
@@ -44,9 +44,9 @@ def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per
 
 
 def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
-    """Return the images a second of a step without its data and its update, by medians as `images_per_second`.
+    """Return the images per second of forward and backward, by medians as `images_per_second`.
 
-    None where the run's steps were not split into phases.
+    None if the steps were not split into phases.
     """
     parts = [seconds for name, seconds in speed.phase_seconds.items() if seconds and name not in ("data", "optimizer")]
     if not parts:
@@ -57,7 +57,7 @@ def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
 
 
 def rates_of(records: Iterable[Record]) -> dict[str, dict[int, float]]:
-    """Return the images a second of every timed run, by the experiment's name and the round."""
+    """Return the images per second of every timed run, by the experiment's name and the round."""
     rates: dict[str, dict[int, float]] = {}
     for record in records:
         if isinstance(record.measured, Speed) and record.experiment is not None:
@@ -67,5 +67,5 @@ def rates_of(records: Iterable[Record]) -> dict[str, dict[int, float]]:
 
 
 def _window_seconds(speed: Speed) -> list[float]:
-    """Return what each window took, which is as long as its last rank's."""
+    """Return the seconds of each window, the maximum over the ranks."""
     return [max(of_ranks) for of_ranks in zip(*(speed.rank_window_seconds or (speed.window_seconds,)), strict=True)]

@@ -1,4 +1,4 @@
-"""What a method puts around the tower, as an experiment asks for it."""
+"""Factories of the models around the tower."""
 
 from bench.config import Experiment
 from bench.environment.seeds import TEXT, seed_for
@@ -12,7 +12,7 @@ from models.text_tower import TextTower, build_text_tower, text_width
 
 
 def contrastive_pair(tower: ImageTower, experiment: Experiment, scale: float, bias: float | None) -> ImageSide:
-    """Put a text tower beside it, or nothing where captions' features are read from memory."""
+    """Return the tower with a text tower, or without one if captions' features are stored."""
     if experiment.text_features == "stored":
         width = text_width(experiment.text_tower, experiment.context_length)
         return ImageSide(tower, width, initial_scale=scale, initial_bias=bias)
@@ -20,28 +20,28 @@ def contrastive_pair(tower: ImageTower, experiment: Experiment, scale: float, bi
 
 
 def synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
-    """Put a row a synset of the vocabulary on top."""
+    """Return the tower with a classifier of one row per synset."""
     return Classifier(tower, _head_rows(experiment, len(read_vocabulary(experiment.synset_vocabulary).labels)))
 
 
 def synsets(experiment: Experiment) -> tuple[str, ...]:
-    """Return the synsets of the vocabulary, in the order of the classifier's rows."""
+    """Return the synsets in the order of the classifier's rows."""
     return read_vocabulary(experiment.synset_vocabulary).keys
 
 
 def token_classifier(tower: ImageTower, experiment: Experiment) -> TokenClassifier:
-    """Put a row a subword on top, and count the images that have each."""
+    """Return the tower with a classifier of one row per subword, which counts the images of each."""
     return TokenClassifier(tower, _head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size))
 
 
 def pair_and_token_classifier(tower: ImageTower, experiment: Experiment, scale: float) -> ContrastiveClassifier:
-    """Put a text tower beside it, and a row a subword on top."""
+    """Return the tower with a text tower and a classifier of one row per subword."""
     rows = _head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size)
     return ContrastiveClassifier(tower, _text_tower(experiment), rows, initial_scale=scale)
 
 
 def student(tower: ImageTower, experiment: Experiment) -> Student:
-    """Put a teacher beside it, or nothing where its features are stored."""
+    """Return the tower with a teacher, or without one if its features are stored."""
     if (stored := stored_features(experiment)) is not None:
         return Student(tower, None, stored.shape[1])
     teacher = build_teacher(experiment)
@@ -54,7 +54,7 @@ def _text_tower(experiment: Experiment) -> TextTower:
 
 
 def _head_rows(experiment: Experiment, labels: int) -> int:
-    """Rows of the head: as many as the vocabulary has, or more where the experiment says so."""
+    """Return the number of rows of the head: that of the vocabulary, or the experiment's larger one."""
     if experiment.head_rows is None:
         return labels
     if experiment.head_rows < labels:

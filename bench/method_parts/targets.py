@@ -1,4 +1,4 @@
-"""What a method reads beside the images: captions in, targets out, as an experiment asks for it."""
+"""Factories of the functions that turn captions into targets."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +15,11 @@ from bench.labels.subwords import SubwordIds
 from bench.towers.stored_features import stored_features
 from models.text_tower import text_width, why_padded
 
-STORED_CAPTIONS = 16_384  # rows of features that are read in place of computed ones; more captions share them
+STORED_CAPTIONS = 16_384  # rows of stored features; captions beyond share them
 
 
 def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
-    """Return captions as a text tower takes them."""
+    """Return a function from captions to the tokens of a text tower."""
     subwords = SubwordIds(experiment.subword_vocabulary)
     start, end = subwords.start_and_end
     padding = "full" if why_padded(experiment.text_tower) else experiment.text_padding
@@ -27,9 +27,9 @@ def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
 
 
 def tokens_or_features(experiment: Experiment) -> Callable[[Captions], Tokens | Features]:
-    """Return captions for a text tower; or in place of what it makes of them, features drawn once, a row a caption.
+    """Return a function to tokens, or to random features per caption in place of the text tower's.
 
-    They cost what features that were stored cost, and teach nothing.
+    Random features have the cost of stored ones, and train nothing useful.
     """
     if experiment.text_features == "computed":
         return tokens(experiment)
@@ -40,7 +40,7 @@ def tokens_or_features(experiment: Experiment) -> Callable[[Captions], Tokens | 
 
 
 def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
-    """Return the WordNet nouns that captions name, by the released rule or as they were stored."""
+    """Return a function to the WordNet nouns in captions, by the released rule or as stored."""
     if experiment.labels != COMPUTED:
         stored = stored_labels(Path(experiment.labels), shard_paths(experiment.data), experiment.synset_vocabulary)
         return lambda captions: Labels.of(stored.lists(captions.rows, captions.total))
@@ -49,19 +49,19 @@ def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
 
 
 def subword_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
-    """Return the subwords that captions hold, as many as a text tower would read."""
+    """Return a function to the subwords of captions, as many as a text tower reads."""
     subwords, longest = SubwordIds(experiment.subword_vocabulary), experiment.context_length - 2
     return lambda captions: Labels.of([ids[:longest] for ids in subwords.encode(captions.texts)])
 
 
 def tokens_and_labels(experiment: Experiment) -> Callable[[Captions], TokensAndLabels]:
-    """Return captions for a text tower, and the subwords that they hold."""
+    """Return a function to tokens and subwords of captions."""
     both = tokens(experiment), subword_labels(experiment)
     return lambda captions: TokensAndLabels(both[0](captions), both[1](captions))
 
 
 def teacher_features(experiment: Experiment) -> Callable[[Captions], Features | Nothing]:
-    """Return what a teacher made of each whole image, where that is stored; captions are not read."""
+    """Return a function to the stored features of a teacher; captions are ignored."""
     if (stored := stored_features(experiment)) is not None:
         return lambda captions: Features(stored[torch.tensor(captions.rows)])
     return lambda _: Nothing()

@@ -1,4 +1,4 @@
-"""The largest batch that fits, by trying."""
+"""The search for the largest batch that fits into memory."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,10 @@ from bench.record import BYTES_A_PARAMETER, Memory
 
 
 def first_guess(memory: Memory, batch_size: int, limit_bytes: int) -> int:
-    """Guess the batch that fills a limit: what tensors hold beside the parameters' share grows with the batch.
+    """Estimate the batch that fills a limit: tensor memory beyond the parameters' share is proportional to the batch.
 
-    Allocators round up and keep what they were given, so the truth is mostly a little less. What was not counted is no
-    guide: then it is the batch that was measured.
+    Allocators round up and keep freed memory, so the largest batch is usually a little smaller. Without a tensor count
+    the estimate is the measured batch.
     """
     if memory.peak_tensor_bytes is None:
         return batch_size
@@ -19,22 +19,22 @@ def first_guess(memory: Memory, batch_size: int, limit_bytes: int) -> int:
 
 
 def largest_fitting(fits: Callable[[int], bool], guess: int, least: int, most: int) -> int | None:
-    """Return the largest size in [least, most] that fits, to about 3 % of the guess; None where the least does not.
+    """Return the largest size in [least, most] that fits, to about 3 % of the guess; None if the least does not fit.
 
-    Sizes are multiples of a power of two (8 from a guess of 256 on). `fits` is asked once a size; it should say yes up
-    to some size and no beyond.
+    Sizes are multiples of a power of two (8 from a guess of 256 on). `fits` is called once per size, and must be true
+    up to some size and false beyond.
     """
     guess = min(max(guess, least), most)
     grain = 2 ** max(0, guess.bit_length() - 6)
-    least, most = -(-least // grain), most // grain  # in grains from here on
+    least, most = -(-least // grain), most // grain  # in grains below
     size, stride = max(guess // grain, least), 4
-    low, high = least - 1, most + 1  # the largest that fits and the smallest that does not, as far as known
+    low, high = least - 1, most + 1  # largest known to fit, smallest known not to
     while low + 1 < high:
         if fits(size * grain):
             low = size
         else:
             high = size
-        if low < least or high > most:  # one side is still open: go there in growing strides
+        if low < least or high > most:  # one bound is unknown: search there in growing strides
             size, stride = (max(size - stride, least) if low < least else min(size + stride, most)), 2 * stride
         else:
             size = (low + high) // 2

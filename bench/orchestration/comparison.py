@@ -1,16 +1,17 @@
-"""A comparison: rounds of speed runs, memory, training at equal budgets, scoring. This process imports no torch."""
+"""A comparison: rounds of speed runs, memory runs, trainings at equal budgets, scoring. No torch here."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCES, TASKS
+from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCES, TASKS, Scored
 from bench.config import Experiment, Keeping, at_batch_size
 from bench.console.console import say
 from bench.environment.rank_info import place
@@ -18,34 +19,42 @@ from bench.image_sizes import images_before, steps_for
 from bench.measure.throughput import rates_of
 from bench.orchestration.batch_search import first_guess, largest_fitting
 from bench.orchestration.duration_estimates import MEMORY_SECONDS, scoring_seconds, speed_seconds, training_seconds
+from bench.orchestration.requests import (
+    AnyRequest,
+    FitRequest,
+    MemoryRequest,
+    ScoringRequest,
+    SpeedRequest,
+    TraceRequest,
+    TrainingRequest,
+)
 from bench.orchestration.runner import Job, Runner
-from bench.orchestration.worker import Kind, Request
 from bench.record import Fit, Memory, Record, comparisons, read_record, read_records
 from bench.statistics import FEWEST_FLIPPED, fewest_rounds, median_ratio_interval
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
-MOST_VAGUE = 1.5  # how many times the low end of a ratio's interval its high end may be, to make a budget of it
+MOST_VAGUE = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
-LIKELY_TRIES = 5  # of batch sizes until the largest is known
-SMALLEST_BATCH, LARGEST_BATCH = 2, 2**20  # beyond a million nobody has gone
+LIKELY_TRIES = 5  # expected attempts until the largest batch is known
+SMALLEST_BATCH, LARGEST_BATCH = 2, 2**20  # images per step
 CURVE_TASK = TASKS[0]
 GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """How much of a comparison to carry out."""
+    """The size of a comparison."""
 
     name: str
     rounds: int
     seeds: tuple[int, ...] = (0,)
-    half_way: bool = True  # also score towers that have seen half of the images
-    equal_seconds: bool = True  # also score towers that have had the same device seconds
-    curves: tuple[str, ...] = ("few-shot",)  # against the number of labels, on one task
+    half_way: bool = True  # also score towers trained on half of the images
+    equal_seconds: bool = True  # also score towers trained for equal device seconds
+    curves: tuple[str, ...] = ("few-shot",)  # protocols over the number of labels, on one task
 
 
 def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
-    """Return the scopes of `python -m bench`: enough rounds to call every ratio to the first experiment."""
+    """Return the scopes of `python -m bench`, with enough rounds to judge every ratio to the first experiment."""
     rounds = rounds_for(max(1, num_experiments - 1), on_gpu=on_gpu)
     return {
         "default": Scope("default", rounds),
@@ -55,22 +64,22 @@ def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
 
 
 def rounds_for(num_ratios: int, *, on_gpu: bool) -> int:
-    """Return the fewest rounds in which every ratio can be called; where runs take turns, by the signs of rounds."""
+    """Return the fewest rounds that can judge every ratio; interleaved runs need enough for the sign-flip test."""
     return fewest_rounds(num_ratios) if on_gpu else max(FEWEST_FLIPPED, fewest_rounds(num_ratios))
 
 
 def with_images(experiment: Experiment, images: int) -> Experiment:
-    """Return the experiment trained on so many images, its warm-up no more than a tenth of them."""
+    """Return the experiment trained on so many images, with a warm-up of at most a tenth of them."""
     return replace(experiment, images=images, warmup_images=min(experiment.warmup_images, images // 10))
 
 
 def new_comparison(purpose: str) -> str:
-    """Name a comparison by the moment it begins and what it is for."""
+    """Name a comparison by its start time and its purpose."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{purpose}"
 
 
 def newest_comparison(results: Path, purpose: str) -> str:
-    """Return the newest comparison of a purpose; ValueError tells what there is."""
+    """Return the newest comparison of a purpose; ValueError lists the comparisons that exist."""
     found = comparisons(results) if results.is_dir() else []
     if not (matching := [name for name in found if name.endswith(f"-{purpose}")]):
         there = f"there are {', '.join(found)}" if found else "there are no records"
@@ -78,13 +87,13 @@ def newest_comparison(results: Path, purpose: str) -> str:
     return matching[-1]
 
 
-class _SearchFailed(Exception):  # noqa: N818 - it ends a search and says nothing
-    """A try ended neither fitting nor out of memory; its failure is recorded."""
+class _SearchFailed(Exception):  # noqa: N818 - it only ends a search
+    """An attempt failed other than out of memory; the failure is recorded."""
 
 
 @dataclass(slots=True)
 class Comparison:
-    """Experiments compared under one name, in a folder; what is recorded there already is not run again."""
+    """Experiments compared under one name, in a folder; runs with records there are not repeated."""
 
     name: str
     results: Path
@@ -95,68 +104,59 @@ class Comparison:
 
     @property
     def lanes(self) -> int:
-        """How many runs that are not timed go side by side: one for each core, or one at a time on GPUs and ranks."""
+        """Return the number of parallel untimed runs: one per core, or one on a GPU and under torchrun."""
         return 1 if self.on_gpu or self.runner.launch is not None else self.cores
 
     def measure(self, rounds: int, experiments: Sequence[Experiment] | None = None) -> None:
-        """Time every experiment once a round, each in a fresh process with all cores."""
+        """Time every experiment once per round, each in a fresh process with all cores."""
         arms = experiments or self.experiments
         self.runner.progress.expect(rounds * sum(speed_seconds(arm) for arm in arms if arm not in self.experiments))
         for round_ in range(rounds):
             self.run_round(self.round_of(arms, round_, rounds))
 
     def run_round(self, jobs: Sequence[Job]) -> None:
-        """Run a round: on a GPU one after the other, alone; on a CPU in turn, window by window.
+        """Run a round: one run after the other on a GPU, interleaved by window on a CPU.
 
-        A CPU's cores are often shared with guests that nobody sees; of a GPU the memory holds but one run.
+        A CPU's cores are often shared with other guests of its host; a GPU's memory holds only one run.
         """
         (self.runner.run if self.on_gpu else self.runner.run_in_turn)(jobs, threads=self.cores)
 
     def round_of(self, arms: Sequence[Experiment], round_: int, rounds: int, turned: int | None = None) -> list[Job]:
         """Return the speed runs of a round.
 
-        The order is rotated, and turned round in every other round, so that none always follows the same other; where
-        rounds are of several kinds, `turned` numbers those of its kind.
+        The order is rotated, and reversed in every other round, so that no run always follows the same other run;
+        `turned` numbers the rounds of one kind where there are several kinds.
         """
         turned = round_ if turned is None else turned
         turn = turned % len(arms)
         order = [*arms[turn:], *arms[:turn]][:: -1 if turned % 2 else 1]
+        label = f"round {round_ + 1} of {rounds}"
         return [
-            self.job(
-                "speed",
-                experiment,
-                f"speed of {experiment.name}, round {round_ + 1} of {rounds}",
-                speed_seconds(experiment),
-                round=round_,
-            )
-            for experiment in order
+            self.job(SpeedRequest, one, f"speed of {one.name}, {label}", speed_seconds(one), round=round_)
+            for one in order
         ]
 
     def measure_memory(self, experiments: Sequence[Experiment] | None = None) -> None:
-        """Take the peak memory of every experiment, each in a process of its own, on a CPU side by side."""
-        jobs = [
-            self.job("memory", experiment, f"memory of {experiment.name}", MEMORY_SECONDS / self.lanes)
-            for experiment in experiments or self.experiments
-        ]
-        self._run_side_by_side(jobs)
+        """Measure the peak memory of every experiment, each in its own process, in parallel on a CPU."""
+        self._run_side_by_side(self._memory_jobs(experiments or self.experiments))
 
     def largest_batches(self, limit_bytes: int) -> list[Experiment]:
-        """Return the experiments at the largest batch that fits into a memory limit; those that none fits are left out.
+        """Return the experiments at the largest batch that fits into a memory limit, without those that never fit.
 
-        Each try is a process of its own and leaves its record, whether it fits or not. A try that fails otherwise ends
-        the search for its experiment.
+        Each attempt is a separate process and is recorded. An attempt that fails other than out of memory ends the
+        search for its experiment.
         """
         self.runner.progress.expect(len(self.experiments) * LIKELY_TRIES * MEMORY_SECONDS)
         found = []
         memories = {r.experiment: r.measured for r in self.records() if isinstance(r.measured, Memory)}
         for experiment in self.experiments:
             if experiment not in memories:
-                continue  # its memory run failed, and is a row
+                continue  # its memory run failed, which is recorded
 
             def fits(size: int, experiment: Experiment = experiment) -> bool:
                 sized, limit = at_batch_size(experiment, size), limit_bytes / GIB
                 label = f"{experiment.name} at batch {size} in {limit:g} GiB"
-                job = self.job("fit", sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
+                job = self.job(FitRequest, sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
                 self.runner.run([job], threads=self.cores)
                 if not job.is_done:
                     raise _SearchFailed
@@ -175,57 +175,58 @@ class Comparison:
     def trace(self) -> list[Path]:
         """Write a trace of a few steps of every experiment; return the files."""
         self.runner.progress.expect(len(self.experiments) * MEMORY_SECONDS)
-        jobs = [
-            self.job("trace", experiment, f"trace of {experiment.name}", MEMORY_SECONDS)
-            for experiment in self.experiments
-        ]
+        jobs = [self.job(TraceRequest, one, f"trace of {one.name}", MEMORY_SECONDS) for one in self.experiments]
         self.runner.run(jobs, threads=self.cores)
         return [path for job in jobs for path in job.request.paths if path.is_file()]
 
     def train(self, scope: Scope, keeping: Keeping | None = None) -> None:
         """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
 
-        On a CPU the trainings run side by side and share the cores: what they learn depends on images alone, and the
-        seconds of a budget are those of the speed records.
+        On a CPU the trainings run in parallel and share the cores: their result depends only on the images, and the
+        seconds of a budget come from the speed records.
         """
         speeds = self._speeds() if scope.equal_seconds else {}
-        jobs = []
-        for seed in scope.seeds:
-            for experiment in self.experiments:
-                budgets = budgets_of(experiment, speeds, half_way=scope.half_way, processes=place().ranks)
-                seconds = training_seconds(experiment, budgets) / self.lanes
-                seeded = replace(experiment, seed=seed)
-                label = f"training of {seeded.name}, seed {seed}, {max(budgets.values()):,} images"
-                jobs.append(self.job("training", seeded, label, seconds, budgets=budgets, keeping=keeping))
-        self._run_side_by_side(jobs)
+        self._run_side_by_side(self._training_jobs(scope, speeds, keeping))
 
     def score(self, scope: Scope, tasks: Sequence[str] = TASKS, protocols: Sequence[str] = DEFAULT_PROTOCOLS) -> None:
-        """Score every tower trained here, each seed's untrained tower, and the reference features."""
+        """Score every tower trained here, the random-init baseline of each seed, and the reference features."""
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
-        self.score_towers(towers, scope.seeds, tasks, protocols)
+        self.score_towers([*map(Scored, towers)], scope.seeds, tasks, protocols)
 
     def score_towers(
         self,
-        towers: Sequence[str],
+        towers: Sequence[Scored],
         seeds: Sequence[int],
         tasks: Sequence[str] = TASKS,
         protocols: Sequence[str] = DEFAULT_PROTOCOLS,
         root: str = "",
     ) -> None:
-        """Score towers, each seed's untrained tower, and the reference features."""
-        subjects = [*towers, *REFERENCES, *([RANDOM_TOWER] if seeds else [])]
+        """Score towers, the random-init baseline of each seed, and the reference features."""
         what = {"tasks": tuple(tasks), "protocols": tuple(protocols), "root": root}
-        seed = seeds[0] if seeds else 0
-        jobs = [self._scoring(subjects[lane :: self.lanes], seed, what) for lane in range(self.lanes)]
-        jobs += [self._scoring([RANDOM_TOWER], seed, what) for seed in seeds[1:]]
-        self._run_side_by_side([job for job in jobs if job.request.subjects])
+        self._run_side_by_side(self._scoring_jobs(towers, seeds, what))
+
+    def expected_seconds(self, scope: Scope, *, trained: bool = True) -> float:
+        """Sum the expected seconds of the jobs of a whole comparison, on two cores at the tiny scale.
+
+        Speeds are unknown before the runs, so trainings for equal device seconds count as for equal images.
+        """
+        rounds = [self.round_of(self.experiments, round_, scope.rounds) for round_ in range(scope.rounds)]
+        jobs = [*chain(*rounds), *self._memory_jobs(self.experiments)]
+        if trained:
+            jobs += self._training_jobs(scope, {})
+            # Each budget leaves a tower, but the slowest experiment's two budgets of equal size share one.
+            towers = len(self.experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
+            scored = [Scored(RANDOM_TOWER)] * towers * len(scope.seeds)
+            for protocols in (DEFAULT_PROTOCOLS, scope.curves):
+                jobs += self._scoring_jobs(scored, scope.seeds, {"protocols": protocols}) if protocols else []
+        return sum(job.expected_seconds for job in jobs)
 
     def records(self) -> list[Record]:
-        """Read what there is so far."""
+        """Read the records that exist."""
         return read_records(self.results, self.name)
 
     def _speeds(self) -> dict[str, float]:
-        """Return each experiment's images a second, or nothing where they are too uncertain to make a budget of."""
+        """Return the images per second of each experiment; nothing if they are too uncertain to derive a budget."""
         rates = rates_of(self.records())
         if not rates:
             return {}
@@ -240,15 +241,36 @@ class Comparison:
             return {}
         return {name: median(runs.values()) for name, runs in rates.items()}
 
-    def _scoring(self, subjects: Sequence[str], seed: int, what: Mapping[str, Any]) -> Job:
+    def _memory_jobs(self, experiments: Sequence[Experiment]) -> list[Job]:
+        seconds = MEMORY_SECONDS / self.lanes
+        return [self.job(MemoryRequest, one, f"memory of {one.name}", seconds) for one in experiments]
+
+    def _training_jobs(self, scope: Scope, speeds: Mapping[str, float], keeping: Keeping | None = None) -> list[Job]:
+        jobs = []
+        for seed, experiment in product(scope.seeds, self.experiments):
+            budgets = budgets_of(experiment, speeds, half_way=scope.half_way, processes=place().ranks)
+            seconds = training_seconds(experiment, budgets) / self.lanes
+            seeded = replace(experiment, seed=seed)
+            label = f"training of {seeded.name}, seed {seed}, {max(budgets.values()):,} images"
+            jobs.append(self.job(TrainingRequest, seeded, label, seconds, budgets=budgets, keeping=keeping))
+        return jobs
+
+    def _scoring_jobs(self, towers: Sequence[Scored], seeds: Sequence[int], what: Mapping[str, Any]) -> list[Job]:
+        baseline, seed = [Scored(RANDOM_TOWER)], seeds[0] if seeds else 0
+        subjects = [*towers, *map(Scored, REFERENCES), *(baseline if seeds else [])]
+        shares = [subjects[lane :: self.lanes] for lane in range(self.lanes)]
+        jobs = [self._scoring(share, seed, what) for share in shares if share]
+        return jobs + [self._scoring(baseline, seed, what) for seed in seeds[1:]]
+
+    def _scoring(self, subjects: Sequence[Scored], seed: int, what: Mapping[str, Any]) -> Job:
         experiment = replace(self.experiments[0], seed=seed)
         seconds = scoring_seconds(1, len(subjects), what["protocols"]) / self.lanes
         label = f"scoring of {len(subjects)} towers"
-        return self.job("scoring", experiment, label, seconds, subjects=tuple(subjects), **what)
+        return self.job(ScoringRequest, experiment, label, seconds, subjects=tuple(subjects), **what)
 
-    def job(self, kind: Kind, experiment: Experiment, label: str, seconds: float, **what: Any) -> Job:
-        """Return a run of this comparison; `what` are the request's other fields."""
-        request = Request(kind=kind, results=str(self.results), comparison=self.name, experiment=experiment, **what)
+    def job(self, kind: type[AnyRequest], experiment: Experiment, label: str, seconds: float, **what: Any) -> Job:
+        """Return a run of this comparison; `what` holds the request's other fields."""
+        request = kind(results=str(self.results), comparison=self.name, experiment=experiment, **what)
         return Job(request, label, seconds)
 
     def _run_side_by_side(self, jobs: Sequence[Job]) -> None:
@@ -257,17 +279,17 @@ class Comparison:
 
 
 def smallest_batch(experiment: Experiment) -> int:
-    """Return the smallest batch to try: its largest images are still two, a contrastive loss needs a negative."""
+    """Return the smallest batch to try: it has two of the largest images, for contrastive losses need a negative."""
     return math.ceil(SMALLEST_BATCH * (max(experiment.sides) / experiment.image_size) ** 2)
 
 
 def budgets_of(
     experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False, processes: int = 1
 ) -> dict[str, int]:
-    """Return an experiment's budgets in images, each so many batches of all processes.
+    """Return an experiment's budgets in images, in whole batches of all processes.
 
-    The device seconds are those that the slowest experiment needs for the equal images, so that every other sees as
-    many images or more. Without speeds there are equal images only.
+    The device seconds are those that the slowest experiment needs for the equal images, so that every other one trains
+    on as many images or more. Without speeds there is only the budget of equal images.
     """
     budgets: dict[str, float] = {EQUAL_IMAGES: experiment.images}
     if half_way:
@@ -276,17 +298,3 @@ def budgets_of(
         budgets[EQUAL_SECONDS] = experiment.images * speeds[experiment.name] / min(speeds.values())
     steps = {name: max(1, steps_for(experiment, round(size / processes))) for name, size in budgets.items()}
     return {name: images_before(experiment, many) * processes for name, many in steps.items()}
-
-
-def expected_seconds(experiments: Sequence[Experiment], scope: Scope, lanes: int, *, trained: bool = True) -> float:
-    """Guess how long a comparison takes on two cores at the tiny scale: the sum of what its jobs are expected to."""
-    seconds = scope.rounds * sum(map(speed_seconds, experiments)) + MEMORY_SECONDS * len(experiments) / lanes
-    if trained:
-        training = sum(training_seconds(one, budgets_of(one, {}, half_way=scope.half_way)) for one in experiments)
-        # A tower a budget, but the slowest's of equal seconds is that of equal images.
-        towers = len(experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
-        first, others = towers * len(scope.seeds) + len(REFERENCES) + 1, len(scope.seeds) - 1
-        many = min(lanes, first) + others, first + others
-        scoring = sum(scoring_seconds(*many, protocols) for protocols in (DEFAULT_PROTOCOLS, scope.curves) if protocols)
-        seconds += (training * len(scope.seeds) + scoring) / lanes
-    return seconds

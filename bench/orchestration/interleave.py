@@ -1,7 +1,7 @@
-"""Runs that take turns: several are there, each in a process of its own, and one works while the others wait.
+"""Interleaved runs: several processes, of which one works while the others wait.
 
-A machine that others share has slow seconds and slow minutes. Runs one after the other meet different ones; runs that
-take turns window by window meet the same. A turn is a byte from whoever conducts, and the next a byte back.
+A shared machine has slow seconds and slow minutes. Consecutive runs meet different ones; runs interleaved window by
+window meet the same. A slot begins with a byte from the scheduler and ends with a byte back.
 """
 
 import os
@@ -14,7 +14,7 @@ from bench.environment.slots import TURNS
 
 @dataclass(slots=True)
 class Seat:
-    """A run's place among those that take turns: the ends of its two pipes."""
+    """The ends of the two pipes between an interleaved run and the scheduler."""
 
     go: int  # read by the run
     say_go: int
@@ -29,16 +29,16 @@ class Seat:
 
     @property
     def of_run(self) -> tuple[int, int]:
-        """What the run inherits."""
+        """Return the ends that the run inherits."""
         return self.go, self.say_over
 
     @property
     def settings(self) -> dict[str, str]:
-        """What tells the run."""
+        """Return the environment variable that names these ends."""
         return {TURNS: f"{self.go} {self.say_over}"}
 
     def close(self) -> None:
-        """Close the run's ends here, once: when the run is gone as well, whoever conducts sees it."""
+        """Close the run's ends in this process, once: the scheduler then notices when the run ends."""
         if not self.is_left:
             self.is_left = True
             for end in self.of_run:
@@ -46,7 +46,7 @@ class Seat:
 
 
 def conduct(seats: Iterable[Seat]) -> None:
-    """Give each run its turn, over and over in this order, until all are gone."""
+    """Give the runs slots in this order, repeatedly, until all have ended."""
     left = list(seats)
     while left:
         for seat in tuple(left):

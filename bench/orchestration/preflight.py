@@ -1,4 +1,4 @@
-"""What is checked before a comparison begins, and how one is taken up again."""
+"""Checks before a comparison begins or is resumed."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
 from bench.data.shards.shards import shards_for, tell
 from bench.environment.commit import CHECKOUT, commit
 from bench.environment.rank_info import place
-from bench.orchestration.comparison import Comparison, Scope, expected_seconds, new_comparison, newest_comparison
+from bench.orchestration.comparison import Comparison, Scope, new_comparison, newest_comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.torchrun import launch
 from bench.record import Failure
@@ -36,9 +36,9 @@ def begin(
     may_differ: Iterable[str] = MAY_DIFFER,
     scored: Iterable[Experiment] = (),
 ) -> Comparison:
-    """Check what would stop a long run late, then begin a comparison or take up the newest, or the one of a name.
+    """Check conditions that would stop a long run late, then begin a comparison, or resume the newest or the named one.
 
-    What is taken up may hold records of towers of the experiments `scored`, too.
+    A resumed comparison may also contain transfer records of the experiments in `scored`.
     """
     require_one_comparison(experiments, may_differ)
     _require_spreadable(experiments)
@@ -47,8 +47,8 @@ def begin(
     _require_writable(results)
     name = name or (newest_comparison(results, scope.name) if resume else new_comparison(scope.name))
     on_gpu, own_cores = has_gpu(), max(1, cores() // place().local_ranks)
-    seconds = expected_seconds(experiments, scope, 1 if on_gpu else own_cores, trained=trained)
-    comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(seconds), launch()))
+    comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(0.0), launch()))
+    comparison.runner.progress.expect(comparison.expected_seconds(scope, trained=trained))
     finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
     own = [*experiments, *scored]
     others = {one.experiment.name for one in finished if one.experiment and not _is_one_of(own, one.experiment)}
@@ -62,12 +62,12 @@ def begin(
     for experiment in read.values():
         tell(shards_for(experiment, results / CACHE))
     for failure in results.glob(f"{name}.failure.*.json"):
-        failure.unlink()  # it is tried again
+        failure.unlink()  # the run is repeated
     return comparison
 
 
 def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
-    """Tell whether a record is of one of the experiments, with any seed and at any batch."""
+    """Return whether a record is of one of the experiments, with any seed and batch size."""
     named = (one for one in experiments if recorded.name.startswith(one.name))
     sized = (at_batch_size(one, recorded.batch_size) for one in named)
     return any(replace(one, seed=recorded.seed) == recorded for one in sized)
@@ -76,27 +76,25 @@ def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
 def _require_spreadable(experiments: Sequence[Experiment]) -> None:
     for one in experiments:
         if place().ranks > 1 and one.sharding == "fsdp2" and one.ema_decay is not None:
-            raise ValueError(f"{one.name}: ema_decay needs sharding=ddp: an average of shards is not kept")
+            raise ValueError(f"{one.name}: ema_decay needs sharding=ddp: averages of shards are not supported")
         if place().ranks > 1 and one.simulated_batch is not None:
-            raise ValueError(f"{one.name}: simulated_batch needs one process: several have each other's captions")
+            raise ValueError(f"{one.name}: simulated_batch needs one process: several exchange their captions")
         if place().ranks > 1 and one.accumulation > 1:
-            raise ValueError(
-                f"{one.name}: accumulation needs one process: several would exchange every part's gradients"
-            )
+            raise ValueError(f"{one.name}: accumulation needs one process: several would all-reduce every micro-batch")
 
 
 def _share_pictures(theirs: Path, ours: Path) -> None:
-    """Link to pictures that are decoded in the folder above: the results of one training share those of all."""
+    """Link to images that are decoded in the parent folder, which the results of all trainings share."""
     for part in PARTS:
         there, here = cache_path(part, theirs), cache_path(part, ours)
         if there.is_file() and not here.is_file():
             ours.mkdir(exist_ok=True)
-            with suppress(OSError):  # another file system, or another's files: they are decoded here
+            with suppress(OSError):  # another file system or owner: decode here
                 here.hardlink_to(there)
 
 
 def _decode_pictures(cache: Path) -> None:
-    """Decode the pack in a process of its own, where it has not been: no run's memory or time is spent on it."""
+    """Decode the pack's images in a separate process if they are not cached; no run then includes the cost."""
     if not all(cache_path(part, cache).is_file() for part in PARTS):
         print("decoding the pack's pictures, once", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "bench.data.pack", str(cache)], cwd=CHECKOUT, check=True)
@@ -112,14 +110,14 @@ def _require_writable(results: Path) -> None:
 
 
 def cores() -> int:
-    """Return how many cores this process may run on: those it is bound to, or a container's quota where it is less."""
+    """Return the number of cores this process may use: its CPU affinity, or a container's quota if it is smaller."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = CGROUP_QUOTA.read_text().split() if CGROUP_QUOTA.is_file() else ["max"]
     return bound if quota[0] == "max" else max(1, min(bound, int(quota[0]) // int(quota[1])))
 
 
 def has_gpu() -> bool:
-    """Tell whether NVML knows a GPU."""
+    """Return whether NVML finds a GPU."""
     try:
         pynvml.nvmlInit()
         return bool(pynvml.nvmlDeviceGetCount() > 0)

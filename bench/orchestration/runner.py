@@ -1,4 +1,4 @@
-"""Runs as child processes: started one by one or side by side, skipped where done, told apart where they fail."""
+"""Runs as child processes: started one by one, in parallel or interleaved, and skipped where their records exist."""
 
 import os
 import subprocess
@@ -10,20 +10,20 @@ from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import msgspec
-from msgspec.structs import replace
 
 from bench.console.console import say
 from bench.console.progress import Progress
 from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
 from bench.environment.commit import CHECKOUT
 from bench.orchestration.interleave import Seat, conduct
+from bench.orchestration.requests import AnyRequest, FailureRequest
 from bench.orchestration.torchrun import Child, Launch, Start
-from bench.orchestration.worker import PARENT, TOGETHER, Request
+from bench.orchestration.worker import PARENT
 
-# numpy's BLAS threads beside torch's are many times slower than one. OpenMP's threads spin while they wait for each
-# other, by default so long that a busy neighbour halves the speed of all. glibc hands every freed tensor back to the
-# kernel and faults in new pages, small ones: kept, and in huge pages, clip-tiny runs 15 % faster, peaks 10 % lower, and
-# the spread between its runs falls from 12 to 3 % (ten runs each, interleaved, two cores). Nothing is fetched.
+# numpy's BLAS threads compete with torch's and are many times slower than one thread. OpenMP's threads spin while they
+# wait, by default so long that another busy process halves their speed. glibc returns freed tensors to the kernel and
+# faults in small pages again: with freed memory kept in huge pages, clip-tiny runs 15 % faster, its peak is 10 % lower,
+# and its run-to-run spread falls from 12 to 3 % (ten runs each, interleaved, two cores). The hub is offline.
 KEEP_FREED = {"hugetlb": 1, "mmap_threshold": 1 << 30, "trim_threshold": 1 << 34, "top_pad": 1 << 26}
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -32,26 +32,26 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
 }
 
-SAVING_SECONDS = 25.0  # that a child is left to save; torchrun kills after 30
+SAVING_SECONDS = 25.0  # time for a child to save its state; torchrun kills after 30 s
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run to start, what to call it, and how long it is expected to take."""
+    """A run to start, its name in messages, and its expected duration."""
 
-    request: Request
+    request: AnyRequest
     label: str
     expected_seconds: float
 
     @property
     def is_done(self) -> bool:
-        """Whether every record of the run is there."""
+        """Whether every file of the run exists."""
         return all(path.is_file() for path in self.request.paths)
 
 
 @dataclass(slots=True)
 class Runner:
-    """Starts jobs and keeps count of what failed. Under torchrun all ranks start those that are theirs together."""
+    """Starts jobs and lists failures. Under torchrun, all ranks start distributed jobs together."""
 
     progress: Progress
     launch: Launch | None = None
@@ -61,10 +61,10 @@ class Runner:
     _stopping: bool = False
 
     def run(self, jobs: Sequence[Job], *, lanes: int = 1, threads: int) -> None:
-        """Run the jobs that are not done, so many side by side, each with so many threads.
+        """Run the jobs that are not done, `lanes` in parallel, each with so many threads.
 
-        A job that fails is a record of its own and the others go on. An interrupt ends the children and comes through,
-        as does one that came to a training alone, which saved and ended; a training that is to save is waited for.
+        The failure of a job is recorded and the others continue. An interrupt ends the children and is raised here,
+        also one that only a training received, which saved its state and ended.
         """
         lanes = max(1, min(lanes, len(jobs)))
         settings = {"OMP_NUM_THREADS": str(threads)} | ({"TQDM_DISABLE": "1"} if lanes > 1 else {})
@@ -79,9 +79,9 @@ class Runner:
                 raise
 
     def run_in_turn(self, jobs: Sequence[Job], *, threads: int) -> None:
-        """Run the jobs that are not done side by side, one at work while the others wait; under torchrun as `run`.
+        """Run the jobs that are not done interleaved, one working while the others wait; under torchrun as `run`.
 
-        As `run` otherwise. All of their processes hold their memory at once.
+        All processes hold their memory at the same time. Otherwise this behaves as `run`.
         """
         if self.launch is not None:
             self.run(jobs, threads=threads)
@@ -101,12 +101,12 @@ class Runner:
                 raise
 
     def carry_out(self, start: Start, launch: Launch) -> None:
-        """Run this rank's part of what all ranks start, and tell them how it ended."""
+        """Run this rank's part of a distributed run, and publish how it ended."""
         reason = self._start(start.request, start.settings, lambda child: launch.attend(child, start))
         launch.tell(start, reason)
 
     def stop(self) -> None:
-        """End the children, and start no others."""
+        """End the children, and start no more."""
         with self._lock:
             self._stopping = True
         if self.launch is not None:
@@ -115,7 +115,7 @@ class Runner:
             child.terminate()
 
     def await_children(self) -> None:
-        """Let children that were told to end save what they have: they die with this process."""
+        """Wait for children that save their state: they die with this process."""
         for child in list(self._children):
             with suppress(subprocess.TimeoutExpired):
                 child.wait(SAVING_SECONDS)
@@ -129,7 +129,7 @@ class Runner:
             self.progress.skipped(job.expected_seconds)
             return
         self.progress.started(job.label)
-        if self.launch is not None and job.request.kind in TOGETHER:
+        if self.launch is not None and job.request.is_of_all_ranks:
             start = self.launch.announce(job.request, settings)
             self.carry_out(start, self.launch)
             reason = self.launch.reasons(start)
@@ -139,26 +139,34 @@ class Runner:
         if not job.is_done and not self._stopping:
             self.failures.append(f"{job.label}: {reason}")
             say(f"FAILED {job.label}: {reason}")
-            self._start(replace(job.request, kind="failure", label=job.label, reason=reason), settings)
+            of = job.request
+            failure = FailureRequest(
+                results=of.results,
+                comparison=of.comparison,
+                experiment=of.experiment,
+                label=job.label,
+                reason=reason,
+            )
+            self._start(failure, settings)
         self.progress.finished(job.expected_seconds)
 
     def _start(
         self,
-        request: Request,
+        request: AnyRequest,
         settings: dict[str, str],
         attend: Callable[[Child], tuple[bytes, bool]] | None = None,
         seat: Seat | None = None,
     ) -> str:
-        """Run a request in a fresh process, which takes turns where it has a seat; return why it failed, or nothing.
+        """Run a request in a fresh process, interleaved if it has a seat; return the reason of its failure, or "".
 
-        `attend` hands the request over and returns what was printed, and whether it stopped the process.
+        `attend` sends the request and returns the process's output, and whether it stopped the process.
         """
         own = {"PYTHONPATH": with_checkout(), PARENT: str(os.getpid())} | (seat.settings if seat else {})
         with self._lock, closing(seat) if seat else nullcontext():
             if self._stopping:
                 return ""
             child = subprocess.Popen(
-                # The last argument is for those who list processes: the request comes on standard input.
+                # The last argument is for process lists: the request comes on standard input.
                 [
                     sys.executable,
                     "-P",
@@ -170,16 +178,16 @@ class Runner:
                 stdout=subprocess.PIPE,
                 env=os.environ | ENVIRONMENT | settings | own,
                 pass_fds=seat.of_run if seat else (),
-                process_group=0,  # a Ctrl-C reaches the parent alone, which ends its children
+                process_group=0,  # Ctrl-C reaches only the parent, which ends its children
             )
             self._children.add(child)
         output, was_stopped = attend(child) if attend else (child.communicate(msgspec.json.encode(request))[0], False)
         self._children.discard(child)
         if was_stopped:
-            return "stopped, for it had ended on another rank"
+            return "stopped, because it had ended on another rank"
         if child.returncode == 0 or self._stopping:
             return ""
-        if request.keeping is not None and child.returncode in (INTERRUPTED, TERMINATED):
+        if request.saves_checkpoints and child.returncode in (INTERRUPTED, TERMINATED):
             raise KeyboardInterrupt if child.returncode == INTERRUPTED else Terminated
         return _reason(child.returncode, output)
 
@@ -194,7 +202,7 @@ def _reason(returncode: int, output: bytes) -> str:
 
 
 def follow(launch: Launch) -> None:
-    """Do what rank 0 announces, until it is done."""
+    """Execute the runs that rank 0 announces, until it is done."""
     runner = Runner(Progress(0.0), launch)
     try:
         for start in launch.starts():
@@ -206,5 +214,5 @@ def follow(launch: Launch) -> None:
 
 
 def with_checkout() -> str:
-    """Let runs import the checkout from wherever a person is: paths are read from there."""
+    """Return a PYTHONPATH with the checkout, because runs start in the user's folder."""
     return os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))

@@ -1,7 +1,7 @@
-"""What the command lines that torchrun started tell each other: rank 0 decides what runs, the others follow.
+"""Coordination of the command lines that torchrun started: rank 0 announces runs, the other ranks follow.
 
-They meet in a key-value store, as do their runs: the one of torchrun's agent, or where the agent keeps it to itself,
-one that rank 0 opens. Only here does a command line import torch, and only under torchrun.
+They and their runs share a key-value store: that of torchrun's agent, or one that rank 0 opens if the agent's is
+private. A command line imports torch only here, and only under torchrun.
 """
 
 import math
@@ -19,37 +19,37 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.environment.rank_info import Place, place, restarts
-from bench.orchestration.worker import Request
+from bench.orchestration.requests import AnyRequest
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
 Child = subprocess.Popen[bytes]
-LOOK_SECONDS = 0.2  # between two looks at the store
-GRACE_SECONDS = 20.0  # that a run is left once it has ended on another rank
-LEAVING_SECONDS = 5.0  # that rank 0 waits for the others when all is done
-OPENING = timedelta(minutes=5)  # for all command lines to be there
+LOOK_SECONDS = 0.2  # between two reads of the store
+GRACE_SECONDS = 20.0  # time for a run to end after it has ended on another rank
+LEAVING_SECONDS = 5.0  # maximum wait of rank 0 for the others at the end
+OPENING = timedelta(minutes=5)  # time for all command lines to connect
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that all ranks start."""
+    """A distributed run, which all ranks start."""
 
     number: int
-    request: Request
-    settings: dict[str, str]  # of its environment
+    request: AnyRequest
+    settings: dict[str, str]  # environment variables
 
 
 @dataclass(slots=True)
 class Launch:
-    """One torchrun, as one of its command lines sees it."""
+    """The view of one command line on its torchrun."""
 
     place: Place
     store: "Store"
-    is_stopping: bool = False  # waits for nobody any more
+    is_stopping: bool = False  # waits end at once
     _announced: int = 0
 
-    def announce(self, request: Request, settings: dict[str, str]) -> Start:
-        """Tell the other ranks to start a run, too."""
+    def announce(self, request: AnyRequest, settings: dict[str, str]) -> Start:
+        """Announce a run to the other ranks."""
         request = replace(request, meeting=f"{_name()}, run {self._announced}")
         start = Start(number=self._announced, request=request, settings=settings)
         self.store.set(f"start {start.number}", msgspec.json.encode(start).decode())
@@ -57,7 +57,7 @@ class Launch:
         return start
 
     def starts(self) -> Iterator[Start]:
-        """Yield what rank 0 announces, until it is done."""
+        """Yield the runs that rank 0 announces, until it is done."""
         number = 0
         while not self.store.check(["end"]):
             if self.store.check([f"start {number}"]):
@@ -68,7 +68,7 @@ class Launch:
         self.store.set(f"gone {self.place.rank}", "")
 
     def attend(self, child: Child, start: Start) -> tuple[bytes, bool]:
-        """Return what this rank's run prints, and whether it had to be stopped: on another rank it had ended before."""
+        """Return the output of this rank's run, and whether it was stopped because it had ended on another rank."""
         sent: bytes | None = msgspec.json.encode(start.request)
         deadline = math.inf
         while time.monotonic() < deadline:
@@ -82,21 +82,21 @@ class Launch:
         return child.communicate()[0], True
 
     def tell(self, start: Start, reason: str) -> None:
-        """Tell the other ranks that a run has ended here, and why if it failed."""
+        """Publish that a run has ended on this rank, and the reason of a failure."""
         self.store.set(self._endings(start)[self.place.rank], reason)
 
     def reasons(self, start: Start) -> str:
-        """Return why a run failed, once it has ended on every rank; of ranks that say nothing for long, that."""
+        """Return the reasons of a failure once the run has ended on every rank, or time out for silent ranks."""
         self._wait(self._endings(start), 2 * GRACE_SECONDS)
         ranks_by_reason: dict[str, list[str]] = {}
         for rank, ending in enumerate(self._endings(start)):
-            reason = self.store.get(ending).decode() if self.store.check([ending]) else "has not told how it ended"
+            reason = self.store.get(ending).decode() if self.store.check([ending]) else "did not report how it ended"
             ranks_by_reason.setdefault(reason, []).append(str(rank))
         return "; ".join(f"rank {', '.join(ranks)}: {reason}" for reason, ranks in ranks_by_reason.items() if reason)
 
     def end(self) -> None:
-        """Send the other ranks home, and see them leave: torchrun stops all that are there when one fails."""
-        with suppress(RuntimeError):  # the store is gone, and so are they
+        """End the other ranks, and wait until they have: torchrun stops all remaining ones when one fails."""
+        with suppress(RuntimeError):  # the store is closed, and so are the other ranks
             self.store.set("end", "")
             self._wait([f"gone {rank}" for rank in range(1, self.place.ranks)], LEAVING_SECONDS)
 
@@ -111,7 +111,7 @@ class Launch:
 
 @cache
 def launch() -> Launch | None:
-    """Meet the other command lines of this torchrun; None where this process is alone."""
+    """Connect to the other command lines of this torchrun; None for a single process."""
     where = place()
     if where.ranks == 1:
         return None
@@ -124,5 +124,5 @@ def launch() -> Launch | None:
 
 
 def _name() -> str:
-    """Name this start of the command lines: torchrun starts them anew where one has failed and it is told to."""
+    """Name this start of the command lines, because torchrun may restart them after a failure."""
     return f"bench, restart {restarts()}"

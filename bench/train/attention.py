@@ -1,4 +1,4 @@
-"""The kernel of attention: torch's fused one, or product, softmax and product one after the other."""
+"""The attention kernel: torch's fused one, or separate product, softmax and product."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,13 +10,13 @@ from bench.config import Attention
 
 
 def attention(kernel: Attention) -> AbstractContextManager[None]:
-    """Choose the kernel of all attention within the block, of whichever library the tower is; of a device's own."""
+    """Select the kernel of all attention in the block, for towers of any library."""
     return _plain() if kernel == "plain" else nullcontext()
 
 
 @contextmanager
 def _plain() -> Iterator[None]:
-    """Compute the products in the precision of their inputs, where torch would widen bf16 to fp32."""
+    """Use separate products in the precision of their inputs; torch would widen bf16 to fp32 by default."""
     widened = not cuda.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
     cuda.allow_fp16_bf16_reduction_math_sdp(True)
     try:

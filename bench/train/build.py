@@ -1,4 +1,4 @@
-"""A run put together from its experiment: data, tower, model and step; and steps of it."""
+"""The training state of an experiment (data, tower, model and step), and its steps."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ from models.image_tower import ImageTower, build_image_tower
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """The parts of a run on its device."""
+    """The training state of a run on its device."""
 
     tower: ImageTower
     model: nn.Module
@@ -41,16 +41,16 @@ class Assembled:
 
 
 def untrained_tower(experiment: Experiment) -> ImageTower:
-    """Build the tower as every method's training begins with it: from its own generator."""
+    """Build the tower with the initial weights of every method's training, from its own generator."""
     seed = seed_for(experiment.seed, TOWER)
     drawn = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
     return build_image_tower(experiment.tower, experiment.image_size, seed, *drawn)
 
 
 def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
-    """Open the data set, each rank its own share of the batches.
+    """Open the data set with this rank's share of the batches.
 
-    The pack's captions are turned at once into what the method reads, those of shards batch by batch.
+    The pack's captions are turned into targets here, those of shards batch by batch.
     """
     (rank, ranks), method = place(group_of_all()), method_named(experiment.method)
     if experiment.data != PACK_DATA:
@@ -63,7 +63,7 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
 def assemble(stream: Stream[Any], *, plain: bool = False) -> Assembled:
     """Build tower, model and step around the data.
 
-    Compiled where the experiment says so, and spread over the processes that there are; neither where it is `plain`.
+    The model is compiled and parallelized as the experiment and the process group require; a `plain` one is neither.
     """
     experiment, device = stream.experiment, stream.device
     method, tower = method_named(experiment.method), untrained_tower(experiment)
@@ -79,7 +79,7 @@ def assemble(stream: Stream[Any], *, plain: bool = False) -> Assembled:
 
 
 def take_steps(run: Assembled, steps: Iterable[int]) -> list[Tensor]:
-    """Take steps at the full learning rate, then sleep what is planted; their losses stay on the device."""
+    """Take steps at the full learning rate, then sleep for `planted_delay`; the losses stay on the device."""
     experiment = run.stream.experiment
     with clock(run.stream.device) as own:
         losses = [run.step(run.stream.batch(k), experiment.learning_rate) for k in steps]
@@ -88,16 +88,16 @@ def take_steps(run: Assembled, steps: Iterable[int]) -> list[Tensor]:
 
 
 def first_steps(experiment: Experiment, count: int) -> list[int]:
-    """Return steps 0 to `count`, and before them one of each image size, the largest first.
+    """Return steps 0 to `count`, preceded by one of each image size, the largest first.
 
-    So nothing is built, compiled or allocated later, and a peak of memory is that of the size which needs most: large
+    Later steps then compile and allocate nothing new, and the memory peak is that of the most demanding size: large
     images have long sequences, small ones have large batches for text tower and head.
     """
     return list(dict.fromkeys([*first_of_each_size(experiment, 0), *range(count)]))
 
 
 def check_finite(losses: list[Tensor], steps: Sequence[int], stream: Stream[Any]) -> None:
-    """Stop a run that skipped an update in one of its steps; read once a window, outside the clock."""
+    """Raise NotFiniteError if an update was skipped; it is called once per window, outside the clock."""
     finite = torch.stack(losses).isfinite()
     if not finite.all():
         step = steps[int((~finite).nonzero()[0])]
@@ -105,5 +105,5 @@ def check_finite(losses: list[Tensor], steps: Sequence[int], stream: Stream[Any]
 
 
 def trained_parameters(model: nn.Module) -> int:
-    """Count the parameters that steps change: a teacher's are not."""
+    """Count the trained parameters, without a teacher's."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

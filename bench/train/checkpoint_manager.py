@@ -1,4 +1,4 @@
-"""Saves a training on its way, and takes it up again."""
+"""The checkpoint manager, which saves and resumes a training."""
 
 import math
 import sys
@@ -26,13 +26,13 @@ from bench.train.train_progress import Course, Leg
 from losses.collectives import place
 from models.checkpoint import save_tower
 
-LOOK_SECONDS = 5.0  # at most, from one look to the next of several processes: torchrun kills 30 after it told to end
+LOOK_SECONDS = 5.0  # maximum interval between checks of several processes: torchrun kills 30 s after its signal
 
 
 class Keeper:
-    """Saves every so many minutes, before each cool-down, and when an end is asked for.
+    """Saves at intervals, before each cool-down, and on a signal to end.
 
-    Several processes save and end together, by what any of them was asked for and rank 0's clock; rank 0 writes.
+    Several processes save and end together, on a signal to any of them and by rank 0's clock; rank 0 writes.
     """
 
     def __init__(self, keeping: Keeping, comparison: str, budgets: Mapping[str, int], stop: Stop) -> None:
@@ -43,11 +43,11 @@ class Keeper:
         self._steps_looked, self._looked = 0, time.monotonic()
 
     def take_up(self, run: Assembled) -> Course:
-        """Put a run where the checkpoint to go on from was written; from here on a signal waits for a step's end."""
+        """Restore a run from its checkpoint; signals then wait for the end of a step."""
         course, self._data_digest = Course(), data_digest(run.stream.experiment)
         if self.keeping.taken_up:
             path = Path(self.keeping.taken_up)
-            saved, tensors = read_state(path), copied(load_file(path / TENSORS))  # the file's own pages may go
+            saved, tensors = read_state(path), copied(load_file(path / TENSORS))  # releases the mapped file
             require_same(saved, run.stream.experiment, place(group_of_all())[1])
             if saved.budgets != self._budgets:
                 raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
@@ -59,9 +59,9 @@ class Keeper:
         return course
 
     def look(self, run: Assembled, course: Course, leg: Leg) -> int:
-        """Save where it is time to; SystemExit where an end was asked for. Called before a step of `leg`.
+        """Save if it is due; SystemExit after a signal to end. It is called before a step of `leg`.
 
-        Return after how many steps to look again: several processes learn of an end only here.
+        Return the number of steps until the next call: several processes notice a signal only here.
         """
         taken, is_first, now = len(course.losses), place(group_of_all())[0] == 0, time.monotonic()
         pace = (now - self._looked) / (taken - self._steps_looked) if taken > self._steps_looked else math.inf
@@ -73,17 +73,17 @@ class Keeper:
         if taken > self._steps_saved and (code or cools_next or is_time):
             self._save(run, course, leg)
         if code:
-            together(group_of_all())  # who leaves earlier takes the others with it
+            together(group_of_all())  # a rank that ends earlier ends the others
             raise SystemExit(int(code))
         return sys.maxsize if group_of_all() is None else max(1, int(LOOK_SECONDS / slowest))
 
     @property
     def ends_now(self) -> bool:
-        """Whether the next step must not be taken; several processes ask each other only where they look."""
+        """Return whether to stop before the next step; several processes agree only in `look`."""
         return group_of_all() is None and self.stop.code != 0
 
     def _save(self, run: Assembled, course: Course, leg: Leg) -> None:
-        """Save; what a disk that is full does not take is told, and the checkpoint before it stays."""
+        """Save; a failure to write is logged, and the previous checkpoint is kept."""
         experiment, taken = run.stream.experiment, len(course.losses)
         rank, ranks = place(group_of_all())
         images = images_before(experiment, leg.steps.start + taken - leg.begin) * ranks
@@ -109,7 +109,7 @@ class Keeper:
         self._tried = time.monotonic()
 
     def _write(self, saved: Saved, weights: State, state: State) -> bool:
-        """Write a checkpoint; tell, and return, whether it is there."""
+        """Write a checkpoint; return whether it succeeded, and log the result."""
 
         def write(folder: Path) -> None:
             made = Made(experiment=saved.experiment, images=saved.images, budgets=())

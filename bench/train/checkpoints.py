@@ -1,4 +1,4 @@
-"""Checkpoints of a training on disk: each a folder that is complete or not there, the newest two. No torch here."""
+"""Checkpoints on disk: folders that are written atomically, of which the newest two are kept. No torch here."""
 
 import fcntl
 import hashlib
@@ -19,25 +19,25 @@ from bench.environment.file_names import PLAIN
 from bench.environment.files import to_disk
 from bench.environment.json_file import content_of, from_json
 
-FORMAT = 2  # raise it when the files change their meaning; 2: the optimizer's moments are named by their parameters
+FORMAT = 2  # raise it when a file changes its meaning; 2: moments are named by their parameters
 KEPT = 2
 TOWER, TENSORS, STATE, MANIFEST = "tower.safetensors", "state.safetensors", "state.json", "manifest.json"
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How far a training had come, in `state.json`; its tensors lie beside it."""
+    """The metadata of a checkpoint, in `state.json` beside its tensors."""
 
     format: int = FORMAT
-    comparison: Annotated[str, Meta(pattern=rf"^{PLAIN}\Z")]  # that its records belong to, as their names begin
+    comparison: Annotated[str, Meta(pattern=rf"^{PLAIN}\Z")]  # of its records
     experiment: Experiment
     budgets: dict[str, int]
     commit: str
-    steps_taken: int  # trunk and cool-downs together: the position
-    phase: str  # of the step that comes next, for a reader
-    images: int  # that the model has seen
-    processes: int  # that shared each batch
-    data_digest: str  # of the files that it learns from
-    seconds: float  # that led here; what was lost with a killed process is not counted
+    steps_taken: int  # steps of trunk and cool-downs
+    phase: str  # description of the next step's segment
+    images: int  # training images so far
+    processes: int  # number that shared each batch
+    data_digest: str  # of the training data's files
+    seconds: float  # of training, without time lost with killed processes
 
 
 class _FormatOnly(msgspec.Struct):
@@ -55,10 +55,10 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def write_checkpoint(folder: Path, saved: Saved, write_tensors: Callable[[Path], None]) -> Path:
-    """Write a checkpoint, keep the one before it, remove the others.
+    """Write a checkpoint, keep the previous one, and remove the others.
 
-    `write_tensors` is given the folder to write to, which gets its name when all is on the disk. What it raises, and
-    OSError, leave the checkpoints as they were.
+    `write_tensors` receives a temporary folder, which is renamed after all files are flushed. Its errors, and OSError,
+    leave the checkpoints unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob(".*.part"):
@@ -73,7 +73,7 @@ def write_checkpoint(folder: Path, saved: Saved, write_tensors: Callable[[Path],
         (part / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         for written in (*part.iterdir(), part):
             to_disk(written)
-        if path.exists():  # it was found damaged, and the one before it taken up
+        if path.exists():  # it was damaged, and the training resumed from the previous one
             _remove(path)
         part.rename(path)
     finally:
@@ -85,7 +85,7 @@ def write_checkpoint(folder: Path, saved: Saved, write_tensors: Callable[[Path],
 
 
 def read_checkpoint(path: Path) -> Saved:
-    """Check every file of a checkpoint against its manifest; ValueError or OSError says what is wrong."""
+    """Verify every file of a checkpoint against its manifest; ValueError or OSError names the defect."""
     try:
         manifest = msgspec.convert(from_json(content_of(path / MANIFEST), dict), dict[str, _File])
     except ValueError as error:
@@ -97,7 +97,7 @@ def read_checkpoint(path: Path) -> Saved:
 
 
 def read_state(path: Path) -> Saved:
-    """Read how far a checkpoint is; ValueError where it is not for this version."""
+    """Read the metadata of a checkpoint; ValueError if its format is not this version's."""
     content = content_of(path / STATE)
     if (found := from_json(content, _FormatOnly).format) != FORMAT:
         raise ValueError(f"has format {found}, this version reads {FORMAT}")
@@ -105,7 +105,7 @@ def read_state(path: Path) -> Saved:
 
 
 def newest_whole(folder: Path) -> tuple[Path, Saved]:
-    """Return the newest checkpoint that is whole; tell of those that are not. ValueError where there is none."""
+    """Return the newest valid checkpoint, and log damaged ones; ValueError if there is none."""
     found = checkpoints(folder)
     if not found:
         there = ", ".join(sorted(path.name for path in folder.parent.glob("[!.]*"))) or "nothing"
@@ -121,9 +121,9 @@ def newest_whole(folder: Path) -> tuple[Path, Saved]:
 
 
 def require_same(saved: Saved, experiment: Experiment, processes: int) -> None:
-    """Raise ValueError listing the fields in which a checkpoint's experiment is another.
+    """Raise ValueError listing the fields in which a checkpoint's experiment differs.
 
-    Another number of processes may go on where all together take as many images a step as before.
+    The number of processes may differ if the global batch is equal.
     """
     before = saved.experiment
     if saved.processes != processes:
@@ -147,7 +147,7 @@ def _require_equal_batches(before: Experiment, of: int, now: Experiment, process
 
 
 def tell_what_differs(path: Path, saved: Saved, processes: int, commit: str) -> None:
-    """Print in what a checkpoint that may be taken up is another's."""
+    """Log the differences between a checkpoint and the run that resumes from it."""
     if saved.processes != processes:
         told = f"{path} is of {saved.processes} processes, this is {processes}: the same images in the same steps"
         say(f"{told}, cropped by other draws, so that losses differ a little")
@@ -157,9 +157,9 @@ def tell_what_differs(path: Path, saved: Saved, processes: int, commit: str) -> 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder for the one training that writes to it; ValueError where another does.
+    """Lock a folder for one training; ValueError if another training writes to it.
 
-    The kernel lets go when the holder ends, however it ends.
+    The kernel releases the lock when the process ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
@@ -176,7 +176,7 @@ def _measured(path: Path) -> _File:
 
 
 def _remove(path: Path) -> None:
-    """Remove a checkpoint; a kill in between leaves none that is half of one."""
+    """Remove a checkpoint atomically."""
     going = path.with_name(f".{path.name}.old.part")
     path.rename(going)
     shutil.rmtree(going)

@@ -1,7 +1,7 @@
-"""Processes of one run on one global batch: the group they form, a model spread over them, figures of them all.
+"""Distributed runs: the process group, DDP and FSDP2, and figures over all ranks.
 
-Global batch k is the ranks' batches k, one behind the other. Gradients are means over the ranks: DDP and FSDP2 take
-them, and the losses are made for it (`losses.collectives`).
+Global batch k is the concatenation of the ranks' batches k. DDP and FSDP2 average gradients over the ranks, which the
+losses assume (`losses.collectives`).
 """
 
 import faulthandler
@@ -26,19 +26,19 @@ from losses.collectives import Alike, Group, Meeting, summed
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
-GRAPHS_A_SIZE = 8  # dynamo's own limit where there is one size: captions have several widths
-PATIENCE = "CATLIP_BENCH_PATIENCE"  # the environment's variable with the seconds of the longest wait
-# Of a rank for the others; a failed one is noticed sooner (bench/orchestration/torchrun.py).
+GRAPHS_A_SIZE = 8  # dynamo's limit for one size, whose captions have several widths
+PATIENCE = "CATLIP_BENCH_PATIENCE"  # environment variable with the maximum wait in seconds
+# Maximum wait of a rank for the others; a failed one is noticed sooner (bench/orchestration/torchrun.py).
 LONGEST_WAIT = timedelta(seconds=float(os.environ.get(PATIENCE, "600")))
-WATCHED_SHARE = 0.9  # of it, without a step: then the process tells where it stands, before others give it up
+WATCHED_SHARE = 0.9  # of LONGEST_WAIT without a step: then the process prints its stacks, before the others time out
 
 
 @contextmanager
 def joined(meeting: str, device: torch.device) -> Iterator[torch.device]:
-    """Form the group of all ranks while the block runs, and give it this rank's device.
+    """Form the process group of all ranks for the block, and yield this rank's device.
 
-    Gloo joins CPUs, nccl GPUs, one a rank. `meeting` is a name that these processes share and no others; with an empty
-    one a process is alone. The end waits for all: what rank 0 wrote is there when any of them has ended.
+    CPUs use gloo, GPUs nccl, one per rank. `meeting` is a unique name of the rendezvous; it is empty for a single
+    process. The end of the block is a barrier, so that the files of rank 0 exist when any rank has ended.
     """
     if not meeting:
         yield device
@@ -60,38 +60,38 @@ def joined(meeting: str, device: torch.device) -> Iterator[torch.device]:
     yield device
     faulthandler.cancel_dump_traceback_later()
     dist.barrier()
-    dist.destroy_process_group()  # not after an error: it would wait for those who wait
+    dist.destroy_process_group()  # not after an error, where it would deadlock with waiting ranks
 
 
 def group_of_all() -> Group:
-    """Return the group that was joined; None where this process is alone."""
+    """Return the process group of all ranks; None for a single process."""
     return dist.group.WORLD if dist.is_initialized() else None
 
 
 def together(group: Group) -> None:
-    """Wait until all are here."""
+    """Wait until all ranks arrive."""
     if group is not None:
         expect_a_step()
         dist.barrier(group)
 
 
 def expect_a_step() -> None:
-    """Tell where every thread stands, and end, unless this is called again in time; a process alone may take its time.
+    """Reset the watchdog of distributed runs, which prints the stacks of all threads and ends a stalled process.
 
-    It needs no lock of the interpreter, which what hangs may hold.
+    It does not need the interpreter's lock, which a stalled thread may hold.
     """
     if dist.is_initialized():
         seconds = WATCHED_SHARE * LONGEST_WAIT.total_seconds()
-        faulthandler.dump_traceback_later(seconds, exit=True, file=2)  # standard error, whatever became of sys.stderr
+        faulthandler.dump_traceback_later(seconds, exit=True, file=2)  # standard error, even if sys.stderr is replaced
 
 
 def averaged(value: Float[Tensor, ""], group: Group) -> Float[Tensor, ""]:
-    """Return the mean over the ranks; it is finite where it is on all of them."""
+    """Return the mean over the ranks, which is finite if it is finite on all of them."""
     return value if group is None else summed(value.clone(), group) / dist.get_world_size(group)
 
 
 def of_each_rank(values: Sequence[float], device: torch.device, group: Group) -> tuple[tuple[float, ...], ...]:
-    """Return every rank's figures, which are equally many; of a process alone its own."""
+    """All-gather the figures, equally many on each rank."""
     if group is None:
         return (tuple(values),)
     own = torch.tensor(values, dtype=torch.float64, device=device)
@@ -101,14 +101,14 @@ def of_each_rank(values: Sequence[float], device: torch.device, group: Group) ->
 
 
 def largest(values: Sequence[float], device: torch.device, group: Group) -> tuple[float, ...]:
-    """Return the largest of each figure over the ranks."""
+    """Return the maximum of each figure over the ranks."""
     return tuple(map(max, zip(*of_each_rank(values, device, group), strict=True)))
 
 
 class LossOf(nn.Module):
-    """A model and its loss in one forward: DDP and FSDP2 average what is touched within the forward they wrap.
+    """A model and its loss in one forward, so that DDP and FSDP2 synchronise the gradients of both.
 
-    The loss works beside the group's processes, or such as are simulated.
+    The loss communicates over the group or over a simulated one.
     """
 
     def __init__(
@@ -127,9 +127,9 @@ class LossOf(nn.Module):
 
 
 def spread(whole: LossOf, experiment: Experiment, precision: str, *, compiled: bool) -> nn.Module:
-    """Spread a model over its group; the gradients that a backward of its loss leaves are means over the ranks.
+    """Parallelize a model over its group; the gradients after a backward are means over the ranks.
 
-    FSDP2 makes the model's parameters shards (DTensors), so that the optimizer has to be made afterwards.
+    FSDP2 replaces the parameters by shards (DTensors), so that the optimizer must be built afterwards.
     """
     if compiled:
         _expect_sizes(len(experiment.sides))
@@ -137,10 +137,10 @@ def spread(whole: LossOf, experiment: Experiment, precision: str, *, compiled: b
         return sharded(whole, precision, compiled=compiled)
     spread_out: nn.Module = whole
     if whole.group is not None:
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of a name that torch 2.13 has changed
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # a name changed in torch 2.13
             spread_out = DistributedDataParallel(
                 whole,
-                broadcast_buffers=False,  # what buffers count is counted over all ranks
+                broadcast_buffers=False,  # buffers already count over all ranks
                 gradient_as_bucket_view=True,
                 static_graph=not compiled,
             )
@@ -148,17 +148,16 @@ def spread(whole: LossOf, experiment: Experiment, precision: str, *, compiled: b
 
 
 def _expect_sizes(sizes: int) -> None:
-    """Let dynamo make a graph for each image size: what is beyond its limit would run uncompiled without a word."""
+    """Raise dynamo's limit to one graph per image size: beyond it, code runs uncompiled without a warning."""
     from torch._dynamo import config
 
     config.cache_size_limit = max(config.cache_size_limit, GRAPHS_A_SIZE * sizes)
 
 
 def sharded(whole: LossOf, precision: str, *, compiled: bool) -> nn.Module:
-    """Shard every block of the towers, and what is left.
+    """Shard every block of the towers, and the remaining parameters.
 
-    Scalars cannot be sharded: they are whole on every rank, and their gradients are averaged as they come. Blocks alone
-    are compiled.
+    Scalars cannot be sharded: every rank holds them, and a hook averages their gradients. Only blocks are compiled.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -184,7 +183,7 @@ def sharded(whole: LossOf, precision: str, *, compiled: bool) -> nn.Module:
 
 
 def blocks(tower: nn.Module) -> Iterator[nn.Module]:
-    """Find the blocks of a tower: the members of its outermost lists or sequences of like modules with parameters."""
+    """Yield the blocks of a tower: members of its outermost lists or sequences of equal modules with parameters."""
     for child in tower.children():
         row = list(child.children()) if isinstance(child, (nn.Sequential, nn.ModuleList)) else []
         is_row = len(row) > 1 and (isinstance(child, nn.ModuleList) or len({*map(type, row)}) == 1)
@@ -200,7 +199,7 @@ def _average_gradient(parameter: Tensor) -> None:
 
 
 def apart(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Part shards from whole parameters, for one kernel takes one kind; all are of one but under FSDP2."""
+    """Split parameters by sharding, because one kernel takes one kind; only FSDP2 has two kinds."""
     kinds: dict[bool, list[nn.Parameter]] = {}
     for parameter in parameters:
         kinds.setdefault(is_shard(parameter), []).append(parameter)
@@ -208,16 +207,16 @@ def apart(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
 
 
 def joint_norm(norms: Iterable[Float[Tensor, ""]]) -> Float[Tensor, ""]:
-    """Return the norm of parts whose norms are given, gathered where they are shards'."""
+    """Return the joint norm of groups from their norms, which are gathered if they are shards."""
     gathered = list(map(whole_tensor, norms))
     return gathered[0] if len(gathered) == 1 else torch.linalg.vector_norm(torch.stack(gathered))
 
 
 def is_shard(tensor: Tensor) -> bool:
-    """Tell a DTensor by what it can do: to import the class takes half a second."""
+    """Return whether a tensor is a DTensor, without the import of its class, which takes half a second."""
     return hasattr(tensor, "full_tensor")
 
 
 def whole_tensor(tensor: Any) -> Tensor:
-    """Gather a shard; every rank has to ask for it."""
+    """Gather a shard; all ranks must call it."""
     return cast("Tensor", tensor.full_tensor() if is_shard(tensor) else tensor)

@@ -1,7 +1,7 @@
 """Pre-train a tower: warm-up, constant trunk, and a cool-down branched off at each budget; or a cosine for each.
 
-Only towers whose rate has fallen are scored: a checkpoint of a schedule that is still at its full rate would cheat
-the method that is slower to the same budget.
+Only towers at the end of their schedule are scored: a checkpoint at the full rate would be a biased comparison of
+methods that reach a budget at different speeds.
 """
 
 import math
@@ -29,8 +29,8 @@ from bench.train.train_progress import Course, Leg
 from losses.collectives import place
 from models.checkpoint import save_tower
 
-CHECK_EVERY = 20  # steps between two looks at the losses, each of which waits for the device
-LOSSES_KEPT = 200_000  # in a record, which is then of 4 MB; more are averaged over so many steps each
+CHECK_EVERY = 20  # steps between two reads of the losses, each of which waits for the device
+LOSSES_KEPT = 200_000  # in a record of 4 MB; more losses are averaged over consecutive steps
 
 
 def train(
@@ -41,11 +41,10 @@ def train(
     tower_path: Callable[[int], Path],
     keeper: Keeper | None = None,
 ) -> Training:
-    """Train once, leave one tower a budget, and return losses and branches.
+    """Train once, write one tower per budget, and return losses and branches.
 
-    `budgets` are images by name, of all processes; those of equal size share a branch. `tower_path` names the file of a
-    branch by its images. A `keeper` saves on the way, and may put the training where another left it. Of several
-    processes rank 0 writes.
+    `budgets` are images of all processes, by name; equal ones share a branch. `tower_path` returns the file of a tower
+    by its images. A `keeper` saves checkpoints and may resume from one. Rank 0 writes.
     """
     run, legs = assemble(load_data(experiment, device, results)), legs_of(experiment, budgets)
     course = Course() if keeper is None else keeper.take_up(run)
@@ -66,7 +65,7 @@ def train(
 
 
 def legs_of(experiment: Experiment, budgets: Mapping[str, int]) -> list[Leg]:
-    """Return the way to each budget: the trunk as far as it leads there, if any, and the cool-down."""
+    """Return the segments to each budget: its part of the trunk, if any, and its cool-down."""
     legs, begin, trunk = list[Leg](), 0, 0
     for images in sorted(set(budgets.values())):
         last = _steps(experiment, images)
@@ -83,7 +82,7 @@ def legs_of(experiment: Experiment, budgets: Mapping[str, int]) -> list[Leg]:
 
 
 def _take_leg(run: Assembled, leg: Leg, course: Course, watch: Watch, keeper: Keeper | None, *, is_last: bool) -> None:
-    """Take the steps of a leg that are not taken yet."""
+    """Take the remaining steps of a segment."""
     while (taken := len(course.losses)) < leg.end:
         most = CHECK_EVERY if keeper is None else min(CHECK_EVERY, keeper.look(run, course, leg))
         if leg.images is not None and not is_last and not course.trunk:
@@ -103,7 +102,7 @@ def trunk_rate(experiment: Experiment, step: int) -> float:
 
 
 def cooldown_rate(experiment: Experiment, step: int, first: int, last: int) -> float:
-    """Return the learning rate of a step of [first, last), where it falls.
+    """Return the learning rate of a step in a cool-down of the steps [first, last).
 
     WSD falls linearly to nearly 0. A cosine, which begins at step 0, warms up, then falls to `last_learning_rate`.
     """
@@ -117,7 +116,7 @@ def cooldown_rate(experiment: Experiment, step: int, first: int, last: int) -> f
 
 
 def cosine(high: float, low: float, done: float) -> float:
-    """Return the rate when a share `done` of the way from `high` to `low` is behind.
+    """Return the rate at a fraction `done` of the cosine from `high` to `low`.
 
     Source: Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5 without restarts.
     """
@@ -136,7 +135,7 @@ def _rate(run: Assembled, leg: Leg, step: int) -> float:
 
 
 def _take(run: Assembled, steps: range, leg: Leg, keeper: Keeper | None) -> list[float]:
-    """Take steps, fewer where an end is asked for; return their losses."""
+    """Take steps, fewer after a signal to end; return their losses."""
     pending: list[Tensor] = []
     for k in steps:
         pending.append(run.step(run.stream.batch(k), _rate(run, leg, k)))
@@ -156,12 +155,12 @@ def _ranks() -> int:
 
 
 def images_of(experiment: Experiment, steps: range) -> int:
-    """Return the images of steps in a row, of all processes."""
+    """Return the images of consecutive steps, of all processes."""
     return (images_before(experiment, steps.stop) - images_before(experiment, steps.start)) * _ranks()
 
 
 def _cooldown_steps(experiment: Experiment, images: int) -> int:
-    """Return the steps of a budget after it left the trunk: a cosine has none."""
+    """Return the steps of a budget after it leaves the trunk; a cosine has no trunk."""
     share = experiment.cooldown_share if experiment.schedule == "wsd" else 1.0
     return max(1, round(_steps(experiment, images) * share))
 
@@ -185,7 +184,7 @@ def _training(
     tower_path: Callable[[int], Path],
     seconds: float,
 ) -> Training:
-    """Sort what is known of the steps into trunk and cool-downs."""
+    """Split the losses into those of the trunk and of the cool-downs."""
     each = math.ceil(len(losses) / LOSSES_KEPT)
     cooldowns = [leg for leg in legs if leg.images is not None]
     trunk = [loss for leg in legs if leg.images is None for loss in losses[leg.begin : leg.end]]
@@ -204,5 +203,5 @@ def _training(
 
 
 def _averaged(losses: list[float], each: int) -> tuple[float, ...]:
-    """Return the mean of so many losses each; a rest is left out."""
+    """Return the means of `each` consecutive losses; an incomplete rest is dropped."""
     return tuple(fmean(losses[first : first + each]) for first in range(0, len(losses) // each * each, each))

@@ -1,4 +1,4 @@
-"""A step whose loss or gradient is not finite, and its samples: few of them in words, all for a file."""
+"""The error of a step whose loss or gradient is not finite."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ KEYS_TOLD = 8
 
 
 class NotFiniteError(FloatingPointError):
-    """The update of a step was skipped, which ends the run."""
+    """The update of a step was skipped, and the run ends."""
 
     def __init__(self, step: int, keys: Sequence[str], file: str = "") -> None:
         """Name the step and its first samples, and the file that holds all of them."""

@@ -1,4 +1,4 @@
-"""All that a training's next steps depend on, as tensors by name."""
+"""The state of a training that its next steps depend on, as tensors by name."""
 
 from typing import TYPE_CHECKING, cast
 
@@ -15,7 +15,7 @@ State = dict[str, Tensor]
 
 
 def state_of(run: Assembled) -> State:
-    """Return what is trained, buffers, the optimizer's moments and steps, the running average, the generators' states.
+    """Return trained weights, buffers, the optimizer's moments and steps, the moving average, and generator states.
 
     They are the run's own tensors, which the next step changes.
     """
@@ -37,9 +37,9 @@ def state_of(run: Assembled) -> State:
 
 
 def load_state(run: Assembled, state: State) -> None:
-    """Put a run where `state_of` found one of the same experiment. The optimizer may keep the tensors themselves.
+    """Restore the state of a run of the same experiment. The optimizer may keep the given tensors.
 
-    A tensor that is whole is cut where this process keeps a shard of it.
+    Whole tensors are sharded if this process holds shards.
     """
     kept = run.model.state_dict()
     own = {name: _like(value, kept[name]) for name, value in under("model.", state).items()}
@@ -67,7 +67,7 @@ def _optimized(run: Assembled) -> list[nn.Parameter]:
 
 
 def _like(value: Tensor, kept: Tensor) -> Tensor:
-    """Cut a whole tensor into shards where this process keeps a shard of it."""
+    """Shard a whole tensor if this process holds a shard of it."""
     if not is_shard(kept) or is_shard(value):
         return value
     from torch.distributed.tensor import DTensor, distribute_tensor
@@ -77,13 +77,13 @@ def _like(value: Tensor, kept: Tensor) -> Tensor:
 
 
 def scored_weights(run: Assembled) -> State:
-    """Return the tower's weights that count, whole: their running average where there is one. All ranks have to ask."""
+    """Return the tower's scored weights unsharded: their moving average if there is one. All ranks must call it."""
     tower = run.tower if run.step.average is None else cast("ImageTower", run.step.average.tower)
     return {name: whole_tensor(value) for name, value in tower.state_dict().items()}
 
 
 def scored_head(run: Assembled) -> State:
-    """Return the weights around the tower that go with them, without a teacher's. All ranks have to ask."""
+    """Return the scored weights outside the tower, without a teacher's. All ranks must call it."""
     frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
     model = run.model if run.step.average is None else run.step.average
     own = {name: value for name, value in model.state_dict().items() if not name.startswith("tower.")}
@@ -91,15 +91,15 @@ def scored_head(run: Assembled) -> State:
 
 
 def copied(state: State) -> State:
-    """Return a copy on the same device, which no step changes."""
+    """Return a copy on the same device."""
     return {name: value.clone() for name, value in state.items()}
 
 
 def on_cpu(state: State) -> State:
-    """Return a copy as a file holds it, whole. All ranks have to ask."""
+    """Return an unsharded copy on the CPU. All ranks must call it."""
     return {name: whole_tensor(value).detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
 
 
 def under(prefix: str, state: State) -> State:
-    """Return what is named under a prefix, without it."""
+    """Return the entries whose names begin with a prefix, named without it."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""One update of a model: no clock, no log, no branch, and nothing is read back from the device."""
+"""One update of a model, without clock, log or copy from the device."""
 
 import copy
 import math
@@ -25,22 +25,22 @@ T = TypeVar("T", bound=Target)
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[T]):
-    """Forward, backward, update; apart so that a pass of its own can time them apart.
+    """Forward, backward and update, separate so that a separate pass can time each.
 
-    `update` skips, on the device, what has a loss or a gradient that is not finite, and returns NaN for it; else the
-    loss. Over several processes, what is not finite on one is skipped on all, and the loss returned is their mean.
-    Parameters and moments stay as they were; the running average and the tokens' counts have seen the step.
+    `update` returns the loss. On the device, it skips an update whose loss or gradient is not finite, and returns NaN.
+    Over several processes, an update that is not finite on one is skipped on all, and the loss is their mean. A skipped
+    update keeps parameters and moments; the moving average and the token counts include the step.
     """
 
     forward: Callable[[Batch[T]], Float[Tensor, ""]]
     backward: Callable[[Float[Tensor, ""]], None]
     update: Callable[[Float[Tensor, ""], float], Float[Tensor, ""]]
     optimizer: torch.optim.Optimizer
-    parts: int  # that a batch is computed in, their gradients summed
-    average: nn.Module | None  # the model with the running average of its weights, where the experiment keeps one
+    parts: int  # number of micro-batches, whose gradients are summed
+    average: nn.Module | None  # the model with the moving average of the weights; None: no average
 
     def __call__(self, batch: Batch[T], learning_rate: float) -> Float[Tensor, ""]:
-        """Update once; the loss stays on the device, for reading it would wait for the step."""
+        """Update once; the loss stays on the device, because reading it would wait for the step."""
         losses = []
         for part in batch.parts(self.parts):
             loss = self.forward(part)
@@ -58,7 +58,7 @@ def make_step(
     compiled: bool,
     group: Group = None,
 ) -> Step[T]:
-    """Decide once how a model is updated: precision, compilation, processes, optimizer, clipping, averaging."""
+    """Build the step of a model: precision, compilation, processes, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
     whole = LossOf(model, method.loss, group, simulated(experiment))
     loss_of = spread(whole, experiment, precision, compiled=compiled)
@@ -74,13 +74,13 @@ def make_step(
             return cast("Tensor", loss_of(batch.images, batch.target))
 
     def backward(loss: Tensor) -> None:
-        with attention(experiment.attention):  # checkpointed blocks are computed again
+        with attention(experiment.attention):  # checkpointed blocks are recomputed
             (loss / experiment.accumulation).backward()  # type: ignore[no-untyped-call]
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
         whole = averaged(loss.detach(), group)
         finite = whole.isfinite() & norm_of_gradient().isfinite()
-        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined] # what GradScaler tells a fused optimizer
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined] # GradScaler's flag for fused optimizers
         for parameters in optimizer.param_groups:
             parameters["lr"] = learning_rate
         optimizer.step()
@@ -93,7 +93,7 @@ def make_step(
 
 
 def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.AdamW:
-    """Return fused AdamW (on a CPU nine times as fast as the default form) without decay on vectors and scalars."""
+    """Return fused AdamW (on a CPU nine times as fast as the default) without weight decay on vectors and scalars."""
     return torch.optim.AdamW(
         decayed_apart(parameter for parameter in model.parameters() if parameter.requires_grad),
         lr=experiment.learning_rate,
@@ -105,7 +105,7 @@ def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Adam
 
 
 def decayed_apart(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
-    """Return groups for an optimizer: matrices, and vectors and scalars, which have no weight decay.
+    """Return an optimizer's parameter groups: matrices, and vectors and scalars, which have no weight decay.
 
     Biases, norms, class embedding, scale and bias of the logits have fewer than two dimensions: open_clip_train's rule.
     """
@@ -117,7 +117,7 @@ def decayed_apart(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
 
 
 def gradient_norm(parameters: list[nn.Parameter], most: float | None) -> Callable[[], Float[Tensor, ""]]:
-    """Return what gives the norm of the whole gradient, and scales the gradient to at most so much."""
+    """Return a function that returns the norm of the whole gradient and clips the gradient to `most`."""
     kinds = apart(parameters)
 
     def norm() -> Tensor:
@@ -137,7 +137,7 @@ def gradient_norm(parameters: list[nn.Parameter], most: float | None) -> Callabl
 
 
 def averaging(model: nn.Module, decay: float | None) -> tuple[nn.Module | None, Callable[[], None]]:
-    """Return a copy of the model, and what moves its weights towards the model's: average = decay x average + rest."""
+    """Return a copy of the model and a function that updates it: average = decay * average + (1 - decay) * weight."""
     if decay is None:
         return None, lambda: None
     frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}

@@ -1,4 +1,4 @@
-"""How a training goes, for the person who waits for it: a bar or lines on standard error, event files if asked for."""
+"""Progress of a training: a bar or lines on standard error, and optional TensorBoard event files."""
 
 import os
 import sys
@@ -12,16 +12,16 @@ from tqdm import tqdm
 from bench.data.stream import Stream
 from bench.profilers.growth import Growth
 
-LINE_SECONDS = 30  # between two lines where no terminal shows a bar
+LINE_SECONDS = 30  # between two lines without a progress bar
 
 
 class Watch:
-    """Told of the steps as they are taken; counts images a second, the time that data was waited for, and memory."""
+    """Logs the steps of a training with images per second, the share of time waiting for data, and memory growth."""
 
     def __init__(self, stream: Stream[Any], total: int, taken: int, events: str = "") -> None:
-        """Begin when `taken` of `total` steps are taken; `events` is the folder of TensorBoard's files."""
+        """Begin after `taken` of `total` steps; `events` is the folder of TensorBoard's files."""
         self._stream, self._total, self._began_with, self._taken = stream, total, taken, taken
-        self._is_quiet = "TQDM_DISABLE" in os.environ or stream.order.rank > 0  # several runs share the terminal
+        self._is_quiet = "TQDM_DISABLE" in os.environ or stream.order.rank > 0  # parallel runs share the terminal
         self._has_bar = sys.stderr.isatty() and not self._is_quiet
         self._bar = tqdm(
             total=total,
@@ -38,13 +38,13 @@ class Watch:
         self._waited, self._line_at = stream.wait_seconds, self._began
 
     def close(self) -> None:
-        """Remove the bar, and write what is left to write."""
+        """Remove the bar, and flush the event files."""
         self._bar.close()
         if self._board is not None:
             self._board.close()
 
     def tell(self, losses: Sequence[float], images: int, learning_rate: float) -> None:
-        """Tell the losses and the images of the steps since the last call, and the last one's learning rate."""
+        """Log the losses and the images of the steps since the last call, and the last learning rate."""
         now, waited = time.perf_counter(), self._stream.wait_seconds
         seconds = now - self._told
         images_per_second = images / seconds
@@ -72,7 +72,7 @@ class Watch:
 
 
 def _board(folder: str, taken: int) -> Any:
-    """Open event files; what an earlier process wrote of later steps is not shown any more."""
+    """Open event files; later steps of an earlier process are hidden."""
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(folder, purge_step=taken + 1)

@@ -1,4 +1,4 @@
-"""The way of a training: stretches of the trunk and the cool-downs between them, and how far it has come."""
+"""The segments of a training's schedule (trunk and cool-downs), and its progress."""
 
 from dataclasses import dataclass, field
 
@@ -7,28 +7,28 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """Steps in a row: a stretch of the trunk, or a cool-down from it to a budget."""
+    """Consecutive steps: a part of the trunk, or a cool-down from it to a budget."""
 
-    begin: int  # steps taken before, trunk and cool-downs together
-    steps: range  # by the numbers of their batches
+    begin: int  # steps taken before it, of trunk and cool-downs
+    steps: range  # batch numbers
     images: int | None  # of the budget; None: the trunk
 
     @property
     def end(self) -> int:
-        """Steps taken when it is done."""
+        """Return the steps taken at its end."""
         return self.begin + len(self.steps)
 
     @property
     def phase(self) -> str:
-        """Say in words what it is."""
+        """Describe the segment."""
         return "trunk" if self.images is None else f"cool-down to {self.images:,} images"
 
 
 @dataclass(slots=True)
 class Course:
-    """How far a training has come: as many steps as there are losses."""
+    """The progress of a training: one loss for each step taken."""
 
     losses: list[float] = field(default_factory=list)  # in the order in which the steps were taken
-    # What the trunk goes on from, while a cool-down is under way that is not the last.
+    # State of the trunk during every cool-down but the last.
     trunk: dict[str, Tensor] = field(default_factory=dict)
-    seconds: float = 0.0  # that led to where this process began
+    seconds: float = 0.0  # spent before this process

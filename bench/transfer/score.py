@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from bench.catalog import RANDOM_TOWER, REFERENCE_TOWER, UNTRAINED_TOWER
+from bench.catalog import RANDOM_TOWER, Role
 from bench.config import Experiment
 from bench.record import Metric, Score, Transfer
-from bench.towers.tower_from import tower_from, untrained_kind
+from bench.towers.tower_from import KnownTower, tower_from, untrained_kind
 from bench.train.build import untrained_tower
 from bench.transfer.classification.curves import few_shot, label_fractions
 from bench.transfer.classification.fine_tune_protocol import fine_tuned
@@ -35,33 +35,35 @@ PROTOCOLS: dict[str, Callable[[Subject, Any], Sequence[Score | Metric]]] = {
 }  # bench/catalog.py has the tasks that each accepts
 
 
-def open_subject(name: str, experiment: Experiment, device: torch.device) -> Subject:
+def open_subject(name: str, experiment: Experiment, device: torch.device, role: Role = "") -> Subject:
     """Open a tower (`tower_from`), the random-init baseline "random tower", or reference features by their name.
 
-    The prefix "reference:" makes a tower an upper bound, which has no budget. The prefix "untrained:" gives the
-    random-init baseline of a tower: the initial weights of a tower that was trained here, else random weights. It is
-    named "random tower" only where it has the architecture of `experiment`.
+    The role "reference" makes a tower an upper bound, which has no budget. The role "untrained" gives the random-init
+    baseline of a tower: the initial weights of a tower that was trained here, else random weights. It is named "random
+    tower" only where it has the architecture of `experiment`.
     """
-    if name.startswith(REFERENCE_TOWER):
-        bound = open_subject(name.removeprefix(REFERENCE_TOWER), experiment, device)
+    if role == "reference":
+        bound = open_subject(name, experiment, device)
         return replace(bound, name=f"reference {bound.name}", budgets=())
+    if role == "untrained":
+        return _random_init(tower_from(name), experiment, device)
     if name in REFERENCE_FEATURES:
         return Subject(name=name, embed=kept(REFERENCE_FEATURES[name]), tower=None, device=device, experiment=None)
     if name == RANDOM_TOWER:
         return _subject(name, untrained_tower(experiment), device, experiment)
-    known = tower_from(name.removeprefix(UNTRAINED_TOWER))
+    known = tower_from(name)
+    subject = replace(_subject(known.name, known.tower, device), known=known)
     made = known.made
-    if not name.startswith(UNTRAINED_TOWER):
-        subject = replace(_subject(known.name, known.tower, device), known=known)
-        if made is not None:
-            subject = replace(subject, experiment=made.experiment, images=made.images, budgets=made.budgets)
-        return subject
-    own_name = f"{RANDOM_TOWER} of {known.name}"
-    if made is None:
-        return _subject(own_name, untrained_kind(known), device)
-    of = made.experiment
-    is_same = (of.tower, of.image_size) == (experiment.tower, experiment.image_size)
-    return _subject(RANDOM_TOWER if is_same else own_name, untrained_tower(of), device, of)
+    return replace(subject, experiment=made.experiment, images=made.images, budgets=made.budgets) if made else subject
+
+
+def _random_init(known: KnownTower, compared: Experiment, device: torch.device) -> Subject:
+    name = f"{RANDOM_TOWER} of {known.name}"
+    if known.made is None:
+        return _subject(name, untrained_kind(known), device)
+    of = known.made.experiment
+    is_same = (of.tower, of.image_size) == (compared.tower, compared.image_size)
+    return _subject(RANDOM_TOWER if is_same else name, untrained_tower(of), device, of)
 
 
 def _subject(name: str, tower: ImageTower, device: torch.device, experiment: Experiment | None = None) -> Subject:

@@ -1,49 +1,9 @@
 """The glossary, and the descriptions of methods."""
 
-from dataclasses import dataclass
-
 from bench.config import Experiment
+from bench.experiments import TRAITS
 
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """The description of a method."""
-
-    title: str
-    reads: str
-    loss: str
-
-
-METHODS: dict[str, Told] = {
-    "clip": Told(
-        "CLIP",
-        "the caption's token ids, through a text tower",
-        "contrastive: cross-entropy over the batch, image to caption and back",
-    ),
-    "siglip": Told(
-        "SigLIP",
-        "the caption's token ids, through a text tower",
-        "sigmoid: for every image and caption of the batch, whether they are a pair",
-    ),
-    "catlip": Told(
-        "CatLIP", "labels: the WordNet nouns in the caption", "binary cross-entropy over the vocabulary of synsets"
-    ),
-    "superclass": Told(
-        "SuperClass",
-        "labels: the subword tokens of the caption",
-        "softmax cross-entropy over the subwords, weighted by inverse document frequency",
-    ),
-    "superclip": Told(
-        "SuperCLIP",
-        "the caption's token ids, through a text tower, and its subword tokens as labels",
-        "the sum of CLIP's contrastive loss and SuperClass's softmax cross-entropy, with equal weights",
-    ),
-    "distill": Told(
-        "Distillation",
-        "features of the same images from a teacher; no caption",
-        "cosine distance to the teacher's features",
-    ),
-}
+METHODS = TRAITS
 VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}  # CLIP with other settings, by the first word of the experiment's name
 
 GLOSSARY: dict[str, str] = {

@@ -14,8 +14,9 @@ from bench.console.exit_codes import INCONCLUSIVE
 from bench.experiments import EXPERIMENTS
 from bench.ladder import PADDING, REST, TEXT_TOWER
 from bench.orchestration.interleave import Seat
+from bench.orchestration.requests import Request
 from bench.orchestration.runner import Runner
-from bench.orchestration.worker import Request, carry_out
+from bench.orchestration.worker import carry_out
 from bench.record import Ladder, Speed, read_records
 
 SHORT = ("batch_size=8", "images=96", "warmup_images=0", "warmup_steps=1", "windows=2", "steps_per_window=2")

@@ -9,9 +9,9 @@ from bench.config import Experiment
 from bench.console.progress import Progress
 from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
-from bench.orchestration.comparison import CURVE_TASK, Comparison, Scope, expected_seconds, scopes
+from bench.orchestration.comparison import CURVE_TASK, Comparison, Scope, scopes
+from bench.orchestration.requests import AnyRequest
 from bench.orchestration.runner import Job, Runner
-from bench.orchestration.worker import Request
 from bench.record import Record, record_path, write_record
 from tests.speeds import speed
 
@@ -21,7 +21,7 @@ WHERE = Circumstances(
 )
 
 
-Noted = tuple[Request, int, int]  # with how many beside it, and how many threads
+Noted = tuple[AnyRequest, int, int]  # with how many beside it, and how many threads
 
 
 class Noting(Runner):
@@ -108,7 +108,7 @@ def test_a_whole_comparison_is_expected_to_take_what_its_jobs_are(name: str, cor
     comparison.score(scope)
     if scope.curves:
         comparison.score(scope, [CURVE_TASK], scope.curves)
-    assert expected_seconds(PAIR, scope, cores) == pytest.approx(runner.expected)
+    assert comparison.expected_seconds(scope) == pytest.approx(runner.expected)
 
 
 def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bench.console.progress import Progress
 from bench.orchestration.interleave import Seat, conduct
+from bench.orchestration.requests import SpeedRequest
 from bench.orchestration.runner import Job, Runner
-from bench.orchestration.worker import Request
 from bench.record import Speed, read_record
 from tests.small import small
 
@@ -63,7 +63,7 @@ def test_speed_runs_in_turn_leave_what_runs_alone_leave(results: Path) -> None:
     """One is there already, and does not keep the other from its turns."""
     runner, experiments = Runner(Progress(0.0)), [small("catlip", windows=3), small("clip")]
     jobs = [
-        Job(Request(kind="speed", results=str(results), comparison="turns", experiment=one), one.name, 1.0)
+        Job(SpeedRequest(results=str(results), comparison="turns", experiment=one), one.name, 1.0)
         for one in experiments
     ]
     runner.run(jobs[:1], threads=1)
@@ -81,8 +81,7 @@ def test_a_run_that_fails_in_its_turn_is_a_row_and_the_others_go_on(results: Pat
     runner = Runner(Progress(0.0))
     broken = small("catlip", learning_rate=1e30, name="diverges")
     requests = [
-        Request(kind="speed", results=str(results), comparison="fails", experiment=one)
-        for one in (broken, small("clip"))
+        SpeedRequest(results=str(results), comparison="fails", experiment=one) for one in (broken, small("clip"))
     ]
     runner.run_in_turn([Job(request, request.experiment.name, 1.0) for request in requests], threads=1)
     assert len(runner.failures) == 1

@@ -16,8 +16,8 @@ from bench.experiments import EXPERIMENTS
 from bench.measure import costs
 from bench.measure.costs import costs_of
 from bench.orchestration.comparison import budgets_of, scopes, with_images
+from bench.orchestration.requests import AnyRequest, MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Job, Runner
-from bench.orchestration.worker import Request
 from bench.record import Failure, Memory, Speed, read_record, read_records
 from tests.processes import LONGEST_SECONDS, have_ended, wait_until
 from tests.small import small
@@ -25,8 +25,8 @@ from tests.small import small
 ROOT = Path(__file__).parents[2]
 
 
-def request(results: Path, kind: str = "speed", **changes: object) -> Request:
-    return Request(kind=kind, results=str(results), comparison="c", experiment=small("catlip", **changes))
+def request(results: Path, kind: type[AnyRequest] = SpeedRequest, **changes: object) -> AnyRequest:
+    return kind(results=str(results), comparison="c", experiment=small("catlip", **changes))
 
 
 def run(*jobs: Job, lanes: int = 1) -> Runner:
@@ -51,7 +51,7 @@ def test_a_run_leaves_its_record_and_is_not_run_again(results: Path, capfd: pyte
 
 def test_a_failed_run_is_a_row_and_the_others_go_on(results: Path) -> None:
     bad = Job(request(results, tower="no-such-tower", seed=7), "speed of a tower that is not", 1.0)
-    good = Job(request(results, kind="memory"), "memory of catlip", 1.0)
+    good = Job(request(results, kind=MemoryRequest), "memory of catlip", 1.0)
     runner = run(bad, good, lanes=2)
     assert len(runner.failures) == 1
     failure = next(r.measured for r in read_records(results, "c") if isinstance(r.measured, Failure))

@@ -228,7 +228,7 @@ def test_a_tower_from_elsewhere_is_a_subject_without_an_experiment(model: Any, t
     (given,) = _towers(f"{TINY}={os.path.relpath(path)}", tmp_path)
     assert given == f"{TINY}={path}"
     assert _towers(str(path), tmp_path) == [str(path)]
-    subject = open_subject(f"reference:{given}", EXPERIMENTS["catlip-tiny"], torch.device("cpu"))
+    subject = open_subject(given, EXPERIMENTS["catlip-tiny"], torch.device("cpu"), "reference")
     assert (subject.name, subject.experiment, subject.images) == (f"reference {TINY}=x.pt", None, 0)
     assert subject.known is not None
     assert subject.embed(PackPictures(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)
@@ -264,6 +264,6 @@ def test_the_untrained_kind_has_other_weights_in_the_same_architecture(kind: str
 
 
 def test_the_floor_of_a_tower_is_a_subject(model: Any, tmp_path: Path) -> None:
-    floor = open_subject(f"untrained:{given('name', model, tmp_path)}", EXPERIMENTS["clip-tiny"], torch.device("cpu"))
+    floor = open_subject(given("name", model, tmp_path), EXPERIMENTS["clip-tiny"], torch.device("cpu"), "untrained")
     assert (floor.name, floor.experiment, floor.images) == (f"random tower of {TINY}=x.pt", None, 0)
     assert floor.embed(PackPictures(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)

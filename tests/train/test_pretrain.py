@@ -18,8 +18,8 @@ from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.orchestration.comparison import budgets_of, with_images
 from bench.orchestration.preflight import cores
+from bench.orchestration.requests import TrainingRequest
 from bench.orchestration.runner import Job, Runner
-from bench.orchestration.worker import Request
 from bench.record import Training, Transfer, read_records
 from bench.train.checkpoints import alone, checkpoints, newest_whole
 from bench.transfer.tasks.tasks import pack_tasks
@@ -73,8 +73,7 @@ def test_stopped_and_killed_it_goes_on_to_the_same_tower_and_its_scores(decoded:
     assert {score.task for transfer in scored for score in transfer.scores} == {"rooms"}
     training = next(record.measured for record in records if isinstance(record.measured, Training))
 
-    whole = Request(
-        kind="training",
+    whole = TrainingRequest(
         results=str(decoded),
         comparison="whole",
         experiment=EXPERIMENT,

@@ -1,0 +1,298 @@
+"""The kinds of runs that a child process executes: the fields, files and work of each. Only the work imports torch."""
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_TOWER, TASKS, Scored, scorings
+from bench.config import Experiment, Keeping
+from bench.console.signals import Stop
+from bench.environment.rank_info import place
+from bench.ladder import Ladder
+from bench.record import Failure, Record, record_path, write_record
+from bench.train.checkpoints import alone
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.environment.circumstances import Circumstances
+    from bench.record import Measured
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """A run of one experiment. Each kind implements `_measure`, which returns None where it writes its own files."""
+
+    results: str  # folder of the records
+    comparison: str  # name of the comparison that the records belong to
+    experiment: Experiment
+    meeting: str = ""  # name under which the ranks of a distributed run rendezvous; empty: a single process
+
+    is_of_all_ranks: ClassVar[bool] = False  # all ranks of a torchrun start it together
+    extension: ClassVar[str] = ".json"
+
+    @property
+    def kind(self) -> str:
+        """Return the tag of this kind of run."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return the files that exist once the run is done."""
+        return (self._path(self.kind, *self._names()).with_suffix(self.extension),)
+
+    @property
+    def saves_checkpoints(self) -> bool:
+        """Whether the run saves its state when it is asked to end."""
+        return False
+
+    def carry_out(self, device: "torch.device", stop: Stop | None) -> None:
+        """Run, and write the record with the time and the commit of the start; rank 0 writes for all ranks."""
+        where = self._circumstances(device)
+        measured = self._measure(device, stop)
+        if measured is not None:
+            self._write(measured, where)
+
+    def _measure(self, _device: "torch.device", _stop: Stop | None) -> "Measured | None":
+        raise NotImplementedError
+
+    def _circumstances(self, device: "torch.device") -> "Circumstances":
+        from bench.environment.machine import circumstances
+
+        return circumstances(self.experiment, device, place().ranks if self.meeting else 1)
+
+    def _write(self, measured: "Measured", where: "Circumstances", *, by_any: bool = False) -> None:
+        of = self.experiment
+        if by_any or not self.meeting or place().rank == 0:
+            record = Record(comparison=self.comparison, experiment=of, circumstances=where, measured=measured)
+            write_record(record, self.paths[0])
+
+    def _run_names(self) -> tuple[str, ...]:
+        return (self.experiment.name, f"seed{self.experiment.seed}")
+
+    def _names(self) -> tuple[str, ...]:
+        """Return the parts of the record's file name that follow its kind."""
+        return self._run_names()
+
+    def _path(self, *names: object) -> Path:
+        return record_path(Path(self.results), self.comparison, *map(str, names))
+
+
+class SpeedRequest(Request, frozen=True, kw_only=True, tag="speed"):
+    """Time windows of steps."""
+
+    is_of_all_ranks = True
+    round: int = 0
+
+    def _names(self) -> tuple[str, ...]:
+        return (*self._run_names(), f"round{self.round:02}")
+
+    def _measure(self, device: "torch.device", _stop: Stop | None) -> "Measured":
+        from bench.measure.speed import measure_speed
+
+        return measure_speed(self.experiment, device, Path(self.results), self.round)
+
+
+class MemoryRequest(Request, frozen=True, kw_only=True, tag="memory"):
+    """Read the peak memory of a few steps."""
+
+    is_of_all_ranks = True
+
+    def _measure(self, device: "torch.device", _stop: Stop | None) -> "Measured":
+        from bench.measure.memory import measure_memory
+
+        return measure_memory(self.experiment, device, Path(self.results))
+
+
+class FitRequest(Request, frozen=True, kw_only=True, tag="fit"):
+    """Test whether a batch fits into a memory limit."""
+
+    is_of_all_ranks = True
+    limit_bytes: int
+
+    def carry_out(self, device: "torch.device", stop: Stop | None) -> None:  # noqa: ARG002
+        """Write the result; a batch that does not fit on one rank's device fits on none, and that rank writes."""
+        from bench.measure.memory import measure_fit
+
+        where = self._circumstances(device)
+        try:
+            fit = measure_fit(self.experiment, device, Path(self.results), self.limit_bytes)
+        except Exception:
+            if self.paths[0].is_file():  # another rank has recorded that it does not fit, and has left
+                sys.exit(1)
+            raise
+        self._write(fit, where, by_any=not fit.fits)
+        if self.meeting and not fit.fits:
+            sys.exit(1)  # the other ranks are in the middle of a step and wait for this one, so none can be informed
+
+
+class TraceRequest(Request, frozen=True, kw_only=True, tag="trace"):
+    """Trace a few steps with torch's profiler."""
+
+    is_of_all_ranks = True
+    extension = ".json.gz"
+
+    def _measure(self, device: "torch.device", _stop: Stop | None) -> None:
+        from bench.measure.speed import trace
+
+        trace(self.experiment, device, Path(self.results), self.paths[0])
+
+
+class PeerRequest(Request, frozen=True, kw_only=True, tag="peer"):
+    """Time one side of a comparison with a reference implementation."""
+
+    side: str  # a name of `bench.reference.sides`
+    round: int = 0
+
+    def _names(self) -> tuple[str, ...]:
+        return (*self._run_names(), self.side, f"round{self.round:02}")
+
+    def _measure(self, device: "torch.device", _stop: Stop | None) -> "Measured":
+        from bench.reference.runs import run_side
+
+        return run_side(self.experiment, device, Path(self.results), self.side, self.round)
+
+
+class TrainingRequest(Request, frozen=True, kw_only=True, tag="training"):
+    """Pre-train a tower; with checkpoints, a signal saves the state and ends the process by SystemExit."""
+
+    is_of_all_ranks = True
+    budgets: dict[str, int]  # training images, by the name of the budget
+    keeping: Keeping | None = None  # None: the training leaves no checkpoints
+
+    @property
+    def saves_checkpoints(self) -> bool:
+        """Whether the training leaves checkpoints."""
+        return self.keeping is not None
+
+    def _tower_path(self, images: int) -> Path:
+        return self._path("tower", *self._names(), images).with_suffix(".safetensors")
+
+    def _measure(self, device: "torch.device", stop: Stop | None) -> "Measured":
+        from bench.train.loop import train
+
+        results = Path(self.results)
+        if self.keeping is None or stop is None:
+            return train(self.experiment, device, results, self.budgets, self._tower_path)
+        from bench.train.checkpoint_manager import Keeper
+
+        with alone(Path(self.keeping.folder)) if place().rank == 0 else nullcontext():
+            keeper = Keeper(self.keeping, self.comparison, self.budgets, stop)
+            return train(self.experiment, device, results, self.budgets, self._tower_path, keeper)
+
+
+class EmbeddingRequest(Request, frozen=True, kw_only=True, tag="embedding"):
+    """Store a teacher's features of all images."""
+
+    file: str  # path of the features
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return the features' file."""
+        return (Path(self.file),)
+
+    def _measure(self, device: "torch.device", _stop: Stop | None) -> None:
+        from bench.towers.stored_features import write_features
+
+        write_features(self.experiment, device, Path(self.results), self.paths[0])
+
+
+class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
+    """Score towers and reference features; a failed scoring does not stop the others, except out of memory."""
+
+    subjects: tuple[Scored, ...]
+    tasks: tuple[str, ...] = TASKS
+    protocols: tuple[str, ...] = DEFAULT_PROTOCOLS
+    root: str = ""  # folder of the tasks that lie on disk
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return the files of all records, one for each subject, task and protocol."""
+        return tuple(path for subject in self.subjects for *_, path in self._scorings(subject))
+
+    def _measure(self, device: "torch.device", _stop: Stop | None) -> None:
+        from bench.environment.machine import circumstances
+        from bench.transfer.score import open_subject, scored
+        from bench.transfer.tasks.named_tasks import task_named
+
+        failed = list[str]()
+        for source in self.subjects:
+            left = [scoring for scoring in self._scorings(source) if not scoring[-1].is_file()]
+            if not left:
+                continue
+            with _noting(failed, source.title):
+                subject = open_subject(source.name, self.experiment, device, source.role)
+                for task, protocol, path in left:
+                    with _noting(failed, f"{source.title}, {protocol} on {task}"):
+                        where = circumstances(None, device)
+                        found = scored(subject, task_named(task, Path(self.results), self.root), protocol)
+                        name, of = self.comparison, subject.experiment
+                        write_record(Record(comparison=name, experiment=of, circumstances=where, measured=found), path)
+        if failed:
+            raise RuntimeError("; ".join(failed))
+
+    def _scorings(self, subject: Scored) -> list[tuple[str, str, Path]]:
+        """Return each task and protocol of a subject, and the file of its record."""
+        names = self._subject_names(subject)
+        return [
+            (task, protocol, self._path("transfer", *names, task, protocol))
+            for task, protocol in scorings(subject.name, self.tasks, self.protocols)
+        ]
+
+    def _subject_names(self, subject: Scored) -> tuple[str, ...]:
+        if subject.name == RANDOM_TOWER:
+            return ("random-tower", *self._names())
+        role = (subject.role,) if subject.role else ()
+        if not subject.name.endswith(".safetensors"):
+            return (*role, subject.name.replace(" ", "-"))
+        path, own = Path(subject.name), f"{self.comparison}.tower."
+        names = path.stem.removeprefix(own).split(".")
+        if not path.name.startswith(own):  # files of several folders may have one name
+            names.append(hashlib.sha256(str(path).encode()).hexdigest()[:8])
+        return (*role, *names)
+
+
+class FailureRequest(Request, frozen=True, kw_only=True, tag="failure"):
+    """Record that a job failed."""
+
+    label: str  # name of the job
+    reason: str
+
+    def _names(self) -> tuple[str, ...]:
+        return (self.label,)
+
+    def _measure(self, _device: "torch.device", _stop: Stop | None) -> Failure:
+        return Failure(what=self.label, reason=self.reason)
+
+
+class LadderRequest(Request, frozen=True, kw_only=True, tag="ladder"):
+    """Record the plan of an explanation before its runs."""
+
+    ladder: Ladder
+
+    def _measure(self, _device: "torch.device", _stop: Stop | None) -> Ladder:
+        return self.ladder
+
+
+_OneRecord = SpeedRequest | MemoryRequest | FitRequest | PeerRequest | TrainingRequest | FailureRequest | LadderRequest
+AnyRequest = _OneRecord | TraceRequest | EmbeddingRequest | ScoringRequest
+
+
+@contextmanager
+def _noting(failed: list[str], what: str) -> Iterator[None]:
+    """Add an error to a list and continue after the block; out of memory ends the process.
+
+    A process in which oneDNN ran out of memory never computes again, so that everything after it would fail, too.
+    """
+    from bench.measure.memory_limit import is_out_of_memory
+
+    try:
+        yield
+    except Exception as error:
+        failed.append(f"{what}: {type(error).__name__}: {error}")
+        if is_out_of_memory(error):
+            raise RuntimeError("; ".join(failed)) from error
