@@ -10,16 +10,19 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Literal, TypeVar
 
 from scipy.special import ndtri, stdtrit
 
 from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_p
 
+K = TypeVar("K")
 Verdict = Literal["faster", "slower", "no difference", "inconclusive"]
 Bound = Literal["input-bound", "compute-bound"]
 Agreement = Literal["agree", "disagree", "inconclusive"]
 Prediction = Literal["as FLOPs say", "not what FLOPs say", "cannot be told"]
+ChangeKind = Literal["confirmed", "suspected", "counted"]
+Difference = Literal["better", "not distinguishable", "worse", "no interval"]
 Rounds = Mapping[int, float]  # the figure of one run a round, by the round's number
 
 ALPHA = 0.01  # a verdict of "faster" or "slower" needs a p at or under this
@@ -159,6 +162,52 @@ def prediction(difference: float, margin: float | None) -> Prediction:
     return "not what FLOPs say" if abs(difference) - margin > AS_FLOPS_SAY else "cannot be told"
 
 
+def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float | None:
+    """Return measured ratio / FLOP-predicted ratio where they differ by more than 8 %.
+
+    None where the difference is smaller, where the measured interval contains the prediction, or without an interval.
+    """
+    if measured is None or not predicted or measured.low is None or measured.high is None:
+        return None
+    factor = measured.value / predicted
+    is_within = measured.low <= predicted <= measured.high
+    return None if is_within or abs(math.log(factor)) <= AS_FLOPS_SAY else factor
+
+
+DISTURBING_PERCENT = 5.0  # of the machine's CPU time, used by other processes during the timing
+ENGINEERING_FACTOR = 2.0  # between two MFU
+PHASES_TOLERANCE = 0.1  # relative, between the sum of the phases and the whole step
+
+
+def is_disturbed(busy_percent: float) -> bool:
+    """Return whether other processes used so much of the machine that its speeds are in doubt."""
+    return busy_percent >= DISTURBING_PERCENT
+
+
+def is_engineering_gap(least_mfu: float, largest_mfu: float) -> bool:
+    """Return whether MFU differ so much that a ratio compares implementations and not methods."""
+    return largest_mfu >= ENGINEERING_FACTOR * least_mfu
+
+
+def phases_add_up(sum_over_step: float) -> bool:
+    """Return whether the phases of a step sum to the step timed without a split."""
+    return abs(sum_over_step - 1) <= PHASES_TOLERANCE
+
+
+FEWEST_SUSPECTED = 3  # processes on each side of a suspected change
+# Of a change between commits: processes on each side, relative size, upper bound of p (Mann-Whitney).
+CHANGE_LIMITS: Mapping[ChangeKind, tuple[int, float, float]] = {
+    "confirmed": (2, SMALLEST_EFFECT, math.inf),  # one process alone may be an accident; step detection replaces p
+    "suspected": (FEWEST_SUSPECTED, 0.03, 0.001),
+}
+
+
+def is_change(kind: ChangeKind, old: float, new: float, processes: tuple[int, int], p: float) -> bool:
+    """Judge a jump of a series between two commits; `processes` are those before and after it."""
+    fewest, smallest, below_p = CHANGE_LIMITS[kind]
+    return min(processes) >= fewest and abs(math.log(new / old)) >= math.log1p(smallest) and p < below_p
+
+
 def median_ratio_interval(base: Rounds, other: Rounds) -> tuple[float, float] | None:
     """Return between which of the rounds' ratios other / base their median lies (95 %); None under three common rounds.
 
@@ -221,6 +270,60 @@ def mean_interval(values: Sequence[float]) -> Interval:
         raise ValueError(f"an interval is made of finite figures, got {list(values)}")
     margin = _t(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return Interval(fmean(values), fmean(values) - margin, fmean(values) + margin)
+
+
+def geometric_mean_interval(values: Sequence[float]) -> Interval | None:
+    """Return the geometric mean of positive values with Student's t interval of their logarithms; None under two."""
+    if len(values) < 2:  # noqa: PLR2004 - one run has no spread
+        return None
+    logs = mean_interval([math.log(value) for value in values])
+    return Interval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
+
+
+SEEDS_FOR_INTERVAL = 3  # training seeds; fewer give a mean without an interval
+SEEDS_FOR_RANKING = 5  # training seeds that two methods have in common
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its 95 % interval, None where there is none; `over` names the unit of repetition."""
+
+    value: float
+    low: float | None
+    high: float | None
+    over: str
+
+
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """Estimate a mean over training seeds, with an interval from three seeds on."""
+    if len(values) < SEEDS_FOR_INTERVAL:
+        return Estimate(fmean(values), None, None, f"{len(values)} seeds, no interval")
+    found = mean_interval(values)
+    return Estimate(found.value, found.low, found.high, f"{len(values)} seeds")
+
+
+def over_draws(runs: Mapping[K, Mapping[int, float]]) -> Estimate:
+    """Estimate a mean over draws of the labelled images (one training), or over the trainings' means (several)."""
+    if len(runs) > 1:
+        return over_seeds([fmean(draws.values()) for draws in runs.values()])
+    (draws,) = runs.values()
+    if len(draws) == 1:
+        return Estimate(fmean(draws.values()), None, None, "one draw, no interval")
+    found = mean_interval([*draws.values()])
+    return Estimate(found.value, found.low, found.high, f"{len(draws)} draws")
+
+
+def paired_over_seeds(base: Mapping[int | None, float], other: Mapping[int | None, float]) -> Estimate | None:
+    """Estimate other - base over the training seeds that both have; None under five, which rank nothing."""
+    common = [seed for seed in base if seed in other]
+    return over_seeds([other[seed] - base[seed] for seed in common]) if len(common) >= SEEDS_FOR_RANKING else None
+
+
+def difference_verdict(found: Estimate) -> Difference:
+    """Judge a difference of accuracies: better or worse where its interval excludes 0."""
+    if found.low is None or found.high is None:
+        return "no interval"
+    return "better" if found.low > 0 else "worse" if found.high < 0 else "not distinguishable"
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
-"""Rows of the global batch on all processes, for losses in which every image meets every caption.
+"""Collectives for losses over all pairs of images and captions of the global batch.
 
-`group` is the processes that share a batch, each with equally many rows; None is this process alone. These are parts of
-hand-written gradients: none of them is followed by autograd.
+`group` is the process group that shares a batch, with equally many rows on each rank; None is a single process. The
+functions are parts of hand-written gradients, and autograd does not differentiate them.
 """
 
 import math
@@ -15,9 +15,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """Processes that there are not: each would have the rows of this one, so that what all would send is known here.
+    """A simulated process group whose ranks all hold the same rows.
 
-    A loss does the work that it does beside so many processes, and nothing is exchanged.
+    A loss computes as much as in a group of this size, without communication.
     """
 
     ranks: int
@@ -28,14 +28,14 @@ Meeting = Group | Alike
 
 
 def place(group: Meeting) -> tuple[int, int]:
-    """Return this process's number in the group, and how many there are."""
+    """Return the rank of this process and the size of the group."""
     if isinstance(group, Alike):
         return 0, group.ranks
     return (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
 
 
 def gathered(own: Float[Tensor, "rows dim"], group: Meeting) -> Float[Tensor, "all_rows dim"]:
-    """Return the rows of all processes, in their order."""
+    """Return the rows of all ranks, in order (all-gather)."""
     if group is None:
         return own
     if isinstance(group, Alike):
@@ -47,10 +47,10 @@ def gathered(own: Float[Tensor, "rows dim"], group: Meeting) -> Float[Tensor, "a
 
 
 def own_sum(rows: Float[Tensor, "all_rows dim"], group: Meeting) -> Float[Tensor, "rows dim"]:
-    """Sum over the processes and return this one's rows: what `gathered` is backwards."""
+    """Sum over the ranks and return this rank's rows (reduce-scatter): the backward of `gathered`."""
     if group is None:
         return rows
-    if isinstance(group, Alike):  # what another has for these rows, this one has for the other's
+    if isinstance(group, Alike):  # by symmetry, this rank's values for other rows are the others' for its own
         return rows.view(group.ranks, -1, rows.shape[1]).sum(0)
     of_ranks = list(rows.chunk(dist.get_world_size(group)))
     own = torch.empty_like(of_ranks[0])
@@ -59,7 +59,7 @@ def own_sum(rows: Float[Tensor, "all_rows dim"], group: Meeting) -> Float[Tensor
 
 
 def summed(value: Float[Tensor, "*shape"], group: Meeting) -> Float[Tensor, "*shape"]:
-    """Sum over the processes, in place."""
+    """Sum over the ranks, in place (all-reduce)."""
     if isinstance(group, Alike):
         return value.mul_(group.ranks)
     if group is not None:
@@ -68,7 +68,7 @@ def summed(value: Float[Tensor, "*shape"], group: Meeting) -> Float[Tensor, "*sh
 
 
 def log_summed(log: Float[Tensor, " columns"], group: Meeting) -> Float[Tensor, " columns"]:
-    """Sum over the processes what is given as logarithms, in their range."""
+    """Return the logarithm of the sum over ranks of exp(log), without overflow."""
     if group is None:
         return log
     if isinstance(group, Alike):

@@ -23,12 +23,12 @@ def contrastive_loss(
     `scale` is the inverse temperature. In nats, mean over the batch. Computed in fp32 or better, also
     under autocast. Source: Radford et al. 2021, arXiv:2103.00020, figure 3.
 
-    The matrix is never whole: memory is O(batch x chunk), and the backward computes the logits a second time, so that a
-    step costs four products of batch x batch x dim where six are usual.
+    The matrix is never stored: memory is O(batch x chunk), and the backward recomputes the logits, so that a step costs
+    four products of batch x batch x dim, where six are usual.
 
-    With a `group` the batch is that of all its processes. Each returns the loss of the whole batch; its gradients are
-    multiplied by the number of processes, so that their mean over processes, which DDP and FSDP take, is the gradient
-    of the whole batch. Captions are gathered, images are not: a process holds the rows of its own images.
+    With a `group`, the batch is the global batch of its ranks. Each rank returns the loss of the global batch; its
+    gradients are multiplied by the number of ranks, so that their mean over ranks, which DDP and FSDP compute, is the
+    gradient of the global batch. Captions are all-gathered, images are not.
     """
     loss: Tensor = _Contrastive.apply(image, text, scale, group)  # type: ignore[no-untyped-call]
     return loss
@@ -71,7 +71,7 @@ class _Contrastive(torch.autograd.Function):
                 rows = own * scale
                 for j in sides(len(columns)):
                     logits = rows @ columns[j].T
-                    share = (logits - by_row[i, None]).exp_()  # of the logit's row, and of its column
+                    share = (logits - by_row[i, None]).exp_()  # softmax over the row plus softmax over the column
                     share += logits.sub_(by_column[j]).exp_()
                     share.diagonal(ctx.first + i.start - j.start).sub_(2)
                     of_rows[i].addmm_(share, columns[j])

@@ -1,4 +1,4 @@
-"""Loss of distillation from a teacher's features."""
+"""Distillation loss to a teacher's features."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -8,9 +8,9 @@ from losses.chunks import wide
 
 
 def distillation_loss(student: Float[Tensor, "batch dim"], teacher: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
-    """Return 1 less the cosine between a picture's two features, the mean over pictures: from 0 to 2, no unit.
+    """Return 1 minus the cosine between student's and teacher's features, from 0 to 2, mean over images.
 
-    Computed in fp32 or better, also under autocast. No gradient reaches the teacher.
+    Computed in fp32 or better, also under autocast. The teacher gets no gradient.
     Source: Fang et al. 2022, EVA, arXiv:2211.07636, section 2.1 (negative cosine to CLIP's features).
     """
     dtype = wide(student.dtype)

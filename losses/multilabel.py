@@ -16,14 +16,14 @@ def multilabel_loss(
     rows: Int[Tensor, " positives"],
     columns: Int[Tensor, " positives"],
 ) -> Float[Tensor, ""]:
-    """Binary cross-entropy against a multi-hot target that is never built, summed over labels, averaged over images.
+    """Binary cross-entropy against a multi-hot target, which is never built; summed over labels, mean over images.
 
-    Image `rows[i]` has label `columns[i]`, each pair at most once (a multi-hot target holds a label once). An image
-    without labels still enters the sum, all labels negative. In nats: the sum of softplus over all logits minus the
+    Image `rows[i]` has label `columns[i]`, each pair at most once. An image without labels counts with all labels
+    negative. In nats: the sum of softplus over all logits minus the
     positives' logits, which is the binary cross-entropy term by term. Computed in fp32 or better.
     Source: Mehta et al. 2024, arXiv:2404.15653, section 3; reduction `batch_mean` of apple/corenet projects/catlip.
 
-    Nothing is kept between forward and backward but the logits; the gradient is the sigmoid less 1 at the positives.
+    Only the logits are stored for the backward; the gradient is the sigmoid, minus 1 at the positives.
     """
     loss: Tensor = _Multilabel.apply(logits, rows, columns)  # type: ignore[no-untyped-call]
     return loss

@@ -25,10 +25,10 @@ def sigmoid_loss(
     divided by its images. Computed in fp32 or better, also under autocast.
     Source: Zhai et al. 2023, arXiv:2303.15343, equation 1 and algorithm 1.
 
-    The matrix is never whole: memory is O(batch x chunk). A pair's gradient needs no other pair, so where gradients are
-    wanted the forward makes them from each chunk's logits, and the backward only multiplies.
+    The matrix is never stored: memory is O(batch x chunk). A pair's gradient needs no other pair, so that the forward
+    computes gradients from each chunk's logits if they are required, and the backward only scales them.
 
-    With a `group` the batch is that of all its processes, with value and gradients as `contrastive_loss` has them.
+    With a `group`, the batch is the global batch of its ranks, with value and gradients as in `contrastive_loss`.
     """
     wanted = torch.is_grad_enabled() and any(value.requires_grad for value in (image, text, scale, bias))
     loss: Tensor = _Sigmoid.apply(image, text, scale, bias, group, wanted)  # type: ignore[no-untyped-call]
@@ -54,7 +54,7 @@ class _Sigmoid(torch.autograd.Function):
                 for j in sides(batch):
                     logits = torch.addmm(bias.to(dtype), rows, columns[j].T)
                     positives = logits.diagonal(first + i.start - j.start)
-                    positives.neg_()  # less of them is worse, more of all others
+                    positives.neg_()  # the loss falls with positives and rises with negatives
                     loss += F.softplus(logits, threshold=LINEAR_FROM).sum()
                     if wanted:
                         logits.sigmoid_()

@@ -23,7 +23,7 @@ def token_softmax_loss(
     Computed in fp32 or better.
     Source: Huang et al. 2024, arXiv:2411.03313, equation 3; `ClsLoss` of x-cls/superclass, opencls/open_clip/loss.py.
 
-    Nothing is kept between forward and backward but the logits and a number a row and a pair.
+    Only the logits, one number per row and one per pair are stored for the backward.
     """
     dtype = wide(logits.dtype)
     weight = weights[columns].to(dtype)
@@ -62,8 +62,8 @@ def inverse_document_frequency(
     images_with_token: Float[Tensor, " tokens"],
     images: Float[Tensor, ""],
 ) -> Float[Tensor, " tokens"]:
-    """Weight of each token: log((N + 1) / (df + 1)), N the images seen so far, df those whose caption has it.
+    """Return each token's weight log((N + 1) / (df + 1)); N counts the images seen, df those with the token.
 
-    A token in every caption weighs 0. Source: arXiv:2411.03313, equation 2, smoothed as the released code does.
+    A token in every caption has weight 0. Source: arXiv:2411.03313, equation 2, smoothed as the released code does.
     """
     return torch.log((images + 1) / (images_with_token + 1))

@@ -1,26 +1,34 @@
-"""Towers on disk: safetensors, never a pickle."""
+"""Tower files in safetensors, and weight files from other sources, which are read without executing code."""
 
 import os
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from safetensors.torch import save
+import torch
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from models.external_weights import at_its_size
 from models.identify_weights import looks_like, under
 from models.image_tower import ImageTower
-from models.weight_files import read_weights
 
-MOST_NAMES = 3  # of weights, told of each kind of mismatch
+MOST_NAMES = 3  # of weights, named for each kind of mismatch
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+# Keys of the weights in checkpoints of open_clip, timm and CoreNet; averaged weights first, because they are scored.
+WITHIN = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model")
 
 
 def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -> None:
-    """Write a tower's weights (its state) atomically, with facts about what made it."""
-    temporary = path.with_name(f".{path.name}.part")  # one writes at a time; what a killed one left is written over
+    """Write a tower's state dict atomically, with metadata."""
+    temporary = path.with_name(f".{path.name}.part")  # there is one writer; the file of a killed writer is overwritten
     weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     try:
-        with temporary.open("wb") as file:  # `save_file` writes to a name of its own, which a kill would leave
+        with temporary.open(
+            "wb"
+        ) as file:  # `save_file` would write to a temporary name of its own, which a kill would leave
             file.write(save(weights, metadata=facts))
             file.flush()
             os.fsync(file.fileno())
@@ -31,7 +39,7 @@ def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -
 
 
 def load_weights(tower: ImageTower, path: Path) -> None:
-    """Read weights into a tower built for them, perhaps at another size; ValueError where the file holds others."""
+    """Load weights into a tower of their architecture, also at another image size; ValueError for other weights."""
     state = at_its_size(under("trunk.", read_weights(path)), tower.trunk)
     load_exactly(tower.trunk, state, f"{path} does not hold this tower's weights")
 
@@ -39,10 +47,9 @@ def load_weights(tower: ImageTower, path: Path) -> None:
 def load_exactly(
     module: nn.Module, state: Mapping[str, Tensor], otherwise: str, given: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Load weights where none is missing, left over or of another shape.
+    """Load weights of which none is missing, left over or of another shape; batch counts of batch norms may be missing.
 
-    ValueError begins with `otherwise`, and tells which are and what the weights look like, as they were `given`. What
-    batch norms count is not asked for.
+    The ValueError begins with `otherwise`, names the mismatches and says what the `given` weights look like.
     """
     own = module.state_dict()
     found = {
@@ -54,13 +61,36 @@ def load_exactly(
             if name in state and state[name].shape != own[name].shape
         ],
     }
-    if told := "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names):
-        raise ValueError(f"{otherwise}: {told}. They look like {looks_like(given or state)}")
+    if wrong := "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names):
+        raise ValueError(f"{otherwise}: {wrong}. They look like {looks_like(given or state)}")
     module.load_state_dict(own | dict(state))
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read tensors by name from a safetensors file, or from a state dict that `torch.save` wrote.
+
+    From a training checkpoint the averaged weights are read, if there are any. DDP's prefix `module.` is removed from
+    names. Raises ValueError for other files, and for files that would execute code.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings(action="ignore"):  # torch warns of some pickles
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - unpickling documents no exceptions
+        raise ValueError(f"{path} is not read: {_why(error)}") from None
+    inner = [found[name] for name in WITHIN if isinstance(found.get(name), Mapping)] if isinstance(found, dict) else []
+    named: Mapping[Any, Any] = inner[0] if inner else found if isinstance(found, Mapping) else {}
+    tensors = {str(name).removeprefix("module."): value for name, value in named.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path} holds no weights by name, but a {type(found).__name__}")
+    return tensors
+
+
 def _names_to_disk(folder: Path) -> None:
-    """Have a rename outlive a power failure."""
+    """Make a rename survive a power failure."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -74,3 +104,15 @@ def _some(names: list[str]) -> str:
 
 def _shape(weight: Tensor) -> str:
     return "x".join(map(str, weight.shape)) or "a scalar"
+
+
+def _why(error: Exception) -> str:
+    """Return the reason in one line."""
+    told = str(error)
+    if asked := re.search(r"GLOBAL (\S+)", told):
+        return f"it asks for {asked[1]}, and only tensors are taken from a file"
+    if "TorchScript" in told:
+        return "it is a TorchScript archive, which is a program, and only tensors are taken from a file"
+    if found := re.search(r"WeightsUnpickler error:\s*(.*)", told):  # torch then explains how to execute it anyway
+        return f"it is no pickle of tensors alone: {found[1]}"
+    return f"{type(error).__name__}: {told.splitlines()[0] if told else 'damaged'}"

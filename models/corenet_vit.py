@@ -1,7 +1,7 @@
-"""CoreNet's vision transformer: the tower of CatLIP's released weights.
+"""CoreNet's vision transformer, the tower of CatLIP's released weights.
 
 Source: apple/corenet 1aa3acd, `corenet/modeling/models/classification/vit.py` and its parts; the released recipes in
-`projects/catlip` take fp32 layer norm and GELU.
+`projects/catlip` use fp32 layer norm and GELU.
 """
 
 import re
@@ -19,8 +19,8 @@ from models.class_token import ClassTokenBlock
 PREFIX = "corenet-vit-"  # of the towers' names
 SIZES = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12), "large": (1024, 24), "huge": (1280, 32)}
 HEAD_WIDTH = 64  # of attention, at every size
-POSITIONS = 14 * 14  # that embeddings are learned for: patches of 16 px in 224 px
-# Where a part of theirs is found here. Attention that is not "flash" has the same weights under the second name.
+POSITIONS = 14 * 14  # with learned embeddings: patches of 16 px in 224 px
+# Names in this module by CoreNet's. Attention that is not "flash" has the same weights under the name `out_proj`.
 OUR_NAMES = {
     r"patch_emb\.0\.block\.conv\.": "stem.0.",
     r"patch_emb\.0\.block\.norm\.": "stem.1.",
@@ -37,16 +37,16 @@ OUR_NAMES = {
     r"transformer\.(\d+)\.pre_norm_ffn\.4\.": r"transformer.resblocks.\1.mlp.c_proj.",
     r"post_transformer_norm\.": "norm.",
 }
-STEM = "patch_emb.2.block.conv.weight"  # by which a file of theirs is known
+STEM = "patch_emb.2.block.conv.weight"  # identifies a file of CoreNet
 
 
 class CorenetViT(nn.Module):
-    """A stem of three convolutions, pre-norm blocks, and the class token behind the last norm.
+    """A stem of three convolutions, pre-norm blocks, and the class token after the final norm.
 
-    Strides are 4, 2 and 2, each convolution but the last followed by batch norm and GELU. Takes images of any size, of
-    pixels from 0 to 1. The class token has no position. Where there are other than 196 patches their embeddings are
-    interpolated at each forward as CoreNet does: along the sequence of patches, row after row, and not over the grid.
-    Blocks are open_clip's, and the last computes the class token alone.
+    The convolutions have strides 4, 2 and 2; all but the last are followed by batch norm and GELU. Images may have any
+    size, with pixels from 0 to 1. The class token has no position embedding. For other than 196 patches the embeddings
+    are interpolated in each forward as in CoreNet: along the sequence of patches, row by row, and not over the grid.
+    Blocks are open_clip's, and the last computes only the class token.
     """
 
     def __init__(self, width: int, layers: int, mlp_width: int) -> None:
@@ -78,18 +78,18 @@ class CorenetViT(nn.Module):
         return token
 
     def positions_of(self, patches: int) -> Float[Tensor, "{patches} width"]:
-        """Return the embeddings of so many patches."""
+        """Return the position embeddings for this number of patches."""
         if patches == POSITIONS:
             return self.positions
         size = (patches, self.positions.shape[1])
         return F.interpolate(self.positions[None, None], size, mode="bilinear")[0, 0]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep no activations inside blocks; open_clip's name for it."""
+        """Enable activation checkpointing of blocks; the name is open_clip's."""
         self.transformer.grad_checkpointing = enable
 
     def _initialise(self) -> None:
-        """Draw weights as the released recipes do: `model.layer` of `projects/catlip/pretraining/vit_base.yaml`."""
+        """Initialise weights by the released recipes: `model.layer` of `projects/catlip/pretraining/vit_base.yaml`."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
@@ -105,7 +105,7 @@ class CorenetViT(nn.Module):
 
 
 def corenet_vit(name: str) -> CorenetViT:
-    """Build one by its name, `corenet-vit-base`; ValueError tells what there is."""
+    """Build a tower by its name, such as `corenet-vit-base`; the ValueError lists the names."""
     size = name.removeprefix(PREFIX)
     if size not in SIZES:
         raise ValueError(f"no tower named {name!r} (CoreNet's are {', '.join(PREFIX + size for size in SIZES)})")
@@ -114,16 +114,16 @@ def corenet_vit(name: str) -> CorenetViT:
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
-    """Return width, blocks and width of the MLPs of a file of CoreNet's, as far as it holds them."""
+    """Return width, number of blocks and MLP width of a file of CoreNet; missing weights are given the defaults."""
     width, layers = state[STEM].shape[0], {name.split(".")[1] for name in state if name.startswith("transformer.")}
     mlp = state.get("transformer.0.pre_norm_ffn.1.weight")
     return width, max(1, len(layers)), 4 * width if mlp is None else mlp.shape[0]
 
 
 def from_corenet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of a file of CoreNet's under the names here, without its classifier and its RangeAugment.
+    """Return the weights of a file of CoreNet under this module's names, without its classifier and its RangeAugment.
 
-    What has no name here keeps its own.
+    Weights that have no name here keep their own.
     """
     kept = {name: value for name, value in state.items() if not name.startswith(("classifier.", "neural_augmentor."))}
     ours = {_our_name(name): value for name, value in kept.items()}

@@ -1,4 +1,4 @@
-"""The parameters of a tower by their depth, for what treats blocks near the pixels unlike those near the feature."""
+"""The parameters of a tower by depth, for layer-wise learning rates."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import nn
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
 
-# What lies behind the last block, by the kind of trunk.
+# Modules after the last block, by the type of trunk.
 BEHIND = {
     OpenClipViT: ("ln_post", "attn_pool", "attn_pool_contrastive"),
     TimmViT: ("norm", "attn_pool", "fc_norm", "head"),
@@ -21,8 +21,7 @@ BEHIND = {
 def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
     """Return every parameter once: those before the first block, then those of each block.
 
-    What lies behind the last block (norm, pooling) is counted as the last block's. ValueError for a trunk whose blocks
-    are not known.
+    Modules after the last block (norm, pooling) count as part of it. ValueError for a trunk whose blocks are not known.
     """
     trunk: Any = tower.trunk.trunk if isinstance(tower.trunk, TimmModel) else tower.trunk
     kind = type(trunk)

@@ -1,4 +1,4 @@
-"""Weights that were trained elsewhere, put into a trunk of their architecture."""
+"""Adapt weights that were trained elsewhere to a trunk of their architecture."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from models.identify_weights import under
 
-POSITIONS = "visual.positional_embedding"  # in a whole model of open_clip's
+POSITIONS = "visual.positional_embedding"  # in a whole model of open_clip
 
 
 def trunk_weights(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
-    """Return what a library's file holds for a trunk of its: at its image size, without projection and classifier.
+    """Return the weights for a trunk at its image size, without projection and classifier.
 
-    Of a whole model of open_clip's, or of its image tower alone; or of a timm model.
+    The file may hold a whole model of open_clip, its image tower alone, or a timm model.
     """
     if isinstance(trunk, VisionTransformer | TimmModel | ModifiedResNet):
         image = under("visual.", state) or dict(state)
@@ -32,11 +32,11 @@ def trunk_weights(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Te
 
 
 def at_its_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
-    """Return weights with the position embeddings for the image size that a trunk was built for.
+    """Return weights with position embeddings resampled to the image size of a trunk.
 
-    By the code of the trunk's own library: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased, the
-    class token's kept), timm's `checkpoint_filter_fn` of that model, which also takes other people's names. CoreNet's
-    ViT interpolates at each forward. Weights of another architecture come back as they are.
+    The code is that of the trunk's own library: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased, the
+    class token's unchanged), or the `checkpoint_filter_fn` of a timm model, which also converts other names. CoreNet's
+    ViT interpolates in each forward. Weights of another architecture are returned unchanged.
     """
     weights = dict(state)
     if isinstance(trunk, VisionTransformer):

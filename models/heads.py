@@ -1,6 +1,7 @@
-"""What the methods put around the shared tower."""
+"""The models that methods build around the shared tower."""
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,9 +14,9 @@ from models.text_tower import TextTower
 
 
 class ImageSide(nn.Module):
-    """Image tower, projected into the space of captions' features, with a learnt scale and perhaps a bias.
+    """Image tower, projected into the space of text features, with a learned scale and optionally a bias.
 
-    Scale is kept as its logarithm. Initial values are the caller's, for the methods differ in them.
+    The scale is stored as its logarithm. The caller gives initial values, because methods differ in them.
     """
 
     def __init__(self, tower: ImageTower, width: int, *, initial_scale: float, initial_bias: float | None) -> None:
@@ -29,44 +30,36 @@ class ImageSide(nn.Module):
     def beside(
         self, images: Float[Tensor, "batch channels height width"], text: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-        """Return the L2-normalised features of images, and of captions whose features are given."""
+        """Return the L2-normalised features of images and the L2-normalised given text features."""
         return self.projected(self.tower(images)), F.normalize(text, dim=-1)
 
     def projected(self, embedded: Float[Tensor, "batch features"]) -> Float[Tensor, "batch dim"]:
-        """Return the L2-normalised features of images that the tower has embedded."""
+        """Return the L2-normalised projections of the tower's features."""
         return F.normalize(embedded @ self.projection, dim=-1)
 
 
 class Contrastive(ImageSide):
-    """Image tower and text tower, projected into one space."""
+    """Image tower and text tower, projected into a common space."""
 
     def __init__(self, tower: ImageTower, text: TextTower, *, initial_scale: float, initial_bias: float | None) -> None:
         super().__init__(tower, text.width, initial_scale=initial_scale, initial_bias=initial_bias)
         self.text = text
 
     def forward(
-        self,
-        images: Float[Tensor, "batch channels height width"],
-        groups: tuple[Int[Tensor, "_ _"], ...],
-        lengths: Int[Tensor, " batch"],
-        places: Int[Tensor, " batch"],
+        self, images: Float[Tensor, "batch channels height width"], *captions: Any
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-        """Return the L2-normalised features of images and captions, captions as `TextTower` takes them."""
-        return self.meet(self.tower(images), groups, lengths, places)
+        """Return the L2-normalised features of images and captions; `captions` are the arguments of `TextTower`."""
+        return self.meet(self.tower(images), *captions)
 
     def meet(
-        self,
-        embedded: Float[Tensor, "batch features"],
-        groups: tuple[Int[Tensor, "_ _"], ...],
-        lengths: Int[Tensor, " batch"],
-        places: Int[Tensor, " batch"],
+        self, embedded: Float[Tensor, "batch features"], *captions: Any
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-        """Return the same from images that the tower has embedded."""
-        return self.projected(embedded), F.normalize(self.text(groups, lengths, places), dim=-1)
+        """Return the same for images that the tower has embedded already."""
+        return self.projected(embedded), F.normalize(self.text(*captions), dim=-1)
 
 
 class Classifier(nn.Module):
-    """Image tower and one linear layer: a logit for each label."""
+    """Image tower and a linear layer that gives a logit for each label."""
 
     def __init__(self, tower: ImageTower, num_labels: int) -> None:
         super().__init__()
@@ -74,13 +67,12 @@ class Classifier(nn.Module):
         self.head = nn.Linear(tower.width, num_labels)
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch labels"]:
-        """Return logits."""
         logits: Tensor = self.head(self.tower(images))
         return logits
 
 
 class TokenCounts(nn.Module):
-    """How many images had each subword token, for the tokens' weights."""
+    """The number of images with each subword token, for the tokens' weights."""
 
     images_with_token: Tensor
     images_seen: Tensor
@@ -92,7 +84,7 @@ class TokenCounts(nn.Module):
 
     @torch.no_grad()
     def add(self, columns: Int[Tensor, " positives"], num_images: int, group: dist.ProcessGroup | None = None) -> None:
-        """Add a batch: `columns` holds each image's distinct tokens. With a group, add the batches of all its ranks."""
+        """Count a batch, of all ranks of a group if given; `columns` has the distinct tokens of each image."""
         if group is None:
             self.images_with_token.index_add_(0, columns, torch.ones_like(columns, dtype=torch.float64))
             self.images_seen += num_images
@@ -122,9 +114,9 @@ class ContrastiveClassifier(Contrastive):
 
 
 class Student(nn.Module):
-    """Image tower and one linear layer that meets a teacher's features of length `width`.
+    """Image tower and a linear layer to a teacher's features of length `width`; the teacher is frozen.
 
-    The teacher, where it is not known by its features alone, is not trained.
+    `teacher` is None where the teacher's features were stored.
     """
 
     def __init__(self, tower: ImageTower, teacher: ImageTower | None, width: int) -> None:
@@ -134,13 +126,12 @@ class Student(nn.Module):
         self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
-        """Return the student's features."""
         features: Tensor = self.projection(self.tower(images))
         return features
 
     @torch.no_grad()
     def taught(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
-        """Return the teacher's features, of images in its own size."""
+        """Return the teacher's features of images, which are scaled to its image size."""
         assert self.teacher is not None, "the teacher's features were stored"
         size = self.teacher.image_size
         if images.shape[-1] != size:

@@ -1,19 +1,24 @@
-"""What weights look like, told to those who gave the wrong ones."""
+"""Identify the architecture of weights, for error messages."""
 
 from collections.abc import Callable, Mapping
 
 import open_clip
 from torch import Tensor
 
-from models import corenet_vit
-from models.registered import open_clip_config
+from models import corenet_vit, open_clip_config
 
-MOST_NAMES = 3  # told
-TIMM_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}  # timm's words for ViTs by width
+MOST_NAMES = 3  # in a message
+TIMM_SIZES = {
+    192: "tiny",
+    384: "small",
+    768: "base",
+    1024: "large",
+    1280: "huge",
+}  # timm's names of ViT sizes, by width
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str:
-    """Say in words which tower's weights these look like."""
+    """Return a description of the model that these weights probably belong to."""
     image = under("trunk.", state) or under("visual.", state) or dict(state)
     image = under("trunk.", image) or image
     known: dict[str, Callable[[Mapping[str, Tensor]], str]] = {
@@ -25,15 +30,14 @@ def looks_like(state: Mapping[str, Tensor]) -> str:
         "layer1.0.conv1.weight": lambda _: "a ResNet",
         "token_embedding.weight": lambda _: "a text tower",
     }
-    for mark, told in known.items():
+    for mark, describe in known.items():
         if mark in image:
-            return told(image)
-    first = ", ".join(list(state)[:MOST_NAMES])
-    return f"nothing that is known here (it begins with {first})"
+            return describe(image)
+    return f"no known architecture (the first names are {', '.join(list(state)[:MOST_NAMES])})"
 
 
 def under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what is named under a prefix, without it."""
+    """Return the weights under a prefix, with the prefix removed from their names."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
@@ -59,8 +63,10 @@ def _open_clip(image: Mapping[str, Tensor]) -> str:
     wanted = {"width": width, "layers": layers, "patch_size": patch}
     configs = {name: open_clip_config(name) or {} for name in open_clip.list_models()}
     names = [name for name, config in configs.items() if wanted.items() <= config["vision_cfg"].items()]
-    told = " or ".join(sorted(names, key=len)[:MOST_NAMES])
-    return f"open_clip's {told}" if told else f"an open_clip ViT {width} wide with {layers} blocks, patches of {patch}"
+    likely = " or ".join(sorted(names, key=len)[:MOST_NAMES])
+    return (
+        f"open_clip's {likely}" if likely else f"an open_clip ViT {width} wide with {layers} blocks, patches of {patch}"
+    )
 
 
 def _blocks(prefix: str, state: Mapping[str, Tensor]) -> int:

@@ -3,32 +3,57 @@
 import copy
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import open_clip
 import timm
 import torch
 from jaxtyping import Float
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
-from models import corenet_vit, embedding_stem
+from models import corenet_vit, open_clip_config
 from models.class_token import read_class_token_only
 from models.identify_weights import TIMM_SIZES
 from models.patch_drop import drop_patches
-from models.pixels import Renormalised
-from models.registered import open_clip_config
 
 PIXEL_CHANNELS = 3
 
 
+class Renormalised(nn.Module):
+    """Convert images from open_clip's mean and deviation, which this project uses, to another mean and deviation.
+
+    Its buffers are not saved with a tower.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        ours, theirs = map(_columns, (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)), map(_columns, (mean, std))
+        (our_mean, our_std), (their_mean, their_std) = ours, theirs
+        self.register_buffer("scale", our_std / their_std, persistent=False)
+        self.register_buffer("shift", (our_mean - their_mean) / their_std, persistent=False)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        return images * self.scale + self.shift
+
+
+def renormalised(mean: Sequence[float], std: Sequence[float]) -> Renormalised | None:
+    """Return the conversion to this mean and deviation, or None if they are this project's."""
+    is_ours = tuple(mean) == OPENAI_DATASET_MEAN and tuple(std) == OPENAI_DATASET_STD
+    return None if is_ours else Renormalised(mean, std)
+
+
 class ImageTower(nn.Module):
-    """Pixels to one feature a picture, taken before any projection.
+    """Map images to one feature each, before any projection.
 
     `trunk` is an open_clip or timm image model without its projection, or CoreNet's ViT. Pooling is the model's own:
-    the class token for open_clip's ViT, whose last block computes no other. `width` is the feature's length,
-    `image_size` the side in pixels it was built for, `image_sizes` the others that it must take, `channels` is 3 where
-    it reads pixels. `pixels` is for a trunk that was trained elsewhere, on images normalised otherwise; None: as here.
+    the class token for open_clip's ViT, whose last block computes only this token. `width` is the feature's length,
+    `image_size` the side in pixels that it was built for, `image_sizes` other sides that it must accept; `channels` is
+    3 for pixels. `pixels` converts images for a trunk that was trained with another normalisation, or is None.
     """
 
     pixels: Renormalised | None
@@ -51,7 +76,7 @@ class ImageTower(nn.Module):
     def for_trunk(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Return normalised images as the trunk takes them."""
+        """Return normalised images in the normalisation of the trunk."""
         return images if self.pixels is None else self.pixels(images)
 
 
@@ -65,11 +90,11 @@ def build_image_tower(
 ) -> ImageTower:
     """Build the tower of an open_clip model, a timm model or `corenet-vit-base`, from a generator of its own.
 
-    Equal arguments give equal weights, bit for bit, whatever is built around the tower or was built before it; they do
-    not depend on `image_sizes`, which are taken beside `image_size`: timm interpolates the position embeddings. While
-    it trains, the tower leaves out a share `patch_drop` of the patches. With `embedding_channels` it reads grids of
-    embeddings, each a patch, in place of pixels. Raises ValueError for a name that neither library has, an image size
-    that the tower does not take, or a tower that cannot drop patches or read embeddings.
+    Equal arguments give equal weights, bit for bit, whatever was built before. Weights do not depend on `image_sizes`,
+    which are accepted beside `image_size`: timm interpolates the position embeddings. In training the tower drops a
+    share `patch_drop` of the patches. With `embedding_channels` it reads grids of embeddings, one per patch, instead of
+    pixels. Raises ValueError for a name that neither library has, an image size that the tower does not accept, or a
+    tower that cannot drop patches or read embeddings.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -96,7 +121,7 @@ def build_image_tower(
 def tower_of(config: dict[str, Any], image_size: int) -> nn.Module:
     """Build the image tower of an open_clip configuration, without its projection.
 
-    ValueError for a tower of timm's that timm has not, as one on a hub, which would be asked for.
+    ValueError for a timm tower that the installed timm does not have, instead of a download from a hub.
     """
     if (timms := config["vision_cfg"].get("timm_model_name")) is not None:
         _known_to_timm(timms)
@@ -106,7 +131,7 @@ def tower_of(config: dict[str, Any], image_size: int) -> nn.Module:
 
 
 def without_projection(trunk: nn.Module) -> nn.Module:
-    """Let an open_clip image tower give its feature before any projection, and compute no token that is not read."""
+    """Make an open_clip image tower return its feature before any projection, and compute no unused token."""
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
         trunk.proj = None
         read_class_token_only(trunk)
@@ -118,18 +143,29 @@ def without_projection(trunk: nn.Module) -> nn.Module:
 
 
 def _of_embeddings(name: str, config: dict[str, Any] | None, side: int, channels: int) -> nn.Module:
-    try:
-        if config is not None:
-            return without_projection(embedding_stem.open_clip_trunk(config, side, channels))
-        return embedding_stem.timm_trunk(_known_to_timm(name), side, channels)
-    except embedding_stem.NoPatchesError as error:
-        raise ValueError(f"tower {name!r} cannot read embeddings: {error}") from None
+    """Build a ViT whose patches are single embeddings."""
+    trunk: Any
+    if config is not None:
+        vision = config["vision_cfg"] | {"image_size": side, "timm_model_pretrained": False}
+        vision |= {} if "timm_model_name" in vision else {"patch_size": 1}
+        trunk = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
+        if isinstance(trunk, open_clip.transformer.VisionTransformer):
+            trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, kernel_size=1, bias=False)
+            return without_projection(trunk)
+    else:
+        options: dict[str, Any] = {"img_size": side, "patch_size": 1, "in_chans": channels}
+        with suppress(TypeError):
+            trunk = timm.create_model(_known_to_timm(name), pretrained=False, num_classes=0, **options)
+            stem = getattr(getattr(trunk, "patch_embed", None), "proj", None)
+            if isinstance(stem, nn.Conv2d) and stem.kernel_size == (1, 1):
+                return cast("nn.Module", trunk)
+    raise ValueError(f"tower {name!r} cannot read embeddings: its stem reads overlapping patches of pixels")
 
 
 def _from_timm(name: str, image_size: int, *, several: bool) -> nn.Module:
     _known_to_timm(name)
     size: dict[str, Any] = {"img_size": image_size}
-    # A convolutional network takes any size and has no such arguments; some others lack the second alone.
+    # A convolutional network accepts any size and has no such arguments; some other models lack only the second.
     model: nn.Module
     for arguments in ([size | {"dynamic_img_size": True}] if several else []) + [size]:
         with suppress(TypeError):
@@ -147,7 +183,7 @@ def _known_to_timm(name: str) -> str:
 
 
 def _of_any_size(config: dict[str, Any]) -> str:
-    """Name timm's tower that is most like one of open_clip's."""
+    """Return the name of timm's tower that is most similar to one of open_clip."""
     vision = config["vision_cfg"]
     if "timm_model_name" in vision:
         return f"timm's {vision['timm_model_name']}"
@@ -161,5 +197,9 @@ def _feature_width(trunk: nn.Module, image_sizes: Sequence[int], channels: int) 
         probe = copy.deepcopy(trunk).to("meta").eval()
         shapes = [probe(torch.empty(1, channels, side, side)).shape for side in image_sizes]
     trunk.train(was_training)
-    assert len(shapes[0]) == 2, f"a tower gives one feature a picture, this one gives {tuple(shapes[0])}"  # noqa: PLR2004
+    assert len(shapes[0]) == 2, f"a tower gives one feature per image, this one gives {tuple(shapes[0])}"  # noqa: PLR2004
     return int(shapes[0][-1])
+
+
+def _columns(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)

@@ -1,20 +1,20 @@
-"""A contrastive pair of towers in the layout of open_clip's own models, so that others can load what was trained."""
+"""Convert a pair of image and text tower to the layout of open_clip's own models."""
 
 import copy
 
 import open_clip
 from torch import Tensor, nn
 
+from models import open_clip_config
 from models.heads import Contrastive
-from models.registered import open_clip_config
 
-# Learned alike, named otherwise.
+# The same parameters under other names.
 OUR_NAMES = {"projection": "visual.proj", "log_scale": "logit_scale", "bias": "logit_bias"}
 OUR_FOLDERS = {"tower.trunk.": "visual.", "text.text.": ""}
 
 
 def open_clip_state(pair: Contrastive) -> dict[str, Tensor]:
-    """Return the weights under the names of `open_clip.CLIP`, whose text transformer is not a part but the whole.
+    """Return the weights under the names of `open_clip.CLIP`, which has no module around the text transformer.
 
     A classifier beside the pair is left out. Source: open_clip 3.3.0, `open_clip/model.py`, class CLIP.
     """
@@ -23,7 +23,7 @@ def open_clip_state(pair: Contrastive) -> dict[str, Tensor]:
 
 
 def open_clip_model(name: str, image_size: int, context_length: int, vocabulary_size: int, *, bias: bool) -> nn.Module:
-    """Build open_clip's own model of a name, at these sizes; with a bias of the logits it is SigLIP's."""
+    """Build open_clip's own model by its name, at these sizes; with a bias of the logits it is a SigLIP model."""
     config = copy.deepcopy(open_clip_config(name))
     assert config is not None, f"open_clip has no model {name!r}"
     config["vision_cfg"]["image_size"] = image_size

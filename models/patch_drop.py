@@ -1,4 +1,4 @@
-"""Training on part of the patches: FLIP."""
+"""Training on a random part of the patches (FLIP)."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class PatchDrop(nn.Module):
-    """While training, keep a random part of each picture's patches, in their order, and all tokens before them.
+    """In training, keep a random part of each image's patches, in their order, and all tokens before them.
 
     Source: Li et al. 2023, "Scaling language-image pre-training via masking" (FLIP, arXiv 2212.00794), section 3.
     """
@@ -21,7 +21,7 @@ class PatchDrop(nn.Module):
         self.prefix_tokens = prefix_tokens
 
     def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch kept width"]:
-        """Drop `share` of the patches, and never the last."""
+        """Drop `share` of the patches; at least one patch remains."""
         if not self.training:
             return x
         first = self.prefix_tokens
@@ -33,18 +33,18 @@ class PatchDrop(nn.Module):
 
 
 def drop_patches(trunk: nn.Module, share: float) -> None:
-    """Let a vision transformer drop a share of its patches while it trains; ValueError for a trunk that cannot.
+    """Let a vision transformer drop a share of its patches in training; ValueError for a trunk that cannot.
 
-    What looks at pixels must be one convolution whose patches do not overlap: behind more of them the patches that are
-    dropped were computed already, and have told their neighbours.
+    The stem must be one convolution whose patches do not overlap. A deeper stem would compute the dropped patches, and
+    mix them into their neighbours.
     """
-    transformer: Any = getattr(trunk, "trunk", trunk)  # open_clip's wrapping of a timm model
+    transformer: Any = getattr(trunk, "trunk", trunk)  # open_clip wraps timm models
     kind = type(transformer)
     convolutions = [module for module in trunk.modules() if isinstance(module, nn.Conv2d)]
     if len(convolutions) != 1 or convolutions[0].kernel_size != convolutions[0].stride:
         raise ValueError(
             f"patches cannot be dropped from a {kind.__name__} with a convolutional stem: "
-            "what is dropped was computed already, and seen by its neighbours"
+            "the stem computes dropped patches and mixes them into their neighbours"
         )
     if kind is OpenClipViT:
         transformer.patch_dropout = PatchDrop(share, prefix_tokens=1)

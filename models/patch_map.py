@@ -1,4 +1,4 @@
-"""Patch maps: what a tower makes of each place of a picture, for segmentation and detection."""
+"""Patch maps: the features of a tower at each position of an image, for segmentation and detection."""
 
 import copy
 from collections.abc import Iterable
@@ -16,19 +16,19 @@ from models.class_token import ClassTokenBlock
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
 
-STEM_STRIDE = 16  # of CoreNet's three convolutions together, in pixels
+STEM_STRIDE = 16  # of CoreNet's three convolutions, in pixels
 
 
 def patch_map(
     tower: ImageTower, images: Float[Tensor, "batch 3 height width"]
 ) -> Float[Tensor, "batch channels rows columns"]:
-    """Return what stands at each place behind the last block and the final norm, for normalised images.
+    """Return the features of each patch after the last block and the final norm, for normalised images.
 
-    Every patch is computed, also where the tower drops some while it trains or computes the class token alone. Of plain
-    vision transformers images may have any sides that the patch divides: position embeddings are resampled to them
-    (bicubic, antialiased). Raises ValueError for sides that a tower does not take, or a tower without a map.
+    All patches are computed, also for a tower that drops some in training or computes only the class token. For plain
+    vision transformers images may have any sides that the patch size divides; position embeddings are resampled
+    (bicubic, antialiased). Raises ValueError for sides that a tower does not accept, or a tower without a map.
     """
-    trunk: Any = getattr(tower.trunk, "trunk", tower.trunk)  # open_clip's wrapping of a timm model
+    trunk: Any = getattr(tower.trunk, "trunk", tower.trunk)  # open_clip wraps timm models
     images = tower.for_trunk(images)
     if isinstance(trunk, OpenClipViT):
         return _of_open_clip(trunk, images)
@@ -36,7 +36,7 @@ def patch_map(
         return _of_corenet(trunk, images)
     if type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed:
         return _of_timm(trunk, images)
-    if not isinstance(getattr(trunk, "feature_info", None), list):  # timm's models with stages have one
+    if not isinstance(getattr(trunk, "feature_info", None), list):  # timm's multi-stage models have it
         raise ValueError(f"a {type(trunk).__name__} has no patch map")  # noqa: TRY004 - a person chose the tower
     try:
         (last,) = trunk.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
@@ -48,7 +48,7 @@ def patch_map(
 
 @torch.no_grad()
 def map_shape(tower: ImageTower) -> tuple[int, int]:
-    """Return how many channels a tower's patch map has, and how many pixels a place of it is high and wide."""
+    """Return the number of channels of a tower's patch map, and the side of a patch in pixels."""
     with torch.device("meta"):
         probe = copy.deepcopy(tower).to("meta").eval()
         shape = patch_map(probe, torch.empty(1, 3, tower.image_size, tower.image_size)).shape
@@ -61,20 +61,20 @@ def _of_open_clip(trunk: OpenClipViT, images: Tensor) -> Tensor:
     positions = resample_abs_pos_embed(trunk.positional_embedding[None], [rows, columns], list(trunk.grid_size))
     x = trunk.ln_pre(torch.cat([trunk.class_embedding.expand(len(images), 1, -1), patches], dim=1) + positions)
     x = _through(trunk.transformer.resblocks, x)
-    # open_clip pools what it does not norm: by attention, or before the norm.
+    # open_clip does not normalise tokens that it pools by attention or before the norm.
     is_normed = trunk.attn_pool is None and not trunk.final_ln_after_pool
     return _as_map(trunk.ln_post(x) if is_normed else x, rows, columns)
 
 
 def _of_corenet(trunk: CorenetViT, images: Tensor) -> Tensor:
-    """Do without the class token, as CatLIP's dense recipes do."""
+    """Compute the map without the class token, as in CatLIP's dense recipes."""
     rows, columns = _grid(images, STEM_STRIDE)
     x = trunk.stem(images).flatten(2).transpose(1, 2) + trunk.positions_of(rows * columns)
     return _as_map(trunk.norm(_through(trunk.transformer.resblocks, x)), rows, columns)
 
 
 def _of_timm(trunk: TimmViT, images: Tensor) -> Tensor:
-    """Do what timm does where it is built for images of any size, which those that are built for one refuse."""
+    """Compute the map like timm's forward for dynamic image sizes, which trunks built for one size refuse."""
     rows, columns = _grid(images, trunk.patch_embed.patch_size[0])
     x = trunk.patch_embed.norm(trunk.patch_embed.proj(images).flatten(2).transpose(1, 2))
     before = [token.expand(len(x), -1, -1) for token in (trunk.cls_token, trunk.reg_token) if token is not None]
@@ -99,7 +99,7 @@ def _grid(images: Tensor, patch: int) -> tuple[int, int]:
 
 
 def _as_map(tokens: Float[Tensor, "batch tokens width"], rows: int, columns: int) -> Tensor:
-    """Put tokens at their places; those before the patches' stand for the whole picture and have none."""
+    """Arrange the patch tokens in a grid; tokens before them have no position."""
     return tokens[:, -rows * columns :].transpose(1, 2).reshape(len(tokens), -1, rows, columns)
 
 

@@ -1,4 +1,4 @@
-"""A tower with a head that tells the class of every pixel."""
+"""A tower with a segmentation head."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -13,10 +13,10 @@ OUTPUT_STRIDE = 8  # pixels
 
 
 class Segmenter(nn.Module):
-    """Normalised images to a logit for each class and pixel.
+    """Map normalised images to a logit for each class and pixel.
 
-    The head works on the patch map, resampled so that a place is `stride` pixels wide where a stride is given; its
-    logits are scaled up (bilinear).
+    The head is applied to the patch map, which is resampled to an output stride of `stride` pixels if it is given; the
+    logits are interpolated to the image size (bilinear).
     """
 
     def __init__(self, tower: ImageTower, head: nn.Module, stride: int | None = None) -> None:
@@ -24,7 +24,6 @@ class Segmenter(nn.Module):
         self.tower, self.head, self.stride = tower, head, stride
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes height width"]:
-        """Return logits."""
         found, sides = patch_map(self.tower, images), images.shape[-2:]
         if self.stride is not None:
             size = [side // self.stride for side in sides]
@@ -33,16 +32,15 @@ class Segmenter(nn.Module):
 
 
 def with_linear_head(tower: ImageTower, num_classes: int) -> Segmenter:
-    """Put one linear layer behind each place of a tower's map."""
+    """Add a linear layer on each position of a tower's patch map."""
     return Segmenter(tower, nn.Conv2d(map_shape(tower)[0], num_classes, 1))
 
 
 def with_deeplab_head(tower: ImageTower, num_classes: int, channels: int = ASPP_CHANNELS) -> Segmenter:
-    """Put DeepLabV3's head behind a tower: pyramid pooling at three rates, then one linear layer.
+    """Add DeepLabV3's head to a tower: pyramid pooling at three rates, then a linear layer.
 
-    CoreNet's ViT reaches an output stride of 8 by the strides of its convolutional stem. A patch embedding of one
-    convolution has no such choice, so here the map is resampled to that stride, for all towers alike: what a place
-    knows is still that of its patch.
+    CoreNet's ViT has an output stride of 8 by smaller strides in its convolutional stem. A patch embedding of one
+    convolution cannot have this, so here the map of every tower is resampled to that stride, which adds no detail.
     Source: Chen et al. 2017 (arXiv 1706.05587) by torchvision's modules; channels, rates and dropout by apple/corenet,
     `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml`.
     """

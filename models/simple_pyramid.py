@@ -1,4 +1,4 @@
-"""Mask R-CNN on a plain vision transformer: a pyramid made of its last map alone."""
+"""Mask R-CNN on a plain vision transformer, with a feature pyramid from its last map alone."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,28 +19,28 @@ from torchvision.ops.poolers import LevelMapper
 from models.image_tower import ImageTower
 from models.patch_map import map_shape, patch_map
 
-SCALES = (4.0, 2.0, 1.0, 0.5)  # of the levels, over the patch map's
-COARSEST = SCALES[-1] / 2  # of the level that proposals alone look at
+SCALES = (4.0, 2.0, 1.0, 0.5)  # of the levels, relative to the patch map
+COARSEST = SCALES[-1] / 2  # of the level that only proposals use
 RATIOS = (0.5, 1.0, 2.0)  # of the anchors' sides
-PLACES_PER_ANCHOR = 8  # side of a level's anchors, in its places: 32 px at a stride of 4
-CANONICAL_PLACES = 14  # side of a region, in the patch map's places, that is pooled from the map's own level
-FINEST_LEVEL, OWN_LEVEL = 2, 4  # what the pooling calls the finest level and the map's own: log2 of strides of 4, 16
-BOX_PLACES, MASK_PLACES = 7, 14  # side of a region when it is pooled
+PLACES_PER_ANCHOR = 8  # side of a level's anchors, in positions of the level: 32 px at a stride of 4
+CANONICAL_PLACES = 14  # side, in patches, of a region that is pooled from the level of the patch map
+FINEST_LEVEL, OWN_LEVEL = 2, 4  # the pooling's numbers of the finest level and the patch map's: log2 of strides 4, 16
+BOX_PLACES, MASK_PLACES = 7, 14  # side of a pooled region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heads:
-    """How large what stands behind the pyramid is."""
+    """The sizes of the detection heads."""
 
     channels: int  # of the pyramid and the mask head
     box_features: int
     mask_layers: int
-    proposals: int  # of a picture, that are kept
-    regions: int  # of these, that are trained on
+    proposals: int  # kept per image
+    regions: int  # sampled per image in training
 
 
 class SimplePyramid(nn.Module):
-    """Normalised images to maps of 4, 2, 1 and 1/2 times a tower's patch map, and one of 1/4 for proposals alone.
+    """Map normalised images to maps of 4, 2, 1 and 1/2 times a tower's patch map, and 1/4 for proposals alone.
 
     Source: Li et al. 2022, "Exploring plain vision transformer backbones for object detection" (arXiv 2203.16527),
     section 3 and appendix A.2: deconvolutions of stride 2 or pooling, then convolutions of 1 x 1 and 3 x 3, all normed.
@@ -55,7 +55,7 @@ class SimplePyramid(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> OrderedDict[str, Tensor]:
-        """Return the maps, the finest first, by the names that torchvision's detectors expect."""
+        """Return the maps, finest first, by the names that torchvision's detectors expect."""
         found = patch_map(self.tower, images)
         maps = OrderedDict((str(number), level(found)) for number, level in enumerate(self.levels))
         maps["pool"] = F.max_pool2d(maps[str(len(SCALES) - 1)], 1, 2)
@@ -63,18 +63,14 @@ class SimplePyramid(nn.Module):
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of a map, at each place alone."""
+    """Layer norm over the channels of a map, separately at each position."""
 
     def forward(self, x: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch channels rows columns"]:
-        """Norm."""
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class PlacedAnchors(AnchorGenerator):  # type: ignore[misc] # torchvision is not typed
-    """Anchors at the places of maps whose strides need not be whole numbers of pixels: torchvision's rounds them down.
-
-    A quarter of a patch of 14 px is 3.5.
-    """
+    """Anchors for maps with fractional strides, which torchvision rounds down: 1/4 of a patch of 14 px is 3.5 px."""
 
     def forward(self, image_list: Any, feature_maps: list[Tensor]) -> list[Tensor]:
         """Return each image's anchors."""
@@ -96,10 +92,10 @@ def mask_rcnn(
     mean_and_std: tuple[Sequence[float], Sequence[float]],
     heads: Heads,
 ) -> MaskRCNN:
-    """Put Mask R-CNN's heads behind a tower.
+    """Build Mask R-CNN on a tower.
 
-    `num_classes` counts the background. Images of range 0 to 1 are scaled to fit into a square of `side` pixels, and
-    filled up at the right and below until all maps have whole places.
+    `num_classes` includes the background. Images with pixels from 0 to 1 are scaled to fit into a square of `side`
+    pixels, and padded at the right and bottom to a multiple of the coarsest stride.
     """
     patch = map_shape(tower)[1]
     strides = [patch / scale for scale in (*SCALES, COARSEST)]
@@ -128,7 +124,7 @@ def mask_rcnn(
 
 
 def _pooling(size: int, patch: int) -> MultiScaleRoIAlign:
-    """Return what pools regions, told the maps' scales: torchvision would guess powers of two."""
+    """Return the pooling of regions with the maps' true scales; torchvision would assume powers of two."""
     pooling = MultiScaleRoIAlign([str(number) for number in range(len(SCALES))], size, sampling_ratio=2)
     pooling.scales = [scale / patch for scale in SCALES]
     coarsest = FINEST_LEVEL + len(SCALES) - 1
@@ -137,7 +133,7 @@ def _pooling(size: int, patch: int) -> MultiScaleRoIAlign:
 
 
 def _scaled(width: int, scale: float) -> list[nn.Module]:
-    """Return what scales a map: its channels are halved whenever its sides are doubled."""
+    """Return the layers that scale a map; channels are halved whenever sides are doubled."""
     halves: list[nn.Module] = []
     while scale > 1:
         halves += [ChannelNorm(width), nn.GELU()] if halves else []

@@ -14,26 +14,26 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.opened_block import OpenedBlock
-from models.registered import open_clip_config
+from models import open_clip_config
+from models.class_token import OpenedBlock
 
-# What makes open_clip build other blocks than the usual ones; none of its causal text towers has it today.
+# Settings with which open_clip builds other blocks than the usual; no causal text tower of open_clip has them.
 CUSTOM = {"block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"}
 
 Shapes = list[tuple[int, int]]
 
 
 class PackedBlock(OpenedBlock):
-    """A block of open_clip's for the tokens of all groups, one after the other.
+    """An open_clip block for the concatenated tokens of all groups.
 
-    What treats every token alike is done for all of them together, causal attention group by group. `shapes` has each
-    group's captions and their width in tokens.
+    Token-wise layers are applied to all tokens together, causal attention to one group at a time. `shapes` has each
+    group's number of captions and their width in tokens.
     """
 
     def forward(
         self, x: Float[Tensor, "tokens dim"], shapes: Shapes, _lengths: Int[Tensor, " captions"]
     ) -> Float[Tensor, "tokens dim"]:
-        """Return the tokens behind the block."""
+        """Return the tokens after the block."""
         seen = []
         for group, (count, width) in zip(_by_group(self.projected(self.ln_1(x)), shapes), shapes, strict=True):
             query, key, value = self.heads(group, count, width)
@@ -43,12 +43,12 @@ class PackedBlock(OpenedBlock):
 
 
 class EndTokenBlock(PackedBlock):
-    """The last block, which computes each caption's end token alone, from the tokens before it: no other is read."""
+    """The last block, which computes only each caption's end token; no other token is used after it."""
 
     def forward(
         self, x: Float[Tensor, "tokens dim"], shapes: Shapes, lengths: Int[Tensor, " captions"]
     ) -> Float[Tensor, "captions dim"]:
-        """Return the end tokens behind the block."""
+        """Return the end tokens after the block."""
         ends = _first_tokens(shapes, x.device) + lengths - 1
         normed, dim = self.ln_1(x), x.shape[1]
         queries = self.projected(normed.index_select(0, ends), slice(dim))
@@ -69,12 +69,13 @@ class EndTokenBlock(PackedBlock):
 
 
 class TextTower(nn.Module):
-    """Token ids to one projected feature a caption, in groups of captions cut to a width of their own.
+    """Map token ids to one projected feature per caption; each group of captions has its own width in tokens.
 
-    Our own forward over the modules of open_clip's text transformer: causal attention makes the tokens behind the
-    end token irrelevant, so captions cut to any width that holds them give the same features (open_clip's own forward
-    takes the full context only). The last block and the final norm are computed for the end tokens alone. Where
-    padding counts, `padded_because` says why, groups must be as wide as the context, and the forward is open_clip's.
+    The forward is our own, over the modules of open_clip's text transformer. Under causal attention tokens after the
+    end token have no effect, so that captions padded to any sufficient width give the same features (open_clip's own
+    forward accepts only the full context). The last block and the final norm are computed only for the end tokens. If
+    padding has an effect, for the reason in `padded_because`, groups must have the full context, and the forward is
+    open_clip's.
     """
 
     def __init__(self, text: TextTransformer, padded_because: str | None = None) -> None:
@@ -89,9 +90,9 @@ class TextTower(nn.Module):
     def forward(
         self, groups: tuple[Int[Tensor, "_ _"], ...], lengths: Int[Tensor, " batch"], places: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch features"]:
-        """Embed captions; caption i is row `places[i]` of the groups one after the other.
+        """Embed captions; caption i is row `places[i]` of the concatenated groups.
 
-        `lengths`, in the groups' order, counts a caption's tokens up to and with its end token.
+        `lengths`, in the order of the groups, counts a caption's tokens including its end token.
         """
         text = self.text
         if self.padded_because:
@@ -118,22 +119,22 @@ def _by_group(x: Float[Tensor, "tokens dim"], shapes: Shapes) -> tuple[Float[Ten
 
 
 def _first_tokens(shapes: Shapes, device: torch.device) -> Int[Tensor, " captions"]:
-    """Return the place of each caption's first token, without asking the device."""
+    """Return the index of each caption's first token, without synchronising the device."""
     firsts = accumulate((count * width for count, width in shapes), initial=0)
     ranges = ((first, first + count * width, width) for first, (count, width) in zip(firsts, shapes, strict=False))
     return torch.cat([torch.arange(*one, device=device) for one in ranges])
 
 
 def why_padded(name: str) -> str | None:
-    """Return why the text tower of an open_clip model must compute its padding, or None: it need not.
+    """Return why padding affects the text tower of an open_clip model, or None if it does not.
 
     Raises ValueError for an unknown name.
     """
     text = _config(name)["text_cfg"]
     if text.get("no_causal_mask"):
-        return f"in {name}'s text tower every token sees those behind it, padding included"
+        return f"in {name}'s text tower every token attends to later tokens, including padding"
     if text.get("embed_cls"):
-        return f"{name}'s text tower pools a class token, which stands behind the padding"
+        return f"{name}'s text tower pools a class token, which is after the padding"
     if (pooling := text.get("pool_type", "argmax")) not in ("argmax", "eos"):
         return f"{name}'s text tower pools {pooling!r} and not the end token"
     if CUSTOM & text.keys():
@@ -144,7 +145,7 @@ def why_padded(name: str) -> str | None:
 def build_text_tower(name: str, context_length: int, vocabulary_size: int, seed: int) -> TextTower:
     """Build the text tower of an open_clip model, randomly initialised from a generator of its own.
 
-    Raises ValueError for an unknown name, and for towers of another library, whose weights open_clip would fetch.
+    Raises ValueError for an unknown name, and for towers of another library, whose weights open_clip would download.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -153,9 +154,9 @@ def build_text_tower(name: str, context_length: int, vocabulary_size: int, seed:
 
 
 def open_clip_text_tower(name: str, context_length: int, vocabulary_size: int) -> TextTransformer:
-    """Build the text transformer as open_clip has it, which computes every token of every caption.
+    """Build open_clip's text transformer, which computes every token of every caption.
 
-    The end token is the last of the vocabulary, 0 pads. Raises ValueError as `build_text_tower` does.
+    The end token is the last id of the vocabulary, padding is 0. Raises ValueError as `build_text_tower` does.
     """
     config = _config(name)
     text = copy.deepcopy(config["text_cfg"])
@@ -169,7 +170,7 @@ def open_clip_text_tower(name: str, context_length: int, vocabulary_size: int) -
 
 
 def text_width(name: str, context_length: int) -> int:
-    """Return how long the features of a text tower are; ValueError as `build_text_tower` has it."""
+    """Return the length of a text tower's features; raises ValueError as `build_text_tower` does."""
     with torch.device("meta"):
         return build_text_tower(name, context_length, 2, 0).width
 

@@ -1,4 +1,4 @@
-"""The command line of the reports: records in, pages out."""
+"""The command line of the reports: pages and exports from records."""
 
 import sys
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ PROGRAM = "python -m reports"
 
 
 class Verb(Protocol):
-    """What the command line can do: its options are the fields, its work is `run`."""
+    """A command: its fields are the options."""
 
     def run(self) -> int:
-        """Do it; return the exit code. ValueError or OSError for what the user has to put right."""
+        """Run the command and return the exit code; raise ValueError or OSError for a mistake of the user."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""An explanation on the page: the causes of a ratio as a waterfall, as a table and in words."""
+"""The section on an explained ratio: its causes as a waterfall chart, a table and sentences."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,19 +12,19 @@ from bench.statistics import AS_FLOPS_SAY
 from reports.render.formats import ratio, span
 from reports.render.frames import Comparison
 from reports.render.svg import INK, MUTED, PAPER, SERIES, drawing, hovered, svg
-from reports.render.tables import Cell, Column, Table, absent, figure, plain
+from reports.render.tables import Cell, Column, Table, absent, figure, plain, value_cell
 from reports.speed.charts import FOOT, NARROWEST, WIDTH, head, rows_of
 
 ROW = 46
 TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 50, 100)
 MOST_TICKS = 7
-NOT_MEASURED = "not all of its runs are there"
-NO_FLOPS = "there is nothing to count"
-NO_ORDERS = "it has its place in the chain alone"
+NOT_MEASURED = "some of its runs are missing"
+NO_FLOPS = "it changes no FLOPs"
+NO_ORDERS = "only the order of the chain was measured"
 
 
 def explanation_section(comparison: Comparison) -> Mapping[str, object] | None:
-    """Return what the page shows of an explanation; None where the comparison is none."""
+    """Return the section; None where the comparison has no explanation."""
     found = explained(comparison.records)
     if found is None or found.whole.chain is None or found.residue is None:
         return None
@@ -41,7 +41,7 @@ def explanation_section(comparison: Comparison) -> Mapping[str, object] | None:
 
 
 def waterfall(found: Explained) -> Markup:
-    """Draw each cause as a bar that begins where the one before ended, then what is left, the whole, others' ratios."""
+    """Draw each cause as a bar that starts at the end of the previous one, then unexplained, whole and other ratios."""
     assert found.whole.chain is not None
     assert found.residue is not None
     whole = found.whole.chain
@@ -57,29 +57,29 @@ def waterfall(found: Explained) -> Markup:
             ends += _bar(axes, at, reached, one, SERIES[0])
             if (predicted := part.best_by_flops) is not None:
                 mark = axes.plot([reached * predicted], [at + 0.3], "D", color=SERIES[2], markersize=6)
-                hovered(mark[0], f"FLOPs predict {ratio(predicted)}x")
+                hovered(mark[0], f"predicted by FLOPs {ratio(predicted)}x")
                 ends.append(reached * predicted)
             reached *= one.value
         at = len(parts)
-        head(axes, at, "not explained", f"{ratio(found.residue.value)}x", 0.34)
+        head(axes, at, "unexplained", f"{ratio(found.residue.value)}x", 0.34)
         ends += _bar(axes, at, reached, found.residue, SERIES[3], hatch="////")
-        head(axes, at + 1, "the whole, measured apart", f"{ratio(whole.value)}x", 0.34)
+        head(axes, at + 1, "whole ratio, measured", f"{ratio(whole.value)}x", 0.34)
         ends += _bar(axes, at + 1, 1.0, whole, SERIES[1])
         for below, line in enumerate(lines, at + 2):
             head(axes, below, line.what, f"{ratio(line.ratio)}x", 0.34)
             axes.plot([line.ratio], [below + 0.06], "D", color=INK, markersize=6)
             ends.append(line.ratio)
         _limits(axes, ends)
-        axes.set_xlabel("times as many images a second")
+        axes.set_xlabel("ratio of images per second")
         told = "; ".join(f"{part.cause} {ratio(one.value)}" for part, one in parts)
         label = (
-            f"Causes of a ratio: {told}; not explained {ratio(found.residue.value)}; the whole {ratio(whole.value)}."
+            f"Causes of a ratio: {told}; unexplained {ratio(found.residue.value)}; whole ratio {ratio(whole.value)}."
         )
         return svg(drawn, "waterfall", label)
 
 
 def _bar(axes: Axes, at: float, start: float, one: LogRatio, colour: str, hatch: str = "") -> list[float]:
-    """Draw a ratio as a bar from where it starts, its interval across its end; return what must be in sight."""
+    """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
     end = start * one.value
     bar = axes.barh(at + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
     hovered(bar[0], f"{ratio(one.value)}x{_ends(one)}")
@@ -107,18 +107,18 @@ def _table(found: Explained) -> Table:
     columns = [
         Column("cause", numeric=False),
         Column("forward and backward", "95 % interval"),
-        Column("by FLOPs"),
-        *([Column("Shapley value", "over all orders"), Column("Shapley by FLOPs")] if has_shapley else []),
-        Column("verdict", "measured over predicted, logarithm", numeric=False),
+        Column("predicted by FLOPs"),
+        *([Column("Shapley value", "over all orders"), Column("Shapley, predicted by FLOPs")] if has_shapley else []),
+        Column("verdict", "ln(measured / predicted)", numeric=False),
         Column("whole step", "95 % interval"),
     ]
     shown = [*found.parts, *([found.objective] if found.objective else []), found.product, found.whole]
     rows = [_row(part, has_shapley=has_shapley) for part in shown]
-    rest = Part("not explained", "", found.residue, None, found.step_residue, None)
+    rest = Part("unexplained", "", found.residue, None, found.step_residue, None)
     rows.append(_row(rest, has_shapley=has_shapley, verdict=Cell(found.judged)))
     rows += [
-        [Cell(line.what, line.source, line.what), Cell(ratio(line.ratio), "", line.ratio)]
-        + [absent("not measured here")] * (len(columns) - 2)
+        [Cell(line.what, line.source, line.what), value_cell(line.ratio, ratio)]
+        + [absent("from another source")] * (len(columns) - 2)
         for line in found.ladder.lines
     ]
     return plain("The causes of the ratio", columns, rows)
@@ -136,7 +136,7 @@ def _row(part: Part, *, has_shapley: bool, verdict: Cell | None = None) -> list[
 
 
 def _verdict(part: Part) -> Cell:
-    """Return whether a part is as FLOPs say, and by how much not."""
+    """Return whether a cause is consistent with FLOPs, with its difference from them."""
     if part.off_flops is None or part.verdict is None:
         return absent(NOT_MEASURED)
     return Cell(part.verdict, off_in_words(part.off_flops), part.verdict)

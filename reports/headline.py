@@ -1,17 +1,17 @@
-"""The answer as one table: what a step costs, what FLOPs predict, and what a tower knows after how much device time."""
+"""The answer as one table: speeds, FLOP-predicted ratios, MFU, and accuracies with their device time."""
 
 from collections.abc import Sequence
 
+from bench.measure.summary import Throughput
 from reports.accuracy.scores import Point, Scored, answering, at_budget, points, protocols, tasks
 from reports.render.formats import NBSP, accuracy, percent, ratio, seconds
 from reports.render.frames import Comparison, sized_family
-from reports.render.tables import Cell, Column, Table, absent, estimate_cell, figure, missing, named, plain, ratio_cell
-from reports.speed.speeds import Throughput
+from reports.render.tables import Cell, Column, Table, absent, estimate_cell, figure, missing, named, plain
 
 INTERVAL = f"95{NBSP}%"
-NOT_TRAINED = "no tower of it was scored at this budget"
+NOT_TRAINED = "its tower was not scored at this budget"
 NOT_TIMED = "its speed was not measured"
-IS_BASE = "the others are compared with this one"
+IS_BASE = "it is the base of the ratios"
 
 
 def headline_table(
@@ -20,21 +20,21 @@ def headline_table(
     largest: tuple[Comparison, Sequence[Throughput]] | None,
     answers: Sequence[Scored],
 ) -> Table:
-    """Set side by side what each experiment costs and what its tower knows."""
+    """Show the speed of each experiment and the accuracy of its tower."""
     task = tasks(answers)[0] if answers else ""
     found = points(answers, task, protocols(answers)[0]) if answers else []
     budgets = [budget for budget in answering(answers) if at_budget(found, budget)]
     base = comparison.label(comparison.base or "") if rows else "the base"
     columns = [
         Column("experiment", numeric=False),
-        Column("images/s at equal batch", f"times {base}’s, {INTERVAL}"),
-        *([Column("at its largest batch", f"times {base}’s, {INTERVAL}")] if largest else []),
-        Column("FLOPs predict", "at equal batch"),
+        Column("images/s at equal batch size", f"times {base}’s, {INTERVAL}"),
+        *([Column("at its largest batch size", f"times {base}’s, {INTERVAL}")] if largest else []),
+        Column("FLOP-predicted ratio", "at equal batch size"),
         Column("MFU"),
         *(Column(f"{task} at {budget}", f"accuracy, {INTERVAL}") for budget in budgets),
     ]
     by_name = {row.experiment: row for row in rows}
-    at_largest = _by_family(largest) if largest else {}
+    at_largest = {sized_family(largest[0].experiments[row.experiment]): row for row in largest[1]} if largest else {}
     shown = []
     for name, experiment in comparison.experiments.items():
         row = by_name.get(name)
@@ -42,16 +42,10 @@ def headline_table(
         if largest:
             cells.append(_largest_cell(largest[0], at_largest.get(sized_family(experiment))))
         cells.append(_flops_cell(comparison, row))
-        of = row.figures["model_flops_utilisation"] if row else None
-        cells.append(figure(of, percent, row.peak_source if row else NOT_TIMED))
+        cells.append(figure(row.mfu if row else None, percent, row.peak_source if row else NOT_TIMED))
         cells += [_accuracy_cell(at_budget(found, budget), name, row) for budget in budgets]
         shown.append(cells)
     return plain("The answer in figures", columns, shown)
-
-
-def _by_family(largest: tuple[Comparison, Sequence[Throughput]]) -> dict[object, Throughput]:
-    comparison, rows = largest
-    return {sized_family(comparison.experiments[row.experiment]): row for row in rows}
 
 
 def _ratio_cell(comparison: Comparison, row: Throughput | None) -> Cell:
@@ -59,17 +53,17 @@ def _ratio_cell(comparison: Comparison, row: Throughput | None) -> Cell:
         return missing(NOT_TIMED)
     if row.experiment == comparison.base:
         return Cell("1", "base", 1)
-    return ratio_cell(row.ratio, ratio, comparison.incomparable or IS_BASE)
+    return estimate_cell(row.ratio, ratio, comparison.incomparable or IS_BASE)
 
 
 def _largest_cell(largest: Comparison, row: Throughput | None) -> Cell:
     if row is None:
-        return missing("no batch of it fits, or its runs failed")
+        return missing("no batch size fits, or its runs failed")
     batch = f"batch {largest.experiments[row.experiment].batch_size:,}"
     if row.ratio is None:
         is_base = row.experiment == largest.base
         return Cell("1", f"base, {batch}", 1) if is_base else absent(largest.incomparable or IS_BASE)
-    cell = ratio_cell(row.ratio, ratio, "")
+    cell = estimate_cell(row.ratio, ratio, "")
     return Cell(cell.text, ", ".join(filter(None, [cell.note, batch])), cell.sort)
 
 

@@ -1,14 +1,16 @@
-"""Records -> one HTML document. A pure function: the same records give the same bytes."""
+"""Records -> one HTML document. A pure function: equal records give equal bytes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 
 import msgspec
 
+from bench.measure.summary import Throughput
 from bench.record import Fit, Record, Training, Transfer
-from reports.accuracy import cost_charts, few_label_section, score_tables
-from reports.accuracy.curves import loss_chart
-from reports.accuracy.scores import FLOOR, Scored, fewest_seeds, protocols, scored, scores_frame, tasks
+from reports.accuracy import few_label_section, score_tables
+from reports.accuracy.curves import accuracy_chart, loss_chart
+from reports.accuracy.pareto import IMAGES, Price, front_sentence, left_out, prices
+from reports.accuracy.scores import FLOOR, Scored, fewest_seeds, points, protocols, scored, scores_frame, tasks
 from reports.explanation import explanation_section
 from reports.headline import headline_table
 from reports.history.suites import suites_of, suites_table
@@ -23,6 +25,7 @@ from reports.render.frames import (
     losses_frame,
     memory_frame,
     speeds_frame,
+    throughputs,
 )
 from reports.render.svg import swatch
 from reports.render.tables import Table
@@ -33,7 +36,6 @@ from reports.speed.batches import batches_section
 from reports.speed.charts import ratio_chart, series_index, throughput_chart
 from reports.speed.circumstances import losses_table
 from reports.speed.phases import bound_sentence, phase_chart, phase_keys, phase_table
-from reports.speed.speeds import Throughput, rates, throughputs
 from reports.summary import answer_of
 from reports.unmeasured import unmeasured_table
 
@@ -46,16 +48,16 @@ def page(
     suites: bytes | None = None,
     plan: bytes | None = None,
 ) -> str:
-    """Return the page of one comparison; `others` are the comparisons beside it.
+    """Return the page of one comparison; `others` are the other comparisons in its folder.
 
-    `suites` is pytest-benchmark's document, `plan` that of `python -m bench plan --json`. ValueError for a document of
-    another kind.
+    `suites` is a document of pytest-benchmark, `plan` one of `python -m bench plan --json`. Raises ValueError for a
+    document of another kind.
     """
     equal, at_largest = at_largest_batch(records)
     comparison, largest = comparison_of(name, equal), comparison_of(name, at_largest)
     rows, answers = throughputs(comparison), scored(comparison)
     filled = (largest, throughputs(largest)) if at_largest else None
-    speed, accuracy = _speed_section(comparison, rows), _accuracy_section(comparison, answers, rates(rows))
+    speed, accuracy = _speed_section(comparison, rows), _accuracy_section(comparison, answers)
     at_most = _largest_section(*filled) if filled else None
     batches, few = batches_section(comparison, records), few_label_section.section(comparison)
     headline, methods = headline_table(comparison, rows, filled, answers), about.methods_table(comparison, rows)
@@ -87,7 +89,7 @@ def page(
 
 
 def _facts(comparison: Comparison, rows: Sequence[Throughput], answers: Sequence[Scored]) -> list[str]:
-    """Return what the page is made of, in a few words."""
+    """Return the numbers of experiments, runs, seeds, tasks and records."""
     most = max((len(row.runs) for row in rows), default=0)
     seeds = fewest_seeds(answers)
     found = [
@@ -103,7 +105,6 @@ def _facts(comparison: Comparison, rows: Sequence[Throughput], answers: Sequence
 def _speed_section(comparison: Comparison, rows: Sequence[Throughput]) -> dict[str, object]:
     has_ratios = any(row.ratio is not None for row in rows)
     has_phases = any(row.figures["phases_ms"] for row in rows)
-    sources = {row.peak_source: None for row in rows}
     return {
         "rows": rows,
         "chart": throughput_chart(comparison, rows) if rows else None,
@@ -116,8 +117,8 @@ def _speed_section(comparison: Comparison, rows: Sequence[Throughput]) -> dict[s
         "cost_table": speed_tables.cost_table(comparison, rows),
         "runs_table": speed_tables.runs_table(comparison, rows),
         "note": speed_tables.runs_note(rows),
-        "peak_sources": list(sources),
-        "not_measured": {reason: None for row in rows for reason in row.not_measured},
+        "peak_sources": dict.fromkeys(row.peak_source for row in rows),
+        "not_measured": dict.fromkeys(reason for row in rows for reason in row.not_measured),
         "untimed": speed_tables.untimed(comparison, rows),
     }
 
@@ -131,29 +132,50 @@ def _largest_section(largest: Comparison, rows: Sequence[Throughput]) -> dict[st
     }
 
 
-def _accuracy_section(
-    comparison: Comparison, answers: Sequence[Scored], measured: dict[str, float]
-) -> dict[str, object] | None:
+def _accuracy_section(comparison: Comparison, answers: Sequence[Scored]) -> dict[str, object] | None:
     if not answers:
         return None
-    protocol = protocols(answers)[0]
+    protocol, names = protocols(answers)[0], tasks(answers)
     trained = list(dict.fromkeys(one.subject for one in answers if not one.is_reference))
+    device, energy = prices(comparison)
+
+    def panels(price: Price) -> list[Panel]:
+        if not any(price.an_image is None or subject in price.an_image for subject in trained):
+            return []
+        return [Panel(task, accuracy_chart(comparison, answers, task, protocol, price)) for task in names]
+
     return {
         "protocol": protocol,
         "legend": [(comparison.label(name), swatch(series_index(comparison, name))) for name in trained],
-        **cost_charts.charts(comparison, answers, protocol, trained),
+        "by_images": panels(IMAGES),
+        "by_seconds": panels(device),
+        "by_energy": panels(energy),
+        "untimed": left_out(comparison, trained, device),
+        "no_energy": left_out(comparison, trained, energy),
+        "points": score_tables.points_table(comparison, answers, protocol, device, energy),
+        "lead": _lead_chart(comparison, answers, protocol, device),
         "overview": score_tables.overview_table(comparison, answers),
         "tasks": [
-            (task, score_tables.task_table(comparison, answers, task, measured), score_tables.task_note(answers, task))
-            for task in tasks(answers)
+            (task, score_tables.task_table(comparison, answers, task, device), score_tables.task_note(answers, task))
+            for task in names
         ],
         "seeds": fewest_seeds(answers),
         "has_floor": any(one.subject == FLOOR for one in answers),
     }
 
 
+def _lead_chart(comparison: Comparison, answers: Sequence[Scored], protocol: str, device: Price) -> Panel | None:
+    """Draw the first task against device seconds, beside the answer; None without a timed tower."""
+    task = tasks(answers)[0]
+    found = points(answers, task, protocol)
+    if not any(not point.is_reference and device.of(point) is not None for point in found):
+        return None
+    chart = accuracy_chart(comparison, answers, task, protocol, device, "lead")
+    return Panel(f"{task}: accuracy against device seconds", chart, front_sentence(comparison, found, device))
+
+
 def _tables(of: object) -> list[Table]:
-    """Return the tables of sections, wherever they lie in them."""
+    """Return the tables of sections, at any depth."""
     if isinstance(of, Table):
         return [of]
     inside: Iterable[object] = ()
@@ -180,7 +202,7 @@ def _downloads(comparison: Comparison, records: Sequence[Record], suites: bytes 
         "losses.csv": ("the points of the loss charts", losses_frame(comparison)),
     }
     found = [csv_download(name, what, frame) for name, (what, frame) in frames.items() if len(frame)]
-    found.append(download("records.json", "all records whole, every step among them", msgspec.json.encode(records)))
+    found.append(download("records.json", "all records, with every step", msgspec.json.encode(records)))
     if suites is not None:
-        found.append(download("suites.json", "pytest-benchmark's document", suites))
+        found.append(download("suites.json", "the document of pytest-benchmark", suites))
     return found

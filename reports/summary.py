@@ -1,4 +1,4 @@
-"""The answer: two or three sentences made from the records, and what must be said beside them."""
+"""The answer of the page: two or three sentences, with notes and warnings."""
 
 import math
 from collections.abc import Sequence
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from bench.measure.summary import Throughput, engineering_gap
 from bench.record import Fit, Speed
-from bench.statistics import Ratio, fewest_rounds
+from bench.statistics import Ratio, fewest_rounds, is_disturbed
 from reports.accuracy.ranking import INTERVAL, MOST_TOLD, accuracy_sentences, lead_of, other_rankings, the_rest
 from reports.accuracy.scores import Scored
 from reports.render.formats import GIB, NBSP, listed, percent, rate, ratio, span, times
 from reports.render.frames import Comparison, failures
-from reports.speed.speeds import DISTURBING_PERCENT, Throughput, engineering_gap, mfu, others_busy
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`lead` answers; `notes` explain; `warnings` say what keeps the answer from being taken as it stands."""
+    """The sentences of the answer, notes that explain them, and warnings that limit them."""
 
     lead: Sequence[Markup]
     notes: Sequence[Markup]
@@ -30,16 +30,10 @@ def answer_of(
     largest: tuple[Comparison, Sequence[Throughput]] | None,
     answers: Sequence[Scored],
 ) -> Answer:
-    """Say what the records say; `largest` are the experiments at their largest batch, where these were timed."""
+    """Summarise the records; `largest` are the experiments at their largest batch size, where these were timed."""
     notes = [*other_rankings(comparison, answers), *_unexplained(comparison, rows), *_too_few_runs(rows)]
-    warnings = [
-        *_incomparable(comparison),
-        *_disturbed(comparison, rows),
-        *_engineering(comparison, rows),
-        *_failed(comparison),
-    ]
     lead = [*_speed(comparison, rows), *_at_largest(largest), *accuracy_sentences(comparison, answers)]
-    return Answer(lead, notes, warnings)
+    return Answer(lead, notes, _warnings(comparison, rows))
 
 
 def _speed(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup]:
@@ -64,7 +58,7 @@ def _speed(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup]:
 
 
 def _at_largest(largest: tuple[Comparison, Sequence[Throughput]] | None) -> list[Markup]:
-    """Tell a ratio of experiments that each fill the same memory: never one with that at equal batch."""
+    """Report the ratio of experiments that each fill the same memory, apart from the ratio at equal batch size."""
     comparison, rows = largest or (None, [])
     compared = [row for row in rows if row.ratio is not None]
     if comparison is None or not compared:
@@ -74,7 +68,8 @@ def _at_largest(largest: tuple[Comparison, Sequence[Throughput]] | None) -> list
     assert row.ratio is not None
     return [
         Markup(
-            "Each at its largest batch under {}, {} trains <strong>{} times</strong> as many as {} ({}; {})."
+            "Each at its largest batch size under {}, {} trains <strong>{} times</strong> as many images as {} "
+            "({}; {})."
         ).format(
             listed(sorted({f"{fit.limit_bytes / GIB:g}{NBSP}GiB" for _, fit in comparison.of(Fit)})),
             comparison.label(row.experiment),
@@ -95,14 +90,13 @@ def _ratio_sentence(comparison: Comparison, row: Throughput, base: Throughput, m
         comparison.label(comparison.base or ""),
         _over_runs(row.ratio),
         f"verdict: {row.ratio.verdict}",
-        f"its FLOPs alone predict {ratio(row.flop_ratio)}" if row.flop_ratio else "FLOPs unknown",
+        f"FLOP-predicted ratio {ratio(row.flop_ratio)}" if row.flop_ratio else "FLOPs unknown",
         _against_base(row, base),
     )
 
 
 def _against_base(row: Throughput, base: Throughput) -> str:
-    known = all(one.figures["model_flops_utilisation"] for one in (row, base))
-    return f"; MFU {percent(mfu(row))} against {percent(mfu(base))}" if known else ""
+    return f"; MFU {percent(row.mfu)} against {percent(base.mfu)}" if row.mfu and base.mfu else ""
 
 
 def _over_runs(found: Ratio) -> str:
@@ -113,14 +107,14 @@ def _over_runs(found: Ratio) -> str:
 
 
 def _unexplained(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup]:
-    """Say what FLOPs leave unexplained, where it is more than 8 %, and what it may come from."""
+    """Report ratios that differ from the FLOP-predicted ones by more than 8 %, with likely reasons."""
     base = next((row for row in rows if row.experiment == comparison.base), None)
     found = [(row, factor) for row in rows if (factor := row.unexplained()) is not None]
     left = sorted(found, key=lambda pair: -abs(math.log(pair[1])))
     if base is None or not left:
         return []
     clauses = [
-        Markup("{} {} times as fast as {} where FLOPs predict {}, a factor of {} left over").format(
+        Markup("{} is {} times as fast as {}, the FLOP-predicted ratio is {}, which leaves a factor of {}").format(
             comparison.label(row.experiment),
             ratio(row.forward_backward.value),
             comparison.label(base.experiment),
@@ -132,18 +126,14 @@ def _unexplained(comparison: Comparison, rows: Sequence[Throughput]) -> list[Mar
     ]
     clauses += the_rest(len(left) - MOST_TOLD, "throughput")
     shown = [base, *(row for row, _ in left[:MOST_TOLD])]
-    one_run = all(len(row.runs) == 1 for row in shown)
-    known = [row for row in shown if row.figures["model_flops_utilisation"]]
-    utilisation = listed([f"{comparison.label(row.experiment)} {percent(mfu(row))}" for row in known])
+    utilisation = listed([f"{comparison.label(row.experiment)} {percent(row.mfu)}" for row in shown if row.mfu])
+    one_run = " With one run each, run-to-run variation is another." if all(len(row.runs) == 1 for row in shown) else ""
     return [
         Markup(
-            "<strong>FLOPs do not explain all of it.</strong> Forward and backward alone: {}. Likely reasons: matrix "
-            "products too narrow to fill the device, and elementwise work (norms, activations, softmax) that takes "
-            "time and is not counted as FLOPs.{}"
-        ).format(
-            Markup("; ").join(clauses),
-            (f" MFU: {utilisation}." if known else "") + (" One run each: luck is a reason too." if one_run else ""),
-        )
+            "<strong>FLOPs do not explain the whole difference.</strong> Forward and backward alone: {}. Likely "
+            "reasons: matrix products too small to fill the device, and elementwise work (norms, activations, softmax) "
+            "that takes time and is not counted as FLOPs.{}"
+        ).format(Markup("; ").join(clauses), one_run + (f" MFU: {utilisation}." if utilisation else ""))
     ]
 
 
@@ -155,59 +145,37 @@ def _too_few_runs(rows: Sequence[Throughput]) -> list[Markup]:
         return []
     return [
         Markup(
-            "<strong>Too few runs for a verdict.</strong> {} an experiment cannot reach p ≤ .01: {} rounds are needed "
-            "before {} can be called faster or slower."
+            "<strong>Too few runs for a verdict.</strong> {} per experiment cannot reach p ≤ 0.01: {} rounds are "
+            "needed before {} can be called faster or slower."
         ).format(times(fewest, "run"), needed, "this ratio" if len(compared) == 1 else f"these {len(compared)} ratios")
     ]
 
 
-def _incomparable(comparison: Comparison) -> list[Markup]:
-    if comparison.incomparable is None:
-        return []
-    return [Markup("<strong>No ratios are shown:</strong> {}.").format(comparison.incomparable)]
-
-
-def _disturbed(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup]:
-    """Say where others worked on the machine while it was timed."""
-    shares = {row.experiment: max(others_busy(row), default=0.0) for row in rows}
-    worst = max(shares, key=lambda name: shares[name], default=None)
-    if worst is None or shares[worst] < DISTURBING_PERCENT:
-        return []
-    return [
-        Markup(
+def _warnings(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup]:
+    found = []
+    if comparison.incomparable is not None:
+        found.append(Markup("<strong>No ratios are shown:</strong> {}.").format(comparison.incomparable))
+    worst = max(rows, key=lambda row: row.others_busy_percent, default=None)
+    if worst is not None and is_disturbed(worst.others_busy_percent):
+        words = Markup(
             "<strong>The machine was not idle.</strong> Other processes kept {} of it busy while {} was timed (median "
-            "of its runs): speeds and ratios may be theirs."
-        ).format(percent(shares[worst] / 100, 0), comparison.label(worst))
-    ]
-
-
-def _engineering(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup]:
-    gap = engineering_gap(list(rows))
-    if gap is None:
-        return []
-    least, largest = gap
-    return [
-        Markup(
-            "<strong>Engineering is being compared, not methods.</strong> {} uses {} of the device's peak and {} only "
-            "{}: a difference of {} times in MFU says that one implementation fills the device better."
-        ).format(
-            comparison.label(largest.experiment),
-            percent(mfu(largest)),
-            comparison.label(least.experiment),
-            percent(mfu(least)),
-            ratio(mfu(largest) / mfu(least)),
+            "of its runs), which may have changed speeds and ratios."
         )
-    ]
-
-
-def _failed(comparison: Comparison) -> list[Markup]:
-    number = len(failures(comparison))
-    if not number:
-        return []
-    return [Markup('<strong>{} failed.</strong> <a href="#failures">See why</a>.').format(times(number, "run"))]
+        found.append(words.format(percent(worst.others_busy_percent / 100, 0), comparison.label(worst.experiment)))
+    if (gap := engineering_gap(rows)) is not None:
+        words = Markup(
+            "<strong>Engineering is being compared, not methods.</strong> {} uses {} of the device's peak and {} only "
+            "{}: a factor of {} in MFU means that one implementation fills the device better."
+        )
+        (low, least), (high, largest) = ((comparison.label(row.experiment), row.mfu or 1.0) for row in gap)
+        found.append(words.format(high, percent(largest), low, percent(least), ratio(largest / least)))
+    if number := len(failures(comparison)):
+        words = Markup('<strong>{} failed.</strong> <a href="#failures">See the reasons</a>.')
+        found.append(words.format(times(number, "run")))
+    return found
 
 
 def _machine(comparison: Comparison) -> str:
-    """Say where the speeds were measured."""
+    """Name the machines of the speed records."""
     machines = list(dict.fromkeys(record.circumstances.machine for record, _ in comparison.of(Speed)))
     return f"On {'this machine' if len(machines) == 1 else 'different machines'} ({listed(machines)})"

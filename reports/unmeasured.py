@@ -1,4 +1,4 @@
-"""What was not measured and why: gathered from the page's own tables, so that no dash is left without its reason."""
+"""The table of missing figures with their reasons, collected from the other tables of the page."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ from bench.record import Measured, Memory, Speed, Training, Transfer
 from reports.accuracy.pareto import prices
 from reports.render.formats import listed
 from reports.render.frames import Comparison
-from reports.render.tables import NOT_MEASURED, Cell, Column, Table, plain
+from reports.render.tables import NOT_MEASURED, Cell, Table, plain, text_columns, value_cell
 
 KINDS: Mapping[str, type[Measured]] = {
     "speed": Speed,
@@ -18,11 +18,11 @@ MOST_NAMED = 6
 
 
 def unmeasured_table(comparison: Comparison, tables: Sequence[Table]) -> Table:
-    """List each figure that was not measured, of whom, and the reason."""
+    """List each figure that was not measured, with its rows and the reason."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for name, kind in KINDS.items():
         if not comparison.of(kind):
-            found[name, "this comparison has no run of that kind"] = {"all": None}
+            found[name, "this comparison has no run of this kind"] = {"all": None}
     for table in tables:
         for what, why, of in _dashes(table):
             found.setdefault((what, why), {})[of] = None
@@ -33,16 +33,15 @@ def unmeasured_table(comparison: Comparison, tables: Sequence[Table]) -> Table:
     _, energy = prices(comparison)
     for name, reason in energy.why_not.items():
         found.setdefault(("energy", reason), {})[comparison.label(name)] = None
-    reasons: dict[tuple[str, str], dict[str, None]] = {}  # figures by whose they are and why they are missing
+    reasons: dict[tuple[str, str], dict[str, None]] = {}  # figures by rows and reason
     for (what, why), names in found.items():
         reasons.setdefault((_named([*names]), why), {})[what] = None
-    columns = [Column("figures", numeric=False), Column("of", numeric=False), Column("why", numeric=False)]
-    rows = [[Cell(listed([*what])), Cell(of, "", of), Cell(why, "", why)] for (of, why), what in reasons.items()]
-    return plain("Not measured, and why", columns, rows)
+    rows = [[Cell(listed([*what])), value_cell(of), value_cell(why)] for (of, why), what in reasons.items()]
+    return plain("Not measured, and why", text_columns("figures", "of", "reason"), rows)
 
 
 def _dashes(table: Table) -> list[tuple[str, str, str]]:
-    """Return (column, reason, row) of each cell of a table that says that it was not measured."""
+    """Return (column, reason, row) of each cell of a table that was not measured."""
     return [
         (column.title, cell.why.removeprefix(NOT_MEASURED), row[0].text)
         for group in table.groups

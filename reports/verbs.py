@@ -1,4 +1,4 @@
-"""What each verb of the command line does."""
+"""The commands of `python -m reports`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +16,8 @@ from bench.history.compared import compared, compared_table, on_one_side, told_n
 from bench.history.figures import Figure, read_figures
 from bench.record import comparisons, read_records
 from bench.statistics import fewest_rounds
-from reports.exports.event_files import write_event_files
 from reports.exports.exports import Format, exported
-from reports.exports.scalars import read_scalars
+from reports.exports.scalars import read_scalars, write_event_files
 from reports.history.changes import changes_of
 from reports.history.detection import few_commits_table, rates_table
 from reports.history.history_page import history_page
@@ -30,20 +29,20 @@ from reports.plan import plan_page, read_plan
 
 @dataclass(frozen=True)
 class Build:
-    """Draw the page of one comparison and print where it is."""
+    """Write the page of one comparison and print its path."""
 
     results: Positional[Path] = Path("results")
-    """Folder of records."""
+    """Folder of the records."""
     out: Path | None = None
-    """The page to write; index.html in the folder of records if not given."""
+    """Path of the page; default index.html in the folder of the records."""
     comparison: str | None = None
-    """Which comparison; the newest if not given."""
+    """Name of the comparison; default the newest."""
 
     def run(self) -> int:
-        """Read, draw, write."""
+        """Read the records and write the page."""
         found = comparisons(self.results)
         if not found:
-            raise ValueError(f"{self.results} holds no records; run `python -m bench` first, which leaves some there")
+            raise ValueError(f"{self.results} holds no records; run `python -m bench` first, which writes them")
         name = found[-1] if self.comparison is None else self.comparison
         choose(name, dict.fromkeys(found), f"comparison in {self.results}")
         others = [other for other in reversed(found) if other != name]
@@ -57,15 +56,15 @@ class Build:
 
 @dataclass(frozen=True)
 class Plan:
-    """Draw the page of a plan and print where it is."""
+    """Write the page of a plan and print its path."""
 
     plan: Positional[Path]
-    """What `python -m bench plan --json` wrote."""
+    """Document of `python -m bench plan --json`."""
     out: Path | None = None
-    """The page to write; beside the plan if not given."""
+    """Path of the page; default that of the plan with the suffix .html."""
 
     def run(self) -> int:
-        """Read, draw, write."""
+        """Read the records and write the page."""
         out = self.out or self.plan.with_suffix(".html")
         write(out, plan_page(self.plan.read_bytes(), str(self.plan)).encode())
         print(out)
@@ -74,19 +73,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class History:
-    """Draw charts over commits, their changes marked, and print where they are."""
+    """Write charts over commits with the detected changes, and print their path."""
 
     results: Positional[Path] = Path("results/history")
     """Folder of pytest-benchmark documents and records of several commits."""
     out: Path | None = None
-    """The page to write; charts.html in the folder if not given."""
+    """Path of the page; default charts.html in the folder."""
     simulate: bool = False
-    """Draw nothing: simulate lines and say how often changes are found and alarms are false."""
+    """Instead, simulate series and report the rates of detected changes and of false alarms."""
     lines: int = 400
-    """How many lines are simulated for each figure."""
+    """Number of series simulated per rate."""
 
     def run(self) -> int:
-        """Read, detect, draw, write; or simulate, with exit code 1 where the detection misses its bounds."""
+        """Write the page; or simulate, with exit code 1 where the detection misses its bounds."""
         if self.simulate:
             if self.lines < 1:
                 raise ValueError(f"--lines must be at least 1, got {self.lines}")
@@ -107,12 +106,12 @@ class History:
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare two sets of figures of one machine: files or folders of documents and records."""
+    """Compare two sets of figures from one machine: files or folders of documents and records."""
 
     old: Positional[Path]
     new: Positional[Path]
     fail: Annotated[
-        Literal["never", "slower"], arg(help="exit with 1 where something is slower or a counter is worse")
+        Literal["never", "slower"], arg(help="condition of exit code 1: a figure is slower or a counter worse")
     ] = "never"
 
     def run(self) -> int:
@@ -125,7 +124,7 @@ class Compare:
         varying = [one for one in judged if not one.measure.is_counter]
         needed, fewest = fewest_rounds(len(varying)), min((min(len(o.old), len(o.new)) for o in varying), default=0)
         if varying and fewest < needed:
-            notes.append(f"of {len(varying)} times none with under {needed} processes a side can be called")
+            notes.append(f"a verdict on {len(varying)} times needs {needed} processes per side")
         show([Table(table.title, table.rows, "\n".join([table.note, *notes]))])
         worse = told_worse(judged)
         print(printable_lines("\n".join(worse or [told_none(judged)])))
@@ -134,16 +133,16 @@ class Compare:
 
 @dataclass(frozen=True)
 class Export:
-    """Write figures in a format that another tool reads, and print where they are."""
+    """Write figures in the format of another tool, and print their path."""
 
     results: Positional[tuple[Path, ...]]
     """Files or folders of documents and records."""
     format: Literal[Format, "tensorboard"]
     out: Path
-    """The file to write; for tensorboard the folder."""
+    """Path of the file; for tensorboard of the folder."""
 
     def run(self) -> int:
-        """Read, convert, write."""
+        """Read the figures and write the file."""
         if self.format == "tensorboard":
             write_event_files(read_scalars(self.results), self.out)
         else:
@@ -155,10 +154,10 @@ class Export:
 def _require_one_machine(figures: Sequence[Figure]) -> None:
     machines = list(dict.fromkeys(figure.machine for figure in figures))
     if len(machines) > 1:
-        raise ValueError(f"figures of different machines cannot be compared: {' / '.join(machines)}")
+        raise ValueError(f"figures of several machines are not comparable, name files of one: {' / '.join(machines)}")
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write atomically: a file at `path` is whole or not there."""
+    """Write a file atomically."""
     with written_whole(path) as temporary:
         temporary.write_bytes(content)

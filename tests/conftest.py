@@ -5,6 +5,8 @@ Tests run in a random order (pytest-randomly prints its seed; `--randomly-seed N
 
 import os
 import signal
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -20,6 +22,7 @@ with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
 
 import torch
 
+from bench.console.signals import INTERRUPTED
 from bench.data.pack import Pictures, load_pictures
 from bench.data.pack import main as decode
 from tests.processes import Parting
@@ -41,9 +44,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_keyboard_interrupt() -> None:
-    """Leave no process behind, neither a worker nor what a test started."""
+    """Leave no process behind, neither a worker nor a process that a test started."""
     for process in psutil.Process().children(recursive=True):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End at once after an interrupt: the summary is printed, and pytest would collect garbage for seconds."""
+    session = config.pluginmanager.get_plugin("session")
+    if session is not None and session.exitstatus == pytest.ExitCode.INTERRUPTED:
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)
 
 
 @pytest.fixture(scope="session")

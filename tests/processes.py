@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,7 +47,11 @@ def wait_until(holds: Callable[[], T], running: "subprocess.Popen[Any] | None" =
 
 def run_of(parent: int, label: str) -> list[psutil.Process]:
     """Return the run with this label that a command line has started, in a list; an empty one while there is none."""
-    return [child for child in psutil.Process(parent).children() if label in child.cmdline()]
+    found = []
+    for child in psutil.Process(parent).children():
+        with suppress(psutil.Error):  # it has ended meanwhile
+            found += [child] if label in child.cmdline() else []
+    return found
 
 
 def have_ended(processes: list[psutil.Process]) -> bool:

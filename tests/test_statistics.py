@@ -18,16 +18,21 @@ from bench.statistics import (
     LARGEST_FIGURE,
     SMALLEST_EFFECT,
     SMALLEST_FIGURE,
+    ChangeKind,
+    Estimate,
     Interval,
     Ratio,
     Verdict,
     accuracy_interval,
     agreement,
     at_most,
+    difference_verdict,
     fewest_rounds,
+    is_change,
     mean_interval,
     median_ratio_interval,
     paired_difference,
+    paired_over_seeds,
     prediction,
     spread_of,
 )
@@ -509,3 +514,40 @@ def test_a_prediction_is_judged_by_all_of_the_interval(difference: float, margin
     is_beyond = min(ends) > AS_FLOPS_SAY and not difference - margin <= 0 <= difference + margin
     assert (verdict == "not what FLOPs say") == is_beyond
     assert prediction(difference, None) == "cannot be told"
+
+
+def test_a_difference_is_judged_by_its_interval() -> None:
+    ends = {
+        (0.1, 0.2): "better",
+        (-0.2, -0.1): "worse",
+        (-0.1, 0.2): "not distinguishable",
+        (None, None): "no interval",
+    }
+    assert {(low, high): difference_verdict(Estimate(0.1, low, high, "")) for low, high in ends} == ends
+
+
+def test_seeds_are_ranked_from_five_common_ones_on() -> None:
+    base = dict.fromkeys(range(6), 0.5)
+    assert paired_over_seeds(base, dict.fromkeys(range(2, 6), 0.6)) is None
+    found = paired_over_seeds(base, {seed: 0.6 + seed / 1000 for seed in range(1, 9)})
+    assert found is not None
+    assert (found.over, difference_verdict(found)) == ("5 seeds", "better")
+
+
+@pytest.mark.parametrize(
+    ("kind", "new", "processes", "p", "expected"),
+    [
+        ("confirmed", 1.021, (2, 2), 1.0, True),
+        ("confirmed", 1.019, (9, 9), 0.0, False),
+        ("confirmed", 2.0, (1, 9), 0.0, False),
+        ("suspected", 1.031, (3, 3), 0.0009, True),
+        ("suspected", 1.031, (3, 3), 0.001, False),
+        ("suspected", 1.029, (3, 3), 0.0, False),
+        ("suspected", 2.0, (2, 9), 0.0, False),
+    ],
+)
+def test_a_change_needs_processes_size_and_p(
+    kind: ChangeKind, new: float, processes: tuple[int, int], p: float, expected: bool
+) -> None:
+    assert is_change(kind, 1.0, new, processes, p) is expected
+    assert is_change(kind, new, 1.0, processes, p) is expected

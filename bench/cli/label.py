@@ -17,7 +17,6 @@ from bench.console.console import PROGRAM, say
 from bench.console.exit_codes import FAILED_CASE, OK, USAGE
 from bench.console.tables import show
 from bench.data.captions.shards import Shard, part_of, shards_of
-from bench.labels.counting import counted
 from bench.labels.explanation import explanation
 from bench.labels.labeller import Tally, labeller
 from bench.labels.on_ray import run_jobs_on_ray
@@ -25,7 +24,7 @@ from bench.labels.processes import Ended, run_jobs, worth
 from bench.labels.rules import rule_named
 from bench.labels.shard_job import Job, made, tally_of
 from bench.labels.summary import label_table, most_frequent, summary_tables
-from bench.labels.vocabulary import Vocabulary, merged, read_vocabulary, vocabulary_path, write_vocabulary
+from bench.labels.vocabulary import Vocabulary, counted, merged, read_vocabulary, vocabulary_path, write_vocabulary
 from bench.orchestration.preflight import cores
 
 TOLD_FAILURES = 10

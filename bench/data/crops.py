@@ -1,4 +1,4 @@
-"""Random crops of pictures that each have a size of their own, drawn as torchvision's RandomResizedCrop draws them."""
+"""Random crops of images of different sizes, with the sampling of torchvision's RandomResizedCrop."""
 
 import math
 from collections.abc import Sequence
@@ -8,20 +8,20 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-ASPECT_RATIOS = (3 / 4, 4 / 3)  # of a random crop, torchvision's default
-TRIES = 10  # boxes that are drawn before the whole picture is taken, torchvision's number
+ASPECT_RATIOS = (3 / 4, 4 / 3)  # bounds of a crop's width / height, torchvision's default
+TRIES = 10  # boxes drawn before the fallback, as in torchvision
 Draws = Float[Tensor, " draws"]
 
 
 def draw(pictures: int, generator: torch.Generator) -> Float[Tensor, "pictures draws"]:
-    """Draw for each picture what its crop may need, so that no picture's size shifts what the others draw."""
+    """Draw all numbers that an image's crop may need, so that no image's size affects the draws of others."""
     return torch.rand(pictures, 4 * TRIES + 1, generator=generator)
 
 
 def cropped(
     picture: UInt8[Tensor, "3 height width"], draws: Draws, scale: tuple[float, float], side: int, *, flip: bool
 ) -> UInt8[Tensor, "3 side side"]:
-    """Crop and scale (bilinear, antialiased) a picture as its draws say; `flip` it in half of the cases."""
+    """Crop and scale (bilinear, antialiased) an image by its draws; with `flip`, mirror half of the images."""
     values = draws.tolist()
     height, width = picture.shape[1:]
     box = crop_box(values, width, height, scale)
@@ -30,11 +30,11 @@ def cropped(
 
 
 def crop_box(draws: Sequence[float], width: int, height: int, scale: tuple[float, float]) -> tuple[int, int, int, int]:
-    """Return top, left, height and width of the first box drawn that fits.
+    """Return top, left, height and width in pixels of the first drawn box that fits.
 
-    A box has a share of the picture's area drawn from `scale` and an aspect ratio drawn on a logarithmic scale. Where
-    none fits, it is the whole picture, its longer side cut in the middle to the bounds of the ratio.
-    Source: torchvision, transforms/v2/_geometry.py, RandomResizedCrop.make_params.
+    A box's fraction of the image's area is uniform in `scale`, its aspect ratio log-uniform in ASPECT_RATIOS. If none
+    fits, the box is the image, its longer side cropped centrally to the bounds of the ratio. Source: torchvision,
+    transforms/v2/_geometry.py, RandomResizedCrop.make_params.
     """
     (low, high), (narrow, wide) = scale, map(math.log, ASPECT_RATIOS)
     for attempt in range(TRIES):

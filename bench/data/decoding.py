@@ -1,4 +1,4 @@
-"""Encoded images to pixels: nothing is decoded that its header says is too large, and what fails has a class."""
+"""Encoded images to pixels: size limits are enforced by the header, and every failure has a class."""
 
 import io
 import warnings
@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
-MOST_PIXELS = 25 * 10**6  # open_clip's limit; decoding takes up to 450 MiB (a WebP)
+MOST_PIXELS = 25 * 10**6  # open_clip's limit; decoding takes up to 450 MiB (WebP)
 FORMATS = ("JPEG", "PNG", "WEBP")
 EMPTY, FOREIGN, TOO_LARGE, TRUNCATED, CORRUPTED = (
     "no bytes",
@@ -29,22 +29,22 @@ TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # by EXIF's orientation, what puts a picture upright
+}  # transposition to upright by EXIF orientation
 
 
 class UnusableImageError(Exception):
-    """An image that cannot be decoded; its text is the class."""
+    """An image that cannot be decoded; the message is its class."""
 
 
 def decoded(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
-    """Decode an image upright to RGB, what is transparent in it put on white; of an animation the first picture.
+    """Decode an image to upright RGB, transparent pixels blended with white; of an animation the first frame.
 
     Raises UnusableImageError.
     """
     if not encoded:
         raise UnusableImageError(EMPTY)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of what is only odd
+        warnings.simplefilter("ignore")  # Pillow's, about unusual but valid files
         try:
             return _decoded(encoded)
         except (UnusableImageError, MemoryError):
@@ -53,13 +53,13 @@ def decoded(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
             raise UnusableImageError(FOREIGN) from None
         except Image.DecompressionBombError:
             raise UnusableImageError(TOO_LARGE) from None
-        except Exception as error:  # noqa: BLE001 - what a decoder raises for broken bytes is listed nowhere
+        except Exception as error:  # noqa: BLE001 - the decoders' exceptions for broken bytes are not documented
             is_short = any(word in str(error).lower() for word in ("truncated", "incomplete"))
             raise UnusableImageError(TRUNCATED if is_short else CORRUPTED) from None
 
 
 def _decoded(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
-    with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:  # reads the header alone
+    with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:  # reads only the header
         if image.width * image.height > MOST_PIXELS:
             raise UnusableImageError(TOO_LARGE)
         if image.format == "JPEG" and image.mode in ("RGB", "L") and _turn(image) is None:
@@ -72,7 +72,7 @@ def _decoded(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
+    if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip at 255
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
@@ -81,8 +81,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return what puts a picture upright; None where it is, or its EXIF data cannot be read."""
+    """Return the transposition to upright; None if the image is upright or its EXIF data is broken."""
     try:
         return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001 - broken EXIF data does not make a picture unusable
+    except Exception:  # noqa: BLE001 - an image with broken EXIF data is usable
         return None

@@ -1,4 +1,4 @@
-"""Precomputed embeddings of images, as .npy members of shards: nothing is read that its header does not promise."""
+"""Precomputed image embeddings, stored as .npy members of shards."""
 
 import io
 
@@ -15,10 +15,10 @@ READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 
 
 def decoded_grid(encoded: bytes, channels: int, side: int) -> Float[Tensor, "channels side side"]:
-    """Read a grid of embeddings, fp16 or fp32 in C order, to fp32; nothing in it is unpickled.
+    """Read a grid of embeddings, fp16 or fp32 in C order, as fp32; nothing is unpickled.
 
-    A grid is what an image tokeniser or autoencoder makes of an image before any training here, as Synth2 trains on
-    (arXiv 2403.07750). Raises UnusableImageError for anything else than `channels` x `side` x `side` finite numbers.
+    A grid is the output of an image tokeniser or autoencoder, as Synth2 trains on (arXiv:2403.07750). Raises
+    UnusableImageError unless it has `channels` x `side` x `side` finite numbers.
     """
     if not encoded:
         raise UnusableImageError(EMPTY)

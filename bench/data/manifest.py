@@ -1,4 +1,4 @@
-"""Whether the shipped pack is what was shipped."""
+"""The shipped pack's manifest and files."""
 
 import hashlib
 import json
@@ -6,11 +6,11 @@ from pathlib import Path
 
 PACK = Path(__file__).parent / "pack"
 PARTS = ("pretrain", "twemoji", "sweethome3d", "silhouettes")
-CACHE = "cache"  # folder of the results that holds decoded pictures
+CACHE = "cache"  # folder of decoded images, below the results folder
 
 
 def verify_pack(folder: Path = PACK) -> None:
-    """Check every file against the manifest; ValueError names the one that is missing or not what was shipped."""
+    """Check every file against the manifest; ValueError names a missing or corrupted file."""
     for name, expected in json.loads((folder / "manifest.json").read_bytes())["files"].items():
         path = folder / name
         if not path.is_file():
@@ -23,15 +23,15 @@ def verify_pack(folder: Path = PACK) -> None:
 
 
 def pretrain_shards(folder: Path = PACK) -> list[Path]:
-    """Return the shards for pre-training, in the order of the pictures."""
+    """Return the shards for pre-training, in the order of their images."""
     return sorted((folder / "pretrain").glob("*.tar.gz"))
 
 
 def pack_digest(folder: Path = PACK) -> str:
-    """Return what changes whenever a file of the pack does."""
+    """Return a digest that changes with any file of the pack."""
     return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
 
 
 def cache_path(part: str, cache: Path, folder: Path = PACK) -> Path:
-    """Return where a part's decoded pictures lie; a changed pack has other files."""
+    """Return the cache file of a part's decoded images, named by the pack's digest."""
     return cache / f"{part}-{pack_digest(folder)[:16]}.safetensors"

@@ -1,4 +1,4 @@
-"""How pictures are normalised, as open_clip does."""
+"""Normalisation of images with open_clip's mean and standard deviation."""
 
 from functools import cache
 
@@ -11,13 +11,13 @@ WHITE = 255.0
 
 
 def normalised(rgb: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
-    """Normalise pictures of range 0 to 1."""
+    """Normalise images of range 0 to 1."""
     mean, std = _normalisation(rgb.device)
     return (rgb - mean) / std
 
 
 @cache
 def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation on a device, copied there once."""
+    """Return mean and standard deviation on a device, copied once."""
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
     return mean.to(device), std.to(device)

@@ -1,4 +1,4 @@
-"""Which samples batch k holds: consecutive places in an endless row of shuffled epochs."""
+"""The samples of batch k: consecutive positions in an endless sequence of shuffled epochs."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,15 +14,15 @@ from bench.image_sizes import image_size_at, images_before
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The order of a data set's samples, as one of `ranks` processes reads them: a pure function of these fields."""
+    """The order of a data set's samples on one of `ranks` processes: a pure function of these fields."""
 
     experiment: Experiment
-    count: int  # of the data set's samples
+    count: int  # samples of the data set
     rank: int = 0
     ranks: int = 1
 
     def rows(self, k: int) -> Int[Tensor, " batch"]:
-        """Return the samples of batch k: as many on every rank."""
+        """Return the samples of batch k, equally many on every rank."""
         size = self.experiment.batch_size_at(self.image_size(k))
         return shuffled_rows(
             self.experiment.seed,
@@ -32,12 +32,12 @@ class Order:
         )
 
     def image_size(self, k: int) -> int:
-        """Return the side in pixels of batch k's images: the same on every rank."""
+        """Return the side in pixels of batch k's images, equal on every rank."""
         return image_size_at(self.experiment, k)
 
 
 def shuffled_rows(seed: int, count: int, *, first: int, size: int) -> Int[Tensor, " size"]:
-    """Return so many rows of `count` from place `first` on, of the endless row of shuffled epochs."""
+    """Return `size` rows of the endless sequence of shuffled epochs of `count` rows, from position `first` on."""
     parts = []
     while size:
         epoch, place = divmod(first, count)

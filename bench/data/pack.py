@@ -1,4 +1,4 @@
-"""The shipped pack: real image-text pairs, verified, decoded once, then mapped from a cache file."""
+"""The shipped pack: image-text pairs, verified and decoded once, then read from a cache file."""
 
 import io
 import json
@@ -25,11 +25,11 @@ SIDE = 64  # pixels
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Pictures in memory. Colour is premultiplied by alpha, so that resampling leaves no fringes."""
+    """Images in memory. Colour is premultiplied by alpha, so that resampling leaves no fringes."""
 
     pixels: UInt8[Tensor, "pictures 4 64 64"]
     captions: tuple[str, ...]
-    classes: tuple[dict[str, str], ...]  # by the name of the classification, as the shards have them
+    classes: tuple[dict[str, str], ...]  # class by name of the classification
     keys: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -37,23 +37,20 @@ class Pictures:
 
 
 def load_pictures(part: str, cache: Path, folder: Path = PACK) -> Pictures:
-    """Return the pictures of a part ("pretrain", or a transfer shard's name), from the cache where it holds them.
+    """Return the images of a part ("pretrain", or a transfer shard's name), from the cache if possible.
 
-    The cache file is named by the pack's digest, so a changed pack is decoded anew. The first call verifies.
+    The cache file is named by the pack's digest, so that a changed pack is decoded again. The first call verifies it.
     """
     path = cache_path(part, cache, folder)
     if not path.is_file():
         verify_pack(folder)
-        _save(_decode(part, folder), path)
+        pictures = _decode(part, folder)
+        texts = {"captions": pictures.captions, "classes": pictures.classes, "keys": pictures.keys}
+        with written_whole(path) as temporary:
+            save_file({"pixels": pictures.pixels}, temporary, metadata={"texts": json.dumps(texts)})
     with safe_open(path, framework="pt") as file:
         texts = json.loads(file.metadata()["texts"])
     return Pictures(load_file(path)["pixels"], tuple(texts["captions"]), tuple(texts["classes"]), tuple(texts["keys"]))
-
-
-def _save(pictures: Pictures, path: Path) -> None:
-    texts = {"captions": pictures.captions, "classes": pictures.classes, "keys": pictures.keys}
-    with written_whole(path) as temporary:
-        save_file({"pixels": pictures.pixels}, temporary, metadata={"texts": json.dumps(texts)})
 
 
 def _decode(part: str, folder: Path) -> Pictures:
@@ -68,12 +65,12 @@ def _decode(part: str, folder: Path) -> Pictures:
 
 
 def _pairs(shard: Path) -> Iterator[tuple[str, UInt8[np.ndarray, "4 64 64"], dict[str, Any]]]:
-    """Yield key, pixels and text of each pair, in the shard's order; a picture's text follows it."""
+    """Yield key, pixels and text of each pair in the shard's order; a text follows its image."""
     with tarfile.open(shard, "r:gz") as tar:
         members = iter(tar)
         for member in members:
             key, _, _ = member.name.rpartition(".")
-            pixels = _pixels(_content(tar, member))  # before the next header is read: going back unpacks all again
+            pixels = _pixels(_content(tar, member))  # before the next header: seeking back would decompress all again
             text_member = next(members)
             assert text_member.name == f"{key}.json", f"{shard}: {member.name} is followed by {text_member.name}"
             yield key, pixels, json.loads(_content(tar, text_member))
@@ -94,7 +91,7 @@ def _pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
 
 
 def main(cache: Path) -> None:
-    """Fill a cache with every part, so that no run has to decode: `python -m bench.data.pack CACHE`."""
+    """Decode every part into a cache, so that no run has to: `python -m bench.data.pack CACHE`."""
     for part in PARTS:
         load_pictures(part, cache)
 

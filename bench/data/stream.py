@@ -1,4 +1,4 @@
-"""Batch k of a run, as a pure function of the experiment, the rank and k: equal images for every method."""
+"""Batch k of a run, a pure function of the experiment, the rank and k: equal images for every method."""
 
 import time
 from abc import ABC, abstractmethod
@@ -19,13 +19,13 @@ T = TypeVar("T", bound=Target)
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[T]):
-    """What a step reads."""
+    """Images and targets of a step."""
 
-    images: Float[Tensor, "batch channels side side"]  # normalised, 3 channels; or embeddings
+    images: Float[Tensor, "batch channels side side"]  # normalised pixels (3 channels) or embeddings
     target: T
 
     def parts(self, count: int) -> "list[Batch[T]]":
-        """Cut it into equal parts."""
+        """Split it into `count` equal micro-batches."""
         if count == 1:
             return [self]
         rows = torch.arange(len(self.images)).chunk(count)
@@ -33,27 +33,23 @@ class Batch(Generic[T]):
 
 
 class Stream(ABC, Generic[T]):
-    """Batches of a data set on a device, each addressed by its number."""
+    """Batches of a data set on a device, addressed by number."""
 
     experiment: Experiment
     device: torch.device
     order: Order
-    targets_seconds: float  # that were spent to turn captions into targets so far
-    num_captions: int  # that were turned in these seconds
-    wait_seconds: float = 0.0  # that whoever takes batches has waited for them so far
+    targets_seconds: float  # spent so far to turn captions into targets
+    num_captions: int  # turned into targets in that time
+    is_unverified = False  # whether a shard has no manifest to verify it by
+    wait_seconds: float = 0.0  # that `batch` has taken so far
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Samples that could not be used so far, by what is wrong with them."""
+        """Number of samples skipped so far, by class of error."""
         return {}
 
-    @property
-    def is_unverified(self) -> bool:
-        """Whether nothing says what the data should be."""
-        return False
-
     def batch(self, k: int) -> Batch[T]:
-        """Return batch k of this rank, and count how long that took."""
+        """Return batch k of this rank, and add the time to `wait_seconds`."""
         start = time.perf_counter()
         batch = self.make_batch(k)
         self.wait_seconds += time.perf_counter() - start
@@ -61,12 +57,12 @@ class Stream(ABC, Generic[T]):
 
     @abstractmethod
     def make_batch(self, k: int) -> Batch[T]:
-        """Return batch k of this rank."""
+        """Return batch k of this rank, on the device."""
 
     @abstractmethod
     def target(self, k: int) -> T:
-        """Return what batch k of this rank reads beside its images, on the CPU."""
+        """Return the target of batch k of this rank, on the CPU."""
 
     @abstractmethod
     def keys(self, k: int) -> Sequence[str]:
-        """Return the names of batch k's samples."""
+        """Return the keys of batch k's samples."""

@@ -1,4 +1,4 @@
-"""Which samples of a data set a run sees: those whose keys a file lists, or as many at random as a control."""
+"""The samples of a data set that a run uses: those with keys listed in a file, or a random subset as a control."""
 
 import csv
 from array import array
@@ -19,15 +19,15 @@ RANDOM = "random:"
 
 
 def is_listed(subset: str | None) -> bool:
-    """Tell whether a file lists the samples that a run sees."""
+    """Return whether a file lists the samples that a run uses."""
     return subset is not None and not subset.startswith(RANDOM)
 
 
 def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
-    """Return the rows, rising, of the data set that an experiment sees.
+    """Return the rows of the data set that an experiment uses, ascending.
 
-    Raises ValueError for a file without a column of keys, for keys that no sample has, and for more rows than there
-    are.
+    Raises ValueError for a file without a key column, for keys that no sample has, and for more rows than the data set
+    has.
     """
     subset = experiment.subset
     if subset is None:
@@ -44,7 +44,7 @@ def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
 def _random_rows(subset: str, seed: int, count: int) -> Sequence[int]:
     number = subset.removeprefix(RANDOM)
     if not (number.isdecimal() and 1 <= int(number) <= count):
-        raise ValueError(f"subset={subset}: {RANDOM}N draws N of the {count:,} samples")
+        raise ValueError(f"subset={subset}: expected {RANDOM}N with N from 1 to the data set's {count:,} samples")
     import torch
 
     generator = torch.Generator().manual_seed(seed_for(seed, SUBSET))
@@ -53,19 +53,19 @@ def _random_rows(subset: str, seed: int, count: int) -> Sequence[int]:
 
 def _listed_keys(path: Path) -> set[str]:
     if not path.is_file():
-        raise ValueError(f"subset={path}: no such file, and not {RANDOM}N")
+        raise ValueError(f"subset={path}: no such file; expected a csv file of keys or {RANDOM}N")
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         column = known_column(rows.fieldnames or (), KEY_COLUMNS)
         if column is None:
             there = ", ".join(rows.fieldnames or ()) or "none"
-            raise ValueError(f"{path}: no column of keys, {' or '.join(KEY_COLUMNS)} (there are {there})")
+            raise ValueError(f"{path}: no key column; expected {' or '.join(KEY_COLUMNS)} (there are {there})")
         keys = {row[column] for row in rows}
     if not keys:
-        raise ValueError(f"{path}: no keys in it")
+        raise ValueError(f"{path}: the file lists no keys")
     return keys
 
 
 def _packed(rows: npt.NDArray[Any]) -> "array[int]":
-    """Return row numbers that take little to hold and to send to other processes."""
+    """Return row numbers in a compact form, in memory and in pickles for other processes."""
     return array("q", rows.astype(np.int64).tobytes())

@@ -1,4 +1,4 @@
-"""What methods read beside the images, for a whole data set, and cut to a batch."""
+"""Targets: the data that methods use in addition to the images, for a whole data set or a batch."""
 
 import sys
 from collections import Counter
@@ -20,25 +20,25 @@ Kind = TypeVar("Kind", bound="Target")
 
 @dataclass(frozen=True, slots=True)
 class Captions:
-    """Captions, and where each stands in its data set, which is where its stored labels are."""
+    """Captions with their rows in the data set, by which stored labels are addressed."""
 
     texts: Sequence[str]
-    rows: Sequence[int]  # of the data set: all samples of its shards, in order
-    total: int  # rows of the data set
+    rows: Sequence[int]  # in the data set: all samples of its shards, in order
+    total: int  # number of rows of the data set
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "Captions":
-        """Take captions for a whole data set."""
+        """Return the captions of a whole data set."""
         return cls(texts, range(len(texts)), len(texts))
 
 
 @runtime_checkable
 class Target(Protocol):
-    """What a method reads, one item a caption; lives on the CPU until its batch is taken."""
+    """Data that a method uses, one item per caption; on the CPU until a batch is moved."""
 
     @property
     def captions(self) -> "Tokens | None":
-        """The captions that a text tower embeds; None where no text is computed."""
+        """Captions that a text tower embeds; None if no text is computed."""
         ...
 
     def take(self: Kind, rows: Int[Tensor, " batch"]) -> Kind:
@@ -46,35 +46,30 @@ class Target(Protocol):
         ...
 
     def with_captions(self: Kind, captions: "Tokens") -> Kind:
-        """Return the same with other captions, where text is computed."""
+        """Return the same target with other captions, if text is computed."""
         ...
 
     def to(self: Kind, device: torch.device) -> Kind:
-        """Move to a device without waiting for it."""
+        """Move to a device asynchronously."""
         ...
 
 
 class WithoutText:
-    """What targets share of which no text is computed."""
+    """Base of targets without computed text."""
 
     __slots__ = ()
-
-    @property
-    def captions(self) -> None:
-        """No text is computed."""
-        return
+    captions = None
 
     def with_captions(self: Kind, _: "Tokens") -> Kind:
-        """Return the same: no text is computed."""
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Token ids, and each caption's length with its start and end token.
+    """Token ids, and each caption's length including start and end token.
 
-    Captions stand in groups of one width each, padded with 0; caption i is row `places[i]` of the groups one after the
-    other, which is also the order of `lengths`. A data set is one group, as wide as the context.
+    Captions are grouped by width and padded with 0; caption i is row `places[i]` of the concatenated groups, whose
+    order `lengths` has too. A whole data set is one group, as wide as the context.
     """
 
     groups: tuple[Int[Tensor, "_ _"], ...]
@@ -84,14 +79,9 @@ class Tokens:
 
     @classmethod
     def of(
-        cls,
-        captions: Sequence[Sequence[int]],
-        start: int,
-        end: int,
-        context_length: int,
-        padding: TextPadding = "none",
+        cls, captions: Sequence[Sequence[int]], start: int, end: int, context_length: int, padding: TextPadding = "none"
     ) -> "Tokens":
-        """Put start and end around each caption; longer ones lose their tail, never the end token."""
+        """Add start and end token to each caption; longer captions are truncated before the end token."""
         ids = torch.zeros(len(captions), context_length, dtype=torch.int64)
         lengths = torch.empty(len(captions), dtype=torch.int64)
         for row, caption in enumerate(captions):
@@ -102,24 +92,23 @@ class Tokens:
 
     @property
     def captions(self) -> "Tokens":
-        """Return itself: all of it is text."""
         return self
 
     @property
     def widths(self) -> "Counter[int]":
-        """How many captions are computed at how many tokens."""
+        """Number of captions by the number of tokens computed for each."""
         return Counter({ids.shape[1]: len(ids) for ids in self.groups})
 
     @property
     def tokens_per_caption(self) -> float:
-        """Tokens computed for each caption, padding included, the mean."""
+        """Mean number of tokens computed per caption, padding included."""
         return sum(width * count for width, count in self.widths.items()) / len(self.lengths)
 
     def take(self, rows: Int[Tensor, " batch"]) -> "Tokens":
-        """Return a batch of a data set: sorted by length and cut, without asking the device.
+        """Return a batch of a data set, sorted by length and trimmed, without a device synchronisation.
 
-        With padding "none" into the groups that compute the fewest tokens, with "batch" in one group as wide as its
-        longest caption needs, with "full" in one as wide as the context.
+        Padding "none" splits it into the groups that compute the fewest tokens, "batch" makes one group as wide as its
+        longest caption needs, "full" one group as wide as the context.
         """
         (ids,), lengths = self.groups, self.lengths[rows]
         widths = fixed_lengths(ids.shape[1])
@@ -134,35 +123,33 @@ class Tokens:
         return Tokens(tuple(groups), lengths[order], order.argsort(), self.padding)
 
     def with_captions(self, captions: "Tokens") -> "Tokens":
-        """Return the other captions."""
         return captions
 
     def to(self, device: torch.device) -> "Tokens":
-        """Move to a device without waiting for it."""
         groups = tuple(to_device(ids, device) for ids in self.groups)
         return Tokens(groups, to_device(self.lengths, device), to_device(self.places, device), self.padding)
 
 
 def fixed_lengths(context_length: int) -> list[int]:
-    """Return the at most eight lengths that captions may be cut to: few, so that few shapes are compiled.
+    """Return at most eight widths that captions are padded to, so that few shapes are compiled.
 
-    They are the context and multiples of 8, or of less where the context is short: most captions are.
+    They are the context and multiples of 8, or of less if the context is short: most captions are short.
     """
     step = min(8, -(-context_length // MOST_LENGTHS))
     return [*range(step, min(context_length, step * MOST_LENGTHS), step), context_length]
 
 
 def group_sizes(widths: Sequence[int], counts: Sequence[int], most_groups: int) -> dict[int, int]:
-    """Return the width of each group with its number of captions, so that the fewest tokens are computed.
+    """Return the number of captions by group width, such that the fewest tokens are computed.
 
-    `counts[k]` captions need `widths[k]` tokens, widths rising; a group is as wide as its longest caption needs.
-    Exact: what is best up to a width is the last group and what is best for those before it.
+    `counts[k]` captions need `widths[k]` tokens, widths ascending; a group is as wide as its longest caption needs.
+    Exact dynamic programme: the optimum up to a width is the last group plus the optimum of those before it.
     """
     needed = [(width, count) for width, count in zip(widths, counts, strict=True) if count]
 
     @cache
     def best(end: int, groups: int) -> tuple[int, tuple[int, ...]]:
-        """Return the fewest tokens for the shortest `end` needs in so many groups at most, and where these end."""
+        """Return the fewest tokens of the shortest `end` widths in at most `groups` groups, and the groups' ends."""
         if end == 0 or groups == 0:
             return (0, ()) if end == 0 else (sys.maxsize, ())
         options = []
@@ -177,7 +164,7 @@ def group_sizes(widths: Sequence[int], counts: Sequence[int], most_groups: int) 
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a small tensor to a device; to a GPU through pinned memory, so that nothing waits for the copy."""
+    """Copy a small tensor to a device asynchronously; to a GPU from pinned memory."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
@@ -187,11 +174,11 @@ class Labels(WithoutText):
 
     rows: Int[Tensor, " positives"]
     columns: Int[Tensor, " positives"]
-    starts: Int[Tensor, " captions_and_1"]  # where each image's pairs begin
+    starts: Int[Tensor, " captions_and_1"]  # offset of each image's pairs
 
     @classmethod
     def of(cls, labels: Sequence[Sequence[int]]) -> "Labels":
-        """Make pairs of lists; a label that a list repeats counts once."""
+        """Return the pairs of lists of labels; a repeated label counts once."""
         distinct = [tuple(dict.fromkeys(row)) for row in labels]
         counts = torch.tensor([len(row) for row in distinct], dtype=torch.int64)
         columns = torch.tensor([label for row in distinct for label in row], dtype=torch.int64)
@@ -204,64 +191,54 @@ class Labels(WithoutText):
         return cls(rows, columns, starts)
 
     def take(self, rows: Int[Tensor, " batch"]) -> "Labels":
-        """Return a batch."""
         counts = self.starts[rows + 1] - self.starts[rows]
         first = torch.repeat_interleave(self.starts[rows] - (counts.cumsum(0) - counts), counts)
         return self._counted(counts, self.columns[to_device(first + torch.arange(len(first)), self.columns.device)])
 
     def to(self, device: torch.device) -> "Labels":
-        """Move the pairs to a device without waiting for it."""
         return Labels(to_device(self.rows, device), to_device(self.columns, device), self.starts)
 
 
 @dataclass(frozen=True, slots=True)
 class TokensAndLabels:
-    """Both, for a method that compares captions and classifies."""
+    """Targets of a method that both contrasts captions and classifies."""
 
     tokens: Tokens
     labels: Labels
 
     @property
     def captions(self) -> Tokens:
-        """The captions that the text tower embeds."""
         return self.tokens
 
     def take(self, rows: Int[Tensor, " batch"]) -> "TokensAndLabels":
-        """Return a batch."""
         return TokensAndLabels(self.tokens.take(rows), self.labels.take(rows))
 
     def with_captions(self, captions: Tokens) -> "TokensAndLabels":
-        """Return the same labels with other captions."""
         return TokensAndLabels(captions, self.labels)
 
     def to(self, device: torch.device) -> "TokensAndLabels":
-        """Move to a device without waiting for it."""
         return TokensAndLabels(self.tokens.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True, slots=True)
 class Nothing(WithoutText):
-    """What a method reads that looks at images alone."""
+    """Target of a method that uses images alone."""
 
     def take(self, _: Int[Tensor, " batch"]) -> "Nothing":
-        """Return nothing."""
         return self
 
     def to(self, _: torch.device) -> "Nothing":
-        """Return nothing."""
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Features(WithoutText):
-    """A teacher's features, a row an image."""
+    """A teacher's features, one row per image."""
 
     rows: Float[Tensor, "images dim"]
 
     def take(self, rows: Int[Tensor, " batch"]) -> "Features":
-        """Return a batch."""
         return Features(self.rows[rows])
 
     def to(self, device: torch.device) -> "Features":
-        """Move to a device without waiting for it."""
         return Features(to_device(self.rows, device))

@@ -1,4 +1,4 @@
-"""The released cleaning of a caption, with ftfy left out where it would change nothing.
+"""The released cleaning of a caption; ftfy is skipped if it would change nothing.
 
 Source: apple/corenet `corenet/data/datasets/utils/text.py` and ftfy 6.2 to 6.3 (`fix_text`, default settings).
 """
@@ -13,20 +13,19 @@ from ftfy.fixes import unescape_html
 
 SPACES = re.compile(" {2,}")
 TAG = re.compile(r"<[^>\n]*>")
-CONTROLS = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f-\x9f]")  # and line breaks other than \n
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f-\x9f]")  # including line breaks other than \n
 ENTITY = re.compile(r"&#?[0-9A-Za-z]{1,24};")
-# &amp;amp;… takes a pass for each level, and so the square of its length: nobody writes so many by mistake.
+# &amp;amp;… takes one pass per level, so its cost is quadratic in its length; real text has only a few levels.
 ENTITIES_IN_ENTITIES = re.compile(r"&(?:#?[0-9A-Za-z]{1,24};){100,}")
-# Without these ftfy sees no mojibake: it looks for two characters side by side of those that mojibake is made of, all
-# in these ranges, or for one of C1, ÂÃŒœ.
+# ftfy finds mojibake only if two neighbouring characters are in these ranges, or if one is a C1 control or of ÂÃŒœ.
 DUBIOUS = "\x80-\u2bff\uf8ff\ufb01\ufb02\ufffd"
 SUSPECT = re.compile(f"[{DUBIOUS}][{DUBIOUS}]|[\x80-\x9fÂÃŒœ]")
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
-LONGEST = 1_000_000  # characters that ftfy looks at in one piece
+LONGEST = 1_000_000  # characters that ftfy processes in one piece
 
 
 def clean(caption: str) -> str:
-    """Undo URL quoting, turn + into a space, remove tags, mend the text with ftfy, lower the case."""
+    """Undo URL quoting, replace + by a space, remove tags, repair the text with ftfy and convert it to lower case."""
     text = unquote(caption) if "%" in caption else caption
     text = text.replace("+", " ")
     if "<" in text:
@@ -36,10 +35,10 @@ def clean(caption: str) -> str:
 
 
 def mended(text: str) -> str:
-    """Return what ftfy's `fix_text` returns, sooner; of entities in a hundred entities the & alone.
+    """Return the result of ftfy's `fix_text`, faster; a chain of a hundred entities is reduced to its &.
 
-    Text of ASCII is as it should be but for entities and controls. The rest is done as ftfy does it, line by line, in
-    passes until one changes nothing; ftfy's own steps are called where they have something to do.
+    ASCII without entities and controls is returned as it is. Other text is processed line by line, as in ftfy, in
+    passes until one changes nothing; ftfy's own functions are called only if they have something to change.
     """
     if text.isascii() and not CONTROLS.search(text) and not ENTITY.search(text):
         return text
@@ -47,7 +46,7 @@ def mended(text: str) -> str:
     if len(text) > LONGEST:
         return fix_text(text)
     lines = []
-    entities = True  # a < stops the decoding of entities, from its line on
+    entities = True  # a < disables the decoding of entities from its line on
     for line in LINE.findall(text):
         entities = entities and "<" not in line
         lines.append(_mended(line, entities))
@@ -55,7 +54,7 @@ def mended(text: str) -> str:
 
 
 def _mended(line: str, entities: bool) -> str | None:
-    """Mend a line, or give up where it holds controls."""
+    """Repair a line; None if it contains controls."""
     while True:
         before = line
         if entities and "&" in line:
@@ -63,7 +62,7 @@ def _mended(line: str, entities: bool) -> str | None:
         if not line.isascii():
             if SUSPECT.search(line):
                 line = fix_encoding(line)
-            line = normalize("NFC", MENDABLE.sub(_mended_character, line))
+            line = normalize("NFC", MENDABLE.sub(lambda match: MENDS[match[0]], line))
         if CONTROLS.search(line):
             return None
         if line == before:
@@ -71,7 +70,7 @@ def _mended(line: str, entities: bool) -> str | None:
 
 
 def _without_tags(text: str) -> str:
-    """Remove `<.*?>`, in time linear in the text also where nothing closes what many a `<` opens."""
+    """Remove `<.*?>` in time linear in the text, also if many a `<` is never closed."""
     lines = []
     for line in text.split("\n"):
         end = line.rfind(">") + 1
@@ -80,7 +79,7 @@ def _without_tags(text: str) -> str:
 
 
 def _mends() -> dict[str, str]:
-    """Return the characters beyond ASCII that a pass of ftfy replaces, whatever stands beside them."""
+    """Return the replacements of the non-ASCII characters that a pass of ftfy replaces in any context."""
     quotes = (
         {ord("\u02bc"): "'"} | dict.fromkeys(range(0x2018, 0x201C), "'") | dict.fromkeys(range(0x201C, 0x2020), '"')
     )
@@ -94,7 +93,3 @@ def _mends() -> dict[str, str]:
 
 MENDS = _mends()
 MENDABLE = re.compile(f"[{''.join(sorted(MENDS))}]")
-
-
-def _mended_character(match: re.Match[str]) -> str:
-    return MENDS[match[0]]

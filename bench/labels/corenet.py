@@ -1,13 +1,14 @@
-"""The labels of CatLIP's released code, a column of captions at a time.
+"""The labels of CatLIP's released code, for an array of captions at a time.
 
 Source: apple/corenet `corenet/data/datasets/classification/wordnet_tagged_classification.py`. A caption is cleaned and
-cut into tokens, each token is brought to its noun lemma, and the lemma is kept where WordNet's synset `{lemma}.n.01`
-exists and has that very name. The part-of-speech tags that the released code computes are used for nothing. Labels
-keep the tokens' order and repeat as often as the tokens do; the released code then sets a bit for each, so that
-training sees a label once. Which tokens there are depends on the version of NLTK: see `bench.labels.tokens`.
+tokenised, each token is reduced to its noun lemma, and the lemma is kept if WordNet's synset `{lemma}.n.01` exists and
+has that name. The released code computes part-of-speech tags and does not use them. Labels keep the order and the
+repeats of the tokens; the released code then sets one bit per label, so that training uses each label once. The tokens
+depend on the version of NLTK: see `bench.labels.tokens`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
@@ -17,32 +18,45 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.labels.cleaning import clean
-from bench.labels.explain import ExplainedToken, explained
+from bench.labels.lexicon import NOT_A_LABEL, lexicon
 from bench.labels.pieces import Labels, Pieces
-from bench.labels.synset_rule import SynsetRule
 from bench.labels.tokens import NLTK_3_8, NLTK_3_10, Tokenizer
 
-# What cleaning may change other than by lower case and white space: anything beyond ASCII's text, +, %XX, tags and
+# Matches text that cleaning changes by more than lower case and white space: non-ASCII characters, +, %XX, tags and
 # entities. In RE2's syntax.
 UNCLEAN = r"[^\t\n\f -~]|\+|%[0-9A-Fa-f]{2}|<[^>\n]*>|&#?[0-9A-Za-z]{1,24};"
-# A sentence's end before closing brackets and quotes that stand alone: they are moved to that sentence, and may keep
-# its period from being cut off (` "` has become ``), so that the piece with the period is not what it is elsewhere.
+# A sentence end before closing brackets and quotes that stand alone: they are moved to that sentence, and may keep its
+# period attached (` "` becomes ``), so that the piece with the period is tokenised differently than elsewhere.
 SPACE = "[\t-\r\x1c-\x1f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 MOVED = f"[.?!]{SPACE}+[\"')\\]}}‘’“”«»]+(?:{SPACE}|--|$)"
-ROWS = 1 << 16  # captions looked at together; bounds the memory for what they are cut into
+ROWS = 1 << 16  # captions per pass; bounds the memory for their pieces
 
 
-class CorenetRule(SynsetRule):
+@dataclass(frozen=True, slots=True)
+class ExplainedToken:
+    """A token with its synset, or with the reason why it was dropped."""
+
+    token: str
+    lemma: str
+    key: str | None = None  # n2084071
+    title: str | None = None  # dog.n.01
+    gloss: str | None = None
+    dropped: str | None = None  # a clause: "no noun of WordNet"
+
+
+class CorenetRule:
     """CatLIP's labels from captions: WordNet nouns, by the released code's rule."""
 
     def __init__(self, name: str = "corenet", tokenizer: Tokenizer = NLTK_3_10) -> None:
-        super().__init__()
         self.name = name
+        self._lexicon = lexicon()
+        self.keys: Sequence[str] = self._lexicon.keys
+        self.title, self.gloss = self._lexicon.title, self._lexicon.gloss
         self._tokenizer = tokenizer
         self._pieces = Pieces(tokenizer, self._lexicon)
 
     def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-        """Label captions; each label as often as tokens name it, in the tokens' order (see `rule.Rule.label`)."""
+        """Label captions; labels keep the order and the repeats of the tokens (see `rules.Rule.label`)."""
         parts = [self._label(captions.slice(start, ROWS)) for start in range(0, len(captions), ROWS)]
         labels = [labels for labels, _ in parts]
         counts = [counts for _, counts in parts]
@@ -50,7 +64,6 @@ class CorenetRule(SynsetRule):
         return np.concatenate([np.empty(0, np.uint32), *labels]), offsets
 
     def synsets(self, captions: Sequence[str]) -> list[list[str]]:
-        """Return the keys of each caption's synsets."""
         labels, offsets = self.label(pa.array(captions, pa.string()))
         keys = [self.keys[label] for label in labels.tolist()]
         return [keys[start:end] for start, end in pairwise(offsets.tolist())]
@@ -60,9 +73,27 @@ class CorenetRule(SynsetRule):
         return self._pieces.label(token)
 
     def explain(self, caption: str) -> list[ExplainedToken]:
-        """Return what became of each token of a caption, in order."""
-        tokens = ((token, None) for token in self._tokenizer(caption))
-        return explained(tokens, self._lexicon, detach_again=self._tokenizer.detach_again)
+        """Return each token with its synset or with the reason why it was dropped, in order."""
+        found = []
+        for token, tag in self._tagged(caption):
+            lemma = self._lexicon.lemma(token, detach_again=self._tokenizer.detach_again)
+            label = self._lexicon.label_of.get(lemma)
+            if label is None:
+                dropped = "no noun of WordNet"
+            elif label == NOT_A_LABEL:
+                dropped = f"a noun, but its first synset has another word's name, so {lemma}.n.01 is not its name"
+            elif tag is not None and not is_noun(tag):
+                dropped = f"tagged {tag}, which is no noun"
+            else:
+                synset = self.keys[label], self.title(label), self.gloss(label)
+                found.append(ExplainedToken(token, lemma, *synset))
+                continue
+            found.append(ExplainedToken(token, lemma, dropped=dropped))
+        return found
+
+    def _tagged(self, caption: str) -> Iterable[tuple[str, str | None]]:
+        """Return tokens with their part-of-speech tags, None because this rule ignores them."""
+        return ((token, None) for token in self._tokenizer(caption))
 
     def _label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         texts = cleaned(captions)
@@ -86,11 +117,11 @@ class CorenetRule(SynsetRule):
         labels: npt.NDArray[np.uint32],
         ends: npt.NDArray[np.int64],
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-        """Put the labels of captions that have to be cut as a whole in the place of those of their pieces."""
+        """Replace the labels of captions that must be tokenised as a whole."""
         counts = np.diff(ends)
         parts, done = [], 0
         for row, text in zip(rows.tolist(), captions.take(pa.array(rows)).to_pylist(), strict=True):
-            found = self._pieces.of_text(clean(text))
+            found = self._pieces.of_tokens(self._tokenizer(text))
             parts += [labels[done : ends[row]], np.array(found, dtype=np.uint32)]
             done = ends[row + 1]
             counts[row] = len(found)
@@ -99,18 +130,23 @@ class CorenetRule(SynsetRule):
 
 @cache
 def corenet() -> CorenetRule:
-    """Return the rule as the released code runs with the NLTK of today (3.10), made once a process."""
+    """Return the rule with the tokens of NLTK 3.10, created once per process."""
     return CorenetRule()
 
 
 @cache
 def corenet_with_nltk_3_8() -> CorenetRule:
-    """Return the rule as CatLIP's README installs it, with NLTK 3.8.1: 0.3 % of real captions have other labels."""
+    """Return the rule as CatLIP's README installs it, with NLTK 3.8.1: 0.34 % of real captions get other labels."""
     return CorenetRule("corenet-nltk-3.8.1", NLTK_3_8)
 
 
+def is_noun(tag: str) -> bool:
+    """Return whether a Penn Treebank tag marks a noun: NN, NNS, NNP, NNPS."""
+    return tag.startswith("NN")
+
+
 def cleaned(captions: pa.StringArray) -> pa.StringArray:
-    """Clean captions, but for white space; what holds nothing that needs more only loses its capitals."""
+    """Clean captions, except for white space; `clean` is called only for captions that match UNCLEAN."""
     captions = pc.fill_null(captions, "")
     unclean = pc.match_substring_regex(captions, UNCLEAN)
     lower = pc.utf8_lower(captions)
@@ -123,7 +159,7 @@ def cleaned(captions: pa.StringArray) -> pa.StringArray:
 def _taken(
     known: list[Labels | None], which: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-    """Return the labels of pieces by their numbers, and how many each has."""
+    """Return the labels of pieces by their indices, and the number of labels of each."""
     first = np.array([found[0] if found else 0 for found in known], dtype=np.uint32)
     length = np.array([len(found or ()) for found in known], dtype=np.int64)
     counts = length[which]

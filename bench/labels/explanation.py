@@ -1,36 +1,26 @@
-"""Why a caption has its labels, as a table."""
+"""Table that explains a caption's labels, token by token: `python -m bench label --explain "A dog"`."""
 
-from collections.abc import Sequence
 from textwrap import shorten
-from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from bench.console.tables import Table
-from bench.labels.rule import Rule
+from bench.labels.corenet import CorenetRule
+from bench.labels.rules import Rule
 
 GLOSS = 90  # characters
 
 
-@runtime_checkable
-class Explains(Protocol):
-    """A rule that can say what became of each token of a caption."""
-
-    def explain(self, caption: str) -> Sequence[Any]:
-        """Return tokens with `token`, `lemma` and either `key`, `title` and `gloss` or why it was `dropped`."""
-        ...
-
-
 def explanation(rule: Rule, caption: str) -> Table:
-    """Return what became of each token; of a rule that cannot say it, the labels."""
-    if isinstance(rule, Explains):
+    """Return a table of the tokens with their labels; of the labels alone if the rule cannot explain them."""
+    if isinstance(rule, CorenetRule):
         rows = [
             {
                 "token": one.token,
                 "lemma": one.lemma,
                 "label": one.key,
                 "name": one.title,
-                "gloss, or why there is no label": shorten(one.dropped or one.gloss, GLOSS, placeholder=" …"),
+                "gloss, or why there is no label": shorten(one.dropped or one.gloss or "", GLOSS, placeholder=" …"),
             }
             for one in rule.explain(caption)
         ]

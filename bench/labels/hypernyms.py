@@ -1,52 +1,50 @@
-"""WordNet 3.0's noun hierarchy: what stands above a synset, how near two are, and the synset of any noun.
+"""WordNet 3.0's noun hierarchy: hypernyms, path similarity, and the first synset of any noun.
 
-Reads two shipped tables beside the lexicon's, no NLTK.
+Reads two shipped tables in addition to the lexicon's; NLTK is not needed.
 """
 
-import lzma
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.data.manifest import PACK
-from bench.labels.lexicon import NOT_A_LABEL, lexicon
+from bench.labels.lexicon import NOT_A_LABEL, lexicon, rows_of
 
 
 class Nearest(NamedTuple):
-    """The one of several synsets that is nearest to another, and the way between them."""
+    """The most similar of several synsets, and the path to it."""
 
     key: str
     similarity: float
-    way: tuple[str, ...]  # from the other over what they share to this one
+    way: tuple[str, ...]  # names from the given synset over the common hypernym to this one
 
 
 class Hypernyms:
-    """Every noun synset by its key (`n2084071`), with the synsets above it, instances' included."""
+    """All noun synsets by key (`n2084071`) with their direct hypernyms, including those of instances."""
 
     def __init__(self, folder: Path = PACK) -> None:
         self.above: dict[str, tuple[str, ...]] = {}
         self._names: dict[str, str] = {}
-        for row in _rows(folder / "wordnet30-hypernyms.tsv.xz"):
+        for row in rows_of(folder / "wordnet30-hypernyms.tsv.xz"):
             key = f"n{row[0]}"
             self.above[key] = tuple(f"n{offset}" for offset in row[1].split())
             if len(row) > 2:  # noqa: PLR2004
                 self._names[key] = row[2]
         without = (lemma for lemma, label in lexicon().label_of.items() if label == NOT_A_LABEL)
-        senses = (f"n{offset}" for (offset,) in _rows(folder / "wordnet30-senses.tsv.xz"))
+        senses = (f"n{offset}" for (offset,) in rows_of(folder / "wordnet30-senses.tsv.xz"))
         self._first = dict(zip(without, senses, strict=True))
         self._names |= {key: f"{lemma}.n.01" for lemma, key in zip(lexicon().lemmas, lexicon().keys, strict=True)}
 
     def first_synset(self, lemma: str) -> str | None:
-        """Return the commonest synset of a noun lemma, whether it bears its name or not."""
+        """Return the most frequent synset of a noun lemma, whether or not it has the lemma's name."""
         return lexicon().synset_of(lemma) or self._first.get(lemma)
 
     def name(self, key: str) -> str:
-        """Return a synset's name: `dog.n.01`."""
         return self._names[key]
 
     def distances(self, key: str) -> dict[str, int]:
-        """Return a synset and all that stands above it, with the fewest steps up."""
+        """Return a synset and all of its hypernyms, with the fewest steps up to each."""
         found, rank, steps = {key: 0}, [key], 0
         while rank:
             steps += 1
@@ -55,38 +53,40 @@ class Hypernyms:
         return found
 
     def similarity(self, one: str, other: str) -> float:
-        """Return 1 / (1 + steps) of the shortest way up from one and down to the other.
+        """Return 1 / (1 + steps) of the shortest path from one up to a common hypernym and down to the other.
 
-        Source: WordNet::Similarity's `path` as NLTK computes it (`Synset.path_similarity`). All nouns meet in `entity`.
+        Source: WordNet::Similarity's `path` as NLTK computes it (`Synset.path_similarity`). All nouns share `entity`.
         """
         ups, downs = self.distances(one), self.distances(other)
         return 1 / (1 + min(ups[shared] + downs[shared] for shared in ups.keys() & downs.keys()))
 
     def way(self, one: str, other: str) -> tuple[str, ...]:
-        """Return the names on a shortest way between two synsets."""
+        """Return the names on a shortest path between two synsets."""
         ups, downs = self.distances(one), self.distances(other)
         shared = min(ups.keys() & downs.keys(), key=lambda key: (ups[key] + downs[key], ups[key], key))
         return tuple(map(self.name, (*self._climb(one, shared), *self._climb(other, shared)[-2::-1])))
 
     def _climb(self, key: str, top: str) -> list[str]:
-        """Return a shortest way up, both ends included."""
+        """Return a shortest path up to a hypernym, both ends included."""
         if key == top:
             return [key]
-        reach = {up: self.distances(up).get(top) for up in self.above[key]}
-        steps = {up: count for up, count in reach.items() if count is not None}
+        steps = {up: count for up in self.above[key] if (count := self.distances(up).get(top)) is not None}
         return [key, *self._climb(min(steps, key=lambda up: (steps[up], up)), top)]
 
 
 class Labels:
-    """Synsets to be near to, in an order: of equally near ones the first is taken."""
+    """Candidate synsets in an order: of equally similar ones the first is taken."""
 
     def __init__(self, keys: Iterable[str], tree: Hypernyms) -> None:
         self._tree = tree
-        self._known = [(place, key) for place, key in enumerate(keys) if key in tree.above]
-        self._below: Mapping[str, tuple[int, int, str]] = self._nearest_below()
+        self._below: dict[str, tuple[int, int, str]] = {}  # nearest candidate below a hypernym: steps down, index, key
+        for index, key in enumerate(keys):
+            for above, steps in tree.distances(key).items() if key in tree.above else ():
+                found = steps, index, key
+                self._below[above] = min(self._below.get(above, found), found)
 
     def nearest(self, key: str) -> Nearest:
-        """Return the label of the highest similarity to a synset."""
+        """Return the candidate of the highest similarity to a synset."""
         steps, _, found = min(
             (up + below[0], below[1], below[2])
             for above, up in self._tree.distances(key).items()
@@ -94,20 +94,8 @@ class Labels:
         )
         return Nearest(found, 1 / (1 + steps), self._tree.way(key, found))
 
-    def _nearest_below(self) -> dict[str, tuple[int, int, str]]:
-        """Return for every synset above labels the nearest label: steps down, place, key."""
-        best: dict[str, tuple[int, int, str]] = {}
-        for place, key in self._known:
-            for above, steps in self._tree.distances(key).items():
-                best[above] = min(best.get(above, (steps, place, key)), (steps, place, key))
-        return best
-
 
 @cache
 def hypernyms() -> Hypernyms:
-    """Return the shipped hierarchy, read once a process."""
+    """Return the shipped hierarchy, read once per process."""
     return Hypernyms()
-
-
-def _rows(path: Path) -> Iterable[list[str]]:
-    return (line.split("\t") for line in lzma.decompress(path.read_bytes()).decode().split("\n"))

@@ -1,4 +1,4 @@
-"""Captions to columns of a vocabulary: the function that runs in this process, in others, on other machines."""
+"""Captions to columns of a vocabulary, for one process, for a pool and for a cluster."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,27 +11,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.data.captions.batches import LONGEST_CAPTION, NULL, TOO_LONG, Batch
-from bench.labels.rule import Rule
-from bench.labels.rules import rule_named
+from bench.labels.rules import Rule, rule_named
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
 
 NOT_UTF8 = "not UTF-8"
-MENDED = (NOT_UTF8,)  # flaws that do not cost the caption: what is wrong in it is replaced
+MENDED = (NOT_UTF8,)  # flaws with which a caption is still labelled, after a repair
 LISTS = pa.list_(pa.field("element", pa.uint32(), nullable=False))
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was labelled. Tallies add up."""
+    """Counts of labelled captions; tallies can be added."""
 
     captions: int = 0
     empty: int = 0  # captions without a label
     labels: int = 0
-    flaws: Counter[str] = field(default_factory=Counter)  # rows without a caption, and mended ones, by what was wrong
-    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # of each column
+    flaws: Counter[str] = field(default_factory=Counter)  # rows without a caption or with a repaired one, by flaw
+    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # occurrences by column
 
     def add(self, other: "Tally") -> None:
-        """Add another."""
         self.captions += other.captions
         self.empty += other.empty
         self.labels += other.labels
@@ -42,7 +40,7 @@ class Tally:
 
 
 class Labeller:
-    """A rule, and the columns that a vocabulary gives to its labels; without one, every label has a column."""
+    """A rule with a vocabulary's column of each label; without a vocabulary, every label has a column."""
 
     def __init__(self, rule: Rule, vocabulary: Vocabulary | None = None) -> None:
         self.rule = rule
@@ -50,7 +48,7 @@ class Labeller:
         self.size = len(rule.keys)
         if vocabulary is not None:
             if vocabulary.rule != rule.name:
-                raise ValueError(f"the vocabulary is of the rule {vocabulary.rule!r}, asked for is {rule.name!r}")
+                raise ValueError(f"the vocabulary is of the rule {vocabulary.rule!r}, expected {rule.name!r}")
             column = vocabulary.columns()
             if unknown := column.keys() - set(rule.keys):
                 raise ValueError(
@@ -60,7 +58,7 @@ class Labeller:
             self.size = len(column)
 
     def __call__(self, batch: Batch) -> tuple[pa.ListArray, Tally]:
-        """Label a batch."""
+        """Return the columns of each caption of a batch, and their tally."""
         texts, flaws = texts_of(batch.captions)
         flaws.update(batch.flaws)
         flaws[NULL] += batch.captions.null_count - sum(batch.flaws.values())
@@ -70,7 +68,7 @@ class Labeller:
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(columns, pa.uint32()), LISTS), tally
 
     def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-        """Return columns [labels] and offsets [captions + 1], as `Rule.label` does; what has no column is left out."""
+        """Return columns [labels] and offsets [captions + 1] as `Rule.label` does, without labels of no column."""
         ids, offsets = self.rule.label(captions)
         if self._columns is None:
             return ids, offsets
@@ -79,13 +77,12 @@ class Labeller:
         return columns[kept].astype(np.uint32), np.concatenate([[0], np.cumsum(kept)])[offsets]
 
     def lists(self, captions: Sequence[str]) -> list[list[int]]:
-        """Return each caption's columns."""
         columns, offsets = self.label(pa.array(captions, pa.string()))
         return [row.tolist() for row in np.split(columns, offsets[1:-1])] if len(captions) else []
 
 
 def texts_of(captions: pa.BinaryArray) -> tuple[pa.StringArray, Counter[str]]:
-    """Return captions as text, without those that are too long, and what was wrong with how many."""
+    """Return captions as text without those that are too long, and the number of rows by flaw."""
     flaws = Counter[str]()
     too_long = pc.fill_null(pc.greater(pc.binary_length(captions), LONGEST_CAPTION), fill_value=False)
     if flaw := pc.sum(too_long).as_py():
@@ -104,5 +101,5 @@ def texts_of(captions: pa.BinaryArray) -> tuple[pa.StringArray, Counter[str]]:
 
 @cache
 def labeller(rule: str, vocabulary: str | None) -> Labeller:
-    """Return the labeller of a rule and a vocabulary's name or path, loaded once a process."""
+    """Return the labeller of a rule and of a vocabulary's name or path, loaded once per process."""
     return Labeller(rule_named(rule), read_vocabulary(vocabulary) if vocabulary else None)

@@ -1,4 +1,4 @@
-"""The same jobs on Ray Data, a row a shard. All machines of the cluster must see the same files and checkout."""
+"""The same jobs on Ray Data, one row per shard. All machines of the cluster must see the same files and checkout."""
 
 import logging
 import pickle
@@ -8,11 +8,11 @@ from typing import Any
 from bench.environment.commit import CHECKOUT
 from bench.labels.labeller import Tally
 from bench.labels.processes import Ended
-from bench.labels.shard_job import Job, Report, one_by_one, run_job
+from bench.labels.shard_job import Job, Report, run_job
 
 
 def run_jobs_on_ray(jobs: Sequence[Job], report: Report) -> Iterator[Ended]:
-    """Run jobs on a Ray cluster, or on one started here; yield each with its tally or why it failed."""
+    """Run jobs on a Ray cluster, or on a local one started here; yield each with its tally or its error."""
     try:
         import ray
         import ray.data
@@ -27,17 +27,16 @@ def run_jobs_on_ray(jobs: Sequence[Job], report: Report) -> Iterator[Ended]:
     ray.data.DataContext.get_current().enable_progress_bars = False
     rows = ray.data.from_items([{"job": pickle.dumps(job)} for job in jobs], override_num_blocks=len(jobs))
     for row in rows.map(_run).iter_rows():
-        job, ended = pickle.loads(row["ended"])  # noqa: S301 - what `_run` wrote
+        job, ended = pickle.loads(row["ended"])  # noqa: S301 - written by `_run`
         report(ended.captions if isinstance(ended, Tally) else 0, job.size)
         yield job, ended
 
 
 def _run(row: dict[str, Any]) -> dict[str, bytes]:
-    """Run one job where Ray puts it."""
-    job: Job = pickle.loads(row["job"])  # noqa: S301 - what `run_jobs_on_ray` wrote
+    job: Job = pickle.loads(row["job"])  # noqa: S301 - written by `run_jobs_on_ray`
     ended: Tally | Exception
     try:
-        ended = run_job(job, one_by_one(job), lambda _captions, _bytes: None)
+        ended = run_job(job)
     except (ValueError, OSError) as error:
         ended = error
     return {"ended": pickle.dumps((job, ended))}

@@ -1,14 +1,15 @@
-"""All cores: whole shards side by side, or the batches of one shard where there are fewer shards than cores."""
+"""Labelling on all cores: whole shards in parallel, or the batches of one shard if there are more cores than shards."""
 
 import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from bench.data.captions.batches import Batch
 from bench.labels.labeller import Tally, labeller
-from bench.labels.shard_job import Job, Label, Labelled, Report, one_by_one, run_job
+from bench.labels.shard_job import Job, Labelled, Report, run_job
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -29,30 +30,31 @@ Ended = tuple[Job, Tally | Exception]
 
 
 def worth(jobs: Sequence[Job], cores: int) -> int:
-    """Return how many processes are worth to be started, of so many cores."""
+    """Return the number of processes to start, at most `cores`."""
     return min(cores, 1 + sum(job.size for job in jobs) // WORTH_A_PROCESS)
 
 
 def run_jobs(jobs: Sequence[Job], workers: int, report: Report) -> Iterator[Ended]:
-    """Run jobs on so many processes, or in this one where one is enough; yield each with its tally or why it failed.
+    """Run jobs on `workers` processes, or in this one if `workers` is 1; yield each with its tally or its error.
 
-    What a person can mend fails one job (ValueError, OSError); the others go on.
+    An error that the user can fix (ValueError, OSError) fails one job; the others continue.
     """
     if workers == 1:
         for job in jobs:
-            yield job, _tried(run_job, job, one_by_one(job), report)
+            yield job, _tried(run_job, job, report)
         return
-    shared = _Shared.new()
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (shared,))
+    context = multiprocessing.get_context("spawn")
+    shared = _Shared(context.Value("q"), context.Value("q"))
+    pool = ProcessPoolExecutor(workers, context, _begin, (shared,))
     try:
         if len(jobs) < workers:
             for job in jobs:
-                yield job, _tried(run_job, job, _on_pool(job, pool, workers + 2), report)
+                yield job, _tried(run_job, job, report, partial(_label_on_pool, pool, workers + 2))
         else:
             yield from _side_by_side(jobs, pool, shared, report)
     except BaseException:
         for child in multiprocessing.active_children():
-            child.terminate()  # each removes the file that it was writing
+            child.terminate()  # each removes its unfinished file
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -70,44 +72,34 @@ def _side_by_side(jobs: Sequence[Job], pool: ProcessPoolExecutor, shared: "_Shar
             yield job_of[future], _tried(future.result)
 
 
-def _on_pool(job: Job, pool: ProcessPoolExecutor, ahead: int) -> Label:
-    """Return the way to label on a pool: batches in order, at most `ahead` of them in work."""
-
-    def label(batches: Iterator[Batch]) -> Iterator[Labelled]:
-        waiting = deque[tuple[Batch, Future[tuple[pa.Buffer, Tally]]]]()
-        for batch in batches:
-            waiting.append(
-                (_without_captions(batch), pool.submit(_label_here, job.rule, job.vocabulary, _packed(batch)))
-            )
-            if len(waiting) == ahead:
-                yield _received(*waiting.popleft())
-        while waiting:
+def _label_on_pool(pool: ProcessPoolExecutor, ahead: int, job: Job, batches: Iterator[Batch]) -> Iterator[Labelled]:
+    """Label batches on a pool, in order, with at most `ahead` of them submitted."""
+    waiting = deque[tuple[Batch, Future[tuple[pa.Buffer, Tally]]]]()
+    for batch in batches:
+        future = pool.submit(_label_here, job.rule, job.vocabulary, _stream_of(batch.captions), batch.flaws)
+        waiting.append((replace(batch, captions=pa.nulls(0, pa.binary())), future))
+        if len(waiting) == ahead:
             yield _received(*waiting.popleft())
-
-    return label
+    while waiting:
+        yield _received(*waiting.popleft())
 
 
 def _received(batch: Batch, future: Future[tuple[pa.Buffer, Tally]]) -> Labelled:
-    packed, tally = future.result()
-    return batch, pa.ipc.open_stream(packed).read_next_batch().column(0), tally
-
-
-def _without_captions(batch: Batch) -> Batch:
-    return Batch(batch.keys, pa.nulls(0, pa.binary()), batch.bytes_read, batch.flaws)
-
-
-def _packed(batch: Batch) -> tuple[pa.Buffer, Batch]:
-    """Return captions as bytes that hold no more than them: a pickled slice holds what it was cut from."""
-    empty = Batch(pa.nulls(0, pa.string()), pa.nulls(0, pa.binary()), batch.bytes_read, batch.flaws)
-    return _stream_of(batch.captions), empty
+    labels, tally = future.result()
+    return batch, _array_of(labels), tally
 
 
 def _stream_of(array: pa.Array) -> pa.Buffer:
+    """Return an array as bytes; a pickled slice would contain the whole array that it was cut from."""
     batch = pa.record_batch({"": array})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
     return sink.getvalue()
+
+
+def _array_of(stream: pa.Buffer) -> pa.Array:
+    return pa.ipc.open_stream(stream).read_next_batch().column(0)
 
 
 def _tried(run: Callable[P, Tally], *args: P.args, **kwargs: P.kwargs) -> Tally | Exception:
@@ -116,31 +108,26 @@ def _tried(run: Callable[P, Tally], *args: P.args, **kwargs: P.kwargs) -> Tally 
     except (ValueError, OSError) as error:
         return error
     except BrokenProcessPool:
-        raise ChildProcessError("a process that labelled was killed; was there too little memory?") from None
+        raise ChildProcessError("a labelling process was killed: check the free memory, or lower --workers") from None
 
 
-# What follows runs in a process of the pool.
+# The functions below run in a process of the pool.
 
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What all processes have labelled of their files."""
+    """Progress of all processes on whole shards."""
 
     captions: "Synchronized[int]"
     bytes: "Synchronized[int]"
-
-    @classmethod
-    def new(cls) -> "_Shared":
-        context = multiprocessing.get_context("spawn")
-        return cls(context.Value("q"), context.Value("q"))
 
 
 _shared: _Shared
 
 
 def _begin(shared: _Shared) -> None:
-    """Leave Ctrl-C to the parent, end cleanly when it says so, and end with it however it ends."""
-    global _shared  # noqa: PLW0603 - this is what a pool's initializer is for
+    """Ignore Ctrl-C, which the parent handles; exit cleanly on SIGTERM, and whenever the parent ends."""
+    global _shared  # noqa: PLW0603 - a pool's initializer has no other way to keep its argument
     _shared = shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
@@ -161,7 +148,7 @@ def _end_with_parent() -> None:
 
 
 def _run_here(job: Job) -> Tally:
-    return run_job(job, one_by_one(job), _report)
+    return run_job(job, _report)
 
 
 def _report(captions: int, size: int) -> None:
@@ -171,8 +158,7 @@ def _report(captions: int, size: int) -> None:
         _shared.bytes.value += size
 
 
-def _label_here(rule: str, vocabulary: str | None, packed: tuple[pa.Buffer, Batch]) -> tuple[pa.Buffer, Tally]:
-    captions, rest = packed
-    array = pa.ipc.open_stream(captions).read_next_batch().column(0)
-    labels, tally = labeller(rule, vocabulary)(Batch(rest.keys, array, rest.bytes_read, rest.flaws))
+def _label_here(rule: str, vocabulary: str | None, captions: pa.Buffer, flaws: Counter[str]) -> tuple[pa.Buffer, Tally]:
+    batch = Batch(pa.nulls(0, pa.string()), _array_of(captions), bytes_read=0, flaws=flaws)
+    labels, tally = labeller(rule, vocabulary)(batch)
     return _stream_of(labels), tally

@@ -1,44 +1,55 @@
-"""Every labelling rule, by the name that `--rule` knows. A rule is loaded when it is asked for, once a process."""
+"""Labelling rules: the protocol that each implements, and all of them by the name that `--rule` takes."""
 
+from collections.abc import Sequence
 from functools import cache
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from bench.config import choose
-from bench.labels.rule import Rule
+
+RULES = ("corenet", "corenet-nltk-3.8.1", "paper", "subword")
 
 
-def corenet() -> Rule:
-    from bench.labels.corenet import corenet
+@runtime_checkable
+class Rule(Protocol):
+    """A mapping of captions to labels. A label's id is its index in `keys`, the same in every process."""
 
-    return corenet()
+    name: str  # value of `--rule`; a vocabulary of one rule is refused by another
+    keys: Sequence[str]  # of all possible labels: a synset (`n2084071`), or a subword's id in the tokenizer
 
+    def title(self, label: int) -> str:
+        """Return a label's readable name: `dog.n.01`, or the subword."""
+        ...
 
-def corenet_with_nltk_3_8() -> Rule:
-    from bench.labels.corenet import corenet_with_nltk_3_8
+    def gloss(self, label: int) -> str:
+        """Return a label's definition, or an empty string."""
+        ...
 
-    return corenet_with_nltk_3_8()
+    def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+        """Label captions; a null is treated as an empty caption.
 
-
-def paper() -> Rule:
-    from bench.labels.paper import PaperRule
-
-    return PaperRule()
-
-
-def subword() -> Rule:
-    from bench.labels.subword import Subword  # imports torch, by way of open_clip
-
-    return Subword()
-
-
-RULES = {
-    "corenet": corenet,
-    "corenet-nltk-3.8.1": corenet_with_nltk_3_8,
-    "paper": paper,
-    "subword": subword,
-}
+        Returns label ids [labels] and offsets [captions + 1]: caption i has ids[offsets[i] : offsets[i + 1]], in order
+        of mention, each once or repeated as in the rule's source.
+        """
+        ...
 
 
 @cache
 def rule_named(name: str) -> Rule:
-    """Return a rule; ValueError names the nearest."""
-    return choose(name, RULES, "rule")()
+    """Return a rule, loaded once per process; ValueError suggests the nearest name."""
+    match choose(name, {rule: rule for rule in RULES}, "rule"):
+        case "subword":
+            from bench.labels.subwords import Subword  # imports torch through open_clip
+
+            return Subword()
+        case "paper":
+            from bench.labels.paper import PaperRule
+
+            return PaperRule()
+        case _:
+            from bench.labels.corenet import corenet, corenet_with_nltk_3_8
+
+            return corenet() if name == "corenet" else corenet_with_nltk_3_8()

@@ -1,56 +1,50 @@
-"""Where sentences end: Punkt's decisions for lower-cased English, as NLTK's `sent_tokenize` makes them.
+"""Punkt's sentence boundaries for lower-case English, equal to those of NLTK's `sent_tokenize`.
 
-Algorithm: Kiss and Strunk 2006, Computational Linguistics 32(4). Parameters: the pack's
-`punkt-english.json`. Of the four tables
-of NLTK's English model it holds what can matter once a caption is in lower case: abbreviations, collocations, and the
-words that the training text began sentences with in lower case only. Its sentence starters and the rest of its table
-of letter cases are asked for capitalised words alone.
+Algorithm: Kiss and Strunk 2006, Computational Linguistics 32(4). Parameters: the pack's `punkt-english.json`. It holds
+the entries of NLTK's English model that can affect lower-case text: abbreviations, collocations, and the words that
+began sentences in lower case only. The model's sentence starters and the rest of its table of letter cases affect
+capitalised words alone.
 """
 
-import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
+import msgspec
+
 from bench.data.manifest import PACK
 
-END = ".?!"
 MANY = r"(?:-{2,}|\.{2,}|(?:\.\s){2,}\.)"  # punctuation of several characters: dashes and ellipses
 ELLIPSIS = re.compile(r"\.\.+$")
-NUMBER = "##number##"  # what Punkt calls every number
+NUMBER = "##number##"  # Punkt's type of every number
 PUNCTUATION = (";", ":", ",", ".", "!", "?")
 SPACE = " \t\n\r\x0b\x0c"
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """What Punkt has learned of a language."""
+class Parameters(msgspec.Struct, frozen=True, dict=True, rename={"lower_case_starters": "lower-case starters"}):
+    """Punkt's parameters of a language."""
 
     abbreviations: frozenset[str]  # without their last period
-    collocations: frozenset[tuple[str, str]]  # a word before a period, and the word after it
+    collocations: frozenset[tuple[str, str]]  # the words before and after a period
     lower_case_starters: frozenset[str]
-    before_collocations: frozenset[str]  # the first words of the collocations
+
+    @cached_property
+    def before_collocations(self) -> frozenset[str]:
+        """The first words of the collocations."""
+        return frozenset(first for first, _ in self.collocations)
 
 
 @cache
 def parameters() -> Parameters:
-    """Return the shipped parameters, read once a process."""
-    table = json.loads((PACK / "punkt-english.json").read_text(encoding="utf-8"))
-    pairs = frozenset((first, second) for first, second in table["collocations"])
-    return Parameters(
-        abbreviations=frozenset(table["abbreviations"]),
-        collocations=pairs,
-        lower_case_starters=frozenset(table["lower-case starters"]),
-        before_collocations=frozenset(first for first, _ in pairs),
-    )
+    """Return the shipped parameters, read once per process."""
+    return msgspec.json.decode((PACK / "punkt-english.json").read_bytes(), type=Parameters)
 
 
 class SentenceSplitter:
-    """Cuts a text into sentences; `quotes` are the curly ones that count as quotes do."""
+    """Splits a text into sentences; `quotes` are the curly quotes that count as quotes."""
 
     def __init__(self, engine: ModuleType, quotes: str) -> None:
         not_in_words = rf"""[)";}}\]*:@'({{\[{quotes}?!]"""
@@ -68,7 +62,7 @@ class SentenceSplitter:
         return [text[start:stop] for start, stop in self._with_closing(text, list(self._cut(text))) if start < stop]
 
     def always_ends(self, piece: str) -> bool:
-        """Return whether a sentence ends behind a piece without spaces that ends in a period, whatever follows it."""
+        """Return whether a sentence ends after a piece without spaces that ends in a period, whatever follows it."""
         token = self._token.findall(piece)[-1]
         kind = self._kind(token).removesuffix(".")
         known = parameters()
@@ -84,9 +78,9 @@ class SentenceSplitter:
         yield start, len(text.rstrip())
 
     def _contexts(self, text: str) -> Iterator[tuple[Any, str]]:
-        """Yield each candidate with the word that it ends and what follows; of several in one word the last."""
+        """Yield each candidate with the word that it ends and the text after it; of several in one word the last."""
         before: Any = None
-        start = stop = 0  # of the word before the last candidate
+        start = stop = 0  # bounds of the word before the last candidate
         for match in self._candidate.finditer(text):
             space = max(text.rfind(character, stop, match.start()) for character in SPACE) - stop
             word = space + stop + 1 if space > 0 else start
@@ -97,13 +91,13 @@ class SentenceSplitter:
             yield before, text[start:stop] + before[0] + before["after"]
 
     def _breaks(self, context: str) -> bool:
-        """Return whether a token of the context, other than its last, ends a sentence."""
+        """Return whether a token of the context other than the last ends a sentence."""
         lines = context.split("\n")
         tokens = [token for line in lines if line.strip() for token in self._token.findall(line)]
         return any(self._ends_sentence(token, after) for token, after in pairwise(tokens))
 
     def _with_closing(self, text: str, cuts: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-        """Move the brackets and quotes that close a sentence from the beginning of the next."""
+        """Move closing brackets and quotes from the beginning of a sentence to the end of the previous one."""
         moved = 0
         for (start, stop), (next_start, next_stop) in pairwise(cuts):
             closing = self._closing.match(text[next_start:next_stop])
@@ -113,7 +107,7 @@ class SentenceSplitter:
         yield start + moved, stop
 
     def _ends_sentence(self, token: str, following: str) -> bool:
-        """Return whether a token of lower-cased text ends a sentence, given the one that follows."""
+        """Return whether a token of lower-case text ends a sentence, given the following token."""
         known = parameters()
         breaks = _seems_to_end(token, known)
         if not token.endswith("."):
@@ -128,7 +122,7 @@ class SentenceSplitter:
         if initial or kind == NUMBER:
             if following in PUNCTUATION or (following[0].islower() and next_kind not in known.lower_case_starters):
                 return False
-            if initial and following[0].isupper():  # a capital letter that has no lower case: U+1D400
+            if initial and following[0].isupper():  # a capital letter without a lower case: U+1D400
                 return False
         return breaks
 

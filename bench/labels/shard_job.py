@@ -1,4 +1,4 @@
-"""One shard to its file of labels, batch by batch: written whole or not at all, and not written again."""
+"""One shard to its file of labels, batch by batch, written atomically."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -20,13 +20,9 @@ FORMAT = 1  # of the labels; raise it when the same captions give another file
 SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("labels", LISTS, nullable=False)])
 META = b"catlip-bench.labels"
 
-Labelled = tuple[Batch, pa.ListArray, Tally]
-Label = Callable[[Iterator[Batch]], Iterator[Labelled]]
-Report = Callable[[int, int], None]  # captions and bytes of the input, since the last report
-
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What labels were made of: labels of equal origins are equal."""
+    """Inputs of a file of labels: files of equal origins are equal."""
 
     format: int = FORMAT
     input_digest: str
@@ -36,7 +32,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a file of labels says of itself."""
+    """Metadata of a file of labels."""
 
     origin: Origin
     captions: int
@@ -47,7 +43,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One shard to label, or to count where there is no vocabulary."""
+    """One shard to label, or to count if there is no vocabulary."""
 
     source: Path
     rule: str
@@ -61,28 +57,43 @@ class Job:
         return self.source.stat().st_size
 
     def origin(self) -> Origin:
-        """Return what its labels are made of."""
         digest = read_vocabulary(self.vocabulary).digest if self.vocabulary else ""
         return Origin(input_digest=digest_of(self.source), rule=self.rule, vocabulary_digest=digest, column=self.column)
 
 
-def run_job(job: Job, label: Label, report: Report) -> Tally:
-    """Label a shard, or count its labels; ValueError says why it cannot be read, and leaves nothing."""
+Labelled = tuple[Batch, pa.ListArray, Tally]
+Label = Callable[[Job, Iterator[Batch]], Iterator[Labelled]]
+Report = Callable[[int, int], None]  # captions and bytes of the input since the last call
+
+
+def one_by_one(job: Job, batches: Iterator[Batch]) -> Iterator[Labelled]:
+    """Label batches in this process."""
+    label = labeller(job.rule, job.vocabulary)
+    return ((batch, *label(batch)) for batch in batches)
+
+
+def run_job(job: Job, report: Report = lambda _captions, _bytes: None, label: Label = one_by_one) -> Tally:
+    """Label a shard, or count its labels; ValueError says why it cannot be read, and no output remains."""
     total = Tally()
-    rows = _added(label(read_captions(job.source, job.column)), total, report)
+    rows = _added(label(job, read_captions(job.source, job.column)), total, report)
     if job.target is None:
         deque(rows, maxlen=0)
         return total
     origin = job.origin()
-    with written_whole(job.target) as temporary, _writer(temporary) as writer:
+    with (
+        written_whole(job.target) as temporary,
+        pq.ParquetWriter(temporary, SCHEMA, compression="zstd", use_dictionary=["labels.list.element"]) as writer,
+    ):
         for batch in rows:
             writer.write_batch(batch, row_group_size=len(batch))
-        writer.add_key_value_metadata({META: msgspec.json.encode(_made(origin, total))})
+        flaws = dict(sorted(total.flaws.items()))
+        found = Made(origin=origin, captions=total.captions, empty=total.empty, labels=total.labels, flaws=flaws)
+        writer.add_key_value_metadata({META: msgspec.json.encode(found)})
     return total
 
 
 def _added(labelled: Iterator[Labelled], total: Tally, report: Report) -> Iterator[pa.RecordBatch]:
-    """Yield rows of labels; add up and report as they come."""
+    """Yield rows of labels; add their tallies to `total` and report the progress."""
     reported = 0
     for batch, labels, tally in labelled:
         if len(labels):
@@ -92,13 +103,8 @@ def _added(labelled: Iterator[Labelled], total: Tally, report: Report) -> Iterat
         reported = batch.bytes_read
 
 
-def _made(origin: Origin, total: Tally) -> Made:
-    flaws = dict(sorted(total.flaws.items()))
-    return Made(origin=origin, captions=total.captions, empty=total.empty, labels=total.labels, flaws=flaws)
-
-
 def made(target: Path) -> Made | None:
-    """Return what a file of labels says of itself; None where it is not there or no whole file of labels."""
+    """Return the metadata of a file of labels; None if there is no complete one."""
     try:
         metadata = pq.read_metadata(target).metadata
         return msgspec.json.decode(metadata[META], type=Made)
@@ -107,15 +113,5 @@ def made(target: Path) -> Made | None:
 
 
 def tally_of(made: Made) -> Tally:
-    """Return what was labelled, without the counts of each label."""
+    """Return a file's tally, without the counts of each label."""
     return Tally(made.captions, made.empty, made.labels, Counter(made.flaws))
-
-
-def one_by_one(job: Job) -> Label:
-    """Return the way to label in this process."""
-    label = labeller(job.rule, job.vocabulary)
-    return lambda batches: ((batch, *label(batch)) for batch in batches)
-
-
-def _writer(path: Path) -> pq.ParquetWriter:
-    return pq.ParquetWriter(path, SCHEMA, compression="zstd", use_dictionary=["labels.list.element"])

@@ -1,27 +1,28 @@
-"""Captions to subword tokens: OpenAI CLIP's byte-pair encoding, as open_clip ships it."""
+"""Captions to subword tokens: OpenAI CLIP's byte-pair encoding as open_clip ships it, and SuperClass's labels."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import numpy as np
-from jaxtyping import Int
+import numpy.typing as npt
+import pyarrow as pa
 from open_clip.tokenizer import SimpleTokenizer
 
 from bench.labels.vocabulary import read_vocabulary
 
 ALL = "all"
-LONGEST = 2048  # bytes of a caption that are read: no context holds more, and a word takes the square of its length
-MOST_WORDS = 2**20  # that the tokenizer remembers, about 250 MB
+LONGEST = 2048  # bytes of a caption that are encoded: no context holds more, and a word's cost is quadratic in length
+MOST_WORDS = 2**20  # words in the tokenizer's cache, about 250 MB
 
 
 @cache
 def tokenizer() -> SimpleTokenizer:
-    """Return the tokenizer; it remembers the words it has seen."""
+    """Return open_clip's tokenizer; it caches the words that it has encoded."""
     return SimpleTokenizer()
 
 
 def encoded(caption: str) -> list[int]:
-    """Return the tokenizer's ids of a caption's first 2 KiB, without start and end."""
+    """Return the token ids of a caption's first 2 KiB, without start and end token."""
     if len(tokenizer().cache) > MOST_WORDS:
         tokenizer.cache_clear()
     if 4 * len(caption) > LONGEST:
@@ -30,11 +31,33 @@ def encoded(caption: str) -> list[int]:
     return ids
 
 
-class SubwordIds:
-    """Numbers for subwords: the tokenizer's own, or a vocabulary's that keeps only what occurs in a data set.
+class Subword:
+    """SuperClass's rule: the token ids of a caption, each once (k-hot targets), without start, end and padding."""
 
-    The order of the tokenizer's ids is kept, so the end token has the largest number in both and open_clip's pooling
-    (`argmax`) finds it. Number 0 pads.
+    name = "subword"
+
+    def __init__(self) -> None:
+        self._subword = tokenizer().decoder
+        self.keys: Sequence[str] = [str(number) for number in range(len(self._subword))]
+
+    def title(self, label: int) -> str:
+        """Return the subword; `</w>` ends a word."""
+        return str(self._subword[label])
+
+    def gloss(self, _label: int) -> str:
+        return ""
+
+    def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+        found = [dict.fromkeys(encoded(text or "")) for text in captions.to_pylist()]
+        ids = np.fromiter((label for row in found for label in row), np.uint32)
+        return ids, np.cumsum([0, *map(len, found)], dtype=np.int64)
+
+
+class SubwordIds:
+    """Consecutive ids for subwords: the tokenizer's own, or those of a vocabulary counted on a data set.
+
+    The order of the tokenizer's ids is kept, so that the end token has the largest id in both and open_clip's pooling
+    (`argmax`) finds it. Id 0 pads.
     """
 
     def __init__(self, vocabulary: str) -> None:
@@ -45,21 +68,12 @@ class SubwordIds:
             labels = map(int, read_vocabulary(vocabulary).keys)
             kept = np.array(sorted({0, *labels, self.start, self.end}))
         self.size = len(kept)
-        self._number = np.full(self.end + 1, -1)
-        self._number[kept] = np.arange(self.size)
+        self.numbers: npt.NDArray[np.int64] = np.full(self.end + 1, -1)  # id of each tokenizer id; -1: left out
+        self.numbers[kept] = np.arange(self.size)
+        self.start_and_end = int(self.numbers[self.start]), int(self.numbers[self.end])
 
     def encode(self, captions: Iterable[str]) -> list[list[int]]:
-        """Return the captions' subwords without start and end; those outside the vocabulary are left out."""
-        numbers = self._number
+        """Return the captions' ids without start and end token; subwords outside the vocabulary are left out."""
+        numbers = self.numbers
         found = map(encoded, captions)
         return [[number for number in numbers[ids].tolist() if number >= 0] if ids else [] for ids in found]
-
-    @property
-    def numbers(self) -> Int[np.ndarray, " ids"]:
-        """Each of the tokenizer's ids as its number here; -1 outside the vocabulary."""
-        return self._number
-
-    @property
-    def start_and_end(self) -> tuple[int, int]:
-        """The numbers of the start and the end token."""
-        return int(self._number[self.start]), int(self._number[self.end])

@@ -1,4 +1,4 @@
-"""What was labelled, as tables."""
+"""Tables that summarise a labelling."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -17,7 +17,7 @@ GLOSS = 60  # characters
 
 
 def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[Label]) -> list[Table]:
-    """Say how many captions there are, how many have labels, which labels, and what was wrong with rows."""
+    """Return tables of the captions, the most frequent labels and the flawed rows."""
     row = {
         "captions": total.captions,
         "empty share": total.empty / total.captions if total.captions else None,
@@ -25,18 +25,17 @@ def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[La
         "captions/s": round(captions_per_second) or None,
     }
     flaws = [
-        {"what": flaw, "rows": rows, "labelled": "with what is wrong replaced" if flaw in MENDED else "no: empty"}
+        {"problem": flaw, "rows": rows, "labelled": "after a repair" if flaw in MENDED else "no"}
         for flaw, rows in sorted(total.flaws.items())
     ]
     return [
-        Table("Captions", [row], "captions/s: of those read now."),
+        Table("Captions", [row], "captions/s: of the captions read in this run."),
         label_table(labels),
-        Table("Rows that are not as they should be", flaws),
+        Table("Rows with problems", flaws),
     ]
 
 
 def label_table(labels: Iterable[Label]) -> Table:
-    """List the first few labels."""
     rows = [
         {
             "label": label.key,
@@ -46,10 +45,10 @@ def label_table(labels: Iterable[Label]) -> Table:
         }
         for label in islice(labels, TOP)
     ]
-    return Table("Most frequent labels", rows, "Of the captions read now.")
+    return Table("Most frequent labels", rows, "Of the captions read in this run.")
 
 
 def most_frequent(vocabulary: Vocabulary, counts: npt.NDArray[np.int64]) -> list[Label]:
-    """Return labels that occur, by falling count; `counts` holds one of each column."""
+    """Return the labels that occur, by descending count; `counts` has one entry per column."""
     order = np.argsort(-counts, kind="stable").tolist()
     return [replace(vocabulary.labels[column], count=int(counts[column])) for column in order if counts[column]]

@@ -1,75 +1,87 @@
-"""Vocabularies: ordered lists of labels with their counts, as JSON. Counts of parts add up to that of the whole."""
+"""Vocabularies: ordered lists of labels with their counts, as JSON. Counts of disjoint inputs can be merged."""
 
+import io
+import pickle
 from collections.abc import Iterable, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from msgspec import Meta
 from msgspec.structs import replace
 
 from bench.config import choose, told
 from bench.environment.files import written_whole
 from bench.environment.json_file import content_of, from_json
-from bench.labels.released_vocabulary import read_released
+from bench.labels.rules import Rule
 
 SHIPPED = Path(__file__).parent / "vocabularies"
-SUBWORD = "subword"  # the rule whose labels are numbers of subwords; those of all others are synsets
+SUBWORD = "subword"  # the only rule whose labels are subword ids; the labels of all others are synsets
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One label, by its synset (`n2084071`: part of speech and offset) or by its subword's number."""
+    """A label, identified by its synset (`n2084071`: part of speech and offset) or by its subword's id."""
 
     synset: str = ""
     subword: str = ""
-    name: str  # what a person reads: dog.n.01
+    name: str  # readable: dog.n.01
     count: Annotated[int, Meta(ge=0)]
     gloss: str = ""
 
     @property
     def key(self) -> str:
-        """What identifies it."""
         return self.synset or self.subword
 
 
 class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Labels by falling count; a label's place is its column in the classification head."""
+    """Labels by descending count; a label's index is its column in the classification head."""
 
     rule: str
-    captions: int | None  # counted; None: not known
-    min_count: Annotated[int, Meta(ge=1)] = 1  # labels below it were left out
-    size: Annotated[int, Meta(ge=1)] | None = None  # labels beyond it were left out
+    captions: int | None  # number of captions counted; None: unknown
+    min_count: Annotated[int, Meta(ge=1)] = 1  # labels with smaller counts were left out
+    size: Annotated[int, Meta(ge=1)] | None = None  # labels after this many were left out
     labels: tuple[Label, ...]
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Every label's key, in the columns' order."""
+        """Keys of the labels, in column order."""
         return tuple(label.key for label in self.labels)
 
     @property
     def digest(self) -> str:
-        """What two vocabularies that number labels alike have in common."""
+        """Hash of the rule and the keys: equal for two vocabularies that give labels equal columns."""
         return sha256("\n".join((self.rule, *self.keys)).encode()).hexdigest()[:16]
 
     def columns(self) -> dict[str, int]:
-        """Return each label's column."""
         return {key: column for column, key in enumerate(self.keys)}
 
     def cut(self, min_count: int, size: int | None) -> "Vocabulary":
-        """Keep the labels that occur at least so often, and of these so many."""
+        """Keep the labels with at least `min_count` occurrences, and the first `size` of these."""
         labels = tuple(label for label in self.labels if label.count >= min_count)[:size]
         return replace(self, labels=labels, min_count=max(min_count, self.min_count), size=size or self.size)
 
 
 def sorted_labels(labels: Iterable[Label]) -> tuple[Label, ...]:
-    """Sort by falling count; ties by the offset of the synset, or the subword's number."""
+    """Sort by descending count; break ties by the synset's offset or the subword's id."""
     return tuple(sorted(labels, key=lambda label: (-label.count, int(label.key.lstrip("n")))))
 
 
+def counted(rule: Rule, counts: npt.NDArray[np.int64], captions: int) -> Vocabulary:
+    """Return the labels that occur, by descending count; `counts` has one entry per label of the rule."""
+    kind = "subword" if rule.name == SUBWORD else "synset"
+    labels = (
+        Label(**{kind: rule.keys[label]}, name=rule.title(label), count=int(counts[label]), gloss=rule.gloss(label))
+        for label in np.flatnonzero(counts).tolist()
+    )
+    return Vocabulary(rule=rule.name, captions=captions, labels=sorted_labels(labels))
+
+
 def merged(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
-    """Add counts of parts; the sum equals a count of the whole. One part alone keeps its order."""
+    """Add the counts of disjoint inputs; the sum equals the count of all. A single vocabulary keeps its order."""
     if len(vocabularies) == 1:
         return vocabularies[0]
     if len(rules := tuple(dict.fromkeys(each.rule for each in vocabularies))) > 1:
@@ -77,23 +89,22 @@ def merged(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
     if any(each.min_count > 1 or each.size is not None for each in vocabularies):
         raise ValueError(
             "a vocabulary that was cut by --min-count or --size has lost counts and cannot be merged: "
-            "count the parts without, and cut when merging"
+            "count the parts without these options, and cut when merging"
         )
     total: dict[str, Label] = {}
     for label in (label for each in vocabularies for label in each.labels):
         known = total.get(label.key)
         total[label.key] = replace(label, count=label.count + known.count) if known else label
-    captions = [each.captions for each in vocabularies]
-    known_captions = [count for count in captions if count is not None]
+    captions = [each.captions for each in vocabularies if each.captions is not None]
     return Vocabulary(
         rule=vocabularies[0].rule,
-        captions=sum(known_captions) if len(known_captions) == len(captions) else None,
+        captions=sum(captions) if len(captions) == len(vocabularies) else None,
         labels=sorted_labels(total.values()),
     )
 
 
 def vocabulary_path(name: str) -> Path:
-    """Return the file of a shipped vocabulary by its name, or of a path; ValueError tells what there is."""
+    """Return the path of a shipped vocabulary by its name, or a given path; ValueError lists the shipped ones."""
     shipped = {file.stem: file for file in SHIPPED.glob("*.json")}
     path = Path(name)
     if name in shipped or not (path.suffix or path.is_file()):
@@ -112,17 +123,21 @@ def read_vocabulary(name: str) -> Vocabulary:
     path = vocabulary_path(name)
     content = content_of(path)
     if content.lstrip().startswith(b"{"):
-        return _checked(_decoded(content, path), path)
+        try:
+            vocabulary = from_json(content, Vocabulary)
+        except ValueError as error:
+            raise ValueError(f"{path}: not a vocabulary: {error}") from None
+        return _checked(vocabulary, path)
     if content.startswith(b"\x80") or path.suffix in (".pkl", ".pickle"):
-        labels = (Label(synset=key, name=key, count=count) for key, count in read_released(content, path).items())
+        labels = (Label(synset=key, name=key, count=count) for key, count in _read_released(content, path).items())
         return _checked(Vocabulary(rule="corenet", captions=None, labels=tuple(labels)), path)
     raise ValueError(
-        f"{path}: unknown vocabulary format; JSON of `bench label --count-only` or CoreNet's pickle is read"
+        f"{path}: unknown vocabulary format; accepted are JSON of `bench label --count-only` and CoreNet's pickle"
     )
 
 
 def write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
-    """Write JSON, a label a line, whole or not at all."""
+    """Write JSON atomically, one label per line."""
     head: dict[str, Any] = msgspec.to_builtins(replace(vocabulary, labels=()))
     del head["labels"]
     rows = ",\n".join(msgspec.json.encode(label).decode() for label in vocabulary.labels)
@@ -131,20 +146,39 @@ def write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
         temporary.write_text(content, encoding="utf-8")
 
 
-def _decoded(content: bytes, path: Path) -> Vocabulary:
-    try:
-        return from_json(content, Vocabulary)
-    except ValueError as error:
-        raise ValueError(f"{path}: no vocabulary: {error}") from None
-
-
 def _checked(vocabulary: Vocabulary, path: Path) -> Vocabulary:
-    """Refuse keys that are none: a vocabulary is used far from where it was read."""
+    """Return the vocabulary; ValueError names a malformed or repeated key."""
     prefix, kind = ("", "subword") if vocabulary.rule == SUBWORD else ("n", "synset")
-    for place, label in enumerate(vocabulary.labels):
+    for index, label in enumerate(vocabulary.labels):
         key = getattr(label, kind)
         if not (key.startswith(prefix) and key.removeprefix(prefix).isdecimal()):
-            raise ValueError(f"{path}: label {place} has the {kind} {key!r}, expected {prefix}NUMBER")
+            raise ValueError(f"{path}: label {index} has the {kind} {key!r}, expected {prefix}NUMBER")
     if len(set(vocabulary.keys)) != len(vocabulary.keys):
-        raise ValueError(f"{path}: a label is there twice")
+        raise ValueError(f"{path}: a label occurs twice")
     return vocabulary
+
+
+class _PlainUnpickler(pickle._Unpickler):  # noqa: SLF001
+    """Reads dict, str and int alone: a pickle can only call what `find_class` returns, and this one returns nothing.
+
+    It derives from the unpickler in Python; the one in C allocates as much memory as ten bytes of a pickle claim.
+    """
+
+    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
+        raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}")
+
+    def persistent_load(self, pid: Any) -> NoReturn:
+        raise pickle.UnpicklingError(f"it asks for object {pid!r}")
+
+
+def _read_released(content: bytes, path: Path) -> dict[str, int]:
+    """Return the counts by synset of CoreNet's pickle, in its order; ValueError unless it is a dict of str to int."""
+    try:
+        found = _PlainUnpickler(io.BytesIO(content)).load()
+    except Exception as error:  # noqa: BLE001 - the exceptions of a broken pickle are not documented
+        raise ValueError(f"{path}: only a pickle of dict, str and int is read: {error}") from None
+    if type(found) is not dict or not all(type(key) is str and type(count) is int for key, count in found.items()):
+        raise ValueError(f"{path}: only a pickle of dict, str and int is read, this one holds other types")
+    if any(count < 0 for count in found.values()):
+        raise ValueError(f"{path}: a count is negative")
+    return found

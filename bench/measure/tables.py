@@ -1,14 +1,13 @@
 """Tables of experiments and of what was measured of them: speed, costs, memory, failures. No torch here."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, told
 from bench.console.tables import Table
-from bench.measure.throughput import images_per_second, images_per_step, model_flops_utilisation, rates_of
+from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of, timed_runs
 from bench.record import PHASES, Failure, Fit, Memory, Record, Speed, require_comparable
-from bench.statistics import bound_by, ratios_of, spread_of
+from bench.statistics import bound_by, spread_of
 
 if TYPE_CHECKING:
     from bench.measure.costs import Costs
@@ -59,36 +58,32 @@ def speed_table(
     """
     kept = [r for r in records if isinstance(r.measured, Speed) and r.experiment and r.experiment.name in names]
     require_comparable(kept, may_differ=FIELDS if published else may_differ)
-    timed = _timed(records, names)
+    timed = timed_runs(records, names)
     if not timed:
         return Table(title, [])
-    rates, base = rates_of(records), next(iter(timed))
-    ratios = ratios_of(rates[base], {name: rates[name] for name in timed if name != base})
-    peak = max(run.peak_flops_per_second or 0.0 for _, runs in timed.values() for run in runs)
-    flops = {name: runs[0].flops.step / images_per_step(one, runs[0]) for name, (one, runs) in timed.items()}
-    rows = []
-    for name, (experiment, runs) in timed.items():
-        ratio = ratios.get(name)
-        rows.append(
-            {
-                "experiment": name,
-                "batch": experiment.batch_size,
-                "runs": len(runs),
-                "images/s": round(median(rates[name].values()), 1),
-                "spread": spread_of(rates[name]),
-                "ratio": ratio and ratio.value,
-                "low": ratio and ratio.low,
-                "high": ratio and ratio.high,
-                "p": ratio and ratio.p,
-                "verdict": ratio and ratio.verdict,
-                "by FLOPs": flops[base] / flops[name] if ratio else None,
-                "MFU": median(model_flops_utilisation(experiment, run, peak) for run in runs) if peak else None,
-            }
-        )
-    processes = timed[base][1][0].processes
+    base = next(iter(timed))
+    found = throughputs_of(timed, base)
+    rows = [
+        {
+            "experiment": one.experiment,
+            "batch": timed[one.experiment][0][0].batch_size,
+            "runs": len(one.runs),
+            "images/s": round(one.images_per_second, 1),
+            "spread": spread_of(one.rounds),
+            "ratio": one.ratio and one.ratio.value,
+            "low": one.ratio and one.ratio.low,
+            "high": one.ratio and one.ratio.high,
+            "p": one.ratio and one.ratio.p,
+            "verdict": one.ratio and one.ratio.verdict,
+            "by FLOPs": one.flop_ratio,
+            "MFU": one.mfu,
+        }
+        for one in found
+    ]
+    processes = timed[base][0][1].processes
     together = f"\nimages/s: of {processes} processes together; batch: images a step of each." if processes > 1 else ""
-    flipped = any(ratio.flipped for ratio in ratios.values())
-    differing = differing_fields(experiment for experiment, _ in timed.values()).items()
+    flipped = any(one.ratio.flipped for one in found if one.ratio)
+    differing = differing_fields(runs[0][0] for runs in timed.values()).items()
     also = [told({field: values}) for field, values in differing if field not in {*may_differ}]
     return Table(
         title,
@@ -96,18 +91,19 @@ def speed_table(
         f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, this "
         f"hour). p: {'signs of rounds flipped' if flipped else 'runs permuted'}, adjusted by Holm. spread: standard "
         "deviation over runs, relative.\nby FLOPs: what the matrix products predict. MFU: 3 x forward FLOPs, over the "
-        f"device's peak: {timed[base][1][0].peak_source}.{together}"
+        f"device's peak: {found[0].peak_source}.{together}"
         + ("\n  ".join([f"\n{OTHER_DIFFERENCES}", *also]) if also else ""),
     )
 
 
 def cost_table(records: Sequence[Record], names: Sequence[str]) -> Table:
     """Say where a step's time goes, what disturbed it, what its targets cost and how much memory it takes."""
-    timed = _timed(records, names)
+    timed = timed_runs(records, names)
+    rows_by_name = {row.experiment: row for row in throughputs_of(timed, None)}
     memories = {r.experiment.name: r.measured for r in records if isinstance(r.measured, Memory) and r.experiment}
     rows = [
         {"experiment": name}
-        | (_time_costs(*timed[name]) if name in timed else {})
+        | (_time_costs(timed[name][0][0], rows_by_name[name]) if name in timed else {})
         | (_memory_costs(memories[name]) if name in memories else {})
         for name in names
         if name in timed or name in memories
@@ -122,26 +118,17 @@ def cost_table(records: Sequence[Record], names: Sequence[str]) -> Table:
     )
 
 
-def _time_costs(experiment: Experiment, runs: Sequence[Speed]) -> dict[str, Any]:
-    phases = {
-        phase: median(median(run.phase_seconds[phase]) for run in runs)
-        for phase in PHASES
-        if all(run.phase_seconds.get(phase) for run in runs)
-    }
-    steps_per_second = median(
-        images_per_second(experiment, run) / images_per_step(experiment, run) / run.processes for run in runs
-    )
-    share = phases["data"] / sum(phases.values()) if phases else None
-    readings = dict.fromkeys(reading for run in runs for reading in run.utilisation)
-    waits = [run.wait_share for run in runs if run.wait_share is not None]
+def _time_costs(experiment: Experiment, row: Throughput) -> dict[str, Any]:
+    figures, share = row.figures, row.data_share
+    captions, total, step = figures["captions_per_second"], figures["phases_ms"], figures["step_ms"]
     return {
-        **{f"{phase}, ms": 1000 * seconds for phase, seconds in phases.items()},
-        "sum of phases / step": sum(phases.values()) * steps_per_second if phases else None,
+        **{f"{phase}, ms": one for phase in PHASES if (one := figures.get(PHASE + phase)) is not None},
+        "sum of phases / step": total / step if total and step else None,
         "data, share of the phases": share,
         "bound": None if share is None else bound_by(share, ahead=experiment.workers > 0),
-        "share of windows waited for batches": median(waits) if waits else None,
-        "targets, s per million captions": median(1e6 * run.targets_seconds / run.num_captions for run in runs),
-        **{name: fmean(run.utilisation[name] for run in runs if name in run.utilisation) for name in readings},
+        "share of windows waited for batches": figures["wait_share"],
+        "targets, s per million captions": 1e6 / captions if captions else None,
+        **{name.removeprefix(UTILISATION): one for name, one in figures.items() if name.startswith(UTILISATION)},
     }
 
 
@@ -180,12 +167,3 @@ def failure_table(records: Sequence[Record]) -> Table:
         "Failed",
         [{"run": r.measured.what, "why": r.measured.reason} for r in records if isinstance(r.measured, Failure)],
     )
-
-
-def _timed(records: Iterable[Record], names: Iterable[str]) -> dict[str, tuple[Experiment, list[Speed]]]:
-    """Return the timed runs of those of the names that have any, in the names' order."""
-    found: dict[str, tuple[Experiment, list[Speed]]] = {}
-    for record in records:
-        if isinstance(record.measured, Speed) and record.experiment is not None:
-            found.setdefault(record.experiment.name, (record.experiment, []))[1].append(record.measured)
-    return {name: found[name] for name in names if name in found}

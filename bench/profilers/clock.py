@@ -1,4 +1,4 @@
-"""Wall-clock seconds of a block, the device idle at both ends."""
+"""Wall-clock seconds of a block, with the device idle at both ends."""
 
 import math
 import time
@@ -11,9 +11,7 @@ import torch
 
 @dataclass(slots=True)
 class Elapsed:
-    """What the clock shows; NaN until the block has ended, so that half a measurement is none."""
-
-    seconds: float = math.nan
+    seconds: float = math.nan  # until the block has ended without an error
 
 
 def wait_for(device: torch.device) -> None:
@@ -24,7 +22,7 @@ def wait_for(device: torch.device) -> None:
 
 @contextmanager
 def clock(device: torch.device) -> Iterator[Elapsed]:
-    """Time a block. Without the waits a CUDA block's time is that of launching kernels, not of running them."""
+    """Time a block. Without the two waits a CUDA block's time is that of launching its kernels."""
     elapsed = Elapsed()
     wait_for(device)
     start = time.perf_counter()

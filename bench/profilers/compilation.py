@@ -1,13 +1,13 @@
-"""What torch.compile did so far in this process, by dynamo's own counts."""
+"""Statistics of torch.compile in this process, from dynamo's counters."""
 
 GRAPHS = "graphs"
 
 
 def compilation() -> dict[str, float]:
-    """Count graphs, the breaks between them, and the seconds of tracing and compiling; all 0 before the first.
+    """Return the number of graphs and of graph breaks, and the seconds of tracing and compiling so far.
 
-    Source: `torch._dynamo.utils`, `counters` and `calculate_time_spent`; the seconds are those of
-    `entire_frame_compile` and `entire_backward_compile` together.
+    Source: `torch._dynamo.utils`, `counters` and `calculate_time_spent`; the seconds are the sum of
+    `entire_frame_compile` and `entire_backward_compile`.
     """
     from torch._dynamo.utils import calculate_time_spent, counters
 

@@ -1,4 +1,4 @@
-"""How busy the device is while a block runs."""
+"""Utilisation of the device and of the CPU while a block runs."""
 
 import threading
 import time
@@ -12,8 +12,7 @@ import psutil
 import torch
 
 from bench.profilers.clock import wait_for
-from bench.profilers.nvml import nvml_reader
-from bench.profilers.reader import Figure, Reader, Span, rising
+from bench.profilers.nvml import Reader, Span, nvml_reader, rising
 
 T = TypeVar("T")
 OTHERS_BUSY = "other processes CPU busy percent"
@@ -21,22 +20,22 @@ OTHERS_BUSY = "other processes CPU busy percent"
 
 @dataclass(slots=True)
 class Readings:
-    """Figures by name with unit once the block has ended, and the reason for each that is missing or not whole."""
+    """Figures by name with unit after the block, and the reason for each that is missing or incomplete."""
 
     figures: dict[str, float] = field(default_factory=dict)
     not_measured: dict[str, str] = field(default_factory=dict)
-    sampler_share: float = 0.0  # of the block's time that the sampling thread ran, by its own clock
+    sampler_share: float = 0.0  # CPU seconds of the sampling thread per second of the block
 
     @classmethod
     def mean(cls, blocks: Sequence["Readings"]) -> "Readings":
-        """Return the means of blocks that lasted about as long; of a figure that some have not, over the others."""
+        """Return the means of blocks of about equal length; a figure that some lack is averaged over the others."""
         names = dict.fromkeys(name for block in blocks for name in block.figures)
         found = {name: fmean(block.figures[name] for block in blocks if name in block.figures) for name in names}
         missing = {name: reason for block in blocks for name, reason in block.not_measured.items()}
         return cls(found, missing, fmean(block.sampler_share for block in blocks))
 
     def attempt(self, name: str, read: Callable[[], T]) -> T | None:
-        """Return what is read, or keep the reason why it cannot be: an instrument must not stop what it measures."""
+        """Return a reading, or record why it failed: an instrument's error must not stop the measured run."""
         try:
             return read()
         except Exception as error:  # noqa: BLE001
@@ -48,14 +47,28 @@ class Readings:
 def sampled(reader: Reader, device: torch.device, *, every_s: float = 0.2) -> Iterator[Readings]:
     """Read the device while the block runs: spans at its idle ends, gauges every `every_s` seconds, averaged.
 
-    NVML averages over 1/6 s to 1 s itself, so asking more often returns the same number again.
+    NVML averages over 1/6 s to 1 s itself, so a shorter interval returns the same number again. A gauge that fails is
+    not read again.
     """
-    readings = Readings(not_measured=dict(reader.missing))
-    sampler = _Sampler(reader.gauges, every_s, readings)
+    readings, gauges, done = Readings(not_measured=dict(reader.missing)), dict(reader.gauges), threading.Event()
+    values: dict[str, list[float]] = {name: [] for name in gauges}
+
+    def poll() -> None:
+        while not done.wait(every_s):
+            for name, gauge in tuple(gauges.items()):
+                value = readings.attempt(name, gauge)
+                if value is None:
+                    del gauges[name]
+                else:
+                    values[name].append(value)
+        readings.sampler_share = time.thread_time()
+
+    sampler = threading.Thread(target=poll, name="device-sampler", daemon=True)
     wait_for(device)
     ends = {name: readings.attempt(name, begin) for name, begin in reader.spans.items()}
     start = time.perf_counter()
-    sampler.start()
+    if values:
+        sampler.start()
     try:
         yield readings
         wait_for(device)
@@ -64,50 +77,26 @@ def sampled(reader: Reader, device: torch.device, *, every_s: float = 0.2) -> It
         for name, end in ends.items():
             if end is not None and (value := readings.attempt(name, end)) is not None:
                 readings.figures[name] = value
-        sampler.stop()
-        readings.sampler_share = sampler.seconds / seconds
+        done.set()
+        if values:
+            sampler.join()
+        readings.sampler_share /= seconds
+        _average(values, every_s, readings)
 
 
-class _Sampler:
-    """A thread that reads gauges until the block is over; one that fails is not asked again."""
-
-    def __init__(self, gauges: Mapping[str, Figure], every_s: float, readings: Readings) -> None:
-        self.seconds = 0.0
-        self._gauges, self._every_s, self._readings = dict(gauges), every_s, readings
-        self._values: dict[str, list[float]] = {name: [] for name in gauges}
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._poll, name="device-sampler", daemon=True)
-
-    def start(self) -> None:
-        if self._gauges:
-            self._thread.start()
-
-    def stop(self) -> None:
-        self._done.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-        for name, values in self._values.items():
-            if values:
-                self._readings.figures[name] = fmean(values)
-            if values and name in self._readings.not_measured:
-                self._readings.not_measured[name] += f" (the figure is of the {len(values)} readings before)"
-            if not values:
-                too_short = f"the block was over before the first reading, {self._every_s} s after its start"
-                self._readings.not_measured.setdefault(name, too_short)
-
-    def _poll(self) -> None:
-        while not self._done.wait(self._every_s):
-            for name, gauge in tuple(self._gauges.items()):
-                value = self._readings.attempt(name, gauge)
-                if value is None:
-                    del self._gauges[name]
-                else:
-                    self._values[name].append(value)
-        self.seconds = time.thread_time()
+def _average(values: Mapping[str, Sequence[float]], every_s: float, readings: Readings) -> None:
+    for name, read in values.items():
+        if not read:
+            too_short = f"the block ended before the first reading, {every_s} s after its start"
+            readings.not_measured.setdefault(name, too_short)
+            continue
+        readings.figures[name] = fmean(read)
+        if name in readings.not_measured:
+            readings.not_measured[name] += f" (the figure is of the {len(read)} readings before)"
 
 
 def open_reader(device: torch.device) -> Reader:
-    """Return what reads this device: the kernel's counters of CPU time, and NVML on CUDA; it never raises."""
+    """Return the reader of a device: the kernel's counters of CPU time, and NVML on CUDA; it never raises."""
     if device.type != "cuda":
         return Reader(spans=cpu_spans())
     opening = Readings()
@@ -117,7 +106,7 @@ def open_reader(device: torch.device) -> Reader:
 
 
 def cpu_spans() -> dict[str, Span]:
-    """Return what share of all cores this process, the rest of the machine and the host's other guests keep busy."""
+    """Return the CPU time, in percent of all cores, of this process, of others and of the host's other guests."""
     process, cores = psutil.Process(), psutil.cpu_count(logical=True) or 1
 
     def own() -> float:
@@ -127,13 +116,10 @@ def cpu_spans() -> dict[str, Span]:
     def others() -> float:
         times = psutil.cpu_times()
         waiting = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "steal", 0.0)
-        guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # counted in user and nice already
+        guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # included in user and nice
         return float(sum(times) - waiting - guests - own())
 
-    spans = {
-        "process CPU busy percent": rising(own, 100 / cores),
-        OTHERS_BUSY: rising(others, 100 / cores),
-    }
+    spans = {"process CPU busy percent": rising(own, 100 / cores), OTHERS_BUSY: rising(others, 100 / cores)}
     if hasattr(psutil.cpu_times(), "steal"):
         spans["taken by the host CPU percent"] = rising(lambda: float(psutil.cpu_times().steal), 100 / cores)
     return spans

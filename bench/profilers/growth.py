@@ -1,28 +1,27 @@
-"""Whether a process holds more and more memory as it takes steps."""
+"""Growth of a process's memory with the number of steps."""
 
 import numpy as np
 
 from bench.profilers.memory import status_bytes
 
-SETTLED = 1 / 3  # of the looks, in which caches fill; not counted
-FEWEST = 8  # looks that a slope is drawn through
+SETTLED = 1 / 3  # fraction of the readings, at the beginning, that is ignored because caches fill
+FEWEST = 8  # readings that a slope needs
 
 
 class Growth:
-    """Resident memory of this process, looked at between steps. Linux; elsewhere there is no slope."""
+    """Resident memory of this process, read between steps. Linux only; elsewhere there is no slope."""
 
     def __init__(self) -> None:
         self._looks: list[tuple[int, int]] = []
 
     def look(self, step: int) -> None:
-        """Read it once."""
         resident = status_bytes("VmRSS")
         if resident is not None:
             self._looks.append((step, resident))
 
     @property
     def bytes_per_step(self) -> float | None:
-        """The slope of a straight line through the looks (least squares), the first third aside."""
+        """Least-squares slope of the readings in bytes per step, without the first third; None if there are too few."""
         settled = self._looks[int(len(self._looks) * SETTLED) :]
         if len(settled) < FEWEST:
             return None

@@ -1,4 +1,4 @@
-"""Peak memory of a process that does nothing else."""
+"""Peak memory of a process dedicated to the measurement."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,12 @@ import torch
 from bench.profilers.nvml import process_bytes
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-RESET_PEAK = "5"  # proc(5): reset the peak of resident memory to what is resident
+RESET_PEAK = "5"  # proc(5): reset the peak of resident memory to the current value
 
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """Bytes; None: this device keeps no such count. `bench.record.Memory` says what each is."""
+    """Peaks in bytes; None if this device has no such counter. `bench.record.Memory` documents each."""
 
     rss: int | None
     allocated: int | None
@@ -23,10 +23,10 @@ class Peaks:
 
 
 class PeakMemory:
-    """Peaks above what is held when the instrument is made, which is after the imports and the data.
+    """Peaks above the memory at construction, which follows the imports and the loading of data.
 
-    On a CPU: the most resident memory since, minus what was resident (Linux only). It needs a fresh process: an
-    allocator keeps what it was given, and the same model measured 1,359 MiB first and 610 MiB second.
+    On a CPU it is the peak of resident memory above the resident memory at construction (Linux only). It needs a new
+    process, because an allocator keeps freed memory: one model measured 1,359 MiB first and 610 MiB second.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -40,7 +40,6 @@ class PeakMemory:
             self._held = psutil.Process().memory_info().rss
 
     def read(self) -> Peaks:
-        """Return the peaks up to now."""
         if self._device.type != "cuda":
             peak = status_bytes("VmHWM")
             return Peaks(None if peak is None else peak - self._held, None, None, None)
@@ -53,7 +52,7 @@ class PeakMemory:
 
 
 def status_bytes(field: str) -> int | None:
-    """Return a size that Linux keeps of this process (proc(5), status); None elsewhere."""
+    """Return a size from Linux's status of this process (proc(5)), in bytes; None elsewhere."""
     if not STATUS.is_file():
         return None
     fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
@@ -63,5 +62,5 @@ def status_bytes(field: str) -> int | None:
 def _process_bytes(device: torch.device) -> int | None:
     try:
         return process_bytes(str(torch.cuda.get_device_properties(device).uuid), device.index or 0)
-    except Exception:  # noqa: BLE001 - an instrument must not stop what it measures
+    except Exception:  # noqa: BLE001 - an instrument's error must not stop the measured run
         return None

@@ -1,20 +1,24 @@
-"""What NVML tells of a GPU. "Busy" is the share of time in which at least one kernel ran; it is not efficiency."""
+"""Readers of a device's figures, and NVML's of a GPU. "Busy" is the time with at least one running kernel."""
 
 import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pynvml
 
-from bench.profilers.reader import Figure, Reader, Span, rising
+Figure = Callable[[], float]
+Span = Callable[[], Figure]  # called at the beginning of a block; its result is called at the end
 
-# Why a GPU runs below its clocks, by what the reader calls it.
+# Reasons for reduced clocks, by figure.
 SLOWDOWNS = {
     "slowed by the power limit percent": ("SwPowerCap", "HwPowerBrakeSlowdown"),
     "slowed by heat percent": ("SwThermalSlowdown", "HwThermalSlowdown"),
     "slowed by the hardware percent": ("HwSlowdown",),
 }
-# Counters of Hopper and newer: shares of the streaming multiprocessors' and of the tensor cores' time.
+# Counters of Hopper and newer: fractions of the time of the streaming multiprocessors and of the tensor cores.
 GPM = {
     "SM active percent": "NVML_GPM_METRIC_SM_UTIL",
     "SM occupancy percent": "NVML_GPM_METRIC_SM_OCCUPANCY",
@@ -23,12 +27,31 @@ GPM = {
 }
 
 
-def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> Reader:
-    """Return what NVML can read of the GPU, or the slice of one (MIG), that CUDA calls `index` and knows by `uuid`.
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Figures by name with unit: gauges of a moment, spans of a block, and the reasons for `missing` ones."""
 
-    Power is NVML's own average (1 s from Ampere on, a moment before); the energy counter's rise is exact. A figure that
-    this device or driver does not support raises when it is read. `nvml` is the library, an argument so that it can be
-    tried without a GPU. Raises NVMLError where there is no such library or device.
+    gauges: Mapping[str, Figure] = field(default_factory=dict)
+    spans: Mapping[str, Span] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+def rising(counter: Figure, scale: float = 1.0) -> Span:
+    """Return a span of a monotonic counter's rate, per second, times `scale`."""
+
+    def begin() -> Figure:
+        first, start = counter(), time.perf_counter()
+        return lambda: max(0.0, scale * (counter() - first) / (time.perf_counter() - start))
+
+    return begin
+
+
+def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> Reader:
+    """Return NVML's reader of the GPU, or MIG slice, with CUDA's `index` and `uuid`.
+
+    Power is NVML's own average (over 1 s from Ampere on, instantaneous before); the energy counter's rise is exact. A
+    figure that this device or driver does not support raises when it is read. `nvml` is the library, which tests
+    replace. Raises NVMLError if there is no such library or device.
     """
     nvml.nvmlInit()
     handle = device_handle(uuid, index, nvml)
@@ -47,9 +70,9 @@ def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> Reader:
 
 
 def device_handle(uuid: str, index: int, nvml: Any = pynvml) -> Any:
-    """Return NVML's handle of the device that CUDA calls `index`: the two libraries number devices differently.
+    """Return NVML's handle of the device with CUDA's `index`: the two libraries number devices differently.
 
-    Found by UUID; a MIG slice by what CUDA_VISIBLE_DEVICES says, where it names one.
+    The device is found by UUID; a MIG slice by CUDA_VISIBLE_DEVICES, if that names one.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     named = visible[index].strip() if index < len(visible) else ""
@@ -63,9 +86,9 @@ def device_handle(uuid: str, index: int, nvml: Any = pynvml) -> Any:
 
 
 def process_bytes(uuid: str, index: int, nvml: Any = pynvml) -> int | None:
-    """Return what this process holds of the device's memory, context and kernels included; None where NVML is blind.
+    """Return this process's device memory in bytes, context and kernels included; None if NVML does not list it.
 
-    In a container NVML may number processes otherwise, and then knows none by this one's number.
+    In a container NVML may use other process ids, and then does not find this one.
     """
     nvml.nvmlInit()
     running = nvml.nvmlDeviceGetComputeRunningProcesses(device_handle(uuid, index, nvml))
@@ -78,7 +101,7 @@ def _slowed(handle: Any, reasons: tuple[str, ...], nvml: Any) -> float:
 
 
 def _gpm_span(handle: Any, metric: int, nvml: Any) -> Figure:
-    """Read one of the GPU's performance counters over a span: two samples, and what changed between them."""
+    """Read one of the GPU's performance counters over a span, from two samples."""
     first = _gpm_sample(handle, nvml)
 
     def end() -> float:

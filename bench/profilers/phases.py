@@ -1,4 +1,4 @@
-"""Seconds of a step's parts, the device idle between them: a pass of its own, for a timed window may overlap them."""
+"""Seconds of a step's phases, the device idle between them: a separate pass, as a timed window may overlap them."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from bench.profilers.clock import wait_for
 
 @contextmanager
 def forward_clocks(modules: Mapping[str, nn.Module], device: torch.device) -> Iterator[dict[str, float]]:
-    """Add up the seconds that each module's forward takes within the block."""
+    """Yield the total seconds of each module's forward within the block."""
     seconds, started = dict.fromkeys(modules, 0.0), dict.fromkeys(modules, 0.0)
 
     def start(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Bytes that tensors hold at once, counted one by one: no allocator, no luck, the same on every run."""
+"""Bytes of live tensors, counted exactly and reproducibly, without the allocator's overhead."""
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -11,13 +11,13 @@ from torch.utils._pytree import tree_leaves
 
 
 class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is entered, counts the storages on a device that operations return, from birth to death.
+    """Counts the storages that operations return on a device, from allocation to release, while it is entered.
 
-    A storage counts once, however many tensors share it. What an operation needs only inside itself is not seen.
+    A storage counts once, however many tensors share it. Temporary memory inside an operation is not counted.
     """
 
     def __init__(self, device: torch.device, held: Iterable[Tensor]) -> None:
-        """Begin with the storages of the tensors that are `held` already."""
+        """Start with the storages of the tensors in `held`."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
         self._device, self._live = device.type, 0
@@ -32,7 +32,6 @@ class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run an operation and count what it returns."""
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
@@ -43,7 +42,7 @@ class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if tensor.device.type != self._device:
             return
         storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()  # noqa: SLF001 - the storage's address, which views share
+        key, size = storage._cdata, storage.nbytes()  # noqa: SLF001 - the storage's address, equal for all views
         if key not in self._storages:
             self._storages[key] = weakref.ref(storage, lambda _: self._forget(key, size))
             self._live += size

@@ -1,1 +1,1 @@
-"""Towers from files and names, and what is made of them."""
+"""Towers from files and names, and towers exported to other layouts."""

@@ -1,4 +1,4 @@
-"""Trained towers in the layouts of open_clip and timm."""
+"""Export of trained towers to the layouts of open_clip and timm."""
 
 import copy
 import json
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from bench.labels.subwords import SubwordIds
 from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, KnownTower
+from models import open_clip_config
 from models.open_clip_layout import open_clip_state
-from models.registered import open_clip_config
 
 SHOWN = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD, "interpolation": "bilinear"}
 EMBEDDING = "token_embedding.weight"
@@ -29,21 +29,21 @@ NO_TEXT = {"context_length": 77, "vocab_size": ALL_IDS, "width": 8, "heads": 1, 
 def export(known: KnownTower, out: Path) -> str:
     """Write a tower that was trained here to a folder; return the line of Python that loads it.
 
-    A tower with its text tower becomes a whole model of open_clip's, for open_clip's own tokenizer. A tower alone
-    becomes one too, whose projection is the identity, so that `encode_image` gives the tower's features; its text tower
-    is small, and nothing. Towers of timm's become a folder of timm's. ValueError for a tower that neither builds.
+    A tower with its text tower becomes a model of open_clip, for open_clip's own tokenizer. A tower alone becomes a
+    model whose projection is the identity, so that `encode_image` returns the tower's features; its small text tower is
+    untrained. A timm tower becomes a folder of timm. ValueError for a tower that neither library builds.
     """
     if known.made is None:
-        raise ValueError(f"{known.name} was not trained here: export writes what `python -m bench train` left")
+        raise ValueError(f"{known.name} was not trained here: export accepts the towers of `catlip-bench train`")
     trunk, config = known.tower.trunk, open_clip_config(known.architecture)
     if isinstance(trunk, VisionTransformer) and config is not None:
         described, weights = _whole(known, config) if known.texts else _alone(known, config)
         described["vision_cfg"] |= {"image_size": known.tower.image_size}
-        told = {"model_cfg": described, "preprocess_cfg": SHOWN, "made": msgspec.to_builtins(known.made)}
-        _write(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, told)
+        facts = {"model_cfg": described, "preprocess_cfg": SHOWN, "made": msgspec.to_builtins(known.made)}
+        _write(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, facts)
         return f"open_clip.create_model({f'local-dir:{out}'!r})"
     if type(trunk).__module__.startswith("timm."):
-        _write(out, "model.safetensors", trunk.state_dict(), "config.json", _told_timm(known))
+        _write(out, "model.safetensors", trunk.state_dict(), "config.json", _timm_config(known))
         return f"timm.create_model({f'local-dir:{out}'!r}, pretrained=True)"
     raise ValueError(f"{known.name} has a {type(trunk).__name__}, which neither open_clip nor timm builds from a file")
 
@@ -56,21 +56,21 @@ def _whole(known: KnownTower, config: dict[str, Any]) -> tuple[dict[str, Any], d
     text = open_clip_config(of.text_tower)
     assert text is not None
     if pair.text.padded_because or text.get("quick_gelu", False) != config.get("quick_gelu", False):
-        why = pair.text.padded_because or f"{of.text_tower} has another GELU than {known.architecture}"
+        why = pair.text.padded_because or f"{of.text_tower} has a different GELU from {known.architecture}"
         raise ValueError(f"{known.name} is not exported: {why}")
     described = _without_text(config) | {
         "embed_dim": pair.text.width,
         "text_cfg": text["text_cfg"] | {"context_length": of.context_length, "vocab_size": ALL_IDS},
     }
     if pair.bias is not None:
-        described["init_logit_bias"] = 0.0  # there is one
+        described["init_logit_bias"] = 0.0  # makes open_clip build a bias; its value is loaded
     weights = open_clip_state(pair)
     weights[EMBEDDING] = for_all_ids(weights[EMBEDDING], known.texts.subwords)
     return described, weights
 
 
 def for_all_ids(rows: Float[Tensor, "subwords width"], subwords: SubwordIds) -> Float[Tensor, "ids width"]:
-    """Return the embeddings of a vocabulary's subwords in the tokenizer's own order, and 0 for those outside it."""
+    """Return the embeddings of subwords in the order of the tokenizer's ids, and 0 for ids outside the vocabulary."""
     numbers = torch.from_numpy(subwords.numbers)
     table = rows.new_zeros(len(numbers), rows.shape[1])
     table[numbers >= 0] = rows[numbers[numbers >= 0]]
@@ -92,8 +92,8 @@ def _without_text(config: dict[str, Any]) -> dict[str, Any]:
     return {name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config}
 
 
-def _told_timm(known: KnownTower) -> dict[str, Any]:
-    """Return what timm reads beside weights: `timm/models/_hub.py`, `save_config_for_hf`."""
+def _timm_config(known: KnownTower) -> dict[str, Any]:
+    """Return the configuration that timm reads beside weights: `timm/models/_hub.py`, `save_config_for_hf`."""
     trunk: Any = known.tower.trunk
     side = known.tower.image_size
     shown = SHOWN | {"input_size": (3, side, side), "fixed_input_size": True, "crop_pct": 1.0, "num_classes": 0}
@@ -107,7 +107,7 @@ def _told_timm(known: KnownTower) -> dict[str, Any]:
     }
 
 
-def _write(out: Path, file: str, weights: Mapping[str, Tensor], described: str, told: dict[str, Any]) -> None:
-    """Write weights, then what describes them: a folder without the second is not whole."""
+def _write(out: Path, file: str, weights: Mapping[str, Tensor], described: str, facts: dict[str, Any]) -> None:
+    """Write weights, then their configuration, which marks the folder as complete."""
     save_file({name: value.contiguous() for name, value in weights.items()}, out / file)
-    (out / described).write_text(json.dumps(told, indent=2), encoding="utf-8")
+    (out / described).write_text(json.dumps(facts, indent=2), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Tower files: which experiment made them, and where the newest of an experiment lie."""
+"""Metadata of tower files, and the newest tower files of an experiment."""
 
 from pathlib import Path
 
@@ -11,50 +11,49 @@ from bench.environment.json_file import from_json
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
-    """How a tower came about; kept in its file."""
+    """How a tower was trained; stored in its file."""
 
     experiment: Experiment
     images: int  # seen
-    budgets: tuple[str, ...]  # that it was cooled down for
+    budgets: tuple[str, ...]  # for which it was cooled down
 
     def to_facts(self) -> dict[str, str]:
-        """Write as what a safetensors header holds."""
+        """Return the metadata of a safetensors header."""
         return {"made": msgspec.json.encode(self).decode()}
 
 
 def how_made(path: Path) -> Made:
-    """Read how a tower came about; ValueError where the file does not say."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            facts = file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from None
+    """Read how a tower was trained; ValueError for a file without this metadata."""
+    facts = metadata_of(path)
     if "made" not in facts:
         raise ValueError(f"{path} does not say which experiment made it, so its tower cannot be built")
     try:
         return from_json(facts["made"], Made)
     except ValueError as error:
-        raise ValueError(f"{path} does not say rightly which experiment made it: {error}") from None
+        raise ValueError(f"{path} has invalid metadata of the experiment that made it: {error}") from None
 
 
 def is_made_here(path: Path) -> bool:
-    """Tell whether a file is a tower that a training here left."""
-    if path.suffix != ".safetensors" or not path.is_file():
-        return False
+    """Return whether a file is a tower that was trained here."""
+    return path.suffix == ".safetensors" and path.is_file() and "made" in metadata_of(path)
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file; ValueError for another file."""
     try:
         with safe_open(path, framework="numpy") as file:
-            return "made" in (file.metadata() or {})
+            return file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from None
 
 
 def head_path(tower: Path) -> Path:
-    """Return where what was trained around a tower lies, by the tower's file (bench/towers/head_file.py)."""
+    """Return the file of the head that was trained with a tower (bench/towers/head_file.py)."""
     return tower.with_suffix(".head")
 
 
 def newest_towers(results: Path, name: str) -> list[Path]:
-    """Return the towers of a name's newest training, here or one folder down; ValueError says how to make one."""
+    """Return the towers of an experiment's newest training, in `results` or one folder down; else ValueError."""
     found = [path for here in (".", "*") for path in results.glob(f"{here}/*.tower.*.safetensors")]
     towers = [path for path in sorted(found, key=lambda path: path.name) if how_made(path).experiment.name == name]
     if not towers:

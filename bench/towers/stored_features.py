@@ -1,4 +1,4 @@
-"""A teacher's features of whole pictures, made once and kept in a file."""
+"""A teacher's features of whole images, computed once and stored in a file."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -8,7 +8,6 @@ import msgspec
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -23,13 +22,14 @@ from bench.data.shards.identity import files_digest
 from bench.data.shards.shards import open_shards, opened, shard_paths
 from bench.environment.files import written_whole
 from bench.environment.json_file import from_json
+from bench.towers.made import metadata_of
 from bench.towers.trained import SUFFIX, build_teacher
 
 EMBEDDED_AT_ONCE = 64
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What features were made by and of; kept in their file."""
+    """The teacher and the data of stored features; metadata of their file."""
 
     teacher: str
     data: str
@@ -37,9 +37,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def write_features(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
-    """Embed every sample of an experiment's data with its teacher: whole pictures, scaled to the teacher's size.
+    """Embed every sample of an experiment's data with its teacher: whole images, scaled to the teacher's size.
 
-    A row a sample, those included that cannot be used, whose rows are 0 and are never asked for.
+    The file has one row per sample; rows of unusable samples are 0 and are never read.
     """
     teacher = build_teacher(experiment).to(device).eval()
     rows, found = list[int](), list[Tensor]()
@@ -57,21 +57,17 @@ def write_features(experiment: Experiment, device: torch.device, results: Path, 
 
 @cache
 def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | None:
-    """Return the features in the file that an experiment's teacher is; None where it is none.
+    """Return the stored features if the experiment's teacher is such a file, or None.
 
-    ValueError where they were made of other data.
+    ValueError for features of other data.
     """
     path = Path(experiment.teacher)
     if not (experiment.teacher.endswith(SUFFIX) and path.is_file()):
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            told = (file.metadata() or {}).get("features")
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from None
-    if told is None:
+    metadata = metadata_of(path).get("features")
+    if metadata is None:
         return None
-    facts = from_json(told, Facts)
+    facts = from_json(metadata, Facts)
     if facts.digest != files_digest(shard_paths(experiment.data)):
         raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.data}")
     features: Tensor = load_file(path)["features"]
@@ -79,7 +75,7 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
 
 
 def _whole_images(experiment: Experiment, side: int, results: Path) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield samples by their places in the data, with their pictures."""
+    """Yield the indices of samples in the data, with their images."""
     if experiment.data == PACK_DATA:
         pixels = load_pictures("pretrain", results / CACHE).pixels
         for first in tqdm(range(0, len(pixels), EMBEDDED_AT_ONCE), unit="batch", leave=False):

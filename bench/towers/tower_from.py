@@ -1,4 +1,4 @@
-"""A tower from what a person names: a file, a folder, or a trained experiment."""
+"""Towers from a file, a folder, or the name of a trained experiment."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,35 +18,32 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.towers.head_file import LabelRows, Texts, label_rows, texts
 from bench.towers.made import Made, how_made, is_made_here, newest_towers
 from bench.towers.trained import trained_tower
-from models import corenet_vit
-from models.checkpoint import load_exactly
+from models import corenet_vit, open_clip_config
+from models.checkpoint import SUFFIXES, load_exactly, read_weights
 from models.external_weights import trunk_weights
 from models.identify_weights import looks_like
-from models.image_tower import ImageTower, build_image_tower, tower_of
-from models.pixels import renormalised
-from models.registered import open_clip_config
-from models.weight_files import SUFFIXES, read_weights
+from models.image_tower import ImageTower, build_image_tower, renormalised, tower_of
 
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 FOLDER_CONFIG = "open_clip_config.json"
 VOCABULARY_SUFFIXES = (".pkl", ".json")
 HOW = (
-    "a tower file of `bench train`, an experiment, a file of CoreNet's, a folder of open_clip's, or NAME=FILE with a "
-    "model of open_clip or timm"
+    "accepted are a tower file of `catlip-bench train`, an experiment, a file of CoreNet, a folder of open_clip, or "
+    "NAME=FILE with a model of open_clip or timm"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class KnownTower:
-    """A tower and what is known of it."""
+    """A tower and its origin."""
 
     tower: ImageTower
-    name: str  # that tables call it by
-    architecture: str  # the name that its untrained kind is built by
-    made: Made | None = None  # here; None: trained elsewhere
-    rows: LabelRows | None = None  # the classifier that it was trained with
-    texts: Texts | None = None  # the text tower that it was trained with
-    build: Callable[[], ImageTower] | None = None  # builds its untrained kind, where it was trained elsewhere
+    name: str  # in tables
+    architecture: str
+    made: Made | None = None  # None if trained elsewhere
+    rows: LabelRows | None = None  # the classifier that was trained with it
+    texts: Texts | None = None  # the text tower that was trained with it
+    build: Callable[[], ImageTower] | None = None  # builds the untrained architecture, if it was trained elsewhere
 
 
 def tower_from(
@@ -54,14 +51,13 @@ def tower_from(
 ) -> KnownTower:
     """Return a tower with its trained weights.
 
-    `subject` is a tower file of `bench train`; the name of an experiment, whose newest training is taken from a results
-    folder, the tower that saw the most images; a file of CoreNet's CatLIP; a folder in open_clip's layout
-    (`open_clip_config.json` beside the weights); or `NAME=FILE`, a model of open_clip or timm and its weights. Another
-    `image_size` than the tower's own resamples its position embeddings. `vocabulary` is that of a CoreNet classifier's
-    rows, as it was released; else the file of the weights' name that ends in .pkl or .json is taken. Nothing in a file
-    is executed.
+    `subject` is a tower file of `catlip-bench train`; an experiment, of whose newest training in `results` the tower
+    with the most images is taken; a file of CoreNet's CatLIP; a folder in open_clip's layout (`open_clip_config.json`
+    beside the weights); or `NAME=FILE`, a model of open_clip or timm and its weights. For an `image_size` other than
+    the tower's own, position embeddings are resampled. `vocabulary` names the labels of a CoreNet classifier; by
+    default it is the .pkl or .json file with the name of the weights. Nothing in a file is executed.
 
-    Raises ValueError for a subject that is none of these, or weights of another architecture.
+    Raises ValueError for another subject, or weights of another architecture.
     """
     path = Path(subject)
     if path.is_dir():
@@ -69,7 +65,7 @@ def tower_from(
     if path.is_file():
         return _from_file(path, image_size, vocabulary)
     name, equals, file = subject.partition("=")
-    if equals and "[" not in name:  # which begins an experiment's settings
+    if equals and "[" not in name:  # "[" begins the settings of an experiment
         return _from_name(name, Path(file), image_size, vocabulary)
     if path.suffix in SUFFIXES:
         raise ValueError(f"no file {subject!r}")
@@ -80,7 +76,7 @@ def tower_from(
 
 
 def untrained_kind(known: KnownTower) -> ImageTower:
-    """Return the architecture of a tower that was trained elsewhere with random weights, the same at every call."""
+    """Return the random-init baseline of a tower that was trained elsewhere, with the same weights at every call."""
     assert known.build is not None, f"{known.name} was trained here, from weights that its seed gives"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(0, TOWER))
@@ -95,7 +91,9 @@ def _from_file(path: Path, image_size: int | None, vocabulary: str | None) -> Kn
     state = read_weights(path)
     if corenet_vit.STEM in state:
         return _corenet(path, state, image_size, vocabulary)
-    raise ValueError(f"{path} does not say what it is; name its model: NAME={path}. It looks like {looks_like(state)}")
+    raise ValueError(
+        f"{path} does not name its architecture; name its model: NAME={path}. It looks like {looks_like(state)}"
+    )
 
 
 def _ours(path: Path, image_size: int | None) -> KnownTower:
@@ -111,9 +109,9 @@ def _from_folder(path: Path, image_size: int | None) -> KnownTower:
         size = image_size or config["vision_cfg"]["image_size"]
         build = partial(_around, partial(tower_of, config, size), size)
         tower = build()
-    except Exception as error:  # noqa: BLE001 - what open_clip raises for a description of no tower is listed nowhere
-        told = f"it has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-        raise ValueError(f"{path} is no folder of open_clip's: {FOLDER_CONFIG}: {told}") from None
+    except Exception as error:  # noqa: BLE001 - open_clip documents no exceptions for invalid configurations
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise ValueError(f"{path} is no folder of open_clip's: {FOLDER_CONFIG}: {why}") from None
     file = next((path / name for name in FOLDER_WEIGHTS if (path / name).is_file()), None)
     if file is None:
         raise ValueError(f"{path} holds none of {', '.join(FOLDER_WEIGHTS)}")
@@ -127,7 +125,7 @@ def _from_folder(path: Path, image_size: int | None) -> KnownTower:
 def _from_name(name: str, file: Path, image_size: int | None, vocabulary: str | None) -> KnownTower:
     config = open_clip_config(name)
     if config is None and not timm.is_model(name) and not name.startswith(corenet_vit.PREFIX):
-        build_image_tower(name, image_size or 224, 0)  # says which name is near
+        build_image_tower(name, image_size or 224, 0)  # raises an error that suggests a name
     if not file.is_file():
         raise ValueError(f"no file {str(file)!r} with weights of {name}")
     state = read_weights(file)
@@ -149,7 +147,7 @@ def _from_name(name: str, file: Path, image_size: int | None, vocabulary: str | 
 def _corenet(
     path: Path, state: Mapping[str, Tensor], image_size: int | None, vocabulary: str | None, name: str = ""
 ) -> KnownTower:
-    """Read a file of CoreNet's, whose images are not normalised: pixels are from 0 to 1."""
+    """Read a file of CoreNet, whose images have pixels from 0 to 1 without normalisation."""
     of_file = partial(corenet_vit.CorenetViT, *corenet_vit.sizes_of(state)) if not name else None
     build = partial(_around, of_file or partial(corenet_vit.corenet_vit, name), image_size or 224)
     tower, weights = build(), corenet_vit.from_corenet(state)
@@ -165,8 +163,8 @@ def _corenet(
             raise ValueError(f"{path} has classifier.weight and no classifier.bias")
         rows = LabelRows(state["classifier.weight"], state["classifier.bias"], keys)
         if len(keys) > len(rows.weight):
-            told = f"{path} has a classifier of {len(rows.weight):,} rows"
-            raise ValueError(f"{told}, vocabulary {vocabulary} has {len(keys):,} labels")
+            classifier = f"{path} has a classifier of {len(rows.weight):,} rows"
+            raise ValueError(f"{classifier}, vocabulary {vocabulary} has {len(keys):,} labels")
     return KnownTower(tower, path.name, name or looks_like(state).split(",")[0], rows=rows, build=build)
 
 
@@ -180,7 +178,7 @@ def _load(tower: ImageTower, state: Mapping[str, Tensor], file: Path, name: str)
 
 
 def _published_pixels(name: str) -> tuple[Any, Any]:
-    """Return mean and deviation of an open_clip model's published weights where all have the same, else the usual."""
+    """Return the mean and deviation that all published weights of an open_clip model share, or else the defaults."""
     configs = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
     found = {(tuple(config["mean"]), tuple(config["std"])) for config in configs if "mean" in config}
     return found.pop() if len(found) == 1 else (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)

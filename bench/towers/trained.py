@@ -1,4 +1,4 @@
-"""Towers from their files, and the tower that a student learns from."""
+"""Towers from their files, and the teacher of a distillation experiment."""
 
 from pathlib import Path
 
@@ -13,27 +13,27 @@ SUFFIX = ".safetensors"
 
 
 def trained_tower(path: Path, image_size: int | None = None) -> tuple[ImageTower, Made]:
-    """Return a tower that a training left, and how it came about; ValueError where the file does not say.
+    """Return a tower that was trained here, and its metadata; ValueError for a file without it.
 
-    For another image size its position embeddings are resampled.
+    For another image size the position embeddings are resampled.
     """
     made = how_made(path)
     of = made.experiment
     seed, channels = seed_for(of.seed, TOWER), of.embedding_channels
     tower = build_image_tower(of.tower, image_size or of.image_size, seed, embedding_channels=channels)
-    if not next(tower.parameters()).is_meta:  # where FLOPs are counted, no weight is read
+    if not next(tower.parameters()).is_meta:  # FLOPs are counted without weights
         load_weights(tower, path)
     return tower, made
 
 
 def build_teacher(experiment: Experiment) -> ImageTower:
-    """Build an experiment's teacher: a trained tower from its file, or by its name one that is untrained.
+    """Build an experiment's teacher: a trained tower from a file, or an untrained tower by its name.
 
-    ValueError for a file that is not there or holds no tower, or a name that no library has.
+    ValueError for a missing file, a file without a tower, or a name that no library has.
     """
     teacher = experiment.teacher
     if not teacher.endswith(SUFFIX):
         return build_image_tower(teacher, experiment.image_size, seed_for(experiment.seed, TEACHER))
     if not Path(teacher).is_file():
-        raise ValueError(f"no tower file {teacher!r} to teach with; `{PROGRAM} train` leaves some")
+        raise ValueError(f"no tower file {teacher!r} for a teacher; `{PROGRAM} train` writes tower files")
     return trained_tower(Path(teacher))[0]

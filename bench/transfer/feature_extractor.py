@@ -1,41 +1,81 @@
-"""What is scored: a tower, or features that were never trained."""
+"""Feature extractors: a tower, or one of two untrained references."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from skimage.feature import hog
+from torch import Tensor
 
+from bench.catalog import REFERENCES
 from bench.config import Experiment
+from bench.data.normalisation import WHITE, normalised
 from bench.towers.tower_from import KnownTower
-from bench.transfer.tasks.pictures import Pictures
-from models.image_tower import ImageTower
+from bench.transfer.tasks.pictures import Pictures, shown
+from models.image_tower import PIXEL_CHANNELS, ImageTower
 
-Embed = Callable[[Pictures], Float[np.ndarray, "pictures features"]]
+PIXELS_SIDE, HOG_SIDE = 32, 64  # in pixels
+Embed = Callable[[Pictures], Float[np.ndarray, "images features"]]
+Normalise = Callable[[Float[Tensor, "batch 3 height width"]], Float[Tensor, "batch 3 height width"]]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Subject:
-    """What protocols ask, and what a record says of it."""
+    """A feature extractor, with the fields of its record."""
 
-    name: str  # as records have it
-    embed: Embed  # keeps what it has embedded (`kept`): protocols and tasks may ask for the same pictures
-    tower: ImageTower | None  # None: features that were never trained
+    name: str  # in records
+    embed: Embed  # cached by `kept`
+    tower: ImageTower | None  # None for untrained features
     device: torch.device
-    experiment: Experiment | None  # that made the tower
-    known: KnownTower | None = None  # what the tower was trained with
+    experiment: Experiment | None  # that trained the tower
+    known: KnownTower | None = None  # the tower with its classifier or text tower
     images: int = 0  # seen in pre-training
-    budgets: tuple[str, ...] = ()  # that the tower was cooled down for
+    budgets: tuple[str, ...] = ()  # for which the tower was cooled down
 
 
 def kept(embed: Embed) -> Embed:
-    """Return what embeds the same pictures once."""
-    done: dict[Pictures, np.ndarray] = {}
+    """Return an embedding function that embeds each set of images once: protocols and tasks share them."""
+    return cast("Embed", cache(embed))
 
-    def once(pictures: Pictures) -> np.ndarray:
-        if pictures not in done:
-            done[pictures] = embed(pictures)
-        return done[pictures]
 
-    return once
+def tower_features(tower: ImageTower, device: torch.device, normalise: Normalise = normalised) -> Embed:
+    """Return an embedding function of a frozen tower, with the normalisation of its training; float64 for solvers."""
+    if tower.channels != PIXEL_CHANNELS:
+        raise ValueError(f"the tasks hold images, and this tower reads embeddings of {tower.channels} channels")
+    tower = tower.to(device).eval()
+
+    @torch.inference_mode()
+    def embed(pictures: Pictures) -> np.ndarray:
+        batches = (normalise(batch.to(device) / WHITE) for batch in shown(pictures, tower.image_size))
+        return torch.cat([tower(batch).cpu() for batch in batches]).double().numpy()
+
+    return embed
+
+
+def raw_pixels(pictures: Pictures) -> np.ndarray:
+    """Return the pixels of images scaled to 32 px."""
+    small = torch.cat([normalised(batch / WHITE) for batch in shown(pictures, PIXELS_SIDE)])
+    return small.flatten(1).double().numpy()
+
+
+def hog_and_colour(pictures: Pictures) -> np.ndarray:
+    """Return histograms of oriented gradients and an 8 x 8 x 8 colour histogram.
+
+    Source: Dalal and Triggs 2005, "Histograms of oriented gradients for human detection", by scikit-image; cells of
+    8 px on 64 px images, 9 orientations, blocks of 2 x 2.
+    """
+    return np.vstack([_hog_and_colour(batch) for batch in shown(pictures, HOG_SIDE)])
+
+
+def _hog_and_colour(batch: Tensor) -> np.ndarray:
+    rgb = (batch.double() / WHITE).permute(0, 2, 3, 1).numpy()
+    gradients = [hog(image, pixels_per_cell=(8, 8), cells_per_block=(2, 2), channel_axis=-1) for image in rgb]
+    colours = [np.histogramdd(image.reshape(-1, 3), bins=8, range=[(0, 1)] * 3)[0].ravel() for image in rgb]
+    return np.hstack([np.stack(gradients), np.sqrt(np.stack(colours) / HOG_SIDE**2)])
+
+
+REFERENCE_FEATURES: dict[str, Embed] = dict(zip(REFERENCES, (raw_pixels, hog_and_colour), strict=True))

@@ -1,6 +1,6 @@
-"""What a scoring opens, opened once before it begins, in a process that may import torch.
+"""Open everything that a scoring will open, before it begins, in a process that may import torch.
 
-`python -m bench.transfer.preload_check RESULTS ROOT TOWERS TASKS`, the last two as lists in JSON.
+`python -m bench.transfer.preload_check RESULTS ROOT TOWERS TASKS`; TOWERS and TASKS are JSON lists.
 """
 
 import json
@@ -13,12 +13,12 @@ from safetensors import SafetensorError
 
 from bench.console.console import say
 from bench.towers.tower_from import tower_from
-from bench.transfer.features import tower_features
+from bench.transfer.feature_extractor import tower_features
 from bench.transfer.tasks.named_tasks import task_named
 
 
 def main(results: Path, root: str, towers: Sequence[str], tasks: Sequence[str]) -> str:
-    """Open towers, load tasks and tell what a person should know of them; return what is wrong, or nothing."""
+    """Open towers and tasks, log the tasks' notes, and return the error message, or an empty string."""
     try:
         for tower in towers:
             tower_features(tower_from(tower).tower, torch.device("cpu"))

@@ -1,5 +1,6 @@
-"""What towers know about the tasks, as tables: a figure with its interval is (value, low, high)."""
+"""Tables of transfer accuracy; a figure with its interval is (value, low, high). No torch here."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -7,87 +8,105 @@ from typing import Any
 
 from bench.console.tables import Table
 from bench.measure.throughput import rates_of
-from bench.record import Metric, Record, Score, Speed, Transfer
-from bench.statistics import Interval, accuracy_interval, mean_interval
+from bench.record import Record, Score, Speed, Transfer
+from bench.statistics import Estimate, Interval, accuracy_interval, over_draws, over_seeds
 from bench.transfer.classification.shares import left_out, too_few
 
 PROBE = "linear probe"
-SEEDS_FOR_INTERVAL = 3  # fewer trainings give points
-POWERS = ("power W, by the energy counter", "power W")  # the better first
-WHOLE_READER = "GPU"  # what a record says is missing where the device could not be opened
+POWERS = ("power W, by the energy counter", "power W")  # the more accurate first
+WHOLE_READER = "GPU"  # key of the reason where the device could not be opened
 Cell = tuple[float, float | None, float | None]
-SAME_STEPS = (
-    "Equal steps are equal images here, for all batches have the same size, so they are no budget of their own."
-)
-SEED_UNIT = "The unit of a claim about a method is the training seed; one tower ranks nothing."
+SAME_STEPS = "All batches have the same size, so that equal steps are equal images and no budget of their own. "
+SEED_UNIT = "A claim about a method needs several training seeds; one tower does not rank methods."
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one record says of one subject."""
+    """The scores of one feature extractor in one record."""
 
     record: Record
     transfer: Transfer
 
     @property
     def key(self) -> tuple[int, str, int]:
-        """Return what rows are ordered and joined by: images seen, subject, seed."""
+        """The sort key of rows: images seen, feature extractor, seed."""
         experiment = self.record.experiment
         return self.transfer.images, self.transfer.subject, experiment.seed if experiment else -1
 
     @property
     def words(self) -> dict[str, Any]:
-        """Return the first cells of its line in a table."""
+        """The first cells of the row in a table."""
         images, subject, seed = self.key
         return {"features": subject, "images": images, "seed": None if seed < 0 else seed}
 
 
 def accuracy_tables(records: Sequence[Record]) -> list[Table]:
-    """Show all that is known of accuracy."""
-    curves, metrics = curve_tables(records), metric_tables(records)
-    return [*score_tables(records), *curves, *metrics, budget_table(records)]
+    """Return all tables of accuracy."""
+    return [*score_tables(records), *curve_tables(records), *metric_tables(records), budget_table(records)]
 
 
 def score_tables(records: Sequence[Record]) -> list[Table]:
-    """List accuracies on whole tasks, one table a protocol, each with its interval over test images."""
-    scores = [score for row in _rows(records) for score in row.transfer.scores]
-    protocols = dict.fromkeys(score.protocol for score in scores if not _is_point(score))
-    return [_scores(records, protocol) for protocol in sorted(protocols, key=lambda name: (name != PROBE, name))]
-
-
-def _scores(records: Sequence[Record], protocol: str) -> Table:
-    lines: dict[tuple[int, str, int], dict[str, Any]] = {}
-    for row in sorted(_rows(records), key=lambda row: row.key):
-        for score in row.transfer.scores:
-            if score.protocol == protocol and not _is_point(score):
-                lines.setdefault(row.key, row.words)[score.task] = _cell(accuracy_interval(_correct(score)))
-    return Table(
-        f"Transfer: {protocol}",
-        list(lines.values()),
-        f"Share of the test images told right, with 95 % over these images for this one tower. {SEED_UNIT}",
-    )
+    """Return accuracies on whole tasks, one table per protocol, each with its interval over test images."""
+    scores = [(row, score) for row, score in _scores(records) if not _is_point(score)]
+    tables = []
+    for protocol in sorted({score.protocol for _, score in scores}, key=lambda name: (name != PROBE, name)):
+        lines: dict[tuple[int, str, int], dict[str, Any]] = {}
+        for row, score in scores:
+            if score.protocol == protocol:
+                correct = [answer == "1" for answer in score.correct]
+                lines.setdefault(row.key, row.words)[score.task] = _cell(accuracy_interval(correct))
+        note = f"Accuracy on the test images, with a 95 % interval over these images for this one tower. {SEED_UNIT}"
+        tables.append(Table(f"Transfer: {protocol}", [*lines.values()], note))
+    return tables
 
 
 def curve_tables(records: Sequence[Record]) -> list[Table]:
-    """Show few-shot and label-fraction curves, one table a task."""
-    points = [(row, score) for row in _rows(records) for score in row.transfer.scores if _is_point(score)]
-    curves = dict.fromkeys((score.protocol, score.task) for _, score in points)
-    return [_curve(points, protocol, task) for protocol, task in curves]
+    """Return few-shot and label-fraction curves, one table per protocol and task."""
+    points = [(row, score) for row, score in _scores(records) if _is_point(score)]
+    tables = []
+    for protocol, task in dict.fromkeys((score.protocol, score.task) for _, score in points):
+        here = [(row, score) for row, score in points if (score.protocol, score.task) == (protocol, task)]
+        lines: dict[tuple[int, str, int], dict[str, Any]] = {}
+        for row in {row.key: row for row, _ in here}.values():
+            own = [score for other, score in here if other.key == row.key]
+            lines[row.key] = row.words | {
+                point: mean_cell([accuracy_of(score) for score in own if point_name(score) == point])
+                for point in dict.fromkeys(map(point_name, own))
+            }
+        scores = [score for _, score in here]
+        note = (
+            f"Mean of {1 + max(score.draw for score in scores)} draws of the labelled images, the same for every row, "
+            "with a 95 % interval over these draws alone, which is no evidence on other trainings. "
+            f"{SEED_UNIT}{left_out(scores)}{too_few(scores)}"
+        )
+        tables.append(Table(f"{protocol} on {task}", [*lines.values()], note))
+    return tables
 
 
 def metric_tables(records: Sequence[Record]) -> list[Table]:
-    """Show figures that are no share of right answers, one table a task and protocol, trivial baselines last."""
+    """Return the other metrics, one table per task and protocol, trivial baselines last."""
     found = [(row, metric) for row in _rows(records) for metric in row.transfer.metrics]
-    return [
-        _metrics([(row, one) for row, one in found if (one.task, one.protocol) == (task, protocol)], task, protocol)
-        for task, protocol in dict.fromkeys((one.task, one.protocol) for _, one in found)
-    ]
+    tables = []
+    for task, protocol in dict.fromkeys((one.task, one.protocol) for _, one in found):
+        firsts: dict[tuple[int, str, int, int | None], dict[str, Any]] = {}
+        values: dict[tuple[int, str, int, int | None], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        baselines: dict[str, Any] = {"features": "trivial baseline"}
+        for row, one in found:
+            if (one.task, one.protocol) == (task, protocol):
+                key = (*row.key, one.per_class)
+                firsts[key] = row.words | ({} if one.per_class is None else {"per class": one.per_class})
+                values[key][one.name].append(one.value)
+                baselines |= {} if one.baseline is None else {one.name: one.baseline}
+        lines = [firsts[key] | {name: mean_cell(of) for name, of in named.items()} for key, named in values.items()]
+        lines += [baselines] if len(baselines) > 1 else []
+        tables.append(Table(f"{protocol} on {task}", lines, f"Several draws: mean and 95 % interval. {SEED_UNIT}"))
+    return tables
 
 
 def budget_table(records: Sequence[Record]) -> Table:
-    """Show accuracy against images seen, device seconds and energy, for every budget, references beneath."""
+    """Return accuracy against images seen, device seconds and energy, for every budget; references last."""
     groups: dict[tuple[str, str, int], list[Row]] = {}
-    for row in sorted(_rows(records), key=lambda row: row.key):
+    for row in _rows(records):
         for budget in row.transfer.budgets or ("reference",):
             groups.setdefault((budget, row.transfer.subject, row.transfer.images), []).append(row)
     costs, lines = costs_of(records), list[dict[str, Any]]()
@@ -111,28 +130,45 @@ def budget_table(records: Sequence[Record]) -> Table:
         "Accuracy against images seen, device seconds and energy, linear probe",
         lines,
         "device s: images over the median images/s of the speed records; energy: at their mean power, of all devices."
-        f"{timed}{energy}\n{SAME_STEPS if len(batches) == 1 else ''} Several seeds: mean and 95 % over them from three "
-        f"on. {SEED_UNIT}",
+        f"{timed}{energy}\n{SAME_STEPS if len(batches) == 1 else ''}With three or more seeds: mean and 95 % interval "
+        f"over them. {SEED_UNIT}",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an image costs in training."""
+    """The cost of a training image."""
 
-    rate: float  # images a second
-    joules: float | None  # an image
+    rate: float  # images/s
+    joules: float | None  # per image
     why_no_joules: str
 
 
 def costs_of(records: Iterable[Record]) -> dict[str, Cost]:
-    """Return what an image costs in training each experiment, by its speed records."""
-    rows, rates = list(records), rates_of(records)
-    return {name: _cost(median(of.values()), _runs(rows, name)) for name, of in rates.items()}
+    """Return the cost of a training image for each experiment, from its speed records."""
+    rows = list(records)
+    speeds = [(row.experiment.name, row.measured) for row in rows if isinstance(row.measured, Speed) and row.experiment]
+    return {
+        name: _cost(median(rates.values()), [speed for of, speed in speeds if of == name])
+        for name, rates in rates_of(rows).items()
+    }
 
 
-def _runs(records: Iterable[Record], name: str) -> list[Speed]:
-    return [r.measured for r in records if isinstance(r.measured, Speed) and r.experiment and r.experiment.name == name]
+def point_name(score: Score) -> str:
+    """Return the column of a point of a curve."""
+    if score.per_class is None:
+        return f"{score.label_share:.0%}, {score.num_train:,} images"
+    return f"{score.per_class} per class" if score.per_class else "no labels"
+
+
+def accuracy_of(score: Score) -> float:
+    """Return the share of correct answers."""
+    return score.correct.count("1") / len(score.correct)
+
+
+def mean_cell(values: Sequence[float]) -> Cell:
+    """Return the mean over draws of the labelled images, with its interval."""
+    return _cell(over_draws({"": dict(enumerate(values))}))
 
 
 def _cost(rate: float, runs: Sequence[Speed]) -> Cost:
@@ -145,56 +181,12 @@ def _cost(rate: float, runs: Sequence[Speed]) -> Cost:
 
 
 def _over_seeds(rows: Sequence[Row]) -> dict[str, Cell]:
-    found: dict[str, list[Score]] = {}
+    found: dict[str, list[float]] = {}
     for row in rows:
         for score in row.transfer.scores:
             if score.protocol == PROBE and not _is_point(score):
-                found.setdefault(score.task, []).append(score)
-    return {task: _mean([_accuracy(score) for score in scores], SEEDS_FOR_INTERVAL) for task, scores in found.items()}
-
-
-def _curve(points: Sequence[tuple[Row, Score]], protocol: str, task: str) -> Table:
-    here = [(row, score) for row, score in points if (score.protocol, score.task) == (protocol, task)]
-    lines: dict[tuple[int, str, int], dict[str, Any]] = {}
-    for row, _ in sorted(here, key=lambda found: found[0].key):
-        if row.key not in lines:
-            own = [score for other, score in here if other.key == row.key]
-            lines[row.key] = row.words | {
-                place: _mean([_accuracy(score) for score in own if _place(score) == place], 2)
-                for place in dict.fromkeys(map(_place, own))
-            }
-    draws = 1 + max(score.draw for _, score in here)
-    return Table(
-        f"{protocol} on {task}",
-        list(lines.values()),
-        f"Mean of {draws} draws of the labelled images, the same for every row, with 95 % over these draws alone, "
-        f"which says nothing of other trainings. {SEED_UNIT}{left_out(score for _, score in here)}"
-        f"{too_few(score for _, score in here)}",
-    )
-
-
-def _metrics(found: Sequence[tuple[Row, Metric]], task: str, protocol: str) -> Table:
-    lines: dict[tuple[int, str, int, int | None], dict[str, Any]] = {}
-    for row, one in sorted(found, key=lambda pair: pair[0].key):
-        line = lines.setdefault((*row.key, one.per_class), row.words | _shots(one))
-        values = [m.value for r, m in found if (*r.key, m.per_class, m.name) == (*row.key, one.per_class, one.name)]
-        line[one.name] = _mean(values, 2)
-    baselines = {one.name: one.baseline for _, one in found if one.baseline is not None}
-    last = [{"features": "trivial baseline"} | baselines] if baselines else []
-    return Table(
-        f"{protocol} on {task}", [*lines.values(), *last], f"Several draws: mean and 95 % over them. {SEED_UNIT}"
-    )
-
-
-def _shots(metric: Metric) -> dict[str, int]:
-    return {} if metric.per_class is None else {"per class": metric.per_class}
-
-
-def _place(score: Score) -> str:
-    """Name a point of a curve."""
-    if score.per_class is not None:
-        return f"{score.per_class} a class"
-    return f"{score.label_share:.0%}, {score.num_train:,} images"
+                found.setdefault(score.task, []).append(accuracy_of(score))
+    return {task: _cell(over_seeds(accuracies)) for task, accuracies in found.items()}
 
 
 def _is_point(score: Score) -> bool:
@@ -202,20 +194,13 @@ def _is_point(score: Score) -> bool:
 
 
 def _rows(records: Iterable[Record]) -> list[Row]:
-    return [Row(record, record.measured) for record in records if isinstance(record.measured, Transfer)]
+    rows = [Row(record, record.measured) for record in records if isinstance(record.measured, Transfer)]
+    return sorted(rows, key=lambda row: row.key)
 
 
-def _correct(score: Score) -> list[bool]:
-    return [answer == "1" for answer in score.correct]
+def _scores(records: Iterable[Record]) -> list[tuple[Row, Score]]:
+    return [(row, score) for row in _rows(records) for score in row.transfer.scores]
 
 
-def _accuracy(score: Score) -> float:
-    return score.correct.count("1") / len(score.correct)
-
-
-def _mean(values: Sequence[float], fewest: int) -> Cell:
-    return _cell(mean_interval(values)) if len(values) >= fewest else (fmean(values), None, None)
-
-
-def _cell(interval: Interval) -> Cell:
+def _cell(interval: Interval | Estimate) -> Cell:
     return interval.value, interval.low, interval.high

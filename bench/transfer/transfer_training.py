@@ -1,17 +1,23 @@
-"""Train a model that has a tower in it: the loop that fine-tuning, segmentation and detection share."""
+"""The training batches and the training loop that fine-tuning, segmentation and detection share."""
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
+from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 
-from bench.environment.seeds import STEP, seed_for
+from bench.data.crops import cropped, draw
+from bench.data.order import shuffled_rows
+from bench.environment.seeds import AUGMENTATION, STEP, seed_for
 from bench.train.loop import cosine
 from bench.train.step import averaging, decayed_apart, gradient_norm
+from bench.transfer.tasks.pictures import Pictures
 from bench.transfer.waiting import waited_for
 from models.depth import parameters_by_depth
 from models.image_tower import ImageTower
@@ -19,52 +25,54 @@ from models.patch_drop import PatchDrop
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=nn.Module)
-PUBLISHED_WIDTH = 768  # of the smallest tower whose rates were published
+PUBLISHED_WIDTH = 768  # of the smallest tower with published learning rates
 BETAS, EPS = (0.9, 0.999), 1e-8
-CHECK_EVERY = 50  # steps between two looks at the losses, each of which waits for the device
+CHECK_EVERY = 50  # steps between checks for finite losses; a check synchronises the device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descent:
-    """How weights are learnt: AdamW, a linear warm-up, then a cosine or steps down."""
+    """Training settings: AdamW with a linear warm-up, then a cosine or step schedule."""
 
     epochs: int
     batch_size: int
-    at_once: int  # pictures of a batch that are computed together
-    learning_rates: tuple[float, ...]  # see `rates`
-    last_share: float = 0.1  # of the learning rate, where a cosine ends
-    falls: tuple[float, ...] = ()  # shares of the steps at which the rate falls to a tenth; empty: a cosine
+    at_once: int  # images per micro-batch
+    learning_rates: tuple[float, ...]  # see `best_rate`
+    last_share: float = 0.1  # of the learning rate, at the end of a cosine
+    falls: tuple[float, ...] = ()  # shares of the steps at which the rate falls to a tenth; empty for a cosine
     warmup_share: float = 0.02  # of the steps
     weight_decay: float = 0.1
-    layer_decay: float = 1.0  # of the rate, from the head to the last block and from each block to the one before it
-    clip_norm: float | None = None  # of the whole gradient
-    ema_decay: float | None = None  # of a running average of the weights, which is what is scored
-    train_tower: bool = True  # or what is around it alone
+    layer_decay: float = (
+        1.0  # factor of the rate from the head to the last block, and from each block to the block before it
+    )
+    clip_norm: float | None = None  # of the gradient over all parameters
+    ema_decay: float | None = None  # of the averaged weights, which are scored
+    train_tower: bool = True  # otherwise only the parameters around it
     seed: int = 0
 
     def steps(self, pictures: int) -> int:
-        """Return the steps over so many pictures."""
+        """Return the number of steps for this number of images."""
         return math.ceil(self.epochs * pictures / self.batch_size)
 
     @property
     def moves_tower(self) -> bool:
-        """Whether the tower's weights change, and its batch norms follow the pictures."""
+        """Whether the tower's weights change and its batch norms update their statistics."""
         return self.train_tower and self.layer_decay > 0
 
-    def rates(self, width: int) -> tuple[float, ...]:
-        """Return the rates to choose from on the validation part: the first alone for towers as wide as ViT-B's."""
-        return self.learning_rates[:1] if width >= PUBLISHED_WIDTH else self.learning_rates
+    def best_rate(self, width: int, quality: Callable[[float], float]) -> float:
+        """Return the learning rate of the highest quality; the first, without a search, for towers as wide as ViT-B."""
+        first, *others = self.learning_rates
+        return best_rate(self.learning_rates, quality)[0] if others and width < PUBLISHED_WIDTH else first
 
     def average_over(self, steps: int) -> float | None:
-        """Return the decay of the running average, None for a run of fewer steps than its horizon, 1 / (1 - decay).
+        """Return the EMA decay, or None for a run of fewer steps than its horizon, 1 / (1 - decay).
 
-        Such an average would still hold more than a third of the weights that the run began with, the new head's
-        random ones among them.
+        More than a third of such an average would still be the initial weights, including the random head.
         """
         return None if self.ema_decay is None or steps < round(1 / (1 - self.ema_decay)) else self.ema_decay
 
     def share(self, step: int, steps: int) -> float:
-        """Return the share of the learning rate that a step of so many has."""
+        """Return the factor of the learning rate at a step."""
         warmup = max(1, round(steps * self.warmup_share))
         if step < warmup:
             return (step + 1) / warmup
@@ -73,17 +81,58 @@ class Descent:
         return cosine(1.0, self.last_share, (step - warmup) / max(1, steps - warmup))
 
 
-def best_rate(rates: Sequence[float], quality: Callable[[float], float]) -> tuple[float, float]:
-    """Return the rate of the highest quality, and this; of equal ones the lowest rate.
+@dataclass(frozen=True, slots=True, eq=False)
+class Batches:
+    """Batch k is a pure function of these fields. Batches cross the borders of epochs, so that all are full."""
 
-    A rate at which a training diverges has lost. FloatingPointError where all do.
+    pictures: Pictures
+    side: int  # of a crop, in pixels
+    size: int  # images per batch
+    crop_scale: tuple[float, float]
+    flip: bool
+    seed: int
+
+    def load(self, k: int) -> tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]:
+        """Return the images of batch k, and their rows."""
+        rows = shuffled_rows(self.seed, len(self.pictures), first=k * self.size, size=self.size)
+        draws = draw(self.size, torch.Generator().manual_seed(seed_for(self.seed, AUGMENTATION, k)))
+        crops = [
+            cropped(self.pictures.rgb(row), drawn, self.crop_scale, self.side, flip=self.flip)
+            for row, drawn in zip(rows.tolist(), draws, strict=True)
+        ]
+        return torch.stack(crops), rows
+
+    def first(self, count: int) -> Iterator[tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]]:
+        """Yield the first `count` batches."""
+        return loaded_ahead(self.load, count)
+
+
+def loaded_ahead(load: Callable[[int], T], count: int) -> Iterator[T]:
+    """Yield batches 0 to `count`, while each thread loads one of the next."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        waiting = deque(pool.submit(load, k) for k in range(min(threads, count)))
+        for k in range(count):
+            batch = waiting.popleft().result()
+            if k + threads < count:
+                waiting.append(pool.submit(load, k + threads))
+            yield batch
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def best_rate(rates: Sequence[float], quality: Callable[[float], float]) -> tuple[float, float]:
+    """Return the rate of the highest quality, and this quality; of equal ones the lowest rate.
+
+    Rates at which training diverges are skipped. FloatingPointError if it diverges at all rates.
     """
     found = dict[float, float]()
     for rate in rates:
         try:
             found[rate] = quality(rate)
         except FloatingPointError as error:
-            print(f"not among the rates to choose from: {error}", file=sys.stderr, flush=True)
+            print(f"this learning rate is skipped: {error}", file=sys.stderr, flush=True)
     if not found:
         raise FloatingPointError(f"no learning rate of {', '.join(map(str, rates))} can be trained at")
     best = max(found, key=lambda rate: (found[rate], -rate))
@@ -99,14 +148,18 @@ def descended(
     how: Descent,
     learning_rate: float,
 ) -> Model:
-    """Train a model that holds a tower, in place; return it, or its running average, ready to be scored.
+    """Train a model that contains a tower, in place; return the model or its EMA, in evaluation mode.
 
-    A batch comes in parts of as many pictures, whose losses are averaged. Equal arguments give equal weights on a CPU.
-    Raises FloatingPointError for a loss or a gradient that is not finite, ValueError for layer decay on a tower whose
-    blocks are not known.
+    A batch is a sequence of equally large micro-batches, whose losses are averaged. Equal arguments give equal weights
+    on a CPU. Raises FloatingPointError for a loss or a gradient that is not finite, ValueError for layer decay on a
+    tower whose blocks are not known.
     """
     device = next(model.parameters()).device
-    _to_train(model, tower, how)
+    model.train().requires_grad_(requires_grad=True)
+    tower.requires_grad_(how.moves_tower).train(how.moves_tower)
+    for module in tower.modules():
+        if isinstance(module, PatchDrop):
+            module.eval()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         _groups(model, tower, how, learning_rate), betas=BETAS, eps=EPS, weight_decay=how.weight_decay, fused=True
@@ -131,20 +184,11 @@ def descended(
     return cast("Model", model if average is None else average).eval()
 
 
-def _to_train(model: nn.Module, tower: ImageTower, how: Descent) -> None:
-    """Let a frozen tower behave as when it is scored; no patch is dropped, whatever pre-training dropped."""
-    model.train().requires_grad_(requires_grad=True)
-    tower.requires_grad_(how.moves_tower).train(how.moves_tower)
-    for module in tower.modules():
-        if isinstance(module, PatchDrop):
-            module.eval()
-
-
 def _groups(model: nn.Module, tower: ImageTower, how: Descent, learning_rate: float) -> list[dict[str, Any]]:
-    """Return groups for an optimizer, each with its share of the learning rate.
+    """Return parameter groups for an optimizer, each with its factor of the learning rate.
 
-    Source of the shares: Clark et al. 2020, arXiv 2003.10555 (ELECTRA), section 3.1. The norm behind the last block is
-    the last block's here, so that a decay of 0 trains what is around the tower alone.
+    Source of the factors: Clark et al. 2020, arXiv 2003.10555 (ELECTRA), section 3.1. The final norm belongs to the
+    last block, so that a decay of 0 trains only the parameters around the tower.
     """
     of_tower = {id(parameter) for parameter in tower.parameters()}
     layers = [[parameter for parameter in model.parameters() if id(parameter) not in of_tower]]

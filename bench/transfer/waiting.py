@@ -1,4 +1,4 @@
-"""How a training on a task goes, for the person who waits for it: a bar, or now and then a line, on standard error."""
+"""Progress of a training on a task, on standard error: a bar on a terminal, otherwise a line now and then."""
 
 import os
 import sys
@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 
 def waited_for(steps: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Yield the steps of a training, and show how many are done and how long the others will take.
+    """Yield the steps of a training, and show the number of finished steps and the remaining time.
 
-    Nothing is shown where several runs share the terminal.
+    Nothing is shown if TQDM_DISABLE is set, which is the case where several runs share the terminal.
     """
     what = printable(what)
     if "TQDM_DISABLE" in os.environ:

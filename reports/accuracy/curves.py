@@ -1,4 +1,4 @@
-"""The charts of learning: accuracy against what it cost, and the losses of training."""
+"""The charts of training: accuracy against its cost, and losses."""
 
 import math
 from collections.abc import Sequence
@@ -11,40 +11,40 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
+from bench.statistics import Estimate
 from reports.accuracy.pareto import IMAGES, Price, on_front
-from reports.accuracy.scores import FLOOR, Estimate, Point, Scored, points, tasks
-from reports.render.formats import accuracy
+from reports.accuracy.scores import FLOOR, Point, Scored, points, tasks
+from reports.render.formats import accuracy, short
 from reports.render.frames import Comparison, losses_frame
-from reports.render.svg import INK, LINE, MUTED, PAPER, dodged, drawing, hovered, shown, svg
-from reports.speed.charts import series_colour, series_index, series_marker, thousands
+from reports.render.svg import INK, MUTED, PAPER, drawing, hovered, margin_axes, names_at_ends, shown, svg
+from reports.speed.charts import series_colour, series_index, series_marker
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, FOOT, TOP = 30, 152, 44, 8
-SHORT = 0.5  # an axis of accuracy up to this long is marked at each tenth
-LABEL_GAP = 15.5  # units between two labels' middles
+SHORT = 0.5  # an axis of accuracy up to this range has a tick at each tenth
 REFERENCE_DASHES = ((4.0, 3.0), (1.0, 2.5), (7.0, 2.0, 1.0, 2.0), (2.0, 6.0))
 LOSS_HEIGHT = 220
-SHIFT = 4.0  # units between the marks of two subjects at the same place
-CHANCE = "commonest class"
+SHIFT = 4.0  # SVG units between the marks of two subjects with equal x
+CHANCE = "majority class"
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a subject is drawn; `beside` moves its marks to the side, in SVG units; `ringed` points have a ring."""
+    """The look of a subject; its marks are shifted by `beside` SVG units, and `ringed` points have a ring."""
 
     colour: str
     marker: str
     beside: float
     ringed: Sequence[Point]
-    told: str  # where the marks are pointed at
+    told: str  # the tooltip
 
 
 def accuracy_chart(
     comparison: Comparison, answers: Sequence[Scored], task: str, protocol: str, price: Price, name: str = "accuracy"
 ) -> Markup:
-    """Draw one task's accuracies against a price, with the front of those that nothing beats for less.
+    """Draw the accuracies on one task against a cost, with their Pareto front; `name` is the prefix of its ids.
 
-    Against images there is no front: they cost each method another time. `name` keeps ids apart.
+    There is no front against images seen, because an image takes a different time with each method.
     """
     found = [p for p in points(answers, task, protocol) if p.is_reference or price.of(p) is not None]
     majority = next(one.score.majority for one in answers if one.score.task == task)
@@ -74,20 +74,19 @@ def accuracy_chart(
 
 
 def loss_chart(comparison: Comparison, experiment: str) -> Markup:
-    """Draw an experiment's losses, all its seeds, cool-downs branching off the trunk."""
+    """Draw the losses of an experiment, of all its seeds; cool-downs branch off the trunk."""
     frame = losses_frame(comparison, of=experiment)
     with drawing(WIDTH, LOSS_HEIGHT) as figure:
-        axes = figure.add_axes((48 / WIDTH, 44 / LOSS_HEIGHT, 1 - 64 / WIDTH, 1 - 56 / LOSS_HEIGHT))
+        axes = margin_axes(figure, 48, 16, 44, 12)
         for _, run in frame.groupby("seed", sort=False):
             trunk = run[run["part"] == "trunk"]
             for part, curve in run.groupby("part", sort=False):
                 colour = series_colour(comparison, experiment) if part == "trunk" else INK
-                before = trunk[trunk["images"] < curve["images"].iloc[0]].tail(1)  # where it branches off
+                before = trunk[trunk["images"] < curve["images"].iloc[0]].tail(1)  # the branch point
                 joined = pd.concat([before, curve])
                 axes.plot(joined["images"], joined["loss"], color=colour, linewidth=1.5, alpha=0.8)
         axes.set_xlim(left=0)
-        axes.yaxis.grid(visible=True)
-        axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel("images seen")
@@ -99,11 +98,11 @@ def loss_chart(comparison: Comparison, experiment: str) -> Markup:
 
 
 def _axes_of_accuracy(axes: Axes, found: Sequence[Point], price: Price) -> float:
-    """Scale the price from zero, and accuracy from a tenth beneath all figures; return that."""
+    """Scale the cost from zero and accuracy from the tenth below all figures; return the lower end of accuracy."""
     furthest = max((price.of(point) or 0.0 for point in found if not point.is_reference), default=1.0)
     axes.set_xlim(0, 1.04 * (furthest or 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.set_xlabel(price.axis)
     highest = max([point.accuracy.high or point.accuracy.value for point in found], default=1.0)
     lowest = min([point.accuracy.low or point.accuracy.value for point in found], default=0.0)
@@ -111,23 +110,21 @@ def _axes_of_accuracy(axes: Axes, found: Sequence[Point], price: Price) -> float
 
 
 def labelled_axes(figure: Figure) -> Axes:
-    """Open axes with room for labels at their right."""
-    return figure.add_axes((LEFT / WIDTH, FOOT / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (FOOT + TOP) / HEIGHT))
+    """Add axes with room for labels at their right."""
+    return margin_axes(figure, LEFT, RIGHT, FOOT, TOP)
 
 
 def scale_accuracy(axes: Axes, highest: float, lowest: float = 0.0) -> float:
-    """Scale from the next tenth beneath all figures to the next above; return the lower end."""
+    """Scale accuracy from the tenth below all figures to the tenth above; return the lower end."""
     bottom, top = int(lowest * 10) / 10, min(1.0, (int(highest * 10) + 1) / 10)
     axes.set_ylim(bottom, top)
-    axes.yaxis.grid(visible=True)
-    axes.set_axisbelow(True)
     axes.yaxis.set_major_locator(MultipleLocator(0.1 if top - bottom <= SHORT else 0.2))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}".removeprefix("0") if value else "0"))
     return bottom
 
 
 def _front(axes: Axes, front: Sequence[Point], price: Price) -> None:
-    """Draw the highest accuracy that so much has bought, as steps."""
+    """Draw the Pareto front as steps: the highest accuracy up to each cost."""
     if front:
         costs = [price.of(point) or 0.0 for point in front]
         values = [point.accuracy.value for point in front]
@@ -140,8 +137,8 @@ def _bought(found: Sequence[Point], price: Price) -> str:
 
 
 def _references(found: Sequence[Point], majority: float, lowest: float) -> list[tuple[str, float]]:
-    """Return what was not trained; the commonest class only where that is no lower than the axis."""
-    names = {FLOOR: "untrained tower"}
+    """Return (name, accuracy) of the references; chance only where it is inside the axis."""
+    names = {FLOOR: "random init"}
     lines = [(names.get(p.subject, p.subject), p.accuracy.value) for p in found if p.is_reference]
     return [*lines, *([(CHANCE, majority)] if majority >= lowest else [])]
 
@@ -153,7 +150,7 @@ def _reference(axes: Axes, index: int, name: str, value: float) -> tuple[str, fl
 
 
 def _line(axes: Axes, own: Sequence[Point], costs: Sequence[float], start: float | None, look: Look) -> None:
-    """Draw one subject's points with intervals, set beside other subjects' so that they do not hide one another."""
+    """Draw the points of one subject with intervals, shifted so that they do not hide those of other subjects."""
     values = [point.accuracy.value for point in own]
     beside = aside(axes, look.beside)
     x, y = ([0.0, *costs], [start, *values]) if start is not None else (costs, values)
@@ -175,7 +172,7 @@ def _line(axes: Axes, own: Sequence[Point], costs: Sequence[float], start: float
 def draw_intervals(
     axes: Axes, places: Sequence[float], found: Sequence[Estimate], colour: str, moved: Transform
 ) -> None:
-    """Draw the intervals that there are as upright lines, no further than accuracies go."""
+    """Draw intervals as vertical lines, clipped to 0 and 1."""
     x, y = list[float](), list[float]()
     for at, one in zip(places, found, strict=True):
         if one.low is not None and one.high is not None:
@@ -186,26 +183,11 @@ def draw_intervals(
 
 
 def aside(axes: Axes, units: float) -> Transform:
-    """Return the data's coordinates moved to the side, in SVG units."""
+    """Return data coordinates shifted to the side by SVG units."""
     assert axes.figure is not None
     return axes.transData + ScaledTranslation(units / 72, 0, axes.figure.dpi_scale_trans)
 
 
 def write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]]) -> None:
-    """Write names and last figures at the right, moved apart, each tied to its value by a thin line."""
-    height, (bottom, top) = HEIGHT - FOOT - TOP, axes.get_ylim()
-    wanted = [(value - bottom) / (top - bottom) * height for _, value, _ in labels]
-    placed = dodged(wanted, LABEL_GAP, 6.0, height - 4.0)
-    right = WIDTH - LEFT - RIGHT
-    for (name, value, colour), start, place in zip(labels, wanted, placed, strict=True):
-        ends = ([1.0, 1 + 6 / right, 1 + 16 / right], [start / height, start / height, place / height])
-        axes.plot(*ends, color=LINE, linewidth=0.75, transform=axes.transAxes, clip_on=False)
-        axes.text(
-            1 + 19 / right,
-            place / height,
-            f"{shown(name, 15)} {accuracy(value)}",
-            color=colour,
-            fontsize=12,
-            transform=axes.transAxes,
-            va="center_baseline",
-        )
+    """Write (name, accuracy, colour) at the right of the axes."""
+    names_at_ends(axes, [(f"{shown(name, 15)} {accuracy(value)}", value, colour) for name, value, colour in labels])

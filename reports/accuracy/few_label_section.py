@@ -1,4 +1,4 @@
-"""The section on few labels, figures of other tasks, and heads that begin from pre-training. None without any."""
+"""The section on few labels, metrics of other tasks, and heads initialised from pre-training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ from markupsafe import Markup
 from reports.accuracy.heads import head_lines, heads_table, is_of_heads, nearest_table, standing, subjects_of
 from reports.accuracy.label_charts import highest_of, label_chart, lines_of
 from reports.accuracy.label_curves import PER_CLASS, Curve, curves_of, drawn, left_out, over_words, sets_of
-from reports.accuracy.label_tables import labels_table
-from reports.accuracy.metric_tables import metric_tables
+from reports.accuracy.label_tables import labels_table, metric_tables
 from reports.render.frames import Comparison
 from reports.render.svg import swatch
 from reports.render.tables import Table
@@ -18,7 +17,7 @@ from reports.speed.charts import series_index
 
 @dataclass(frozen=True, slots=True)
 class Facet:
-    """One small chart of a set, with the figures behind it; one table may stand behind several charts."""
+    """One small chart of a set, with its table where no other chart shares it."""
 
     title: str
     chart: Markup
@@ -33,11 +32,11 @@ class Facets:
     title: str
     note: str
     panels: Sequence[Facet]
-    tables: Sequence[Table] = ()  # behind all of them
+    tables: Sequence[Table] = ()  # of all panels
 
 
 def section(comparison: Comparison) -> dict[str, object] | None:
-    """Show what the records hold beside accuracies on whole tasks."""
+    """Return the results beside accuracies on whole tasks; None where there are none."""
     found = curves_of(comparison)
     heads, curves = [c for c in found if is_of_heads(c)], [c for c in found if not is_of_heads(c)]
     metrics = metric_tables(comparison)
@@ -57,7 +56,7 @@ def section(comparison: Comparison) -> dict[str, object] | None:
 
 
 def _curves(comparison: Comparison, number: int, curves: Sequence[Curve]) -> Facets:
-    """Draw one protocol, a chart a task."""
+    """Draw one protocol, one chart per task."""
     panels = []
     for place, (task, of) in enumerate(sets_of(curves, lambda curve: curve.task).items()):
         shown = drawn(of)
@@ -65,12 +64,12 @@ def _curves(comparison: Comparison, number: int, curves: Sequence[Curve]) -> Fac
             f"labels-{number}-{place}", f"{task}, {curves[0].protocol}", lines_of(comparison, shown), highest_of(shown)
         )
         panels.append(Facet(task, chart, labels_table(comparison, of), left_out(of)))
-    what = "few labels of each class" if curves[0].along == PER_CLASS else "the share of the labels"
+    what = "few labels per class" if curves[0].along == PER_CLASS else "the share of the labels"
     return Facets(f"Accuracy against {what}", over_words(curves), panels)
 
 
 def _heads(comparison: Comparison, number: int, curves: Sequence[Curve]) -> Facets:
-    """Draw the heads of each tower on each task, tasks with equal axes."""
+    """Draw the heads of each tower on each task; the charts of one task have equal axes."""
     panels, tables = [], []
     for place, (task, of) in enumerate(sets_of(curves, lambda curve: curve.task).items()):
         tables.append(heads_table(comparison, of))

@@ -1,50 +1,54 @@
-"""Heads that begin from what a tower was pre-trained with, beside a random one: charts, tables, words."""
+"""Heads initialised from pre-training, compared with a random head on the same labels: charts, tables, sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bench.record import Transfer
+from bench.statistics import Difference, Estimate, difference_verdict
 from bench.transfer.classification.init_tables import COPIED, NAMES, PROTOCOL, RANDOM, nearest_labels
 from reports.accuracy.label_charts import Line, references_of
 from reports.accuracy.label_curves import PER_CLASS, Curve, drawn, numbers_of, written
-from reports.accuracy.label_tables import NOT_SCORED, images_cell, number_columns
-from reports.accuracy.score_tables import subject_cell
-from reports.accuracy.scores import FLOOR, Estimate
+from reports.accuracy.label_tables import NOT_SCORED, number_columns
+from reports.accuracy.score_tables import images_cell, subject_cell
+from reports.accuracy.scores import FLOOR
 from reports.render.formats import accuracy, gain, listed, ratio, span, times
 from reports.render.frames import Comparison
 from reports.render.svg import SERIES
-from reports.render.tables import Cell, Column, Group, Table, estimate_cell, plain
+from reports.render.tables import Cell, Column, Group, Table, estimate_cell, plain, text_columns, value_cell
 
-LOOKS = {COPIED: (0, "o"), NAMES: (3, "^"), RANDOM: (1, "s")}  # colour and mark; random ones are dashed, too
+LOOKS = {COPIED: (0, "o"), NAMES: (3, "^"), RANDOM: (1, "s")}  # colour and mark
 OTHER_LOOK = (4, "D")
 RANDOM_DASHES = (5.0, 2.5)
-VERDICTS = ("above it", "not to be told from it", "below it", "without an interval")
+VERDICTS: Sequence[Difference] = ("better", "not distinguishable", "worse", "no interval")
 
 
 def is_of_heads(curve: Curve) -> bool:
-    """Tell the curves of this protocol."""
+    """Return whether a curve is of the protocol that compares initial heads."""
     return curve.protocol.startswith(PROTOCOL)
 
 
 def head_of(curve: Curve) -> str:
-    """Return what a curve's head begins from."""
+    """Return the initialisation of a curve's head."""
     return curve.protocol.removeprefix(f"{PROTOCOL}, ")
 
 
 def subjects_of(curves: Sequence[Curve]) -> list[str]:
-    """Return the towers that have a chart of their own: all but untrained ones, where there are others."""
+    """Return the towers that have a chart of their own: the trained ones, or the random-init baseline without any."""
     subjects = list(dict.fromkeys(curve.subject for curve in curves))
     return [subject for subject in subjects if not subject.startswith(FLOOR)] or subjects
 
 
 def head_lines(curves: Sequence[Curve], subject: str) -> list[Line]:
-    """Draw a tower's heads, and the untrained tower's random head as the line to be above."""
+    """Return the lines of a tower's heads, and of the random head on the random-init baseline as their reference."""
+    own = [curve for curve in curves if curve.subject == subject]
+    images = drawn(own)[0].images
+    heads = sorted((c for c in own if c.images == images), key=lambda curve: head_of(curve) == RANDOM)
     floors = {FLOOR, f"{FLOOR} of {subject}"} - {subject}
     floor = [curve for curve in curves if curve.subject in floors and head_of(curve) == RANDOM]
-    return [*(_line(curve) for curve in _heads(curves, subject)), *references_of(drawn(floor))]
+    return [*map(_line, heads), *references_of(drawn(floor))]
 
 
 def heads_table(comparison: Comparison, curves: Sequence[Curve]) -> Table:
-    """Show every head of one task, and by how much it is above the random head on the same draws."""
+    """Show every head of one task, and its gain over the random head on the same draws."""
     first, numbers = curves[0], numbers_of(curves)
     rows = []
     for curve in curves:
@@ -52,15 +56,15 @@ def heads_table(comparison: Comparison, curves: Sequence[Curve]) -> Table:
         found = [(head, [estimate_cell(curve.at(labels), accuracy, NOT_SCORED) for labels in numbers])]
         if base is not None:
             gains = [estimate_cell(curve.gain(base, labels), gain, NOT_SCORED) for labels in numbers]
-            found.append((f"{head}, above random", gains))
+            found.append((f"{head}, gain over random", gains))
         subject, images = subject_cell(comparison, curve.subject), images_cell(curve.images)
-        rows += [[subject, Cell(title, "", title), images, *cells] for title, cells in found]
-    columns = [Column("features", numeric=False), Column("head", numeric=False), Column("images seen")]
-    return plain(f"{first.task}: heads against the {first.along}", [*columns, *number_columns(curves)], rows)
+        rows += [[subject, value_cell(title), images, *cells] for title, cells in found]
+    columns = [*text_columns("features", "head"), Column("images seen"), *number_columns(curves)]
+    return plain(f"{first.task}: heads against the {first.along}", columns, rows)
 
 
 def standing(comparison: Comparison, curves: Sequence[Curve]) -> list[str]:
-    """Say for each head with how many labels of a class it is above the random one by more than the interval."""
+    """Report for each head the numbers of labels per class with which it is better than the random head."""
     told = []
     for curve in curves:
         base = _random(curves, curve)
@@ -74,47 +78,24 @@ def standing(comparison: Comparison, curves: Sequence[Curve]) -> list[str]:
 
 
 def nearest_table(comparison: Comparison, curves: Sequence[Curve]) -> tuple[Table, str] | None:
-    """Show the label that is nearest to each class with the way to it; and how many classes have none."""
+    """Show the nearest label of each class with the path to it; and the number of classes without one."""
     found = nearest_labels(transfer for _, transfer in comparison.of(Transfer))
     if not found:
         return None
-    columns = [Column("class", numeric=False), Column("nearest label", numeric=False)]
-    columns += [Column("similarity"), Column("steps"), Column("way in WordNet", numeric=False)]
-    groups = [
-        Group(
-            task,
-            [
-                [
-                    Cell(one.of, "", one.of),
-                    Cell(one.way[-1], "", one.way[-1]),
-                    Cell(ratio(one.similarity), "", one.similarity),
-                    Cell(str(len(one.way) - 1), "", len(one.way) - 1),
-                    Cell(" → ".join(one.way)),
-                ]
-                for one in found
-                if one.task == task
-            ],
-        )
-        for task in dict.fromkeys(one.task for one in found)
-    ]
+    columns = [*text_columns("class", "nearest label"), Column("similarity"), Column("steps")]
+    columns += text_columns("path in WordNet")
+    groups: dict[str, list[list[Cell]]] = {}
+    for one in found:
+        steps = value_cell(len(one.way) - 1)
+        cells = [value_cell(one.of), value_cell(one.way[-1]), value_cell(one.similarity, ratio), steps]
+        groups.setdefault(one.task, []).append([*cells, Cell(" → ".join(one.way))])
     sizes = {curve.task: curve.num_classes for curve in curves}
-    without = {
-        group.title: sizes[group.title] - len({row[0].text for row in group.rows})
-        for group in groups
-        if group.title in sizes
-    }
+    without = {task: sizes[task] - len({row[0].text for row in rows}) for task, rows in groups.items() if task in sizes}
     words = [f"{number} of the classes of {task}" for task, number in without.items() if number]
     return (
-        Table("The nearest label of each class", columns, groups),
-        f" WordNet has no noun for {listed(words)}: a copied head keeps its random row there." if words else "",
+        Table("The nearest label of each class", columns, [Group(task, rows) for task, rows in groups.items()]),
+        f" WordNet has no noun for {listed(words)}: their rows of a copied head are random." if words else "",
     )
-
-
-def _heads(curves: Sequence[Curve], subject: str) -> list[Curve]:
-    """Return one curve a head of the same tower, those that begin from something first."""
-    own = [curve for curve in curves if curve.subject == subject]
-    images = drawn(own)[0].images
-    return sorted((c for c in own if c.images == images), key=lambda curve: head_of(curve) == RANDOM)
 
 
 def _line(curve: Curve) -> Line:
@@ -132,22 +113,11 @@ def _tower(curve: Curve) -> tuple[object, ...]:
     return curve.subject, curve.images, curve.task, curve.along
 
 
-def _verdicts(gains: dict[float, Estimate]) -> str:
-    """Sort numbers of labels by what can be said there."""
-    found: dict[str, list[str]] = {}
+def _verdicts(gains: Mapping[float, Estimate]) -> str:
+    """Group the numbers of labels by verdict."""
+    found: dict[Difference, list[str]] = {}
     for labels, one in gains.items():
-        what = f"{written(PER_CLASS, labels)} a class" if labels else "no labels"
-        found.setdefault(_verdict(one), []).append(f"{what} ({_told(one)})")
+        where = f"{written(PER_CLASS, labels)} per class" if labels else "no labels"
+        interval = "" if one.low is None or one.high is None else f", {span(one.low, one.high, gain)}"
+        found.setdefault(difference_verdict(one), []).append(f"{where} ({gain(one.value)}{interval})")
     return "; ".join(f"{verdict} with {listed(found[verdict])}" for verdict in VERDICTS if verdict in found)
-
-
-def _verdict(found: Estimate) -> str:
-    if found.low is None or found.high is None:
-        return VERDICTS[3]
-    return VERDICTS[0] if found.low > 0 else VERDICTS[2] if found.high < 0 else VERDICTS[1]
-
-
-def _told(found: Estimate) -> str:
-    if found.low is None or found.high is None:
-        return gain(found.value)
-    return f"{gain(found.value)}, {span(found.low, found.high, gain)}"

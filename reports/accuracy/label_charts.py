@@ -1,4 +1,4 @@
-"""The charts of few labels: accuracy against labelled images, one line a tower or a head, on a logarithmic axis."""
+"""The charts of few labels: accuracy against labelled images on a logarithmic axis, one line per tower or head."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from bench.statistics import Estimate
 from reports.accuracy.curves import (
     CHANCE,
     HEIGHT,
@@ -21,7 +22,7 @@ from reports.accuracy.curves import (
 )
 from reports.accuracy.label_curves import PERCENT, SHARE, Curve, numbers_of, written
 from reports.accuracy.score_tables import FLOOR_TITLE
-from reports.accuracy.scores import FLOOR, Estimate
+from reports.accuracy.scores import FLOOR
 from reports.render.formats import accuracy
 from reports.render.frames import Comparison
 from reports.render.svg import MUTED, PAPER, drawing, hovered, svg
@@ -30,7 +31,7 @@ from reports.speed.charts import series_colour, series_marker
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """How a curve is drawn: references are dashed and have no marks."""
+    """A curve with its look: references are dashed and have no marks."""
 
     name: str
     curve: Curve
@@ -40,22 +41,15 @@ class Line:
 
 
 def lines_of(comparison: Comparison, curves: Sequence[Curve]) -> list[Line]:
-    """Draw towers in their colours and marks, references dashed."""
+    """Return the lines of towers, then those of references."""
     towers = [curve for curve in curves if not curve.is_reference]
-    drawn = [
-        Line(
-            comparison.label(of.subject),
-            of,
-            series_colour(comparison, of.subject),
-            series_marker(comparison, of.subject),
-        )
-        for of in towers
-    ]
+    looks = [(series_colour(comparison, of.subject), series_marker(comparison, of.subject)) for of in towers]
+    drawn = [Line(comparison.label(of.subject), of, *own) for of, own in zip(towers, looks, strict=True)]
     return [*drawn, *references_of([curve for curve in curves if curve.is_reference])]
 
 
 def references_of(curves: Sequence[Curve]) -> list[Line]:
-    """Draw curves as lines to be above, each dashed in its way."""
+    """Return the lines of reference curves, each with its own dashes."""
     return [
         Line(FLOOR_TITLE if curve.subject == FLOOR else curve.subject, curve, MUTED, "", _dashes(index))
         for index, curve in enumerate(curves)
@@ -63,7 +57,7 @@ def references_of(curves: Sequence[Curve]) -> list[Line]:
 
 
 def label_chart(name: str, told: str, lines: Sequence[Line], highest: float) -> Markup:
-    """Draw lines over the number of labels; `highest` is what the axis has to reach, `told` what the chart is of."""
+    """Draw lines over the number of labels; `highest` is the upper end of the axis, `told` the title of the chart."""
     curves = [line.curve for line in lines]
     along, numbers = curves[0].along, numbers_of(curves)
     places = _places(numbers)
@@ -87,19 +81,19 @@ def label_chart(name: str, told: str, lines: Sequence[Line], highest: float) -> 
 
 
 def highest_of(curves: Sequence[Curve]) -> float:
-    """Return what an axis of these curves has to reach."""
+    """Return the highest end of an interval on these curves."""
     return max(min(1.0, one.high or one.value) for curve in curves for _, one in _points(curve))
 
 
 def _places(numbers: Sequence[float]) -> dict[float, float]:
-    """Return where a number of labels stands: at its logarithm; none at all stands half as far as the fewest."""
+    """Return the x of each number of labels: its binary logarithm; of no labels that of half the fewest."""
     some = [number for number in numbers if number]
     none = math.log2(some[0]) - 1 if some else 0.0
     return {number: math.log2(number) if number else none for number in numbers}
 
 
 def _draw(axes: Axes, line: Line, places: dict[float, float], beside: float) -> None:
-    """Draw a line, set beside others so that their marks and intervals do not hide one another."""
+    """Draw a line, its marks and intervals shifted so that they do not hide those of other lines."""
     moved, found = aside(axes, beside), _points(line.curve)
     x, estimates = [places[labels] for labels, _ in found], [one for _, one in found]
     y = [one.value for one in estimates]

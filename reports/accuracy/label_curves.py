@@ -1,47 +1,46 @@
-"""Answers after few labels -> curves: accuracy against labelled images of each class, or against the share of all.
+"""Answers with few labels -> curves of accuracy against labelled images per class, or against their share of all.
 
-A point is a mean over draws of the labelled images. Its interval is over these draws where there is one training, and
-from three trainings on over them, each the mean of its draws; two give none.
+A point is a mean over draws of the labelled images. Its interval is over these draws for one training, and over
+trainings (each the mean of its draws) from three trainings on; two trainings give no interval.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TypeVar
 
 from bench.record import Score
-from bench.statistics import mean_interval
+from bench.statistics import SEEDS_FOR_INTERVAL, Estimate, over_draws
 from bench.transfer.classification.shares import SHARES
-from reports.accuracy.scores import ANSWERING, SEEDS_FOR_INTERVAL, Estimate, Scored, every_answer
+from reports.accuracy.scores import ANSWERING, Scored, every_answer
 from reports.render.formats import NBSP, listed, times
 from reports.render.frames import Comparison
 
 K = TypeVar("K")
-PER_CLASS, SHARE = "labelled images of each class", "share of the labelled images"
+PER_CLASS, SHARE = "labelled images per class", "share of the labelled images"
 PERCENT = f"{NBSP}%"
-Run = tuple[str, int | None]  # an experiment's name and seed
-Draws = Mapping[int, float]  # a figure of each draw
+Run = tuple[str, int | None]  # name and seed of an experiment
+Draws = Mapping[int, float]  # accuracy by draw
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What one tower, over its seeds, or one kind of features scores on a task at each number of labels."""
+    """The accuracy of one tower (over its seeds) or of reference features on a task at each number of labels."""
 
     task: str
     protocol: str
-    along: str  # what the number of labels is: PER_CLASS or SHARE
+    along: str  # the unit of the number of labels: PER_CLASS or SHARE
     subject: str
     is_reference: bool
     images: int
     budgets: tuple[str, ...]
     majority: float
     num_classes: int
-    pictures: Mapping[float, int]  # that were fitted to, by number of labels
+    pictures: Mapping[float, int]  # training images by number of labels
     accuracies: Mapping[float, Mapping[Run, Draws]]  # by number of labels, fewest first
 
     @property
     def seeds(self) -> int:
-        """How many trainings it is of."""
+        """The number of trainings."""
         return len({run for runs in self.accuracies.values() for run in runs})
 
     def at(self, labels: float) -> Estimate | None:
@@ -50,7 +49,7 @@ class Curve:
         return None if runs is None else over_draws(runs)
 
     def gain(self, base: "Curve", labels: float) -> Estimate | None:
-        """Return by how much it is above another curve at a number of labels, on the same draws of the same tower."""
+        """Return the gain over another curve at a number of labels, on the same draws of the same trainings."""
         ours, theirs = self.accuracies.get(labels, {}), base.accuracies.get(labels, {})
         gains = {
             run: {draw: share - theirs[run][draw] for draw, share in draws.items() if draw in theirs[run]}
@@ -61,23 +60,8 @@ class Curve:
         return over_draws(gains) if gains else None
 
 
-def over_draws(runs: Mapping[Run, Draws]) -> Estimate:
-    """Return the mean over trainings of the means over their draws, with the interval that there is."""
-    means = [fmean(draws.values()) for draws in runs.values()]
-    if len(means) >= SEEDS_FOR_INTERVAL:
-        found = mean_interval(means)
-        return Estimate(found.value, found.low, found.high, f"{len(means)} seeds")
-    if len(means) > 1:
-        return Estimate(fmean(means), None, None, f"{len(means)} seeds, no interval")
-    (draws,) = runs.values()
-    if len(draws) == 1:
-        return Estimate(means[0], None, None, "one draw, no interval")
-    found = mean_interval([*draws.values()])
-    return Estimate(found.value, found.low, found.high, f"{len(draws)} draws")
-
-
 def curves_of(comparison: Comparison) -> list[Curve]:
-    """Return all curves, towers in the page's order, then the untrained tower, then reference features."""
+    """Return all curves: towers in the page's order, then the random-init baseline, then reference features."""
     groups: dict[tuple[str, str, str, str, int], list[tuple[float, Scored]]] = {}
     for one in every_answer(comparison):
         if (found := _along(one.score)) is not None:
@@ -88,7 +72,7 @@ def curves_of(comparison: Comparison) -> list[Curve]:
 
 
 def drawn(curves: Sequence[Curve]) -> list[Curve]:
-    """Return one curve a subject: its tower of equal images where there is one, else the one that saw the most."""
+    """Return one curve per subject: of its tower at equal images where there is one, else of the most images."""
     chosen: dict[str, Curve] = {}
     for curve in sorted(curves, key=lambda curve: (ANSWERING[0] in curve.budgets, curve.images)):
         chosen[curve.subject] = curve
@@ -96,7 +80,7 @@ def drawn(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def sets_of(curves: Sequence[Curve], key: Callable[[Curve], K]) -> dict[K, list[Curve]]:
-    """Part curves by a key, in the order in which the keys are met."""
+    """Group curves by a key, in the order of the keys' first appearance."""
     sets: dict[K, list[Curve]] = {}
     for curve in curves:
         sets.setdefault(key(curve), []).append(curve)
@@ -109,37 +93,37 @@ def numbers_of(curves: Sequence[Curve]) -> list[float]:
 
 
 def written(along: str, labels: float) -> str:
-    """Write a number of labels short: 5, or 25 %."""
+    """Write a number of labels: 5, or 25 %."""
     if along == SHARE:
         return f"{100 * labels:g}{PERCENT}"
     return f"{labels:g}" if labels else "none"
 
 
 def left_out(curves: Sequence[Curve]) -> str:
-    """Say which shares of the labels were not scored where others were, and why."""
+    """Return the shares of the labels that were not scored, and why; empty where all or none were."""
     scored = {labels for curve in curves if curve.along == SHARE for labels in curve.accuracies}
     absent = [written(SHARE, share) for share in SHARES if share not in scored]
     if not scored or not absent:
         return ""
-    return f"{listed(absent)}: the same images as another share, for one of each class is the least."
+    return f"{listed(absent)}: the same images as another share, because each class has at least one."
 
 
 def over_words(curves: Sequence[Curve]) -> str:
-    """Say what the intervals of curves are over."""
+    """Return a sentence on the unit of repetition of the curves' intervals."""
     trained = [curve.seeds for curve in curves if not curve.is_reference]
     draws = sorted({len(of) for curve in curves for runs in curve.accuracies.values() for of in runs.values()} - {1})
     over = f"{listed([f'{number:,}' for number in draws])} draws of the labelled images" if draws else "one draw"
     words = f"Each point is the mean of {over}, the same for every row."
     if max(trained, default=1) >= SEEDS_FOR_INTERVAL:
         return (
-            f"{words} Intervals of 95{NBSP}% of towers with three training seeds or more are over these "
+            f"{words} Intervals of 95{NBSP}% of towers with {SEEDS_FOR_INTERVAL} training seeds or more are over these "
             "seeds, all others over the draws alone."
         )
     if max(trained, default=1) > 1:
         return f"{words} {times(max(trained), 'training seed')}: means over both, no interval."
     return (
-        f"{words} Intervals of 95{NBSP}% are over these draws alone, for one training each: they say "
-        "nothing of another training, so methods are not ranked."
+        f"{words} Intervals of 95{NBSP}% are over these draws alone, for one training each; they do "
+        "not cover another training, so methods are not ranked."
     )
 
 

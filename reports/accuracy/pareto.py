@@ -1,4 +1,4 @@
-"""What accuracy costs: device seconds and energy of every tower, and the front of those that nothing beats for less."""
+"""The cost of accuracy (device seconds and energy of every tower) and its Pareto front."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,24 +10,24 @@ from reports.accuracy.scores import FLOOR, Point
 from reports.render.formats import NBSP, accuracy, count, listed, rate, seconds, times
 from reports.render.frames import Comparison
 
-MOST_TOLD = 3  # towers that a sentence names
+MOST_TOLD = 3  # towers named in a sentence
 UNTIMED = "its speed was not measured"
-UNTRAINED = {FLOOR: "an untrained tower", **dict(zip(REFERENCES, REFERENCES, strict=True))}
+UNTRAINED = {FLOOR: "the random-init baseline", **dict(zip(REFERENCES, REFERENCES, strict=True))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What accuracies are held against."""
+    """A cost that accuracies are drawn against."""
 
-    name: str  # in the ids of charts
-    told: str  # in sentences
-    axis: str  # beneath a chart
+    name: str  # for ids of charts
+    told: str  # for sentences
+    axis: str  # label of the axis
     write: Callable[[float], str]
-    an_image: Mapping[str, float] | None  # in training, by experiment; None: images are the price
-    why_not: Mapping[str, str]  # by experiment: why it has no price
+    an_image: Mapping[str, float] | None  # the cost of an image in training, by experiment; None: images are the cost
+    why_not: Mapping[str, str]  # the reason of an unknown cost, by experiment
 
     def of(self, point: Point) -> float | None:
-        """Return what a point has cost; None where that was not measured."""
+        """Return the cost of a point; None where it was not measured."""
         if self.an_image is None:
             return float(point.images)
         each = self.an_image.get(point.subject)
@@ -45,7 +45,7 @@ IMAGES = Price(
 
 
 def prices(comparison: Comparison) -> tuple[Price, Price]:
-    """Return device seconds and energy, as far as speed records tell them."""
+    """Return device seconds and energy, as far as speed records hold them."""
     costs = costs_of(comparison.records)
     untimed = dict.fromkeys((name for name in comparison.experiments if name not in costs), UNTIMED)
     device = Price(
@@ -68,9 +68,9 @@ def prices(comparison: Comparison) -> tuple[Price, Price]:
 
 
 def on_front(points: Sequence[Point], price: Price) -> list[Point]:
-    """Return the towers than which none is at least as accurate and as cheap, and better in one; the cheapest first.
+    """Return the Pareto-optimal towers by means over seeds, the cheapest first.
 
-    By means over seeds: one seed's luck is no front.
+    No other tower is at least as accurate and at least as cheap, and strictly better in one of the two.
     """
     paid = [(cost, -point.accuracy.value, point) for point in points if (cost := _paid(point, price)) is not None]
     front: list[Point] = []
@@ -83,7 +83,7 @@ def on_front(points: Sequence[Point], price: Price) -> list[Point]:
 
 
 def front_sentence(comparison: Comparison, points: Sequence[Point], price: Price) -> str:
-    """Name the towers on the front, and what reaches it without any training."""
+    """Name the towers on the front, and the references that reach its highest accuracy without training."""
     front = on_front(points, price)
     paid = sum(_paid(point, price) is not None for point in points)
     costs = [price.write(price.of(point) or 0.0) for point in front]
@@ -93,13 +93,14 @@ def front_sentence(comparison: Comparison, points: Sequence[Point], price: Price
     ]
     best = max((point.accuracy.value for point in front), default=math.inf)
     free = [UNTRAINED[p.subject] for p in points if p.subject in UNTRAINED and p.accuracy.value >= best]
-    beaten = f" No tower is above {listed(free)}, without any training." if free else ""
+    beaten = f" No tower is above {listed(free)}, which needs no training." if free else ""
     named = f": {listed(told)}" if len(told) <= MOST_TOLD else f", from {told[0]} to {told[-1]}"
-    return f"{len(front)} of {times(paid, 'tower')} on the front{named}.{beaten}"
+    verb = "is" if len(front) == 1 else "are"
+    return f"{len(front)} of {times(paid, 'tower')} {verb} on the front{named}.{beaten}"
 
 
 def left_out(comparison: Comparison, subjects: Sequence[str], price: Price) -> list[str]:
-    """Say which towers have no price, and why; those of one reason together."""
+    """Return the towers without this cost, grouped by reason."""
     reasons: dict[str, list[str]] = {}
     for subject in subjects:
         if subject not in (price.an_image or {}):

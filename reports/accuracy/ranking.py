@@ -1,24 +1,12 @@
-"""The answer's sentences on accuracy: figures of the first task, and a ranking only where the seeds allow one."""
+"""The sentences on accuracy in the page's answer; methods are ranked only from five training seeds on."""
 
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from bench.record import Transfer
-from reports.accuracy.scores import (
-    FLOOR,
-    PROBE,
-    SEEDS_FOR_RANKING,
-    Paired,
-    Point,
-    Scored,
-    answering,
-    at_budget,
-    fewest_seeds,
-    paired,
-    points,
-    tasks,
-)
+from bench.statistics import SEEDS_FOR_RANKING, Estimate, difference_verdict, paired_over_seeds
+from reports.accuracy.scores import FLOOR, PROBE, Point, Scored, answering, at_budget, fewest_seeds, points, tasks
 from reports.render.formats import NBSP, accuracy, gain, span
 from reports.render.frames import Comparison
 
@@ -27,19 +15,15 @@ MOST_TOLD = 4  # experiments beside the first that a sentence names
 
 
 def accuracy_sentences(comparison: Comparison, answers: Sequence[Scored]) -> list[Markup]:
-    """Tell the first task's linear probe at each budget that two budgets differ in; rank only from five seeds on."""
-    trained = [one for one in answers if not one.is_reference]
+    """Report the linear probe of the first task at each budget of the question, and the ranking."""
     if not answers and any(transfer.scores or transfer.metrics for _, transfer in comparison.of(Transfer)):
-        return [
-            Markup('What the towers know stands under <a href="#learned">Few labels, other tasks, other heads</a>.')
-        ]
-    if not trained:
-        return [Markup("No tower was scored in this comparison: it says nothing of accuracy.")]
+        return [Markup('Accuracies are listed under <a href="#learned">Few labels, other tasks, other heads</a>.')]
+    if all(one.is_reference for one in answers):
+        return [Markup("No tower was scored in this comparison, so it gives no accuracy.")]
     found = _lead_points(answers)
     told: list[Markup] = []
     for budget in answering(answers):
-        rows = at_budget(found, budget)
-        if rows:
+        if rows := at_budget(found, budget):
             told.append(_budget_sentence(comparison, budget, rows, [] if told else _references(found)))
     if not told:
         last = max(point.images for point in found)
@@ -52,23 +36,23 @@ def _budget_sentence(
     comparison: Comparison, budget: str, rows: Sequence[Point], references: Sequence[tuple[str, Point]]
 ) -> Markup:
     first = lead_of(comparison, [point.subject for point in rows])
-    ordered = sorted(rows, key=lambda point: point.subject != first)
+    lead, *others = sorted(rows, key=lambda point: point.subject != first)
     clauses = [
-        Markup("{} <strong>{}</strong>").format(_possessive(comparison.label(point.subject)), _told(point))
-        for point in ordered[1 : 1 + MOST_TOLD]
+        Markup("{}'s <strong>{}</strong>").format(comparison.label(point.subject), accuracy(point.accuracy.value))
+        for point in others[:MOST_TOLD]
     ]
-    clauses += the_rest(len(ordered) - 1 - MOST_TOLD, "accuracy")
-    clauses += [Markup("{} {}").format(name, _told(point)) for name, point in references]
+    clauses += the_rest(len(others) - MOST_TOLD, "accuracy")
+    clauses += [Markup("{} {}").format(name, accuracy(point.accuracy.value)) for name, point in references]
     images = {point.images for point in rows}
     size = f" ({images.pop():,} images)" if len(images) == 1 else ""
-    head = Markup("at {}{} {} tower scores <strong>{}</strong>").format(
-        budget, size, _possessive(comparison.label(ordered[0].subject)), _told(ordered[0])
+    head = Markup("at {}{} {}'s tower scores <strong>{}</strong>").format(
+        budget, size, comparison.label(lead.subject), accuracy(lead.accuracy.value)
     )
-    return head + Markup("").join(Markup(", {}").format(clause) for clause in clauses)
+    return Markup(", ").join([head, *clauses])
 
 
 def _standing(comparison: Comparison, answers: Sequence[Scored], found: Sequence[Point]) -> Markup:
-    """Say what may be concluded from this number of seeds: of the first experiment here, of the others in the notes."""
+    """Rank the first experiment where the seeds allow it; `other_rankings` has the others."""
     seeds, tests = fewest_seeds(answers), len(found[0].runs[0].score.correct)
     if seeds == 1:
         return Markup("{} test images; <strong>one seed: no ranking.</strong>").format(f"{tests:,}")
@@ -77,81 +61,70 @@ def _standing(comparison: Comparison, answers: Sequence[Scored], found: Sequence
             seeds, SEEDS_FOR_RANKING
         )
     told = _rankings(comparison, answers, found)
-    first = next(iter(told.values()), Markup("No two towers have {} seeds in common.").format(SEEDS_FOR_RANKING))
+    first = next(iter(told), Markup("No two towers have {} seeds in common.").format(SEEDS_FOR_RANKING))
     return Markup("Means over {} seeds. {}").format(seeds, first)
 
 
-def _rankings(comparison: Comparison, answers: Sequence[Scored], found: Sequence[Point]) -> dict[str, Markup]:
-    """Compare each tower with the base's over their common seeds, at every budget."""
+def _rankings(comparison: Comparison, answers: Sequence[Scored], found: Sequence[Point]) -> list[Markup]:
+    """Compare each tower with the base over their common seeds, at every budget of the question."""
     clauses: dict[str, list[Markup]] = {}
     for budget in answering(answers):
         rows = at_budget(found, budget)
         base = next((point for point in rows if point.subject == comparison.base), None)
         for other in rows:
-            pair = paired(base, other) if base is not None and other is not base else None
-            if pair is not None:
-                clauses.setdefault(other.subject, []).append(_verdict(comparison, budget, pair))
-    if not clauses:
-        return {}
-    first = lead_of(comparison, list(clauses))
-    return {
-        subject: Markup("{} is {}.").format(comparison.label(subject), Markup("; ").join(clauses[subject]))
-        for subject in sorted(clauses, key=lambda subject: subject != first)
-    }
-
-
-def _verdict(comparison: Comparison, budget: str, pair: Paired) -> Markup:
-    between, base = pair.difference, comparison.label(comparison.base or "")
-    if between.low <= 0 <= between.high:
-        verdict = Markup("not to be told from {} at {}").format(base, budget)
-    else:
-        word = "better" if between.value > 0 else "worse"
-        verdict = Markup("<strong>{} than {}</strong> at {}").format(word, base, budget)
-    ends = span(between.low, between.high, gain)
-    return verdict + f" ({gain(between.value)}, {INTERVAL} {ends} over {pair.seeds} paired seeds)"
-
-
-def other_rankings(comparison: Comparison, answers: Sequence[Scored]) -> list[Markup]:
-    """Tell the rankings that the lead leaves out."""
-    if fewest_seeds(answers) < SEEDS_FOR_RANKING:
-        return []
-    found = _lead_points(answers)
-    rest = list(_rankings(comparison, answers, found).values())[1:]
-    if not rest:
-        return []
+            if base is None or other is base:
+                continue
+            if (difference := paired_over_seeds(base.by_seed(), other.by_seed())) is not None:
+                clauses.setdefault(other.subject, []).append(_verdict(comparison, budget, difference))
+    first = lead_of(comparison, list(clauses)) if clauses else ""
     return [
-        Markup(
-            "<strong>The others on {}.</strong> {} Each interval stands alone: it is not widened for their number."
-        ).format(found[0].runs[0].score.task, Markup(" ").join(rest))
+        Markup("{} is {}.").format(comparison.label(subject), Markup("; ").join(clauses[subject]))
+        for subject in sorted(clauses, key=lambda subject: subject != first)
     ]
 
 
+def _verdict(comparison: Comparison, budget: str, found: Estimate) -> Markup:
+    assert found.low is not None
+    assert found.high is not None
+    base, verdict = comparison.label(comparison.base or ""), difference_verdict(found)
+    if verdict == "not distinguishable":
+        words = Markup("not distinguishable from {}").format(base)
+    else:
+        words = Markup("<strong>{} than {}</strong>").format(verdict, base)
+    interval = f"{INTERVAL} {span(found.low, found.high, gain)} over {found.over.replace(' ', ' paired ')}"
+    return words + f" at {budget} ({gain(found.value)}, {interval})"
+
+
+def other_rankings(comparison: Comparison, answers: Sequence[Scored]) -> list[Markup]:
+    """Report the rankings beside that of the first experiment."""
+    if fewest_seeds(answers) < SEEDS_FOR_RANKING:
+        return []
+    found = _lead_points(answers)
+    rest = _rankings(comparison, answers, found)[1:]
+    if not rest:
+        return []
+    head = Markup("<strong>The other experiments on {}.</strong> {} Intervals are not adjusted for their number.")
+    return [head.format(found[0].runs[0].score.task, Markup(" ").join(rest))]
+
+
 def _lead_points(answers: Sequence[Scored]) -> list[Point]:
-    """Return what the answer tells: the first task's linear probe."""
+    """Return the points of the first task by the linear probe, or by the first protocol where there is none."""
     task = tasks(answers)[0]
     return points(answers, task, PROBE) or points(answers, task, answers[0].score.protocol)
 
 
 def _references(found: Sequence[Point]) -> list[tuple[str, Point]]:
-    names = {FLOOR: "an untrained tower"}
+    names = {FLOOR: "the random-init baseline"}
     return [(names.get(point.subject, point.subject), point) for point in found if point.is_reference]
 
 
-def _told(point: Point) -> str:
-    return accuracy(point.accuracy.value)
-
-
 def the_rest(number: int, section: str) -> list[Markup]:
-    """Say where those are that a sentence leaves out."""
+    """Link to the section with the experiments that a sentence leaves out."""
     return [Markup('<a href="#{}">{} more below</a>').format(section, number)] if number > 0 else []
 
 
 def lead_of(comparison: Comparison, names: Sequence[str]) -> str:
-    """Return which experiment the answer begins with: CatLIP's where there is one, else the first beside the base."""
+    """Return the experiment that the answer begins with: CatLIP's if there is one, else the first beside the base."""
     catlip = [name for name in names if comparison.experiments[name].method == "catlip"]
     others = [name for name in names if name != comparison.base]
     return (catlip or others or list(names))[0]
-
-
-def _possessive(label: str) -> str:
-    return f"{label}'s"

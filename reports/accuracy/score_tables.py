@@ -6,18 +6,30 @@ from reports.accuracy.pareto import Price, on_front
 from reports.accuracy.scores import FLOOR, PROBE, Point, Scored, at_budget, budgets, points, protocols, tasks
 from reports.render.formats import NBSP, accuracy, count, gain, listed, percent, rate, seconds
 from reports.render.frames import Comparison
-from reports.render.tables import Cell, Column, Group, Table, absent, estimate_cell, figure, named, plain
+from reports.render.tables import (
+    Cell,
+    Column,
+    Group,
+    Table,
+    absent,
+    estimate_cell,
+    figure,
+    named,
+    plain,
+    text_columns,
+    value_cell,
+)
 
-FLOOR_TITLE = "untrained tower"
+FLOOR_TITLE = "random-init baseline"
 NO_SPEED = "its speed was not measured"
 NOT_SCORED = "not scored"
 NOT_TRAINED = "it was not trained"
-CHOSEN = {PROBE: "C", "k-NN": "k"}  # of the others the learning rate is
+CHOSEN = {PROBE: "C", "k-NN": "k"}  # the hyperparameter chosen on validation; other protocols choose the learning rate
 INTERVAL = f"95{NBSP}%"
 
 
 def overview_table(comparison: Comparison, answers: Sequence[Scored]) -> Table:
-    """Show the linear probe of all tasks at the first budget, references beneath."""
+    """Show the linear probe on all tasks at the first budget, then references."""
     protocol = protocols(answers)[0]
     found = {task: points(answers, task, protocol) for task in tasks(answers)}
     columns = [Column("features", numeric=False), *(Column(task, _size_note(answers, task)) for task in found)]
@@ -32,20 +44,20 @@ def overview_table(comparison: Comparison, answers: Sequence[Scored]) -> Table:
     return Table(f"Accuracy by {protocol} on every task", columns, [group for group in groups if group.rows])
 
 
-def task_table(comparison: Comparison, answers: Sequence[Scored], task: str, rates: dict[str, float]) -> Table:
-    """Show a task's accuracies at each budget, with gains over the untrained tower."""
+def task_table(comparison: Comparison, answers: Sequence[Scored], task: str, device: Price) -> Table:
+    """Show the accuracies on a task at each budget, with gains over the random-init baseline."""
     here = [one for one in answers if one.score.task == task]
     shown = {protocol: points(here, task, protocol) for protocol in protocols(here)}
-    columns = [Column("features", numeric=False), Column("images seen"), Column("device time", "at its speed")]
+    columns = [Column("features", numeric=False), Column("images seen"), Column("device time", "at its measured speed")]
     for protocol in shown:
-        columns += [Column(protocol, f"accuracy, {INTERVAL}"), Column("gain", f"over untrained, {INTERVAL}")]
+        columns += [Column(protocol, f"accuracy, {INTERVAL}"), Column("gain", f"over random init, {INTERVAL}")]
         columns += [Column(CHOSEN.get(protocol, "rate"), "chosen on validation")]
     columns.append(Column("seeds"))
     keys = dict.fromkeys((point.subject, point.images) for of in shown.values() for point in of)
     lookup = {protocol: {(point.subject, point.images): point for point in of} for protocol, of in shown.items()}
     rows = {key: [lookup[protocol].get(key) for protocol in shown] for key in keys}
     groups = [
-        Group(title, [_task_row(comparison, rows[key], rates) for key in chosen])
+        Group(title, [_task_row(comparison, rows[key], device) for key in chosen])
         for title, chosen in _by_budget(here, rows).items()
         if chosen
     ]
@@ -55,11 +67,10 @@ def task_table(comparison: Comparison, answers: Sequence[Scored], task: str, rat
 def points_table(
     comparison: Comparison, answers: Sequence[Scored], protocol: str, device: Price, energy: Price
 ) -> Table:
-    """Show every point of the accuracy charts; energy where any tower's was measured."""
+    """Show every point of the accuracy charts; energy where it was measured for any tower."""
     paid = [device, *([energy] if energy.an_image else [])]
     columns = [
-        Column("features", numeric=False),
-        Column("task", numeric=False),
+        *text_columns("features", "task"),
         Column("images seen"),
         Column("device seconds"),
         *(Column("energy, kJ") for _ in paid[1:]),
@@ -67,7 +78,7 @@ def points_table(
         Column("low"),
         Column("high"),
         Column("over", numeric=False),
-        Column("on the Pareto front", "of what", numeric=False),
+        Column("on the Pareto front", "against", numeric=False),
     ]
     rows = []
     for task in tasks(answers):
@@ -76,13 +87,13 @@ def points_table(
         rows += [
             [
                 subject_cell(comparison, point.subject),
-                Cell(task, "", task),
-                Cell(count(point.images), "", point.images),
+                value_cell(task),
+                value_cell(point.images, count),
                 *(_cost(point, price) for price in paid),
-                Cell(accuracy(point.accuracy.value), "", point.accuracy.value),
+                value_cell(point.accuracy.value, accuracy),
                 _end(point.accuracy.low),
                 _end(point.accuracy.high),
-                Cell(point.accuracy.over, "", point.accuracy.over),
+                value_cell(point.accuracy.over),
                 _fronts(point, fronts),
             ]
             for point in found
@@ -91,19 +102,24 @@ def points_table(
 
 
 def subject_cell(comparison: Comparison, subject: str) -> Cell:
-    """Return the cell that names what was scored."""
+    """Return the cell that names a scored subject."""
     return named(FLOOR_TITLE if subject == FLOOR else comparison.label(subject), subject)
 
 
+def images_cell(images: int) -> Cell:
+    """Return the cell with the number of images seen in pre-training."""
+    return value_cell(images, count) if images else absent(NOT_TRAINED)
+
+
 def task_note(answers: Sequence[Scored], task: str) -> str:
-    """Say what a task's figures are over."""
+    """Return the sizes of a task, and its fits that did not converge."""
     here = [one.score for one in answers if one.score.task == task]
     first = here[0]
     train = listed([count(number) for number in sorted({score.num_train for score in here})])
     unconverged = sum(not score.converged for score in here)
     return (
         f"{first.num_classes} classes; {len(first.correct):,} test images; {train} images for training and validation; "
-        f"always answering the commonest class is right {percent(first.majority)} of the time."
+        f"the majority class is {percent(first.majority)} of the test images."
         + (f" {unconverged} of {len(here)} fits stopped before they converged (marked †)." if unconverged else "")
     )
 
@@ -111,23 +127,22 @@ def task_note(answers: Sequence[Scored], task: str) -> str:
 def _by_budget(
     here: Sequence[Scored], rows: dict[tuple[str, int], list[Point | None]]
 ) -> dict[str, list[tuple[str, int]]]:
-    """Sort a task's rows under its budgets; a tower that was branched off for two stands under both."""
+    """Group the rows of a task by budget; a tower of two budgets is in both groups."""
     groups: dict[str, list[tuple[str, int]]] = {}
     for budget in budgets(here):
         groups[budget[:1].upper() + budget[1:]] = [key for key, row in rows.items() if budget in _told(row)]
     trained = [key for key, row in rows.items() if not _any(row).is_reference]
-    groups["On the way"] = [key for key in trained if not _told(rows[key])]
+    groups["Other numbers of images"] = [key for key in trained if not _told(rows[key])]
     groups["References"] = [key for key in rows if key not in trained]
     return groups
 
 
-def _task_row(comparison: Comparison, row: Sequence[Point | None], rates: dict[str, float]) -> list[Cell]:
+def _task_row(comparison: Comparison, row: Sequence[Point | None], device: Price) -> list[Cell]:
     point = _any(row)
-    device = _device_seconds(point, rates)
     cells = [
         subject_cell(comparison, point.subject),
-        Cell(count(point.images), "", point.images) if point.images else absent(NOT_TRAINED),
-        figure(device, seconds, NO_SPEED) if point.images else absent(NOT_TRAINED),
+        value_cell(point.images, count) if point.images else absent(NOT_TRAINED),
+        figure(device.of(point), seconds, NO_SPEED) if point.images else absent(NOT_TRAINED),
     ]
     for of in row:
         cells += [
@@ -136,18 +151,18 @@ def _task_row(comparison: Comparison, row: Sequence[Point | None], rates: dict[s
             absent(NOT_SCORED) if of is None else _chosen(of),
         ]
     seeds = len(point.runs)
-    return [*cells, Cell(str(seeds), "", seeds)]
+    return [*cells, value_cell(seeds)]
 
 
 def _chosen(point: Point) -> Cell:
-    """Show what was chosen on the validation part; a dagger marks a fit that did not converge."""
+    """Show the hyperparameter chosen on validation; a dagger marks a fit that did not converge."""
     values = [f"{value:.4g}" for value in dict.fromkeys(run.score.chosen for run in point.runs)]
     mark = "" if all(run.score.converged for run in point.runs) else " †"
     return Cell(", ".join(values) + mark, "", point.runs[0].score.chosen)
 
 
 def _why_no_gain(point: Point) -> str:
-    return "this is the floor" if point.subject == FLOOR else "no untrained tower of its shape was scored"
+    return "this is the random-init baseline" if point.subject == FLOOR else "its random-init baseline was not scored"
 
 
 def _cost(point: Point, price: Price) -> Cell:
@@ -162,15 +177,15 @@ def _fronts(point: Point, fronts: Sequence[tuple[Price, Sequence[Point]]]) -> Ce
     if all(price.of(point) is None for price, _ in fronts):
         return absent(NO_SPEED)
     told = " and ".join(price.told for price, front in fronts if point in front) or "no"
-    return Cell(told, "", told)
+    return value_cell(told)
 
 
 def _end(value: float | None) -> Cell:
-    return absent("two seeds give no interval") if value is None else Cell(accuracy(value), "", value)
+    return absent("two seeds give no interval") if value is None else value_cell(value, accuracy)
 
 
 def _across(comparison: Comparison, name: str, found: Sequence[Sequence[Point]]) -> list[Cell]:
-    """Return a subject's accuracies on all tasks."""
+    """Return the accuracies of a subject on all tasks."""
     own = [next((point for point in of if point.subject == name), None) for of in found]
     cells = [estimate_cell(point.accuracy if point else None, accuracy, NOT_SCORED) for point in own]
     return [subject_cell(comparison, name), *cells]
@@ -179,11 +194,6 @@ def _across(comparison: Comparison, name: str, found: Sequence[Sequence[Point]])
 def _size_note(answers: Sequence[Scored], task: str) -> str:
     score = next(one.score for one in answers if one.score.task == task)
     return f"{len(score.correct):,} test images"
-
-
-def _device_seconds(point: Point, rates: dict[str, float]) -> float | None:
-    measured = rates.get(point.subject)
-    return point.images / measured if measured and point.images else None
 
 
 def _told(row: Sequence[Point | None]) -> set[str]:

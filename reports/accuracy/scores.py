@@ -1,29 +1,23 @@
-"""Transfer records -> what each tower scores on a task: over test images, or over seeds where there are several.
-
-With one seed an interval is over test images; with three or more it is over seeds; two give no interval at all.
-"""
+"""Transfer records -> the accuracy of each tower on a task, over test images (one seed) or over training seeds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 import pandas as pd
 
 from bench.config import Experiment
 from bench.record import Score, Transfer
-from bench.statistics import Interval, accuracy_interval, mean_interval, paired_difference
+from bench.statistics import Estimate, Interval, accuracy_interval, over_seeds, paired_difference
 from reports.render.frames import Comparison
 
 FLOOR = "random tower"
 PROBE = "linear probe"
 ANSWERING = ("equal images", "equal device seconds")
-SEEDS_FOR_INTERVAL = 3
-SEEDS_FOR_RANKING = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One tower's (or reference feature's) answers on one task by one protocol."""
+    """The answers of one tower, or of one kind of reference features, on one task by one protocol."""
 
     subject: str
     is_reference: bool
@@ -34,58 +28,44 @@ class Scored:
 
     @property
     def seed(self) -> int | None:
-        """The training run's seed; None where nothing was drawn."""
+        """The training seed; None for features without random weights."""
         return self.experiment.seed if self.experiment else None
 
     @property
     def correct(self) -> list[bool]:
-        """Whether each test image was answered rightly."""
+        """Whether each test image was classified correctly."""
         return [answer == "1" for answer in self.score.correct]
 
     @property
     def accuracy(self) -> float:
-        """The share of test images answered rightly."""
+        """The share of test images classified correctly."""
         return self.score.correct.count("1") / len(self.score.correct)
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure, its interval where there is one, and what that is over."""
-
-    value: float
-    low: float | None
-    high: float | None
-    over: str
-
-
-@dataclass(frozen=True, slots=True)
 class Point:
-    """A subject after so many images, on one task by one protocol, over its seeds."""
+    """The accuracy of a subject after a number of images, on one task by one protocol, over its seeds."""
 
     subject: str
     is_reference: bool
     images: int
     budgets: tuple[str, ...]
-    runs: tuple[Scored, ...]  # one for each seed
+    runs: tuple[Scored, ...]  # one per seed
     accuracy: Estimate
-    gain: Estimate | None  # over the untrained tower; None for itself, or where there is none to compare with
+    gain: Estimate | None  # over the random-init baseline; None for the baseline itself, or without one
 
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """By how much one subject is better than another over their common seeds."""
-
-    seeds: int
-    difference: Interval
+    def by_seed(self) -> dict[int | None, float]:
+        """Return the accuracy of each seed."""
+        return {run.seed: run.accuracy for run in self.runs}
 
 
 def scored(comparison: Comparison) -> list[Scored]:
-    """Return the answers on whole tasks; those on few labels are points of curves (`label_curves.py`)."""
+    """Return the answers on whole tasks; `label_curves.py` has those of few labels."""
     return [one for one in every_answer(comparison) if one.score.per_class is None and one.score.label_share is None]
 
 
 def every_answer(comparison: Comparison) -> list[Scored]:
-    """Return all answers: experiments in the page's order, then the untrained tower, then reference features."""
+    """Return all answers: experiments in the page's order, then the random-init baseline, then reference features."""
     found = [
         Scored(
             transfer.subject,
@@ -99,34 +79,33 @@ def every_answer(comparison: Comparison) -> list[Scored]:
         for score in transfer.scores
     ]
     order = [*comparison.experiments, FLOOR]
-    return sorted(found, key=lambda one: (_place(order, one.subject), one.subject, one.images, one.seed or 0))
+    return sorted(found, key=lambda one: (position(order, one.subject), one.subject, one.images, one.seed or 0))
 
 
 def tasks(answers: Sequence[Scored]) -> list[str]:
-    """Return the tasks in the order in which the records hold them."""
+    """Return the tasks in the order of the records."""
     return list(dict.fromkeys(one.score.task for one in answers))
 
 
 def protocols(answers: Sequence[Scored]) -> list[str]:
     """Return the protocols, the linear probe first."""
-    found = dict.fromkeys(one.score.protocol for one in answers)
-    return sorted(found, key=lambda protocol: protocol != PROBE)
+    return sorted(dict.fromkeys(one.score.protocol for one in answers), key=lambda protocol: protocol != PROBE)
 
 
 def budgets(answers: Sequence[Scored]) -> list[str]:
-    """Return the budgets at which towers were scored, those that answer the question first."""
+    """Return the budgets at which towers were scored, those of the page's question first."""
     found = dict.fromkeys(budget for one in answers if not one.is_reference for budget in one.budgets)
-    return sorted(found, key=lambda budget: _place(ANSWERING, budget))
+    return sorted(found, key=lambda budget: position(ANSWERING, budget))
 
 
 def answering(answers: Sequence[Scored]) -> list[str]:
-    """Return the budgets that answer the question, or the first one where none of these was scored."""
+    """Return the budgets of the page's question, or the first budget where none of these was scored."""
     found = budgets(answers)
     return [budget for budget in found if budget in ANSWERING] or found[:1]
 
 
 def points(answers: Sequence[Scored], task: str, protocol: str) -> list[Point]:
-    """Group a task's answers by subject and images, over seeds."""
+    """Group the answers on a task by subject and images, over seeds."""
     chosen = [one for one in answers if (one.score.task, one.score.protocol) == (task, protocol)]
     floors = [one for one in chosen if one.subject == FLOOR]
     groups: dict[tuple[str, int], list[Scored]] = {}
@@ -136,21 +115,12 @@ def points(answers: Sequence[Scored], task: str, protocol: str) -> list[Point]:
 
 
 def at_budget(found: Sequence[Point], budget: str) -> list[Point]:
-    """Return the trained towers that were branched off for a budget."""
+    """Return the trained towers at a budget."""
     return [point for point in found if not point.is_reference and budget in point.budgets]
 
 
-def paired(base: Point, other: Point) -> Paired | None:
-    """Compare two subjects over the seeds that both have; None under five, where none may be called better."""
-    first, second = ({run.seed: run.accuracy for run in point.runs} for point in (base, other))
-    common = [seed for seed in first if seed in second]
-    if len(common) < SEEDS_FOR_RANKING:
-        return None
-    return Paired(len(common), mean_interval([second[seed] - first[seed] for seed in common]))
-
-
 def fewest_seeds(answers: Sequence[Scored]) -> int:
-    """Return how many training seeds every trained subject has at least."""
+    """Return the number of training seeds of the trained subject that has the fewest."""
     seeds: dict[str, set[int | None]] = {}
     for one in answers:
         if not one.is_reference:
@@ -159,7 +129,7 @@ def fewest_seeds(answers: Sequence[Scored]) -> int:
 
 
 def scores_frame(comparison: Comparison) -> pd.DataFrame:
-    """Return one row for each tower, task and protocol."""
+    """Return one row per tower, task and protocol."""
     rows = []
     for one in scored(comparison):
         interval = accuracy_interval(one.correct)
@@ -187,35 +157,34 @@ def scores_frame(comparison: Comparison) -> pd.DataFrame:
     return frame.astype({"seed": "Int64"}) if rows else frame
 
 
+def position(order: Sequence[str], subject: str) -> int:
+    """Return the index of a subject in an order; the length of the order for one that is not in it."""
+    return order.index(subject) if subject in order else len(order)
+
+
 def _point(runs: Sequence[Scored], floors: Sequence[Scored]) -> Point:
     first = runs[0]
     pairs = [(floor, run) for run in runs if (floor := _floor_for(run, floors)) is not None]
-    gain = None if first.subject == FLOOR or not pairs else _gain(pairs)
+    gain = None
+    if first.subject != FLOOR and pairs:
+        floor, run = pairs[0]
+        gains = [run.accuracy - floor.accuracy for floor, run in pairs]
+        gain = _estimate(gains, run, lambda correct: paired_difference(floor.correct, correct))
     told = tuple(dict.fromkeys(budget for run in runs for budget in run.budgets))
-    values = [run.accuracy for run in runs]
-    accuracy = _estimate(values, first, accuracy_interval)
+    accuracy = _estimate([run.accuracy for run in runs], first, accuracy_interval)
     return Point(first.subject, first.is_reference, first.images, told, tuple(runs), accuracy, gain)
 
 
-def _gain(pairs: Sequence[tuple[Scored, Scored]]) -> Estimate:
-    """Subtract each run's own floor; one run is compared item by item."""
-    values = [run.accuracy - floor.accuracy for floor, run in pairs]
-    floor, run = pairs[0]
-    return _estimate(values, run, lambda correct: paired_difference(floor.correct, correct))
-
-
 def _estimate(values: Sequence[float], run: Scored, over_items: Callable[[Sequence[bool]], Interval]) -> Estimate:
-    if len(values) >= SEEDS_FOR_INTERVAL:
-        found = mean_interval(values)
-        return Estimate(found.value, found.low, found.high, f"{len(values)} seeds")
-    if len(values) == 1 and len(run.score.correct) > 1:
-        found = over_items(run.correct)
-        return Estimate(found.value, found.low, found.high, f"{len(run.score.correct):,} test images")
-    return Estimate(fmean(values), None, None, f"{len(values)} seeds, no interval")
+    """Estimate a mean over seeds; of one seed the figure of its run, with the interval over test images."""
+    if len(values) > 1 or len(run.score.correct) == 1:
+        return over_seeds(values)
+    found = over_items(run.correct)
+    return Estimate(found.value, found.low, found.high, f"{len(run.score.correct):,} test images")
 
 
 def _floor_for(one: Scored, floors: Sequence[Scored]) -> Scored | None:
-    """Return the untrained tower of the same shape, of the same seed where there is one."""
+    """Return the random-init baseline of the same tower, with the same seed where there is one."""
     same_items = [floor for floor in floors if len(floor.score.correct) == len(one.score.correct)]
     if one.is_reference or one.experiment is None:
         return same_items[0] if same_items else None
@@ -226,7 +195,3 @@ def _floor_for(one: Scored, floors: Sequence[Scored]) -> Scored | None:
 
 def _shape(experiment: Experiment) -> tuple[str, int]:
     return experiment.tower, experiment.image_size
-
-
-def _place(order: Sequence[str], subject: str) -> int:
-    return order.index(subject) if subject in order else len(order)

@@ -1,1 +1,1 @@
-"""Records as other programs read them."""
+"""Exports of records and figures to the formats of other programs."""

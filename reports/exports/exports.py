@@ -1,4 +1,4 @@
-"""Figures in the formats that other tools read."""
+"""Figures in the formats of other tools."""
 
 import io
 import json
@@ -15,32 +15,32 @@ from bench.statistics import mean_interval
 from reports.history.series import Line, figures_frame, history_of
 
 Format = Literal["pytest-benchmark", "github-action-bigger", "github-action-smaller", "bencher", "csv", "parquet"]
-LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64  # letters of a name that bencher takes
+LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64  # characters of a name that Bencher accepts
 
 
 def exported(figures: Sequence[Figure], form: Format) -> bytes:
-    """Return the figures of the newest commit in this format; csv and parquet hold those of all commits.
+    """Return the figures of the newest commit in this format; csv and parquet contain those of all commits.
 
-    ValueError where the format can hold none of them, or where figures of several machines would be mixed.
+    Raises ValueError where the format can represent none of them, or where it would mix machines.
     """
     return WRITERS[form](figures)
 
 
 def newest(figures: Sequence[Figure]) -> list[Line]:
-    """Return the newest commit's lines, of one point each; ValueError where several machines measured it."""
+    """Return the series of the newest commit, of one point each; raise ValueError if several machines measured it."""
     history = history_of(figures)
     commit = history.commits[-1]
     found = history_of([figure for figure in figures if figure.commit == commit])
     if len(found.machines) > 1:
         raise ValueError(
-            f"{commit.short} was measured on several machines, which this format cannot tell apart; name the files of "
+            f"{commit.short} was measured on several machines, but this format has no machines; name the files of "
             f"one: {'; '.join(found.machines)}"
         )
     return list(found.lines)
 
 
 def _pytest_benchmark(figures: Sequence[Figure]) -> bytes:
-    """Write every process' times as rounds of one benchmark, counters as its extra_info."""
+    """Write the times of the processes as rounds of a benchmark, and counters as its extra_info."""
     lines = newest(figures)
     timed = [line for line in lines if line.measure.unit in ("s", "images/s")]
     counted: dict[object, dict[str, float]] = defaultdict(dict)
@@ -48,7 +48,7 @@ def _pytest_benchmark(figures: Sequence[Figure]) -> bytes:
         if line not in timed:
             counted[line.subject][line.measure.name] = line.points[0].value
     if not timed:
-        raise ValueError("pytest-benchmark's format holds times, and there are none")
+        raise ValueError("pytest-benchmark's format needs times, and there are none; choose csv or bencher")
     first = next(figure for figure in figures if figure.commit == timed[0].points[0].commit)
     document = {
         "machine_info": {"fingerprint": timed[0].machine, "cpu": {}},
@@ -61,7 +61,7 @@ def _pytest_benchmark(figures: Sequence[Figure]) -> bytes:
 
 
 def _benchmark(line: Line, extra: dict[str, float]) -> dict[str, Any]:
-    """Return one benchmark; seconds are of a call, or of an image."""
+    """Return one benchmark, in seconds per call or per image."""
     values = line.points[0].runs
     seconds = [value if line.measure.unit == "s" else 1 / value for value in values]
     return {
@@ -105,7 +105,7 @@ def _stats(seconds: Sequence[float]) -> dict[str, Any]:
 
 
 def _github_action(figures: Sequence[Figure], *, bigger: bool) -> bytes:
-    """Write what is better the bigger, or the smaller: the action reads one direction from one file."""
+    """Write the figures with one direction: the action reads a file as bigger-is-better or smaller-is-better."""
     lines = newest(figures)
     names = _names(lines)
     rows = [
@@ -120,12 +120,12 @@ def _github_action(figures: Sequence[Figure], *, bigger: bool) -> bytes:
         if line.measure.better == ("more" if bigger else "less")
     ]
     if not rows:
-        raise ValueError(f"there is no figure that is better the {'bigger' if bigger else 'smaller'}")
+        raise ValueError(f"no figure is {'bigger' if bigger else 'smaller'}-is-better; choose the other format")
     return _json(rows)
 
 
 def _bencher(figures: Sequence[Figure]) -> bytes:
-    """Write Bencher Metric Format: all measures of a benchmark, with the interval of the mean where there is one."""
+    """Write Bencher Metric Format: all metrics of a benchmark, with the interval of their mean."""
     lines = newest(figures)
     names, found = _names(lines), defaultdict[str, dict[str, dict[str, float]]](dict)
     for line in lines:
@@ -133,17 +133,15 @@ def _bencher(figures: Sequence[Figure]) -> bytes:
         metric = {"value": line.points[0].value}
         if len(values) > 1 and not line.measure.is_counter:
             interval = mean_interval(values)
-            metric |= {
-                "lower_value": min(interval.low, metric["value"]),
-                "upper_value": max(interval.high, metric["value"]),
-            }
+            lower, upper = min(interval.low, metric["value"]), max(interval.high, metric["value"])
+            metric |= {"lower_value": lower, "upper_value": upper}
         measure = f"{line.measure.name} ({line.measure.unit})" if line.measure.unit else line.measure.name
         found[names[line.subject][-LONGEST_BENCHMARK:]][measure[:LONGEST_MEASURE]] = metric
     return _json(found)
 
 
 def _names(lines: Sequence[Line]) -> dict[Subject, str]:
-    """Tell experiments of one name and different settings apart."""
+    """Return the names of subjects, with the settings where several subjects share a name."""
     subjects = list(dict.fromkeys(line.subject for line in lines))
     often = Counter(subject.name for subject in subjects)
     return {one: f"{one.name} ({one.settings})" if often[one.name] > 1 else one.name for one in subjects}

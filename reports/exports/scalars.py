@@ -1,32 +1,39 @@
-"""Records -> what a tool that draws curves is given: losses, speeds, memory and scores against the images seen."""
+"""Records -> curves of losses, speeds, memory and scores against images seen, as event files for TensorBoard."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from bench.config import Experiment
 from bench.environment.file_names import plain_name
+from bench.environment.files import written_whole
 from bench.history.figures import figures_of_record, json_files
 from bench.image_sizes import images_before
 from bench.measure.throughput import window_rates
 from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
 from reports.render.frames import curves
 
+EVENTS = "events.out.tfevents.0"  # the file name by which TensorBoard finds a run
+VERSION = "brain.Event:2"  # of the file's format
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scalar:
-    """A point of a curve. What stands before the slash of its name groups curves."""
+    """A point of a curve; the part of its name before the slash groups curves."""
 
-    images: int  # seen until then, of all processes together
+    images: int  # images seen, by all processes together
     name: str
     value: float
 
 
 @dataclass(frozen=True, slots=True)
 class Scalars:
-    """The points of one subject with one seed in one comparison, by the images seen."""
+    """The points of one subject with one seed in one comparison, in the order of images seen."""
 
     comparison: str
     subject: str
@@ -36,25 +43,25 @@ class Scalars:
 
     @property
     def folder(self) -> Path:
-        """COMPARISON/SUBJECT.seedN, of plain names whatever they are called."""
+        """The folder COMPARISON/SUBJECT.seedN, with unsafe characters of the names replaced."""
         seed = "" if self.experiment is None else f".seed{self.experiment.seed}"
         return Path(plain_name(self.comparison)) / f"{plain_name(self.subject.replace(' ', '-'))}{seed}"
 
 
 def read_scalars(places: Sequence[Path]) -> list[Scalars]:
-    """Read the records at these places: files, or folders with all below them.
+    """Read records from files, and from folders recursively.
 
-    Raises ValueError where no record holds a loss, a speed, a memory or a score.
+    Raises ValueError where no record has a loss, a speed, a memory or a score.
     """
     paths = [path for place in places for path in json_files(place) if is_record(path)]
     if not (found := scalars_of(map(read_record, paths))):
         told = ", ".join(map(str, places))
-        raise ValueError(f"{told}: no record of a training, a speed, a memory or a score is there")
+        raise ValueError(f"{told}: no record of a training, a speed, a memory or a score; name a folder of records")
     return found
 
 
 def scalars_of(records: Iterable[Record]) -> list[Scalars]:
-    """Put together what is of one comparison, subject and seed, in the order of these."""
+    """Group the points by comparison, subject and seed, in this order."""
     groups: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for record in records:
         if (subject := _subject(record)) is not None:
@@ -73,7 +80,7 @@ def scalars_of(records: Iterable[Record]) -> list[Scalars]:
 
 
 def _subject(record: Record) -> str | None:
-    """Name what a record's points are of; None where it has none."""
+    """Return the subject of the points of a record; None for a record without points."""
     match record.measured:
         case Transfer(subject=subject):
             return subject
@@ -101,13 +108,40 @@ def _points(record: Record) -> Iterator[Scalar]:
 
 
 def _of_scores(transfer: Transfer) -> Iterator[Scalar]:
-    """Yield what a whole task says; of several draws the mean. Parts of a task are points of other curves."""
+    """Yield the scores on whole tasks, averaged over draws; those with few labels have no curve."""
     values: dict[str, list[float]] = defaultdict(list)
     for score in transfer.scores:
         if score.per_class is None and score.label_share is None:
             share = score.correct.count("1") / len(score.correct)
             values[f"accuracy/{score.task}, {score.protocol}"].append(share)
     for metric in transfer.metrics:
-        if metric.per_class is None and metric.num_test:  # else it is of class names, not of pictures
+        if metric.per_class is None and metric.num_test:  # without test images it is a metric of class names
             values[f"{metric.name}/{metric.task}, {metric.protocol}"].append(metric.value)
     yield from (Scalar(transfer.images, name, fmean(found)) for name, found in values.items())
+
+
+def write_event_files(found: Sequence[Scalars], out: Path) -> None:
+    """Write OUT/COMPARISON/SUBJECT.seedN for each, with images seen as steps; equal records give equal bytes.
+
+    Raises ValueError where tensorboard is not installed.
+    """
+    if find_spec("tensorboard") is None:
+        raise ValueError("--format tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    for one in found:
+        with written_whole(out / one.folder / EVENTS) as temporary, temporary.open("wb") as file:
+            writer = RecordWriter(file)
+            for event in _events(one):
+                writer.write(event.SerializeToString())
+
+
+def _events(one: Scalars) -> Iterator[Any]:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    began = datetime.fromisoformat(one.began_at).timestamp()
+    yield Event(wall_time=began, file_version=VERSION)
+    for point in one.points:
+        value = Summary.Value(tag=point.name, simple_value=point.value)
+        yield Event(wall_time=began, step=point.images, summary=Summary(value=[value]))

@@ -1,1 +1,1 @@
-"""Speeds over commits: series, changes and their page."""
+"""Metrics over commits: series, detected changes, and their page."""

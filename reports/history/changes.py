@@ -1,6 +1,6 @@
-"""Jumps in a line over commits: confirmed by asv's step detection, suspected by change points that a test confirms.
+"""Changes of a series over commits: confirmed by asv's step detection, suspected by change points with a test.
 
-A counter needs neither: it is the same on every run of the same code, so that any difference is a change.
+A counter needs neither: it is equal on every run of the same code, so any difference is a change.
 """
 
 import math
@@ -9,56 +9,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-from typing import Literal
 
 import numpy as np
 from scipy import stats
 
 from bench.history.figures import Commit
 from bench.history.quantities import quantity
-from bench.statistics import SMALLEST_EFFECT
+from bench.statistics import FEWEST_SUSPECTED, ChangeKind, is_change
 from reports.history.series import Line
 
-Kind = Literal["confirmed", "suspected", "counted"]
-FEWEST = 2  # processes on each side of a confirmed change: one alone may be an accident
-FEWEST_SUSPECTED = 3
-SMALLEST_SUSPECTED = 0.03  # relative, between the medians of both sides
-MOST_P = 0.001  # of Mann and Whitney's test, for a suspicion
-PENALTY = 3.0  # of a change point, in units of the noise's variance x ln(n)
-NEARBY = 2  # points within which a suspicion is the confirmed change itself
-MISSING = "charts over commits need asv and ruptures: pip install -e '.[history]'"
+PENALTY = 3.0  # per change point, in units of the variance of the noise x ln(n)
+NEARBY = 2  # points; a suspected change so near to a confirmed one is the same change
+MISSING = "charts over commits need asv and ruptures: python -m pip install -e '.[history]'"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A jump between two commits that follow each other on a line."""
+    """A jump between two successive commits of a series."""
 
     line: Line
-    kind: Kind
-    at: int  # the first point after it
-    old: float  # the level before, the median of the processes
+    kind: ChangeKind
+    at: int  # index of the first point after it
+    old: float  # level before it, the median over processes
     new: float
-    p: float | None  # Mann and Whitney's, corrected for autocorrelation; None: a counter, or too few processes
-    sides: tuple[int, int]  # processes before and after, up to the next change
+    p: float | None  # Mann-Whitney, corrected for autocorrelation; None for a counter
+    sides: tuple[int, int]  # processes before and after, up to the adjacent changes
 
     @property
     def size(self) -> float | None:
-        """How many times the old level the new one is; None: it was 0."""
+        """The new level over the old one; None for an old level of 0."""
         return self.new / self.old if self.old else None
 
     @property
     def before(self) -> Commit:
-        """The last commit before it."""
+        """The last commit before the change."""
         return self.line.points[self.at - 1].commit
 
     @property
     def after(self) -> Commit:
-        """The first commit with it: what changed is one of the commits after `before` up to this one."""
+        """The first commit after it; the cause is a commit after `before`, up to and including this one."""
         return self.line.points[self.at].commit
 
     @property
     def told(self) -> str:
-        """Levels, size and place in a line of text."""
+        """Levels, size, commits and p in one line."""
         old, new = (quantity(value, self.line.measure.unit) for value in (self.old, self.new))
         size = f" ({self.size:.2f} times)" if self.size is not None else ""
         p = f", p {self.p:.2g}" if self.p is not None else ""
@@ -66,26 +60,23 @@ class Change:
 
     @property
     def is_worse(self) -> bool:
-        """Whether it is one for the worse; of a counter without a good direction every one is."""
+        """Whether the change is for the worse; every change of a counter without a better direction is."""
         better = self.line.measure.better
         return better == "same" or (self.new > self.old) == (better == "less")
 
 
 def changes_of(line: Line) -> list[Change]:
-    """Return a line's changes, oldest first."""
+    """Return the changes of a series, oldest first."""
     if line.measure.is_counter:
         return _counted(line)
     values, _ = line.processes()
     if min(values) <= 0:
-        raise ValueError(f"{line.subject.name}: {line.measure.name} is not always positive")
-    confirmed = _changes(line, "confirmed", _steps(values), FEWEST)
+        raise ValueError(f"{line.subject.name}: {line.measure.name} must be positive, got {min(values)}")
+    confirmed = _changes(line, "confirmed", _steps(values))
     suspected = [
         change
-        for change in _changes(line, "suspected", _change_points(values), FEWEST_SUSPECTED)
-        if change.p is not None
-        and change.p < MOST_P
-        and abs(math.log(change.new / change.old)) >= math.log1p(SMALLEST_SUSPECTED)
-        and all(abs(change.at - sure.at) > NEARBY for sure in confirmed)
+        for change in _changes(line, "suspected", _change_points(values))
+        if all(abs(change.at - sure.at) > NEARBY for sure in confirmed)
     ]
     return sorted([*confirmed, *suspected], key=lambda change: change.at)
 
@@ -94,14 +85,14 @@ def _counted(line: Line) -> list[Change]:
     found = []
     for at, (before, after) in enumerate(pairwise(line.points), start=1):
         old, new = {*before.runs}, {*after.runs}
-        if old != new and len(old) == len(new) == 1:  # one that varies by itself tells nothing
+        if old != new and len(old) == len(new) == 1:  # a counter that varies within a commit is ignored
             sides = len(before.runs), len(after.runs)
             found.append(Change(line, "counted", at, before.value, after.value, None, sides))
     return found
 
 
-def _changes(line: Line, kind: Kind, boundaries: Sequence[int], fewest: int) -> list[Change]:
-    """Return the changes at these places in the row of processes, moved to where one commit ends and another begins."""
+def _changes(line: Line, kind: ChangeKind, boundaries: Sequence[int]) -> list[Change]:
+    """Return the changes at these indices of processes, each moved to the nearest boundary between two commits."""
     values, points = line.processes()
     starts = sorted({_moved(boundary, points) for boundary in boundaries} - {0, len(values)})
     edges = [0, *starts, len(values)]
@@ -110,27 +101,27 @@ def _changes(line: Line, kind: Kind, boundaries: Sequence[int], fewest: int) -> 
     for left, start, right in zip(edges, edges[1:], edges[2:], strict=False):
         before, after = values[left:start], values[start:right]
         old, new, sides = median(before), median(after), (len(before), len(after))
-        if min(sides) >= fewest and abs(math.log(new / old)) >= math.log1p(SMALLEST_EFFECT):
-            p = mann_whitney_p(before, after, autocorrelation)
+        p = mann_whitney_p(before, after, autocorrelation)
+        if is_change(kind, old, new, sides, p):
             found.append(Change(line, kind, points[start], old, new, p, sides))
     return found
 
 
 def _moved(boundary: int, points: Sequence[int]) -> int:
-    """Return the nearest place where the processes of a commit begin."""
+    """Return the nearest index at which the processes of a commit begin."""
     begins = [at for at in range(len(points)) if at == 0 or points[at] != points[at - 1]]
     return min([*begins, len(points)], key=lambda at: abs(at - boundary))
 
 
 def _steps(values: Sequence[float]) -> list[int]:
-    """Return where asv's fit of a piecewise constant function jumps.
+    """Return the jumps of asv's fit of a piecewise constant function.
 
     Source: asv.step_detect, after Friedrich et al. 2008, "Complexity penalized M-estimation: fast computation",
     J. Comput. Graph. Stat. 17.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # asv's own imports
+            warnings.simplefilter("ignore", DeprecationWarning)  # from asv's own imports
             from asv.step_detect import detect_steps
     except ModuleNotFoundError as error:
         raise ValueError(MISSING) from error
@@ -138,9 +129,9 @@ def _steps(values: Sequence[float]) -> list[int]:
 
 
 def _change_points(values: Sequence[float]) -> list[int]:
-    """Return where the mean of the logarithms changes, by PELT.
+    """Return the change points of the mean of the logarithms, by PELT.
 
-    The noise is taken from the differences of neighbours, which a few jumps do not disturb.
+    The noise is estimated from successive differences, which a few jumps hardly affect.
 
     Source: Killick et al. 2012, "Optimal detection of changepoints with a linear computational cost", JASA 107.
     """
@@ -160,16 +151,16 @@ def _change_points(values: Sequence[float]) -> list[int]:
 
 
 def _autocorrelation(values: Sequence[float], edges: Sequence[int]) -> float:
-    """Return how alike neighbours' distances from their level are, 0 to .9."""
+    """Return the lag-1 autocorrelation of the residuals about the levels, clipped to 0 and 0.9."""
     residues = np.concatenate([np.array(values[a:b]) - median(values[a:b]) for a, b in pairwise(edges)])
     total = float(residues @ residues)
     return min(max(float(residues[1:] @ residues[:-1]) / total, 0.0), 0.9) if total else 0.0
 
 
 def mann_whitney_p(before: Sequence[float], after: Sequence[float], autocorrelation: float = 0.0) -> float:
-    """Return the p of both sides being alike; neighbours that are alike count for fewer.
+    """Return the two-sided p of the Mann-Whitney test, corrected for lag-1 autocorrelation.
 
-    The test's z is made smaller by what autocorrelation does to the spread of a mean.
+    z is divided by the factor by which autocorrelation increases the standard error of a mean.
     """
     p = float(stats.mannwhitneyu(before, after, alternative="two-sided").pvalue)
     z = float(stats.norm.isf(p / 2)) * math.sqrt((1 - autocorrelation) / (1 + autocorrelation))

@@ -1,4 +1,4 @@
-"""The charts over commits: a line a machine, a dot a process, a mark where it jumped."""
+"""The charts over commits: a line per machine, a dot per process, a vertical line per change."""
 
 from collections.abc import Sequence
 
@@ -11,23 +11,20 @@ from bench.history.quantities import quantity, unit_of
 from reports.history.changes import Change
 from reports.history.series import History, Line, Point
 from reports.render.formats import ratio
-from reports.render.svg import INK, MUTED, PAPER, drawing, hovered, look, shown, svg
+from reports.render.svg import INK, MUTED, PAPER, drawing, hovered, look, margin_axes, shown, svg
 
 WIDTH, HEIGHT = 440, 200  # SVG units
 LEFT, RIGHT, TOP, FOOT = 78, 10, 26, 34
-LEAST_SPAN = 0.1  # an axis shows at least this share of the median to both sides, so that 1 % looks like 1 %
+LEAST_SPAN = 0.1  # least half-range of an axis, as a share of the median, so that 1 % looks small
 MOST_TICKS = 5
 
 
 def line_chart(name: str, history: History, lines: Sequence[Line], changes: Sequence[Change]) -> Markup:
-    """Draw one figure over its commits; `name` keeps the chart's ids apart from others'."""
+    """Draw the series of one metric over commits; `name` is the prefix of its ids."""
     measured = {point.commit for line in lines for point in line.points}
     commits = [commit for commit in history.commits if commit in measured]
     with drawing(WIDTH, HEIGHT) as figure:
-        box = (LEFT / WIDTH, FOOT / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (TOP + FOOT) / HEIGHT)
-        axes = figure.add_axes(box)
-        axes.yaxis.grid(visible=True)
-        axes.set_axisbelow(True)
+        axes = margin_axes(figure, LEFT, RIGHT, FOOT, TOP)
         axes.set_ylim(*_limits(lines))
         axes.set_xlim(-0.5, max(len(commits), 2) - 0.5)
         for line in lines:
@@ -57,7 +54,7 @@ def line_chart(name: str, history: History, lines: Sequence[Line], changes: Sequ
 
 
 def told(lines: Sequence[Line], changes: Sequence[Change]) -> str:
-    """Say what the chart shows."""
+    """Return the text of a chart for screen readers."""
     measure, points = lines[0].measure, lines[0].points
     first, last = (quantity(point.value, measure.unit) for point in (points[0], points[-1]))
     words = [f"{lines[0].subject.name}, {measure.name} over {len(points)} commits: from {first} to {last}"]
@@ -66,7 +63,7 @@ def told(lines: Sequence[Line], changes: Sequence[Change]) -> str:
 
 
 def change_words(change: Change) -> str:
-    """Say in a few words what a change is: confirmed 1.10 times."""
+    """Return kind and size of a change: confirmed 1.10 times."""
     return f"{change.kind} {ratio(change.new / change.old)} times" if change.old else change.kind
 
 
@@ -76,21 +73,14 @@ def _point_told(line: Line, point: Point) -> str:
 
 
 def _mark(axes: Axes, commits: Sequence[Commit], change: Change, row: int) -> None:
-    """Draw a line between two commits: whole where the change is confirmed, broken where it is suspected."""
+    """Draw a vertical line between two commits: solid for a confirmed change, dashed for a suspected one."""
     place = (commits.index(change.before) + commits.index(change.after)) / 2
     sure = change.kind == "confirmed"
     axes.axvline(place, color=INK if sure else MUTED, linewidth=1.25, linestyle="-" if sure else (0, (3, 3)))
     sign = ("▼" if change.is_worse else "▲") if sure else ("▽" if change.is_worse else "△")
     text = f"{sign} {ratio(change.new / change.old)}x"
-    axes.text(
-        place,
-        1.03 + 0.1 * row,
-        shown(text),
-        transform=axes.get_xaxis_transform(),
-        ha="center",
-        va="bottom",
-        fontsize=11,
-    )
+    above = axes.get_xaxis_transform()
+    axes.text(place, 1.03 + 0.1 * row, shown(text), transform=above, ha="center", va="bottom", fontsize=11)
 
 
 def _limits(lines: Sequence[Line]) -> tuple[float, float]:
@@ -101,6 +91,6 @@ def _limits(lines: Sequence[Line]) -> tuple[float, float]:
 
 
 def _ticks(count: int) -> list[int]:
-    """Return a few places, the last among them."""
+    """Return the indices of a few ticks, with the last."""
     step = -(-count // MOST_TICKS)
     return list(range((count - 1) % step, count, step))

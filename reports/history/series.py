@@ -1,4 +1,4 @@
-"""Figures -> lines over commits: one figure on one machine, never joined across machines or settings."""
+"""Figures -> series over commits: one metric on one machine with one set of settings."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,26 +11,26 @@ import pandas as pd
 from bench.history.figures import Commit, Figure, Measure, Subject
 
 NEVER = datetime.min.replace(tzinfo=UTC)
-FEWEST_IN_TURN = 3  # commits from which it is told what their turn has in common
+FEWEST_IN_TURN = 3  # commits for an estimate of the common factor of a turn
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What the processes of one commit measured."""
+    """The values of the processes of one commit."""
 
     commit: Commit
     runs: tuple[float, ...]
-    turns: tuple[str, ...] = ()  # of each run: alike for those of several commits that took turns; "": none
+    turns: tuple[str, ...] = ()  # of each run: the name of its interleaved turn, shared with other commits; "": none
 
     @property
     def value(self) -> float:
-        """The median of the processes."""
+        """The median over processes."""
         return median(self.runs)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One figure over the commits on which one machine measured it, oldest first."""
+    """One metric over the commits that one machine measured, oldest first."""
 
     subject: Subject
     measure: Measure
@@ -38,9 +38,9 @@ class Line:
     points: tuple[Point, ...]
 
     def processes(self) -> tuple[list[float], list[int]]:
-        """Return the value of every process in the order of the commits, and which point each is of.
+        """Return the value of every process in the order of the commits, and the index of its point.
 
-        What the processes of a turn have in common, a slow minute of the machine, is divided out.
+        The common factor of the processes of a turn, such as a slow minute of the machine, is divided out.
         """
         shared = _shared(self.points)
         values = [value / shared.get(turn, 1.0) for point in self.points for value, turn in _in_turns(point)]
@@ -49,15 +49,15 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All lines, and all commits in their order."""
+    """All series, and all commits in order."""
 
     lines: tuple[Line, ...]
     commits: tuple[Commit, ...]
-    committed_at: dict[Commit, str]  # or when it was first measured, where its time is not told
+    committed_at: dict[Commit, str]  # ISO 8601; time of the first measurement where the commit's time is unknown
 
     @property
     def machines(self) -> list[str]:
-        """The machines, in the order in which they were met."""
+        """The machines, in the order of their first series."""
         return list(dict.fromkeys(line.machine for line in self.lines))
 
 
@@ -66,7 +66,7 @@ def _in_turns(point: Point) -> Iterable[tuple[float, str]]:
 
 
 def _shared(points: Sequence[Point]) -> dict[str, float]:
-    """Return how many times its commit's median a process of each turn is, the median over commits, three or more.
+    """Return the common factor of each turn: the median over three or more commits of process / median of its commit.
 
     Source: a step of median polish, Tukey 1977, "Exploratory Data Analysis", chapter 11, on ratios.
     """
@@ -79,7 +79,7 @@ def _shared(points: Sequence[Point]) -> dict[str, float]:
 
 
 def history_of(figures: Iterable[Figure]) -> History:
-    """Arrange figures by what they are of; commits stand in the order of their times."""
+    """Group figures into series; commits are in the order of their times."""
     figures = list(figures)
     commits = _in_order(figures)
     runs: dict[tuple[Subject, Measure, str], dict[Commit, list[Figure]]] = defaultdict(lambda: defaultdict(list))
@@ -98,7 +98,7 @@ def _point(commit: Commit, figures: Sequence[Figure]) -> Point:
 
 
 def _in_order(figures: Sequence[Figure]) -> dict[Commit, str]:
-    """Return the commits with their times: by time of the commit, then a changed work tree after the commit itself."""
+    """Return the commits with their times, in their order; a changed work tree follows its commit."""
     told: dict[str, str] = {}
     measured: dict[Commit, str] = {}
     for figure in sorted(figures, key=lambda figure: _time(figure.measured_at)):
@@ -110,7 +110,7 @@ def _in_order(figures: Sequence[Figure]) -> dict[Commit, str]:
 
 
 def _time(told: str) -> datetime:
-    """Read a time; what cannot be read was before all others."""
+    """Parse a time; an invalid one is before all others."""
     try:
         time = datetime.fromisoformat(told)
     except ValueError:
@@ -119,7 +119,7 @@ def _time(told: str) -> datetime:
 
 
 def figures_frame(history: History) -> pd.DataFrame:
-    """Return one row for each figure of each process."""
+    """Return one row per figure of each process."""
     rows = [
         {
             "group": line.subject.group,

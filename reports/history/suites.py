@@ -1,40 +1,40 @@
-"""pytest-benchmark's document -> a table of the parts' timings."""
+"""A document of pytest-benchmark -> a table of the times of components."""
 
 from pathlib import Path
 
 from bench.history.quantities import duration
 from bench.history.suite_documents import Document, document_of
-from reports.render.tables import Cell, Column, Group, Table
+from reports.render.tables import Cell, Column, Group, Table, value_cell
 
 FILE = "suites.json"
 
 
 def read_suites(results: Path) -> bytes | None:
-    """Return the document's bytes; None where the folder has none."""
+    """Return the bytes of the document; None where the folder has none."""
     path = results / FILE
     return path.read_bytes() if path.is_file() else None
 
 
 def suites_of(document: bytes) -> Document:
-    """Decode the document; ValueError says what is wrong with it."""
+    """Decode the document; raise ValueError for one of another kind."""
     return document_of(document, FILE)
 
 
 def suites_table(suites: Document) -> Table:
-    """Show median and spread of each benchmark, under its group."""
+    """Show median and interquartile range of each benchmark by group."""
     columns = [
         Column("benchmark", numeric=False),
         Column("median"),
-        Column("IQR", "between the quartiles"),
+        Column("IQR", "interquartile range"),
         Column("rounds"),
     ]
     groups: dict[str, list[list[Cell]]] = {}
     for one in sorted(suites.benchmarks, key=lambda one: (one.group or "", one.name)):
         row = [
-            Cell(one.name, "", one.name),
-            Cell(duration(one.stats.median), "", one.stats.median),
-            Cell(duration(one.stats.iqr), "", one.stats.iqr),
+            value_cell(one.name),
+            value_cell(one.stats.median, duration),
+            value_cell(one.stats.iqr, duration),
             Cell(f"{one.stats.rounds:,}", "", one.stats.rounds),
         ]
         groups.setdefault(one.group or "no group", []).append(row)
-    return Table("Parts, timed by pytest-benchmark", columns, [Group(name, rows) for name, rows in groups.items()])
+    return Table("Components, timed by pytest-benchmark", columns, [Group(name, rows) for name, rows in groups.items()])

@@ -1,1 +1,1 @@
-"""How a page is made: templates, tables, charts and formats."""
+"""Rendering: templates, tables, charts and number formats."""

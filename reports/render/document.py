@@ -1,4 +1,4 @@
-"""What every page is: one file that loads nothing, with its style, its one script, and the data that it is made of."""
+"""A page: one file that loads no other, with its style, its script and its data."""
 
 import base64
 import bz2
@@ -15,7 +15,7 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file that the page carries."""
+    """A file embedded in the page."""
 
     name: str
     what: str
@@ -29,10 +29,11 @@ class Panel:
 
     title: str
     chart: Markup
+    words: str = ""
 
 
 def rendered(template: str, **what: object) -> str:
-    """Fill a template; every text in it is escaped."""
+    """Fill a template; autoescape is on."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -51,14 +52,14 @@ def rendered(template: str, **what: object) -> str:
 
 
 def csv_download(name: str, what: str, frame: pd.DataFrame) -> Download:
-    """Return a frame as a file in the page."""
+    """Return a frame as an embedded CSV file."""
     return download(name, what, frame.to_csv(index=False, lineterminator="\n").encode())
 
 
 def download(name: str, what: str, content: bytes) -> Download:
-    """Return bytes as a file in the page, packed.
+    """Return bytes as an embedded file, compressed by bzip2.
 
-    By bzip2: of answers that are all zeros and ones it makes two thirds of what deflation does, in no more time.
+    Of strings of zeros and ones bzip2 makes two thirds of deflate's size, in no more time.
     """
     small = bz2.compress(content)
     url = f"data:application/x-bzip2;base64,{base64.b64encode(small).decode()}"

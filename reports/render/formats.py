@@ -1,4 +1,6 @@
-"""Figures as text: one way of writing each kind, on every part of the page."""
+"""Figures as text, one format per kind of figure."""
+
+from collections.abc import Callable
 
 UNMEASURED = "\N{EN DASH}"
 NBSP = "\N{NO-BREAK SPACE}"
@@ -7,7 +9,7 @@ GIB, MIB = 2**30, 2**20
 
 
 def rate(value: float) -> str:
-    """Write a speed: whole from 100 on, three digits below."""
+    """Write a speed: without decimals from 100 on, with three digits below."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")  # noqa: PLR2004
 
 
@@ -25,30 +27,25 @@ def short(value: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """Write a ratio with two decimals: a percent is the least that is called."""
+    """Write a ratio with two decimals."""
     return f"{value:.2f}"
 
 
-def milliseconds(value: float) -> str:
-    """Write milliseconds with three digits."""
-    return rate(value)
-
-
 def seconds(value: float) -> str:
-    """Write a length of time in the unit that suits it."""
-    for size, unit in ((2 * 86_400, "days"), (2 * 3600, "h"), (600, "min")):
-        if value >= size:
-            return f"{value / {'days': 86_400, 'h': 3600, 'min': 60}[unit]:,.1f}{NBSP}{unit}"
+    """Write a duration in s, min, h or days."""
+    for least, size, unit in ((2 * 86_400, 86_400, "days"), (2 * 3600, 3600, "h"), (600, 60, "min")):
+        if value >= least:
+            return f"{value / size:,.1f}{NBSP}{unit}"
     return f"{value:,.0f}{NBSP}s" if value >= 10 else f"{value:.2g}{NBSP}s"  # noqa: PLR2004
 
 
 def percent(share: float, decimals: int = 1) -> str:
-    """Write a share of 1 in percent."""
+    """Write a share in percent."""
     return f"{100 * share:.{decimals}f}{NBSP}%"
 
 
 def accuracy(share: float) -> str:
-    """Write an accuracy as the field does: .531."""
+    """Write an accuracy without the leading zero, as tables do: .531."""
     return f"{share:.3f}".removeprefix("0") if share >= 0 else MINUS + accuracy(-share)
 
 
@@ -57,9 +54,8 @@ def gain(difference: float) -> str:
     return f"+{accuracy(difference)}" if difference >= 0 else accuracy(difference)
 
 
-def span(low: float, high: float, write: object = accuracy) -> str:
-    """Write an interval's ends."""
-    assert callable(write)
+def span(low: float, high: float, write: Callable[[float], str]) -> str:
+    """Write the ends of an interval."""
     return f"{write(low)} to {write(high)}"
 
 
@@ -69,7 +65,7 @@ def p_value(p: float) -> str:
 
 
 def memory(size: int, unit: int) -> str:
-    """Write bytes in GiB or MiB, as `unit` says."""
+    """Write bytes in `unit`, GIB or MIB."""
     return f"{size / unit:,.2f}" if unit == GIB else f"{size / unit:,.0f}"
 
 
@@ -79,5 +75,5 @@ def times(number: int, thing: str) -> str:
 
 
 def listed(parts: list[str]) -> str:
-    """Join as a sentence does: a, b and c."""
+    """Join words: a, b and c."""
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))

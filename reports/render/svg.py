@@ -1,22 +1,24 @@
-"""A matplotlib figure -> SVG that lives in the page: its text, colours and themes come from the page's style sheet."""
+"""A matplotlib figure -> inline SVG whose fonts, colours and themes come from the page's style sheet."""
 
 import io
 import re
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from markupsafe import Markup, escape
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.style import context as style
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-# Stand-ins that matplotlib draws with; the page says what they mean, in light and in dark.
+# Placeholder colours for matplotlib; the style sheet defines them for the light and the dark theme.
 INK, MUTED, LINE, PAPER = "#a1b2c0", "#a1b2c1", "#a1b2c2", "#a1b2c3"
 SERIES = tuple(f"#a1b20{number}" for number in range(1, 9))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # colour never tells alone
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # a series differs in more than its colour
 CSS = {
     INK: "currentColor",
     MUTED: "var(--muted)",
@@ -54,21 +56,22 @@ STYLE = {
 }
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 LONGEST_LABEL = 28
-MANY = 8  # tags of a style, from which on it has a name
-HOVERED = "hover-"  # before the words, in an artist's id
+LABEL_GAP = 16.0  # SVG units between the centres of two labels
+MANY = 8  # a style of more tags than this becomes a CSS class
+HOVERED = "hover-"  # prefix of the id of an artist with a tooltip
 
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Figure]:
-    """Open a figure of so many SVG units, in the page's style whatever the user's matplotlibrc says."""
+    """Open a figure, its size in SVG units, in the page's style regardless of the user's matplotlibrc."""
     with style(["default", STYLE]):
         yield Figure(figsize=(width / 72, height / 72))
 
 
 def svg(figure: Figure, name: str, label: str) -> Markup:
-    """Return inline SVG; `name` keeps its ids apart from other charts', `label` is what is heard instead of it.
+    """Return inline SVG; `name` is the prefix of its ids, `label` its text for screen readers.
 
-    Call it inside `drawing`. The same figure gives the same text.
+    Call it inside `drawing`. Equal figures give equal text.
     """
     buffer = io.StringIO()
     with warnings.catch_warnings():
@@ -81,7 +84,7 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     body = text[text.index(">") + 1 :]
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
-    body = re.sub(r"<[^>]+>", lambda tag: _restyled(tag[0], name), body)  # tags alone: text is the records'
+    body = re.sub(r"<[^>]+>", lambda tag: _restyled(tag[0], name), body)  # only tags: text comes from the records
     body = re.sub(r'<path d="[^"]*"( clip-path="[^"]*")? style="fill: none"/>', "", body)  # draws nothing
     body = re.sub(r"\s*\n\s*", "\n", body)
     body = re.sub(r"<g>\s*</g>\n?", "", body)
@@ -91,7 +94,7 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
 
 
 def _with_classes(body: str) -> str:
-    """Give styles that many tags have a name: dots of runs and seeds are most of a chart."""
+    """Replace the styles that many tags share by CSS classes: most of a chart is dots of runs and seeds."""
     many = Counter(re.findall(r'<use [^>]* style="([^"]*)"/>', body))
     named = {rule: f"s{zlib.crc32(rule.encode()):x}" for rule, tags in many.items() if tags > MANY}
     for rule, name in named.items():
@@ -101,14 +104,14 @@ def _with_classes(body: str) -> str:
 
 
 def hovered(artist: Artist, text: str) -> None:
-    """Give an artist the words that are shown where it is pointed at."""
-    artist.set_gid(f"{HOVERED}{text.encode().hex()}")  # a name that no drawing can break out of
+    """Give an artist a tooltip."""
+    artist.set_gid(f"{HOVERED}{text.encode().hex()}")  # hexadecimal, so that no text can end the attribute
 
 
 def _restyled(tag: str, name: str) -> str:
-    """Hand a tag's font and colours to the style sheet, make its ids the chart's own, its numbers no longer than seen.
+    """Remove a tag's font, replace its colours by CSS variables, prefix its ids and round its numbers.
 
-    Groups need no ids. What is pointed at is a group with a title.
+    Groups lose their ids; a group with a tooltip gets a title.
     """
     if group := re.match(rf'<g id="({HOVERED})?([^"]*)"', tag):
         rest = tag[group.end() :]
@@ -124,19 +127,51 @@ def _restyled(tag: str, name: str) -> str:
     return re.sub(r"#[0-9a-f]{6}", lambda found: CSS.get(found[0], found[0]), tag)
 
 
+def margin_axes(figure: Figure, left: float, right: float, foot: float, top: float) -> Axes:
+    """Add axes with margins in SVG units and horizontal grid lines behind the marks."""
+    width, height = (72 * inches for inches in figure.get_size_inches())
+    axes = figure.add_axes((left / width, foot / height, 1 - (left + right) / width, 1 - (foot + top) / height))
+    axes.yaxis.grid(visible=True)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def binary_axis(axes: Axes, low: float, high: float, ticks: Sequence[float]) -> None:
+    """Scale the x axis by powers of two."""
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def names_at_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
+    """Write (name, y, colour) at the right of the axes, without overlaps, each tied to its y by a thin line."""
+    pixels = axes.get_window_extent()
+    width, height = pixels.width, pixels.height  # SVG units, for the figure has 72 dots per inch
+    low, high = axes.get_ylim()
+    starts = [(y - low) / (high - low) for _, y, _ in ends]
+    placed = dodged([start * height for start in starts], LABEL_GAP, 6.0, height - 4.0)
+    for (name, _, colour), start, place in zip(ends, starts, placed, strict=True):
+        tie = ([1.0, 1 + 6 / width, 1 + 16 / width], [start, start, place / height])
+        axes.plot(*tie, color=LINE, linewidth=0.75, transform=axes.transAxes, clip_on=False)
+        at = 1 + 19 / width, place / height
+        axes.text(*at, name, color=colour, fontsize=12, transform=axes.transAxes, va="center_baseline")
+
+
 def shown(label: object, longest: int = LONGEST_LABEL) -> str:
-    """Return a label fit for a chart: one line of printable characters, cut where it is too long."""
+    """Return a label for a chart: one line of printable characters, cut after `longest`."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(label))
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def look(index: int) -> tuple[str, str]:
-    """Return the colour and the marker of a series; only from the 65th on does a pair return."""
+    """Return the colour and the marker of a series; the first 64 pairs differ."""
     return SERIES[index % len(SERIES)], MARKERS[(index + index // len(SERIES)) % len(MARKERS)]
 
 
 def swatch(index: int) -> Markup:
-    """Return a series' marker as it stands in the charts, for a legend."""
+    """Return the marker of a series for a legend."""
     with drawing(16, 16) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
@@ -148,7 +183,7 @@ def swatch(index: int) -> Markup:
 
 
 def dodged(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Move label positions apart until none is nearer than `gap` to the next, inside [low, high], order kept."""
+    """Move label positions apart to at least `gap`, inside [low, high], without changing their order."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
     placed = [min(max(wanted[index], low), high) for index in order]

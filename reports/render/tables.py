@@ -1,29 +1,30 @@
-"""What a table on the page is: text to show, values to sort by, and why a cell is empty. No figures are made here."""
+"""Tables of a page: text to show, values to sort by, and the reason of each empty cell. No figures are derived here."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeVar
 
-from bench.statistics import Ratio
-from reports.accuracy.scores import Estimate
+from bench.statistics import Estimate, Ratio
 from reports.render.formats import UNMEASURED, span
 
-NOT_MEASURED = "not measured: "  # before the reason of a cell that could have a figure
+V = TypeVar("V", float, int, str)
+NOT_MEASURED = "not measured: "  # prefix of the reason of a cell that could have a figure
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell; `note` stands small beneath the text."""
+    """One cell; `note` is small print beneath the text."""
 
     text: str
     note: str = ""
     sort: float | str | None = None
-    why: str = ""  # of an empty cell: why it is one
-    anchor: str = ""  # the place on the page that tells more
+    why: str = ""  # the reason of an empty cell
+    anchor: str = ""  # id of the section with the details
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; numbers are set to the right."""
+    """One column; numeric columns are right-aligned."""
 
     title: str
     note: str = ""
@@ -32,7 +33,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows under one heading; sorting stays inside."""
+    """Rows under one heading; sorting keeps them together."""
 
     title: str
     rows: Sequence[Sequence[Cell]]
@@ -42,50 +43,50 @@ class Group:
 class Table:
     """A table whose first column names its rows."""
 
-    name: str  # what it is called where it is only heard
+    name: str  # for screen readers
     columns: Sequence[Column]
     groups: Sequence[Group]
-    caption: str = ""
-    sortable: bool = field(default=True)
+
+
+def text_columns(*titles: str) -> list[Column]:
+    """Return left-aligned columns without notes."""
+    return [Column(title, numeric=False) for title in titles]
+
+
+def plain(name: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Table:
+    """Return a table of one group without a heading."""
+    return Table(name, columns, [Group("", rows)])
+
+
+def value_cell(value: V, write: Callable[[V], str] = str, note: str = "") -> Cell:
+    """Return the cell of a value that is known, sorted by it."""
+    return Cell(write(value), note, value)
 
 
 def missing(why: str) -> Cell:
-    """Return the cell of a figure that was not measured, which is not zero."""
+    """Return the cell of a figure that was not measured, which differs from zero."""
     return Cell(UNMEASURED, why=NOT_MEASURED + why)
 
 
 def absent(why: str) -> Cell:
-    """Return the cell of a figure that there cannot be."""
+    """Return the cell of a figure that cannot exist."""
     return Cell(UNMEASURED, why=why)
 
 
-def figure(value: float | None, write: Callable[[float], str], why: str, note: str = "") -> Cell:
-    """Return a figure's cell, or say why there is none."""
-    return missing(why) if value is None else Cell(write(value), note, value)
+def figure(value: float | None, write: Callable[[float], str], why: str) -> Cell:
+    """Return the cell of a figure, or the reason why it was not measured."""
+    return missing(why) if value is None else value_cell(value, write)
 
 
-def ratio_cell(ratio: Ratio | None, write: Callable[[float], str], why: str) -> Cell:
-    """Return a ratio with its interval beneath."""
-    if ratio is None:
+def estimate_cell(found: Estimate | Ratio | None, write: Callable[[float], str], why: str) -> Cell:
+    """Return the cell of a ratio, an accuracy or a gain, with its interval beneath."""
+    if found is None:
         return absent(why)
-    note = "" if ratio.low is None or ratio.high is None else span(ratio.low, ratio.high, write)
-    return Cell(write(ratio.value), note, ratio.value)
+    if found.low is None or found.high is None:
+        return value_cell(found.value, write, found.over if isinstance(found, Estimate) else "")
+    return value_cell(found.value, write, span(found.low, found.high, write))
 
 
-def estimate_cell(estimate: Estimate | None, write: Callable[[float], str], why: str) -> Cell:
-    """Return an accuracy or a gain with its interval beneath."""
-    if estimate is None:
-        return absent(why)
-    known = estimate.low is not None and estimate.high is not None
-    note = span(estimate.low, estimate.high, write) if known else estimate.over  # type: ignore[arg-type]
-    return Cell(write(estimate.value), note, estimate.value)
-
-
-def named(comparison_label: str, name: str) -> Cell:
-    """Return the cell that names a row: what it is called, the experiment's name beneath where that differs."""
-    return Cell(comparison_label, "" if comparison_label == name else name, comparison_label)
-
-
-def plain(name: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], caption: str = "") -> Table:
-    """Return a table of one group without a heading."""
-    return Table(name, columns, [Group("", rows)], caption)
+def named(label: str, name: str) -> Cell:
+    """Return the cell that names a row: its label, with the experiment's name beneath where that differs."""
+    return value_cell(label, note="" if label == name else name)

@@ -1,32 +1,31 @@
-"""What the page says of methods and words: text, no figures."""
+"""The glossary, and the descriptions of methods."""
 
 from bench.config import Experiment
 from bench.experiments import TRAITS
 
 METHODS = TRAITS
-VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}  # CLIP with other settings, by what their experiments' names begin with
+VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}  # CLIP with other settings, by the first word of the experiment's name
 
 GLOSSARY: dict[str, str] = {
-    "method": "a way to pre-train the tower: what is put around it, what it reads beside the images, what it minimises",
-    "tower": "the image encoder, the same for all methods of a comparison and scored without any projection or head",
-    "text tower": "the encoder of captions; contrastive methods alone have one",
-    "experiment": "the settings that fix everything which can change a figure, under one name",
-    "run": "one process that runs one experiment; the unit of repetition for speeds",
-    "window": "one timed sample of a run, several steps long; a run's figure is the median of its windows",
-    "round": "every experiment of the comparison run once, each in a fresh process, in an order that rotates; on a CPU "
-    "they take turns, window by window",
-    "comparison": "runs started together, of experiments that differ in named fields only",
-    "record": "the document that a run leaves; this page is made of records alone",
-    "seed": "what a training run's chance depends on; the unit of repetition for accuracy",
-    "budget": "what is held equal when towers are compared: images seen, or seconds on the device",
+    "method": "a way to pre-train the tower: the model around it, its targets, and its loss",
+    "tower": "the image encoder, equal for all methods of a comparison and scored without projection or head",
+    "text tower": "the encoder of captions; only contrastive methods have one",
+    "experiment": "all settings that can change a figure, under one name",
+    "run": "one process that runs one experiment; the unit of repetition of speeds",
+    "window": "one timed sample of a run, several steps long; the figure of a run is the median of its windows",
+    "round": "one run of every experiment, each in a fresh process, in rotating order; on a CPU interleaved by window",
+    "comparison": "runs started together, of experiments that differ only in named fields",
+    "record": "the document of a run; all figures of this page come from records",
+    "seed": "the state of the random generator of a training; the unit of repetition of accuracies",
+    "budget": "the quantity that is equal for compared towers: images seen, or seconds on the device",
     "device seconds": "images seen divided by the experiment's measured images per second",
-    "untrained tower": "the same tower with its first weights: the floor that training has to leave behind",
+    "random-init baseline": "the same tower with random weights, without any training",
     "linear probe": "logistic regression on the tower's frozen features",
-    "k-NN": "the vote of the nearest training images by the tower's frozen features",
-    "few-shot": "a linear probe on few images of each class, on several draws of them",
-    "label fractions": "a linear probe on a share of the labelled images, on several draws of them",
-    "copied rows": "a new head that begins with the classifier's rows of the labels nearest to its classes",
-    "Pareto front": "the towers than which none is both as accurate and as cheap",
+    "k-NN": "a vote of the nearest training images in the tower's frozen features",
+    "few-shot": "a linear probe on few labelled images per class, over several draws of them",
+    "label fractions": "a linear probe on a share of the labelled images, over several draws of them",
+    "copied rows": "a new head initialised with the classifier's rows of the labels nearest to its classes",
+    "Pareto front": "the towers that no other tower exceeds in accuracy at an equal or lower cost",
     "MFU": "model FLOPs utilisation: 3 x forward FLOPs per image x images per second, over the device's peak",
     "interval": "95 %: Student's t for runs, seeds and draws, Wilson's for a share of test images",
 }
@@ -40,7 +39,7 @@ VERDICTS: dict[str, str] = {
 
 
 def title_of(experiment: Experiment) -> str:
-    """Return what an experiment's method is called in its paper."""
+    """Return the name of an experiment's method in its paper."""
     method = experiment.method
     title = METHODS[method].title if method in METHODS else method
     return VARIANTS.get(experiment.name.partition("-")[0], title)

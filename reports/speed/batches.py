@@ -1,4 +1,4 @@
-"""Images a second and memory against the batch, where records hold several sizes of it."""
+"""Images per second and peak memory against the batch size, where an experiment was run at several."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,18 +8,18 @@ from statistics import median
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.measure.throughput import images_per_second
 from bench.record import Fit, Memory, Record, Speed
+from bench.statistics import geometric_mean_interval
 from reports.render.formats import GIB, MIB, count, memory, rate, span, times
 from reports.render.frames import COUNTS, Comparison, sized_family
-from reports.render.svg import MUTED, PAPER, drawing, hovered, shown, svg
-from reports.render.tables import Cell, Column, Table, absent, figure, named, plain
+from reports.render.svg import MUTED, PAPER, binary_axis, drawing, hovered, margin_axes, names_at_ends, shown, svg
+from reports.render.tables import Cell, Column, Table, absent, figure, named, plain, value_cell
 from reports.render.words import title_of
-from reports.speed.charts import names_at_ends, series_colour, series_marker
+from reports.speed.charts import series_colour, series_marker
 from reports.speed.speed_tables import MEMORY_TITLES
-from reports.speed.speeds import interval_of
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, FOOT, TOP = 42, 104, 44, 10
@@ -28,19 +28,19 @@ MOST_TICKS = 6
 
 @dataclass(slots=True)
 class Size:
-    """What is known of an experiment at one batch."""
+    """The runs and trials of an experiment at one batch size."""
 
-    experiment: str  # the comparison's own, whose batch may be another
+    experiment: str  # name in the comparison, where its batch size may differ
     batch_size: int
-    runs: list[float] = field(default_factory=list)  # images a second
+    runs: list[float] = field(default_factory=list)  # images per second
     peak: int | None = None  # bytes
-    fits: dict[int, bool] = field(default_factory=dict)  # by the limit in bytes
+    fits: dict[int, bool] = field(default_factory=dict)  # by memory limit in bytes
 
 
 def batches_section(comparison: Comparison, records: Sequence[Record]) -> dict[str, object] | None:
-    """Return the charts against the batch with their table; None where no experiment has two sizes of it.
+    """Return the charts against the batch size with their table; None where no experiment has two sizes.
 
-    `records` are all of the comparison's, those at the largest batch and the tries among them.
+    `records` are all of the comparison, with trials and those at the largest batch size.
     """
     kind = _count_kept(records)
     sizes = sizes_of(comparison, records, kind)
@@ -61,7 +61,7 @@ def batches_section(comparison: Comparison, records: Sequence[Record]) -> dict[s
 
 
 def sizes_of(comparison: Comparison, records: Sequence[Record], kind: str | None) -> list[Size]:
-    """Gather what is known of every experiment at every batch, in the page's order; `kind` is the count of memory."""
+    """Collect runs and trials by experiment and batch size, in the order of the page; `kind` is a count of memory."""
     first: dict[object, str] = {}
     for experiment in comparison.experiments.values():
         first.setdefault(sized_family(experiment), experiment.name)
@@ -83,7 +83,7 @@ def sizes_of(comparison: Comparison, records: Sequence[Record], kind: str | None
 
 
 def _count_kept(records: Sequence[Record]) -> str | None:
-    """Return the first of the counts of memory that any run has kept: different ones are never in one chart."""
+    """Return the first of the counts of memory that any run has; a chart shows one kind."""
     memories = [record.measured for record in records if isinstance(record.measured, Memory)]
     return next((name for name in COUNTS if any(getattr(one, name) is not None for one in memories)), None)
 
@@ -99,11 +99,11 @@ def _speed_chart(comparison: Comparison, sizes: Sequence[Size]) -> Markup:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: rate(value) if value else "0"))
         told = _draw(axes, comparison, sizes, lambda size: median(size.runs), lambda value: f"{rate(value)} images/s")
         for size in sizes:
-            colour, interval = series_colour(comparison, size.experiment), interval_of(tuple(size.runs))
+            colour, interval = series_colour(comparison, size.experiment), geometric_mean_interval(size.runs)
             axes.plot([size.batch_size] * len(size.runs), size.runs, "o", color=colour, markersize=2.5, alpha=0.45)
             if interval is not None:
                 axes.vlines(size.batch_size, interval.low, interval.high, color=colour, linewidth=1.5)
-        return svg(drawn, "speed-by-batch", f"Images per second against the batch, axis from zero: {told}.")
+        return svg(drawn, "speed-by-batch", f"Images per second against the batch size, axis from zero: {told}.")
 
 
 def _memory_chart(comparison: Comparison, sizes: Sequence[Size], limits: Sequence[int]) -> Markup:
@@ -122,7 +122,7 @@ def _memory_chart(comparison: Comparison, sizes: Sequence[Size], limits: Sequenc
                 tried = axes.plot(size.batch_size, limit / unit, "v" if fits else "x", color=colour, markersize=6.5)
                 words = "fits" if fits else "does not fit"
                 hovered(tried[0], f"{_family(comparison, size.experiment)}, batch {count(size.batch_size)}: {words}")
-        return svg(drawn, "memory-by-batch", f"Peak memory against the batch, axis from zero: {told}.")
+        return svg(drawn, "memory-by-batch", f"Peak memory against the batch size, axis from zero: {told}.")
 
 
 def _highest(sizes: Sequence[Size], limits: Sequence[int]) -> int:
@@ -134,23 +134,17 @@ def _unit(sizes: Sequence[Size], limits: Sequence[int]) -> int:
 
 
 def _axes(drawn: Figure, sizes: Sequence[Size], highest: float) -> Axes:
-    axes = drawn.add_axes((LEFT / WIDTH, FOOT / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (FOOT + TOP) / HEIGHT))
+    axes = margin_axes(drawn, LEFT, RIGHT, FOOT, TOP)
     batches = sorted({size.batch_size for size in sizes})
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(0.9 * batches[0], 1.1 * batches[-1])
+    binary_axis(axes, 0.9 * batches[0], 1.1 * batches[-1], _ticks(batches))
     axes.set_ylim(0, 1.08 * highest)
-    axes.xaxis.set_major_locator(FixedLocator(_ticks(batches)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.grid(visible=True)
-    axes.set_axisbelow(True)
-    axes.set_xlabel("batch, images a step")
+    axes.set_xlabel("batch size, images per step")
     return axes
 
 
 def _ticks(batches: Sequence[int]) -> list[int]:
-    """Return the sizes that can be written without touching one another, the smallest and the largest among them."""
+    """Return the batch sizes whose tick labels do not overlap, with the smallest and the largest."""
     apart = (batches[-1] / batches[0]) ** (1 / MOST_TICKS)
     ticks = [batches[0]]
     for size in batches[1:]:
@@ -166,8 +160,7 @@ def _draw(
     value: Callable[[Size], float],
     write: Callable[[float], str],
 ) -> str:
-    """Draw a line for each experiment, its name at its end; return what is heard instead."""
-    top = axes.get_ylim()[1]
+    """Draw a line per experiment with its name at its end; return the text for screen readers."""
     ends, told = [], []
     for name in dict.fromkeys(size.experiment for size in sizes):
         own = [size for size in sizes if size.experiment == name]
@@ -177,15 +170,15 @@ def _draw(
             mark = axes.plot(size.batch_size, value(size), marker, color=colour, markersize=6.5, clip_on=False)
             mark[0].set(markeredgecolor=PAPER, markeredgewidth=0.75)
             hovered(mark[0], f"{_family(comparison, name)}, batch {count(size.batch_size)}: {write(value(size))}")
-        ends.append((shown(_family(comparison, name), 13), value(own[-1]) / top, colour))
+        ends.append((shown(_family(comparison, name), 13), value(own[-1]), colour))
         points = ", ".join(f"{write(value(size))} at {count(size.batch_size)}" for size in own)
         told.append(f"{_family(comparison, name)} {points}")
-    names_at_ends(axes, ends, WIDTH - LEFT - RIGHT, HEIGHT - FOOT - TOP)
+    names_at_ends(axes, ends)
     return "; ".join(told)
 
 
 def _family(comparison: Comparison, name: str) -> str:
-    """Name an experiment at any batch: by its method where that tells it from the others."""
+    """Name an experiment at any batch size: by its method where no other has it."""
     titles = {sized_family(one): title_of(one) for one in comparison.experiments.values()}
     title = title_of(comparison.experiments[name])
     return title if [*titles.values()].count(title) == 1 else comparison.label(name)
@@ -195,24 +188,24 @@ def _table(comparison: Comparison, sizes: Sequence[Size], limits: Sequence[int],
     unit = _unit(sizes, limits)
     columns = [
         Column("experiment", numeric=False),
-        Column("batch", "images a step"),
+        Column("batch", "images per step"),
         Column("images/s", "median of runs, 95 %"),
         Column("runs"),
         Column(MEMORY_TITLES[kind] if kind else "peak memory", "GiB" if unit == GIB else "MiB"),
         *(Column(f"fits {limit / GIB:g} GiB", numeric=False) for limit in limits),
     ]
-    return plain("Against the batch", columns, [_row(comparison, size, limits, unit) for size in sizes])
+    return plain("Against the batch size", columns, [_row(comparison, size, limits, unit) for size in sizes])
 
 
 def _row(comparison: Comparison, size: Size, limits: Sequence[int], unit: int) -> list[Cell]:
-    interval = interval_of(tuple(size.runs))
+    interval = geometric_mean_interval(size.runs)
     note = span(interval.low, interval.high, rate) if interval else times(len(size.runs), "run")
     marks = {True: "✓ fits", False: "✕ out of memory"}
     return [
         named(_family(comparison, size.experiment), size.experiment),
-        Cell(count(size.batch_size), "", size.batch_size),
+        value_cell(size.batch_size, count),
         Cell(rate(median(size.runs)), note, median(size.runs)) if size.runs else absent("not timed at this batch"),
-        Cell(str(len(size.runs)), "", len(size.runs)),
+        value_cell(len(size.runs)),
         figure(size.peak, lambda held: memory(int(held), unit), "no memory run at this batch"),
         *(
             Cell(marks[size.fits[limit]], "", int(size.fits[limit])) if limit in size.fits else absent("not tried")

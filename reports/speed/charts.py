@@ -1,4 +1,4 @@
-"""The charts of speed: dots for runs, bars for intervals, axes that do not fit themselves to the data."""
+"""The charts of speed: dots are runs, lines are intervals, and no axis is cut to the data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,22 +8,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from bench.measure.summary import Throughput
 from bench.statistics import SMALLEST_EFFECT, Ratio
-from reports.render.formats import rate, ratio, short, span, times
+from reports.render.formats import rate, ratio, span, times
 from reports.render.frames import Comparison
-from reports.render.svg import INK, LINE, MUTED, PAPER, SERIES, dodged, drawing, hovered, look, shown, svg
-from reports.speed.speeds import Throughput
+from reports.render.svg import INK, LINE, MUTED, PAPER, SERIES, drawing, hovered, look, shown, svg
 
-WIDTH = 440  # SVG units; a phone shows it at 0.8 of its size, a desk at about 1.1
+WIDTH = 440  # SVG units; a phone scales it by 0.8, a desktop by about 1.1
 ROW, RATIO_ROW = 46, 74
 FOOT = 44
-LABEL_GAP = 16.0  # units between two labels' middles
-NARROWEST = (0.8, 1.25)  # a ratio's axis shows at least this, so that 1 % looks like 1 %
+NARROWEST = (0.8, 1.25)  # the least range of an axis of ratios, so that 1 % looks small
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One of the ratios of a row, and how it is drawn."""
+    """The look of one kind of ratio."""
 
     name: str
     marker: str
@@ -31,7 +30,7 @@ class Kind:
 
 
 def throughput_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
-    """Draw each run as a dot over the interval of their mean, from zero."""
+    """Draw images per second: each run as a dot, their median as a bar, the interval of their mean as a line."""
     with drawing(WIDTH, ROW * len(rows) + FOOT) as figure:
         axes = rows_of(figure, len(rows), ROW)
         largest = max(max(row.runs) for row in rows)
@@ -55,7 +54,7 @@ def throughput_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Mark
 
 
 def ratio_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
-    """Draw each experiment's ratio to the base: the whole step, forward and backward alone, and what FLOPs predict."""
+    """Draw the ratios of each experiment to the base: whole step, forward and backward alone, FLOP-predicted."""
     compared = [row for row in rows if row.ratio is not None]
     base = comparison.label(comparison.base or "")
     with drawing(WIDTH, RATIO_ROW * len(compared) + FOOT) as figure:
@@ -70,34 +69,29 @@ def ratio_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
             _ratio_mark(axes, at + 0.13, row.forward_backward, Kind("forward and backward", "s", SERIES[1]))
             if row.flop_ratio is not None:
                 predicted = axes.plot([row.flop_ratio], [at + 0.34], "D", color=SERIES[2], markersize=6)
-                hovered(predicted[0], f"FLOPs predict {ratio(row.flop_ratio)}")
+                hovered(predicted[0], f"predicted by FLOPs {ratio(row.flop_ratio)}")
         axes.set_xlabel(f"times {shown(base)}'s images per second")
         told = "; ".join(_ratio_told(comparison, row) for row in compared)
         return svg(figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {told}.")
 
 
 def series_colour(comparison: Comparison, experiment: str) -> str:
-    """Return the colour that an experiment has in every chart."""
+    """Return the colour of an experiment in every chart."""
     return look(series_index(comparison, experiment))[0]
 
 
 def series_marker(comparison: Comparison, experiment: str) -> str:
-    """Return the marker that an experiment has in every chart."""
+    """Return the marker of an experiment in every chart."""
     return look(series_index(comparison, experiment))[1]
 
 
 def series_index(comparison: Comparison, experiment: str) -> int:
-    """Return an experiment's place among the comparison's."""
+    """Return the index of an experiment in its comparison."""
     return list(comparison.experiments).index(experiment)
 
 
-def thousands(value: float, _: object = None) -> str:
-    """Write an axis' number short."""
-    return short(value)
-
-
 def rows_of(figure: Figure, number: int, height: int) -> Axes:
-    """Open axes with one row for each experiment, the first on top, labels inside above their marks."""
+    """Add axes with one row per experiment, the first on top; `head` writes its label above its marks."""
     total = height * number + FOOT
     axes = figure.add_axes((4 / WIDTH, (FOOT - 4) / total, 1 - 8 / WIDTH, height * number / total))
     axes.set_ylim(number - 0.5, -0.5)
@@ -109,30 +103,10 @@ def rows_of(figure: Figure, number: int, height: int) -> Axes:
 
 
 def head(axes: Axes, at: int, label: str, value: str, above: float) -> None:
-    """Write a row's name at its left and its figure at its right."""
+    """Write the name of a row at its left and its figure at its right."""
     place = axes.get_yaxis_transform()
     axes.text(0.004, at - above, shown(label), transform=place, va="center", ha="left", fontsize=13)
     axes.text(0.996, at - above, value, transform=place, va="center", ha="right", fontsize=13, fontweight="bold")
-
-
-def names_at_ends(axes: Axes, ends: Sequence[tuple[str, float, str]], width: float, height: float) -> None:
-    """Write names at the right of axes of so many SVG units, moved apart, each tied to its place by a thin line.
-
-    An end is a name, its place as a share of the height, and its colour.
-    """
-    placed = dodged([place * height for _, place, _ in ends], LABEL_GAP, 6.0, height - 4.0)
-    for (name, start, colour), place in zip(ends, placed, strict=True):
-        tie = ([1.0, 1 + 6 / width, 1 + 16 / width], [start, start, place / height])
-        axes.plot(*tie, color=LINE, linewidth=0.75, transform=axes.transAxes, clip_on=False)
-        axes.text(
-            1 + 19 / width,
-            place / height,
-            name,
-            color=colour,
-            fontsize=12,
-            transform=axes.transAxes,
-            va="center_baseline",
-        )
 
 
 def _runs_told(comparison: Comparison, row: Throughput) -> str:
@@ -173,5 +147,5 @@ def _ratio_values(row: Throughput) -> list[float]:
 def _ratio_told(comparison: Comparison, row: Throughput) -> str:
     assert row.ratio is not None
     alone = f", forward and backward {ratio(row.forward_backward.value)}" if row.forward_backward else ""
-    flops = f", FLOPs predict {ratio(row.flop_ratio)}" if row.flop_ratio else ""
+    flops = f", predicted by FLOPs {ratio(row.flop_ratio)}" if row.flop_ratio else ""
     return f"{comparison.label(row.experiment)}: whole step {ratio(row.ratio.value)}{alone}{flops}"

@@ -1,16 +1,16 @@
-"""What the experiments are, how they differ, and where they ran."""
+"""Methods, settings and environments of the experiments, failed runs, and losses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.config import FIELDS, Experiment, differing_fields
 from bench.environment.circumstances import Circumstances
-from bench.record import RECOMPUTED_SINCE, Record
+from bench.measure.summary import Throughput
+from bench.record import RECOMPUTED_SINCE
 from reports.render.formats import count, listed, percent
 from reports.render.frames import Comparison, failures, losses_frame
-from reports.render.tables import Cell, Column, Table, absent, figure, named, plain
+from reports.render.tables import Cell, Column, Table, absent, figure, named, plain, text_columns, value_cell
 from reports.render.words import METHODS
-from reports.speed.speeds import Throughput
 
 NOT_TIMED = "its speed was not measured"
 COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled", "commit")
@@ -18,18 +18,16 @@ COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled"
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One circumstance; more than one value where the records differ in it."""
+    """One circumstance, with several values where the records differ in it."""
 
     name: str
     values: Sequence[str]
 
 
 def methods_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
-    """Say what each method reads, minimises and trains."""
+    """Show the targets, the loss and the parameters of each method."""
     columns = [
-        Column("experiment", numeric=False),
-        Column("reads beside the images", numeric=False),
-        Column("loss", numeric=False),
+        *text_columns("experiment", "targets", "loss"),
         Column("text tower", "share of the two towers' forward FLOPs"),
         Column("head and loss", "share of all forward FLOPs"),
         Column("trained", "parameters"),
@@ -37,20 +35,20 @@ def methods_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
     ]
     by_name = {row.experiment: row.figures for row in rows}
     shown = [_method_row(comparison, one, by_name.get(one.name)) for one in comparison.experiments.values()]
-    return plain("What each method is", columns, shown)
+    return plain("Methods", columns, shown)
 
 
 def differences_table(comparison: Comparison) -> Table | None:
-    """Show the settings in which the experiments differ; None where they agree in all."""
+    """Show the settings in which the experiments differ; None where they are equal."""
     experiments = list(comparison.experiments.values())
     fields = [field for field in differing_fields(experiments) if field != "seed"]
     if not fields:
         return None
     columns = [
         Column("setting", numeric=False),
-        *(Column(_title(comparison, one), numeric=False) for one in experiments),
+        *(Column(comparison.label(one.name), numeric=False) for one in experiments),
     ]
-    rows = [[Cell(field, "", field), *(Cell(told(getattr(one, field))) for one in experiments)] for field in fields]
+    rows = [[value_cell(field), *(Cell(told(getattr(one, field))) for one in experiments)] for field in fields]
     return plain("Settings that differ", columns, rows)
 
 
@@ -63,28 +61,28 @@ def common_settings(comparison: Comparison) -> list[Fact]:
 
 
 def settings_of(experiment: Experiment) -> list[Fact]:
-    """Return an experiment whole."""
+    """Return all settings of an experiment."""
     return [Fact(field, [told(getattr(experiment, field))]) for field in FIELDS]
 
 
 def environment(comparison: Comparison) -> list[Fact]:
-    """Return where and when the records were made."""
+    """Return machine, device, versions and times of the records."""
     found = [record.circumstances for record in comparison.records]
     facts = [Fact(name, _values(found, name)) for name in COMPARED]
     started = sorted(one.started_at for one in found)
     when = [started[0]] if started[0] == started[-1] else [f"{started[0]} to {started[-1]}"]
     facts.append(Fact("started (UTC)", when))
     if any(record.format < RECOMPUTED_SINCE for record in comparison.records):
-        facts.append(Fact("FLOPs of a step", ["of an older format, maybe without what a backward computes again"]))
+        facts.append(Fact("FLOPs of a step", ["from an older format, maybe without recomputation in backward"]))
     return facts
 
 
 def environment_differences(comparison: Comparison) -> Table | None:
-    """Show where an experiment ran otherwise than the one that ratios are taken to; None where all ran alike."""
-    found = {
-        name: [record.circumstances for record in comparison.records if _is_of(record, name)]
-        for name in comparison.experiments
-    }
+    """Show the circumstances that differ from those of the base; None where none does."""
+    found: dict[str, list[Circumstances]] = {name: [] for name in comparison.experiments}
+    for record in comparison.records:
+        if record.experiment is not None and record.experiment.name in found:
+            found[record.experiment.name].append(record.circumstances)
     base = found.get(comparison.base or "", [])
     packages = dict.fromkeys(package for of in found.values() for one in of for package in one.packages)
     differing: dict[tuple[str, str, str], list[str]] = {}
@@ -98,25 +96,24 @@ def environment_differences(comparison: Comparison) -> Table | None:
     columns = [
         Column("circumstance", numeric=False),
         Column(f"of {comparison.label(comparison.base or '')}", "the baseline", numeric=False),
-        Column("here", numeric=False),
-        Column("of", numeric=False),
+        *text_columns("here", "of"),
     ]
     rows = [[*map(Cell, key), Cell(listed(names))] for key, names in differing.items()]
     return plain("Circumstances that differ from the baseline's", columns, rows)
 
 
 def packages(comparison: Comparison) -> list[Fact]:
-    """Return the packages' versions."""
+    """Return the versions of packages."""
     found = [record.circumstances for record in comparison.records]
     names = dict.fromkeys(name for one in found for name in one.packages)
     return [Fact(name, _values(found, name)) for name in names]
 
 
 def failures_table(comparison: Comparison) -> Table:
-    """Show every run that failed, with its reason."""
+    """Show every run that failed, with the reason."""
     columns = [
         Column("experiment", numeric=False),
-        Column("run", "what it was for", numeric=False),
+        Column("run", "kind", numeric=False),
         Column("reason", numeric=False),
         Column("started", "UTC", numeric=False),
     ]
@@ -125,9 +122,9 @@ def failures_table(comparison: Comparison) -> Table:
             named(comparison.label(name), name)
             if (name := record.experiment and record.experiment.name)
             else Cell("none"),
-            Cell(failure.what, "", failure.what),
-            Cell(failure.reason, "", failure.reason),
-            Cell(record.circumstances.started_at, "", record.circumstances.started_at),
+            value_cell(failure.what),
+            value_cell(failure.reason),
+            value_cell(record.circumstances.started_at),
         ]
         for record, failure in failures(comparison)
     ]
@@ -135,20 +132,19 @@ def failures_table(comparison: Comparison) -> Table:
 
 
 def losses_table(comparison: Comparison) -> Table:
-    """Show the loss curves at few points each."""
+    """Show the loss curves at ten points each."""
     columns = [
-        Column("experiment", numeric=False),
-        Column("part", numeric=False),
+        *text_columns("experiment", "part"),
         Column("seed"),
         Column("images seen"),
-        Column("loss", "nats, mean since the row above"),
+        Column("loss", "nats, mean since the previous row"),
     ]
     rows = [
         [
             named(comparison.label(name), name),
-            Cell(part, "", part),
-            Cell(str(seed), "", seed),
-            Cell(count(images), "", images),
+            value_cell(part),
+            value_cell(seed),
+            value_cell(images, count),
             Cell(f"{loss:.4g}", "", loss),
         ]
         for name, seed, part, images, loss in losses_frame(comparison, most=10).itertuples(index=False)
@@ -168,13 +164,13 @@ def told(value: object) -> str:
 
 def _method_row(comparison: Comparison, experiment: Experiment, of: dict[str, float | None] | None) -> list[Cell]:
     method = METHODS.get(experiment.method)
-    unknown = "this version has no words for the method"
+    unknown = "this version has no description of the method"
     figures = of or {}
     text, rest = _shares(figures)
     trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
     outside = trained - tower if trained is not None and tower is not None else None
     return [
-        named(_title(comparison, experiment), experiment.name),
+        named(comparison.label(experiment.name), experiment.name),
         Cell(method.reads) if method else absent(unknown),
         Cell(method.loss) if method else absent(unknown),
         Cell("none", "", 0) if text == 0 else figure(text, percent, NOT_TIMED),
@@ -185,7 +181,7 @@ def _method_row(comparison: Comparison, experiment: Experiment, of: dict[str, fl
 
 
 def _shares(figures: dict[str, float | None]) -> tuple[float | None, float | None]:
-    """Return the text tower's share of both towers' forward FLOPs, and that of what is no tower of all of them."""
+    """Return the share of the text tower in both towers' forward FLOPs, and that of head and loss in all."""
     parts = [figures.get(f"{part}_flops_per_image") for part in ("image_forward", "text_forward", "forward")]
     image, text, forward = parts
     if image is None or text is None or not forward:
@@ -193,16 +189,8 @@ def _shares(figures: dict[str, float | None]) -> tuple[float | None, float | Non
     return text / (image + text), (forward - image - text) / forward
 
 
-def _title(comparison: Comparison, experiment: Experiment) -> str:
-    return comparison.label(experiment.name)
-
-
 def _values(found: Sequence[Circumstances], what: str) -> list[str]:
-    """Return the distinct values of a circumstance, or of a package's version."""
+    """Return the distinct values of a circumstance, or the versions of a package."""
     if what in COMPARED:
         return list(dict.fromkeys(told(getattr(one, what)) for one in found))
     return list(dict.fromkeys(one.packages.get(what, "not installed") for one in found))
-
-
-def _is_of(record: Record, name: str) -> bool:
-    return record.experiment is not None and record.experiment.name == name

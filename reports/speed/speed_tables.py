@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 
+from bench.measure.summary import UTILISATION, Throughput
 from bench.record import Fit, Memory
 from reports.render.formats import GIB, MIB, NBSP, count, memory, p_value, percent, rate, ratio, span, times
-from reports.render.frames import COUNTS, UTILISATION, Comparison, failures
-from reports.render.tables import Cell, Column, Table, absent, figure, missing, named, plain, ratio_cell
+from reports.render.frames import COUNTS, Comparison, failures
+from reports.render.tables import Cell, Column, Table, absent, estimate_cell, figure, missing, named, plain, value_cell
 from reports.render.words import VERDICTS
-from reports.speed.speeds import Throughput, utilisations
 
 EQUAL_BATCH, LARGEST_BATCH = "Throughput of each experiment", "Throughput of each at its largest batch"
 INTERVAL = f"95{NBSP}%"
 NO_INTERVAL = "one run"
-ONE_RUN = "one run: it takes two for an interval"
-IS_BASE = "the others are compared with this one"
+ONE_RUN = "one run: an interval needs two"
+IS_BASE = "it is the base of the ratios"
 MEMORY_TITLES = {
     "peak_allocated_bytes": "peak allocated",
     "peak_reserved_bytes": "peak reserved",
@@ -24,14 +24,14 @@ MEMORY_TITLES = {
 MEMORY_NOTES = {
     "peak_allocated_bytes": "tensors on the device",
     "peak_reserved_bytes": "the allocator's share of the device",
-    "process_bytes": "on the device, by NVML",
+    "process_bytes": "on the device, from NVML",
     "peak_rss_bytes": "above imports and data",
-    "peak_tensor_bytes": "counted, the same on every run",
+    "peak_tensor_bytes": "counted, equal on every run",
 }
 
 
 def speed_table(comparison: Comparison, rows: Sequence[Throughput], title: str = EQUAL_BATCH) -> Table:
-    """Set the measured ratio beside the one that FLOPs predict, with MFU."""
+    """Show speed, measured and FLOP-predicted ratios, verdicts and MFU."""
     base = comparison.label(comparison.base or "") if rows else "the base"
     columns = [
         Column("experiment", numeric=False),
@@ -41,7 +41,7 @@ def speed_table(comparison: Comparison, rows: Sequence[Throughput], title: str =
         Column("p", "Holm"),
         Column("verdict", numeric=False),
         Column("forward + backward", f"ratio, {INTERVAL}"),
-        Column("FLOP ratio", "what FLOPs alone predict"),
+        Column("FLOP ratio", "predicted by FLOPs alone"),
         Column("MFU", "3 x forward over peak"),
     ]
     shown = [_speed_row(comparison, row) for row in rows]
@@ -50,21 +50,21 @@ def speed_table(comparison: Comparison, rows: Sequence[Throughput], title: str =
 
 
 def cost_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
-    """Show memory, how busy the device was, what targets cost, and sizes."""
+    """Show memory, utilisation, the cost of targets, and numbers of parameters."""
     counts, unit = _memory(comparison)
     kept = [name for name in COUNTS if any(found.get(name) is not None for found in counts.values())]
-    busy = utilisations(list(rows))
+    busy = list(dict.fromkeys(name for row in rows for name in row.figures if name.startswith(UTILISATION)))
     by_name = {row.experiment: row for row in rows}
     columns = [
         Column("experiment", numeric=False),
         *(Column(MEMORY_TITLES[name], f"{_unit_name(unit)}, {MEMORY_NOTES[name]}") for name in kept),
         *([] if kept else [Column("peak memory", "GiB")]),
         *(Column(name.removeprefix(UTILISATION), "mean over the windows") for name in busy),
-        Column("captions/s", "made into targets, once"),
-        Column("tokens", "a caption, padding included"),
+        Column("captions/s", "converted to targets, once"),
+        Column("tokens", "per caption, with padding"),
         Column("trained", "parameters"),
         Column("tower", "parameters"),
-        Column("warm-up", "s, not counted"),
+        Column("warm-up", "s, not timed"),
     ]
     names = [name for name in comparison.experiments if name in by_name or name in counts]
     shown = [
@@ -86,7 +86,7 @@ def tries_table(comparison: Comparison) -> Table:
     rows = [
         [
             named(comparison.label(one.name), one.name),
-            Cell(count(one.batch_size), "", one.batch_size),
+            value_cell(one.batch_size, count),
             Cell("✓ fits", "", 1) if fit.fits else Cell("✕ out of memory", fit.reason, 0),
         ]
         for one, fit in tries
@@ -95,22 +95,22 @@ def tries_table(comparison: Comparison) -> Table:
 
 
 def runs_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
-    """Show every run behind the chart."""
+    """Show the images per second of every run."""
     most = max((len(row.runs) for row in rows), default=0)
     columns = [
         Column("experiment", numeric=False),
         *(Column(f"run {number + 1}", "images/s") for number in range(most)),
     ]
     shown = [
-        [_name(comparison, row.experiment), *(Cell(rate(run), "", run) for run in row.runs)]
-        + [absent("it has fewer runs")] * (most - len(row.runs))
+        [_name(comparison, row.experiment), *(value_cell(run, rate) for run in row.runs)]
+        + [absent("this experiment has fewer runs")] * (most - len(row.runs))
         for row in rows
     ]
     return plain("Images per second of every run", columns, shown)
 
 
 def untimed(comparison: Comparison, rows: Sequence[Throughput]) -> list[str]:
-    """Return the experiments whose timed runs all failed: they keep their row."""
+    """Return the experiments whose timed runs all failed."""
     timed = {row.experiment for row in rows}
     failed = {record.experiment.name for record, _ in failures(comparison) if record.experiment is not None}
     return [name for name in comparison.experiments if name in failed and name not in timed]
@@ -118,18 +118,18 @@ def untimed(comparison: Comparison, rows: Sequence[Throughput]) -> list[str]:
 
 def _speed_row(comparison: Comparison, row: Throughput) -> list[Cell]:
     is_base = row.experiment == comparison.base
-    why = IS_BASE if is_base else (comparison.incomparable or "there is nothing to compare it with")
+    why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
     found, no_p = row.ratio, absent(why)
     return [
         _name(comparison, row.experiment),
         Cell(rate(row.images_per_second), _interval_note(row), row.images_per_second),
-        Cell(str(len(row.runs)), "", len(row.runs)),
-        Cell("1", "base", 1) if is_base else ratio_cell(found, ratio, why),
-        no_p if found is None else Cell(p_value(found.p), "", found.p) if found.p is not None else absent(ONE_RUN),
+        value_cell(len(row.runs)),
+        Cell("1", "base", 1) if is_base else estimate_cell(found, ratio, why),
+        no_p if found is None else value_cell(found.p, p_value) if found.p is not None else absent(ONE_RUN),
         no_p if found is None else Cell(VERDICTS[found.verdict], "", found.verdict),
-        Cell("1", "base", 1) if is_base else ratio_cell(row.forward_backward, ratio, why),
+        Cell("1", "base", 1) if is_base else estimate_cell(row.forward_backward, ratio, why),
         Cell("1", "base", 1) if is_base else figure(row.flop_ratio, ratio, why),
-        figure(row.figures["model_flops_utilisation"], percent, row.peak_source),
+        figure(row.mfu, percent, row.peak_source),
     ]
 
 
@@ -145,7 +145,7 @@ def _interval_note(row: Throughput) -> str:
 
 
 def _memory_cells(counts: dict[str, int | None], kept: Sequence[str], unit: int) -> list[Cell]:
-    why = "this device keeps no such count" if counts else "no memory run is recorded"
+    why = "this device has no such counter" if counts else "no memory run is recorded"
     return [figure(counts.get(column), lambda size: memory(int(size), unit), why) for column in kept or ["none"]]
 
 
@@ -159,7 +159,7 @@ def _cost_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
     return [
         *(known(column, "not read on this device") for column in busy),
         known("captions_per_second"),
-        known("tokens_per_caption") if reads_text else absent("it reads no text"),
+        known("tokens_per_caption") if reads_text else absent("the method reads no text"),
         known("trained_parameters"),
         known("tower_parameters"),
         known("warmup_seconds"),
@@ -167,7 +167,7 @@ def _cost_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
 
 
 def _memory(comparison: Comparison) -> tuple[dict[str, dict[str, int | None]], int]:
-    """Return each experiment's peaks, and the unit in which they read well."""
+    """Return the peaks of each experiment, and their unit."""
     counts = {
         record.experiment.name: {name: getattr(found, name) for name in COUNTS}
         for record, found in comparison.of(Memory)
@@ -186,17 +186,15 @@ def _name(comparison: Comparison, name: str) -> Cell:
 
 
 def runs_note(rows: Sequence[Throughput]) -> str:
-    """Say what the figures' n is and what their intervals are over."""
+    """Return a sentence on the number of runs and the unit of repetition of the intervals."""
     numbers = sorted({len(row.runs) for row in rows})
     if not numbers:
         return ""
     told = times(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
     if numbers == [1]:
-        return (
-            f"n: {told} each, one fresh process. One run has no spread: there is no interval and nothing can be called."
-        )
+        return f"n: {told} each, in a fresh process. One run gives neither an interval nor a verdict."
     return (
-        f"n: {told} each, every run a fresh process. Intervals are over these runs, on this machine in this hour; "
-        "they say nothing of other machines, seeds or data. A ratio is that of the runs' geometric means, so it may "
-        "differ in the last digit from the ratio of the medians shown."
+        f"n: {told} each, every run in a fresh process. Intervals are over these runs on this machine at this time and "
+        "do not cover other machines, seeds or data. A ratio is one of geometric means over runs, so it may differ in "
+        "its last digit from the ratio of the medians shown."
     )

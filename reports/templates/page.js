@@ -29,7 +29,7 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
   });
 }
 
-// Filter the rows of a long table; copy those that are shown, as a spreadsheet takes them.
+// Filter the rows of a long table; copy the visible rows as tab-separated text.
 const words = (cell) => {
   const note = cell.querySelector("small")?.textContent ?? "";
   const text = cell.textContent.trim();
@@ -64,9 +64,9 @@ for (const table of document.querySelectorAll("table")) {
   table.closest(".scroll").before(tools);
 }
 
-// What a mark of a chart, or a dash of a table, stands for: at once, under a finger too.
+// Show the tooltip of a mark or of an en dash without delay, also on touch screens.
 const tip = made("div", { className: "tip", hidden: true });
-tip.setAttribute("aria-hidden", "true"); // charts have labels, dashes their reason as hidden text
+tip.setAttribute("aria-hidden", "true"); // screen readers have the labels of charts and the hidden reasons of dashes
 document.body.append(tip);
 for (const mark of document.querySelectorAll("svg .mark")) {
   const title = mark.querySelector("title");

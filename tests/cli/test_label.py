@@ -225,11 +225,11 @@ def test_files_keep_their_folders_and_never_share_a_name(tmp_path: Path, capsys:
     [
         (["label"], "--out FOLDER is missing: where to write"),
         (["label", "nowhere.csv", "--count-only", "--out", "v.json"], "no file, folder or glob 'nowhere.csv'"),
-        (["label", "*.nothing", "--count-only", "--out", "v.json"], "no file of captions there"),
-        (["label", "--count-only", "--out", "v.json"], "name the files to label"),
+        (["label", "*.nothing", "--count-only", "--out", "v.json"], "no file of captions found"),
+        (["label", "--count-only", "--out", "v.json"], "no input given"),
         (["label", *PACK, "--count-only"], "--out FILE is missing"),
         (["label", *PACK, "--out", "labels"], "--vocabulary FILE is missing"),
-        (["label", *PACK, "--count-only", "--out", "v.json", "--shards", "0/8"], "k from 1 to n, got '0/8'"),
+        (["label", *PACK, "--count-only", "--out", "v.json", "--shards", "0/8"], "'0/8': expected k/n with k from"),
         (["label", *PACK, "--count-only", "--out", "v.json", "--rule", "subwords"], "did you mean 'subword'"),
         (["label", "--explain", "a dog", "--rule", "subwords"], "did you mean 'subword'"),
         (["label", *PACK, "--count-only", "--out", "v.json", "--min-count", "0"], "--min-count must be at least 1"),
@@ -302,15 +302,15 @@ def test_stored_labels_that_do_not_fit_are_refused(
 ) -> None:
     folder = tmp_path / "labels"
     stored = small("catlip", labels=str(folder))
-    with pytest.raises(ValueError, match="no whole file of labels; make it with: python -m bench label"):
+    with pytest.raises(ValueError, match="no complete file of labels; create it with: python -m bench label"):
         METHODS["catlip"].targets(stored)
     assert main(["label", *PACK, "--vocabulary", "pack-synsets", "--out", str(folder)]) == 0
     with pytest.raises(ValueError, match=r"has labels of 11979 captions, there are 7"):
         METHODS["catlip"].targets(stored)(Captions.of(pictures.captions[:7]))
     assert main(["label", *PACK, "--count-only", "--out", str(tmp_path / "v.json")]) == 0
-    with pytest.raises(ValueError, match="was made with another vocabulary"):
+    with pytest.raises(ValueError, match="was created with a vocabulary other than"):
         METHODS["catlip"].targets(small("catlip", labels=str(folder), synset_vocabulary=str(tmp_path / "v.json")))
     (folder / "noto.parquet").replace(folder / "emojione.parquet")
-    with pytest.raises(ValueError, match=r"emojione\.parquet was not made of"):
+    with pytest.raises(ValueError, match=r"emojione\.parquet was not created from"):
         METHODS["catlip"].targets(stored)
     capsys.readouterr()

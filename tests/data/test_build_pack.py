@@ -16,14 +16,11 @@ from PIL import Image, ImageDraw
 
 from bench.data.build_pack.__main__ import Options, main, rebuild
 from bench.data.build_pack.backgrounds import PHOTOS, write_backgrounds
-from bench.data.build_pack.emoji import EmojiTexts, emoji_pairs
+from bench.data.build_pack.emoji import EmojiTexts, IconSet, emoji_pairs, icon_pairs
 from bench.data.build_pack.furniture import LICENCES, furniture_pairs
-from bench.data.build_pack.icons import IconSet, icon_pairs
-from bench.data.build_pack.manifest import data_files
 from bench.data.build_pack.openclipart import caption, openclipart_pairs
-from bench.data.build_pack.pictures import FAINT, SIDE, fit
 from bench.data.build_pack.punkt import write_parameters
-from bench.data.build_pack.shards import Pair, count_pairs, write_shard
+from bench.data.build_pack.shards import FAINT, SIDE, Pair, count_pairs, data_files, fit, write_shard
 from bench.data.build_pack.silhouettes import ANIMALS, silhouette_pairs
 from bench.data.build_pack.wordnet import write_tables
 
@@ -101,7 +98,7 @@ def test_fit_finds_no_drawing(picture):
 
 def test_drawing_needs_neither_a_namespace_nor_fonts():
     pytest.importorskip("resvg_py", reason="resvg-py (extra `pack`) draws SVG")
-    from bench.data.build_pack.pictures import draw
+    from bench.data.build_pack.shards import draw
 
     assert draw(f'<svg width="16pt" height="16pt" viewBox="0 0 16 16">{SQUARE}</svg>').size == (128, 128)
     text = '<svg width="16" height="16"><text y="12">cat</text></svg>'
@@ -432,5 +429,5 @@ def test_missing_inputs_are_named_before_anything_is_written(animals, tmp_path, 
 
 def test_an_input_without_pictures_is_refused(npm, tmp_path):
     pytest.importorskip("resvg_py", reason="resvg-py (extra `pack`) draws SVG")
-    with pytest.raises(ValueError, match="openclipart: no picture found in"):
+    with pytest.raises(ValueError, match="openclipart: no image found in"):
         rebuild(Options(out=tmp_path / "out", openclipart=npm))

@@ -17,7 +17,7 @@ from bench.measure.speed import measure_speed
 from bench.towers.trained import trained_tower
 from bench.train.build import load_data
 from bench.train.loop import train
-from bench.transfer.features import tower_features
+from bench.transfer.feature_extractor import tower_features
 from models.image_tower import build_image_tower
 from tests.data.shards import CAPTIONS, encoded, picture, write_shard
 from tests.data.test_stream import CPU
@@ -80,7 +80,7 @@ def test_a_tower_of_embeddings_is_kept_and_refuses_pictures(data: Path, results:
     tower, made = trained_tower(path)
     assert (tower.channels, made.experiment.embedding_channels) == (CHANNELS, CHANNELS)
     assert tower(torch.zeros(2, CHANNELS, SIDE, SIDE)).shape == (2, tower.width)
-    with pytest.raises(ValueError, match="the tasks hold pictures, and this tower reads embeddings of 5 channels"):
+    with pytest.raises(ValueError, match="the tasks hold images, and this tower reads embeddings of 5 channels"):
         tower_features(tower, CPU)
 
 
@@ -101,7 +101,7 @@ def stem(name: str) -> str:
 
 @pytest.mark.parametrize("name", ["ViTamin-S", "RN50", "resnet18", "vitamin_small_224"])
 def test_a_tower_without_patches_of_its_own_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"tower '{name}' cannot read embeddings: its stem looks at more than a patch"):
+    with pytest.raises(ValueError, match=f"tower '{name}' cannot read embeddings: its stem reads overlapping patches"):
         build_image_tower(name, 8, 0, embedding_channels=CHANNELS)
 
 

@@ -1,4 +1,4 @@
-"""The shipped pack is what its manifest says, and everything in it is accounted for."""
+"""The shipped pack equals its manifest, and every file in it has a licence."""
 
 import gzip
 import hashlib

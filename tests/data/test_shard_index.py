@@ -95,10 +95,10 @@ def write_twice(path: Path) -> None:
 
 
 REFUSED = {
-    "put together": (lambda path: path.write_bytes(path.read_bytes() * 2), "were archives put one behind the other"),
+    "put together": (lambda path: path.write_bytes(path.read_bytes() * 2), "were archives concatenated"),
     "empty": (lambda path: path.write_bytes(b""), "empty"),
     "no tar": (lambda path: path.write_bytes(b"a dog" * 1000), "s.tar: "),
-    "a member twice": (write_twice, "a.jpg is there twice"),
+    "a member twice": (write_twice, "a.jpg occurs twice"),
     "nothing of use": (
         lambda path: write_shard(path, {"a.jpg": b"1", "b.txt": b"a dog"}),
         r"no sample has an image and a caption \(no caption: 1, no image: 1\)",
@@ -153,12 +153,12 @@ def test_a_shard_is_read_once_and_again_when_it_was_replaced(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("names", "data", "told"),
     [
-        (["a.tar.gz"], "", r"a\.tar\.gz: a compressed shard has no random access; unpack it with: gunzip"),
+        (["a.tar.gz"], "", r"a\.tar\.gz: a compressed shard has no random access; decompress it with: gunzip"),
         (["a.tgz", "b.tar"], "", r"a\.tgz: a compressed shard"),
-        (["a.csv"], "", r"no \.tar shard there \(there are \.csv\)"),
+        (["a.csv"], "", r"no \.tar shard found \(there are \.csv\)"),
         ([], "b.tar", "no folder, file or glob of tar shards .the shipped pack is 'pack'."),
         ([], "pipe:cat b.tar", "data=pipe:cat b.tar: no folder, file or glob"),
-        ([], "*.tar", "no file of captions there"),
+        ([], "*.tar", "no file of captions found"),
     ],
 )
 def test_data_that_is_no_shards_is_refused(names: list[str], data: str, told: str, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_training_compares_a_listed_shard_byte_by_byte_before_it_is_indexed(tmp_
     spoilt = bytearray(whole)
     spoilt[1000] ^= 1
     path.write_bytes(spoilt)
-    with pytest.raises(ValueError, match=r"00001\.tar is not what .*manifest\.json says: sha256: "):
+    with pytest.raises(ValueError, match=r"00001\.tar differs from .*manifest\.json: sha256: "):
         open_shards(str(folder), cache)
     (folder / "manifest.json").unlink()
     assert open_shards(str(folder), cache).unverified == [folder]
@@ -203,7 +203,7 @@ def test_a_listed_shard_that_was_written_to_is_compared_again(tmp_path: Path, mo
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert index_path(path, cache) == unlisted
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"0\.tar is not what .*manifest\.json says: sha256: "):
+        with pytest.raises(ValueError, match=r"0\.tar differs from .*manifest\.json: sha256: "):
             open_shards(str(path), cache)
     path.write_bytes(content)
     read.clear()
@@ -229,12 +229,12 @@ def test_training_asks_the_manifest(tmp_path: Path) -> None:
             open_shards(str(data), cache)
     assert len(open_shards(str(folder / "00000.tar"), cache).paths) == 1  # not asked for
     write_shard(folder / "00001.tar", img2dataset_members(12, 6))
-    with pytest.raises(ValueError, match=r"00001\.tar is not what .* says: bytes: "):
+    with pytest.raises(ValueError, match=r"00001\.tar differs from .*: bytes: "):
         open_shards(str(folder), cache)
     (tmp_path / "away.tar").rename(folder / "00001.tar")
     write_shard(folder / "00003.tar", webdataset_members(50, 1))
     with pytest.raises(ValueError, match=r"00003\.tar is not in "):
         open_shards(str(folder), cache)
     (folder / "manifest.json").write_text(json.dumps({"shards": 3}))
-    with pytest.raises(ValueError, match=r"manifest\.json: no manifest of shards"):
+    with pytest.raises(ValueError, match=r"manifest\.json: not a manifest of shards"):
         open_shards(str(folder), cache)

@@ -49,9 +49,9 @@ def test_controls_of_other_seeds_are_others_and_each_sample_is_as_likely() -> No
     ("content", "told"),
     [
         ("key\na\nx\ny\n", r"ids\.csv: no sample has 2 of its 3 keys, such as x"),
-        ("name,url\na,b\n", r"no column of keys, key or __key__ or uid or sample_id \(there are name, url\)"),
-        ("", r"no column of keys, .* \(there are none\)"),
-        ("key\n", "no keys in it"),
+        ("name,url\na,b\n", r"no key column; expected key or __key__ or uid or sample_id \(there are name, url\)"),
+        ("", r"no key column; .* \(there are none\)"),
+        ("key\n", "the file lists no keys"),
     ],
 )
 def test_keys_that_are_none_are_refused(content: str, told: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Real text on the machine, as captions: the pack's, and what else is there."""
+"""Real text as captions: that of the pack, and other text on the machine."""
 
 import inspect
 import re

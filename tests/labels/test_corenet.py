@@ -1,4 +1,4 @@
-"""The rule corenet: the released code's answers, recorded and asked for, and what makes it fast changes nothing."""
+"""The rule `corenet` gives the released code's labels, recorded and computed, on its fast paths too."""
 
 import gzip
 import json

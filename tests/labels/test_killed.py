@@ -79,7 +79,7 @@ def test_a_killed_process_of_the_pool_is_told_and_the_rest_goes_on_later(
     working[0].kill()
     _, told = child.communicate(timeout=LONGEST_SECONDS)
     assert child.returncode == 3, told
-    assert "a process that labelled was killed; was there too little memory?" in told
+    assert "a labelling process was killed: check the free memory, or lower --workers" in told
     assert "Traceback" not in told
     subprocess.run(command(captions, tmp_path), cwd=ROOT, check=True, capture_output=True)
     assert content(tmp_path) == undisturbed

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench.labels.corenet import corenet
 from bench.labels.lexicon import NOT_A_LABEL, lexicon
 from bench.labels.paper import PaperRule
-from bench.labels.words import WordSplitter
+from bench.labels.tokens import WordSplitter
 from tests.labels.hostile import captions
 
 
@@ -77,7 +77,7 @@ def test_an_explanation_of_a_caption() -> None:
     assert (dog.token, dog.lemma, dog.key, dog.title) == ("dog", "dog", "n2084071", "dog.n.01")
     assert (bicycles.token, bicycles.lemma, bicycles.dropped) == ("bicycles", "bicycle", None)
     assert (a.key, riding.title, two.title) == (None, "riding.n.01", "two.n.01")
-    assert "first synset bears another word's name" in str(photo.dropped)
+    assert "first synset has another word's name" in str(photo.dropped)
     assert corenet().explain("the")[0].dropped == "no noun of WordNet"
 
 

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.build_pack.vocabularies import SHIPPED_VOCABULARIES, shipped_vocabulary
-from bench.labels.counting import counted
 from bench.labels.rules import rule_named
-from bench.labels.vocabulary import Label, Vocabulary, merged, read_vocabulary, write_vocabulary
+from bench.labels.vocabulary import Label, Vocabulary, counted, merged, read_vocabulary, write_vocabulary
 from bench.profilers.memory import status_bytes
 
 COUNTS = st.lists(st.integers(0, 3), min_size=6, max_size=6)
@@ -84,7 +83,7 @@ def test_an_unknown_vocabulary_is_answered_with_what_there_is() -> None:
     [
         (b"n2084071\tdog\t12\n", "unknown vocabulary format"),
         (b"", "unknown vocabulary format"),
-        (b'{"rule": "corenet"', "no vocabulary: "),
+        (b'{"rule": "corenet"', "not a vocabulary: "),
         (b'{"rule": "corenet", "captions": 1, "labels": [{"synset": "n1", "name": "a", "count": -1}]}', "labels"),
         (b'{"rule": "corenet", "captions": 1, "labels": [{"synset": "dog", "name": "a", "count": 1}]}', "nNUMBER"),
         (b'{"rule": "corenet", "captions": 1, "labels": [{"subword": "1", "name": "a", "count": 1}]}', "nNUMBER"),
@@ -92,7 +91,7 @@ def test_an_unknown_vocabulary_is_answered_with_what_there_is() -> None:
             b'{"rule": "x", "captions": 1, "labels": [%s, %s]}' % ((b'{"synset": "n1", "name": "a", "count": 1}',) * 2),
             "twice",
         ),
-        (b"{" * 100_000, "no vocabulary: "),
+        (b"{" * 100_000, "not a vocabulary: "),
     ],
 )
 def test_what_is_no_vocabulary_is_refused(content: bytes, told: str, tmp_path: Path) -> None:

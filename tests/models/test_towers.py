@@ -12,10 +12,9 @@ from open_clip.transformer import VisionTransformer
 
 from bench.config import TextPadding
 from bench.data.targets import Tokens
-from models import text_tower
+from models import open_clip_config, text_tower
 from models.class_token import ClassTokenBlock, read_class_token_only
 from models.image_tower import build_image_tower
-from models.registered import open_clip_config
 from models.text_tower import TextTower, build_text_tower, why_padded
 
 CAPTIONS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10], [11] * 22, [12] * 13, [13], [14] * 30]
@@ -55,7 +54,7 @@ def test_a_cut_batch_gives_what_open_clip_gives_for_the_padded_one(padding: Text
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("ViT-B-16-SigLIP", "every token sees those behind it"),
+        ("ViT-B-16-SigLIP", "every token attends to later tokens"),
         ("coca_ViT-B-32", "pools a class token"),
         ("ViT-B-32", None),
         ("catlip-bench-tiny", None),

@@ -1,4 +1,4 @@
-"""The slope of memory over steps is that of what is kept, and of nothing where nothing is."""
+"""The slope of memory over steps is that of memory that is kept, and zero if none is."""
 
 import mmap
 

@@ -1,4 +1,4 @@
-"""Instruments measure at their edges, and what was not measured is not zero."""
+"""Instruments measure at the edges of a block, and a missing measurement is not zero."""
 
 import gzip
 import json
@@ -31,8 +31,8 @@ from bench.measure.speed import measure_phases, measure_speed, trace
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock
 from bench.profilers.device import open_reader, sampled
+from bench.profilers.nvml import Reader, rising
 from bench.profilers.phases import forward_clocks
-from bench.profilers.reader import Reader, rising
 from bench.profilers.tensors import TensorBytes
 from bench.record import PHASES, Speed
 from bench.train.build import assemble, load_data, take_steps

@@ -1,4 +1,4 @@
-"""What is read of a GPU, with a made-up library in NVML's place: names, units, and what happens where it fails."""
+"""Figures of a GPU, with a simulated library in place of NVML: names, units and failures."""
 # ruff: noqa: ARG002, N802 - the functions are named and called as NVML's are
 
 import os

@@ -45,7 +45,7 @@ HEAD_FLOPS = {
     "superclass-tiny": 214_000_000,
 }
 IMAGE_FLOPS = 3_900_000_000
-# classes, test images, training images, accuracy of the commonest class, of the untrained tower, of HOG, of raw pixels
+# classes, test images, training images, accuracies: majority class, random-init baseline, HOG, raw pixels
 TASKS = {
     "Twemoji group": (8, 822, 3_288, 0.243, 0.437, 0.589, 0.512),
     "Twemoji subgroup": (23, 352, 1_408, 0.091, 0.241, 0.386, 0.301),

@@ -36,7 +36,7 @@ def test_the_page_of_an_explanation_has_its_causes() -> None:
     rows = document.tables[TABLE][1:]
     assert [row[0].partition("|")[0] for row in rows] == [
         *("kernel", PADDING, TEXT_TOWER, HEAD, "objective, all else equal"),
-        *("product of the parts", "whole, measured apart", "not explained", "published"),
+        *("product of the parts", "whole, measured apart", "unexplained", "published"),
     ]
     for row, part in zip(rows, found.parts, strict=False):
         assert part.chain is not None
@@ -58,7 +58,7 @@ def test_a_kept_explanation_is_still_read() -> None:
     rows = {row[0]: row[1:] for row in document.tables[TABLE][1:]}
     assert rows["whole, measured apart"][:2] == ["1.46|1.35 to 1.57", "1.38"]
     assert rows[PADDING][2] == "as FLOPs say|-0.02 ± 0.05"
-    assert rows["not explained"][2] == "inconclusive"
+    assert rows["unexplained"][2] == "inconclusive"
     assert "as FLOPs say: captions' padding (-0.02 ± 0.05); cannot be told: the text tower" in document.words()
 
 

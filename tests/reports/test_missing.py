@@ -17,14 +17,14 @@ def test_speeds_alone(make: Make, words: Words) -> None:
     told = words(page("speeds", [make["speed"](name, number) for name in names for number in range(5)]))
     assert "verdict: faster" in told
     assert "No tower was scored in this comparison" in told
-    assert "No training is recorded" in told
+    assert "This comparison has no record of a training." in told
     assert "No run failed." in told
 
 
 def test_one_run_has_no_interval_and_says_so(make: Make, words: Words) -> None:
     told = words(page("smoke", [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]))
     assert "one run each: no interval; verdict: inconclusive" in told
-    assert "1 run an experiment cannot reach p ≤ .01: 5 rounds are needed" in told
+    assert "1 run per experiment cannot reach p ≤ 0.01: 5 rounds are needed" in told
     assert "95 % interval" not in told.split("Throughput", maxsplit=1)[0]
 
 

@@ -192,7 +192,7 @@ def test_downloads_hold_the_records(whole: list[Record], text: str) -> None:
 def test_what_was_not_measured_is_a_dash_with_its_reason(text: str) -> None:
     row = Document(text).row("Memory, utilisation, targets and sizes", "CatLIP")
     assert row[1] == "287"
-    assert f"{DASH}it reads no text" in row
+    assert f"{DASH}the method reads no text" in row
     assert not any(cell in {"0", "nan", "None"} for cell in row)
     assert "nan" not in Document(text).words().split()
 
@@ -233,7 +233,7 @@ def test_half_of_the_images_is_shown_and_answers_nothing(text: str) -> None:
 def test_a_device_that_could_not_be_read_is_told(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     one = replace(one, measured=replace(one.measured, utilisation={}, not_measured={"GPU": "no such driver"}))
-    assert "Not read, or not throughout: GPU: no such driver." in Document(page("x", [one])).words()
+    assert "Not measured, or only in part: GPU: no such driver." in Document(page("x", [one])).words()
 
 
 def test_runs_of_two_machines_are_not_compared(make: Make) -> None:
@@ -246,7 +246,7 @@ def test_runs_of_two_machines_are_not_compared(make: Make) -> None:
 
 def test_records_of_an_older_format_are_drawn_and_it_is_told_how_flops_were_counted(make: Make) -> None:
     new = [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
-    older, told = [replace(one, format=2) for one in new], "maybe without what a backward computes again"
+    older, told = [replace(one, format=2) for one in new], "maybe without recomputation in backward"
     assert told not in Document(page("x", new)).words()
     assert told in Document(page("x", older)).words()
     mixed = Document(page("x", [new[0], older[1]])).words()
@@ -310,10 +310,10 @@ def test_each_at_its_largest_batch_is_compared_apart(make: Make) -> None:
     )
     row = document.row(largest, "CatLIP at batch 688")
     assert row[3].startswith(f"{expected.value:.2f}|")
-    assert "Each at its largest batch under 0.5" in document.words()
+    assert "Largest batch size of each experiment under 0.5" in document.words()
     assert "no memory left" in document.words()
-    told = f"CatLIP at batch 688 trains {expected.value:.2f} times as many as CLIP at batch 576 (95 % interval"
-    assert f"Each at its largest batch under 0.5 GiB, {told}" in document.words()
+    told = f"CatLIP at batch 688 trains {expected.value:.2f} times as many images as CLIP at batch 576 (95 % interval"
+    assert f"Each at its largest batch size under 0.5 GiB, {told}" in document.words()
     answer = document.row("The answer in figures", "CatLIP")
     assert answer[1] == document.row(equal, "CatLIP")[3]
     assert answer[2] == f"{row[3]}, batch 688"
@@ -324,7 +324,7 @@ def test_each_at_its_largest_batch_is_compared_apart(make: Make) -> None:
 
 def test_what_the_steps_wait_for_is_told(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
-    assert "Compute-bound, all of them: data takes from" in Document(page("x", [one])).words()
+    assert "All experiments are compute-bound: data takes from" in Document(page("x", [one])).words()
     phases = one.measured.phase_seconds | {"data": (0.9,)}
     starved = replace(one, measured=replace(one.measured, phase_seconds=phases))
     assert "Input-bound: CLIP." in Document(page("x", [starved])).words()
@@ -333,7 +333,7 @@ def test_what_the_steps_wait_for_is_told(make: Make) -> None:
 def test_the_answer_in_figures_is_that_of_the_tables(text: str) -> None:
     document = Document(text)
     columns = [column.split("|")[0] for column in document.tables["The answer in figures"][0]]
-    assert columns[1:4] == ["images/s at equal batch", "FLOPs predict", "MFU"]
+    assert columns[1:4] == ["images/s at equal batch size", "FLOP-predicted ratio", "MFU"]
     assert columns[4:] == ["Twemoji group at equal images", "Twemoji group at equal device seconds"]
     for name in ("SigLIP", "CatLIP", "SuperClass"):
         answer, speed = document.row("The answer in figures", name), document.row("Throughput of each experiment", name)
@@ -353,7 +353,7 @@ def test_what_was_not_measured_is_listed_with_its_reason(make: Make) -> None:
     listed = {tuple(row) for row in document.tables["Not measured, and why"][1:]}
     assert ("GPU and energy", "CLIP", "no such driver") in listed
     assert ("energy", "SigLIP", "this device has no counter of power or energy") in listed
-    assert ("memory, training losses and transfer accuracy", "all", "this comparison has no run of that kind") in listed
+    assert ("memory, training losses and transfer accuracy", "all", "this comparison has no run of this kind") in listed
 
 
 def test_no_dash_is_without_its_reason(make: Make) -> None:
@@ -369,7 +369,7 @@ def test_no_dash_is_without_its_reason(make: Make) -> None:
 def test_what_ran_elsewhere_than_the_baseline_is_told(make: Make) -> None:
     base, other = make["speed"]("clip-tiny", 0), make["speed"]("catlip-tiny", 0)
     same = Document(page("x", [base, other])).words()
-    assert "Every experiment ran where the baseline did, with the same packages." in same
+    assert "Every experiment ran in the environment of the baseline experiment." in same
     packages = other.circumstances.packages | {"torch": "2.10"}
     other = replace(other, circumstances=replace(other.circumstances, threads=4, packages=packages))
     rows = Document(page("x", [base, other])).tables["Circumstances that differ from the baseline's"]
@@ -386,5 +386,5 @@ def test_a_plan_beside_the_records_is_on_the_page(make: Make) -> None:
     assert "On more GPUs" in document.words()
     assert "As GPUs grow" in document.tables
     assert text.count("<script") == 1
-    with pytest.raises(ValueError, match=r"plan\.json: not what"):
+    with pytest.raises(ValueError, match=r"plan\.json is not a document of"):
         page("x", [make["speed"]("clip-tiny", 0)], plan=b"{}")

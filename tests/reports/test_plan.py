@@ -57,4 +57,7 @@ RAGGED = b'{"As GPUs grow": {"rows": [{%b, "more": 1}, {%b}]}}' % (POINT, POINT)
 def test_another_document_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
     (tmp_path / "plan.json").write_bytes(content)
     assert main(["plan", str(tmp_path / "plan.json")]) == 2
-    assert "plan.json: not what" in (told := capsys.readouterr().err) or "plan.json: the plan has no curve" in told
+    assert (
+        "plan.json is not a document of" in (told := capsys.readouterr().err)
+        or "plan.json: the plan has no curve" in told
+    )

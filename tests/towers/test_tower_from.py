@@ -20,9 +20,9 @@ from bench.experiments import EXPERIMENTS
 from bench.towers.tower_from import tower_from, untrained_kind
 from bench.transfer.score import open_subject
 from bench.transfer.tasks.pictures import PackPictures
+from models.checkpoint import read_weights
 from models.corenet_vit import CorenetViT
 from models.image_tower import build_image_tower
-from models.weight_files import read_weights
 
 TINY = "catlip-bench-tiny"  # one of open_clip's models here
 State = dict[str, torch.Tensor]

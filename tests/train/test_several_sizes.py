@@ -23,7 +23,7 @@ from bench.towers.made import how_made
 from bench.train.build import assemble, check_finite, first_steps, load_data, take_steps, untrained_tower
 from bench.train.loop import train
 from bench.train.step import make_step
-from bench.transfer.features import tower_features
+from bench.transfer.feature_extractor import tower_features
 from bench.transfer.tasks.pictures import PackPictures
 from models.checkpoint import load_weights
 from reports.render.frames import curves

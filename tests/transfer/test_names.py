@@ -1,7 +1,7 @@
 """What a person can type is there: every protocol has a function, every task its own way to be loaded."""
 
 from bench import catalog
-from bench.transfer.protocols import PROTOCOLS
+from bench.transfer.score import PROTOCOLS
 from bench.transfer.tasks.named_tasks import OF_THE_PACK, UNDER_ROOT
 
 

@@ -75,7 +75,7 @@ def test_a_curve_is_a_mean_over_draws_and_its_interval_is_over_them() -> None:
     points = [score(right, protocol="few-shot", per_class=2, draw=draw) for draw, right in enumerate(rights)]
     (table,) = curve_tables([scored(CLIP.name, 0, score(60)), scored(CLIP.name, 0, *points)])
     assert table.title == "few-shot on rooms"
-    figure, low, high = table.rows[0]["2 a class"]
+    figure, low, high = table.rows[0]["2 per class"]
     assert figure == pytest.approx(0.3)
     assert (low, high) == pytest.approx((0.3 - 4.303 * 0.1 / 3**0.5, 0.3 + 4.303 * 0.1 / 3**0.5), abs=1e-3)
     assert "3 draws" in table.note
@@ -103,7 +103,7 @@ def test_budgets_cost_device_seconds_and_energy_where_they_were_measured() -> No
     assert figure == pytest.approx(0.6)
     assert low < figure < high
     assert powered.rows[-1]["rooms"] == (0.4, None, None)  # one tower: a point
-    assert "Equal steps are equal images here" in powered.note
+    assert "equal steps are equal images" in powered.note
 
 
 def test_metrics_stand_beside_their_trivial_baseline() -> None:

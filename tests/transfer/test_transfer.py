@@ -13,8 +13,7 @@ from bench.experiments import EXPERIMENTS
 from bench.towers.made import Made, how_made, newest_towers
 from bench.train.build import untrained_tower
 from bench.transfer.classification.probe import k_nn, linear_probe
-from bench.transfer.feature_extractor import Subject
-from bench.transfer.features import REFERENCE_FEATURES, tower_features
+from bench.transfer.feature_extractor import REFERENCE_FEATURES, Subject, tower_features
 from bench.transfer.score import open_subject, scored
 from bench.transfer.tasks.named_tasks import task_named
 from bench.transfer.tasks.pictures import PackPictures

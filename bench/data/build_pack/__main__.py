@@ -1,4 +1,4 @@
-"""Build the pack from the inputs that are given: `python -m bench.data.build_pack --help`."""
+"""Build the pack from the given inputs: `python -m bench.data.build_pack --help`."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -6,119 +6,112 @@ from dataclasses import dataclass, fields
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import tyro
 from tqdm import tqdm
 
 from bench.data.build_pack.backgrounds import write_backgrounds
-from bench.data.build_pack.emoji import emoji_pairs, vendor_files
+from bench.data.build_pack.emoji import LICENCES, emoji_pairs, icon_pairs, vendor_files
 from bench.data.build_pack.furniture import catalogue_files, furniture_pairs
-from bench.data.build_pack.icons import icon_pairs
-from bench.data.build_pack.manifest import write_manifest
 from bench.data.build_pack.openclipart import openclipart_pairs
 from bench.data.build_pack.punkt import punkt_files, write_parameters
-from bench.data.build_pack.shards import Pair, write_shard
+from bench.data.build_pack.shards import Pair, write_manifest, write_shard
 from bench.data.build_pack.silhouettes import silhouette_files, silhouette_pairs
 from bench.data.build_pack.wordnet import wordnet_files, write_tables
-
-PRETRAINING_VENDORS = ("noto", "fluent-emoji", "fluent-emoji-flat", "fluent-3d", "fxemoji", "emojione")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """Build the shipped pack anew from the packages that its pictures come from.
+    """Rebuild the shipped pack from the packages of its images.
 
-    An input that is not given is skipped. Which packages, which versions: see the package's docstring.
+    Inputs that are not given are skipped. The package's docstring lists the packages and their versions.
     """
 
-    out: Path  # the folder to write the pack into
-    npm: Path | None = None  # node_modules with the emoji and icon sets
+    out: Path  # folder to write the pack to
+    npm: Path | None = None  # folder node_modules with the emoji and icon sets
     openclipart: Path | None = None  # .../openclipart/svg
     sweethome3d: Path | None = None  # .../sweethome3d/furniture
     animals: Path | None = None  # .../animal_mnist/data/Animal_MNIST
-    wordnet: Path | None = None  # the database of WordNet 3.0
+    wordnet: Path | None = None  # folder of the WordNet 3.0 database
     punkt: Path | None = None  # .../tokenizers/punkt_tab/english
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A shard to be written: PART/NAME.tar.gz."""
+class Step(NamedTuple):
+    """A part of the pack to write."""
 
-    part: str
-    name: str
-    needs: tuple[Path, ...]  # files and folders that must be there
-    pairs: Callable[[], Iterator[Pair]]
+    needs: tuple[Path, ...]  # required files and folders
+    write: Callable[[], None]
 
 
-def sources(options: Options) -> list[Source]:
-    """Return the shards that the given inputs make."""
-    found: list[Source] = []
+def steps(options: Options) -> list[Step]:
+    """Return the parts of the pack that the given inputs allow, in the order of writing."""
+    found: list[Step] = []
+
+    def add_shard(name: str, needs: tuple[Path, ...], pairs: Iterator[Pair]) -> None:
+        found.append(Step(needs, partial(_write_shard, options.out / f"{name}.tar.gz", needs, pairs)))
+
     if npm := options.npm:
-        for vendor in (*PRETRAINING_VENDORS, "twemoji"):
-            part = "pretrain" if vendor in PRETRAINING_VENDORS else "transfer"
-            found.append(Source(part, vendor, vendor_files(npm, vendor), partial(emoji_pairs, npm, vendor)))
+        for vendor in LICENCES:
+            part = "transfer" if vendor == "twemoji" else "pretrain"
+            add_shard(f"{part}/{vendor}", vendor_files(npm, vendor), emoji_pairs(npm, vendor))
         icons = npm / "@iconify-json/flat-color-icons"
-        found.append(Source("pretrain", icons.name, (icons / "icons.json",), partial(icon_pairs, icons, "MIT")))
+        add_shard(f"pretrain/{icons.name}", (icons / "icons.json",), icon_pairs(icons, "MIT"))
     if folder := options.openclipart:
-        found.append(Source("pretrain", "openclipart", (folder,), partial(openclipart_pairs, folder)))
+        add_shard("pretrain/openclipart", (folder,), openclipart_pairs(folder))
     if folder := options.sweethome3d:
-        found.append(Source("transfer", "sweethome3d", catalogue_files(folder), partial(furniture_pairs, folder)))
+        add_shard("transfer/sweethome3d", catalogue_files(folder), furniture_pairs(folder))
     if folder := options.animals:
-        found.append(Source("transfer", "silhouettes", silhouette_files(folder), partial(silhouette_pairs, folder)))
+        add_shard("transfer/silhouettes", silhouette_files(folder), silhouette_pairs(folder))
+    if folder := options.wordnet:
+        found.append(Step(wordnet_files(folder), partial(write_tables, folder, options.out)))
+    if folder := options.punkt:
+        found.append(Step(punkt_files(folder), partial(write_parameters, folder, options.out)))
     return found
 
 
 def rebuild(options: Options) -> None:
-    """Write the shards, the tables of words, the background photos and the manifest; progress goes to stderr.
+    """Write the shards, the word tables, the background photos and the manifest; log progress to stderr.
 
-    Raises ValueError, before anything is written, where an input is missing; later, where one holds no picture.
+    Raises ValueError for a missing input before anything is written, and later for an input without images.
     """
-    chosen = sources(options)
-    _check_inputs(options, chosen)
-    if skipped := [field.name for field in fields(options) if getattr(options, field.name) is None]:
-        _say(f"skipped, because not given: {', '.join(f'--{name}' for name in skipped)}")
-    for part in ("pretrain", "transfer"):
-        (options.out / part).mkdir(parents=True, exist_ok=True)
-    for source in chosen:
-        pairs = tqdm(source.pairs(), desc=source.name, unit=" pairs")
-        blank = write_shard(options.out / source.part / f"{source.name}.tar.gz", source.name, pairs)
-        if pairs.n == blank:
-            raise ValueError(f"{source.name}: no picture found in {', '.join(map(str, source.needs))}")
-        if blank:
-            _say(f"{source.name}: {blank} blank pictures dropped")
-    if options.wordnet:
-        write_tables(options.wordnet, options.out)
-    if options.punkt:
-        write_parameters(options.punkt, options.out)
-    write_backgrounds(options.out / "transfer")
-    write_manifest(options.out)
-
-
-def _check_inputs(options: Options, chosen: Sequence[Source]) -> None:
-    tables = [*(wordnet_files(options.wordnet) if options.wordnet else ())]
-    tables += punkt_files(options.punkt) if options.punkt else ()
-    needs = [path for source in chosen for path in source.needs] + tables
-    if missing := [str(path) for path in dict.fromkeys(needs) if not path.exists()]:
+    chosen = steps(options)
+    needs = dict.fromkeys(path for step in chosen for path in step.needs)
+    if missing := [str(path) for path in needs if not path.exists()]:
         raise ValueError(
             f"missing inputs: {', '.join(missing)} (see the docstring of bench.data.build_pack for packages)"
         )
     if (options.npm or options.openclipart) and find_spec("resvg_py") is None:
-        raise ValueError("--npm and --openclipart need resvg-py to draw SVG: pip install -e '.[pack]'")
+        raise ValueError("--npm and --openclipart need resvg-py to render SVG: pip install -e '.[pack]'")
+    if skipped := [f"--{field.name}" for field in fields(options) if getattr(options, field.name) is None]:
+        print(f"skipped, because not given: {', '.join(skipped)}", file=sys.stderr)
+    for part in ("pretrain", "transfer"):
+        (options.out / part).mkdir(parents=True, exist_ok=True)
+    for step in chosen:
+        step.write()
+    write_backgrounds(options.out / "transfer")
+    write_manifest(options.out)
+
+
+def _write_shard(path: Path, needs: tuple[Path, ...], pairs: Iterator[Pair]) -> None:
+    source = path.name.removesuffix(".tar.gz")
+    progress = tqdm(pairs, desc=source, unit=" pairs")
+    blank = write_shard(path, source, progress)
+    if progress.n == blank:
+        raise ValueError(f"{source}: no image found in {', '.join(map(str, needs))}")
+    if blank:
+        print(f"{source}: {blank} blank images dropped", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the exit code: 0, or 2 where inputs are missing."""
+    """Return the exit code: 0, or 2 if an input is missing or holds no image."""
     options = tyro.cli(Options, args=arguments)
     try:
         rebuild(options)
     except ValueError as error:
-        _say(str(error))
+        print(error, file=sys.stderr)
         return 2
     return 0
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

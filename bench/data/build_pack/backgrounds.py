@@ -1,4 +1,4 @@
-"""Background photos for composed scenes, from what scikit-image 0.26 and scikit-learn 1.9 carry in their packages."""
+"""Background photos for composed scenes, from the packages of scikit-image 0.26 and scikit-learn 1.9."""
 
 import io
 from importlib.resources import files
@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 SIDE = 256  # pixels
-# Named bg00.webp and on, in this order.
+# Written as bg00.webp, bg01.webp and so on, in this order.
 PHOTOS = (
     ("skimage.data", "grass.png"),
     ("skimage.data", "gravel.png"),
@@ -24,7 +24,7 @@ PHOTOS = (
 
 
 def write_backgrounds(out: Path) -> None:
-    """Write each photo scaled to a square, its sides squeezed rather than cropped, as WebP of quality 80."""
+    """Write each photo, scaled to a square without cropping, as WebP of quality 80."""
     for number, (package, name) in enumerate(PHOTOS):
         with Image.open(io.BytesIO((files(package) / name).read_bytes())) as photo:
             square = photo.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)

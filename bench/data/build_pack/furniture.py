@@ -11,7 +11,7 @@ from PIL import Image
 
 from bench.data.build_pack.shards import Pair
 
-# Catalogues in the pack's order. KatorLegaz and Reallusion say CC-BY-3.0 United States, of the same terms.
+# Catalogues in the pack's order. KatorLegaz and Reallusion state CC-BY-3.0 United States, whose terms are equal.
 LICENCES = {
     "BlendSwap-CC-0": "CC0-1.0",
     "BlendSwap-CC-BY": "CC-BY-3.0",
@@ -23,12 +23,12 @@ MAKERS = ("Blend Swap", "Scopia", "KatorLegaz", "Katorlegaz", "Reallusion")  # t
 
 
 def catalogue_files(folder: Path) -> tuple[Path, ...]:
-    """Return the catalogues that must be there."""
+    """Return the required catalogue files."""
     return tuple(folder / f"{catalogue}.sh3f" for catalogue in LICENCES)
 
 
 def furniture_pairs(folder: Path) -> Iterator[Pair]:
-    """Yield each model's render with its name and up to three tags; the label keeps the model's author."""
+    """Yield each model's render with its name and up to three tags; the label includes the model's author."""
     for catalogue, licence in LICENCES.items():
         with zipfile.ZipFile(folder / f"{catalogue}.sh3f") as archive:
             properties = archive.read("PluginFurnitureCatalog.properties").decode("latin-1")
@@ -42,7 +42,7 @@ def furniture_pairs(folder: Path) -> Iterator[Pair]:
 
 
 def _models(properties: str) -> dict[int, dict[str, str]]:
-    """Read the lines `field#number=value` of a catalogue, by number."""
+    """Parse the lines `field#number=value` of a catalogue into fields by number."""
     models: defaultdict[int, dict[str, str]] = defaultdict(dict)
     for line in properties.splitlines():
         if found := re.match(r"\s*(\w+)#(\d+)\s*=\s*(.*)", line):

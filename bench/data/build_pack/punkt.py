@@ -1,20 +1,20 @@
-"""Punkt's parameters for lower-cased English, from the four tables of NLTK's model `punkt_tab`."""
+"""Punkt's parameters for lower-case English, from the tables of NLTK's model `punkt_tab`."""
 
 import json
 from pathlib import Path
 
 PARAMETERS = "punkt-english.json"
-UPPER_CASE = 2 | 4 | 8  # bits of a word's orthographic context: seen with a capital, wherever it stood
-LOWER_CASE_AT_BEGIN = 16  # seen in lower case where a sentence begins
+UPPER_CASE = 2 | 4 | 8  # bits of a word's orthographic context: seen with a capital, in any position
+LOWER_CASE_AT_BEGIN = 16  # seen in lower case at the beginning of a sentence
 
 
 def punkt_files(folder: Path) -> tuple[Path, ...]:
-    """Return the tables of the model that are read; `sent_starters.txt` is asked for capitalised words only."""
+    """Return the model's tables that are read; `sent_starters.txt` affects capitalised words only."""
     return tuple(folder / name for name in ("abbrev_types.txt", "collocations.tab", "ortho_context.tab"))
 
 
 def write_parameters(folder: Path, out: Path) -> None:
-    """Write the parameters as JSON, each list sorted."""
+    """Write the parameters as JSON with sorted lists."""
     abbreviations, collocations, contexts = (
         path.read_text(encoding="utf-8").split("\n") for path in punkt_files(folder)
     )

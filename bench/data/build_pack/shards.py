@@ -1,8 +1,14 @@
-"""Shards: pictures and their texts in a tar.gz, in webdataset's layout, the same bytes for the same pairs."""
+"""Shards of the pack: images fitted into squares, with their texts, in webdataset's layout; and the pack's manifest.
+
+Equal pairs give equal bytes.
+"""
 
 import gzip
+import hashlib
 import io
 import json
+import lzma
+import re
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,25 +16,30 @@ from pathlib import Path
 
 from PIL import Image
 
-from bench.data.build_pack.pictures import encode_png, encode_webp, fit
+SIDE = 64  # pixels, of an image in the pack
+DRAWN = 2 * SIDE  # pixels, the width of a rendered SVG before it is fitted
+MARGIN = 0.03  # free fraction of the side at each edge
+FAINT = 8  # of 255; pixels of at most this alpha do not belong to the drawing
+FORMAT = 1  # of the manifest; raise it when a field changes its meaning
+DATA = ("*.tar.gz", "*.tsv.gz", "*.tsv.xz", "*.webp", "punkt-*.json")
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A picture as its package has it, and what is known of it."""
+    """A source's image and its text."""
 
-    key: str  # unique among the source's pictures, or made so
-    picture: Image.Image  # a grey one (mode L) is kept as it is, without loss; any other is fitted
+    key: str  # made unique within the source
+    picture: Image.Image  # a grey one (mode L) is stored unchanged and lossless; others are fitted
     caption: str
     licence: str
-    label: dict[str, str] = field(default_factory=dict)  # its class by the name of each classification, and its author
+    label: dict[str, str] = field(default_factory=dict)  # class by name of the classification, and the author
 
 
 def write_shard(path: Path, source: str, pairs: Iterable[Pair]) -> int:
-    """Write SOURCE-KEY.webp (or .png) and SOURCE-KEY.json for each pair, in their order; blank pictures are dropped.
+    """Write SOURCE-KEY.webp (or .png) and SOURCE-KEY.json of each pair, in order; return the number of blank images.
 
-    A key that was seen gets "-b" at its end, for webdataset groups by key. Neither the time nor a user is written.
-    Returns the number of blank pictures.
+    Blank images are dropped. A repeated key gets the suffix "-b", because webdataset groups by key. No time and no user
+    is written.
     """
     blank = 0
     keys: set[str] = set()
@@ -38,14 +49,23 @@ def write_shard(path: Path, source: str, pairs: Iterable[Pair]) -> int:
         tarfile.open(fileobj=compressed, mode="w") as tar,
     ):
         for pair in pairs:
-            name = f"{source}-{_unseen(pair.key, keys)}"
+            key = pair.key
+            while key in keys:
+                key += "-b"
+            keys.add(key)
             encoded = _encoded(pair.picture)
             if encoded is None:
                 blank += 1
                 continue
-            ending, content = encoded
-            _add(tar, f"{name}.{ending}", content)
-            _add(tar, f"{name}.json", _text(pair, source))
+            suffix, content = encoded
+            _add(tar, f"{source}-{key}.{suffix}", content)
+            text = {"caption": pair.caption, "source": source, "licence": pair.licence}
+            label = {"label": pair.label} if pair.label else {}
+            _add(
+                tar,
+                f"{source}-{key}.json",
+                json.dumps(text | label, ensure_ascii=False, separators=(",", ":")).encode(),
+            )
     return blank
 
 
@@ -55,28 +75,84 @@ def count_pairs(path: Path) -> int:
         return sum(member.name.endswith(".json") for member in tar)
 
 
-def _unseen(key: str, keys: set[str]) -> str:
-    while key in keys:
-        key += "-b"
-    keys.add(key)
-    return key
+def draw(svg: str) -> Image.Image:
+    """Render an SVG document with resvg; ValueError if it is invalid or has no size.
+
+    At 96 dots per inch, without which documents measured in points are refused. The machine's fonts are not used, so
+    that every machine renders the same image; text is therefore missing.
+    """
+    import resvg_py
+
+    png = resvg_py.svg_to_bytes(svg_string=_with_namespace(svg), width=DRAWN, dpi=96, skip_system_fonts=True)
+    return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+
+
+def fit(picture: Image.Image, side: int = SIDE) -> Image.Image | None:
+    """Crop to the drawing and centre it, as large as the margin allows, in a transparent square.
+
+    None if the image is blank or only a line of one pixel. Resampling premultiplies colour by alpha, so that the colour
+    of transparent pixels leaves no fringe.
+    """
+    picture = picture.convert("RGBA")
+    box = picture.getchannel("A").point(lambda alpha: 255 if alpha > FAINT else 0).getbbox()
+    if box is None:
+        return None
+    picture = picture.crop(box)
+    if min(picture.size) < 2:  # noqa: PLR2004
+        return None
+    scale = max(1, round(side * (1 - 2 * MARGIN))) / max(picture.size)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    picture = picture.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS).convert("RGBA")
+    square = Image.new("RGBA", (side, side), (255, 255, 255, 0))
+    square.paste(picture, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def write_manifest(folder: Path) -> None:
+    """Write manifest.json: SHA-256, size in bytes, and number of pairs or rows of each data file."""
+    content = {"format": FORMAT, "files": {name: _entry(folder / name) for name in data_files(folder)}}
+    text = json.dumps(content, indent=1, sort_keys=True)
+    (folder / "manifest.json").write_text(f"{text}\n", encoding="utf-8")
+
+
+def data_files(folder: Path) -> list[str]:
+    """Return the relative paths of the pack's data files."""
+    return sorted(path.relative_to(folder).as_posix() for pattern in DATA for path in folder.rglob(pattern))
+
+
+def _entry(path: Path) -> dict[str, str | int]:
+    content = path.read_bytes()
+    entry: dict[str, str | int] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    if path.name.endswith(".tar.gz"):
+        entry["pairs"] = count_pairs(path)
+    elif path.suffix in (".gz", ".xz"):
+        decompress = gzip.decompress if path.suffix == ".gz" else lzma.decompress
+        entry["rows"] = len(decompress(content).splitlines())
+    return entry
 
 
 def _encoded(picture: Image.Image) -> tuple[str, bytes] | None:
+    """Return an image's suffix and bytes: lossless PNG if grey, else lossy WebP (about 1,150 bytes); None if blank."""
+    file = io.BytesIO()
     if picture.mode == "L":
-        return "png", encode_png(picture)
-    fitted = fit(picture)
-    return None if fitted is None else ("webp", encode_webp(fitted))
-
-
-def _text(pair: Pair, source: str) -> bytes:
-    text: dict[str, str | dict[str, str]] = {"caption": pair.caption, "source": source, "licence": pair.licence}
-    if pair.label:
-        text["label"] = pair.label
-    return json.dumps(text, ensure_ascii=False, separators=(",", ":")).encode()
+        picture.save(file, "PNG", optimize=True)
+        return "png", file.getvalue()
+    if (fitted := fit(picture)) is None:
+        return None
+    fitted.save(file, "WEBP", quality=70, alpha_quality=60, method=4)
+    return "webp", file.getvalue()
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))
+
+
+def _with_namespace(svg: str) -> str:
+    """Add SVG's namespace to a root element without one, as in some Open Clip Art files."""
+    root = re.search(r"<(?:svg:)?svg\b[^>]*>", svg, re.DOTALL)
+    if root is None or 'xmlns="' in root.group() or root.group().startswith("<svg:"):
+        return svg
+    named = root.group().replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+    return svg[: root.start()] + named + svg[root.end() :]

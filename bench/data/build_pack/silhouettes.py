@@ -14,7 +14,7 @@ from bench.data.build_pack.shards import Pair
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
 KEPT = 3_000  # of 10,000
 
-# All that a pickled array consists of, under the names it has in files of numpy 1 and 2.
+# The components of a pickled array, under their names in files of numpy 1 and 2.
 _RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
 _ARRAY_PARTS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
@@ -25,28 +25,28 @@ _ARRAY_PARTS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Reads pickled numpy arrays and refuses everything else, for a pickle may call any function it names."""
+    """Reads pickled numpy arrays and refuses everything else, because a pickle may call any function by name."""
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """Return what an array needs; UnpicklingError names anything else."""
+        """Return a component of an array; UnpicklingError for any other name."""
         if (module, name) not in _ARRAY_PARTS:
             raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
         return _ARRAY_PARTS[module, name]
 
 
 def silhouette_files(folder: Path) -> tuple[Path, ...]:
-    """Return the files of pictures and of classes."""
+    """Return the files of images and of classes."""
     return folder / "animal_data_version_3.gz", folder / "animal_label_version_3.gz"
 
 
 def silhouette_pairs(folder: Path, kept: int = KEPT) -> Iterator[Pair]:
-    """Yield the first `kept` pictures of a fixed shuffle, after dropping exact repeats (284 of them).
+    """Yield the first `kept` images of a fixed shuffle, after dropping exact repeats (284).
 
     The caption and the class are the animal's name.
     """
     pictures, classes = (_array(path) for path in silhouette_files(folder))
     _, distinct = np.unique(pictures.reshape(len(pictures), -1), axis=0, return_index=True)
-    shuffle = np.random.RandomState(0)  # the shipped order is this generator's
+    shuffle = np.random.RandomState(0)  # the generator of the shipped order
     for row in shuffle.permutation(np.sort(distinct))[:kept]:
         animal = ANIMALS[int(classes[row])]
         yield Pair(f"{row:05d}", Image.fromarray(pictures[row]), animal, "MIT", {"category": animal})

@@ -1,4 +1,4 @@
-"""WordNet 3.0's nouns in five small tables: what labels and their likeness need of a 28 MB database."""
+"""WordNet 3.0's nouns in five small tables for the labels and their similarity, from a 28 MB database."""
 
 import lzma
 import zlib
@@ -10,22 +10,22 @@ EXCEPTIONS = "wordnet30-noun-exc.tsv.gz"
 GLOSSES = "wordnet30-glosses.tsv.xz"
 HYPERNYMS = "wordnet30-hypernyms.tsv.xz"
 SENSES = "wordnet30-senses.tsv.xz"
-UP = ("@", "@i")  # pointers to hypernyms, and from an instance
+UP = ("@", "@i")  # pointers to the hypernyms of a class and of an instance
 
 
 def wordnet_files(folder: Path) -> tuple[Path, ...]:
-    """Return the files of the database that the tables are made of."""
+    """Return the database files that the tables are built from."""
     return tuple(folder / name for name in ("data.noun", "index.noun", "noun.exc"))
 
 
 def write_tables(folder: Path, out: Path) -> None:
     """Write the tables from a WordNet 3.0 database.
 
-    Nouns, in the order of their words: every lemma, and where its first synset bears its name (word.n.01 is valid) that
-    synset's offset, without leading zeros. Exceptions: an irregular form and its base forms between spaces. Glosses:
-    those offsets, ascending, each with its synset's gloss without the examples of use. Hypernyms: every noun synset's
-    offset, ascending, the offsets of the synsets right above it, and its name (canine.n.02) where the nouns' table has
-    none. Senses: the offset of their first synset for the lemmas that have none in the nouns' table, in its order.
+    Nouns: every lemma, sorted, and the offset of its first synset, without leading zeros, if that synset has the
+    lemma's name (word.n.01 is valid). Exceptions: an irregular form and its base forms, separated by spaces. Glosses:
+    those offsets, ascending, with the synset's gloss without usage examples. Hypernyms: every noun synset's offset,
+    ascending, the offsets of its direct hypernyms, and its name (canine.n.02) if the table of nouns does not imply it.
+    Senses: the offset of the first synset of each lemma without an offset in the table of nouns, in its order.
     """
     nouns = _nouns(folder)
     rows = [lemma if offset is None else f"{lemma}\t{offset}" for lemma, offset in sorted(nouns.items())]
@@ -36,14 +36,14 @@ def write_tables(folder: Path, out: Path) -> None:
     kept = {offset for offset in nouns.values() if offset is not None}
     glosses = (line.split("|", 1) for line in _rows(folder / "data.noun"))
     pairs = ((int(data.split(" ", 1)[0]), gloss.split('; "')[0].strip()) for data, gloss in glosses)
-    _write_small(out / GLOSSES, [f"{offset}\t{gloss}" for offset, gloss in pairs if offset in kept])
+    _write_xz(out / GLOSSES, [f"{offset}\t{gloss}" for offset, gloss in pairs if offset in kept])
     senses = _senses(folder)
-    _write_small(out / HYPERNYMS, _hypernyms(folder, senses, kept))
-    _write_small(out / SENSES, [str(senses[lemma][0]) for lemma in sorted(nouns) if nouns[lemma] is None])
+    _write_xz(out / HYPERNYMS, _hypernyms(folder, senses, kept))
+    _write_xz(out / SENSES, [str(senses[lemma][0]) for lemma in sorted(nouns) if nouns[lemma] is None])
 
 
 def _nouns(folder: Path) -> dict[str, int | None]:
-    """Return every noun lemma, with its first synset's offset where that synset's first word is the lemma."""
+    """Return every noun lemma with its first synset's offset, None unless that synset's first word is the lemma."""
     first_word = {}
     for line in _rows(folder / "data.noun"):
         offset, _, _, _, word, _ = line.split(" ", 5)
@@ -52,13 +52,13 @@ def _nouns(folder: Path) -> dict[str, int | None]:
 
 
 def _senses(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return every noun lemma's synsets, most frequent first, in which its row ends."""
+    """Return the synsets of every noun lemma, most frequent first: the last fields of its row."""
     rows = (line.split() for line in _rows(folder / "index.noun"))
     return {lemma: tuple(map(int, rest[-int(count) :])) for lemma, _, count, *rest in rows}
 
 
 def _hypernyms(folder: Path, senses: dict[str, tuple[int, ...]], named: set[int]) -> list[str]:
-    """Return the rows of the hierarchy; its names are NLTK's."""
+    """Return the rows of the table of hypernyms; the names are NLTK's."""
     rows = []
     for line in _rows(folder / "data.noun"):
         fields = line.split("|")[0].split()
@@ -79,10 +79,9 @@ def _rows(path: Path) -> Iterator[str]:
 
 
 def _write(path: Path, rows: list[str]) -> None:
-    """Write in gzip's format by way of zlib, whose header is the same under every Python."""
+    """Write gzip's format through zlib, whose header is equal under every Python version."""
     path.write_bytes(zlib.compress("\n".join(rows).encode(), 9, wbits=31))
 
 
-def _write_small(path: Path, rows: list[str]) -> None:
-    """Write in xz's format."""
+def _write_xz(path: Path, rows: list[str]) -> None:
     path.write_bytes(lzma.compress("\n".join(rows).encode(), preset=9 | lzma.PRESET_EXTREME))

@@ -1,7 +1,7 @@
-"""A batch of captions, and which column of a file they are in."""
+"""Batches of captions, and the column of a file that holds them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -9,56 +9,46 @@ import pyarrow as pa
 
 from bench.config import choose
 
-ROWS, BYTES = 65_536, 16 * 2**20  # a batch ends with the first of the two; it is also a row group of the labels
-LONGEST_CAPTION = 4 * 2**20  # bytes; a longer one is skipped and counted
+ROWS, BYTES = 65_536, 16 * 2**20  # limits of a batch, which is also a row group of the labels
+LONGEST_CAPTION = 4 * 2**20  # bytes; a longer caption is skipped and counted
 NULL, TOO_LONG = "null", f"longer than {LONGEST_CAPTION // 2**20} MiB"  # why a row has no caption
 CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "txt", "alt", "alt_text", "title", "description")
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
 
 
+Row = tuple[str | None, bytes | None, str]  # key (None: the row's number), caption, and flaw or ""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows of a file. A row without a caption has a null, and what it lacks is counted in `flaws`."""
+    """Rows of a file. A row without a caption has a null, and its flaw is counted."""
 
     keys: pa.StringArray
-    captions: pa.BinaryArray  # not yet known to be text
+    captions: pa.BinaryArray  # not yet validated as UTF-8
     bytes_read: int  # of the file, so far
     flaws: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(slots=True)
-class Rows:
-    """Rows of a line-wise format, collected into batches; a key that is None becomes the number of its row."""
-
-    keys: list[str] = field(default_factory=list)
-    captions: list[bytes | None] = field(default_factory=list)
-    flaws: Counter[str] = field(default_factory=Counter)
-    num_bytes: int = 0
-    before: int = 0  # rows of earlier batches
-
-    def add(self, key: str | None, caption: bytes | None, flaw: str = "") -> None:
-        """Add a row."""
-        self.keys.append(str(self.before + len(self.keys)) if key is None else key)
-        self.captions.append(caption)
-        self.num_bytes += len(caption or b"")
-        if flaw:
-            self.flaws[flaw] += 1
-
-    @property
-    def full(self) -> bool:
-        """Whether the batch has to end."""
-        return len(self.keys) >= ROWS or self.num_bytes >= BYTES
-
-    def take(self, bytes_read: int) -> Batch:
-        """Return the batch and begin the next."""
-        batch = Batch(pa.array(self.keys, pa.string()), pa.array(self.captions, pa.binary()), bytes_read, self.flaws)
-        self.before += len(self.keys)
-        self.keys, self.captions, self.flaws, self.num_bytes = [], [], Counter(), 0
-        return batch
+def batched(rows: Iterable[Row], bytes_read: Callable[[], int]) -> Iterator[Batch]:
+    """Collect rows into batches; a key that is None becomes the row's number, counted from 0."""
+    numbered, is_last = enumerate(rows), False
+    while not is_last:
+        keys, captions, flaws, num_bytes = list[str](), list[bytes | None](), Counter[str](), 0
+        for number, (key, caption, flaw) in numbered:
+            keys.append(str(number) if key is None else key)
+            captions.append(caption)
+            num_bytes += len(caption or b"")
+            if flaw:
+                flaws[flaw] += 1
+            if len(keys) >= ROWS or num_bytes >= BYTES:
+                break
+        else:
+            is_last = True
+        yield Batch(pa.array(keys, pa.string()), pa.array(captions, pa.binary()), bytes_read(), flaws)
 
 
 def caption_column(names: Sequence[str], asked: str | None) -> str:
-    """Return the name of the captions' column; ValueError lists the columns and the likely one."""
+    """Return the name of the caption column; ValueError lists the columns and suggests one."""
     if asked is not None:
         return choose(asked, {name: name for name in names}, "column")
     if found := known_column(names, CAPTION_COLUMNS):
@@ -73,6 +63,6 @@ def caption_column(names: Sequence[str], asked: str | None) -> str:
 
 
 def known_column(names: Sequence[str], known: Sequence[str]) -> str | None:
-    """Return the first of the known names that is there, in any case."""
+    """Return the first known name among `names`, in any case."""
     lower = {name.lower(): name for name in reversed(names)}
     return next((lower[name] for name in known if name in lower), None)

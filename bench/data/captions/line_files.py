@@ -1,96 +1,87 @@
 """Captions of plain text, JSON lines, csv and tsv.
 
-Lines and csv are read in Python, for pyarrow's csv reader drops rows or stops at what the web is full of (a row with a
-comma too many, a value longer than its block, bytes that are not UTF-8), and its JSON reader guesses types by block.
+Lines and csv are read in Python: pyarrow's csv reader drops rows or stops at common flaws of web data (an additional
+comma, a value longer than its block, bytes that are not UTF-8), and its JSON reader infers types by block.
 """
 
 import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 import msgspec
 
-from bench.data.captions.batches import KEY_COLUMNS, Batch, Rows, caption_column, known_column
+from bench.data.captions.batches import KEY_COLUMNS, Batch, Row, batched, caption_column, known_column
 
-LONGEST_LINE = 64 * 2**20  # bytes; longer is no caption file, or a quotation mark that nothing closes
+LONGEST_LINE = 64 * 2**20  # bytes; a longer line means another format or an unclosed quotation mark
+COMPRESSED = (".gz", ".tgz")
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
 
 
-class Lines:
-    """The lines of a file that may be compressed."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        unpacked = gzip.GzipFile(fileobj=self._file) if path.suffix == ".gz" else self._file
-        self._lines = cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", unpacked), 2**20))
-        self.number = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield lines without their ends."""
-        while line := self._lines.readline(LONGEST_LINE + 1):
-            self.number += 1
-            if len(line) > LONGEST_LINE:
-                raise ValueError(f"line {self.number} is longer than {LONGEST_LINE // 2**20} MiB")
-            if self.number == 1:
-                if line.startswith(UTF16):
-                    raise ValueError("the file is UTF-16, expected UTF-8")
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            yield line.rstrip(b"\n").removesuffix(b"\r")
-
-    @property
-    def bytes_read(self) -> int:
-        """How far the file, as it lies on the disk, has been read."""
-        return self._file.tell()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+def read_rows(
+    path: Path, column: str | None, rows_of: Callable[[Iterator[bytes], str | None], Iterator[Row]]
+) -> Iterator[Batch]:
+    """Read a file, plain or gzipped, whose lines `rows_of` turns into rows."""
+    with path.open("rb") as raw:
+        yield from batched(rows_of(_lines(unpacked(raw, path)), column), raw.tell)
 
 
-def read_lines(path: Path, column: str | None) -> Iterator[Batch]:
-    """Read plain text, a caption a line; its key is the line's number, from 0."""
+def unpacked(raw: io.BufferedReader, path: Path) -> io.BufferedReader:
+    """Return the content of a file that may be gzipped."""
+    if path.suffix not in COMPRESSED:
+        return raw
+    return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), 2**20)
+
+
+def _lines(file: io.BufferedReader) -> Iterator[bytes]:
+    """Yield lines without their line breaks."""
+    for number in count(1):
+        if not (line := file.readline(LONGEST_LINE + 1)):
+            return
+        if len(line) > LONGEST_LINE:
+            raise ValueError(f"line {number} is longer than {LONGEST_LINE // 2**20} MiB")
+        if number == 1:
+            if line.startswith(UTF16):
+                raise ValueError("the file is UTF-16, expected UTF-8")
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        yield line.rstrip(b"\n").removesuffix(b"\r")
+
+
+def text_rows(lines: Iterator[bytes], column: str | None) -> Iterator[Row]:
+    """Read plain text, one caption per line."""
     if column is not None:
-        raise ValueError(f"plain text has no columns, so none is named {column!r}")
-    rows = Rows()
-    with closing(Lines(path)) as lines:
-        for line in lines:
-            rows.add(None, line)
-            if rows.full:
-                yield rows.take(lines.bytes_read)
-        yield rows.take(lines.bytes_read)
+        raise ValueError(f"plain text has no columns: remove --column {column!r}")
+    return ((None, line, "") for line in lines)
 
 
-def read_json_lines(path: Path, column: str | None) -> Iterator[Batch]:
-    """Read a JSON object a line; the first one's fields decide where captions and keys are."""
-    rows, name, key = Rows(), None, None
-    with closing(Lines(path)) as lines:
-        for line in lines:
-            if not line:
-                continue
-            fields = json_object(line)
-            if name is None:
-                if fields is None:
-                    raise ValueError("the first line is not a JSON object")
-                name, key = caption_column([*fields], column), known_column([*fields], KEY_COLUMNS)
+def json_rows(lines: Iterator[bytes], column: str | None) -> Iterator[Row]:
+    """Read one JSON object per line; the fields of the first one determine the caption and the key field."""
+    name = key = None
+    for line in filter(None, lines):
+        fields = json_object(line)
+        if name is None:
             if fields is None:
-                rows.add(None, None, NOT_JSON)
-            else:
-                caption = as_bytes(fields.get(name))
-                flaw = NO_CAPTION if caption is None and fields.get(name, "") is not None else ""
-                rows.add(_text(fields.get(key)) if key else None, caption, flaw)
-            if rows.full:
-                yield rows.take(lines.bytes_read)
-        yield rows.take(lines.bytes_read)
+                raise ValueError("the first line is not a JSON object")
+            name, key = caption_column([*fields], column), known_column([*fields], KEY_COLUMNS)
+        if fields is None:
+            yield None, None, NOT_JSON
+        else:
+            yield _text(fields.get(key)) if key else None, *caption_of(fields, name)
+
+
+def caption_of(fields: Mapping[str, object], name: str) -> tuple[bytes | None, str]:
+    """Return the caption of a JSON object and its flaw; a null is no flaw."""
+    caption = as_bytes(fields.get(name))
+    return caption, NO_CAPTION if caption is None and fields.get(name, "") is not None else ""
 
 
 def json_object(line: bytes) -> dict[str, object] | None:
-    """Return a JSON object, or None for anything else. Bytes that are not UTF-8 are replaced."""
+    """Return a JSON object, None for anything else; bytes that are not UTF-8 become surrogates."""
     try:
         value = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -104,51 +95,44 @@ def json_object(line: bytes) -> dict[str, object] | None:
 
 
 def as_bytes(value: object) -> bytes | None:
-    """Return a text's bytes, those that were not UTF-8 as they were; None for what is no text."""
+    """Return the original bytes of a text, invalid UTF-8 included; None unless the value is a text."""
     if not isinstance(value, str):
         return None
     try:
         return value.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell
+    except UnicodeEncodeError:  # an unpaired surrogate, which JSON can encode
         return value.encode("utf-8", "surrogatepass")
 
 
-def read_csv(path: Path, column: str | None, *, delimiter: str) -> Iterator[Batch]:
-    """Read csv or tsv. A column that is a number, from 1, says that the file has no header."""
+def csv_rows(lines: Iterator[bytes], column: str | None, *, delimiter: str) -> Iterator[Row]:
+    """Read csv or tsv. A column given as a number, counted from 1, means that the file has no header."""
     csv.field_size_limit(LONGEST_LINE)
-    rows = Rows()
-    with closing(Lines(path)) as lines:
-        texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in lines)
-        records = csv.reader(texts, delimiter=delimiter, strict=True)
-        try:
-            first = next(records, [])
-            place, key, width = _places(first, column)
-            if column is not None and column.isdecimal():
-                rows.add(None, as_bytes(first[place]))
-            for values in records:
-                if not values:
-                    continue
-                if len(values) == width:
-                    rows.add(None if key is None else _text(values[key]), as_bytes(values[place]))
-                else:
-                    rows.add(None, None, MISCOUNTED)
-                if rows.full:
-                    yield rows.take(lines.bytes_read)
-        except csv.Error as error:
-            raise ValueError(f"line {records.line_num}: {error} (is a quotation mark left open?)") from None
-        yield rows.take(lines.bytes_read)
+    texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in lines)
+    records = csv.reader(texts, delimiter=delimiter, strict=True)
+    try:
+        first = next(records, [])
+        index, key, width = _columns(first, column)
+        if column is not None and column.isdecimal():
+            yield None, as_bytes(first[index]), ""
+        for values in filter(None, records):
+            if len(values) == width:
+                yield None if key is None else _text(values[key]), as_bytes(values[index]), ""
+            else:
+                yield None, None, MISCOUNTED
+    except csv.Error as error:
+        raise ValueError(f"line {records.line_num}: {error} (is a quotation mark left open?)") from None
 
 
-def _places(first: list[str], column: str | None) -> tuple[int, int | None, int]:
-    """Return where the caption and the key are, and how many columns there are."""
+def _columns(first: list[str], column: str | None) -> tuple[int, int | None, int]:
+    """Return the index of the caption column, that of the key column, and the number of columns."""
     if column is not None and column.isdecimal():
         if not 1 <= int(column) <= len(first):
-            raise ValueError(f"there are columns 1 to {len(first)}, no column {column}")
+            raise ValueError(f"no column {column}: expected 1 to {len(first)}")
         return int(column) - 1, None, len(first)
     key = known_column(first, KEY_COLUMNS)
     return first.index(caption_column(first, column)), first.index(key) if key else None, len(first)
 
 
 def _text(value: object) -> str | None:
-    """Return a key as text that can be stored."""
+    """Return a key as valid Unicode."""
     return None if value is None else str(value).encode("utf-8", "replace").decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Which files are labelled, and where each one's labels go."""
+"""Input files of the labelling, and the file of each one's labels."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,38 +18,38 @@ class Shard:
     """A file of captions."""
 
     path: Path
-    name: str  # below the folder that all inputs share, with `/`
+    name: str  # path below the common folder of all inputs, with `/`
 
     @property
     def labels_name(self) -> str:
-        """Where its labels lie below the folder for labels."""
+        """Path of the file of labels, below the folder for labels."""
         return f"{self.name[: len(self.name) - len(suffix_of(self.path))]}.parquet"
 
 
 def shards_of(inputs: Iterable[str], out: Path | None = None) -> list[Shard]:
-    """Return the files that names, globs and folders stand for, each once, sorted; ValueError where one has none.
+    """Return the files of names, globs and folders, each once, sorted; ValueError for an input without files.
 
-    Of a folder that holds `out`, what lies there is left out: labels are no captions.
+    If a folder contains `out`, the files in `out` are excluded: they hold labels.
     """
     paths = {path.absolute() for each in inputs for path in _files(each, out)}
     if not paths:
-        raise ValueError("name the files to label: parquet, csv, tsv, jsonl, txt or tar, globs or folders")
+        raise ValueError("no input given: name parquet, csv, tsv, jsonl, txt or tar files, globs or folders")
     root = Path(commonpath([path.parent for path in paths]))
     return sorted((Shard(path, path.relative_to(root).as_posix()) for path in paths), key=lambda shard: shard.name)
 
 
 def part_of(shards: Sequence[Shard], part: str) -> list[Shard]:
-    """Return part "k/n" of the shards, k from 1 to n: every n-th."""
+    """Return part "k/n" of the shards, k from 1 to n: every n-th shard."""
     match = re.fullmatch(r"(\d+)/(\d+)", part)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise ValueError(f"--shards is k/n with k from 1 to n, got {part!r}")
+        raise ValueError(f"--shards {part!r}: expected k/n with k from 1 to n")
     return list(shards[int(match[1]) - 1 :: int(match[2])])
 
 
 def digest_of(path: Path) -> str:
-    """Return a hash of a file's size and of its beginning, middle and end: what changes when a file is replaced.
+    """Return a hash of a file's size and of 64 KiB at its beginning, middle and end.
 
-    An edit that keeps the size and lies between these three is not seen.
+    An edit outside these that keeps the size is not detected.
     """
     size = path.stat().st_size
     digest = sha256(str(size).encode())
@@ -72,7 +72,7 @@ def _files(name: str, out: Path | None) -> list[Path]:
     else:
         raise ValueError(f"no file, folder or glob {name!r}")
     if not found:
-        raise ValueError(f"{name}: no file of captions there (suffixes that are read: {', '.join(READERS)})")
+        raise ValueError(f"{name}: no file of captions found (suffixes that are read: {', '.join(READERS)})")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The manifest beside tar shards: how many samples and bytes each has, and its sha256."""
+"""The manifest beside tar shards: number of samples, size and SHA-256 of each."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -17,40 +17,40 @@ CHUNK = 2**22  # bytes
 
 
 class ShardFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of a shard."""
+    """Facts of a shard."""
 
-    samples: int  # those that cannot be used included
+    samples: int  # including unusable ones
     bytes: int
     sha256: str
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The shards of a folder, by file name."""
+    """Facts of a folder's shards, by file name."""
 
     format: int = 1
     shards: dict[str, ShardFacts]
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return a folder's manifest, None where there is none; ValueError for a file that is no manifest."""
+    """Return a folder's manifest, None if there is none; ValueError for an invalid file."""
     path = folder / NAME
     if not path.is_file():
         return None
     try:
         return from_json(content_of(path), Manifest)
     except ValueError as error:
-        raise ValueError(f"{path}: no manifest of shards: {error}") from None
+        raise ValueError(f"{path}: not a manifest of shards: {error}") from None
 
 
 def write_manifest(folder: Path, shards: Mapping[str, ShardFacts]) -> None:
-    """Write a folder's manifest, a shard a line."""
-    lines = (f"{_json(name)}:{_json(shards[name])}" for name in sorted(shards))
+    """Write a folder's manifest, one shard per line."""
+    lines = (msgspec.json.encode({name: shards[name]}).decode()[1:-1] for name in sorted(shards))
     with written_whole(folder / NAME) as temporary:
         temporary.write_text('{"format":1,"shards":{\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
 
 
 def facts_of(shard: Path, report: Callable[[int], object] = lambda _: None) -> ShardFacts:
-    """Read a whole shard, reporting bytes; ValueError names one that cannot be read to its end."""
+    """Read a whole shard, reporting bytes; ValueError names a shard that cannot be read to its end."""
     digest, size = hashlib.sha256(), 0
     with naming(shard), shard.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -62,27 +62,17 @@ def facts_of(shard: Path, report: Callable[[int], object] = lambda _: None) -> S
 
 
 def difference(listed: ShardFacts, found: ShardFacts) -> str:
-    """Say in what a shard is not what the manifest says; nothing where it is."""
+    """Describe the first difference between a shard and its manifest; empty if there is none."""
     for field in ("bytes", "samples", "sha256"):
         expected, there = getattr(listed, field), getattr(found, field)
         if expected != there:
-            return f"{field}: {_short(there)}, the manifest says {_short(expected)}"
+            found_text, expected_text = (f"{fact:,}" if field != "sha256" else fact[:12] for fact in (there, expected))
+            return f"{field}: {found_text}, the manifest says {expected_text}"
     return ""
 
 
 def missing(folder: Path, manifest: Manifest, data: str) -> list[str]:
-    """Return the shards that the manifest lists, a folder or glob asks for and the folder lacks."""
-    asked = [
-        name
-        for name in manifest.shards
-        if Path(data).is_dir() or fnmatch(str(folder / name), str(Path(data).absolute()))
-    ]
+    """Return the shards that the manifest lists, that `data` (a folder or glob) matches and that do not exist."""
+    pattern = str(Path(data).absolute())
+    asked = [name for name in manifest.shards if Path(data).is_dir() or fnmatch(str(folder / name), pattern)]
     return [name for name in asked if not (folder / name).is_file()]
-
-
-def _short(fact: int | str) -> str:
-    return f"{fact:,}" if isinstance(fact, int) else f"{fact[:12]}…"
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

@@ -1,8 +1,8 @@
-"""Tar shards as a data set: which there are, whether they are what their manifest says, and the samples in them."""
+"""Tar shards as a data set: discovery, verification against manifests, and random access to samples."""
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from glob import has_magic
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import pyarrow as pa
+from msgspec.structs import replace
 from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
@@ -31,28 +32,27 @@ from bench.data.shards.index import (
 from bench.data.shards.manifest import NAME, ShardFacts, difference, facts_of, missing, read_manifest
 from bench.data.subset import is_listed
 
-MOST_LACKING, FEWEST_TOLERATED = 0.1, 10  # of all samples; so many are tolerated in any case
+MOST_LACKING, FEWEST_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
 
 
 @dataclass(frozen=True, eq=False)
 class Shards:
-    """Shards and their indexes: little to hand to other processes, each of which opens them for itself.
+    """Paths of shards and of their indexes: small to pickle for other processes, each of which opens them.
 
-    Equal to itself alone: to compare thousands of paths for every batch would take time.
+    Compared by identity: comparing thousands of paths per batch would take time.
     """
 
-    data: str  # as a person named them
+    data: str  # as in the experiment
     paths: tuple[Path, ...]
     indexes: tuple[Path, ...]
 
     @property
     def contents(self) -> list[Contents]:
-        """What each shard holds."""
         return [read_index(path)[1] for path in self.indexes]
 
     @property
     def skipped(self) -> Counter[str]:
-        """Samples that cannot be used, by what they lack."""
+        """Number of unusable samples by class."""
         return sum((Counter(each.skipped) for each in self.contents), Counter[str]())
 
     @property
@@ -61,7 +61,7 @@ class Shards:
         return [folder for folder in sorted({path.parent for path in self.paths}) if read_manifest(folder) is None]
 
     def notes(self) -> list[str]:
-        """Say what a person should know before training on them."""
+        """Return log lines on the number of samples, on skipped ones and on folders without a manifest."""
         total, lacking = sum(each.samples for each in self.contents), self.skipped
         notes = [f"{self.data}: {total - lacking.total():,} samples in {len(self.paths):,} shards"]
         if lacking:
@@ -74,7 +74,7 @@ class Shards:
 
 
 class Samples:
-    """The usable samples of shards in their order, by row."""
+    """The usable samples of shards in order, by row."""
 
     def __init__(self, shards: Shards) -> None:
         self._paths, self._tables = shards.paths, [read_index(path)[0] for path in shards.indexes]
@@ -86,28 +86,26 @@ class Samples:
 
     @property
     def total(self) -> int:
-        """Samples in all, those that cannot be used included."""
+        """Number of samples, unusable ones included."""
         return self._begins[-1]
 
     @property
     def keys(self) -> pa.ChunkedArray:
-        """Every row's key."""
+        """Keys of all rows."""
         return pa.chunked_array([chunk for table in self._tables for chunk in table["key"].chunks], pa.large_string())
 
     def key(self, row: int) -> str:
-        """Return a sample's key."""
         return cast("str", self._value(row, "key"))
 
     def caption(self, row: int) -> str:
-        """Return a sample's caption."""
         return cast("str", self._value(row, "caption"))
 
     def place(self, row: int) -> int:
-        """Return a sample's place among all samples of all shards, where its stored labels are."""
+        """Return a sample's index among all samples of all shards, by which stored labels are addressed."""
         return self._begins[self._at(row)[0]] + cast("int", self._value(row, "place"))
 
     def image(self, row: int) -> bytes:
-        """Read a sample's encoded image, or embeddings; ValueError where the shard has become shorter."""
+        """Read a sample's encoded image or embeddings; ValueError if the shard has become shorter."""
         path, size = self._paths[self._at(row)[0]], cast("int", self._value(row, "size"))
         with path.open("rb", buffering=0) as file:
             file.seek(cast("int", self._value(row, "offset")))
@@ -128,14 +126,14 @@ class Samples:
 
 @lru_cache(maxsize=2)
 def opened(shards: Shards) -> Samples:
-    """Return the samples, opened once a process; of many trainings in one, the last two's are kept."""
+    """Return the samples, opened once per process; only the last two data sets stay open."""
     return Samples(shards)
 
 
 def shards_for(experiment: Experiment, cache_folder: Path) -> Shards:
-    """Open an experiment's shards: of images, or of embeddings where it reads these.
+    """Open an experiment's shards, of images or of embeddings.
 
-    Raises ValueError where too many samples cannot be used, unless a file lists those to see, which all can.
+    Raises ValueError if too many samples are unusable, unless a file lists those to use.
     """
     members = IMAGES if experiment.embedding_channels is None else EMBEDDINGS
     shards = open_shards(experiment.data, cache_folder, members)
@@ -143,20 +141,19 @@ def shards_for(experiment: Experiment, cache_folder: Path) -> Shards:
     if lacking.total() > max(FEWEST_TOLERATED, MOST_LACKING * total) and not is_listed(experiment.subset):
         raise ValueError(
             f"{shards.data}: {lacking.total():,} of {total:,} samples cannot be used ({told_counts(lacking)}), "
-            f"more than {MOST_LACKING:.0%}: put that right, or list the keys of those to see: --set subset=FILE.csv"
+            f"more than {MOST_LACKING:.0%}: repair the shards, or list the keys to use: --set subset=FILE.csv"
         )
     return shards
 
 
 def open_shards(data: str, cache_folder: Path, members: Members = IMAGES) -> Shards:
-    """Find shards, compare them with their manifests, and index those that are not.
+    """Find shards, verify them against their manifests, and index those without an index.
 
-    A listed shard is compared by sha256 when it is seen first, and again when it was written to since. Raises
-    ValueError naming the shard that cannot be read to its end or is not what a manifest says, and where no sample can
-    be used.
+    A listed shard is compared by SHA-256 when it is first used, and again after a write. Raises ValueError that names a
+    shard that cannot be read to its end or differs from its manifest, and if no sample is usable.
     """
     paths = shard_paths(data)
-    listed = _listed(paths)
+    listed = _listed(paths, data)
     sums = {path: facts.sha256 for path, facts in listed.items()}
     indexes = {path: index_path(path, cache_folder, members, sums.get(path, "")) for path in paths}
     compared = {path: compared_path(path, indexes[path]) for path in listed}
@@ -169,7 +166,10 @@ def open_shards(data: str, cache_folder: Path, members: Members = IMAGES) -> Sha
         if path in compared:
             compared[path].touch()
     shards = Shards(data, tuple(paths), tuple(indexes[path] for path in paths))
-    _require_as_listed(shards)
+    for path, contents in zip(paths, shards.contents, strict=True):
+        if path in listed:
+            found = replace(listed[path], samples=contents.samples, bytes=path.stat().st_size)
+            _require_equal(path, listed[path], found)
     if not len(opened(shards)):
         told = told_counts(shards.skipped) or "there are none"
         raise ValueError(f"{data}: no sample has an {members.what} and a caption ({told})")
@@ -177,57 +177,51 @@ def open_shards(data: str, cache_folder: Path, members: Members = IMAGES) -> Sha
 
 
 def told_counts(counts: Counter[str]) -> str:
-    """Put counts by class in words."""
+    """Format counts by class."""
     return ", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items()))
 
 
 def tell(shards: Shards) -> None:
-    """Print what a person should know."""
+    """Log the shards' notes."""
     for note in shards.notes():
         say(note)
 
 
 def shard_paths(data: str) -> list[Path]:
-    """Return the shards that an experiment's `data` stands for, in order; ValueError where there are none."""
+    """Return the shards of an experiment's `data`, in order; ValueError if there are none."""
     return pretrain_shards() if data == PACK_DATA else tar_shards(data)
 
 
 def tar_shards(data: str) -> list[Path]:
-    """Return the tar files that a folder, a file or a glob stands for, in order; ValueError where there are none."""
+    """Return the tar files of a folder, a file or a glob, in order; ValueError if there are none."""
     if not (Path(data).exists() or has_magic(data)):
         raise ValueError(f"data={data}: no folder, file or glob of tar shards (the shipped pack is {PACK_DATA!r})")
     found = [shard.path for shard in shards_of([data])]
     for path in found:
         if suffix_of(path) in (".tar.gz", ".tgz"):
-            raise ValueError(f"{path}: a compressed shard has no random access; unpack it with: gunzip {path}")
+            raise ValueError(f"{path}: a compressed shard has no random access; decompress it with: gunzip {path}")
     paths = [path for path in found if suffix_of(path) == ".tar"]
     if not paths:
-        raise ValueError(f"{data}: no .tar shard there (there are {', '.join(sorted({p.suffix for p in found}))})")
+        raise ValueError(f"{data}: no .tar shard found (there are {', '.join(sorted({p.suffix for p in found}))})")
     return paths
 
 
-def _listed(paths: Iterable[Path]) -> dict[Path, ShardFacts]:
-    """Return what manifests say of shards, of those that one lists."""
-    manifests = {folder: read_manifest(folder) for folder in {path.parent for path in paths}}
-    found = ((path, manifests[path.parent]) for path in paths)
-    return {path: manifest.shards[path.name] for path, manifest in found if manifest and path.name in manifest.shards}
+def _listed(paths: Sequence[Path], data: str) -> dict[Path, ShardFacts]:
+    """Return the manifests' facts of shards; ValueError if a folder's shards are not those that its manifest lists."""
+    listed = {}
+    for folder in {path.parent for path in paths}:
+        if (manifest := read_manifest(folder)) is None:
+            continue
+        if lost := missing(folder, manifest, data):
+            raise ValueError(f"{folder / lost[0]} is missing, {folder / NAME} lists it")
+        for path in paths:
+            if path.parent == folder and path.name not in manifest.shards:
+                raise ValueError(f"{path} is not in {folder / NAME}; remove that file to create it again")
+            if path.parent == folder:
+                listed[path] = manifest.shards[path.name]
+    return listed
 
 
 def _require_equal(path: Path, listed: ShardFacts, found: ShardFacts) -> None:
     if wrong := difference(listed, found):
-        raise ValueError(f"{path} is not what {path.with_name(NAME)} says: {wrong}")
-
-
-def _require_as_listed(shards: Shards) -> None:
-    for folder in {path.parent for path in shards.paths}:
-        if (manifest := read_manifest(folder)) is None:
-            continue
-        if lost := missing(folder, manifest, shards.data):
-            raise ValueError(f"{folder / lost[0]} is missing, {folder / NAME} lists it")
-        for path, contents in zip(shards.paths, shards.contents, strict=True):
-            if path.parent != folder:
-                continue
-            if (listed := manifest.shards.get(path.name)) is None:
-                raise ValueError(f"{path} is not in {folder / NAME}; remove that file to write it anew")
-            found = ShardFacts(samples=contents.samples, bytes=path.stat().st_size, sha256=listed.sha256)
-            _require_equal(path, listed, found)
+        raise ValueError(f"{path} differs from {path.with_name(NAME)}: {wrong}")

@@ -1,7 +1,7 @@
-"""Samples of a tar shard as webdataset and img2dataset write it, read with tarfile: nothing in it is executed.
+"""Samples of a tar shard as webdataset and img2dataset write it, read with tarfile.
 
-Neighbouring members whose names are equal up to the first dot of the file name are one sample. A name is compared and
-told, and never becomes a path.
+Consecutive members whose names are equal up to the first dot of the file name form a sample. Names are compared and
+shown, and never used as paths.
 """
 
 import tarfile
@@ -19,16 +19,16 @@ BLOCK, CHUNK = tarfile.BLOCKSIZE, 2**20  # bytes
 class Member:
     """A file of a sample."""
 
-    offset: int  # of its content, in the archive
+    offset: int  # of the content in the archive, in bytes
     size: int  # bytes
-    content: bytes  # of what can hold a caption, else empty
+    content: bytes  # only of .txt and .json members, else empty
 
 
 def samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
-    """Yield each sample's key and its members by suffix in lower case, up to the archive's end mark.
+    """Yield each sample's key and its members by lower-case suffix, up to the archive's end mark.
 
-    Hidden files are left out, as webdataset does. Raises ValueError or tarfile.TarError for an archive that is
-    truncated, that goes on behind its end mark, or that has a member twice: none is silently shorter.
+    Hidden files are skipped, as in webdataset. Raises ValueError or tarfile.TarError for an archive that is truncated,
+    continues after its end mark, or has a member twice.
     """
     key, members = "", dict[str, Member]()
     for name, member in _members(file):
@@ -41,14 +41,14 @@ def samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
             members = {}
         key, suffix = folder + slash + stem, suffix.lower()
         if suffix in members:
-            raise ValueError(f"{name} is there twice: keys must differ from sample to sample")
+            raise ValueError(f"{name} occurs twice: keys must differ between samples")
         members[suffix] = member
     if members:
         yield key, members
 
 
 def _members(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
-    """Yield all files, by names that can be stored as text."""
+    """Yield all files, under names that are valid Unicode."""
     with tarfile.open(fileobj=file, mode="r:") as tar:
         while (found := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header
@@ -56,14 +56,14 @@ def _members(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
                 continue
             name = found.name.encode("utf-8", "replace").decode()
             if found.issparse():
-                raise ValueError(f"{name} is stored as a sparse file, which a shard has no use for")
+                raise ValueError(f"{name} is a sparse file, expected a regular file")
             yield name, Member(found.offset_data, found.size, _content(tar, found, name))
-        file.seek(tar.offset)  # where tarfile found nothing more: it takes a header cut in half for an end, too
+        file.seek(tar.offset)  # tarfile's end, which may be a truncated header
         if file.read(BLOCK) != bytes(BLOCK):
             raise ValueError("the archive is truncated: it has no end mark")
         while rest := file.read(CHUNK):
             if any(rest):
-                raise ValueError("the archive goes on behind its end mark: were archives put one behind the other?")
+                raise ValueError("the archive continues after its end mark: were archives concatenated?")
 
 
 def _content(tar: tarfile.TarFile, found: tarfile.TarInfo, name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Train a tower and a new head on a task: the published recipe."""
+"""Fine-tune a tower and a new head on a task by the published recipe."""
 
 import copy
 import math
@@ -12,23 +12,22 @@ from torch import Tensor, nn
 
 from bench.data.normalisation import WHITE, normalised
 from bench.environment.seeds import HEAD, seed_for
-from bench.transfer.batches import Batches
 from bench.transfer.tasks.pictures import Pictures, shown
 from bench.transfer.tasks.tasks import Part
-from bench.transfer.transfer_training import Descent, descended
+from bench.transfer.transfer_training import Batches, Descent, descended
 from models.image_tower import ImageTower
 
-INITIAL_SPREAD = 0.02  # of a new head's weights
+INITIAL_SPREAD = 0.02  # standard deviation of a new head's weights
 
 LossOf = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FineTuning:
-    """How a tower is trained on a task; the defaults are CatLIP's on ImageNet-1k.
+    """Settings of fine-tuning; the defaults are CatLIP's on ImageNet-1k.
 
-    AdamW, a linear warm-up, then a cosine; random resized crops and flips. RangeAugment and the sampler of several
-    image sizes are left out; there is no RandAugment, mixup or cutmix in the recipe. Source: Mehta et al. 2024,
+    AdamW with a linear warm-up and a cosine; random resized crops and flips. RangeAugment and the sampler of several
+    image sizes are left out; the recipe has no RandAugment, mixup or cutmix. Source: Mehta et al. 2024,
     arXiv:2404.15653, table 6; apple/corenet, `projects/catlip/image_classification/imagenet/vit_base.yaml` (the batch
     is the paper's).
     """
@@ -38,17 +37,18 @@ class FineTuning:
     last_learning_rate: float = 3e-6
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
-    clip_norm: float | None = 1.0  # of the whole gradient
-    ema_decay: float | None = 0.9995  # of a running average of the weights
-    layer_decay: float = 1.0  # of the rate, from the head to the last block and from each block to the one before it
+    clip_norm: float | None = 1.0  # of the gradient over all parameters
+    ema_decay: float | None = 0.9995  # of the averaged weights
+    layer_decay: float = (
+        1.0  # factor of the rate from the head to the last block, and from each block to the block before
+    )
     batch_size: int = 128
-    crop_scale: tuple[float, float] = (0.08, 1.0)  # share of the picture's area that a random crop keeps
+    crop_scale: tuple[float, float] = (0.08, 1.0)  # range of a random crop's area, as a share of the image's
     flip: bool = True
     seed: int = 0
-    train_tower: bool = True  # or the head alone
+    train_tower: bool = True  # otherwise only the head
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run."""
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"epochs and batch_size must be 1 or more, got {self.epochs} and {self.batch_size}")
         if not 0 <= self.last_learning_rate <= self.learning_rate < math.inf or self.learning_rate == 0:
@@ -59,7 +59,7 @@ class FineTuning:
             raise ValueError(f"layer_decay must be from 0 to 1, got {self.layer_decay}")
 
     def descent(self, pictures: int) -> Descent:
-        """Return how weights are learnt from so many pictures: in full batches, which run on from epoch to epoch."""
+        """Return the training settings for this number of images."""
         size = min(self.batch_size, pictures)
         return Descent(
             epochs=self.epochs,
@@ -77,20 +77,19 @@ class FineTuning:
 
 
 class Classifier(nn.Module):
-    """A tower and a head: normalised images to logits."""
+    """A tower and a head, which map normalised images to logits."""
 
     def __init__(self, tower: ImageTower, head: nn.Linear) -> None:
         super().__init__()
         self.tower, self.head = tower, head
 
     def forward(self, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch classes"]:
-        """Return the logits of the classes."""
         logits: Tensor = self.head(self.tower(images))
         return logits
 
 
 def new_head(width: int, classes: int, seed: int) -> nn.Linear:
-    """Return a head that knows nothing, from a generator of its own."""
+    """Return a randomly initialised head, from a generator of its own."""
     head = nn.Linear(width, classes, device="meta").to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed_for(seed, HEAD))
     nn.init.trunc_normal_(head.weight, std=INITIAL_SPREAD, generator=generator)
@@ -99,10 +98,10 @@ def new_head(width: int, classes: int, seed: int) -> nn.Linear:
 
 
 def fine_tune(tower: ImageTower, head: nn.Linear, part: Part, recipe: FineTuning, device: torch.device) -> Classifier:
-    """Return copies of a tower and a head, trained on a part; those given are left as they were.
+    """Return trained copies of a tower and a head; the originals are unchanged.
 
-    Cross-entropy, in nats. Equal arguments give equal weights on a CPU, bit for bit. Raises ValueError for layer decay
-    on a tower whose blocks are not known, FloatingPointError for a loss or a gradient that is not finite.
+    The loss is cross-entropy, in nats. Equal arguments give equal weights on a CPU, bit for bit. Raises ValueError for
+    layer decay on a tower whose blocks are not known, FloatingPointError for a loss or a gradient that is not finite.
     """
     labels = torch.from_numpy(part.labels)
 
@@ -115,7 +114,7 @@ def fine_tune(tower: ImageTower, head: nn.Linear, part: Part, recipe: FineTuning
 def trained(
     tower: ImageTower, head: nn.Linear, pictures: Pictures, loss_of: LossOf, recipe: FineTuning, device: torch.device
 ) -> Classifier:
-    """Return copies of a tower and a head, trained on pictures; `loss_of` takes logits, and rows on the CPU."""
+    """Return trained copies of a tower and a head; `loss_of` takes logits, and rows of the images on the CPU."""
     model, how = Classifier(copy.deepcopy(tower), copy.deepcopy(head)).to(device), recipe.descent(len(pictures))
     steps = how.steps(len(pictures))
     batches = Batches(pictures, tower.image_size, how.batch_size, recipe.crop_scale, recipe.flip, recipe.seed)
@@ -131,6 +130,6 @@ def trained(
 
 @torch.inference_mode()
 def logits_of(model: Classifier, pictures: Pictures, device: torch.device) -> Float[Tensor, "pictures classes"]:
-    """Return the logits of whole pictures, on the CPU: scaled, the centre cut out, as the pictures are shown."""
+    """Return the logits of images, preprocessed for scoring, on the CPU."""
     shown_pictures = shown(pictures, model.tower.image_size)
     return torch.cat([model(normalised(images.to(device) / WHITE)).cpu() for images in shown_pictures])

@@ -1,4 +1,4 @@
-"""Fine-tuning as a protocol: the learning rate is chosen on the validation part, the test part is looked at once."""
+"""Fine-tuning as a protocol: the learning rate is chosen on the validation part, the test part is used once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +17,13 @@ from bench.transfer.tasks.tasks import Part, Task
 from bench.transfer.transfer_training import PUBLISHED_WIDTH, best_rate
 from models.image_tower import ImageTower
 
-RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # the published one, and larger ones for smaller towers
-PUBLISHED_PICTURES = 10_000  # from where on the published recipe is taken as it is
-FEWEST_STEPS, SMALL_BATCH = 500, 32  # of a training on fewer pictures
+RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # the published rate, and larger rates for smaller towers
+PUBLISHED_PICTURES = 10_000  # smallest training part for which the published recipe is used unchanged
+FEWEST_STEPS, SMALL_BATCH = 500, 32  # of a training on fewer images
 
 
 def fine_tuned(subject: Subject, task: Task) -> list[Score]:
-    """Fine-tune a subject's tower on a task: search the rate, train on training and validation part, test."""
+    """Search the learning rate, fine-tune the subject's tower on training and validation part, and test it."""
     assert subject.tower is not None, f"{subject.name} has no tower"
     tower, device = subject.tower, subject.device
     head = new_head(tower.width, len(task.classes), seed=0)
@@ -42,10 +42,10 @@ def fine_tuned(subject: Subject, task: Task) -> list[Score]:
 
 
 def recipe_for(published: FineTuning, pictures: int) -> FineTuning:
-    """Return the recipe for a task of so many pictures to train on.
+    """Return the recipe for this number of training images.
 
-    On fewer than 10,000 ten epochs would be few steps: batches of 32, and at least 500 of them, which is as many as the
-    published warm-up alone.
+    Under 10,000 images, ten epochs would be few steps; the recipe then has batches of 32 and at least 500 steps, which
+    is the length of the published warm-up.
     """
     if pictures >= PUBLISHED_PICTURES:
         return published
@@ -54,7 +54,7 @@ def recipe_for(published: FineTuning, pictures: int) -> FineTuning:
 
 
 def rates_for(tower: ImageTower, pictures: int, published: FineTuning) -> tuple[float, ...]:
-    """Return the rates to search: the published one alone where it is known to be good, on towers from ViT-B on."""
+    """Return the rates to search; only the published rate for towers as wide as ViT-B and large training parts."""
     if tower.width >= PUBLISHED_WIDTH and pictures >= PUBLISHED_PICTURES:
         return (published.learning_rate,)
     return tuple(sorted({published.learning_rate, *RATES}))
@@ -63,9 +63,9 @@ def rates_for(tower: ImageTower, pictures: int, published: FineTuning) -> tuple[
 def searched(
     recipe: FineTuning, rates: Sequence[float], quality: Callable[[FineTuning], float]
 ) -> tuple[FineTuning, float]:
-    """Return the recipe at the rate of the highest quality, and this; of equal ones the lowest rate.
+    """Return the recipe at the rate of the highest quality, and this quality; of equal ones the lowest rate.
 
-    The rate that a schedule ends at keeps its share. FloatingPointError where no rate leaves finite weights.
+    The ratio of final to initial rate is kept. FloatingPointError if training diverges at all rates.
     """
     share = recipe.last_learning_rate / recipe.learning_rate
     recipes = {rate: replace(recipe, learning_rate=rate, last_learning_rate=rate * share) for rate in rates}
@@ -75,21 +75,19 @@ def searched(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Joined:
-    """The pictures of two parts, one behind the other."""
+    """The concatenated images of two parts."""
 
     first: Pictures
     second: Pictures
 
     @property
     def resize_over_crop(self) -> float:
-        """What the first are shown by."""
         return self.first.resize_over_crop
 
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        """Return a picture of either."""
         return self.first.rgb(row) if row < len(self.first) else self.second.rgb(row - len(self.first))
 
 

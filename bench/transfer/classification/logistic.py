@@ -1,13 +1,13 @@
-"""Multinomial logistic regression with an L2 penalty, to its optimum, for one strength of the penalty after another.
+"""Multinomial logistic regression with an L2 penalty, solved to its optimum for a sequence of penalties.
 
-Minimised is what scikit-learn's LogisticRegression minimises: C times the sum of the cross-entropies, plus half the sum
-of the squared weights, intercepts free; here divided by C and the number of pictures, as it does inside. (Of two
-classes it has one row of weights, their difference, which is what this finds at half of C.)
+The objective is that of scikit-learn's LogisticRegression: C times the sum of the cross-entropies, plus half the sum of
+the squared weights, without the intercepts; here divided by C and the number of images, as scikit-learn does inside.
+(For two classes scikit-learn has one row of weights, their difference, which equals this solution at half of C.)
 
-Newton steps, each by conjugate gradients, begin where the stronger penalty before ended. The Hessian is only multiplied
-with, two matrix products a time, in float32: it shapes the step, while objective and gradient, which decide where the
-steps end, are float64. Seen along principal axes it is nearly diagonal, and its diagonal is the preconditioner.
-Memory: about 50 bytes for each picture and class, beside the features.
+Newton steps, each solved by conjugate gradients, start from the solution of the stronger penalty before. Products with
+the Hessian are two matrix products in float32, because it only shapes the step; objective and gradient, which decide
+when to stop, are float64. Along principal axes the Hessian is nearly diagonal; its diagonal is the preconditioner.
+Memory: about 50 bytes per image and class, beside the features.
 Source: Nocedal and Wright 2006, "Numerical Optimization", algorithms 3.1 and 7.1.
 """
 
@@ -18,12 +18,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-TOLERANCE = 1e-7  # of the gradient's length
+TOLERANCE = 1e-7  # of the gradient norm
 MOST_STEPS, MOST_PRODUCTS = 60, 200  # Newton steps, and products with the Hessian in each
-LOOSE = 0.1  # share of the gradient that a step may leave while the end is far
-KEPT = 1e-4  # share of the slope's promise that a step has to keep
-SIZES = [2.0**-halving for halving in range(20)]  # shares of a step that are tried
-ROUNDING = 1e-14  # of the objective, relative
+LOOSE = 0.1  # relative residual of conjugate gradients far from the optimum
+KEPT = 1e-4  # Armijo's constant: smallest decrease relative to the slope
+SIZES = [2.0**-halving for halving in range(20)]  # step sizes of the line search
+ROUNDING = 1e-14  # relative, of the objective
 
 Features = Float[Tensor, "pictures features"]
 Along = Float[Tensor, "pictures axes"]
@@ -31,10 +31,10 @@ Along = Float[Tensor, "pictures axes"]
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """Features made to have mean 0 and deviation 1, seen along their principal axes.
+    """Standardised features (mean 0, deviation 1), rotated to their principal axes.
 
-    A rotation changes neither penalty nor solution, and along axes on which no picture differs all weights are 0: there
-    are no more axes than pictures.
+    A rotation changes neither penalty nor solution. Axes without variance have weight 0 and are dropped, so that there
+    are no more axes than images.
     """
 
     mean: Float[Tensor, " features"]
@@ -43,12 +43,12 @@ class Axes:
 
     @classmethod
     def of(cls, features: Features) -> "Axes":
-        """Find them; a feature that never changes is left at its mean."""
+        """Compute the axes; a constant feature is only centred."""
         mean, deviation = features.mean(0), features.std(0, correction=0)
         deviation = torch.where(deviation > 1e-12 * (1 + mean.abs()), deviation, 1.0)
         scaled = (features - mean) / deviation
         if len(features) < features.shape[1]:
-            basis, upper = torch.linalg.qr(scaled.T)  # the pictures' own space, no larger than they are many
+            basis, upper = torch.linalg.qr(scaled.T)  # the span of the images, of lower dimension
             values, axes = torch.linalg.eigh(upper @ upper.T)
             axes = basis @ axes
         else:
@@ -56,33 +56,32 @@ class Axes:
         return cls(mean, deviation, axes[:, values > 1e-12 * values.max()].contiguous())
 
     def seen(self, features: Features) -> Along:
-        """Scale and rotate."""
         return (features - self.mean) / self.deviation @ self.axes
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A solution along axes."""
+    """A solution in the coordinates of the axes."""
 
     strength: float  # C
-    weights: Float[Tensor, "classes columns"]  # a column for each axis, and the intercepts
-    present: Int[Tensor, " classes"]  # the labels that occurred
-    objective: float  # over C and the number of pictures
-    gradient: float  # length of its gradient
-    converged: bool  # whether that is within the tolerance
-    products: int  # with the Hessian, that it took
+    weights: Float[Tensor, "classes columns"]  # one column per axis, and the intercepts
+    present: Int[Tensor, " classes"]  # labels that occur in the training part
+    objective: float  # divided by C and the number of images
+    gradient: float  # norm
+    converged: bool  # whether the norm is within the tolerance
+    products: int  # with the Hessian
 
     def answers(self, along: Along) -> Int[Tensor, " pictures"]:
-        """Return the likeliest label of each picture."""
+        """Return the most probable label of each image."""
         return self.present[(along @ self.weights[:, :-1].T + self.weights[:, -1]).argmax(1)]
 
 
 def sweep(
     along: Along, labels: Int[Tensor, " pictures"], strengths: Iterable[float], tolerance: float = TOLERANCE
 ) -> Iterator[Fit]:
-    """Fit for one strength (C) after another, best from small to large.
+    """Yield a fit for each strength (C), which are solved fastest from small to large.
 
-    Of a class that does not occur the intercept would have no optimum: it is left out, and never answered.
+    A class that does not occur is never predicted, because its intercept has no optimum.
     """
     present, targets = torch.unique(labels, return_inverse=True)
     problem = _Problem(along, targets)
@@ -93,10 +92,10 @@ def sweep(
 
 
 class _Problem:
-    """The objective on some pictures, its gradient, and steps towards its minimum.
+    """The objective on some images, its gradient, and Newton steps.
 
-    Everything is classes x pictures, or classes x axes: so the products read the features in the order they lie in,
-    and take a quarter to a half less time on a CPU.
+    Matrices are classes x images or classes x axes, so that products read the features in memory order, which takes 25
+    to 50 % less time on a CPU.
     """
 
     def __init__(self, along: Along, targets: Int[Tensor, " pictures"]) -> None:
@@ -106,9 +105,9 @@ class _Problem:
         self.targets = targets.unsqueeze(0)
 
     def minimised(self, weights: Tensor, strength: float, tolerance: float) -> tuple[Tensor, float, float, int]:
-        """Return the minimum's weights, objective, length of the gradient, and how many products it took.
+        """Return the weights, objective and gradient norm of the minimum, and the number of products with the Hessian.
 
-        Where rounding lets no step make progress any more, it ends before the tolerance is met.
+        It stops above the tolerance if rounding prevents progress.
         """
         penalty = self.spread.new_full((len(self.spread),), 1 / (strength * len(self.inputs)))
         penalty[-1] = 0  # intercepts
@@ -135,7 +134,7 @@ class _Problem:
         return weights, objective, length, products
 
     def _at(self, weights: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Return the logits, the logarithms that normalise each picture's, and the objective."""
+        """Return the logits, their logsumexp for each image, and the objective."""
         logits = weights @ self.inputs.T
         normaliser = logits.logsumexp(0, keepdim=True)
         entropies = normaliser - logits.gather(0, self.targets)
@@ -146,7 +145,7 @@ class _Problem:
         return wrong @ self.inputs / len(self.inputs) + penalty * weights
 
     def _step(self, shares: Tensor, gradient: Tensor, penalty: Tensor, left: float) -> tuple[Tensor, int]:
-        """Return Newton's step, solved for until a share of the gradient is left, and the products that it took."""
+        """Return the Newton step at a relative residual of `left`, and the number of products with the Hessian."""
         rough, penalty = shares.float(), penalty.float()
         curvature = (rough * (1 - rough)).mean(1, keepdim=True)
         diagonal = curvature * self.spread.float() + penalty + torch.finfo(torch.float32).tiny

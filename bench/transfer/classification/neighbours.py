@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-BLOCK = 2**24  # cosines, or normalised features, that are held at once
-RESOLUTION = 2**31  # steps of a cosine that are told apart; a sort key has as many bits again for the row
+BLOCK = 2**24  # cosines, or normalised features, in memory at once
+RESOLUTION = 2**31  # steps per unit of the cosine; a sort key has as many bits again for the row
 
 
 def answers(
@@ -17,10 +17,10 @@ def answers(
     ks: Sequence[int],
     num_classes: int,
 ) -> Int[Tensor, "ks queries"]:
-    """Return the class that the majority of each query's k nearest has, for several k.
+    """Return the majority class of each query's k nearest neighbours, for several k.
 
-    Neighbours whose cosines are equal to 2 ** -31 come in the order of the bank's rows. Of classes with equally many
-    votes the one with the nearest neighbour wins.
+    Neighbours whose cosines differ by less than 2 ** -31 are in the order of the bank's rows. Of classes with equally
+    many votes the one with the nearest neighbour wins.
     """
     found = [
         torch.stack([_majority(labels[nearest[:, :k]], num_classes) for k in ks])
@@ -32,9 +32,9 @@ def answers(
 def _nearest(
     bank: Float[Tensor, "bank features"], queries: Float[Tensor, "queries features"], k: int, block: int
 ) -> Iterator[Int[Tensor, "_ k"]]:
-    """Yield the rows of the k nearest, nearest first, for so many queries at a time as fill a block."""
+    """Yield the rows of the k nearest neighbours, nearest first, for a block of queries at a time."""
     bank = torch.nn.functional.normalize(bank.double())
-    order = torch.arange(len(bank), 0, -1, device=bank.device)  # of equals the first row has the largest key
+    order = torch.arange(len(bank), 0, -1, device=bank.device)  # of equal cosines the first row has the largest key
     for some in torch.split(queries, max(1, block // max(bank.shape))):
         cosines = torch.nn.functional.normalize(some.double()) @ bank.T
         keys = cosines.mul_(RESOLUTION).round_().long().mul_(RESOLUTION).add_(order)
@@ -42,7 +42,7 @@ def _nearest(
 
 
 def _majority(neighbours: Int[Tensor, "queries k"], num_classes: int) -> Int[Tensor, " queries"]:
-    """Return the commonest class of each row; of those equally common, the one that comes first in it."""
+    """Return the commonest class of each row; of equally common classes the first in the row."""
     queries, k = neighbours.shape
     votes = neighbours.new_zeros(queries, num_classes)
     votes.scatter_add_(1, neighbours, torch.full_like(neighbours, k))

@@ -1,19 +1,36 @@
-"""Shares of the labels that accuracy is shown against. No torch here."""
+"""Subsets of the labelled images that accuracy is measured against, and the notes of tables on them. No torch here."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Int
 
 from bench.record import Score
 
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+Rows = Int[np.ndarray, " _"]
+Order = list[Rows]  # the rows of a part, class by class
+
+
+def class_orders(salt: str, labels: Int[np.ndarray, " images"], num_classes: int) -> Order:
+    """Return each class's rows in an order that depends on the salt alone."""
+    shuffled = np.random.default_rng([*hashlib.sha256(salt.encode()).digest()]).permutation(len(labels))
+    return [shuffled[labels[shuffled] == label] for label in range(num_classes)]
+
+
+def first_rows(order: Order, *, shots: int | None = None, share: float = 1.0) -> Rows:
+    """Return the first `shots` rows of each class, or else a share of each class."""
+    return np.concatenate([rows[: taken(len(rows), share) if shots is None else shots] for rows in order])
 
 
 def taken(size: int, share: float) -> int:
-    """Return how many images a share of a class is: one at least, where there is one."""
+    """Return the number of images in a share of a class: at least one, if there is one."""
     return min(size, max(1, round(size * share)))
 
 
 def distinct_shares(sizes: Sequence[int]) -> list[float]:
-    """Return the shares, without those that take the same images as a smaller one, or as all; `sizes` are classes'."""
+    """Return the shares that select different images, given the sizes of the classes; of equal ones the smallest."""
     first = {tuple(sizes): SHARES[-1]}
     for share in SHARES:
         first.setdefault(tuple(taken(size, share) for size in sizes), share)
@@ -21,15 +38,15 @@ def distinct_shares(sizes: Sequence[int]) -> list[float]:
 
 
 def left_out(scores: Iterable[Score]) -> str:
-    """Say in a line of its own which shares have no score, where others have, and why."""
+    """Return a note on the shares that have no score because they equal another share."""
     scored = {score.label_share for score in scores} - {None}
     absent = ", ".join(f"{share:.0%}" for share in SHARES if share not in scored)
-    told = f"\n{absent}: the same images as another share, for one of each class is the least."
-    return told if scored and absent else ""
+    note = f"\n{absent}: the same images as another share, because each class keeps at least one image."
+    return note if scored and absent else ""
 
 
 def too_few(scores: Iterable[Score]) -> str:
-    """Say in a line of its own from how many images a class on some classes have fewer than that."""
+    """Return a note on the numbers of shots that exceed the size of some class."""
     short = {one.per_class for one in scores if one.per_class and one.num_train < one.per_class * one.num_classes}
     numbers = ", ".join(map(str, sorted(short, key=int)))
-    return f"\n{numbers} a class: of classes that have fewer images, all of theirs." if short else ""
+    return f"\n{numbers} per class: classes with fewer images contribute all of theirs." if short else ""

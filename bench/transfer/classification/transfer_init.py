@@ -1,12 +1,10 @@
-"""New heads that begin from what a tower was pre-trained with, beside a random one, on few labels of a task.
+"""Heads initialised from pre-training, compared with random heads on few labels of a task.
 
-A tower with a classifier lends its rows: each class takes the row of the label that is nearest in WordNet. A tower with
-a text tower lends the embeddings of the class names.
+For a tower with a classifier, each class takes the row of the label that is nearest in WordNet. For a tower with a text
+tower, each class takes the embedding of its name.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,95 +21,77 @@ from bench.towers.head_file import LabelRows, Texts
 from bench.towers.tower_from import KnownTower
 from bench.transfer.classification.fine_tune import FineTuning, new_head
 from bench.transfer.classification.init_tables import COPIED, NAMES, PROTOCOL, RANDOM
-from bench.transfer.classification.shares import distinct_shares, taken
+from bench.transfer.classification.probe import Labelled, SeenTask, draws_of, embedded, score
+from bench.transfer.classification.shares import Order, distinct_shares, first_rows
 from bench.transfer.feature_extractor import Subject
 from bench.transfer.tasks.tasks import Task
 from bench.transfer.transfer_training import BETAS
 
-SHOTS = (1, 2, 5, 20)  # of each class
+SHOTS = (1, 2, 5, 20)  # per class
 MOST_SHOTS_TO_TUNE = 4
 DRAWS = 10
 RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-STEPS = 100  # of whole batches
+STEPS = 100  # full-batch
 RECIPE = FineTuning()
-Order = list[Int[np.ndarray, " _"]]  # of a part's rows, class by class
 Rows = Int[Tensor, "draws _"]  # of a part
 
 
 class Start(NamedTuple):
-    """A head to begin with, for every draw."""
+    """Initial heads, one per draw."""
 
     weight: Float[Tensor, "draws classes width"]
     bias: Float[Tensor, "draws classes"]
 
 
 class Chosen(NamedTuple):
-    """What a draw's head was trained with: a rate, its accuracy on validation pictures, and so many pictures."""
+    """The learning rate chosen for a draw, its validation accuracy, and the number of training images."""
 
     rate: float
     accuracy: float
     pictures: int
 
 
-class Seen(NamedTuple):
-    """What a tower makes of a part's pictures, and their classes."""
-
-    features: Float[Tensor, "*draws pictures width"]
-    labels: Int[Tensor, "*draws pictures"]
-
-
-@dataclass(frozen=True, slots=True)
-class SeenTask:
-    """A task as heads see it."""
-
-    name: str
-    classes: tuple[str, ...]
-    train: Seen
-    validation: Seen
-    test: Seen
-
-    def of(self, classes: Sequence[int], name: str) -> "SeenTask":
-        """Return the task of some of its classes."""
-        number = torch.full((len(self.classes),), -1)
-        number[list(classes)] = torch.arange(len(classes))
-
-        def some(seen: Seen) -> Seen:
-            kept = number[seen.labels] >= 0
-            return Seen(seen.features[kept], number[seen.labels[kept]])
-
-        names = tuple(self.classes[one] for one in classes)
-        return SeenTask(name, names, some(self.train), some(self.validation), some(self.test))
-
-
 def transfer_init(subject: Subject, task: Task) -> list[Score | Metric]:
-    """Score every head that the subject has, untrained and trained on few labels; and tell which label a class took.
+    """Score every head that the subject has, untrained and trained on few labels, and report each class's label.
 
-    Where the vocabulary has some of the classes themselves, these are scored as a task of their own, too.
+    If the vocabulary contains some of the classes themselves, these are scored also as a task of their own.
     """
-    parts = (task.train, task.validation, task.test)
-    seen = [Seen(torch.from_numpy(subject.embed(of.pictures)).float(), torch.from_numpy(of.labels)) for of in parts]
-    whole = SeenTask(task.name, task.classes, *seen)
-    found = matches(task.classes, _keys(subject))
-    told = [_told(task, name, match) for name, of in zip(task.classes, found, strict=True) for match in of]
-    own = [place for place, of in enumerate(found) if [match.similarity for match in of] == [1.0]]
+    whole = embedded(subject, task, torch.device("cpu"), torch.float32)
+    rows = subject.known.rows if subject.known is not None else None
+    keys = rows.keys if rows is not None and rows.keys else read_vocabulary("pack-synsets").keys
+    found = matches(task.classes, keys)
+    labels = [
+        Metric(
+            task=task.name,
+            protocol=PROTOCOL,
+            name=f"{name}: {' > '.join(match.way)}",
+            value=match.similarity,
+            num_train=0,
+            num_test=0,
+            baseline=None,
+        )
+        for name, of in zip(task.classes, found, strict=True)
+        for match in of
+    ]
+    own = [column for column, of in enumerate(found) if [match.similarity for match in of] == [1.0]]
     scores = list(_curves(subject.known, whole, with_shares=True))
     if 1 < len(own) < len(task.classes):
         some = whole.of(own, f"{task.name}, {len(own)} in the vocabulary")
         scores += _curves(subject.known, some, with_shares=False)
-    return [*told, *scores]
+    return [*labels, *scores]
 
 
 def matches(classes: Sequence[str], keys: Sequence[str]) -> list[list[Nearest]]:
-    """Return for each class the nearest label to each of its synsets; none where it has no synset."""
+    """Return for each class the nearest label to each of its synsets; an empty list for a class without synsets."""
     labels = Labels(keys, hypernyms())
     return [[labels.nearest(key) for key in synsets_of(name)] for name in classes]
 
 
 def copied_head(rows: LabelRows, found: Sequence[Sequence[Nearest]], random: Start) -> Start:
-    """Copy the classifier's row for each class; the mean row for several synsets, a random one for none.
+    """Copy the classifier's row for each class: the mean row for several synsets, a random row for none.
 
-    A bias tells how common a label is; a class without a synset gets the mean of the others'. Source: Mehta et al.
-    2024, arXiv:2404.15653 ("Transfer Init").
+    A bias reflects the frequency of a label; a class without a synset gets the mean bias of the other classes. Source:
+    Mehta et al. 2024, arXiv:2404.15653 ("Transfer Init").
     """
     column = {key: place for place, key in enumerate(rows.keys)}
     weight, bias = random.weight.clone(), random.bias.clone()
@@ -124,11 +104,11 @@ def copied_head(rows: LabelRows, found: Sequence[Sequence[Nearest]], random: Sta
     return Start(weight, bias)
 
 
-def text_head(texts: Texts, classes: Sequence[str], features: Float[Tensor, "pictures width"], draws: int) -> Start:
-    """Make rows of the class names' text embeddings, so that a picture's logits are those of pre-training.
+def text_head(texts: Texts, classes: Sequence[str], features: Float[Tensor, "images width"], draws: int) -> Start:
+    """Build rows from the class names' text embeddings, so that the logits are those of pre-training up to a scale.
 
-    These divide by the length of the picture's projected feature; a linear head cannot, and divides by the mean length
-    over `features`. The answer is the same.
+    Pre-training divides each logit by the norm of the image's projected feature. A linear head cannot, and divides by
+    the mean norm over `features` instead, which leaves the predictions unchanged.
     """
     length = (features @ texts.pair.projection.detach()).norm(dim=1).mean()
     weight = texts.rows(tuple(name.replace("-", " ") for name in classes)) / length
@@ -136,28 +116,26 @@ def text_head(texts: Texts, classes: Sequence[str], features: Float[Tensor, "pic
 
 
 def random_head(width: int, classes: int, count: int) -> Start:
-    """Return heads that know nothing, one a draw."""
+    """Return randomly initialised heads, one per draw."""
     heads = [new_head(width, classes, draw) for draw in range(count)]
     weight, bias = torch.stack([head.weight for head in heads]), torch.stack([head.bias for head in heads])
     return Start(weight.detach(), bias.detach())
 
 
 def fitted(
-    start: Start, features: Float[Tensor, "draws pictures width"], labels: Int[Tensor, "draws pictures"], rate: float
+    start: Start, features: Float[Tensor, "draws images width"], labels: Int[Tensor, "draws images"], rate: float
 ) -> Start:
-    """Train a head for each draw on the features of its pictures: fine-tuning's recipe, in whole batches.
+    """Train the head of each draw on the features of its images, full-batch, with the recipe of fine-tuning.
 
-    Heads of different draws do not touch: AdamW goes by each weight alone, and no gradient is clipped.
+    Heads of different draws are independent: AdamW updates each weight separately, and gradients are not clipped.
     """
     weight, bias = (value.clone().requires_grad_() for value in start)
     groups: list[dict[str, Any]] = [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=BETAS, weight_decay=RECIPE.weight_decay, fused=True)
-    descent = RECIPE.descent(STEPS * RECIPE.batch_size)
+    descent, smoothing = RECIPE.descent(STEPS * RECIPE.batch_size), RECIPE.label_smoothing
     for step in range(STEPS):
-        logits = features @ weight.mT + bias[:, None]
-        losses = F.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), label_smoothing=RECIPE.label_smoothing, reduction="sum"
-        )
+        logits = (features @ weight.mT + bias[:, None]).flatten(0, 1)
+        losses = F.cross_entropy(logits, labels.flatten(), label_smoothing=smoothing, reduction="sum")
         optimizer.zero_grad()
         (losses / labels.shape[1]).backward()  # type: ignore[no-untyped-call]
         for group in optimizer.param_groups:
@@ -167,17 +145,17 @@ def fitted(
 
 
 def tuned(start: Start, task: SeenTask, rows: Rows, others: Rows) -> tuple[Start, list[Chosen]]:
-    """Fit a head for each draw to its rows of the training part, at the rate that is best on its own other rows.
+    """Fit a head for each draw to its `rows` of the training part, at the rate that is best on its validation rows.
 
-    These are of the validation part; of equally good rates the lowest is taken. So many draws are fitted together as
-    have no more pictures than the part: the features are not copied several times.
+    `others` are the validation rows; of equally good rates the lowest is chosen. Draws are fitted together in batches
+    that hold no more images than the training part, to bound memory.
     """
     at_once = max(1, len(task.train.labels) // rows.shape[1])
     heads, chosen = list[Start](), list[Chosen]()
     for first in range(0, len(rows), at_once):
-        some = slice(first, first + at_once)
-        begin = Start(start.weight[some], start.bias[some])
-        given, held = (_seen(of, at[some]) for of, at in ((task.train, rows), (task.validation, others)))
+        batch = slice(first, first + at_once)
+        begin = Start(start.weight[batch], start.bias[batch])
+        given, held = task.train.some(rows[batch]), task.validation.some(others[batch])
         tried = [fitted(begin, given.features, given.labels, rate) for rate in RATES]
         accuracy = torch.stack([_accuracy(head, held) for head in tried])
         for draw, best in enumerate(accuracy.argmax(0).tolist()):
@@ -189,10 +167,10 @@ def tuned(start: Start, task: SeenTask, rows: Rows, others: Rows) -> tuple[Start
 def _curves(known: KnownTower | None, task: SeenTask, *, with_shares: bool) -> Iterator[Score]:
     """Score every head at every number of labels.
 
-    A rate is chosen for each head, number and draw, on validation pictures of that draw: as many of each class as are
-    trained on but at most four, or as small a share.
+    A rate is chosen for each head, number of labels and draw on validation images of that draw: as many per class as
+    for training but at most four, or the same share.
     """
-    drawn = [(_order(task, task.train, draw), _order(task, task.validation, draw)) for draw in range(DRAWS)]
+    drawn = [(train, validation) for _, train, validation in draws_of(task, DRAWS)]
     for name, start in _starts(known, task).items():
         untrained = [Chosen(0.0, accuracy, 0) for accuracy in _accuracy(start, task.validation).tolist()]
         yield from _scores(name, start, untrained, task, per_class=0)
@@ -210,85 +188,36 @@ def _starts(known: KnownTower | None, task: SeenTask) -> dict[str, Start]:
     return starts
 
 
-def _order(task: SeenTask, seen: Seen, draw: int) -> Order:
-    """Return each class's rows of a part, in an order that goes by the task and the draw alone."""
-    words = f"{task.name}/{'train' if seen is task.train else 'validation'}/{draw}"
-    shuffled = np.random.default_rng([*hashlib.sha256(words.encode()).digest()]).permutation(len(seen.labels))
-    labels = seen.labels.numpy()[shuffled]
-    return [shuffled[labels == label] for label in range(len(task.classes))]
-
-
 def _points(drawn: Sequence[tuple[Order, Order]], *, with_shares: bool) -> Iterator[tuple[dict[str, Any], Rows, Rows]]:
-    """Yield each number of labels with the rows to fit to and those to choose by, in every draw.
+    """Yield each number of labels with the training rows and the validation rows of every draw.
 
-    Shares that take the same pictures as another are left out. All labels are one draw.
+    Shares that select the same images as another share are left out. All labels are a single draw.
     """
-    fewest = min(len(rows) for rows in drawn[0][0])
+
+    def rows(part: int, draws: int = DRAWS, **how: Any) -> Rows:
+        return torch.from_numpy(np.stack([first_rows(orders[part], **how) for orders in drawn[:draws]]))
+
+    fewest = min(map(len, drawn[0][0]))
     for shots in (shots for shots in SHOTS if shots <= fewest):
-        others = min(shots, MOST_SHOTS_TO_TUNE)
-        yield {"per_class": shots}, _first(drawn, 0, most=shots), _first(drawn, 1, most=others)
-    shares = distinct_shares([len(rows) for order in drawn[0] for rows in order]) if with_shares else []
-    for share in shares:
-        draws = drawn[:1] if share == 1 else drawn
-        yield {"label_share": share}, _first(draws, 0, share=share), _first(draws, 1, share=share)
-
-
-def _first(drawn: Sequence[tuple[Order, Order]], which: int, *, most: int | None = None, share: float = 1.0) -> Rows:
-    """Return so many rows of each class, or that share of them, one at least."""
-
-    def number(size: int) -> int:
-        return taken(size, share) if most is None else most
-
-    found = [np.concatenate([rows[: number(len(rows))] for rows in orders[which]]) for orders in drawn]
-    return torch.from_numpy(np.stack(found))
-
-
-def _seen(of: Seen, rows: Rows) -> Seen:
-    """Take rows of a part, draw by draw."""
-    return Seen(of.features[rows], of.labels[rows])
+        yield {"per_class": shots}, rows(0, shots=shots), rows(1, shots=min(shots, MOST_SHOTS_TO_TUNE))
+    for share in distinct_shares([len(rows) for order in drawn[0] for rows in order]) if with_shares else []:
+        draws = 1 if share == 1 else DRAWS
+        yield {"label_share": share}, rows(0, draws, share=share), rows(1, draws, share=share)
 
 
 def _scores(name: str, head: Start, chosen: Sequence[Chosen], task: SeenTask, **point: Any) -> Iterator[Score]:
-    """Yield a score a draw."""
-    labels = task.test.labels
-    right_of_draws = (_answers(head, task.test.features) == labels).tolist()
+    """Yield one score per draw; each training has run all its steps and counts as converged."""
+    right_of_draws = _answers(head, task.test.features) == task.test.labels
     for draw, (right, by) in enumerate(zip(right_of_draws, chosen, strict=True)):
-        yield Score(
-            task=task.name,
-            protocol=f"{PROTOCOL}, {name}",
-            chosen=by.rate,
-            validation_accuracy=by.accuracy,
-            converged=True,  # it has taken all its steps
-            correct="".join("1" if one else "0" for one in right),
-            num_classes=len(task.classes),
-            num_train=by.pictures,
-            majority=float(labels.bincount().max() / len(labels)),
-            draw=draw,
-            **point,
+        protocol = f"{PROTOCOL}, {name}"
+        yield score(
+            task, protocol, by.rate, by.accuracy, right, converged=True, num_train=by.pictures, draw=draw, **point
         )
 
 
-def _answers(head: Start, features: Float[Tensor, "*draws pictures width"]) -> Int[Tensor, "draws pictures"]:
+def _answers(head: Start, features: Float[Tensor, "*draws images width"]) -> Int[Tensor, "draws images"]:
     return (features @ head.weight.mT + head.bias[:, None]).argmax(-1)
 
 
-def _accuracy(head: Start, seen: Seen) -> Float[Tensor, " draws"]:
-    return (_answers(head, seen.features) == seen.labels).float().mean(-1)
-
-
-def _keys(subject: Subject) -> tuple[str, ...]:
-    """Return the labels that classes are near to: the classifier's, or those that the pack's captions have."""
-    rows = subject.known.rows if subject.known is not None else None
-    return rows.keys if rows is not None and rows.keys else read_vocabulary("pack-synsets").keys
-
-
-def _told(task: Task, name: str, match: Nearest) -> Metric:
-    return Metric(
-        task=task.name,
-        protocol=PROTOCOL,
-        name=f"{name}: {' > '.join(match.way)}",
-        value=match.similarity,
-        num_train=0,
-        num_test=0,
-        baseline=None,
-    )
+def _accuracy(head: Start, part: Labelled) -> Float[Tensor, " draws"]:
+    return (_answers(head, part.features) == part.labels).float().mean(-1)

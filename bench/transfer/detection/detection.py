@@ -1,4 +1,4 @@
-"""Detection and instance segmentation: Mask R-CNN on a simple feature pyramid, trained with the tower; box, mask AP."""
+"""Detection and instance segmentation: Mask R-CNN on a simple feature pyramid, trained with the tower."""
 
 import copy
 from collections.abc import Iterator
@@ -16,22 +16,21 @@ from bench.data.normalisation import WHITE
 from bench.data.order import shuffled_rows
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.record import Metric
-from bench.transfer.batches import loaded_ahead
 from bench.transfer.detection.average_precision import Found, Objects, average_precision
 from bench.transfer.feature_extractor import Subject
-from bench.transfer.transfer_training import Descent, best_rate, descended
+from bench.transfer.transfer_training import Descent, descended, loaded_ahead
 from models.image_tower import ImageTower
 from models.simple_pyramid import Heads, mask_rcnn
 
 Annotated = tuple[UInt8[Tensor, "3 height width"], Objects]
 Target = dict[str, Tensor]
-SOLID = 0.5  # of a mask's probability, from which on a pixel is the object's
-MOST_MEANT = 2000  # pictures whose boxes the baseline takes its means of
+SOLID = 0.5  # smallest mask probability of a pixel that belongs to the object
+MOST_MEANT = 2000  # images whose boxes the baseline averages
 
 
 @runtime_checkable
 class AnnotatedPictures(Protocol):
-    """Pictures and the objects in them."""
+    """Images and the objects in them."""
 
     def __len__(self) -> int: ...
 
@@ -40,16 +39,16 @@ class AnnotatedPictures(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How the detector is built and trained."""
+    """The settings of a detector and its training."""
 
-    side: int  # of the square that pictures are scaled to fit into, in pixels
+    side: int  # of the square that images are scaled to fit into, in pixels
     heads: Heads
     descent: Descent
 
 
-# CatLIP's for ViT-B, whose 25 epochs repeat each picture four times; without RangeAugment, stochastic depth and the
-# sampler of several image sizes. Source: apple/corenet, `projects/catlip/object_detection/maskrcnn_vit_base.yaml`
-# (two pictures on each of 64 GPUs).
+# CatLIP's recipe for ViT-B, whose 25 epochs repeat each image four times; without RangeAugment, stochastic depth and
+# the sampler of several image sizes. Source: apple/corenet, `projects/catlip/object_detection/maskrcnn_vit_base.yaml`
+# (2 images on each of 64 GPUs).
 PUBLISHED = Recipe(
     side=1024,
     heads=Heads(channels=256, box_features=1024, mask_layers=4, proposals=1000, regions=512),
@@ -68,7 +67,7 @@ PUBLISHED = Recipe(
 
 @dataclass(frozen=True, slots=True)
 class DetectionTask:
-    """A data set of pictures and objects: what is tuned is tuned on `validation`, `test` is only reported."""
+    """A data set of images and objects: settings are tuned on `validation`, `test` is only reported."""
 
     name: str
     classes: tuple[str, ...]  # label k is classes[k - 1]
@@ -76,32 +75,30 @@ class DetectionTask:
     validation: AnnotatedPictures
     test: AnnotatedPictures
     recipe: Recipe
-    notes: tuple[str, ...] = ()  # what a person should know of the files
+    notes: tuple[str, ...] = ()  # remarks on the files, for the user
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be learned or scored; each part is read up to the first picture that shows an object."""
+        """Raise ValueError for a part without objects; each part is read up to its first image with an object."""
         for what in ("train", "validation", "test"):
             part = getattr(self, what)
             if not any((~part[row][1].crowd).any() for row in range(len(part))):
-                raise ValueError(f"{self.name}: no picture of the {what} part shows an object, crowds aside")
+                raise ValueError(f"{self.name}: no image of the {what} part shows an object that is no crowd")
 
 
 def detection(subject: Subject, task: DetectionTask) -> list[Metric]:
-    """Return AP of boxes and of masks, averaged over IoU of 0.5 to 0.95 and at 0.5.
+    """Return AP of boxes and of masks, averaged over IoU 0.5 to 0.95, and at IoU 0.5.
 
-    The baseline answers every picture alike: each class's mean box, all of it the mask, by how frequent the class is.
+    The baseline predicts the same for every image: each class's mean box, filled by the mask, scored by frequency.
     """
-    tower, how = subject.tower, task.recipe.descent
-    assert tower is not None
-    tower = tower.to(subject.device)
-    rates = how.rates(tower.width)
+    assert subject.tower is not None
+    tower = subject.tower.to(subject.device)
 
     def quality(rate: float) -> float:
-        return average_precision(_told(_fitted(tower, task, task.train, rate), task.validation))["box AP"]
+        return average_precision(_detected(_fitted(tower, task, task.train, rate), task.validation))["box AP"]
 
-    rate = rates[0] if len(rates) == 1 else best_rate(rates, quality)[0]
-    together = _joined(task.train, task.validation)
-    found = average_precision(_told(_fitted(tower, task, together, rate), task.test))
+    rate = task.recipe.descent.best_rate(tower.width, quality)
+    together = cast("AnnotatedPictures", ConcatDataset(cast("Any", [task.train, task.validation])))
+    found = average_precision(_detected(_fitted(tower, task, together, rate), task.test))
     known = average_precision(_mean_boxes(together, task.test, len(task.classes)))
     counts = {"num_train": len(together), "num_test": len(task.test)}
     return [
@@ -110,12 +107,8 @@ def detection(subject: Subject, task: DetectionTask) -> list[Metric]:
     ]
 
 
-def _joined(first: AnnotatedPictures, second: AnnotatedPictures) -> AnnotatedPictures:
-    return cast("AnnotatedPictures", ConcatDataset(cast("Any", [first, second])))
-
-
 def _fitted(tower: ImageTower, task: DetectionTask, part: AnnotatedPictures, rate: float) -> MaskRCNN:
-    """Train a copy of a tower with new heads: the sum of torchvision's five losses."""
+    """Train a copy of a tower with new heads, by the sum of torchvision's five losses."""
     device, how = next(tower.parameters()).device, task.recipe.descent
     with torch.random.fork_rng([]):
         torch.manual_seed(seed_for(how.seed, HEAD))
@@ -141,7 +134,7 @@ def _fitted(tower: ImageTower, task: DetectionTask, part: AnnotatedPictures, rat
 
 
 def _target(rgb: Tensor, objects: Objects, *, mirrored: bool) -> tuple[Tensor, Target]:
-    """Return a picture and what torchvision's detectors ask of it; crowds are not trained on."""
+    """Return an image and its targets for torchvision's detectors, without crowds."""
     kept = ~objects.crowd
     boxes, masks = objects.boxes[kept], objects.masks[kept].to(torch.uint8)
     if mirrored:
@@ -153,18 +146,18 @@ def _target(rgb: Tensor, objects: Objects, *, mirrored: bool) -> tuple[Tensor, T
 
 
 @torch.inference_mode()
-def _told(model: MaskRCNN, part: AnnotatedPictures) -> Iterator[tuple[Objects, Found]]:
-    """Yield what is in each picture, and what the model finds."""
+def _detected(model: MaskRCNN, part: AnnotatedPictures) -> Iterator[tuple[Objects, Found]]:
+    """Yield the objects and the model's detections of each image."""
     device = next(model.parameters()).device
     for row in range(len(part)):
         rgb, objects = part[row]
-        (told,) = model([rgb.to(device) / WHITE])
-        told = {name: value.cpu() for name, value in told.items()}
-        yield objects, Found(told["boxes"], told["labels"], told["scores"], told["masks"][:, 0] >= SOLID)
+        (found,) = model([rgb.to(device) / WHITE])
+        boxes, labels, scores, masks = (found[name].cpu() for name in ("boxes", "labels", "scores", "masks"))
+        yield objects, Found(boxes, labels, scores, masks[:, 0] >= SOLID)
 
 
 def _mean_boxes(train: AnnotatedPictures, part: AnnotatedPictures, num_classes: int) -> Iterator[tuple[Objects, Found]]:
-    """Yield what is in each picture, and the mean box of each class of training, crowds aside, in shares of sides."""
+    """Yield each image's objects, and the mean box of each class in training, relative to the sides of the image."""
     sums, counts = torch.zeros(num_classes, 4), torch.zeros(num_classes)
     for row in range(min(len(train), MOST_MEANT)):
         rgb, objects = train[row]

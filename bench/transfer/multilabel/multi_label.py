@@ -1,16 +1,19 @@
-"""Several labels a picture: a linear head on frozen features, and the whole tower fine-tuned.
+"""Multi-label protocols: a linear head on frozen features, and fine-tuning of the whole tower.
 
-Both choose their one setting on the validation part by the macro mean, are fitted again on training and validation part
+Both choose their one setting on the validation part by macro mAP, are refitted on training and validation part
 together, and are reported on the test part.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torchmetrics.functional.classification import multilabel_average_precision
 
 from bench.console.console import say
 from bench.record import Metric
@@ -19,19 +22,30 @@ from bench.transfer.classification.fine_tune_protocol import Joined, rates_for, 
 from bench.transfer.classification.logistic import Axes
 from bench.transfer.classification.probe import STRENGTHS
 from bench.transfer.feature_extractor import Subject
-from bench.transfer.multilabel.mean_average_precision import mean_average_precision
 from bench.transfer.multilabel.sigmoid_probe import sigmoids
-from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, some
+from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
+from bench.transfer.tasks.pictures import some
 from losses.multilabel import multilabel_loss
 
-# CatLIP's on COCO, but for its 512 px: a tower is trained at the size that it takes. Source: Mehta et al. 2024,
-# arXiv:2404.15653, table 6; apple/corenet, `projects/catlip/multi_label_image_classification/vit_base.yaml`.
+# CatLIP's recipe on COCO, except that a tower is trained at its own image size and not at 512 px. Source: Mehta et al.
+# 2024, arXiv:2404.15653, table 6; apple/corenet, `projects/catlip/multi_label_image_classification/vit_base.yaml`.
 PUBLISHED = FineTuning(learning_rate=1e-5, last_learning_rate=1e-6, label_smoothing=0.0, batch_size=32)
-Scores = Float[np.ndarray, "_ classes"]  # of a part's pictures
+UNJUDGED = -1
+Scores = Float[np.ndarray, "images classes"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeanAveragePrecision:
+    """Three means over the classes, as CatLIP reports them: scikit-learn's "macro", "micro" and "weighted"."""
+
+    macro: float  # over the classes with positives
+    weighted: float  # the same, weighted by the number of positives
+    micro: float  # over all pairs of image and class
+    without_positives: tuple[int, ...]  # classes, which have no average precision
 
 
 def linear(subject: Subject, task: MultiLabelTask) -> list[Metric]:
-    """Score a linear head on frozen features; of equally good strengths that of the strongest penalty is taken."""
+    """Score a linear head on frozen features; of equally good penalties the strongest is chosen."""
     train, validation, test = (
         torch.from_numpy(subject.embed(part.pictures)).to(subject.device, torch.float64)
         for part in (task.train, task.validation, task.test)
@@ -42,21 +56,18 @@ def linear(subject: Subject, task: MultiLabelTask) -> list[Metric]:
         labels, unjudged = (torch.from_numpy(of).to(subject.device) for of in (part.labels, part.unjudged))
         for fit in sigmoids(axes.seen(features), labels, unjudged, strengths):
             if not fit.converged:
-                told = f"the linear head of {subject.name} at {fit.strength:g} has not converged"
-                say(f"{task.name}: {told}")
+                say(f"{task.name}: the linear head of {subject.name} at {fit.strength:g} has not converged")
             yield fit.logits(axes.seen(others)).cpu().numpy()
 
-    qualities = [
-        mean_average_precision(found, task.validation).macro
-        for found in scores(train, task.train, validation, STRENGTHS)
-    ]
-    best, together = STRENGTHS[int(np.argmax(qualities))], joined(task.train, task.validation)
-    found = next(scores(torch.cat([train, validation]), together, test, [best]))
+    tried = scores(train, task.train, validation, STRENGTHS)
+    best = int(np.argmax([mean_average_precision(found, task.validation).macro for found in tried]))
+    together = joined(task.train, task.validation)
+    found = next(scores(torch.cat([train, validation]), together, test, [STRENGTHS[best]]))
     return metrics(task, "multi-label, linear", found, together)
 
 
 def fine_tuned(subject: Subject, task: MultiLabelTask) -> list[Metric]:
-    """Fine-tune the subject's tower with a new head, by the binary cross-entropy summed over classes."""
+    """Fine-tune the subject's tower with a new head, by binary cross-entropy summed over classes."""
     assert subject.tower is not None, f"{subject.name} has no tower"
     tower, device = subject.tower, subject.device
     head = new_head(tower.width, len(task.classes), seed=0)
@@ -70,14 +81,14 @@ def fine_tuned(subject: Subject, task: MultiLabelTask) -> list[Metric]:
     def quality(recipe: FineTuning) -> float:
         return mean_average_precision(scores(fit(task.train, recipe), task.validation), task.validation).macro
 
-    pictures = len(task.train.pictures)
-    recipe, _ = searched(recipe_for(PUBLISHED, pictures), rates_for(tower, pictures, PUBLISHED), quality)
+    count = len(task.train.pictures)
+    recipe, _ = searched(recipe_for(PUBLISHED, count), rates_for(tower, count, PUBLISHED), quality)
     together = joined(task.train, task.validation)
     return metrics(task, "multi-label, fine-tuned", scores(fit(together, recipe), task.test), together)
 
 
 def loss_on(part: MultiLabelPart, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the loss of logits against the labels of a part's rows: CatLIP's, without what nobody judged."""
+    """Return CatLIP's loss of logits against the labels of a part's rows, without unjudged pairs."""
     labels, unjudged = (torch.from_numpy(of) for of in (part.labels, part.unjudged))
 
     def loss_of(logits: Tensor, rows: Tensor) -> Tensor:
@@ -88,40 +99,63 @@ def loss_on(part: MultiLabelPart, device: torch.device) -> Callable[[Tensor, Ten
     return loss_of
 
 
-def metrics(task: MultiLabelTask, protocol: str, scores: Scores, fitted: MultiLabelPart) -> list[Metric]:
-    """Return the figures of scores of the test pictures, beside those of an answer that is the same for all pictures.
+def mean_average_precision(scores: Scores, part: MultiLabelPart) -> MeanAveragePrecision:
+    """Return mAP from torchmetrics, which depends only on the order of the scores; unjudged pairs are left out.
 
-    It is each class's share of the pictures that were fitted: a class's own average precision is then its share of the
-    test pictures, and between classes the commoner stands before the rarer.
+    ValueError for a score that is not finite, or where no image shows any class.
+    """
+    if not np.isfinite(scores).all():
+        raise ValueError("a score is not finite")
+    shown = part.labels.any(axis=0)
+    if not shown.any():
+        raise ValueError("no image shows any class")
+    # Ranks, because torchmetrics applies a sigmoid to scores outside [0, 1], which makes large scores equal.
+    ranks = np.unique(scores, return_inverse=True)[1].reshape(scores.shape)
+    predicted = torch.from_numpy(ranks / max(1, ranks.max()))
+    target = torch.from_numpy(np.where(part.unjudged, UNJUDGED, part.labels))
+
+    def mean(average: Literal["macro", "weighted", "micro"], columns: np.ndarray) -> float:
+        some, truth = predicted[:, columns], target[:, columns]
+        return float(multilabel_average_precision(some, truth, len(columns), average, ignore_index=UNJUDGED))
+
+    with_positives = np.flatnonzero(shown)
+    return MeanAveragePrecision(
+        macro=mean("macro", with_positives),
+        weighted=mean("weighted", with_positives),
+        micro=mean("micro", np.arange(scores.shape[1])),
+        without_positives=tuple(np.flatnonzero(~shown).tolist()),
+    )
+
+
+def metrics(task: MultiLabelTask, protocol: str, scores: Scores, fitted: MultiLabelPart) -> list[Metric]:
+    """Return the mAPs of scores on the test part, with a constant prediction as the baseline.
+
+    The constant is each class's share of positives in the fitted images: the average precision of a class is then its
+    share in the test images, and classes are ranked by frequency.
     """
     found = mean_average_precision(scores, task.test)
     shares = fitted.labels.sum(axis=0) / np.maximum(1, (~fitted.unjudged).sum(axis=0))
     constant = mean_average_precision(np.broadcast_to(shares, scores.shape), task.test)
     if found.without_positives:
         names = some([task.classes[column] for column in found.without_positives])
-        told = "are left out of the macro and the weighted mean, for no test picture shows them"
-        say(f"{task.name}: {len(found.without_positives)} classes {told}: {names}")
-    values = (
-        ("macro mAP", found.macro, constant.macro),
-        ("micro mAP", found.micro, constant.micro),
-        ("weighted mAP", found.weighted, constant.weighted),
-    )
+        why = "are left out of the macro and the weighted mean, because no test image shows them"
+        say(f"{task.name}: {len(found.without_positives)} classes {why}: {names}")
     return [
         Metric(
             task=task.name,
             protocol=protocol,
-            name=name,
-            value=value,
+            name=f"{name} mAP",
+            value=getattr(found, name),
             num_train=len(fitted.pictures),
             num_test=len(task.test.pictures),
-            baseline=baseline,
+            baseline=getattr(constant, name),
         )
-        for name, value, baseline in values
+        for name in ("macro", "micro", "weighted")
     ]
 
 
 def joined(first: MultiLabelPart, second: MultiLabelPart) -> MultiLabelPart:
-    """Return two parts as one."""
+    """Concatenate two parts."""
     return MultiLabelPart(
         Joined(first.pictures, second.pictures),
         np.vstack([first.labels, second.labels]),

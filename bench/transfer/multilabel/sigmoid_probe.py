@@ -1,4 +1,4 @@
-"""A linear head for several labels a picture, on frozen features: one logistic regression a class, solved together."""
+"""A multi-label linear head on frozen features: one logistic regression per class, solved together."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,22 +11,21 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from bench.transfer.classification.logistic import Along
+from losses.chunks import LINEAR_FROM
 
 MOST_ITERATIONS = 2000
-LINEAR_FROM = 40.0  # softplus of more is the number itself, to float64's last bit
-TOLERANCE = 1e-7  # of each derivative of the mean loss, in nats
+TOLERANCE = 1e-7  # of each partial derivative of the mean loss, in nats
 
 
 @dataclass(frozen=True, slots=True)
 class Sigmoids:
-    """A solution along axes."""
+    """A solution in the coordinates of the axes."""
 
     strength: float
-    weights: Float[Tensor, "rows classes"]  # a row for each axis, and the biases
+    weights: Float[Tensor, "rows classes"]  # one row per axis, and the biases
     converged: bool
 
     def logits(self, along: Along) -> Float[Tensor, "pictures classes"]:
-        """Return the logits of pictures."""
         return along @ self.weights[:-1] + self.weights[-1]
 
 
@@ -36,12 +35,11 @@ def sigmoids(
     unjudged: Bool[Tensor, "pictures classes"],
     strengths: Iterable[float],
 ) -> Iterator[Sigmoids]:
-    """Fit for one strength after another, best from small to large: each begins where the one before ended.
+    """Yield a fit for each strength, started from the fit before, which is fastest from small to large.
 
-    Minimised is, for each class, `strength` x the summed binary cross-entropy + half the squared norm of its weights:
-    scikit-learn's logistic regression with C = `strength`; biases are free. By L-BFGS in float64, all classes at once:
-    they share nothing, but each product of matrices serves all of them. A weight is counted in units of what its
-    curvature is at a logit of 0, along principal axes nearly the whole of it.
+    The objective of each class is `strength` x the summed binary cross-entropy + half the squared norm of its weights,
+    without the bias: scikit-learn's logistic regression with C = `strength`. Classes are independent, and solved
+    together by L-BFGS in float64 to share the matrix products. Weights are scaled by their curvature at a logit of 0.
     """
     count, device = len(along), along.device
     inputs = torch.cat([along, along.new_ones(count, 1)], dim=1)
@@ -49,7 +47,7 @@ def sigmoids(
     shares = (shown.sum(0) + 1) / (judged.sum(0) + 2)
     weights = torch.zeros(inputs.shape[1], labels.shape[1], dtype=inputs.dtype, device=device)
     shape = weights.shape
-    weights[-1] = shares.logit()  # where weights of 0 are best
+    weights[-1] = shares.logit()  # the optimum for weights of 0
     for strength in strengths:
         penalty = inputs.new_full((inputs.shape[1], 1), 1 / (strength * count))
         penalty[-1] = 0

@@ -1,4 +1,4 @@
-"""Semantic segmentation: a linear head on a frozen tower, and DeepLabV3's head trained with the tower; mean IoU."""
+"""Semantic segmentation, scored by mean IoU: a linear head on a frozen tower, and DeepLabV3's head with the tower."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -19,21 +19,21 @@ from bench.data.normalisation import WHITE, normalised
 from bench.data.order import shuffled_rows
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.record import Metric
-from bench.transfer.batches import loaded_ahead
 from bench.transfer.feature_extractor import Subject
-from bench.transfer.transfer_training import Descent, best_rate, descended
+from bench.transfer.transfer_training import Descent, descended, loaded_ahead
 from models.image_tower import ImageTower
 from models.patch_map import map_shape
 from models.segmenter import ASPP_CHANNELS, Segmenter, with_deeplab_head, with_linear_head
 
-IGNORED = 255  # in a mask: neither trained on nor counted
-MOST_STRETCHED = 2.0  # longer side of a training picture before it is cropped, over the crop's
+IGNORED = 255  # in a mask: excluded from training and scoring
+MOST_STRETCHED = 2.0  # largest ratio of a training image's longer side, before cropping, to the crop's side
+AT_ONCE = 16  # images per batch of scoring
 Pair = tuple[UInt8[Tensor, "3 height width"], UInt8[Tensor, "height width"]]
 
 
 @runtime_checkable
 class MaskedPictures(Protocol):
-    """Pictures and the class of each of their pixels, or IGNORED."""
+    """Images and the class of each pixel, or IGNORED."""
 
     def __len__(self) -> int: ...
 
@@ -42,18 +42,18 @@ class MaskedPictures(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How both heads are trained."""
+    """The settings of both heads' training."""
 
-    side: int  # of the square that pictures are cropped to for training and squeezed to for scoring, in pixels
-    scales: tuple[float, float]  # what a training picture's shorter side is scaled to at random, over `side`
+    side: int  # in pixels, of the square that images are cropped to in training and squeezed to in scoring
+    scales: tuple[float, float]  # range of a training image's random shorter side, over `side`
     channels: int = ASPP_CHANNELS
     linear: Descent
     deeplab: Descent
 
 
-# DeepLabV3's is CatLIP's, without RangeAugment, and with crops that one class may fill. The rates are a linear head's
-# on frozen features. Source: Mehta et al. 2024 (arXiv 2404.15653), section 5.2; apple/corenet,
-# `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml` (512 px, 4 pictures on each of 8 GPUs).
+# DeepLabV3's recipe is CatLIP's, without RangeAugment, and with crops that one class may fill. `linear` has the rates
+# of a linear head on frozen features. Source: Mehta et al. 2024 (arXiv 2404.15653), section 5.2; apple/corenet,
+# `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml` (512 px, 4 images on each of 8 GPUs).
 PUBLISHED = Recipe(
     side=512,
     scales=(0.5, 1.5),
@@ -64,7 +64,7 @@ PUBLISHED = Recipe(
 
 @dataclass(frozen=True, slots=True)
 class SegmentationTask:
-    """A data set of pictures and masks: what is tuned is tuned on `validation`, `test` is only reported."""
+    """A data set of images and masks: settings are tuned on `validation`, `test` is only reported."""
 
     name: str
     classes: tuple[str, ...]
@@ -72,10 +72,10 @@ class SegmentationTask:
     validation: MaskedPictures
     test: MaskedPictures
     recipe: Recipe
-    notes: tuple[str, ...] = ()  # what a person should know of the files
+    notes: tuple[str, ...] = ()  # remarks on the files, for the user
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be learned or scored; each part is read up to the first picture that has a class."""
+        """Raise ValueError for a part without classes; each part is read up to its first image with a class."""
         for what in ("train", "validation", "test"):
             part = getattr(self, what)
             if not any((part[row][1] != IGNORED).any() for row in range(len(part))):
@@ -83,13 +83,12 @@ class SegmentationTask:
 
 
 def segmentation(subject: Subject, task: SegmentationTask) -> list[Metric]:
-    """Return mean IoU with both heads, and what one class a patch could reach at best.
+    """Return mean IoU with both heads, and its upper bound for predictions of one class per patch.
 
-    The baseline is what the commonest class everywhere would reach.
+    The baseline predicts the commonest class everywhere.
     """
-    tower, recipe = subject.tower, task.recipe
-    assert tower is not None
-    tower = tower.to(subject.device)
+    assert subject.tower is not None
+    tower, recipe = subject.tower.to(subject.device), task.recipe
     patch = map_shape(tower)[1]
     side = max(1, round(recipe.side / patch)) * patch
     num_classes, num_train = len(task.classes), len(task.train) + len(task.validation)
@@ -99,41 +98,47 @@ def segmentation(subject: Subject, task: SegmentationTask) -> list[Metric]:
         return Metric(task=task.name, protocol="segmentation", name=name, value=value, baseline=baseline, **counts)
 
     deeplab = partial(with_deeplab_head, channels=recipe.channels)
+
+    def scores(model: Segmenter, part: MaskedPictures) -> tuple[float, float]:
+        return mean_iou(partial(_predicted, model), part, num_classes, side)
+
     found = []
+    together = cast("MaskedPictures", ConcatDataset(cast("Any", [task.train, task.validation])))
     for name, put, how in (("linear head", with_linear_head, recipe.linear), ("DeepLabV3", deeplab, recipe.deeplab)):
         fit = partial(_fitted, tower, put, num_classes, side, recipe.scales, how)
-        model = fit(*_chosen(task, how.rates(tower.width), fit, side))
-        found.append(metric(f"mIoU, {name}", *mean_iou(partial(_told, model), task.test, num_classes, side)))
+
+        def quality(rate: float, fit: Callable[[MaskedPictures, float], Segmenter] = fit) -> float:
+            return scores(fit(task.train, rate), task.validation)[0]
+
+        rate = how.best_rate(tower.width, quality)
+        found.append(metric(f"mIoU, {name}", *scores(fit(together, rate), task.test)))
     best = partial(_by_patch, patch=patch)
     return [*found, metric("mIoU, one class a patch at best", *mean_iou(best, task.test, num_classes, side))]
 
 
 @torch.inference_mode()
 def mean_iou(
-    tell: Callable[[Sequence[Pair], int], Iterator[Tensor]], part: MaskedPictures, num_classes: int, side: int
+    predict: Callable[[Sequence[Pair], int], Iterator[Tensor]], part: MaskedPictures, num_classes: int, side: int
 ) -> tuple[float, float]:
-    """Return intersection over union of all pixels together, averaged over classes, and that of the commonest class.
+    """Return the mean IoU over classes, from the pixels of all images together, and that of the commonest class.
 
-    Classes that a part neither has nor is told are left out, pixels that are IGNORED too. `tell` takes pairs and a side
-    in pixels, and returns the class of each pixel.
+    Classes without a true or predicted pixel are left out, and so are IGNORED pixels. `predict` takes pairs and a side
+    in pixels, and yields the class of each pixel.
     """
     metric = MulticlassJaccardIndex(num_classes, average="macro", ignore_index=IGNORED, validate_args=False)
     for first in range(0, len(part), AT_ONCE):
         pairs = [part[row] for row in range(first, min(first + AT_ONCE, len(part)))]
-        for (_, mask), told in zip(pairs, tell(pairs, side), strict=True):
-            metric.update(told.cpu()[None], mask.long()[None])
+        for (_, mask), predicted in zip(pairs, predict(pairs, side), strict=True):
+            metric.update(predicted.cpu()[None], mask.long()[None])
     pixels = metric.confmat.sum(1)
     commonest = pixels.max() / pixels.sum() / (pixels > 0).sum()
     return float(metric.compute()), float(commonest)
 
 
-AT_ONCE = 16  # pictures that are scored together
-
-
 def cropped(
     pair: Pair, side: int, scales: tuple[float, float], generator: torch.Generator
 ) -> tuple[UInt8[Tensor, "3 side side"], UInt8[Tensor, "side side"]]:
-    """Scale a picture and its mask at random, cut out a square, flip half of them; what the square lacks is ignored."""
+    """Scale an image and its mask at random, crop a square and flip half of them; padding of the mask is IGNORED."""
     rgb, mask = pair
     stretch, down, across, mirrored = torch.rand(4, generator=generator).tolist()
     shorter, longer = sorted(mask.shape)
@@ -148,21 +153,6 @@ def cropped(
     return (rgb.flip(-1), mask.flip(-1)) if mirrored < 0.5 else (rgb, mask)  # noqa: PLR2004
 
 
-def _chosen(
-    task: SegmentationTask, rates: Sequence[float], fit: Callable[[MaskedPictures, float], Segmenter], side: int
-) -> tuple[MaskedPictures, float]:
-    """Return all pictures to train on, and the rate whose model is best on the validation part."""
-
-    def quality(rate: float) -> float:
-        return mean_iou(partial(_told, fit(task.train, rate)), task.validation, len(task.classes), side)[0]
-
-    return _joined(task.train, task.validation), rates[0] if len(rates) == 1 else best_rate(rates, quality)[0]
-
-
-def _joined(first: MaskedPictures, second: MaskedPictures) -> MaskedPictures:
-    return cast("MaskedPictures", ConcatDataset(cast("Any", [first, second])))
-
-
 def _fitted(
     tower: ImageTower,
     put: Callable[[ImageTower, int], Segmenter],
@@ -173,7 +163,7 @@ def _fitted(
     part: MaskedPictures,
     rate: float,
 ) -> Segmenter:
-    """Train a copy of a tower with a new head; cross-entropy in nats, over the pixels that count."""
+    """Train a copy of a tower with a new head, by cross-entropy in nats, the mean over pixels with a class."""
     device = next(tower.parameters()).device
     with torch.random.fork_rng([]):
         torch.manual_seed(seed_for(how.seed, HEAD))
@@ -196,8 +186,8 @@ def _fitted(
     return descended(model, model.tower, loaded_ahead(load, steps), steps, loss_of, how, rate)
 
 
-def _told(model: Segmenter, pairs: Sequence[Pair], side: int) -> Iterator[Tensor]:
-    """Tell the class of each pixel: pictures are squeezed to a square, logits stretched to what they were."""
+def _predicted(model: Segmenter, pairs: Sequence[Pair], side: int) -> Iterator[Tensor]:
+    """Yield the class of each pixel: images are squeezed to a square, logits are interpolated to the original size."""
     device = next(model.parameters()).device
     squeezed = torch.stack([pictured.resize(rgb, [side, side], antialias=True) for rgb, _ in pairs])
     for logits, (_, mask) in zip(model(normalised(squeezed.to(device) / WHITE)), pairs, strict=True):
@@ -205,7 +195,7 @@ def _told(model: Segmenter, pairs: Sequence[Pair], side: int) -> Iterator[Tensor
 
 
 def _by_patch(pairs: Sequence[Pair], side: int, patch: int) -> Iterator[Tensor]:
-    """Tell the commonest class of each patch, read off the mask: what no answer by patch can surpass by much."""
+    """Yield the commonest true class of each patch: nearly the upper bound of any prediction per patch."""
     for _, mask in pairs:
         squeezed = pictured.resize(mask[None], [side, side], InterpolationMode.NEAREST_EXACT)[0]
         commonest = squeezed.unfold(0, patch, patch).unfold(1, patch, patch).flatten(2).mode(-1).values

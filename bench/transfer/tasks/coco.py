@@ -1,4 +1,4 @@
-"""COCO's layout as a task of several labels a picture."""
+"""COCO's layout as a multi-label task."""
 
 from collections import Counter
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from bench.transfer.tasks.multi_label_tasks import Listed, MultiLabelTask, some, task_of_files
+from bench.transfer.tasks.multi_label_tasks import Listed, MultiLabelTask, task_of_files
+from bench.transfer.tasks.pictures import some
 
 MOST_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
 LAYOUT = """{root} is not laid out as COCO is:
@@ -16,8 +17,6 @@ LAYOUT = """{root} is not laid out as COCO is:
   {root}/train2017/*.jpg
   {root}/val2017/*.jpg
 (any year in place of 2017); {lacks}"""
-
-
 T = TypeVar("T", bound="Instances")
 
 
@@ -27,7 +26,7 @@ class _Image(msgspec.Struct):
 
 
 class Annotation(msgspec.Struct):
-    """Which class an image shows."""
+    """The class of one object in an image."""
 
     image_id: int
     category_id: int
@@ -39,7 +38,7 @@ class _Category(msgspec.Struct):
 
 
 class Instances(msgspec.Struct):
-    """What is read of an annotations file."""
+    """The fields of an annotations file that are read."""
 
     images: list[_Image]
     annotations: list[Annotation]
@@ -47,10 +46,10 @@ class Instances(msgspec.Struct):
 
 
 def coco(root: Path, cache: Path) -> MultiLabelTask:
-    """Read COCO: a picture has the classes of its annotations, crowds among them, as CatLIP's code has it.
+    """Read COCO: an image has the classes of its annotations, including crowds, as in CatLIP's code.
 
-    The validation part is carved from `train`, `val` is the test. Pictures without annotations show no class. Raises
-    ValueError for files that are not there or disagree.
+    The validation part is held out from `train`; `val` is the test part. Images without annotations show no class.
+    Raises ValueError for missing files, or files that contradict each other.
     """
     classes, train, notes = _split(root, "train")
     test_classes, test, more = _split(root, "val")
@@ -61,28 +60,29 @@ def coco(root: Path, cache: Path) -> MultiLabelTask:
 
 
 def read_instances(path: Path, kind: type[T]) -> T:
-    """Read an annotations file; ValueError for one that is too large, is not JSON, or contradicts itself."""
+    """Read an annotations file; ValueError for a file that is too large, is not JSON, or contradicts itself."""
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path}: over {MOST_BYTES / 2**30:.0f} GiB")
     try:
         found = msgspec.json.decode(path.read_bytes(), type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from None
-    for what, ids in (("image", [one.id for one in found.images]), ("category", [one.id for one in found.categories])):
+    images, categories = [one.id for one in found.images], [one.id for one in found.categories]
+    for what, ids in (("image", images), ("category", categories)):
         twice = [one for one, count in Counter(ids).items() if count > 1]
         if twice or not ids:
             raise ValueError(f"{path}: {f'{what} ids occur twice: {some(twice)}' if twice else f'holds no {what}'}")
-    for what, asked, there in (
-        ("images", {one.image_id for one in found.annotations}, {one.id for one in found.images}),
-        ("categories", {one.category_id for one in found.annotations}, {one.id for one in found.categories}),
+    for what, named, listed in (
+        ("images", {one.image_id for one in found.annotations}, images),
+        ("categories", {one.category_id for one in found.annotations}, categories),
     ):
-        if lost := sorted(asked - there):
+        if lost := sorted(named.difference(listed)):
             raise ValueError(f"{path}: annotations name {what} that it does not list: {some(lost)}")
     return found
 
 
 def located(root: Path, split: str) -> tuple[Path, Path]:
-    """Return a split's annotations file and its folder of pictures; ValueError says how both have to lie."""
+    """Return a split's annotations file and image folder; the ValueError shows the expected layout."""
     files = sorted((root / "annotations").glob(f"instances_{split}*.json"))
     if len(files) != 1:
         lacks = f"annotations/instances_{split}*.json is {'not there' if not files else 'there more than once'}"
@@ -94,7 +94,7 @@ def located(root: Path, split: str) -> tuple[Path, Path]:
 
 
 def paths_of(instances: Instances, file: Path, folder: Path) -> list[Path]:
-    """Return the pictures' files; ValueError for those that are not there."""
+    """Return the image files; ValueError where some are missing."""
     here = {path.name for path in folder.iterdir()}
     if lost := [image.file_name for image in instances.images if image.file_name not in here]:
         raise ValueError(f"{file} lists {len(lost)} images that are not in {folder}: {some(lost)}")
@@ -102,7 +102,7 @@ def paths_of(instances: Instances, file: Path, folder: Path) -> list[Path]:
 
 
 def _split(root: Path, split: str) -> tuple[tuple[str, ...], Listed, list[str]]:
-    """Return the classes, the pictures with the classes that each shows, and what to say of them."""
+    """Return the classes of a split, its images with their labels, and notes on the files."""
     file, folder = located(root, split)
     instances = read_instances(file, Instances)
     paths = paths_of(instances, file, folder)
@@ -118,5 +118,4 @@ def _split(root: Path, split: str) -> tuple[tuple[str, ...], Listed, list[str]]:
         for names, what in ((without, "have no annotation and show no class"), (extra, f"of {folder} are not listed"))
         if names
     ]
-    names = tuple(category.name for category in instances.categories)
-    return names, Listed(paths, labels, np.zeros_like(labels)), notes
+    return tuple(one.name for one in instances.categories), Listed(paths, labels, np.zeros_like(labels)), notes

@@ -1,4 +1,4 @@
-"""COCO's layout as a task of objects to find."""
+"""COCO's layout as a detection task."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,18 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from bench.transfer.detection.average_precision import Objects
+from bench.transfer.detection.average_precision import Objects, coco_tool
 from bench.transfer.detection.detection import PUBLISHED, Annotated, DetectionTask
 from bench.transfer.tasks.coco import Annotation, Instances, located, paths_of, read_instances
-from bench.transfer.tasks.coco_tools import coco_tool
 from bench.transfer.tasks.multi_label_tasks import carved
 from bench.transfer.tasks.pictures import FilePictures
 from bench.transfer.tasks.unreadable import readable
 
-FEWEST_NUMBERS = 6  # of a polygon: three corners
+FEWEST_NUMBERS = 6  # coordinates of a polygon: three corners
 
 
 class _Runs(msgspec.Struct):
-    """A mask as lengths of runs, compressed where it is text."""
+    """A run-length encoded mask; `counts` is compressed where it is a string."""
 
     size: tuple[int, int]
     counts: list[int] | str
@@ -31,7 +30,7 @@ class _Runs(msgspec.Struct):
 
 class _Object(Annotation):
     bbox: tuple[float, float, float, float]  # left, top, width, height
-    segmentation: list[list[float]] | _Runs  # polygons, or runs
+    segmentation: list[list[float]] | _Runs  # polygons, or run lengths
     iscrowd: int = 0
 
 
@@ -41,20 +40,20 @@ class _Objects(Instances):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CocoFiles:
-    """Pictures with their objects, decoded when they are asked for."""
+    """Images and their objects, decoded on access."""
 
     annotations: Path  # the file
     pictures: FilePictures
-    objects: Sequence[Sequence[_Object]]  # of each picture
-    label_of: Mapping[int, int]  # from 1, by the category's number
+    objects: Sequence[Sequence[_Object]]  # of each image
+    label_of: Mapping[int, int]  # from 1, by category id
 
     def __len__(self) -> int:
         return len(self.objects)
 
     def __getitem__(self, row: int) -> Annotated:
-        """Decode a picture and its objects; ValueError names a picture that its masks do not fit.
+        """Decode an image and its objects; ValueError names an image whose masks do not fit.
 
-        UnreadablePicture where the picture cannot be decoded.
+        UnreadablePicture where the image cannot be decoded.
         """
         rgb, found = self.pictures.rgb(row), self.objects[row]
         height, width = rgb.shape[1:]
@@ -68,43 +67,41 @@ class CocoFiles:
         )
 
     def some(self, rows: Sequence[int]) -> "CocoFiles":
-        """Take rows."""
         pictures = FilePictures([self.pictures.paths[row] for row in rows])
         return CocoFiles(self.annotations, pictures, [self.objects[row] for row in rows], self.label_of)
 
 
 def coco_objects(root: Path, cache: Path) -> DetectionTask:
-    """Read COCO: train on `train`, of which the validation part is carved, test on `val`.
+    """Read COCO: train on `train`, from which the validation part is held out, and test on `val`.
 
-    Pictures that cannot be decoded are left out, and so is a polygon of fewer than three corners, which encloses
-    nothing. Raises ValueError for files that are not there or disagree.
+    Unreadable images and polygons of fewer than three corners are left out. Raises ValueError for missing or
+    contradictory files.
     """
-    coco_tool("mask")  # what is not installed is told before the large files are read
+    coco_tool("mask")  # a missing pycocotools is reported before the large files are read
     notes = list[str]()
     (train, classes), (test, test_classes) = (_split(root, split, notes) for split in ("train", "val"))
     if classes != test_classes:
         raise ValueError(f"{root}: train and val have other categories")
     kept, held = map(train.some, carved("coco", [path.name for path in train.pictures.paths]))
-
-    def whole(part: CocoFiles, what: str) -> CocoFiles:
+    parts = list[CocoFiles]()
+    for part, what in ((kept, "train"), (held, "validation"), (test, "test")):
         files = [*part.pictures.paths, part.annotations]
-        rows, told = readable(part.__getitem__, len(part), files, cache, f"coco {what}", "boxes and masks")
-        notes.extend(told)
-        return part.some(rows)
-
-    fitted, chosen_on, tested = whole(kept, "train"), whole(held, "validation"), whole(test, "test")
+        rows, note = readable(part.__getitem__, len(part), files, cache, f"coco {what}", "boxes and masks")
+        parts.append(part.some(rows))
+        notes += note
+    fitted, chosen_on, tested = parts
     return DetectionTask("coco", classes, fitted, chosen_on, tested, PUBLISHED, tuple(notes))
 
 
 def _split(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, tuple[str, ...]]:
-    """Return a split's pictures and objects, and its classes; add to the notes what is left out."""
+    """Return a split's images and objects, and its classes; append a note on polygons that are left out."""
     file, folder = located(root, split)
     instances = read_instances(file, _Objects)
     categories = sorted(instances.categories, key=lambda one: one.id)
     by_image: dict[int, list[_Object]] = defaultdict(list)
     flat = 0
     for one in instances.annotations:
-        if min(one.bbox[2:]) <= 0:  # COCO's own have some that are empty
+        if min(one.bbox[2:]) <= 0:  # COCO has some empty boxes
             continue
         if isinstance(one.segmentation, list):
             polygons = [polygon for polygon in one.segmentation if len(polygon) >= FEWEST_NUMBERS]
@@ -124,7 +121,7 @@ def _split(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, tuple[s
 def _mask(
     segmentation: list[list[float]] | _Runs, height: int, width: int, path: Path
 ) -> Bool[np.ndarray, "height width"]:
-    """Draw polygons, or read runs."""
+    """Rasterise polygons, or decode run lengths."""
     tool: Any = coco_tool("mask")
     if segmentation == []:
         raise ValueError(f"an object in {path} has no mask")

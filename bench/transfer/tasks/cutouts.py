@@ -1,7 +1,7 @@
-"""Cut-outs and photos that scenes are composed of, from the pack, split once and for all.
+"""Cut-outs and photos of the pack from which scenes are composed, with a fixed split.
 
-Cut-outs are Sweet Home 3D's renders and Twemoji, by words of their captions and by subgroup. A split has cut-outs and
-photos of its own, and those that share a caption stay together, so no test scene repeats what was trained on.
+Cut-outs are Sweet Home 3D's renders, classified by words of their captions, and Twemoji, classified by subgroup. Splits
+share no cut-out and no photo, and cut-outs with one caption are in one split, so that test scenes show unseen objects.
 """
 
 import functools
@@ -23,8 +23,8 @@ from bench.transfer.tasks.tasks import linked
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 CLASSES = ("chair", "table", "cabinet", "plant", "mammal", "fruit", "vehicle", "building")
-SHARES = (0.45, 0.15, 0.4)  # of each class's cut-outs, by split
-# Each split has something plain and something busy (bench/data/build_pack/backgrounds.py has their names).
+SHARES = (0.45, 0.15, 0.4)  # share of each class's cut-outs, by split
+# Each split has plain and busy photos (bench/data/build_pack/backgrounds.py has their names).
 PHOTOS: dict[Split, tuple[int, ...]] = {"train": (0, 3, 5, 7, 9), "validation": (1, 6), "test": (2, 4, 8, 10)}
 
 FURNITURE = {
@@ -32,8 +32,8 @@ FURNITURE = {
     "table": {"table", "desk"},
     "cabinet": {"cabinet", "cupboard", "wardrobe", "dresser", "bookcase"},
     "plant": {"plant", "tree", "flowers"},
-}  # by a word of the caption; the first class that has one
-OTHER_THINGS = {"lamp", "fan", "bat", "bottle", "concrete"}  # words that make it something else
+}  # words of the caption; the first class with one of them is taken
+OTHER_THINGS = {"lamp", "fan", "bat", "bottle", "concrete"}  # a caption with one of these words has no class
 SUBGROUPS = {
     "plant-flower": "plant",
     "plant-other": "plant",
@@ -42,7 +42,7 @@ SUBGROUPS = {
     "transport-ground": "vehicle",
     "place-building": "building",
 }
-# What stands in a subgroup and is no member of the class, by the first part of its caption.
+# Captions (their first part) of images in these subgroups that do not show the class.
 NO_MEMBERS = {
     *("station", "bus stop", "horizontal traffic light", "vertical traffic light", "construction", "police car light"),
     *("stop sign", "wheel", "oil drum", "motorway", "railway track", "fuel pump"),
@@ -52,9 +52,9 @@ NO_MEMBERS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cutouts:
-    """What the scenes of a split are made of."""
+    """The cut-outs and photos of a split."""
 
-    by_class: tuple[tuple[UInt8[np.ndarray, "_ _ 4"], ...], ...]  # premultiplied RGBA, cut to what is drawn
+    by_class: tuple[tuple[UInt8[np.ndarray, "_ _ 4"], ...], ...]  # premultiplied RGBA, cropped to the opaque pixels
     photos: tuple[Image.Image, ...]  # square
 
 
@@ -69,7 +69,7 @@ def cutouts(split: Split, cache: Path) -> Cutouts:
         rows = zip(pictures.pixels.permute(0, 2, 3, 1).numpy(), pictures.captions, pictures.classes, strict=True)
         for row, (key, (pixels, caption, label)) in enumerate(zip(pictures.keys, rows, strict=True)):
             name, content = class_of(caption, label), pixels.tobytes()
-            if name is not None and content not in seen:  # one model has several captions at times
+            if name is not None and content not in seen:  # one model may have several captions
                 members[name][key], group[key] = _drawn(pixels), pictures.keys[first[row]]
             seen.add(content)
     classes = [members[name] for name in CLASSES]
@@ -79,7 +79,7 @@ def cutouts(split: Split, cache: Path) -> Cutouts:
 
 
 def class_of(caption: str, label: Mapping[str, str]) -> str | None:
-    """Return the class of a picture of the pack, from its caption and its label there; None where it has none."""
+    """Return the class of an image of the pack by its caption and its label there, or None."""
     if "subgroup" in label:
         return None if caption.split(",", maxsplit=1)[0] in NO_MEMBERS else SUBGROUPS.get(label["subgroup"])
     if label["category"] == "Vehicles":
@@ -91,7 +91,7 @@ def class_of(caption: str, label: Mapping[str, str]) -> str | None:
 
 
 def _dealt(classes: Iterable[Iterable[str]], group: Mapping[str, str]) -> dict[str, Split]:
-    """Deal groups of cut-outs, class by class and the largest first, each to the split that lacks the most."""
+    """Assign groups of cut-outs, class by class and largest first, each to the split that lacks the most."""
     split_of = dict[str, Split]()
     for keys in classes:
         members = Counter(group[key] for key in keys)

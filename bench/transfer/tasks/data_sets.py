@@ -1,6 +1,6 @@
-"""Labelled data sets by torchvision's names, where they lie; nothing is downloaded.
+"""Labelled data sets by torchvision's names, read from local files; nothing is downloaded.
 
-CIFAR's files are pickles: torchvision opens them only where their digest is the published one.
+CIFAR's files are pickles, which torchvision opens only if their digest is the published one.
 """
 
 import io
@@ -16,25 +16,25 @@ import numpy as np
 import torch
 from torchvision import datasets
 
-from bench.transfer.tasks.multi_label_tasks import some
-from bench.transfer.tasks.pictures import ArrayPictures, FilePictures, Pictures
+from bench.transfer.tasks.pictures import ArrayPictures, FilePictures, Pictures, some
 from bench.transfer.tasks.split import Found, named, task_of
 from bench.transfer.tasks.tasks import Task
 
-TRAIN_AND_TEST = {"train": {"split": "train"}, "test": {"split": "test"}}
-THREE_PARTS = {"train": {"split": "train"}, "validation": {"split": "val"}, "test": {"split": "test"}}
 FLAGGED = {"train": {"train": True}, "test": {"train": False}}
 ALL_IN_ONE: dict[str, dict[str, Any]] = {"train": {}}
-NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """A class of torchvision.datasets, what it is called with for each part, and the files that it reads."""
+    """A class of torchvision.datasets, its arguments for each part, and the files that it reads."""
 
     of: str
     parts: Mapping[str, Mapping[str, Any]]
     layout: str
+
+
+def _splits(train: str = "train", test: str = "test", **others: str) -> dict[str, dict[str, Any]]:
+    return {part: {"split": split} for part, split in {"train": train, "test": test, **others}.items()}
 
 
 DATA_SETS = {
@@ -42,33 +42,29 @@ DATA_SETS = {
     "cifar100": DataSet("CIFAR100", FLAGGED, "cifar-100-python/{meta, train, test}"),
     "mnist": DataSet("MNIST", FLAGGED, "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
     "fashionmnist": DataSet("FashionMNIST", FLAGGED, "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
-    "svhn": DataSet("SVHN", TRAIN_AND_TEST, "{train,test}_32x32.mat"),
-    "stl10": DataSet("STL10", TRAIN_AND_TEST, "stl10_binary/{class_names.txt, {train,test}_{X,y}.bin}"),
+    "svhn": DataSet("SVHN", _splits(), "{train,test}_32x32.mat"),
+    "stl10": DataSet("STL10", _splits(), "stl10_binary/{class_names.txt, {train,test}_{X,y}.bin}"),
     "flowers102": DataSet(
-        "Flowers102", THREE_PARTS, "flowers-102/{imagelabels.mat, setid.mat, jpg/image_00001.jpg to image_08189.jpg}"
+        "Flowers102",
+        _splits(validation="val"),
+        "flowers-102/{imagelabels.mat, setid.mat, jpg/image_00001.jpg to image_08189.jpg}",
     ),
     "oxfordiiitpet": DataSet(
-        "OxfordIIITPet",
-        {"train": {"split": "trainval"}, "test": {"split": "test"}},
-        "oxford-iiit-pet/{images/NAME.jpg, annotations/{trainval,test}.txt}",
+        "OxfordIIITPet", _splits("trainval"), "oxford-iiit-pet/{images/NAME.jpg, annotations/{trainval,test}.txt}"
     ),
-    "food101": DataSet("Food101", TRAIN_AND_TEST, "food-101/{images/CLASS/ID.jpg, meta/{train,test}.json}"),
-    "dtd": DataSet("DTD", THREE_PARTS, "dtd/dtd/{images/CLASS/NAME.jpg, labels/{train,val,test}1.txt}"),
+    "food101": DataSet("Food101", _splits(), "food-101/{images/CLASS/ID.jpg, meta/{train,test}.json}"),
+    "dtd": DataSet("DTD", _splits(validation="val"), "dtd/dtd/{images/CLASS/NAME.jpg, labels/{train,val,test}1.txt}"),
     "fgvcaircraft": DataSet(
         "FGVCAircraft",
-        THREE_PARTS,
+        _splits(validation="val"),
         "fgvc-aircraft-2013b/data/{images/ID.jpg, variants.txt, images_variant_{train,val,test}.txt}",
     ),
     "stanfordcars": DataSet(
         "StanfordCars",
-        TRAIN_AND_TEST,
+        _splits(),
         "stanford_cars/{devkit/cars_{meta,train_annos}.mat, cars_test_annos_withlabels.mat, cars_{train,test}/ID.jpg}",
     ),
-    "country211": DataSet(
-        "Country211",
-        {"train": {"split": "train"}, "validation": {"split": "valid"}, "test": {"split": "test"}},
-        "country211/{train,valid,test}/COUNTRY/IMAGE.jpg",
-    ),
+    "country211": DataSet("Country211", _splits(validation="valid"), "country211/{train,valid,test}/COUNTRY/IMAGE.jpg"),
     "sun397": DataSet("SUN397", ALL_IN_ONE, "SUN397/{ClassName.txt, LETTER/CLASS/sun_ID.jpg}"),
     "eurosat": DataSet("EuroSAT", ALL_IN_ONE, "eurosat/2750/CLASS/CLASS_NUMBER.jpg"),
     "places365": DataSet(
@@ -80,7 +76,7 @@ DATA_SETS = {
 
 
 def data_set_task(name: str, root: Path, cache: Path) -> Task:
-    """Read a task by torchvision's name; ValueError tells the layout, or where labels and images disagree."""
+    """Read a task by torchvision's name; the ValueError shows the layout, or where labels and images disagree."""
     opened = {part: _opened(name, part, root) for part in DATA_SETS[name].parts}
     classes = _classes(opened["train"])
     found = {part: _found(f"the {part} part of {name} in {root}", data, classes) for part, data in opened.items()}
@@ -91,28 +87,25 @@ def _opened(name: str, part: str, root: Path) -> Any:
     wanted = DATA_SETS[name]
     try:
         return getattr(datasets, wanted.of)(root, download=False, **wanted.parts[part])
-    except Exception as error:  # noqa: BLE001 - what readers raise for broken files is listed nowhere
+    except Exception as error:  # noqa: BLE001 - readers document no exceptions
         if file := _read_last(error):
-            told = (
-                f"{error} is not listed"
-                if isinstance(error, KeyError)
-                else f"{type(error).__name__}: {error}".rstrip(": ")
-            )
-            raise ValueError(f"the {part} part of {name} in {root} is not read, at {file}: {told}") from None
+            why = f"{type(error).__name__}: {error}".rstrip(": ")
+            why = f"{error} is not listed" if isinstance(error, KeyError) else why
+            raise ValueError(f"the {part} part of {name} in {root} cannot be read, at {file}: {why}") from None
         reason = re.split(r" You can (?:use|set) download=True", str(error))[0]
         expected = f"torchvision's {wanted.of} reads\n  {root}/{wanted.layout}"
         raise ValueError(f"{root} does not hold the {part} part of {name} ({reason}); {expected}") from None
 
 
 def _read_last(error: Exception) -> str | None:
-    """Return the file that torchvision had open last, which its errors do not name."""
+    """Return the file that torchvision opened last, which its errors do not name."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     files = [value for frame in frames for value in frame.f_locals.values() if isinstance(value, io.IOBase)]
     return str(getattr(files[-1], "name", "")) if files else None
 
 
 def _classes(data: Any) -> list[str]:
-    """Return the classes' names, or their numbers where torchvision knows no names."""
+    """Return the names of the classes, or their numbers where torchvision has no names."""
     names = getattr(data, "classes", None)
     return [*map(str, names)] if names else [str(label) for label in range(int(max(_raw(data)[1])) + 1)]
 
@@ -123,8 +116,8 @@ def _found(place: str, data: Any, classes: list[str]) -> Found:
         raise ValueError(f"{place} has {len(raw):,} images and {len(labels):,} labels")
     numbers = np.asarray(labels, dtype=int)
     if outside := sorted({*numbers.tolist()} - {*range(len(classes))}):
-        told = f"labels are 0 to {len(classes) - 1}, for {len(classes)} classes"
-        raise ValueError(f"{place} has labels that are no class: {some(outside)} ({told})")
+        accepted = f"labels are 0 to {len(classes) - 1}, for {len(classes)} classes"
+        raise ValueError(f"{place} has labels that are no class: {some(outside)} ({accepted})")
     if twice := [one for one, count in Counter(classes).items() if count > 1]:
         raise ValueError(f"{place} has several labels for {named(twice)}")
     own = [*map(str, getattr(data, "classes", classes))]
@@ -135,7 +128,7 @@ def _found(place: str, data: Any, classes: list[str]) -> Found:
 
 
 def _raw(data: Any) -> tuple[Any, Any]:
-    """Return a data set's arrays or paths, and labels, without decoding anything: torchvision keeps them privately."""
+    """Return a data set's arrays or paths, and labels, without decoding: torchvision has no public field for them."""
     fields = vars(data)
     if "data" in fields:
         return data.data, fields.get("targets", fields.get("labels"))
@@ -151,15 +144,13 @@ def _pictures(place: str, raw: Any) -> Pictures:
         return ArrayPictures(channels_first(torch.as_tensor(raw)))
     paths = [*map(Path, raw)]
     if absent := [path for path in paths if not path.is_file()]:
-        told = ", ".join(map(str, absent[:NAMED])) + (" ..." if len(absent) > NAMED else "")
-        raise ValueError(
-            f"{place}: {len(absent):,} of the {len(paths):,} images that its labels name are not there ({told})"
-        )
+        named = f"{len(absent):,} of the {len(paths):,} images that its labels name"
+        raise ValueError(f"{place}: {named} are not there ({some(absent)})")
     return FilePictures(paths)
 
 
 def channels_first(pixels: torch.Tensor) -> torch.Tensor:
-    """Bring pictures as torchvision keeps them (grey; colours last, or behind the number) into one form."""
+    """Return torchvision's images (grey, channels last or channels first) as images x 3 x height x width."""
     if pixels.ndim == 3:  # noqa: PLR2004 - MNIST's
         return pixels.unsqueeze(1).expand(-1, 3, -1, -1)
     return pixels if pixels.shape[1] == 3 else pixels.permute(0, 3, 1, 2)  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""Pictures and masks in files: ADE20k's, Pascal VOC's and plain folders."""
+"""Segmentation tasks in files: ADE20k, Pascal VOC and plain folders of images and masks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from PIL import Image
 
 from bench.data.decoding import MOST_PIXELS, TOO_LARGE
 from bench.transfer.segmentation.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTask
-from bench.transfer.tasks.multi_label_tasks import carved, some
-from bench.transfer.tasks.pictures import FilePictures, UnreadablePicture
+from bench.transfer.tasks.multi_label_tasks import carved
+from bench.transfer.tasks.pictures import FilePictures, UnreadablePicture, some
 from bench.transfer.tasks.unreadable import readable
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 FORMATS = ("PNG", "BMP", "TIFF")
-INDEXED = ("L", "P", "1")  # Pillow's modes that have one number a pixel
+INDEXED = ("L", "P", "1")  # Pillow's modes with one number per pixel
 
 ADE20K_CLASSES = 150
 ADE20K_LAYOUT = """{root} is not laid out as ADE20k is:
@@ -29,53 +29,52 @@ VOC_CLASSES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 VOC_LAYOUT = """{root} is not laid out as Pascal VOC is:
-  {root}/ImageSets/Segmentation/train.txt, val.txt (a NAME a line)
+  {root}/ImageSets/Segmentation/train.txt, val.txt (one NAME per line)
   {root}/JPEGImages/NAME.jpg
   {root}/SegmentationClass/NAME.png (255: not counted)
 {lacks}"""
-MASKS_LAYOUT = """{root} is not laid out as pictures and masks are:
+MASKS_LAYOUT = """{root} is not laid out as images and masks are:
   {root}/classes.txt (line k names class k, from 0)
   {root}/images/train/NAME.jpg
-  {root}/masks/train/NAME.png (a class a pixel; 255: not counted)
+  {root}/masks/train/NAME.png (one class per pixel; 255: not counted)
   and both under val/; {lacks}"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MaskFiles:
-    """Pictures with a mask each, decoded when they are asked for."""
+    """Images with one mask each, decoded on access."""
 
     pictures: FilePictures
     masks: Sequence[Path]
-    class_of: Mapping[int, int]  # of the numbers in the masks; IGNORED for those that are not counted
+    class_of: Mapping[int, int]  # by number in the masks; IGNORED for numbers that are not counted
 
     def __len__(self) -> int:
         return len(self.masks)
 
     def __getitem__(self, row: int) -> Pair:
-        """Decode a pair; ValueError names a mask that does not belong to its picture, or to the classes.
+        """Decode an image and its mask; ValueError for a mask of another size, or with a number that is no class.
 
         UnreadablePicture where one of them cannot be decoded.
         """
         rgb, path = self.pictures.rgb(row), self.masks[row]
         numbers = _numbers(path)
         if numbers.shape != rgb.shape[1:]:
-            of_mask, of_picture = (f"{width} x {height}" for height, width in (numbers.shape, rgb.shape[1:]))
-            raise ValueError(f"{path} has {of_mask} px, its picture {self.pictures.paths[row]} has {of_picture}")
+            of_mask, of_image = (f"{width} x {height}" for height, width in (numbers.shape, rgb.shape[1:]))
+            raise ValueError(f"{path} has {of_mask} px, its image {self.pictures.paths[row]} has {of_image}")
         table = np.array([self.class_of.get(number, -1) for number in range(256)])
         classes = table[numbers]
         if (classes < 0).any():
             unknown = sorted({*np.unique(numbers).tolist()} - {*self.class_of})
-            raise ValueError(f"{path} has numbers that are no class of the set: {', '.join(map(str, unknown[:10]))}")
+            raise ValueError(f"{path} has numbers that are no class of the set: {some(unknown)}")
         return rgb, torch.from_numpy(classes.astype(np.uint8))
 
     def some(self, rows: Sequence[int]) -> "MaskFiles":
-        """Take rows."""
         pictures = FilePictures([self.pictures.paths[row] for row in rows])
         return MaskFiles(pictures, [self.masks[row] for row in rows], self.class_of)
 
 
 def ade20k(root: Path, cache: Path) -> SegmentationTask:
-    """Open ADE20k as its challenge of 2016 has it: 150 classes, 0 is what has none and is ignored."""
+    """Read ADE20k as in its challenge of 2016: 150 classes; 0 marks pixels without a class, which are ignored."""
     class_of = {0: IGNORED} | {number: number - 1 for number in range(1, ADE20K_CLASSES + 1)}
     train, test = (
         _paired(root, ADE20K_LAYOUT, root / "images" / part, root / "annotations" / part, class_of)
@@ -86,7 +85,7 @@ def ade20k(root: Path, cache: Path) -> SegmentationTask:
 
 
 def voc_masks(root: Path, cache: Path) -> SegmentationTask:
-    """Open Pascal VOC: 20 classes and the background, 255 is ignored (borders, and what is hard to tell)."""
+    """Read Pascal VOC: 20 classes and the background; 255 (borders and difficult objects) is ignored."""
     class_of = {number: number for number in range(len(VOC_CLASSES))} | {IGNORED: IGNORED}
 
     def part(name: str) -> MaskFiles:
@@ -94,22 +93,21 @@ def voc_masks(root: Path, cache: Path) -> SegmentationTask:
         if not listed.is_file():
             raise ValueError(VOC_LAYOUT.format(root=root, lacks=f"{listed} is not there"))
         names = listed.read_text(encoding="utf-8").split()
-        pictures = [root / "JPEGImages" / f"{name}.jpg" for name in names]
-        return _opened(
-            root, VOC_LAYOUT, pictures, [root / "SegmentationClass" / f"{name}.png" for name in names], class_of
-        )
+        images = [root / "JPEGImages" / f"{name}.jpg" for name in names]
+        masks = [root / "SegmentationClass" / f"{name}.png" for name in names]
+        return _opened(root, VOC_LAYOUT, images, masks, class_of)
 
     return _task("voc-segmentation", VOC_CLASSES, part("train"), part("val"), cache)
 
 
 def mask_folders(root: Path, cache: Path) -> SegmentationTask:
-    """Open folders of pictures and masks of one's own; IGNORED is ignored."""
+    """Read folders of images and masks of the user's own; 255 is ignored."""
     named = root / "classes.txt"
     if not named.is_file():
         raise ValueError(MASKS_LAYOUT.format(root=root, lacks=f"{named} is not there"))
     classes = tuple(line.strip() for line in named.read_text(encoding="utf-8").splitlines() if line.strip())
     if not 2 <= len(classes) <= IGNORED:  # noqa: PLR2004
-        raise ValueError(f"{named} names {len(classes)} classes; a mask tells 2 to {IGNORED} apart")
+        raise ValueError(f"{named} names {len(classes)} classes; 2 to {IGNORED} are accepted")
     class_of = {number: number for number in range(len(classes))} | {IGNORED: IGNORED}
     train, test = (
         _paired(root, MASKS_LAYOUT, root / "images" / part, root / "masks" / part, class_of)
@@ -119,55 +117,51 @@ def mask_folders(root: Path, cache: Path) -> SegmentationTask:
 
 
 def _task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles, cache: Path) -> SegmentationTask:
-    """Carve the validation part from the training part; pairs that cannot be decoded are left out."""
+    """Hold out the validation part from the training part; leave out unreadable pairs."""
     kept, held = map(train.some, carved(name, [path.name for path in train.masks]))
-    notes, how = list[str](), f"{sorted(train.class_of.items())}"
-
-    def whole(part: MaskFiles, what: str) -> MaskFiles:
+    notes, parts, how = list[str](), list[MaskFiles](), f"{sorted(train.class_of.items())}"
+    for part, what in ((kept, "train"), (held, "validation"), (test, "test")):
         files = [*part.pictures.paths, *part.masks]
-        rows, told = readable(part.__getitem__, len(part), files, cache, f"{name} {what}", how)
-        notes.extend(told)
-        return part.some(rows)
-
-    fitted, chosen_on, tested = whole(kept, "train"), whole(held, "validation"), whole(test, "test")
+        rows, note = readable(part.__getitem__, len(part), files, cache, f"{name} {what}", how)
+        parts.append(part.some(rows))
+        notes += note
+    fitted, chosen_on, tested = parts
     return SegmentationTask(name, classes, fitted, chosen_on, tested, PUBLISHED, tuple(notes))
 
 
 def _paired(root: Path, layout: str, pictures: Path, masks: Path, class_of: Mapping[int, int]) -> MaskFiles:
-    """Pair a folder's pictures with the masks of the same names in another."""
+    """Pair the images of one folder with the masks of the same names in another."""
     for folder in (pictures, masks):
         if not folder.is_dir():
             raise ValueError(layout.format(root=root, lacks=f"{folder} is not there"))
     found = sorted(path for path in pictures.iterdir() if path.suffix.lower() in PICTURES)
     if alone := {path.stem for path in masks.glob("*.png")} - {path.stem for path in found}:
-        raise ValueError(f"{len(alone)} masks of {masks} have no picture in {pictures}: {some(sorted(alone))}")
+        raise ValueError(f"{len(alone)} masks of {masks} have no image in {pictures}: {some(sorted(alone))}")
     return _opened(root, layout, found, [masks / f"{path.stem}.png" for path in found], class_of)
 
 
 def _opened(
     root: Path, layout: str, pictures: Sequence[Path], masks: Sequence[Path], class_of: Mapping[int, int]
 ) -> MaskFiles:
-    """Check that every picture has its mask; nothing is decoded."""
+    """Check that every image has its mask, without decoding."""
     if not pictures:
-        raise ValueError(layout.format(root=root, lacks="a part of it has no picture"))
+        raise ValueError(layout.format(root=root, lacks="a part of it has no image"))
     if missing := [path for path in (*pictures, *masks) if not path.is_file()]:
-        raise ValueError(
-            f"{len(missing)} files of {len(pictures)} pictures and their masks are missing: {some(missing)}"
-        )
+        raise ValueError(f"{len(missing)} files of {len(pictures)} images and their masks are missing: {some(missing)}")
     return MaskFiles(FilePictures(pictures), masks, class_of)
 
 
 def _numbers(path: Path) -> UInt8[np.ndarray, "height width"]:
     try:
-        with Image.open(path, formats=FORMATS) as image:  # reads the header alone
+        with Image.open(path, formats=FORMATS) as image:  # reads only the header
             mode, pixels = image.mode, image.width * image.height
             numbers = np.asarray(image) if mode in INDEXED and pixels <= MOST_PIXELS else None
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - what a decoder raises for broken bytes is listed nowhere
+    except Exception as error:  # noqa: BLE001 - decoders document no exceptions
         raise UnreadablePicture(f"{path}: {error}") from None
     if mode not in INDEXED:
-        raise ValueError(f"{path} is {mode}: a mask has one number a pixel, not a colour")
+        raise ValueError(f"{path} is {mode}: a mask has one number per pixel, not a colour")
     if numbers is None:
         raise UnreadablePicture(f"{path}: {TOO_LARGE}")
     return numbers.astype(np.uint8)

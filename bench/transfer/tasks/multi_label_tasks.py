@@ -1,4 +1,4 @@
-"""Tasks whose pictures show several classes at once, or none."""
+"""Tasks whose images show several classes at once, or none."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,19 +9,18 @@ import numpy as np
 from jaxtyping import Bool
 
 from bench.transfer.tasks.pictures import FilePictures, Pictures
-from bench.transfer.tasks.unreadable import told, unreadable
+from bench.transfer.tasks.unreadable import readable
 
-VALIDATION_SHARE, MOST_VALIDATION = 0.25, 5000  # of the training part, pictures
-NAMES_TOLD = 5  # of many
+VALIDATION_SHARE, MOST_VALIDATION = 0.25, 5000  # share of the training part, and largest number of images
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MultiLabelPart:
-    """Pictures and the classes that they show."""
+    """Images and the classes that they show."""
 
     pictures: Pictures
-    labels: Bool[np.ndarray, "pictures classes"]
-    unjudged: Bool[np.ndarray, "pictures classes"]  # neither shown nor not shown: left out of losses and figures
+    labels: Bool[np.ndarray, "images classes"]
+    unjudged: Bool[np.ndarray, "images classes"]  # neither positive nor negative: left out of losses and metrics
 
     def __post_init__(self) -> None:
         assert len(self.pictures) == len(self.labels) == len(self.unjudged)
@@ -30,32 +29,30 @@ class MultiLabelPart:
 
 @dataclass(frozen=True, slots=True)
 class MultiLabelTask:
-    """A labelled data set, split once and for all: what is tuned is tuned on `validation`, `test` is only reported."""
+    """A labelled data set with a fixed split: settings are tuned on `validation`, `test` is only reported."""
 
     name: str
     classes: tuple[str, ...]
     train: MultiLabelPart
     validation: MultiLabelPart
     test: MultiLabelPart
-    notes: tuple[str, ...] = ()  # what a person should know of how it came about
+    notes: tuple[str, ...] = ()  # remarks on the files and the split, for the user
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be learned or scored."""
         for part in ("train", "validation", "test"):
             if not getattr(self, part).labels.any():
-                raise ValueError(f"{self.name}: no picture of the {part} part shows any class")
+                raise ValueError(f"{self.name}: no image of the {part} part shows any class")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Listed:
-    """A part's files, and what is known of them."""
+    """The files of a part, and their labels."""
 
     paths: Sequence[Path]
     labels: Bool[np.ndarray, "files classes"]
     unjudged: Bool[np.ndarray, "files classes"]
 
     def some(self, rows: Sequence[int]) -> "Listed":
-        """Take rows."""
         return Listed([self.paths[row] for row in rows], self.labels[rows], self.unjudged[rows])
 
 
@@ -68,45 +65,33 @@ def task_of_files(
     notes: Sequence[str],
     cache: Path,
 ) -> MultiLabelTask:
-    """Make a task; where no validation part is there, it is carved from `train`. Files that are broken are left out.
+    """Build a task without unreadable files; without a validation part, one is held out from `train`.
 
-    ValueError where they are too many.
+    ValueError for too many unreadable files.
     """
-    told_of = [*notes]
+    notes, parts = [*notes], list[MultiLabelPart]()
     if validation is None:
         kept, held = carved(name, [path.name for path in train.paths])
-        told_of.append(f"{name}: {len(held):,} of {len(train.paths):,} images of train are set aside to choose on")
+        notes.append(f"{name}: {len(held):,} of {len(train.paths):,} images of train are set aside to choose on")
         train, validation = train.some(kept), train.some(held)
-
-    def readable(part: Listed, what: str) -> MultiLabelPart:
-        broken = unreadable(part.paths, cache, what)
-        if broken:
-            told_of.append(f"{told(broken, len(part.paths), what)}; they are left out")
-        left = part.some([row for row in range(len(part.paths)) if row not in broken])
-        return MultiLabelPart(FilePictures(left.paths), left.labels, left.unjudged)
-
-    fitted, chosen_on, tested = (
-        readable(part, f"{name} {what}")
-        for part, what in ((train, "train"), (validation, "validation"), (test, "test"))
-    )
-    return MultiLabelTask(name, classes, fitted, chosen_on, tested, tuple(told_of))
+    for part, what in ((train, "train"), (validation, "validation"), (test, "test")):
+        decode = FilePictures(part.paths).rgb
+        rows, note = readable(decode, len(part.paths), part.paths, cache, f"{name} {what}")
+        left, notes = part.some(rows), notes + note
+        parts.append(MultiLabelPart(FilePictures(left.paths), left.labels, left.unjudged))
+    fitted, chosen_on, tested = parts
+    return MultiLabelTask(name, classes, fitted, chosen_on, tested, tuple(notes))
 
 
 def carved(what: str, names: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Carve the rows of a validation part from those of a training part, by a hash of the pictures' names.
+    """Return the rows to train on and the rows of a held-out validation part, chosen by a hash of the images' names.
 
-    ValueError where there are too few.
+    ValueError for too few images.
     """
     order = sorted(range(len(names)), key=lambda row: hashlib.sha256(names[row].encode()).digest())
     count = min(MOST_VALIDATION, round(len(names) * VALIDATION_SHARE))
     if not count:
         raise ValueError(
-            f"{what}: of {len(names)} training pictures none can be set aside to choose on, 3 are the fewest"
+            f"{what}: of {len(names)} training images none can be set aside to choose on, 3 are the fewest"
         )
     return sorted(order[count:]), sorted(order[:count])
-
-
-def some(names: Sequence[object]) -> str:
-    """Tell a few of many names."""
-    first = ", ".join(map(str, names[:NAMES_TOLD]))
-    return first + (f" and {len(names) - NAMES_TOLD} more" if len(names) > NAMES_TOLD else "")

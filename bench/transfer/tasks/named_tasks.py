@@ -1,4 +1,4 @@
-"""Tasks by the names that a person types."""
+"""Tasks by their command-line names."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,8 +12,7 @@ from bench.transfer.tasks.coco_objects import coco_objects
 from bench.transfer.tasks.data_sets import data_set_task
 from bench.transfer.tasks.folders import folder_task
 from bench.transfer.tasks.mask_files import ade20k, mask_folders, voc_masks
-from bench.transfer.tasks.scene_labels import scene_labels
-from bench.transfer.tasks.scene_tasks import scenes_detection, scenes_segmentation
+from bench.transfer.tasks.scene_tasks import scene_labels, scenes_detection, scenes_segmentation
 from bench.transfer.tasks.tasks import pack_tasks
 from bench.transfer.tasks.voc import voc
 
@@ -21,7 +20,7 @@ OF_THE_PACK: dict[str, Callable[[Path], Any]] = {
     "scenes-labels": scene_labels,
     "scenes-segmentation": scenes_segmentation,
     "scenes-detection": scenes_detection,
-}  # made from a folder of decoded pictures
+}  # each is built from the cache of decoded images
 UNDER_ROOT: dict[str, Callable[[Path, Path], Any]] = {
     "coco-labels": coco,
     "voc-labels": voc,
@@ -29,14 +28,14 @@ UNDER_ROOT: dict[str, Callable[[Path, Path], Any]] = {
     "voc-segmentation": voc_masks,
     "masks": mask_folders,
     "coco": coco_objects,
-}  # from a root, and the folder of decoded pictures
+}  # each is read from a root, with the cache of decoded images
 
 
 @cache
 def task_named(name: str, results: Path, root: str) -> Any:
-    """Load a task of any kind, the pack's or one that lies under `root`, once a process.
+    """Load a task of the pack, or a task in files under `root`, once per process.
 
-    ValueError says how the files that it needs have to lie, or what is wrong with them.
+    The ValueError shows the expected layout of the files, or what is wrong with them.
     """
     pictures = results / CACHE
     if name in TASKS:

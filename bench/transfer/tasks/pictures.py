@@ -1,4 +1,4 @@
-"""Pictures by their row, wherever they lie, and how they are shown to what is scored."""
+"""Images by their row, from any source, and the preprocessing that they are scored with."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,33 +15,34 @@ from bench.data.decoding import UnusableImageError, decoded
 from bench.transfer.waiting import waited_for
 
 BATCH = 256
-LONGEST = 16  # longer side over the shorter of a picture that is scaled: of longer ones only the middle, for their size
+LONGEST = 16  # largest aspect ratio of an image that is scaled; of a longer one the middle is cut out first
 RESIZE_OVER_CROP = 232 / 224  # torchvision's recipe for evaluation, which CatLIP's fine-tuning follows
+NAMED = 3  # names in a message
 
 
 class UnreadablePicture(ValueError):  # noqa: N818 - the word for it everywhere
-    """A picture that cannot be decoded; its text names the file and what is wrong with it."""
+    """An image that cannot be decoded; the message names the file and the reason."""
 
 
 @runtime_checkable
 class Pictures(Protocol):
-    """Pictures by their row."""
+    """Images by their row."""
 
     @property
     def resize_over_crop(self) -> float:
-        """The length that the shorter side is scaled to, over the side of the centre shown; 1.0 shows all."""
+        """Length that the shorter side is scaled to, over the side of the centre crop; 1.0 keeps the whole image."""
         ...
 
     def __len__(self) -> int: ...
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        """Return a picture; raises UnreadablePicture."""
+        """Return an image; raises UnreadablePicture."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackPictures:
-    """Pictures of the pack, of which all is shown, on white."""
+    """Whole images of the pack, composited on white."""
 
     rgba: UInt8[Tensor, "pictures 4 height width"]  # premultiplied
     resize_over_crop = 1.0
@@ -50,13 +51,12 @@ class PackPictures:
         return len(self.rgba)
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        """Put a picture on white."""
         return self.rgba[row, :3] + (255 - self.rgba[row, 3:])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FilePictures:
-    """Files, decoded when they are asked for."""
+    """Files, decoded on access."""
 
     paths: Sequence[Path]
     resize_over_crop = RESIZE_OVER_CROP
@@ -65,7 +65,6 @@ class FilePictures:
         return len(self.paths)
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        """Decode a file."""
         path = self.paths[row]
         try:
             return decoded(path.read_bytes())
@@ -75,7 +74,7 @@ class FilePictures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArrayPictures:
-    """Small pictures in memory, as CIFAR's are, of which all is shown."""
+    """Small whole images in memory, such as CIFAR's."""
 
     pixels: UInt8[Tensor, "pictures 3 height width"]
     resize_over_crop = 1.0
@@ -84,32 +83,29 @@ class ArrayPictures:
         return len(self.pixels)
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        """Return a picture."""
         return self.pixels[row]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SomePictures:
-    """Rows of others."""
+    """Some rows of other images."""
 
     of: Pictures
     rows: Sequence[int]
 
     @property
     def resize_over_crop(self) -> float:
-        """Those of the others."""
         return self.of.resize_over_crop
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        """Return a picture of the others."""
         return self.of.rgb(self.rows[row])
 
 
 def shown(pictures: Pictures, side: int) -> Iterator[UInt8[Tensor, "batch 3 side side"]]:
-    """Yield all pictures in batches as they are scored: scaled (bilinear, antialiased), the centre cut out."""
+    """Yield all images in batches, preprocessed for scoring: scaled (bilinear, antialiased) and centre-cropped."""
     scaled = round(side * pictures.resize_over_crop)
 
     def centre(row: int) -> Tensor:
@@ -122,3 +118,9 @@ def shown(pictures: Pictures, side: int) -> Iterator[UInt8[Tensor, "batch 3 side
         firsts = range(0, len(pictures), BATCH)
         for first in waited_for(firsts, len(firsts), "embedding"):
             yield torch.stack(list(pool.map(centre, range(first, min(first + BATCH, len(pictures))))))
+
+
+def some(names: Sequence[object]) -> str:
+    """Name the first three of many, and how many more there are."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(map(str, names[:NAMED])) + more

@@ -1,21 +1,27 @@
-"""Segmentation and detection of scenes, at a size that two cores train in minutes."""
+"""Multi-label, segmentation and detection tasks of composed scenes, at sizes that two cores train in minutes."""
 
 import functools
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from bench.transfer.detection.average_precision import Objects
 from bench.transfer.detection.detection import Annotated, DetectionTask
 from bench.transfer.detection.detection import Recipe as DetectionRecipe
-from bench.transfer.segmentation.segmentation import Pair, SegmentationTask
 from bench.transfer.segmentation.segmentation import Recipe as SegmentationRecipe
+from bench.transfer.segmentation.segmentation import SegmentationTask
 from bench.transfer.tasks.cutouts import CLASSES, Split
+from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
+from bench.transfer.tasks.pictures import ArrayPictures
 from bench.transfer.tasks.scenes import Scene, scenes
 from bench.transfer.transfer_training import Descent
 from models.simple_pyramid import Heads
 
+LABELS_SIDE = 64  # pixels, like the images of the pack
+LABELS_COUNTS: dict[Split, int] = {"train": 1200, "validation": 400, "test": 1000}
 SIDE = 96  # pixels: 8 x 8 patches of the tiny tower
 COUNTS: dict[Split, int] = {"train": 1000, "validation": 200, "test": 400}
 
@@ -35,29 +41,41 @@ DETECTION = DetectionRecipe(
 )
 
 
+@functools.cache
+def scene_labels(cache: Path) -> MultiLabelTask:
+    """Return a multi-label task: which of eight classes are in a scene of one to three objects."""
+    train, validation, test = map(_labelled, _drawn(LABELS_COUNTS, LABELS_SIDE, cache))
+    return MultiLabelTask("scenes", CLASSES, train, validation, test)
+
+
 def scenes_segmentation(cache: Path) -> SegmentationTask:
-    """Return scenes to segment, the photo as a class of its own."""
-    train, validation, test = ([_masked(scene) for scene in part] for part in _drawn(cache))
+    """Return a segmentation task; the photo is the class "background"."""
+    train, validation, test = ([(scene.rgb, scene.classes) for scene in part] for part in _dense(cache))
     return SegmentationTask("scenes-segmentation", ("background", *CLASSES), train, validation, test, SEGMENTATION)
 
 
 def scenes_detection(cache: Path) -> DetectionTask:
-    """Return scenes whose objects are to be found."""
-    train, validation, test = ([_annotated(scene) for scene in part] for part in _drawn(cache))
+    """Return a detection task."""
+    train, validation, test = ([_annotated(scene) for scene in part] for part in _dense(cache))
     return DetectionTask("scenes-detection", CLASSES, train, validation, test, DETECTION)
 
 
 @functools.cache
-def _drawn(cache: Path) -> list[list[Scene]]:
-    """Draw all scenes, once a process."""
+def _dense(cache: Path) -> list[list[Scene]]:
+    """Draw the scenes that segmentation and detection share, once per process."""
+    return _drawn(COUNTS, SIDE, cache)
+
+
+def _drawn(counts: Mapping[Split, int], side: int, cache: Path) -> list[list[Scene]]:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return [
-            list(pool.map(scenes(split, count, SIDE, cache).scene, range(count))) for split, count in COUNTS.items()
+            list(pool.map(scenes(split, count, side, cache).scene, range(count))) for split, count in counts.items()
         ]
 
 
-def _masked(scene: Scene) -> Pair:
-    return scene.rgb, scene.classes
+def _labelled(part: list[Scene]) -> MultiLabelPart:
+    labels = torch.stack([scene.present for scene in part]).numpy()
+    return MultiLabelPart(ArrayPictures(torch.stack([scene.rgb for scene in part])), labels, np.zeros_like(labels))
 
 
 def _annotated(scene: Scene) -> Annotated:

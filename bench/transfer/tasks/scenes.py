@@ -1,4 +1,4 @@
-"""Scenes composed of cut-outs on photos: pictures whose masks, boxes and classes are exact, at any size."""
+"""Scenes composed of cut-outs on photos: images of any size with exact masks, boxes and classes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +13,27 @@ from bench.environment.seeds import SCENES, seed_for
 from bench.transfer.tasks.cutouts import CLASSES, SPLITS, Cutouts, Split, cutouts
 
 MOST_OBJECTS = 3
-LONGEST_SIDE = (0.3, 0.6)  # of an object, in shares of the scene's
-LEAST_VISIBLE = 0.5  # share of an object that those above leave uncovered
-PLACES_TRIED = 10  # until an object is left out that would cover too much
-LEAST_CROP = 0.5  # share of a photo's side that a background takes
-SOLID = 128  # the alpha from which on a pixel is the object's
+LONGEST_SIDE = (0.3, 0.6)  # of an object, as a share of the scene's side
+LEAST_VISIBLE = 0.5  # share of an object that upper objects leave uncovered
+PLACES_TRIED = 10  # for an object that would cover too much, before it is left out
+LEAST_CROP = 0.5  # smallest background crop, as a share of the photo's side
+SOLID = 128  # smallest alpha of a pixel that belongs to the object
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """A picture and what is in it, the lowest object first. Where objects overlap, a pixel is the upper one's."""
+    """An image and its objects, the lowest first. Where objects overlap, a pixel belongs to the upper one."""
 
     rgb: UInt8[Tensor, "3 side side"]
-    masks: Bool[Tensor, "objects side side"]  # what is visible of each object
-    labels: Int[Tensor, " objects"]  # 1 + the place in CLASSES
-    boxes: Float[Tensor, "objects 4"]  # left, top, right, bottom in pixels, tight around the mask; the last two beyond
+    masks: Bool[Tensor, "objects side side"]  # the visible part of each object
+    labels: Int[Tensor, " objects"]  # 1 + index in CLASSES
+    boxes: Float[
+        Tensor, "objects 4"
+    ]  # left, top, right, bottom in pixels, tight around the mask; right and bottom exclusive
 
     @property
     def classes(self) -> UInt8[Tensor, "side side"]:
-        """The class of each pixel, 0 where the photo shows."""
+        """The class of each pixel, 0 for the photo."""
         return (self.masks.long() * self.labels[:, None, None]).sum(0).to(torch.uint8)
 
     @property
@@ -42,7 +44,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scenes:
-    """Scenes of a split; scene k is a pure function of the split and k, drawn when it is asked for."""
+    """Scenes of a split, drawn on access; scene k is a pure function of the split and k."""
 
     split: Split
     count: int
@@ -53,10 +55,10 @@ class Scenes:
         return self.count
 
     def scene(self, row: int) -> Scene:
-        """Draw a scene: one to three objects of classes drawn alike often, each wholly inside, on a crop of a photo."""
+        """Draw a scene: one to three whole objects, their classes drawn uniformly, on a crop of a photo."""
         draw = np.random.default_rng(seed_for(0, SCENES, SPLITS.index(self.split), row))
         picture = _background(self.parts, self.side, draw)
-        on_top = np.zeros((self.side, self.side), np.int64)  # number of the object that a pixel shows; 0: the photo
+        on_top = np.zeros((self.side, self.side), np.int64)  # object number by pixel; 0: the photo
         labels, areas = list[int](), list[int]()
         for _ in range(draw.integers(1, MOST_OBJECTS, endpoint=True)):
             label = int(draw.integers(len(CLASSES)))
@@ -83,7 +85,7 @@ class Scenes:
 
 
 def scenes(split: Split, count: int, side: int, cache: Path) -> Scenes:
-    """Return so many scenes of a split; a longer row begins with the shorter."""
+    """Return `count` scenes of a split; the first scenes do not depend on `count`."""
     return Scenes(split, count, side, cutouts(split, cache))
 
 
@@ -99,7 +101,7 @@ def _background(parts: Cutouts, side: int, draw: np.random.Generator) -> UInt8[n
 def _object(
     members: tuple[UInt8[np.ndarray, "_ _ 4"], ...], side: int, draw: np.random.Generator
 ) -> UInt8[np.ndarray, "height width 4"]:
-    """Draw a member of a class, and its size."""
+    """Draw a cut-out of a class and its size."""
     member = members[draw.integers(len(members))]
     height, width = member.shape[:2]
     scale = side * draw.uniform(*LONGEST_SIDE) / max(height, width)
@@ -113,7 +115,7 @@ def _mirrored_or_not(image: Image.Image, draw: np.random.Generator) -> Image.Ima
 
 
 def _place(pixels: UInt8[np.ndarray, "height width 4"], side: int, draw: np.random.Generator) -> tuple[slice, slice]:
-    """Draw rows and columns for an object, wholly inside."""
+    """Draw rows and columns for an object, such that it is wholly inside."""
     starts = [int(draw.integers(side - length, endpoint=True)) for length in pixels.shape[:2]]
     top, left = (slice(start, start + length) for start, length in zip(starts, pixels.shape, strict=False))
     return top, left
@@ -122,7 +124,7 @@ def _place(pixels: UInt8[np.ndarray, "height width 4"], side: int, draw: np.rand
 def _over(
     pixels: UInt8[np.ndarray, "height width 4"], below: UInt8[np.ndarray, "height width 3"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Put premultiplied pixels over others, in whole numbers, which no machine rounds otherwise."""
+    """Composite premultiplied pixels over others in integers, which every machine rounds alike."""
     colour, through = pixels[..., :3].astype(np.int64), 255 - pixels[..., 3:].astype(np.int64)
     over: np.ndarray = np.minimum(colour + (below * through + 127) // 255, 255).astype(np.uint8)
     return over

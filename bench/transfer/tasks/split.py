@@ -1,4 +1,4 @@
-"""From labelled pictures on disk to a task: split where they are not, checked, unreadable files left out."""
+"""Build a task from labelled images on disk: split, check that every part has every class, drop unreadable files."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,102 +8,81 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from bench.transfer.tasks.pictures import FilePictures, Pictures, SomePictures
+from bench.transfer.tasks.pictures import FilePictures, Pictures, SomePictures, some
 from bench.transfer.tasks.tasks import VALIDATION_SHARE, Part, Task
-from bench.transfer.tasks.unreadable import told, unreadable
+from bench.transfer.tasks.unreadable import readable
 
 TEST_SHARE = 0.2
-NAMED = 5  # classes that an error names
-Labels = Int[np.ndarray, " pictures"]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A part as it lies on disk, and what its place is called."""
+    """A part as it lies on disk; `place` names it in messages."""
 
     place: str
     pictures: Pictures
-    labels: Labels
+    labels: Int[np.ndarray, " pictures"]
+
+    def some(self, rows: Sequence[int], place: str) -> "Found":
+        return Found(place, SomePictures(self.pictures, rows), self.labels[np.asarray(rows, dtype=int)])
 
 
 def task_of(
     name: str, classes: Sequence[str], train: Found, validation: Found | None, test: Found | None, cache: Path
 ) -> Task:
-    """Make a task of the parts that there are; what is missing is carved from `train`, class by class.
+    """Build a task; a missing test or validation part is held out from `train`, class by class.
 
-    Raises ValueError for one class, a class that a part lacks, a class too small to be split, and files of which too
-    many are unreadable.
+    Raises ValueError for a single class, a part without some class, a class too small to split, or too many unreadable
+    files.
     """
     if len(classes) == 1:
         raise ValueError(f"{name}: all images are of one class, {classes[0]!r}: there is nothing to tell apart")
     notes, found = list[str](), dict[str, Found]()
     for what, given in (("train", train), ("validation", validation), ("test", test)):
-        if given is not None:
-            found[what], note = _readable(given, cache)
-            notes += note
+        if given is None:
+            continue
+        if isinstance(given.pictures, FilePictures):
+            paths = given.pictures.paths
+            rows, note = readable(given.pictures.rgb, len(paths), paths, cache, given.place)
+            given, notes = given.some(rows, given.place), notes + note  # noqa: PLW2901 - the same part, shorter
+        found[what] = given
     for what, share in (("test", TEST_SHARE), ("validation", VALIDATION_SHARE)):
         if what not in found:
-            found["train"], found[what], note = _carved(name, classes, found["train"], what, share)
-            notes += note
+            whole = found["train"]
+            found["train"], found[what] = _held_out(name, classes, whole, what, share)
+            notes.append(
+                f"{name}: no {what} part is there; {len(found[what].labels):,} of {len(whole.labels):,} images of "
+                f"{whole.place} are set aside for it, {share:.0%} of each class"
+            )
     for part in found.values():
-        _require_every_class(name, classes, part)
-    parts = {what: Part(part.pictures, part.labels) for what, part in found.items()}
-    return Task(name, tuple(classes), parts["train"], parts["validation"], parts["test"], tuple(notes))
+        if absent := sorted({*range(len(classes))} - {*part.labels.tolist()}):
+            raise ValueError(
+                f"{name}: {part.place} has {len(part.labels):,} readable images of {len(classes):,} classes, and none "
+                f"of {named([classes[label] for label in absent])}; every part needs every class"
+            )
+    fitted, chosen_on, tested = (
+        Part(found[what].pictures, found[what].labels) for what in ("train", "validation", "test")
+    )
+    return Task(name, tuple(classes), fitted, chosen_on, tested, tuple(notes))
 
 
-def _readable(found: Found, cache: Path) -> tuple[Found, list[str]]:
-    if not isinstance(found.pictures, FilePictures):
-        return found, []
-    broken = unreadable(found.pictures.paths, cache, found.place)
-    if not broken:
-        return found, []
-    rows = [row for row in range(len(found.labels)) if row not in broken]
-    return _some(found, found.place, rows), [f"{told(broken, len(found.labels), found.place)}; they are left out"]
-
-
-def _carved(name: str, classes: Sequence[str], found: Found, what: str, share: float) -> tuple[Found, Found, list[str]]:
-    """Set aside about a share of each class, one image at least; which is drawn by a hash of its place in the list.
-
-    Return the rest, what is set aside, and what to tell.
-    """
+def _held_out(name: str, classes: Sequence[str], found: Found, what: str, share: float) -> tuple[Found, Found]:
+    """Return the remaining and the held-out part: a share of each class, at least one image, chosen by a hash."""
     counts = np.bincount(found.labels, minlength=len(classes))
     if small := [one for one, count in zip(classes, counts, strict=True) if count < 2]:  # noqa: PLR2004
         raise ValueError(
             f"{name}: {found.place} has {len(found.labels):,} images of {len(classes):,} classes, and fewer than two "
             f"of {named(small)}: too few to set some aside for {what}"
         )
-    carved = list[int]()
+    chosen = list[int]()
     for label in range(len(classes)):
-        rows = sorted(np.flatnonzero(found.labels == label).tolist(), key=_by_hash)
-        carved += rows[: max(1, round(len(rows) * share))]
-    rest = sorted({*range(len(found.labels))} - {*carved})
-    note = (
-        f"{name}: no {what} part is there; {len(carved):,} of {len(found.labels):,} images of {found.place} are set "
-        f"aside for it, {share:.0%} of each class"
-    )
-    aside = _some(found, f"what is set aside of {found.place}", sorted(carved))
-    return _some(found, found.place, rest), aside, [note]
-
-
-def _some(found: Found, place: str, rows: Sequence[int]) -> Found:
-    return Found(place, SomePictures(found.pictures, rows), found.labels[np.asarray(rows, dtype=int)])
-
-
-def _require_every_class(name: str, classes: Sequence[str], part: Found) -> None:
-    absent = sorted({*range(len(classes))} - {*part.labels.tolist()})
-    if absent:
-        told = named([classes[label] for label in absent])
-        raise ValueError(
-            f"{name}: {part.place} has {len(part.labels):,} readable images of {len(classes):,} classes, and none of "
-            f"{told}; every part needs every class"
-        )
+        rows = np.flatnonzero(found.labels == label).tolist()
+        rows.sort(key=lambda row: hashlib.sha256(str(row).encode()).digest())
+        chosen += rows[: max(1, round(len(rows) * share))]
+    rest = sorted({*range(len(found.labels))} - {*chosen})
+    return found.some(rest, found.place), found.some(sorted(chosen), f"what is set aside of {found.place}")
 
 
 def named(classes: Sequence[str]) -> str:
     """Name the first of some classes."""
-    more = f" and {len(classes) - NAMED} more" if len(classes) > NAMED else ""
-    return f"class{'es' if len(classes) > 1 else ''} {', '.join(map(repr, classes[:NAMED]))}{more}"
-
-
-def _by_hash(row: int) -> bytes:
-    return hashlib.sha256(str(row).encode()).digest()
+    return f"class{'es' if len(classes) > 1 else ''} {some([*map(repr, classes)])}"

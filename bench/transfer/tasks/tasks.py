@@ -1,7 +1,7 @@
-"""Labelled tasks of the pack, none of whose pictures was seen in pre-training.
+"""Labelled tasks of the pack, without any image of pre-training.
 
-Twemoji is a vendor that pre-training never shows, rooms (Sweet Home 3D renders) and silhouettes are packages that it
-never shows. Concepts occur on both sides by design; pictures, vendors and packages do not.
+Pre-training has no image of the vendor Twemoji, and none of the packages of rooms (Sweet Home 3D renders) and
+silhouettes. Concepts occur on both sides by design; images, vendors and packages do not.
 """
 
 import functools
@@ -19,13 +19,13 @@ from bench.data.pack import load_pictures
 from bench.transfer.tasks.pictures import PackPictures, Pictures
 
 VALIDATION_SHARE = 0.25  # of the training part
-FEWEST_MEMBERS = 20  # of a class that a task keeps
+FEWEST_MEMBERS = 20  # images of a class that a task keeps
 FEW_SHOTS, MOST_SHOTS = 20, 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Pictures and their classes as numbers."""
+    """Images and their class numbers."""
 
     pictures: Pictures
     labels: Int[np.ndarray, " pictures"]
@@ -33,19 +33,19 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A labelled data set, split once and for all: what is tuned is tuned on `validation`, `test` is only reported."""
+    """A labelled data set with a fixed split: settings are tuned on `validation`, `test` is only reported."""
 
     name: str
     classes: tuple[str, ...]
     train: Part
     validation: Part
     test: Part
-    notes: tuple[str, ...] = ()  # what a person should know of how it came about
+    notes: tuple[str, ...] = ()  # remarks on the files and the split, for the user
 
 
 @functools.cache
 def pack_tasks(cache: Path) -> list[Task]:
-    """Return the five tasks of the pack, split once a process."""
+    """Return the five tasks of the pack, split once per process."""
     twemoji, rooms, silhouettes = (load_pictures(part, cache) for part in ("twemoji", "sweethome3d", "silhouettes"))
     things = [row for row, classes in enumerate(twemoji.classes) if classes["group"] != "people-body"]
     furniture = [row for row, classes in enumerate(rooms.classes) if classes["category"] != "Miscellaneous"]
@@ -60,21 +60,19 @@ def pack_tasks(cache: Path) -> list[Task]:
 
 
 def _halved(name: str, pictures: Pack, rows: Sequence[int], key: str) -> Task:
-    """Split in halves class by class; what shares a caption or a picture stays together."""
+    """Split in halves, class by class; images that share a caption or their pixels stay together."""
     train, test = list[int](), list[int]()
     groups, done = linked(pictures, rows), set[int]()
     for members in _by_class(pictures, rows, key).values():
-        for group in sorted(
-            {groups[row] for row in members} - done, key=lambda group: _place(name, pictures.keys[group])
-        ):
+        for group in _by_hash(pictures, {groups[row] for row in members} - done, name):
             (train if len(train) <= len(test) else test).extend(row for row in rows if groups[row] == group)
             done.add(group)
     return _task(name, pictures, train, test, key, groups)
 
 
 def _few_shot(pictures: Pack, key: str, *, per_class: int) -> Task:
-    """Train on so many of each class; the test is what a hundred of each class leave, whatever number is taken."""
-    order = sorted(range(len(pictures)), key=lambda row: _place(key, pictures.keys[row]))
+    """Train on `per_class` images of each class; the test part is all but the first 100 images of each class."""
+    order = _by_hash(pictures, range(len(pictures)), key)
     members = _by_class(pictures, order, key).values()
     train = [row for rows in members for row in rows[:per_class]]
     test = [row for rows in members for row in rows[MOST_SHOTS:]]
@@ -90,29 +88,19 @@ def _task(name: str, pictures: Pack, train: list[int], test: list[int], key: str
         labels = np.array([number[pictures.classes[row][key]] for row in rows])
         return Part(PackPictures(pictures.pixels[rows]), labels)
 
-    fitted, validation = _carved(name, pictures, train, key, groups)
-    return Task(name, classes, part(fitted), part(validation), part(sorted(test)))
-
-
-def _carved(
-    name: str, pictures: Pack, train: list[int], key: str, groups: Mapping[int, int]
-) -> tuple[list[int], list[int]]:
-    """Carve a validation part from the training part, about the same share of each class, groups staying together."""
-    validation = set[int]()
+    validation = set[int]()  # about the same share of each class; groups stay together
     for members in _by_class(pictures, train, key).values():
         wanted = max(1, round(len(members) * VALIDATION_SHARE))
-        for group in sorted(
-            {groups[row] for row in members}, key=lambda group: _place("validation", name, pictures.keys[group])
-        ):
+        for group in _by_hash(pictures, {groups[row] for row in members}, f"validation/{name}"):
             if sum(row in validation for row in members) < wanted:
                 validation |= {row for row in train if groups[row] == group}
-    return sorted(set(train) - validation), sorted(validation)
+    return Task(name, classes, part(sorted({*train} - validation)), part(sorted(validation)), part(sorted(test)))
 
 
 def linked(pictures: Pack, rows: Iterable[int]) -> dict[int, int]:
-    """Return for each row the first row that it is linked to by equal captions or equal pictures.
+    """Return for each row the first row that is linked to it by equal captions or equal pixels.
 
-    (Twemoji draws all families of as many heads alike; rooms hold one chair under several names.)
+    Twemoji draws all families of one size alike; rooms hold one chair under several names.
     """
     first: dict[int, int] = {}
     seen: dict[object, int] = {}
@@ -121,7 +109,7 @@ def linked(pictures: Pack, rows: Iterable[int]) -> dict[int, int]:
         linked = {seen[mark] for mark in marks if mark in seen}
         group = min(linked, default=row)
         first[row] = group
-        if len(linked) > 1:  # this row joins groups that were apart
+        if len(linked) > 1:  # this row joins several groups
             first = {other: group if found in linked else found for other, found in first.items()}
             seen = {mark: group if found in linked else found for mark, found in seen.items()}
         seen |= dict.fromkeys(marks, group)
@@ -140,6 +128,6 @@ def _by_class(pictures: Pack, rows: Iterable[int], key: str) -> Mapping[str, lis
     return members
 
 
-def _place(*words: str) -> bytes:
-    """Order by a hash of what is ordered, so that a split depends on nothing else."""
-    return hashlib.sha256("/".join(words).encode()).digest()
+def _by_hash(pictures: Pack, rows: Iterable[int], salt: str) -> list[int]:
+    """Sort rows by a hash of their keys, so that a split depends on nothing else."""
+    return sorted(rows, key=lambda row: hashlib.sha256(f"{salt}/{pictures.keys[row]}".encode()).digest())

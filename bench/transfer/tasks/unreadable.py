@@ -1,4 +1,4 @@
-"""Which files cannot be decoded: all are tried once, and what was found is kept."""
+"""Find the files that cannot be decoded: each file is tried once, and the result is cached."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -10,53 +10,35 @@ import torch
 from tqdm import tqdm
 
 from bench.environment.files import written_whole
-from bench.transfer.tasks.pictures import BATCH, FilePictures, UnreadablePicture
+from bench.transfer.tasks.pictures import BATCH, UnreadablePicture, some
 
-MOST_UNREADABLE = 0.01  # share of a data set's files; where more are broken, its scores are of another data set
-NAMED = 3
-
-
-def unreadable(paths: Sequence[Path], cache: Path, what: str) -> dict[int, str]:
-    """Return the rows of pictures that cannot be decoded, and why; ValueError for more than one in a hundred."""
-    return undecodable(FilePictures(paths).rgb, len(paths), paths, cache, what)
-
-
-def undecodable(
-    decode: Callable[[int], object], count: int, files: Sequence[Path], cache: Path, what: str, how: str = ""
-) -> dict[int, str]:
-    """Return the rows for which `decode` raises UnreadablePicture, and why; what else it raises comes through.
-
-    Kept in a file that is named by all paths, sizes and times of the files that it reads, and by `how` it reads them.
-    Raises ValueError where they are more than one in a hundred.
-    """
-    file = cache / f"unreadable-{_digest(files, how)}.json"
-    if file.is_file():
-        found = msgspec.json.decode(file.read_bytes(), type=dict[int, str])
-    else:
-        found = _tried(decode, count, what)
-        with written_whole(file) as temporary:
-            temporary.write_bytes(msgspec.json.encode(found))
-    if len(found) > MOST_UNREADABLE * count:
-        raise ValueError(f"{told(found, count, what)}: more than one in a hundred, so nothing is scored")
-    return found
+MOST_UNREADABLE = 0.01  # share of a data set's files; with more missing, its scores would be of another data set
 
 
 def readable(
-    decode: Callable[[int], object], count: int, files: Sequence[Path], cache: Path, what: str, how: str
+    decode: Callable[[int], object], count: int, files: Sequence[Path], cache: Path, what: str, how: str = ""
 ) -> tuple[list[int], list[str]]:
-    """Return the rows that are left without those that are `undecodable`, and what to tell of these."""
-    broken = undecodable(decode, count, files, cache, what, how)
-    notes = [f"{told(broken, count, what)}; they are left out"] if broken else []
-    return [row for row in range(count) if row not in broken], notes
+    """Return the rows that `decode` can read, and a note on the rows for which it raises UnreadablePicture.
+
+    The cached result is keyed by the paths, sizes and modification times of `files`, and by `how` they are decoded.
+    Raises ValueError where more than one row in a hundred is unreadable; other errors of `decode` are passed on.
+    """
+    file = cache / f"unreadable-{_digest(files, how)}.json"
+    if file.is_file():
+        broken = msgspec.json.decode(file.read_bytes(), type=dict[int, str])
+    else:
+        broken = _broken(decode, count, what)
+        with written_whole(file) as temporary:
+            temporary.write_bytes(msgspec.json.encode(broken))
+    note = f"{what}: {len(broken):,} of {count:,} images cannot be read ({some([*broken.values()])})"
+    if len(broken) > MOST_UNREADABLE * count:
+        raise ValueError(f"{note}: more than one in a hundred, so nothing is scored")
+    return [row for row in range(count) if row not in broken], [f"{note}; they are left out"] if broken else []
 
 
-def told(found: dict[int, str], total: int, what: str) -> str:
-    """Say how many cannot be decoded, and name the first."""
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return f"{what}: {len(found):,} of {total:,} images cannot be read ({'; '.join([*found.values()][:NAMED])}{more})"
+def _broken(decode: Callable[[int], object], count: int, what: str) -> dict[int, str]:
+    """Return the reason for each row that cannot be decoded."""
 
-
-def _tried(decode: Callable[[int], object], count: int, what: str) -> dict[int, str]:
     def attempt(row: int) -> str | None:
         try:
             decode(row)
@@ -76,6 +58,6 @@ def _tried(decode: Callable[[int], object], count: int, what: str) -> dict[int, 
 def _digest(paths: Sequence[Path], how: str) -> str:
     digest = hashlib.sha256(how.encode())
     for path in paths:
-        found = path.stat()
-        digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        status = path.stat()
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]

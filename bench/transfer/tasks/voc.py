@@ -1,31 +1,34 @@
-"""Pascal VOC's layout as a task of several labels a picture."""
+"""Pascal VOC's layout as a multi-label task."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from bench.transfer.tasks.multi_label_tasks import Listed, MultiLabelTask, some, task_of_files
-from bench.transfer.tasks.voc_xml import objects_in
+from bench.transfer.tasks.multi_label_tasks import Listed, MultiLabelTask, task_of_files
+from bench.transfer.tasks.pictures import some
 
 MOST_BYTES = 2**26  # of a list of images
+MOST_ANNOTATION_BYTES = 2**20  # VOC's annotations have some kB
 LAYOUT = """{root} is not laid out as Pascal VOC is:
   {root}/ImageSets/Main/train.txt, val.txt (and test.txt, where the test has labels)
   {root}/ImageSets/Main/CLASS_train.txt, CLASS_val.txt, ... or {root}/Annotations/*.xml
   {root}/JPEGImages/*.jpg
 {lacks}"""
-# In a class's own list: the picture shows the class, shows it in objects marked as difficult alone, does not show it.
+# In the list of a class: the image shows the class, shows it only in objects marked as difficult, does not show it.
 SHOWN, DIFFICULT, NOT_SHOWN = "1", "0", "-1"
-Judgements = dict[str, dict[str, bool]]  # by picture, by class shown: whether all its objects are difficult
+Judgements = dict[str, dict[str, bool]]  # by image, by class shown: whether all its objects are difficult
 
 
 def voc(root: Path, cache: Path) -> MultiLabelTask:
     """Read Pascal VOC: train, validate and test on its `train`, `val` and `test`.
 
-    Where `test` has no labels (2012), `val` is the test, and the validation part is carved from `train`. Classes come
-    from their own lists, or else from the annotations. Where all of a class's objects are difficult, the picture counts
-    neither way for the class, as in the challenge. Raises ValueError for files that are not there or disagree.
+    Where `test` has no labels (2012), `val` is the test part and the validation part is held out from `train`. Classes
+    are read from their own lists, or else from the annotations. Where all objects of a class are difficult, the image
+    counts neither way for the class, as in the challenge. Raises ValueError for missing or contradictory files.
     """
     lists = root / "ImageSets" / "Main"
     splits = [split for split in ("train", "val", "test") if (lists / f"{split}.txt").is_file()]
@@ -34,7 +37,10 @@ def voc(root: Path, cache: Path) -> MultiLabelTask:
         raise ValueError(LAYOUT.format(root=root, lacks=f"ImageSets/Main/{lost} is not there"))
     names = {split: _lines(lists / f"{split}.txt") for split in splits}
     listed = sorted(path.name.removesuffix("_train.txt") for path in lists.glob("*_train.txt"))
-    found = {split: _judged(root, split, names[split], listed) for split in splits}
+    found = {
+        split: _of_lists(root, split, names[split], listed) if listed else _of_annotations(root, names[split])
+        for split in splits
+    }
     classes = tuple(listed) or tuple(sorted({one for judged in found["train"].values() for one in judged}))
     parts = {split: _listed(root, split, names[split], found[split], classes) for split in splits}
     notes = [_note(split, part) for split, part in parts.items()]
@@ -42,8 +48,30 @@ def voc(root: Path, cache: Path) -> MultiLabelTask:
     return task_of_files("VOC", classes, parts["train"], validation, test, notes, cache)
 
 
-def _judged(root: Path, split: str, names: Sequence[str], listed: Sequence[str]) -> Judgements:
-    return _of_lists(root, split, names, listed) if listed else _of_annotations(root, names)
+def objects_in(path: Path) -> list[tuple[str, bool]]:
+    """Return the class of each object in an annotation file, and whether it is marked as difficult.
+
+    A document type is refused, because it could define entities that expand without end or name other files. Raises
+    ValueError with the file's name, also for a file of more than 1 MiB.
+    """
+    if path.stat().st_size > MOST_ANNOTATION_BYTES:
+        raise ValueError(f"{path}: over {MOST_ANNOTATION_BYTES // 2**20} MiB")
+    parser = ET.XMLParser(target=_WithoutDoctype())  # noqa: S314 - document types are refused
+    try:
+        parser.feed(path.read_bytes())
+        annotation = parser.close()
+    except (ET.ParseError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    objects = annotation.findall("object") if annotation.tag == "annotation" else []
+    named = [(one.findtext("name", "").strip(), one.findtext("difficult", "0").strip() == "1") for one in objects]
+    if unnamed := [name for name, _ in named if not name]:
+        raise ValueError(f"{path}: {len(unnamed)} objects have no name")
+    return named
+
+
+class _WithoutDoctype(ET.TreeBuilder):
+    def doctype(self, *_: object) -> NoReturn:
+        raise ValueError("a document type is refused: annotations need none")
 
 
 def _of_lists(root: Path, split: str, names: Sequence[str], classes: Sequence[str]) -> Judgements:
@@ -55,8 +83,7 @@ def _of_lists(root: Path, split: str, names: Sequence[str], classes: Sequence[st
         rows = [line.split() for line in _lines(path)]
         if wrong := [" ".join(row) for row in rows if len(row) != 2 or row[1] not in (SHOWN, DIFFICULT, NOT_SHOWN)]:  # noqa: PLR2004
             raise ValueError(f"{path}: a line is an image and 1, 0 or -1, got {some(wrong)}")
-        labelled = dict(rows)
-        if differing := sorted(labelled.keys() ^ found.keys()):
+        if differing := sorted({name for name, _ in rows} ^ found.keys()):
             raise ValueError(f"{path} and {split}.txt name other images: {some(differing)}")
         for name, value in rows:
             if value != NOT_SHOWN:
@@ -65,19 +92,15 @@ def _of_lists(root: Path, split: str, names: Sequence[str], classes: Sequence[st
 
 
 def _of_annotations(root: Path, names: Sequence[str]) -> Judgements:
-    found: Judgements = {}
-    if lost := [name for name in names if not _annotation(root, name).is_file()]:
+    files = {name: root / "Annotations" / f"{name}.xml" for name in names}
+    if lost := [name for name, file in files.items() if not file.is_file()]:
         lacks = f"{len(lost)} images have no file in Annotations: {some(lost)}"
         raise ValueError(LAYOUT.format(root=root, lacks=lacks))
-    for name in names:
-        found[name] = {}
-        for one, is_difficult in objects_in(_annotation(root, name)):
+    found: Judgements = {name: {} for name in names}
+    for name, file in files.items():
+        for one, is_difficult in objects_in(file):
             found[name][one] = is_difficult and found[name].get(one, True)
     return found
-
-
-def _annotation(root: Path, name: str) -> Path:
-    return root / "Annotations" / f"{name}.xml"
 
 
 def _listed(root: Path, split: str, names: Sequence[str], found: Judgements, classes: Sequence[str]) -> Listed:
@@ -97,12 +120,12 @@ def _listed(root: Path, split: str, names: Sequence[str], found: Judgements, cla
 
 def _note(split: str, part: Listed) -> str:
     none, difficult = int((~part.labels.any(axis=1)).sum()), int(part.unjudged.sum())
-    told = f"{difficult:,} pairs of image and class are left out, their objects being difficult"
-    return f"VOC {split}: {len(part.paths):,} images, {none:,} show no class; {told}"
+    left_out = f"{difficult:,} pairs of image and class are left out, their objects being difficult"
+    return f"VOC {split}: {len(part.paths):,} images, {none:,} show no class; {left_out}"
 
 
 def _lines(path: Path) -> list[str]:
-    """Return a list's lines that say something; ValueError for one that is too large, not text, or names two alike."""
+    """Return a list's non-empty lines; ValueError for a file that is too large or not text, or repeats a name."""
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path}: over {MOST_BYTES // 2**20} MiB")
     try:

@@ -42,7 +42,7 @@ def test_what_is_written_is_read(suffix: str, tmp_path: Path, data: st.DataObjec
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_batches_hold_all_rows_once_and_in_order(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("batches", "parquet_file"):
+    for module in ("batches", "captions"):
         monkeypatch.setattr(f"bench.data.captions.{module}.ROWS", 7)
     captions = [f"caption {row}" for row in range(50)]
     path = write_captions(tmp_path / f"c.{suffix}", captions)
@@ -60,7 +60,7 @@ def test_long_captions_end_a_batch_early(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(batches, "BYTES", 1000)
     path = write_captions(tmp_path / "c.txt", ["x" * 300] * 10)
     assert [len(batch.keys) for batch in read_captions(path, None)] == [4, 4, 2]
-    monkeypatch.setattr("bench.data.captions.parquet_file.BYTES", 1000)
+    monkeypatch.setattr("bench.data.captions.captions.BYTES", 1000)
     pq.write_table(pa.table({"text": [str(row) * 300 for row in range(10)]}), tmp_path / "c.parquet")
     assert [len(batch.keys) for batch in read_captions(tmp_path / "c.parquet", None)] == [2] * 5
 

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from bench.experiments import experiment_named
 from bench.record import Metric, Record, Score, Transfer
-from bench.statistics import Interval, mean_interval
-from reports.accuracy.label_curves import PER_CLASS, SHARE, curves_of, drawn, over_draws
+from bench.statistics import Interval, mean_interval, over_draws
+from reports.accuracy.label_curves import PER_CLASS, SHARE, curves_of, drawn
 from reports.page import page
 from reports.render.frames import comparison_of
 
@@ -141,13 +141,13 @@ def row(text: str, table: str, *names: str) -> list[str]:
     return next(one for one in rows if one and [cell.split("|")[0] for cell in one[: len(names)]] == [*names])
 
 
-FEW = "emoji: accuracy by few-shot against the labelled images of each class"
+FEW = "emoji: accuracy by few-shot against the labelled images per class"
 SHARES = "emoji: accuracy by label fractions against the share of the labelled images"
 
 
 def test_with_one_seed_intervals_are_over_draws(make: Make, words: Words) -> None:
     text = page("x", [curve_record(make, name, 0) for name in ("clip-tiny", "catlip-tiny", "random tower", "HOG")])
-    for name, label in (("clip-tiny", "CLIP"), ("catlip-tiny", "CatLIP"), ("random tower", "untrained tower")):
+    for name, label in (("clip-tiny", "CLIP"), ("catlip-tiny", "CatLIP"), ("random tower", "random-init baseline")):
         cells = [shown(mean_interval(shares(name, 0, place))) for place in PLACES[:3]]
         assert row(text, FEW, label)[3:] == cells[:2]
         assert row(text, SHARES, label)[3:] == [
@@ -155,7 +155,7 @@ def test_with_one_seed_intervals_are_over_draws(make: Make, words: Words) -> Non
             f"{bare(shares(name, 0, PLACES[3])[0])}|one draw, no interval",
         ]
     assert "10 draws of the labelled images" in words(text)
-    assert "they say nothing of another training" in words(text)
+    assert "they do not cover another training" in words(text)
     assert "10 %, 25 % and 50 %: the same images as another share" in words(text)
 
 
@@ -201,7 +201,7 @@ def test_few_labels_alone_are_an_answer(make: Make, words: Words) -> None:
     told = words(page("x", [curve_record(make, "clip-tiny", 0)]))
     assert "No tower was scored in this comparison" not in told
     assert "no towers scored" not in told
-    assert "What the towers know stands under Few labels, other tasks, other heads" in told
+    assert "Accuracies are listed under Few labels, other tasks, other heads" in told
 
 
 def test_figures_of_other_tasks_stand_beside_their_baseline(make: Make, words: Words) -> None:
@@ -218,8 +218,8 @@ def test_figures_of_other_tasks_stand_beside_their_baseline(make: Make, words: W
     assert row(text, table, "CatLIP")[3] == ".344"
     assert row(text, table, "CatLIP")[4].endswith("not scored")
     assert row(text, table, "trivial baseline")[3] == ".227"
-    assert row(text, table, "trivial baseline")[4].endswith("not measured: no baseline of this figure")
-    assert "1,000 test pictures; 900 for training and validation." in words(text)
+    assert row(text, table, "trivial baseline")[4].endswith("not measured: this metric has no trivial baseline")
+    assert "1,000 test images; 900 for training and validation." in words(text)
 
 
 def test_gains_of_a_head_are_paired_by_draw(make: Make, words: Words) -> None:
@@ -235,21 +235,21 @@ def test_gains_of_a_head_are_paired_by_draw(make: Make, words: Words) -> None:
     assert isinstance(records[0].measured, Transfer)
     for one in records[0].measured.scores:
         found.setdefault((one.protocol, one.per_class), []).append(one.correct.count("1") / ITEMS)
-    table = "animals: heads against the labelled images of each class"
-    gained = row(text, table, "CatLIP", "copied rows, above random")[3:]
+    table = "animals: heads against the labelled images per class"
+    gained = row(text, table, "CatLIP", "copied rows, gain over random")[3:]
     for cell, number in zip(gained, (0, 1, 20), strict=True):
         both = (found[f"transfer-init, {head}", number] for head in ("copied rows", "random head"))
         expected = mean_interval([ours - theirs for ours, theirs in zip(*both, strict=True)])
         sign = "+" if expected.value > 0 else "\N{MINUS SIGN}"
         assert cell.startswith(f"{sign}{bare(abs(expected.value))}|")
     told = words(text)
-    assert "birds, CatLIP of 39,936 images: copied rows against a random head: above it with 20 a class (+.3" in told
-    assert "copied rows against a random head: above it with no labels (+.2" in told
-    assert "below it with 20 a class (\N{MINUS SIGN}.0" in told
+    assert "birds, CatLIP of 39,936 images: copied rows against a random head: better with 20 per class (+.3" in told
+    assert "copied rows against a random head: better with no labels (+.2" in told
+    assert "worse with 20 per class (\N{MINUS SIGN}.0" in told
     assert "CatLIP on animals" in told
     assert "elsewhere on animals" in told
     assert "random tower of elsewhere on animals" not in told
-    assert "untrained tower on animals" not in told
+    assert "random-init baseline on animals" not in told
     assert "random tower of" in text.split("elsewhere on animals, heads: ")[1].split(">")[0]
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bench.record import Record, Transfer
+from bench.statistics import Estimate
 from reports.accuracy.pareto import IMAGES, Price, on_front, prices
-from reports.accuracy.scores import Estimate, Point, points, scored
+from reports.accuracy.scores import Point, points, scored
 from reports.page import page
 from reports.render.frames import comparison_of
 
@@ -60,9 +61,9 @@ def test_the_page_marks_the_front(whole: list[Record], words: Words) -> None:
     assert 0 < len(front) < len([one for one in found if not one.is_reference])
     told = words(page("x", whole))
     trained = sum(not one.is_reference for one in found)
-    assert f"{len(front)} of {trained} towers on the front" in told
+    assert f"{len(front)} of {trained} towers are on the front" in told
     assert energy.an_image == {}
-    assert "Energy was not measured, which is not zero. CLIP, SigLIP, CatLIP and SuperClass: this device has no" in told
+    assert "Energy was not measured. CLIP, SigLIP, CatLIP and SuperClass: this device has no" in told
     assert "kJ" not in told
 
 

@@ -285,7 +285,7 @@ def test_compare_gates_only_where_it_is_told_to(tmp_path: Path, capsys: pytest.C
     assert run("compare", old, old, "--fail", "slower") == 0
     there = written(tmp_path / "there", *commits(1, machine="there"))
     assert run("compare", old, there) == 2
-    assert "figures of different machines cannot be compared: here / there" in capsys.readouterr().err
+    assert "figures of several machines are not comparable, name files of one: here / there" in capsys.readouterr().err
 
 
 def test_simulated_detection_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:

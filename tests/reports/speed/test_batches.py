@@ -1,4 +1,4 @@
-"""Against the batch: every size that records hold is a point and a row, and what was not timed is none."""
+"""Charts against the batch size: every size in the records is a point and a row, and an untimed one has no speed."""
 
 from collections.abc import Callable
 from statistics import median
@@ -13,7 +13,7 @@ from reports.page import page
 from tests.reports.test_page import DASH, Document, rates
 
 Make = dict[str, Callable[..., Any]]
-TABLE = "Against the batch"
+TABLE = "Against the batch size"
 
 
 def labels(document: Document) -> list[str]:

@@ -11,8 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.environment.circumstances import Circumstances
-from bench.record import Record, Score, Transfer
+from bench.record import Circumstances, Record, Score, Transfer
 from bench.transfer.classification import curves
 from bench.transfer.classification.curves import DRAWS, MOST_SHOTS_TO_TUNE, SHOTS, few_shot, label_fractions
 from bench.transfer.classification.probe import linear_probe

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.transfer.batches import Batches
 from bench.transfer.classification import fine_tune_protocol
 from bench.transfer.classification.fine_tune import Classifier, FineTuning, fine_tune, logits_of, new_head
 from bench.transfer.classification.fine_tune_protocol import (
@@ -23,6 +22,7 @@ from bench.transfer.classification.fine_tune_protocol import (
 from bench.transfer.feature_extractor import Subject
 from bench.transfer.tasks.pictures import PackPictures
 from bench.transfer.tasks.tasks import Part, Task
+from bench.transfer.transfer_training import Batches
 from models.depth import parameters_by_depth
 from models.image_tower import ImageTower, build_image_tower
 from tests.transfer.toys import toy_part, toy_tower

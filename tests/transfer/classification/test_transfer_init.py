@@ -19,11 +19,10 @@ from bench.towers.tower_from import KnownTower
 from bench.train.build import untrained_tower
 from bench.transfer.classification.fine_tune import FineTuning
 from bench.transfer.classification.init_tables import init_tables, without_init
+from bench.transfer.classification.probe import Labelled, SeenTask
 from bench.transfer.classification.transfer_init import (
     DRAWS,
     STEPS,
-    Seen,
-    SeenTask,
     Start,
     copied_head,
     fitted,
@@ -122,10 +121,10 @@ def test_a_draw_is_tuned_on_its_own_pictures_alone(monkeypatch: pytest.MonkeyPat
     draw = torch.Generator().manual_seed(3)
     pictures, classes, width, draws = 60, 4, 8, 10
 
-    def part() -> Seen:
+    def part() -> Labelled:
         labels = torch.randint(0, classes, (pictures,), generator=draw)
         noise = torch.randn(pictures, width, generator=draw)
-        return Seen(F.one_hot(labels, width) + noise, labels)
+        return Labelled(F.one_hot(labels, width) + noise, labels)
 
     toy = SeenTask("toy", ("a", "b", "c", "d"), part(), part(), part())
     rows, others = (
@@ -190,11 +189,11 @@ def test_a_tower_whose_rows_know_the_animals_is_right_before_it_is_trained(
     labels_table, heads, seven = init_tables([recorded(scored)])
     assert [row["similarity"] for row in labels_table.rows] == [one.value for one in told]
     assert [row["head"] for row in heads.rows] == ["random head", "copied rows", "+ copied rows"]
-    value, low, high = heads.rows[0]["1 a class"]
+    value, low, high = heads.rows[0]["1 per class"]
     assert low <= value <= high
     assert heads.rows[0]["100%, 750 images"] == (1.0, None, None)
     assert heads.rows[2]["no labels"][0] == pytest.approx(copied[0] - fmean(accuracy["transfer-init, random head", 0]))
-    assert list(seven.rows[0]) == ["features", "images", "head", "no labels", "1 a class", "5 a class"]
+    assert list(seven.rows[0]) == ["features", "images", "head", "no labels", "1 per class", "5 per class"]
     assert without_init([recorded(scored)]) == []
 
 

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.record import Metric
-from bench.transfer.detection.average_precision import Found, Objects, average_precision
+from bench.transfer.detection.average_precision import Found, Objects, average_precision, coco_tool
 from bench.transfer.detection.detection import DetectionTask, Recipe, _mean_boxes, _target, detection
 from bench.transfer.feature_extractor import Subject
-from bench.transfer.tasks.coco_tools import coco_tool
 from bench.transfer.tasks.cutouts import CLASSES
 from bench.transfer.tasks.scene_tasks import _annotated
 from bench.transfer.tasks.scenes import scenes

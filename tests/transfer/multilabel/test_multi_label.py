@@ -15,14 +15,19 @@ from sklearn.preprocessing import StandardScaler
 
 from bench.transfer.classification import fine_tune_protocol
 from bench.transfer.classification.logistic import Axes
-from bench.transfer.feature_extractor import Subject, kept
-from bench.transfer.features import REFERENCE_FEATURES
-from bench.transfer.multilabel.mean_average_precision import mean_average_precision
-from bench.transfer.multilabel.multi_label import PUBLISHED, fine_tuned, linear, loss_on, metrics
+from bench.transfer.feature_extractor import REFERENCE_FEATURES, Subject, kept
+from bench.transfer.multilabel.multi_label import (
+    PUBLISHED,
+    fine_tuned,
+    linear,
+    loss_on,
+    mean_average_precision,
+    metrics,
+)
 from bench.transfer.multilabel.sigmoid_probe import sigmoids
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, carved
 from bench.transfer.tasks.pictures import PackPictures
-from bench.transfer.tasks.scene_labels import scene_labels
+from bench.transfer.tasks.scene_tasks import scene_labels
 from tests.transfer.toys import toy_tower
 
 CPU = torch.device("cpu")
@@ -73,7 +78,7 @@ def test_a_class_that_no_picture_shows_is_left_out_and_told(capsys: pytest.Captu
     found = mean_average_precision(scores, without)
     assert (found.macro, found.weighted, found.without_positives) == (alone.macro, alone.weighted, (1,))
     metrics(MultiLabelTask("toy", ("a", "b", "c"), part, part, without), "p", scores, part)
-    assert "1 classes are left out of the macro and the weighted mean, for no test picture shows them: b" in (
+    assert "1 classes are left out of the macro and the weighted mean, because no test image shows them: b" in (
         capsys.readouterr().err
     )
 
@@ -84,9 +89,9 @@ def test_scores_that_cannot_be_ranked_are_refused() -> None:
     broken[3, 1] = np.nan
     with pytest.raises(ValueError, match="a score is not finite"):
         mean_average_precision(broken, part)
-    with pytest.raises(ValueError, match="no picture shows any class"):
+    with pytest.raises(ValueError, match="no image shows any class"):
         mean_average_precision(scores, part_of(np.zeros_like(part.labels)))
-    with pytest.raises(ValueError, match="toy: no picture of the test part shows any class"):
+    with pytest.raises(ValueError, match="toy: no image of the test part shows any class"):
         MultiLabelTask("toy", ("a", "b", "c"), part, part, part_of(np.zeros_like(part.labels)))
 
 
@@ -190,7 +195,7 @@ def test_the_recipe_is_the_published_one() -> None:
 
 
 def test_scenes_are_a_task_whose_parts_show_every_class(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.transfer.tasks.scene_labels.COUNTS", {"train": 80, "validation": 80, "test": 80})
+    monkeypatch.setattr("bench.transfer.tasks.scene_tasks.LABELS_COUNTS", {"train": 80, "validation": 80, "test": 80})
     task = scene_labels.__wrapped__(results / "cache")
     assert len(task.classes) == 8
     for part in (task.train, task.validation, task.test):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.transfer.detection.average_precision import coco_tool
 from bench.transfer.tasks import unreadable
 from bench.transfer.tasks.coco_objects import coco_objects
-from bench.transfer.tasks.coco_tools import coco_tool
 
 HEIGHT, WIDTH = 10, 20
 NAMES = [f"{number:03}" for number in range(6)]
@@ -128,8 +128,8 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
         ("flat polygon", r"an object in .*00\d.jpg has no mask"),
         ("odd polygon", r"an object in .*00\d.jpg has a polygon of an odd number of numbers"),
         ("garbled runs", r"the mask of an object in .*00\d.jpg is not read"),
-        ("crowds", "coco: no picture of the train part shows an object"),
-        ("two pictures", "coco: of 2 training pictures none can be set aside to choose on"),
+        ("crowds", "coco: no image of the train part shows an object"),
+        ("two pictures", "coco: of 2 training images none can be set aside to choose on"),
         ("no picture", "lists 1 images that are not in .*: 077.jpg"),
         ("other categories", "train and val have other categories"),
         ("no box", "missing required field `bbox`"),

@@ -132,11 +132,11 @@ def uncounted(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("other size", r"masks/train/000.png has 20 x 9 px, its picture .*images/train/000.png has 20 x 10"),
+        ("other size", r"masks/train/000.png has 20 x 9 px, its image .*images/train/000.png has 20 x 10"),
         ("unknown class", r"masks/train/000.png has numbers that are no class of the set: 7"),
-        ("colours", r"masks/train/000.png is RGB: a mask has one number a pixel"),
-        ("no mask", r"1 files of 6 pictures and their masks are missing: .*masks/train/000.png"),
-        ("no picture", r"1 masks of .*masks/train have no picture in .*images/train: 000"),
+        ("colours", r"masks/train/000.png is RGB: a mask has one number per pixel"),
+        ("no mask", r"1 files of 6 images and their masks are missing: .*masks/train/000.png"),
+        ("no picture", r"1 masks of .*masks/train have no image in .*images/train: 000"),
         ("one class", r"classes.txt names 1 classes"),
     ],
 )
@@ -154,7 +154,7 @@ def test_files_that_disagree_are_named_before_any_training(name: str, told: str,
     [
         (
             lambda root: kept(root, 2),
-            "masks: of 2 training pictures none can be set aside to choose on, 3 are the fewest",
+            "masks: of 2 training images none can be set aside to choose on, 3 are the fewest",
         ),
         (uncounted, "masks: no pixel of the train part has a class"),
     ],

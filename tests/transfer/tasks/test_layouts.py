@@ -11,13 +11,12 @@ from PIL import Image
 
 from bench.data.manifest import CACHE
 from bench.transfer.tasks import coco as coco_layout
-from bench.transfer.tasks import unreadable, voc_xml
+from bench.transfer.tasks import unreadable
 from bench.transfer.tasks import voc as voc_layout
 from bench.transfer.tasks.coco import coco
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
 from bench.transfer.tasks.pictures import FilePictures
-from bench.transfer.tasks.voc import voc
-from bench.transfer.tasks.voc_xml import objects_in
+from bench.transfer.tasks.voc import objects_in, voc
 
 # Which classes pictures show: 7 is person, 9 is dog; COCO's ids have gaps.
 TRAIN = {f"{number:03}": ({7} if number % 2 else {7, 9}) if number % 4 else set() for number in range(12)}
@@ -113,7 +112,7 @@ def test_what_coco_lacks_is_told_with_the_whole_layout(tmp_path: Path, lost: str
         (lambda c: c["categories"][1].update(name="cat"), "train and val have other categories: .* cat, dog"),
         (lambda c: c.update(images=[], annotations=[]), "holds no image"),
         (lambda c: c.pop("categories"), "missing required field `categories`"),
-        (lambda c: c.update(annotations=[]), "COCO: no picture of the train part shows any class"),
+        (lambda c: c.update(annotations=[]), "COCO: no image of the train part shows any class"),
         (lambda c: c["images"][0].update(id="one"), "Expected `int`, got `str`"),
     ],
 )
@@ -290,7 +289,7 @@ def test_annotations_that_mean_harm_are_refused(tmp_path: Path, content: str, to
 
 def test_files_that_are_too_large_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = voc_tree(tmp_path, lists=False)
-    monkeypatch.setattr(voc_xml, "MOST_BYTES", 10)
+    monkeypatch.setattr(voc_layout, "MOST_ANNOTATION_BYTES", 10)
     with pytest.raises(ValueError, match=r"2008_000\.xml: over"):
         voc(root, tmp_path / CACHE)
     monkeypatch.setattr(voc_layout, "MOST_BYTES", 10)
