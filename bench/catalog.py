@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its architecture with random weights
-RANDOM_TOWER = "random tower"  # the random-init baseline: the experiment's tower before training
+RANDOM_INIT = "random tower"  # the random-init baseline: the experiment's tower before training
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
 TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes, 20 per class", "silhouettes, 100 per class")
 SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's images
 
-LABELS = "one class a picture"
-SEVERAL_LABELS = "several classes a picture, or none"
+SINGLE_LABEL = "one class per image"
+MULTI_LABEL = "several classes per image, or none"
 MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
 FOLDERS = ("imagefolder", "imagenet")  # data sets on disk with one folder per class
 DATA_SETS = (  # on disk, named after torchvision's classes
@@ -19,18 +19,20 @@ DATA_SETS = (  # on disk, named after torchvision's classes
 )
 # Tasks that need a root folder, with the kinds of their labels; the pack holds the others.
 ON_DISK: dict[str, str] = {
-    **dict.fromkeys((*FOLDERS, *DATA_SETS), LABELS),
-    **dict.fromkeys(("coco-labels", "voc-labels"), SEVERAL_LABELS),
+    **dict.fromkeys((*FOLDERS, *DATA_SETS), SINGLE_LABEL),
+    **dict.fromkeys(("coco-labels", "voc-labels"), MULTI_LABEL),
     **dict.fromkeys(("ade20k", "voc-segmentation", "masks"), MASKS),
     "coco": OBJECTS,
 }
-KINDS = dict.fromkeys(TASKS, LABELS) | dict(zip(SCENES, (SEVERAL_LABELS, MASKS, OBJECTS), strict=True)) | ON_DISK
+TASK_KINDS = (
+    dict.fromkeys(TASKS, SINGLE_LABEL) | dict(zip(SCENES, (MULTI_LABEL, MASKS, OBJECTS), strict=True)) | ON_DISK
+)
 
 
 class Scored(NamedTuple):
     """A tower or features to score."""
 
-    name: str  # a tower as `bench.towers.tower_from` accepts it, RANDOM_TOWER or one of REFERENCES
+    name: str  # a tower as `bench.towers.load_tower` accepts it, RANDOM_INIT or one of REFERENCES
     role: Role = ""
 
     @property
@@ -39,30 +41,30 @@ class Scored(NamedTuple):
         return f"{self.name} ({self.role})" if self.role else self.name
 
 
-class Takes(NamedTuple):
+class ProtocolSpec(NamedTuple):
     """The tasks and features that a protocol accepts."""
 
     kind: str  # the kind of label of its tasks
-    towers_only: bool = False  # it needs a tower; precomputed features are not enough
-    by_default: bool = False  # it is used where no protocol is named
+    needs_tower: bool = False  # it needs a tower; precomputed features are not enough
+    is_default: bool = False  # it is used where no protocol is named
 
 
-PROTOCOLS: dict[str, Takes] = {
-    "linear-probe": Takes(LABELS, by_default=True),
-    "k-nn": Takes(LABELS, by_default=True),
-    "few-shot": Takes(LABELS),
-    "label-fractions": Takes(LABELS),
-    "fine-tune": Takes(LABELS, towers_only=True),
-    "multi-label": Takes(SEVERAL_LABELS, by_default=True),
-    "multi-label-fine-tune": Takes(SEVERAL_LABELS, towers_only=True),
-    "segmentation": Takes(MASKS, towers_only=True, by_default=True),
-    "detection": Takes(OBJECTS, towers_only=True, by_default=True),
-    "transfer-init": Takes(LABELS, towers_only=True),
+PROTOCOLS: dict[str, ProtocolSpec] = {
+    "linear-probe": ProtocolSpec(SINGLE_LABEL, is_default=True),
+    "k-nn": ProtocolSpec(SINGLE_LABEL, is_default=True),
+    "few-shot": ProtocolSpec(SINGLE_LABEL),
+    "label-fractions": ProtocolSpec(SINGLE_LABEL),
+    "fine-tune": ProtocolSpec(SINGLE_LABEL, needs_tower=True),
+    "multi-label": ProtocolSpec(MULTI_LABEL, is_default=True),
+    "multi-label-fine-tune": ProtocolSpec(MULTI_LABEL, needs_tower=True),
+    "segmentation": ProtocolSpec(MASKS, needs_tower=True, is_default=True),
+    "detection": ProtocolSpec(OBJECTS, needs_tower=True, is_default=True),
+    "transfer-init": ProtocolSpec(SINGLE_LABEL, needs_tower=True),
 }
-DEFAULT_PROTOCOLS = tuple(name for name, takes in PROTOCOLS.items() if takes.by_default)
+DEFAULT_PROTOCOLS = tuple(name for name, takes in PROTOCOLS.items() if takes.is_default)
 
 
-def scorings(subject: str, tasks: Iterable[str], protocols: Iterable[str]) -> list[tuple[str, str]]:
+def compatible_pairs(subject: str, tasks: Iterable[str], protocols: Iterable[str]) -> list[tuple[str, str]]:
     """Return the pairs of a task and a protocol that are compatible with each other and with the subject."""
     asked = [*protocols]
     has_tower = subject not in REFERENCES
@@ -70,5 +72,5 @@ def scorings(subject: str, tasks: Iterable[str], protocols: Iterable[str]) -> li
         (task, protocol)
         for task in tasks
         for protocol in asked
-        if PROTOCOLS[protocol].kind == KINDS[task] and (has_tower or not PROTOCOLS[protocol].towers_only)
+        if PROTOCOLS[protocol].kind == TASK_KINDS[task] and (has_tower or not PROTOCOLS[protocol].needs_tower)
     ]

@@ -27,13 +27,13 @@ TextFeatures = Literal["computed", "stored"]
 Attention = Literal["fused", "plain"]
 Schedule = Literal["wsd", "cosine"]
 Sharding = Literal["ddp", "fsdp2"]
-Text = Annotated[str, Meta(min_length=1)]
-Count = Annotated[int, Meta(ge=1)]
-Rate = Annotated[float, Meta(gt=0)]
-NotNegative = Annotated[float, Meta(ge=0)]
-Share = Annotated[float, Meta(gt=0, lt=1)]
-Decay = Annotated[float, Meta(ge=0, lt=1)]
-Part = Annotated[float, Meta(gt=0, le=1)]
+NonEmptyStr = Annotated[str, Meta(min_length=1)]
+PositiveInt = Annotated[int, Meta(ge=1)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+NonNegativeFloat = Annotated[float, Meta(ge=0)]
+OpenFraction = Annotated[float, Meta(gt=0, lt=1)]
+BelowOne = Annotated[float, Meta(ge=0, lt=1)]
+Fraction = Annotated[float, Meta(gt=0, le=1)]
 
 
 class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,16 +45,18 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Raises ValueError at creation for a value that cannot be run.
     """
 
-    name: Text  # Unique name of the experiment.
+    name: NonEmptyStr  # Unique name of the experiment.
     method: MethodName
     seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0  # Seed of the weights, the image order and the augmentation.
 
-    tower: Text  # Shared image tower: the image tower of an open_clip model, or a timm model.
-    image_size: Count  # Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.
-    image_sizes: tuple[Count, ...] = ()  # Sides in pixels, of which each step draws one; empty: `image_size` alone.
-    patch_drop: Decay = 0.0  # Fraction of the patches that a training step drops (FLIP); scoring drops none.
-    embedding_channels: Count | None = None  # Channels of the stored grids that replace images; None: shards of images.
-    text_tower: Text  # Open_clip model whose text tower contrastive methods use.
+    tower: NonEmptyStr  # Shared image tower: the image tower of an open_clip model, or a timm model.
+    image_size: PositiveInt  # Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.
+    # Sides in pixels, of which each step draws one; empty: `image_size` alone.
+    image_sizes: tuple[PositiveInt, ...] = ()
+    patch_drop: BelowOne = 0.0  # Fraction of the patches that a training step drops (FLIP); scoring drops none.
+    # Channels of the stored grids that replace images; None: shards of images.
+    embedding_channels: PositiveInt | None = None
+    text_tower: NonEmptyStr  # Open_clip model whose text tower contrastive methods use.
     context_length: Annotated[int, Meta(ge=3)]  # Maximum number of tokens per caption, start and end token included.
     # Padding of captions: "none" in groups of similar length, "batch" to the longest, "full" to `context_length`.
     text_padding: TextPadding = "none"
@@ -62,32 +64,34 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     text_features: TextFeatures = "computed"
     # Number of images per step on all devices of a simulated process group, for a contrastive loss on one process;
     # nothing is communicated. None: no simulation.
-    simulated_batch: Count | None = None
+    simulated_batch: PositiveInt | None = None
 
     # Vocabularies are files of bench/labels/vocabularies, or paths.
-    labels: Text = COMPUTED  # CatLIP's labels: computed while captions are loaded, or a folder made by `bench label`.
-    synset_vocabulary: Text = "pack-synsets"
-    subword_vocabulary: Text = "pack-subwords"  # "all" is the tokenizer's own vocabulary of 49,408 ids.
-    head_rows: Count | None = None  # Number of rows of the classification head; None: one per label.
+    # CatLIP's labels: computed while captions are loaded, or a folder made by `bench label`.
+    labels: NonEmptyStr = COMPUTED
+    synset_vocabulary: NonEmptyStr = "pack-synsets"
+    subword_vocabulary: NonEmptyStr = "pack-subwords"  # "all" is the tokenizer's own vocabulary of 49,408 ids.
+    head_rows: PositiveInt | None = None  # Number of rows of the classification head; None: one per label.
     # Teacher of distillation: a tower file of `bench train`, or a tower's name for random weights of equal cost.
-    teacher: Text = "ViT-L-14"
+    teacher: NonEmptyStr = "ViT-L-14"
 
-    data: Text = PACK_DATA  # Training data: the shipped pack, or a folder, file or glob of tar shards.
-    subset: Text | None = None  # Samples used: a csv of keys, or "random:N" for N drawn at random; None: all.
+    data: NonEmptyStr = PACK_DATA  # Training data: the shipped pack, or a folder, file or glob of tar shards.
+    subset: NonEmptyStr | None = None  # Samples used: a csv of keys, or "random:N" for N drawn at random; None: all.
     workers: Annotated[int, Meta(ge=0)] = 0  # Number of processes that load shards; 0: the training process itself.
-    batch_size: Count  # Number of images of `image_size` per step on one device.
+    batch_size: PositiveInt  # Number of images of `image_size` per step on one device.
     # Number of micro-batches per batch. It must be 1 for contrastive methods; SuperClass counts per micro-batch.
-    accumulation: Count = 1
-    crop_scale: tuple[Part, Part] = (0.5, 1.0)  # Range of the fraction of the image's area in a random crop.
+    accumulation: PositiveInt = 1
+    crop_scale: tuple[Fraction, Fraction] = (0.5, 1.0)  # Range of the fraction of the image's area in a random crop.
     flip: bool = True  # Images are flipped horizontally at random.
 
     # The optimizer is AdamW without weight decay on vectors and scalars.
-    learning_rate: Rate
-    betas: tuple[Decay, Decay] = (0.9, 0.98)
-    eps: NotNegative = 1e-6
-    weight_decay: NotNegative = 0.2
-    clip_norm: Rate | None = 1.0  # Maximum norm of the whole gradient; None: no clipping.
-    ema_decay: Decay | None = None  # Decay per step of the weights' moving average, which is scored; None: no average.
+    learning_rate: PositiveFloat
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.98)
+    eps: NonNegativeFloat = 1e-6
+    weight_decay: NonNegativeFloat = 0.2
+    clip_norm: PositiveFloat | None = 1.0  # Maximum norm of the whole gradient; None: no clipping.
+    # Decay per step of the weights' moving average, which is scored; None: no average.
+    ema_decay: BelowOne | None = None
     precision: Precision = "auto"
     compile: Switch = "auto"
     attention: Attention = "fused"  # Attention kernel: torch's fused one, or "plain" for product, softmax, product.
@@ -96,18 +100,18 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     # After a linear warm-up, "wsd" keeps the rate constant and branches off a linear cool-down for each budget;
     # "cosine" is a separate run from the start for each budget.
-    images: Count  # Number of training images in the largest budget that all methods share.
+    images: PositiveInt  # Number of training images in the largest budget that all methods share.
     warmup_images: Annotated[int, Meta(ge=0)]  # Number of training images in the warm-up.
     schedule: Schedule = "wsd"
-    cooldown_share: Share = 0.2  # Fraction of a budget's images in the cool-down.
-    last_learning_rate: NotNegative = 0.0  # Learning rate at the end of a cosine.
+    cooldown_share: OpenFraction = 0.2  # Fraction of a budget's images in the cool-down.
+    last_learning_rate: NonNegativeFloat = 0.0  # Learning rate at the end of a cosine.
 
     # Timed runs record their warm-up and exclude it from the figures.
-    warmup_steps: Count  # Number of steps before the first window.
-    windows: Count  # Number of timed windows.
-    steps_per_window: Count
+    warmup_steps: PositiveInt  # Number of steps before the first window.
+    windows: PositiveInt  # Number of timed windows.
+    steps_per_window: PositiveInt
     # Sleep after the steps of a window, as a fraction of their time: a known slowdown that a comparison must find.
-    planted_delay: NotNegative = 0.0
+    planted_delay: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that cannot be run, naming the field."""
@@ -119,14 +123,14 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise ValueError(f"{self.name}: {field.name}={value!r}: {error}") from None
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{self.name}: {field.name} must be finite, got {value}")
-        for reason in (*self._method_cannot(), *self._data_cannot(), *self._training_cannot()):
+        for reason in (*self._method_errors(), *self._data_errors(), *self._training_errors()):
             raise ValueError(f"{self.name}: {reason}")
 
-    def _method_cannot(self) -> Iterator[str]:
+    def _method_errors(self) -> Iterator[str]:
         if list(self.image_sizes) != sorted({*self.image_sizes}):
             yield f"image_sizes must rise, got {self.image_sizes}"
-        largest = max(self.sides)
-        if self.method in CONTRASTIVE and self.batch_size_at(largest) < 2:  # noqa: PLR2004
+        largest = max(self.all_image_sizes)
+        if self.method in CONTRASTIVE and self.batch_size_for(largest) < 2:  # noqa: PLR2004
             at = f" at {largest} px" if self.image_sizes else ""
             yield f"batch_size must be 2 or more{at}, for {self.method} needs a negative"
         if self.method in CONTRASTIVE and self.accumulation > 1:
@@ -138,18 +142,18 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.batch_size % self.accumulation:
             yield f"accumulation must divide batch_size ({self.batch_size}), got {self.accumulation}"
 
-    def _data_cannot(self) -> Iterator[str]:
+    def _data_errors(self) -> Iterator[str]:
         if self.embedding_channels is None:
             return
-        told = f"embedding_channels={self.embedding_channels}"
+        text = f"embedding_channels={self.embedding_channels}"
         if self.data == PACK_DATA:
-            yield f"{told} needs data=SHARDS with .npy members, the shipped pack holds pictures"
+            yield f"{text} needs data=SHARDS with .npy members, the shipped pack holds images"
         if self.image_sizes:
-            yield f"{told} needs image_sizes to be empty, a grid has one size"
+            yield f"{text} needs image_sizes to be empty, a grid has one size"
         if self.method == "distill":
-            yield f"{told} is not for distill, whose teacher looks at images"
+            yield f"{text} is not for distill, whose teacher looks at images"
 
-    def _training_cannot(self) -> Iterator[str]:
+    def _training_errors(self) -> Iterator[str]:
         if self.images < self.batch_size:
             yield f"images must be a batch or more, got {self.images}"
         falls_from = self.images * (1 - self.cooldown_share) if self.schedule == "wsd" else self.images
@@ -161,21 +165,21 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"crop_scale must rise, got {self.crop_scale}"
 
     @property
-    def sides(self) -> tuple[int, ...]:
+    def all_image_sizes(self) -> tuple[int, ...]:
         """Return the sides in pixels that the images of a step may have."""
         return self.image_sizes or (self.image_size,)
 
-    def batch_size_at(self, side: int) -> int:
+    def batch_size_for(self, image_size: int) -> int:
         """Return the images of a step at a side in pixels: about as many pixels as `batch_size` images of `image_size`.
 
         Source: apple/corenet, `corenet/data/sampler/utils.py`, `image_batch_pairs`.
         """
-        return max(1, int(round(self.batch_size * self.image_size**2 / side**2, 2)))
+        return max(1, int(round(self.batch_size * self.image_size**2 / image_size**2, 2)))
 
     @property
     def mean_batch_size(self) -> float:
         """Return the mean number of images per step over the sides."""
-        return fmean(map(self.batch_size_at, self.sides))
+        return fmean(map(self.batch_size_for, self.all_image_sizes))
 
     @property
     def images_per_window(self) -> int:
@@ -183,19 +187,19 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.batch_size * self.steps_per_window
 
 
-class Keeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of a training's checkpoints."""
 
     folder: str  # Folder of the checkpoints.
-    minutes: float  # Minutes between two checkpoints.
-    taken_up: str = ""  # Checkpoint to resume from; empty: the training starts anew.
+    interval_minutes: float  # Minutes between two checkpoints.
+    resume_from: str = ""  # Checkpoint to resume from; empty: the training starts anew.
     tensorboard: str = ""  # Folder of TensorBoard event files; empty: none are written.
 
 
 # Fields in which the experiments of one comparison may differ, beside their names: the method and its tuned values.
 MAY_DIFFER = ("method", "head_rows", "patch_drop", "image_size", "context_length", "learning_rate", "seed")
-WITH_BATCH_SIZE = ("batch_size", "steps_per_window", "warmup_steps")  # what `at_batch_size` changes
-AT_LARGEST_BATCH = (*MAY_DIFFER, *WITH_BATCH_SIZE)
+BATCH_SIZE_FIELDS = ("batch_size", "steps_per_window", "warmup_steps")  # what `at_batch_size` changes
+MAY_DIFFER_AT_LARGEST_BATCH = (*MAY_DIFFER, *BATCH_SIZE_FIELDS)
 FIELDS = {field.name: field.type for field in fields(Experiment)}
 
 
@@ -206,17 +210,18 @@ def differing_fields(experiments: Iterable[Experiment]) -> dict[str, tuple[Any, 
     return {field: distinct for field, distinct in values.items() if len(distinct) > 1}
 
 
-def require_one_comparison(experiments: Iterable[Experiment], may_differ: Iterable[str] = MAY_DIFFER) -> None:
+def require_comparable_experiments(experiments: Iterable[Experiment], may_differ: Iterable[str] = MAY_DIFFER) -> None:
     """Raise ValueError listing the fields in which experiments of a comparison differ and may not."""
     allowed = {*may_differ}
     extra = {field: values for field, values in differing_fields(experiments).items() if field not in allowed}
     if extra:
         raise ValueError(
-            f"these experiments cannot be compared, they differ in {told(extra)} (recipes as they are: --published)"
+            f"these experiments cannot be compared, they differ in {format_differences(extra)} "
+            "(recipes as they are: --published)"
         )
 
 
-def told(differences: Mapping[str, tuple[Any, ...]]) -> str:
+def format_differences(differences: Mapping[str, tuple[Any, ...]]) -> str:
     """Format differences: each field with its values."""
     return "; ".join(f"{field}: {' / '.join(map(str, values))}" for field, values in differences.items())
 
@@ -235,7 +240,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
             raise ValueError(f"a setting is field=value, got {setting!r}")
         kind = choose(field, {name: kind for name, kind in FIELDS.items() if name != "name"}, "field of an experiment")
         try:
-            value = _read(text, kind)
+            value = _parse_value(text, kind)
             changed[field], texts[field] = msgspec.convert(value, kind, strict=False), text
         except (msgspec.DecodeError, RecursionError) as error:
             raise ValueError(f"--set {setting}: {error}") from None
@@ -253,7 +258,7 @@ def at_batch_size(experiment: Experiment, size: int) -> Experiment:
     """
     if size == experiment.batch_size:
         return experiment
-    sizes = len(experiment.sides)
+    sizes = len(experiment.all_image_sizes)
     warmup = experiment.warmup_steps * experiment.batch_size
     return replace(
         experiment,
@@ -265,11 +270,11 @@ def at_batch_size(experiment: Experiment, size: int) -> Experiment:
     )
 
 
-def _read(text: str, kind: Any) -> Any:
+def _parse_value(text: str, kind: Any) -> Any:
     """Return a text unchanged, a JSON list decoded, and a number as JSON writes it (.5 becomes 0.5)."""
-    if kind == Text:
+    if kind == NonEmptyStr:
         return text
-    if kind == Text | None:
+    if kind == NonEmptyStr | None:
         return None if text == "null" else text
     if text.startswith("["):
         return msgspec.json.decode(text)

@@ -145,7 +145,7 @@ TRAITS: dict[MethodName, Traits] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MethodSettings:
     """A method, and the fields of its experiments at every scale or at some."""
 
     method: MethodName
@@ -156,16 +156,16 @@ class Row:
 # FLIP (arXiv 2212.00794) trains CLIP on half of the patches, `--set patch_drop=0.75` on a quarter; any method can.
 # CLIPA (arXiv 2305.07017) trains it on small images and the first tokens of captions; its second phase, at full size,
 # is not included. The teacher is untrained unless one is named: `--set teacher=FILE`.
-ROWS: dict[str, Row] = {
-    "clip": Row("clip"),
-    "siglip": Row("siglip"),
-    "catlip": Row(
+METHOD_SETTINGS: dict[str, MethodSettings] = {
+    "clip": MethodSettings("clip"),
+    "siglip": MethodSettings("siglip"),
+    "catlip": MethodSettings(
         "catlip", by_scale={scale: {"head_rows": DATACOMP_SYNSETS} for scale in ("vit-b32", "vit-b16", "vit-l14")}
     ),
-    "superclass": Row("superclass"),
-    "superclip": Row("superclip"),
-    "flip": Row("clip", {"patch_drop": 0.5}),
-    "clipa": Row(
+    "superclass": MethodSettings("superclass"),
+    "superclip": MethodSettings("superclip"),
+    "flip": MethodSettings("clip", {"patch_drop": 0.5}),
+    "clipa": MethodSettings(
         "clip",
         {"context_length": 16},
         {
@@ -175,13 +175,13 @@ ROWS: dict[str, Row] = {
             "vit-l14": {"image_size": 112},
         },
     ),
-    "distill": Row("distill"),
+    "distill": MethodSettings("distill"),
 }
 COMPARED = ("clip", "siglip", "catlip", "superclass")  # what `python -m bench` compares, at the tiny scale
 
 
-def _of(name: str, scale: str) -> Experiment:
-    row = ROWS[name]
+def _make_experiment(name: str, scale: str) -> Experiment:
+    row = METHOD_SETTINGS[name]
     changes = {**row.fields, **row.by_scale.get(scale, {})}
     if scale == "tiny":
         changes["learning_rate"] = TRAITS[row.method].tiny_learning_rate
@@ -191,12 +191,12 @@ def _of(name: str, scale: str) -> Experiment:
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
-        *(_of(name, scale) for scale, name in product(SCALES, ROWS)),
+        *(_make_experiment(name, scale) for scale, name in product(SCALES, METHOD_SETTINGS)),
         *(recipe() for recipe in RECIPES),
     )
 }
 
 
-def experiment_named(name: str) -> Experiment:
+def get_experiment(name: str) -> Experiment:
     """Return a named experiment; ValueError suggests the nearest name."""
     return choose(name, EXPERIMENTS, "experiment")

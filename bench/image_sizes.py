@@ -18,7 +18,7 @@ import numpy.typing as npt
 from bench.config import Experiment
 from bench.environment.seeds import IMAGE_SIZE, seed_for
 
-LEAST_DRAWN = 1024  # steps of the first draw; it is doubled as needed
+MIN_DRAWN = 1024  # steps of the first draw; it is doubled as needed
 Integers = npt.NDArray[np.integer[Any]]
 
 
@@ -36,23 +36,23 @@ def image_size_at(experiment: Experiment, step: int) -> int:
     """Return the side in pixels of a step's images."""
     if not experiment.image_sizes:
         return experiment.image_size
-    places, _ = _drawn(experiment, _length(step))
+    places, _ = _draw_sizes(experiment, _drawn_length(step))
     return experiment.image_sizes[int(places[step])]
 
 
-def images_before(experiment: Experiment, step: int) -> int:
+def images_seen_before(experiment: Experiment, step: int) -> int:
     """Return the number of images on one device before a step, counted from step 0."""
     if not experiment.image_sizes:
         return step * experiment.batch_size
-    return int(_drawn(experiment, _length(step))[1][step])
+    return int(_draw_sizes(experiment, _drawn_length(step))[1][step])
 
 
 def steps_for(experiment: Experiment, images: int) -> int:
     """Return the number of steps whose images on one device are nearest to a number."""
     if not experiment.image_sizes:
         return round(images / experiment.batch_size)
-    length = _length(int(images / experiment.mean_batch_size))
-    while (before := _drawn(experiment, length)[1])[-1] < images:
+    length = _drawn_length(int(images / experiment.mean_batch_size))
+    while (before := _draw_sizes(experiment, length)[1])[-1] < images:
         length *= 2
     step = int(np.searchsorted(before, images))
     return step if step == 0 or before[step] - images < images - before[step - 1] else step - 1
@@ -63,7 +63,7 @@ def first_of_each_size(experiment: Experiment, first: int) -> list[int]:
     found: dict[int, int] = {}
     for step in count(first):
         found.setdefault(image_size_at(experiment, step), step)
-        if len(found) == len(experiment.sides):
+        if len(found) == len(experiment.all_image_sizes):
             break
     return [found[side] for side in sorted(found, reverse=True)]
 
@@ -73,16 +73,16 @@ def _divisible(side: float, multiple: int) -> int:
     return rounded if rounded >= 0.9 * side else rounded + multiple  # at most a tenth smaller
 
 
-def _length(step: int) -> int:
+def _drawn_length(step: int) -> int:
     """Return the number of steps to draw to reach this one, one of few lengths for the cache."""
-    return max(LEAST_DRAWN, 1 << step.bit_length())
+    return max(MIN_DRAWN, 1 << step.bit_length())
 
 
 @lru_cache(maxsize=8)
-def _drawn(experiment: Experiment, steps: int) -> tuple[Integers, Integers]:
+def _draw_sizes(experiment: Experiment, steps: int) -> tuple[Integers, Integers]:
     """Return the index of each step's size and the images before it; longer draws begin with shorter ones."""
     sizes = len(experiment.image_sizes)
     raw = np.random.PCG64(seed_for(experiment.seed, IMAGE_SIZE)).random_raw((steps // sizes + 1) * sizes)
     places = raw.reshape(-1, sizes).argsort(axis=1).astype(np.uint16).ravel()[:steps]
-    batches = np.array([experiment.batch_size_at(side) for side in experiment.image_sizes])
+    batches = np.array([experiment.batch_size_for(side) for side in experiment.image_sizes])
     return places, np.concatenate([[0], batches[places].cumsum()[:-1]])

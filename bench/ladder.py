@@ -1,9 +1,9 @@
 """The ladder: a sequence of experiments, each of which differs from the previous one in one cause of their ratio.
 
 It leads from one experiment, with captions padded as usual, to another. Factors (settings with one value at the start
-and another at the end) change first, then the rest of the recipe that is work of a step, then the objective, rung by
-rung. The last rungs therefore measure the objective with all else as at the end. In a full factorial design, every
-combination of factors has every rung.
+and another at the end) change first, then the rest of the recipe that is work of a step, then the objective, stage by
+stage. The last stages therefore measure the objective with all else as at the end. In a full factorial design, every
+combination of factors has every stage.
 """
 
 import json
@@ -14,25 +14,25 @@ from itertools import combinations
 import msgspec
 from msgspec.structs import replace
 
-from bench.config import Experiment, MethodName, differing_fields, told, with_settings
+from bench.config import Experiment, MethodName, differing_fields, format_differences, with_settings
 
 PAIRED: tuple[MethodName, ...] = ("clip", "siglip")
 CLASSIFYING: tuple[MethodName, ...] = ("catlip", "superclass")
 PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
 REST = "the recipe's rest"
-OBJECTIVE = ("method", "head_rows", "text_padding", "text_features")  # fields changed by rungs
-SHARED = ("tower", "text_tower", "data", "subset")  # fields equal in all cells
-PACE = ("warmup_steps", "windows", "steps_per_window")
-# Fields that are work of a step outside its forward and backward: differences are one rung before the objective.
-RECIPE = ("workers", "crop_scale", "flip", "clip_norm", "ema_decay")
+OBJECTIVE_FIELDS = ("method", "head_rows", "text_padding", "text_features")  # fields changed by stages
+SHARED_FIELDS = ("tower", "text_tower", "data", "subset")  # fields equal in all configurations
+PACE_FIELDS = ("warmup_steps", "windows", "steps_per_window")
+# Fields that are work of a step outside its forward and backward: differences are one stage before the objective.
+RECIPE_FIELDS = ("workers", "crop_scale", "flip", "clip_norm", "ema_decay")
 # Fields that are no work of a forward or backward: each experiment keeps its own. Those not of the recipe change with
 # the method.
-NO_WORK = (
+FIELDS_WITHOUT_WORK = (
     *("seed", "labels", "synset_vocabulary", "teacher", "sharding", "learning_rate", "betas", "eps", "weight_decay"),
-    *("images", "warmup_images", "schedule", "cooldown_share", "last_learning_rate", *RECIPE, *PACE),
+    *("images", "warmup_images", "schedule", "cooldown_share", "last_learning_rate", *RECIPE_FIELDS, *PACE_FIELDS),
 )
-MOST_COMBINED = 4  # factors; with a text tower that is 64 cells
-Coordinates = tuple[int, frozenset[str]]  # rungs before a cell, and its changed factors
+MAX_FACTORS = 4  # factors; with a text tower that is 64 configurations
+Coordinates = tuple[int, frozenset[str]]  # stages before a configuration, and its changed factors
 
 
 class Factor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,20 +48,20 @@ class Factor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.before.partition("=")[0]
 
 
-class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An experiment of a ladder, identified by the changes before it."""
 
     experiment: str
-    rung: int  # number of rungs before it
+    rung: int  # number of stages before it
     after: tuple[str, ...]  # changed factors
 
     @property
     def coordinates(self) -> Coordinates:
-        """Return its rung and changed factors."""
+        """Return its stage and changed factors."""
         return self.rung, frozenset(self.after)
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReferenceRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A ratio to compare with the measured one: counted, or published."""
 
     what: str
@@ -70,32 +70,32 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ladder", tag_field="kind"):
-    """The plan of an explanation. Even rounds run all cells, odd rounds the two ends."""
+    """The plan of an explanation. Even rounds run all configurations, odd rounds the two ends."""
 
-    causes: tuple[str, ...]  # of each rung: the rest of the recipe, then the objective's
+    causes: tuple[str, ...]  # of each stage: the rest of the recipe, then the objective's
     factors: tuple[Factor, ...]  # in the order of their change
-    cells: tuple[Cell, ...]  # those of the chain in its order, then the others
+    cells: tuple[Configuration, ...]  # those of the chain in its order, then the others
     left_out: dict[str, str] = {}  # possible causes that are not measured, with the reason
-    lines: tuple[Line, ...] = ()
+    lines: tuple[ReferenceRatio, ...] = ()
 
     @property
     def chain(self) -> tuple[Coordinates, ...]:
-        """Return the cells from start to end, each one cause after the previous one."""
-        return chain_of(len(self.causes), [factor.name for factor in self.factors])
+        """Return the configurations from start to end, each one cause after the previous one."""
+        return build_chain(len(self.causes), [factor.name for factor in self.factors])
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """Return the cause between each cell of the chain and the next."""
+        """Return the cause between each configuration of the chain and the next."""
         return (*(factor.name for factor in self.factors), *self.causes)
 
     @property
-    def is_whole(self) -> bool:
+    def is_factorial(self) -> bool:
         """Whether the design is a full factorial one, with more than one order of factors."""
         return bool(self.factors) and len(self.cells) == (len(self.causes) + 1) * 2 ** len(self.factors)
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class Stage:
     """An objective, and the change that leads to it."""
 
     cause: str
@@ -103,24 +103,24 @@ class Rung:
     settings: tuple[str, ...] = ()
 
 
-def rungs_between(
-    against: Experiment, first: Experiment, padded_because: str | None = None, factors: Sequence[Factor] = ()
-) -> list[Rung]:
-    """Return the rungs from one experiment to another, the first without a cause.
+def stages_between(
+    against: Experiment, first: Experiment, padding_reason: str | None = None, factors: Sequence[Factor] = ()
+) -> list[Stage]:
+    """Return the stages from one experiment to another, the first without a cause.
 
-    Differences of the recipe that are no factors change together in one rung, then the objective changes.
-    `padded_because` is the reason if captions must stay padded. Raises ValueError for a pair without a ladder.
+    Differences of the recipe that are no factors change together in one stage, then the objective changes.
+    `padding_reason` is the reason if captions must stay padded. Raises ValueError for a pair without a ladder.
     """
-    begin, *others = _objectives(against, first, padded_because)
+    begin, *others = _objective_stages(against, first, padding_reason)
     taken = {factor.field for factor in factors}
-    rest = [name for name in differing_fields([against, first]) if name in RECIPE and name not in taken]
+    rest = [name for name in differing_fields([against, first]) if name in RECIPE_FIELDS and name not in taken]
     if not rest:
         return [begin, *others]
     before, after = (tuple(setting(name, getattr(one, name)) for name in rest) for one in (against, first))
     return [
-        Rung("", begin.base, (*begin.settings, *before)),
-        Rung(REST, begin.base, (*begin.settings, *after)),
-        *(Rung(rung.cause, rung.base, (*rung.settings, *after)) for rung in others),
+        Stage("", begin.base, (*begin.settings, *before)),
+        Stage(REST, begin.base, (*begin.settings, *after)),
+        *(Stage(stage.cause, stage.base, (*stage.settings, *after)) for stage in others),
     ]
 
 
@@ -129,21 +129,23 @@ def setting(field: str, value: object) -> str:
     return f"{field}={value if isinstance(value, str) else json.dumps(value)}"
 
 
-def _objectives(against: Experiment, first: Experiment, padded_because: str | None) -> list[Rung]:
+def _objective_stages(against: Experiment, first: Experiment, padding_reason: str | None) -> list[Stage]:
     methods = against.method, first.method
-    differing = {field: values for field, values in differing_fields([against, first]).items() if field in SHARED}
+    differing = {
+        field: values for field, values in differing_fields([against, first]).items() if field in SHARED_FIELDS
+    }
     if differing:
-        raise ValueError(f"a ladder has one tower and one data set, these differ in {told(differing)}")
+        raise ValueError(f"a ladder has one tower and one data set, these differ in {format_differences(differing)}")
     if methods[0] == methods[1]:
-        return [Rung("", first)]
+        return [Stage("", first)]
     if {*methods} <= {*PAIRED}:
-        return [Rung("", against), Rung("loss", first)]
+        return [Stage("", against), Stage("loss", first)]
     if {*methods} <= {*CLASSIFYING}:
-        return [Rung("", against), Rung(f"labels, {HEAD}", first)]
+        return [Stage("", against), Stage(f"labels, {HEAD}", first)]
     if against.method in PAIRED and first.method in CLASSIFYING:
-        cut = [] if padded_because else [Rung(PADDING, against, ("text_padding=none",))]
-        stored = Rung(TEXT_TOWER, against, ("text_features=stored",))
-        return [Rung("", against, ("text_padding=full",)), *cut, stored, Rung(HEAD, first)]
+        cut = [] if padding_reason else [Stage(PADDING, against, ("text_padding=none",))]
+        stored = Stage(TEXT_TOWER, against, ("text_features=stored",))
+        return [Stage("", against, ("text_padding=full",)), *cut, stored, Stage(HEAD, first)]
     if first.method in PAIRED and against.method in CLASSIFYING:
         raise ValueError(
             f"a ladder leads from a text tower to none: explain {against.name} --against {first.name}, not the reverse"
@@ -156,58 +158,58 @@ def _objectives(against: Experiment, first: Experiment, padded_because: str | No
     )
 
 
-def chain_of(num_causes: int, factors: Sequence[str]) -> tuple[Coordinates, ...]:
-    """Return the cells of the chain: factors change one by one, then the objective rung by rung."""
+def build_chain(num_causes: int, factors: Sequence[str]) -> tuple[Coordinates, ...]:
+    """Return the configurations of the chain: factors change one by one, then the objective stage by stage."""
     toggled = [(0, frozenset(factors[:count])) for count in range(len(factors) + 1)]
-    return (*toggled, *((rung, frozenset(factors)) for rung in range(1, num_causes + 1)))
+    return (*toggled, *((stage, frozenset(factors)) for stage in range(1, num_causes + 1)))
 
 
-def all_cells(num_causes: int, factors: Sequence[str]) -> tuple[Coordinates, ...]:
-    """Return every rung under every combination of factors, those of the chain first."""
+def all_configurations(num_causes: int, factors: Sequence[str]) -> tuple[Coordinates, ...]:
+    """Return every stage under every combination of factors, those of the chain first."""
     subsets = [frozenset(some) for count in range(len(factors) + 1) for some in combinations(factors, count)]
-    every = [(rung, some) for some in subsets for rung in range(num_causes + 1)]
-    return tuple(dict.fromkeys([*chain_of(num_causes, factors), *every]))
+    every = [(stage, some) for some in subsets for stage in range(num_causes + 1)]
+    return tuple(dict.fromkeys([*build_chain(num_causes, factors), *every]))
 
 
-def build(
-    rungs: Sequence[Rung], factors: Sequence[Factor], *, whole: bool, pace: Experiment
+def build_ladder(
+    stages: Sequence[Stage], factors: Sequence[Factor], *, factorial: bool, pace: Experiment
 ) -> tuple[Ladder, list[Experiment]]:
-    """Return a ladder with an experiment for each of its cells; `pace` sets the number of images of a run.
+    """Return a ladder with an experiment for each of its configurations; `pace` sets the number of images of a run.
 
     Raises ValueError if nothing differs, or if too many factors are combined.
     """
-    names, causes = [factor.name for factor in factors], [rung.cause for rung in rungs[1:]]
+    names, causes = [factor.name for factor in factors], [stage.cause for stage in stages[1:]]
     if not names and not causes:
-        raise ValueError(f"{rungs[0].base.name} differs from the other in nothing that a step's work depends on")
-    if whole and len(names) > MOST_COMBINED:
-        raise ValueError(f"at most {MOST_COMBINED} factors are combined, got {', '.join(names)}")
-    where = all_cells(len(causes), names) if whole else chain_of(len(causes), names)
-    experiments = [_experiment_at(rungs[rung], factors, after, pace) for rung, after in where]
-    cells = tuple(
-        Cell(experiment=experiment.name, rung=rung, after=tuple(name for name in names if name in after))
-        for experiment, (rung, after) in zip(experiments, where, strict=True)
+        raise ValueError(f"{stages[0].base.name} differs from the other in nothing that a step's work depends on")
+    if factorial and len(names) > MAX_FACTORS:
+        raise ValueError(f"at most {MAX_FACTORS} factors are combined, got {', '.join(names)}")
+    where = all_configurations(len(causes), names) if factorial else build_chain(len(causes), names)
+    experiments = [_experiment_at(stages[stage], factors, after, pace) for stage, after in where]
+    configurations = tuple(
+        Configuration(experiment=experiment.name, rung=stage, after=tuple(name for name in names if name in after))
+        for experiment, (stage, after) in zip(experiments, where, strict=True)
     )
-    return Ladder(causes=tuple(causes), factors=tuple(factors), cells=cells), experiments
+    return Ladder(causes=tuple(causes), factors=tuple(factors), cells=configurations), experiments
 
 
-def _experiment_at(rung: Rung, factors: Iterable[Factor], after: Collection[str], pace: Experiment) -> Experiment:
+def _experiment_at(stage: Stage, factors: Iterable[Factor], after: Collection[str], pace: Experiment) -> Experiment:
     settings = [factor.after if factor.name in after else factor.before for factor in factors]
-    return _paced(with_settings(rung.base, [*rung.settings, *settings]), pace)
+    return _with_pace(with_settings(stage.base, [*stage.settings, *settings]), pace)
 
 
-def _paced(cell: Experiment, pace: Experiment) -> Experiment:
+def _with_pace(configuration: Experiment, pace: Experiment) -> Experiment:
     """Set warm-up and windows to about as many images as those of `pace`, with every image size equally often.
 
     Windows are half as many and twice as long: the pass over the phases is as long as one of them.
     """
-    sizes = len(cell.sides)
+    sizes = len(configuration.all_image_sizes)
 
     def steps(of_pace: int) -> int:
-        return sizes * max(1, round(of_pace * pace.batch_size / cell.batch_size / sizes))
+        return sizes * max(1, round(of_pace * pace.batch_size / configuration.batch_size / sizes))
 
     return replace(
-        cell,
-        images=max(cell.images, cell.batch_size),
+        configuration,
+        images=max(configuration.images, configuration.batch_size),
         warmup_steps=max(2, steps(pace.warmup_steps)),
         windows=max(2, pace.windows // 2),
         steps_per_window=steps(2 * pace.steps_per_window),

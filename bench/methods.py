@@ -15,16 +15,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bench.config import CONTRASTIVE, Experiment, choose
-from bench.data.targets import Captions, Features, Labels, Nothing, Target, Tokens, TokensAndLabels
+from bench.data.targets import Captions, Features, Labels, NoTarget, Target, Tokens, TokensAndLabels
 from bench.method_parts import models as around
 from bench.method_parts import targets as read
-from losses.collectives import Alike, Meeting
+from losses.collectives import ProcessGroupLike, SimulatedGroup
 from losses.contrastive import contrastive_loss
 from losses.distillation import distillation_loss
 from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import inverse_document_frequency, token_softmax_loss
-from models.heads import ContrastiveClassifier, ImageSide, Student, TokenClassifier, TokenCounts
+from models.heads import DualEncoderClassifier, ImageProjection, Student, TokenClassifier, TokenCounts
 from models.image_tower import ImageTower
 
 T = TypeVar("T", bound=Target)
@@ -33,7 +33,7 @@ Images = Float[Tensor, "batch channels height width"]
 Loss = Float[Tensor, ""]
 
 
-def nothing(_: nn.Module) -> None:
+def keep_weights(_: nn.Module) -> None:
     """Do nothing after an update."""
 
 
@@ -55,98 +55,100 @@ class Method(Generic[T]):
 
     wrap: Callable[[ImageTower, Experiment], nn.Module]
     targets: Callable[[Experiment], Callable[[Captions], T]]
-    loss: Callable[[nn.Module, Images, T, Meeting], Loss]
-    after_update: Callable[[nn.Module], None] = nothing
+    loss: Callable[[nn.Module, Images, T, ProcessGroupLike], Loss]
+    after_update: Callable[[nn.Module], None] = keep_weights
     row_labels: Callable[[Experiment], tuple[str, ...]] = unlabelled
 
 
 # CLIP classifies which of the batch's captions belongs to each image, and the reverse.
-def clip(tower: ImageTower, experiment: Experiment) -> nn.Module:
-    return around.contrastive_pair(tower, experiment, CLIP_SCALE, None)
+def build_clip(tower: ImageTower, experiment: Experiment) -> nn.Module:
+    return around.build_dual_encoder(tower, experiment, CLIP_SCALE, None)
 
 
-def clip_loss(model: nn.Module, images: Images, target: Tokens | Features, group: Meeting) -> Loss:
-    pair = cast("ImageSide", model)
-    return contrastive_loss(*_met(pair, images, target), pair.log_scale.exp(), group)
+def clip_loss(model: nn.Module, images: Images, target: Tokens | Features, group: ProcessGroupLike) -> Loss:
+    pair = cast("ImageProjection", model)
+    return contrastive_loss(*_encode(pair, images, target), pair.log_scale.exp(), group)
 
 
 @torch.no_grad()
 def clamp_scale(model: nn.Module) -> None:
     """Keep the logit scale in [1, 100], as open_clip_train does after each update."""
-    cast("ImageSide", model).log_scale.clamp_(0, math.log(100))
+    cast("ImageProjection", model).log_scale.clamp_(0, math.log(100))
 
 
 # SigLIP classifies for every image and caption of the batch whether they are a pair.
-def siglip(tower: ImageTower, experiment: Experiment) -> nn.Module:
-    return around.contrastive_pair(tower, experiment, 10.0, -10.0)
+def build_siglip(tower: ImageTower, experiment: Experiment) -> nn.Module:
+    return around.build_dual_encoder(tower, experiment, 10.0, -10.0)
 
 
-def siglip_loss(model: nn.Module, images: Images, target: Tokens | Features, group: Meeting) -> Loss:
-    pair = cast("ImageSide", model)
-    return sigmoid_loss(*_met(pair, images, target), pair.log_scale.exp(), cast("Tensor", pair.bias), group)
+def siglip_loss(model: nn.Module, images: Images, target: Tokens | Features, group: ProcessGroupLike) -> Loss:
+    pair = cast("ImageProjection", model)
+    return sigmoid_loss(*_encode(pair, images, target), pair.log_scale.exp(), cast("Tensor", pair.bias), group)
 
 
 # CatLIP predicts the WordNet nouns in the caption.
-def catlip_loss(model: nn.Module, images: Images, target: Labels, _group: Meeting) -> Loss:
+def catlip_loss(model: nn.Module, images: Images, target: Labels, _group: ProcessGroupLike) -> Loss:
     return multilabel_loss(model(images), target.rows, target.columns)
 
 
 # SuperClass predicts the subwords of the caption, with higher weights for rare ones.
-def superclass_loss(model: nn.Module, images: Images, target: Labels, group: Meeting) -> Loss:
+def superclass_loss(model: nn.Module, images: Images, target: Labels, group: ProcessGroupLike) -> Loss:
     return _weighted_softmax(model(images), target, cast("TokenClassifier", model).counts, group)
 
 
 # SuperCLIP adds CLIP's loss and SuperClass's loss on one image tower, with equal weights.
-def superclip(tower: ImageTower, experiment: Experiment) -> nn.Module:
-    return around.pair_and_token_classifier(tower, experiment, CLIP_SCALE)
+def build_superclip(tower: ImageTower, experiment: Experiment) -> nn.Module:
+    return around.build_dual_encoder_classifier(tower, experiment, CLIP_SCALE)
 
 
-def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels, group: Meeting) -> Loss:
-    pair, captions = cast("ContrastiveClassifier", model), target.tokens
+def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels, group: ProcessGroupLike) -> Loss:
+    pair, captions = cast("DualEncoderClassifier", model), target.tokens
     embedded = pair.tower(images)
-    image, text = pair.meet(embedded, captions.groups, captions.lengths, captions.places)
+    image, text = pair.encode_pair(embedded, captions.groups, captions.lengths, captions.inverse_permutation)
     contrast = contrastive_loss(image, text, pair.log_scale.exp(), group)
     return contrast + _weighted_softmax(pair.head(embedded), target.labels, pair.counts, group)
 
 
 # Distillation predicts a teacher's features of the augmented image, or stored ones of the whole image; no caption.
-def distill_loss(model: nn.Module, images: Images, target: Features | Nothing, _group: Meeting) -> Loss:
-    taught = target.rows if isinstance(target, Features) else cast("Student", model).taught(images)
-    return distillation_loss(model(images), taught)
+def distill_loss(model: nn.Module, images: Images, target: Features | NoTarget, _group: ProcessGroupLike) -> Loss:
+    teacher_features = (
+        target.values if isinstance(target, Features) else cast("Student", model).teacher_features(images)
+    )
+    return distillation_loss(model(images), teacher_features)
 
 
 METHODS: dict[str, Method[Any]] = {
-    "clip": Method(clip, read.tokens_or_features, clip_loss, clamp_scale),
-    "siglip": Method(siglip, read.tokens_or_features, siglip_loss),
-    "catlip": Method(around.synset_classifier, read.synset_labels, catlip_loss, row_labels=around.synsets),
-    "superclass": Method(around.token_classifier, read.subword_labels, superclass_loss),
-    "superclip": Method(superclip, read.tokens_and_labels, superclip_loss, clamp_scale),
-    "distill": Method(around.student, read.teacher_features, distill_loss),
+    "clip": Method(build_clip, read.tokens_or_features, clip_loss, clamp_scale),
+    "siglip": Method(build_siglip, read.tokens_or_features, siglip_loss),
+    "catlip": Method(around.build_synset_classifier, read.synset_labels, catlip_loss, row_labels=around.synsets),
+    "superclass": Method(around.build_token_classifier, read.subword_labels, superclass_loss),
+    "superclip": Method(build_superclip, read.tokens_and_labels, superclip_loss, clamp_scale),
+    "distill": Method(around.build_student, read.teacher_features, distill_loss),
 }
 
 
-def method_named(name: str) -> Method[Any]:
+def get_method(name: str) -> Method[Any]:
     """Return a method; ValueError suggests the nearest name."""
     return choose(name, METHODS, "method")
 
 
-def simulated(experiment: Experiment) -> Alike | None:
+def simulated_group(experiment: Experiment) -> SimulatedGroup | None:
     """Return the simulated process group of a contrastive loss; None where nothing is simulated."""
     if experiment.simulated_batch is None or experiment.method not in CONTRASTIVE:
         return None
-    return Alike(max(1, experiment.simulated_batch // experiment.batch_size))
+    return SimulatedGroup(max(1, experiment.simulated_batch // experiment.batch_size))
 
 
-def _met(pair: ImageSide, images: Images, target: Tokens | Features) -> tuple[Tensor, Tensor]:
+def _encode(pair: ImageProjection, images: Images, target: Tokens | Features) -> tuple[Tensor, Tensor]:
     """Return the features of the images and of the captions."""
     if isinstance(target, Features):
-        return pair.beside(images, target.rows)
-    image, text = pair(images, target.groups, target.lengths, target.places)
+        return pair.encode_with_text(images, target.values)
+    image, text = pair(images, target.groups, target.lengths, target.inverse_permutation)
     return image, text
 
 
-def _weighted_softmax(logits: Tensor, target: Labels, counts: TokenCounts, group: Meeting) -> Loss:
+def _weighted_softmax(logits: Tensor, target: Labels, counts: TokenCounts, group: ProcessGroupLike) -> Loss:
     """Return SuperClass's loss; the batch is counted before it is weighted."""
-    counts.add(target.columns, len(logits), None if isinstance(group, Alike) else group)
+    counts.add(target.columns, len(logits), None if isinstance(group, SimulatedGroup) else group)
     weights = inverse_document_frequency(counts.images_with_token, counts.images_seen)
     return token_softmax_loss(logits, target.rows, target.columns, weights)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr
 
-MOST_DEALS = 200_000  # enumerated exactly; ten runs per side have 184,756
+MAX_PERMUTATIONS = 200_000  # enumerated exactly; ten runs per side have 184,756
 ROUNDING = 1e-9  # tolerance on logarithms, so that equal differences compare as equal
 
 
@@ -32,9 +32,9 @@ def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
     It is exact up to ten per side; beyond, it counts as many random splits (seeded) and the observed one.
     """
     values, size = np.array([*a, *b]), len(a)
-    dealt = _hands(len(values), size, MOST_DEALS) @ values
+    dealt = _permutations(len(values), size, MAX_PERMUTATIONS) @ values
     apart = np.abs(dealt / size - (values.sum() - dealt) / len(b))
-    return _share(apart, abs(fmean(b) - fmean(a)), values, exact=math.comb(len(values), size) <= MOST_DEALS)
+    return _share(apart, abs(fmean(b) - fmean(a)), values, exact=math.comb(len(values), size) <= MAX_PERMUTATIONS)
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
@@ -43,8 +43,8 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     It is exact up to 17 differences; beyond, it counts as many random flips (seeded) and the observed one.
     """
     values = np.array(differences)
-    apart = np.abs(_flips(len(values), MOST_DEALS) @ values) / len(values)
-    return _share(apart, abs(fmean(differences)), values, exact=2 ** len(values) <= MOST_DEALS)
+    apart = np.abs(_sign_flips(len(values), MAX_PERMUTATIONS) @ values) / len(values)
+    return _share(apart, abs(fmean(differences)), values, exact=2 ** len(values) <= MAX_PERMUTATIONS)
 
 
 def student_p(differences: Sequence[float]) -> float:
@@ -65,7 +65,7 @@ def _share(apart: npt.NDArray[np.float64], seen: float, values: npt.NDArray[np.f
 
 
 @lru_cache(maxsize=4)
-def _hands(values: int, size: int, most: int) -> npt.NDArray[np.float64]:
+def _permutations(values: int, size: int, most: int) -> npt.NDArray[np.float64]:
     """Return one row per split, with 1 for members of the first group."""
     deals = math.comb(values, size)
     if deals <= most:
@@ -80,7 +80,7 @@ def _hands(values: int, size: int, most: int) -> npt.NDArray[np.float64]:
 
 
 @lru_cache(maxsize=4)
-def _flips(values: int, most: int) -> npt.NDArray[np.float64]:
+def _sign_flips(values: int, most: int) -> npt.NDArray[np.float64]:
     """Return one row of 1 and -1 per flip."""
     if 2**values <= most:
         bits = np.arange(2**values)[:, None] >> np.arange(values) & 1

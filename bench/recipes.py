@@ -59,7 +59,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         attention="plain",
         compile="off",
         activation_checkpointing=True,
-        images=STEPS * 65_536,  # at 224 px; `_on` corrects it for the image sizes
+        images=STEPS * 65_536,  # at 224 px; `_recipe_on` corrects it for the image sizes
         warmup_images=WARMUP_STEPS * 65_536,
         schedule="cosine",
         last_learning_rate=1e-6,
@@ -67,7 +67,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         windows=10,
         steps_per_window=12,
     )
-    return _on(256, recipe)
+    return _recipe_on(256, recipe)
 
 
 def catlip_vit_b16_datacomp() -> Experiment:
@@ -93,7 +93,7 @@ def catlip_vit_b16_datacomp() -> Experiment:
         warmup_steps=13,
         steps_per_window=13,
     )
-    return _on(64, recipe)
+    return _recipe_on(64, recipe)
 
 
 def catlip_vit_l16_datacomp() -> Experiment:
@@ -109,7 +109,7 @@ def catlip_vit_l16_datacomp() -> Experiment:
         learning_rate=6e-4,
         last_learning_rate=6e-6,
     )
-    return _on(128, recipe)
+    return _recipe_on(128, recipe)
 
 
 def catlip_vit_h16_datacomp() -> Experiment:
@@ -126,7 +126,7 @@ def catlip_vit_h16_datacomp() -> Experiment:
         learning_rate=4e-4,
         last_learning_rate=4e-6,
     )
-    return _on(256, recipe)
+    return _recipe_on(256, recipe)
 
 
 def clip_vit_b16_cc3m() -> Experiment:
@@ -202,7 +202,7 @@ def clip_vit_b16_controlled() -> Experiment:
     return replace(catlip_vit_b16_controlled(), name="clip-vit-b16-controlled", method="clip", head_rows=None)
 
 
-def _on(devices: int, recipe: Experiment) -> Experiment:
+def _recipe_on(devices: int, recipe: Experiment) -> Experiment:
     """Return the recipe with the images of all devices in the steps of its schedule."""
     images_a_step = devices * recipe.mean_batch_size
     return replace(recipe, images=round(STEPS * images_a_step), warmup_images=round(WARMUP_STEPS * images_a_step))

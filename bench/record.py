@@ -10,11 +10,11 @@ from typing import get_args
 
 import msgspec
 
-from bench.config import Experiment, differing_fields, told
+from bench.config import Experiment, differing_fields, format_differences
 from bench.environment.circumstances import Circumstances
 from bench.environment.file_names import PLAIN, plain_name
-from bench.environment.files import written_whole
-from bench.environment.json_file import content_of, from_json
+from bench.environment.files import atomic_write
+from bench.environment.json_file import decode_json, read_limited
 from bench.ladder import Ladder
 
 # What must be equal where speeds are compared, and the experiment's field that may explain a difference.
@@ -29,8 +29,8 @@ CIRCUMSTANCES = {
 }
 # Raise it when a field changes its meaning, and say here what did. 2: finer phases, and why a reading is not there.
 # 3: a step's FLOPs count what a backward computes again, and all products of losses; those of 2 may, or may not.
-FORMAT, READ, RECOMPUTED_SINCE = 3, (2, 3), 3
-BYTES_A_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
+FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 3, (2, 3), 3
+BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
 # A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
 PHASES = ("data", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
 
@@ -105,7 +105,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     peak_tensor_bytes: int | None
 
 
-class Fit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fit", tag_field="kind"):
+class BatchTrial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fit", tag_field="kind"):
     """Whether a batch size can be trained under a memory limit, above imports and data."""
 
     limit_bytes: int
@@ -113,7 +113,7 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     reason: str = ""  # why it does not
 
 
-class PeerRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="peer", tag_field="kind"):
+class ReferenceRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="peer", tag_field="kind"):
     """One side of a race with other people's training code: a run of theirs or of ours."""
 
     side: str
@@ -167,7 +167,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     draw: int = 0  # which of several draws of these
 
 
-class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TaskMetric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A figure of one protocol on one task's test part that is no share of right answers."""
 
     task: str
@@ -188,17 +188,17 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     images: int  # seen in pre-training
     budgets: tuple[str, ...]
     scores: tuple[Score, ...]
-    metrics: tuple[Metric, ...] = ()
+    metrics: tuple[TaskMetric, ...] = ()
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="failure", tag_field="kind"):
-    """A run that left nothing else; it is a row of the tables."""
+    """A run that left nothing else; it is listed in the tables."""
 
     what: str  # the kind of run that failed
     reason: str
 
 
-Measured = Speed | Memory | Fit | PeerRun | Training | Transfer | Failure | Ladder
+Measured = Speed | Memory | BatchTrial | ReferenceRun | Training | Transfer | Failure | Ladder
 KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Measured))
 
 
@@ -218,15 +218,15 @@ def write_record(record: Record, path: Path) -> None:
     Raises ValueError for a figure that is not finite: JSON would turn it into "not measured".
     """
     content = msgspec.json.format(msgspec.json.encode(record), indent=1)
-    if _decoded(content, path) != record:
+    if _decode(content, path) != record:
         raise ValueError(f"{path}: a figure is not finite")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
 def read_record(path: Path) -> Record:
     """Read one document; ValueError names the file and what is wrong with it."""
-    return _decoded(content_of(path), path)
+    return _decode(read_limited(path), path)
 
 
 def read_records(results: Path, comparison: str = "*") -> list[Record]:
@@ -255,15 +255,15 @@ def _record_files(results: Path) -> list[Path]:
     return [path for path in sorted(results.glob("*.*.json")) if is_record(path)]
 
 
-def _decoded(content: bytes, path: Path) -> Record:
+def _decode(content: bytes, path: Path) -> Record:
     try:
-        found = from_json(content, _FormatOnly).format
+        found = decode_json(content, _FormatOnly).format
     except ValueError as error:
         raise ValueError(f"{path}: not a record: {error}") from None
-    if found not in READ:
-        raise ValueError(f"{path}: has format {found}, this version reads {' and '.join(map(str, READ))}")
+    if found not in READABLE_FORMATS:
+        raise ValueError(f"{path}: has format {found}, this version reads {' and '.join(map(str, READABLE_FORMATS))}")
     try:
-        return from_json(content, Record)
+        return decode_json(content, Record)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -281,7 +281,7 @@ def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) 
     if len(formats := {row.format for row in rows}) > 1:
         differences["format"] = tuple(sorted(formats))
     if differences:
-        raise ValueError(f"these records cannot be compared, they differ in {told(differences)}")
+        raise ValueError(f"these records cannot be compared, they differ in {format_differences(differences)}")
 
 
 class _FormatOnly(msgspec.Struct):

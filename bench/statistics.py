@@ -18,9 +18,9 @@ from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_p
 
 K = TypeVar("K")
 Verdict = Literal["faster", "slower", "no difference", "inconclusive"]
-Bound = Literal["input-bound", "compute-bound"]
+Bottleneck = Literal["input-bound", "compute-bound"]
 Agreement = Literal["agree", "disagree", "inconclusive"]
-Prediction = Literal["as FLOPs say", "not what FLOPs say", "cannot be told"]
+Prediction = Literal["consistent with FLOPs", "not consistent with FLOPs", "cannot be told"]
 ChangeKind = Literal["confirmed", "suspected", "counted"]
 Difference = Literal["better", "not distinguishable", "worse", "no interval"]
 Rounds = Mapping[int, float]  # the figure of one run a round, by the round's number
@@ -28,9 +28,9 @@ Rounds = Mapping[int, float]  # the figure of one run a round, by the round's nu
 ALPHA = 0.01  # a verdict of "faster" or "slower" needs a p at or under this
 SMALLEST_EFFECT = 0.02  # and a ratio at least this far from 1
 CONFIDENCE = 0.95
-SMALLEST_FIGURE, LARGEST_FIGURE = 1e-30, 1e30  # beyond these a figure is a fault, not a measurement
-FEWEST_ROUNDS = 5
-FEWEST_FLIPPED = 10  # rounds; under these a sign flip finds less than a permutation, unless the machine drifts
+MIN_FIGURE, MAX_FIGURE = 1e-30, 1e30  # beyond these a figure is a fault, not a measurement
+MIN_ROUNDS = 5
+MIN_PAIRED_ROUNDS = 10  # rounds; under these a sign flip finds less than a permutation, unless the machine drifts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Ratio:
     p: float | None
     runs: tuple[int, int]
     verdict: Verdict
-    flipped: bool = False  # whether p flips the signs of rounds; else it permutes all runs, or is Student's
+    is_paired: bool = False  # whether p flips the signs of rounds; else it permutes all runs, or is Student's
 
 
 def ratio_of(base: Rounds, other: Rounds) -> Ratio:
@@ -68,9 +68,9 @@ def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]], *, exact: bool =
     Without `exact` it is Student's on those differences, five or more: for many ratios in few rounds, which have too
     few signs, and whose unpaired runs differ by the machine's luck more than by what is looked for.
 
-    Figures are rates: more is "faster", which is said where p, size and interval agree. Intervals stay those of single
-    ratios. A p of None (too few runs) is left out of the family. Raises ValueError where a figure is not positive and
-    finite.
+    Figures are rates: more is "faster", which is reported where p, size and interval agree. Intervals stay those of
+    single ratios. A p of None (too few runs) is left out of the family. Raises ValueError where a figure is not
+    positive and finite.
     """
     ratios = {name: _ratio(base, other, len(pairs), exact=exact) for name, (base, other) in pairs.items()}
     known = [(name, ratio.p) for name, ratio in ratios.items() if ratio.p is not None]
@@ -81,15 +81,15 @@ def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]], *, exact: bool =
 def _ratio(base: Rounds, other: Rounds, num_ratios: int, *, exact: bool) -> Ratio:
     a, b = _logarithms(base), _logarithms(other)
     rounds = sorted(a.keys() & b.keys())
-    if len(rounds) < FEWEST_ROUNDS:
+    if len(rounds) < MIN_ROUNDS:
         return _unpaired([*a.values()], [*b.values()])
     differences = [b[round_] - a[round_] for round_ in rounds]
-    margin = _t(len(rounds) - 1) * stdev(differences) / math.sqrt(len(rounds))
+    margin = _student_t_quantile(len(rounds) - 1) * stdev(differences) / math.sqrt(len(rounds))
     if not exact:
-        return _called(fmean(differences), margin, student_p(differences), (len(rounds), len(rounds)))
-    flips = len(rounds) >= FEWEST_FLIPPED and num_ratios * 2 / 2 ** len(rounds) <= ALPHA
+        return _ratio_with_verdict(fmean(differences), margin, student_p(differences), (len(rounds), len(rounds)))
+    flips = len(rounds) >= MIN_PAIRED_ROUNDS and num_ratios * 2 / 2 ** len(rounds) <= ALPHA
     p = sign_flip_p(differences) if flips else permutation_p(*([one[round_] for round_ in rounds] for one in (a, b)))
-    return replace(_called(fmean(differences), margin, p, (len(rounds), len(rounds))), flipped=flips)
+    return replace(_ratio_with_verdict(fmean(differences), margin, p, (len(rounds), len(rounds))), is_paired=flips)
 
 
 def _unpaired(a: Sequence[float], b: Sequence[float]) -> Ratio:
@@ -98,11 +98,11 @@ def _unpaired(a: Sequence[float], b: Sequence[float]) -> Ratio:
         return Ratio(math.exp(difference), None, None, None, runs, "inconclusive")
     freedom = sum(runs) - 2
     pooled = math.sqrt(((len(a) - 1) * stdev(a) ** 2 + (len(b) - 1) * stdev(b) ** 2) / freedom)
-    margin = _t(freedom) * pooled * math.sqrt(1 / len(a) + 1 / len(b))
-    return _called(difference, margin, permutation_p(a, b), runs)
+    margin = _student_t_quantile(freedom) * pooled * math.sqrt(1 / len(a) + 1 / len(b))
+    return _ratio_with_verdict(difference, margin, permutation_p(a, b), runs)
 
 
-def _called(difference: float, margin: float, p: float, runs: tuple[int, int]) -> Ratio:
+def _ratio_with_verdict(difference: float, margin: float, p: float, runs: tuple[int, int]) -> Ratio:
     low, high = math.exp(difference - margin), math.exp(difference + margin)
     return Ratio(math.exp(difference), low, high, p, runs, _verdict(difference, low, high, p))
 
@@ -113,53 +113,53 @@ def fewest_rounds(num_ratios: int) -> int:
     n unpaired runs a side reach p = 2 / C(2n, n) at best; Holm multiplies the smallest of k by k. Five suffice for one
     ratio (0.008), six are needed for two to four.
     """
-    rounds = FEWEST_ROUNDS
+    rounds = MIN_ROUNDS
     while num_ratios * 2 / math.comb(2 * rounds, rounds) > ALPHA:
         rounds += 1
     return rounds
 
 
-MOST_WAITED = 0.05  # of a step's time, for batches that are loaded ahead
+MAX_WAIT_SHARE = 0.05  # of a step's time, for batches that are loaded ahead
 
 
-def bound_by(data_share: float, *, ahead: bool) -> Bound:
+def bound_by(data_share: float, *, ahead: bool) -> Bottleneck:
     """Say what a step waits for most, by the share of its time that goes to its data.
 
     Where data takes longer than all the rest, a loader that works in the background would still be waited for. Where
     one does work `ahead`, what a step spends on its data is waiting, and little of it is allowed.
     """
-    return "input-bound" if data_share > (MOST_WAITED if ahead else 0.5) else "compute-bound"
+    return "input-bound" if data_share > (MAX_WAIT_SHARE if ahead else 0.5) else "compute-bound"
 
 
-WIDEST_AGREEMENT = math.log(1.1)  # beyond it a tenth of a ratio could be missing unseen
-AS_FLOPS_SAY = 0.08  # of a logarithm: what is left to elementwise work, memory and launches
+MAX_AGREEMENT_MARGIN = math.log(1.1)  # beyond it a tenth of a ratio could be missing unseen
+FLOPS_TOLERANCE = 0.08  # of a logarithm: what is left to elementwise work, memory and launches
 
 
-def agreement(difference: float, margin: float | None) -> Agreement:
+def judge_agreement(difference: float, margin: float | None) -> Agreement:
     """Judge two logarithms of one ratio by their difference, with half of its interval (None: there is none).
 
-    They disagree where the interval leaves out 0 and the difference is 2 % or more. They agree within `at_most` where
-    that is under 10 %: the word alone says no more than that.
+    They disagree where the interval leaves out 0 and the difference is 2 % or more. They agree within
+    `max_relative_difference` where that is under 10 %: the word alone says no more than that.
     """
     if margin is None:
         return "inconclusive"
     if abs(difference) > margin and abs(difference) >= math.log1p(SMALLEST_EFFECT) - ROUNDING:
         return "disagree"
-    return "agree" if abs(difference) + margin <= WIDEST_AGREEMENT else "inconclusive"
+    return "agree" if abs(difference) + margin <= MAX_AGREEMENT_MARGIN else "inconclusive"
 
 
-def at_most(difference: float, margin: float) -> float:
+def max_relative_difference(difference: float, margin: float) -> float:
     """Return by what share two figures differ at the interval's far end, of their logarithms' difference."""
     return math.expm1(abs(difference) + margin)
 
 
-def prediction(difference: float, margin: float | None) -> Prediction:
+def judge_prediction(difference: float, margin: float | None) -> Prediction:
     """Judge ln(measured ratio / that of the FLOPs), with half of its interval: within .08, beyond it, or neither."""
     if margin is None:
         return "cannot be told"
-    if abs(difference) + margin <= AS_FLOPS_SAY:
-        return "as FLOPs say"
-    return "not what FLOPs say" if abs(difference) - margin > AS_FLOPS_SAY else "cannot be told"
+    if abs(difference) + margin <= FLOPS_TOLERANCE:
+        return "consistent with FLOPs"
+    return "not consistent with FLOPs" if abs(difference) - margin > FLOPS_TOLERANCE else "cannot be told"
 
 
 def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float | None:
@@ -171,7 +171,7 @@ def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float
         return None
     factor = measured.value / predicted
     is_within = measured.low <= predicted <= measured.high
-    return None if is_within or abs(math.log(factor)) <= AS_FLOPS_SAY else factor
+    return None if is_within or abs(math.log(factor)) <= FLOPS_TOLERANCE else factor
 
 
 DISTURBING_PERCENT = 5.0  # of the machine's CPU time, used by other processes during the timing
@@ -222,7 +222,7 @@ def median_ratio_interval(base: Rounds, other: Rounds) -> tuple[float, float] | 
     return ratios[left_out], ratios[-1 - left_out]
 
 
-def spread_of(runs: Rounds) -> float | None:
+def relative_spread(runs: Rounds) -> float | None:
     """Return the standard deviation of the runs' logarithms, about their relative spread; None under two runs."""
     return stdev(_logarithms(runs).values()) if len(runs) > 1 else None
 
@@ -252,13 +252,13 @@ def paired_difference(base: Sequence[bool], other: Sequence[bool]) -> Interval:
     """Return by how much `other` is more often right than `base` on the same items, in the same order.
 
     Student t on the differences by item. The interval is over test items for two fixed towers; it is not over
-    training seeds, so it can tell a tower from its untrained floor and cannot rank two methods.
+    training seeds, so it can tell a tower from its random-init baseline and cannot rank two methods.
     """
     if len(base) != len(other):
         raise ValueError(f"paired answers must be of the same items: {len(base)} and {len(other)}")
     differences = [int(b) - int(a) for a, b in zip(base, other, strict=True)]
     value = fmean(differences)
-    margin = _t(len(differences) - 1) * stdev(differences) / math.sqrt(len(differences))
+    margin = _student_t_quantile(len(differences) - 1) * stdev(differences) / math.sqrt(len(differences))
     return Interval(value, value - margin, value + margin)
 
 
@@ -268,7 +268,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
         raise ValueError("an interval over seeds needs two seeds or more")
     if not all(map(math.isfinite, values)):
         raise ValueError(f"an interval is made of finite figures, got {list(values)}")
-    margin = _t(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    margin = _student_t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return Interval(fmean(values), fmean(values) - margin, fmean(values) + margin)
 
 
@@ -327,14 +327,14 @@ def difference_verdict(found: Estimate) -> Difference:
 
 
 @lru_cache(maxsize=64)
-def _t(freedom: int) -> float:
+def _student_t_quantile(freedom: int) -> float:
     """Return Student's t at which the interval ends."""
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def _logarithms(figures: Rounds) -> dict[int, float]:
     for figure in figures.values():
-        if not SMALLEST_FIGURE <= figure <= LARGEST_FIGURE:
+        if not MIN_FIGURE <= figure <= MAX_FIGURE:
             raise ValueError(f"a ratio is made of positive finite figures, got {figure}")
     return {round_: math.log(figure) for round_, figure in figures.items()}
 

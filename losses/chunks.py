@@ -9,12 +9,12 @@ LOGITS_AT_ONCE = 1 << 21  # logits per chunk of rows: 8 MiB in fp32
 LINEAR_FROM = 40.0  # from here on softplus(x) equals x in float64
 
 
-def sides(count: int) -> list[slice]:
+def square_slices(count: int) -> list[slice]:
     """Cut one side of a similarity matrix into chunks; square chunks need fewer inputs per product than rows."""
     return _cut(count, SIDE)
 
 
-def chunks(rows: int, columns: int) -> list[slice]:
+def row_chunks(rows: int, columns: int) -> list[slice]:
     """Cut a matrix into chunks of rows with at most `LOGITS_AT_ONCE` logits, or one row."""
     return _cut(rows, max(1, LOGITS_AT_ONCE // max(columns, 1)))
 
@@ -23,7 +23,7 @@ def _cut(count: int, size: int) -> list[slice]:
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
+def loss_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which a loss is computed: fp32 or better."""
     return torch.promote_types(dtype, torch.float32)
 

@@ -7,15 +7,22 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from losses.chunks import sides, wide, without_autocast
-from losses.collectives import Meeting, gathered, log_summed, own_sum, place, summed
+from losses.chunks import loss_dtype, square_slices, without_autocast
+from losses.collectives import (
+    ProcessGroupLike,
+    all_gather,
+    all_reduce_logsumexp,
+    all_reduce_sum_,
+    rank_and_world_size,
+    reduce_scatter,
+)
 
 
 def contrastive_loss(
     image: Float[Tensor, "batch dim"],
     text: Float[Tensor, "batch dim"],
     scale: Float[Tensor, ""],
-    group: Meeting = None,
+    group: ProcessGroupLike = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy over the batch's similarity matrix, rows and columns averaged.
 
@@ -36,40 +43,40 @@ def contrastive_loss(
 
 class _Contrastive(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, text: Tensor, scale: Tensor, group: Meeting) -> Tensor:
-        rank, ranks = place(group)
-        dtype, num_rows = wide(image.dtype), len(image)
+    def forward(ctx: Any, image: Tensor, text: Tensor, scale: Tensor, group: ProcessGroupLike) -> Tensor:
+        rank, ranks = rank_and_world_size(group)
+        dtype, num_rows = loss_dtype(image.dtype), len(image)
         with without_autocast(image.device):
-            columns = gathered(text, group).to(dtype)
+            columns = all_gather(text, group).to(dtype)
             first, batch = rank * num_rows, len(columns)
             by_row, by_column = (columns.new_full((size,), -torch.inf) for size in (num_rows, batch))
             pairs = columns.new_zeros(())
-            for i in sides(num_rows):
+            for i in square_slices(num_rows):
                 rows = image[i].to(dtype) * scale
                 pairs += torch.vdot(rows.flatten(), columns[first + i.start : first + i.stop].flatten())
-                for j in sides(batch):
+                for j in square_slices(batch):
                     logits = rows @ columns[j].T
                     by_row[i] = torch.logaddexp(by_row[i], logits.logsumexp(1))
                     by_column[j] = torch.logaddexp(by_column[j], logits.logsumexp(0))
-            by_column = log_summed(by_column, group)
+            by_column = all_reduce_logsumexp(by_column, group)
             loss = (by_row + by_column[first : first + num_rows]).sum() / 2 - pairs
         ctx.save_for_backward(image, text if group is None else columns, scale, by_row, by_column)
         ctx.group, ctx.first, ctx.factor, ctx.text_dtype = group, first, ranks / (2 * batch), text.dtype
-        return summed(loss, group) / batch
+        return all_reduce_sum_(loss, group) / batch
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         image, columns, scale, by_row, by_column = ctx.saved_tensors
-        dtype = wide(image.dtype)
+        dtype = loss_dtype(image.dtype)
         with without_autocast(image.device):
             columns = columns.to(dtype)
             of_rows, of_columns = (torch.zeros_like(value, dtype=dtype) for value in (image, columns))
             of_scale = columns.new_zeros(())
-            for i in sides(len(image)):
+            for i in square_slices(len(image)):
                 own = image[i].to(dtype)
                 rows = own * scale
-                for j in sides(len(columns)):
+                for j in square_slices(len(columns)):
                     logits = rows @ columns[j].T
                     share = (logits - by_row[i, None]).exp_()  # softmax over the row plus softmax over the column
                     share += logits.sub_(by_column[j]).exp_()
@@ -79,5 +86,5 @@ class _Contrastive(torch.autograd.Function):
                 of_scale += torch.vdot(of_rows[i].flatten(), own.flatten())
             factor = gradient.to(dtype) * ctx.factor
             of_image = of_rows.mul_(scale * factor).to(image.dtype)
-            of_text = own_sum(of_columns, ctx.group).mul_(factor).to(ctx.text_dtype)
+            of_text = reduce_scatter(of_columns, ctx.group).mul_(factor).to(ctx.text_dtype)
         return of_image, of_text, (of_scale * factor).to(scale.dtype), None

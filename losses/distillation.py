@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from losses.chunks import wide
+from losses.chunks import loss_dtype
 
 
 def distillation_loss(student: Float[Tensor, "batch dim"], teacher: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
@@ -13,5 +13,5 @@ def distillation_loss(student: Float[Tensor, "batch dim"], teacher: Float[Tensor
     Computed in fp32 or better, also under autocast. The teacher gets no gradient.
     Source: Fang et al. 2022, EVA, arXiv:2211.07636, section 2.1 (negative cosine to CLIP's features).
     """
-    dtype = wide(student.dtype)
+    dtype = loss_dtype(student.dtype)
     return 1 - F.cosine_similarity(student.to(dtype), teacher.detach().to(dtype)).mean()

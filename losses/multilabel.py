@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from losses.chunks import LINEAR_FROM, chunks, wide
+from losses.chunks import LINEAR_FROM, loss_dtype, row_chunks
 
 
 def multilabel_loss(
@@ -32,9 +32,9 @@ def multilabel_loss(
 class _Multilabel(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        dtype = wide(logits.dtype)
+        dtype = loss_dtype(logits.dtype)
         loss = -logits[rows, columns].sum(dtype=dtype)
-        for chunk in chunks(*logits.shape):
+        for chunk in row_chunks(*logits.shape):
             loss += F.softplus(logits[chunk].to(dtype), threshold=LINEAR_FROM).sum()
         ctx.save_for_backward(logits, rows, columns)
         return loss / len(logits)
@@ -45,7 +45,7 @@ class _Multilabel(torch.autograd.Function):
         logits, rows, columns = ctx.saved_tensors
         share = gradient / len(logits)
         of_logits = torch.empty_like(logits)
-        for chunk in chunks(*logits.shape):
+        for chunk in row_chunks(*logits.shape):
             torch.mul(logits[chunk].to(share.dtype).sigmoid(), share, out=of_logits[chunk])
         positives = ((logits[rows, columns].to(share.dtype).sigmoid() - 1) * share).to(logits.dtype)
         return of_logits.index_put_((rows, columns), positives), None, None

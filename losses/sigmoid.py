@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from losses.chunks import LINEAR_FROM, sides, wide, without_autocast
-from losses.collectives import Meeting, gathered, own_sum, place, summed
+from losses.chunks import LINEAR_FROM, loss_dtype, square_slices, without_autocast
+from losses.collectives import ProcessGroupLike, all_gather, all_reduce_sum_, rank_and_world_size, reduce_scatter
 
 
 def sigmoid_loss(
@@ -17,7 +17,7 @@ def sigmoid_loss(
     text: Float[Tensor, "batch dim"],
     scale: Float[Tensor, ""],
     bias: Float[Tensor, ""],
-    group: Meeting = None,
+    group: ProcessGroupLike = None,
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy of every image-text pair: own pairs are positive, all others negative.
 
@@ -38,20 +38,20 @@ def sigmoid_loss(
 class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, group: Meeting, wanted: bool
+        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, group: ProcessGroupLike, wanted: bool
     ) -> Tensor:
-        rank, ranks = place(group)
-        dtype, num_rows = wide(image.dtype), len(image)
+        rank, ranks = rank_and_world_size(group)
+        dtype, num_rows = loss_dtype(image.dtype), len(image)
         with without_autocast(image.device):
-            columns = gathered(text, group).to(dtype)
+            columns = all_gather(text, group).to(dtype)
             first, batch = rank * num_rows, len(columns)
             loss, of_scale, of_bias = (columns.new_zeros(()) for _ in range(3))
             if wanted:
                 of_rows, of_columns = (torch.zeros_like(value, dtype=dtype) for value in (image, columns))
-            for i in sides(num_rows):
+            for i in square_slices(num_rows):
                 own = image[i].to(dtype)
                 rows = own * scale
-                for j in sides(batch):
+                for j in square_slices(batch):
                     logits = torch.addmm(bias.to(dtype), rows, columns[j].T)
                     positives = logits.diagonal(first + i.start - j.start)
                     positives.neg_()  # the loss falls with positives and rises with negatives
@@ -68,11 +68,11 @@ class _Sigmoid(torch.autograd.Function):
                 factor = ranks / batch
                 ctx.save_for_backward(
                     of_rows.mul_(scale * factor).to(image.dtype),
-                    own_sum(of_columns, group).mul_(factor).to(text.dtype),
+                    reduce_scatter(of_columns, group).mul_(factor).to(text.dtype),
                     (of_scale * factor).to(scale.dtype),
                     (of_bias * factor).to(bias.dtype),
                 )
-            return summed(loss, group) / batch
+            return all_reduce_sum_(loss, group) / batch
 
     @staticmethod
     @once_differentiable

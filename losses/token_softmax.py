@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from losses.chunks import chunks, wide
+from losses.chunks import loss_dtype, row_chunks
 
 
 def token_softmax_loss(
@@ -25,7 +25,7 @@ def token_softmax_loss(
 
     Only the logits, one number per row and one per pair are stored for the backward.
     """
-    dtype = wide(logits.dtype)
+    dtype = loss_dtype(logits.dtype)
     weight = weights[columns].to(dtype)
     total = torch.zeros(len(logits), dtype=dtype, device=logits.device).index_add(0, rows, weight)
     share = weight / total[rows].clamp_min(torch.finfo(dtype).tiny)
@@ -39,7 +39,7 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, rows: Tensor, columns: Tensor, share: Tensor) -> Tensor:
         norms = share.new_empty(len(logits))
-        for chunk in chunks(*logits.shape):
+        for chunk in row_chunks(*logits.shape):
             norms[chunk] = logits[chunk].to(share.dtype).logsumexp(1)
         ctx.save_for_backward(logits, rows, columns, share, norms)
         return ((norms[rows] - logits[rows, columns]) * share).sum() / len(logits)
@@ -51,7 +51,7 @@ class _Softmax(torch.autograd.Function):
         factor = gradient / len(logits)
         of_row = torch.zeros_like(norms).index_add(0, rows, share) * factor
         of_logits = torch.empty_like(logits)
-        for chunk in chunks(*logits.shape):
+        for chunk in row_chunks(*logits.shape):
             softmax = (logits[chunk].to(norms.dtype) - norms[chunk, None]).exp_()
             of_logits[chunk] = softmax.mul_(of_row[chunk, None])
         positives = (logits[rows, columns].to(norms.dtype) - norms[rows]).exp() * of_row[rows] - share * factor

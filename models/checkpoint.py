@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from models.external_weights import at_its_size
-from models.identify_weights import looks_like, under
+from models.external_weights import resize_positions
+from models.identify_weights import identify, strip_prefix
 from models.image_tower import ImageTower
 
-MOST_NAMES = 3  # of weights, named for each kind of mismatch
+MAX_NAMES = 3  # of weights, named for each kind of mismatch
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 # Keys of the weights in checkpoints of open_clip, timm and CoreNet; averaged weights first, because they are scored.
 WITHIN = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model")
@@ -40,7 +40,7 @@ def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -
 
 def load_weights(tower: ImageTower, path: Path) -> None:
     """Load weights into a tower of their architecture, also at another image size; ValueError for other weights."""
-    state = at_its_size(under("trunk.", read_weights(path)), tower.trunk)
+    state = resize_positions(strip_prefix("trunk.", read_weights(path)), tower.trunk)
     load_exactly(tower.trunk, state, f"{path} does not hold this tower's weights")
 
 
@@ -61,8 +61,8 @@ def load_exactly(
             if name in state and state[name].shape != own[name].shape
         ],
     }
-    if wrong := "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names):
-        raise ValueError(f"{otherwise}: {wrong}. They look like {looks_like(given or state)}")
+    if wrong := "; ".join(f"{len(names)} {kind} ({_select(names)})" for kind, names in found.items() if names):
+        raise ValueError(f"{otherwise}: {wrong}. They look like {identify(given or state)}")
     module.load_state_dict(own | dict(state))
 
 
@@ -98,8 +98,8 @@ def _names_to_disk(folder: Path) -> None:
         os.close(number)
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join([*names[:MOST_NAMES], *(["…"] if len(names) > MOST_NAMES else [])])
+def _select(names: list[str]) -> str:
+    return ", ".join([*names[:MAX_NAMES], *(["…"] if len(names) > MAX_NAMES else [])])
 
 
 def _shape(weight: Tensor) -> str:
@@ -108,11 +108,11 @@ def _shape(weight: Tensor) -> str:
 
 def _why(error: Exception) -> str:
     """Return the reason in one line."""
-    told = str(error)
-    if asked := re.search(r"GLOBAL (\S+)", told):
+    text = str(error)
+    if asked := re.search(r"GLOBAL (\S+)", text):
         return f"it asks for {asked[1]}, and only tensors are taken from a file"
-    if "TorchScript" in told:
+    if "TorchScript" in text:
         return "it is a TorchScript archive, which is a program, and only tensors are taken from a file"
-    if found := re.search(r"WeightsUnpickler error:\s*(.*)", told):  # torch then explains how to execute it anyway
+    if found := re.search(r"WeightsUnpickler error:\s*(.*)", text):  # torch then explains how to execute it anyway
         return f"it is no pickle of tensors alone: {found[1]}"
-    return f"{type(error).__name__}: {told.splitlines()[0] if told else 'damaged'}"
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'damaged'}"

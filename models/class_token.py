@@ -8,7 +8,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 
-class OpenedBlock(nn.Module):
+class UnpackedBlock(nn.Module):
     """The modules of an open_clip block under their names, and the steps of its forward."""
 
     def __init__(self, block: ResidualAttentionBlock) -> None:
@@ -16,16 +16,16 @@ class OpenedBlock(nn.Module):
         self.ln_1, self.attn, self.ls_1 = block.ln_1, block.attn, block.ls_1
         self.ln_2, self.mlp, self.ls_2 = block.ln_2, block.mlp, block.ls_2
 
-    def projected(self, x: Float[Tensor, "*tokens dim"], rows: slice = slice(None)) -> Float[Tensor, "*tokens _"]:
+    def project_qkv(self, x: Float[Tensor, "*tokens dim"], rows: slice = slice(None)) -> Float[Tensor, "*tokens _"]:
         """Return queries, keys and values of tokens, or those of some rows of the weight."""
         return F.linear(x, self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
 
-    def heads(self, projected: Tensor, count: int, width: int) -> Tensor:
+    def split_heads(self, projected: Tensor, count: int, width: int) -> Tensor:
         """Split projections of `count` rows of `width` tokens, each into rows x heads x tokens x dim."""
         split = projected.view(count, width, -1, self.attn.num_heads, self.attn.head_dim)
         return split.permute(2, 0, 3, 1, 4)
 
-    def behind(
+    def after_attention(
         self, x: Float[Tensor, "*tokens dim"], seen: Float[Tensor, "*tokens dim"]
     ) -> Float[Tensor, "*tokens dim"]:
         """Return the output of the block for attention's result `seen`."""
@@ -34,7 +34,7 @@ class OpenedBlock(nn.Module):
         return last
 
 
-class ClassTokenBlock(OpenedBlock):
+class ClassTokenBlock(UnpackedBlock):
     """An open_clip block that computes only the first token, from all tokens.
 
     After the last block only the class token is used, so that the other tokens' queries, output projection and MLP can
@@ -44,16 +44,16 @@ class ClassTokenBlock(OpenedBlock):
     def forward(self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any) -> Float[Tensor, "batch 1 dim"]:
         """Return the class token after the block; open_clip also passes keys, values and a mask, all None."""
         normed, (count, tokens, dim) = self.ln_1(x), x.shape
-        (query,) = self.heads(self.projected(normed[:, :1], slice(dim)), count, 1)
-        key, value = self.heads(self.projected(normed, slice(dim, None)), count, tokens)
+        (query,) = self.split_heads(self.project_qkv(normed[:, :1], slice(dim)), count, 1)
+        key, value = self.split_heads(self.project_qkv(normed, slice(dim, None)), count, tokens)
         found = F.scaled_dot_product_attention(query, key, value)
-        return self.behind(x[:, :1], found.transpose(1, 2).flatten(2))
+        return self.after_attention(x[:, :1], found.transpose(1, 2).flatten(2))
 
     def every_token(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
         """Return all tokens after the block, like open_clip's own block."""
-        query, key, value = self.heads(self.projected(self.ln_1(x)), *x.shape[:2])
+        query, key, value = self.split_heads(self.project_qkv(self.ln_1(x)), *x.shape[:2])
         found = F.scaled_dot_product_attention(query, key, value)
-        return self.behind(x, found.transpose(1, 2).flatten(2))
+        return self.after_attention(x, found.transpose(1, 2).flatten(2))
 
 
 def read_class_token_only(trunk: VisionTransformer) -> None:

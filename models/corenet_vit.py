@@ -113,14 +113,14 @@ def corenet_vit(name: str) -> CorenetViT:
     return CorenetViT(width, layers, 4 * width)
 
 
-def sizes_of(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
+def infer_sizes(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
     """Return width, number of blocks and MLP width of a file of CoreNet; missing weights are given the defaults."""
     width, layers = state[STEM].shape[0], {name.split(".")[1] for name in state if name.startswith("transformer.")}
     mlp = state.get("transformer.0.pre_norm_ffn.1.weight")
     return width, max(1, len(layers)), 4 * width if mlp is None else mlp.shape[0]
 
 
-def from_corenet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_corenet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of a file of CoreNet under this module's names, without its classifier and its RangeAugment.
 
     Weights that have no name here keep their own.

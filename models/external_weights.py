@@ -12,7 +12,7 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from models.identify_weights import under
+from models.identify_weights import strip_prefix
 
 POSITIONS = "visual.positional_embedding"  # in a whole model of open_clip
 
@@ -23,15 +23,15 @@ def trunk_weights(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Te
     The file may hold a whole model of open_clip, its image tower alone, or a timm model.
     """
     if isinstance(trunk, VisionTransformer | TimmModel | ModifiedResNet):
-        image = under("visual.", state) or dict(state)
-        return {name: value for name, value in at_its_size(image, trunk).items() if not _is_clip_head(name)}
+        image = strip_prefix("visual.", state) or dict(state)
+        return {name: value for name, value in resize_positions(image, trunk).items() if not _is_clip_head(name)}
     described: Any = trunk
     classifier = described.pretrained_cfg.get("classifier") or ()
     names = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
-    return {name: value for name, value in at_its_size(state, trunk).items() if not name.startswith(names)}
+    return {name: value for name, value in resize_positions(state, trunk).items() if not name.startswith(names)}
 
 
-def at_its_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
+def resize_positions(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
     """Return weights with position embeddings resampled to the image size of a trunk.
 
     The code is that of the trunk's own library: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased, the
@@ -46,7 +46,7 @@ def at_its_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tens
             resize_pos_embed(whole, SimpleNamespace(visual=trunk))
             weights["positional_embedding"] = whole[POSITIONS]
     elif isinstance(trunk, TimmModel):
-        inner = at_its_size(under("trunk.", weights), trunk.trunk)
+        inner = resize_positions(strip_prefix("trunk.", weights), trunk.trunk)
         return {f"trunk.{name}": value for name, value in inner.items()}
     elif (adapt := _timm_filter(trunk)) is not None:
         with suppress(KeyError, RuntimeError, AssertionError, ValueError, TypeError):

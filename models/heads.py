@@ -13,7 +13,7 @@ from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
 
-class ImageSide(nn.Module):
+class ImageProjection(nn.Module):
     """Image tower, projected into the space of text features, with a learned scale and optionally a bias.
 
     The scale is stored as its logarithm. The caller gives initial values, because methods differ in them.
@@ -27,18 +27,18 @@ class ImageSide(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self.bias = None if initial_bias is None else nn.Parameter(torch.tensor(initial_bias))
 
-    def beside(
+    def encode_with_text(
         self, images: Float[Tensor, "batch channels height width"], text: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Return the L2-normalised features of images and the L2-normalised given text features."""
-        return self.projected(self.tower(images)), F.normalize(text, dim=-1)
+        return self.project(self.tower(images)), F.normalize(text, dim=-1)
 
-    def projected(self, embedded: Float[Tensor, "batch features"]) -> Float[Tensor, "batch dim"]:
+    def project(self, embedded: Float[Tensor, "batch features"]) -> Float[Tensor, "batch dim"]:
         """Return the L2-normalised projections of the tower's features."""
         return F.normalize(embedded @ self.projection, dim=-1)
 
 
-class Contrastive(ImageSide):
+class DualEncoder(ImageProjection):
     """Image tower and text tower, projected into a common space."""
 
     def __init__(self, tower: ImageTower, text: TextTower, *, initial_scale: float, initial_bias: float | None) -> None:
@@ -49,13 +49,13 @@ class Contrastive(ImageSide):
         self, images: Float[Tensor, "batch channels height width"], *captions: Any
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Return the L2-normalised features of images and captions; `captions` are the arguments of `TextTower`."""
-        return self.meet(self.tower(images), *captions)
+        return self.encode_pair(self.tower(images), *captions)
 
-    def meet(
+    def encode_pair(
         self, embedded: Float[Tensor, "batch features"], *captions: Any
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Return the same for images that the tower has embedded already."""
-        return self.projected(embedded), F.normalize(self.text(*captions), dim=-1)
+        return self.project(embedded), F.normalize(self.text(*captions), dim=-1)
 
 
 class Classifier(nn.Module):
@@ -104,7 +104,7 @@ class TokenClassifier(Classifier):
         self.counts = TokenCounts(num_tokens)
 
 
-class ContrastiveClassifier(Contrastive):
+class DualEncoderClassifier(DualEncoder):
     """A contrastive pair whose image tower also feeds a classifier over subword tokens, with the tokens' counts."""
 
     def __init__(self, tower: ImageTower, text: TextTower, num_tokens: int, *, initial_scale: float) -> None:
@@ -130,7 +130,7 @@ class Student(nn.Module):
         return features
 
     @torch.no_grad()
-    def taught(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
+    def teacher_features(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
         """Return the teacher's features of images, which are scaled to its image size."""
         assert self.teacher is not None, "the teacher's features were stored"
         size = self.teacher.image_size

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from models import corenet_vit, open_clip_config
 
-MOST_NAMES = 3  # in a message
+MAX_NAMES = 3  # in a message
 TIMM_SIZES = {
     192: "tiny",
     384: "small",
@@ -17,10 +17,10 @@ TIMM_SIZES = {
 }  # timm's names of ViT sizes, by width
 
 
-def looks_like(state: Mapping[str, Tensor]) -> str:
+def identify(state: Mapping[str, Tensor]) -> str:
     """Return a description of the model that these weights probably belong to."""
-    image = under("trunk.", state) or under("visual.", state) or dict(state)
-    image = under("trunk.", image) or image
+    image = strip_prefix("trunk.", state) or strip_prefix("visual.", state) or dict(state)
+    image = strip_prefix("trunk.", image) or image
     known: dict[str, Callable[[Mapping[str, Tensor]], str]] = {
         corenet_vit.STEM: _corenet,
         f"encoder.{corenet_vit.STEM}": lambda _: "a segmentation or detection model of CoreNet's",
@@ -33,10 +33,10 @@ def looks_like(state: Mapping[str, Tensor]) -> str:
     for mark, describe in known.items():
         if mark in image:
             return describe(image)
-    return f"no known architecture (the first names are {', '.join(list(state)[:MOST_NAMES])})"
+    return f"no known architecture (the first names are {', '.join(list(state)[:MAX_NAMES])})"
 
 
-def under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def strip_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights under a prefix, with the prefix removed from their names."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
@@ -63,7 +63,7 @@ def _open_clip(image: Mapping[str, Tensor]) -> str:
     wanted = {"width": width, "layers": layers, "patch_size": patch}
     configs = {name: open_clip_config(name) or {} for name in open_clip.list_models()}
     names = [name for name, config in configs.items() if wanted.items() <= config["vision_cfg"].items()]
-    likely = " or ".join(sorted(names, key=len)[:MOST_NAMES])
+    likely = " or ".join(sorted(names, key=len)[:MAX_NAMES])
     return (
         f"open_clip's {likely}" if likely else f"an open_clip ViT {width} wide with {layers} blocks, patches of {patch}"
     )

@@ -21,7 +21,7 @@ from models.patch_drop import drop_patches
 PIXEL_CHANNELS = 3
 
 
-class Renormalised(nn.Module):
+class Renormalise(nn.Module):
     """Convert images from open_clip's mean and deviation, which this project uses, to another mean and deviation.
 
     Its buffers are not saved with a tower.
@@ -41,10 +41,10 @@ class Renormalised(nn.Module):
         return images * self.scale + self.shift
 
 
-def renormalised(mean: Sequence[float], std: Sequence[float]) -> Renormalised | None:
+def make_renormalisation(mean: Sequence[float], std: Sequence[float]) -> Renormalise | None:
     """Return the conversion to this mean and deviation, or None if they are this project's."""
     is_ours = tuple(mean) == OPENAI_DATASET_MEAN and tuple(std) == OPENAI_DATASET_STD
-    return None if is_ours else Renormalised(mean, std)
+    return None if is_ours else Renormalise(mean, std)
 
 
 class ImageTower(nn.Module):
@@ -56,7 +56,7 @@ class ImageTower(nn.Module):
     3 for pixels. `pixels` converts images for a trunk that was trained with another normalisation, or is None.
     """
 
-    pixels: Renormalised | None
+    pixels: Renormalise | None
 
     def __init__(
         self, trunk: nn.Module, image_size: int, image_sizes: Sequence[int] = (), channels: int = PIXEL_CHANNELS
@@ -70,10 +70,10 @@ class ImageTower(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
         """Embed normalised images, or grids of embeddings."""
-        features: Tensor = self.trunk(self.for_trunk(images))
+        features: Tensor = self.trunk(self.normalise_for_trunk(images))
         return features
 
-    def for_trunk(
+    def normalise_for_trunk(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
         """Return normalised images in the normalisation of the trunk."""
@@ -100,25 +100,25 @@ def build_image_tower(
         torch.manual_seed(seed)
         config, several = open_clip_config(name), len(image_sizes) > 0
         if embedding_channels is not None:
-            trunk = _of_embeddings(name, config, image_size, embedding_channels)
+            trunk = _build_for_embeddings(name, config, image_size, embedding_channels)
         elif name.startswith(corenet_vit.PREFIX):
             trunk = corenet_vit.corenet_vit(name)
         else:
-            trunk = tower_of(config, image_size) if config else _from_timm(name, image_size, several=several)
+            trunk = build_trunk(config, image_size) if config else _build_timm(name, image_size, several=several)
         if patch_drop:
             drop_patches(trunk, patch_drop)
         try:
             return ImageTower(trunk, image_size, image_sizes, embedding_channels or PIXEL_CHANNELS)
         except (AssertionError, RuntimeError) as error:
-            told = f"tower {name!r} does not take images of {', '.join(map(str, image_sizes or [image_size]))} px"
+            text = f"tower {name!r} does not take images of {', '.join(map(str, image_sizes or [image_size]))} px"
             if config and several:
                 raise ValueError(
-                    f"{told}: open_clip builds it for one size; {_of_any_size(config)} takes any"
+                    f"{text}: open_clip builds it for one size; {_timm_counterpart(config)} takes any"
                 ) from None
-            raise ValueError(f"{told}: {error}") from None
+            raise ValueError(f"{text}: {error}") from None
 
 
-def tower_of(config: dict[str, Any], image_size: int) -> nn.Module:
+def build_trunk(config: dict[str, Any], image_size: int) -> nn.Module:
     """Build the image tower of an open_clip configuration, without its projection.
 
     ValueError for a timm tower that the installed timm does not have, instead of a download from a hub.
@@ -127,10 +127,10 @@ def tower_of(config: dict[str, Any], image_size: int) -> nn.Module:
         _known_to_timm(timms)
     vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
     trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
-    return without_projection(trunk)
+    return remove_projection(trunk)
 
 
-def without_projection(trunk: nn.Module) -> nn.Module:
+def remove_projection(trunk: nn.Module) -> nn.Module:
     """Make an open_clip image tower return its feature before any projection, and compute no unused token."""
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
         trunk.proj = None
@@ -142,7 +142,7 @@ def without_projection(trunk: nn.Module) -> nn.Module:
     return trunk
 
 
-def _of_embeddings(name: str, config: dict[str, Any] | None, side: int, channels: int) -> nn.Module:
+def _build_for_embeddings(name: str, config: dict[str, Any] | None, side: int, channels: int) -> nn.Module:
     """Build a ViT whose patches are single embeddings."""
     trunk: Any
     if config is not None:
@@ -151,7 +151,7 @@ def _of_embeddings(name: str, config: dict[str, Any] | None, side: int, channels
         trunk = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
         if isinstance(trunk, open_clip.transformer.VisionTransformer):
             trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, kernel_size=1, bias=False)
-            return without_projection(trunk)
+            return remove_projection(trunk)
     else:
         options: dict[str, Any] = {"img_size": side, "patch_size": 1, "in_chans": channels}
         with suppress(TypeError):
@@ -162,7 +162,7 @@ def _of_embeddings(name: str, config: dict[str, Any] | None, side: int, channels
     raise ValueError(f"tower {name!r} cannot read embeddings: its stem reads overlapping patches of pixels")
 
 
-def _from_timm(name: str, image_size: int, *, several: bool) -> nn.Module:
+def _build_timm(name: str, image_size: int, *, several: bool) -> nn.Module:
     _known_to_timm(name)
     size: dict[str, Any] = {"img_size": image_size}
     # A convolutional network accepts any size and has no such arguments; some other models lack only the second.
@@ -182,7 +182,7 @@ def _known_to_timm(name: str) -> str:
     return name
 
 
-def _of_any_size(config: dict[str, Any]) -> str:
+def _timm_counterpart(config: dict[str, Any]) -> str:
     """Return the name of timm's tower that is most similar to one of open_clip."""
     vision = config["vision_cfg"]
     if "timm_model_name" in vision:

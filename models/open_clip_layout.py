@@ -6,14 +6,14 @@ import open_clip
 from torch import Tensor, nn
 
 from models import open_clip_config
-from models.heads import Contrastive
+from models.heads import DualEncoder
 
 # The same parameters under other names.
 OUR_NAMES = {"projection": "visual.proj", "log_scale": "logit_scale", "bias": "logit_bias"}
 OUR_FOLDERS = {"tower.trunk.": "visual.", "text.text.": ""}
 
 
-def open_clip_state(pair: Contrastive) -> dict[str, Tensor]:
+def open_clip_state(pair: DualEncoder) -> dict[str, Tensor]:
     """Return the weights under the names of `open_clip.CLIP`, which has no module around the text transformer.
 
     A classifier beside the pair is left out. Source: open_clip 3.3.0, `open_clip/model.py`, class CLIP.

@@ -29,7 +29,7 @@ def patch_map(
     (bicubic, antialiased). Raises ValueError for sides that a tower does not accept, or a tower without a map.
     """
     trunk: Any = getattr(tower.trunk, "trunk", tower.trunk)  # open_clip wraps timm models
-    images = tower.for_trunk(images)
+    images = tower.normalise_for_trunk(images)
     if isinstance(trunk, OpenClipViT):
         return _of_open_clip(trunk, images)
     if isinstance(trunk, CorenetViT):

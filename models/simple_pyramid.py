@@ -29,7 +29,7 @@ BOX_PLACES, MASK_PLACES = 7, 14  # side of a pooled region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heads:
+class DetectorHeads:
     """The sizes of the detection heads."""
 
     channels: int  # of the pyramid and the mask head
@@ -69,7 +69,7 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
-class PlacedAnchors(AnchorGenerator):  # type: ignore[misc] # torchvision is not typed
+class FractionalStrideAnchors(AnchorGenerator):  # type: ignore[misc] # torchvision is not typed
     """Anchors for maps with fractional strides, which torchvision rounds down: 1/4 of a patch of 14 px is 3.5 px."""
 
     def forward(self, image_list: Any, feature_maps: list[Tensor]) -> list[Tensor]:
@@ -90,7 +90,7 @@ def mask_rcnn(
     num_classes: int,
     side: int,
     mean_and_std: tuple[Sequence[float], Sequence[float]],
-    heads: Heads,
+    heads: DetectorHeads,
 ) -> MaskRCNN:
     """Build Mask R-CNN on a tower.
 
@@ -108,7 +108,7 @@ def mask_rcnn(
         size_divisible=round(strides[-1]),
         image_mean=list(mean_and_std[0]),
         image_std=list(mean_and_std[1]),
-        rpn_anchor_generator=PlacedAnchors(sizes, (RATIOS,) * len(sizes)),
+        rpn_anchor_generator=FractionalStrideAnchors(sizes, (RATIOS,) * len(sizes)),
         rpn_pre_nms_top_n_train=2 * heads.proposals,
         rpn_pre_nms_top_n_test=heads.proposals,
         rpn_post_nms_top_n_train=heads.proposals,

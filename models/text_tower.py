@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models import open_clip_config
-from models.class_token import OpenedBlock
+from models.class_token import UnpackedBlock
 
 # Settings with which open_clip builds other blocks than the usual; no causal text tower of open_clip has them.
 CUSTOM = {"block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"}
@@ -23,7 +23,7 @@ CUSTOM = {"block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_a
 Shapes = list[tuple[int, int]]
 
 
-class PackedBlock(OpenedBlock):
+class PackedBlock(UnpackedBlock):
     """An open_clip block for the concatenated tokens of all groups.
 
     Token-wise layers are applied to all tokens together, causal attention to one group at a time. `shapes` has each
@@ -35,11 +35,11 @@ class PackedBlock(OpenedBlock):
     ) -> Float[Tensor, "tokens dim"]:
         """Return the tokens after the block."""
         seen = []
-        for group, (count, width) in zip(_by_group(self.projected(self.ln_1(x)), shapes), shapes, strict=True):
-            query, key, value = self.heads(group, count, width)
+        for group, (count, width) in zip(_by_group(self.project_qkv(self.ln_1(x)), shapes), shapes, strict=True):
+            query, key, value = self.split_heads(group, count, width)
             found = F.scaled_dot_product_attention(query, key, value, is_causal=True)
             seen.append(found.transpose(1, 2).reshape(count * width, -1))
-        return self.behind(x, torch.cat(seen))
+        return self.after_attention(x, torch.cat(seen))
 
 
 class EndTokenBlock(PackedBlock):
@@ -51,21 +51,21 @@ class EndTokenBlock(PackedBlock):
         """Return the end tokens after the block."""
         ends = _first_tokens(shapes, x.device) + lengths - 1
         normed, dim = self.ln_1(x), x.shape[1]
-        queries = self.projected(normed.index_select(0, ends), slice(dim))
-        keys_and_values = self.projected(normed, slice(dim, None))
+        queries = self.project_qkv(normed.index_select(0, ends), slice(dim))
+        keys_and_values = self.project_qkv(normed, slice(dim, None))
         counts, seen = [count for count, _ in shapes], []
-        for asking, told, ending, (count, width) in zip(
+        for asking, answering, ending, (count, width) in zip(
             torch.split(queries, counts),
             _by_group(keys_and_values, shapes),
             torch.split(lengths, counts),
             shapes,
             strict=True,
         ):
-            (query,), (key, value) = self.heads(asking, count, 1), self.heads(told, count, width)
+            (query,), (key, value) = self.split_heads(asking, count, 1), self.split_heads(answering, count, width)
             is_before = torch.arange(width, device=x.device) < ending.view(count, 1, 1, 1)
             found = F.scaled_dot_product_attention(query, key, value, attn_mask=is_before)
             seen.append(found.reshape(count, dim))
-        return self.behind(x.index_select(0, ends), torch.cat(seen))
+        return self.after_attention(x.index_select(0, ends), torch.cat(seen))
 
 
 class TextTower(nn.Module):
@@ -74,30 +74,33 @@ class TextTower(nn.Module):
     The forward is our own, over the modules of open_clip's text transformer. Under causal attention tokens after the
     end token have no effect, so that captions padded to any sufficient width give the same features (open_clip's own
     forward accepts only the full context). The last block and the final norm are computed only for the end tokens. If
-    padding has an effect, for the reason in `padded_because`, groups must have the full context, and the forward is
+    padding has an effect, for the reason in `padding_reason`, groups must have the full context, and the forward is
     open_clip's.
     """
 
-    def __init__(self, text: TextTransformer, padded_because: str | None = None) -> None:
+    def __init__(self, text: TextTransformer, padding_reason: str | None = None) -> None:
         super().__init__()
         self.text = text
-        self.padded_because = padded_because
-        if not padded_because:
+        self.padding_reason = padding_reason
+        if not padding_reason:
             *blocks, last = text.transformer.resblocks
             text.transformer.resblocks = nn.ModuleList([*map(PackedBlock, blocks), EndTokenBlock(last)])
         self.width: int = text.width if text.text_projection is None else text.output_dim
 
     def forward(
-        self, groups: tuple[Int[Tensor, "_ _"], ...], lengths: Int[Tensor, " batch"], places: Int[Tensor, " batch"]
+        self,
+        groups: tuple[Int[Tensor, "_ _"], ...],
+        lengths: Int[Tensor, " batch"],
+        inverse_permutation: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch features"]:
-        """Embed captions; caption i is row `places[i]` of the concatenated groups.
+        """Embed captions; caption i is row `inverse_permutation[i]` of the concatenated groups.
 
         `lengths`, in the order of the groups, counts a caption's tokens including its end token.
         """
         text = self.text
-        if self.padded_because:
+        if self.padding_reason:
             whole: Tensor = text(torch.cat(groups))
-            return whole.index_select(0, places)
+            return whole.index_select(0, inverse_permutation)
         shapes = [(ids.shape[0], ids.shape[1]) for ids in groups]
         positions = torch.cat([text.positional_embedding[:width].repeat(count, 1) for count, width in shapes])
         x = text.token_embedding(torch.cat([ids.flatten() for ids in groups])) + positions
@@ -106,7 +109,7 @@ class TextTower(nn.Module):
                 x = checkpoint(block, x, shapes, lengths, use_reentrant=False)
             else:
                 x = block(x, shapes, lengths)
-        ends: Tensor = text.ln_final(x.index_select(0, places))
+        ends: Tensor = text.ln_final(x.index_select(0, inverse_permutation))
         projection = text.text_projection
         if isinstance(projection, nn.Module):
             projected: Tensor = projection(ends)
@@ -125,7 +128,7 @@ def _first_tokens(shapes: Shapes, device: torch.device) -> Int[Tensor, " caption
     return torch.cat([torch.arange(*one, device=device) for one in ranges])
 
 
-def why_padded(name: str) -> str | None:
+def why_padding_is_needed(name: str) -> str | None:
     """Return why padding affects the text tower of an open_clip model, or None if it does not.
 
     Raises ValueError for an unknown name.
@@ -150,7 +153,7 @@ def build_text_tower(name: str, context_length: int, vocabulary_size: int, seed:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tower = open_clip_text_tower(name, context_length, vocabulary_size)
-    return TextTower(tower, why_padded(name))
+    return TextTower(tower, why_padding_is_needed(name))
 
 
 def open_clip_text_tower(name: str, context_length: int, vocabulary_size: int) -> TextTransformer:

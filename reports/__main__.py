@@ -7,9 +7,9 @@ from typing import Protocol
 import tyro
 
 from bench.config import choose
-from bench.console.console import say
+from bench.console.console import log
 from bench.console.exit_codes import USAGE
-from reports.verbs import Build, Compare, Export, History, Plan
+from reports.verbs import CompareFigures, ComparisonPage, ExportFigures, HistoryPage, PlanPage
 
 PROGRAM = "python -m reports"
 
@@ -22,7 +22,13 @@ class Verb(Protocol):
         ...
 
 
-VERBS: dict[str, type[Verb]] = {"build": Build, "plan": Plan, "history": History, "compare": Compare, "export": Export}
+VERBS: dict[str, type[Verb]] = {
+    "build": ComparisonPage,
+    "plan": PlanPage,
+    "history": HistoryPage,
+    "compare": CompareFigures,
+    "export": ExportFigures,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         verb = choose(arguments[0], VERBS, f"verb of {PROGRAM}")
         return tyro.cli(verb, args=arguments[1:], prog=f"{PROGRAM} {arguments[0]}").run()
     except (ValueError, OSError) as error:
-        say(f"{PROGRAM}: {error}")
+        log(f"{PROGRAM}: {error}")
         return USAGE
 
 

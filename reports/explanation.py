@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from bench.explain.contrasts import LogRatio
-from bench.explain.decomposition import Explained, Part, explained, in_words, off_in_words, short_name
-from bench.statistics import AS_FLOPS_SAY
+from bench.explain.decomposition import Contribution, Decomposition, decompose, format_deviation, short_name, summarize
+from bench.statistics import FLOPS_TOLERANCE
 from reports.render.formats import ratio, span
-from reports.render.frames import Comparison
-from reports.render.svg import INK, MUTED, PAPER, SERIES, drawing, hovered, svg
-from reports.render.tables import Cell, Column, Table, absent, figure, plain, value_cell
+from reports.render.frames import ComparisonRecords
+from reports.render.svg import INK, MUTED, PAPER, SERIES, add_tooltip, drawing, svg
+from reports.render.tables import Cell, Column, HtmlTable, absent_cell, figure_cell, ungrouped_table, value_cell
 from reports.speed.charts import FOOT, NARROWEST, WIDTH, head, rows_of
 
 ROW = 46
@@ -23,27 +23,27 @@ NO_FLOPS = "it changes no FLOPs"
 NO_ORDERS = "only the order of the chain was measured"
 
 
-def explanation_section(comparison: Comparison) -> Mapping[str, object] | None:
+def explanation_section(comparison: ComparisonRecords) -> Mapping[str, object] | None:
     """Return the section; None where the comparison has no explanation."""
-    found = explained(comparison.records)
-    if found is None or found.whole.chain is None or found.residue is None:
+    found = decompose(comparison.records)
+    if found is None or found.whole.chain is None or found.unexplained is None:
         return None
-    short = [short_name(name) for name in (found.first, found.against)]
+    short = [short_name(name) for name in (found.experiment, found.baseline)]
     return {
-        "title": " against ".join(short if short[0] != short[1] else (found.first, found.against)),
-        "words": in_words(found),
+        "title": " against ".join(short if short[0] != short[1] else (found.experiment, found.baseline)),
+        "words": summarize(found),
         "chart": waterfall(found),
         "table": _table(found),
         "rounds": found.rounds,
         "left_out": found.ladder.left_out,
-        "as_flops_say": ratio(AS_FLOPS_SAY),
+        "as_flops_say": ratio(FLOPS_TOLERANCE),
     }
 
 
-def waterfall(found: Explained) -> Markup:
+def waterfall(found: Decomposition) -> Markup:
     """Draw each cause as a bar that starts at the end of the previous one, then unexplained, whole and other ratios."""
     assert found.whole.chain is not None
-    assert found.residue is not None
+    assert found.unexplained is not None
     whole = found.whole.chain
     parts = [(part, part.best) for part in found.parts if part.best is not None]
     lines = found.ladder.lines
@@ -55,14 +55,14 @@ def waterfall(found: Explained) -> Markup:
         for at, (part, one) in enumerate(parts):
             head(axes, at, part.cause, f"{ratio(one.value)}x", 0.34)
             ends += _bar(axes, at, reached, one, SERIES[0])
-            if (predicted := part.best_by_flops) is not None:
+            if (predicted := part.best_flop_ratio) is not None:
                 mark = axes.plot([reached * predicted], [at + 0.3], "D", color=SERIES[2], markersize=6)
-                hovered(mark[0], f"predicted by FLOPs {ratio(predicted)}x")
+                add_tooltip(mark[0], f"predicted FLOP-predicted {ratio(predicted)}x")
                 ends.append(reached * predicted)
             reached *= one.value
         at = len(parts)
-        head(axes, at, "unexplained", f"{ratio(found.residue.value)}x", 0.34)
-        ends += _bar(axes, at, reached, found.residue, SERIES[3], hatch="////")
+        head(axes, at, "unexplained", f"{ratio(found.unexplained.value)}x", 0.34)
+        ends += _bar(axes, at, reached, found.unexplained, SERIES[3], hatch="////")
         head(axes, at + 1, "whole ratio, measured", f"{ratio(whole.value)}x", 0.34)
         ends += _bar(axes, at + 1, 1.0, whole, SERIES[1])
         for below, line in enumerate(lines, at + 2):
@@ -71,10 +71,9 @@ def waterfall(found: Explained) -> Markup:
             ends.append(line.ratio)
         _limits(axes, ends)
         axes.set_xlabel("ratio of images per second")
-        told = "; ".join(f"{part.cause} {ratio(one.value)}" for part, one in parts)
-        label = (
-            f"Causes of a ratio: {told}; unexplained {ratio(found.residue.value)}; whole ratio {ratio(whole.value)}."
-        )
+        text = "; ".join(f"{part.cause} {ratio(one.value)}" for part, one in parts)
+        rest = f"unexplained {ratio(found.unexplained.value)}; whole ratio {ratio(whole.value)}"
+        label = f"Causes of a ratio: {text}; {rest}."
         return svg(drawn, "waterfall", label)
 
 
@@ -82,7 +81,7 @@ def _bar(axes: Axes, at: float, start: float, one: LogRatio, colour: str, hatch:
     """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
     end = start * one.value
     bar = axes.barh(at + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
-    hovered(bar[0], f"{ratio(one.value)}x{_ends(one)}")
+    add_tooltip(bar[0], f"{ratio(one.value)}x{_ends(one)}")
     if one.low is None or one.high is None:
         return [start, end]
     axes.hlines(at + 0.06, start * one.low, start * one.high, color=INK, linewidth=2)
@@ -102,48 +101,52 @@ def _limits(axes: Axes, values: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def _table(found: Explained) -> Table:
+def _table(found: Decomposition) -> HtmlTable:
     has_shapley = any(part.shapley for part in found.parts)
     columns = [
         Column("cause", numeric=False),
         Column("forward and backward", "95 % interval"),
-        Column("predicted by FLOPs"),
-        *([Column("Shapley value", "over all orders"), Column("Shapley, predicted by FLOPs")] if has_shapley else []),
+        Column("predicted FLOP-predicted"),
+        *(
+            [Column("Shapley value", "over all orders"), Column("Shapley, predicted FLOP-predicted")]
+            if has_shapley
+            else []
+        ),
         Column("verdict", "ln(measured / predicted)", numeric=False),
         Column("whole step", "95 % interval"),
     ]
     shown = [*found.parts, *([found.objective] if found.objective else []), found.product, found.whole]
     rows = [_row(part, has_shapley=has_shapley) for part in shown]
-    rest = Part("unexplained", "", found.residue, None, found.step_residue, None)
-    rows.append(_row(rest, has_shapley=has_shapley, verdict=Cell(found.judged)))
+    rest = Contribution("unexplained", "", found.unexplained, None, found.step_unexplained, None)
+    rows.append(_row(rest, has_shapley=has_shapley, verdict=Cell(found.verdict_text)))
     rows += [
         [Cell(line.what, line.source, line.what), value_cell(line.ratio, ratio)]
-        + [absent("from another source")] * (len(columns) - 2)
+        + [absent_cell("from another source")] * (len(columns) - 2)
         for line in found.ladder.lines
     ]
-    return plain("The causes of the ratio", columns, rows)
+    return ungrouped_table("The causes of the ratio", columns, rows)
 
 
-def _row(part: Part, *, has_shapley: bool, verdict: Cell | None = None) -> list[Cell]:
+def _row(part: Contribution, *, has_shapley: bool, verdict: Cell | None = None) -> list[Cell]:
     return [
         Cell(part.cause, part.change, part.cause),
         _cell(part.chain),
-        figure(part.by_flops, ratio, NO_FLOPS),
-        *([_cell(part.shapley), figure(part.shapley_by_flops, ratio, NO_ORDERS)] if has_shapley else []),
+        figure_cell(part.flop_ratio, ratio, NO_FLOPS),
+        *([_cell(part.shapley), figure_cell(part.shapley_flop_ratio, ratio, NO_ORDERS)] if has_shapley else []),
         verdict or _verdict(part),
         _cell(part.step),
     ]
 
 
-def _verdict(part: Part) -> Cell:
+def _verdict(part: Contribution) -> Cell:
     """Return whether a cause is consistent with FLOPs, with its difference from them."""
-    if part.off_flops is None or part.verdict is None:
-        return absent(NOT_MEASURED)
-    return Cell(part.verdict, off_in_words(part.off_flops), part.verdict)
+    if part.flops_deviation is None or part.verdict is None:
+        return absent_cell(NOT_MEASURED)
+    return Cell(part.verdict, format_deviation(part.flops_deviation), part.verdict)
 
 
 def _cell(one: LogRatio | None) -> Cell:
     if one is None:
-        return absent(NOT_MEASURED)
+        return absent_cell(NOT_MEASURED)
     note = "" if one.low is None or one.high is None else span(one.low, one.high, ratio)
     return Cell(ratio(one.value), note, one.value)

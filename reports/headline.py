@@ -3,10 +3,20 @@
 from collections.abc import Sequence
 
 from bench.measure.summary import Throughput
-from reports.accuracy.scores import Point, Scored, answering, at_budget, points, protocols, tasks
-from reports.render.formats import NBSP, accuracy, percent, ratio, seconds
-from reports.render.frames import Comparison, sized_family
-from reports.render.tables import Cell, Column, Table, absent, estimate_cell, figure, missing, named, plain
+from reports.accuracy.scores import Scored, ScorePoint, answered_tasks, answering, at_budget, points, protocols
+from reports.render.formats import NBSP, accuracy, format_seconds, percent, ratio
+from reports.render.frames import ComparisonRecords, sized_family
+from reports.render.tables import (
+    Cell,
+    Column,
+    HtmlTable,
+    absent_cell,
+    estimate_cell,
+    figure_cell,
+    missing_cell,
+    name_cell,
+    ungrouped_table,
+)
 
 INTERVAL = f"95{NBSP}%"
 NOT_TRAINED = "its tower was not scored at this budget"
@@ -15,13 +25,13 @@ IS_BASE = "it is the base of the ratios"
 
 
 def headline_table(
-    comparison: Comparison,
+    comparison: ComparisonRecords,
     rows: Sequence[Throughput],
-    largest: tuple[Comparison, Sequence[Throughput]] | None,
+    largest: tuple[ComparisonRecords, Sequence[Throughput]] | None,
     answers: Sequence[Scored],
-) -> Table:
+) -> HtmlTable:
     """Show the speed of each experiment and the accuracy of its tower."""
-    task = tasks(answers)[0] if answers else ""
+    task = answered_tasks(answers)[0] if answers else ""
     found = points(answers, task, protocols(answers)[0]) if answers else []
     budgets = [budget for budget in answering(answers) if at_budget(found, budget)]
     base = comparison.label(comparison.base or "") if rows else "the base"
@@ -38,46 +48,46 @@ def headline_table(
     shown = []
     for name, experiment in comparison.experiments.items():
         row = by_name.get(name)
-        cells = [named(comparison.label(name), name), _ratio_cell(comparison, row)]
+        cells = [name_cell(comparison.label(name), name), _ratio_cell(comparison, row)]
         if largest:
             cells.append(_largest_cell(largest[0], at_largest.get(sized_family(experiment))))
         cells.append(_flops_cell(comparison, row))
-        cells.append(figure(row.mfu if row else None, percent, row.peak_source if row else NOT_TIMED))
+        cells.append(figure_cell(row.mfu if row else None, percent, row.peak_source if row else NOT_TIMED))
         cells += [_accuracy_cell(at_budget(found, budget), name, row) for budget in budgets]
         shown.append(cells)
-    return plain("The answer in figures", columns, shown)
+    return ungrouped_table("The answer in figures", columns, shown)
 
 
-def _ratio_cell(comparison: Comparison, row: Throughput | None) -> Cell:
+def _ratio_cell(comparison: ComparisonRecords, row: Throughput | None) -> Cell:
     if row is None:
-        return missing(NOT_TIMED)
+        return missing_cell(NOT_TIMED)
     if row.experiment == comparison.base:
         return Cell("1", "base", 1)
     return estimate_cell(row.ratio, ratio, comparison.incomparable or IS_BASE)
 
 
-def _largest_cell(largest: Comparison, row: Throughput | None) -> Cell:
+def _largest_cell(largest: ComparisonRecords, row: Throughput | None) -> Cell:
     if row is None:
-        return missing("no batch size fits, or its runs failed")
+        return missing_cell("no batch size fits, or its runs failed")
     batch = f"batch {largest.experiments[row.experiment].batch_size:,}"
     if row.ratio is None:
         is_base = row.experiment == largest.base
-        return Cell("1", f"base, {batch}", 1) if is_base else absent(largest.incomparable or IS_BASE)
+        return Cell("1", f"base, {batch}", 1) if is_base else absent_cell(largest.incomparable or IS_BASE)
     cell = estimate_cell(row.ratio, ratio, "")
     return Cell(cell.text, ", ".join(filter(None, [cell.note, batch])), cell.sort)
 
 
-def _flops_cell(comparison: Comparison, row: Throughput | None) -> Cell:
+def _flops_cell(comparison: ComparisonRecords, row: Throughput | None) -> Cell:
     if row is not None and row.experiment == comparison.base:
         return Cell("1", "base", 1)
     why = comparison.incomparable if row else None
-    return figure(row.flop_ratio if row else None, ratio, why or NOT_TIMED)
+    return figure_cell(row.flop_ratio if row else None, ratio, why or NOT_TIMED)
 
 
-def _accuracy_cell(found: Sequence[Point], name: str, row: Throughput | None) -> Cell:
+def _accuracy_cell(found: Sequence[ScorePoint], name: str, row: Throughput | None) -> Cell:
     point = next((point for point in found if point.subject == name), None)
     if point is None:
-        return absent(NOT_TRAINED)
+        return absent_cell(NOT_TRAINED)
     cell = estimate_cell(point.accuracy, accuracy, "")
-    taken = f"; in {seconds(point.images / row.images_per_second)}" if row else ""
+    taken = f"; in {format_seconds(point.images / row.images_per_second)}" if row else ""
     return Cell(cell.text, cell.note + taken, cell.sort)

@@ -6,29 +6,38 @@ from dataclasses import fields, is_dataclass
 import msgspec
 
 from bench.measure.summary import Throughput
-from bench.record import Fit, Record, Training, Transfer
+from bench.record import BatchTrial, Record, Training, Transfer
 from reports.accuracy import few_label_section, score_tables
 from reports.accuracy.curves import accuracy_chart, loss_chart
-from reports.accuracy.pareto import IMAGES, Price, front_sentence, left_out, prices
-from reports.accuracy.scores import FLOOR, Scored, fewest_seeds, points, protocols, scored, scores_frame, tasks
+from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, describe_unpriced, front_sentence
+from reports.accuracy.scores import (
+    RANDOM_INIT,
+    Scored,
+    answered_tasks,
+    fewest_seeds,
+    points,
+    protocols,
+    scores_frame,
+    whole_task_answers,
+)
 from reports.explanation import explanation_section
 from reports.headline import headline_table
 from reports.history.suites import suites_of, suites_table
-from reports.plan import plan_of
+from reports.plan import view_plan
 from reports.render.document import Download, Panel, csv_download, download, rendered
 from reports.render.formats import GIB, times
 from reports.render.frames import (
-    Comparison,
+    ComparisonRecords,
     at_largest_batch,
-    comparison_of,
     conflicting_settings,
+    group_comparison,
     losses_frame,
     memory_frame,
     speeds_frame,
     throughputs,
 )
 from reports.render.svg import swatch
-from reports.render.tables import Table
+from reports.render.tables import HtmlTable
 from reports.render.words import GLOSSARY
 from reports.speed import circumstances as about
 from reports.speed import speed_tables
@@ -54,8 +63,8 @@ def page(
     document of another kind.
     """
     equal, at_largest = at_largest_batch(records)
-    comparison, largest = comparison_of(name, equal), comparison_of(name, at_largest)
-    rows, answers = throughputs(comparison), scored(comparison)
+    comparison, largest = group_comparison(name, equal), group_comparison(name, at_largest)
+    rows, answers = throughputs(comparison), whole_task_answers(comparison)
     filled = (largest, throughputs(largest)) if at_largest else None
     speed, accuracy = _speed_section(comparison, rows), _accuracy_section(comparison, answers)
     at_most = _largest_section(*filled) if filled else None
@@ -78,7 +87,7 @@ def page(
         losses_table=losses_table(comparison),
         about=about,
         methods=methods,
-        plan=plan_of(plan) if plan is not None else None,
+        plan=view_plan(plan) if plan is not None else None,
         suites=suites_table(suites_of(suites)) if suites is not None else None,
         failures=about.failures_table(comparison),
         unmeasured=unmeasured_table(comparison, _tables([headline, speed, at_most, batches, accuracy, few, methods])),
@@ -88,7 +97,7 @@ def page(
     )
 
 
-def _facts(comparison: Comparison, rows: Sequence[Throughput], answers: Sequence[Scored]) -> list[str]:
+def _facts(comparison: ComparisonRecords, rows: Sequence[Throughput], answers: Sequence[Scored]) -> list[str]:
     """Return the numbers of experiments, runs, seeds, tasks and records."""
     most = max((len(row.runs) for row in rows), default=0)
     seeds = fewest_seeds(answers)
@@ -96,13 +105,13 @@ def _facts(comparison: Comparison, rows: Sequence[Throughput], answers: Sequence
         times(len(comparison.experiments), "experiment"),
         f"{times(most, 'timed run')} each" if most else "no timed runs",
         times(seeds, "training seed") if seeds else "" if comparison.of(Transfer) else "no towers scored",
-        times(len(tasks(answers)), "transfer task") if answers else "",
+        times(len(answered_tasks(answers)), "transfer task") if answers else "",
         times(len(comparison.records), "record"),
     ]
     return [fact for fact in found if fact]
 
 
-def _speed_section(comparison: Comparison, rows: Sequence[Throughput]) -> dict[str, object]:
+def _speed_section(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> dict[str, object]:
     has_ratios = any(row.ratio is not None for row in rows)
     has_phases = any(row.figures["phases_ms"] for row in rows)
     return {
@@ -110,11 +119,11 @@ def _speed_section(comparison: Comparison, rows: Sequence[Throughput]) -> dict[s
         "chart": throughput_chart(comparison, rows) if rows else None,
         "ratios": ratio_chart(comparison, rows) if has_ratios else None,
         "phases": phase_chart(comparison, rows) if has_phases else None,
-        "table": speed_tables.speed_table(comparison, rows),
+        "table": speed_tables.throughput_table(comparison, rows),
         "phase_keys": phase_keys(rows),
         "bound": bound_sentence(comparison, rows),
         "phase_table": phase_table(comparison, rows),
-        "cost_table": speed_tables.cost_table(comparison, rows),
+        "cost_table": speed_tables.cost_html_table(comparison, rows),
         "runs_table": speed_tables.runs_table(comparison, rows),
         "note": speed_tables.runs_note(rows),
         "peak_sources": dict.fromkeys(row.peak_source for row in rows),
@@ -123,24 +132,24 @@ def _speed_section(comparison: Comparison, rows: Sequence[Throughput]) -> dict[s
     }
 
 
-def _largest_section(largest: Comparison, rows: Sequence[Throughput]) -> dict[str, object]:
+def _largest_section(largest: ComparisonRecords, rows: Sequence[Throughput]) -> dict[str, object]:
     return {
-        "limits": sorted({fit.limit_bytes / GIB for _, fit in largest.of(Fit)}),
-        "table": speed_tables.speed_table(largest, rows, speed_tables.LARGEST_BATCH),
+        "limits": sorted({fit.limit_bytes / GIB for _, fit in largest.of(BatchTrial)}),
+        "table": speed_tables.throughput_table(largest, rows, speed_tables.LARGEST_BATCH),
         "tries": speed_tables.tries_table(largest),
         "note": speed_tables.runs_note(rows),
     }
 
 
-def _accuracy_section(comparison: Comparison, answers: Sequence[Scored]) -> dict[str, object] | None:
+def _accuracy_section(comparison: ComparisonRecords, answers: Sequence[Scored]) -> dict[str, object] | None:
     if not answers:
         return None
-    protocol, names = protocols(answers)[0], tasks(answers)
+    protocol, names = protocols(answers)[0], answered_tasks(answers)
     trained = list(dict.fromkeys(one.subject for one in answers if not one.is_reference))
-    device, energy = prices(comparison)
+    device, energy = cost_axes(comparison)
 
-    def panels(price: Price) -> list[Panel]:
-        if not any(price.an_image is None or subject in price.an_image for subject in trained):
+    def panels(price: CostAxis) -> list[Panel]:
+        if not any(price.per_image is None or subject in price.per_image for subject in trained):
             return []
         return [Panel(task, accuracy_chart(comparison, answers, task, protocol, price)) for task in names]
 
@@ -150,8 +159,8 @@ def _accuracy_section(comparison: Comparison, answers: Sequence[Scored]) -> dict
         "by_images": panels(IMAGES),
         "by_seconds": panels(device),
         "by_energy": panels(energy),
-        "untimed": left_out(comparison, trained, device),
-        "no_energy": left_out(comparison, trained, energy),
+        "untimed": describe_unpriced(comparison, trained, device),
+        "no_energy": describe_unpriced(comparison, trained, energy),
         "points": score_tables.points_table(comparison, answers, protocol, device, energy),
         "lead": _lead_chart(comparison, answers, protocol, device),
         "overview": score_tables.overview_table(comparison, answers),
@@ -160,13 +169,15 @@ def _accuracy_section(comparison: Comparison, answers: Sequence[Scored]) -> dict
             for task in names
         ],
         "seeds": fewest_seeds(answers),
-        "has_floor": any(one.subject == FLOOR for one in answers),
+        "has_floor": any(one.subject == RANDOM_INIT for one in answers),
     }
 
 
-def _lead_chart(comparison: Comparison, answers: Sequence[Scored], protocol: str, device: Price) -> Panel | None:
+def _lead_chart(
+    comparison: ComparisonRecords, answers: Sequence[Scored], protocol: str, device: CostAxis
+) -> Panel | None:
     """Draw the first task against device seconds, beside the answer; None without a timed tower."""
-    task = tasks(answers)[0]
+    task = answered_tasks(answers)[0]
     found = points(answers, task, protocol)
     if not any(not point.is_reference and device.of(point) is not None for point in found):
         return None
@@ -174,9 +185,9 @@ def _lead_chart(comparison: Comparison, answers: Sequence[Scored], protocol: str
     return Panel(f"{task}: accuracy against device seconds", chart, front_sentence(comparison, found, device))
 
 
-def _tables(of: object) -> list[Table]:
+def _tables(of: object) -> list[HtmlTable]:
     """Return the tables of sections, at any depth."""
-    if isinstance(of, Table):
+    if isinstance(of, HtmlTable):
         return [of]
     inside: Iterable[object] = ()
     if isinstance(of, dict):
@@ -188,13 +199,13 @@ def _tables(of: object) -> list[Table]:
     return [table for one in inside for table in _tables(one)]
 
 
-def _losses(comparison: Comparison) -> list[Panel]:
+def _losses(comparison: ComparisonRecords) -> list[Panel]:
     trained = {record.experiment.name for record, _ in comparison.of(Training) if record.experiment is not None}
     names = [name for name in comparison.experiments if name in trained]
     return [Panel(comparison.label(name), loss_chart(comparison, name)) for name in names]
 
 
-def _downloads(comparison: Comparison, records: Sequence[Record], suites: bytes | None) -> list[Download]:
+def _downloads(comparison: ComparisonRecords, records: Sequence[Record], suites: bytes | None) -> list[Download]:
     frames = {
         "speeds.csv": ("every timed run, derived figures", speeds_frame(comparison)),
         "memory.csv": ("peaks of the memory runs", memory_frame(comparison)),

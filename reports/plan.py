@@ -10,11 +10,21 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from bench.plan.model import AS_GPUS_GROW
+from bench.plan.model import SCALING_TITLE
 from reports.render.document import rendered
-from reports.render.formats import UNMEASURED, percent, rate
-from reports.render.svg import PAPER, binary_axis, drawing, hovered, look, margin_axes, names_at_ends, shown, svg
-from reports.render.tables import Cell, Column, Table, plain
+from reports.render.formats import UNMEASURED, format_rate, percent
+from reports.render.svg import (
+    PAPER,
+    add_tooltip,
+    binary_axis,
+    chart_label,
+    colour_and_marker,
+    drawing,
+    margin_axes,
+    names_at_ends,
+    svg,
+)
+from reports.render.tables import Cell, Column, HtmlTable, ungrouped_table
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, FOOT, TOP = 42, 140, 46, 10
@@ -23,7 +33,7 @@ WIDEST = 12  # columns; a wider table is transposed
 FILE = "plan.json"
 
 
-class Point(msgspec.Struct, frozen=True):
+class PlanPoint(msgspec.Struct, frozen=True):
     """A point of a curve."""
 
     experiment: str
@@ -45,19 +55,19 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PlanView:
     """A plan on a page."""
 
     title: str
     chart: Markup
-    curve: Table | None
+    curve: HtmlTable | None
     note: str
-    sections: Sequence[tuple[str, Table | None, Sequence[str]]]  # title, table, notes
+    sections: Sequence[tuple[str, HtmlTable | None, Sequence[str]]]  # title, table, notes
 
 
 def plan_page(content: bytes, name: str) -> str:
     """Return the page of the plan in a file of this name; raise ValueError for a document of another kind."""
-    return rendered("plan.html", plan=plan_of(content, name))
+    return rendered("plan.html", plan=view_plan(content, name))
 
 
 def read_plan(results: Path) -> bytes | None:
@@ -66,30 +76,30 @@ def read_plan(results: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def plan_of(content: bytes, name: str = FILE) -> Shown:
+def view_plan(content: bytes, name: str = FILE) -> PlanView:
     """Return the charts and tables of a plan; raise ValueError for a document of another kind."""
     try:
         found = msgspec.json.decode(content, type=dict[str, Figures])
-        points = msgspec.convert(found[AS_GPUS_GROW].rows, list[Point])
+        points = msgspec.convert(found[SCALING_TITLE].rows, list[PlanPoint])
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, RecursionError) as error:
         raise ValueError(f"{name} is not a document of `python -m bench plan --json`: {error}") from None
-    curves: dict[str, list[Point]] = {}
+    curves: dict[str, list[PlanPoint]] = {}
     for point in points:
         curves.setdefault(point.experiment, []).append(point)
     if not curves:
         raise ValueError(f"{name}: the plan has no curve; write it again with `python -m bench plan --json`")
-    return Shown(
+    return PlanView(
         title=next(iter(found)),
         chart=curve_chart(curves),
-        curve=_table(AS_GPUS_GROW, found[AS_GPUS_GROW]),
-        note=found[AS_GPUS_GROW].note,
+        curve=_table(SCALING_TITLE, found[SCALING_TITLE]),
+        note=found[SCALING_TITLE].note,
         sections=[
-            (title, _table(title, one), one.note.splitlines()) for title, one in found.items() if title != AS_GPUS_GROW
+            (title, _table(title, one), one.note.splitlines()) for title, one in found.items() if title != SCALING_TITLE
         ],
     )
 
 
-def curve_chart(curves: Mapping[str, Sequence[Point]]) -> Markup:
+def curve_chart(curves: Mapping[str, Sequence[PlanPoint]]) -> Markup:
     """Draw the scaling efficiency by number of GPUs; hollow where communication exceeds half of the step."""
     with drawing(WIDTH, HEIGHT) as figure:
         axes = margin_axes(figure, LEFT, RIGHT, FOOT, TOP)
@@ -103,17 +113,18 @@ def curve_chart(curves: Mapping[str, Sequence[Point]]) -> Markup:
         for index, points in enumerate(curves.values()):
             _curve(axes, index, points)
         ends = [
-            (shown(name, 19), points[-1].share, look(index)[0]) for index, (name, points) in enumerate(curves.items())
+            (chart_label(name, 19), points[-1].share, colour_and_marker(index)[0])
+            for index, (name, points) in enumerate(curves.items())
         ]
         names_at_ends(axes, ends)
-        told = "; ".join(
+        text = "; ".join(
             f"{name} {percent(points[-1].share, 0)} on {points[-1].gpus:,}" for name, points in curves.items()
         )
-        return svg(figure, "plan", f"Images per second per GPU, relative to one GPU alone, by number of GPUs. {told}.")
+        return svg(figure, "plan", f"Images per second per GPU, relative to one GPU alone, by number of GPUs. {text}.")
 
 
-def _curve(axes: Axes, index: int, points: Sequence[Point]) -> None:
-    colour, marker = look(index)
+def _curve(axes: Axes, index: int, points: Sequence[PlanPoint]) -> None:
+    colour, marker = colour_and_marker(index)
     axes.plot([point.gpus for point in points], [point.share for point in points], color=colour, linewidth=1.75)
     for point in points:
         inside = PAPER if point.waiting > 1 / 2 else colour
@@ -121,24 +132,26 @@ def _curve(axes: Axes, index: int, points: Sequence[Point]) -> None:
             [point.gpus], [point.share], marker, color=inside, markersize=6.5, markeredgecolor=colour, clip_on=False
         )
         waiting = f"{percent(point.waiting, 0)} of the step is communication"
-        hovered(mark[0], f"{point.experiment} on {point.gpus:,}: {percent(point.share, 0)} of one alone, {waiting}")
+        add_tooltip(mark[0], f"{point.experiment} on {point.gpus:,}: {percent(point.share, 0)} of one alone, {waiting}")
 
 
-def _table(title: str, figures: Figures) -> Table | None:
+def _table(title: str, figures: Figures) -> HtmlTable | None:
     """Return a table as the terminal prints it: a wide one transposed."""
     if not figures.rows:
         return None
     keys = list(figures.rows[0])
     if len(keys) <= WIDEST:
         columns = [Column(key, numeric=not isinstance(figures.rows[0][key], str)) for key in keys]
-        return plain(title, columns, [[_cell(row[key]) for key in keys] for row in figures.rows])
+        return ungrouped_table(title, columns, [[_cell(row[key]) for key in keys] for row in figures.rows])
     columns = [Column("figure", numeric=False), *(Column(str(row[keys[0]])) for row in figures.rows)]
-    return plain(title, columns, [[Cell(key), *(_cell(row[key]) for row in figures.rows)] for key in keys[1:]])
+    return ungrouped_table(
+        title, columns, [[Cell(key), *(_cell(row[key]) for row in figures.rows)] for key in keys[1:]]
+    )
 
 
 def _cell(value: object) -> Cell:
     if value is None:
         return Cell(UNMEASURED, why="unknown, or not applicable")
     if isinstance(value, float):
-        return Cell(rate(value), sort=value)
+        return Cell(format_rate(value), sort=value)
     return Cell(f"{value:,}", sort=value) if isinstance(value, int) else Cell(str(value))

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from bench.measure.summary import Throughput, engineering_gap
-from bench.record import Fit, Speed
+from bench.record import BatchTrial, Speed
 from bench.statistics import Ratio, fewest_rounds, is_disturbed
 from reports.accuracy.ranking import INTERVAL, MOST_TOLD, accuracy_sentences, lead_of, other_rankings, the_rest
 from reports.accuracy.scores import Scored
-from reports.render.formats import GIB, NBSP, listed, percent, rate, ratio, span, times
-from reports.render.frames import Comparison, failures
+from reports.render.formats import GIB, NBSP, format_rate, listed, percent, ratio, span, times
+from reports.render.frames import ComparisonRecords, failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class Answer:
 
 
 def answer_of(
-    comparison: Comparison,
+    comparison: ComparisonRecords,
     rows: Sequence[Throughput],
-    largest: tuple[Comparison, Sequence[Throughput]] | None,
+    largest: tuple[ComparisonRecords, Sequence[Throughput]] | None,
     answers: Sequence[Scored],
 ) -> Answer:
     """Summarise the records; `largest` are the experiments at their largest batch size, where these were timed."""
@@ -36,28 +36,28 @@ def answer_of(
     return Answer(lead, notes, _warnings(comparison, rows))
 
 
-def _speed(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup]:
+def _speed(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
     if not rows:
         return [Markup("No speed was measured in this comparison.")]
     compared = [row for row in rows if row.ratio is not None]
     machine = _machine(comparison)
     if not compared:
-        told = [
+        sentences = [
             Markup("{} trains <strong>{}</strong> images per second ({})").format(
                 comparison.label(row.experiment),
-                rate(row.images_per_second),
+                format_rate(row.images_per_second),
                 f"median of {times(len(row.runs), 'run')}" if len(row.runs) > 1 else "one run: no interval",
             )
             for row in rows
         ]
-        return [Markup("{}, {}.").format(machine, Markup("; ").join(told))]
+        return [Markup("{}, {}.").format(machine, Markup("; ").join(sentences))]
     first = lead_of(comparison, [row.experiment for row in compared])
     base = next(row for row in rows if row.experiment == comparison.base)
     lead = next(row for row in compared if row.experiment == first)
     return [_ratio_sentence(comparison, lead, base, machine)]
 
 
-def _at_largest(largest: tuple[Comparison, Sequence[Throughput]] | None) -> list[Markup]:
+def _at_largest(largest: tuple[ComparisonRecords, Sequence[Throughput]] | None) -> list[Markup]:
     """Report the ratio of experiments that each fill the same memory, apart from the ratio at equal batch size."""
     comparison, rows = largest or (None, [])
     compared = [row for row in rows if row.ratio is not None]
@@ -71,7 +71,7 @@ def _at_largest(largest: tuple[Comparison, Sequence[Throughput]] | None) -> list
             "Each at its largest batch size under {}, {} trains <strong>{} times</strong> as many images as {} "
             "({}; {})."
         ).format(
-            listed(sorted({f"{fit.limit_bytes / GIB:g}{NBSP}GiB" for _, fit in comparison.of(Fit)})),
+            listed(sorted({f"{fit.limit_bytes / GIB:g}{NBSP}GiB" for _, fit in comparison.of(BatchTrial)})),
             comparison.label(row.experiment),
             ratio(row.ratio.value),
             comparison.label(comparison.base or ""),
@@ -81,7 +81,7 @@ def _at_largest(largest: tuple[Comparison, Sequence[Throughput]] | None) -> list
     ]
 
 
-def _ratio_sentence(comparison: Comparison, row: Throughput, base: Throughput, machine: str) -> Markup:
+def _ratio_sentence(comparison: ComparisonRecords, row: Throughput, base: Throughput, machine: str) -> Markup:
     assert row.ratio is not None
     return Markup("{}, {} trains <strong>{} times</strong> as many images per second as {} ({}; {}; {}{}).").format(
         machine,
@@ -106,7 +106,7 @@ def _over_runs(found: Ratio) -> str:
     return f"{INTERVAL} {span(found.low, found.high, ratio)} over {runs}"
 
 
-def _unexplained(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup]:
+def _unexplained(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
     """Report ratios that differ from the FLOP-predicted ones by more than 8 %, with likely reasons."""
     base = next((row for row in rows if row.experiment == comparison.base), None)
     found = [(row, factor) for row in rows if (factor := row.unexplained()) is not None]
@@ -151,7 +151,7 @@ def _too_few_runs(rows: Sequence[Throughput]) -> list[Markup]:
     ]
 
 
-def _warnings(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup]:
+def _warnings(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
     found = []
     if comparison.incomparable is not None:
         found.append(Markup("<strong>No ratios are shown:</strong> {}.").format(comparison.incomparable))
@@ -175,7 +175,7 @@ def _warnings(comparison: Comparison, rows: Sequence[Throughput]) -> list[Markup
     return found
 
 
-def _machine(comparison: Comparison) -> str:
+def _machine(comparison: ComparisonRecords) -> str:
     """Name the machines of the speed records."""
     machines = list(dict.fromkeys(record.circumstances.machine for record, _ in comparison.of(Speed)))
     return f"On {'this machine' if len(machines) == 1 else 'different machines'} ({listed(machines)})"

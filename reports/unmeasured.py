@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from bench.record import Measured, Memory, Speed, Training, Transfer
-from reports.accuracy.pareto import prices
+from reports.accuracy.pareto import cost_axes
 from reports.render.formats import listed
-from reports.render.frames import Comparison
-from reports.render.tables import NOT_MEASURED, Cell, Table, plain, text_columns, value_cell
+from reports.render.frames import ComparisonRecords
+from reports.render.tables import NOT_MEASURED, Cell, HtmlTable, text_columns, ungrouped_table, value_cell
 
 KINDS: Mapping[str, type[Measured]] = {
     "speed": Speed,
@@ -17,7 +17,7 @@ KINDS: Mapping[str, type[Measured]] = {
 MOST_NAMED = 6
 
 
-def unmeasured_table(comparison: Comparison, tables: Sequence[Table]) -> Table:
+def unmeasured_table(comparison: ComparisonRecords, tables: Sequence[HtmlTable]) -> HtmlTable:
     """List each figure that was not measured, with its rows and the reason."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for name, kind in KINDS.items():
@@ -30,17 +30,17 @@ def unmeasured_table(comparison: Comparison, tables: Sequence[Table]) -> Table:
         of = comparison.label(record.experiment.name) if record.experiment else "none"
         for reading, reason in speed.not_measured.items():
             found.setdefault((reading, reason), {})[of] = None
-    _, energy = prices(comparison)
+    _, energy = cost_axes(comparison)
     for name, reason in energy.why_not.items():
         found.setdefault(("energy", reason), {})[comparison.label(name)] = None
     reasons: dict[tuple[str, str], dict[str, None]] = {}  # figures by rows and reason
     for (what, why), names in found.items():
         reasons.setdefault((_named([*names]), why), {})[what] = None
     rows = [[Cell(listed([*what])), value_cell(of), value_cell(why)] for (of, why), what in reasons.items()]
-    return plain("Not measured, and why", text_columns("figures", "of", "reason"), rows)
+    return ungrouped_table("Not measured, and why", text_columns("figures", "of", "reason"), rows)
 
 
-def _dashes(table: Table) -> list[tuple[str, str, str]]:
+def _dashes(table: HtmlTable) -> list[tuple[str, str, str]]:
     """Return (column, reason, row) of each cell of a table that was not measured."""
     return [
         (column.title, cell.why.removeprefix(NOT_MEASURED), row[0].text)

@@ -10,25 +10,25 @@ from tyro.conf import Positional, arg
 from bench.config import choose
 from bench.console.console import printable, printable_lines
 from bench.console.exit_codes import DISAGREEMENT, OK
-from bench.console.tables import Table, show
-from bench.environment.files import written_whole
-from bench.history.compared import compared, compared_table, on_one_side, told_none, told_worse
-from bench.history.figures import Figure, read_figures
+from bench.console.tables import Table, print_tables
+from bench.environment.files import atomic_write
+from bench.history.compared import compare_observations, describe_none_worse, describe_worse, diff_table, on_one_side
+from bench.history.figures import Observation, read_observations
 from bench.record import comparisons, read_records
 from bench.statistics import fewest_rounds
 from reports.exports.exports import Format, exported
 from reports.exports.scalars import read_scalars, write_event_files
-from reports.history.changes import changes_of
+from reports.history.changes import find_changes
 from reports.history.detection import few_commits_table, rates_table
 from reports.history.history_page import history_page
-from reports.history.series import history_of
+from reports.history.series import build_history
 from reports.history.suites import read_suites
 from reports.page import page
 from reports.plan import plan_page, read_plan
 
 
 @dataclass(frozen=True)
-class Build:
+class ComparisonPage:
     """Write the page of one comparison and print its path."""
 
     results: Positional[Path] = Path("results")
@@ -55,7 +55,7 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlanPage:
     """Write the page of a plan and print its path."""
 
     plan: Positional[Path]
@@ -72,7 +72,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class History:
+class HistoryPage:
     """Write charts over commits with the detected changes, and print their path."""
 
     results: Positional[Path] = Path("results/history")
@@ -90,22 +90,22 @@ class History:
             if self.lines < 1:
                 raise ValueError(f"--lines must be at least 1, got {self.lines}")
             table, holds = rates_table(self.lines)
-            show([table, few_commits_table(self.lines)])
+            print_tables([table, few_commits_table(self.lines)])
             return OK if holds else DISAGREEMENT
-        history = history_of(read_figures([self.results]))
-        changes = [change for line in history.lines for change in changes_of(line)]
+        history = build_history(read_observations([self.results]))
+        changes = [change for line in history.series for change in find_changes(line)]
         out = self.out or self.results / "charts.html"
         write(out, history_page(history, changes).encode())
         for change in changes:
             worse = "worse" if change.is_worse else "better"
-            told = f"{change.kind}, {worse}: {change.line.subject.name}, {change.line.measure.name}: {change.told}"
-            print(printable(told))
+            text = f"{change.kind}, {worse}: {change.series.benchmark.name}, {change.series.metric.name}: {change.text}"
+            print(printable(text))
         print(out)
         return OK
 
 
 @dataclass(frozen=True)
-class Compare:
+class CompareFigures:
     """Compare two sets of figures from one machine: files or folders of documents and records."""
 
     old: Positional[Path]
@@ -116,23 +116,23 @@ class Compare:
 
     def run(self) -> int:
         """Print the verdicts."""
-        old, new = (read_figures([place]) for place in (self.old, self.new))
+        old, new = (read_observations([place]) for place in (self.old, self.new))
         _require_one_machine([*old, *new])
-        judged = compared(old, new, paired=False)
-        table = compared_table(judged, paired=False)
+        judged = compare_observations(old, new, paired=False)
+        table = diff_table(judged, paired=False)
         notes = [printable(f"not compared: {name}") for name in on_one_side(old, new)]
-        varying = [one for one in judged if not one.measure.is_counter]
+        varying = [one for one in judged if not one.metric.is_counter]
         needed, fewest = fewest_rounds(len(varying)), min((min(len(o.old), len(o.new)) for o in varying), default=0)
         if varying and fewest < needed:
             notes.append(f"a verdict on {len(varying)} times needs {needed} processes per side")
-        show([Table(table.title, table.rows, "\n".join([table.note, *notes]))])
-        worse = told_worse(judged)
-        print(printable_lines("\n".join(worse or [told_none(judged)])))
+        print_tables([Table(table.title, table.rows, "\n".join([table.note, *notes]))])
+        worse = describe_worse(judged)
+        print(printable_lines("\n".join(worse or [describe_none_worse(judged)])))
         return DISAGREEMENT if worse and self.fail == "slower" else OK
 
 
 @dataclass(frozen=True)
-class Export:
+class ExportFigures:
     """Write figures in the format of another tool, and print their path."""
 
     results: Positional[tuple[Path, ...]]
@@ -146,12 +146,12 @@ class Export:
         if self.format == "tensorboard":
             write_event_files(read_scalars(self.results), self.out)
         else:
-            write(self.out, exported(read_figures(self.results), self.format))
+            write(self.out, exported(read_observations(self.results), self.format))
         print(self.out)
         return OK
 
 
-def _require_one_machine(figures: Sequence[Figure]) -> None:
+def _require_one_machine(figures: Sequence[Observation]) -> None:
     machines = list(dict.fromkeys(figure.machine for figure in figures))
     if len(machines) > 1:
         raise ValueError(f"figures of several machines are not comparable, name files of one: {' / '.join(machines)}")
@@ -159,5 +159,5 @@ def _require_one_machine(figures: Sequence[Figure]) -> None:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file atomically."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)

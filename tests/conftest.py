@@ -1,4 +1,4 @@
-"""Shapes in signatures are checked while the tests run; pictures are decoded once a session.
+"""Shapes in signatures are checked while the tests run; images are decoded once a session.
 
 Tests run in a random order (pytest-randomly prints its seed; `--randomly-seed N` repeats it).
 """
@@ -23,7 +23,7 @@ with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
 import torch
 
 from bench.console.signals import INTERRUPTED
-from bench.data.pack import Pictures, load_pictures
+from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack import main as decode
 from tests.processes import Parting
 
@@ -61,25 +61,25 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results folder whose cache of decoded pictures is filled once."""
+    """A results folder whose cache of decoded images is filled once."""
     return tmp_path_factory.mktemp("results")
 
 
 @pytest.fixture(scope="session")
-def pictures(results: Path) -> Pictures:
-    return load_pictures("pretrain", results / "cache")
+def images(results: Path) -> PackImages:
+    return load_pack_images("pretrain", results / "cache")
 
 
 @pytest.fixture(scope="session")
 def decoded(results: Path) -> Path:
-    """The same folder, once all of the pack's pictures are decoded."""
+    """The same folder, once all of the pack's images are decoded."""
     decode(results / "cache")
     return results
 
 
 @pytest.fixture
 def own_results(decoded: Path, tmp_path: Path) -> Path:
-    """A results folder of a test's own, which shares the decoded pictures."""
+    """A results folder of a test's own, which shares the decoded images."""
     (tmp_path / "cache").symlink_to(decoded / "cache")
     return tmp_path
 

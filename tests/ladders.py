@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from bench.config import Experiment, with_settings
 from bench.experiments import EXPERIMENTS
-from bench.explain.factors import factors_of
-from bench.ladder import Coordinates, Ladder, build, rungs_between
+from bench.explain.factors import select_factors
+from bench.ladder import Coordinates, Ladder, build_ladder, stages_between
 from bench.record import Flops, Record, Speed
 from tests.reports.conftest import COMPARISON, HERE
 
@@ -25,12 +25,12 @@ def ladder_of(
 ) -> tuple[Ladder, list[Experiment]]:
     """`settings` are of the experiment where it begins."""
     ends = with_settings(EXPERIMENTS[against], settings), EXPERIMENTS[first]
-    factors, _ = factors_of(*ends, chosen, on_gpu=False)
-    return build(rungs_between(*ends, factors=factors), factors, whole=whole, pace=ends[1])
+    factors, _ = select_factors(*ends, chosen, on_gpu=False)
+    return build_ladder(stages_between(*ends, factors=factors), factors, factorial=whole, pace=ends[1])
 
 
 def speed(experiment: Experiment, log: float, flops_log: float, round_: int) -> Record:
-    """A run whose forward and backward make e^log images a second, a step three quarters of it."""
+    """A run whose forward and backward make e^log images per second, a step three quarters of it."""
     size = experiment.batch_size
     seconds = size / math.exp(log)
     measured = Speed(
@@ -55,7 +55,7 @@ def speed(experiment: Experiment, log: float, flops_log: float, round_: int) -> 
 
 def measured(
     ladder: Ladder,
-    cells: Sequence[Experiment],
+    configurations: Sequence[Experiment],
     log: Log,
     *,
     rounds: int = 10,
@@ -63,14 +63,14 @@ def measured(
     apart: float = 0.0,
     flops: Log = lambda _: 0.0,
 ) -> list[Record]:
-    """Records of all runs: each cell as fast as `log` says, its end `apart` where the ends run alone."""
+    """Records of all runs: each configuration as fast as `log` says, its end `apart` where the ends run alone."""
     chance = random.Random(0)
-    found = [Record(comparison=COMPARISON, experiment=cells[0], circumstances=HERE, measured=ladder)]
+    found = [Record(comparison=COMPARISON, experiment=configurations[0], circumstances=HERE, measured=ladder)]
     ends = {ladder.chain[0], ladder.chain[-1]}
     for round_ in range(rounds):
         luck = chance.gauss(0, 5 * spread)
-        for cell, experiment in zip(ladder.cells, cells, strict=True):
-            at = cell.coordinates
+        for configuration, experiment in zip(ladder.cells, configurations, strict=True):
+            at = configuration.coordinates
             if round_ % 2 and at not in ends:
                 continue
             more = apart if round_ % 2 and at == ladder.chain[-1] else 0.0

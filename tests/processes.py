@@ -15,7 +15,7 @@ import torch.multiprocessing as mp
 
 from bench.orchestration.requests import Request
 from bench.orchestration.runner import Runner
-from bench.orchestration.worker import carry_out
+from bench.orchestration.worker import run_request
 
 if TYPE_CHECKING:
     import subprocess
@@ -109,4 +109,4 @@ class Parting(Runner):
 
 def _carried_out(request: Request) -> None:
     torch.set_num_threads(1)
-    carry_out(request)
+    run_request(request)

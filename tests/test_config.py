@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bench.config import FIELDS, METHOD_NAMES, Experiment, MethodName, choose, differing_fields, with_settings
-from bench.experiments import EXPERIMENTS, ROWS, SCALES, experiment_named
+from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES, get_experiment
 from bench.recipes import RECIPES
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -134,7 +134,7 @@ def based(field: str) -> Experiment:
     return EXPERIMENTS["catlip-tiny"] if field == "accumulation" else TINY
 
 
-def from_json(experiment: Experiment) -> Experiment:
+def decode_json(experiment: Experiment) -> Experiment:
     return msgspec.json.decode(msgspec.json.encode(experiment), type=Experiment)
 
 
@@ -143,16 +143,16 @@ def from_json(experiment: Experiment) -> Experiment:
 
 @laws
 @given(VALUES)
-def test_an_experiment_is_its_fields_in_python_and_json(values: dict[str, Any]) -> None:
+def test_experiment_round_trips_through_json(values: dict[str, Any]) -> None:
     experiment = Experiment(**values)
-    for again in (Experiment(**values), from_json(experiment)):
+    for again in (Experiment(**values), decode_json(experiment)):
         assert again == experiment
         assert hash(again) == hash(experiment)
         assert repr(again) == repr(experiment)  # types and the last digits too
 
 
 @pytest.mark.parametrize("field", SETTABLE)
-def test_an_experiment_with_another_value_is_another_and_neither_changes(field: str) -> None:
+def test_experiments_are_immutable_and_compared_by_value(field: str) -> None:
     base = based(field)
     changed = replace(base, **{field: ANOTHER[field]})
     assert changed != base
@@ -161,51 +161,51 @@ def test_an_experiment_with_another_value_is_another_and_neither_changes(field: 
         setattr(TINY, field, ANOTHER[field])
 
 
-def test_json_refuses_a_field_that_there_is_not() -> None:
+def test_json_with_an_unknown_field_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError, match="batch_sise"):
         msgspec.convert({**msgspec.to_builtins(TINY), "batch_sise": 3}, Experiment)
 
 
-def test_differing_fields_tell_each_value_once_and_leave_the_name_out() -> None:
+def test_differing_fields_lists_each_value_once_without_the_name() -> None:
     three = [TINY, replace(TINY, name="again"), replace(TINY, seed=1), replace(TINY, seed=1, flip=False)]
     assert differing_fields(three) == {"seed": (0, 1), "flip": (True, False)}
     assert differing_fields(three[:2]) == differing_fields([]) == {}
 
 
-def test_a_window_has_a_batch_a_step() -> None:
+def test_window_has_one_batch_per_step() -> None:
     assert replace(TINY, batch_size=7, steps_per_window=3).images_per_window == 21
 
 
 # Named experiments
 
 
-def test_every_scale_has_every_row_under_its_name() -> None:
+def test_every_scale_has_every_method() -> None:
     assert FIELDS["method"] == MethodName
     assert get_args(MethodName) == METHOD_NAMES
-    assert {*METHOD_NAMES} == {row.method for row in ROWS.values()}
-    named = {f"{row}-{scale}": ROWS[row].method for scale in SCALES for row in ROWS}
+    assert {*METHOD_NAMES} == {row.method for row in METHOD_SETTINGS.values()}
+    named = {f"{row}-{scale}": METHOD_SETTINGS[row].method for scale in SCALES for row in METHOD_SETTINGS}
     assert {name: EXPERIMENTS[name].method for name in named} == named
     assert {*EXPERIMENTS} == {*named, *(recipe().name for recipe in RECIPES)}
     for name in EXPERIMENTS:
-        assert experiment_named(name).name == name
-        assert from_json(experiment_named(name)) == EXPERIMENTS[name]
+        assert get_experiment(name).name == name
+        assert decode_json(get_experiment(name)) == EXPERIMENTS[name]
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_experiments_of_a_scale_differ_from_its_clip_in_what_makes_them_alone(scale: str) -> None:
+def test_experiments_differ_from_clip_only_in_their_method_settings(scale: str) -> None:
     assert SCALES[scale]() == SCALES[scale]() == EXPERIMENTS[f"clip-{scale}"]
     own = {
         name: {*differing_fields([EXPERIMENTS[f"clip-{scale}"], EXPERIMENTS[f"{name}-{scale}"]])}
         - ({"learning_rate"} if scale == "tiny" else {"head_rows"})
-        for name in ROWS
+        for name in METHOD_SETTINGS
     }
     methods = {method: {"method"} for method in METHOD_NAMES if method != "clip"}
     assert own == {"clip": set(), "flip": {"patch_drop"}, "clipa": {"image_size", "context_length"}, **methods}
 
 
-def test_a_name_that_there_is_not_gives_the_near_match_or_all_there_is() -> None:
+def test_unknown_name_gives_the_nearest_match_or_all_names() -> None:
     with pytest.raises(ValueError, match="no experiment named 'clip-tinny'; did you mean 'clip-tiny'"):
-        experiment_named("clip-tinny")
+        get_experiment("clip-tinny")
     with pytest.raises(ValueError, match=r"no fruit named 'xyz' \(there are apple, pear\)"):
         choose("xyz", {"pear": 1, "apple": 2}, "fruit")
     assert choose("pear", {"pear": 1, "apple": 2}, "fruit") == 1
@@ -222,15 +222,15 @@ def test_settings_reach_every_field_with_its_type(values: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("field", SETTABLE)
-def test_a_setting_changes_its_field_alone_and_the_name_tells_it_so_that_it_can_be_set_again(field: str) -> None:
-    base, told = based(field), setting(field, ANOTHER[field])
-    changed = with_settings(base, [told])
-    assert changed == replace(base, name=f"{base.name}[{told}]", **{field: ANOTHER[field]})
+def test_setting_changes_one_field_and_the_name_reproduces_it(field: str) -> None:
+    base, text = based(field), setting(field, ANOTHER[field])
+    changed = with_settings(base, [text])
+    assert changed == replace(base, name=f"{base.name}[{text}]", **{field: ANOTHER[field]})
     assert with_settings(base, [changed.name.removeprefix(f"{base.name}[").removesuffix("]")]) == changed
 
 
 @pytest.mark.parametrize(
-    ("told", "value"),
+    ("text", "value"),
     [
         ("learning_rate=1", 1.0),
         ("learning_rate=2e-3", 2e-3),
@@ -250,38 +250,38 @@ def test_a_setting_changes_its_field_alone_and_the_name_tells_it_so_that_it_can_
         ('tower="a"', '"a"'),
     ],
 )
-def test_a_value_is_read_as_its_field_has_it(told: str, value: object) -> None:
-    assert repr(getattr(with_settings(TINY, [told]), told.partition("=")[0])) == repr(value)
+def test_setting_is_parsed_by_its_fields_type(text: str, value: object) -> None:
+    assert repr(getattr(with_settings(TINY, [text]), text.partition("=")[0])) == repr(value)
 
 
 @laws
 @given(PRINTABLE)
 @example("[1]")
 @example("[a")
-def test_a_text_is_taken_as_it_stands(text: str) -> None:
+def test_text_setting_is_taken_verbatim(text: str) -> None:
     assert with_settings(TINY, [f"tower={text}"]).tower == text
 
 
-def test_settings_that_change_nothing_leave_the_experiment_itself() -> None:
+def test_settings_without_effect_return_the_same_experiment() -> None:
     same = [setting(field, getattr(TINY, field)) for field in SETTABLE]
     for settings_ in ([], same, ["learning_rate=5e-4", "betas=[ 0.90,0.98]", "flip=true"], ["seed=1", "seed=0"]):
         assert with_settings(TINY, settings_) is TINY
 
 
-def test_the_name_tells_what_changed_in_one_order() -> None:
+def test_name_lists_changed_settings_in_sorted_order() -> None:
     found = with_settings(TINY, ["windows=9", "seed=1", "images=80000", "flip=false", "seed=2"])
     assert found.name == "clip-tiny[flip=false,seed=2,windows=9]"
     assert found == with_settings(TINY, ["flip=false", "windows=9", "seed=2"])  # the later setting wins
     assert set(differing_fields([TINY, found])) == {"flip", "seed", "windows"}
 
 
-def test_settings_are_judged_together() -> None:
+def test_settings_are_validated_together() -> None:
     found = with_settings(TINY, ["crop_scale=[0.1,0.2]", "batch_size=1", "method=catlip"])
     assert (found.batch_size, found.method) == (1, "catlip")
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("text", "words"),
     [
         ("batch_sise=64", "'batch_sise'; did you mean 'batch_size'"),
         ("batch-size=64", "'batch-size'; did you mean 'batch_size'"),
@@ -315,20 +315,20 @@ def test_settings_are_judged_together() -> None:
         ("crop_scale=[0.9,0.1]", "crop_scale must rise, got (0.9, 0.1)"),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused_in_words(told: str, words: str) -> None:
+def test_invalid_setting_is_refused_with_a_message(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
-        with_settings(TINY, ["seed=3", told])
+        with_settings(TINY, ["seed=3", text])
 
 
 @laws
 @given(st.sampled_from(SETTABLE), st.text(max_size=12))
-def test_any_text_is_a_setting_or_a_valueerror(field: str, text: str) -> None:
+def test_arbitrary_text_is_a_setting_or_a_value_error(field: str, text: str) -> None:
     try:
         found = with_settings(TINY, [f"{field}={text}"])
     except ValueError as error:
         assert field in str(error)  # noqa: PT017 - either outcome is right
     else:
-        assert from_json(found) == found
+        assert decode_json(found) == found
 
 
 # Refused at birth
@@ -370,7 +370,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
     "cooldown_share": (0.0, 1.0, -0.2, *NOT_FINITE),
     "betas": ((1.0, 0.98), (0.9, 1.0), (-0.1, 0.98), (0.9,), 0.9, *((bad, 0.98) for bad in NOT_FINITE)),
-    "embedding_channels": (0, 2.5, "8", True, 8),  # 8: the pack holds pictures
+    "embedding_channels": (0, 2.5, "8", True, 8),  # 8: the pack holds images
     "image_sizes": (48, None, (0, 48), (48, 48), (64, 48), (48.5, 64.0)),
     "crop_scale": (
         *((0.0, 1.0), (-0.5, 1.0), (0.9, 0.5), (0.5, 1.5), (0.5,), (0.5, 0.6, 0.7)),
@@ -381,14 +381,14 @@ assert {*REFUSED} == {*FIELDS}
 
 
 @pytest.mark.parametrize("field", REFUSED)
-def test_a_value_that_cannot_be_run_is_refused_at_birth_by_field_and_value(field: str) -> None:
+def test_invalid_value_is_refused_at_construction_with_field_and_value(field: str) -> None:
     for value in REFUSED[field]:
         with pytest.raises(ValueError, match=f": {field}[= ]") as error:
             replace(TINY, **{field: value})
         assert repr(value) in str(error.value)
 
 
-def test_a_value_on_its_bound_is_taken() -> None:
+def test_value_on_its_bound_is_accepted() -> None:
     edges: dict[str, tuple[object, ...]] = {
         field: (1,) for field in COUNT_FIELDS if field not in ("batch_size", "images")
     }
@@ -400,7 +400,7 @@ def test_a_value_on_its_bound_is_taken() -> None:
     assert replace(TINY, betas=(0, 0), crop_scale=(1, 1), warmup_images=0, images=128).images == TINY.batch_size
 
 
-def test_a_batch_has_equal_parts_and_a_contrastive_one_has_one() -> None:
+def test_accumulation_needs_equal_micro_batches_and_excludes_contrastive_methods() -> None:
     for method in ("clip", "siglip", "superclip"):
         with pytest.raises(ValueError, match=f": accumulation must be 1, for {method} compares all images"):
             replace(TINY, method=method, accumulation=2)
@@ -408,12 +408,12 @@ def test_a_batch_has_equal_parts_and_a_contrastive_one_has_one() -> None:
         replace(TINY, method="catlip", accumulation=3)
 
 
-def test_superclip_computes_its_captions() -> None:
+def test_superclip_needs_computed_text_features() -> None:
     with pytest.raises(ValueError, match=": text_features must be computed, for superclip reads captions twice"):
         replace(TINY, method="superclip", text_features="stored")
 
 
-def test_a_run_is_a_batch_or_more_and_a_contrastive_batch_is_two_or_more() -> None:
+def test_run_has_at_least_one_batch_and_contrastive_batches_two_images() -> None:
     with pytest.raises(ValueError, match=r"^clip-tiny: images must be a batch or more, got 100$"):
         replace(TINY, images=100, warmup_images=0)
     for method in ("clip", "siglip"):
@@ -423,8 +423,8 @@ def test_a_run_is_a_batch_or_more_and_a_contrastive_batch_is_two_or_more() -> No
         assert replace(TINY, method=method, batch_size=1).batch_size == 1
     with pytest.raises(ValueError, match=r"^clip-tiny: batch_size must be 2 or more at 480 px, for clip needs"):
         replace(TINY, image_sizes=(48, 480), batch_size=199)
-    assert replace(TINY, image_sizes=(48, 480), batch_size=200).batch_size_at(480) == 2
-    assert replace(TINY, image_sizes=(48, 480), batch_size=199, method="catlip").batch_size_at(480) == 1
+    assert replace(TINY, image_sizes=(48, 480), batch_size=200).batch_size_for(480) == 2
+    assert replace(TINY, image_sizes=(48, 480), batch_size=199, method="catlip").batch_size_for(480) == 1
 
 
 @pytest.mark.parametrize("field", ["betas", "crop_scale"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.config import at_batch_size
-from bench.image_sizes import first_of_each_size, image_size_at, images_before, multi_scale, steps_for
+from bench.image_sizes import first_of_each_size, image_size_at, images_seen_before, multi_scale, steps_for
 from tests.small import small
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -38,42 +38,42 @@ CHANGES = st.fixed_dictionaries(
         ((15, 45, 5, 1, 98), 283, {15: 12079, 23: 5137, 30: 3019, 38: 1882, 45: 1342, 98: 283}),
     ],
 )
-def test_sizes_and_batches_are_those_of_the_released_sampler(
+def test_image_and_batch_sizes_equal_the_released_sampler(
     arguments: tuple[int, int, int, int, int], batch: int, found: dict[int, int]
 ) -> None:
     """Found by running apple/corenet's `image_batch_pairs` at 1aa3acd."""
     experiment = small("catlip", image_size=arguments[-1], batch_size=batch, images=10_000)
     sizes = multi_scale(*arguments)
-    assert {side: experiment.batch_size_at(side) for side in sizes} == found
+    assert {side: experiment.batch_size_for(side) for side in sizes} == found
 
 
 @laws
 @given(CHANGES, st.integers(0, 5000))
-def test_images_before_a_step_are_those_of_all_steps_before_it(changes: dict[str, Any], step: int) -> None:
+def test_images_seen_before_a_step_sum_all_earlier_steps(changes: dict[str, Any], step: int) -> None:
     experiment = small("catlip", **changes)
-    batches = (experiment.batch_size_at(image_size_at(experiment, k)) for k in range(step))
-    assert images_before(experiment, step) == sum(batches)
+    batches = (experiment.batch_size_for(image_size_at(experiment, k)) for k in range(step))
+    assert images_seen_before(experiment, step) == sum(batches)
 
 
 @laws
 @given(CHANGES, st.integers(0, 5000))
-def test_steps_for_images_come_as_near_as_whole_steps_can(changes: dict[str, Any], images: int) -> None:
+def test_steps_for_images_are_the_nearest_whole_number(changes: dict[str, Any], images: int) -> None:
     experiment = small("catlip", **changes)
     found = steps_for(experiment, images)
-    assert steps_for(experiment, images_before(experiment, found)) == found
-    apart = abs(images_before(experiment, found) - images)
+    assert steps_for(experiment, images_seen_before(experiment, found)) == found
+    apart = abs(images_seen_before(experiment, found) - images)
     near = (max(0, found - 1), found + 1)
-    assert apart <= min(abs(images_before(experiment, step) - images) for step in near)
+    assert apart <= min(abs(images_seen_before(experiment, step) - images) for step in near)
 
 
 @laws
 @given(CHANGES, st.integers(0, 2000))
-def test_each_size_is_drawn_once_in_as_many_steps_as_there_are_sizes(changes: dict[str, Any], cycle: int) -> None:
+def test_each_image_size_is_drawn_once_per_cycle(changes: dict[str, Any], cycle: int) -> None:
     experiment = small("catlip", **changes)
-    sizes = len(experiment.sides)
+    sizes = len(experiment.all_image_sizes)
     steps = range(cycle * sizes, (cycle + 1) * sizes)
-    assert sorted(image_size_at(experiment, step) for step in steps) == list(experiment.sides)
-    seen = images_before(experiment, steps.stop) - images_before(experiment, steps.start)
+    assert sorted(image_size_at(experiment, step) for step in steps) == list(experiment.all_image_sizes)
+    seen = images_seen_before(experiment, steps.stop) - images_seen_before(experiment, steps.start)
     assert seen == pytest.approx(sizes * experiment.mean_batch_size)
 
 
@@ -84,24 +84,24 @@ def test_the_first_step_of_each_size_is_the_first_and_the_largest_comes_first(
 ) -> None:
     experiment = small("catlip", **changes)
     found = first_of_each_size(experiment, start)
-    assert [image_size_at(experiment, step) for step in found] == list(experiment.sides)[::-1]
+    assert [image_size_at(experiment, step) for step in found] == list(experiment.all_image_sizes)[::-1]
     for step in found:
         assert step >= start
         assert image_size_at(experiment, step) not in {image_size_at(experiment, k) for k in range(start, step)}
 
 
-def test_a_size_does_not_depend_on_what_was_asked_before_nor_on_the_method() -> None:
+def test_image_size_is_independent_of_query_order_and_method() -> None:
     sizes = (32, 48, 64)
     there, back = (small(method, image_sizes=sizes) for method in ("clip", "superclass"))
     forward = [image_size_at(there, step) for step in range(9000)]
     assert [image_size_at(back, step) for step in reversed(range(9000))] == forward[::-1]
-    assert [images_before(back, step) for step in range(9000)] == [
+    assert [images_seen_before(back, step) for step in range(9000)] == [
         0,
-        *accumulate(back.batch_size_at(side) for side in forward[:-1]),
+        *accumulate(back.batch_size_for(side) for side in forward[:-1]),
     ]
 
 
-def test_seeds_draw_apart_and_all_orders_are_drawn() -> None:
+def test_seeds_draw_independent_orders() -> None:
     orders = {
         seed: [tuple(image_size_at(one, 3 * cycle + k) for k in range(3)) for cycle in range(100)]
         for seed in (0, 1)
@@ -111,7 +111,7 @@ def test_seeds_draw_apart_and_all_orders_are_drawn() -> None:
     assert len({*orders[0]}) == 6
 
 
-def test_another_batch_size_keeps_whole_rounds_of_sizes() -> None:
+def test_other_batch_sizes_keep_whole_cycles_of_image_sizes() -> None:
     base = small("catlip", image_sizes=(32, 48, 64), warmup_steps=3, steps_per_window=6)
     for size in (2, 7, 16, 100, 5000):
         sized = at_batch_size(base, size)

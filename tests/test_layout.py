@@ -35,17 +35,17 @@ def test_every_module_of_bench_has_a_layer() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
     there = {f"bench.{path.stem}" for path in (ROOT / "bench").iterdir() if path.suffix == ".py" or path.is_dir()}
-    told = set(re.findall(r"bench\.\w+", " ".join(layers)))
-    assert there - {"bench.__init__", "bench.__pycache__", "bench.suites"} == told
+    text = set(re.findall(r"bench\.\w+", " ".join(layers)))
+    assert there - {"bench.__init__", "bench.__pycache__", "bench.suites"} == text
 
 
 @pytest.mark.parametrize("module", ["bench.cli.main", "reports.__main__"])
-def test_what_a_person_types_into_starts_without_torch(module: str) -> None:
+def test_command_line_starts_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_every_method_has_its_row() -> None:
+def test_every_method_has_an_entry() -> None:
     assert tuple(METHODS) == METHOD_NAMES
 
 
@@ -91,7 +91,7 @@ def test_a_workflow_pins_its_actions_and_hands_no_secret_to_forks(path: Path) ->
     assert "pull_request_target" not in text
 
 
-def test_no_file_is_longer_than_a_reader_likes() -> None:
+def test_files_stay_below_the_line_limit() -> None:
     """One file has a reason: all verdicts are made in it."""
     long = {
         str(path.relative_to(ROOT)): lines

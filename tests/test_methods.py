@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.config import CONTRASTIVE, METHOD_NAMES
-from bench.data.pack import Pictures
+from bench.data.pack import PackImages
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch
 from bench.data.targets import Captions, Features
@@ -16,18 +16,18 @@ from bench.labels.subwords import SubwordIds, tokenizer
 from bench.measure.flops import count_flops
 from bench.methods import METHODS, clamp_scale
 from bench.record import Flops
-from bench.towers.made import Made
-from bench.train.build import Assembled, assemble, load_data, take_steps, untrained_tower
+from bench.towers.made import Provenance
+from bench.train.build import TrainState, build_train_state, build_untrained_tower, load_data, take_steps
 from losses.contrastive import contrastive_loss
 from models.checkpoint import save_tower
-from models.heads import Contrastive, Student, TokenClassifier
+from models.heads import DualEncoder, Student, TokenClassifier
 from tests.small import small
 
 CPU = torch.device("cpu")
 
 
-def assembled(method: str, results: Path, **changes: object) -> Assembled:
-    return assemble(load_data(small(method, **changes), CPU, results))
+def assembled(method: str, results: Path, **changes: object) -> TrainState:
+    return build_train_state(load_data(small(method, **changes), CPU, results))
 
 
 def test_the_initial_tower_is_equal_to_the_last_bit(results: Path) -> None:
@@ -36,7 +36,7 @@ def test_the_initial_tower_is_equal_to_the_last_bit(results: Path) -> None:
         assert all(torch.equal(state[name], states[0][name]) for name in states[0])
 
 
-def test_what_was_built_before_does_not_matter(results: Path) -> None:
+def test_initial_tower_is_independent_of_earlier_builds(results: Path) -> None:
     first = assembled("clip", results).model.state_dict()
     torch.rand(7)
     again = assembled("clip", results).model.state_dict()
@@ -49,13 +49,13 @@ def test_tower_text_and_head_draw_different_numbers(results: Path) -> None:
     assert abs(torch.corrcoef(torch.stack(first).detach())[0, 1]) < 0.5
 
 
-def test_another_seed_is_another_tower(results: Path) -> None:
+def test_other_seed_gives_another_tower(results: Path) -> None:
     towers = [assembled("catlip", results, seed=seed).tower.state_dict() for seed in (0, 1)]
     assert not torch.equal(towers[0]["trunk.conv1.weight"], towers[1]["trunk.conv1.weight"])
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_a_few_steps_lower_the_loss_and_move_every_parameter(method: str, results: Path) -> None:
+def test_few_steps_lower_the_loss_and_update_every_parameter(method: str, results: Path) -> None:
     run = assembled(method, results, learning_rate=3e-3)
     before = {name: value.clone() for name, value in run.model.named_parameters() if value.requires_grad}
     batch = run.stream.batch(0)
@@ -67,12 +67,12 @@ def test_a_few_steps_lower_the_loss_and_move_every_parameter(method: str, result
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_the_same_run_gives_the_same_losses_to_the_last_bit(method: str, results: Path) -> None:
+def test_repeated_run_gives_bit_equal_losses(method: str, results: Path) -> None:
     runs = [torch.stack(take_steps(assembled(method, results), range(5))) for _ in range(2)]
     assert torch.equal(*runs)
 
 
-def test_superclass_counts_images_once_and_weighs_rare_tokens_more(results: Path) -> None:
+def test_superclass_counts_images_once_and_weights_rare_tokens_more(results: Path) -> None:
     run = assembled("superclass", results)
     batches = [run.stream.batch(k) for k in range(3)]
     for batch in batches:
@@ -85,15 +85,15 @@ def test_superclass_counts_images_once_and_weighs_rare_tokens_more(results: Path
     assert (counts.images_with_token <= counts.images_seen).all()
 
 
-def test_superclass_reads_neither_start_nor_end_nor_padding() -> None:
+def test_superclass_ignores_start_end_and_padding_tokens() -> None:
     experiment = small("superclass", subword_vocabulary="all")
-    target = METHODS["superclass"].targets(experiment)(Captions.of(["a dog!", ""]))
+    target = METHODS["superclass"].targets(experiment)(Captions.from_texts(["a dog!", ""]))
     assert sorted(target.columns.tolist()) == sorted(set(tokenizer().encode("a dog!")))
     assert target.starts.tolist() == [0, len(target.columns), len(target.columns)]
 
 
 @pytest.mark.parametrize("method", ["clip", "siglip"])
-def test_stored_text_features_give_what_the_text_tower_would(method: str, results: Path) -> None:
+def test_stored_text_features_give_the_text_towers_loss(method: str, results: Path) -> None:
     """The same loss, and gradients of image tower and projection, from the same features; no text tower is there."""
     whole, stored = assembled(method, results), assembled(method, results, text_features="stored")
     assert {*dict(whole.model.named_parameters())} - {*dict(stored.model.named_parameters())} == {
@@ -103,7 +103,7 @@ def test_stored_text_features_give_what_the_text_tower_would(method: str, result
     batch = whole.stream.batch(0)
     read = batch.target
     with torch.no_grad():
-        made = whole.model.text(read.groups, read.lengths, read.places)
+        made = whole.model.text(read.groups, read.lengths, read.inverse_permutation)
     losses = whole.step.forward(batch), stored.step.forward(Batch(batch.images, Features(made)))
     torch.testing.assert_close(*losses)
     kept = [
@@ -119,18 +119,18 @@ def test_a_caption_has_the_same_stored_features_in_every_batch(results: Path) ->
     found: dict[int, torch.Tensor] = {}
     for k in range(4):
         batch = run.stream.batch(k)
-        for row, features in zip(run.stream.order.rows(k).tolist(), batch.target.rows, strict=True):
+        for row, features in zip(run.stream.order.batch_rows(k).tolist(), batch.target.values, strict=True):
             assert torch.equal(found.setdefault(row, features), features)
     assert len({tuple(features.tolist()) for features in found.values()}) == len(found) <= 24
     losses = [float(run.step(run.stream.batch(0), 3e-3)) for _ in range(12)]
     assert losses[-1] < losses[0]
 
 
-def test_a_simulated_batch_has_its_captions_in_the_loss_and_in_the_count(results: Path) -> None:
+def test_simulated_global_batch_is_in_the_loss_and_the_flops(results: Path) -> None:
     """Loss of two alike processes; four products of the images with so many captions more."""
     one, two = (assembled("clip", results, simulated_batch=size) for size in (None, 32))
     batch = one.stream.batch(0)
-    image, text = one.model(batch.images, batch.target.groups, batch.target.lengths, batch.target.places)
+    image, text = one.model(batch.images, batch.target.groups, batch.target.lengths, batch.target.inverse_permutation)
     alike = contrastive_loss(image.repeat(2, 1), text.repeat(2, 1), one.model.log_scale.exp())
     torch.testing.assert_close(two.step.forward(batch), alike)
     flops = [count_flops(run.stream.experiment, [run.stream.target(0)]) for run in (one, two)]
@@ -139,7 +139,7 @@ def test_a_simulated_batch_has_its_captions_in_the_loss_and_in_the_count(results
     assert flops[1].step - flops[0].step == 4 * product
 
 
-def test_a_classifier_meets_nobody(results: Path) -> None:
+def test_classifier_loss_ignores_the_simulated_group(results: Path) -> None:
     runs = [assembled("catlip", results, simulated_batch=size) for size in (None, 64)]
     assert torch.equal(*(run.step.forward(run.stream.batch(0)) for run in runs))
     both = assembled("superclip", results, simulated_batch=64)
@@ -147,7 +147,7 @@ def test_a_classifier_meets_nobody(results: Path) -> None:
     assert both.model.counts.images_seen == 16
 
 
-def test_what_a_backward_computes_again_is_counted(results: Path) -> None:
+def test_recomputed_activations_are_counted(results: Path) -> None:
     """The blocks' forward once more, but for the product at the end of each, which no backward asks for."""
     plain, again = (
         count_flops(run.stream.experiment, [run.stream.target(0)])
@@ -157,7 +157,7 @@ def test_what_a_backward_computes_again_is_counted(results: Path) -> None:
     assert 0.6 * plain.forward < again.step - plain.step < 0.7 * plain.forward
 
 
-def test_superclip_is_the_sum_of_clip_and_superclass(results: Path) -> None:
+def test_superclip_loss_is_the_sum_of_clip_and_superclass(results: Path) -> None:
     """Value and the tower's gradient, from the same weights."""
     both, clip, superclass = (assembled(method, results) for method in ("superclip", "clip", "superclass"))
     clip.model.load_state_dict(both.model.state_dict(), strict=False)
@@ -172,25 +172,25 @@ def test_superclip_is_the_sum_of_clip_and_superclass(results: Path) -> None:
         torch.testing.assert_close(whole, one + other, rtol=1e-4, atol=1e-6)
 
 
-def test_a_student_nears_its_teacher_which_stays_as_it_is(results: Path, tmp_path: Path) -> None:
+def test_student_approaches_its_unchanged_teacher(results: Path, tmp_path: Path) -> None:
     """The teacher is a tower file, of another size than the student."""
     experiment = small("catlip", image_size=36, seed=3)
-    tower = untrained_tower(experiment)
+    tower = build_untrained_tower(experiment)
     path = tmp_path / "teacher.safetensors"
-    save_tower(tower.state_dict(), path, Made(experiment=experiment, images=0, budgets=()).to_facts())
+    save_tower(tower.state_dict(), path, Provenance(experiment=experiment, images=0, budgets=()).to_facts())
     run = assembled("distill", results, teacher=str(path), ema_decay=0.9)
     assert isinstance(run.model, Student)
-    taught = run.model.teacher.state_dict()
-    assert all(torch.equal(taught[name], value) for name, value in tower.state_dict().items())
+    teacher = run.model.teacher.state_dict()
+    assert all(torch.equal(teacher[name], value) for name, value in tower.state_dict().items())
     batch = run.stream.batch(0)
     losses = [float(run.step(batch, 3e-3)) for _ in range(20)]
     assert losses[-1] < 0.5 * losses[0] < 1
     assert all(torch.equal(run.model.teacher.state_dict()[name], value) for name, value in tower.state_dict().items())
-    assert run.step.average is not None
-    assert run.step.average.teacher.trunk.conv1.weight is run.model.teacher.trunk.conv1.weight  # is not kept twice
+    assert run.step.ema is not None
+    assert run.step.ema.teacher.trunk.conv1.weight is run.model.teacher.trunk.conv1.weight  # is not kept twice
 
 
-def test_a_teacher_that_there_is_not_is_refused(results: Path, tmp_path: Path) -> None:
+def test_unknown_teacher_is_refused(results: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no tower file 'nowhere\.safetensors' to teach with"):
         assembled("distill", results, teacher="nowhere.safetensors")
     with pytest.raises(ValueError, match="no tower named 'catlip-bench-tin'"):
@@ -213,20 +213,20 @@ def test_any_method_trains_on_half_of_the_patches(method: str, results: Path) ->
     assert torch.equal(scored[0], scored[1])
 
 
-def test_half_of_the_patches_cost_half_of_the_tower(pictures: Pictures) -> None:
-    whole, half = (flops_of(row, pictures).image_forward for row in ("clip", "flip"))
+def test_half_of_the_patches_halves_the_tower_flops(images: PackImages) -> None:
+    whole, half = (flops_of(row, images).image_forward for row in ("clip", "flip"))
     assert 0.5 < half / whole < 0.6  # the class token, and the patches' embedding
 
 
 @pytest.mark.parametrize("method", [m for m in METHOD_NAMES if m not in CONTRASTIVE])
-def test_a_batch_in_parts_gives_the_gradient_of_the_whole(method: str, results: Path) -> None:
+def test_accumulated_gradient_equals_the_full_batch_gradient(method: str, results: Path) -> None:
     """But for SuperClass, whose weights are of the images counted so far: there it is that of the parts."""
     whole, parts = (assembled(method, results, accumulation=count, clip_norm=None) for count in (1, 4))
     batch = whole.stream.batch(0)
     loss = whole.step.forward(batch)
     whole.step.backward(loss)
     losses = []
-    for part in batch.parts(4):
+    for part in batch.micro_batches(4):
         assert len(part.images) == 4
         losses.append(parts.step.forward(part))
         parts.step.backward(losses[-1])
@@ -240,9 +240,9 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(method: str, results: 
             torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_the_scale_stays_in_its_bounds(results: Path) -> None:
+def test_logit_scale_is_clamped(results: Path) -> None:
     model = assembled("clip", results).model
-    assert isinstance(model, Contrastive)
+    assert isinstance(model, DualEncoder)
     for value, bounded in ((9.0, math.log(100)), (-3.0, 0.0)):
         with torch.no_grad():
             model.log_scale.fill_(value)
@@ -255,26 +255,26 @@ def test_a_head_smaller_than_its_vocabulary_is_refused(results: Path) -> None:
         assembled("catlip", results, head_rows=5)
 
 
-def flops_of(row: str, pictures: Pictures) -> Flops:
+def flops_of(row: str, images: PackImages) -> Flops:
     experiment = EXPERIMENTS[f"{row}-tiny"]
-    stream = PackStream(experiment, pictures, METHODS[experiment.method].targets(experiment), CPU)
+    stream = PackStream(experiment, images, METHODS[experiment.method].targets(experiment), CPU)
     return count_flops(experiment, [stream.target(k) for k in range(4)])
 
 
 @pytest.mark.parametrize("method", COMPARED)
-def test_heads_are_small_beside_the_tower(method: str, pictures: Pictures) -> None:
-    flops = flops_of(method, pictures)
+def test_heads_are_small_relative_to_the_tower(method: str, images: PackImages) -> None:
+    flops = flops_of(method, images)
     assert 0 < flops.forward - flops.image_forward - flops.text_forward < 0.075 * flops.image_forward
 
 
 @pytest.mark.parametrize("method", ["clip", "siglip"])
-def test_the_text_tower_takes_the_share_it_takes_at_a_useful_size(method: str, pictures: Pictures) -> None:
+def test_tiny_text_tower_has_the_flop_share_of_vit_b32(method: str, images: PackImages) -> None:
     """A tiny comparison with a full text tower would show a spectacular and meaningless speed-up."""
-    flops = flops_of(method, pictures)
+    flops = flops_of(method, images)
     assert 0.12 <= flops.text_forward / (flops.text_forward + flops.image_forward) <= 0.18
 
 
-def test_subwords_keep_their_order_so_that_the_end_token_is_the_largest() -> None:
+def test_subword_ids_keep_their_order_with_the_end_token_last() -> None:
     for vocabulary in ("all", "pack-subwords"):
         ids = SubwordIds(vocabulary)
         start, end = ids.start_and_end

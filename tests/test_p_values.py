@@ -11,7 +11,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.p_values import MOST_DEALS, holm, permutation_p, sign_flip_p, student_p
+from bench.p_values import MAX_PERMUTATIONS, holm, permutation_p, sign_flip_p, student_p
 from bench.statistics import ALPHA
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -39,12 +39,12 @@ def recount(a: Sequence[float], b: Sequence[float]) -> Fraction:
 
 @laws
 @given(st.lists(EIGHTHS, min_size=1, max_size=5), st.lists(EIGHTHS, min_size=1, max_size=4))
-def test_p_is_the_share_of_deals_at_least_as_far_apart(a: list[float], b: list[float]) -> None:
+def test_permutation_p_is_the_fraction_at_least_as_extreme(a: list[float], b: list[float]) -> None:
     assert permutation_p(a, b) == float(recount(a, b))
 
 
 @pytest.mark.parametrize("runs", range(2, 11))
-def test_full_separation_reaches_the_least_p_there_is(runs: int) -> None:
+def test_full_separation_gives_the_smallest_possible_p(runs: int) -> None:
     low, high = [1.0 + i for i in range(runs)], [100.0 + i * i for i in range(runs)]
     assert permutation_p(low, high) == permutation_p(high, low) == 2 / math.comb(2 * runs, runs)
 
@@ -54,22 +54,22 @@ def test_one_overlapping_pair_of_five_is_not_enough() -> None:
     assert LEAST_P_OF_FIVE <= ALPHA < 4 / 252
 
 
-def test_ten_a_side_are_counted_and_eleven_are_drawn() -> None:
-    assert math.comb(20, 10) <= MOST_DEALS < math.comb(22, 11)
+def test_ten_per_side_are_enumerated_and_eleven_sampled() -> None:
+    assert math.comb(20, 10) <= MAX_PERMUTATIONS < math.comb(22, 11)
     p = permutation_p([1.0 + i for i in range(11)], [100.0 + i for i in range(11)])
-    assert 1 / (1 + MOST_DEALS) <= p <= 6 / (1 + MOST_DEALS)  # half a deal so far apart is to be expected
+    assert 1 / (1 + MAX_PERMUTATIONS) <= p <= 6 / (1 + MAX_PERMUTATIONS)  # half a deal so far apart is to be expected
 
 
 @pytest.mark.parametrize("effect", [0.0, 0.4, 0.8, 1.2, 9.0])
 @pytest.mark.parametrize("sizes", [(8, 8), (9, 7), (5, 11)])
-def test_p_from_drawn_deals_agrees_with_the_count(
+def test_sampled_permutation_p_agrees_with_enumeration(
     effect: float, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw, deals = random.Random(f"{effect} {sizes}"), 4_000
     a, b = ([draw.gauss(centre, 1) for _ in range(size)] for centre, size in zip((0, effect), sizes, strict=True))
     exact = permutation_p(a, b)
     error = math.sqrt(exact * (1 - exact) / deals)
-    monkeypatch.setattr("bench.p_values.MOST_DEALS", deals)
+    monkeypatch.setattr("bench.p_values.MAX_PERMUTATIONS", deals)
     for drawn, again in ((permutation_p(a, b), permutation_p(a, b)), (permutation_p(b, a), permutation_p(b, a))):
         assert drawn == again  # seeded
         assert drawn >= 1 / (1 + deals)
@@ -91,17 +91,17 @@ def recount_flips(differences: Sequence[float]) -> Fraction:
 
 @laws
 @given(st.lists(EIGHTHS, min_size=1, max_size=7))
-def test_p_of_pairs_is_the_share_of_flips_at_least_as_far(differences: list[float]) -> None:
+def test_sign_flip_p_is_the_fraction_at_least_as_extreme(differences: list[float]) -> None:
     assert sign_flip_p(differences) == float(recount_flips(differences))
 
 
-def test_drawn_flips_agree_with_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampled_sign_flips_agree_with_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
     draw, flips = random.Random(5), 4_000
     for shift in (0.0, 0.3, 0.8):
         differences = [draw.gauss(shift, 1) for _ in range(13)]
         exact = sign_flip_p(differences)
         with monkeypatch.context() as patched:
-            patched.setattr("bench.p_values.MOST_DEALS", flips)
+            patched.setattr("bench.p_values.MAX_PERMUTATIONS", flips)
             drawn = sign_flip_p(differences)
         assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact / flips) + 1 / flips)
 
@@ -111,13 +111,13 @@ def test_drawn_flips_agree_with_the_count(monkeypatch: pytest.MonkeyPatch) -> No
 
 @laws
 @given(st.lists(EIGHTHS, min_size=2, max_size=9))
-def test_students_p_is_scipys(differences: list[float]) -> None:
+def test_student_p_equals_scipy(differences: list[float]) -> None:
     assume(len({*differences}) > 1)
     assert student_p(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, rel=1e-9, abs=1e-300)
     assert student_p([-one for one in differences]) == student_p(differences)
 
 
-def test_students_p_of_differences_that_are_all_the_same() -> None:
+def test_student_p_of_constant_differences() -> None:
     assert student_p([0.0] * 5) == 1
     assert student_p([0.25] * 5) == 0
 
@@ -134,7 +134,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_of_many_unchanged_parts_is_called_in_few_families_however_figures_vary(kind: str) -> None:
+def test_family_wise_error_rate_holds_for_any_distribution(kind: str) -> None:
     """Of eight pairs and 25 parts under Holm: .01 of families for normal figures, .02 at most for others."""
     draw = np.random.default_rng(0)
     a, b = KINDS[kind](draw, (2, FAMILIES, PARTS, PROCESSES))
@@ -154,7 +154,7 @@ def students(differences: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 @laws
 @given(P_VALUES, st.sampled_from([0.0105, 0.0503, 0.1007, 0.5003]))
-def test_holm_rejects_what_the_step_down_procedure_rejects(p_values: list[float], level: float) -> None:
+def test_holm_equals_the_step_down_procedure(p_values: list[float], level: float) -> None:
     rejected: set[int] = set()
     for step, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         if p_values[index] > level / (len(p_values) - step):

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from msgspec.structs import asdict, replace
 
-from bench.config import MAY_DIFFER, Experiment, differing_fields, require_one_comparison
+from bench.config import MAY_DIFFER, Experiment, differing_fields, require_comparable_experiments
 from bench.environment.circumstances import Circumstances
-from bench.experiments import EXPERIMENTS, ROWS, SCALES
-from bench.measure.costs import costs_of
+from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
+from bench.measure.costs import count_costs
 from bench.measure.tables import speed_table
 from bench.recipes import RECIPES
 from bench.record import Record
@@ -83,15 +83,15 @@ CONTROLLED = [EXPERIMENTS["clip-vit-b16-controlled"], EXPERIMENTS["catlip-vit-b1
 
 
 @pytest.mark.parametrize("name", RELEASED)
-def test_a_recipe_has_the_released_values(name: str) -> None:
+def test_recipes_have_the_released_values(name: str) -> None:
     fields = asdict(EXPERIMENTS[name])
     assert {field: fields[field] for field in RELEASED[name]} == RELEASED[name]
 
 
-def test_recipes_stand_beside_the_scales_under_names_of_their_own() -> None:
+def test_recipe_names_are_distinct_from_scale_names() -> None:
     names = [recipe().name for recipe in RECIPES]
     assert len(names) == len({*names}) == len(RELEASED) + len(CONTROLLED)
-    assert len(EXPERIMENTS) == len(names) + len(ROWS) * len(SCALES)
+    assert len(EXPERIMENTS) == len(names) + len(METHOD_SETTINGS) * len(SCALES)
     assert all(recipe.__name__ == recipe().name.replace("-", "_") and recipe.__doc__ for recipe in RECIPES)
 
 
@@ -99,7 +99,7 @@ def test_recipes_stand_beside_the_scales_under_names_of_their_own() -> None:
     ("name", "devices", "batches", "gflop", "images"),
     [("clip-vit-b16-datacomp", 256, 1.029, 34.4, 13.5e9), ("catlip-vit-b16-datacomp", 64, 1.272, 27.7, 16.7e9)],
 )
-def test_the_sampler_costs_what_the_released_one_does(
+def test_multi_scale_sampler_has_the_released_flops(
     name: str, devices: int, batches: float, gflop: float, images: float
 ) -> None:
     """Mean images of a step over the base batch, and image-tower GFLOPs of the mean image.
@@ -108,33 +108,33 @@ def test_the_sampler_costs_what_the_released_one_does(
     """
     experiment = EXPERIMENTS[name]
     assert experiment.mean_batch_size / experiment.batch_size == pytest.approx(batches, abs=5e-4)
-    assert costs_of(experiment).image_flops / 1e9 == pytest.approx(gflop, abs=0.05)
+    assert count_costs(experiment).image_flops / 1e9 == pytest.approx(gflop, abs=0.05)
     assert experiment.images == pytest.approx(images, rel=0.01)
     assert experiment.images / devices / experiment.mean_batch_size == pytest.approx(200_000)
     assert experiment.warmup_images == pytest.approx(experiment.images / 20, abs=1)
 
 
-def test_flops_leave_a_factor_to_the_rest_of_the_recipe() -> None:
+def test_flops_explain_only_part_of_the_published_ratio() -> None:
     """By FLOPs with its sampler CatLIP is 1.45 times as cheap; the text tower alone makes 1.17."""
-    clip, catlip = map(costs_of, PUBLISHED)
+    clip, catlip = map(count_costs, PUBLISHED)
     assert (clip.image_flops + clip.text_flops) / catlip.image_flops == pytest.approx(1.45, abs=0.02)
 
 
-def test_a_window_of_a_recipe_has_every_size_as_often() -> None:
+def test_recipe_windows_have_balanced_image_sizes() -> None:
     for recipe in RECIPES:
         experiment = recipe()
-        assert experiment.steps_per_window % len(experiment.sides) == 0
-        assert experiment.warmup_steps % len(experiment.sides) == 0
+        assert experiment.steps_per_window % len(experiment.all_image_sizes) == 0
+        assert experiment.warmup_steps % len(experiment.all_image_sizes) == 0
 
 
-def test_the_controlled_pair_differs_in_the_method_alone() -> None:
-    require_one_comparison(CONTROLLED)
+def test_controlled_pair_differs_only_in_the_method() -> None:
+    require_comparable_experiments(CONTROLLED)
     assert {*differing_fields(CONTROLLED)} == {"method", "head_rows"} <= {*MAY_DIFFER}
 
 
-def test_the_published_pair_is_not_compared_without_saying_so() -> None:
+def test_published_pair_needs_allow_differences() -> None:
     with pytest.raises(ValueError, match=r"they differ in image_sizes: .*batch_size: 256 / 1024.*--published"):
-        require_one_comparison(PUBLISHED)
+        require_comparable_experiments(PUBLISHED)
 
 
 def timed(experiment: Experiment, round_: int) -> Record:
@@ -153,12 +153,14 @@ def test_the_table_of_a_published_pair_lists_what_differs_beside_the_method() ->
     for field, values in differing_fields(PUBLISHED).items():
         listed = f"\n  {field}: {' / '.join(map(str, values))}" in note
         assert listed == (field not in MAY_DIFFER)
-    alone = [timed(one, k) for one in CONTROLLED for k in range(2)]
+    separate = [timed(one, k) for one in CONTROLLED for k in range(2)]
     for published in (True, False):
-        assert "also differ" not in speed_table("t", alone, [one.name for one in CONTROLLED], published=published).note
+        assert (
+            "also differ" not in speed_table("t", separate, [one.name for one in CONTROLLED], published=published).note
+        )
 
 
-def test_other_machines_are_refused_though_recipes_are_published() -> None:
+def test_records_of_other_machines_are_refused_even_with_allowed_differences() -> None:
     records = [timed(PUBLISHED[0], 0), timed(PUBLISHED[1], 0)]
     elsewhere = replace(records[1], circumstances=replace(records[1].circumstances, machine="other"))
     with pytest.raises(ValueError, match="they differ in machine"):

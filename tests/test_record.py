@@ -98,7 +98,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def spoilt(content: bytes, tmp_path: Path) -> Path:
+def corrupt(content: bytes, tmp_path: Path) -> Path:
     path = tmp_path / "c.speed.spoilt.json"
     path.write_bytes(content)
     return path
@@ -112,7 +112,7 @@ NAME = "c.speed.x.json"
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_a_record_read_is_the_record_written(kind: type, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_record_round_trips(kind: type, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("records") / NAME
 
     @laws
@@ -135,7 +135,7 @@ def test_a_float_keeps_its_last_digit(tmp_path: Path) -> None:
     assert [*map(float.hex, again.window_seconds)] == [*map(float.hex, seconds)]
 
 
-def test_a_document_is_json_that_any_reader_takes(tmp_path: Path) -> None:
+def test_record_is_standard_json(tmp_path: Path) -> None:
     write_record(failed("grün\n\0\u2028"), tmp_path / NAME)
     content = json.loads((tmp_path / NAME).read_text(encoding="utf-8"))
     assert content["format"] == FORMAT
@@ -164,7 +164,7 @@ def test_a_figure_that_is_not_finite_is_not_written(words: str, bad: float, tmp_
         assert contents(tmp_path) == before
 
 
-def test_what_cannot_be_encoded_leaves_nothing(tmp_path: Path) -> None:
+def test_unencodable_record_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="surrogates not allowed"):
         write_record(failed(b"\xff stopped".decode(errors="surrogateescape")), tmp_path / NAME)
     with pytest.raises(TypeError):
@@ -178,7 +178,7 @@ def test_what_cannot_be_encoded_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=repr)
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
 @pytest.mark.parametrize("existed", [True, False])
-def test_a_failure_leaves_the_old_file_whole_and_nothing_beside(
+def test_failed_write_leaves_the_old_record_and_no_temporary_file(
     moment: str, error: BaseException, existed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -194,7 +194,7 @@ def test_a_failure_leaves_the_old_file_whole_and_nothing_beside(
     assert contents(tmp_path) == before
 
 
-def test_a_write_is_seen_when_all_is_on_the_disk_and_another_meanwhile_does_not_disturb_it(
+def test_write_becomes_visible_after_fsync_and_concurrent_writes_do_not_interfere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with two threads, or two containers in which the process has the same number: the second in mid-write."""
@@ -226,7 +226,7 @@ for _ in range(40):
 """
 
 
-def test_processes_writing_one_path_leave_a_whole_record(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_one_complete_record(tmp_path: Path) -> None:
     path = tmp_path / NAME
     possible = [failed(letter * 20_000 * (place + 1)) for place, letter in enumerate("abc")]
     command = [sys.executable, "-c", WRITER, str(path)]
@@ -253,13 +253,13 @@ def test_processes_writing_one_path_leave_a_whole_record(tmp_path: Path) -> None
 def test_an_unknown_format_is_refused_by_number_whatever_else_it_holds(number: int, tmp_path: Path) -> None:
     later = b'{"format": %d, "invented": [1, {"later": null}]}' % number
     for content in (GOOD.replace(b'"format":%d' % FORMAT, b'"format":%d' % number), later):
-        path = spoilt(content, tmp_path)
+        path = corrupt(content, tmp_path)
         with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}: has format {number}, this version reads"):
             read_record(path)
 
 
 FOREIGN = (b"", b" \n", b"null", b"[]", b"{}", b"iter: 10", b"\x89PNG\r\n\x1a\n", GOOD + GOOD, b'{"a":' * 50_000)
-SPOILT = {
+CORRUPTED = {
     "unknown field": (b'{"format"', b'{"extra":1,"format"'),
     "unknown field inside": (b'"reason"', b'"extra":1,"reason"'),
     "missing field": (b'"threads":2,', b""),
@@ -271,24 +271,24 @@ SPOILT = {
 }
 
 
-def test_what_is_no_record_or_cut_anywhere_is_refused_by_the_name_of_its_file(tmp_path: Path) -> None:
+def test_truncated_or_foreign_file_is_refused_with_its_name(tmp_path: Path) -> None:
     for content in (*FOREIGN, *(GOOD[:end] for end in range(len(GOOD) - 1, 0, -7))):
-        path = spoilt(content, tmp_path)
+        path = corrupt(content, tmp_path)
         with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: "):
             read_record(path)
 
 
-@pytest.mark.parametrize("what", SPOILT)
-def test_a_spoilt_record_is_refused_by_the_name_of_its_file(what: str, tmp_path: Path) -> None:
-    assert SPOILT[what][0] in GOOD
-    path = spoilt(GOOD.replace(*SPOILT[what]), tmp_path)
+@pytest.mark.parametrize("what", CORRUPTED)
+def test_corrupted_record_is_refused_with_its_file_name(what: str, tmp_path: Path) -> None:
+    assert CORRUPTED[what][0] in GOOD
+    path = corrupt(GOOD.replace(*CORRUPTED[what]), tmp_path)
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: "):
         read_record(path)
 
 
-def test_a_spoilt_file_is_not_skipped_and_one_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_corrupted_file_is_not_skipped_and_missing_file_is_named(tmp_path: Path) -> None:
     write_record(failed(), tmp_path / NAME)
-    path = spoilt(GOOD[:50], tmp_path)
+    path = corrupt(GOOD[:50], tmp_path)
     with pytest.raises(ValueError, match=re.escape(str(path))):
         read_records(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"c\.none\.json"):
@@ -330,7 +330,7 @@ def lay(results: Path, comparison: str, *names: object) -> Record:
     return record
 
 
-def test_hostile_names_are_plain_files_apart_from_one_another(tmp_path: Path) -> None:
+def test_hostile_names_become_distinct_plain_file_names(tmp_path: Path) -> None:
     laid = [lay(tmp_path, "c", name, round_) for name in HOSTILE for round_ in (0, 1)]
     found = read_records(tmp_path, "c")
     assert len(laid) == len(found) == len(contents(tmp_path))
@@ -339,7 +339,7 @@ def test_hostile_names_are_plain_files_apart_from_one_another(tmp_path: Path) ->
 
 @laws
 @given(st.text(max_size=20), NAMES, NAMES)
-def test_any_names_are_plain_files_apart_from_one_another(kind: str, one: list[str], two: list[str]) -> None:
+def test_arbitrary_names_become_distinct_plain_file_names(kind: str, one: list[str], two: list[str]) -> None:
     paths = [record_path(Path("results"), "2026-01-01", kind, *names) for names in (one, two)]
     assert (paths[0] == paths[1]) == (one == two)
     assert paths[0].parent == Path("results")
@@ -349,12 +349,12 @@ def test_any_names_are_plain_files_apart_from_one_another(kind: str, one: list[s
 
 @laws
 @given(st.lists(PLAIN, min_size=1, max_size=3))
-def test_a_plain_name_is_its_part_of_the_file_name(names: list[str]) -> None:
+def test_plain_name_is_kept_in_the_file_name(names: list[str]) -> None:
     assert record_path(Path(), "c", "speed", *names).name == f"c.speed.{'.'.join(names)}.json"
 
 
 @pytest.mark.parametrize("comparison", ["", "../c", "a/b", "a.b", "[ab]", "*", "c\n", "größe"])
-def test_a_comparison_has_a_plain_name(comparison: str, tmp_path: Path) -> None:
+def test_comparison_name_must_be_plain(comparison: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"a comparison is named .*, got {re.escape(repr(comparison))}$"):
         record_path(tmp_path, comparison, "speed", "clip-tiny", 0)
 
@@ -387,7 +387,7 @@ def test_every_kind_of_record_is_read_and_no_other_file(tmp_path: Path) -> None:
 # What may be compared
 
 
-def told(*rows: Record, may_differ: Iterable[str] = ()) -> set[str]:
+def differences(*rows: Record, may_differ: Iterable[str] = ()) -> set[str]:
     """Return the fields that the refusal names; none where the records may be compared."""
     try:
         require_comparable(rows, may_differ=may_differ)
@@ -409,45 +409,57 @@ def otherwise(**changes: Any) -> Record:
     return failed(experiment=replace(TINY, **changes))
 
 
-def test_equal_records_may_be_compared_and_names_commits_hours_and_the_order_of_packages_may_differ() -> None:
-    assert told(failed(), failed("another reason"), failed(comparison="another"), otherwise(name="another")) == set()
-    assert told(failed(), elsewhere(commit="fedcba9", started_at="2027")) == told(failed()) == told() == set()
+def test_comparable_records_may_differ_in_name_commit_time_and_package_order() -> None:
+    assert (
+        differences(failed(), failed("another reason"), failed(comparison="another"), otherwise(name="another"))
+        == set()
+    )
+    assert (
+        differences(failed(), elsewhere(commit="fedcba9", started_at="2027"))
+        == differences(failed())
+        == differences()
+        == set()
+    )
     one, two = {"a": "1", "b": "2"}, {"b": "2", "a": "1"}
-    assert told(elsewhere(packages=one), elsewhere(packages=two)) == set()
+    assert differences(elsewhere(packages=one), elsewhere(packages=two)) == set()
 
 
 @pytest.mark.parametrize("field", OTHER_EXPERIMENT)
-def test_a_field_of_the_experiment_that_differs_is_named(field: str) -> None:
+def test_differing_experiment_field_is_named(field: str) -> None:
     rows = (failed(), otherwise(**{field: OTHER_EXPERIMENT[field]}), failed(experiment=None))
-    assert told(*rows) == {field}
-    assert told(*rows, may_differ=(field,)) == set()
-    assert told(*rows, may_differ=("windows", "machine")) == {field}
+    assert differences(*rows) == {field}
+    assert differences(*rows, may_differ=(field,)) == set()
+    assert differences(*rows, may_differ=("windows", "machine")) == {field}
 
 
 @pytest.mark.parametrize("circumstance", OTHER_CIRCUMSTANCE)
 @pytest.mark.parametrize("experiment", [TINY, None])
-def test_a_circumstance_that_differs_is_named_unless_a_field_that_may_differ_explains_it(
+def test_differing_circumstance_is_named_unless_explained_by_an_allowed_field(
     circumstance: str, experiment: Experiment | None
 ) -> None:
     there = replace(HERE, **{circumstance: OTHER_CIRCUMSTANCE[circumstance]})
     rows = [failed(experiment=experiment, circumstances=where) for where in (HERE, HERE, there)]
     explanation = {"precision": "precision", "compiled": "compile"}.get(circumstance)
-    assert told(*rows) == told(*rows, may_differ={*FIELDS, *OTHER_CIRCUMSTANCE} - {explanation}) == {circumstance}
-    assert told(*rows, may_differ=FIELDS) == (set() if explanation else {circumstance})
+    assert (
+        differences(*rows)
+        == differences(*rows, may_differ={*FIELDS, *OTHER_CIRCUMSTANCE} - {explanation})
+        == {circumstance}
+    )
+    assert differences(*rows, may_differ=FIELDS) == (set() if explanation else {circumstance})
 
 
-def test_a_record_of_the_format_before_is_read_and_not_compared_with_one_of_this(tmp_path: Path) -> None:
+def test_record_of_an_older_format_is_read_but_not_compared_with_a_new_one(tmp_path: Path) -> None:
     write_record(failed(format=2), tmp_path / NAME)
     older = read_record(tmp_path / NAME)
     assert older == failed(format=2) != failed()
-    assert told(older, older) == set()
-    assert told(older, failed(), may_differ=FIELDS) == {"format"}
+    assert differences(older, older) == set()
+    assert differences(older, failed(), may_differ=FIELDS) == {"format"}
 
 
-def test_all_that_differs_is_told_at_once_with_its_values() -> None:
+def test_all_differences_are_reported_together_with_their_values() -> None:
     rows = [failed(), replace(otherwise(**OTHER_EXPERIMENT), circumstances=replace(HERE, **OTHER_CIRCUMSTANCE))]
     everything = {*OTHER_EXPERIMENT, *OTHER_CIRCUMSTANCE}
-    assert told(*rows) == everything
-    assert told(*rows, may_differ=("method", "seed", "compile")) == everything - {"method", "seed", "compiled"}
+    assert differences(*rows) == everything
+    assert differences(*rows, may_differ=("method", "seed", "compile")) == everything - {"method", "seed", "compiled"}
     with pytest.raises(ValueError, match=r"method: clip / catlip; .*machine: two cores / an H100"):
         require_comparable(rows, may_differ=())

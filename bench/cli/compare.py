@@ -16,16 +16,16 @@ from bench.cli.history import History
 from bench.cli.label import Label
 from bench.cli.options import Command, Json, Results, Rounds, Settings, finish
 from bench.cli.plan import Plan
-from bench.cli.reference import Peer
+from bench.cli.reference import Reference
 from bench.cli.regress import Regress
 from bench.cli.selftest import Selftest
 from bench.cli.train import Train
 from bench.cli.transfer import Transfer
-from bench.config import AT_LARGEST_BATCH, FIELDS, MAY_DIFFER, with_settings
+from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, with_settings
 from bench.console.console import PROGRAM
 from bench.console.exit_codes import OK
-from bench.console.tables import Table, show
-from bench.experiments import COMPARED, EXPERIMENTS, experiment_named
+from bench.console.tables import Table, print_tables
+from bench.experiments import COMPARED, EXPERIMENTS, get_experiment
 from bench.measure.tables import cost_table, experiment_table, fit_table, speed_table
 from bench.orchestration.comparison import (
     CURVE_TASK,
@@ -34,11 +34,11 @@ from bench.orchestration.comparison import (
     SMOKE_IMAGES,
     Comparison,
     Scope,
-    rounds_for,
+    required_rounds,
     scopes,
     with_images,
 )
-from bench.orchestration.preflight import begin, has_gpu
+from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.transfer.score_tables import accuracy_tables
 
 
@@ -56,7 +56,7 @@ class Bench:
     results: Results = Path("results")
 
     @property
-    def how_to_go_on(self) -> str:
+    def resume_hint(self) -> str:
         """The resume command."""
         options = "--resume" if self._scope == "default" else f"--resume --{self._scope}"
         return f"finished records are kept; resume with: nox -s bench -- {options} (or: {PROGRAM} {options})"
@@ -70,14 +70,14 @@ class Bench:
             experiments = [replace(with_images(experiment, SMOKE_IMAGES), **shorter) for experiment in experiments]
         if self.full:
             experiments = [with_images(experiment, FULL_IMAGES) for experiment in experiments]
-        comparison = begin(self.results, experiments, scope, resume=self.resume)
+        comparison = open_comparison(self.results, experiments, scope, resume=self.resume)
         comparison.measure_memory()
         comparison.measure(scope.rounds)
         comparison.train(scope)
         comparison.score(scope)
         if scope.curves:
             comparison.score(scope, [CURVE_TASK], scope.curves)
-        return finish(comparison, [*_costs(comparison), *accuracy_tables(comparison.records())])
+        return finish(comparison, [*_cost_tables(comparison), *accuracy_tables(comparison.records())])
 
     @property
     def _scope(self) -> str:
@@ -91,14 +91,14 @@ class List:
     """List all named experiments with their parameters and FLOPs."""
 
     json: Json = None
-    how_to_go_on = "there is nothing to resume"
+    resume_hint = "there is nothing to resume"
 
     def run(self) -> int:
         """Count parameters and FLOPs, and print the table."""
-        from bench.measure.costs import costs_of
+        from bench.measure.costs import count_costs
 
-        costs = {name: costs_of(experiment) for name, experiment in EXPERIMENTS.items()}
-        show([experiment_table(EXPERIMENTS, costs)], self.json)
+        costs = {name: count_costs(experiment) for name, experiment in EXPERIMENTS.items()}
+        print_tables([experiment_table(EXPERIMENTS, costs)], self.json)
         return OK
 
 
@@ -118,7 +118,7 @@ class Measure:
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
-    how_to_go_on = "finished records are kept; resume with the same command and --resume"
+    resume_hint = "finished records are kept; resume with the same command and --resume"
 
     def run(self) -> int:
         """Run the rounds, then print the ratios."""
@@ -128,33 +128,35 @@ class Measure:
             raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
         if self.memory_gib is not None and not 0 < self.memory_gib < math.inf:
             raise ValueError(f"--memory-gib must be positive, got {self.memory_gib}")
-        experiments = [with_settings(experiment_named(name), self.settings) for name in dict.fromkeys(self.names)]
-        rounds = self.rounds or rounds_for(len(experiments) - 1, on_gpu=has_gpu())
+        experiments = [with_settings(get_experiment(name), self.settings) for name in dict.fromkeys(self.names)]
+        rounds = self.rounds or required_rounds(len(experiments) - 1, on_gpu=has_gpu())
         scope, may_differ = Scope("measure", rounds), FIELDS if self.published else MAY_DIFFER
-        comparison = begin(self.results, experiments, scope, resume=self.resume, trained=False, may_differ=may_differ)
+        comparison = open_comparison(
+            self.results, experiments, scope, resume=self.resume, trained=False, may_differ=may_differ
+        )
         comparison.measure_memory()
-        largest = [] if self.memory_gib is None else comparison.largest_batches(round(self.memory_gib * GIB))
+        largest = [] if self.memory_gib is None else comparison.find_largest_batches(round(self.memory_gib * GIB))
         comparison.measure(rounds, list({one.name: one for one in (*experiments, *largest)}.values()))
-        tables = _costs(comparison, published=self.published)
+        tables = _cost_tables(comparison, published=self.published)
         if self.memory_gib is not None:
             title, names = f"Each at its largest batch under {self.memory_gib:g} GiB", [one.name for one in largest]
             records = comparison.records()
-            tables.append(speed_table(title, records, names, AT_LARGEST_BATCH, published=self.published))
+            tables.append(speed_table(title, records, names, MAY_DIFFER_AT_LARGEST_BATCH, published=self.published))
             tables.append(fit_table(records))
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
         return finish(comparison, tables, self.json)
 
 
-def _costs(comparison: Comparison, *, published: bool = False) -> list[Table]:
+def _cost_tables(comparison: Comparison, *, published: bool = False) -> list[Table]:
     names, records = [experiment.name for experiment in comparison.experiments], comparison.records()
     title = "Throughput as published" if published else "Throughput at equal batch"
     return [speed_table(title, records, names, published=published), cost_table(records, names)]
 
 
-TOGETHER: tuple[type[Command], ...] = (Measure, Train)  # verbs that torchrun may start
+DISTRIBUTED_VERBS: tuple[type[Command], ...] = (Measure, Train)  # verbs that torchrun may start
 GROUPS: dict[str, dict[str, type[Command]]] = {
-    "compare": {"list": List, "measure": Measure, "peer": Peer},
+    "compare": {"list": List, "measure": Measure, "peer": Reference},
     "train": {"train": Train, "label": Label, "embed": Embed, "export": Export},
     "score": {"transfer": Transfer},
     "explain": {"explain": Explain, "plan": Plan},

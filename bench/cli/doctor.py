@@ -23,25 +23,25 @@ from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Comparison, Scope, scopes
 from bench.orchestration.duration_estimates import speed_seconds
-from bench.orchestration.preflight import CGROUP_QUOTA, begin, cores, has_gpu
+from bench.orchestration.preflight import CGROUP_QUOTA, available_cores, has_gpu, open_comparison
 from bench.orchestration.runner import Runner
 from bench.record import Record, Speed
 
-WATCHED_SECONDS = 2.0
-UNSTEADY = 0.1  # largest relative excess of a window's time over the median
+OBSERVED_SECONDS = 2.0
+MAX_WINDOW_SPREAD = 0.1  # largest relative excess of a window's time over the median
 BUSY_PERCENT = 5.0  # largest CPU use of other processes, of all cores
-LEAST_FREE_GIB = 2.0
+MIN_FREE_GIB = 2.0
 GIB = 2**30
 CPU = Path("/sys/devices/system/cpu")
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # like "always [madvise] never"
-SLOWED = (
+THROTTLE_REASONS = (
     pynvml.nvmlClocksThrottleReasonSwPowerCap
     | pynvml.nvmlClocksThrottleReasonHwSlowdown
     | pynvml.nvmlClocksThrottleReasonSwThermalSlowdown
     | pynvml.nvmlClocksThrottleReasonHwThermalSlowdown
     | pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown
 )
-FINE, DISTURBS, MISSING, UNKNOWN = "ok", "disturbs", "missing", "not known"
+FINDING_OK, DISTURBS, MISSING, UNKNOWN = "ok", "disturbs", "missing", "not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Finding:
 
     what: str
     found: str
-    verdict: str = FINE
+    verdict: str = FINDING_OK
     advice: str = ""
 
 
@@ -66,16 +66,16 @@ class Doctor:
     ] = None
     results: Results = Path("results")
     json: Json = None
-    how_to_go_on = "there is nothing to resume"
+    resume_hint = "there is nothing to resume"
 
     def run(self) -> int:
         """Check the machine, time one short run, and print the findings."""
         if self.shards is not None:
             return check_shards(self.shards, self.json)
-        findings = [*host(), *cpu_clocks(), *gpus(), *tools(self.results)]
+        findings = [*check_host(), *check_cpu_clocks(), *check_gpus(), *check_dependencies(self.results)]
         with tempfile.TemporaryDirectory() as folder:
             experiment = EXPERIMENTS["clip-tiny"]
-            trial = begin(Path(folder), [experiment], Scope("trial", 1), trained=False)
+            trial = open_comparison(Path(folder), [experiment], Scope("trial", 1), trained=False)
             start = time.perf_counter()
             trial.measure(1)
             seconds = time.perf_counter() - start
@@ -88,27 +88,27 @@ def _check(what: str, found: str, advice: str, *, disturbs: bool) -> Finding:
     return Finding(what, found, DISTURBS, advice) if disturbs else Finding(what, found)
 
 
-def host() -> Iterator[Finding]:
+def check_host() -> Iterator[Finding]:
     """Check cores, quota, other processes, memory, swap, huge pages and battery; watch the machine for two seconds."""
-    memory, bound = psutil.virtual_memory(), cores()
+    memory, bound = psutil.virtual_memory(), available_cores()
     yield Finding("cores", f"{bound} usable of {psutil.cpu_count(logical=True)} logical")
     if CGROUP_QUOTA.is_file() and not CGROUP_QUOTA.read_text().startswith("max"):
         quota = f"container quota of {' / '.join(CGROUP_QUOTA.read_text().split())} microseconds"
         yield Finding("quota", quota, DISTURBS, "a quota pauses all threads periodically; bind whole cores instead")
     swapped, before = psutil.swap_memory(), _cpu_seconds()
-    busy = psutil.cpu_times_percent(WATCHED_SECONDS)
+    busy = psutil.cpu_times_percent(OBSERVED_SECONDS)
     used = ((seconds - before[one], one[1]) for one, seconds in _cpu_seconds().items() if one in before)
     others = sorted(used, reverse=True)
-    listed = ", ".join(f"{name} {spent / WATCHED_SECONDS:.0%} of a core" for spent, name in others[:3] if spent > 0)
+    listed = ", ".join(f"{name} {spent / OBSERVED_SECONDS:.0%} of a core" for spent, name in others[:3] if spent > 0)
     load = f"{100 - busy.idle:.0f} % of all cores" + (f" ({listed})" if listed else "")
     yield _check("other processes", load, "end them, or wait", disturbs=100 - busy.idle > BUSY_PERCENT)
     if (stolen := getattr(busy, "steal", 0.0)) > 1:
         advice = "another virtual machine is busy: wait"
         yield Finding("host", f"takes {stolen:.0f} % of the cores' time", DISTURBS, advice)
     free = f"{memory.available / GIB:.1f} GiB available of {memory.total / GIB:.1f} GiB"
-    yield _check("memory", free, "end processes that hold memory", disturbs=memory.available < LEAST_FREE_GIB * GIB)
+    yield _check("memory", free, "end processes that hold memory", disturbs=memory.available < MIN_FREE_GIB * GIB)
     paging = psutil.swap_memory().sin - swapped.sin
-    swap = f"{swapped.used / GIB:.1f} GiB used, {paging} bytes read in {WATCHED_SECONDS:g} s"
+    swap = f"{swapped.used / GIB:.1f} GiB used, {paging} bytes read in {OBSERVED_SECONDS:g} s"
     yield _check("swap", swap, "free memory, then run `swapoff -a`", disturbs=bool(paging))
     if HUGE_PAGES.is_file():
         mode = HUGE_PAGES.read_text().partition("[")[2].partition("]")[0]
@@ -119,7 +119,7 @@ def host() -> Iterator[Finding]:
         yield Finding("power", f"on battery, {battery.percent:.0f} %", DISTURBS, "connect the power supply")
 
 
-def cpu_clocks() -> Iterator[Finding]:
+def check_cpu_clocks() -> Iterator[Finding]:
     """Check the frequency governor and thermal throttling, which most virtual machines do not show."""
     governors = {path.read_text().strip() for path in CPU.glob("cpu[0-9]*/cpufreq/scaling_governor")}
     if governors:
@@ -133,7 +133,7 @@ def cpu_clocks() -> Iterator[Finding]:
         yield _check("temperature", throttled, "cool it, and check whether the count grows", disturbs=sum(counts) > 0)
 
 
-def gpus() -> Iterator[Finding]:
+def check_gpus() -> Iterator[Finding]:
     """Check every GPU through NVML."""
     try:
         pynvml.nvmlInit()
@@ -147,13 +147,13 @@ def gpus() -> Iterator[Finding]:
         running = _answer(lambda of: len(pynvml.nvmlDeviceGetComputeRunningProcesses(of)), handle)
         is_busy = running.isdecimal() and running != "0"
         yield _check(f"GPU {index}: processes", running, "end them, or wait", disturbs=is_busy)
-        slowed = _answer(lambda of: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(of) & SLOWED, handle)
+        slowed = _answer(lambda of: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(of) & THROTTLE_REASONS, handle)
         advice = "see `nvidia-smi -q -d PERFORMANCE`"
         yield _check(f"GPU {index}: slowdown reasons", slowed, advice, disturbs=slowed not in {"0", ""})
         yield Finding(f"GPU {index}: persistence mode", _answer(pynvml.nvmlDeviceGetPersistenceMode, handle))
 
 
-def tools(results: Path) -> Iterator[Finding]:
+def check_dependencies(results: Path) -> Iterator[Finding]:
     """Check the compiler, the disk and the state of the checkout."""
     compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
     if compiler is None:
@@ -162,9 +162,11 @@ def tools(results: Path) -> Iterator[Finding]:
         yield Finding("C++ compiler", compiler)
     folder = next(path for path in (results.resolve(), *results.resolve().parents) if path.exists())
     free = shutil.disk_usage(folder).free / GIB
-    yield _check("disk", f"{free:.0f} GiB free at {folder}", "free disk space", disturbs=free < LEAST_FREE_GIB)
+    yield _check("disk", f"{free:.0f} GiB free at {folder}", "free disk space", disturbs=free < MIN_FREE_GIB)
     is_dirty = commit().endswith("-dirty")
-    yield Finding("commit", commit(), FINE, "records of a changed checkout cannot be reproduced" if is_dirty else "")
+    yield Finding(
+        "commit", commit(), FINDING_OK, "records of a changed checkout cannot be reproduced" if is_dirty else ""
+    )
 
 
 def trial_run(records: list[Record], pace: float) -> Iterator[Finding]:
@@ -178,10 +180,10 @@ def trial_run(records: list[Record], pace: float) -> Iterator[Finding]:
         rate = (
             f"{images_per_second(record.experiment, speed):,.0f} images/s, slowest window {excess:.0%} over the median"
         )
-        yield _check("trial of clip-tiny", rate, "", disturbs=excess > UNSTEADY)
+        yield _check("trial of clip-tiny", rate, "", disturbs=excess > MAX_WINDOW_SPREAD)
         experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
         scope = scopes(len(experiments), on_gpu=has_gpu())["default"]
-        planned = Comparison("doctor", Path(), experiments, cores(), has_gpu(), Runner(Progress(0.0)))
+        planned = Comparison("doctor", Path(), experiments, available_cores(), has_gpu(), Runner(Progress(0.0)))
         minutes = pace * planned.expected_seconds(scope) / 60
         yield Finding("default comparison", f"takes about {minutes:.0f} minutes")
 

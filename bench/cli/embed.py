@@ -8,10 +8,10 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import Results, Settings, finish
 from bench.config import with_settings
-from bench.experiments import experiment_named
+from bench.experiments import get_experiment
 from bench.orchestration.comparison import Scope
 from bench.orchestration.duration_estimates import START_SECONDS
-from bench.orchestration.preflight import begin
+from bench.orchestration.preflight import open_comparison
 from bench.orchestration.requests import EmbeddingRequest
 
 
@@ -23,11 +23,11 @@ class Embed:
     out: Annotated[Path, arg(help=".safetensors file for the features, to be passed as `--set teacher=FILE`")]
     settings: Settings = ()
     results: Results = Path("results")
-    how_to_go_on = "unfinished features are not stored; start the command again"
+    resume_hint = "unfinished features are not stored; start the command again"
 
     def run(self) -> int:
         """Compute the features in a separate process."""
-        experiment = with_settings(experiment_named(self.name), self.settings)
+        experiment = with_settings(get_experiment(self.name), self.settings)
         if experiment.method != "distill":
             raise ValueError(
                 f"{self.name} has the method {experiment.method}; name an experiment of the method distill"
@@ -36,7 +36,7 @@ class Embed:
             raise ValueError(f"--out must be a .safetensors file, got {self.out}")
         if self.out.exists():
             raise ValueError(f"{self.out} exists; remove it, or name another file")
-        comparison = begin(self.results, [experiment], Scope("embed", 0), trained=False)
+        comparison = open_comparison(self.results, [experiment], Scope("embed", 0), trained=False)
         label, file = f"features of {experiment.teacher}", str(self.out.resolve())
         job = comparison.job(EmbeddingRequest, experiment, label, START_SECONDS, file=file)
         comparison.runner.run([job], threads=comparison.cores)

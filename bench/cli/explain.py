@@ -13,16 +13,16 @@ from tyro.conf import Positional
 from bench.cli.options import Json, Results, Settings
 from bench.config import FIELDS, Experiment, with_settings
 from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK
-from bench.console.tables import show
-from bench.experiments import EXPERIMENTS, experiment_named
-from bench.explain.decomposition import explained
-from bench.explain.factors import factors_of
-from bench.explain.tables import cause_table, line_table, side_by_side
-from bench.ladder import CLASSIFYING, PADDING, PAIRED, Factor, Ladder, Line, build, rungs_between
+from bench.console.tables import print_tables
+from bench.experiments import EXPERIMENTS, get_experiment
+from bench.explain.decomposition import decompose
+from bench.explain.factors import select_factors
+from bench.explain.tables import cause_table, reference_table, side_by_side
+from bench.ladder import CLASSIFYING, PADDING, PAIRED, Factor, Ladder, ReferenceRatio, build_ladder, stages_between
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.duration_estimates import START_SECONDS
-from bench.orchestration.preflight import begin, cores, has_gpu
+from bench.orchestration.preflight import available_cores, has_gpu, open_comparison
 from bench.orchestration.requests import LadderRequest
 from bench.orchestration.runner import Job
 from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
@@ -31,12 +31,12 @@ from bench.statistics import Agreement
 
 Recipe = Literal["published", "controlled"]
 ENDINGS: dict[Recipe, str] = {"published": "datacomp", "controlled": "controlled"}
-OF_THE_PUBLISHED = ("kernel", "columns")  # factors of CLIP's released run that are no fields of its recipe
+PUBLISHED_FACTORS = ("kernel", "columns")  # factors of CLIP's released run that are no fields of its recipe
 NOT_PUBLISHED_HERE = {
     "fp16": "CLIP was released in fp16 and CatLIP in bf16; here both use one precision",
     "communication": "a single process communicates nothing; captions of other processes are simulated",
 }
-FEWEST_ROUNDS = 2  # one for the parts, one for the whole
+MIN_ROUNDS = 2  # one for the parts, one for the whole
 CPU_CORE_FLOPS, GPU_FLOPS = 5e10, 1e14  # FLOP/s, to estimate durations; corrected as runs end
 TOWER_FIELDS = ("image_size", "image_sizes", "patch_drop", "activation_checkpointing")  # fields that some towers refuse
 # From best to worst: the worst of several decompositions counts.
@@ -65,14 +65,14 @@ class Explain:
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
-    how_to_go_on = "finished runs are kept; resume with the same command and --resume"
+    resume_hint = "finished runs are kept; resume with the same command and --resume"
 
     def run(self) -> int:
         """Build the ladders, run the rounds and print the decompositions."""
-        if self.rounds < FEWEST_ROUNDS:
-            raise ValueError(f"--rounds must be at least {FEWEST_ROUNDS}, got {self.rounds}")
+        if self.rounds < MIN_ROUNDS:
+            raise ValueError(f"--rounds must be at least {MIN_ROUNDS}, got {self.rounds}")
         recipes: Sequence[Recipe | None] = [*dict.fromkeys(self.recipe)] or [None]
-        plans = {recipe: self._planned(recipe) for recipe in recipes}  # errors are raised before the first run
+        plans = {recipe: self._plan(recipe) for recipe in recipes}  # errors are raised before the first run
         begun = [self._begin(recipe, *plan) for recipe, plan in plans.items()]
         comparison, rounds = begun[0][0], [jobs for _, of_one in begun for jobs in of_one]
         runner = comparison.runner
@@ -80,50 +80,54 @@ class Explain:
         for jobs in rounds:
             comparison.run_round(jobs)
         records = [comparison.records() for comparison, _ in begun]
-        named = zip(recipes, map(explained, records), strict=True)
+        named = zip(recipes, map(decompose, records), strict=True)
         found = {recipe or self.name: one for recipe, one in named if one}
-        beside = [side_by_side(found)] if len(found) > 1 else [line_table(one) for one in found.values()]
-        show([*map(cause_table, found.values()), *beside, failure_table([*chain.from_iterable(records)])], self.json)
+        beside = [side_by_side(found)] if len(found) > 1 else [reference_table(one) for one in found.values()]
+        print_tables(
+            [*map(cause_table, found.values()), *beside, failure_table([*chain.from_iterable(records)])], self.json
+        )
         if runner.failures or len(found) < len(begun):
             return FAILED_CASE
         return EXIT_CODES[max((one.verdict for one in found.values()), key=[*EXIT_CODES].index)]
 
-    def _planned(self, recipe: Recipe | None) -> tuple[Ladder, list[Experiment]]:
-        named = [experiment_named(name) for name in (self.name, self.against)]
+    def _plan(self, recipe: Recipe | None) -> tuple[Ladder, list[Experiment]]:
+        named = [get_experiment(name) for name in (self.name, self.against)]
         if recipe is not None:
-            named = [recipe_of(one.name, recipe) for one in named]
+            named = [get_recipe(one.name, recipe) for one in named]
         first, against = (with_settings(one, self.settings) for one in named)
-        chosen = (*OF_THE_PUBLISHED, *self.factors) if recipe == "published" else self.factors
-        ladder, cells = planned(first, against, chosen, combinations=self.combinations, on_gpu=has_gpu())
+        chosen = (*PUBLISHED_FACTORS, *self.factors) if recipe == "published" else self.factors
+        ladder, configurations = plan_ladder(first, against, chosen, combinations=self.combinations, on_gpu=has_gpu())
         if recipe is not None:
-            ladder = structs.replace(ladder, lines=lines_of(*named))
+            ladder = structs.replace(ladder, lines=reference_ratios(*named))
         if recipe == "published":
             ladder = structs.replace(ladder, left_out=ladder.left_out | NOT_PUBLISHED_HERE)
-        return ladder, cells
+        return ladder, configurations
 
     def _begin(
-        self, recipe: Recipe | None, ladder: Ladder, cells: Sequence[Experiment]
+        self, recipe: Recipe | None, ladder: Ladder, configurations: Sequence[Experiment]
     ) -> tuple[Comparison, list[list[Job]]]:
         """Record the ladder; return the jobs of each round: all configurations in even rounds, the ends in odd ones."""
-        ends = [cells[0], cells[len(ladder.chain) - 1]]
+        ends = [configurations[0], configurations[len(ladder.chain) - 1]]
         scope = Scope("explain" if recipe is None else f"explain-{recipe}", 0)
-        comparison = begin(self.results, cells, scope, resume=self.resume, trained=False, may_differ=FIELDS)
+        comparison = open_comparison(
+            self.results, configurations, scope, resume=self.resume, trained=False, may_differ=FIELDS
+        )
         job = comparison.job(LadderRequest, ends[-1], "the ladder", START_SECONDS, ladder=ladder)
         if job.is_done and read_record(job.request.paths[0]).measured != ladder:
             raise ValueError(f"{comparison.name} has another ladder: start a new decomposition without --resume")
         comparison.runner.progress.expect(job.expected_seconds)
         comparison.runner.run([job], threads=comparison.cores)
-        seconds, rounds = expected_seconds(cells, on_gpu=comparison.on_gpu), list[list[Job]]()
+        seconds, rounds = estimate_run_seconds(configurations, on_gpu=comparison.on_gpu), list[list[Job]]()
         for round_ in range(self.rounds):
-            jobs = comparison.round_of(ends if round_ % 2 else cells, round_, self.rounds, round_ // 2)
+            jobs = comparison.jobs_of_round(ends if round_ % 2 else configurations, round_, self.rounds, round_ // 2)
             rounds.append([replace(job, expected_seconds=seconds[job.request.experiment.name]) for job in jobs])
         runs, minutes = sum(map(len, rounds)), sum(job.expected_seconds for jobs in rounds for job in jobs) / 60
         estimate = f"about {max(1, round(minutes))} min, corrected as they end"
-        print(f"{len(cells)} configurations, {runs} runs: {estimate}", file=sys.stderr)
+        print(f"{len(configurations)} configurations, {runs} runs: {estimate}", file=sys.stderr)
         return comparison, rounds
 
 
-def recipe_of(name: str, recipe: Recipe) -> Experiment:
+def get_recipe(name: str, recipe: Recipe) -> Experiment:
     """Return a named experiment's recipe; ValueError lists the experiments that have one."""
     ending = ENDINGS[recipe]
     if f"{name}-{ending}" not in EXPERIMENTS:
@@ -132,73 +136,73 @@ def recipe_of(name: str, recipe: Recipe) -> Experiment:
     return EXPERIMENTS[f"{name}-{ending}"]
 
 
-def planned(
+def plan_ladder(
     first: Experiment, against: Experiment, chosen: Sequence[str], *, combinations: bool, on_gpu: bool
 ) -> tuple[Ladder, list[Experiment]]:
     """Return the ladder from `against` to `first` and its configurations; ValueError if there is none.
 
     Factors that a tower refuses are left out with the tower's reason; torch is imported to ask it.
     """
-    from models.text_tower import why_padded
+    from models.text_tower import why_padding_is_needed
 
     is_text = against.method in PAIRED and first.method in CLASSIFYING
-    padded_because = why_padded(against.text_tower) if is_text else None
-    factors, left_out = factors_of(against, first, chosen, on_gpu=on_gpu)
-    left_out |= {PADDING: padded_because} if padded_because else {}
+    padding_reason = why_padding_is_needed(against.text_tower) if is_text else None
+    factors, left_out = select_factors(against, first, chosen, on_gpu=on_gpu)
+    left_out |= {PADDING: padding_reason} if padding_reason else {}
     can = []
     for factor in factors:
-        if (reason := _cannot(first, factor)) is None:
+        if (reason := _reason_unsupported(first, factor)) is None:
             can.append(factor)
         else:
             left_out[factor.name] = reason
-    rungs = rungs_between(against, first, padded_because, can)
-    ladder, cells = build(rungs, can, whole=combinations, pace=first)
-    return structs.replace(ladder, left_out=left_out), cells
+    stages = stages_between(against, first, padding_reason, can)
+    ladder, configurations = build_ladder(stages, can, factorial=combinations, pace=first)
+    return structs.replace(ladder, left_out=left_out), configurations
 
 
-def _cannot(first: Experiment, factor: Factor) -> str | None:
+def _reason_unsupported(first: Experiment, factor: Factor) -> str | None:
     """Return the reason why a tower cannot be built with a factor's values, or None."""
-    from bench.measure.flops import on_meta
+    from bench.measure.flops import build_on_meta
 
     if factor.field not in TOWER_FIELDS:
         return None
     try:
         for value in (factor.before, factor.after):
             if (changed := with_settings(first, [value])) is not first:
-                on_meta(changed)
+                build_on_meta(changed)
     except ValueError as error:
         return str(error)
     return None
 
 
-def lines_of(first: Experiment, against: Experiment) -> tuple[Line, ...]:
+def reference_ratios(first: Experiment, against: Experiment) -> tuple[ReferenceRatio, ...]:
     """Return the FLOP-predicted ratios of a pair of recipes, and the published ratio."""
-    from bench.measure.costs import released_flops
+    from bench.measure.costs import count_flops_as_released
 
     def ratio(**changes: tuple[int, ...]) -> float:
-        costs = [released_flops(structs.replace(one, **changes)) for one in (against, first)]
+        costs = [count_flops_as_released(structs.replace(one, **changes)) for one in (against, first)]
         return costs[0] / costs[1]
 
     counted = "counted: image tower, captions padded to their context, head"
-    published = Line(what="published", ratio=1 / PUBLISHED_HOURS, source=PUBLISHED_SOURCE)
+    published = ReferenceRatio(what="published", ratio=1 / PUBLISHED_HOURS, source=PUBLISHED_SOURCE)
     return (
-        Line(what="FLOPs alone, one image size", ratio=ratio(image_sizes=()), source=counted),
-        Line(what="FLOPs alone, the recipes' image sizes", ratio=ratio(), source=counted),
+        ReferenceRatio(what="FLOPs alone, one image size", ratio=ratio(image_sizes=()), source=counted),
+        ReferenceRatio(what="FLOPs alone, the recipes' image sizes", ratio=ratio(), source=counted),
         *([published] if (against.method, first.method) == ("clip", "catlip") else []),
     )
 
 
-def expected_seconds(cells: Sequence[Experiment], *, on_gpu: bool) -> dict[str, float]:
+def estimate_run_seconds(configurations: Sequence[Experiment], *, on_gpu: bool) -> dict[str, float]:
     """Estimate the seconds of a run of each configuration from its FLOPs."""
-    from bench.measure.costs import costs_of
+    from bench.measure.costs import count_costs
 
-    device_flops = GPU_FLOPS if on_gpu else CPU_CORE_FLOPS * cores()
-    of_rungs = {(cell.method, cell.text_features): cell for cell in cells}
-    costs = {rung: costs_of(cell) for rung, cell in of_rungs.items()}
+    device_flops = GPU_FLOPS if on_gpu else CPU_CORE_FLOPS * available_cores()
+    of_rungs = {(configuration.method, configuration.text_features): configuration for configuration in configurations}
+    costs = {stage: count_costs(configuration) for stage, configuration in of_rungs.items()}
     seconds = {}
-    for cell in cells:
-        of = costs[cell.method, cell.text_features]
-        steps = cell.warmup_steps + (cell.windows + 1) * cell.steps_per_window
-        flops = 3 * steps * cell.mean_batch_size * (of.image_flops + of.text_flops)
-        seconds[cell.name] = START_SECONDS + flops / device_flops
+    for configuration in configurations:
+        of = costs[configuration.method, configuration.text_features]
+        steps = configuration.warmup_steps + (configuration.windows + 1) * configuration.steps_per_window
+        flops = 3 * steps * configuration.mean_batch_size * (of.image_flops + of.text_flops)
+        seconds[configuration.name] = START_SECONDS + flops / device_flops
     return seconds

@@ -18,17 +18,17 @@ class Export:
     tower: Positional[str]  # tower file, or name of an experiment whose newest tower is exported
     out: Annotated[Path, arg(help="folder for the exported files, empty or absent")]
     results: Results = Path("results")
-    how_to_go_on = "an unfinished folder holds no configuration; remove it and start the command again"
+    resume_hint = "an unfinished folder holds no configuration; remove it and start the command again"
 
     def run(self) -> int:
         """Write the folder, and print the code that loads it."""
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
             raise ValueError(f"{self.out} exists and is not an empty folder; remove it, or name another folder")
-        from bench.towers.exported import export
-        from bench.towers.tower_from import tower_from
+        from bench.towers.exported import export_tower
+        from bench.towers.tower_from import load_tower
 
-        known = tower_from(self.tower, self.results)
+        known = load_tower(self.tower, self.results)
         self.out.mkdir(parents=True, exist_ok=True)
-        print(export(known, self.out))
+        print(export_tower(known, self.out))
         print(f"written: {self.out}", file=sys.stderr)
         return OK

@@ -12,20 +12,27 @@ from tqdm import tqdm
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Json
-from bench.config import told
-from bench.console.console import PROGRAM, say
+from bench.config import format_differences
+from bench.console.console import PROGRAM, log
 from bench.console.exit_codes import FAILED_CASE, OK, USAGE
-from bench.console.tables import show
-from bench.data.captions.shards import Shard, part_of, shards_of
-from bench.labels.explanation import explanation
+from bench.console.tables import print_tables
+from bench.data.captions.shards import Shard, find_caption_files, select_part
+from bench.labels.explanation import explanation_table
 from bench.labels.labeller import Tally, labeller
 from bench.labels.on_ray import run_jobs_on_ray
-from bench.labels.processes import Ended, run_jobs, worth
-from bench.labels.rules import rule_named
-from bench.labels.shard_job import Job, Report, made, tally_of
+from bench.labels.processes import Ended, run_jobs, useful_processes
+from bench.labels.rules import get_rule
+from bench.labels.shard_job import LabelJob, Report, read_label_file_info, tally_of
 from bench.labels.summary import label_table, most_frequent, summary_tables
-from bench.labels.vocabulary import Vocabulary, counted, merged, read_vocabulary, vocabulary_path, write_vocabulary
-from bench.orchestration.preflight import cores
+from bench.labels.vocabulary import (
+    Vocabulary,
+    count_vocabulary,
+    merge_vocabularies,
+    read_vocabulary,
+    vocabulary_path,
+    write_vocabulary,
+)
+from bench.orchestration.preflight import available_cores
 
 SHOWN_FAILURES = 10
 
@@ -55,7 +62,7 @@ class Label:
     workers: int | None = None  # number of processes; default: number of cores
     force: bool = False  # label complete files again
     json: Json = None
-    how_to_go_on = "finished files are kept; resume with the same command"
+    resume_hint = "finished files are kept; resume with the same command"
 
     def run(self) -> int:
         """Explain a caption, merge or count a vocabulary, or label files."""
@@ -63,31 +70,31 @@ class Label:
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, got {value}")
         if self.explain is not None:
-            show([explanation(rule_named(self.rule or "corenet"), self.explain)], self.json)
+            print_tables([explanation_table(get_rule(self.rule or "corenet"), self.explain)], self.json)
             return OK
         try:
             return self._merge() if self.merge else self._count() if self.count_only else self._label()
         except ChildProcessError as died:
-            say(f"error: {died}")
+            log(f"error: {died}")
             return FAILED_CASE
 
     def _merge(self) -> int:
-        vocabulary = merged([read_vocabulary(str(path)) for path in self.merge])
-        show([label_table(vocabulary.labels)], self.json)
+        vocabulary = merge_vocabularies([read_vocabulary(str(path)) for path in self.merge])
+        print_tables([label_table(vocabulary.labels)], self.json)
         return self._write(vocabulary)
 
     def _count(self) -> int:
         self._require_out("FILE")
-        rule = rule_named(self.rule or "corenet")
-        total, failures, seconds = self._run([Job(shard.path, rule.name, self.column) for shard in self._shards()])
-        vocabulary = counted(rule, total.counts, total.captions)
-        show(summary_tables(total, total.captions / seconds, vocabulary.labels), self.json)
+        rule = get_rule(self.rule or "corenet")
+        total, failures, seconds = self._run([LabelJob(shard.path, rule.name, self.column) for shard in self._shards()])
+        vocabulary = count_vocabulary(rule, total.counts, total.captions)
+        print_tables(summary_tables(total, total.captions / seconds, vocabulary.labels), self.json)
         return _report(failures) or self._write(vocabulary)  # a partial vocabulary would look complete
 
     def _write(self, vocabulary: Vocabulary) -> int:
         out = self._require_out("FILE")
         if self.min_count is not None or self.size is not None:
-            vocabulary = vocabulary.cut(self.min_count or 1, self.size)
+            vocabulary = vocabulary.filtered(self.min_count or 1, self.size)
         write_vocabulary(vocabulary, out)
         print(f"{out}: {len(vocabulary.labels):,} labels", file=sys.stderr)
         return OK
@@ -108,11 +115,11 @@ class Label:
         path = str(vocabulary_path(self.vocabulary).absolute())
         labeller(rule, path)  # an incompatible pair raises one error, not one per file
         target, shards = out.absolute(), self._shards()
-        jobs = [Job(shard.path, rule, self.column, path, target / shard.labels_name) for shard in shards]
+        jobs = [LabelJob(shard.path, rule, self.column, path, target / shard.labels_name) for shard in shards]
         _require_distinct(jobs)
         todo, finished = [], Tally()
         for job in jobs:
-            if self.force or (found := _finished(job)) is None:
+            if self.force or (found := _existing_tally(job)) is None:
                 todo.append(job)
             else:
                 finished.add(found)
@@ -121,14 +128,14 @@ class Label:
         total, failures, seconds = self._run(todo)
         rate, labels = total.captions / seconds, most_frequent(vocabulary, total.counts)
         total.add(finished)
-        show(summary_tables(total, rate, labels), self.json)
+        print_tables(summary_tables(total, rate, labels), self.json)
         return _report(failures)
 
     def _shards(self) -> Sequence[Shard]:
-        shards = shards_of(self.inputs, self.out)
-        return part_of(shards, self.shards) if self.shards else shards
+        shards = find_caption_files(self.inputs, self.out)
+        return select_part(shards, self.shards) if self.shards else shards
 
-    def _run(self, jobs: Sequence[Job]) -> tuple[Tally, list[Exception], float]:
+    def _run(self, jobs: Sequence[LabelJob]) -> tuple[Tally, list[Exception], float]:
         """Run jobs under a progress bar; return the summed tally, the errors of failed jobs, and the seconds."""
         total, failures, captions, start = Tally(), list[Exception](), 0, time.monotonic()
         bar = tqdm(
@@ -154,23 +161,23 @@ class Label:
                     failures.append(outcome)
         return total, failures, time.monotonic() - start
 
-    def _outcomes(self, jobs: Sequence[Job], report: Report) -> Generator[Ended, None, None]:
+    def _outcomes(self, jobs: Sequence[LabelJob], report: Report) -> Generator[Ended, None, None]:
         if self.engine == "ray":
             yield from run_jobs_on_ray(jobs, report)
         else:
-            yield from run_jobs(jobs, self.workers or worth(jobs, cores()), report)
+            yield from run_jobs(jobs, self.workers or useful_processes(jobs, available_cores()), report)
 
 
 def _report(failures: Sequence[Exception]) -> int:
     """Print the errors of failed files; return the exit code."""
     for failure in failures[:SHOWN_FAILURES]:
-        say(f"error: {failure}")
+        log(f"error: {failure}")
     if more := failures[SHOWN_FAILURES:]:
-        say(f"error: {len(more)} more files failed")
+        log(f"error: {len(more)} more files failed")
     return USAGE if failures else OK
 
 
-def _require_distinct(jobs: Sequence[Job]) -> None:
+def _require_distinct(jobs: Sequence[LabelJob]) -> None:
     """Raise ValueError if two inputs have the same label file, or a label file is an input."""
     taken: dict[Path | None, Path] = {}
     for job in jobs:
@@ -181,7 +188,7 @@ def _require_distinct(jobs: Sequence[Job]) -> None:
         raise ValueError(f"the labels would be written over {min(over)}: choose another --out")
 
 
-def _finished(job: Job) -> Tally | None:
+def _existing_tally(job: LabelJob) -> Tally | None:
     """Return the tally of a complete label file; None if the job has to run.
 
     ValueError for labels of another rule, vocabulary or column, which are not overwritten without --force.
@@ -189,14 +196,16 @@ def _finished(job: Job) -> Tally | None:
     assert job.target is not None
     if not job.target.exists():
         return None
-    found, origin = made(job.target), job.origin()
+    found, origin = read_label_file_info(job.target), job.origin()
     if found is None:
-        say(f"{job.target} is not a complete file of labels: it is labelled again")
+        log(f"{job.target} is not a complete file of labels: it is labelled again")
         return None
     asked = {name: (getattr(found.origin, name), getattr(origin, name)) for name in origin.__struct_fields__}
     if changed := {name: pair for name, pair in asked.items() if pair[0] != pair[1] and name != "input_digest"}:
-        raise ValueError(f"{job.target} was made with other options ({told(changed)}): use --force or another --out")
+        raise ValueError(
+            f"{job.target} was made with other options ({format_differences(changed)}): use --force or another --out"
+        )
     if found.origin != origin:
-        say(f"{job.source} changed since {job.target} was made: it is labelled again")
+        log(f"{job.source} changed since {job.target} was made: it is labelled again")
         return None
     return tally_of(found)

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 import tyro
 
-from bench.cli.compare import GROUPS, TOGETHER, VERBS, Bench
+from bench.cli.compare import DISTRIBUTED_VERBS, GROUPS, VERBS, Bench
 from bench.cli.options import Command
 from bench.config import choose
-from bench.console.console import PROGRAM, say
+from bench.console.console import PROGRAM, log
 from bench.console.exit_codes import OK, USAGE
-from bench.environment.rank_info import place
-from bench.orchestration.runner import follow
-from bench.orchestration.torchrun import launch
+from bench.environment.rank_info import torchrun_env
+from bench.orchestration.runner import follow_rank0
+from bench.orchestration.torchrun import connect_coordinator
 
 
 def dispatch(arguments: Sequence[str]) -> int:
@@ -21,18 +21,18 @@ def dispatch(arguments: Sequence[str]) -> int:
     Under torchrun only rank 0 runs the verb; the other ranks follow it.
     """
     try:
-        met = launch()
+        met = connect_coordinator()
         if met is None:
             return _run(arguments)
-        if met.place.rank > 0:
-            follow(met)
+        if met.rank_info.rank > 0:
+            follow_rank0(met)
             return OK
     except ValueError as error:
         return _usage(error)
     try:
         return _run(arguments)
     finally:
-        met.end()
+        met.shut_down()
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -40,14 +40,14 @@ def _run(arguments: Sequence[str]) -> int:
         command = parse(arguments)
     except ValueError as error:
         return _usage(error)
-    if place().ranks > 1 and not isinstance(command, TOGETHER):
+    if torchrun_env().world_size > 1 and not isinstance(command, DISTRIBUTED_VERBS):
         return _usage(ValueError("torchrun can start measure and train only; start other verbs without torchrun"))
     try:
         return command.run()
     except (ValueError, OSError) as error:
         return _usage(error)
     except KeyboardInterrupt:
-        print(f"\ninterrupted: {command.how_to_go_on}", file=sys.stderr)
+        print(f"\ninterrupted: {command.resume_hint}", file=sys.stderr)
         raise
 
 
@@ -70,5 +70,5 @@ def _overview() -> str:
 
 
 def _usage(error: Exception) -> int:
-    say(f"error: {error}")
+    log(f"error: {error}")
     return USAGE

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Protocol
 from tyro.conf import UseAppendAction, arg
 
 from bench.console.exit_codes import FAILED_CASE, OK
-from bench.console.tables import Table, show
+from bench.console.tables import Table, print_tables
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison
 from bench.statistics import Ratio
@@ -35,7 +35,7 @@ class Command(Protocol):
     """A parsed verb."""
 
     @property
-    def how_to_go_on(self) -> str:
+    def resume_hint(self) -> str:
         """The message for a person who interrupted the verb: what is kept and how to resume."""
         ...
 
@@ -46,7 +46,7 @@ class Command(Protocol):
 
 def finish(comparison: Comparison, tables: Sequence[Table] = (), json_file: Path | None = None) -> int:
     """Show tables and the recorded failures; return the exit code."""
-    show([*tables, failure_table(comparison.records())], json_file)
+    print_tables([*tables, failure_table(comparison.records())], json_file)
     return FAILED_CASE if comparison.runner.failures else OK
 
 

@@ -10,17 +10,33 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Json, Results, Settings
-from bench.cli.train import Images, number_of
+from bench.cli.train import Images, parse_count
 from bench.config import Experiment, choose, with_settings
 from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, OK
-from bench.console.tables import show
-from bench.environment.gpu_specs import DEVICES, GB, Device, device_called
-from bench.experiments import EXPERIMENTS, experiment_named
-from bench.plan.collectives import FP32, LINK_SHARE, LINK_US, NETWORK_US, Links
-from bench.plan.model import LOSS_SHARE, OVERLAP, Case, Cluster, assumed_compute, cost_of, curve, step_on
+from bench.console.tables import print_tables
+from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
+from bench.experiments import EXPERIMENTS, get_experiment
+from bench.plan.collectives import FP32_BYTES, LINK_SHARE, LINK_US, NETWORK_US, Interconnect
+from bench.plan.model import (
+    LOSS_SHARE,
+    OVERLAP,
+    Cluster,
+    PlanCase,
+    assumed_compute,
+    plan_step,
+    scaling_curve,
+    training_cost,
+)
 from bench.plan.published import published_utilisation
-from bench.plan.records import Timed, compute_of, largest_batch, records_at, timed
-from bench.plan.tables import Planned, assumption_table, curve_table, plan_table, published_table, sent_table
+from bench.plan.records import TimedRuns, find_timed_runs, known_largest_batch, measured_compute, read_comparison
+from bench.plan.tables import (
+    PlanResult,
+    assumption_table,
+    communication_table,
+    curve_table,
+    plan_table,
+    published_table,
+)
 from bench.record import Record
 
 MICRO = 1e-6
@@ -39,7 +55,7 @@ class Plan:
     gpus: int = 64  # number of GPUs
     images: Images = None
     record: Path | None = None  # speed record of one device, or folder of records
-    device: Annotated[str | None, arg(help=f"name of a GPU, in place of a record: {', '.join(DEVICES)}")] = None
+    device: Annotated[str | None, arg(help=f"name of a GPU, in place of a record: {', '.join(GPU_SPECS)}")] = None
     # share of that GPU's bf16 peak, communication excluded; default: the median of published CLIP trainings
     utilisation: float | None = None
     batch: int | None = None  # images per step of all GPUs; default: the experiment's batch_size on each GPU
@@ -55,14 +71,14 @@ class Plan:
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
-    how_to_go_on = "there is nothing to resume"
+    resume_hint = "there is nothing to resume"
 
     def run(self) -> int:
         """Predict, or validate the prediction."""
         self._require_sound()
         if self.published:
             latencies = MICRO * self.link_us, MICRO * self.network_us
-            show([published_table(self.utilisation, latencies, self.overlap)], self.json)
+            print_tables([published_table(self.utilisation, latencies, self.overlap)], self.json)
             return OK
         if not self.names:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
@@ -71,20 +87,20 @@ class Plan:
         if (self.record is None) == (self.device is None):
             raise ValueError("a plan needs either --record FILE (measured) or --device NAME (assumed): give one")
         plans = [self._planned(experiment) for experiment in self._experiments]
-        tables = [plan_table(plans, self.gpus), sent_table(plans, self._cluster), curve_table(plans)]
-        show([*tables, assumption_table(self._assumptions())], self.json)
+        tables = [plan_table(plans, self.gpus), communication_table(plans, self._cluster), curve_table(plans)]
+        print_tables([*tables, assumption_table(self._assumptions())], self.json)
         return OK
 
     def _check(self, processes: int) -> int:
-        from bench.orchestration.plan_validation import RunFailed, check
+        from bench.orchestration.plan_validation import RunFailedError, validate_locally
 
         experiments = dict(zip(dict.fromkeys(self.names), self._experiments, strict=True))
         try:
-            table, agrees = check(experiments, self.settings, processes, self.results)
-        except RunFailed as failure:
+            table, agrees = validate_locally(experiments, self.settings, processes, self.results)
+        except RunFailedError as failure:
             print(f"FAILED {failure}", file=sys.stderr)
             return FAILED_CASE
-        show([table], self.json)
+        print_tables([table], self.json)
         return OK if agrees else DISAGREEMENT
 
     def _require_sound(self) -> None:
@@ -102,66 +118,70 @@ class Plan:
 
     @cached_property
     def _experiments(self) -> Sequence[Experiment]:
-        return [with_settings(experiment_named(name), self.settings) for name in dict.fromkeys(self.names)]
+        return [with_settings(get_experiment(name), self.settings) for name in dict.fromkeys(self.names)]
 
     @cached_property
     def _records(self) -> Sequence[Record]:
-        return [] if self.record is None else records_at(self.record, self._experiments)
+        return [] if self.record is None else read_comparison(self.record, self._experiments)
 
-    def _timed(self, experiment: Experiment) -> Timed | None:
-        return None if self.record is None else timed(experiment, self._records, self.record)
+    def _timed(self, experiment: Experiment) -> TimedRuns | None:
+        return None if self.record is None else find_timed_runs(experiment, self._records, self.record)
 
     @cached_property
-    def _device(self) -> Device | None:
+    def _device(self) -> GpuSpec | None:
         """The data-sheet values of the named or the recorded device."""
         if self.device is not None:
-            return choose(self.device.lower(), DEVICES, "device")
+            return choose(self.device.lower(), GPU_SPECS, "device")
         runs = self._timed(self._experiments[0])
-        return device_called(runs.where.machine) if runs is not None and runs.where.device == "cuda" else None
+        return find_gpu_spec(runs.where.machine) if runs is not None and runs.where.device == "cuda" else None
 
     @cached_property
     def _cluster(self) -> Cluster:
         device = self._device
         per_node, link, network = self.per_node, self.link_gbs, self.network_gbs
         if device is not None:
-            per_node, link = per_node or device.per_node, link or LINK_SHARE * device.link / GB
-            network = network or (None if device.network is None else LINK_SHARE * device.network / GB)
+            per_node, link = per_node or device.gpus_per_node, link or LINK_SHARE * device.link_bytes_per_second / GB
+            network = network or (
+                None if device.network_bytes_per_second is None else LINK_SHARE * device.network_bytes_per_second / GB
+            )
         if per_node is None or link is None or network is None:
             asked = {"--per-node": per_node, "--link-gbs": link, "--network-gbs": network}
             unknown = ", ".join(option for option, value in asked.items() if value is None)
             name = self.device or "the device of the record"
             raise ValueError(f"no data sheet is known for the interconnect of {name}: give {unknown}")
-        links = Links(per_node, GB * link, MICRO * self.link_us, GB * network, MICRO * self.network_us)
+        links = Interconnect(per_node, GB * link, MICRO * self.link_us, GB * network, MICRO * self.network_us)
         return Cluster(links, self.overlap)
 
-    def _planned(self, experiment: Experiment) -> Planned:
-        from bench.plan.workload import needs_of
+    def _planned(self, experiment: Experiment) -> PlanResult:
+        from bench.plan.workload import count_workload
 
-        needs, runs, device = needs_of(experiment), self._timed(experiment), self._device
+        needs, runs, device = count_workload(experiment), self._timed(experiment), self._device
         if runs is not None:
-            compute, watts = compute_of(runs, self._loss_flops(runs)), runs.watts
-            bytes_a_weight = 2 if runs.where.precision == "bf16" else FP32
+            compute, watts = measured_compute(runs, self._loss_flops(runs)), runs.watts
+            bytes_per_parameter = 2 if runs.where.precision == "bf16" else FP32_BYTES
         else:
             assert device is not None
-            compute, watts, bytes_a_weight = assumed_compute(needs.work, device, self._share), device.watts, 2
+            compute, watts, bytes_per_parameter = assumed_compute(needs.work, device, self._share), device.watts, 2
         batch = experiment.mean_batch_size
-        case = Case(experiment.name, needs.weights, compute, batch, experiment.sharding, bytes_a_weight)
-        step = step_on(case, self._cluster, self.gpus, self.batch)
-        images = experiment.images if self.images is None else number_of(self.images)
+        case = PlanCase(experiment.name, needs.weights, compute, batch, experiment.sharding, bytes_per_parameter)
+        step = plan_step(case, self._cluster, self.gpus, self.batch)
+        images = experiment.images if self.images is None else parse_count(self.images)
         largest: tuple[int | None, str] = (None, "unknown without memory records of one GPU; give --record")
         if device is not None and runs is not None:
-            largest = largest_batch(experiment, self._records, USABLE * device.memory, needs.weights, self.gpus)
-        basis, cost = "assumed" if runs is None else "measured", cost_of(step, images, self.price, watts)
-        return Planned(case, basis, step, cost, curve(case, self._cluster, self.gpus, self.batch), largest)
+            largest = known_largest_batch(
+                experiment, self._records, USABLE * device.memory_bytes, needs.weights, self.gpus
+            )
+        basis, cost = "assumed" if runs is None else "measured", training_cost(step, images, self.price, watts)
+        return PlanResult(case, basis, step, cost, scaling_curve(case, self._cluster, self.gpus, self.batch), largest)
 
     @cached_property
     def _share(self) -> float:
         return self.utilisation or published_utilisation()
 
-    def _loss_flops(self, runs: Timed) -> float:
+    def _loss_flops(self, runs: TimedRuns) -> float:
         peak = runs.runs[0].peak_flops_per_second if runs.where.device == "cpu" else None
         if self._device is not None:
-            peak = self._device.fp32
+            peak = self._device.fp32_flops
         if peak is None:
             raise ValueError(f"no fp32 peak is known of {runs.where.machine}")
         return LOSS_SHARE * peak
@@ -174,14 +194,14 @@ class Plan:
                 found |= _measured(experiment.name, runs)
         if self.device is not None and device is not None:
             source = "given" if self.utilisation else "median of plan --published, communication excluded"
-            peak = f"{self._share:.3f} of {device.bf16 / 1e12:g} TFLOP/s, bf16 ({device.source})"
+            peak = f"{self._share:.3f} of {device.bf16_flops / 1e12:g} TFLOP/s, bf16 ({device.source})"
             found["utilisation"] = (peak, f"assumed, not a measurement: {source}")
             found["power of a GPU"] = (f"{device.watts:g} W, constant", device.source)
             found["captions"] = ("as long as the context", "assumed; shorter ones: --set context_length=N")
-        found["GPUs per node"] = (str(links.per_node), "given" if self.per_node else "data sheet")
+        found["GPUs per node"] = (str(links.gpus_per_node), "given" if self.per_node else "data sheet")
         for name, rate, latency, is_given, usual in (
-            ("links within a node", links.link, links.link_latency, self.link_gbs, LINK_US),
-            ("network", links.network, links.network_latency, self.network_gbs, NETWORK_US),
+            ("links within a node", links.link_bytes_per_second, links.link_latency_seconds, self.link_gbs, LINK_US),
+            ("network", links.network_bytes_per_second, links.network_latency_seconds, self.network_gbs, NETWORK_US),
         ):
             source = "given" if is_given else f"data sheet x {LINK_SHARE}, as nccl-tests reach on A100"
             found[name] = (f"{rate / GB:.4g} GB/s per GPU and direction", source)
@@ -196,7 +216,7 @@ class Plan:
         return found
 
 
-def _measured(name: str, runs: Timed) -> dict[str, tuple[str, str]]:
+def _measured(name: str, runs: TimedRuns) -> dict[str, tuple[str, str]]:
     basis = f"measured: {len(runs.runs)} runs, batch {runs.experiment.batch_size}, {runs.where.precision}"
     if (tokens := runs.runs[0].tokens_per_caption) is not None:
         basis += f", {tokens:.1f} tokens per caption"

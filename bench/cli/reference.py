@@ -12,27 +12,27 @@ from msgspec.structs import replace
 from tyro.conf import Positional
 
 from bench.cli.options import Json, Results, Rounds, Settings, finish, ratio_columns
-from bench.config import AT_LARGEST_BATCH, Experiment, at_batch_size, with_settings
+from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment, at_batch_size, with_settings
 from bench.console.exit_codes import DISAGREEMENT, OK
 from bench.console.tables import Table
-from bench.experiments import EXPERIMENTS, experiment_named
-from bench.orchestration.comparison import Scope, rounds_for
+from bench.experiments import EXPERIMENTS, get_experiment
+from bench.orchestration.comparison import Scope, required_rounds
 from bench.orchestration.duration_estimates import START_SECONDS
-from bench.orchestration.preflight import begin, has_gpu
+from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import PeerRequest
 from bench.recipes import DATACOMP_SYNSETS
-from bench.record import PeerRun, Record
-from bench.reference.sides import OURS, SIDES, Against
-from bench.statistics import ratios_of, spread_of
+from bench.record import Record, ReferenceRun
+from bench.reference.sides import OURS, SIDES, ReferenceName
+from bench.statistics import ratios_of, relative_spread
 
 EQUAL_LOSSES, STEPS_COMPARED = 1e-4, 20  # relative difference over the first steps; rounding grows with training
-LONGER = 3  # factor of the number of windows in the first round: 20 steps for open-clip
+FIRST_ROUND_FACTOR = 3  # factor of the number of windows in the first round: 20 steps for open-clip
 EXPECTED_SECONDS = START_SECONDS + 3.0  # of a run: estimate for two cores, corrected as runs end
 BATCHES, DENSE_WINDOW = (8, 64, 256), 1024  # images per step and per window of dense-bce: windows of a second or more
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class Reference:
     """Compare training speed and losses with a reference implementation, interleaved in fresh processes.
 
     Both sides use the same model, weights, batches and learning rates. open-clip: the loop of `open_clip_train`, as
@@ -41,13 +41,13 @@ class Peer:
     workers), and captions are labelled before it on both sides.
     """
 
-    against: Positional[Against]  # name of the reference implementation
+    against: Positional[ReferenceName]  # name of the reference implementation
     name: str = "clip-vit-b32"  # name of the CLIP experiment to compare with open-clip, at a batch of 8
     rounds: Rounds = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
-    how_to_go_on = "finished records are kept in the results folder"
+    resume_hint = "finished records are kept in the results folder"
 
     def run(self) -> int:
         """Run the rounds, then print the ratios and compare the losses."""
@@ -58,12 +58,14 @@ class Peer:
         experiments = [with_settings(experiment, self.settings) for experiment in self._experiments()]
         if any(experiment.image_sizes for experiment in experiments):
             raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
-        rounds = self.rounds or rounds_for(len(sides) - 1, on_gpu=has_gpu())
-        comparison = begin(self.results, experiments, Scope("peer", 0), trained=False, may_differ=AT_LARGEST_BATCH)
+        rounds = self.rounds or required_rounds(len(sides) - 1, on_gpu=has_gpu())
+        comparison = open_comparison(
+            self.results, experiments, Scope("peer", 0), trained=False, may_differ=MAY_DIFFER_AT_LARGEST_BATCH
+        )
         groups = []
         for round_ in range(rounds):
             for experiment in experiments:
-                longer = replace(experiment, windows=experiment.windows * (1 if round_ else LONGER))
+                longer = replace(experiment, windows=experiment.windows * (1 if round_ else FIRST_ROUND_FACTOR))
                 jobs = []
                 for side in sides[:: -1 if round_ % 2 else 1]:
                     label = f"{experiment.name}, {side}, round {round_ + 1} of {rounds}"
@@ -73,14 +75,14 @@ class Peer:
         for jobs in groups:
             comparison.run_round(jobs)
         records = comparison.records()
-        losses = loss_rows(records)
-        tables = [speed_table(records, sides), Table("Losses of the first round", losses)]
+        losses = compare_losses(records)
+        tables = [reference_speed_table(records, sides), Table("Losses of the first round", losses)]
         are_equal = all(row["equal"] == "yes" for row in losses)
         return finish(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
 
     def _experiments(self) -> list[Experiment]:
         if self.against == "open-clip":
-            named = experiment_named(self.name)
+            named = get_experiment(self.name)
             if named.method != "clip":
                 raise ValueError(
                     f"open-clip is compared with an experiment of the method clip; {self.name} has {named.method}"
@@ -93,7 +95,7 @@ class Peer:
         ]
 
 
-def speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:
+def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:
     """List each side's images per second, and its ratio to the first side's, for each experiment."""
     rows = []
     for name, runs in _by_experiment(records).items():
@@ -106,7 +108,7 @@ def speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:
         for side, rounds in rates.items():
             run = next(run for (of, _), (_, run) in runs.items() if of == side)
             row = {"experiment": name, "side": side, "runs": len(rounds), "images/s": median(rounds.values())}
-            row |= {"spread": spread_of(rounds)} | ratio_columns(ratios.get(side))
+            row |= {"spread": relative_spread(rounds)} | ratio_columns(ratios.get(side))
             rows.append(row | {"tokens": run.tokens_per_caption, "target bytes": run.target_bytes_per_image})
     note = (
         f"ratio: images/s over those of {sides[0]}, with its 95 % interval over runs (fresh processes, interleaved).\n"
@@ -115,7 +117,7 @@ def speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:
     return Table(f"Compared with {sides[0]}", rows, note)
 
 
-def loss_rows(records: Sequence[Record]) -> list[dict[str, str | int | float]]:
+def compare_losses(records: Sequence[Record]) -> list[dict[str, str | int | float]]:
     """Compare the sides' losses over the first steps of the first round."""
     rows: list[dict[str, str | int | float]] = []
     for name, runs in _by_experiment(records).items():
@@ -130,11 +132,11 @@ def loss_rows(records: Sequence[Record]) -> list[dict[str, str | int | float]]:
     return rows
 
 
-def _by_experiment(records: Sequence[Record]) -> dict[str, dict[tuple[str, int], tuple[float, PeerRun]]]:
+def _by_experiment(records: Sequence[Record]) -> dict[str, dict[tuple[str, int], tuple[float, ReferenceRun]]]:
     """Return images per second and run by side and round, for each experiment."""
-    found: dict[str, dict[tuple[str, int], tuple[float, PeerRun]]] = defaultdict(dict)
+    found: dict[str, dict[tuple[str, int], tuple[float, ReferenceRun]]] = defaultdict(dict)
     for record in records:
-        if isinstance(record.measured, PeerRun) and record.experiment is not None:
+        if isinstance(record.measured, ReferenceRun) and record.experiment is not None:
             run = record.measured
             rate = record.experiment.images_per_window / median(run.window_seconds)
             found[record.experiment.name][run.side, run.round] = (rate, run)

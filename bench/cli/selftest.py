@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from bench.cli.options import Json, Results, finish, ratio_columns
 from bench.config import MAY_DIFFER, Experiment, with_settings
 from bench.console.exit_codes import DISAGREEMENT, OK
-from bench.console.tables import Table, show
+from bench.console.tables import Table, print_tables
 from bench.experiments import EXPERIMENTS
-from bench.measure.throughput import rates_of
+from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.comparison import Comparison, Scope
-from bench.orchestration.preflight import begin
+from bench.orchestration.preflight import open_comparison
 from bench.record import Memory
 from bench.statistics import Ratio, Rounds, ratio_of
 
@@ -23,13 +23,13 @@ COMPARISONS, ROUNDS = 5, 10
 WARMUP_STEPS, STEPS_PER_WINDOW = 4, 3  # fewer than in the tiny experiments, for 200 processes in 25 minutes
 SIMULATED, SIMULATED_CHANGES = 10_000, 1_000
 ROUNDS_SHOWN, CHANGES_SHOWN = (5, 8, 10, 20), (0.02, 0.03, 0.05, 0.10)
-STATED_SPREAD = 0.02  # run-to-run spread at which ten rounds must detect a change of 5 %
-CALM = 0.03  # run-to-run spread under which a change of 10 % must always be detected
-# Bounds of the checks; shares but for `MOST_ALARMS`, a number of comparisons.
-MOST_ALARMS, MOST_FALSE_ALARMS = 1, 0.02
-COVERS_LEAST, COVERS_MOST = 0.93, 0.97
-FINDS_LEAST = 0.90
-MEMORY_APART = 0.05
+ASSUMED_SPREAD = 0.02  # run-to-run spread at which ten rounds must detect a change of 5 %
+MAX_CALM_SPREAD = 0.03  # run-to-run spread under which a change of 10 % must always be detected
+# Bounds of the checks; shares but for `MAX_ALARMS`, a number of comparisons.
+MAX_ALARMS, MAX_FALSE_ALARM_RATE = 1, 0.02
+MIN_COVERAGE, MAX_COVERAGE = 0.93, 0.97
+MIN_POWER = 0.90
+MAX_MEMORY_DIFFERENCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,49 +56,51 @@ class Selftest:
     resume: bool = False  # resume the newest self-test; recorded runs are not repeated
     results: Results = Path("results")
     json: Json = None
-    how_to_go_on = "finished runs are kept; resume with: nox -s selftest -- --resume"
+    resume_hint = "finished runs are kept; resume with: nox -s selftest -- --resume"
 
     def run(self) -> int:
         """Measure and simulate comparisons, then check the bounds."""
-        arms = planted_arms()
+        arms = injected_slowdown_arms()
         scope = Scope("selftest", COMPARISONS * ROUNDS)
         may_differ = (*MAY_DIFFER, "planted_delay")
-        comparison = begin(self.results, arms, scope, resume=self.resume, trained=False, may_differ=may_differ)
+        comparison = open_comparison(
+            self.results, arms, scope, resume=self.resume, trained=False, may_differ=may_differ
+        )
         comparison.measure_memory(arms[:1])
         comparison.measure(scope.rounds)
         comparison.measure_memory(arms[1:3])
         if comparison.runner.failures:
             return finish(comparison, json_file=self.json)
-        comparisons = rounds_apart(comparison)
-        found, spread = [compared(rates) for rates in comparisons], fitted_spread(comparisons)
-        simulated = [simulated_row(spread, rounds) for rounds in ROUNDS_SHOWN]
-        checks = [*real_checks(found, spread), *simulated_checks(simulated), memory_check(comparison)]
-        show([real_table(found), simulated_table(simulated, spread), Table("Bounds", checks)], self.json)
+        comparisons = rates_by_comparison(comparison)
+        found, spread = [compare_arms(rates) for rates in comparisons], fit_spread(comparisons)
+        simulated = [simulate_row(spread, rounds) for rounds in ROUNDS_SHOWN]
+        checks = [*check_measured(found, spread), *check_simulated(simulated), check_memory(comparison)]
+        print_tables([measured_table(found), simulated_table(simulated, spread), Table("Bounds", checks)], self.json)
         return OK if all(check["holds"] != "no" for check in checks) else DISAGREEMENT
 
 
-def planted_arms() -> list[Experiment]:
+def injected_slowdown_arms() -> list[Experiment]:
     """Return an experiment, its copy, and two copies that sleep for 5 % and 10 % of their windows' time."""
     base = replace(EXPERIMENTS["clip-tiny"], warmup_steps=WARMUP_STEPS, steps_per_window=STEPS_PER_WINDOW)
     slowed = [with_settings(base, [f"planted_delay={delay}"]) for delay in (0.05, 0.1)]
     return [base, replace(base, name=f"{base.name}-again"), *slowed]
 
 
-def rounds_apart(comparison: Comparison) -> list[list[Rounds]]:
+def rates_by_comparison(comparison: Comparison) -> list[list[Rounds]]:
     """Return the images per second of each comparison: ten rounds per arm."""
-    rates = rates_of(comparison.records())
+    rates = throughputs_by_round(comparison.records())
     return [
         [{round_: rates[arm.name][round_] for round_ in range(first, first + ROUNDS)} for arm in comparison.experiments]
         for first in range(0, COMPARISONS * ROUNDS, ROUNDS)
     ]
 
 
-def compared(arms: Sequence[Rounds]) -> list[Ratio]:
+def compare_arms(arms: Sequence[Rounds]) -> list[Ratio]:
     """Compare each arm with the first arm, without adjustment for the number of arms."""
     return [ratio_of(arms[0], arm) for arm in arms[1:]]
 
 
-def fitted_spread(comparisons: Sequence[Sequence[Rounds]]) -> Spread:
+def fit_spread(comparisons: Sequence[Sequence[Rounds]]) -> Spread:
     """Split the variance about arm means into that between rounds and the rest: two-way analysis of variance."""
     own, shared = [], []
     for arms in comparisons:
@@ -121,58 +123,60 @@ def simulate(spread: Spread, rounds: int, change: float, many: int) -> list[Rati
     return [ratio_of(dict(enumerate(base)), dict(enumerate(other))) for base, other in rates.tolist()]
 
 
-def simulated_row(spread: Spread, rounds: int) -> dict[str, float | int]:
+def simulate_row(spread: Spread, rounds: int) -> dict[str, float | int]:
     """Return false-positive rate, interval coverage and power of simulated comparisons of `rounds` rounds."""
     unchanged = simulate(spread, rounds, 0.0, SIMULATED)
-    row: dict[str, float | int] = {"rounds": rounds, "false alarms": share_called(unchanged, "faster", "slower")}
+    row: dict[str, float | int] = {"rounds": rounds, "false alarms": fraction_called(unchanged, "faster", "slower")}
     row["interval covers"] = float(np.mean([(r.low or 0) <= 1 <= (r.high or 0) for r in unchanged]))
     for change in CHANGES_SHOWN:
-        row[f"finds {change:.0%}"] = share_called(simulate(spread, rounds, change, SIMULATED_CHANGES), "slower")
+        row[f"finds {change:.0%}"] = fraction_called(simulate(spread, rounds, change, SIMULATED_CHANGES), "slower")
     return row
 
 
-def share_called(ratios: Sequence[Ratio], *verdicts: str) -> float:
+def fraction_called(ratios: Sequence[Ratio], *verdicts: str) -> float:
     """Return the share of the ratios that have one of the verdicts."""
     return sum(ratio.verdict in verdicts for ratio in ratios) / len(ratios)
 
 
-def real_checks(found: Sequence[Sequence[Ratio]], spread: Spread) -> list[dict[str, str]]:
+def check_measured(found: Sequence[Sequence[Ratio]], spread: Spread) -> list[dict[str, str]]:
     """Check the bounds of the measured comparisons."""
     again, five, ten = zip(*found, strict=True)
     alarms = sum(ratio.verdict in ("faster", "slower") for ratio in again)
     slower = [sum(ratio.verdict == "slower" for ratio in arm) for arm in (five, ten)]
     shown = f"{slower[1]}; run-to-run spread {spread.between_runs:.1%} ({spread.shared:.1%} shared within a round)"
-    is_calm, bound = spread.between_runs < CALM, f"at most {MOST_ALARMS} of {COMPARISONS}"
+    is_calm, bound = spread.between_runs < MAX_CALM_SPREAD, f"at most {MAX_ALARMS} of {COMPARISONS}"
     holds = slower[1] == COMPARISONS if is_calm else None
     return [
-        _check("equal arms: false positives", bound, str(alarms), holds=alarms <= MOST_ALARMS),
-        _check("10 % slower: detected", f"all {COMPARISONS} if spread is under {CALM:.0%}", shown, holds=holds),
+        _check("equal arms: false positives", bound, str(alarms), holds=alarms <= MAX_ALARMS),
+        _check(
+            "10 % slower: detected", f"all {COMPARISONS} if spread is under {MAX_CALM_SPREAD:.0%}", shown, holds=holds
+        ),
         _check("5 % slower: detected", "no bound", str(slower[0]), holds=None),
     ]
 
 
-def simulated_checks(rows: Sequence[Mapping[str, float | int]]) -> list[dict[str, str]]:
+def check_simulated(rows: Sequence[Mapping[str, float | int]]) -> list[dict[str, str]]:
     """Check the bounds of the simulated comparisons."""
     alarms, covers = max(row["false alarms"] for row in rows), [row["interval covers"] for row in rows]
     least, most = min(covers), max(covers)
-    stated = share_called(simulate(Spread(0.0, STATED_SPREAD), 10, 0.05, SIMULATED), "slower")
-    is_covered, coverage = least >= COVERS_LEAST and most <= COVERS_MOST, f"{COVERS_LEAST:.0%} to {COVERS_MOST:.0%}"
-    found, power = "5 % slower, ten rounds, 2 % spread: detected", f"at least {FINDS_LEAST:.0%}"
-    bound = f"at most {MOST_FALSE_ALARMS:.0%}"
+    stated = fraction_called(simulate(Spread(0.0, ASSUMED_SPREAD), 10, 0.05, SIMULATED), "slower")
+    is_covered, coverage = least >= MIN_COVERAGE and most <= MAX_COVERAGE, f"{MIN_COVERAGE:.0%} to {MAX_COVERAGE:.0%}"
+    found, power = "5 % slower, ten rounds, 2 % spread: detected", f"at least {MIN_POWER:.0%}"
+    bound = f"at most {MAX_FALSE_ALARM_RATE:.0%}"
     return [
-        _check("simulated false-positive rate", bound, f"{alarms:.2%}", holds=alarms <= MOST_FALSE_ALARMS),
+        _check("simulated false-positive rate", bound, f"{alarms:.2%}", holds=alarms <= MAX_FALSE_ALARM_RATE),
         _check("simulated interval coverage", coverage, f"{least:.1%} to {most:.1%}", holds=is_covered),
-        _check(found, power, f"{stated:.1%}", holds=stated >= FINDS_LEAST),
+        _check(found, power, f"{stated:.1%}", holds=stated >= MIN_POWER),
     ]
 
 
-def memory_check(comparison: Comparison) -> dict[str, str]:
+def check_memory(comparison: Comparison) -> dict[str, str]:
     """Check that memory of equal experiments is equal: alone, after the others, and beside another."""
     found = [record.measured for record in comparison.records() if isinstance(record.measured, Memory)]
     peaks = [memory.peak_rss_bytes or memory.peak_allocated_bytes or 0 for memory in found]
     apart, is_equal = max(peaks) / min(peaks) - 1, len({memory.peak_tensor_bytes for memory in found}) == 1
-    bound, shown = f"within {MEMORY_APART:.0%}, equal tensor bytes", "equal" if is_equal else "unequal"
-    holds = apart <= MEMORY_APART and is_equal
+    bound, shown = f"within {MAX_MEMORY_DIFFERENCE:.0%}, equal tensor bytes", "equal" if is_equal else "unequal"
+    holds = apart <= MAX_MEMORY_DIFFERENCE and is_equal
     return _check("peak memory, three runs", bound, f"{apart:.1%} apart, {shown} tensor bytes", holds=holds)
 
 
@@ -180,7 +184,7 @@ def _check(what: str, bound: str, found: str, *, holds: bool | None) -> dict[str
     return {"check": what, "bound": bound, "found": found, "holds": {True: "yes", False: "no", None: "-"}[holds]}
 
 
-def real_table(found: Sequence[Sequence[Ratio]]) -> Table:
+def measured_table(found: Sequence[Sequence[Ratio]]) -> Table:
     """List the measured ratios."""
     arms = ("equal", "5 % slower", "10 % slower")
     rows = [

@@ -6,26 +6,34 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bench.console.exit_codes import DISAGREEMENT, OK
-from bench.console.tables import Table, show
-from bench.data.shards.manifest import NAME, ShardFacts, difference, facts_of, missing, read_manifest, write_manifest
-from bench.data.shards.shards import tar_shards
+from bench.console.tables import Table, print_tables
+from bench.data.shards.manifest import (
+    MANIFEST_NAME,
+    ShardFacts,
+    compute_facts,
+    describe_difference,
+    missing_shards,
+    read_manifest,
+    write_manifest,
+)
+from bench.data.shards.shards import find_tar_files
 
 GIB = 2**30
 
 
 def check_shards(data: str, json_file: Path | None) -> int:
     """Read shards whole; verify each folder's manifest, or write it if all shards of the folder are readable."""
-    paths = tar_shards(data)
+    paths = find_tar_files(data)
     folders = {folder: read_manifest(folder) for folder in sorted({path.parent for path in paths})}
     found, bad = _read_each(paths)
     rows = []
     for folder, manifest in folders.items():
         there = {path.name: facts for path, facts in found.items() if path.parent == folder}
         if manifest is not None:
-            bad |= {folder / name: "missing" for name in missing(folder, manifest, data)}
+            bad |= {folder / name: "missing" for name in missing_shards(folder, manifest, data)}
             for name, facts in there.items():
                 listed = manifest.shards.get(name)
-                if wrong := "not in the manifest" if listed is None else difference(listed, facts):
+                if wrong := "not in the manifest" if listed is None else describe_difference(listed, facts):
                     bad[folder / name] = wrong
         is_good = not any(path.parent == folder for path in bad)
         if manifest is None and is_good:
@@ -37,11 +45,11 @@ def check_shards(data: str, json_file: Path | None) -> int:
                 "shards": len(there),
                 "samples": sum(facts.samples for facts in there.values()),
                 "GiB": sum(facts.bytes for facts in there.values()) / GIB,
-                NAME: verdicts[not is_good],
+                MANIFEST_NAME: verdicts[not is_good],
             }
         )
     faults = [{"shard": str(path), "fault": why} for path, why in sorted(bad.items())]
-    show([Table("Shards", rows), Table("Faulty shards", faults)], json_file)
+    print_tables([Table("Shards", rows), Table("Faulty shards", faults)], json_file)
     return DISAGREEMENT if bad else OK
 
 
@@ -51,7 +59,7 @@ def _read_each(paths: Sequence[Path]) -> tuple[dict[Path, ShardFacts], dict[Path
     with tqdm(total=sum(path.stat().st_size for path in paths), unit="B", unit_scale=True, mininterval=1) as bar:
         for path in paths:
             try:
-                found[path] = facts_of(path, bar.update)
+                found[path] = compute_facts(path, bar.update)
             except ValueError as error:
                 bad[path] = str(error).removeprefix(f"{path}: ")
     return found, bad

@@ -14,14 +14,20 @@ from tyro.conf import Positional, arg
 
 from bench.catalog import TASKS
 from bench.cli.options import Json, Settings, Tasks, finish
-from bench.config import Experiment, Keeping, choose, with_settings
+from bench.config import CheckpointConfig, Experiment, choose, with_settings
 from bench.environment.commit import commit
 from bench.environment.file_names import plain_name
-from bench.environment.rank_info import place, restarts
-from bench.experiments import experiment_named
+from bench.environment.rank_info import restart_count, torchrun_env
+from bench.experiments import get_experiment
 from bench.orchestration.comparison import Scope, with_images
-from bench.orchestration.preflight import begin
-from bench.train.checkpoints import alone, checkpoints, newest_whole, require_same, tell_what_differs
+from bench.orchestration.preflight import open_comparison
+from bench.train.checkpoints import (
+    exclusive_lock,
+    latest_valid,
+    list_checkpoints,
+    log_differences,
+    require_same_experiment,
+)
 from bench.transfer.score_tables import accuracy_tables
 
 CHECKPOINT_MINUTES = 15.0
@@ -48,9 +54,9 @@ class Train:
     json: Json = None
 
     @property
-    def how_to_go_on(self) -> str:
+    def resume_hint(self) -> str:
         """The resume command, or the absence of a checkpoint."""
-        if not checkpoints(self._checkpoints):
+        if not list_checkpoints(self._checkpoints):
             return "no checkpoint was saved; start the same command again"
         return f"resume with: {self._command} --resume"
 
@@ -62,13 +68,15 @@ class Train:
             raise ValueError(f"--checkpoint-minutes must be positive, got {self.checkpoint_minutes}")
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
-        taken_up, name = self._taken_up(experiment)
+        resume_from, name = self._resume_from(experiment)
         scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False, curves=())
-        comparison = begin(self._out, [experiment], scope, name=name)
+        comparison = open_comparison(self._out, [experiment], scope, name=name)
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
         folder = str(self._checkpoints.resolve())
-        keeping = Keeping(folder=folder, minutes=self.checkpoint_minutes, taken_up=taken_up, tensorboard=events)
-        comparison.train(scope, keeping)
+        checkpoint_config = CheckpointConfig(
+            folder=folder, interval_minutes=self.checkpoint_minutes, resume_from=resume_from, tensorboard=events
+        )
+        comparison.train(scope, checkpoint_config)
         if experiment.embedding_channels is not None:
             print("not scored: the tasks hold images, and this tower reads embeddings", file=sys.stderr)
         elif not comparison.runner.failures:
@@ -77,7 +85,7 @@ class Train:
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
             print(f"tower: {path}", file=sys.stderr)
         if comparison.runner.failures:
-            print(self.how_to_go_on, file=sys.stderr)
+            print(self.resume_hint, file=sys.stderr)
         return code
 
     @property
@@ -91,8 +99,8 @@ class Train:
     @property
     def _command(self) -> str:
         """The given command line without --resume."""
-        ranks = place().ranks
-        start = ["python"] if ranks == 1 else ["torchrun", "--nproc-per-node", str(place().local_ranks)]
+        ranks = torchrun_env().world_size
+        start = ["python"] if ranks == 1 else ["torchrun", "--nproc-per-node", str(torchrun_env().local_world_size)]
         words = [*start, "-m", "bench", "train", self.name]
         for name, value in (("images", self.images), ("data", self.data), ("out", self.out), ("json", self.json)):
             words += [] if value is None else [f"--{name}", str(value)]
@@ -105,31 +113,31 @@ class Train:
 
     def _experiment(self) -> Experiment:
         data = [] if self.data is None else [f"data={self.data}"]
-        experiment = with_settings(experiment_named(self.name), [*self.settings, *data])
+        experiment = with_settings(get_experiment(self.name), [*self.settings, *data])
         if self.images is None:
             return experiment
-        images, batch = number_of(self.images), experiment.batch_size * place().ranks
+        images, batch = parse_count(self.images), experiment.batch_size * torchrun_env().world_size
         if images < 2 * batch:
             raise ValueError(f"--images must be at least two batches ({2 * batch}), got {self.images}")
         return with_images(experiment, images)
 
-    def _taken_up(self, experiment: Experiment) -> tuple[str, str | None]:
+    def _resume_from(self, experiment: Experiment) -> tuple[str, str | None]:
         """Return the checkpoint to resume from, or "", and its comparison; ValueError if OUT does not allow it."""
-        if restarts() and not checkpoints(self._checkpoints):
+        if restart_count() and not list_checkpoints(self._checkpoints):
             return "", None  # a process failed before the first checkpoint
-        if not (self.resume or restarts()):
-            if found := checkpoints(self._checkpoints):
+        if not (self.resume or restart_count()):
+            if found := list_checkpoints(self._checkpoints):
                 remedy = f"resume with: {self._command} --resume, or name another folder with --out"
                 raise ValueError(f"{self._out} already holds a checkpoint ({found[0].name}); {remedy}")
             return "", None
-        with alone(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
-            path, saved = newest_whole(self._checkpoints)
-        require_same(saved, experiment, place().ranks)
-        tell_what_differs(path, saved, place().ranks, commit())
+        with exclusive_lock(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
+            path, saved = latest_valid(self._checkpoints)
+        require_same_experiment(saved, experiment, torchrun_env().world_size)
+        log_differences(path, saved, torchrun_env().world_size, commit())
         return str(path.resolve()), saved.comparison
 
 
-def number_of(text: str) -> int:
+def parse_count(text: str) -> int:
     """Parse a number of images: 80000, 80k, 12.8M or 1.28B."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMB]?)", text)
     if match is None:

@@ -13,13 +13,13 @@ from tyro.conf import Positional, arg
 
 from bench.catalog import (
     DEFAULT_PROTOCOLS,
-    KINDS,
     ON_DISK,
     PROTOCOLS,
-    RANDOM_TOWER,
+    RANDOM_INIT,
+    TASK_KINDS,
     TASKS,
     Scored,
-    scorings,
+    compatible_pairs,
 )
 from bench.cli.options import Json, Protocols, Results, Tasks, finish
 from bench.config import Experiment, choose
@@ -27,9 +27,9 @@ from bench.console.console import PROGRAM
 from bench.environment.commit import CHECKOUT
 from bench.experiments import EXPERIMENTS
 from bench.orchestration.comparison import Comparison, Scope
-from bench.orchestration.preflight import begin
-from bench.towers.made import how_made, is_made_here, newest_towers
-from bench.transfer.classification.init_tables import init_tables, without_init
+from bench.orchestration.preflight import open_comparison
+from bench.towers.made import is_made_here, latest_towers, read_provenance
+from bench.transfer.classification.init_tables import drop_init_records, init_tables
 from bench.transfer.score_tables import accuracy_tables
 
 STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experiment trained
@@ -51,34 +51,36 @@ class Transfer:
     resume: bool = False  # resume the newest scoring of the same towers and root
     results: Results = Path("results")
     json: Json = None
-    how_to_go_on = "finished scores are kept; resume with the same command and --resume"
+    resume_hint = "finished scores are kept; resume with the same command and --resume"
 
     def run(self) -> int:
         """Score the towers and print the accuracy tables."""
-        tasks, protocols = _fitting(self.tasks, self.protocols)
+        tasks, protocols = _select_pairs(self.tasks, self.protocols)
         elsewhere = [task for task in tasks if task in ON_DISK]
         if elsewhere and self.root is None:
             raise ValueError(f"--root is missing: name the folder that holds the data of {', '.join(elsewhere)}")
-        towers, root = _towers(self.tower, self.results), str(self.root.resolve()) if self.root else ""
-        ceiling = None if self.reference is None else _most_trained(_towers(self.reference, self.results))
-        opened = [*towers, *([] if ceiling is None else [ceiling])]
-        made = {tower: how_made(Path(tower)).experiment for tower in opened if is_made_here(Path(tower))}
+        towers, root = _tower_names(self.tower, self.results), str(self.root.resolve()) if self.root else ""
+        upper_bound = None if self.reference is None else _most_trained(_tower_names(self.reference, self.results))
+        opened = [*towers, *([] if upper_bound is None else [upper_bound])]
+        made = {tower: read_provenance(Path(tower)).experiment for tower in opened if is_made_here(Path(tower))}
         experiment = made.get(towers[0], EXPERIMENTS[STAND_IN])
-        what = hashlib.sha256("\0".join(map(str, (*towers, ceiling, root))).encode()).hexdigest()[:8]
+        what = hashlib.sha256("\0".join(map(str, (*towers, upper_bound, root))).encode()).hexdigest()[:8]
         scope = Scope(f"transfer-{what}", 0)
-        comparison = begin(self.results, [experiment], scope, resume=self.resume, trained=False, scored=made.values())
+        comparison = open_comparison(
+            self.results, [experiment], scope, resume=self.resume, trained=False, scored=made.values()
+        )
         _require_openable(comparison, root, opened, elsewhere)
-        subjects = [*map(Scored, towers), *([] if ceiling is None else [Scored(ceiling, "reference")])]
-        subjects += _floors(opened, made)
+        subjects = [*map(Scored, towers), *([] if upper_bound is None else [Scored(upper_bound, "reference")])]
+        subjects += _random_init_subjects(opened, made)
         comparison.score_towers(subjects, [], tasks, protocols, root)
         records = comparison.records()
-        return finish(comparison, [*accuracy_tables(without_init(records)), *init_tables(records)], self.json)
+        return finish(comparison, [*accuracy_tables(drop_init_records(records)), *init_tables(records)], self.json)
 
 
-def _towers(tower: str, results: Path) -> list[str]:
-    """Return arguments of `tower_from` with absolute paths: the newest towers of an experiment, or the named tower."""
+def _tower_names(tower: str, results: Path) -> list[str]:
+    """Return arguments of `load_tower` with absolute paths: the newest towers of an experiment, or the named tower."""
     if tower in EXPERIMENTS or "[" in tower:  # which begins an experiment's settings
-        return [str(path.resolve()) for path in newest_towers(results, tower)]
+        return [str(path.resolve()) for path in latest_towers(results, tower)]
     name, equals, file = ("", "", tower) if Path(tower).exists() else tower.rpartition("=")
     if not Path(file).exists():
         raise ValueError(f"there is no tower file {file} (nor an experiment of that name: {PROGRAM} list)")
@@ -88,27 +90,27 @@ def _towers(tower: str, results: Path) -> list[str]:
 def _most_trained(towers: Sequence[str]) -> str:
     if len(towers) == 1:
         return towers[0]
-    return max(towers, key=lambda tower: how_made(Path(tower)).images)
+    return max(towers, key=lambda tower: read_provenance(Path(tower)).images)
 
 
-def _floors(towers: Sequence[str], made: Mapping[str, Experiment]) -> list[Scored]:
+def _random_init_subjects(towers: Sequence[str], made: Mapping[str, Experiment]) -> list[Scored]:
     """Return random-init baselines: one per architecture and seed of the towers made here, one per external tower."""
     kinds = {tower: (of.tower, of.image_size, of.seed) for tower, of in made.items()}
     first = {kinds.get(tower, tower): tower for tower in reversed(towers)}
     return [Scored(tower, "untrained") for tower in first.values()]
 
 
-def _fitting(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
+def _select_pairs(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return tasks and protocols, or their defaults; ValueError if one is compatible with none of the others."""
-    tasks = [choose(name, dict.fromkeys(KINDS, name), "task") for name in tasks] or [*TASKS]
-    by_default = [name for name in DEFAULT_PROTOCOLS if scorings(RANDOM_TOWER, tasks, [name])]
+    tasks = [choose(name, dict.fromkeys(TASK_KINDS, name), "task") for name in tasks] or [*TASKS]
+    by_default = [name for name in DEFAULT_PROTOCOLS if compatible_pairs(RANDOM_INIT, tasks, [name])]
     protocols = [choose(name, dict.fromkeys(PROTOCOLS, name), "protocol") for name in protocols] or by_default
     for task in tasks:
-        if not scorings(RANDOM_TOWER, [task], protocols):
-            fitting = [name for name, takes in PROTOCOLS.items() if takes.kind == KINDS[task]]
-            raise ValueError(f"{task} has {KINDS[task]}: add one of the protocols {', '.join(fitting)}")
+        if not compatible_pairs(RANDOM_INIT, [task], protocols):
+            fitting = [name for name, takes in PROTOCOLS.items() if takes.kind == TASK_KINDS[task]]
+            raise ValueError(f"{task} has {TASK_KINDS[task]}: add one of the protocols {', '.join(fitting)}")
     for protocol in protocols:
-        if not scorings(RANDOM_TOWER, tasks, [protocol]):
+        if not compatible_pairs(RANDOM_INIT, tasks, [protocol]):
             raise ValueError(f"{protocol} scores tasks that have {PROTOCOLS[protocol].kind}: add such a --task")
     return tasks, protocols
 

@@ -17,6 +17,6 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """Print a line to standard error, escaped."""
     print(printable(text), file=sys.stderr, flush=True)

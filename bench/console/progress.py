@@ -3,7 +3,7 @@
 import threading
 import time
 
-from bench.console.console import say
+from bench.console.console import log
 
 
 class Progress:
@@ -25,7 +25,7 @@ class Progress:
         with self._lock:
             elapsed = time.monotonic() - self._started_at
             left = _clock(self._seconds_left(elapsed))
-            say(f"{_clock(elapsed):>6} elapsed, about {left:>5} left | {label}")
+            log(f"{_clock(elapsed):>6} elapsed, about {left:>5} left | {label}")
 
     def skipped(self, expected_seconds: float) -> None:
         """Remove a job that is not run."""

@@ -13,7 +13,7 @@ class Terminated(KeyboardInterrupt):
     """The process received SIGTERM."""
 
 
-class Stop:
+class StopRequest:
     """Records SIGTERM, SIGINT and the end of the parent process, for a training to check between two steps.
 
     While `can_save` is False a signal ends the process at once.
@@ -29,7 +29,7 @@ class Stop:
         """The requested exit code; 0 if there is none."""
         return self._noted or (TERMINATED if os.getppid() != self._parent else 0)
 
-    def note(self, number: int, _frame: FrameType | None) -> None:
+    def handle_signal(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
         self._noted = INTERRUPTED if number == signal.SIGINT else TERMINATED
         if not self.can_save:
@@ -37,10 +37,10 @@ class Stop:
 
 
 @contextmanager
-def stoppable() -> Iterator[Stop]:
-    """Handle SIGTERM and SIGINT by a `Stop` while the block runs."""
-    stop = Stop()
-    before = {number: signal.signal(number, stop.note) for number in (signal.SIGTERM, signal.SIGINT)}
+def handle_signals() -> Iterator[StopRequest]:
+    """Handle SIGTERM and SIGINT by a `StopRequest` while the block runs."""
+    stop = StopRequest()
+    before = {number: signal.signal(number, stop.handle_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:

@@ -19,18 +19,18 @@ class Table:
     title: str
     rows: Sequence[dict[str, Any]]
     note: str = ""
-    turned: bool = False  # print each row as a column: for many values of few experiments
+    is_transposed: bool = False  # print each row as a column: for many values of few experiments
 
 
-def show(tables: Sequence[Table], json_file: Path | None = None) -> None:
+def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None:
     """Print the tables that have rows to standard output; write all tables by title to a JSON file if given."""
     if json_file is not None:
         figures = {table.title: {"rows": list(table.rows), "note": table.note} for table in tables}
         json_file.write_text(json.dumps(figures, indent=1, allow_nan=False))
     for table in tables:
         if table.rows:
-            shown = pd.DataFrame(table.rows, dtype=object).map(_shown)
-            if table.turned:
+            shown = pd.DataFrame(table.rows, dtype=object).map(_format_value)
+            if table.is_transposed:
                 shown = shown.set_index(shown.columns[0]).T.rename_axis(index=None, columns=None).reset_index(names="")
             text = f"{table.title}\n{shown.apply(_aligned).to_string(index=False)}\n{table.note}"
             print(printable_lines(text), end="\n\n" if table.note else "\n")
@@ -44,10 +44,10 @@ def _aligned(column: "pd.Series[str]") -> "pd.Series[str]":
     return column
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, tuple):  # a value and its interval
         figure, low, high = value
-        return _shown(figure) if low is None else f"{figure:.3f} ±{(high - low) / 2:.3f}"
+        return _format_value(figure) if low is None else f"{figure:.3f} ±{(high - low) / 2:.3f}"
     if value is None or value != value:  # noqa: PLR0124 - pandas turns a missing value into NaN
         return "-"
     if isinstance(value, float):

@@ -9,23 +9,23 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # bounds of a crop's width / height, torchvision's default
-TRIES = 10  # boxes drawn before the fallback, as in torchvision
-Draws = Float[Tensor, " draws"]
+MAX_TRIES = 10  # boxes drawn before the fallback, as in torchvision
+CropParams = Float[Tensor, " draws"]
 
 
-def draw(pictures: int, generator: torch.Generator) -> Float[Tensor, "pictures draws"]:
+def draw_crop_params(images: int, generator: torch.Generator) -> Float[Tensor, "images draws"]:
     """Draw all numbers that an image's crop may need, so that no image's size affects the draws of others."""
-    return torch.rand(pictures, 4 * TRIES + 1, generator=generator)
+    return torch.rand(images, 4 * MAX_TRIES + 1, generator=generator)
 
 
-def cropped(
-    picture: UInt8[Tensor, "3 height width"], draws: Draws, scale: tuple[float, float], side: int, *, flip: bool
+def crop_and_resize(
+    image: UInt8[Tensor, "3 height width"], draws: CropParams, scale: tuple[float, float], side: int, *, flip: bool
 ) -> UInt8[Tensor, "3 side side"]:
     """Crop and scale (bilinear, antialiased) an image by its draws; with `flip`, mirror half of the images."""
     values = draws.tolist()
-    height, width = picture.shape[1:]
+    height, width = image.shape[1:]
     box = crop_box(values, width, height, scale)
-    scaled: Tensor = F.resized_crop(picture, *box, [side, side], antialias=True)
+    scaled: Tensor = F.resized_crop(image, *box, [side, side], antialias=True)
     return scaled.flip(-1) if flip and values[-1] < 0.5 else scaled  # noqa: PLR2004
 
 
@@ -37,7 +37,7 @@ def crop_box(draws: Sequence[float], width: int, height: int, scale: tuple[float
     transforms/v2/_geometry.py, RandomResizedCrop.make_params.
     """
     (low, high), (narrow, wide) = scale, map(math.log, ASPECT_RATIOS)
-    for attempt in range(TRIES):
+    for attempt in range(MAX_TRIES):
         area_draw, ratio_draw, top_draw, left_draw = draws[4 * attempt : 4 * attempt + 4]
         area = width * height * (low + (high - low) * area_draw)
         ratio = math.exp(narrow + (wide - narrow) * ratio_draw)

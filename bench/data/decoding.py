@@ -11,17 +11,17 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
-MOST_PIXELS = 25 * 10**6  # open_clip's limit; decoding takes up to 450 MiB (WebP)
+MAX_PIXELS = 25 * 10**6  # open_clip's limit; decoding takes up to 450 MiB (WebP)
 FORMATS = ("JPEG", "PNG", "WEBP")
-EMPTY, FOREIGN, TOO_LARGE, TRUNCATED, CORRUPTED = (
+EMPTY, UNKNOWN_FORMAT, TOO_LARGE, TRUNCATED, CORRUPTED = (
     "no bytes",
     f"not {', '.join(FORMATS)}",
-    f"over {MOST_PIXELS / 1e6:.0f} megapixels",
+    f"over {MAX_PIXELS / 1e6:.0f} megapixels",
     "truncated",
     "corrupted",
 )
-CLASSES = (EMPTY, FOREIGN, TOO_LARGE, TRUNCATED, CORRUPTED)
-TURNS = {
+ERROR_CLASSES = (EMPTY, UNKNOWN_FORMAT, TOO_LARGE, TRUNCATED, CORRUPTED)
+TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -36,7 +36,7 @@ class UnusableImageError(Exception):
     """An image that cannot be decoded; the message is its class."""
 
 
-def decoded(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
+def decode_image(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
     """Decode an image to upright RGB, transparent pixels blended with white; of an animation the first frame.
 
     Raises UnusableImageError.
@@ -46,11 +46,11 @@ def decoded(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about unusual but valid files
         try:
-            return _decoded(encoded)
+            return _decode(encoded)
         except (UnusableImageError, MemoryError):
             raise
         except UnidentifiedImageError:
-            raise UnusableImageError(FOREIGN) from None
+            raise UnusableImageError(UNKNOWN_FORMAT) from None
         except Image.DecompressionBombError:
             raise UnusableImageError(TOO_LARGE) from None
         except Exception as error:  # noqa: BLE001 - the decoders' exceptions for broken bytes are not documented
@@ -58,20 +58,20 @@ def decoded(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
             raise UnusableImageError(TRUNCATED if is_short else CORRUPTED) from None
 
 
-def _decoded(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
+def _decode(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
     with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:  # reads only the header
-        if image.width * image.height > MOST_PIXELS:
+        if image.width * image.height > MAX_PIXELS:
             raise UnusableImageError(TOO_LARGE)
-        if image.format == "JPEG" and image.mode in ("RGB", "L") and _turn(image) is None:
+        if image.format == "JPEG" and image.mode in ("RGB", "L") and _transpose_for(image) is None:
             content = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
             return cast("Tensor", decode_jpeg(content, ImageReadMode.RGB))
         image.load()
-        turn = _turn(image)
+        turn = _transpose_for(image)
         upright = image if turn is None else image.transpose(turn)
-        return torch.from_numpy(np.array(_rgb(upright))).permute(2, 0, 1)
+        return torch.from_numpy(np.array(_to_rgb(upright))).permute(2, 0, 1)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip at 255
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
@@ -80,9 +80,9 @@ def _rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
+def _transpose_for(image: Image.Image) -> Image.Transpose | None:
     """Return the transposition to upright; None if the image is upright or its EXIF data is broken."""
     try:
-        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return TRANSPOSES.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - an image with broken EXIF data is usable
         return None

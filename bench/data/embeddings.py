@@ -9,12 +9,16 @@ from torch import Tensor
 
 from bench.data.decoding import EMPTY, UnusableImageError
 
-FOREIGN, CUT, INFINITE = "not a .npy array of floats", "fewer bytes than its header says", "a value is not finite"
+NOT_AN_ARRAY, TOO_SHORT, NOT_FINITE = (
+    "not a .npy array of floats",
+    "fewer bytes than its header says",
+    "a value is not finite",
+)
 SUFFIX = "npy"
 READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def decoded_grid(encoded: bytes, channels: int, side: int) -> Float[Tensor, "channels side side"]:
+def decode_grid(encoded: bytes, channels: int, side: int) -> Float[Tensor, "channels side side"]:
     """Read a grid of embeddings, fp16 or fp32 in C order, as fp32; nothing is unpickled.
 
     A grid is the output of an image tokeniser or autoencoder, as Synth2 trains on (arXiv:2403.07750). Raises
@@ -26,15 +30,15 @@ def decoded_grid(encoded: bytes, channels: int, side: int) -> Float[Tensor, "cha
     try:
         shape, fortran, kind = READERS[np.lib.format.read_magic(file)](file)
     except (ValueError, KeyError):
-        raise UnusableImageError(FOREIGN) from None
+        raise UnusableImageError(NOT_AN_ARRAY) from None
     if fortran or kind not in (np.dtype("<f2"), np.dtype("<f4")):
-        raise UnusableImageError(FOREIGN)
+        raise UnusableImageError(NOT_AN_ARRAY)
     if shape != (channels, side, side):
         raise UnusableImageError(f"shape {shape}, not {(channels, side, side)}")
     content = encoded[file.tell() :]
     if len(content) != channels * side * side * kind.itemsize:
-        raise UnusableImageError(CUT)
+        raise UnusableImageError(TOO_SHORT)
     grid = torch.from_numpy(np.frombuffer(content, kind).reshape(shape).astype(np.float32))
     if not grid.isfinite().all():
-        raise UnusableImageError(INFINITE)
+        raise UnusableImageError(NOT_FINITE)
     return grid

@@ -18,16 +18,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.data.manifest import PACK, PARTS, cache_path, pretrain_shards, verify_pack
-from bench.environment.files import written_whole
+from bench.environment.files import atomic_write
 
 SIDE = 64  # pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class PackImages:
     """Images in memory. Colour is premultiplied by alpha, so that resampling leaves no fringes."""
 
-    pixels: UInt8[Tensor, "pictures 4 64 64"]
+    pixels: UInt8[Tensor, "images 4 64 64"]
     captions: tuple[str, ...]
     classes: tuple[dict[str, str], ...]  # class by name of the classification
     keys: tuple[str, ...]
@@ -36,7 +36,7 @@ class Pictures:
         return len(self.keys)
 
 
-def load_pictures(part: str, cache: Path, folder: Path = PACK) -> Pictures:
+def load_pack_images(part: str, cache: Path, folder: Path = PACK) -> PackImages:
     """Return the images of a part ("pretrain", or a transfer shard's name), from the cache if possible.
 
     The cache file is named by the pack's digest, so that a changed pack is decoded again. The first call verifies it.
@@ -44,19 +44,21 @@ def load_pictures(part: str, cache: Path, folder: Path = PACK) -> Pictures:
     path = cache_path(part, cache, folder)
     if not path.is_file():
         verify_pack(folder)
-        pictures = _decode(part, folder)
-        texts = {"captions": pictures.captions, "classes": pictures.classes, "keys": pictures.keys}
-        with written_whole(path) as temporary:
-            save_file({"pixels": pictures.pixels}, temporary, metadata={"texts": json.dumps(texts)})
+        images = _decode(part, folder)
+        texts = {"captions": images.captions, "classes": images.classes, "keys": images.keys}
+        with atomic_write(path) as temporary:
+            save_file({"pixels": images.pixels}, temporary, metadata={"texts": json.dumps(texts)})
     with safe_open(path, framework="pt") as file:
         texts = json.loads(file.metadata()["texts"])
-    return Pictures(load_file(path)["pixels"], tuple(texts["captions"]), tuple(texts["classes"]), tuple(texts["keys"]))
+    return PackImages(
+        load_file(path)["pixels"], tuple(texts["captions"]), tuple(texts["classes"]), tuple(texts["keys"])
+    )
 
 
-def _decode(part: str, folder: Path) -> Pictures:
+def _decode(part: str, folder: Path) -> PackImages:
     shards = pretrain_shards(folder) if part == "pretrain" else [folder / "transfer" / f"{part}.tar.gz"]
-    rows = [row for shard in shards for row in _pairs(shard)]
-    return Pictures(
+    rows = [row for shard in shards for row in _read_pairs(shard)]
+    return PackImages(
         pixels=torch.from_numpy(np.stack([pixels for _, pixels, _ in rows])),
         captions=tuple(text["caption"] for _, _, text in rows),
         classes=tuple(text.get("label", {}) for _, _, text in rows),
@@ -64,13 +66,14 @@ def _decode(part: str, folder: Path) -> Pictures:
     )
 
 
-def _pairs(shard: Path) -> Iterator[tuple[str, UInt8[np.ndarray, "4 64 64"], dict[str, Any]]]:
+def _read_pairs(shard: Path) -> Iterator[tuple[str, UInt8[np.ndarray, "4 64 64"], dict[str, Any]]]:
     """Yield key, pixels and text of each pair in the shard's order; a text follows its image."""
     with tarfile.open(shard, "r:gz") as tar:
         members = iter(tar)
         for member in members:
             key, _, _ = member.name.rpartition(".")
-            pixels = _pixels(_content(tar, member))  # before the next header: seeking back would decompress all again
+            # before the next header: seeking back would decompress all again
+            pixels = _decode_pixels(_content(tar, member))
             text_member = next(members)
             assert text_member.name == f"{key}.json", f"{shard}: {member.name} is followed by {text_member.name}"
             yield key, pixels, json.loads(_content(tar, text_member))
@@ -82,7 +85,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return file.read()
 
 
-def _pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
+def _decode_pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
     with Image.open(io.BytesIO(encoded)) as image:
         rgba = image.convert("RGBA")
     if rgba.size != (SIDE, SIDE):
@@ -93,7 +96,7 @@ def _pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
 def main(cache: Path) -> None:
     """Decode every part into a cache, so that no run has to: `python -m bench.data.pack CACHE`."""
     for part in PARTS:
-        load_pictures(part, cache)
+        load_pack_images(part, cache)
 
 
 if __name__ == "__main__":

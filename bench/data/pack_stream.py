@@ -13,9 +13,9 @@ from torch import Tensor
 
 from bench.config import Experiment
 from bench.data.crops import ASPECT_RATIOS
-from bench.data.normalisation import WHITE, normalised
-from bench.data.order import Order
-from bench.data.pack import Pictures
+from bench.data.normalisation import WHITE, normalise
+from bench.data.order import SampleOrder
+from bench.data.pack import PackImages
 from bench.data.stream import Batch, Stream
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
@@ -25,12 +25,12 @@ T = TypeVar("T", bound=Target)
 
 
 class PackStream(Stream[T]):
-    """The pictures and what the method reads of their captions are in memory; pictures are augmented on the device."""
+    """The images and what the method reads of their captions are in memory; images are augmented on the device."""
 
     def __init__(
         self,
         experiment: Experiment,
-        pictures: Pictures,
+        images: PackImages,
         targets: Callable[[Captions], T],
         device: torch.device,
         *,
@@ -38,29 +38,29 @@ class PackStream(Stream[T]):
         ranks: int = 1,
     ) -> None:
         self.experiment, self.device = experiment, device
-        rows = subset_rows(experiment, pa.chunked_array([pa.array(pictures.keys, pa.large_string())]))
-        self.order = Order(experiment, len(rows), rank, ranks)
-        self.pixels = (pictures.pixels if isinstance(rows, range) else pictures.pixels[torch.tensor(rows)]).to(device)
-        captions = Captions([pictures.captions[row] for row in rows], rows, len(pictures))
+        rows = subset_rows(experiment, pa.chunked_array([pa.array(images.keys, pa.large_string())]))
+        self.order = SampleOrder(experiment, len(rows), rank, ranks)
+        self.pixels = (images.pixels if isinstance(rows, range) else images.pixels[torch.tensor(rows)]).to(device)
+        captions = Captions([images.captions[row] for row in rows], rows, len(images))
         start = time.perf_counter()
         self.targets = targets(captions)
         self.targets_seconds, self.num_captions = time.perf_counter() - start, len(rows)
-        self._keys = [pictures.keys[row] for row in rows]
+        self._keys = [images.keys[row] for row in rows]
 
     def make_batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank."""
-        rows = to_device(self.order.rows(k), self.device)
+        rows = to_device(self.order.batch_rows(k), self.device)
         generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.order.rank, k))
         images = augment(self.pixels[rows], self.experiment, self.order.image_size(k), generator)
         return Batch(images, self.target(k).to(self.device))
 
     def target(self, k: int) -> T:
         """Return what batch k of this rank reads beside its images, on the CPU."""
-        return self.targets.take(self.order.rows(k))
+        return self.targets.select(self.order.batch_rows(k))
 
     def keys(self, k: int) -> Sequence[str]:
-        """Return the names of batch k's pictures."""
-        return [self._keys[row] for row in self.order.rows(k).tolist()]
+        """Return the names of batch k's images."""
+        return [self._keys[row] for row in self.order.batch_rows(k).tolist()]
 
 
 def augment(
@@ -69,30 +69,32 @@ def augment(
     """Crop and scale at random, flip at random, put on a random colour, normalise."""
     batch, device = len(pixels), pixels.device
     shape = (batch, 4, image_size, image_size)
-    crops = to_device(_crops(batch, experiment, generator), device)
+    crops = to_device(_draw_crop_maps(batch, experiment, generator), device)
     colours = to_device(torch.rand(batch, 3, 1, 1, generator=generator), device)
     rgba = F.grid_sample(pixels.float(), F.affine_grid(crops, list(shape), align_corners=False), align_corners=False)
-    return on_background(rgba, colours)
+    return composite_on_background(rgba, colours)
 
 
-def for_scoring(pixels: UInt8[Tensor, "batch 4 height width"], image_size: int) -> Float[Tensor, "batch 3 side side"]:
-    """Scale whole pictures, put them on white, normalise: what a tower is given when it is scored."""
+def eval_transform(
+    pixels: UInt8[Tensor, "batch 4 height width"], image_size: int
+) -> Float[Tensor, "batch 3 side side"]:
+    """Scale whole images, put them on white, normalise: what a tower is given when it is scored."""
     rgba = F.interpolate(pixels.float(), (image_size, image_size), mode="bilinear", antialias=True)
-    return on_background(rgba, torch.ones(1, 3, 1, 1, device=pixels.device))
+    return composite_on_background(rgba, torch.ones(1, 3, 1, 1, device=pixels.device))
 
 
-def on_background(
+def composite_on_background(
     rgba: Float[Tensor, "batch 4 height width"], colour: Float[Tensor, "_ 3 1 1"]
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Put premultiplied pictures of range 0 to 255 on a colour of range 0 to 1; normalise as open_clip does."""
+    """Put premultiplied images of range 0 to 255 on a colour of range 0 to 1; normalise as open_clip does."""
     rgb = rgba[:, :3] / WHITE + (1 - rgba[:, 3:] / WHITE) * colour
-    return normalised(rgb)
+    return normalise(rgb)
 
 
-def _crops(batch: int, experiment: Experiment, generator: torch.Generator) -> Float[Tensor, "batch 2 3"]:
+def _draw_crop_maps(batch: int, experiment: Experiment, generator: torch.Generator) -> Float[Tensor, "batch 2 3"]:
     """Draw boxes as torchvision's RandomResizedCrop does, as maps from output to input coordinates (both -1 to 1).
 
-    A box that does not fit is cut to the picture, where torchvision draws again.
+    A box that does not fit is cut to the image, where torchvision draws again.
     """
     draw = torch.rand(5, batch, generator=generator)
     low, high = experiment.crop_scale

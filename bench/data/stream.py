@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bench.config import Experiment
-from bench.data.order import Order
+from bench.data.order import SampleOrder
 from bench.data.targets import Target
 
 T = TypeVar("T", bound=Target)
@@ -24,12 +24,12 @@ class Batch(Generic[T]):
     images: Float[Tensor, "batch channels side side"]  # normalised pixels (3 channels) or embeddings
     target: T
 
-    def parts(self, count: int) -> "list[Batch[T]]":
+    def micro_batches(self, count: int) -> "list[Batch[T]]":
         """Split it into `count` equal micro-batches."""
         if count == 1:
             return [self]
         rows = torch.arange(len(self.images)).chunk(count)
-        return [Batch(self.images[part[0] : part[-1] + 1], self.target.take(part)) for part in rows]
+        return [Batch(self.images[part[0] : part[-1] + 1], self.target.select(part)) for part in rows]
 
 
 class Stream(ABC, Generic[T]):
@@ -37,7 +37,7 @@ class Stream(ABC, Generic[T]):
 
     experiment: Experiment
     device: torch.device
-    order: Order
+    order: SampleOrder
     targets_seconds: float  # spent so far to turn captions into targets
     num_captions: int  # turned into targets in that time
     is_unverified = False  # whether a shard has no manifest to verify it by

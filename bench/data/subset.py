@@ -38,7 +38,7 @@ def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
     unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=keys)))
     if len(unknown):
         raise ValueError(f"{subset}: no sample has {len(unknown):,} of its {len(wanted):,} keys, such as {unknown[0]}")
-    return _packed(pc.indices_nonzero(pc.is_in(keys, value_set=wanted)).to_numpy())
+    return _to_array(pc.indices_nonzero(pc.is_in(keys, value_set=wanted)).to_numpy())
 
 
 def _random_rows(subset: str, seed: int, count: int) -> Sequence[int]:
@@ -48,7 +48,7 @@ def _random_rows(subset: str, seed: int, count: int) -> Sequence[int]:
     import torch
 
     generator = torch.Generator().manual_seed(seed_for(seed, SUBSET))
-    return _packed(torch.randperm(count, generator=generator)[: int(number)].sort().values.numpy())
+    return _to_array(torch.randperm(count, generator=generator)[: int(number)].sort().values.numpy())
 
 
 def _listed_keys(path: Path) -> set[str]:
@@ -66,6 +66,6 @@ def _listed_keys(path: Path) -> set[str]:
     return keys
 
 
-def _packed(rows: npt.NDArray[Any]) -> "array[int]":
+def _to_array(rows: npt.NDArray[Any]) -> "array[int]":
     """Return row numbers in a compact form, in memory and in pickles for other processes."""
     return array("q", rows.astype(np.int64).tobytes())

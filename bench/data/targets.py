@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.config import TextPadding
 
-MOST_LENGTHS, MOST_GROUPS = 8, 4
+MAX_LENGTHS, MAX_BUCKETS = 8, 4
 Kind = TypeVar("Kind", bound="Target")
 
 
@@ -27,7 +27,7 @@ class Captions:
     total: int  # number of rows of the data set
 
     @classmethod
-    def of(cls, texts: Sequence[str]) -> "Captions":
+    def from_texts(cls, texts: Sequence[str]) -> "Captions":
         """Return the captions of a whole data set."""
         return cls(texts, range(len(texts)), len(texts))
 
@@ -41,7 +41,7 @@ class Target(Protocol):
         """Captions that a text tower embeds; None if no text is computed."""
         ...
 
-    def take(self: Kind, rows: Int[Tensor, " batch"]) -> Kind:
+    def select(self: Kind, rows: Int[Tensor, " batch"]) -> Kind:
         """Return the items of a batch."""
         ...
 
@@ -54,7 +54,7 @@ class Target(Protocol):
         ...
 
 
-class WithoutText:
+class NoTextMixin:
     """Base of targets without computed text."""
 
     __slots__ = ()
@@ -68,17 +68,17 @@ class WithoutText:
 class Tokens:
     """Token ids, and each caption's length including start and end token.
 
-    Captions are grouped by width and padded with 0; caption i is row `places[i]` of the concatenated groups, whose
-    order `lengths` has too. A whole data set is one group, as wide as the context.
+    Captions are grouped by width and padded with 0; caption i is row `inverse_permutation[i]` of the concatenated
+    groups, whose order `lengths` has too. A whole data set is one group, as wide as the context.
     """
 
     groups: tuple[Int[Tensor, "_ _"], ...]
     lengths: Int[Tensor, " captions"]
-    places: Int[Tensor, " captions"]
+    inverse_permutation: Int[Tensor, " captions"]
     padding: TextPadding
 
     @classmethod
-    def of(
+    def from_ids(
         cls, captions: Sequence[Sequence[int]], start: int, end: int, context_length: int, padding: TextPadding = "none"
     ) -> "Tokens":
         """Add start and end token to each caption; longer captions are truncated before the end token."""
@@ -95,28 +95,28 @@ class Tokens:
         return self
 
     @property
-    def widths(self) -> "Counter[int]":
+    def count_widths(self) -> "Counter[int]":
         """Number of captions by the number of tokens computed for each."""
         return Counter({ids.shape[1]: len(ids) for ids in self.groups})
 
     @property
     def tokens_per_caption(self) -> float:
         """Mean number of tokens computed per caption, padding included."""
-        return sum(width * count for width, count in self.widths.items()) / len(self.lengths)
+        return sum(width * count for width, count in self.count_widths.items()) / len(self.lengths)
 
-    def take(self, rows: Int[Tensor, " batch"]) -> "Tokens":
+    def select(self, rows: Int[Tensor, " batch"]) -> "Tokens":
         """Return a batch of a data set, sorted by length and trimmed, without a device synchronisation.
 
         Padding "none" splits it into the groups that compute the fewest tokens, "batch" makes one group as wide as its
         longest caption needs, "full" one group as wide as the context.
         """
         (ids,), lengths = self.groups, self.lengths[rows]
-        widths = fixed_lengths(ids.shape[1])
+        widths = allowed_lengths(ids.shape[1])
         if self.padding == "full":
             sizes = {widths[-1]: len(rows)}
         else:
             counts = torch.bucketize(lengths, torch.tensor(widths)).bincount(minlength=len(widths)).tolist()
-            sizes = group_sizes(widths, counts, MOST_GROUPS if self.padding == "none" else 1)
+            sizes = length_buckets(widths, counts, MAX_BUCKETS if self.padding == "none" else 1)
         order = lengths.argsort(stable=True)
         bounds = pairwise(accumulate(sizes.values(), initial=0))
         groups = (ids[rows[order[first:last]], :width] for width, (first, last) in zip(sizes, bounds, strict=True))
@@ -127,19 +127,21 @@ class Tokens:
 
     def to(self, device: torch.device) -> "Tokens":
         groups = tuple(to_device(ids, device) for ids in self.groups)
-        return Tokens(groups, to_device(self.lengths, device), to_device(self.places, device), self.padding)
+        return Tokens(
+            groups, to_device(self.lengths, device), to_device(self.inverse_permutation, device), self.padding
+        )
 
 
-def fixed_lengths(context_length: int) -> list[int]:
+def allowed_lengths(context_length: int) -> list[int]:
     """Return at most eight widths that captions are padded to, so that few shapes are compiled.
 
     They are the context and multiples of 8, or of less if the context is short: most captions are short.
     """
-    step = min(8, -(-context_length // MOST_LENGTHS))
-    return [*range(step, min(context_length, step * MOST_LENGTHS), step), context_length]
+    step = min(8, -(-context_length // MAX_LENGTHS))
+    return [*range(step, min(context_length, step * MAX_LENGTHS), step), context_length]
 
 
-def group_sizes(widths: Sequence[int], counts: Sequence[int], most_groups: int) -> dict[int, int]:
+def length_buckets(widths: Sequence[int], counts: Sequence[int], max_buckets: int) -> dict[int, int]:
     """Return the number of captions by group width, such that the fewest tokens are computed.
 
     `counts[k]` captions need `widths[k]` tokens, widths ascending; a group is as wide as its longest caption needs.
@@ -159,7 +161,7 @@ def group_sizes(widths: Sequence[int], counts: Sequence[int], most_groups: int) 
             options.append((tokens + needed[end - 1][0] * captions, (*ends, end)))
         return min(options)
 
-    ends = (0, *best(len(needed), most_groups)[1])
+    ends = (0, *best(len(needed), max_buckets)[1])
     return {needed[end - 1][0]: sum(count for _, count in needed[start:end]) for start, end in pairwise(ends)}
 
 
@@ -169,7 +171,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Labels(WithoutText):
+class Labels(NoTextMixin):
     """Label indices as pairs: image `rows[i]` has label `columns[i]`, each pair once, rows ascending."""
 
     rows: Int[Tensor, " positives"]
@@ -177,7 +179,7 @@ class Labels(WithoutText):
     starts: Int[Tensor, " captions_and_1"]  # offset of each image's pairs
 
     @classmethod
-    def of(cls, labels: Sequence[Sequence[int]]) -> "Labels":
+    def from_lists(cls, labels: Sequence[Sequence[int]]) -> "Labels":
         """Return the pairs of lists of labels; a repeated label counts once."""
         distinct = [tuple(dict.fromkeys(row)) for row in labels]
         counts = torch.tensor([len(row) for row in distinct], dtype=torch.int64)
@@ -190,7 +192,7 @@ class Labels(WithoutText):
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
         return cls(rows, columns, starts)
 
-    def take(self, rows: Int[Tensor, " batch"]) -> "Labels":
+    def select(self, rows: Int[Tensor, " batch"]) -> "Labels":
         counts = self.starts[rows + 1] - self.starts[rows]
         first = torch.repeat_interleave(self.starts[rows] - (counts.cumsum(0) - counts), counts)
         return self._counted(counts, self.columns[to_device(first + torch.arange(len(first)), self.columns.device)])
@@ -210,8 +212,8 @@ class TokensAndLabels:
     def captions(self) -> Tokens:
         return self.tokens
 
-    def take(self, rows: Int[Tensor, " batch"]) -> "TokensAndLabels":
-        return TokensAndLabels(self.tokens.take(rows), self.labels.take(rows))
+    def select(self, rows: Int[Tensor, " batch"]) -> "TokensAndLabels":
+        return TokensAndLabels(self.tokens.select(rows), self.labels.select(rows))
 
     def with_captions(self, captions: Tokens) -> "TokensAndLabels":
         return TokensAndLabels(captions, self.labels)
@@ -221,24 +223,24 @@ class TokensAndLabels:
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing(WithoutText):
+class NoTarget(NoTextMixin):
     """Target of a method that uses images alone."""
 
-    def take(self, _: Int[Tensor, " batch"]) -> "Nothing":
+    def select(self, _: Int[Tensor, " batch"]) -> "NoTarget":
         return self
 
-    def to(self, _: torch.device) -> "Nothing":
+    def to(self, _: torch.device) -> "NoTarget":
         return self
 
 
 @dataclass(frozen=True, slots=True)
-class Features(WithoutText):
+class Features(NoTextMixin):
     """A teacher's features, one row per image."""
 
-    rows: Float[Tensor, "images dim"]
+    values: Float[Tensor, "images dim"]
 
-    def take(self, rows: Int[Tensor, " batch"]) -> "Features":
-        return Features(self.rows[rows])
+    def select(self, rows: Int[Tensor, " batch"]) -> "Features":
+        return Features(self.values[rows])
 
     def to(self, device: torch.device) -> "Features":
-        return Features(to_device(self.rows, device))
+        return Features(to_device(self.values, device))

@@ -17,7 +17,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     processes: int = 1  # number that shared each batch; `threads` is per process
 
 
-def fingerprint_of(circumstances: Circumstances) -> str:
+def make_fingerprint(circumstances: Circumstances) -> str:
     """Describe in one line the machine and software; figures of different fingerprints are never joined."""
     packages = ", ".join(f"{name} {version}" for name, version in circumstances.packages.items())
     threads = f"{circumstances.threads} thread{'s' if circumstances.threads > 1 else ''}"

@@ -11,7 +11,7 @@ LOCKS = f".*.{'[0-9a-f]' * 32}.lock"
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it is renamed to `path` if the block ends without an error.
 
     Temporary files of killed processes in the folder are removed first. A writer holds a lock, which the kernel
@@ -19,22 +19,22 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for other in path.parent.glob(LOCKS):
-        _remove_if_left(other)
+        _remove_if_unlocked(other)
     lock = path.with_name(f".{path.name}.{uuid4().hex}.lock")
     temporary = lock.with_suffix(".part")
     with lock.open("xb") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX)
             yield temporary
-            to_disk(temporary)
+            fsync_path(temporary)
             temporary.replace(path)
-            to_disk(path.parent)
+            fsync_path(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
             lock.unlink(missing_ok=True)
 
 
-def to_disk(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Flush a file, or the entries of a folder, to the disk, so that it survives a power failure."""
     number = os.open(path, os.O_RDONLY)
     try:
@@ -43,7 +43,7 @@ def to_disk(path: Path) -> None:
         os.close(number)
 
 
-def _remove_if_left(lock: Path) -> None:
+def _remove_if_unlocked(lock: Path) -> None:
     """Remove a temporary file whose writer has ended."""
     with suppress(FileNotFoundError, BlockingIOError), lock.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

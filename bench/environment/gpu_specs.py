@@ -14,51 +14,51 @@ GB = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class GpuSpec:
     """The specification of a GPU and of its node."""
 
-    words: str  # words in its CUDA device name
-    bf16: float  # FLOP/s of dense products with fp32 accumulation
-    fp32: float  # FLOP/s outside the tensor cores, torch's default for fp32
-    memory: float  # bytes
+    name_words: str  # words in its CUDA device name
+    bf16_flops: float  # FLOP/s of dense products with fp32 accumulation
+    fp32_flops: float  # FLOP/s outside the tensor cores, torch's default for fp32
+    memory_bytes: float  # bytes
     watts: float
-    link: float  # bytes per second to the GPUs of its node
-    network: float | None  # bytes per second to other nodes; None: no node with a network is sold
-    per_node: int = 8
+    link_bytes_per_second: float  # bytes per second to the GPUs of its node
+    network_bytes_per_second: float | None  # bytes per second to other nodes; None: no node with a network is sold
+    gpus_per_node: int = 8
     sheet: str = ""  # source, if it is not the data sheet of that name
 
     @property
     def source(self) -> str:
         """Name the data sheet."""
-        return self.sheet or f"NVIDIA {self.words} datasheet"
+        return self.sheet or f"NVIDIA {self.name_words} datasheet"
 
 
 # The order is that of matching CUDA device names: "H100" is in several.
-_DEVICES = (
-    Device("GB200", 2500e12, 80e12, 186 * GB, 1200.0, 900 * GB, 50 * GB, 72, "NVIDIA GB200 NVL72 datasheet"),
-    Device("B200", 2250e12, 80e12, 180 * GB, 1000.0, 900 * GB, 50 * GB, sheet="NVIDIA DGX B200 datasheet"),
-    Device("H200 NVL", 835.5e12, 60e12, 141 * GB, 600.0, 64 * GB, None),
-    Device("H100 NVL", 835.5e12, 60e12, 94 * GB, 400.0, 64 * GB, None),
-    Device("H200", 989.4e12, 67e12, 141 * GB, 700.0, 450 * GB, 50 * GB),
-    Device("H100 PCIe", 756e12, 51e12, 80 * GB, 350.0, 64 * GB, None),
-    Device("H100", 989.4e12, 67e12, 80 * GB, 700.0, 450 * GB, 50 * GB),
-    Device("A100 40GB", 312e12, 19.5e12, 40 * GB, 400.0, 300 * GB, 25 * GB),
-    Device("A100", 312e12, 19.5e12, 80 * GB, 400.0, 300 * GB, 25 * GB),
-    Device("L40S", 362e12, 91.6e12, 48 * GB, 350.0, 32 * GB, None),
-    Device("L40", 181e12, 90.5e12, 48 * GB, 300.0, 32 * GB, None),
-    Device("L4", 121e12, 30.3e12, 24 * GB, 72.0, 32 * GB, None),
-    Device("RTX 4090", 165.2e12, 82.6e12, 24 * GB, 450.0, 32 * GB, None, sheet="NVIDIA Ada architecture whitepaper"),
+_GPU_SPECS = (
+    GpuSpec("GB200", 2500e12, 80e12, 186 * GB, 1200.0, 900 * GB, 50 * GB, 72, "NVIDIA GB200 NVL72 datasheet"),
+    GpuSpec("B200", 2250e12, 80e12, 180 * GB, 1000.0, 900 * GB, 50 * GB, sheet="NVIDIA DGX B200 datasheet"),
+    GpuSpec("H200 NVL", 835.5e12, 60e12, 141 * GB, 600.0, 64 * GB, None),
+    GpuSpec("H100 NVL", 835.5e12, 60e12, 94 * GB, 400.0, 64 * GB, None),
+    GpuSpec("H200", 989.4e12, 67e12, 141 * GB, 700.0, 450 * GB, 50 * GB),
+    GpuSpec("H100 PCIe", 756e12, 51e12, 80 * GB, 350.0, 64 * GB, None),
+    GpuSpec("H100", 989.4e12, 67e12, 80 * GB, 700.0, 450 * GB, 50 * GB),
+    GpuSpec("A100 40GB", 312e12, 19.5e12, 40 * GB, 400.0, 300 * GB, 25 * GB),
+    GpuSpec("A100", 312e12, 19.5e12, 80 * GB, 400.0, 300 * GB, 25 * GB),
+    GpuSpec("L40S", 362e12, 91.6e12, 48 * GB, 350.0, 32 * GB, None),
+    GpuSpec("L40", 181e12, 90.5e12, 48 * GB, 300.0, 32 * GB, None),
+    GpuSpec("L4", 121e12, 30.3e12, 24 * GB, 72.0, 32 * GB, None),
+    GpuSpec("RTX 4090", 165.2e12, 82.6e12, 24 * GB, 450.0, 32 * GB, None, sheet="NVIDIA Ada architecture whitepaper"),
 )
-DEVICES: Mapping[str, Device] = {device.words.lower().replace(" ", "-"): device for device in _DEVICES}
+GPU_SPECS: Mapping[str, GpuSpec] = {device.name_words.lower().replace(" ", "-"): device for device in _GPU_SPECS}
 
 
-def device_called(name: str) -> Device | None:
+def find_gpu_spec(name: str) -> GpuSpec | None:
     """Return the specification for a CUDA device name; None if it is unknown."""
-    return next((device for device in _DEVICES if all(word in name for word in device.words.split())), None)
+    return next((device for device in _GPU_SPECS if all(word in name for word in device.name_words.split())), None)
 
 
 def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:
     """Return the peak of a GPU in FLOP/s by its CUDA device name, and its source; None if it is unknown."""
-    if precision == "bf16" and (device := device_called(name)) is not None:
-        return device.bf16, f"{device.source}, bf16 dense"
+    if precision == "bf16" and (device := find_gpu_spec(name)) is not None:
+        return device.bf16_flops, f"{device.source}, bf16 dense"
     return None, f"no peak known for {name} at {precision}"

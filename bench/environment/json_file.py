@@ -5,12 +5,12 @@ from typing import TypeVar
 
 import msgspec
 
-MOST_BYTES = 2**28  # a vocabulary of all of WordNet has 20 MB, a record 4
+MAX_BYTES = 2**28  # a vocabulary of all of WordNet has 20 MB, a record 4
 
 T = TypeVar("T")
 
 
-def content_of(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+def read_limited(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
     """Read a file; ValueError if it is larger than the limit."""
     with path.open("rb") as file:
         content = file.read(most_bytes + 1)
@@ -19,7 +19,7 @@ def content_of(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     return content
 
 
-def from_json(content: bytes | str, kind: type[T]) -> T:
+def decode_json(content: bytes | str, kind: type[T]) -> T:
     """Decode JSON; ValueError if it is malformed, of another type, or nested too deep."""
     try:
         return msgspec.json.decode(content, type=kind)

@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from bench.config import Experiment
-from bench.environment.circumstances import Circumstances, fingerprint_of
+from bench.environment.circumstances import Circumstances, make_fingerprint
 from bench.environment.commit import commit
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
@@ -21,14 +21,14 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def circumstances(experiment: Experiment | None, device: torch.device, processes: int = 1) -> Circumstances:
+def current_circumstances(experiment: Experiment | None, device: torch.device, processes: int = 1) -> Circumstances:
     """Return the circumstances of this run, with the experiment's "auto" fields resolved.
 
     `processes` is the number of processes that share each batch.
     """
-    precision, compiled = resolved(experiment, device) if experiment else ("fp32", False)
+    precision, compiled = resolve_auto(experiment, device) if experiment else ("fp32", False)
     return Circumstances(
-        machine=machine(device),
+        machine=describe_machine(device),
         device=device.type,
         threads=torch.get_num_threads(),
         precision=precision,
@@ -40,7 +40,7 @@ def circumstances(experiment: Experiment | None, device: torch.device, processes
     )
 
 
-def resolved(experiment: Experiment, device: torch.device) -> tuple[str, bool]:
+def resolve_auto(experiment: Experiment, device: torch.device) -> tuple[str, bool]:
     """Return the precision and whether to compile: on CUDA bf16 and compiled, on a CPU fp32 and eager by default."""
     cuda = device.type == "cuda"
     precision = experiment.precision if experiment.precision != "auto" else ("bf16" if cuda else "fp32")
@@ -48,7 +48,7 @@ def resolved(experiment: Experiment, device: torch.device) -> tuple[str, bool]:
     return precision, compiled
 
 
-def machine(device: torch.device) -> str:
+def describe_machine(device: torch.device) -> str:
     """Describe this machine; records of different machines are never compared."""
     memory = f"{psutil.virtual_memory().total / GIB:.0f} GiB"
     host = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores, {memory}, {platform.system()}"
@@ -66,7 +66,7 @@ def _cpu_name() -> str:
 
 def main() -> None:
     """Print the fingerprint of this machine for one process: `python -m bench.environment.machine`."""
-    print(fingerprint_of(circumstances(None, default_device())))
+    print(make_fingerprint(current_circumstances(None, default_device())))
 
 
 if __name__ == "__main__":

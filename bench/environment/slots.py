@@ -7,22 +7,22 @@ library, because the suites of other commits load it as a file.
 
 import os
 
-TURNS = "CATLIP_BENCH_TURNS"  # environment variable with the run's two pipe ends
+SLOT_VARIABLE = "CATLIP_BENCH_TURNS"  # environment variable with the run's two pipe ends
 
 
-def takes_turns() -> bool:
+def is_interleaved() -> bool:
     """Return whether this process is interleaved."""
-    return TURNS in os.environ
+    return SLOT_VARIABLE in os.environ
 
 
-def await_turn() -> None:
+def wait_for_slot() -> None:
     """Wait for this process's first slot if it is interleaved; SystemExit if the scheduler has ended."""
-    if takes_turns() and not os.read(int(os.environ[TURNS].split()[0]), 1):
+    if is_interleaved() and not os.read(int(os.environ[SLOT_VARIABLE].split()[0]), 1):
         raise SystemExit(1)
 
 
-def pass_on() -> None:
+def yield_slot() -> None:
     """End this process's slot if it is interleaved, and wait for its next one."""
-    if takes_turns():
-        os.write(int(os.environ[TURNS].split()[1]), b".")
-        await_turn()
+    if is_interleaved():
+        os.write(int(os.environ[SLOT_VARIABLE].split()[1]), b".")
+        wait_for_slot()

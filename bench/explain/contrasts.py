@@ -20,7 +20,7 @@ class LogRatio:
 
     mean: float
     error: float | None
-    freedom: float  # degrees of freedom of the error
+    degrees_of_freedom: float  # degrees of freedom of the error
 
     @property
     def value(self) -> float:
@@ -32,7 +32,7 @@ class LogRatio:
         """Half the width of the logarithm's 95 % interval, by Student's t."""
         if self.error is None:
             return None
-        return self.error * float(stdtrit(self.freedom, (1 + CONFIDENCE) / 2))
+        return self.error * float(stdtrit(self.degrees_of_freedom, (1 + CONFIDENCE) / 2))
 
     @property
     def low(self) -> float | None:
@@ -44,7 +44,7 @@ class LogRatio:
         """The upper bound of the ratio."""
         return None if self.margin is None else math.exp(self.mean + self.margin)
 
-    def over(self, counted: float) -> "LogRatio":
+    def divided_by(self, counted: float) -> "LogRatio":
         """Divide by an exact ratio."""
         return replace(self, mean=self.mean - math.log(counted))
 
@@ -54,23 +54,26 @@ def contrast(logarithms: Mapping[C, Rounds], weights: Mapping[C, float]) -> LogR
 
     Rounds are independent; configurations within a round may be correlated.
     """
-    weighed = {cell: weight for cell, weight in weights.items() if weight}
-    if not all(cell in logarithms for cell in weighed):
+    weighed = {configuration: weight for configuration, weight in weights.items() if weight}
+    if not all(configuration in logarithms for configuration in weighed):
         return None
-    rounds = sorted(set.intersection(*({*logarithms[cell]} for cell in weighed)))
+    rounds = sorted(set.intersection(*({*logarithms[configuration]} for configuration in weighed)))
     if not rounds:
         return None
-    sums = [sum(weight * logarithms[cell][round_] for cell, weight in weighed.items()) for round_ in rounds]
+    sums = [
+        sum(weight * logarithms[configuration][round_] for configuration, weight in weighed.items())
+        for round_ in rounds
+    ]
     error = stdev(sums) / math.sqrt(len(sums)) if len(sums) > 1 else None
     return LogRatio(fmean(sums), error, len(sums) - 1)
 
 
-def between(one: C, other: C) -> dict[C, float]:
+def difference_weights(one: C, other: C) -> dict[C, float]:
     """Return the weights of the log ratio of `other` over `one`."""
     return {one: -1.0, other: 1.0}
 
 
-def without(whole: LogRatio, parts: LogRatio) -> LogRatio:
+def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
     """Divide a ratio by one from other rounds, whose error is independent.
 
     Degrees of freedom: Welch 1947, "The generalization of 'Student's' problem", Biometrika 34.
@@ -78,16 +81,16 @@ def without(whole: LogRatio, parts: LogRatio) -> LogRatio:
     if whole.error is None or parts.error is None:
         return LogRatio(whole.mean - parts.mean, None, 0)
     squares = [(one.error or 0.0) ** 2 for one in (whole, parts)]
-    spread = sum(square**2 / one.freedom for square, one in zip(squares, (whole, parts), strict=True))
-    freedom = sum(squares) ** 2 / spread if spread else whole.freedom + parts.freedom
+    spread = sum(square**2 / one.degrees_of_freedom for square, one in zip(squares, (whole, parts), strict=True))
+    freedom = sum(squares) ** 2 / spread if spread else whole.degrees_of_freedom + parts.degrees_of_freedom
     return LogRatio(whole.mean - parts.mean, math.sqrt(sum(squares)), freedom)
 
 
 def shapley(num_causes: int, factors: Sequence[str]) -> list[dict[tuple[int, frozenset[str]], float]]:
-    """Return the weights of configurations in the Shapley value of each factor, then of each rung.
+    """Return the weights of configurations in the Shapley value of each factor, then of each stage.
 
-    The players are the factors and the objective; a value is the mean change by a player over all orders. Each rung
-    has its share of the objective, which changes as one player. A configuration is the number of rungs before it and
+    The players are the factors and the objective; a value is the mean change by a player over all orders. Each stage
+    has its share of the objective, which changes as one player. A configuration is the number of stages before it and
     the set of changed factors. The values sum to the last configuration minus the first.
     Source: Shapley 1953, "A value for n-person games", Contributions to the Theory of Games 2.
     """
@@ -99,11 +102,11 @@ def shapley(num_causes: int, factors: Sequence[str]) -> list[dict[tuple[int, fro
         others = [other for other in factors if other != factor]
         for count in range(len(others) + 1):
             for some in map(frozenset, combinations(others, count)):
-                for rung, before in ((0, count), (num_causes, count + 1)):
-                    weights[rung, some | {factor}] = weights.get((rung, some | {factor}), 0.0) + share[before]
-                    weights[rung, some] = weights.get((rung, some), 0.0) - share[before]
+                for stage, before in ((0, count), (num_causes, count + 1)):
+                    weights[stage, some | {factor}] = weights.get((stage, some | {factor}), 0.0) + share[before]
+                    weights[stage, some] = weights.get((stage, some), 0.0) - share[before]
         found.append(weights)
-    for rung in range(num_causes):
+    for stage in range(num_causes):
         subsets = [frozenset(some) for count in range(players) for some in combinations(factors, count)]
-        found.append({(rung + up, some): (1 if up else -1) * share[len(some)] for some in subsets for up in (0, 1)})
+        found.append({(stage + up, some): (1 if up else -1) * share[len(some)] for some in subsets for up in (0, 1)})
     return found

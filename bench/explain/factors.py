@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from bench.config import FIELDS, Experiment, choose, differing_fields, with_settings
 from bench.image_sizes import multi_scale
-from bench.ladder import NO_WORK, OBJECTIVE, PACE, SHARED, Factor, setting
+from bench.ladder import FIELDS_WITHOUT_WORK, OBJECTIVE_FIELDS, PACE_FIELDS, SHARED_FIELDS, Factor, setting
 
-PUBLISHED_BATCH = 65_536  # images per step of all GPUs, in CatLIP's and CLIP's released recipes
-SMALLER_BATCH = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatLIP's
-NAMES = {
+PUBLISHED_GLOBAL_BATCH = 65_536  # images per step of all GPUs, in CatLIP's and CLIP's released recipes
+BATCH_DIVISOR = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatLIP's
+FACTOR_FIELDS = {
     "kernel": "attention",
     "precision": "precision",
     "compile": "compile",
@@ -23,20 +23,24 @@ NOT_ON_A_CPU = {
 }
 
 
-def factors_of(
+def select_factors(
     against: Experiment, first: Experiment, chosen: Sequence[str], *, on_gpu: bool
 ) -> tuple[list[Factor], dict[str, str]]:
     """Return the differing and the chosen settings as factors, and the reasons why others are left out.
 
     A factor is chosen by name, or as FIELD=VALUE with its value at the beginning; ValueError for unknown ones.
     """
-    fields = [field for field in differing_fields([against, first]) if field not in (*OBJECTIVE, *SHARED, *NO_WORK)]
-    by_field = {field: _factor(field, getattr(against, field), getattr(first, field)) for field in fields}
+    fields = [
+        field
+        for field in differing_fields([against, first])
+        if field not in (*OBJECTIVE_FIELDS, *SHARED_FIELDS, *FIELDS_WITHOUT_WORK)
+    ]
+    by_field = {field: _make_factor(field, getattr(against, field), getattr(first, field)) for field in fields}
     left_out = {} if on_gpu else dict(NOT_ON_A_CPU)
     for one in dict.fromkeys(chosen):
         field, equals, _ = one.partition("=")
-        field = field if equals else choose(one, NAMES, "factor (or FIELD=VALUE)")
-        factor = _given(one, first) if equals else _named(one, first)
+        field = field if equals else choose(one, FACTOR_FIELDS, "factor (or FIELD=VALUE)")
+        factor = _parse_factor(one, first) if equals else _factor_by_name(one, first)
         if factor.before == factor.after:
             left_out[factor.name] = f"{first.name} has {factor.after} already"
         elif equals or factor.name not in left_out:
@@ -45,12 +49,12 @@ def factors_of(
     return list(by_field.values()), left_out
 
 
-def _factor(field: str, before: object, after: object) -> Factor:
-    names = {of: name for name, of in NAMES.items()}
+def _make_factor(field: str, before: object, after: object) -> Factor:
+    names = {of: name for name, of in FACTOR_FIELDS.items()}
     return Factor(name=names.get(field, field), before=setting(field, before), after=setting(field, after))
 
 
-def _named(name: str, first: Experiment) -> Factor:
+def _factor_by_name(name: str, first: Experiment) -> Factor:
     """Return a named factor: its value in the last experiment, and its alternative at the beginning."""
     before = {
         "kernel": "plain" if first.attention == "fused" else "fused",
@@ -58,19 +62,25 @@ def _named(name: str, first: Experiment) -> Factor:
         "compile": "off",
         "checkpointing": not first.activation_checkpointing,
         "sampler": (),
-        "batch": max(1, first.batch_size // SMALLER_BATCH),
-        "columns": PUBLISHED_BATCH,
+        "batch": max(1, first.batch_size // BATCH_DIVISOR),
+        "columns": PUBLISHED_GLOBAL_BATCH,
     }
-    own = getattr(first, NAMES[name])
-    return _factor(NAMES[name], before[name], own or catlip_sizes(first.image_size) if name == "sampler" else own)
+    own = getattr(first, FACTOR_FIELDS[name])
+    return _make_factor(
+        FACTOR_FIELDS[name], before[name], own or catlip_sizes(first.image_size) if name == "sampler" else own
+    )
 
 
-def _given(start: str, first: Experiment) -> Factor:
+def _parse_factor(start: str, first: Experiment) -> Factor:
     """Return the factor whose value at the beginning is FIELD=VALUE."""
     field = start.partition("=")[0]
     changed = with_settings(first, [start])
-    choose(field, dict.fromkeys(name for name in FIELDS if name not in (*OBJECTIVE, *SHARED, *PACE)), "factor")
-    return _factor(field, getattr(changed, field), getattr(first, field))
+    choose(
+        field,
+        dict.fromkeys(name for name in FIELDS if name not in (*OBJECTIVE_FIELDS, *SHARED_FIELDS, *PACE_FIELDS)),
+        "factor",
+    )
+    return _make_factor(field, getattr(changed, field), getattr(first, field))
 
 
 def catlip_sizes(image_size: int) -> tuple[int, ...]:

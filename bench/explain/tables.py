@@ -6,40 +6,43 @@ from typing import Any
 
 from bench.console.tables import Table
 from bench.explain.contrasts import LogRatio
-from bench.explain.decomposition import Explained, Part, in_words
-from bench.statistics import AS_FLOPS_SAY
+from bench.explain.decomposition import Contribution, Decomposition, summarize
+from bench.statistics import FLOPS_TOLERANCE
 
 
-def cause_table(found: Explained) -> Table:
+def cause_table(found: Decomposition) -> Table:
     """List the factors, their product, the whole and the unexplained ratio."""
-    rest = Part("unexplained", "", found.residue, None, found.step_residue, None)
+    rest = Contribution("unexplained", "", found.unexplained, None, found.step_unexplained, None)
     objective = [found.objective] if found.objective else []
     has_changes, has_shapley = bool(found.ladder.factors), found.parts[0].shapley is not None
     rows = []
     for part in (*found.parts, *objective, found.product, found.whole, rest):
         row: dict[str, Any] = {"cause": part.cause} | ({"change": part.change} if has_changes else {})
-        row |= _interval("forward + backward", "", part.chain) | {"by FLOPs": part.by_flops}
+        row |= _interval("forward + backward", "", part.chain) | {"FLOP-predicted": part.flop_ratio}
         if has_shapley:
-            row |= _interval("Shapley", "Shapley ", part.shapley) | {"Shapley by FLOPs": part.shapley_by_flops}
-        row |= {"off FLOPs": part.off_flops and part.off_flops.mean, "+/-": part.off_flops and part.off_flops.margin}
-        row |= {"verdict": part.verdict if part is not rest else found.judged}
+            row |= _interval("Shapley", "Shapley ", part.shapley) | {"FLOP-predicted Shapley": part.shapley_flop_ratio}
+        row |= {
+            "off FLOPs": part.flops_deviation and part.flops_deviation.mean,
+            "+/-": part.flops_deviation and part.flops_deviation.margin,
+        }
+        row |= {"verdict": part.verdict if part is not rest else found.verdict_text}
         rows.append(row | _interval("whole step", "step ", part.step))
     parts, whole = found.rounds
     notes = [
         "Ratios of images/s with 95 % intervals over rounds of fresh processes. forward + backward: of a step timed in",
-        "phases, without data and optimizer; whole step: of the windows, with both. by FLOPs: predicted by the matrix",
+        "phases, without data and optimizer; whole step: of the windows, with both. FLOP-predicted: predicted by the matrix",
         "products of forward and backward; off FLOPs: log of measured (Shapley, if present) over predicted ratio,",
-        f"consistent with FLOPs if its interval is within {AS_FLOPS_SAY:.2f}. Rounds of all configurations: {parts};",
-        f"rounds of the two ends: {whole}. A biased configuration cancels in the product; off FLOPs reveals it.",
+        f"consistent with FLOPs if its interval is within {FLOPS_TOLERANCE:.2f}. Rounds of all configurations:",
+        f"{parts}; rounds of the two ends: {whole}. A biased configuration cancels in the product; off FLOPs reveals it.",
         *(["Shapley: mean over all orders in which factors and objective can change."] if has_shapley else []),
         *(f"Left out, {name}: {reason}." for name, reason in found.ladder.left_out.items()),
         "",
-        in_words(found),
+        summarize(found),
     ]
-    return Table(f"From {found.against} to {found.first}", rows, "\n".join(notes))
+    return Table(f"From {found.baseline} to {found.experiment}", rows, "\n".join(notes))
 
 
-def line_table(found: Explained) -> Table:
+def reference_table(found: Decomposition) -> Table:
     """List counted and published ratios beside the measured ones; the table is empty if there are none."""
     lines = [{"what": line.what, "ratio": line.ratio, "source": line.source} for line in found.ladder.lines]
     measured = {"measured, the pair": found.whole, "measured, the objective alone": found.objective}
@@ -51,7 +54,7 @@ def line_table(found: Explained) -> Table:
     return Table("Counted and published", [*lines, *rows])
 
 
-def side_by_side(found: Mapping[str, Explained]) -> Table:
+def side_by_side(found: Mapping[str, Decomposition]) -> Table:
     """List decompositions in one column each: factors, wholes, and counted and published ratios."""
     columns = {name: _column(one) for name, one in found.items()}
     rows = [
@@ -66,12 +69,12 @@ def side_by_side(found: Mapping[str, Explained]) -> Table:
     return Table("Recipes side by side", rows, "\n".join(notes))
 
 
-def _column(found: Explained) -> dict[str, Any]:
+def _column(found: Decomposition) -> dict[str, Any]:
     parts = [*found.parts, *([found.objective] if found.objective else []), found.whole]
     return {
         **{part.cause: part.best and part.best.value for part in parts},
-        "unexplained": found.residue and found.residue.value,
-        "whole, by FLOPs counted here": found.whole.by_flops,
+        "unexplained": found.unexplained and found.unexplained.value,
+        "whole, FLOP-predicted counted here": found.whole.flop_ratio,
         **{line.what: line.ratio for line in found.ladder.lines},
     }
 

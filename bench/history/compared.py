@@ -6,20 +6,20 @@ from statistics import median
 
 from bench.console.exit_codes import DISAGREEMENT, INCONCLUSIVE, OK
 from bench.console.tables import Table
-from bench.history.figures import Figure, Measure, Subject
-from bench.history.quantities import exactly, quantity
+from bench.history.figures import BenchmarkId, Metric, Observation
+from bench.history.quantities import format_exactly, format_quantity
 from bench.statistics import Ratio, ratios_of_pairs
 
-Key = tuple[Subject, Measure]
+Key = tuple[BenchmarkId, Metric]
 OF_BYTES = {"faster": "smaller", "slower": "larger"}  # verdicts on memory
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class MetricDiff:
     """A metric of both sides; `change` is new / old, with its interval."""
 
-    subject: Subject
-    measure: Measure
+    benchmark: BenchmarkId
+    metric: Metric
     old: tuple[float, ...]  # one value per process
     new: tuple[float, ...]
     change: float | None  # None for a counter that was 0
@@ -32,15 +32,15 @@ class Judged:
     @property
     def name(self) -> str:
         """The benchmark or experiment, and the metric if it is no speed."""
-        of_speed = self.measure.unit in ("s", "images/s")
-        return self.subject.short if of_speed else f"{self.subject.short}, {self.measure.name}"
+        of_speed = self.metric.unit in ("s", "images/s")
+        return self.benchmark.short if of_speed else f"{self.benchmark.short}, {self.metric.name}"
 
-    def told(self, side: Sequence[float]) -> str:
+    def format_side(self, side: Sequence[float]) -> str:
         """Format a side's median, of a counter with every digit."""
-        return (exactly if self.measure.is_counter else quantity)(median(side), self.measure.unit)
+        return (format_exactly if self.metric.is_counter else format_quantity)(median(side), self.metric.unit)
 
 
-def compared(old: Sequence[Figure], new: Sequence[Figure], *, paired: bool) -> list[Judged]:
+def compare_observations(old: Sequence[Observation], new: Sequence[Observation], *, paired: bool) -> list[MetricDiff]:
     """Compare every metric that both sides have; ValueError if there is none.
 
     Counters are compared exactly, the others by the processes' medians, adjusted for their number. With `paired` the
@@ -54,45 +54,45 @@ def compared(old: Sequence[Figure], new: Sequence[Figure], *, paired: bool) -> l
     varying = [key for key in common if not key[1].is_counter]
     rates = {str(at): _rates(key, before, after, paired) for at, key in enumerate(varying)}
     ratios = ratios_of_pairs(rates, exact=not paired)
-    judged = [_judged(key, before[key], after[key], ratio) for key, ratio in zip(varying, ratios.values(), strict=True)]
-    return judged + [_counted(key, before[key], after[key]) for key in common if key[1].is_counter]
+    judged = [_diff(key, before[key], after[key], ratio) for key, ratio in zip(varying, ratios.values(), strict=True)]
+    return judged + [_diff_counter(key, before[key], after[key]) for key in common if key[1].is_counter]
 
 
-def by_key(figures: Sequence[Figure]) -> dict[Key, list[float]]:
+def by_key(figures: Sequence[Observation]) -> dict[Key, list[float]]:
     """Return the values of every metric, in the order of the processes."""
     found: dict[Key, list[float]] = {}
     for figure in figures:
-        found.setdefault((figure.subject, figure.measure), []).append(figure.value)
+        found.setdefault((figure.benchmark, figure.metric), []).append(figure.value)
     return found
 
 
-def on_one_side(old: Sequence[Figure], new: Sequence[Figure]) -> list[str]:
+def on_one_side(old: Sequence[Observation], new: Sequence[Observation]) -> list[str]:
     """List benchmarks, and metrics of common benchmarks, that only one side has."""
-    before, after = ({(figure.subject.name, figure.measure.name) for figure in side} for side in (old, new))
+    before, after = ({(figure.benchmark.name, figure.metric.name) for figure in side} for side in (old, new))
     common = {part for part, _ in before} & {part for part, _ in after}
     found = []
-    for alone, side in ((before - after, "before"), (after - before, "after")):
-        names = {f"{part}, {measure}" if part in common else part for part, measure in alone}
+    for separate, side in ((before - after, "before"), (after - before, "after")):
+        names = {f"{part}, {measure}" if part in common else part for part, measure in separate}
         found += [f"{name} (only {side})" for name in sorted(names)]
     return found
 
 
-def ended(judged: Sequence[Judged]) -> int:
+def exit_code(judged: Sequence[MetricDiff]) -> int:
     """Return the exit code: 1 if a metric is worse, 4 if one is inconclusive, else 0."""
     if any(one.is_worse for one in judged):
         return DISAGREEMENT
     return INCONCLUSIVE if any(one.verdict == "inconclusive" for one in judged) else OK
 
 
-def compared_table(judged: Sequence[Judged], *, paired: bool) -> Table:
-    """List times, memory and changed counters; `paired` as in `compared`."""
-    counters = [one for one in judged if one.measure.is_counter]
+def diff_table(judged: Sequence[MetricDiff], *, paired: bool) -> Table:
+    """List times, memory and changed counters; `paired` as in `compare_observations`."""
+    counters = [one for one in judged if one.metric.is_counter]
     same = sum(one.verdict == "equal" for one in counters)
     rows = [
         {
             "part": one.name,
-            "old": one.told(one.old),
-            "new": one.told(one.new),
+            "old": one.format_side(one.old),
+            "new": one.format_side(one.new),
             "new/old": one.change,
             "low": one.low,
             "high": one.high,
@@ -114,25 +114,25 @@ def compared_table(judged: Sequence[Judged], *, paired: bool) -> Table:
     return Table("New against old", rows, note)
 
 
-def told_worse(judged: Sequence[Judged]) -> list[str]:
+def describe_worse(judged: Sequence[MetricDiff]) -> list[str]:
     """Describe each worse metric in one line."""
-    return [_told(one) for one in judged if one.is_worse]
+    return [_describe(one) for one in judged if one.is_worse]
 
 
-def told_none(judged: Sequence[Judged]) -> str:
+def describe_none_worse(judged: Sequence[MetricDiff]) -> str:
     """Report in one line that no metric is worse, and the number of inconclusive ones."""
     open_ = sum(one.verdict == "inconclusive" for one in judged)
     return "no regression was found" + (f"; inconclusive: {open_} of {len(judged)} metrics" if open_ else "")
 
 
-def _told(one: Judged) -> str:
-    before, after = one.told(one.old), one.told(one.new)
-    if one.measure.is_counter:
-        return f"regressed: {one.subject.name}: {one.measure.name} went from {before} to {after}"
+def _describe(one: MetricDiff) -> str:
+    before, after = one.format_side(one.old), one.format_side(one.new)
+    if one.metric.is_counter:
+        return f"regressed: {one.benchmark.name}: {one.metric.name} went from {before} to {after}"
     interval = f"{one.low:.2f} to {one.high:.2f}, " if one.low is not None and one.high is not None else ""
     assert one.change is not None
     size = f"{one.change:.2f} times ({interval}p {one.p:.4f})"
-    return f"regressed: {one.subject.name} is {one.verdict}: {one.measure.name} from {before} to {after}, {size}"
+    return f"regressed: {one.benchmark.name} is {one.verdict}: {one.metric.name} from {before} to {after}, {size}"
 
 
 def _rates(
@@ -152,16 +152,16 @@ def _rates(
     return dict(enumerate(old)), dict(enumerate(new, start=0 if are_pairs else len(old)))
 
 
-def _judged(key: Key, old: Sequence[float], new: Sequence[float], ratio: Ratio) -> Judged:
+def _diff(key: Key, old: Sequence[float], new: Sequence[float], ratio: Ratio) -> MetricDiff:
     change, low, high = ratio.value, ratio.low, ratio.high
     if key[1].better == "less":
         change, low, high = 1 / change, high and 1 / high, low and 1 / low
     words = OF_BYTES if key[1].unit == "B" else {}
     verdict: str = words.get(ratio.verdict, ratio.verdict)
-    return Judged(*key, tuple(old), tuple(new), change, low, high, ratio.p, verdict, ratio.verdict == "slower")
+    return MetricDiff(*key, tuple(old), tuple(new), change, low, high, ratio.p, verdict, ratio.verdict == "slower")
 
 
-def _counted(key: Key, old: Sequence[float], new: Sequence[float]) -> Judged:
+def _diff_counter(key: Key, old: Sequence[float], new: Sequence[float]) -> MetricDiff:
     """Compare a counter; it is inconclusive if it varies within a side."""
     before, after, better = old[0], new[0], key[1].better
     is_worse = before != after and (better == "same" or (after > before) == (better == "less"))
@@ -169,4 +169,4 @@ def _counted(key: Key, old: Sequence[float], new: Sequence[float]) -> Judged:
     if len({*old}) > 1 or len({*new}) > 1:
         verdict, is_worse = "inconclusive", False
     change = after / before if before else None
-    return Judged(*key, tuple(old), tuple(new), change, None, None, None, verdict, is_worse)
+    return MetricDiff(*key, tuple(old), tuple(new), change, None, None, None, verdict, is_worse)

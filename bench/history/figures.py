@@ -13,8 +13,8 @@ from typing import Any, Literal
 import msgspec
 
 from bench.config import Experiment
-from bench.environment.circumstances import fingerprint_of
-from bench.history.suite_documents import UNVERSIONED, Document, document_of, machine_of, require_measured
+from bench.environment.circumstances import make_fingerprint
+from bench.history.suite_documents import UNVERSIONED, Document, machine_fingerprint, parse_document, require_measured
 from bench.measure.throughput import images_per_second
 from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, is_record, read_record
 
@@ -22,7 +22,7 @@ LOSS_STEP = 10  # step of a training, counted from 1
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class Metric:
     """A metric; with `better` "same" any change counts as worse."""
 
     name: str
@@ -31,18 +31,18 @@ class Measure:
     is_counter: bool  # equal in every run of equal code
 
 
-SECONDS = Measure("time", "s", "less", is_counter=False)
-IMAGES_PER_SECOND = Measure("images per second", "images/s", "more", is_counter=False)
-PEAK_RSS = Measure("peak resident memory", "B", "less", is_counter=False)
-PEAK_ALLOCATED = Measure("peak allocated memory", "B", "less", is_counter=True)
-PEAK_TENSORS = Measure("peak tensor bytes", "B", "less", is_counter=True)
-PARAMETERS = Measure("parameters", "", "same", is_counter=True)
-TOWER_PARAMETERS = Measure("tower's parameters", "", "same", is_counter=True)
-STEP_FLOPS = Measure("FLOPs of a step", "FLOP", "less", is_counter=True)
-OLDER_FLOPS = Measure("FLOPs of a step, as records of format 2 count them", "FLOP", "less", is_counter=True)
-TOKENS = Measure("tokens per caption", "", "less", is_counter=True)
-LOSS = Measure(f"loss at step {LOSS_STEP}", "nats", "same", is_counter=True)
-LOSS_AT_3 = Measure("loss at step 3", "nats", "same", is_counter=True)
+SECONDS = Metric("time", "s", "less", is_counter=False)
+IMAGES_PER_SECOND = Metric("images per second", "images/s", "more", is_counter=False)
+PEAK_RSS = Metric("peak resident memory", "B", "less", is_counter=False)
+PEAK_ALLOCATED = Metric("peak allocated memory", "B", "less", is_counter=True)
+PEAK_TENSORS = Metric("peak tensor bytes", "B", "less", is_counter=True)
+PARAMETERS = Metric("parameters", "", "same", is_counter=True)
+TOWER_PARAMETERS = Metric("tower's parameters", "", "same", is_counter=True)
+STEP_FLOPS = Metric("FLOPs of a step", "FLOP", "less", is_counter=True)
+OLDER_FLOPS = Metric("FLOPs of a step, as records of format 2 count them", "FLOP", "less", is_counter=True)
+TOKENS = Metric("tokens per caption", "", "less", is_counter=True)
+LOSS = Metric(f"loss at step {LOSS_STEP}", "nats", "same", is_counter=True)
+LOSS_AT_3 = Metric("loss at step 3", "nats", "same", is_counter=True)
 # The counters in a benchmark's `extra_info`.
 SUITE_COUNTERS = {one.name: one for one in (PARAMETERS, PEAK_TENSORS, STEP_FLOPS, TOKENS, LOSS_AT_3)}
 
@@ -61,7 +61,7 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class BenchmarkId:
     """A benchmark, or an experiment with its settings."""
 
     name: str
@@ -75,27 +75,27 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Observation:
     """One value of one process."""
 
-    subject: Subject
-    measure: Measure
+    benchmark: BenchmarkId
+    metric: Metric
     value: float
     machine: str
     commit: Commit
     committed_at: str | None  # ISO 8601
     measured_at: str  # ISO 8601
-    turn: str = ""  # equal for interleaved processes; "" if not interleaved
+    slot: str = ""  # equal for interleaved processes; "" if not interleaved
 
 
-def read_figures(places: Sequence[Path]) -> list[Figure]:
+def read_observations(places: Sequence[Path]) -> list[Observation]:
     """Read the records and pytest-benchmark documents in files and folders; other JSON files in folders are ignored.
 
     ValueError if a path holds no value, or a document no benchmark.
     """
-    figures: list[Figure] = []
+    figures: list[Observation] = []
     for place in places:
-        found = [figure for path in json_files(place) for figure in _figures_in(path, required=path == place)]
+        found = [figure for path in json_files(place) for figure in _observations_in(path, required=path == place)]
         if not found:
             raise ValueError(
                 f"{place} measured nothing: no figure in a record or a pytest-benchmark document was found"
@@ -114,9 +114,9 @@ def json_files(place: Path) -> list[Path]:
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(place).parts)]
 
 
-def _figures_in(path: Path, *, required: bool) -> list[Figure]:
+def _observations_in(path: Path, *, required: bool) -> list[Observation]:
     if is_record(path):
-        return list(figures_of_record(read_record(path)))
+        return list(observations_of_record(read_record(path)))
     content = path.read_bytes()
     if not required:
         try:
@@ -125,40 +125,40 @@ def _figures_in(path: Path, *, required: bool) -> list[Figure]:
             raise ValueError(f"{path}: not JSON: {error}") from None
         if not isinstance(decoded, dict) or "benchmarks" not in decoded:
             return []
-    document = document_of(content, str(path))
+    document = parse_document(content, str(path))
     require_measured(document, str(path))
-    return list(figures_of_document(document))
+    return list(observations_of_document(document))
 
 
-def figures_of_document(document: Document) -> Iterable[Figure]:
+def observations_of_document(document: Document) -> Iterable[Observation]:
     """Yield each benchmark's median time and counters."""
-    machine, info = machine_of(document), document.commit_info
+    machine, info = machine_fingerprint(document), document.commit_info
     commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
     for benchmark in document.benchmarks:
-        subject = Subject(benchmark.fullname or benchmark.name, benchmark.group or "no group")
-        found: dict[Measure, Any] = {SECONDS: benchmark.stats.median}
+        subject = BenchmarkId(benchmark.fullname or benchmark.name, benchmark.group or "no group")
+        found: dict[Metric, Any] = {SECONDS: benchmark.stats.median}
         found |= {SUITE_COUNTERS[name]: value for name, value in benchmark.extra_info.items() if name in SUITE_COUNTERS}
         for measure, value in found.items():
             if isinstance(value, int | float):
                 where = machine, commit, info.time, document.datetime, document.turn
-                yield Figure(subject, measure, float(value), *where)
+                yield Observation(subject, measure, float(value), *where)
 
 
-def figures_of_record(record: Record) -> Iterable[Figure]:
+def observations_of_record(record: Record) -> Iterable[Observation]:
     """Yield the values of a speed, memory or training record."""
     if record.experiment is None:
         return
     where = record.circumstances
-    subject = Subject(record.experiment.name, "experiments", _digest(record.experiment))
+    subject = BenchmarkId(record.experiment.name, "experiments", _digest(record.experiment))
     commit = Commit(where.commit.removesuffix("-dirty").replace("unknown", ""), where.commit.endswith("-dirty"))
     for measure, value in _measured(record.experiment, record.measured, where.device, record.format):
         if value is not None:
-            yield Figure(subject, measure, float(value), fingerprint_of(where), commit, None, where.started_at)
+            yield Observation(subject, measure, float(value), make_fingerprint(where), commit, None, where.started_at)
 
 
 def _measured(
     experiment: Experiment, measured: Any, device: str, record_format: int
-) -> Iterable[tuple[Measure, float | None]]:
+) -> Iterable[tuple[Metric, float | None]]:
     match measured:
         case Speed():
             yield IMAGES_PER_SECOND, images_per_second(experiment, measured)

@@ -8,26 +8,26 @@ UNITS = {
 }
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Format seconds in a suitable unit with three digits."""
-    return quantity(seconds, "s")
+    return format_quantity(seconds, "s")
 
 
-def unit_of(value: float, unit: str) -> float:
-    """Return the size of the unit in which `quantity` formats a value."""
+def unit_size(value: float, unit: str) -> float:
+    """Return the size of the unit in which `format_quantity` formats a value."""
     sizes = UNITS[unit][0] if unit in UNITS else ((1.0, unit),)
     return next((size for size, _ in sizes if value >= size), sizes[-1][0])
 
 
-def quantity(value: float, unit: str) -> str:
+def format_quantity(value: float, unit: str) -> str:
     """Format a value in a suitable unit, rounded; integers without a unit with every digit."""
     if unit in UNITS:
-        (sizes, digits), size = UNITS[unit], unit_of(value, unit)
+        (sizes, digits), size = UNITS[unit], unit_size(value, unit)
         return f"{value / size:{digits}} {dict(sizes)[size]}"
     number = f"{value:,.0f}" if value.is_integer() else f"{value:.6g}"
     return f"{number} {unit}".strip()
 
 
-def exactly(value: float, unit: str) -> str:
+def format_exactly(value: float, unit: str) -> str:
     """Format a value with every digit."""
     return f"{value:,.17g} {unit}".strip()

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from bench.environment.files import written_whole
+from bench.environment.files import atomic_write
 
-FINGERPRINT = "fingerprint"  # entry of `machine_info` written by `keep`; see `fingerprint_of`
+FINGERPRINT = "fingerprint"  # entry of `machine_info` written by `save_document`; see `make_fingerprint`
 UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unknown commit
 
 
@@ -50,7 +50,7 @@ class Document(msgspec.Struct, frozen=True):
     turn: str = ""  # equal in documents of interleaved processes; "" if not interleaved
 
 
-def document_of(content: bytes, name: str) -> Document:
+def parse_document(content: bytes, name: str) -> Document:
     """Decode a document; `name` is the file's in the ValueError for invalid content."""
     try:
         return msgspec.json.decode(content, type=Document)
@@ -58,7 +58,7 @@ def document_of(content: bytes, name: str) -> Document:
         raise ValueError(f"{name}: not a document of pytest-benchmark: {error}") from None
 
 
-def machine_of(document: Document) -> str:
+def machine_fingerprint(document: Document) -> str:
     """Return the machine's fingerprint, or a description from pytest-benchmark's own fields."""
     info = document.machine_info
     if isinstance(info.get(FINGERPRINT), str):
@@ -73,7 +73,7 @@ def machine_of(document: Document) -> str:
     return ", ".join(str(part) for part in parts if part) or "unknown machine"
 
 
-def keep(measured: Path, path: Path, fingerprint: str, turn: str) -> None:
+def save_document(measured: Path, path: Path, fingerprint: str, turn: str) -> None:
     """Store a document with the machine and the turn, without the seconds of single rounds.
 
     Comparisons are over processes and use the statistics of a process's rounds.
@@ -84,7 +84,7 @@ def keep(measured: Path, path: Path, fingerprint: str, turn: str) -> None:
     document["machine_info"].get("cpu", {}).pop("flags", None)
     for benchmark in document["benchmarks"]:
         benchmark["stats"].pop("data", None)
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(document, indent=1, allow_nan=False))
 
 

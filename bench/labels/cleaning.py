@@ -21,7 +21,7 @@ ENTITIES_IN_ENTITIES = re.compile(r"&(?:#?[0-9A-Za-z]{1,24};){100,}")
 DUBIOUS = "\x80-\u2bff\uf8ff\ufb01\ufb02\ufffd"
 SUSPECT = re.compile(f"[{DUBIOUS}][{DUBIOUS}]|[\x80-\x9fÂÃŒœ]")
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
-LONGEST = 1_000_000  # characters that ftfy processes in one piece
+MAX_LENGTH = 1_000_000  # characters that ftfy processes in one piece
 
 
 def clean(caption: str) -> str:
@@ -31,10 +31,10 @@ def clean(caption: str) -> str:
     if "<" in text:
         text = _without_tags(text)
     text = SPACES.sub(" ", text.strip("\n"))
-    return mended(text).strip().lower()
+    return repair_text(text).strip().lower()
 
 
-def mended(text: str) -> str:
+def repair_text(text: str) -> str:
     """Return the result of ftfy's `fix_text`, faster; a chain of a hundred entities is reduced to its &.
 
     ASCII without entities and controls is returned as it is. Other text is processed line by line, as in ftfy, in
@@ -43,17 +43,17 @@ def mended(text: str) -> str:
     if text.isascii() and not CONTROLS.search(text) and not ENTITY.search(text):
         return text
     text = ENTITIES_IN_ENTITIES.sub("&", text)
-    if len(text) > LONGEST:
+    if len(text) > MAX_LENGTH:
         return fix_text(text)
     lines = []
     entities = True  # a < disables the decoding of entities from its line on
     for line in LINE.findall(text):
         entities = entities and "<" not in line
-        lines.append(_mended(line, entities))
+        lines.append(_repair_line(line, entities))
     return fix_text(text) if None in lines else "".join(line for line in lines if line is not None)
 
 
-def _mended(line: str, entities: bool) -> str | None:
+def _repair_line(line: str, entities: bool) -> str | None:
     """Repair a line; None if it contains controls."""
     while True:
         before = line
@@ -62,7 +62,7 @@ def _mended(line: str, entities: bool) -> str | None:
         if not line.isascii():
             if SUSPECT.search(line):
                 line = fix_encoding(line)
-            line = normalize("NFC", MENDABLE.sub(lambda match: MENDS[match[0]], line))
+            line = normalize("NFC", REPAIRABLE.sub(lambda match: REPAIRS[match[0]], line))
         if CONTROLS.search(line):
             return None
         if line == before:
@@ -78,7 +78,7 @@ def _without_tags(text: str) -> str:
     return "\n".join(lines)
 
 
-def _mends() -> dict[str, str]:
+def _find_repairs() -> dict[str, str]:
     """Return the replacements of the non-ASCII characters that a pass of ftfy replaces in any context."""
     quotes = (
         {ord("\u02bc"): "'"} | dict.fromkeys(range(0x2018, 0x201C), "'") | dict.fromkeys(range(0x201C, 0x2020), '"')
@@ -91,5 +91,5 @@ def _mends() -> dict[str, str]:
     return {character: text for character, text in mends.items() if not character.isascii()}
 
 
-MENDS = _mends()
-MENDABLE = re.compile(f"[{''.join(sorted(MENDS))}]")
+REPAIRS = _find_repairs()
+REPAIRABLE = re.compile(f"[{''.join(sorted(REPAIRS))}]")

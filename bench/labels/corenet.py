@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from bench.labels.cleaning import clean
 from bench.labels.lexicon import NOT_A_LABEL, lexicon
-from bench.labels.pieces import Labels, Pieces
+from bench.labels.pieces import Labels, PieceLabels
 from bench.labels.tokens import NLTK_3_8, NLTK_3_10, Tokenizer
 
 # Matches text that cleaning changes by more than lower case and white space: non-ASCII characters, +, %XX, tags and
@@ -53,7 +53,7 @@ class CorenetRule:
         self.keys: Sequence[str] = self._lexicon.keys
         self.title, self.gloss = self._lexicon.title, self._lexicon.gloss
         self._tokenizer = tokenizer
-        self._pieces = Pieces(tokenizer, self._lexicon)
+        self._pieces = PieceLabels(tokenizer, self._lexicon)
 
     def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """Label captions; labels keep the order and the repeats of the tokens (see `rules.Rule.label`)."""
@@ -96,21 +96,21 @@ class CorenetRule:
         return ((token, None) for token in self._tokenizer(caption))
 
     def _label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-        texts = cleaned(captions)
+        texts = clean_captions(captions)
         split = pc.split_pattern(texts, " ") if self._tokenizer.spaces_only else pc.ascii_split_whitespace(texts)
         pieces = split.flatten().dictionary_encode()
         starts = split.offsets.to_numpy() - split.offsets[0].as_py()
         known = self._pieces.labels(pieces.dictionary.to_pylist())
         which = pieces.indices.to_numpy()
-        labels, counts = _taken(known, which)
+        labels, counts = _gather_labels(known, which)
         ends = np.concatenate([[0], counts.cumsum()])[starts]
         odd = np.array([found is None for found in known], dtype=bool)
         rows = np.searchsorted(starts, np.flatnonzero(odd[which]), side="right") - 1
         moved = np.flatnonzero(pc.match_substring_regex(texts, MOVED))
         whole = np.union1d(rows, moved)
-        return self._replaced(whole, captions, labels, ends) if len(whole) else (labels, np.diff(ends))
+        return self._replace_labels(whole, captions, labels, ends) if len(whole) else (labels, np.diff(ends))
 
-    def _replaced(
+    def _replace_labels(
         self,
         rows: npt.NDArray[np.int64],
         captions: pa.StringArray,
@@ -145,7 +145,7 @@ def is_noun(tag: str) -> bool:
     return tag.startswith("NN")
 
 
-def cleaned(captions: pa.StringArray) -> pa.StringArray:
+def clean_captions(captions: pa.StringArray) -> pa.StringArray:
     """Clean captions, except for white space; `clean` is called only for captions that match UNCLEAN."""
     captions = pc.fill_null(captions, "")
     unclean = pc.match_substring_regex(captions, UNCLEAN)
@@ -156,7 +156,7 @@ def cleaned(captions: pa.StringArray) -> pa.StringArray:
     return pc.replace_with_mask(lower, unclean, pa.array(texts, type=lower.type))
 
 
-def _taken(
+def _gather_labels(
     known: list[Labels | None], which: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
     """Return the labels of pieces by their indices, and the number of labels of each."""

@@ -6,12 +6,12 @@ import pyarrow as pa
 
 from bench.console.tables import Table
 from bench.labels.corenet import CorenetRule
-from bench.labels.rules import Rule
+from bench.labels.rules import LabelRule
 
 GLOSS = 90  # characters
 
 
-def explanation(rule: Rule, caption: str) -> Table:
+def explanation_table(rule: LabelRule, caption: str) -> Table:
     """Return a table of the tokens with their labels; of the labels alone if the rule cannot explain them."""
     if isinstance(rule, CorenetRule):
         rows = [

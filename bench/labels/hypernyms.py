@@ -12,12 +12,12 @@ from bench.data.manifest import PACK
 from bench.labels.lexicon import NOT_A_LABEL, lexicon, rows_of
 
 
-class Nearest(NamedTuple):
+class NearestSynset(NamedTuple):
     """The most similar of several synsets, and the path to it."""
 
     key: str
     similarity: float
-    way: tuple[str, ...]  # names from the given synset over the common hypernym to this one
+    path: tuple[str, ...]  # names from the given synset over the common hypernym to this one
 
 
 class Hypernyms:
@@ -60,7 +60,7 @@ class Hypernyms:
         ups, downs = self.distances(one), self.distances(other)
         return 1 / (1 + min(ups[shared] + downs[shared] for shared in ups.keys() & downs.keys()))
 
-    def way(self, one: str, other: str) -> tuple[str, ...]:
+    def path(self, one: str, other: str) -> tuple[str, ...]:
         """Return the names on a shortest path between two synsets."""
         ups, downs = self.distances(one), self.distances(other)
         shared = min(ups.keys() & downs.keys(), key=lambda key: (ups[key] + downs[key], ups[key], key))
@@ -74,7 +74,7 @@ class Hypernyms:
         return [key, *self._climb(min(steps, key=lambda up: (steps[up], up)), top)]
 
 
-class Labels:
+class LabelSet:
     """Candidate synsets in an order: of equally similar ones the first is taken."""
 
     def __init__(self, keys: Iterable[str], tree: Hypernyms) -> None:
@@ -85,14 +85,14 @@ class Labels:
                 found = steps, index, key
                 self._below[above] = min(self._below.get(above, found), found)
 
-    def nearest(self, key: str) -> Nearest:
+    def nearest(self, key: str) -> NearestSynset:
         """Return the candidate of the highest similarity to a synset."""
         steps, _, found = min(
             (up + below[0], below[1], below[2])
             for above, up in self._tree.distances(key).items()
             if (below := self._below.get(above)) is not None
         )
-        return Nearest(found, 1 / (1 + steps), self._tree.way(key, found))
+        return NearestSynset(found, 1 / (1 + steps), self._tree.path(key, found))
 
 
 @cache

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.data.captions.batches import LONGEST_CAPTION, NULL, TOO_LONG, Batch
-from bench.labels.rules import Rule, rule_named
+from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, CaptionBatch
+from bench.labels.rules import LabelRule, get_rule
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
 
 NOT_UTF8 = "not UTF-8"
@@ -42,7 +42,7 @@ class Tally:
 class Labeller:
     """A rule with a vocabulary's column of each label; without a vocabulary, every label has a column."""
 
-    def __init__(self, rule: Rule, vocabulary: Vocabulary | None = None) -> None:
+    def __init__(self, rule: LabelRule, vocabulary: Vocabulary | None = None) -> None:
         self.rule = rule
         self._columns: npt.NDArray[np.int64] | None = None
         self.size = len(rule.keys)
@@ -57,9 +57,9 @@ class Labeller:
             self._columns = np.array([column.get(key, -1) for key in rule.keys])
             self.size = len(column)
 
-    def __call__(self, batch: Batch) -> tuple[pa.ListArray, Tally]:
+    def __call__(self, batch: CaptionBatch) -> tuple[pa.ListArray, Tally]:
         """Return the columns of each caption of a batch, and their tally."""
-        texts, flaws = texts_of(batch.captions)
+        texts, flaws = decode_texts(batch.captions)
         flaws.update(batch.flaws)
         flaws[NULL] += batch.captions.null_count - sum(batch.flaws.values())
         columns, offsets = self.label(texts)
@@ -68,7 +68,7 @@ class Labeller:
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(columns, pa.uint32()), LISTS), tally
 
     def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-        """Return columns [labels] and offsets [captions + 1] as `Rule.label` does, without labels of no column."""
+        """Return columns [labels] and offsets [captions + 1] as `LabelRule.label` does, without labels of no column."""
         ids, offsets = self.rule.label(captions)
         if self._columns is None:
             return ids, offsets
@@ -81,10 +81,10 @@ class Labeller:
         return [row.tolist() for row in np.split(columns, offsets[1:-1])] if len(captions) else []
 
 
-def texts_of(captions: pa.BinaryArray) -> tuple[pa.StringArray, Counter[str]]:
+def decode_texts(captions: pa.BinaryArray) -> tuple[pa.StringArray, Counter[str]]:
     """Return captions as text without those that are too long, and the number of rows by flaw."""
     flaws = Counter[str]()
-    too_long = pc.fill_null(pc.greater(pc.binary_length(captions), LONGEST_CAPTION), fill_value=False)
+    too_long = pc.fill_null(pc.greater(pc.binary_length(captions), MAX_CAPTION_BYTES), fill_value=False)
     if flaw := pc.sum(too_long).as_py():
         flaws[TOO_LONG] = flaw
         captions = pc.if_else(too_long, pa.scalar(None, captions.type), captions)
@@ -102,4 +102,4 @@ def texts_of(captions: pa.BinaryArray) -> tuple[pa.StringArray, Counter[str]]:
 @cache
 def labeller(rule: str, vocabulary: str | None) -> Labeller:
     """Return the labeller of a rule and of a vocabulary's name or path, loaded once per process."""
-    return Labeller(rule_named(rule), read_vocabulary(vocabulary) if vocabulary else None)
+    return Labeller(get_rule(rule), read_vocabulary(vocabulary) if vocabulary else None)

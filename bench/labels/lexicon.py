@@ -53,12 +53,12 @@ class Lexicon:
             bases = self.exceptions[word]
             detach_again = False
         elif word.endswith(("s", "men")):
-            bases = _detached([word])
+            bases = _detach_suffixes([word])
         else:
             return word
         known = [form for form in (word, *bases) if form in self.label_of]
         while detach_again and bases and not known:
-            bases = _detached(bases)
+            bases = _detach_suffixes(bases)
             known = [form for form in bases if form in self.label_of]
         return min(known, key=len) if known else word
 
@@ -86,7 +86,7 @@ def lexicon() -> Lexicon:
     return Lexicon()
 
 
-def _detached(forms: list[str]) -> list[str]:
+def _detach_suffixes(forms: list[str]) -> list[str]:
     return [form[: -len(end)] + base for form in forms for end, base in DETACHMENTS if form.endswith(end)]
 
 

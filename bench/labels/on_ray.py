@@ -8,10 +8,10 @@ from typing import Any
 from bench.environment.commit import CHECKOUT
 from bench.labels.labeller import Tally
 from bench.labels.processes import Ended
-from bench.labels.shard_job import Job, Report, run_job
+from bench.labels.shard_job import LabelJob, Report, run_job
 
 
-def run_jobs_on_ray(jobs: Sequence[Job], report: Report) -> Iterator[Ended]:
+def run_jobs_on_ray(jobs: Sequence[LabelJob], report: Report) -> Iterator[Ended]:
     """Run jobs on a Ray cluster, or on a local one started here; yield each with its tally or its error."""
     try:
         import ray
@@ -33,7 +33,7 @@ def run_jobs_on_ray(jobs: Sequence[Job], report: Report) -> Iterator[Ended]:
 
 
 def _run(row: dict[str, Any]) -> dict[str, bytes]:
-    job: Job = pickle.loads(row["job"])  # noqa: S301 - written by `run_jobs_on_ray`
+    job: LabelJob = pickle.loads(row["job"])  # noqa: S301 - written by `run_jobs_on_ray`
     ended: Tally | Exception
     try:
         ended = run_job(job)

@@ -32,15 +32,15 @@ CUT_IN_TWO = {"cannot", "gimme", "gonna", "gotta", "lemme", "wanna"}
 WITHOUT_NOUNS = re.compile(r"[^A-Za-z/]*")  # the only nouns without letters are 24/7 and 9/11
 ENDS = re.compile(r"[.?!]")
 NEIGHBOUR = "of"  # no label, no abbreviation
-MOST = 1 << 19  # pieces in the cache (100 MB)
-LONGEST = 64  # characters of a piece that is cached
+MAX_ENTRIES = 1 << 19  # pieces in the cache (100 MB)
+MAX_LENGTH = 64  # characters of a piece that is cached
 
 Found = TypeVar("Found")
 Labels = tuple[int, ...]
 UNKNOWN: Labels = (NOT_A_LABEL,)
 
 
-class Pieces:
+class PieceLabels:
     """A cache of the labels of pieces."""
 
     def __init__(self, tokenizer: Tokenizer, lexicon: Lexicon) -> None:
@@ -106,7 +106,7 @@ class Pieces:
 
 def _remember(found: dict[str, Found], text: str, value: Found) -> None:
     """Cache an entry unless the text is long; clear the cache when it is full."""
-    if len(found) >= MOST:
+    if len(found) >= MAX_ENTRIES:
         found.clear()
-    if len(text) <= LONGEST:
+    if len(text) <= MAX_LENGTH:
         found[text] = value

@@ -15,41 +15,41 @@ from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 import pyarrow as pa
 
-from bench.data.captions.batches import Batch
+from bench.data.captions.batches import CaptionBatch
 from bench.labels.labeller import Tally, labeller
-from bench.labels.shard_job import Job, Labelled, Report, run_job
+from bench.labels.shard_job import LabelJob, Labelled, Report, run_job
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
 
-WORTH_A_PROCESS = 8 * 2**20  # bytes of input
+MIN_BYTES_PER_PROCESS = 8 * 2**20  # bytes of input
 POLL_SECONDS = 0.5
 
 P = ParamSpec("P")
-Ended = tuple[Job, Tally | Exception]
+Ended = tuple[LabelJob, Tally | Exception]
 
 
-def worth(jobs: Sequence[Job], cores: int) -> int:
+def useful_processes(jobs: Sequence[LabelJob], cores: int) -> int:
     """Return the number of processes to start, at most `cores`."""
-    return min(cores, 1 + sum(job.size for job in jobs) // WORTH_A_PROCESS)
+    return min(cores, 1 + sum(job.size for job in jobs) // MIN_BYTES_PER_PROCESS)
 
 
-def run_jobs(jobs: Sequence[Job], workers: int, report: Report) -> Iterator[Ended]:
+def run_jobs(jobs: Sequence[LabelJob], workers: int, report: Report) -> Iterator[Ended]:
     """Run jobs on `workers` processes, or in this one if `workers` is 1; yield each with its tally or its error.
 
     An error that the user can fix (ValueError, OSError) fails one job; the others continue.
     """
     if workers == 1:
         for job in jobs:
-            yield job, _tried(run_job, job, report)
+            yield job, _run_caught(run_job, job, report)
         return
     context = multiprocessing.get_context("spawn")
     shared = _Shared(context.Value("q"), context.Value("q"))
-    pool = ProcessPoolExecutor(workers, context, _begin, (shared,))
+    pool = ProcessPoolExecutor(workers, context, _init_worker, (shared,))
     try:
         if len(jobs) < workers:
             for job in jobs:
-                yield job, _tried(run_job, job, report, partial(_label_on_pool, pool, workers + 2))
+                yield job, _run_caught(run_job, job, report, partial(_label_on_pool, pool, workers + 2))
         else:
             yield from _side_by_side(jobs, pool, shared, report)
     except BaseException:
@@ -60,7 +60,9 @@ def run_jobs(jobs: Sequence[Job], workers: int, report: Report) -> Iterator[Ende
         pool.shutdown(cancel_futures=True)
 
 
-def _side_by_side(jobs: Sequence[Job], pool: ProcessPoolExecutor, shared: "_Shared", report: Report) -> Iterator[Ended]:
+def _side_by_side(
+    jobs: Sequence[LabelJob], pool: ProcessPoolExecutor, shared: "_Shared", report: Report
+) -> Iterator[Ended]:
     job_of = {pool.submit(_run_here, job): job for job in jobs}
     waiting, captions, size = set(job_of), 0, 0
     while waiting:
@@ -69,12 +71,14 @@ def _side_by_side(jobs: Sequence[Job], pool: ProcessPoolExecutor, shared: "_Shar
         report(now[0] - captions, now[1] - size)
         captions, size = now
         for future in done:
-            yield job_of[future], _tried(future.result)
+            yield job_of[future], _run_caught(future.result)
 
 
-def _label_on_pool(pool: ProcessPoolExecutor, ahead: int, job: Job, batches: Iterator[Batch]) -> Iterator[Labelled]:
+def _label_on_pool(
+    pool: ProcessPoolExecutor, ahead: int, job: LabelJob, batches: Iterator[CaptionBatch]
+) -> Iterator[Labelled]:
     """Label batches on a pool, in order, with at most `ahead` of them submitted."""
-    waiting = deque[tuple[Batch, Future[tuple[pa.Buffer, Tally]]]]()
+    waiting = deque[tuple[CaptionBatch, Future[tuple[pa.Buffer, Tally]]]]()
     for batch in batches:
         future = pool.submit(_label_here, job.rule, job.vocabulary, _stream_of(batch.captions), batch.flaws)
         waiting.append((replace(batch, captions=pa.nulls(0, pa.binary())), future))
@@ -84,7 +88,7 @@ def _label_on_pool(pool: ProcessPoolExecutor, ahead: int, job: Job, batches: Ite
         yield _received(*waiting.popleft())
 
 
-def _received(batch: Batch, future: Future[tuple[pa.Buffer, Tally]]) -> Labelled:
+def _received(batch: CaptionBatch, future: Future[tuple[pa.Buffer, Tally]]) -> Labelled:
     labels, tally = future.result()
     return batch, _array_of(labels), tally
 
@@ -102,7 +106,7 @@ def _array_of(stream: pa.Buffer) -> pa.Array:
     return pa.ipc.open_stream(stream).read_next_batch().column(0)
 
 
-def _tried(run: Callable[P, Tally], *args: P.args, **kwargs: P.kwargs) -> Tally | Exception:
+def _run_caught(run: Callable[P, Tally], *args: P.args, **kwargs: P.kwargs) -> Tally | Exception:
     try:
         return run(*args, **kwargs)
     except (ValueError, OSError) as error:
@@ -125,7 +129,7 @@ class _Shared:
 _shared: _Shared
 
 
-def _begin(shared: _Shared) -> None:
+def _init_worker(shared: _Shared) -> None:
     """Ignore Ctrl-C, which the parent handles; exit cleanly on SIGTERM, and whenever the parent ends."""
     global _shared  # noqa: PLW0603 - a pool's initializer has no other way to keep its argument
     _shared = shared
@@ -147,7 +151,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _run_here(job: Job) -> Tally:
+def _run_here(job: LabelJob) -> Tally:
     return run_job(job, _report)
 
 
@@ -159,6 +163,6 @@ def _report(captions: int, size: int) -> None:
 
 
 def _label_here(rule: str, vocabulary: str | None, captions: pa.Buffer, flaws: Counter[str]) -> tuple[pa.Buffer, Tally]:
-    batch = Batch(pa.nulls(0, pa.string()), _array_of(captions), bytes_read=0, flaws=flaws)
+    batch = CaptionBatch(pa.nulls(0, pa.string()), _array_of(captions), bytes_read=0, flaws=flaws)
     labels, tally = labeller(rule, vocabulary)(batch)
     return _stream_of(labels), tally

@@ -14,7 +14,7 @@ RULES = ("corenet", "corenet-nltk-3.8.1", "paper", "subword")
 
 
 @runtime_checkable
-class Rule(Protocol):
+class LabelRule(Protocol):
     """A mapping of captions to labels. A label's id is its index in `keys`, the same in every process."""
 
     name: str  # value of `--rule`; a vocabulary of one rule is refused by another
@@ -38,13 +38,13 @@ class Rule(Protocol):
 
 
 @cache
-def rule_named(name: str) -> Rule:
+def get_rule(name: str) -> LabelRule:
     """Return a rule, loaded once per process; ValueError suggests the nearest name."""
     match choose(name, {rule: rule for rule in RULES}, "rule"):
         case "subword":
-            from bench.labels.subwords import Subword  # imports torch through open_clip
+            from bench.labels.subwords import SubwordRule  # imports torch through open_clip
 
-            return Subword()
+            return SubwordRule()
         case "paper":
             from bench.labels.paper import PaperRule
 

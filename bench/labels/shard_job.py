@@ -9,10 +9,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.data.captions.batches import Batch
+from bench.data.captions.batches import CaptionBatch
 from bench.data.captions.captions import read_captions
-from bench.data.captions.shards import digest_of
-from bench.environment.files import written_whole
+from bench.data.captions.shards import digest_file
+from bench.environment.files import atomic_write
 from bench.labels.labeller import LISTS, Tally, labeller
 from bench.labels.vocabulary import read_vocabulary
 
@@ -31,7 +31,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     column: str | None
 
 
-class Made(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LabelFileInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Metadata of a file of labels."""
 
     origin: Origin
@@ -42,7 +42,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class LabelJob:
     """One shard to label, or to count if there is no vocabulary."""
 
     source: Path
@@ -58,41 +58,47 @@ class Job:
 
     def origin(self) -> Origin:
         digest = read_vocabulary(self.vocabulary).digest if self.vocabulary else ""
-        return Origin(input_digest=digest_of(self.source), rule=self.rule, vocabulary_digest=digest, column=self.column)
+        return Origin(
+            input_digest=digest_file(self.source), rule=self.rule, vocabulary_digest=digest, column=self.column
+        )
 
 
-Labelled = tuple[Batch, pa.ListArray, Tally]
-Label = Callable[[Job, Iterator[Batch]], Iterator[Labelled]]
+Labelled = tuple[CaptionBatch, pa.ListArray, Tally]
+LabelFunction = Callable[[LabelJob, Iterator[CaptionBatch]], Iterator[Labelled]]
 Report = Callable[[int, int], None]  # captions and bytes of the input since the last call
 
 
-def one_by_one(job: Job, batches: Iterator[Batch]) -> Iterator[Labelled]:
+def label_serially(job: LabelJob, batches: Iterator[CaptionBatch]) -> Iterator[Labelled]:
     """Label batches in this process."""
     label = labeller(job.rule, job.vocabulary)
     return ((batch, *label(batch)) for batch in batches)
 
 
-def run_job(job: Job, report: Report = lambda _captions, _bytes: None, label: Label = one_by_one) -> Tally:
+def run_job(
+    job: LabelJob, report: Report = lambda _captions, _bytes: None, label: LabelFunction = label_serially
+) -> Tally:
     """Label a shard, or count its labels; ValueError says why it cannot be read, and no output remains."""
     total = Tally()
-    rows = _added(label(job, read_captions(job.source, job.column)), total, report)
+    rows = _add_up(label(job, read_captions(job.source, job.column)), total, report)
     if job.target is None:
         deque(rows, maxlen=0)
         return total
     origin = job.origin()
     with (
-        written_whole(job.target) as temporary,
+        atomic_write(job.target) as temporary,
         pq.ParquetWriter(temporary, SCHEMA, compression="zstd", use_dictionary=["labels.list.element"]) as writer,
     ):
         for batch in rows:
             writer.write_batch(batch, row_group_size=len(batch))
         flaws = dict(sorted(total.flaws.items()))
-        found = Made(origin=origin, captions=total.captions, empty=total.empty, labels=total.labels, flaws=flaws)
+        found = LabelFileInfo(
+            origin=origin, captions=total.captions, empty=total.empty, labels=total.labels, flaws=flaws
+        )
         writer.add_key_value_metadata({META: msgspec.json.encode(found)})
     return total
 
 
-def _added(labelled: Iterator[Labelled], total: Tally, report: Report) -> Iterator[pa.RecordBatch]:
+def _add_up(labelled: Iterator[Labelled], total: Tally, report: Report) -> Iterator[pa.RecordBatch]:
     """Yield rows of labels; add their tallies to `total` and report the progress."""
     reported = 0
     for batch, labels, tally in labelled:
@@ -103,15 +109,15 @@ def _added(labelled: Iterator[Labelled], total: Tally, report: Report) -> Iterat
         reported = batch.bytes_read
 
 
-def made(target: Path) -> Made | None:
+def read_label_file_info(target: Path) -> LabelFileInfo | None:
     """Return the metadata of a file of labels; None if there is no complete one."""
     try:
         metadata = pq.read_metadata(target).metadata
-        return msgspec.json.decode(metadata[META], type=Made)
+        return msgspec.json.decode(metadata[META], type=LabelFileInfo)
     except (OSError, ValueError, TypeError, KeyError, msgspec.DecodeError):
         return None
 
 
-def tally_of(made: Made) -> Tally:
+def tally_of(made: LabelFileInfo) -> Tally:
     """Return a file's tally, without the counts of each label."""
     return Tally(made.captions, made.empty, made.labels, Counter(made.flaws))

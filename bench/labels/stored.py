@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from bench.console.console import PROGRAM
-from bench.data.captions.shards import digest_of, shards_of
-from bench.labels.shard_job import made
+from bench.data.captions.shards import digest_file, find_caption_files
+from bench.labels.shard_job import read_label_file_info
 from bench.labels.vocabulary import read_vocabulary
 
 
@@ -33,15 +33,15 @@ def stored_labels(folder: Path, shards: Sequence[Path], vocabulary: str) -> Stor
     """Read the labels of shards; ValueError if they were computed from other shards or with another vocabulary."""
     columns, counts = [np.zeros(0, np.uint32)], [np.zeros(1, np.int64)]
     wanted = read_vocabulary(vocabulary)
-    for shard in shards_of(map(str, shards)):
+    for shard in find_caption_files(map(str, shards)):
         path = folder / shard.labels_name
-        found = made(path)
+        found = read_label_file_info(path)
         if found is None:
             command = f"{PROGRAM} label {shards[0].parent} --vocabulary {vocabulary} --out {folder}"
             raise ValueError(f"{path} is no complete file of labels; create it with: {command}")
         if (found.origin.rule, found.origin.vocabulary_digest) != (wanted.rule, wanted.digest):
             raise ValueError(f"{path} was created with a vocabulary other than {vocabulary}: label the shards again")
-        if found.origin.input_digest != digest_of(shard.path):
+        if found.origin.input_digest != digest_file(shard.path):
             raise ValueError(f"{path} was not created from {shard.path}: label the shards again")
         for chunk in pq.read_table(path, columns=["labels"]).column("labels").chunks:
             columns.append(chunk.flatten().to_numpy())

@@ -11,8 +11,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from bench.labels.vocabulary import read_vocabulary
 
 ALL = "all"
-LONGEST = 2048  # bytes of a caption that are encoded: no context holds more, and a word's cost is quadratic in length
-MOST_WORDS = 2**20  # words in the tokenizer's cache, about 250 MB
+MAX_BYTES = 2048  # bytes of a caption that are encoded: no context holds more, and a word's cost is quadratic in length
+MAX_CACHED_WORDS = 2**20  # words in the tokenizer's cache, about 250 MB
 
 
 @cache
@@ -21,17 +21,17 @@ def tokenizer() -> SimpleTokenizer:
     return SimpleTokenizer()
 
 
-def encoded(caption: str) -> list[int]:
+def encode_caption(caption: str) -> list[int]:
     """Return the token ids of a caption's first 2 KiB, without start and end token."""
-    if len(tokenizer().cache) > MOST_WORDS:
+    if len(tokenizer().cache) > MAX_CACHED_WORDS:
         tokenizer.cache_clear()
-    if 4 * len(caption) > LONGEST:
-        caption = caption.encode(errors="replace")[:LONGEST].decode(errors="ignore")
+    if 4 * len(caption) > MAX_BYTES:
+        caption = caption.encode(errors="replace")[:MAX_BYTES].decode(errors="ignore")
     ids: list[int] = tokenizer().encode(caption)
     return ids
 
 
-class Subword:
+class SubwordRule:
     """SuperClass's rule: the token ids of a caption, each once (k-hot targets), without start, end and padding."""
 
     name = "subword"
@@ -48,7 +48,7 @@ class Subword:
         return ""
 
     def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-        found = [dict.fromkeys(encoded(text or "")) for text in captions.to_pylist()]
+        found = [dict.fromkeys(encode_caption(text or "")) for text in captions.to_pylist()]
         ids = np.fromiter((label for row in found for label in row), np.uint32)
         return ids, np.cumsum([0, *map(len, found)], dtype=np.int64)
 
@@ -68,12 +68,12 @@ class SubwordIds:
             labels = map(int, read_vocabulary(vocabulary).keys)
             kept = np.array(sorted({0, *labels, self.start, self.end}))
         self.size = len(kept)
-        self.numbers: npt.NDArray[np.int64] = np.full(self.end + 1, -1)  # id of each tokenizer id; -1: left out
-        self.numbers[kept] = np.arange(self.size)
-        self.start_and_end = int(self.numbers[self.start]), int(self.numbers[self.end])
+        self.id_map: npt.NDArray[np.int64] = np.full(self.end + 1, -1)  # id of each tokenizer id; -1: left out
+        self.id_map[kept] = np.arange(self.size)
+        self.start_and_end = int(self.id_map[self.start]), int(self.id_map[self.end])
 
     def encode(self, captions: Iterable[str]) -> list[list[int]]:
         """Return the captions' ids without start and end token; subwords outside the vocabulary are left out."""
-        numbers = self.numbers
-        found = map(encoded, captions)
+        numbers = self.id_map
+        found = map(encode_caption, captions)
         return [[number for number in numbers[ids].tolist() if number >= 0] if ids else [] for ids in found]

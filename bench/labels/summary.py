@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from bench.console.tables import Table
 from bench.labels.labeller import MENDED, Tally
-from bench.labels.vocabulary import Label, Vocabulary
+from bench.labels.vocabulary import Vocabulary, VocabularyLabel
 
 TOP = 10
 GLOSS = 60  # characters
 
 
-def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[Label]) -> list[Table]:
+def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[VocabularyLabel]) -> list[Table]:
     """Return tables of the captions, the most frequent labels and the flawed rows."""
     row = {
         "captions": total.captions,
@@ -35,7 +35,7 @@ def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[La
     ]
 
 
-def label_table(labels: Iterable[Label]) -> Table:
+def label_table(labels: Iterable[VocabularyLabel]) -> Table:
     rows = [
         {
             "label": label.key,
@@ -48,7 +48,7 @@ def label_table(labels: Iterable[Label]) -> Table:
     return Table("Most frequent labels", rows, "Of the captions read in this run.")
 
 
-def most_frequent(vocabulary: Vocabulary, counts: npt.NDArray[np.int64]) -> list[Label]:
+def most_frequent(vocabulary: Vocabulary, counts: npt.NDArray[np.int64]) -> list[VocabularyLabel]:
     """Return the labels that occur, by descending count; `counts` has one entry per column."""
     order = np.argsort(-counts, kind="stable").tolist()
     return [replace(vocabulary.labels[column], count=int(counts[column])) for column in order if counts[column]]

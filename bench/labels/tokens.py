@@ -18,7 +18,7 @@ from bench.labels.cleaning import clean
 from bench.labels.sentences import SentenceSplitter
 
 
-class Rule(NamedTuple):
+class Substitution(NamedTuple):
     """A substitution that inserts spaces."""
 
     needs: str  # the rule is skipped if the text has none of these characters; empty: never skipped
@@ -27,39 +27,45 @@ class Rule(NamedTuple):
 
 
 OPENING_QUOTES = (
-    Rule("«“‘„`", "([«“‘„]|`+)", r" \1 "),
-    Rule('"', '^"', "``"),
-    Rule("`", "(``)", r" \1 "),
-    Rule("\"'", r"([ (\[{<])(\"|'')", r"\1 `` "),
+    Substitution("«“‘„`", "([«“‘„]|`+)", r" \1 "),
+    Substitution('"', '^"', "``"),
+    Substitution("`", "(``)", r" \1 "),
+    Substitution("\"'", r"([ (\[{<])(\"|'')", r"\1 `` "),
 )
 # An apostrophe at the beginning of a word; before NLTK 3.10 only of a single letter.
-OPENING_APOSTROPHE = Rule("'", r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 ")
-OPENING_LETTER = Rule("'", r"(?i)(')(?!re|ve|ll|m|t|s|d|n)(\w)\b", r"\1 \2")
+OPENING_APOSTROPHE = Substitution("'", r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 ")
+OPENING_LETTER = Substitution("'", r"(?i)(')(?!re|ve|ll|m|t|s|d|n)(\w)\b", r"\1 \2")
 PUNCTUATION = (
-    Rule(".", r"([^.])(\.)([\])}>\"' »”’]*+)\s*$", r"\1 \2 \3 "),  # the period that ends the sentence
-    Rule(":,", r"([:,])([^\d])", r" \1 \2"),
-    Rule(":,", r"([:,])$", r" \1 "),
-    Rule(".", r"(\.{2,})", r" \1 "),
-    Rule(";@#$%&", r"([;@#$%&])", r" \1 "),
+    Substitution(".", r"([^.])(\.)([\])}>\"' »”’]*+)\s*$", r"\1 \2 \3 "),  # the period that ends the sentence
+    Substitution(":,", r"([:,])([^\d])", r" \1 \2"),
+    Substitution(":,", r"([:,])$", r" \1 "),
+    Substitution(".", r"(\.{2,})", r" \1 "),
+    Substitution(";@#$%&", r"([;@#$%&])", r" \1 "),
 )
-DASHES = Rule("\u2012\u2013\u2014\u2015", "([\u2012-\u2015])", r" \1 ")  # since NLTK 3.9.3
+DASHES = Substitution("\u2012\u2013\u2014\u2015", "([\u2012-\u2015])", r" \1 ")  # since NLTK 3.9.3
 MORE_PUNCTUATION = (
-    Rule("?!", r"([?!])", r" \1 "),
-    Rule("'", r"([^'])' ", r"\1 ' "),
-    Rule("*", r"(\*)", r" \1 "),
-    Rule("[](){}<>", r"([\]\[(){}<>])", r" \1 "),
-    Rule("-", "(--)", r" \1 "),
+    Substitution("?!", r"([?!])", r" \1 "),
+    Substitution("'", r"([^'])' ", r"\1 ' "),
+    Substitution("*", r"(\*)", r" \1 "),
+    Substitution("[](){}<>", r"([\]\[(){}<>])", r" \1 "),
+    Substitution("-", "(--)", r" \1 "),
 )
-CLOSING_QUOTES = (Rule("»”’", "([»”’])", r" \1 "), Rule("'", "('')", r" \1 "), Rule('"', '"', " '' "))
-ONE_SPACE = Rule("'", r"\s+", " ")  # since NLTK 3.9; affects only the clitics
+CLOSING_QUOTES = (
+    Substitution("»”’", "([»”’])", r" \1 "),
+    Substitution("'", "('')", r" \1 "),
+    Substitution('"', '"', " '' "),
+)
+ONE_SPACE = Substitution("'", r"\s+", " ")  # since NLTK 3.9; affects only the clitics
 CLITICS = (
-    Rule("'", r"([^' ])('[sS]|'[mM]|'[dD]|') ", r"\1 \2 "),
-    Rule("'", r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", r"\1 \2 "),
+    Substitution("'", r"([^' ])('[sS]|'[mM]|'[dD]|') ", r"\1 \2 "),
+    Substitution("'", r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", r"\1 \2 "),
 )
 CONTRACTIONS = (
-    Rule("", r"(?i)\b(can(?=not\b)|gim(?=me\b)|gon(?=na\b)|got(?=ta\b)|lem(?=me\b)|wan(?=na\s))(\w+)", r" \1 \2 "),
-    Rule("'", r"(?i)\b(d(?='ye\b)|more(?='n\b))('\w+)", r" \1 \2 "),
-    Rule("'", r"(?i) ('t)(is|was)\b", r" \1 \2 "),
+    Substitution(
+        "", r"(?i)\b(can(?=not\b)|gim(?=me\b)|gon(?=na\b)|got(?=ta\b)|lem(?=me\b)|wan(?=na\s))(\w+)", r" \1 \2 "
+    ),
+    Substitution("'", r"(?i)\b(d(?='ye\b)|more(?='n\b))('\w+)", r" \1 \2 "),
+    Substitution("'", r"(?i) ('t)(is|was)\b", r" \1 \2 "),
 )
 
 
@@ -70,7 +76,7 @@ class WordSplitter:
         self,
         engine: ModuleType,  # re or regex, which differ in non-ASCII letters and spaces
         *,
-        opening_apostrophe: Rule = OPENING_APOSTROPHE,
+        opening_apostrophe: Substitution = OPENING_APOSTROPHE,
         dashes: bool = True,
         one_space: bool = True,
     ) -> None:
@@ -87,7 +93,7 @@ class WordSplitter:
         return _apply(then, f" {_apply(first, sentence, characters)} ", characters).split()
 
 
-def _compiled(engine: ModuleType, rules: Iterable[Rule]) -> list[tuple[frozenset[str], Any, str]]:
+def _compiled(engine: ModuleType, rules: Iterable[Substitution]) -> list[tuple[frozenset[str], Any, str]]:
     return [(frozenset(rule.needs), engine.compile(rule.pattern), rule.replacement) for rule in rules]
 
 

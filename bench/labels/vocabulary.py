@@ -14,16 +14,16 @@ import numpy.typing as npt
 from msgspec import Meta
 from msgspec.structs import replace
 
-from bench.config import choose, told
-from bench.environment.files import written_whole
-from bench.environment.json_file import content_of, from_json
-from bench.labels.rules import Rule
+from bench.config import choose, format_differences
+from bench.environment.files import atomic_write
+from bench.environment.json_file import decode_json, read_limited
+from bench.labels.rules import LabelRule
 
-SHIPPED = Path(__file__).parent / "vocabularies"
+SHIPPED_FOLDER = Path(__file__).parent / "vocabularies"
 SUBWORD = "subword"  # the only rule whose labels are subword ids; the labels of all others are synsets
 
 
-class Label(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class VocabularyLabel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A label, identified by its synset (`n2084071`: part of speech and offset) or by its subword's id."""
 
     synset: str = ""
@@ -44,7 +44,7 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     captions: int | None  # number of captions counted; None: unknown
     min_count: Annotated[int, Meta(ge=1)] = 1  # labels with smaller counts were left out
     size: Annotated[int, Meta(ge=1)] | None = None  # labels after this many were left out
-    labels: tuple[Label, ...]
+    labels: tuple[VocabularyLabel, ...]
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -59,39 +59,41 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     def columns(self) -> dict[str, int]:
         return {key: column for column, key in enumerate(self.keys)}
 
-    def cut(self, min_count: int, size: int | None) -> "Vocabulary":
+    def filtered(self, min_count: int, size: int | None) -> "Vocabulary":
         """Keep the labels with at least `min_count` occurrences, and the first `size` of these."""
         labels = tuple(label for label in self.labels if label.count >= min_count)[:size]
         return replace(self, labels=labels, min_count=max(min_count, self.min_count), size=size or self.size)
 
 
-def sorted_labels(labels: Iterable[Label]) -> tuple[Label, ...]:
+def sort_labels(labels: Iterable[VocabularyLabel]) -> tuple[VocabularyLabel, ...]:
     """Sort by descending count; break ties by the synset's offset or the subword's id."""
     return tuple(sorted(labels, key=lambda label: (-label.count, int(label.key.lstrip("n")))))
 
 
-def counted(rule: Rule, counts: npt.NDArray[np.int64], captions: int) -> Vocabulary:
+def count_vocabulary(rule: LabelRule, counts: npt.NDArray[np.int64], captions: int) -> Vocabulary:
     """Return the labels that occur, by descending count; `counts` has one entry per label of the rule."""
     kind = "subword" if rule.name == SUBWORD else "synset"
     labels = (
-        Label(**{kind: rule.keys[label]}, name=rule.title(label), count=int(counts[label]), gloss=rule.gloss(label))
+        VocabularyLabel(
+            **{kind: rule.keys[label]}, name=rule.title(label), count=int(counts[label]), gloss=rule.gloss(label)
+        )
         for label in np.flatnonzero(counts).tolist()
     )
-    return Vocabulary(rule=rule.name, captions=captions, labels=sorted_labels(labels))
+    return Vocabulary(rule=rule.name, captions=captions, labels=sort_labels(labels))
 
 
-def merged(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
+def merge_vocabularies(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
     """Add the counts of disjoint inputs; the sum equals the count of all. A single vocabulary keeps its order."""
     if len(vocabularies) == 1:
         return vocabularies[0]
     if len(rules := tuple(dict.fromkeys(each.rule for each in vocabularies))) > 1:
-        raise ValueError(f"vocabularies of several rules cannot be merged: {told({'rule': rules})}")
+        raise ValueError(f"vocabularies of several rules cannot be merged: {format_differences({'rule': rules})}")
     if any(each.min_count > 1 or each.size is not None for each in vocabularies):
         raise ValueError(
             "a vocabulary that was cut by --min-count or --size has lost counts and cannot be merged: "
             "count the parts without these options, and cut when merging"
         )
-    total: dict[str, Label] = {}
+    total: dict[str, VocabularyLabel] = {}
     for label in (label for each in vocabularies for label in each.labels):
         known = total.get(label.key)
         total[label.key] = replace(label, count=label.count + known.count) if known else label
@@ -99,13 +101,13 @@ def merged(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
     return Vocabulary(
         rule=vocabularies[0].rule,
         captions=sum(captions) if len(captions) == len(vocabularies) else None,
-        labels=sorted_labels(total.values()),
+        labels=sort_labels(total.values()),
     )
 
 
 def vocabulary_path(name: str) -> Path:
     """Return the path of a shipped vocabulary by its name, or a given path; ValueError lists the shipped ones."""
-    shipped = {file.stem: file for file in SHIPPED.glob("*.json")}
+    shipped = {file.stem: file for file in SHIPPED_FOLDER.glob("*.json")}
     path = Path(name)
     if name in shipped or not (path.suffix or path.is_file()):
         return choose(name, shipped, "vocabulary (or path to a .json file)")
@@ -121,16 +123,18 @@ def read_vocabulary(name: str) -> Vocabulary:
     A file is JSON as `python -m bench label --count-only` writes it, or CoreNet's released pickle.
     """
     path = vocabulary_path(name)
-    content = content_of(path)
+    content = read_limited(path)
     if content.lstrip().startswith(b"{"):
         try:
-            vocabulary = from_json(content, Vocabulary)
+            vocabulary = decode_json(content, Vocabulary)
         except ValueError as error:
             raise ValueError(f"{path}: not a vocabulary: {error}") from None
-        return _checked(vocabulary, path)
+        return _require_valid_keys(vocabulary, path)
     if content.startswith(b"\x80") or path.suffix in (".pkl", ".pickle"):
-        labels = (Label(synset=key, name=key, count=count) for key, count in _read_released(content, path).items())
-        return _checked(Vocabulary(rule="corenet", captions=None, labels=tuple(labels)), path)
+        labels = (
+            VocabularyLabel(synset=key, name=key, count=count) for key, count in _read_released(content, path).items()
+        )
+        return _require_valid_keys(Vocabulary(rule="corenet", captions=None, labels=tuple(labels)), path)
     raise ValueError(
         f"{path}: unknown vocabulary format; accepted are JSON of `bench label --count-only` and CoreNet's pickle"
     )
@@ -141,12 +145,12 @@ def write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
     head: dict[str, Any] = msgspec.to_builtins(replace(vocabulary, labels=()))
     del head["labels"]
     rows = ",\n".join(msgspec.json.encode(label).decode() for label in vocabulary.labels)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         content = f'{msgspec.json.encode(head).decode()[:-1]},"labels":[\n{rows}\n]}}\n'
         temporary.write_text(content, encoding="utf-8")
 
 
-def _checked(vocabulary: Vocabulary, path: Path) -> Vocabulary:
+def _require_valid_keys(vocabulary: Vocabulary, path: Path) -> Vocabulary:
     """Return the vocabulary; ValueError names a malformed or repeated key."""
     prefix, kind = ("", "subword") if vocabulary.rule == SUBWORD else ("n", "synset")
     for index, label in enumerate(vocabulary.labels):

@@ -14,9 +14,16 @@ from bench.image_sizes import first_of_each_size
 from bench.measure.memory_limit import is_out_of_memory, memory_limit
 from bench.profilers.memory import PeakMemory, Peaks
 from bench.profilers.tensors import TensorBytes
-from bench.record import Fit, Memory
-from bench.train.build import assemble, check_finite, first_steps, load_data, take_steps, trained_parameters
-from bench.train.distributed import group_of_all, of_each_rank
+from bench.record import BatchTrial, Memory
+from bench.train.build import (
+    build_train_state,
+    check_finite,
+    count_trained_parameters,
+    first_steps,
+    load_data,
+    take_steps,
+)
+from bench.train.distributed import all_gather_floats, world_group
 
 MEMORY_STEPS = 4
 LONGEST_REASON = 300  # characters recorded of an allocator's message
@@ -32,13 +39,13 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     for k in steps:
         stream.batch(k)
     peak = PeakMemory(device)
-    run = assemble(stream)
+    run = build_train_state(stream)
     check_finite(take_steps(run, steps), steps, stream)
-    peaks = largest_of_ranks(peak.read(), device)
-    is_sharded = experiment.sharding == "fsdp2" and group_of_all() is not None
+    peaks = max_over_ranks(peak.read(), device)
+    is_sharded = experiment.sharding == "fsdp2" and world_group() is not None
     return Memory(
         steps=len(steps),
-        trained_parameters=trained_parameters(run.model),
+        trained_parameters=count_trained_parameters(run.model),
         peak_rss_bytes=peaks.rss,
         peak_allocated_bytes=peaks.allocated,
         peak_reserved_bytes=peaks.reserved,
@@ -47,26 +54,26 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     )
 
 
-def largest_of_ranks(peaks: Peaks, device: torch.device) -> Peaks:
+def max_over_ranks(peaks: Peaks, device: torch.device) -> Peaks:
     """Return the maximum of each peak over the processes; None if one has no such counter."""
     own = [math.nan if value is None else float(value) for value in astuple(peaks)]
-    of_ranks = zip(*of_each_rank(own, device, group_of_all()), strict=True)
+    of_ranks = zip(*all_gather_floats(own, device, world_group()), strict=True)
     return Peaks(*(None if any(map(math.isnan, values)) else int(max(values)) for values in of_ranks))
 
 
-def measure_fit(experiment: Experiment, device: torch.device, results: Path, limit_bytes: int) -> Fit:
+def try_batch_size(experiment: Experiment, device: torch.device, results: Path, limit_bytes: int) -> BatchTrial:
     """Test whether a few steps fit into a memory limit, above imports and data."""
     stream, steps = load_data(experiment, device, results), first_steps(experiment, MEMORY_STEPS)
     for k in steps:
         stream.batch(k)
     try:
         with memory_limit(device, limit_bytes):
-            check_finite(take_steps(assemble(stream), steps), steps, stream)
+            check_finite(take_steps(build_train_state(stream), steps), steps, stream)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return Fit(limit_bytes=limit_bytes, fits=False, reason=" ".join(str(error).split())[:LONGEST_REASON])
-    return Fit(limit_bytes=limit_bytes, fits=True)
+        return BatchTrial(limit_bytes=limit_bytes, fits=False, reason=" ".join(str(error).split())[:LONGEST_REASON])
+    return BatchTrial(limit_bytes=limit_bytes, fits=True)
 
 
 def count_tensor_bytes(stream: Stream[Any]) -> int:
@@ -75,10 +82,10 @@ def count_tensor_bytes(stream: Stream[Any]) -> int:
     The step is the second, when the optimizer has its state; with several image sizes, the next one of each size. The
     counter cannot count compiled steps. The step is of a single process: DDP's buckets are views of the gradients.
     """
-    run, rate = assemble(stream, plain=True), stream.experiment.learning_rate
+    run, rate = build_train_state(stream, plain=True), stream.experiment.learning_rate
     run.step(stream.batch(0), rate)
     state = (value for of_one in run.step.optimizer.state.values() for value in of_one.values())
-    models = [model for model in (run.model, run.step.average) if model is not None]
+    models = [model for model in (run.model, run.step.ema) if model is not None]
     held = [tensor for model in models for tensor in (*model.parameters(), *model.buffers())]
     held += [value for value in state if isinstance(value, Tensor)]
     held += [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]

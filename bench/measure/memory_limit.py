@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from bench.profilers.memory import status_bytes
+from bench.profilers.memory import read_status_bytes
 
 # Out-of-memory messages of torch's allocators, the C++ library and oneDNN (the last).
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "could not create a primitive")
@@ -28,7 +28,7 @@ def memory_limit(device: torch.device, limit_bytes: int) -> Iterator[None]:
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0, device)
         return
-    held = status_bytes("VmData")
+    held = read_status_bytes("VmData")
     if held is None:
         raise OSError("a memory limit on a CPU needs Linux: the kernel keeps it (RLIMIT_DATA)")
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -41,5 +41,5 @@ def memory_limit(device: torch.device, limit_bytes: int) -> Iterator[None]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error is out of memory."""
-    told = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in told for word in OUT_OF_MEMORY)
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in text for word in OUT_OF_MEMORY)

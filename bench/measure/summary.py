@@ -72,7 +72,7 @@ def throughputs_of(timed: Mapping[str, Sequence[Run]], base: str | None) -> list
     figures = {name: [run_figures(one, speed, peak) for one, speed in runs] for name, runs in timed.items()}
     medians = {name: _medians(rows) for name, rows in figures.items()}
     whole = _ratios(figures, base, "images_per_second")
-    alone = _ratios(figures, base, "forward_backward_images_per_second")
+    separate = _ratios(figures, base, "forward_backward_images_per_second")
     return [
         Throughput(
             experiment=name,
@@ -81,7 +81,7 @@ def throughputs_of(timed: Mapping[str, Sequence[Run]], base: str | None) -> list
             images_per_second=median(rates),
             interval=geometric_mean_interval(rates),
             ratio=whole.get(name),
-            forward_backward=alone.get(name),
+            forward_backward=separate.get(name),
             flop_ratio=_flop_ratio(medians, base, name),
             figures=medians[name],
             peak_source=runs[0][1].peak_source,

@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, told
+from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, format_differences
 from bench.console.tables import Table
 from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of, timed_runs
-from bench.record import PHASES, Failure, Fit, Memory, Record, Speed, require_comparable
-from bench.statistics import bound_by, spread_of
+from bench.record import PHASES, BatchTrial, Failure, Memory, Record, Speed, require_comparable
+from bench.statistics import bound_by, relative_spread
 
 if TYPE_CHECKING:
     from bench.measure.costs import Costs
 
 MIB, GIB = 2**20, 2**30
-OTHER_DIFFERENCES = "The ratio is not the method's alone, for the experiments also differ in"
+CONFOUNDED_NOTE = "The ratio is not the method's alone, for the experiments also differ in"
 
 
 def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, "Costs"]) -> Table:
@@ -23,7 +23,7 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
             "experiment": name,
             "method": experiment.method,
             "tower": experiment.tower,
-            "px": "-".join(dict.fromkeys(map(str, (min(experiment.sides), max(experiment.sides))))),
+            "px": "-".join(dict.fromkeys(map(str, (min(experiment.all_image_sizes), max(experiment.all_image_sizes))))),
             "batch": experiment.batch_size,
             "trained, M": costs[name].parameters / 1e6,
             "tower, M": costs[name].tower_parameters / 1e6,
@@ -69,30 +69,30 @@ def speed_table(
             "batch": timed[one.experiment][0][0].batch_size,
             "runs": len(one.runs),
             "images/s": round(one.images_per_second, 1),
-            "spread": spread_of(one.rounds),
+            "spread": relative_spread(one.rounds),
             "ratio": one.ratio and one.ratio.value,
             "low": one.ratio and one.ratio.low,
             "high": one.ratio and one.ratio.high,
             "p": one.ratio and one.ratio.p,
             "verdict": one.ratio and one.ratio.verdict,
-            "by FLOPs": one.flop_ratio,
+            "FLOP-predicted": one.flop_ratio,
             "MFU": one.mfu,
         }
         for one in found
     ]
     processes = timed[base][0][1].processes
-    together = f"\nimages/s: of {processes} processes together; batch: images a step of each." if processes > 1 else ""
-    flipped = any(one.ratio.flipped for one in found if one.ratio)
+    joint = f"\nimages/s: of {processes} processes together; batch: images a step of each." if processes > 1 else ""
+    flipped = any(one.ratio.is_paired for one in found if one.ratio)
     differing = differing_fields(runs[0][0] for runs in timed.values()).items()
-    also = [told({field: values}) for field, values in differing if field not in {*may_differ}]
+    also = [format_differences({field: values}) for field, values in differing if field not in {*may_differ}]
     return Table(
         title,
         rows,
         f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, this "
         f"hour). p: {'signs of rounds flipped' if flipped else 'runs permuted'}, adjusted by Holm. spread: standard "
-        "deviation over runs, relative.\nby FLOPs: what the matrix products predict. MFU: 3 x forward FLOPs, over the "
-        f"device's peak: {found[0].peak_source}.{together}"
-        + ("\n  ".join([f"\n{OTHER_DIFFERENCES}", *also]) if also else ""),
+        "deviation over runs, relative.\nFLOP-predicted: from the matrix products. MFU: 3 x forward FLOPs, over the "
+        f"device's peak: {found[0].peak_source}.{joint}"
+        + ("\n  ".join([f"\n{CONFOUNDED_NOTE}", *also]) if also else ""),
     )
 
 
@@ -114,7 +114,7 @@ def cost_table(records: Sequence[Record], names: Sequence[str]) -> Table:
         "Phases come from a pass of their own that waits for the device between them; their sum over the unsplit step "
         "is a check.\ninput-bound: data takes longer than all the rest, or with workers over 5 % is spent waiting "
         "for them.\nMemory is above imports and data; tensors are counted one by one and do not vary.",
-        turned=True,
+        is_transposed=True,
     )
 
 
@@ -145,7 +145,9 @@ def _memory_costs(memory: Memory) -> dict[str, Any]:
 
 def fit_table(records: Sequence[Record]) -> Table:
     """List every batch size that was tried under a memory limit."""
-    tries = [(r.experiment, r.measured) for r in records if isinstance(r.measured, Fit) and r.experiment is not None]
+    tries = [
+        (r.experiment, r.measured) for r in records if isinstance(r.measured, BatchTrial) and r.experiment is not None
+    ]
     tries.sort(key=lambda tried: (tried[0].name.split("[")[0], tried[0].batch_size))
     return Table(
         "Batches tried under the memory limit",

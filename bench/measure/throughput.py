@@ -1,4 +1,4 @@
-"""Images a second, and how much of the device that uses, from speed records. No torch here."""
+"""Images per second, and how much of the device that uses, from speed records. No torch here."""
 
 from collections.abc import Iterable
 from statistics import fmean, median
@@ -56,7 +56,7 @@ def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
     return speed.processes * experiment.batch_size / sum(map(median, parts))
 
 
-def rates_of(records: Iterable[Record]) -> dict[str, dict[int, float]]:
+def throughputs_by_round(records: Iterable[Record]) -> dict[str, dict[int, float]]:
     """Return the images per second of every timed run, by the experiment's name and the round."""
     rates: dict[str, dict[int, float]] = {}
     for record in records:

@@ -6,22 +6,22 @@ from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
 from bench.towers.stored_features import stored_features
 from bench.towers.trained import build_teacher
-from models.heads import Classifier, Contrastive, ContrastiveClassifier, ImageSide, Student, TokenClassifier
+from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student, TokenClassifier
 from models.image_tower import ImageTower
 from models.text_tower import TextTower, build_text_tower, text_width
 
 
-def contrastive_pair(tower: ImageTower, experiment: Experiment, scale: float, bias: float | None) -> ImageSide:
+def build_dual_encoder(tower: ImageTower, experiment: Experiment, scale: float, bias: float | None) -> ImageProjection:
     """Return the tower with a text tower, or without one if captions' features are stored."""
     if experiment.text_features == "stored":
         width = text_width(experiment.text_tower, experiment.context_length)
-        return ImageSide(tower, width, initial_scale=scale, initial_bias=bias)
-    return Contrastive(tower, _text_tower(experiment), initial_scale=scale, initial_bias=bias)
+        return ImageProjection(tower, width, initial_scale=scale, initial_bias=bias)
+    return DualEncoder(tower, _build_text_tower(experiment), initial_scale=scale, initial_bias=bias)
 
 
-def synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
+def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
     """Return the tower with a classifier of one row per synset."""
-    return Classifier(tower, _head_rows(experiment, len(read_vocabulary(experiment.synset_vocabulary).labels)))
+    return Classifier(tower, _num_head_rows(experiment, len(read_vocabulary(experiment.synset_vocabulary).labels)))
 
 
 def synsets(experiment: Experiment) -> tuple[str, ...]:
@@ -29,18 +29,18 @@ def synsets(experiment: Experiment) -> tuple[str, ...]:
     return read_vocabulary(experiment.synset_vocabulary).keys
 
 
-def token_classifier(tower: ImageTower, experiment: Experiment) -> TokenClassifier:
+def build_token_classifier(tower: ImageTower, experiment: Experiment) -> TokenClassifier:
     """Return the tower with a classifier of one row per subword, which counts the images of each."""
-    return TokenClassifier(tower, _head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size))
+    return TokenClassifier(tower, _num_head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size))
 
 
-def pair_and_token_classifier(tower: ImageTower, experiment: Experiment, scale: float) -> ContrastiveClassifier:
+def build_dual_encoder_classifier(tower: ImageTower, experiment: Experiment, scale: float) -> DualEncoderClassifier:
     """Return the tower with a text tower and a classifier of one row per subword."""
-    rows = _head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size)
-    return ContrastiveClassifier(tower, _text_tower(experiment), rows, initial_scale=scale)
+    rows = _num_head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size)
+    return DualEncoderClassifier(tower, _build_text_tower(experiment), rows, initial_scale=scale)
 
 
-def student(tower: ImageTower, experiment: Experiment) -> Student:
+def build_student(tower: ImageTower, experiment: Experiment) -> Student:
     """Return the tower with a teacher, or without one if its features are stored."""
     if (stored := stored_features(experiment)) is not None:
         return Student(tower, None, stored.shape[1])
@@ -48,12 +48,12 @@ def student(tower: ImageTower, experiment: Experiment) -> Student:
     return Student(tower, teacher, teacher.width)
 
 
-def _text_tower(experiment: Experiment) -> TextTower:
+def _build_text_tower(experiment: Experiment) -> TextTower:
     size, seed = SubwordIds(experiment.subword_vocabulary).size, seed_for(experiment.seed, TEXT)
     return build_text_tower(experiment.text_tower, experiment.context_length, size, seed)
 
 
-def _head_rows(experiment: Experiment, labels: int) -> int:
+def _num_head_rows(experiment: Experiment, labels: int) -> int:
     """Return the number of rows of the head: that of the vocabulary, or the experiment's larger one."""
     if experiment.head_rows is None:
         return labels

@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 
 from bench.config import COMPUTED, Experiment
-from bench.data.shards.shards import shard_paths
-from bench.data.targets import Captions, Features, Labels, Nothing, Tokens, TokensAndLabels
+from bench.data.shards.shards import find_shards
+from bench.data.targets import Captions, Features, Labels, NoTarget, Tokens, TokensAndLabels
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.labeller import labeller
 from bench.labels.stored import stored_labels
 from bench.labels.subwords import SubwordIds
 from bench.towers.stored_features import stored_features
-from models.text_tower import text_width, why_padded
+from models.text_tower import text_width, why_padding_is_needed
 
 STORED_CAPTIONS = 16_384  # rows of stored features; captions beyond share them
 
@@ -22,8 +22,10 @@ def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
     """Return a function from captions to the tokens of a text tower."""
     subwords = SubwordIds(experiment.subword_vocabulary)
     start, end = subwords.start_and_end
-    padding = "full" if why_padded(experiment.text_tower) else experiment.text_padding
-    return lambda captions: Tokens.of(subwords.encode(captions.texts), start, end, experiment.context_length, padding)
+    padding = "full" if why_padding_is_needed(experiment.text_tower) else experiment.text_padding
+    return lambda captions: Tokens.from_ids(
+        subwords.encode(captions.texts), start, end, experiment.context_length, padding
+    )
 
 
 def tokens_or_features(experiment: Experiment) -> Callable[[Captions], Tokens | Features]:
@@ -42,16 +44,16 @@ def tokens_or_features(experiment: Experiment) -> Callable[[Captions], Tokens | 
 def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
     """Return a function to the WordNet nouns in captions, by the released rule or as stored."""
     if experiment.labels != COMPUTED:
-        stored = stored_labels(Path(experiment.labels), shard_paths(experiment.data), experiment.synset_vocabulary)
-        return lambda captions: Labels.of(stored.lists(captions.rows, captions.total))
+        stored = stored_labels(Path(experiment.labels), find_shards(experiment.data), experiment.synset_vocabulary)
+        return lambda captions: Labels.from_lists(stored.lists(captions.rows, captions.total))
     label = labeller("corenet", experiment.synset_vocabulary)
-    return lambda captions: Labels.of(label.lists(captions.texts))
+    return lambda captions: Labels.from_lists(label.lists(captions.texts))
 
 
 def subword_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
     """Return a function to the subwords of captions, as many as a text tower reads."""
     subwords, longest = SubwordIds(experiment.subword_vocabulary), experiment.context_length - 2
-    return lambda captions: Labels.of([ids[:longest] for ids in subwords.encode(captions.texts)])
+    return lambda captions: Labels.from_lists([ids[:longest] for ids in subwords.encode(captions.texts)])
 
 
 def tokens_and_labels(experiment: Experiment) -> Callable[[Captions], TokensAndLabels]:
@@ -60,8 +62,8 @@ def tokens_and_labels(experiment: Experiment) -> Callable[[Captions], TokensAndL
     return lambda captions: TokensAndLabels(both[0](captions), both[1](captions))
 
 
-def teacher_features(experiment: Experiment) -> Callable[[Captions], Features | Nothing]:
+def teacher_features(experiment: Experiment) -> Callable[[Captions], Features | NoTarget]:
     """Return a function to the stored features of a teacher; captions are ignored."""
     if (stored := stored_features(experiment)) is not None:
         return lambda captions: Features(stored[torch.tensor(captions.rows)])
-    return lambda _: Nothing()
+    return lambda _: NoTarget()

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from bench.record import BYTES_A_PARAMETER, Memory
+from bench.record import BYTES_PER_PARAMETER, Memory
 
 
-def first_guess(memory: Memory, batch_size: int, limit_bytes: int) -> int:
+def guess_batch_size(memory: Memory, batch_size: int, limit_bytes: int) -> int:
     """Estimate the batch that fills a limit: tensor memory beyond the parameters' share is proportional to the batch.
 
     Allocators round up and keep freed memory, so the largest batch is usually a little smaller. Without a tensor count
@@ -13,12 +13,12 @@ def first_guess(memory: Memory, batch_size: int, limit_bytes: int) -> int:
     """
     if memory.peak_tensor_bytes is None:
         return batch_size
-    fixed = BYTES_A_PARAMETER * memory.trained_parameters
+    fixed = BYTES_PER_PARAMETER * memory.trained_parameters
     an_image = max(1, memory.peak_tensor_bytes - fixed) / batch_size
     return max(1, int((limit_bytes - fixed) / an_image))
 
 
-def largest_fitting(fits: Callable[[int], bool], guess: int, least: int, most: int) -> int | None:
+def find_largest_fitting(fits: Callable[[int], bool], guess: int, least: int, most: int) -> int | None:
     """Return the largest size in [least, most] that fits, to about 3 % of the guess; None if the least does not fit.
 
     Sizes are multiples of a power of two (8 from a guess of 256 on). `fits` is called once per size, and must be true

@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.environment.commit import CHECKOUT
-from bench.history.suite_documents import keep
-from bench.orchestration.interleave import Seat, conduct
+from bench.history.suite_documents import save_document
+from bench.orchestration.interleave import Slot, round_robin
 
 # At most 0.25 s per benchmark after three warm-up rounds: a process takes half a minute.
 BUDGET = tuple(
@@ -24,7 +24,7 @@ LINES_SHOWN = 15  # of the output of failed suites
 PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
 
 
-def git(repository: Path, *arguments: str) -> str:
+def run_git(repository: Path, *arguments: str) -> str:
     """Return the output of git; ValueError with its error message."""
     command = ["git", "-C", str(repository), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -33,29 +33,29 @@ def git(repository: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def commit_named(repository: Path, name: str) -> str:
+def resolve_commit(repository: Path, name: str) -> str:
     """Return the commit of a git revision; ValueError if there is none."""
     try:
-        return git(repository, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+        return run_git(repository, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     except ValueError:
         raise ValueError(f"{repository} has no commit {name!r}") from None
 
 
 def last_commits(repository: Path, count: int) -> list[str]:
     """Return the last commits of the current branch, oldest first, along first parents."""
-    return git(repository, "log", "--first-parent", "--format=%H", f"--max-count={count}").splitlines()[::-1]
+    return run_git(repository, "log", "--first-parent", "--format=%H", f"--max-count={count}").splitlines()[::-1]
 
 
 @contextmanager
-def work_tree(repository: Path, commit: str) -> Iterator[Path]:
+def checkout_work_tree(repository: Path, commit: str) -> Iterator[Path]:
     """Check out a commit into a temporary folder, which is removed when the block ends."""
     try:
         with TemporaryDirectory(prefix="catlip-bench-") as folder:
             tree = Path(folder) / commit[:12]
-            git(repository, "worktree", "add", "--quiet", "--detach", str(tree), commit)
+            run_git(repository, "worktree", "add", "--quiet", "--detach", str(tree), commit)
             yield tree
     finally:
-        git(repository, "worktree", "prune")
+        run_git(repository, "worktree", "prune")
 
 
 def time_suites(trees: Mapping[Path, Path], fingerprint: str, only: str | None = None) -> dict[Path, str]:
@@ -67,11 +67,11 @@ def time_suites(trees: Mapping[Path, Path], fingerprint: str, only: str | None =
     turn = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
     with TemporaryDirectory() as folder:
         runs = [_SuitesRun(tree, Path(folder) / str(number)) for number, tree in enumerate(trees.values())]
-        seats = [Seat.take() for _ in runs]
+        slots = [Slot.create() for _ in runs]
         try:
-            for run, seat in zip(runs, seats, strict=True):
-                run.start(seat, only)
-            conduct(seats)
+            for run, slot in zip(runs, slots, strict=True):
+                run.start(slot, only)
+            round_robin(slots)
         except BaseException:
             for run in runs:
                 run.end()
@@ -81,7 +81,7 @@ def time_suites(trees: Mapping[Path, Path], fingerprint: str, only: str | None =
             if reason := run.why_failed():
                 failed[path] = reason
             else:
-                keep(run.measured, path, fingerprint, turn)
+                save_document(run.measured_path, path, fingerprint, turn)
         return failed
 
 
@@ -94,25 +94,25 @@ class _SuitesRun:
     process: subprocess.Popen[bytes] | None = None
 
     @property
-    def measured(self) -> Path:
+    def measured_path(self) -> Path:
         return self.scratch / "suites.json"
 
     @property
-    def said(self) -> Path:
+    def output_path(self) -> Path:
         return self.scratch / "output"
 
-    def start(self, seat: Seat, only: str | None) -> None:
+    def start(self, slot: Slot, only: str | None) -> None:
         """Start the process; it waits for its first slot after collecting its benchmarks."""
         self.scratch.mkdir()
         (self.tree / "results" / "cache").mkdir(parents=True, exist_ok=True)  # the pack is decoded once per tree
         command = [sys.executable, "-m", "pytest", "bench/suites", "-q", "-m", "not minutes", "-p", PLUGIN.stem]
         command += ["-p", "no:randomly"]  # equal order in every tree
-        command += [*BUDGET, f"--benchmark-json={self.measured}", *(["-k", only] if only else [])]
+        command += [*BUDGET, f"--benchmark-json={self.measured_path}", *(["-k", only] if only else [])]
         path = os.pathsep.join(filter(None, (str(PLUGIN.parent), os.environ.get("PYTHONPATH"))))
-        environment = os.environ | SETTINGS | seat.settings | {"PYTHONPATH": path}
-        with self.said.open("wb") as output, closing(seat):
+        environment = os.environ | SETTINGS | slot.environment | {"PYTHONPATH": path}
+        with self.output_path.open("wb") as output, closing(slot):
             self.process = subprocess.Popen(
-                command, cwd=self.tree, env=environment, pass_fds=seat.of_run, stdout=output, stderr=output
+                command, cwd=self.tree, env=environment, pass_fds=slot.run_ends, stdout=output, stderr=output
             )
 
     def end(self) -> None:
@@ -124,13 +124,13 @@ class _SuitesRun:
     def why_failed(self) -> str:
         """Wait for the process; return the last lines of its output if it failed or measured nothing, else ""."""
         assert self.process is not None
-        if not self.process.wait() and self.measured.is_file() and self.measured.stat().st_size:
+        if not self.process.wait() and self.measured_path.is_file() and self.measured_path.stat().st_size:
             return ""
-        last = "\n".join(self.said.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
+        last = "\n".join(self.output_path.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
         return f"the suites of {self.tree.name} failed with exit code {self.process.returncode}:\n{last}"
 
 
-def fingerprint_here() -> str:
+def current_fingerprint() -> str:
     """Return the fingerprint of this machine, from a separate process because it imports torch."""
     command = [sys.executable, "-m", "bench.environment.machine"]
     done = subprocess.run(command, cwd=CHECKOUT, env=os.environ | SETTINGS, capture_output=True, text=True, check=True)

@@ -11,13 +11,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_TOWER, REFERENCES, TASKS, Scored
-from bench.config import Experiment, Keeping, at_batch_size
-from bench.console.console import say
-from bench.environment.rank_info import place
-from bench.image_sizes import images_before, steps_for
-from bench.measure.throughput import rates_of
-from bench.orchestration.batch_search import first_guess, largest_fitting
+from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, TASKS, Scored
+from bench.config import CheckpointConfig, Experiment, at_batch_size
+from bench.console.console import log
+from bench.environment.rank_info import torchrun_env
+from bench.image_sizes import images_seen_before, steps_for
+from bench.measure.throughput import throughputs_by_round
+from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size
 from bench.orchestration.duration_estimates import MEMORY_SECONDS, scoring_seconds, speed_seconds, training_seconds
 from bench.orchestration.requests import (
     AnyRequest,
@@ -29,14 +29,14 @@ from bench.orchestration.requests import (
     TrainingRequest,
 )
 from bench.orchestration.runner import Job, Runner
-from bench.record import Fit, Memory, Record, comparisons, read_record, read_records
-from bench.statistics import FEWEST_FLIPPED, fewest_rounds, median_ratio_interval
+from bench.record import BatchTrial, Memory, Record, comparisons, read_record, read_records
+from bench.statistics import MIN_PAIRED_ROUNDS, fewest_rounds, median_ratio_interval
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
-MOST_VAGUE = 1.5  # maximum ratio of an interval's ends to derive a budget from it
+MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
-LIKELY_TRIES = 5  # expected attempts until the largest batch is known
-SMALLEST_BATCH, LARGEST_BATCH = 2, 2**20  # images per step
+EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known
+MIN_BATCH_SIZE, MAX_BATCH_SIZE = 2, 2**20  # images per step
 CURVE_TASK = TASKS[0]
 GIB = 2**30
 
@@ -55,7 +55,7 @@ class Scope:
 
 def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
     """Return the scopes of `python -m bench`, with enough rounds to judge every ratio to the first experiment."""
-    rounds = rounds_for(max(1, num_experiments - 1), on_gpu=on_gpu)
+    rounds = required_rounds(max(1, num_experiments - 1), on_gpu=on_gpu)
     return {
         "default": Scope("default", rounds),
         "full": Scope("full", rounds, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")),
@@ -63,9 +63,9 @@ def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
     }
 
 
-def rounds_for(num_ratios: int, *, on_gpu: bool) -> int:
+def required_rounds(num_ratios: int, *, on_gpu: bool) -> int:
     """Return the fewest rounds that can judge every ratio; interleaved runs need enough for the sign-flip test."""
-    return fewest_rounds(num_ratios) if on_gpu else max(FEWEST_FLIPPED, fewest_rounds(num_ratios))
+    return fewest_rounds(num_ratios) if on_gpu else max(MIN_PAIRED_ROUNDS, fewest_rounds(num_ratios))
 
 
 def with_images(experiment: Experiment, images: int) -> Experiment:
@@ -73,17 +73,17 @@ def with_images(experiment: Experiment, images: int) -> Experiment:
     return replace(experiment, images=images, warmup_images=min(experiment.warmup_images, images // 10))
 
 
-def new_comparison(purpose: str) -> str:
+def new_comparison_name(purpose: str) -> str:
     """Name a comparison by its start time and its purpose."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{purpose}"
 
 
-def newest_comparison(results: Path, purpose: str) -> str:
+def latest_comparison_name(results: Path, purpose: str) -> str:
     """Return the newest comparison of a purpose; ValueError lists the comparisons that exist."""
     found = comparisons(results) if results.is_dir() else []
     if not (matching := [name for name in found if name.endswith(f"-{purpose}")]):
         there = f"there are {', '.join(found)}" if found else "there are no records"
-        raise ValueError(f"{results} has no {purpose!r} comparison to go on with ({there})")
+        raise ValueError(f"{results} has no {purpose!r} comparison to resume ({there})")
     return matching[-1]
 
 
@@ -103,33 +103,35 @@ class Comparison:
     runner: Runner
 
     @property
-    def lanes(self) -> int:
+    def max_parallel(self) -> int:
         """Return the number of parallel untimed runs: one per core, or one on a GPU and under torchrun."""
-        return 1 if self.on_gpu or self.runner.launch is not None else self.cores
+        return 1 if self.on_gpu or self.runner.coordinator is not None else self.cores
 
     def measure(self, rounds: int, experiments: Sequence[Experiment] | None = None) -> None:
         """Time every experiment once per round, each in a fresh process with all cores."""
         arms = experiments or self.experiments
         self.runner.progress.expect(rounds * sum(speed_seconds(arm) for arm in arms if arm not in self.experiments))
         for round_ in range(rounds):
-            self.run_round(self.round_of(arms, round_, rounds))
+            self.run_round(self.jobs_of_round(arms, round_, rounds))
 
     def run_round(self, jobs: Sequence[Job]) -> None:
         """Run a round: one run after the other on a GPU, interleaved by window on a CPU.
 
         A CPU's cores are often shared with other guests of its host; a GPU's memory holds only one run.
         """
-        (self.runner.run if self.on_gpu else self.runner.run_in_turn)(jobs, threads=self.cores)
+        (self.runner.run if self.on_gpu else self.runner.run_interleaved)(jobs, threads=self.cores)
 
-    def round_of(self, arms: Sequence[Experiment], round_: int, rounds: int, turned: int | None = None) -> list[Job]:
+    def jobs_of_round(
+        self, arms: Sequence[Experiment], round_: int, rounds: int, is_reversed: int | None = None
+    ) -> list[Job]:
         """Return the speed runs of a round.
 
         The order is rotated, and reversed in every other round, so that no run always follows the same other run;
-        `turned` numbers the rounds of one kind where there are several kinds.
+        `is_reversed` numbers the rounds of one kind where there are several kinds.
         """
-        turned = round_ if turned is None else turned
-        turn = turned % len(arms)
-        order = [*arms[turn:], *arms[:turn]][:: -1 if turned % 2 else 1]
+        is_reversed = round_ if is_reversed is None else is_reversed
+        turn = is_reversed % len(arms)
+        order = [*arms[turn:], *arms[:turn]][:: -1 if is_reversed % 2 else 1]
         label = f"round {round_ + 1} of {rounds}"
         return [
             self.job(SpeedRequest, one, f"speed of {one.name}, {label}", speed_seconds(one), round=round_)
@@ -138,15 +140,15 @@ class Comparison:
 
     def measure_memory(self, experiments: Sequence[Experiment] | None = None) -> None:
         """Measure the peak memory of every experiment, each in its own process, in parallel on a CPU."""
-        self._run_side_by_side(self._memory_jobs(experiments or self.experiments))
+        self._run_parallel(self._memory_jobs(experiments or self.experiments))
 
-    def largest_batches(self, limit_bytes: int) -> list[Experiment]:
+    def find_largest_batches(self, limit_bytes: int) -> list[Experiment]:
         """Return the experiments at the largest batch that fits into a memory limit, without those that never fit.
 
         Each attempt is a separate process and is recorded. An attempt that fails other than out of memory ends the
         search for its experiment.
         """
-        self.runner.progress.expect(len(self.experiments) * LIKELY_TRIES * MEMORY_SECONDS)
+        self.runner.progress.expect(len(self.experiments) * EXPECTED_TRIALS * MEMORY_SECONDS)
         found = []
         memories = {r.experiment: r.measured for r in self.records() if isinstance(r.measured, Memory)}
         for experiment in self.experiments:
@@ -161,11 +163,11 @@ class Comparison:
                 if not job.is_done:
                     raise _SearchFailed
                 fit = read_record(job.request.paths[0]).measured
-                return isinstance(fit, Fit) and fit.fits
+                return isinstance(fit, BatchTrial) and fit.fits
 
-            guess = first_guess(memories[experiment], experiment.batch_size, limit_bytes)
+            guess = guess_batch_size(memories[experiment], experiment.batch_size, limit_bytes)
             try:
-                size = largest_fitting(fits, guess, smallest_batch(experiment), LARGEST_BATCH)
+                size = find_largest_fitting(fits, guess, min_batch_size(experiment), MAX_BATCH_SIZE)
             except _SearchFailed:
                 continue
             if size is not None:
@@ -179,14 +181,14 @@ class Comparison:
         self.runner.run(jobs, threads=self.cores)
         return [path for job in jobs for path in job.request.paths if path.is_file()]
 
-    def train(self, scope: Scope, keeping: Keeping | None = None) -> None:
+    def train(self, scope: Scope, checkpoint_config: CheckpointConfig | None = None) -> None:
         """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
 
         On a CPU the trainings run in parallel and share the cores: their result depends only on the images, and the
         seconds of a budget come from the speed records.
         """
-        speeds = self._speeds() if scope.equal_seconds else {}
-        self._run_side_by_side(self._training_jobs(scope, speeds, keeping))
+        speeds = self._throughputs() if scope.equal_seconds else {}
+        self._run_parallel(self._training_jobs(scope, speeds, checkpoint_config))
 
     def score(self, scope: Scope, tasks: Sequence[str] = TASKS, protocols: Sequence[str] = DEFAULT_PROTOCOLS) -> None:
         """Score every tower trained here, the random-init baseline of each seed, and the reference features."""
@@ -203,20 +205,20 @@ class Comparison:
     ) -> None:
         """Score towers, the random-init baseline of each seed, and the reference features."""
         what = {"tasks": tuple(tasks), "protocols": tuple(protocols), "root": root}
-        self._run_side_by_side(self._scoring_jobs(towers, seeds, what))
+        self._run_parallel(self._scoring_jobs(towers, seeds, what))
 
     def expected_seconds(self, scope: Scope, *, trained: bool = True) -> float:
         """Sum the expected seconds of the jobs of a whole comparison, on two cores at the tiny scale.
 
         Speeds are unknown before the runs, so trainings for equal device seconds count as for equal images.
         """
-        rounds = [self.round_of(self.experiments, round_, scope.rounds) for round_ in range(scope.rounds)]
+        rounds = [self.jobs_of_round(self.experiments, round_, scope.rounds) for round_ in range(scope.rounds)]
         jobs = [*chain(*rounds), *self._memory_jobs(self.experiments)]
         if trained:
             jobs += self._training_jobs(scope, {})
             # Each budget leaves a tower, but the slowest experiment's two budgets of equal size share one.
             towers = len(self.experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
-            scored = [Scored(RANDOM_TOWER)] * towers * len(scope.seeds)
+            scored = [Scored(RANDOM_INIT)] * towers * len(scope.seeds)
             for protocols in (DEFAULT_PROTOCOLS, scope.curves):
                 jobs += self._scoring_jobs(scored, scope.seeds, {"protocols": protocols}) if protocols else []
         return sum(job.expected_seconds for job in jobs)
@@ -225,46 +227,50 @@ class Comparison:
         """Read the records that exist."""
         return read_records(self.results, self.name)
 
-    def _speeds(self) -> dict[str, float]:
+    def _throughputs(self) -> dict[str, float]:
         """Return the images per second of each experiment; nothing if they are too uncertain to derive a budget."""
-        rates = rates_of(self.records())
+        rates = throughputs_by_round(self.records())
         if not rates:
             return {}
         slowest = min(rates, key=lambda name: median(rates[name].values()))
         others = {name: median_ratio_interval(rates[slowest], rates[name]) for name in rates if name != slowest}
-        vague = [name for name, ends in others.items() if ends is None or ends[1] > MOST_VAGUE * ends[0]]
-        if vague:
-            say(
-                f"no budget of equal device seconds: the ends of the interval of {', '.join(vague)} lie more than "
-                f"{MOST_VAGUE} times apart (a busy machine, or too few rounds)"
+        uncertain = [name for name, ends in others.items() if ends is None or ends[1] > MAX_INTERVAL_RATIO * ends[0]]
+        if uncertain:
+            log(
+                f"no budget of equal device seconds: the ends of the interval of {', '.join(uncertain)} lie more than "
+                f"{MAX_INTERVAL_RATIO} times apart (a busy machine, or too few rounds)"
             )
             return {}
         return {name: median(runs.values()) for name, runs in rates.items()}
 
     def _memory_jobs(self, experiments: Sequence[Experiment]) -> list[Job]:
-        seconds = MEMORY_SECONDS / self.lanes
+        seconds = MEMORY_SECONDS / self.max_parallel
         return [self.job(MemoryRequest, one, f"memory of {one.name}", seconds) for one in experiments]
 
-    def _training_jobs(self, scope: Scope, speeds: Mapping[str, float], keeping: Keeping | None = None) -> list[Job]:
+    def _training_jobs(
+        self, scope: Scope, speeds: Mapping[str, float], checkpoint_config: CheckpointConfig | None = None
+    ) -> list[Job]:
         jobs = []
         for seed, experiment in product(scope.seeds, self.experiments):
-            budgets = budgets_of(experiment, speeds, half_way=scope.half_way, processes=place().ranks)
-            seconds = training_seconds(experiment, budgets) / self.lanes
+            budgets = image_budgets(experiment, speeds, half_way=scope.half_way, processes=torchrun_env().world_size)
+            seconds = training_seconds(experiment, budgets) / self.max_parallel
             seeded = replace(experiment, seed=seed)
             label = f"training of {seeded.name}, seed {seed}, {max(budgets.values()):,} images"
-            jobs.append(self.job(TrainingRequest, seeded, label, seconds, budgets=budgets, keeping=keeping))
+            jobs.append(
+                self.job(TrainingRequest, seeded, label, seconds, budgets=budgets, checkpoint_config=checkpoint_config)
+            )
         return jobs
 
     def _scoring_jobs(self, towers: Sequence[Scored], seeds: Sequence[int], what: Mapping[str, Any]) -> list[Job]:
-        baseline, seed = [Scored(RANDOM_TOWER)], seeds[0] if seeds else 0
+        baseline, seed = [Scored(RANDOM_INIT)], seeds[0] if seeds else 0
         subjects = [*towers, *map(Scored, REFERENCES), *(baseline if seeds else [])]
-        shares = [subjects[lane :: self.lanes] for lane in range(self.lanes)]
-        jobs = [self._scoring(share, seed, what) for share in shares if share]
-        return jobs + [self._scoring(baseline, seed, what) for seed in seeds[1:]]
+        shares = [subjects[lane :: self.max_parallel] for lane in range(self.max_parallel)]
+        jobs = [self._scoring_job(share, seed, what) for share in shares if share]
+        return jobs + [self._scoring_job(baseline, seed, what) for seed in seeds[1:]]
 
-    def _scoring(self, subjects: Sequence[Scored], seed: int, what: Mapping[str, Any]) -> Job:
+    def _scoring_job(self, subjects: Sequence[Scored], seed: int, what: Mapping[str, Any]) -> Job:
         experiment = replace(self.experiments[0], seed=seed)
-        seconds = scoring_seconds(1, len(subjects), what["protocols"]) / self.lanes
+        seconds = scoring_seconds(1, len(subjects), what["protocols"]) / self.max_parallel
         label = f"scoring of {len(subjects)} towers"
         return self.job(ScoringRequest, experiment, label, seconds, subjects=tuple(subjects), **what)
 
@@ -273,17 +279,17 @@ class Comparison:
         request = kind(results=str(self.results), comparison=self.name, experiment=experiment, **what)
         return Job(request, label, seconds)
 
-    def _run_side_by_side(self, jobs: Sequence[Job]) -> None:
-        lanes = max(1, min(self.lanes, len(jobs)))
-        self.runner.run(jobs, lanes=lanes, threads=max(1, self.cores // lanes))
+    def _run_parallel(self, jobs: Sequence[Job]) -> None:
+        max_parallel = max(1, min(self.max_parallel, len(jobs)))
+        self.runner.run(jobs, max_parallel=max_parallel, threads=max(1, self.cores // max_parallel))
 
 
-def smallest_batch(experiment: Experiment) -> int:
+def min_batch_size(experiment: Experiment) -> int:
     """Return the smallest batch to try: it has two of the largest images, for contrastive losses need a negative."""
-    return math.ceil(SMALLEST_BATCH * (max(experiment.sides) / experiment.image_size) ** 2)
+    return math.ceil(MIN_BATCH_SIZE * (max(experiment.all_image_sizes) / experiment.image_size) ** 2)
 
 
-def budgets_of(
+def image_budgets(
     experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False, processes: int = 1
 ) -> dict[str, int]:
     """Return an experiment's budgets in images, in whole batches of all processes.
@@ -297,4 +303,4 @@ def budgets_of(
     if experiment.name in speeds:
         budgets[EQUAL_SECONDS] = experiment.images * speeds[experiment.name] / min(speeds.values())
     steps = {name: max(1, steps_for(experiment, round(size / processes))) for name, size in budgets.items()}
-    return {name: images_before(experiment, many) * processes for name, many in steps.items()}
+    return {name: images_seen_before(experiment, many) * processes for name, many in steps.items()}

@@ -9,51 +9,51 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from bench.environment.slots import TURNS
+from bench.environment.slots import SLOT_VARIABLE
 
 
 @dataclass(slots=True)
-class Seat:
+class Slot:
     """The ends of the two pipes between an interleaved run and the scheduler."""
 
-    go: int  # read by the run
-    say_go: int
-    over: int
-    say_over: int  # written by the run
-    is_left: bool = False
+    grant_read: int  # read by the run
+    grant_write: int
+    done_read: int
+    done_write: int  # written by the run
+    is_closed: bool = False
 
     @classmethod
-    def take(cls) -> "Seat":
+    def create(cls) -> "Slot":
         """Open the pipes."""
         return cls(*os.pipe(), *os.pipe())
 
     @property
-    def of_run(self) -> tuple[int, int]:
+    def run_ends(self) -> tuple[int, int]:
         """Return the ends that the run inherits."""
-        return self.go, self.say_over
+        return self.grant_read, self.done_write
 
     @property
-    def settings(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """Return the environment variable that names these ends."""
-        return {TURNS: f"{self.go} {self.say_over}"}
+        return {SLOT_VARIABLE: f"{self.grant_read} {self.done_write}"}
 
     def close(self) -> None:
         """Close the run's ends in this process, once: the scheduler then notices when the run ends."""
-        if not self.is_left:
-            self.is_left = True
-            for end in self.of_run:
+        if not self.is_closed:
+            self.is_closed = True
+            for end in self.run_ends:
                 os.close(end)
 
 
-def conduct(seats: Iterable[Seat]) -> None:
+def round_robin(slots: Iterable[Slot]) -> None:
     """Give the runs slots in this order, repeatedly, until all have ended."""
-    left = list(seats)
+    left = list(slots)
     while left:
-        for seat in tuple(left):
+        for slot in tuple(left):
             with suppress(BrokenPipeError):
-                os.write(seat.say_go, b"!")
-                if os.read(seat.over, 1):
+                os.write(slot.grant_write, b"!")
+                if os.read(slot.done_read, 1):
                     continue
-            left.remove(seat)
-            os.close(seat.say_go)
-            os.close(seat.over)
+            left.remove(slot)
+            os.close(slot.grant_write)
+            os.close(slot.done_read)

@@ -15,130 +15,138 @@ import psutil
 from bench.config import Experiment
 from bench.console.tables import Table
 from bench.measure.throughput import images_per_second, images_per_step
-from bench.orchestration.comparison import new_comparison
-from bench.orchestration.runner import with_checkout
-from bench.plan.collectives import BUCKET, FP32, Links
+from bench.orchestration.comparison import new_comparison_name
+from bench.orchestration.runner import pythonpath_with_checkout
+from bench.plan.collectives import DDP_BUCKET_BYTES, FP32_BYTES, Interconnect
 from bench.plan.link_speed import LinkSpeed
-from bench.plan.model import LOSS_SHARE, Case, Cluster, Compute, step_on
-from bench.plan.records import Timed, compute_of
-from bench.plan.workload import needs_of
+from bench.plan.model import LOSS_SHARE, Cluster, ComputeSeconds, PlanCase, plan_step
+from bench.plan.records import TimedRuns, measured_compute
+from bench.plan.workload import count_workload
 from bench.record import Speed, read_records
 
-WITHIN = 0.25  # largest relative error of a valid prediction
+TOLERANCE = 0.25  # largest relative error of a valid prediction
 ROUNDS = 2  # of the single process: one is the basis of the plan, the other is predicted
 MS = 1000
 Popen = subprocess.Popen[bytes]
 
 
-class RunFailed(Exception):  # noqa: N818 - it names the event
+class RunFailedError(Exception):
     """A run of the validation left no result."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Validation:
     """A predicted and a measured step, in seconds."""
 
     experiment: str
     processes: int
     basis: str
-    computed: float
-    sent: float
-    measured: float
+    compute_seconds: float
+    comm_seconds: float
+    measured_seconds: float
 
     @property
-    def sent_share(self) -> float:
+    def comm_share(self) -> float:
         """Share of the prediction that is communication."""
-        return self.sent / (self.computed + self.sent)
+        return self.comm_seconds / (self.compute_seconds + self.comm_seconds)
 
     @property
     def error(self) -> float:
         """The relative error of the prediction."""
-        return (self.computed + self.sent) / self.measured - 1
+        return (self.compute_seconds + self.comm_seconds) / self.measured_seconds - 1
 
     @property
     def agrees(self) -> bool:
         """Whether the error is within the tolerance."""
-        return abs(self.error) <= WITHIN
+        return abs(self.error) <= TOLERANCE
 
 
-def check(
+def validate_locally(
     experiments: Mapping[str, Experiment], settings: Sequence[str], processes: int, results: Path
 ) -> tuple[Table, bool]:
     """Measure one process, then processes side by side without communication, then together; predict the last.
 
-    `experiments` are by the names that `settings` change. Raises RunFailed, and ValueError if there are too few cores.
+    `experiments` are by the names that `settings` change. Raises RunFailedError, and ValueError if there are too few
+    cores.
     """
     if not hasattr(os, "sched_getaffinity"):
         raise ValueError("--check binds processes to cores, which needs Linux")
-    cores, rows, notes = sorted(os.sched_getaffinity(0))[:processes], list[Row](), list[str]()
+    cores, rows, notes = sorted(os.sched_getaffinity(0))[:processes], list[Validation](), list[str]()
     if len(cores) < processes:
         raise ValueError(f"--check {processes} needs a core for each process, and {len(cores)} are available")
     for name, experiment in experiments.items():
-        begun = str(results.resolve() / f"{new_comparison('plan')}-{name}")  # the cached images beside it are shared
+        # the cached images beside it are shared
+        begun = str(results.resolve() / f"{new_comparison_name('plan')}-{name}")
         words = ["measure", name, *(word for setting in settings for word in ("--set", setting))]
-        with _measuring(words, Path(f"{begun}-alone"), cores[:1], ROUNDS) as alone:
-            both = alone()
+        with _start_measurement(words, Path(f"{begun}-alone"), cores[:1], ROUNDS) as separate:
+            both = separate()
         first, again = (replace(both, runs=[run]) for run in both.runs)
         with ExitStack() as stack:
             folders = {core: Path(f"{begun}-beside-{core}") for core in cores}
-            running = [stack.enter_context(_measuring(words, path, [core], 1)) for core, path in folders.items()]
+            running = [
+                stack.enter_context(_start_measurement(words, path, [core], 1)) for core, path in folders.items()
+            ]
             beside = [timed() for timed in running]
-        weights = needs_of(experiment).weights
-        links = _links(min(FP32 * weights.trained, BUCKET), cores)
-        with _measuring(words, Path(f"{begun}-together"), cores, 1) as together:
-            taken = _step_seconds(together())
-        case = Case(experiment.name, weights, _compute([first]), experiment.mean_batch_size, experiment.sharding)
+        weights = count_workload(experiment).weights
+        links = _links(min(FP32_BYTES * weights.trained, DDP_BUCKET_BYTES), cores)
+        with _start_measurement(words, Path(f"{begun}-together"), cores, 1) as joint:
+            taken = _step_seconds(joint())
+        case = PlanCase(experiment.name, weights, _compute([first]), experiment.mean_batch_size, experiment.sharding)
         shared = replace(case, compute=_compute(beside))
         rows += [
             _row(case, "one alone", 1, links, _step_seconds(again)),
             _row(case, "one alone", processes, links, taken),
             _row(shared, f"{processes} side by side", processes, links, taken),
         ]
-        slower = rows[-1].computed / rows[-2].computed
-        speed = f"{links.link / 1e9:.2f} GB/s and {1e6 * links.link_latency:.0f} us per ring step"
+        slower = rows[-1].compute_seconds / rows[-2].compute_seconds
+        speed = (
+            f"{links.link_bytes_per_second / 1e9:.2f} GB/s and {1e6 * links.link_latency_seconds:.0f} us per ring step"
+        )
         notes.append(
             f"{name}: gloo reaches {speed}; {processes} processes side by side without communication are {slower:.2f} "
-            f"times as slow as one alone. {of_sending(rows[-1].sent_share)}"
+            f"times as slow as one alone. {describe_communication_check(rows[-1].comm_share)}"
         )
-    return _table(rows, notes), all(agree(rows, one.name) for one in experiments.values())
+    return _table(rows, notes), all(all_agree(rows, one.name) for one in experiments.values())
 
 
-def agree(rows: Sequence[Row], experiment: str) -> bool:
+def all_agree(rows: Sequence[Validation], experiment: str) -> bool:
     """Return whether the three rows of one experiment validate the plan.
 
     A repeated single process must be as predicted, and the processes together as predicted from one alone or from
     processes side by side. In the latter case sharing the machine slows the processes, which is no communication.
     """
-    once, alone, beside = (row for row in rows if row.experiment == experiment)
-    return once.agrees and (alone.agrees or beside.agrees)
+    once, separate, beside = (row for row in rows if row.experiment == experiment)
+    return once.agrees and (separate.agrees or beside.agrees)
 
 
-def of_sending(share: float) -> str:
+def describe_communication_check(share: float) -> str:
     """Describe how far the validation tests the communication model."""
-    if share < WITHIN:
+    if share < TOLERANCE:
         return f"Communication is {share:.0%} of the prediction: too little to test its model."
     return f"Communication is {share:.0%} of the prediction, so its model is tested, too."
 
 
-def _row(case: Case, basis: str, processes: int, links: Links, measured: float) -> Row:
+def _row(case: PlanCase, basis: str, processes: int, links: Interconnect, measured: float) -> Validation:
     """Predict a step without overlap, because every core computes."""
-    step = step_on(case, Cluster(links, overlap=0.0), processes)
-    return Row(case.name, processes, basis, step.seconds - step.exposed, step.exposed, measured)
+    step = plan_step(case, Cluster(links, overlap=0.0), processes)
+    return Validation(case.name, processes, basis, step.seconds - step.exposed_seconds, step.exposed_seconds, measured)
 
 
-def _table(rows: Sequence[Row], notes: Sequence[str]) -> Table:
+def _table(rows: Sequence[Validation], notes: Sequence[str]) -> Table:
     columns = [
         {
             "experiment": row.experiment,
             "processes": row.processes,
             "basis": row.basis,
-            "computation, ms": MS * row.computed,
-            "communication, ms": MS * row.sent,
-            "predicted, ms": MS * (row.computed + row.sent),
-            "measured, ms": MS * row.measured,
-            "measured less computation, ms": MS * (row.measured - row.computed) if row.processes > 1 else None,
+            "computation, ms": MS * row.compute_seconds,
+            "communication, ms": MS * row.comm_seconds,
+            "predicted, ms": MS * (row.compute_seconds + row.comm_seconds),
+            "measured, ms": MS * row.measured_seconds,
+            "measured less computation, ms": MS * (row.measured_seconds - row.compute_seconds)
+            if row.processes > 1
+            else None,
             "error": row.error,
-            f"within {WITHIN:.0%}": "yes" if row.agrees else "no",
+            f"within {TOLERANCE:.0%}": "yes" if row.agrees else "no",
         }
         for row in rows
     ]
@@ -149,55 +157,63 @@ def _table(rows: Sequence[Row], notes: Sequence[str]) -> Table:
     return Table("Predicted and measured steps", columns, "\n".join([*notes, note]))
 
 
-def _compute(timed: Sequence[Timed]) -> Compute:
+def _compute(timed: Sequence[TimedRuns]) -> ComputeSeconds:
     """Return the mean of the processes' first runs."""
     found = []
     for one in timed:
         peak = one.runs[0].peak_flops_per_second
         assert peak is not None, "a CPU's is measured"
-        found.append(astuple(compute_of(one, LOSS_SHARE * peak)))
-    return Compute(*map(fmean, zip(*found, strict=True)))
+        found.append(astuple(measured_compute(one, LOSS_SHARE * peak)))
+    return ComputeSeconds(*map(fmean, zip(*found, strict=True)))
 
 
-def _step_seconds(timed: Timed) -> float:
+def _step_seconds(timed: TimedRuns) -> float:
     run = timed.runs[0]
     return run.processes * images_per_step(timed.experiment, run) / images_per_second(timed.experiment, run)
 
 
 @contextmanager
-def _measuring(words: Sequence[str], results: Path, cores: Sequence[int], rounds: int) -> Iterator[Callable[[], Timed]]:
+def _start_measurement(
+    words: Sequence[str], results: Path, cores: Sequence[int], rounds: int
+) -> Iterator[Callable[[], TimedRuns]]:
     """Start a measurement of one process per core; yield a function that waits for it and returns its runs."""
     options = ["--rounds", str(rounds), "--results", str(results)]
-    with _started(["bench", *words, *options], cores, subprocess.DEVNULL) as child:
+    with _start_module(["bench", *words, *options], cores, subprocess.DEVNULL) as child:
 
-        def timed() -> Timed:
+        def timed() -> TimedRuns:
             child.wait()
             records = read_records(results) if results.is_dir() else []
             speeds = [(r.measured, r.experiment, r.circumstances) for r in records if isinstance(r.measured, Speed)]
             if not speeds or speeds[0][1] is None:
-                raise RunFailed(f"a run of the validation left no speed record in {results}")
-            return Timed(speeds[0][1], speeds[0][2], [run for run, _, _ in speeds])
+                raise RunFailedError(f"a run of the validation left no speed record in {results}")
+            return TimedRuns(speeds[0][1], speeds[0][2], [run for run, _, _ in speeds])
 
         yield timed
 
 
-def _links(size: int, cores: Sequence[int]) -> Links:
+def _links(size: int, cores: Sequence[int]) -> Interconnect:
     """Measure gloo's bandwidth and latency between processes on these cores, for messages of about `size` bytes."""
-    with _started(["bench.plan.link_speed", str(size)], cores, subprocess.PIPE) as child:
+    with _start_module(["bench.plan.link_speed", str(size)], cores, subprocess.PIPE) as child:
         printed = child.communicate()[0]
     try:
         found = msgspec.json.decode(printed, type=LinkSpeed)
     except msgspec.DecodeError:
-        raise RunFailed("gloo's speed could not be measured") from None
-    return Links(len(cores), found.bytes_a_second, found.latency_seconds, found.bytes_a_second, found.latency_seconds)
+        raise RunFailedError("gloo's speed could not be measured") from None
+    return Interconnect(
+        len(cores), found.bytes_per_second, found.latency_seconds, found.bytes_per_second, found.latency_seconds
+    )
 
 
 @contextmanager
-def _started(module: Sequence[str], cores: Sequence[int], output: int) -> Iterator[Popen]:
+def _start_module(module: Sequence[str], cores: Sequence[int], output: int) -> Iterator[Popen]:
     """Run a module on some cores without GPUs, under torchrun if several; kill all its processes at the block's end."""
     several = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(len(cores)), "-m"]
     command = [sys.executable, "-m", *(several if len(cores) > 1 else []), *module]
-    environment = os.environ | {"PYTHONPATH": with_checkout(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": pythonpath_with_checkout(),
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)  # children are bound as their parent is
     try:

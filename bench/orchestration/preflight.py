@@ -11,21 +11,21 @@ from pathlib import Path
 import pynvml
 from msgspec.structs import replace
 
-from bench.config import MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_one_comparison
+from bench.config import MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_comparable_experiments
 from bench.console.progress import Progress
 from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
-from bench.data.shards.shards import shards_for, tell
+from bench.data.shards.shards import log_notes, open_experiment_shards
 from bench.environment.commit import CHECKOUT, commit
-from bench.environment.rank_info import place
-from bench.orchestration.comparison import Comparison, Scope, new_comparison, newest_comparison
+from bench.environment.rank_info import torchrun_env
+from bench.orchestration.comparison import Comparison, Scope, latest_comparison_name, new_comparison_name
 from bench.orchestration.runner import Runner
-from bench.orchestration.torchrun import launch
+from bench.orchestration.torchrun import connect_coordinator
 from bench.record import Failure
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-def begin(
+def open_comparison(
     results: Path,
     experiments: Sequence[Experiment],
     scope: Scope,
@@ -40,14 +40,14 @@ def begin(
 
     A resumed comparison may also contain transfer records of the experiments in `scored`.
     """
-    require_one_comparison(experiments, may_differ)
-    _require_spreadable(experiments)
+    require_comparable_experiments(experiments, may_differ)
+    _require_parallelizable(experiments)
     verify_pack()
     results = results.resolve()
     _require_writable(results)
-    name = name or (newest_comparison(results, scope.name) if resume else new_comparison(scope.name))
-    on_gpu, own_cores = has_gpu(), max(1, cores() // place().local_ranks)
-    comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(0.0), launch()))
+    name = name or (latest_comparison_name(results, scope.name) if resume else new_comparison_name(scope.name))
+    on_gpu, own_cores = has_gpu(), max(1, available_cores() // torchrun_env().local_world_size)
+    comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(0.0), connect_coordinator()))
     comparison.runner.progress.expect(comparison.expected_seconds(scope, trained=trained))
     finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
     own = [*experiments, *scored]
@@ -56,11 +56,11 @@ def begin(
         raise ValueError(f"{name} is of other experiments, {', '.join(sorted(others))}: begin a new comparison")
     if other := {record.circumstances.commit for record in finished} - {commit()}:
         raise ValueError(f"{name} was begun at commit {', '.join(other)}, this is {commit()}: begin a new comparison")
-    _share_pictures(results.parent / CACHE, results / CACHE)
-    _decode_pictures(results / CACHE)
+    _link_decoded_images(results.parent / CACHE, results / CACHE)
+    _decode_images(results / CACHE)
     read = {(one.data, one.embedding_channels is None): one for one in experiments if one.data != PACK_DATA}
     for experiment in read.values():
-        tell(shards_for(experiment, results / CACHE))
+        log_notes(open_experiment_shards(experiment, results / CACHE))
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # the run is repeated
     return comparison
@@ -73,17 +73,17 @@ def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
     return any(replace(one, seed=recorded.seed) == recorded for one in sized)
 
 
-def _require_spreadable(experiments: Sequence[Experiment]) -> None:
+def _require_parallelizable(experiments: Sequence[Experiment]) -> None:
     for one in experiments:
-        if place().ranks > 1 and one.sharding == "fsdp2" and one.ema_decay is not None:
+        if torchrun_env().world_size > 1 and one.sharding == "fsdp2" and one.ema_decay is not None:
             raise ValueError(f"{one.name}: ema_decay needs sharding=ddp: averages of shards are not supported")
-        if place().ranks > 1 and one.simulated_batch is not None:
+        if torchrun_env().world_size > 1 and one.simulated_batch is not None:
             raise ValueError(f"{one.name}: simulated_batch needs one process: several exchange their captions")
-        if place().ranks > 1 and one.accumulation > 1:
+        if torchrun_env().world_size > 1 and one.accumulation > 1:
             raise ValueError(f"{one.name}: accumulation needs one process: several would all-reduce every micro-batch")
 
 
-def _share_pictures(theirs: Path, ours: Path) -> None:
+def _link_decoded_images(theirs: Path, ours: Path) -> None:
     """Link to images that are decoded in the parent folder, which the results of all trainings share."""
     for part in PARTS:
         there, here = cache_path(part, theirs), cache_path(part, ours)
@@ -93,10 +93,10 @@ def _share_pictures(theirs: Path, ours: Path) -> None:
                 here.hardlink_to(there)
 
 
-def _decode_pictures(cache: Path) -> None:
+def _decode_images(cache: Path) -> None:
     """Decode the pack's images in a separate process if they are not cached; no run then includes the cost."""
     if not all(cache_path(part, cache).is_file() for part in PARTS):
-        print("decoding the pack's pictures, once", file=sys.stderr)
+        print("decoding the pack's images, once", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "bench.data.pack", str(cache)], cwd=CHECKOUT, check=True)
 
 
@@ -109,7 +109,7 @@ def _require_writable(results: Path) -> None:
         raise OSError(f"the results folder {results} cannot be written: {error.strerror}") from None
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Return the number of cores this process may use: its CPU affinity, or a container's quota if it is smaller."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = CGROUP_QUOTA.read_text().split() if CGROUP_QUOTA.is_file() else ["max"]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_TOWER, TASKS, Scored, scorings
-from bench.config import Experiment, Keeping
-from bench.console.signals import Stop
-from bench.environment.rank_info import place
+from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, TASKS, Scored, compatible_pairs
+from bench.config import CheckpointConfig, Experiment
+from bench.console.signals import StopRequest
+from bench.environment.rank_info import torchrun_env
 from bench.ladder import Ladder
 from bench.record import Failure, Record, record_path, write_record
-from bench.train.checkpoints import alone
+from bench.train.checkpoints import exclusive_lock
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     results: str  # folder of the records
     comparison: str  # name of the comparison that the records belong to
     experiment: Experiment
-    meeting: str = ""  # name under which the ranks of a distributed run rendezvous; empty: a single process
+    rendezvous_id: str = ""  # name under which the ranks of a distributed run rendezvous; empty: a single process
 
     is_of_all_ranks: ClassVar[bool] = False  # all ranks of a torchrun start it together
     extension: ClassVar[str] = ".json"
@@ -50,24 +50,24 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Whether the run saves its state when it is asked to end."""
         return False
 
-    def carry_out(self, device: "torch.device", stop: Stop | None) -> None:
+    def carry_out(self, device: "torch.device", stop: StopRequest | None) -> None:
         """Run, and write the record with the time and the commit of the start; rank 0 writes for all ranks."""
         where = self._circumstances(device)
         measured = self._measure(device, stop)
         if measured is not None:
             self._write(measured, where)
 
-    def _measure(self, _device: "torch.device", _stop: Stop | None) -> "Measured | None":
+    def _measure(self, _device: "torch.device", _stop: StopRequest | None) -> "Measured | None":
         raise NotImplementedError
 
     def _circumstances(self, device: "torch.device") -> "Circumstances":
-        from bench.environment.machine import circumstances
+        from bench.environment.machine import current_circumstances
 
-        return circumstances(self.experiment, device, place().ranks if self.meeting else 1)
+        return current_circumstances(self.experiment, device, torchrun_env().world_size if self.rendezvous_id else 1)
 
     def _write(self, measured: "Measured", where: "Circumstances", *, by_any: bool = False) -> None:
         of = self.experiment
-        if by_any or not self.meeting or place().rank == 0:
+        if by_any or not self.rendezvous_id or torchrun_env().rank == 0:
             record = Record(comparison=self.comparison, experiment=of, circumstances=where, measured=measured)
             write_record(record, self.paths[0])
 
@@ -91,7 +91,7 @@ class SpeedRequest(Request, frozen=True, kw_only=True, tag="speed"):
     def _names(self) -> tuple[str, ...]:
         return (*self._run_names(), f"round{self.round:02}")
 
-    def _measure(self, device: "torch.device", _stop: Stop | None) -> "Measured":
+    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
         from bench.measure.speed import measure_speed
 
         return measure_speed(self.experiment, device, Path(self.results), self.round)
@@ -102,7 +102,7 @@ class MemoryRequest(Request, frozen=True, kw_only=True, tag="memory"):
 
     is_of_all_ranks = True
 
-    def _measure(self, device: "torch.device", _stop: Stop | None) -> "Measured":
+    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
         from bench.measure.memory import measure_memory
 
         return measure_memory(self.experiment, device, Path(self.results))
@@ -114,19 +114,19 @@ class FitRequest(Request, frozen=True, kw_only=True, tag="fit"):
     is_of_all_ranks = True
     limit_bytes: int
 
-    def carry_out(self, device: "torch.device", stop: Stop | None) -> None:  # noqa: ARG002
+    def carry_out(self, device: "torch.device", stop: StopRequest | None) -> None:  # noqa: ARG002
         """Write the result; a batch that does not fit on one rank's device fits on none, and that rank writes."""
-        from bench.measure.memory import measure_fit
+        from bench.measure.memory import try_batch_size
 
         where = self._circumstances(device)
         try:
-            fit = measure_fit(self.experiment, device, Path(self.results), self.limit_bytes)
+            fit = try_batch_size(self.experiment, device, Path(self.results), self.limit_bytes)
         except Exception:
             if self.paths[0].is_file():  # another rank has recorded that it does not fit, and has left
                 sys.exit(1)
             raise
         self._write(fit, where, by_any=not fit.fits)
-        if self.meeting and not fit.fits:
+        if self.rendezvous_id and not fit.fits:
             sys.exit(1)  # the other ranks are in the middle of a step and wait for this one, so none can be informed
 
 
@@ -136,7 +136,7 @@ class TraceRequest(Request, frozen=True, kw_only=True, tag="trace"):
     is_of_all_ranks = True
     extension = ".json.gz"
 
-    def _measure(self, device: "torch.device", _stop: Stop | None) -> None:
+    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
         from bench.measure.speed import trace
 
         trace(self.experiment, device, Path(self.results), self.paths[0])
@@ -151,7 +151,7 @@ class PeerRequest(Request, frozen=True, kw_only=True, tag="peer"):
     def _names(self) -> tuple[str, ...]:
         return (*self._run_names(), self.side, f"round{self.round:02}")
 
-    def _measure(self, device: "torch.device", _stop: Stop | None) -> "Measured":
+    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
         from bench.reference.runs import run_side
 
         return run_side(self.experiment, device, Path(self.results), self.side, self.round)
@@ -162,26 +162,26 @@ class TrainingRequest(Request, frozen=True, kw_only=True, tag="training"):
 
     is_of_all_ranks = True
     budgets: dict[str, int]  # training images, by the name of the budget
-    keeping: Keeping | None = None  # None: the training leaves no checkpoints
+    checkpoint_config: CheckpointConfig | None = None  # None: the training leaves no checkpoints
 
     @property
     def saves_checkpoints(self) -> bool:
         """Whether the training leaves checkpoints."""
-        return self.keeping is not None
+        return self.checkpoint_config is not None
 
     def _tower_path(self, images: int) -> Path:
         return self._path("tower", *self._names(), images).with_suffix(".safetensors")
 
-    def _measure(self, device: "torch.device", stop: Stop | None) -> "Measured":
+    def _measure(self, device: "torch.device", stop: StopRequest | None) -> "Measured":
         from bench.train.loop import train
 
         results = Path(self.results)
-        if self.keeping is None or stop is None:
+        if self.checkpoint_config is None or stop is None:
             return train(self.experiment, device, results, self.budgets, self._tower_path)
-        from bench.train.checkpoint_manager import Keeper
+        from bench.train.checkpoint_manager import CheckpointManager
 
-        with alone(Path(self.keeping.folder)) if place().rank == 0 else nullcontext():
-            keeper = Keeper(self.keeping, self.comparison, self.budgets, stop)
+        with exclusive_lock(Path(self.checkpoint_config.folder)) if torchrun_env().rank == 0 else nullcontext():
+            keeper = CheckpointManager(self.checkpoint_config, self.comparison, self.budgets, stop)
             return train(self.experiment, device, results, self.budgets, self._tower_path, keeper)
 
 
@@ -195,7 +195,7 @@ class EmbeddingRequest(Request, frozen=True, kw_only=True, tag="embedding"):
         """Return the features' file."""
         return (Path(self.file),)
 
-    def _measure(self, device: "torch.device", _stop: Stop | None) -> None:
+    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
         from bench.towers.stored_features import write_features
 
         write_features(self.experiment, device, Path(self.results), self.paths[0])
@@ -214,10 +214,10 @@ class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
         """Return the files of all records, one for each subject, task and protocol."""
         return tuple(path for subject in self.subjects for *_, path in self._scorings(subject))
 
-    def _measure(self, device: "torch.device", _stop: Stop | None) -> None:
-        from bench.environment.machine import circumstances
-        from bench.transfer.score import open_subject, scored
-        from bench.transfer.tasks.named_tasks import task_named
+    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
+        from bench.environment.machine import current_circumstances
+        from bench.transfer.score import open_extractor, score_task
+        from bench.transfer.tasks.named_tasks import load_task
 
         failed = list[str]()
         for source in self.subjects:
@@ -225,11 +225,11 @@ class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
             if not left:
                 continue
             with _noting(failed, source.title):
-                subject = open_subject(source.name, self.experiment, device, source.role)
+                subject = open_extractor(source.name, self.experiment, device, source.role)
                 for task, protocol, path in left:
                     with _noting(failed, f"{source.title}, {protocol} on {task}"):
-                        where = circumstances(None, device)
-                        found = scored(subject, task_named(task, Path(self.results), self.root), protocol)
+                        where = current_circumstances(None, device)
+                        found = score_task(subject, load_task(task, Path(self.results), self.root), protocol)
                         name, of = self.comparison, subject.experiment
                         write_record(Record(comparison=name, experiment=of, circumstances=where, measured=found), path)
         if failed:
@@ -240,11 +240,11 @@ class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
         names = self._subject_names(subject)
         return [
             (task, protocol, self._path("transfer", *names, task, protocol))
-            for task, protocol in scorings(subject.name, self.tasks, self.protocols)
+            for task, protocol in compatible_pairs(subject.name, self.tasks, self.protocols)
         ]
 
     def _subject_names(self, subject: Scored) -> tuple[str, ...]:
-        if subject.name == RANDOM_TOWER:
+        if subject.name == RANDOM_INIT:
             return ("random-tower", *self._names())
         role = (subject.role,) if subject.role else ()
         if not subject.name.endswith(".safetensors"):
@@ -265,7 +265,7 @@ class FailureRequest(Request, frozen=True, kw_only=True, tag="failure"):
     def _names(self) -> tuple[str, ...]:
         return (self.label,)
 
-    def _measure(self, _device: "torch.device", _stop: Stop | None) -> Failure:
+    def _measure(self, _device: "torch.device", _stop: StopRequest | None) -> Failure:
         return Failure(what=self.label, reason=self.reason)
 
 
@@ -274,7 +274,7 @@ class LadderRequest(Request, frozen=True, kw_only=True, tag="ladder"):
 
     ladder: Ladder
 
-    def _measure(self, _device: "torch.device", _stop: Stop | None) -> Ladder:
+    def _measure(self, _device: "torch.device", _stop: StopRequest | None) -> Ladder:
         return self.ladder
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from bench.console.console import say
+from bench.console.console import log
 from bench.console.progress import Progress
 from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
 from bench.environment.commit import CHECKOUT
-from bench.orchestration.interleave import Seat, conduct
+from bench.orchestration.interleave import Slot, round_robin
 from bench.orchestration.requests import AnyRequest, FailureRequest
-from bench.orchestration.torchrun import Child, Launch, Start
+from bench.orchestration.torchrun import Announcement, Child, Coordinator
 from bench.orchestration.worker import PARENT
 
 # numpy's BLAS threads compete with torch's and are many times slower than one thread. OpenMP's threads spin while they
@@ -54,21 +54,21 @@ class Runner:
     """Starts jobs and lists failures. Under torchrun, all ranks start distributed jobs together."""
 
     progress: Progress
-    launch: Launch | None = None
+    coordinator: Coordinator | None = None
     failures: list[str] = field(default_factory=list)
     _children: set[Child] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
 
-    def run(self, jobs: Sequence[Job], *, lanes: int = 1, threads: int) -> None:
-        """Run the jobs that are not done, `lanes` in parallel, each with so many threads.
+    def run(self, jobs: Sequence[Job], *, max_parallel: int = 1, threads: int) -> None:
+        """Run the jobs that are not done, `max_parallel` in parallel, each with so many threads.
 
         The failure of a job is recorded and the others continue. An interrupt ends the children and is raised here,
         also one that only a training received, which saved its state and ended.
         """
-        lanes = max(1, min(lanes, len(jobs)))
-        settings = {"OMP_NUM_THREADS": str(threads)} | ({"TQDM_DISABLE": "1"} if lanes > 1 else {})
-        with ThreadPoolExecutor(lanes) as pool:
+        max_parallel = max(1, min(max_parallel, len(jobs)))
+        settings = {"OMP_NUM_THREADS": str(threads)} | ({"TQDM_DISABLE": "1"} if max_parallel > 1 else {})
+        with ThreadPoolExecutor(max_parallel) as pool:
             running = [pool.submit(self._run, job, settings) for job in jobs]
             try:
                 for future in as_completed(running):
@@ -78,21 +78,21 @@ class Runner:
                 self.stop()
                 raise
 
-    def run_in_turn(self, jobs: Sequence[Job], *, threads: int) -> None:
+    def run_interleaved(self, jobs: Sequence[Job], *, threads: int) -> None:
         """Run the jobs that are not done interleaved, one working while the others wait; under torchrun as `run`.
 
         All processes hold their memory at the same time. Otherwise this behaves as `run`.
         """
-        if self.launch is not None:
+        if self.coordinator is not None:
             self.run(jobs, threads=threads)
             return
-        seats = [Seat.take() for _ in jobs]
+        slots = [Slot.create() for _ in jobs]
         settings = {"OMP_NUM_THREADS": str(threads)}
         with ThreadPoolExecutor(len(jobs) + 1) as pool:
             running = [
-                pool.submit(self._run_seated, job, settings, seat) for job, seat in zip(jobs, seats, strict=True)
+                pool.submit(self._run_in_slot, job, settings, slot) for job, slot in zip(jobs, slots, strict=True)
             ]
-            running.append(pool.submit(conduct, seats))
+            running.append(pool.submit(round_robin, slots))
             try:
                 for future in as_completed(running):
                     future.result()
@@ -100,45 +100,45 @@ class Runner:
                 self.stop()
                 raise
 
-    def carry_out(self, start: Start, launch: Launch) -> None:
+    def run_announced(self, start: Announcement, coordinator: Coordinator) -> None:
         """Run this rank's part of a distributed run, and publish how it ended."""
-        reason = self._start(start.request, start.settings, lambda child: launch.attend(child, start))
-        launch.tell(start, reason)
+        reason = self._start(start.request, start.settings, lambda child: coordinator.supervise(child, start))
+        coordinator.publish_exit(start, reason)
 
     def stop(self) -> None:
         """End the children, and start no more."""
         with self._lock:
             self._stopping = True
-        if self.launch is not None:
-            self.launch.is_stopping = True
+        if self.coordinator is not None:
+            self.coordinator.is_stopping = True
         for child in list(self._children):
             child.terminate()
 
-    def await_children(self) -> None:
+    def wait_for_children(self) -> None:
         """Wait for children that save their state: they die with this process."""
         for child in list(self._children):
             with suppress(subprocess.TimeoutExpired):
                 child.wait(SAVING_SECONDS)
 
-    def _run_seated(self, job: Job, settings: dict[str, str], seat: Seat) -> None:
-        with closing(seat):
-            self._run(job, settings, seat)
+    def _run_in_slot(self, job: Job, settings: dict[str, str], slot: Slot) -> None:
+        with closing(slot):
+            self._run(job, settings, slot)
 
-    def _run(self, job: Job, settings: dict[str, str], seat: Seat | None = None) -> None:
+    def _run(self, job: Job, settings: dict[str, str], slot: Slot | None = None) -> None:
         if job.is_done:
             self.progress.skipped(job.expected_seconds)
             return
         self.progress.started(job.label)
-        if self.launch is not None and job.request.is_of_all_ranks:
-            start = self.launch.announce(job.request, settings)
-            self.carry_out(start, self.launch)
-            reason = self.launch.reasons(start)
+        if self.coordinator is not None and job.request.is_of_all_ranks:
+            start = self.coordinator.announce(job.request, settings)
+            self.run_announced(start, self.coordinator)
+            reason = self.coordinator.failure_reason(start)
         else:
-            reason = self._start(job.request, settings, seat=seat)
+            reason = self._start(job.request, settings, slot=slot)
         reason = reason or "ended without leaving its record"
         if not job.is_done and not self._stopping:
             self.failures.append(f"{job.label}: {reason}")
-            say(f"FAILED {job.label}: {reason}")
+            log(f"FAILED {job.label}: {reason}")
             of = job.request
             failure = FailureRequest(
                 results=of.results,
@@ -154,15 +154,15 @@ class Runner:
         self,
         request: AnyRequest,
         settings: dict[str, str],
-        attend: Callable[[Child], tuple[bytes, bool]] | None = None,
-        seat: Seat | None = None,
+        supervise: Callable[[Child], tuple[bytes, bool]] | None = None,
+        slot: Slot | None = None,
     ) -> str:
         """Run a request in a fresh process, interleaved if it has a seat; return the reason of its failure, or "".
 
-        `attend` sends the request and returns the process's output, and whether it stopped the process.
+        `supervise` sends the request and returns the process's output, and whether it stopped the process.
         """
-        own = {"PYTHONPATH": with_checkout(), PARENT: str(os.getpid())} | (seat.settings if seat else {})
-        with self._lock, closing(seat) if seat else nullcontext():
+        own = {"PYTHONPATH": pythonpath_with_checkout(), PARENT: str(os.getpid())} | (slot.environment if slot else {})
+        with self._lock, closing(slot) if slot else nullcontext():
             if self._stopping:
                 return ""
             child = subprocess.Popen(
@@ -177,11 +177,13 @@ class Runner:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=os.environ | ENVIRONMENT | settings | own,
-                pass_fds=seat.of_run if seat else (),
+                pass_fds=slot.run_ends if slot else (),
                 process_group=0,  # Ctrl-C reaches only the parent, which ends its children
             )
             self._children.add(child)
-        output, was_stopped = attend(child) if attend else (child.communicate(msgspec.json.encode(request))[0], False)
+        output, was_stopped = (
+            supervise(child) if supervise else (child.communicate(msgspec.json.encode(request))[0], False)
+        )
         self._children.discard(child)
         if was_stopped:
             return "stopped, because it had ended on another rank"
@@ -189,10 +191,10 @@ class Runner:
             return ""
         if request.saves_checkpoints and child.returncode in (INTERRUPTED, TERMINATED):
             raise KeyboardInterrupt if child.returncode == INTERRUPTED else Terminated
-        return _reason(child.returncode, output)
+        return _failure_reason(child.returncode, output)
 
 
-def _reason(returncode: int, output: bytes) -> str:
+def _failure_reason(returncode: int, output: bytes) -> str:
     if returncode < 0:
         return f"killed by signal {-returncode}"
     try:
@@ -201,18 +203,18 @@ def _reason(returncode: int, output: bytes) -> str:
         return f"ended with exit code {returncode}"
 
 
-def follow(launch: Launch) -> None:
+def follow_rank0(coordinator: Coordinator) -> None:
     """Execute the runs that rank 0 announces, until it is done."""
-    runner = Runner(Progress(0.0), launch)
+    runner = Runner(Progress(0.0), coordinator)
     try:
-        for start in launch.starts():
-            runner.carry_out(start, launch)
+        for start in coordinator.announced():
+            runner.run_announced(start, coordinator)
     except BaseException:
         runner.stop()
-        runner.await_children()
+        runner.wait_for_children()
         raise
 
 
-def with_checkout() -> str:
+def pythonpath_with_checkout() -> str:
     """Return a PYTHONPATH with the checkout, because runs start in the user's folder."""
     return os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))

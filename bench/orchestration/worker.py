@@ -14,11 +14,11 @@ from contextlib import contextmanager, nullcontext
 
 import msgspec
 
-from bench.console.console import printable, say
-from bench.console.signals import INTERRUPTED, Stop, stoppable
-from bench.environment.files import written_whole
-from bench.environment.rank_info import place
-from bench.environment.slots import await_turn
+from bench.console.console import log, printable
+from bench.console.signals import INTERRUPTED, StopRequest, handle_signals
+from bench.environment.files import atomic_write
+from bench.environment.rank_info import torchrun_env
+from bench.environment.slots import wait_for_slot
 from bench.orchestration.requests import AnyRequest, Request
 from bench.train.not_finite import NotFiniteError
 
@@ -26,26 +26,26 @@ PARENT = "CATLIP_BENCH_PARENT"  # environment variable with the process id of th
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def carry_out(request: Request, stop: Stop | None = None) -> None:
+def run_request(request: Request, stop: StopRequest | None = None) -> None:
     """Run, and write the records that are missing; of several ranks rank 0 writes.
 
     A training with checkpoints watches `stop`, and may end the process by SystemExit.
     """
     from bench.environment.machine import default_device
-    from bench.train.distributed import joined
+    from bench.train.distributed import process_group
 
-    with joined(request.meeting, default_device()) as device, _keeping_samples(request):
+    with process_group(request.rendezvous_id, default_device()) as device, _save_failed_samples(request):
         request.carry_out(device, stop)
 
 
 @contextmanager
-def _keeping_samples(request: Request) -> Iterator[None]:
+def _save_failed_samples(request: Request) -> Iterator[None]:
     """Write the sample keys of a step that is not finite to a file of this rank, one per line; the error names it."""
     try:
         yield
     except NotFiniteError as error:
-        path = request.paths[0].with_suffix(f".rank{place().rank}.samples.txt")
-        with written_whole(path) as temporary:
+        path = request.paths[0].with_suffix(f".rank{torchrun_env().rank}.samples.txt")
+        with atomic_write(path) as temporary:
             temporary.write_text("".join(f"{printable(key)}\n" for key in error.keys), encoding="utf-8")
         raise NotFiniteError(error.step, error.keys, path.name) from error
 
@@ -64,15 +64,15 @@ def main() -> None:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=AnyRequest)
         if request.meeting or not request.saves_checkpoints:  # a single process saves first
             _die_with_parent()
-        await_turn()
-        with stoppable() if request.saves_checkpoints else nullcontext() as stop:  # torch's import takes seconds
-            carry_out(request, stop)
+        wait_for_slot()
+        with handle_signals() if request.saves_checkpoints else nullcontext() as stop:  # torch's import takes seconds
+            run_request(request, stop)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the parent and the terminal receive the error
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
         for line in traceback.format_exc().splitlines():
-            say(line)
+            log(line)
         sys.exit(1)
 
 

@@ -15,25 +15,25 @@ from bench.config import CONTRASTIVE, MethodName, Sharding
 
 Kind = Literal["all-reduce", "reduce-scatter", "all-gather"]
 Phase = Literal["forward", "backward"]
-FP32 = 4  # bytes of a weight, a gradient and a feature: CUDA's autocast normalises in fp32
+FP32_BYTES = 4  # bytes of a weight, a gradient and a feature: CUDA's autocast normalises in fp32
 LINK_SHARE = 0.8  # share of a data sheet's bandwidth: nccl-tests reach 230 to 250 of 300 GB/s on 8 A100
 LINK_US, NETWORK_US = 1.9, 4.0  # per ring step: NCCL's constants (src/graph/tuning.cc, hwLat, ring, LL128)
-FIRST_BUCKET, BUCKET = 1 << 20, 25 << 20  # bytes of DDP's gradient buckets: torch's defaults
+DDP_FIRST_BUCKET_BYTES, DDP_BUCKET_BYTES = 1 << 20, 25 << 20  # bytes of DDP's gradient buckets: torch's defaults
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
+class Interconnect:
     """The interconnect: bandwidths per GPU and direction, and latencies per ring step."""
 
-    per_node: int
-    link: float  # bytes per second within a node
-    link_latency: float  # seconds
-    network: float  # bytes per second between nodes
-    network_latency: float  # seconds
+    gpus_per_node: int
+    link_bytes_per_second: float  # bytes per second within a node
+    link_latency_seconds: float  # seconds
+    network_bytes_per_second: float  # bytes per second between nodes
+    network_latency_seconds: float  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class ParameterCounts:
     """Parameters of a model that are communicated, counted by `bench.plan.workload`."""
 
     method: MethodName
@@ -51,58 +51,58 @@ class Weights:
 class Collective:
     """A collective of every step, in `calls` calls of equal size."""
 
-    what: str
+    name: str
     kind: Kind
     size: float  # bytes of the full tensor: after an all-gather, before a reduce-scatter
     calls: int = 1
-    behind: Phase | None = None  # the phase that can hide it; None if it is exposed
+    overlaps_with: Phase | None = None  # the phase that can hide it; None if it is exposed
 
 
-def collectives_of(
-    weights: Weights, sharding: Sharding, bytes_a_weight: int, batch: float, processes: int
+def step_collectives(
+    weights: ParameterCounts, sharding: Sharding, bytes_per_parameter: int, batch: float, processes: int
 ) -> list[Collective]:
     """Return the collectives of a step of `bench.train.distributed` and `losses.collectives`; `batch` is per process.
 
-    FSDP2 gathers weights in the precision of the computation (`bytes_a_weight`), the blocks' again in the backward, and
-    reduce-scatters gradients in fp32.
+    FSDP2 gathers weights in the precision of the computation (`bytes_per_parameter`), the blocks' again in the
+    backward, and reduce-scatters gradients in fp32.
     """
     rows, sums = batch * processes, 1  # the mean of the loss
-    gradients = float(FP32 * weights.trained)
+    gradients = float(FP32_BYTES * weights.trained)
     if sharding == "ddp":
-        buckets = 1 + math.ceil(max(0, gradients - FIRST_BUCKET) / BUCKET)
+        buckets = 1 + math.ceil(max(0, gradients - DDP_FIRST_BUCKET_BYTES) / DDP_BUCKET_BYTES)
         found = [Collective("gradients", "all-reduce", gradients, buckets, "backward")]
     else:
         gathers = weights.blocks + weights.frozen_blocks + 1
         whole, again = float(weights.trained + weights.frozen), float(weights.in_blocks)
         found = [
-            Collective("weights", "all-gather", bytes_a_weight * whole, gathers, "forward"),
-            Collective("blocks' weights again", "all-gather", bytes_a_weight * again, weights.blocks, "backward"),
+            Collective("weights", "all-gather", bytes_per_parameter * whole, gathers, "forward"),
+            Collective("blocks' weights again", "all-gather", bytes_per_parameter * again, weights.blocks, "backward"),
             Collective("gradients", "reduce-scatter", gradients, weights.blocks + 1, "backward"),
         ]
         sums += 1 + weights.scalars  # the gradient's norm
     if weights.method in CONTRASTIVE:
-        features = FP32 * rows * weights.feature_width
+        features = FP32_BYTES * rows * weights.feature_width
         found += [
             Collective("caption features", "all-gather", features),
             Collective("gradients of caption features", "reduce-scatter", features),
         ]
         sums += 1  # the sum of the loss over processes
         if weights.method != "siglip":
-            found.append(Collective("softmax normalisers of columns", "all-reduce", 2 * FP32 * rows, 2))
+            found.append(Collective("softmax normalisers of columns", "all-reduce", 2 * FP32_BYTES * rows, 2))
     if weights.counted_tokens:
-        found.append(Collective("token counts", "all-reduce", float(FP32 * weights.counted_tokens)))
-    return [*found, Collective("scalars", "all-reduce", float(FP32 * sums), sums)]
+        found.append(Collective("token counts", "all-reduce", float(FP32_BYTES * weights.counted_tokens)))
+    return [*found, Collective("scalars", "all-reduce", float(FP32_BYTES * sums), sums)]
 
 
-def seconds_of(collective: Collective, processes: int, links: Links) -> float:
+def collective_seconds(collective: Collective, processes: int, links: Interconnect) -> float:
     """Return the seconds of all calls of a collective."""
-    nodes = math.ceil(processes / links.per_node)
+    nodes = math.ceil(processes / links.gpus_per_node)
     within, size = processes / nodes, collective.size / collective.calls
-    node = ring_seconds(size, within, links.link, links.link_latency)
-    network = ring_seconds(size / within, nodes, links.network, links.network_latency)
+    node = ring_seconds(size, within, links.link_bytes_per_second, links.link_latency_seconds)
+    network = ring_seconds(size / within, nodes, links.network_bytes_per_second, links.network_latency_seconds)
     if collective.kind == "all-reduce":
-        sent = network - (nodes - 1) * links.network_latency
-        tree = 2 * math.ceil(math.log2(nodes)) * links.network_latency
+        sent = network - (nodes - 1) * links.network_latency_seconds
+        tree = 2 * math.ceil(math.log2(nodes)) * links.network_latency_seconds
         return collective.calls * (2 * node + 2 * sent + tree)
     return collective.calls * (node + network)
 
@@ -115,6 +115,10 @@ def ring_seconds(size: float, processes: float, bandwidth: float, latency: float
     return (processes - 1) * (latency + size / processes / bandwidth)
 
 
-def total_seconds(collectives: Sequence[Collective], processes: int, links: Links, behind: Phase | None) -> float:
+def total_seconds(
+    collectives: Sequence[Collective], processes: int, links: Interconnect, overlaps_with: Phase | None
+) -> float:
     """Return the seconds of the collectives that one phase can hide, or with None of the exposed ones."""
-    return math.fsum(seconds_of(one, processes, links) for one in collectives if one.behind == behind)
+    return math.fsum(
+        collective_seconds(one, processes, links) for one in collectives if one.overlaps_with == overlaps_with
+    )

@@ -15,23 +15,25 @@ WORK, WIDTH = 20, 256  # number and width of matrix products before each collect
 class LinkSpeed(msgspec.Struct, frozen=True):
     """Bandwidth and latency of a ring step."""
 
-    bytes_a_second: float
+    bytes_per_second: float
     latency_seconds: float
 
 
-def measured(size: int) -> LinkSpeed:
+def measure_link(size: int) -> LinkSpeed:
     """Time all-reduces of one number and of `size` bytes: 2 (n - 1) ring steps over n processes.
 
     Each follows some milliseconds of computation, as in training, so that latency includes waking up and waiting for
     the last process: the median for one number is about twice that of idle processes.
     """
     processes = dist.get_world_size()
-    small, large = _seconds(1), _seconds(max(2, size // 4))
+    small, large = _time_all_reduce(1), _time_all_reduce(max(2, size // 4))
     steps = 2 * (processes - 1)
-    return LinkSpeed(bytes_a_second=steps / processes * size / max(large - small, 1e-9), latency_seconds=small / steps)
+    return LinkSpeed(
+        bytes_per_second=steps / processes * size / max(large - small, 1e-9), latency_seconds=small / steps
+    )
 
 
-def _seconds(numbers: int) -> float:
+def _time_all_reduce(numbers: int) -> float:
     values, matrix, taken = torch.zeros(numbers), torch.ones(WIDTH, WIDTH), []
     for _ in range(REPETITIONS):
         dist.barrier()
@@ -47,7 +49,7 @@ def main() -> None:
     """Print the `LinkSpeed` as JSON on rank 0."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    found = measured(int(sys.argv[1]))
+    found = measure_link(int(sys.argv[1]))
     if dist.get_rank() == 0:
         print(msgspec.json.encode(found).decode(), flush=True)
     dist.barrier()

@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.config import MethodName, Sharding
-from bench.environment.gpu_specs import Device
-from bench.plan.collectives import Links, Weights, collectives_of, total_seconds
+from bench.environment.gpu_specs import GpuSpec
+from bench.plan.collectives import Interconnect, ParameterCounts, step_collectives, total_seconds
 
-LARGEST = 4096  # devices at the end of a curve
-AS_GPUS_GROW = "As GPUs grow"  # title of the curve's table, by which `python -m reports plan` finds it
+MAX_GPUS = 4096  # devices at the end of a curve
+SCALING_TITLE = "As GPUs grow"  # title of the curve's table, by which `python -m reports plan` finds it
 # Matrix products of batch x captions x width in a step of the loss (`losses`), the backward included: the logits twice
 # and two gradients; the logits once if the forward computes the gradients.
 LOSS_PRODUCTS: dict[MethodName, int] = {"clip": 4, "superclip": 4, "siglip": 3}
 OVERLAP = 0.8  # share of forward and backward that hides communication of gradients and weights: assumed
 LOSS_SHARE = 0.5  # share of the fp32 peak in these products: assumed, because of exponentials and sums between them
-JOULES_A_KWH = 3.6e6
+JOULES_PER_KWH = 3.6e6
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class StepFlops:
     """FLOPs of an image and its caption, 2 per multiply-add."""
 
     forward: float  # of the trained model
@@ -31,39 +31,40 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Compute:
+class ComputeSeconds:
     """Seconds of one device."""
 
     data: float  # per image
     forward: float  # per image
     backward: float  # per image
     optimizer: float  # per step
-    captions: float  # number of captions per image in a contrastive loss; additional ones are `Step.further`
+    # number of captions per image in a contrastive loss; additional ones are `PlannedStep.extra_negatives_seconds`
+    captions: float
     loss_flops: float  # FLOP/s of the fp32 products with additional captions
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class PlanCase:
     """The experiment of a plan."""
 
     name: str
-    weights: Weights
-    compute: Compute
+    weights: ParameterCounts
+    compute: ComputeSeconds
     batch: float  # images per step and device
     sharding: Sharding = "ddp"
-    bytes_a_weight: int = 4  # of the computation's precision
+    bytes_per_parameter: int = 4  # of the computation's precision
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """The interconnect of devices; `overlap` is the share of forward and backward that can hide communication."""
 
-    links: Links
+    links: Interconnect
     overlap: float
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlannedStep:
     """The seconds of one step on `gpus` devices."""
 
     gpus: int
@@ -71,20 +72,27 @@ class Step:
     data: float
     forward: float
     backward: float
-    further: float  # products of a contrastive loss with additional captions
+    extra_negatives_seconds: float  # products of a contrastive loss with additional captions
     optimizer: float
-    sent: float  # all communication
-    hidden: float  # communication hidden by forward and backward
+    comm_seconds: float  # all communication
+    hidden_seconds: float  # communication hidden by forward and backward
 
     @property
-    def exposed(self) -> float:
+    def exposed_seconds(self) -> float:
         """Communication that is not hidden."""
-        return self.sent - self.hidden
+        return self.comm_seconds - self.hidden_seconds
 
     @property
     def seconds(self) -> float:
         """The whole step, exposed communication included."""
-        return self.data + self.forward + self.backward + self.further + self.optimizer + self.exposed
+        return (
+            self.data
+            + self.forward
+            + self.backward
+            + self.extra_negatives_seconds
+            + self.optimizer
+            + self.exposed_seconds
+        )
 
     @property
     def images_per_second(self) -> float:
@@ -94,11 +102,11 @@ class Step:
     @property
     def communication_share(self) -> float:
         """Share of exposed communication in the step."""
-        return self.exposed / self.seconds
+        return self.exposed_seconds / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class TrainingCost:
     """Cost of a training."""
 
     hours: float
@@ -107,24 +115,24 @@ class Cost:
     kwh: float | None  # of the GPUs alone; None if their power is unknown
 
 
-def assumed_compute(work: Work, device: Device, utilisation: float) -> Compute:
+def assumed_compute(work: StepFlops, device: GpuSpec, utilisation: float) -> ComputeSeconds:
     """Return the seconds of a device whose dense products reach an assumed share of its bf16 peak.
 
     The backward is twice the forward, three times with activation checkpointing. The share is of whole steps and
     includes data loading and the optimizer.
     """
-    rate = utilisation * device.bf16
-    return Compute(
+    rate = utilisation * device.bf16_flops
+    return ComputeSeconds(
         data=0.0,
         forward=(work.forward + work.teacher) / rate,
         backward=(3 if work.is_recomputed else 2) * work.forward / rate,
         optimizer=0.0,
         captions=0.0,
-        loss_flops=LOSS_SHARE * device.fp32,
+        loss_flops=LOSS_SHARE * device.fp32_flops,
     )
 
 
-def step_on(case: Case, cluster: Cluster, gpus: int, global_batch: int | None = None) -> Step:
+def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | None = None) -> PlannedStep:
     """Return the step on `gpus` devices, with the case's batch per device or a share of a global batch.
 
     Under FSDP2 each device updates its shard of the weights.
@@ -134,48 +142,49 @@ def step_on(case: Case, cluster: Cluster, gpus: int, global_batch: int | None = 
     forward, backward = batch * compute.forward, batch * compute.backward
     pairs = batch * max(0.0, batch * gpus - compute.captions)
     products = 2 * LOSS_PRODUCTS.get(weights.method, 0) * weights.feature_width * pairs
-    collectives = collectives_of(weights, case.sharding, case.bytes_a_weight, batch, gpus)
-    in_forward, in_backward, alone = (
-        total_seconds(collectives, gpus, cluster.links, behind) for behind in ("forward", "backward", None)
+    collectives = step_collectives(weights, case.sharding, case.bytes_per_parameter, batch, gpus)
+    in_forward, in_backward, separate = (
+        total_seconds(collectives, gpus, cluster.links, overlaps_with)
+        for overlaps_with in ("forward", "backward", None)
     )
-    return Step(
+    return PlannedStep(
         gpus=gpus,
         images=batch * gpus,
         data=batch * compute.data,
         forward=forward,
         backward=backward,
-        further=products / compute.loss_flops,
+        extra_negatives_seconds=products / compute.loss_flops,
         optimizer=compute.optimizer / (gpus if case.sharding == "fsdp2" else 1),
-        sent=in_forward + in_backward + alone,
-        hidden=min(in_forward, cluster.overlap * forward) + min(in_backward, cluster.overlap * backward),
+        comm_seconds=in_forward + in_backward + separate,
+        hidden_seconds=min(in_forward, cluster.overlap * forward) + min(in_backward, cluster.overlap * backward),
     )
 
 
-def curve(case: Case, cluster: Cluster, gpus: int, global_batch: int | None = None) -> list[Step]:
+def scaling_curve(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | None = None) -> list[PlannedStep]:
     """Return the steps on powers of two and on `gpus` devices, with at least one image of a global batch per device."""
-    numbers = {1 << power for power in range(LARGEST.bit_length())} | {gpus}
+    numbers = {1 << power for power in range(MAX_GPUS.bit_length())} | {gpus}
     most = max(numbers) if global_batch is None else global_batch
-    return [step_on(case, cluster, number, global_batch) for number in sorted(numbers) if number <= most]
+    return [plan_step(case, cluster, number, global_batch) for number in sorted(numbers) if number <= most]
 
 
-def slower_from(steps: Sequence[Step], share: float) -> int | None:
+def first_slower(steps: Sequence[PlannedStep], share: float) -> int | None:
     """Return the smallest number of devices at which each is slower than a single one by more than `share`."""
-    alone = steps[0].images_per_second / steps[0].gpus
-    return next((step.gpus for step in steps if step.images_per_second / step.gpus < (1 - share) * alone), None)
+    separate = steps[0].images_per_second / steps[0].gpus
+    return next((step.gpus for step in steps if step.images_per_second / step.gpus < (1 - share) * separate), None)
 
 
-def bound_from(steps: Sequence[Step]) -> int | None:
+def first_communication_bound(steps: Sequence[PlannedStep]) -> int | None:
     """Return the smallest number of devices at which exposed communication is more than half of the step."""
     return next((step.gpus for step in steps if step.communication_share > 1 / 2), None)
 
 
-def cost_of(step: Step, images: int, price: float | None, watts: float | None) -> Cost:
+def training_cost(step: PlannedStep, images: int, price: float | None, watts: float | None) -> TrainingCost:
     """Return the cost of `images` images at a price per GPU-hour and a constant power per device."""
     seconds = images / step.images_per_second
     gpu_hours = step.gpus * seconds / 3600
-    return Cost(
+    return TrainingCost(
         hours=seconds / 3600,
         gpu_hours=gpu_hours,
         price=None if price is None else price * gpu_hours,
-        kwh=None if watts is None else watts * step.gpus * seconds / JOULES_A_KWH,
+        kwh=None if watts is None else watts * step.gpus * seconds / JOULES_PER_KWH,
     )

@@ -15,20 +15,20 @@ from statistics import median
 
 from scipy.optimize import brentq
 
-from bench.environment.gpu_specs import DEVICES, GB, Device
-from bench.plan.collectives import LINK_SHARE, LINK_US, NETWORK_US, Links, Weights
-from bench.plan.model import OVERLAP, Case, Cluster, Work, assumed_compute, step_on
+from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec
+from bench.plan.collectives import LINK_SHARE, LINK_US, NETWORK_US, Interconnect, ParameterCounts
+from bench.plan.model import OVERLAP, Cluster, PlanCase, StepFlops, assumed_compute, plan_step
 
-V100 = Device("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
-A100, H100 = DEVICES["a100"], DEVICES["h100"]
+V100 = GpuSpec("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
+A100, H100 = GPU_SPECS["a100"], GPU_SPECS["h100"]
 Latencies = tuple[float, float]  # seconds per ring step, within a node and between nodes
 NCCL: Latencies = (1e-6 * LINK_US, 1e-6 * NETWORK_US)
-JUWELS = replace(DEVICES["a100-40gb"], per_node=4, network=25 * GB)
-P4D = replace(DEVICES["a100-40gb"], network=6.25 * GB)
+JUWELS = replace(GPU_SPECS["a100-40gb"], gpus_per_node=4, network_bytes_per_second=25 * GB)
+P4D = replace(GPU_SPECS["a100-40gb"], network_bytes_per_second=6.25 * GB)
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class PublishedModel:
     """A published CLIP model with text padded to 77 tokens."""
 
     gflops: float  # of the forward, per image and caption
@@ -36,24 +36,24 @@ class Model:
     width: int  # of the features
 
 
-MODELS: Mapping[str, Model] = {
-    "B/32": Model(14.78, 151.28, 512),
-    "B/16": Model(41.09, 149.62, 512),
-    "B/16+ 240": Model(64.03, 208.38, 640),
-    "L/14": Model(175.33, 427.62, 768),
-    "H/14": Model(381.68, 986.11, 1024),
-    "g/14": Model(581.15, 1366.68, 1024),
-    "bigG/14": Model(1065.36, 2539.57, 1280),
+MODELS: Mapping[str, PublishedModel] = {
+    "B/32": PublishedModel(14.78, 151.28, 512),
+    "B/16": PublishedModel(41.09, 149.62, 512),
+    "B/16+ 240": PublishedModel(64.03, 208.38, 640),
+    "L/14": PublishedModel(175.33, 427.62, 768),
+    "H/14": PublishedModel(381.68, 986.11, 1024),
+    "g/14": PublishedModel(581.15, 1366.68, 1024),
+    "bigG/14": PublishedModel(1065.36, 2539.57, 1280),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class PublishedRun:
     """A published training; `low` and `high` are the ends of a range of rates."""
 
     source: str
     model: str
-    device: Device
+    device: GpuSpec
     gpus: int
     batch: int | None  # per GPU; None if it is unknown for the rate: communication cannot be predicted
     low: float  # images per second and GPU
@@ -61,59 +61,70 @@ class Point:
     is_recomputed: bool = False  # activation checkpointing, as far as published
 
     @property
-    def middle(self) -> float:
+    def midpoint(self) -> float:
         """The rate with which a prediction is compared."""
         return (self.low + self.high) / 2
 
     @property
     def utilisation(self) -> float:
         """The model FLOPs of the whole step over the dense peak, recomputed ones included."""
-        return (4 if self.is_recomputed else 3) * 1e9 * MODELS[self.model].gflops * self.middle / self.device.bf16
+        return (
+            (4 if self.is_recomputed else 3) * 1e9 * MODELS[self.model].gflops * self.midpoint / self.device.bf16_flops
+        )
 
 
-POINTS: Sequence[Point] = (
-    Point("open_clip", "B/32", JUWELS, 128, 256, 773.0, 773.0),
-    Point("open_clip", "B/16", JUWELS, 176, 192, 332.0, 332.0),
-    Point("open_clip", "B/16+ 240", JUWELS, 224, 160, 261.0, 261.0),
-    Point("open_clip", "L/14", JUWELS, 400, 96, 70.0, 70.0, is_recomputed=True),
-    Point("LAION 2022", "B/32", P4D, 824, 96, 228.0, 228.0, is_recomputed=True),
-    Point("LAION 2022, fp16", "H/14", P4D, 824, 96, 30.0, 30.0, is_recomputed=True),
-    Point("LAION 2022, bf16", "H/14", P4D, 824, 96, 42.0, 42.0, is_recomputed=True),
-    Point("LAION 2022, fp16", "g/14", P4D, 800, 40, 20.0, 20.0, is_recomputed=True),
-    Point("LAION 2022, bf16", "g/14", P4D, 800, 80, 31.0, 31.0, is_recomputed=True),
-    Point("LAION 2023", "bigG/14", replace(A100, network=6.25 * GB), 512, 313, 20.4, 20.4, is_recomputed=True),
-    Point("scaling laws", "B/32", JUWELS, 128, 256, 729.0, 850.0),
-    Point("scaling laws", "B/32", JUWELS, 128, 672, 412.0, 412.0),
-    Point("scaling laws", "B/32", JUWELS, 344, 256, 289.0, 639.0),
-    Point("scaling laws", "B/16", JUWELS, 176, None, 289.0, 365.0),  # batches of 192 to 512
-    Point("scaling laws", "B/16", JUWELS, 344, 256, 228.0, 396.0),
-    Point("scaling laws", "L/14", JUWELS, 200, 448, 178.0, 178.0),
-    Point("scaling laws", "L/14", JUWELS, 384, 224, 73.0, 105.0),
-    Point("scaling laws", "L/14", JUWELS, 768, 112, 79.0, 79.0),
-    Point("scaling laws", "L/14", JUWELS, 1024, 84, 66.0, 77.0),
-    Point("DataComp small", "B/32", A100, 1, None, 889.0, 889.0),
-    Point("DataComp xlarge", "L/14", A100, 512, None, 86.0, 86.0),
-    Point("NeMo", "g/14", A100, 8, None, 69.9, 69.9),
-    Point("NeMo", "g/14", A100, 128, None, 67.4, 67.4),
-    Point("NeMo", "g/14", H100, 8, None, 116.9, 116.9),
-    Point("NeMo", "g/14", H100, 128, None, 108.0, 108.0),
-    Point("superclass issue 11", "B/16", V100, 8, None, 222.0, 231.0),
+PUBLISHED_RUNS: Sequence[PublishedRun] = (
+    PublishedRun("open_clip", "B/32", JUWELS, 128, 256, 773.0, 773.0),
+    PublishedRun("open_clip", "B/16", JUWELS, 176, 192, 332.0, 332.0),
+    PublishedRun("open_clip", "B/16+ 240", JUWELS, 224, 160, 261.0, 261.0),
+    PublishedRun("open_clip", "L/14", JUWELS, 400, 96, 70.0, 70.0, is_recomputed=True),
+    PublishedRun("LAION 2022", "B/32", P4D, 824, 96, 228.0, 228.0, is_recomputed=True),
+    PublishedRun("LAION 2022, fp16", "H/14", P4D, 824, 96, 30.0, 30.0, is_recomputed=True),
+    PublishedRun("LAION 2022, bf16", "H/14", P4D, 824, 96, 42.0, 42.0, is_recomputed=True),
+    PublishedRun("LAION 2022, fp16", "g/14", P4D, 800, 40, 20.0, 20.0, is_recomputed=True),
+    PublishedRun("LAION 2022, bf16", "g/14", P4D, 800, 80, 31.0, 31.0, is_recomputed=True),
+    PublishedRun(
+        "LAION 2023",
+        "bigG/14",
+        replace(A100, network_bytes_per_second=6.25 * GB),
+        512,
+        313,
+        20.4,
+        20.4,
+        is_recomputed=True,
+    ),
+    PublishedRun("scaling laws", "B/32", JUWELS, 128, 256, 729.0, 850.0),
+    PublishedRun("scaling laws", "B/32", JUWELS, 128, 672, 412.0, 412.0),
+    PublishedRun("scaling laws", "B/32", JUWELS, 344, 256, 289.0, 639.0),
+    PublishedRun("scaling laws", "B/16", JUWELS, 176, None, 289.0, 365.0),  # batches of 192 to 512
+    PublishedRun("scaling laws", "B/16", JUWELS, 344, 256, 228.0, 396.0),
+    PublishedRun("scaling laws", "L/14", JUWELS, 200, 448, 178.0, 178.0),
+    PublishedRun("scaling laws", "L/14", JUWELS, 384, 224, 73.0, 105.0),
+    PublishedRun("scaling laws", "L/14", JUWELS, 768, 112, 79.0, 79.0),
+    PublishedRun("scaling laws", "L/14", JUWELS, 1024, 84, 66.0, 77.0),
+    PublishedRun("DataComp small", "B/32", A100, 1, None, 889.0, 889.0),
+    PublishedRun("DataComp xlarge", "L/14", A100, 512, None, 86.0, 86.0),
+    PublishedRun("NeMo", "g/14", A100, 8, None, 69.9, 69.9),
+    PublishedRun("NeMo", "g/14", A100, 128, None, 67.4, 67.4),
+    PublishedRun("NeMo", "g/14", H100, 8, None, 116.9, 116.9),
+    PublishedRun("NeMo", "g/14", H100, 128, None, 108.0, 108.0),
+    PublishedRun("superclass issue 11", "B/16", V100, 8, None, 222.0, 231.0),
 )
 
 
 def published_utilisation() -> float:
     """Return the published trainings' median utilisation of the dense peak, communication excluded."""
-    return median(computing(point, NCCL, OVERLAP) for point in POINTS)
+    return median(fit_utilisation(point, NCCL, OVERLAP) for point in PUBLISHED_RUNS)
 
 
-def computing(point: Point, latencies: Latencies, overlap: float) -> float:
+def fit_utilisation(point: PublishedRun, latencies: Latencies, overlap: float) -> float:
     """Return the utilisation, communication excluded, at which the model predicts a point's rate.
 
     Without a batch it includes communication. ValueError if communication alone takes longer than the step.
     """
 
     def missing(share: float) -> float:
-        return point.middle - predicted_rate(point, share, latencies, overlap)[0]
+        return point.midpoint - predicted_rate(point, share, latencies, overlap)[0]
 
     if missing(1.0) > 0:
         training = f"{point.model} on {point.gpus} GPUs ({point.source})"
@@ -122,16 +133,23 @@ def computing(point: Point, latencies: Latencies, overlap: float) -> float:
 
 
 def predicted_rate(
-    point: Point, utilisation: float, latencies: Latencies, overlap: float
+    point: PublishedRun, utilisation: float, latencies: Latencies, overlap: float
 ) -> tuple[float, float | None]:
     """Return the predicted images per second and GPU, and the share of communication if the batch is known."""
     model = MODELS[point.model]
-    compute = assumed_compute(Work(1e9 * model.gflops, is_recomputed=point.is_recomputed), point.device, utilisation)
-    if point.batch is None or point.device.network is None:
+    compute = assumed_compute(
+        StepFlops(1e9 * model.gflops, is_recomputed=point.is_recomputed), point.device, utilisation
+    )
+    if point.batch is None or point.device.network_bytes_per_second is None:
         return 1 / (compute.forward + compute.backward), None
-    sent = Weights("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0)
+    sent = ParameterCounts("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0)
     within, between = latencies
-    reached = LINK_SHARE * point.device.link, within, LINK_SHARE * point.device.network, between
-    cluster = Cluster(Links(point.device.per_node, *reached), overlap)
-    step = step_on(Case(point.model, sent, compute, float(point.batch)), cluster, point.gpus)
+    reached = (
+        LINK_SHARE * point.device.link_bytes_per_second,
+        within,
+        LINK_SHARE * point.device.network_bytes_per_second,
+        between,
+    )
+    cluster = Cluster(Interconnect(point.device.gpus_per_node, *reached), overlap)
+    step = plan_step(PlanCase(point.model, sent, compute, float(point.batch)), cluster, point.gpus)
     return step.images_per_second / point.gpus, step.communication_share

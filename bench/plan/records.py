@@ -6,24 +6,24 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TypeVar
 
-from bench.config import WITH_BATCH_SIZE, Experiment, differing_fields, told
+from bench.config import BATCH_SIZE_FIELDS, Experiment, differing_fields, format_differences
 from bench.console.console import PROGRAM
 from bench.environment.circumstances import Circumstances
 from bench.measure.throughput import images_per_second, images_per_step
-from bench.plan.collectives import FP32, Weights
-from bench.plan.model import Compute
-from bench.record import BYTES_A_PARAMETER, Fit, Memory, Record, Speed, comparisons, read_record, read_records
+from bench.plan.collectives import FP32_BYTES, ParameterCounts
+from bench.plan.model import ComputeSeconds
+from bench.record import BYTES_PER_PARAMETER, BatchTrial, Memory, Record, Speed, comparisons, read_record, read_records
 
-M = TypeVar("M", Speed, Memory, Fit)
+M = TypeVar("M", Speed, Memory, BatchTrial)
 # Fields that do not change the time per image.
-MAY_DIFFER = {*WITH_BATCH_SIZE, "seed", "windows", "images", "warmup_images", "sharding", "learning_rate"}
+MAY_DIFFER = {*BATCH_SIZE_FIELDS, "seed", "windows", "images", "warmup_images", "sharding", "learning_rate"}
 FORWARD = ("forward", "image forward", "text forward", "head and loss")
 POWER = "power W, by the energy counter"
 GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class TimedRuns:
     """The timed runs of one experiment on one device."""
 
     experiment: Experiment  # as timed, at its batch
@@ -37,7 +37,7 @@ class Timed:
         return fmean(powers) if powers else None
 
 
-def records_at(path: Path, experiments: Sequence[Experiment]) -> list[Record]:
+def read_comparison(path: Path, experiments: Sequence[Experiment]) -> list[Record]:
     """Return the records of a record file's comparison, or of a folder's newest that timed all experiments.
 
     If none timed all, return the newest that timed any experiment; ValueError if there is none.
@@ -48,19 +48,19 @@ def records_at(path: Path, experiments: Sequence[Experiment]) -> list[Record]:
     some = [records for name in reversed(found) if _timed(records := read_records(path, name))]
     if not some:
         raise ValueError(f"{path} holds no speed record; {PROGRAM} measure stores them in its results folder")
-    whole = (rows for rows in some if all(any(matching(one, rows, Speed)) for one in experiments))
+    whole = (rows for rows in some if all(any(find_matching(one, rows, Speed)) for one in experiments))
     return next(whole, some[0])
 
 
-def timed(experiment: Experiment, records: Sequence[Record], path: Path) -> Timed:
+def find_timed_runs(experiment: Experiment, records: Sequence[Record], path: Path) -> TimedRuns:
     """Return an experiment's timed runs, preferably at its own batch; ValueError names the nearest experiment."""
-    rows = matching(experiment, records, Speed)
+    rows = find_matching(experiment, records, Speed)
     if not rows:
         there = {record.experiment.name: record.experiment for record in _timed(records) if record.experiment}
         least = min((_differences(experiment, other) for other in there.values()), key=len)
         raise ValueError(
             f"{path} has no speed record of {experiment.name}: it has {', '.join(there)}, "
-            f"of which the nearest differs in {told(least)}"
+            f"of which the nearest differs in {format_differences(least)}"
         )
     same = [row for row in rows if row[1].batch_size == experiment.batch_size] or rows
     _, as_timed, where = same[0]
@@ -68,10 +68,10 @@ def timed(experiment: Experiment, records: Sequence[Record], path: Path) -> Time
         raise ValueError(
             f"{path}: {as_timed.name} was timed on {where.processes} processes; a plan needs records of one"
         )
-    return Timed(as_timed, where, [run for run, one, _ in same if one.batch_size == as_timed.batch_size])
+    return TimedRuns(as_timed, where, [run for run, one, _ in same if one.batch_size == as_timed.batch_size])
 
 
-def compute_of(runs: Timed, loss_flops: float) -> Compute:
+def measured_compute(runs: TimedRuns, loss_flops: float) -> ComputeSeconds:
     """Return the seconds of one device: medians over the runs.
 
     The step time is that of the windows, in which phases may overlap; it is divided in proportion to the phases.
@@ -79,7 +79,7 @@ def compute_of(runs: Timed, loss_flops: float) -> Compute:
     parts = [_parts(runs.experiment, run) for run in runs.runs]
     data, forward, backward, optimizer = (median(of_runs) for of_runs in zip(*parts, strict=True))
     captions = runs.experiment.mean_batch_size
-    return Compute(data, forward, backward, optimizer, captions, loss_flops)
+    return ComputeSeconds(data, forward, backward, optimizer, captions, loss_flops)
 
 
 def _parts(experiment: Experiment, run: Speed) -> tuple[float, float, float, float]:
@@ -92,8 +92,8 @@ def _parts(experiment: Experiment, run: Speed) -> tuple[float, float, float, flo
     return data / images, forward / images, backward / images, optimizer
 
 
-def largest_batch(
-    experiment: Experiment, records: Sequence[Record], limit_bytes: float, weights: Weights, gpus: int
+def known_largest_batch(
+    experiment: Experiment, records: Sequence[Record], limit_bytes: float, weights: ParameterCounts, gpus: int
 ) -> tuple[int | None, str]:
     """Return the largest batch of one device under a memory limit, and how it is known.
 
@@ -101,11 +101,13 @@ def largest_batch(
     sizes, or from one with 16 bytes per parameter (weights, gradients, moments) and the rest in proportion to images.
     FSDP2 shards the constant share. Captions gathered from all devices, and their gradients, are added per image.
     """
-    tries = [(fit, one) for fit, one, _ in matching(experiment, records, Fit) if fit.limit_bytes <= limit_bytes]
+    tries = [
+        (fit, one) for fit, one, _ in find_matching(experiment, records, BatchTrial) if fit.limit_bytes <= limit_bytes
+    ]
     if sizes := [one.batch_size for fit, one in tries if fit.fits]:
         limit = max(fit.limit_bytes for fit, _ in tries) / GIB
         return max(sizes), f"tried, under {limit:g} GiB on one device"
-    memories = [(memory.peak_tensor_bytes, one) for memory, one, _ in matching(experiment, records, Memory)]
+    memories = [(memory.peak_tensor_bytes, one) for memory, one, _ in find_matching(experiment, records, Memory)]
     counted = {one.mean_batch_size: size for size, one in memories if size is not None}
     if not counted:
         return None, "unknown: there is no memory record of it"
@@ -114,15 +116,15 @@ def largest_batch(
         an_image, how = (most - least) / (large - small), f"peak tensor bytes at batches of {small:g} and {large:g}"
     else:
         how = f"peak tensor bytes at a batch of {large:g}, of which 16 per parameter are constant"
-        an_image = (most - BYTES_A_PARAMETER * weights.trained) / large
+        an_image = (most - BYTES_PER_PARAMETER * weights.trained) / large
     always = most - an_image * large
     if experiment.sharding == "fsdp2":
         always /= gpus
-    gathered = 2 * FP32 * weights.feature_width * (gpus - 1)
+    gathered = 2 * FP32_BYTES * weights.feature_width * (gpus - 1)
     return max(0, int((limit_bytes - always) / (max(1.0, an_image) + gathered))), how
 
 
-def matching(
+def find_matching(
     experiment: Experiment, records: Iterable[Record], kind: type[M]
 ) -> list[tuple[M, Experiment, Circumstances]]:
     """Return the measurements of an experiment at any batch, with the experiment as measured and the circumstances."""

@@ -6,27 +6,36 @@ from statistics import median
 from typing import Any
 
 from bench.console.tables import Table
-from bench.plan.collectives import collectives_of, seconds_of
-from bench.plan.model import AS_GPUS_GROW, LARGEST, Case, Cluster, Cost, Step, bound_from, slower_from
-from bench.plan.published import POINTS, Latencies, computing, predicted_rate
+from bench.plan.collectives import collective_seconds, step_collectives
+from bench.plan.model import (
+    MAX_GPUS,
+    SCALING_TITLE,
+    Cluster,
+    PlanCase,
+    PlannedStep,
+    TrainingCost,
+    first_communication_bound,
+    first_slower,
+)
+from bench.plan.published import PUBLISHED_RUNS, Latencies, fit_utilisation, predicted_rate
 
 SLOWER = 0.1  # relative loss of throughput per GPU
 MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlanResult:
     """The plan of one experiment."""
 
-    case: Case
+    case: PlanCase
     basis: str  # "measured" or "assumed"
-    step: Step
-    cost: Cost
-    steps: Sequence[Step]  # the curve
+    step: PlannedStep
+    cost: TrainingCost
+    steps: Sequence[PlannedStep]  # the curve
     largest: tuple[int | None, str]  # largest batch of one device, and how it is known
 
 
-def plan_table(plans: Sequence[Planned], gpus: int) -> Table:
+def plan_table(plans: Sequence[PlanResult], gpus: int) -> Table:
     """List the step and the cost of each experiment."""
     base, slower = plans[0], f"GPUs from which each is over {SLOWER:.0%} slower"
     rows = []
@@ -41,10 +50,10 @@ def plan_table(plans: Sequence[Planned], gpus: int) -> Table:
                 "data, ms": MS * step.data if is_measured else None,
                 "forward, ms": MS * step.forward,
                 "backward, ms": MS * step.backward,
-                "loss with additional captions, ms": MS * step.further,
+                "loss with additional captions, ms": MS * step.extra_negatives_seconds,
                 "optimizer, ms": MS * step.optimizer if is_measured else None,
-                "communication, ms": MS * step.sent,
-                "hidden communication, ms": MS * step.hidden,
+                "communication, ms": MS * step.comm_seconds,
+                "hidden communication, ms": MS * step.hidden_seconds,
                 "step, ms": MS * step.seconds,
                 "images/s": step.images_per_second,
                 f"images/s, times {base.case.name}'s": step.images_per_second / base.step.images_per_second,
@@ -53,14 +62,14 @@ def plan_table(plans: Sequence[Planned], gpus: int) -> Table:
                 "price": cost.price,
                 "kWh of the GPUs": cost.kwh,
                 "largest batch per GPU": one.largest[0],
-                slower: slower_from(one.steps, SLOWER),
-                "GPUs from which communication dominates": bound_from(one.steps),
+                slower: first_slower(one.steps, SLOWER),
+                "GPUs from which communication dominates": first_communication_bound(one.steps),
             }
         )
     note = (
         "Additional captions: those of a contrastive loss whose products the measured step does not include.\n"
         "Slower: than a single GPU. Communication dominates: exposed communication is more than half of the step.\n"
-        f"'-': not up to {LARGEST:,} GPUs, unknown, or not requested."
+        f"'-': not up to {MAX_GPUS:,} GPUs, unknown, or not requested."
     )
     for one in plans:
         largest, how = one.largest
@@ -68,10 +77,10 @@ def plan_table(plans: Sequence[Planned], gpus: int) -> Table:
         note += f"\nLargest batch of {one.case.name}: {how}.{' The planned batch is larger.' if is_too_large else ''}"
     if any(one.basis == "assumed" for one in plans):
         note += "\nThe step time is from an assumed utilisation, data and optimizer included: it is not a measurement."
-    return Table(f"Plan for {gpus:,} GPUs", rows, note, turned=True)
+    return Table(f"Plan for {gpus:,} GPUs", rows, note, is_transposed=True)
 
 
-def curve_table(plans: Sequence[Planned]) -> Table:
+def curve_table(plans: Sequence[PlanResult]) -> Table:
     """List the steps of the curves."""
     rows = [
         {
@@ -79,9 +88,9 @@ def curve_table(plans: Sequence[Planned]) -> Table:
             "GPUs": step.gpus,
             "images per step": round(step.images),
             "step, ms": MS * step.seconds,
-            "additional captions, ms": MS * step.further,
-            "communication, ms": MS * step.sent,
-            "hidden communication, ms": MS * step.hidden,
+            "additional captions, ms": MS * step.extra_negatives_seconds,
+            "communication, ms": MS * step.comm_seconds,
+            "hidden communication, ms": MS * step.hidden_seconds,
             "communication, share": step.communication_share,
             "images/s": step.images_per_second,
             "of one alone": step.images_per_second / step.gpus / one.steps[0].images_per_second,
@@ -90,10 +99,10 @@ def curve_table(plans: Sequence[Planned]) -> Table:
         for step in one.steps
     ]
     note = "of one alone: images/s per GPU over those of a single GPU. communication, share: exposed, of the step."
-    return Table(AS_GPUS_GROW, rows, note)
+    return Table(SCALING_TITLE, rows, note)
 
 
-def sent_table(plans: Sequence[Planned], cluster: Cluster) -> Table:
+def communication_table(plans: Sequence[PlanResult], cluster: Cluster) -> Table:
     """List the collectives of a step."""
     rows: list[dict[str, Any]] = []
     for one in plans:
@@ -102,14 +111,14 @@ def sent_table(plans: Sequence[Planned], cluster: Cluster) -> Table:
         rows += [
             {
                 "experiment": case.name,
-                "tensor": collective.what,
+                "tensor": collective.name,
                 "collective": collective.kind,
                 "MB": collective.size / 1e6,
                 "calls": collective.calls,
-                "ms": MS * seconds_of(collective, step.gpus, cluster.links),
-                "can be hidden by": collective.behind,
+                "ms": MS * collective_seconds(collective, step.gpus, cluster.links),
+                "can be hidden by": collective.overlaps_with,
             }
-            for collective in collectives_of(case.weights, case.sharding, case.bytes_a_weight, batch, step.gpus)
+            for collective in step_collectives(case.weights, case.sharding, case.bytes_per_parameter, batch, step.gpus)
         ]
     return Table("Communication of a step", rows, "MB: of the full tensor. ms: of all calls, hidden or not.")
 
@@ -123,16 +132,16 @@ def assumption_table(assumptions: Mapping[str, tuple[str, str]]) -> Table:
 def published_table(utilisation: float | None, latencies: Latencies, overlap: float) -> Table:
     """Compare predictions with published trainings, each at the others' median utilisation or at a given one."""
     rows, errors = [], []
-    shares = [computing(point, latencies, overlap) for point in POINTS]
-    for at, point in enumerate(POINTS):
+    shares = [fit_utilisation(point, latencies, overlap) for point in PUBLISHED_RUNS]
+    for at, point in enumerate(PUBLISHED_RUNS):
         planned_at = utilisation or median([*shares[:at], *shares[at + 1 :]])
         rate, share = predicted_rate(point, planned_at, latencies, overlap)
-        errors.append(rate / point.middle - 1)
+        errors.append(rate / point.midpoint - 1)
         rows.append(
             {
                 "source": point.source,
                 "CLIP": point.model,
-                "GPUs": f"{point.gpus} x {point.device.words}",
+                "GPUs": f"{point.gpus} x {point.device.name_words}",
                 "batch": point.batch,
                 "checkpointed": "yes" if point.is_recomputed else "no",
                 "images/s/GPU": f"{point.low:g}" if point.low == point.high else f"{point.low:g} to {point.high:g}",

@@ -6,35 +6,35 @@ from msgspec.structs import replace
 from torch import nn
 
 from bench.config import Experiment
-from bench.measure.costs import costs_of
-from bench.measure.flops import on_meta
-from bench.plan.collectives import Weights
-from bench.plan.model import Work
-from bench.train.distributed import blocks
-from models.heads import Contrastive, TokenCounts
+from bench.measure.costs import count_costs
+from bench.measure.flops import build_on_meta
+from bench.plan.collectives import ParameterCounts
+from bench.plan.model import StepFlops
+from bench.train.distributed import transformer_blocks
+from models.heads import DualEncoder, TokenCounts
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class Workload:
     """The workload of one experiment."""
 
-    weights: Weights
-    work: Work
+    weights: ParameterCounts
+    work: StepFlops
 
 
-def needs_of(experiment: Experiment) -> Needs:
+def count_workload(experiment: Experiment) -> Workload:
     """Count parameters and FLOPs of an experiment, with captions as long as the context."""
-    costs = costs_of(experiment)
-    _, model = on_meta(replace(experiment, image_sizes=()))
+    costs = count_costs(experiment)
+    _, model = build_on_meta(replace(experiment, image_sizes=()))
     towers = [module for module in model.modules() if isinstance(module, ImageTower | TextTower)]
-    found = [block for tower in towers for block in blocks(tower)]
+    found = [block for tower in towers for block in transformer_blocks(tower)]
     of_blocks = [block for block in found if all(one.requires_grad for one in block.parameters())]
     counts = [module for module in model.modules() if isinstance(module, TokenCounts)]
     parameters = list(model.parameters())
-    return Needs(
-        Weights(
+    return Workload(
+        ParameterCounts(
             method=experiment.method,
             trained=costs.parameters,
             frozen=sum(one.numel() for one in parameters if not one.requires_grad),
@@ -42,10 +42,10 @@ def needs_of(experiment: Experiment) -> Needs:
             blocks=len(of_blocks),
             frozen_blocks=len(found) - len(of_blocks),
             scalars=sum(one.ndim == 0 for one in parameters),
-            feature_width=model.text.width if isinstance(model, Contrastive) else 0,
+            feature_width=model.text.width if isinstance(model, DualEncoder) else 0,
             counted_tokens=sum(len(one.images_with_token) for one in counts),
         ),
-        Work(
+        StepFlops(
             forward=float(costs.image_flops + costs.text_flops + 2 * _last_layer(model)),
             teacher=float(costs.teacher_flops),
             is_recomputed=experiment.activation_checkpointing,

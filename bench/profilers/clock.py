@@ -14,7 +14,7 @@ class Elapsed:
     seconds: float = math.nan  # until the block has ended without an error
 
 
-def wait_for(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Block until all queued work is done; a CPU has no queue."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -24,8 +24,8 @@ def wait_for(device: torch.device) -> None:
 def clock(device: torch.device) -> Iterator[Elapsed]:
     """Time a block. Without the two waits a CUDA block's time is that of launching its kernels."""
     elapsed = Elapsed()
-    wait_for(device)
+    synchronize(device)
     start = time.perf_counter()
     yield elapsed
-    wait_for(device)
+    synchronize(device)
     elapsed.seconds = time.perf_counter() - start

@@ -3,7 +3,7 @@
 GRAPHS = "graphs"
 
 
-def compilation() -> dict[str, float]:
+def compilation_counts() -> dict[str, float]:
     """Return the number of graphs and of graph breaks, and the seconds of tracing and compiling so far.
 
     Source: `torch._dynamo.utils`, `counters` and `calculate_time_spent`; the seconds are the sum of

@@ -11,8 +11,8 @@ from typing import TypeVar
 import psutil
 import torch
 
-from bench.profilers.clock import wait_for
-from bench.profilers.nvml import Reader, Span, nvml_reader, rising
+from bench.profilers.clock import synchronize
+from bench.profilers.nvml import Reader, Span, counter_rate, nvml_reader
 
 T = TypeVar("T")
 OTHERS_BUSY = "other processes CPU busy percent"
@@ -64,14 +64,14 @@ def sampled(reader: Reader, device: torch.device, *, every_s: float = 0.2) -> It
         readings.sampler_share = time.thread_time()
 
     sampler = threading.Thread(target=poll, name="device-sampler", daemon=True)
-    wait_for(device)
+    synchronize(device)
     ends = {name: readings.attempt(name, begin) for name, begin in reader.spans.items()}
     start = time.perf_counter()
     if values:
         sampler.start()
     try:
         yield readings
-        wait_for(device)
+        synchronize(device)
     finally:
         seconds = time.perf_counter() - start
         for name, end in ends.items():
@@ -119,7 +119,7 @@ def cpu_spans() -> dict[str, Span]:
         guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # included in user and nice
         return float(sum(times) - waiting - guests - own())
 
-    spans = {"process CPU busy percent": rising(own, 100 / cores), OTHERS_BUSY: rising(others, 100 / cores)}
+    spans = {"process CPU busy percent": counter_rate(own, 100 / cores), OTHERS_BUSY: counter_rate(others, 100 / cores)}
     if hasattr(psutil.cpu_times(), "steal"):
-        spans["taken by the host CPU percent"] = rising(lambda: float(psutil.cpu_times().steal), 100 / cores)
+        spans["taken by the host CPU percent"] = counter_rate(lambda: float(psutil.cpu_times().steal), 100 / cores)
     return spans

@@ -2,20 +2,20 @@
 
 import numpy as np
 
-from bench.profilers.memory import status_bytes
+from bench.profilers.memory import read_status_bytes
 
 SETTLED = 1 / 3  # fraction of the readings, at the beginning, that is ignored because caches fill
 FEWEST = 8  # readings that a slope needs
 
 
-class Growth:
+class MemoryGrowth:
     """Resident memory of this process, read between steps. Linux only; elsewhere there is no slope."""
 
     def __init__(self) -> None:
         self._looks: list[tuple[int, int]] = []
 
-    def look(self, step: int) -> None:
-        resident = status_bytes("VmRSS")
+    def sample(self, step: int) -> None:
+        resident = read_status_bytes("VmRSS")
         if resident is not None:
             self._looks.append((step, resident))
 

@@ -41,7 +41,7 @@ class PeakMemory:
 
     def read(self) -> Peaks:
         if self._device.type != "cuda":
-            peak = status_bytes("VmHWM")
+            peak = read_status_bytes("VmHWM")
             return Peaks(None if peak is None else peak - self._held, None, None, None)
         return Peaks(
             rss=None,
@@ -51,7 +51,7 @@ class PeakMemory:
         )
 
 
-def status_bytes(field: str) -> int | None:
+def read_status_bytes(field: str) -> int | None:
     """Return a size from Linux's status of this process (proc(5)), in bytes; None elsewhere."""
     if not STATUS.is_file():
         return None

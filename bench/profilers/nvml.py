@@ -9,8 +9,8 @@ from typing import Any
 
 import pynvml
 
-Figure = Callable[[], float]
-Span = Callable[[], Figure]  # called at the beginning of a block; its result is called at the end
+Gauge = Callable[[], float]
+Span = Callable[[], Gauge]  # called at the beginning of a block; its result is called at the end
 
 # Reasons for reduced clocks, by figure.
 SLOWDOWNS = {
@@ -31,15 +31,15 @@ GPM = {
 class Reader:
     """Figures by name with unit: gauges of a moment, spans of a block, and the reasons for `missing` ones."""
 
-    gauges: Mapping[str, Figure] = field(default_factory=dict)
+    gauges: Mapping[str, Gauge] = field(default_factory=dict)
     spans: Mapping[str, Span] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
-def rising(counter: Figure, scale: float = 1.0) -> Span:
+def counter_rate(counter: Gauge, scale: float = 1.0) -> Span:
     """Return a span of a monotonic counter's rate, per second, times `scale`."""
 
-    def begin() -> Figure:
+    def begin() -> Gauge:
         first, start = counter(), time.perf_counter()
         return lambda: max(0.0, scale * (counter() - first) / (time.perf_counter() - start))
 
@@ -55,7 +55,7 @@ def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> Reader:
     """
     nvml.nvmlInit()
     handle = device_handle(uuid, index, nvml)
-    gauges: dict[str, Figure] = {
+    gauges: dict[str, Gauge] = {
         "GPU busy percent": lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
         "memory controller busy percent": lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).memory),
         "power W": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
@@ -64,7 +64,7 @@ def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> Reader:
         "temperature C": lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
     } | {name: partial(_slowed, handle, reasons, nvml) for name, reasons in SLOWDOWNS.items()}
     spans: dict[str, Span] = {
-        "power W, by the energy counter": rising(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
+        "power W, by the energy counter": counter_rate(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
     } | {name: partial(_gpm_span, handle, getattr(nvml, metric), nvml) for name, metric in GPM.items()}
     return Reader(gauges, spans)
 
@@ -100,7 +100,7 @@ def _slowed(handle: Any, reasons: tuple[str, ...], nvml: Any) -> float:
     return 100.0 * any(now & getattr(nvml, f"nvmlClocksThrottleReason{reason}") for reason in reasons)
 
 
-def _gpm_span(handle: Any, metric: int, nvml: Any) -> Figure:
+def _gpm_span(handle: Any, metric: int, nvml: Any) -> Gauge:
     """Read one of the GPU's performance counters over a span, from two samples."""
     first = _gpm_sample(handle, nvml)
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-from bench.profilers.clock import wait_for
+from bench.profilers.clock import synchronize
 
 
 @contextmanager
@@ -16,11 +16,11 @@ def forward_clocks(modules: Mapping[str, nn.Module], device: torch.device) -> It
     seconds, started = dict.fromkeys(modules, 0.0), dict.fromkeys(modules, 0.0)
 
     def start(name: str) -> None:
-        wait_for(device)
+        synchronize(device)
         started[name] = time.perf_counter()
 
     def stop(name: str) -> None:
-        wait_for(device)
+        synchronize(device)
         seconds[name] += time.perf_counter() - started[name]
 
     with ExitStack() as hooks:

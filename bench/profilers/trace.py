@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 @contextmanager
-def traced(device: torch.device, path: Path) -> Iterator[None]:
+def trace_to(device: torch.device, path: Path) -> Iterator[None]:
     """Record the block's operations on CPU and device, with shapes, and write them to `path` (.json.gz) at its end."""
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
     with profile(activities=activities, record_shapes=True) as profiler:

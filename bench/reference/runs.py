@@ -14,35 +14,35 @@ from open_clip.loss import ClipLoss
 from torch import Tensor
 
 from bench.config import PACK_DATA, Experiment
-from bench.data.long_captions import lengthened
+from bench.data.long_captions import lengthen_captions
 from bench.data.manifest import CACHE
-from bench.data.pack import load_pictures
+from bench.data.pack import load_pack_images
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch
-from bench.data.targets import Captions, Labels, Tokens, WithoutText, to_device
-from bench.environment.machine import resolved
-from bench.environment.slots import pass_on
+from bench.data.targets import Captions, Labels, NoTextMixin, Tokens, to_device
+from bench.environment.machine import resolve_auto
+from bench.environment.slots import yield_slot
 from bench.labels.subwords import SubwordIds
 from bench.methods import METHODS, Method
-from bench.record import PeerRun
+from bench.record import ReferenceRun
 from bench.reference.sides import DENSE, OPEN_CLIP_FUSED, OURS, WARMUP_STEPS
-from bench.train.build import Assembled, assemble, load_data
+from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.step import make_optimizer, make_step
-from losses.collectives import Meeting
-from models.heads import Contrastive
+from losses.collectives import ProcessGroupLike
+from models.heads import DualEncoder
 from models.open_clip_layout import open_clip_model, open_clip_state
 
-RATE_RISES = 2_000  # steps of linear warm-up of the learning rate; open_clip_train's default is 10,000
+RAMP_STEPS = 2_000  # steps of linear warm-up of the learning rate; open_clip_train's default is 10,000
 
 
 @dataclass(slots=True)
-class Windows:
+class WindowTimer:
     """Start and end times of windows, with the device idle; interleaved runs yield their slot between windows."""
 
     device: torch.device
     steps: int  # per window
-    begun: list[float] = field(default_factory=list)
-    ended: list[float] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
 
     def over(self, steps: int) -> Iterator[int]:
         """Yield the numbers of steps; take the times at the ends of the warm-up and of each window."""
@@ -50,35 +50,35 @@ class Windows:
             if step >= WARMUP_STEPS and (step - WARMUP_STEPS) % self.steps == 0:
                 if self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)
-                self.ended.append(time.perf_counter())
-                pass_on()
-                self.begun.append(time.perf_counter())
+                self.ends.append(time.perf_counter())
+                yield_slot()
+                self.starts.append(time.perf_counter())
             if step < steps:
                 yield step
 
     @property
     def seconds(self) -> tuple[float, ...]:
         """The seconds of each window."""
-        return tuple(end - start for start, end in zip(self.begun, self.ended[1:], strict=False))
+        return tuple(end - start for start, end in zip(self.starts, self.ends[1:], strict=False))
 
 
-def run_side(experiment: Experiment, device: torch.device, results: Path, side: str, round_: int) -> PeerRun:
+def run_side(experiment: Experiment, device: torch.device, results: Path, side: str, round_: int) -> ReferenceRun:
     """Run the warm-up and the windows of an experiment on one side of a comparison."""
-    windows, steps = Windows(device, experiment.steps_per_window), _steps(experiment)
+    windows, steps = WindowTimer(device, experiment.steps_per_window), _steps(experiment)
     if experiment.method == "clip":
         stream = _long_captions(experiment, device, results)
         batches = [stream.batch(k) for k in range(steps)]
         if side == OURS:
-            losses = _ours(assemble(stream), batches, windows)
+            losses = _run_ours(build_train_state(stream), batches, windows)
             tokens = sum(batch.target.tokens_per_caption for batch in batches) / steps
         else:
-            losses = _open_clip(stream, batches, windows, fused=side == OPEN_CLIP_FUSED)
+            losses = _run_open_clip(stream, batches, windows, fused=side == OPEN_CLIP_FUSED)
             tokens = float(experiment.context_length)
         handed = None
     else:
-        run, tokens = assemble(load_data(experiment, device, results)), None
+        run, tokens = build_train_state(load_data(experiment, device, results)), None
         losses, handed = _classify(run, windows, is_dense=side == DENSE)
-    return PeerRun(
+    return ReferenceRun(
         side=side,
         round=round_,
         window_seconds=windows.seconds,
@@ -92,8 +92,8 @@ def _steps(experiment: Experiment) -> int:
     return WARMUP_STEPS + experiment.windows * experiment.steps_per_window
 
 
-def _rate(experiment: Experiment, step: int) -> float:
-    return experiment.learning_rate * (step + 1) / RATE_RISES
+def _learning_rate(experiment: Experiment, step: int) -> float:
+    return experiment.learning_rate * (step + 1) / RAMP_STEPS
 
 
 # CLIP
@@ -107,22 +107,24 @@ def _long_captions(experiment: Experiment, device: torch.device, results: Path) 
     (start, end), context, padding = subwords.start_and_end, experiment.context_length, experiment.text_padding
 
     def targets(captions: Captions) -> Tokens:
-        return Tokens.of(lengthened(subwords.encode(captions.texts), experiment.seed), start, end, context, padding)
+        return Tokens.from_ids(
+            lengthen_captions(subwords.encode(captions.texts), experiment.seed), start, end, context, padding
+        )
 
-    return PackStream(experiment, load_pictures("pretrain", results / CACHE), targets, device)
+    return PackStream(experiment, load_pack_images("pretrain", results / CACHE), targets, device)
 
 
-def _ours(run: Assembled, batches: Sequence[Batch[Tokens]], windows: Windows) -> list[Tensor]:
+def _run_ours(run: TrainState, batches: Sequence[Batch[Tokens]], windows: WindowTimer) -> list[Tensor]:
     """Run our steps; captions are padded and sorted inside the windows."""
     losses, stream = list[Tensor](), run.stream
     for k in windows.over(len(batches)):
         target = stream.target(k).to(stream.device)
-        losses.append(run.step(Batch(batches[k].images, target), _rate(stream.experiment, k)))
+        losses.append(run.step(Batch(batches[k].images, target), _learning_rate(stream.experiment, k)))
     return losses
 
 
-def _open_clip(
-    stream: PackStream[Tokens], batches: Sequence[Batch[Tokens]], windows: Windows, *, fused: bool
+def _run_open_clip(
+    stream: PackStream[Tokens], batches: Sequence[Batch[Tokens]], windows: WindowTimer, *, fused: bool
 ) -> list[Tensor]:
     """Run open_clip_train's loop from our weights: its model, loss and optimizer, captions padded to the context.
 
@@ -131,23 +133,23 @@ def _open_clip(
     from open_clip_train.scheduler import const_lr
     from open_clip_train.train import train_one_epoch
 
-    experiment, device, run = stream.experiment, stream.device, assemble(stream)
+    experiment, device, run = stream.experiment, stream.device, build_train_state(stream)
     vocabulary_size = SubwordIds(experiment.subword_vocabulary).size
     sizes = (experiment.image_size, experiment.context_length, vocabulary_size)
     model = open_clip_model(experiment.tower, *sizes, bias=False).to(device)
-    assert isinstance(run.model, Contrastive)
+    assert isinstance(run.model, DualEncoder)
     model.load_state_dict(open_clip_state(run.model))
     optimizer: torch.optim.Optimizer = make_optimizer(experiment, model)
     if not fused:
         groups = [{name: group[name] for name in ("params", "weight_decay")} for group in optimizer.param_groups]
         optimizer = torch.optim.AdamW(groups, lr=experiment.learning_rate, betas=experiment.betas, eps=experiment.eps)
     (ids,) = stream.targets.groups
-    texts = [to_device(ids[stream.order.rows(k)], device) for k in range(len(batches))]
+    texts = [to_device(ids[stream.order.batch_rows(k)], device) for k in range(len(batches))]
     loader = _Loader([batch.images for batch in batches], texts, windows)
     loss = _RecordedLoss()
     arguments = SimpleNamespace(
         device=str(device),
-        precision="amp_bf16" if resolved(experiment, device)[0] == "bf16" else "fp32",
+        precision="amp_bf16" if resolve_auto(experiment, device)[0] == "bf16" else "fp32",
         grad_clip_norm=experiment.clip_norm,
         **dict.fromkeys(("distill", "horovod", "skip_scheduler", "wandb"), False),
         **dict.fromkeys(("accum_freq", "world_size"), 1),
@@ -155,7 +157,7 @@ def _open_clip(
         batch_size=experiment.batch_size,
         log_every_n_steps=100,
     )
-    scheduler = const_lr(optimizer, experiment.learning_rate, RATE_RISES, RATE_RISES)
+    scheduler = const_lr(optimizer, experiment.learning_rate, RAMP_STEPS, RAMP_STEPS)
     data = {"train": SimpleNamespace(set_epoch=lambda _: None, dataloader=loader)}
     train_one_epoch(model, data, loss, 0, optimizer, None, scheduler, None, arguments)
     return loss.losses
@@ -167,7 +169,7 @@ class _Loader:
 
     images: Sequence[Tensor]
     texts: Sequence[Tensor]
-    windows: Windows
+    windows: WindowTimer
 
     @property
     def num_batches(self) -> int:
@@ -199,12 +201,12 @@ class _RecordedLoss(ClipLoss):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
-class MultiHot(WithoutText):
+class MultiHot(NoTextMixin):
     """Multi-hot labels: a row of 0 and 1 per caption."""
 
     matrix: Int[Tensor, "captions labels"]
 
-    def take(self, rows: Int[Tensor, " batch"]) -> "MultiHot":
+    def select(self, rows: Int[Tensor, " batch"]) -> "MultiHot":
         """Select rows."""
         return MultiHot(self.matrix[rows])
 
@@ -213,7 +215,7 @@ class MultiHot(WithoutText):
         return MultiHot(to_device(self.matrix, device))
 
 
-def _classify(run: Assembled, windows: Windows, *, is_dense: bool) -> tuple[list[Tensor], float]:
+def _classify(run: TrainState, windows: WindowTimer, *, is_dense: bool) -> tuple[list[Tensor], float]:
     """Run steps with targets as index lists or dense; return losses and bytes of targets per image.
 
     Dense targets are int64 multi-hot rows, stacked, copied to the device and cast in the loss; all else is ours.
@@ -225,23 +227,23 @@ def _classify(run: Assembled, windows: Windows, *, is_dense: bool) -> tuple[list
     for k in windows.over(steps):
         batch: Batch[Any] = stream.batch(k)
         if is_dense:
-            target = MultiHot(multi_hot(stream.target(k), labels))
+            target = MultiHot(make_multi_hot(stream.target(k), labels))
             target_bytes += target.matrix.nbytes
             batch = Batch(batch.images, target.to(stream.device))
         else:
             target_bytes += batch.target.rows.nbytes + batch.target.columns.nbytes
-        losses.append(step(batch, _rate(experiment, k)))
+        losses.append(step(batch, _learning_rate(experiment, k)))
     return losses, target_bytes / (steps * experiment.batch_size)
 
 
-def _dense_step(run: Assembled) -> Any:
+def _dense_step(run: TrainState) -> Any:
     experiment, catlip = run.stream.experiment, METHODS["catlip"]
-    precision, compiled = resolved(experiment, run.stream.device)
+    precision, compiled = resolve_auto(experiment, run.stream.device)
     method: Method[Any] = Method(catlip.wrap, catlip.targets, _dense_loss)
     return make_step(experiment, run.model, method, precision, compiled=compiled)
 
 
-def multi_hot(labels: Labels, num_labels: int) -> Int[Tensor, "batch labels"]:
+def make_multi_hot(labels: Labels, num_labels: int) -> Int[Tensor, "batch labels"]:
     """Return multi-hot rows, built one by one and stacked, as a data loader collates them."""
     rows = []
     for first, last in zip(labels.starts[:-1].tolist(), labels.starts[1:].tolist(), strict=True):
@@ -251,7 +253,9 @@ def multi_hot(labels: Labels, num_labels: int) -> Int[Tensor, "batch labels"]:
     return torch.stack(rows)
 
 
-def _dense_loss(model: torch.nn.Module, images: Tensor, target: MultiHot, _group: Meeting) -> Float[Tensor, ""]:
+def _dense_loss(
+    model: torch.nn.Module, images: Tensor, target: MultiHot, _group: ProcessGroupLike
+) -> Float[Tensor, ""]:
     logits = model(images)
     dense = target.matrix.to(logits.dtype)
     return F.binary_cross_entropy_with_logits(logits, dense, reduction="sum") / len(images)

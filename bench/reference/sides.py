@@ -2,8 +2,11 @@
 
 from typing import Literal
 
-Against = Literal["open-clip", "dense-bce"]
+ReferenceName = Literal["open-clip", "dense-bce"]
 OPEN_CLIP, OPEN_CLIP_FUSED = "open_clip_train", "open_clip_train, fused AdamW"
 DENSE, OURS = "dense int64", "catlip-bench"
-SIDES: dict[Against, tuple[str, ...]] = {"open-clip": (OPEN_CLIP, OPEN_CLIP_FUSED, OURS), "dense-bce": (DENSE, OURS)}
+SIDES: dict[ReferenceName, tuple[str, ...]] = {
+    "open-clip": (OPEN_CLIP, OPEN_CLIP_FUSED, OURS),
+    "dense-bce": (DENSE, OURS),
+}
 WARMUP_STEPS = 2

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from bench.data.pack import Pictures, load_pictures
-from bench.environment.circumstances import fingerprint_of
-from bench.environment.machine import circumstances
+from bench.data.pack import PackImages, load_pack_images
+from bench.environment.circumstances import make_fingerprint
+from bench.environment.machine import current_circumstances
 from bench.history.suite_documents import FINGERPRINT
 from bench.suites.device import DEVICE
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     """Tell the device and the packages, too."""
-    machine_info[FINGERPRINT] = fingerprint_of(circumstances(None, DEVICE))
+    machine_info[FINGERPRINT] = make_fingerprint(current_circumstances(None, DEVICE))
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+def images(tmp_path_factory: pytest.TempPathFactory) -> PackImages:
     """The pack, from the results folder's cache where the harness has been run before."""
     cache = Path("results/cache")
-    return load_pictures("pretrain", cache if cache.is_dir() else tmp_path_factory.mktemp("cache"))
+    return load_pack_images("pretrain", cache if cache.is_dir() else tmp_path_factory.mktemp("cache"))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.environment.machine import default_device
-from bench.profilers.clock import wait_for
+from bench.profilers.clock import synchronize
 from bench.profilers.tensors import TensorBytes
 
 DEVICE = default_device()
@@ -14,7 +14,7 @@ DEVICE = default_device()
 
 def seconds() -> float:
     """Return wall-clock seconds once the device has nothing left to do: launching a kernel is not running it."""
-    wait_for(DEVICE)
+    synchronize(DEVICE)
     return time.perf_counter()
 
 

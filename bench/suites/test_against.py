@@ -18,8 +18,8 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from bench.data.long_captions import lengthened
-from bench.data.pack import Pictures
+from bench.data.long_captions import lengthen_captions
+from bench.data.pack import PackImages
 from bench.data.targets import Labels, Tokens
 from bench.experiments import EXPERIMENTS
 from bench.labels.subwords import SubwordIds
@@ -103,7 +103,7 @@ def test_labels(benchmark: BenchmarkFixture, generator: torch.Generator, batch: 
     given = head(features).detach().requires_grad_()
 
     def sparse_loss(logits: Tensor) -> Tensor:
-        labels = Labels.of(captions)
+        labels = Labels.from_lists(captions)
         return multilabel_loss(logits, labels.rows, labels.columns)
 
     def dense_loss(logits: Tensor) -> Tensor:
@@ -123,19 +123,23 @@ def test_labels(benchmark: BenchmarkFixture, generator: torch.Generator, batch: 
 @pytest.mark.benchmark(group="text without padding")
 @pytest.mark.parametrize(("batch", "turns"), [(8, 10), (64, 3), (256, 1), (1024, 1)])
 def test_text_without_padding(
-    benchmark: BenchmarkFixture, pictures: Pictures, generator: torch.Generator, batch: int, turns: int
+    benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator, batch: int, turns: int
 ) -> None:
     """Against the same layer of ViT-B/32's text tower, 512 wide, at all 77 tokens; forward and backward."""
     experiment = replace(EXPERIMENTS["clip-tiny"], context_length=77)
     subwords = SubwordIds(experiment.subword_vocabulary)
-    captions = lengthened(subwords.encode(pictures.captions), seed=0)
+    captions = lengthen_captions(subwords.encode(images.captions), seed=0)
     tower = build_text_tower("ViT-B-32", 77, subwords.size, 0)
     del tower.text.transformer.resblocks[1:]
     rows = torch.randperm(len(captions), generator=generator)[:batch]
-    cut, padded = (Tokens.of(captions, *subwords.start_and_end, 77, padding).take(rows) for padding in ("none", "full"))
+    cut, padded = (
+        Tokens.from_ids(captions, *subwords.start_and_end, 77, padding).select(rows) for padding in ("none", "full")
+    )
 
     def work(tokens: Tokens) -> Work:
-        return gradients(lambda *_: tower(tokens.groups, tokens.lengths, tokens.places).sum(), *tower.parameters())
+        return gradients(
+            lambda *_: tower(tokens.groups, tokens.lengths, tokens.inverse_permutation).sum(), *tower.parameters()
+        )
 
     benchmark.extra_info["tokens per caption"] = round(cut.tokens_per_caption, 1)
     benchmark.extra_info["tokens of captions"] = round(cut.lengths.double().mean().item(), 1)

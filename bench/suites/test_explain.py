@@ -1,4 +1,4 @@
-"""A planted factor is found in fresh processes, and the parts make the whole: some minutes on a quiet machine."""
+"""An injected factor is found in fresh processes, and the parts make the whole: some minutes on a quiet machine."""
 
 import json
 import math

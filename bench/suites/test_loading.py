@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.data.order import Order
-from bench.data.shards.loader import Loaded, ShardLoader
+from bench.data.order import SampleOrder
+from bench.data.shards.loader import LoadedBatch, ShardLoader
 from bench.data.shards.shards import Shards, open_shards
 from bench.experiments import EXPERIMENTS
 from bench.methods import METHODS
@@ -61,13 +61,13 @@ def test_batch_of_shards(benchmark: BenchmarkFixture, shards: Shards, method: st
     """Timed in CPU seconds, so that other processes do not count."""
     experiment = replace(CATLIP, method=method)
     loader: ShardLoader[Any] = ShardLoader(
-        experiment, METHODS[experiment.method].targets, shards, range(IMAGES), Order(experiment, IMAGES)
+        experiment, METHODS[experiment.method].targets, shards, range(IMAGES), SampleOrder(experiment, IMAGES)
     )
     numbers = count()
 
-    def load() -> Loaded[Any]:
+    def load() -> LoadedBatch[Any]:
         loaded = loader[next(numbers)]
-        assert isinstance(loaded, Loaded)
+        assert isinstance(loaded, LoadedBatch)
         return loaded
 
     load()

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.config import METHOD_NAMES, TextPadding
-from bench.data.pack import Pictures
+from bench.data.pack import PackImages
 from bench.data.pack_stream import augment
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS
@@ -26,7 +26,7 @@ READING = [name for name in METHOD_NAMES if name != "distill"]  # which has no t
 
 @pytest.mark.benchmark(group="optimizer", timer=seconds)
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_adamw(benchmark: BenchmarkFixture, pictures: Pictures, method: str) -> None:
+def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> None:
     """The update alone; what three whole steps count stands beside it."""
     experiment = EXPERIMENTS[f"{method}-tiny"]
     tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
@@ -36,28 +36,28 @@ def test_adamw(benchmark: BenchmarkFixture, pictures: Pictures, method: str) -> 
         parameter.grad = torch.randn_like(parameter)
     benchmark(optimizer.step)
     benchmark.extra_info["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-    benchmark.extra_info |= step_counters(experiment, pictures)
+    benchmark.extra_info |= step_counters(experiment, images)
 
 
 @pytest.mark.benchmark(group="text forward", timer=seconds)
 @pytest.mark.parametrize("padding", get_args(TextPadding))
 def test_text_tower(
-    benchmark: BenchmarkFixture, pictures: Pictures, generator: torch.Generator, padding: TextPadding
+    benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator, padding: TextPadding
 ) -> None:
-    targets = METHODS["clip"].targets(replace(CLIP, text_padding=padding))(Captions.of(pictures.captions))
-    batch = targets.take(torch.randperm(len(pictures), generator=generator)[: CLIP.batch_size]).to(DEVICE)
+    targets = METHODS["clip"].targets(replace(CLIP, text_padding=padding))(Captions.from_texts(images.captions))
+    batch = targets.select(torch.randperm(len(images), generator=generator)[: CLIP.batch_size]).to(DEVICE)
     size = SubwordIds(CLIP.subword_vocabulary).size
     text = build_text_tower(CLIP.text_tower, CLIP.context_length, size, 0).to(DEVICE)
     with torch.inference_mode():
-        benchmark(text, batch.groups, batch.lengths, batch.places)
+        benchmark(text, batch.groups, batch.lengths, batch.inverse_permutation)
     benchmark.extra_info["tokens per caption"] = batch.tokens_per_caption
     rate(benchmark, "captions", CLIP.batch_size)
 
 
 @pytest.mark.benchmark(group="loading", timer=seconds)
-def test_augmented_batch(benchmark: BenchmarkFixture, pictures: Pictures, generator: torch.Generator) -> None:
-    rows = torch.randperm(len(pictures), generator=generator)[: CLIP.batch_size]
-    pixels, rows = pictures.pixels.to(DEVICE), rows.to(DEVICE)
+def test_augmented_batch(benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator) -> None:
+    rows = torch.randperm(len(images), generator=generator)[: CLIP.batch_size]
+    pixels, rows = images.pixels.to(DEVICE), rows.to(DEVICE)
     benchmark(lambda: augment(pixels[rows], CLIP, CLIP.image_size, generator))
     rate(benchmark, "images", CLIP.batch_size)
 
@@ -65,9 +65,9 @@ def test_augmented_batch(benchmark: BenchmarkFixture, pictures: Pictures, genera
 @pytest.mark.benchmark(group="targets")
 @pytest.mark.parametrize("method", READING)
 def test_targets_of_a_thousand_captions_seen_before(
-    benchmark: BenchmarkFixture, pictures: Pictures, method: str
+    benchmark: BenchmarkFixture, images: PackImages, method: str
 ) -> None:
-    captions = Captions.of(pictures.captions[:1000])
+    captions = Captions.from_texts(images.captions[:1000])
     make = METHODS[method].targets(EXPERIMENTS[f"{method}-tiny"])
     benchmark(make, captions)
     rate(benchmark, "captions", len(captions.texts))

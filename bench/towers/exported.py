@@ -16,30 +16,32 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bench.labels.subwords import SubwordIds
-from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, KnownTower
+from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, LoadedTower
 from models import open_clip_config
 from models.open_clip_layout import open_clip_state
 
-SHOWN = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD, "interpolation": "bilinear"}
+PREPROCESSING = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD, "interpolation": "bilinear"}
 EMBEDDING = "token_embedding.weight"
 ALL_IDS = 49_408  # of open_clip's tokenizer
 NO_TEXT = {"context_length": 77, "vocab_size": ALL_IDS, "width": 8, "heads": 1, "layers": 1}
 
 
-def export(known: KnownTower, out: Path) -> str:
+def export_tower(known: LoadedTower, out: Path) -> str:
     """Write a tower that was trained here to a folder; return the line of Python that loads it.
 
     A tower with its text tower becomes a model of open_clip, for open_clip's own tokenizer. A tower alone becomes a
     model whose projection is the identity, so that `encode_image` returns the tower's features; its small text tower is
     untrained. A timm tower becomes a folder of timm. ValueError for a tower that neither library builds.
     """
-    if known.made is None:
+    if known.provenance is None:
         raise ValueError(f"{known.name} was not trained here: export accepts the towers of `catlip-bench train`")
     trunk, config = known.tower.trunk, open_clip_config(known.architecture)
     if isinstance(trunk, VisionTransformer) and config is not None:
-        described, weights = _whole(known, config) if known.texts else _alone(known, config)
+        described, weights = (
+            _dual_encoder_weights(known, config) if known.text_encoder else _image_tower_weights(known, config)
+        )
         described["vision_cfg"] |= {"image_size": known.tower.image_size}
-        facts = {"model_cfg": described, "preprocess_cfg": SHOWN, "made": msgspec.to_builtins(known.made)}
+        facts = {"model_cfg": described, "preprocess_cfg": PREPROCESSING, "made": msgspec.to_builtins(known.provenance)}
         _write(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, facts)
         return f"open_clip.create_model({f'local-dir:{out}'!r})"
     if type(trunk).__module__.startswith("timm."):
@@ -48,15 +50,15 @@ def export(known: KnownTower, out: Path) -> str:
     raise ValueError(f"{known.name} has a {type(trunk).__name__}, which neither open_clip nor timm builds from a file")
 
 
-def _whole(known: KnownTower, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _dual_encoder_weights(known: LoadedTower, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return configuration and weights of a tower with its text tower."""
-    assert known.texts is not None
-    assert known.made is not None
-    pair, of = known.texts.pair, known.made.experiment
+    assert known.text_encoder is not None
+    assert known.provenance is not None
+    pair, of = known.text_encoder.pair, known.provenance.experiment
     text = open_clip_config(of.text_tower)
     assert text is not None
-    if pair.text.padded_because or text.get("quick_gelu", False) != config.get("quick_gelu", False):
-        why = pair.text.padded_because or f"{of.text_tower} has a different GELU from {known.architecture}"
+    if pair.text.padding_reason or text.get("quick_gelu", False) != config.get("quick_gelu", False):
+        why = pair.text.padding_reason or f"{of.text_tower} has a different GELU from {known.architecture}"
         raise ValueError(f"{known.name} is not exported: {why}")
     described = _without_text(config) | {
         "embed_dim": pair.text.width,
@@ -65,19 +67,19 @@ def _whole(known: KnownTower, config: dict[str, Any]) -> tuple[dict[str, Any], d
     if pair.bias is not None:
         described["init_logit_bias"] = 0.0  # makes open_clip build a bias; its value is loaded
     weights = open_clip_state(pair)
-    weights[EMBEDDING] = for_all_ids(weights[EMBEDDING], known.texts.subwords)
+    weights[EMBEDDING] = embeddings_for_all_ids(weights[EMBEDDING], known.text_encoder.subwords)
     return described, weights
 
 
-def for_all_ids(rows: Float[Tensor, "subwords width"], subwords: SubwordIds) -> Float[Tensor, "ids width"]:
+def embeddings_for_all_ids(rows: Float[Tensor, "subwords width"], subwords: SubwordIds) -> Float[Tensor, "ids width"]:
     """Return the embeddings of subwords in the order of the tokenizer's ids, and 0 for ids outside the vocabulary."""
-    numbers = torch.from_numpy(subwords.numbers)
+    numbers = torch.from_numpy(subwords.id_map)
     table = rows.new_zeros(len(numbers), rows.shape[1])
     table[numbers >= 0] = rows[numbers[numbers >= 0]]
     return table
 
 
-def _alone(known: KnownTower, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _image_tower_weights(known: LoadedTower, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return configuration and weights of a tower without a text tower."""
     described = _without_text(config) | {"embed_dim": known.tower.width, "text_cfg": NO_TEXT}
     sizes = (described["embed_dim"], described["vision_cfg"] | {"image_size": known.tower.image_size}, NO_TEXT)
@@ -92,18 +94,18 @@ def _without_text(config: dict[str, Any]) -> dict[str, Any]:
     return {name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config}
 
 
-def _timm_config(known: KnownTower) -> dict[str, Any]:
+def _timm_config(known: LoadedTower) -> dict[str, Any]:
     """Return the configuration that timm reads beside weights: `timm/models/_hub.py`, `save_config_for_hf`."""
     trunk: Any = known.tower.trunk
     side = known.tower.image_size
-    shown = SHOWN | {"input_size": (3, side, side), "fixed_input_size": True, "crop_pct": 1.0, "num_classes": 0}
+    shown = PREPROCESSING | {"input_size": (3, side, side), "fixed_input_size": True, "crop_pct": 1.0, "num_classes": 0}
     return {
         "architecture": known.architecture,
         "num_classes": 0,
         "num_features": known.tower.width,
         "pretrained_cfg": shown,
         "model_args": {"img_size": side} if hasattr(trunk, "patch_embed") else {},
-        "made": msgspec.to_builtins(known.made),
+        "made": msgspec.to_builtins(known.provenance),
     }
 
 

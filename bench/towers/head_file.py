@@ -19,9 +19,9 @@ from torch import Tensor
 from bench.data.targets import Tokens
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
-from bench.towers.made import Made, head_path
+from bench.towers.made import Provenance, head_path
 from models.checkpoint import load_exactly, save_tower
-from models.heads import Contrastive
+from models.heads import DualEncoder
 from models.image_tower import ImageTower
 from models.text_tower import build_text_tower
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelRows:
+class LabelClassifier:
     """A classifier over a vocabulary: one row a label, in the vocabulary's order. More rows than labels may follow."""
 
     weight: Float[Tensor, "labels width"]
@@ -39,38 +39,38 @@ class LabelRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class TextEncoder:
     """A text tower that was trained with a tower, and its tokens."""
 
-    pair: Contrastive
+    pair: DualEncoder
     subwords: SubwordIds
     context_length: int
 
     @torch.no_grad()
-    def embedded(self, captions: tuple[str, ...]) -> Float[Tensor, "captions dim"]:
+    def encode(self, captions: tuple[str, ...]) -> Float[Tensor, "captions dim"]:
         """Return the normalised features of captions."""
         start, end = self.subwords.start_and_end
-        padding: TextPadding = "full" if self.pair.text.padded_because else "none"
-        tokens = Tokens.of(self.subwords.encode(captions), start, end, self.context_length, padding)
-        read = tokens.take(torch.arange(len(captions)))
-        return F.normalize(self.pair.text(read.groups, read.lengths, read.places), dim=-1)
+        padding: TextPadding = "full" if self.pair.text.padding_reason else "none"
+        tokens = Tokens.from_ids(self.subwords.encode(captions), start, end, self.context_length, padding)
+        read = tokens.select(torch.arange(len(captions)))
+        return F.normalize(self.pair.text(read.groups, read.lengths, read.inverse_permutation), dim=-1)
 
     @torch.no_grad()
-    def rows(self, captions: tuple[str, ...]) -> Float[Tensor, "captions width"]:
+    def classifier_rows(self, captions: tuple[str, ...]) -> Float[Tensor, "captions width"]:
         """Return rows of a head over the tower's own features.
 
         Such a row times a feature, over the length of the projected feature, is the logit of caption and image.
         """
-        rows: Tensor = self.pair.log_scale.exp() * self.embedded(captions) @ self.pair.projection.T
+        rows: Tensor = self.pair.log_scale.exp() * self.encode(captions) @ self.pair.projection.T
         return rows
 
 
-def save_head(state: Mapping[str, Tensor], tower: Path, made: Made, labels: Sequence[str]) -> None:
+def save_head(state: Mapping[str, Tensor], tower: Path, provenance: Provenance, labels: Sequence[str]) -> None:
     """Write it beside a tower's file, with the labels of the classifier's rows, where these have any."""
-    save_tower(state, head_path(tower), made.to_facts() | {"labels": msgspec.json.encode(labels).decode()})
+    save_tower(state, head_path(tower), provenance.to_facts() | {"labels": msgspec.json.encode(labels).decode()})
 
 
-def label_rows(tower: Path) -> LabelRows | None:
+def read_label_classifier(tower: Path) -> LabelClassifier | None:
     """Return the classifier over synsets that was trained with a tower; None where there was none, or none was kept."""
     path = head_path(tower)
     if not path.is_file():
@@ -80,23 +80,23 @@ def label_rows(tower: Path) -> LabelRows | None:
     if not keys:
         return None
     weights = load_file(path)
-    return LabelRows(weights["head.weight"], weights["head.bias"], keys)
+    return LabelClassifier(weights["head.weight"], weights["head.bias"], keys)
 
 
-def texts(tower: ImageTower, path: Path, made: Made) -> Texts | None:
+def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> TextEncoder | None:
     """Return the text tower that was trained with a tower; None where there was none, or none was kept.
 
     What else the file holds, for example a classifier beside the text tower, is not read.
     """
     if not head_path(path).is_file():
         return None
-    around, of = load_file(head_path(path)), made.experiment
+    around, of = load_file(head_path(path)), provenance.experiment
     if not any(name.startswith("text.") for name in around):
         return None
     subwords = SubwordIds(of.subword_vocabulary)
     text = build_text_tower(of.text_tower, of.context_length, subwords.size, seed_for(of.seed, TEXT))
-    pair = Contrastive(tower, text, initial_scale=1.0, initial_bias=0.0 if "bias" in around else None)
+    pair = DualEncoder(tower, text, initial_scale=1.0, initial_bias=0.0 if "bias" in around else None)
     own = {f"tower.{name}": value for name, value in tower.state_dict().items()}
     weights = own | {name: value for name, value in around.items() if name in pair.state_dict()}
     load_exactly(pair, weights, f"{head_path(path)} does not hold what {of.method} puts around this tower")
-    return Texts(pair.eval(), subwords, of.context_length)
+    return TextEncoder(pair.eval(), subwords, of.context_length)

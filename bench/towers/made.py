@@ -7,10 +7,10 @@ from safetensors import SafetensorError, safe_open
 
 from bench.config import Experiment
 from bench.console.console import PROGRAM
-from bench.environment.json_file import from_json
+from bench.environment.json_file import decode_json
 
 
-class Made(msgspec.Struct, frozen=True, kw_only=True):
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """How a tower was trained; stored in its file."""
 
     experiment: Experiment
@@ -22,13 +22,13 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
         return {"made": msgspec.json.encode(self).decode()}
 
 
-def how_made(path: Path) -> Made:
+def read_provenance(path: Path) -> Provenance:
     """Read how a tower was trained; ValueError for a file without this metadata."""
     facts = metadata_of(path)
     if "made" not in facts:
         raise ValueError(f"{path} does not say which experiment made it, so its tower cannot be built")
     try:
-        return from_json(facts["made"], Made)
+        return decode_json(facts["made"], Provenance)
     except ValueError as error:
         raise ValueError(f"{path} has invalid metadata of the experiment that made it: {error}") from None
 
@@ -52,10 +52,12 @@ def head_path(tower: Path) -> Path:
     return tower.with_suffix(".head")
 
 
-def newest_towers(results: Path, name: str) -> list[Path]:
+def latest_towers(results: Path, name: str) -> list[Path]:
     """Return the towers of an experiment's newest training, in `results` or one folder down; else ValueError."""
     found = [path for here in (".", "*") for path in results.glob(f"{here}/*.tower.*.safetensors")]
-    towers = [path for path in sorted(found, key=lambda path: path.name) if how_made(path).experiment.name == name]
+    towers = [
+        path for path in sorted(found, key=lambda path: path.name) if read_provenance(path).experiment.name == name
+    ]
     if not towers:
         raise ValueError(f"{results} holds no tower of {name!r}; make one with: {PROGRAM} train {name}")
     newest = towers[-1].name.split(".", 1)[0]

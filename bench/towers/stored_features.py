@@ -13,22 +13,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
-from bench.data.decoding import UnusableImageError, decoded
+from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE
-from bench.data.normalisation import WHITE, normalised
-from bench.data.pack import load_pictures
-from bench.data.pack_stream import for_scoring
+from bench.data.normalisation import WHITE, normalise
+from bench.data.pack import load_pack_images
+from bench.data.pack_stream import eval_transform
 from bench.data.shards.identity import files_digest
-from bench.data.shards.shards import open_shards, opened, shard_paths
-from bench.environment.files import written_whole
-from bench.environment.json_file import from_json
+from bench.data.shards.shards import find_shards, open_samples, open_shards
+from bench.environment.files import atomic_write
+from bench.environment.json_file import decode_json
 from bench.towers.made import metadata_of
 from bench.towers.trained import SUFFIX, build_teacher
 
-EMBEDDED_AT_ONCE = 64
+EMBED_BATCH_SIZE = 64
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FeatureFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The teacher and the data of stored features; metadata of their file."""
 
     teacher: str
@@ -47,11 +47,15 @@ def write_features(experiment: Experiment, device: torch.device, results: Path, 
         for places, images in _whole_images(experiment, teacher.image_size, results):
             rows += places
             found.append(teacher(images.to(device)).float().cpu())
-    total = opened(open_shards(experiment.data, results / CACHE)).total if experiment.data != PACK_DATA else len(rows)
+    total = (
+        open_samples(open_shards(experiment.data, results / CACHE)).total if experiment.data != PACK_DATA else len(rows)
+    )
     features = torch.zeros(total, teacher.width)
     features[torch.tensor(rows)] = torch.cat(found)
-    facts = Facts(teacher=experiment.teacher, data=experiment.data, digest=files_digest(shard_paths(experiment.data)))
-    with written_whole(path) as temporary:
+    facts = FeatureFacts(
+        teacher=experiment.teacher, data=experiment.data, digest=files_digest(find_shards(experiment.data))
+    )
+    with atomic_write(path) as temporary:
         save_file({"features": features}, temporary, metadata={"features": msgspec.json.encode(facts).decode()})
 
 
@@ -67,8 +71,8 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
     metadata = metadata_of(path).get("features")
     if metadata is None:
         return None
-    facts = from_json(metadata, Facts)
-    if facts.digest != files_digest(shard_paths(experiment.data)):
+    facts = decode_json(metadata, FeatureFacts)
+    if facts.digest != files_digest(find_shards(experiment.data)):
         raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.data}")
     features: Tensor = load_file(path)["features"]
     return features
@@ -77,20 +81,20 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
 def _whole_images(experiment: Experiment, side: int, results: Path) -> Iterator[tuple[list[int], Tensor]]:
     """Yield the indices of samples in the data, with their images."""
     if experiment.data == PACK_DATA:
-        pixels = load_pictures("pretrain", results / CACHE).pixels
-        for first in tqdm(range(0, len(pixels), EMBEDDED_AT_ONCE), unit="batch", leave=False):
-            some = pixels[first : first + EMBEDDED_AT_ONCE]
-            yield list(range(first, first + len(some))), for_scoring(some, side)
+        pixels = load_pack_images("pretrain", results / CACHE).pixels
+        for first in tqdm(range(0, len(pixels), EMBED_BATCH_SIZE), unit="batch", leave=False):
+            some = pixels[first : first + EMBED_BATCH_SIZE]
+            yield list(range(first, first + len(some))), eval_transform(some, side)
         return
-    samples = opened(open_shards(experiment.data, results / CACHE))
-    for first in tqdm(range(0, len(samples), EMBEDDED_AT_ONCE), unit="batch", leave=False):
-        places, pictures = list[int](), list[Tensor]()
-        for row in range(first, min(first + EMBEDDED_AT_ONCE, len(samples))):
+    samples = open_samples(open_shards(experiment.data, results / CACHE))
+    for first in tqdm(range(0, len(samples), EMBED_BATCH_SIZE), unit="batch", leave=False):
+        places, images = list[int](), list[Tensor]()
+        for row in range(first, min(first + EMBED_BATCH_SIZE, len(samples))):
             try:
-                picture = decoded(samples.image(row))
+                image = decode_image(samples.image(row))
             except UnusableImageError:
                 continue
-            places.append(samples.place(row))
-            pictures.append(F.interpolate(picture[None].float(), (side, side), mode="bilinear", antialias=True))
-        if pictures:
-            yield places, normalised(torch.cat(pictures) / WHITE)
+            places.append(samples.position(row))
+            images.append(F.interpolate(image[None].float(), (side, side), mode="bilinear", antialias=True))
+        if images:
+            yield places, normalise(torch.cat(images) / WHITE)

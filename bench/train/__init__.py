@@ -1,1 +1,1 @@
-"""A pre-training run that can be stopped, taken up and watched."""
+"""A pre-training run that can be stopped, resumed and watched."""

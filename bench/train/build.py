@@ -11,26 +11,26 @@ from torch import Tensor, nn
 
 from bench.config import PACK_DATA, Experiment
 from bench.data.manifest import CACHE
-from bench.data.pack import load_pictures
+from bench.data.pack import load_pack_images
 from bench.data.pack_stream import PackStream
-from bench.data.shards.shards import shards_for
+from bench.data.shards.shards import open_experiment_shards
 from bench.data.shards.stream import ShardStream
 from bench.data.stream import Stream
-from bench.environment.machine import resolved
+from bench.environment.machine import resolve_auto
 from bench.environment.seeds import HEAD, STEP, TOWER, seed_for
 from bench.image_sizes import first_of_each_size
-from bench.methods import Method, method_named
+from bench.methods import Method, get_method
 from bench.profilers.clock import clock
-from bench.train.distributed import group_of_all
+from bench.train.distributed import world_group
 from bench.train.not_finite import NotFiniteError
 from bench.train.step import Step, make_step
-from losses.collectives import place
+from losses.collectives import rank_and_world_size
 from models.checkpointing import checkpoint_activations
 from models.image_tower import ImageTower, build_image_tower
 
 
 @dataclass(frozen=True, slots=True)
-class Assembled:
+class TrainState:
     """The training state of a run on its device."""
 
     tower: ImageTower
@@ -40,7 +40,7 @@ class Assembled:
     step: Step[Any]
 
 
-def untrained_tower(experiment: Experiment) -> ImageTower:
+def build_untrained_tower(experiment: Experiment) -> ImageTower:
     """Build the tower with the initial weights of every method's training, from its own generator."""
     seed = seed_for(experiment.seed, TOWER)
     drawn = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
@@ -52,33 +52,35 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
 
     The pack's captions are turned into targets here, those of shards batch by batch.
     """
-    (rank, ranks), method = place(group_of_all()), method_named(experiment.method)
+    (rank, ranks), method = rank_and_world_size(world_group()), get_method(experiment.method)
     if experiment.data != PACK_DATA:
-        shards = shards_for(experiment, results / CACHE)
+        shards = open_experiment_shards(experiment, results / CACHE)
         return ShardStream(experiment, shards, method.targets, device, rank=rank, ranks=ranks)
     targets = method.targets(experiment)
-    return PackStream(experiment, load_pictures("pretrain", results / CACHE), targets, device, rank=rank, ranks=ranks)
+    return PackStream(
+        experiment, load_pack_images("pretrain", results / CACHE), targets, device, rank=rank, ranks=ranks
+    )
 
 
-def assemble(stream: Stream[Any], *, plain: bool = False) -> Assembled:
+def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState:
     """Build tower, model and step around the data.
 
     The model is compiled and parallelized as the experiment and the process group require; a `plain` one is neither.
     """
     experiment, device = stream.experiment, stream.device
-    method, tower = method_named(experiment.method), untrained_tower(experiment)
+    method, tower = get_method(experiment.method), build_untrained_tower(experiment)
     torch.manual_seed(seed_for(experiment.seed, HEAD))
     model = method.wrap(tower, experiment).to(device)
     if experiment.activation_checkpointing:
         checkpoint_activations(model)
     torch.manual_seed(seed_for(experiment.seed, STEP))
-    precision, compiled = resolved(experiment, device)
-    group = None if plain else group_of_all()
+    precision, compiled = resolve_auto(experiment, device)
+    group = None if plain else world_group()
     step = make_step(experiment, model, method, precision, compiled=compiled and not plain, group=group)
-    return Assembled(tower, model, method, stream, step)
+    return TrainState(tower, model, method, stream, step)
 
 
-def take_steps(run: Assembled, steps: Iterable[int]) -> list[Tensor]:
+def take_steps(run: TrainState, steps: Iterable[int]) -> list[Tensor]:
     """Take steps at the full learning rate, then sleep for `planted_delay`; the losses stay on the device."""
     experiment = run.stream.experiment
     with clock(run.stream.device) as own:
@@ -104,6 +106,6 @@ def check_finite(losses: list[Tensor], steps: Sequence[int], stream: Stream[Any]
         raise NotFiniteError(step, stream.keys(step))
 
 
-def trained_parameters(model: nn.Module) -> int:
+def count_trained_parameters(model: nn.Module) -> int:
     """Count the trained parameters, without a teacher's."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

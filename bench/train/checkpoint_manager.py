@@ -11,116 +11,133 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from bench.config import Keeping
+from bench.config import CheckpointConfig
 from bench.console.console import printable
-from bench.console.signals import Stop
+from bench.console.signals import StopRequest
 from bench.data.shards.identity import data_digest
 from bench.environment.commit import commit
-from bench.image_sizes import images_before
-from bench.towers.made import Made
-from bench.train.build import Assembled
-from bench.train.checkpoints import TENSORS, TOWER, Saved, read_state, require_same, write_checkpoint
-from bench.train.distributed import group_of_all, largest, together
-from bench.train.state import State, copied, load_state, on_cpu, scored_weights, state_of, under
-from bench.train.train_progress import Course, Leg
-from losses.collectives import place
+from bench.image_sizes import images_seen_before
+from bench.towers.made import Provenance
+from bench.train.build import TrainState
+from bench.train.checkpoints import (
+    TENSORS,
+    TOWER,
+    CheckpointMetadata,
+    read_state,
+    require_same_experiment,
+    write_checkpoint,
+)
+from bench.train.distributed import all_reduce_max, barrier, world_group
+from bench.train.state import (
+    State,
+    clone_state,
+    collect_state,
+    load_state,
+    state_to_cpu,
+    strip_prefix,
+    weights_to_score,
+)
+from bench.train.train_progress import ScheduleSegment, TrainProgress
+from losses.collectives import rank_and_world_size
 from models.checkpoint import save_tower
 
 LOOK_SECONDS = 5.0  # maximum interval between checks of several processes: torchrun kills 30 s after its signal
 
 
-class Keeper:
+class CheckpointManager:
     """Saves at intervals, before each cool-down, and on a signal to end.
 
     Several processes save and end together, on a signal to any of them and by rank 0's clock; rank 0 writes.
     """
 
-    def __init__(self, keeping: Keeping, comparison: str, budgets: Mapping[str, int], stop: Stop) -> None:
-        self.keeping, self.stop = keeping, stop
+    def __init__(
+        self, config: CheckpointConfig, comparison: str, budgets: Mapping[str, int], stop: StopRequest
+    ) -> None:
+        self.config, self.stop = config, stop
         self._comparison, self._budgets, self._commit = comparison, dict(budgets), commit()
         self._data_digest = ""
         self._steps_saved, self._began, self._tried = 0, time.monotonic(), time.monotonic()
         self._steps_looked, self._looked = 0, time.monotonic()
 
-    def take_up(self, run: Assembled) -> Course:
+    def restore(self, run: TrainState) -> TrainProgress:
         """Restore a run from its checkpoint; signals then wait for the end of a step."""
-        course, self._data_digest = Course(), data_digest(run.stream.experiment)
-        if self.keeping.taken_up:
-            path = Path(self.keeping.taken_up)
-            saved, tensors = read_state(path), copied(load_file(path / TENSORS))  # releases the mapped file
-            require_same(saved, run.stream.experiment, place(group_of_all())[1])
+        progress, self._data_digest = TrainProgress(), data_digest(run.stream.experiment)
+        if self.config.resume_from:
+            path = Path(self.config.resume_from)
+            saved, tensors = read_state(path), clone_state(load_file(path / TENSORS))  # releases the mapped file
+            require_same_experiment(saved, run.stream.experiment, rank_and_world_size(world_group())[1])
             if saved.budgets != self._budgets:
                 raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
             load_state(run, tensors)
-            course = Course(tensors["losses"].tolist(), under("trunk.", tensors), saved.seconds)
-        self._steps_saved, self._began, self._tried = len(course.losses), time.monotonic(), time.monotonic()
-        self._steps_looked, self._looked = len(course.losses), time.monotonic()
+            progress = TrainProgress(tensors["losses"].tolist(), strip_prefix("trunk.", tensors), saved.seconds)
+        self._steps_saved, self._began, self._tried = len(progress.losses), time.monotonic(), time.monotonic()
+        self._steps_looked, self._looked = len(progress.losses), time.monotonic()
         self.stop.can_save = True
-        return course
+        return progress
 
-    def look(self, run: Assembled, course: Course, leg: Leg) -> int:
-        """Save if it is due; SystemExit after a signal to end. It is called before a step of `leg`.
+    def maybe_save(self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment) -> int:
+        """Save if it is due; SystemExit after a signal to end. It is called before a step of `segment`.
 
         Return the number of steps until the next call: several processes notice a signal only here.
         """
-        taken, is_first, now = len(course.losses), place(group_of_all())[0] == 0, time.monotonic()
+        taken, is_first, now = len(progress.losses), rank_and_world_size(world_group())[0] == 0, time.monotonic()
         pace = (now - self._looked) / (taken - self._steps_looked) if taken > self._steps_looked else math.inf
         self._looked, self._steps_looked = now, taken
-        cools_next = leg.images is not None and taken == leg.begin
-        has_waited = is_first and now - self._tried >= 60 * self.keeping.minutes
-        told = [float(self.stop.code), float(has_waited), pace]
-        code, is_time, slowest = largest(told, run.stream.device, group_of_all())
+        cools_next = segment.images is not None and taken == segment.first_step
+        has_waited = is_first and now - self._tried >= 60 * self.config.interval_minutes
+        values = [float(self.stop.code), float(has_waited), pace]
+        code, is_time, slowest = all_reduce_max(values, run.stream.device, world_group())
         if taken > self._steps_saved and (code or cools_next or is_time):
-            self._save(run, course, leg)
+            self._save(run, progress, segment)
         if code:
-            together(group_of_all())  # a rank that ends earlier ends the others
+            barrier(world_group())  # a rank that ends earlier ends the others
             raise SystemExit(int(code))
-        return sys.maxsize if group_of_all() is None else max(1, int(LOOK_SECONDS / slowest))
+        return sys.maxsize if world_group() is None else max(1, int(LOOK_SECONDS / slowest))
 
     @property
-    def ends_now(self) -> bool:
-        """Return whether to stop before the next step; several processes agree only in `look`."""
-        return group_of_all() is None and self.stop.code != 0
+    def is_stopping(self) -> bool:
+        """Return whether to stop before the next step; several processes agree only in `maybe_save`."""
+        return world_group() is None and self.stop.code != 0
 
-    def _save(self, run: Assembled, course: Course, leg: Leg) -> None:
+    def _save(self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment) -> None:
         """Save; a failure to write is logged, and the previous checkpoint is kept."""
-        experiment, taken = run.stream.experiment, len(course.losses)
-        rank, ranks = place(group_of_all())
-        images = images_before(experiment, leg.steps.start + taken - leg.begin) * ranks
-        saved = Saved(
+        experiment, taken = run.stream.experiment, len(progress.losses)
+        rank, ranks = rank_and_world_size(world_group())
+        images = images_seen_before(experiment, segment.batches.start + taken - segment.first_step) * ranks
+        saved = CheckpointMetadata(
             comparison=self._comparison,
             experiment=experiment,
             budgets=self._budgets,
             commit=self._commit,
             steps_taken=taken,
-            phase=leg.phase,
+            phase=segment.phase,
             images=images,
             processes=ranks,
             data_digest=self._data_digest,
-            seconds=course.seconds + time.monotonic() - self._began,
+            seconds=progress.seconds + time.monotonic() - self._began,
         )
 
-        state = state_of(run) | {f"trunk.{name}": value for name, value in course.trunk.items()}
-        state["losses"] = torch.tensor(course.losses, dtype=torch.float64)
-        weights, whole = scored_weights(run), on_cpu(state)
+        state = collect_state(run) | {f"trunk.{name}": value for name, value in progress.trunk.items()}
+        state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
+        weights, whole = weights_to_score(run), state_to_cpu(state)
         is_written = rank == 0 and self._write(saved, weights, whole)
-        if any(largest([float(is_written)], run.stream.device, group_of_all())):
+        if any(all_reduce_max([float(is_written)], run.stream.device, world_group())):
             self._steps_saved = taken
         self._tried = time.monotonic()
 
-    def _write(self, saved: Saved, weights: State, state: State) -> bool:
+    def _write(self, saved: CheckpointMetadata, weights: State, state: State) -> bool:
         """Write a checkpoint; return whether it succeeded, and log the result."""
 
         def write(folder: Path) -> None:
-            made = Made(experiment=saved.experiment, images=saved.images, budgets=())
-            save_tower(weights, folder / TOWER, made.to_facts())
+            provenance = Provenance(experiment=saved.experiment, images=saved.images, budgets=())
+            save_tower(weights, folder / TOWER, provenance.to_facts())
             save_file(state, folder / TENSORS)
 
         try:
-            path = write_checkpoint(Path(self.keeping.folder), saved, write)
+            path = write_checkpoint(Path(self.config.folder), saved, write)
         except (OSError, SafetensorError) as error:
-            told = f"no checkpoint of step {saved.steps_taken:,}, the one before it is kept: {error}"
-            tqdm.write(printable(told), file=sys.stderr)
+            config = f"no checkpoint of step {saved.steps_taken:,}, the one before it is kept: {error}"
+            tqdm.write(printable(config), file=sys.stderr)
             return False
         if self.stop.code:
             tqdm.write(f"saved {path}", file=sys.stderr)

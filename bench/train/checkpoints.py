@@ -12,19 +12,19 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from bench.config import Experiment, differing_fields, told
-from bench.console.console import say
+from bench.config import Experiment, differing_fields, format_differences
+from bench.console.console import log
 from bench.data.shards.identity import data_digest
 from bench.environment.file_names import PLAIN
-from bench.environment.files import to_disk
-from bench.environment.json_file import content_of, from_json
+from bench.environment.files import fsync_path
+from bench.environment.json_file import decode_json, read_limited
 
 FORMAT = 2  # raise it when a file changes its meaning; 2: moments are named by their parameters
-KEPT = 2
+MAX_KEPT = 2
 TOWER, TENSORS, STATE, MANIFEST = "tower.safetensors", "state.safetensors", "state.json", "manifest.json"
 
 
-class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CheckpointMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The metadata of a checkpoint, in `state.json` beside its tensors."""
 
     format: int = FORMAT
@@ -49,12 +49,12 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
-def checkpoints(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, newest first."""
     return sorted(folder.glob("step-*"), reverse=True)
 
 
-def write_checkpoint(folder: Path, saved: Saved, write_tensors: Callable[[Path], None]) -> Path:
+def write_checkpoint(folder: Path, saved: CheckpointMetadata, write_tensors: Callable[[Path], None]) -> Path:
     """Write a checkpoint, keep the previous one, and remove the others.
 
     `write_tensors` receives a temporary folder, which is renamed after all files are flushed. Its errors, and OSError,
@@ -72,22 +72,22 @@ def write_checkpoint(folder: Path, saved: Saved, write_tensors: Callable[[Path],
         manifest = {file.name: _measured(file) for file in part.iterdir()}
         (part / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         for written in (*part.iterdir(), part):
-            to_disk(written)
+            fsync_path(written)
         if path.exists():  # it was damaged, and the training resumed from the previous one
             _remove(path)
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    to_disk(folder)
-    for other in set(checkpoints(folder)) - {*[old for old in checkpoints(folder) if old <= path][:KEPT]}:
+    fsync_path(folder)
+    for other in set(list_checkpoints(folder)) - {*[old for old in list_checkpoints(folder) if old <= path][:MAX_KEPT]}:
         _remove(other)
     return path
 
 
-def read_checkpoint(path: Path) -> Saved:
+def read_checkpoint(path: Path) -> CheckpointMetadata:
     """Verify every file of a checkpoint against its manifest; ValueError or OSError names the defect."""
     try:
-        manifest = msgspec.convert(from_json(content_of(path / MANIFEST), dict), dict[str, _File])
+        manifest = msgspec.convert(decode_json(read_limited(path / MANIFEST), dict), dict[str, _File])
     except ValueError as error:
         raise ValueError(f"{MANIFEST}: {error}") from None
     for name in (TOWER, TENSORS, STATE):
@@ -96,17 +96,17 @@ def read_checkpoint(path: Path) -> Saved:
     return read_state(path)
 
 
-def read_state(path: Path) -> Saved:
+def read_state(path: Path) -> CheckpointMetadata:
     """Read the metadata of a checkpoint; ValueError if its format is not this version's."""
-    content = content_of(path / STATE)
-    if (found := from_json(content, _FormatOnly).format) != FORMAT:
+    content = read_limited(path / STATE)
+    if (found := decode_json(content, _FormatOnly).format) != FORMAT:
         raise ValueError(f"has format {found}, this version reads {FORMAT}")
-    return from_json(content, Saved)
+    return decode_json(content, CheckpointMetadata)
 
 
-def newest_whole(folder: Path) -> tuple[Path, Saved]:
+def latest_valid(folder: Path) -> tuple[Path, CheckpointMetadata]:
     """Return the newest valid checkpoint, and log damaged ones; ValueError if there is none."""
-    found = checkpoints(folder)
+    found = list_checkpoints(folder)
     if not found:
         there = ", ".join(sorted(path.name for path in folder.parent.glob("[!.]*"))) or "nothing"
         raise ValueError(f"no checkpoint to resume from in {folder} ({folder.parent} holds {there})")
@@ -114,13 +114,13 @@ def newest_whole(folder: Path) -> tuple[Path, Saved]:
         try:
             saved = read_checkpoint(path)
         except (ValueError, OSError) as error:
-            say(f"{path} is damaged and not taken up: {error}")
+            log(f"{path} is damaged and not resumed from: {error}")
         else:
             return path, saved
     raise ValueError(f"every checkpoint in {folder} is damaged: {', '.join(path.name for path in found)}")
 
 
-def require_same(saved: Saved, experiment: Experiment, processes: int) -> None:
+def require_same_experiment(saved: CheckpointMetadata, experiment: Experiment, processes: int) -> None:
     """Raise ValueError listing the fields in which a checkpoint's experiment differs.
 
     The number of processes may differ if the global batch is equal.
@@ -130,33 +130,33 @@ def require_same(saved: Saved, experiment: Experiment, processes: int) -> None:
         _require_equal_batches(before, saved.processes, experiment, processes)
         before = replace(before, batch_size=experiment.batch_size)
     if other := differing_fields([before, experiment]):
-        raise ValueError(f"the checkpoint is of another experiment, they differ in {told(other)}")
+        raise ValueError(f"the checkpoint is of another experiment, they differ in {format_differences(other)}")
     if saved.data_digest != data_digest(experiment):
         raise ValueError(f"data={experiment.data}, its subset or its teacher is not what it was: files were replaced")
 
 
 def _require_equal_batches(before: Experiment, of: int, now: Experiment, processes: int) -> None:
-    if all(before.batch_size_at(side) * of == now.batch_size_at(side) * processes for side in before.sides):
+    if all(before.batch_size_for(side) * of == now.batch_size_for(side) * processes for side in before.all_image_sizes):
         return
     each, rest = divmod(before.batch_size * of, processes)
     remedy = f"--set batch_size={each}" if not rest else f"as many, {before.batch_size * of} images have no equal parts"
     raise ValueError(
-        f"the checkpoint is of {of} processes with {before.batch_size} images a step each, this is {processes} with "
-        f"{now.batch_size}: go on with {remedy}"
+        f"the checkpoint is of {of} processes with {before.batch_size} images per step each, this is {processes} with "
+        f"{now.batch_size}: resume with {remedy}"
     )
 
 
-def tell_what_differs(path: Path, saved: Saved, processes: int, commit: str) -> None:
+def log_differences(path: Path, saved: CheckpointMetadata, processes: int, commit: str) -> None:
     """Log the differences between a checkpoint and the run that resumes from it."""
     if saved.processes != processes:
-        told = f"{path} is of {saved.processes} processes, this is {processes}: the same images in the same steps"
-        say(f"{told}, cropped by other draws, so that losses differ a little")
+        message = f"{path} is of {saved.processes} processes, this is {processes}: the same images in the same steps"
+        log(f"{message}, cropped by other draws, so that losses differ a little")
     if saved.commit != commit:
-        say(f"{path} was written at commit {saved.commit}, this is {commit}")
+        log(f"{path} was written at commit {saved.commit}, this is {commit}")
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Lock a folder for one training; ValueError if another training writes to it.
 
     The kernel releases the lock when the process ends.

@@ -21,40 +21,41 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.config import Experiment
-from bench.environment.rank_info import place
-from losses.collectives import Alike, Group, Meeting, summed
+from bench.environment.rank_info import torchrun_env
+from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
-GRAPHS_A_SIZE = 8  # dynamo's limit for one size, whose captions have several widths
-PATIENCE = "CATLIP_BENCH_PATIENCE"  # environment variable with the maximum wait in seconds
+GRAPHS_PER_IMAGE_SIZE = 8  # dynamo's limit for one size, whose captions have several widths
+WATCHDOG_SECONDS = "CATLIP_BENCH_PATIENCE"  # environment variable with the maximum wait in seconds
 # Maximum wait of a rank for the others; a failed one is noticed sooner (bench/orchestration/torchrun.py).
-LONGEST_WAIT = timedelta(seconds=float(os.environ.get(PATIENCE, "600")))
-WATCHED_SHARE = 0.9  # of LONGEST_WAIT without a step: then the process prints its stacks, before the others time out
+WATCHDOG_TIMEOUT = timedelta(seconds=float(os.environ.get(WATCHDOG_SECONDS, "600")))
+# of WATCHDOG_TIMEOUT without a step: then the process prints its stacks, before the others time out
+WATCHDOG_FRACTION = 0.9
 
 
 @contextmanager
-def joined(meeting: str, device: torch.device) -> Iterator[torch.device]:
+def process_group(rendezvous_id: str, device: torch.device) -> Iterator[torch.device]:
     """Form the process group of all ranks for the block, and yield this rank's device.
 
     CPUs use gloo, GPUs nccl, one per rank. `meeting` is a unique name of the rendezvous; it is empty for a single
     process. The end of the block is a barrier, so that the files of rank 0 exist when any rank has ended.
     """
-    if not meeting:
+    if not rendezvous_id:
         yield device
         return
-    where, on_gpu = place(), device.type == "cuda"
+    where, on_gpu = torchrun_env(), device.type == "cuda"
     if on_gpu:
         device = torch.device("cuda", where.local_rank)
         torch.cuda.set_device(device)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = PrefixStore(meeting, TCPStore(address, port, is_master=False, timeout=LONGEST_WAIT))
+    store = PrefixStore(rendezvous_id, TCPStore(address, port, is_master=False, timeout=WATCHDOG_TIMEOUT))
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         store=store,
         rank=where.rank,
-        world_size=where.ranks,
-        timeout=LONGEST_WAIT,
+        world_size=where.world_size,
+        timeout=WATCHDOG_TIMEOUT,
         device_id=device if on_gpu else None,
     )
     yield device
@@ -63,34 +64,34 @@ def joined(meeting: str, device: torch.device) -> Iterator[torch.device]:
     dist.destroy_process_group()  # not after an error, where it would deadlock with waiting ranks
 
 
-def group_of_all() -> Group:
+def world_group() -> Group:
     """Return the process group of all ranks; None for a single process."""
     return dist.group.WORLD if dist.is_initialized() else None
 
 
-def together(group: Group) -> None:
+def barrier(group: Group) -> None:
     """Wait until all ranks arrive."""
     if group is not None:
-        expect_a_step()
+        reset_watchdog()
         dist.barrier(group)
 
 
-def expect_a_step() -> None:
+def reset_watchdog() -> None:
     """Reset the watchdog of distributed runs, which prints the stacks of all threads and ends a stalled process.
 
     It does not need the interpreter's lock, which a stalled thread may hold.
     """
     if dist.is_initialized():
-        seconds = WATCHED_SHARE * LONGEST_WAIT.total_seconds()
+        seconds = WATCHDOG_FRACTION * WATCHDOG_TIMEOUT.total_seconds()
         faulthandler.dump_traceback_later(seconds, exit=True, file=2)  # standard error, even if sys.stderr is replaced
 
 
-def averaged(value: Float[Tensor, ""], group: Group) -> Float[Tensor, ""]:
+def all_reduce_mean(value: Float[Tensor, ""], group: Group) -> Float[Tensor, ""]:
     """Return the mean over the ranks, which is finite if it is finite on all of them."""
-    return value if group is None else summed(value.clone(), group) / dist.get_world_size(group)
+    return value if group is None else all_reduce_sum_(value.clone(), group) / dist.get_world_size(group)
 
 
-def of_each_rank(values: Sequence[float], device: torch.device, group: Group) -> tuple[tuple[float, ...], ...]:
+def all_gather_floats(values: Sequence[float], device: torch.device, group: Group) -> tuple[tuple[float, ...], ...]:
     """All-gather the figures, equally many on each rank."""
     if group is None:
         return (tuple(values),)
@@ -100,12 +101,12 @@ def of_each_rank(values: Sequence[float], device: torch.device, group: Group) ->
     return tuple(tuple(row.tolist()) for row in rows)
 
 
-def largest(values: Sequence[float], device: torch.device, group: Group) -> tuple[float, ...]:
+def all_reduce_max(values: Sequence[float], device: torch.device, group: Group) -> tuple[float, ...]:
     """Return the maximum of each figure over the ranks."""
-    return tuple(map(max, zip(*of_each_rank(values, device, group), strict=True)))
+    return tuple(map(max, zip(*all_gather_floats(values, device, group), strict=True)))
 
 
-class LossOf(nn.Module):
+class ModelWithLoss(nn.Module):
     """A model and its loss in one forward, so that DDP and FSDP2 synchronise the gradients of both.
 
     The loss communicates over the group or over a simulated one.
@@ -114,47 +115,47 @@ class LossOf(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        loss: Callable[[nn.Module, Any, Any, Meeting], Tensor],
+        loss: Callable[[nn.Module, Any, Any, ProcessGroupLike], Tensor],
         group: Group,
-        alike: Alike | None = None,
+        simulated: SimulatedGroup | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.loss, self.group, self.meeting = model, loss, group, alike or group
+        self.model, self.loss, self.group, self.loss_group = model, loss, group, simulated or group
 
     def forward(self, images: Float[Tensor, "batch channels height width"], target: Any) -> Float[Tensor, ""]:
         """Return the loss."""
-        return self.loss(self.model, images, target, self.meeting)
+        return self.loss(self.model, images, target, self.loss_group)
 
 
-def spread(whole: LossOf, experiment: Experiment, precision: str, *, compiled: bool) -> nn.Module:
+def parallelize(whole: ModelWithLoss, experiment: Experiment, precision: str, *, compiled: bool) -> nn.Module:
     """Parallelize a model over its group; the gradients after a backward are means over the ranks.
 
     FSDP2 replaces the parameters by shards (DTensors), so that the optimizer must be built afterwards.
     """
     if compiled:
-        _expect_sizes(len(experiment.sides))
+        _allow_graphs_per_image_size(len(experiment.all_image_sizes))
     if whole.group is not None and experiment.sharding == "fsdp2":
-        return sharded(whole, precision, compiled=compiled)
-    spread_out: nn.Module = whole
+        return fully_shard_model(whole, precision, compiled=compiled)
+    parallel: nn.Module = whole
     if whole.group is not None:
         with warnings.catch_warnings(action="ignore", category=FutureWarning):  # a name changed in torch 2.13
-            spread_out = DistributedDataParallel(
+            parallel = DistributedDataParallel(
                 whole,
                 broadcast_buffers=False,  # buffers already count over all ranks
                 gradient_as_bucket_view=True,
                 static_graph=not compiled,
             )
-    return cast("nn.Module", torch.compile(spread_out)) if compiled else spread_out
+    return cast("nn.Module", torch.compile(parallel)) if compiled else parallel
 
 
-def _expect_sizes(sizes: int) -> None:
+def _allow_graphs_per_image_size(sizes: int) -> None:
     """Raise dynamo's limit to one graph per image size: beyond it, code runs uncompiled without a warning."""
     from torch._dynamo import config
 
-    config.cache_size_limit = max(config.cache_size_limit, GRAPHS_A_SIZE * sizes)
+    config.cache_size_limit = max(config.cache_size_limit, GRAPHS_PER_IMAGE_SIZE * sizes)
 
 
-def sharded(whole: LossOf, precision: str, *, compiled: bool) -> nn.Module:
+def fully_shard_model(whole: ModelWithLoss, precision: str, *, compiled: bool) -> nn.Module:
     """Shard every block of the towers, and the remaining parameters.
 
     Scalars cannot be sharded: every rank holds them, and a hook averages their gradients. Only blocks are compiled.
@@ -171,7 +172,7 @@ def sharded(whole: LossOf, precision: str, *, compiled: bool) -> nn.Module:
     )
     for module in list(whole.modules()):
         if isinstance(module, ImageTower | TextTower):
-            for block in blocks(module):
+            for block in transformer_blocks(module):
                 if compiled:
                     block.compile()
                 shard(block)
@@ -182,7 +183,7 @@ def sharded(whole: LossOf, precision: str, *, compiled: bool) -> nn.Module:
     return whole
 
 
-def blocks(tower: nn.Module) -> Iterator[nn.Module]:
+def transformer_blocks(tower: nn.Module) -> Iterator[nn.Module]:
     """Yield the blocks of a tower: members of its outermost lists or sequences of equal modules with parameters."""
     for child in tower.children():
         row = list(child.children()) if isinstance(child, (nn.Sequential, nn.ModuleList)) else []
@@ -190,33 +191,33 @@ def blocks(tower: nn.Module) -> Iterator[nn.Module]:
         if is_row and all(any(True for _ in one.parameters()) for one in row):
             yield from row
         else:
-            yield from blocks(child)
+            yield from transformer_blocks(child)
 
 
 def _average_gradient(parameter: Tensor) -> None:
     assert parameter.grad is not None
-    summed(parameter.grad, dist.group.WORLD).div_(dist.get_world_size())
+    all_reduce_sum_(parameter.grad, dist.group.WORLD).div_(dist.get_world_size())
 
 
-def apart(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+def split_by_sharding(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
     """Split parameters by sharding, because one kernel takes one kind; only FSDP2 has two kinds."""
     kinds: dict[bool, list[nn.Parameter]] = {}
     for parameter in parameters:
-        kinds.setdefault(is_shard(parameter), []).append(parameter)
+        kinds.setdefault(is_sharded(parameter), []).append(parameter)
     return list(kinds.values())
 
 
-def joint_norm(norms: Iterable[Float[Tensor, ""]]) -> Float[Tensor, ""]:
+def total_norm(norms: Iterable[Float[Tensor, ""]]) -> Float[Tensor, ""]:
     """Return the joint norm of groups from their norms, which are gathered if they are shards."""
-    gathered = list(map(whole_tensor, norms))
-    return gathered[0] if len(gathered) == 1 else torch.linalg.vector_norm(torch.stack(gathered))
+    whole = list(map(full_tensor, norms))
+    return whole[0] if len(whole) == 1 else torch.linalg.vector_norm(torch.stack(whole))
 
 
-def is_shard(tensor: Tensor) -> bool:
+def is_sharded(tensor: Tensor) -> bool:
     """Return whether a tensor is a DTensor, without the import of its class, which takes half a second."""
     return hasattr(tensor, "full_tensor")
 
 
-def whole_tensor(tensor: Any) -> Tensor:
+def full_tensor(tensor: Any) -> Tensor:
     """Gather a shard; all ranks must call it."""
-    return cast("Tensor", tensor.full_tensor() if is_shard(tensor) else tensor)
+    return cast("Tensor", tensor.full_tensor() if is_sharded(tensor) else tensor)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-KEYS_TOLD = 8
+MAX_KEYS_SHOWN = 8
 
 
 class NotFiniteError(FloatingPointError):
@@ -10,7 +10,9 @@ class NotFiniteError(FloatingPointError):
 
     def __init__(self, step: int, keys: Sequence[str], file: str = "") -> None:
         """Name the step and its first samples, and the file that holds all of them."""
-        told = ", ".join(keys[:KEYS_TOLD]) + (f" and {len(keys) - KEYS_TOLD} more" if len(keys) > KEYS_TOLD else "")
+        text = ", ".join(keys[:MAX_KEYS_SHOWN]) + (
+            f" and {len(keys) - MAX_KEYS_SHOWN} more" if len(keys) > MAX_KEYS_SHOWN else ""
+        )
         all_of_them = f"; all {len(keys)} are in {file}" if file else ""
-        super().__init__(f"loss or gradient of step {step} is not finite; its samples: {told}{all_of_them}")
+        super().__init__(f"loss or gradient of step {step} is not finite; its samples: {text}{all_of_them}")
         self.step, self.keys = step, tuple(keys)

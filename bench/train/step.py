@@ -15,9 +15,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.data.targets import Target
-from bench.methods import Method, simulated
-from bench.train.attention import attention
-from bench.train.distributed import LossOf, apart, averaged, joint_norm, spread
+from bench.methods import Method, simulated_group
+from bench.train.attention import use_attention_kernel
+from bench.train.distributed import ModelWithLoss, all_reduce_mean, parallelize, split_by_sharding, total_norm
 from losses.collectives import Group
 
 T = TypeVar("T", bound=Target)
@@ -36,13 +36,13 @@ class Step(Generic[T]):
     backward: Callable[[Float[Tensor, ""]], None]
     update: Callable[[Float[Tensor, ""], float], Float[Tensor, ""]]
     optimizer: torch.optim.Optimizer
-    parts: int  # number of micro-batches, whose gradients are summed
-    average: nn.Module | None  # the model with the moving average of the weights; None: no average
+    num_micro_batches: int  # number of micro-batches, whose gradients are summed
+    ema: nn.Module | None  # the model with the moving average of the weights; None: no average
 
     def __call__(self, batch: Batch[T], learning_rate: float) -> Float[Tensor, ""]:
         """Update once; the loss stays on the device, because reading it would wait for the step."""
         losses = []
-        for part in batch.parts(self.parts):
+        for part in batch.micro_batches(self.num_micro_batches):
             loss = self.forward(part)
             self.backward(loss)
             losses.append(loss.detach())
@@ -60,25 +60,25 @@ def make_step(
 ) -> Step[T]:
     """Build the step of a model: precision, compilation, processes, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
-    whole = LossOf(model, method.loss, group, simulated(experiment))
-    loss_of = spread(whole, experiment, precision, compiled=compiled)
+    whole = ModelWithLoss(model, method.loss, group, simulated_group(experiment))
+    loss_of = parallelize(whole, experiment, precision, compiled=compiled)
     optimizer = make_optimizer(experiment, model)
-    norm_of_gradient = gradient_norm(list(model.parameters()), experiment.clip_norm)
-    average, take_average = averaging(model, experiment.ema_decay)
+    norm_of_gradient = make_gradient_clipper(list(model.parameters()), experiment.clip_norm)
+    ema, update_ema = make_ema(model, experiment.ema_decay)
 
     def autocast() -> AbstractContextManager[Any]:
         return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
     def forward(batch: Batch[T]) -> Tensor:
-        with autocast(), attention(experiment.attention):
+        with autocast(), use_attention_kernel(experiment.attention):
             return cast("Tensor", loss_of(batch.images, batch.target))
 
     def backward(loss: Tensor) -> None:
-        with attention(experiment.attention):  # checkpointed blocks are recomputed
+        with use_attention_kernel(experiment.attention):  # checkpointed blocks are recomputed
             (loss / experiment.accumulation).backward()  # type: ignore[no-untyped-call]
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
-        whole = averaged(loss.detach(), group)
+        whole = all_reduce_mean(loss.detach(), group)
         finite = whole.isfinite() & norm_of_gradient().isfinite()
         optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined] # GradScaler's flag for fused optimizers
         for parameters in optimizer.param_groups:
@@ -86,16 +86,16 @@ def make_step(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         method.after_update(model)
-        take_average()
+        update_ema()
         return torch.where(finite, whole, math.nan)
 
-    return Step(forward, backward, update, optimizer, experiment.accumulation, average)
+    return Step(forward, backward, update, optimizer, experiment.accumulation, ema)
 
 
 def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.AdamW:
     """Return fused AdamW (on a CPU nine times as fast as the default) without weight decay on vectors and scalars."""
     return torch.optim.AdamW(
-        decayed_apart(parameter for parameter in model.parameters() if parameter.requires_grad),
+        weight_decay_groups(parameter for parameter in model.parameters() if parameter.requires_grad),
         lr=experiment.learning_rate,
         betas=experiment.betas,
         eps=experiment.eps,
@@ -104,25 +104,25 @@ def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Adam
     )
 
 
-def decayed_apart(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+def weight_decay_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
     """Return an optimizer's parameter groups: matrices, and vectors and scalars, which have no weight decay.
 
     Biases, norms, class embedding, scale and bias of the logits have fewer than two dimensions: open_clip_train's rule.
     """
     rows = list(parameters)
-    matrices = apart(parameter for parameter in rows if parameter.ndim >= 2)  # noqa: PLR2004
-    vectors = apart(parameter for parameter in rows if parameter.ndim < 2)  # noqa: PLR2004
+    matrices = split_by_sharding(parameter for parameter in rows if parameter.ndim >= 2)  # noqa: PLR2004
+    vectors = split_by_sharding(parameter for parameter in rows if parameter.ndim < 2)  # noqa: PLR2004
     groups: list[dict[str, Any]] = [{"params": one} for one in matrices]
     return groups + [{"params": one, "weight_decay": 0.0} for one in vectors]
 
 
-def gradient_norm(parameters: list[nn.Parameter], most: float | None) -> Callable[[], Float[Tensor, ""]]:
+def make_gradient_clipper(parameters: list[nn.Parameter], most: float | None) -> Callable[[], Float[Tensor, ""]]:
     """Return a function that returns the norm of the whole gradient and clips the gradient to `most`."""
-    kinds = apart(parameters)
+    kinds = split_by_sharding(parameters)
 
     def norm() -> Tensor:
         gradients = ([parameter.grad for parameter in kind if parameter.grad is not None] for kind in kinds)
-        return joint_norm(torch.nn.utils.get_total_norm(kind, foreach=True) for kind in gradients)
+        return total_norm(torch.nn.utils.get_total_norm(kind, foreach=True) for kind in gradients)
 
     if most is None:
         return norm
@@ -136,7 +136,7 @@ def gradient_norm(parameters: list[nn.Parameter], most: float | None) -> Callabl
     return clipped
 
 
-def averaging(model: nn.Module, decay: float | None) -> tuple[nn.Module | None, Callable[[], None]]:
+def make_ema(model: nn.Module, decay: float | None) -> tuple[nn.Module | None, Callable[[], None]]:
     """Return a copy of the model and a function that updates it: average = decay * average + (1 - decay) * weight."""
     if decay is None:
         return None, lambda: None

@@ -10,12 +10,12 @@ from typing import Any
 from tqdm import tqdm
 
 from bench.data.stream import Stream
-from bench.profilers.growth import Growth
+from bench.profilers.growth import MemoryGrowth
 
 LINE_SECONDS = 30  # between two lines without a progress bar
 
 
-class Watch:
+class TrainLogger:
     """Logs the steps of a training with images per second, the share of time waiting for data, and memory growth."""
 
     def __init__(self, stream: Stream[Any], total: int, taken: int, events: str = "") -> None:
@@ -32,8 +32,8 @@ class Watch:
             mininterval=1,
             disable=not self._has_bar,
         )
-        self.growth = Growth()
-        self._board = _board(events, taken) if events and stream.order.rank == 0 else None
+        self.growth = MemoryGrowth()
+        self._board = _open_event_writer(events, taken) if events and stream.order.rank == 0 else None
         self._began = self._told = time.perf_counter()
         self._waited, self._line_at = stream.wait_seconds, self._began
 
@@ -43,14 +43,14 @@ class Watch:
         if self._board is not None:
             self._board.close()
 
-    def tell(self, losses: Sequence[float], images: int, learning_rate: float) -> None:
+    def log_steps(self, losses: Sequence[float], images: int, learning_rate: float) -> None:
         """Log the losses and the images of the steps since the last call, and the last learning rate."""
         now, waited = time.perf_counter(), self._stream.wait_seconds
         seconds = now - self._told
         images_per_second = images / seconds
         waiting = (waited - self._waited) / seconds
         self._taken, self._told, self._waited = self._taken + len(losses), now, waited
-        self.growth.look(self._taken)
+        self.growth.sample(self._taken)
         figures = f"loss {losses[-1]:.3f}, {images_per_second:,.0f} images/s, {waiting:.0%} waiting for data"
         figures += f", rate {learning_rate:.2e}"
         self._bar.set_postfix_str(figures, refresh=False)
@@ -71,7 +71,7 @@ class Watch:
                 self._board.add_scalar(name, value, self._taken)
 
 
-def _board(folder: str, taken: int) -> Any:
+def _open_event_writer(folder: str, taken: int) -> Any:
     """Open event files; later steps of an earlier process are hidden."""
     from torch.utils.tensorboard import SummaryWriter
 

@@ -6,17 +6,17 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class ScheduleSegment:
     """Consecutive steps: a part of the trunk, or a cool-down from it to a budget."""
 
-    begin: int  # steps taken before it, of trunk and cool-downs
-    steps: range  # batch numbers
+    first_step: int  # steps taken before it, of trunk and cool-downs
+    batches: range  # batch numbers
     images: int | None  # of the budget; None: the trunk
 
     @property
-    def end(self) -> int:
+    def end_step(self) -> int:
         """Return the steps taken at its end."""
-        return self.begin + len(self.steps)
+        return self.first_step + len(self.batches)
 
     @property
     def phase(self) -> str:
@@ -25,7 +25,7 @@ class Leg:
 
 
 @dataclass(slots=True)
-class Course:
+class TrainProgress:
     """The progress of a training: one loss for each step taken."""
 
     losses: list[float] = field(default_factory=list)  # in the order in which the steps were taken

@@ -13,62 +13,62 @@ from torch import Tensor
 
 from bench.catalog import REFERENCES
 from bench.config import Experiment
-from bench.data.normalisation import WHITE, normalised
-from bench.towers.tower_from import KnownTower
-from bench.transfer.tasks.pictures import Pictures, shown
+from bench.data.normalisation import WHITE, normalise
+from bench.towers.tower_from import LoadedTower
+from bench.transfer.tasks.pictures import ImageSource, eval_batches
 from models.image_tower import PIXEL_CHANNELS, ImageTower
 
 PIXELS_SIDE, HOG_SIDE = 32, 64  # in pixels
-Embed = Callable[[Pictures], Float[np.ndarray, "images features"]]
+Embed = Callable[[ImageSource], Float[np.ndarray, "images features"]]
 Normalise = Callable[[Float[Tensor, "batch 3 height width"]], Float[Tensor, "batch 3 height width"]]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Subject:
+class FeatureExtractor:
     """A feature extractor, with the fields of its record."""
 
     name: str  # in records
-    embed: Embed  # cached by `kept`
+    embed: Embed  # cached by `cache_features`
     tower: ImageTower | None  # None for untrained features
     device: torch.device
     experiment: Experiment | None  # that trained the tower
-    known: KnownTower | None = None  # the tower with its classifier or text tower
+    known: LoadedTower | None = None  # the tower with its classifier or text tower
     images: int = 0  # seen in pre-training
     budgets: tuple[str, ...] = ()  # for which the tower was cooled down
 
 
-def kept(embed: Embed) -> Embed:
+def cache_features(embed: Embed) -> Embed:
     """Return an embedding function that embeds each set of images once: protocols and tasks share them."""
     return cast("Embed", cache(embed))
 
 
-def tower_features(tower: ImageTower, device: torch.device, normalise: Normalise = normalised) -> Embed:
+def tower_embedder(tower: ImageTower, device: torch.device, normalise: Normalise = normalise) -> Embed:
     """Return an embedding function of a frozen tower, with the normalisation of its training; float64 for solvers."""
     if tower.channels != PIXEL_CHANNELS:
         raise ValueError(f"the tasks hold images, and this tower reads embeddings of {tower.channels} channels")
     tower = tower.to(device).eval()
 
     @torch.inference_mode()
-    def embed(pictures: Pictures) -> np.ndarray:
-        batches = (normalise(batch.to(device) / WHITE) for batch in shown(pictures, tower.image_size))
+    def embed(images: ImageSource) -> np.ndarray:
+        batches = (normalise(batch.to(device) / WHITE) for batch in eval_batches(images, tower.image_size))
         return torch.cat([tower(batch).cpu() for batch in batches]).double().numpy()
 
     return embed
 
 
-def raw_pixels(pictures: Pictures) -> np.ndarray:
+def embed_raw_pixels(images: ImageSource) -> np.ndarray:
     """Return the pixels of images scaled to 32 px."""
-    small = torch.cat([normalised(batch / WHITE) for batch in shown(pictures, PIXELS_SIDE)])
+    small = torch.cat([normalise(batch / WHITE) for batch in eval_batches(images, PIXELS_SIDE)])
     return small.flatten(1).double().numpy()
 
 
-def hog_and_colour(pictures: Pictures) -> np.ndarray:
+def embed_hog_and_colour(images: ImageSource) -> np.ndarray:
     """Return histograms of oriented gradients and an 8 x 8 x 8 colour histogram.
 
     Source: Dalal and Triggs 2005, "Histograms of oriented gradients for human detection", by scikit-image; cells of
     8 px on 64 px images, 9 orientations, blocks of 2 x 2.
     """
-    return np.vstack([_hog_and_colour(batch) for batch in shown(pictures, HOG_SIDE)])
+    return np.vstack([_hog_and_colour(batch) for batch in eval_batches(images, HOG_SIDE)])
 
 
 def _hog_and_colour(batch: Tensor) -> np.ndarray:
@@ -78,4 +78,4 @@ def _hog_and_colour(batch: Tensor) -> np.ndarray:
     return np.hstack([np.stack(gradients), np.sqrt(np.stack(colours) / HOG_SIDE**2)])
 
 
-REFERENCE_FEATURES: dict[str, Embed] = dict(zip(REFERENCES, (raw_pixels, hog_and_colour), strict=True))
+REFERENCE_FEATURES: dict[str, Embed] = dict(zip(REFERENCES, (embed_raw_pixels, embed_hog_and_colour), strict=True))

@@ -11,20 +11,20 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from bench.console.console import say
-from bench.towers.tower_from import tower_from
-from bench.transfer.feature_extractor import tower_features
-from bench.transfer.tasks.named_tasks import task_named
+from bench.console.console import log
+from bench.towers.tower_from import load_tower
+from bench.transfer.feature_extractor import tower_embedder
+from bench.transfer.tasks.named_tasks import load_task
 
 
 def main(results: Path, root: str, towers: Sequence[str], tasks: Sequence[str]) -> str:
     """Open towers and tasks, log the tasks' notes, and return the error message, or an empty string."""
     try:
         for tower in towers:
-            tower_features(tower_from(tower).tower, torch.device("cpu"))
+            tower_embedder(load_tower(tower).tower, torch.device("cpu"))
         for task in tasks:
-            for note in task_named(task, results, root).notes:
-                say(note)
+            for note in load_task(task, results, root).notes:
+                log(note)
     except (ValueError, OSError, SafetensorError) as error:
         return str(error)
     return ""

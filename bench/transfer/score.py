@@ -6,72 +6,80 @@ from typing import Any
 
 import torch
 
-from bench.catalog import RANDOM_TOWER, Role
+from bench.catalog import RANDOM_INIT, Role
 from bench.config import Experiment
-from bench.record import Metric, Score, Transfer
-from bench.towers.tower_from import KnownTower, tower_from, untrained_kind
-from bench.train.build import untrained_tower
-from bench.transfer.classification.curves import few_shot, label_fractions
-from bench.transfer.classification.fine_tune_protocol import fine_tuned
-from bench.transfer.classification.probe import k_nn, linear_probe
-from bench.transfer.classification.transfer_init import transfer_init
-from bench.transfer.detection.detection import detection
-from bench.transfer.feature_extractor import REFERENCE_FEATURES, Subject, kept, tower_features
+from bench.record import Score, TaskMetric, Transfer
+from bench.towers.tower_from import LoadedTower, build_untrained_copy, load_tower
+from bench.train.build import build_untrained_tower
+from bench.transfer.classification.curves import score_few_shot, score_label_fractions
+from bench.transfer.classification.fine_tune_protocol import score_fine_tuning
+from bench.transfer.classification.probe import score_k_nn, score_linear_probe
+from bench.transfer.classification.transfer_init import score_transfer_init
+from bench.transfer.detection.detection import score_detection
+from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor, cache_features, tower_embedder
 from bench.transfer.multilabel import multi_label
-from bench.transfer.segmentation.segmentation import segmentation
+from bench.transfer.segmentation.segmentation import score_segmentation
 from models.image_tower import ImageTower
 
-PROTOCOLS: dict[str, Callable[[Subject, Any], Sequence[Score | Metric]]] = {
-    "linear-probe": linear_probe,
-    "k-nn": k_nn,
-    "few-shot": few_shot,
-    "label-fractions": label_fractions,
-    "fine-tune": fine_tuned,
-    "multi-label": multi_label.linear,
-    "multi-label-fine-tune": multi_label.fine_tuned,
-    "segmentation": segmentation,
-    "detection": detection,
-    "transfer-init": transfer_init,
+PROTOCOLS: dict[str, Callable[[FeatureExtractor, Any], Sequence[Score | TaskMetric]]] = {
+    "linear-probe": score_linear_probe,
+    "k-nn": score_k_nn,
+    "few-shot": score_few_shot,
+    "label-fractions": score_label_fractions,
+    "fine-tune": score_fine_tuning,
+    "multi-label": multi_label.score_linear,
+    "multi-label-fine-tune": multi_label.score_fine_tuned,
+    "segmentation": score_segmentation,
+    "detection": score_detection,
+    "transfer-init": score_transfer_init,
 }  # bench/catalog.py has the tasks that each accepts
 
 
-def open_subject(name: str, experiment: Experiment, device: torch.device, role: Role = "") -> Subject:
-    """Open a tower (`tower_from`), the random-init baseline "random tower", or reference features by their name.
+def open_extractor(name: str, experiment: Experiment, device: torch.device, role: Role = "") -> FeatureExtractor:
+    """Open a tower (`load_tower`), the random-init baseline "random tower", or reference features by their name.
 
     The role "reference" makes a tower an upper bound, which has no budget. The role "untrained" gives the random-init
     baseline of a tower: the initial weights of a tower that was trained here, else random weights. It is named "random
     tower" only where it has the architecture of `experiment`.
     """
     if role == "reference":
-        bound = open_subject(name, experiment, device)
+        bound = open_extractor(name, experiment, device)
         return replace(bound, name=f"reference {bound.name}", budgets=())
     if role == "untrained":
-        return _random_init(tower_from(name), experiment, device)
+        return _random_init(load_tower(name), experiment, device)
     if name in REFERENCE_FEATURES:
-        return Subject(name=name, embed=kept(REFERENCE_FEATURES[name]), tower=None, device=device, experiment=None)
-    if name == RANDOM_TOWER:
-        return _subject(name, untrained_tower(experiment), device, experiment)
-    known = tower_from(name)
+        return FeatureExtractor(
+            name=name, embed=cache_features(REFERENCE_FEATURES[name]), tower=None, device=device, experiment=None
+        )
+    if name == RANDOM_INIT:
+        return _subject(name, build_untrained_tower(experiment), device, experiment)
+    known = load_tower(name)
     subject = replace(_subject(known.name, known.tower, device), known=known)
-    made = known.made
-    return replace(subject, experiment=made.experiment, images=made.images, budgets=made.budgets) if made else subject
+    provenance = known.provenance
+    return (
+        replace(subject, experiment=provenance.experiment, images=provenance.images, budgets=provenance.budgets)
+        if provenance
+        else subject
+    )
 
 
-def _random_init(known: KnownTower, compared: Experiment, device: torch.device) -> Subject:
-    name = f"{RANDOM_TOWER} of {known.name}"
-    if known.made is None:
-        return _subject(name, untrained_kind(known), device)
-    of = known.made.experiment
+def _random_init(known: LoadedTower, compared: Experiment, device: torch.device) -> FeatureExtractor:
+    name = f"{RANDOM_INIT} of {known.name}"
+    if known.provenance is None:
+        return _subject(name, build_untrained_copy(known), device)
+    of = known.provenance.experiment
     is_same = (of.tower, of.image_size) == (compared.tower, compared.image_size)
-    return _subject(RANDOM_TOWER if is_same else name, untrained_tower(of), device, of)
+    return _subject(RANDOM_INIT if is_same else name, build_untrained_tower(of), device, of)
 
 
-def _subject(name: str, tower: ImageTower, device: torch.device, experiment: Experiment | None = None) -> Subject:
-    embed = kept(tower_features(tower, device))
-    return Subject(name=name, embed=embed, tower=tower, device=device, experiment=experiment)
+def _subject(
+    name: str, tower: ImageTower, device: torch.device, experiment: Experiment | None = None
+) -> FeatureExtractor:
+    embed = cache_features(tower_embedder(tower, device))
+    return FeatureExtractor(name=name, embed=embed, tower=tower, device=device, experiment=experiment)
 
 
-def scored(subject: Subject, task: Any, protocol: str) -> Transfer:
+def score_task(subject: FeatureExtractor, task: Any, protocol: str) -> Transfer:
     """Score a subject on a task by a protocol's name."""
     found = PROTOCOLS[protocol](subject, task)
     return Transfer(
@@ -79,5 +87,5 @@ def scored(subject: Subject, task: Any, protocol: str) -> Transfer:
         images=subject.images,
         budgets=subject.budgets,
         scores=tuple(one for one in found if isinstance(one, Score)),
-        metrics=tuple(one for one in found if isinstance(one, Metric)),
+        metrics=tuple(one for one in found if isinstance(one, TaskMetric)),
     )

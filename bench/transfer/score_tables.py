@@ -7,10 +7,10 @@ from statistics import fmean, median
 from typing import Any
 
 from bench.console.tables import Table
-from bench.measure.throughput import rates_of
+from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Score, Speed, Transfer
 from bench.statistics import Estimate, Interval, accuracy_interval, over_draws, over_seeds
-from bench.transfer.classification.shares import left_out, too_few
+from bench.transfer.classification.shares import describe_left_out, describe_too_few
 
 PROBE = "linear probe"
 POWERS = ("power W, by the energy counter", "power W")  # the more accurate first
@@ -21,7 +21,7 @@ SEED_UNIT = "A claim about a method needs several training seeds; one tower does
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ScoredRecord:
     """The scores of one feature extractor in one record."""
 
     record: Record
@@ -77,7 +77,7 @@ def curve_tables(records: Sequence[Record]) -> list[Table]:
         note = (
             f"Mean of {1 + max(score.draw for score in scores)} draws of the labelled images, the same for every row, "
             "with a 95 % interval over these draws alone, which is no evidence on other trainings. "
-            f"{SEED_UNIT}{left_out(scores)}{too_few(scores)}"
+            f"{SEED_UNIT}{describe_left_out(scores)}{describe_too_few(scores)}"
         )
         tables.append(Table(f"{protocol} on {task}", [*lines.values()], note))
     return tables
@@ -105,11 +105,11 @@ def metric_tables(records: Sequence[Record]) -> list[Table]:
 
 def budget_table(records: Sequence[Record]) -> Table:
     """Return accuracy against images seen, device seconds and energy, for every budget; references last."""
-    groups: dict[tuple[str, str, int], list[Row]] = {}
+    groups: dict[tuple[str, str, int], list[ScoredRecord]] = {}
     for row in _rows(records):
         for budget in row.transfer.budgets or ("reference",):
             groups.setdefault((budget, row.transfer.subject, row.transfer.images), []).append(row)
-    costs, lines = costs_of(records), list[dict[str, Any]]()
+    costs, lines = image_costs(records), list[dict[str, Any]]()
     for (budget, subject, images), rows in sorted(groups.items(), key=lambda group: group[0][0] == "reference"):
         cost = costs.get(subject)
         line = {
@@ -136,7 +136,7 @@ def budget_table(records: Sequence[Record]) -> Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class ImageCost:
     """The cost of a training image."""
 
     rate: float  # images/s
@@ -144,13 +144,13 @@ class Cost:
     why_no_joules: str
 
 
-def costs_of(records: Iterable[Record]) -> dict[str, Cost]:
+def image_costs(records: Iterable[Record]) -> dict[str, ImageCost]:
     """Return the cost of a training image for each experiment, from its speed records."""
     rows = list(records)
     speeds = [(row.experiment.name, row.measured) for row in rows if isinstance(row.measured, Speed) and row.experiment]
     return {
         name: _cost(median(rates.values()), [speed for of, speed in speeds if of == name])
-        for name, rates in rates_of(rows).items()
+        for name, rates in throughputs_by_round(rows).items()
     }
 
 
@@ -171,16 +171,16 @@ def mean_cell(values: Sequence[float]) -> Cell:
     return _cell(over_draws({"": dict(enumerate(values))}))
 
 
-def _cost(rate: float, runs: Sequence[Speed]) -> Cost:
+def _cost(rate: float, runs: Sequence[Speed]) -> ImageCost:
     for power in POWERS:
         if all(power in run.utilisation for run in runs):
-            return Cost(rate, fmean(run.utilisation[power] * run.processes for run in runs) / rate, "")
+            return ImageCost(rate, fmean(run.utilisation[power] * run.processes for run in runs) / rate, "")
     names = (*POWERS, WHOLE_READER)
     reasons = dict.fromkeys(run.not_measured[name] for run in runs for name in names if name in run.not_measured)
-    return Cost(rate, None, "; ".join(reasons) or "this device has no counter of power or energy")
+    return ImageCost(rate, None, "; ".join(reasons) or "this device has no counter of power or energy")
 
 
-def _over_seeds(rows: Sequence[Row]) -> dict[str, Cell]:
+def _over_seeds(rows: Sequence[ScoredRecord]) -> dict[str, Cell]:
     found: dict[str, list[float]] = {}
     for row in rows:
         for score in row.transfer.scores:
@@ -193,12 +193,12 @@ def _is_point(score: Score) -> bool:
     return score.per_class is not None or score.label_share is not None
 
 
-def _rows(records: Iterable[Record]) -> list[Row]:
-    rows = [Row(record, record.measured) for record in records if isinstance(record.measured, Transfer)]
+def _rows(records: Iterable[Record]) -> list[ScoredRecord]:
+    rows = [ScoredRecord(record, record.measured) for record in records if isinstance(record.measured, Transfer)]
     return sorted(rows, key=lambda row: row.key)
 
 
-def _scores(records: Iterable[Record]) -> list[tuple[Row, Score]]:
+def _scores(records: Iterable[Record]) -> list[tuple[ScoredRecord, Score]]:
     return [(row, score) for row in _rows(records) for score in row.transfer.scores]
 
 

@@ -14,7 +14,7 @@ from bench.train.train_logger import LINE_SECONDS
 T = TypeVar("T")
 
 
-def waited_for(steps: Iterable[T], total: int, what: str) -> Iterator[T]:
+def progress_bar(steps: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Yield the steps of a training, and show the number of finished steps and the remaining time.
 
     Nothing is shown if TQDM_DISABLE is set, which is the case where several runs share the terminal.

@@ -12,11 +12,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from bench.statistics import Estimate
-from reports.accuracy.pareto import IMAGES, Price, on_front
-from reports.accuracy.scores import FLOOR, Point, Scored, points, tasks
-from reports.render.formats import accuracy, short
-from reports.render.frames import Comparison, losses_frame
-from reports.render.svg import INK, MUTED, PAPER, drawing, hovered, margin_axes, names_at_ends, shown, svg
+from reports.accuracy.pareto import IMAGES, CostAxis, on_front
+from reports.accuracy.scores import RANDOM_INIT, Scored, ScorePoint, answered_tasks, points
+from reports.render.formats import accuracy, format_short
+from reports.render.frames import ComparisonRecords, losses_frame
+from reports.render.svg import INK, MUTED, PAPER, add_tooltip, chart_label, drawing, margin_axes, names_at_ends, svg
 from reports.speed.charts import series_colour, series_index, series_marker
 
 WIDTH, HEIGHT = 440, 270
@@ -29,18 +29,23 @@ CHANCE = "majority class"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class MarkStyle:
     """The look of a subject; its marks are shifted by `beside` SVG units, and `ringed` points have a ring."""
 
     colour: str
     marker: str
     beside: float
-    ringed: Sequence[Point]
+    ringed: Sequence[ScorePoint]
     told: str  # the tooltip
 
 
 def accuracy_chart(
-    comparison: Comparison, answers: Sequence[Scored], task: str, protocol: str, price: Price, name: str = "accuracy"
+    comparison: ComparisonRecords,
+    answers: Sequence[Scored],
+    task: str,
+    protocol: str,
+    price: CostAxis,
+    name: str = "accuracy",
 ) -> Markup:
     """Draw the accuracies on one task against a cost, with their Pareto front; `name` is the prefix of its ids.
 
@@ -54,26 +59,26 @@ def accuracy_chart(
         lowest = _axes_of_accuracy(axes, found, price)
         labels = [_reference(axes, index, *line) for index, line in enumerate(_references(found, majority, lowest))]
         _front(axes, front, price)
-        start = next((point.accuracy.value for point in found if point.subject == FLOOR), None)
+        start = next((point.accuracy.value for point in found if point.subject == RANDOM_INIT), None)
         subjects = dict.fromkeys(point.subject for point in found if not point.is_reference)
         for index, subject in enumerate(subjects):
             own = sorted((point for point in found if point.subject == subject), key=lambda point: point.images)
             colour, marker = series_colour(comparison, subject), series_marker(comparison, subject)
             costs = [price.of(point) or 0.0 for point in own]
             beside = SHIFT * (index - (len(subjects) - 1) / 2)
-            told = f"{comparison.label(subject)}: {_bought(own, price)}"
-            _line(axes, own, costs, start, Look(colour, marker, beside, front, told))
+            text = f"{comparison.label(subject)}: {_bought(own, price)}"
+            _line(axes, own, costs, start, MarkStyle(colour, marker, beside, front, text))
             labels.append((comparison.label(subject), own[-1].accuracy.value, colour))
         write_labels(axes, labels)
         last = "; ".join(f"{label} {accuracy(value)}" for label, value, _ in labels)
-        heard = f"{task}: accuracy by {protocol} against {price.told}. At the last point: {last}."
+        heard = f"{task}: accuracy by {protocol} against {price.title}. At the last point: {last}."
         if front:
             on = (f"{comparison.label(point.subject)} {_bought([point], price)}" for point in front)
             heard += f" On the Pareto front: {'; '.join(on)}."
-        return svg(figure, f"{name}-{price.name}-{tasks(answers).index(task)}", heard)
+        return svg(figure, f"{name}-{price.name}-{answered_tasks(answers).index(task)}", heard)
 
 
-def loss_chart(comparison: Comparison, experiment: str) -> Markup:
+def loss_chart(comparison: ComparisonRecords, experiment: str) -> Markup:
     """Draw the losses of an experiment, of all its seeds; cool-downs branch off the trunk."""
     frame = losses_frame(comparison, of=experiment)
     with drawing(WIDTH, LOSS_HEIGHT) as figure:
@@ -86,23 +91,23 @@ def loss_chart(comparison: Comparison, experiment: str) -> Markup:
                 joined = pd.concat([before, curve])
                 axes.plot(joined["images"], joined["loss"], color=colour, linewidth=1.5, alpha=0.8)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_short(value)))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel("images seen")
         axes.set_ylabel("loss, nats")
         losses = frame[frame["part"] == "trunk"]["loss"]
-        told = f"The trunk begins at {losses.iloc[0]:.4g} and ends at {losses.iloc[-1]:.4g}." if len(losses) else ""
+        text = f"The trunk begins at {losses.iloc[0]:.4g} and ends at {losses.iloc[-1]:.4g}." if len(losses) else ""
         name = f"loss-{series_index(comparison, experiment)}"
-        return svg(figure, name, f"Training loss of {comparison.label(experiment)} in nats. {told}")
+        return svg(figure, name, f"Training loss of {comparison.label(experiment)} in nats. {text}")
 
 
-def _axes_of_accuracy(axes: Axes, found: Sequence[Point], price: Price) -> float:
+def _axes_of_accuracy(axes: Axes, found: Sequence[ScorePoint], price: CostAxis) -> float:
     """Scale the cost from zero and accuracy from the tenth below all figures; return the lower end of accuracy."""
     furthest = max((price.of(point) or 0.0 for point in found if not point.is_reference), default=1.0)
     axes.set_xlim(0, 1.04 * (furthest or 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_short(value)))
     axes.set_xlabel(price.axis)
     highest = max([point.accuracy.high or point.accuracy.value for point in found], default=1.0)
     lowest = min([point.accuracy.low or point.accuracy.value for point in found], default=0.0)
@@ -123,7 +128,7 @@ def scale_accuracy(axes: Axes, highest: float, lowest: float = 0.0) -> float:
     return bottom
 
 
-def _front(axes: Axes, front: Sequence[Point], price: Price) -> None:
+def _front(axes: Axes, front: Sequence[ScorePoint], price: CostAxis) -> None:
     """Draw the Pareto front as steps: the highest accuracy up to each cost."""
     if front:
         costs = [price.of(point) or 0.0 for point in front]
@@ -132,13 +137,13 @@ def _front(axes: Axes, front: Sequence[Point], price: Price) -> None:
         axes.plot(*ends, drawstyle="steps-post", color=INK, linewidth=1.5, alpha=0.8)
 
 
-def _bought(found: Sequence[Point], price: Price) -> str:
+def _bought(found: Sequence[ScorePoint], price: CostAxis) -> str:
     return ", ".join(f"{accuracy(point.accuracy.value)} for {price.write(price.of(point) or 0.0)}" for point in found)
 
 
-def _references(found: Sequence[Point], majority: float, lowest: float) -> list[tuple[str, float]]:
+def _references(found: Sequence[ScorePoint], majority: float, lowest: float) -> list[tuple[str, float]]:
     """Return (name, accuracy) of the references; chance only where it is inside the axis."""
-    names = {FLOOR: "random init"}
+    names = {RANDOM_INIT: "random init"}
     lines = [(names.get(p.subject, p.subject), p.accuracy.value) for p in found if p.is_reference]
     return [*lines, *([(CHANCE, majority)] if majority >= lowest else [])]
 
@@ -149,7 +154,7 @@ def _reference(axes: Axes, index: int, name: str, value: float) -> tuple[str, fl
     return name, value, MUTED
 
 
-def _line(axes: Axes, own: Sequence[Point], costs: Sequence[float], start: float | None, look: Look) -> None:
+def _line(axes: Axes, own: Sequence[ScorePoint], costs: Sequence[float], start: float | None, look: MarkStyle) -> None:
     """Draw the points of one subject with intervals, shifted so that they do not hide those of other subjects."""
     values = [point.accuracy.value for point in own]
     beside = aside(axes, look.beside)
@@ -162,7 +167,7 @@ def _line(axes: Axes, own: Sequence[Point], costs: Sequence[float], start: float
             axes.plot([at] * len(seeds), seeds, "_", color=look.colour, markersize=5, transform=beside, clip_on=False)
     marks = axes.plot(costs, values, look.marker, color=look.colour, markersize=6.5, transform=beside, clip_on=False)
     marks[0].set(markeredgecolor=PAPER, markeredgewidth=0.75)
-    hovered(marks[0], look.told)
+    add_tooltip(marks[0], look.told)
     rings = [(at, value) for point, at, value in zip(own, costs, values, strict=True) if point in look.ringed]
     if rings:
         ring = axes.plot(*zip(*rings, strict=True), "o", color="none", markersize=12, transform=beside, clip_on=False)
@@ -190,4 +195,6 @@ def aside(axes: Axes, units: float) -> Transform:
 
 def write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]]) -> None:
     """Write (name, accuracy, colour) at the right of the axes."""
-    names_at_ends(axes, [(f"{shown(name, 15)} {accuracy(value)}", value, colour) for name, value, colour in labels])
+    names_at_ends(
+        axes, [(f"{chart_label(name, 15)} {accuracy(value)}", value, colour) for name, value, colour in labels]
+    )

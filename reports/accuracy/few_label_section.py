@@ -6,12 +6,20 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from reports.accuracy.heads import head_lines, heads_table, is_of_heads, nearest_table, standing, subjects_of
-from reports.accuracy.label_charts import highest_of, label_chart, lines_of
-from reports.accuracy.label_curves import PER_CLASS, Curve, curves_of, drawn, left_out, over_words, sets_of
+from reports.accuracy.label_charts import curve_lines, highest_of, label_chart
+from reports.accuracy.label_curves import (
+    PER_CLASS,
+    Curve,
+    curves_of,
+    describe_shares_left_out,
+    drawn,
+    over_words,
+    sets_of,
+)
 from reports.accuracy.label_tables import labels_table, metric_tables
-from reports.render.frames import Comparison
+from reports.render.frames import ComparisonRecords
 from reports.render.svg import swatch
-from reports.render.tables import Table
+from reports.render.tables import HtmlTable
 from reports.speed.charts import series_index
 
 
@@ -21,7 +29,7 @@ class Facet:
 
     title: str
     chart: Markup
-    table: Table | None
+    table: HtmlTable | None
     note: str = ""
 
 
@@ -32,10 +40,10 @@ class Facets:
     title: str
     note: str
     panels: Sequence[Facet]
-    tables: Sequence[Table] = ()  # of all panels
+    tables: Sequence[HtmlTable] = ()  # of all panels
 
 
-def section(comparison: Comparison) -> dict[str, object] | None:
+def section(comparison: ComparisonRecords) -> dict[str, object] | None:
     """Return the results beside accuracies on whole tasks; None where there are none."""
     found = curves_of(comparison)
     heads, curves = [c for c in found if is_of_heads(c)], [c for c in found if not is_of_heads(c)]
@@ -55,20 +63,23 @@ def section(comparison: Comparison) -> dict[str, object] | None:
     }
 
 
-def _curves(comparison: Comparison, number: int, curves: Sequence[Curve]) -> Facets:
+def _curves(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> Facets:
     """Draw one protocol, one chart per task."""
     panels = []
     for place, (task, of) in enumerate(sets_of(curves, lambda curve: curve.task).items()):
         shown = drawn(of)
         chart = label_chart(
-            f"labels-{number}-{place}", f"{task}, {curves[0].protocol}", lines_of(comparison, shown), highest_of(shown)
+            f"labels-{number}-{place}",
+            f"{task}, {curves[0].protocol}",
+            curve_lines(comparison, shown),
+            highest_of(shown),
         )
-        panels.append(Facet(task, chart, labels_table(comparison, of), left_out(of)))
+        panels.append(Facet(task, chart, labels_table(comparison, of), describe_shares_left_out(of)))
     what = "few labels per class" if curves[0].along == PER_CLASS else "the share of the labels"
     return Facets(f"Accuracy against {what}", over_words(curves), panels)
 
 
-def _heads(comparison: Comparison, number: int, curves: Sequence[Curve]) -> Facets:
+def _heads(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> Facets:
     """Draw the heads of each tower on each task; the charts of one task have equal axes."""
     panels, tables = [], []
     for place, (task, of) in enumerate(sets_of(curves, lambda curve: curve.task).items()):
@@ -78,5 +89,7 @@ def _heads(comparison: Comparison, number: int, curves: Sequence[Curve]) -> Face
         for index, (subject, lines) in enumerate(drawings.items()):
             title = f"{comparison.label(subject)} on {task}"
             name = f"heads-{number}-{place}-{index}"
-            panels.append(Facet(title, label_chart(name, f"{title}, heads", lines, highest), None, left_out(of)))
+            panels.append(
+                Facet(title, label_chart(name, f"{title}, heads", lines, highest), None, describe_shares_left_out(of))
+            )
     return Facets(f"Against the {curves[0].along}", over_words(curves), panels, tables)

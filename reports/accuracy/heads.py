@@ -4,18 +4,27 @@ from collections.abc import Mapping, Sequence
 
 from bench.record import Transfer
 from bench.statistics import Difference, Estimate, difference_verdict
-from bench.transfer.classification.init_tables import COPIED, NAMES, PROTOCOL, RANDOM, nearest_labels
-from reports.accuracy.label_charts import Line, references_of
-from reports.accuracy.label_curves import PER_CLASS, Curve, drawn, numbers_of, written
+from bench.transfer.classification.init_tables import CLASS_NAMES, COPIED_ROWS, PROTOCOL, RANDOM_HEAD, nearest_labels
+from reports.accuracy.label_charts import CurveLine, reference_lines
+from reports.accuracy.label_curves import PER_CLASS, Curve, drawn, format_labels, numbers_of
 from reports.accuracy.label_tables import NOT_SCORED, number_columns
 from reports.accuracy.score_tables import images_cell, subject_cell
-from reports.accuracy.scores import FLOOR
+from reports.accuracy.scores import RANDOM_INIT
 from reports.render.formats import accuracy, gain, listed, ratio, span, times
-from reports.render.frames import Comparison
+from reports.render.frames import ComparisonRecords
 from reports.render.svg import SERIES
-from reports.render.tables import Cell, Column, Group, Table, estimate_cell, plain, text_columns, value_cell
+from reports.render.tables import (
+    Cell,
+    Column,
+    Group,
+    HtmlTable,
+    estimate_cell,
+    text_columns,
+    ungrouped_table,
+    value_cell,
+)
 
-LOOKS = {COPIED: (0, "o"), NAMES: (3, "^"), RANDOM: (1, "s")}  # colour and mark
+LOOKS = {COPIED_ROWS: (0, "o"), CLASS_NAMES: (3, "^"), RANDOM_HEAD: (1, "s")}  # colour and mark
 OTHER_LOOK = (4, "D")
 RANDOM_DASHES = (5.0, 2.5)
 VERDICTS: Sequence[Difference] = ("better", "not distinguishable", "worse", "no interval")
@@ -34,20 +43,20 @@ def head_of(curve: Curve) -> str:
 def subjects_of(curves: Sequence[Curve]) -> list[str]:
     """Return the towers that have a chart of their own: the trained ones, or the random-init baseline without any."""
     subjects = list(dict.fromkeys(curve.subject for curve in curves))
-    return [subject for subject in subjects if not subject.startswith(FLOOR)] or subjects
+    return [subject for subject in subjects if not subject.startswith(RANDOM_INIT)] or subjects
 
 
-def head_lines(curves: Sequence[Curve], subject: str) -> list[Line]:
+def head_lines(curves: Sequence[Curve], subject: str) -> list[CurveLine]:
     """Return the lines of a tower's heads, and of the random head on the random-init baseline as their reference."""
     own = [curve for curve in curves if curve.subject == subject]
     images = drawn(own)[0].images
-    heads = sorted((c for c in own if c.images == images), key=lambda curve: head_of(curve) == RANDOM)
-    floors = {FLOOR, f"{FLOOR} of {subject}"} - {subject}
-    floor = [curve for curve in curves if curve.subject in floors and head_of(curve) == RANDOM]
-    return [*map(_line, heads), *references_of(drawn(floor))]
+    heads = sorted((c for c in own if c.images == images), key=lambda curve: head_of(curve) == RANDOM_HEAD)
+    random_inits = {RANDOM_INIT, f"{RANDOM_INIT} of {subject}"} - {subject}
+    random_init = [curve for curve in curves if curve.subject in random_inits and head_of(curve) == RANDOM_HEAD]
+    return [*map(_line, heads), *reference_lines(drawn(random_init))]
 
 
-def heads_table(comparison: Comparison, curves: Sequence[Curve]) -> Table:
+def heads_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> HtmlTable:
     """Show every head of one task, and its gain over the random head on the same draws."""
     first, numbers = curves[0], numbers_of(curves)
     rows = []
@@ -60,12 +69,12 @@ def heads_table(comparison: Comparison, curves: Sequence[Curve]) -> Table:
         subject, images = subject_cell(comparison, curve.subject), images_cell(curve.images)
         rows += [[subject, value_cell(title), images, *cells] for title, cells in found]
     columns = [*text_columns("features", "head"), Column("images seen"), *number_columns(curves)]
-    return plain(f"{first.task}: heads against the {first.along}", columns, rows)
+    return ungrouped_table(f"{first.task}: heads against the {first.along}", columns, rows)
 
 
-def standing(comparison: Comparison, curves: Sequence[Curve]) -> list[str]:
+def standing(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[str]:
     """Report for each head the numbers of labels per class with which it is better than the random head."""
-    told = []
+    sentences = []
     for curve in curves:
         base = _random(curves, curve)
         if base is None or curve.along != PER_CLASS:
@@ -73,11 +82,11 @@ def standing(comparison: Comparison, curves: Sequence[Curve]) -> list[str]:
         gains = {labels: found for labels in curve.accuracies if (found := curve.gain(base, labels)) is not None}
         if gains:
             tower = f"{comparison.label(curve.subject)} of {times(curve.images, 'image')}"
-            told.append(f"{curve.task}, {tower}: {head_of(curve)} against a random head: {_verdicts(gains)}.")
-    return told
+            sentences.append(f"{curve.task}, {tower}: {head_of(curve)} against a random head: {_verdicts(gains)}.")
+    return sentences
 
 
-def nearest_table(comparison: Comparison, curves: Sequence[Curve]) -> tuple[Table, str] | None:
+def nearest_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> tuple[HtmlTable, str] | None:
     """Show the nearest label of each class with the path to it; and the number of classes without one."""
     found = nearest_labels(transfer for _, transfer in comparison.of(Transfer))
     if not found:
@@ -86,27 +95,29 @@ def nearest_table(comparison: Comparison, curves: Sequence[Curve]) -> tuple[Tabl
     columns += text_columns("path in WordNet")
     groups: dict[str, list[list[Cell]]] = {}
     for one in found:
-        steps = value_cell(len(one.way) - 1)
-        cells = [value_cell(one.of), value_cell(one.way[-1]), value_cell(one.similarity, ratio), steps]
-        groups.setdefault(one.task, []).append([*cells, Cell(" → ".join(one.way))])
+        steps = value_cell(len(one.path) - 1)
+        cells = [value_cell(one.of), value_cell(one.path[-1]), value_cell(one.similarity, ratio), steps]
+        groups.setdefault(one.task, []).append([*cells, Cell(" → ".join(one.path))])
     sizes = {curve.task: curve.num_classes for curve in curves}
     without = {task: sizes[task] - len({row[0].text for row in rows}) for task, rows in groups.items() if task in sizes}
     words = [f"{number} of the classes of {task}" for task, number in without.items() if number]
     return (
-        Table("The nearest label of each class", columns, [Group(task, rows) for task, rows in groups.items()]),
+        HtmlTable("The nearest label of each class", columns, [Group(task, rows) for task, rows in groups.items()]),
         f" WordNet has no noun for {listed(words)}: their rows of a copied head are random." if words else "",
     )
 
 
-def _line(curve: Curve) -> Line:
+def _line(curve: Curve) -> CurveLine:
     series, marker = LOOKS.get(head_of(curve), OTHER_LOOK)
-    return Line(head_of(curve), curve, SERIES[series], marker, RANDOM_DASHES if head_of(curve) == RANDOM else ())
+    return CurveLine(
+        head_of(curve), curve, SERIES[series], marker, RANDOM_DASHES if head_of(curve) == RANDOM_HEAD else ()
+    )
 
 
 def _random(curves: Sequence[Curve], curve: Curve) -> Curve | None:
     """Return the random head of the same tower on the same task; None for itself."""
-    same = [of for of in curves if _tower(of) == _tower(curve) and head_of(of) == RANDOM]
-    return None if head_of(curve) == RANDOM or not same else same[0]
+    same = [of for of in curves if _tower(of) == _tower(curve) and head_of(of) == RANDOM_HEAD]
+    return None if head_of(curve) == RANDOM_HEAD or not same else same[0]
 
 
 def _tower(curve: Curve) -> tuple[object, ...]:
@@ -117,7 +128,7 @@ def _verdicts(gains: Mapping[float, Estimate]) -> str:
     """Group the numbers of labels by verdict."""
     found: dict[Difference, list[str]] = {}
     for labels, one in gains.items():
-        where = f"{written(PER_CLASS, labels)} per class" if labels else "no labels"
+        where = f"{format_labels(PER_CLASS, labels)} per class" if labels else "no labels"
         interval = "" if one.low is None or one.high is None else f", {span(one.low, one.high, gain)}"
         found.setdefault(difference_verdict(one), []).append(f"{where} ({gain(one.value)}{interval})")
     return "; ".join(f"{verdict} with {listed(found[verdict])}" for verdict in VERDICTS if verdict in found)

@@ -20,17 +20,17 @@ from reports.accuracy.curves import (
     scale_accuracy,
     write_labels,
 )
-from reports.accuracy.label_curves import PERCENT, SHARE, Curve, numbers_of, written
-from reports.accuracy.score_tables import FLOOR_TITLE
-from reports.accuracy.scores import FLOOR
+from reports.accuracy.label_curves import PERCENT, SHARE, Curve, format_labels, numbers_of
+from reports.accuracy.score_tables import RANDOM_INIT_TITLE
+from reports.accuracy.scores import RANDOM_INIT
 from reports.render.formats import accuracy
-from reports.render.frames import Comparison
-from reports.render.svg import MUTED, PAPER, drawing, hovered, svg
+from reports.render.frames import ComparisonRecords
+from reports.render.svg import MUTED, PAPER, add_tooltip, drawing, svg
 from reports.speed.charts import series_colour, series_marker
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Line:
+class CurveLine:
     """A curve with its look: references are dashed and have no marks."""
 
     name: str
@@ -40,24 +40,26 @@ class Line:
     dashes: tuple[float, ...] = ()  # none: solid
 
 
-def lines_of(comparison: Comparison, curves: Sequence[Curve]) -> list[Line]:
+def curve_lines(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[CurveLine]:
     """Return the lines of towers, then those of references."""
     towers = [curve for curve in curves if not curve.is_reference]
     looks = [(series_colour(comparison, of.subject), series_marker(comparison, of.subject)) for of in towers]
-    drawn = [Line(comparison.label(of.subject), of, *own) for of, own in zip(towers, looks, strict=True)]
-    return [*drawn, *references_of([curve for curve in curves if curve.is_reference])]
+    drawn = [CurveLine(comparison.label(of.subject), of, *own) for of, own in zip(towers, looks, strict=True)]
+    return [*drawn, *reference_lines([curve for curve in curves if curve.is_reference])]
 
 
-def references_of(curves: Sequence[Curve]) -> list[Line]:
+def reference_lines(curves: Sequence[Curve]) -> list[CurveLine]:
     """Return the lines of reference curves, each with its own dashes."""
     return [
-        Line(FLOOR_TITLE if curve.subject == FLOOR else curve.subject, curve, MUTED, "", _dashes(index))
+        CurveLine(
+            RANDOM_INIT_TITLE if curve.subject == RANDOM_INIT else curve.subject, curve, MUTED, "", _dashes(index)
+        )
         for index, curve in enumerate(curves)
     ]
 
 
-def label_chart(name: str, told: str, lines: Sequence[Line], highest: float) -> Markup:
-    """Draw lines over the number of labels; `highest` is the upper end of the axis, `told` the title of the chart."""
+def label_chart(name: str, text: str, lines: Sequence[CurveLine], highest: float) -> Markup:
+    """Draw lines over the number of labels; `highest` is the upper end of the axis, `text` the title of the chart."""
     curves = [line.curve for line in lines]
     along, numbers = curves[0].along, numbers_of(curves)
     places = _places(numbers)
@@ -67,7 +69,9 @@ def label_chart(name: str, told: str, lines: Sequence[Line], highest: float) -> 
         scale_accuracy(axes, highest)
         margin = 0.06 * ((places[numbers[-1]] - places[numbers[0]]) or 1.0)
         axes.set_xlim(places[numbers[0]] - margin, places[numbers[-1]] + margin)
-        axes.set_xticks(list(places.values()), [written(along, number).removesuffix(PERCENT) for number in numbers])
+        axes.set_xticks(
+            list(places.values()), [format_labels(along, number).removesuffix(PERCENT) for number in numbers]
+        )
         axes.set_xlabel(f"{along},{PERCENT}" if along == SHARE else along)
         chance = max(curve.majority for curve in curves)
         axes.axhline(chance, color=MUTED, linewidth=1, linestyle=(0, _dashes(len(lines) - len(marked))))
@@ -77,7 +81,7 @@ def label_chart(name: str, told: str, lines: Sequence[Line], highest: float) -> 
         ends = [(line.name, _points(line.curve)[-1][1].value, line.colour) for line in lines]
         write_labels(axes, [*ends, (CHANCE, chance, MUTED)])
         heard = "; ".join(f"{line.name} {_heard(line.curve)}" for line in lines)
-        return svg(figure, name, f"{told}: accuracy against the {along}. {heard}; {CHANCE} {accuracy(chance)}.")
+        return svg(figure, name, f"{text}: accuracy against the {along}. {heard}; {CHANCE} {accuracy(chance)}.")
 
 
 def highest_of(curves: Sequence[Curve]) -> float:
@@ -92,7 +96,7 @@ def _places(numbers: Sequence[float]) -> dict[float, float]:
     return {number: math.log2(number) if number else none for number in numbers}
 
 
-def _draw(axes: Axes, line: Line, places: dict[float, float], beside: float) -> None:
+def _draw(axes: Axes, line: CurveLine, places: dict[float, float], beside: float) -> None:
     """Draw a line, its marks and intervals shifted so that they do not hide those of other lines."""
     moved, found = aside(axes, beside), _points(line.curve)
     x, estimates = [places[labels] for labels, _ in found], [one for _, one in found]
@@ -103,7 +107,7 @@ def _draw(axes: Axes, line: Line, places: dict[float, float], beside: float) -> 
         draw_intervals(axes, x, estimates, line.colour, moved)
         marks = axes.plot(x, y, line.marker, color=line.colour, markersize=6, transform=moved, clip_on=False)
         marks[0].set(markeredgecolor=PAPER, markeredgewidth=0.75)
-        hovered(marks[0], f"{line.name}: {_told(line.curve, found)}")
+        add_tooltip(marks[0], f"{line.name}: {_told(line.curve, found)}")
 
 
 def _points(curve: Curve) -> list[tuple[float, Estimate]]:
@@ -120,4 +124,4 @@ def _heard(curve: Curve) -> str:
 
 
 def _told(curve: Curve, found: Sequence[tuple[float, Estimate]]) -> str:
-    return ", ".join(f"{accuracy(one.value)} at {written(curve.along, labels)}" for labels, one in found)
+    return ", ".join(f"{accuracy(one.value)} at {format_labels(curve.along, labels)}" for labels, one in found)

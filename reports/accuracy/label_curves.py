@@ -13,7 +13,7 @@ from bench.statistics import SEEDS_FOR_INTERVAL, Estimate, over_draws
 from bench.transfer.classification.shares import SHARES
 from reports.accuracy.scores import ANSWERING, Scored, every_answer
 from reports.render.formats import NBSP, listed, times
-from reports.render.frames import Comparison
+from reports.render.frames import ComparisonRecords
 
 K = TypeVar("K")
 PER_CLASS, SHARE = "labelled images per class", "share of the labelled images"
@@ -35,7 +35,7 @@ class Curve:
     budgets: tuple[str, ...]
     majority: float
     num_classes: int
-    pictures: Mapping[float, int]  # training images by number of labels
+    labelled_images: Mapping[float, int]  # training images by number of labels
     accuracies: Mapping[float, Mapping[Run, Draws]]  # by number of labels, fewest first
 
     @property
@@ -60,7 +60,7 @@ class Curve:
         return over_draws(gains) if gains else None
 
 
-def curves_of(comparison: Comparison) -> list[Curve]:
+def curves_of(comparison: ComparisonRecords) -> list[Curve]:
     """Return all curves: towers in the page's order, then the random-init baseline, then reference features."""
     groups: dict[tuple[str, str, str, str, int], list[tuple[float, Scored]]] = {}
     for one in every_answer(comparison):
@@ -92,17 +92,17 @@ def numbers_of(curves: Sequence[Curve]) -> list[float]:
     return sorted({labels for curve in curves for labels in curve.accuracies})
 
 
-def written(along: str, labels: float) -> str:
+def format_labels(along: str, labels: float) -> str:
     """Write a number of labels: 5, or 25 %."""
     if along == SHARE:
         return f"{100 * labels:g}{PERCENT}"
     return f"{labels:g}" if labels else "none"
 
 
-def left_out(curves: Sequence[Curve]) -> str:
+def describe_shares_left_out(curves: Sequence[Curve]) -> str:
     """Return the shares of the labels that were not scored, and why; empty where all or none were."""
     scored = {labels for curve in curves if curve.along == SHARE for labels in curve.accuracies}
-    absent = [written(SHARE, share) for share in SHARES if share not in scored]
+    absent = [format_labels(SHARE, share) for share in SHARES if share not in scored]
     if not scored or not absent:
         return ""
     return f"{listed(absent)}: the same images as another share, because each class has at least one."
@@ -148,6 +148,6 @@ def _curve(along: str, group: Sequence[tuple[float, Scored]]) -> Curve:
         budgets=tuple(dict.fromkeys(budget for _, one in group for budget in one.budgets)),
         majority=first.score.majority,
         num_classes=first.score.num_classes,
-        pictures={labels: one.score.num_train for labels, one in group},
+        labelled_images={labels: one.score.num_train for labels, one in group},
         accuracies=dict(sorted(points.items())),
     )

@@ -6,34 +6,44 @@ from markupsafe import Markup
 
 from bench.record import Transfer
 from bench.statistics import SEEDS_FOR_RANKING, Estimate, difference_verdict, paired_over_seeds
-from reports.accuracy.scores import FLOOR, PROBE, Point, Scored, answering, at_budget, fewest_seeds, points, tasks
+from reports.accuracy.scores import (
+    PROBE,
+    RANDOM_INIT,
+    Scored,
+    ScorePoint,
+    answered_tasks,
+    answering,
+    at_budget,
+    fewest_seeds,
+    points,
+)
 from reports.render.formats import NBSP, accuracy, gain, span
-from reports.render.frames import Comparison
+from reports.render.frames import ComparisonRecords
 
 INTERVAL = f"95{NBSP}% interval"
 MOST_TOLD = 4  # experiments beside the first that a sentence names
 
 
-def accuracy_sentences(comparison: Comparison, answers: Sequence[Scored]) -> list[Markup]:
+def accuracy_sentences(comparison: ComparisonRecords, answers: Sequence[Scored]) -> list[Markup]:
     """Report the linear probe of the first task at each budget of the question, and the ranking."""
     if not answers and any(transfer.scores or transfer.metrics for _, transfer in comparison.of(Transfer)):
         return [Markup('Accuracies are listed under <a href="#learned">Few labels, other tasks, other heads</a>.')]
     if all(one.is_reference for one in answers):
         return [Markup("No tower was scored in this comparison, so it gives no accuracy.")]
     found = _lead_points(answers)
-    told: list[Markup] = []
+    sentences: list[Markup] = []
     for budget in answering(answers):
         if rows := at_budget(found, budget):
-            told.append(_budget_sentence(comparison, budget, rows, [] if told else _references(found)))
-    if not told:
+            sentences.append(_budget_sentence(comparison, budget, rows, [] if sentences else _references(found)))
+    if not sentences:
         last = max(point.images for point in found)
-        told = [_budget_sentence(comparison, f"{last:,} images", [p for p in found if p.images == last], [])]
-    scope = Markup("On {} by {}: ").format(tasks(answers)[0], found[0].runs[0].score.protocol)
-    return [scope + Markup("; ").join(told) + Markup(". ") + _standing(comparison, answers, found)]
+        sentences = [_budget_sentence(comparison, f"{last:,} images", [p for p in found if p.images == last], [])]
+    scope = Markup("On {} by {}: ").format(answered_tasks(answers)[0], found[0].runs[0].score.protocol)
+    return [scope + Markup("; ").join(sentences) + Markup(". ") + _standing(comparison, answers, found)]
 
 
 def _budget_sentence(
-    comparison: Comparison, budget: str, rows: Sequence[Point], references: Sequence[tuple[str, Point]]
+    comparison: ComparisonRecords, budget: str, rows: Sequence[ScorePoint], references: Sequence[tuple[str, ScorePoint]]
 ) -> Markup:
     first = lead_of(comparison, [point.subject for point in rows])
     lead, *others = sorted(rows, key=lambda point: point.subject != first)
@@ -51,7 +61,7 @@ def _budget_sentence(
     return Markup(", ").join([head, *clauses])
 
 
-def _standing(comparison: Comparison, answers: Sequence[Scored], found: Sequence[Point]) -> Markup:
+def _standing(comparison: ComparisonRecords, answers: Sequence[Scored], found: Sequence[ScorePoint]) -> Markup:
     """Rank the first experiment where the seeds allow it; `other_rankings` has the others."""
     seeds, tests = fewest_seeds(answers), len(found[0].runs[0].score.correct)
     if seeds == 1:
@@ -60,12 +70,12 @@ def _standing(comparison: Comparison, answers: Sequence[Scored], found: Sequence
         return Markup("Means over {} seeds; <strong>under {} paired seeds: no ranking.</strong>").format(
             seeds, SEEDS_FOR_RANKING
         )
-    told = _rankings(comparison, answers, found)
-    first = next(iter(told), Markup("No two towers have {} seeds in common.").format(SEEDS_FOR_RANKING))
+    sentences = _rankings(comparison, answers, found)
+    first = next(iter(sentences), Markup("No two towers have {} seeds in common.").format(SEEDS_FOR_RANKING))
     return Markup("Means over {} seeds. {}").format(seeds, first)
 
 
-def _rankings(comparison: Comparison, answers: Sequence[Scored], found: Sequence[Point]) -> list[Markup]:
+def _rankings(comparison: ComparisonRecords, answers: Sequence[Scored], found: Sequence[ScorePoint]) -> list[Markup]:
     """Compare each tower with the base over their common seeds, at every budget of the question."""
     clauses: dict[str, list[Markup]] = {}
     for budget in answering(answers):
@@ -83,7 +93,7 @@ def _rankings(comparison: Comparison, answers: Sequence[Scored], found: Sequence
     ]
 
 
-def _verdict(comparison: Comparison, budget: str, found: Estimate) -> Markup:
+def _verdict(comparison: ComparisonRecords, budget: str, found: Estimate) -> Markup:
     assert found.low is not None
     assert found.high is not None
     base, verdict = comparison.label(comparison.base or ""), difference_verdict(found)
@@ -95,7 +105,7 @@ def _verdict(comparison: Comparison, budget: str, found: Estimate) -> Markup:
     return words + f" at {budget} ({gain(found.value)}, {interval})"
 
 
-def other_rankings(comparison: Comparison, answers: Sequence[Scored]) -> list[Markup]:
+def other_rankings(comparison: ComparisonRecords, answers: Sequence[Scored]) -> list[Markup]:
     """Report the rankings beside that of the first experiment."""
     if fewest_seeds(answers) < SEEDS_FOR_RANKING:
         return []
@@ -107,14 +117,14 @@ def other_rankings(comparison: Comparison, answers: Sequence[Scored]) -> list[Ma
     return [head.format(found[0].runs[0].score.task, Markup(" ").join(rest))]
 
 
-def _lead_points(answers: Sequence[Scored]) -> list[Point]:
+def _lead_points(answers: Sequence[Scored]) -> list[ScorePoint]:
     """Return the points of the first task by the linear probe, or by the first protocol where there is none."""
-    task = tasks(answers)[0]
+    task = answered_tasks(answers)[0]
     return points(answers, task, PROBE) or points(answers, task, answers[0].score.protocol)
 
 
-def _references(found: Sequence[Point]) -> list[tuple[str, Point]]:
-    names = {FLOOR: "the random-init baseline"}
+def _references(found: Sequence[ScorePoint]) -> list[tuple[str, ScorePoint]]:
+    names = {RANDOM_INIT: "the random-init baseline"}
     return [(names.get(point.subject, point.subject), point) for point in found if point.is_reference]
 
 
@@ -123,7 +133,7 @@ def the_rest(number: int, section: str) -> list[Markup]:
     return [Markup('<a href="#{}">{} more below</a>').format(section, number)] if number > 0 else []
 
 
-def lead_of(comparison: Comparison, names: Sequence[str]) -> str:
+def lead_of(comparison: ComparisonRecords, names: Sequence[str]) -> str:
     """Return the experiment that the answer begins with: CatLIP's if there is one, else the first beside the base."""
     catlip = [name for name in names if comparison.experiments[name].method == "catlip"]
     others = [name for name in names if name != comparison.base]

@@ -2,25 +2,35 @@
 
 from collections.abc import Sequence
 
-from reports.accuracy.pareto import Price, on_front
-from reports.accuracy.scores import FLOOR, PROBE, Point, Scored, at_budget, budgets, points, protocols, tasks
-from reports.render.formats import NBSP, accuracy, count, gain, listed, percent, rate, seconds
-from reports.render.frames import Comparison
+from reports.accuracy.pareto import CostAxis, on_front
+from reports.accuracy.scores import (
+    PROBE,
+    RANDOM_INIT,
+    Scored,
+    ScorePoint,
+    answered_tasks,
+    at_budget,
+    budgets,
+    points,
+    protocols,
+)
+from reports.render.formats import NBSP, accuracy, count, format_rate, format_seconds, gain, listed, percent
+from reports.render.frames import ComparisonRecords
 from reports.render.tables import (
     Cell,
     Column,
     Group,
-    Table,
-    absent,
+    HtmlTable,
+    absent_cell,
     estimate_cell,
-    figure,
-    named,
-    plain,
+    figure_cell,
+    name_cell,
     text_columns,
+    ungrouped_table,
     value_cell,
 )
 
-FLOOR_TITLE = "random-init baseline"
+RANDOM_INIT_TITLE = "random-init baseline"
 NO_SPEED = "its speed was not measured"
 NOT_SCORED = "not scored"
 NOT_TRAINED = "it was not trained"
@@ -28,10 +38,10 @@ CHOSEN = {PROBE: "C", "k-NN": "k"}  # the hyperparameter chosen on validation; o
 INTERVAL = f"95{NBSP}%"
 
 
-def overview_table(comparison: Comparison, answers: Sequence[Scored]) -> Table:
+def overview_table(comparison: ComparisonRecords, answers: Sequence[Scored]) -> HtmlTable:
     """Show the linear probe on all tasks at the first budget, then references."""
     protocol = protocols(answers)[0]
-    found = {task: points(answers, task, protocol) for task in tasks(answers)}
+    found = {task: points(answers, task, protocol) for task in answered_tasks(answers)}
     columns = [Column("features", numeric=False), *(Column(task, _size_note(answers, task)) for task in found)]
     groups = []
     for budget in budgets(answers)[:1]:
@@ -41,10 +51,10 @@ def overview_table(comparison: Comparison, answers: Sequence[Scored]) -> Table:
     references = {task: [point for point in of if point.is_reference] for task, of in found.items()}
     names = dict.fromkeys(point.subject for of in references.values() for point in of)
     groups.append(Group("References", [_across(comparison, name, list(references.values())) for name in names]))
-    return Table(f"Accuracy by {protocol} on every task", columns, [group for group in groups if group.rows])
+    return HtmlTable(f"Accuracy by {protocol} on every task", columns, [group for group in groups if group.rows])
 
 
-def task_table(comparison: Comparison, answers: Sequence[Scored], task: str, device: Price) -> Table:
+def task_table(comparison: ComparisonRecords, answers: Sequence[Scored], task: str, device: CostAxis) -> HtmlTable:
     """Show the accuracies on a task at each budget, with gains over the random-init baseline."""
     here = [one for one in answers if one.score.task == task]
     shown = {protocol: points(here, task, protocol) for protocol in protocols(here)}
@@ -61,14 +71,14 @@ def task_table(comparison: Comparison, answers: Sequence[Scored], task: str, dev
         for title, chosen in _by_budget(here, rows).items()
         if chosen
     ]
-    return Table(f"Accuracy on {task}", columns, groups)
+    return HtmlTable(f"Accuracy on {task}", columns, groups)
 
 
 def points_table(
-    comparison: Comparison, answers: Sequence[Scored], protocol: str, device: Price, energy: Price
-) -> Table:
+    comparison: ComparisonRecords, answers: Sequence[Scored], protocol: str, device: CostAxis, energy: CostAxis
+) -> HtmlTable:
     """Show every point of the accuracy charts; energy where it was measured for any tower."""
-    paid = [device, *([energy] if energy.an_image else [])]
+    paid = [device, *([energy] if energy.per_image else [])]
     columns = [
         *text_columns("features", "task"),
         Column("images seen"),
@@ -81,7 +91,7 @@ def points_table(
         Column("on the Pareto front", "against", numeric=False),
     ]
     rows = []
-    for task in tasks(answers):
+    for task in answered_tasks(answers):
         found = points(answers, task, protocol)
         fronts = [(price, on_front(found, price)) for price in paid]
         rows += [
@@ -98,17 +108,17 @@ def points_table(
             ]
             for point in found
         ]
-    return plain(f"Points of the accuracy charts ({protocol})", columns, rows)
+    return ungrouped_table(f"Points of the accuracy charts ({protocol})", columns, rows)
 
 
-def subject_cell(comparison: Comparison, subject: str) -> Cell:
+def subject_cell(comparison: ComparisonRecords, subject: str) -> Cell:
     """Return the cell that names a scored subject."""
-    return named(FLOOR_TITLE if subject == FLOOR else comparison.label(subject), subject)
+    return name_cell(RANDOM_INIT_TITLE if subject == RANDOM_INIT else comparison.label(subject), subject)
 
 
 def images_cell(images: int) -> Cell:
     """Return the cell with the number of images seen in pre-training."""
-    return value_cell(images, count) if images else absent(NOT_TRAINED)
+    return value_cell(images, count) if images else absent_cell(NOT_TRAINED)
 
 
 def task_note(answers: Sequence[Scored], task: str) -> str:
@@ -125,66 +135,70 @@ def task_note(answers: Sequence[Scored], task: str) -> str:
 
 
 def _by_budget(
-    here: Sequence[Scored], rows: dict[tuple[str, int], list[Point | None]]
+    here: Sequence[Scored], rows: dict[tuple[str, int], list[ScorePoint | None]]
 ) -> dict[str, list[tuple[str, int]]]:
     """Group the rows of a task by budget; a tower of two budgets is in both groups."""
     groups: dict[str, list[tuple[str, int]]] = {}
     for budget in budgets(here):
-        groups[budget[:1].upper() + budget[1:]] = [key for key, row in rows.items() if budget in _told(row)]
+        groups[budget[:1].upper() + budget[1:]] = [key for key, row in rows.items() if budget in _budget_names(row)]
     trained = [key for key, row in rows.items() if not _any(row).is_reference]
-    groups["Other numbers of images"] = [key for key in trained if not _told(rows[key])]
+    groups["Other numbers of images"] = [key for key in trained if not _budget_names(rows[key])]
     groups["References"] = [key for key in rows if key not in trained]
     return groups
 
 
-def _task_row(comparison: Comparison, row: Sequence[Point | None], device: Price) -> list[Cell]:
+def _task_row(comparison: ComparisonRecords, row: Sequence[ScorePoint | None], device: CostAxis) -> list[Cell]:
     point = _any(row)
     cells = [
         subject_cell(comparison, point.subject),
-        value_cell(point.images, count) if point.images else absent(NOT_TRAINED),
-        figure(device.of(point), seconds, NO_SPEED) if point.images else absent(NOT_TRAINED),
+        value_cell(point.images, count) if point.images else absent_cell(NOT_TRAINED),
+        figure_cell(device.of(point), format_seconds, NO_SPEED) if point.images else absent_cell(NOT_TRAINED),
     ]
     for of in row:
         cells += [
             estimate_cell(of.accuracy if of else None, accuracy, NOT_SCORED),
             estimate_cell(of.gain if of else None, gain, _why_no_gain(point)),
-            absent(NOT_SCORED) if of is None else _chosen(of),
+            absent_cell(NOT_SCORED) if of is None else _choose_rate(of),
         ]
     seeds = len(point.runs)
     return [*cells, value_cell(seeds)]
 
 
-def _chosen(point: Point) -> Cell:
+def _choose_rate(point: ScorePoint) -> Cell:
     """Show the hyperparameter chosen on validation; a dagger marks a fit that did not converge."""
     values = [f"{value:.4g}" for value in dict.fromkeys(run.score.chosen for run in point.runs)]
     mark = "" if all(run.score.converged for run in point.runs) else " †"
     return Cell(", ".join(values) + mark, "", point.runs[0].score.chosen)
 
 
-def _why_no_gain(point: Point) -> str:
-    return "this is the random-init baseline" if point.subject == FLOOR else "its random-init baseline was not scored"
+def _why_no_gain(point: ScorePoint) -> str:
+    return (
+        "this is the random-init baseline"
+        if point.subject == RANDOM_INIT
+        else "its random-init baseline was not scored"
+    )
 
 
-def _cost(point: Point, price: Price) -> Cell:
+def _cost(point: ScorePoint, price: CostAxis) -> Cell:
     if not point.images:
-        return absent(NOT_TRAINED)
-    return figure(price.of(point), rate, price.why_not.get(point.subject, NO_SPEED))
+        return absent_cell(NOT_TRAINED)
+    return figure_cell(price.of(point), format_rate, price.why_not.get(point.subject, NO_SPEED))
 
 
-def _fronts(point: Point, fronts: Sequence[tuple[Price, Sequence[Point]]]) -> Cell:
+def _fronts(point: ScorePoint, fronts: Sequence[tuple[CostAxis, Sequence[ScorePoint]]]) -> Cell:
     if point.is_reference:
-        return absent(NOT_TRAINED)
+        return absent_cell(NOT_TRAINED)
     if all(price.of(point) is None for price, _ in fronts):
-        return absent(NO_SPEED)
-    told = " and ".join(price.told for price, front in fronts if point in front) or "no"
-    return value_cell(told)
+        return absent_cell(NO_SPEED)
+    text = " and ".join(price.title for price, front in fronts if point in front) or "no"
+    return value_cell(text)
 
 
 def _end(value: float | None) -> Cell:
-    return absent("two seeds give no interval") if value is None else value_cell(value, accuracy)
+    return absent_cell("two seeds give no interval") if value is None else value_cell(value, accuracy)
 
 
-def _across(comparison: Comparison, name: str, found: Sequence[Sequence[Point]]) -> list[Cell]:
+def _across(comparison: ComparisonRecords, name: str, found: Sequence[Sequence[ScorePoint]]) -> list[Cell]:
     """Return the accuracies of a subject on all tasks."""
     own = [next((point for point in of if point.subject == name), None) for of in found]
     cells = [estimate_cell(point.accuracy if point else None, accuracy, NOT_SCORED) for point in own]
@@ -196,9 +210,9 @@ def _size_note(answers: Sequence[Scored], task: str) -> str:
     return f"{len(score.correct):,} test images"
 
 
-def _told(row: Sequence[Point | None]) -> set[str]:
+def _budget_names(row: Sequence[ScorePoint | None]) -> set[str]:
     return {budget for point in row if point and not point.is_reference for budget in point.budgets}
 
 
-def _any(row: Sequence[Point | None]) -> Point:
+def _any(row: Sequence[ScorePoint | None]) -> ScorePoint:
     return next(point for point in row if point is not None)

@@ -8,9 +8,9 @@ import pandas as pd
 from bench.config import Experiment
 from bench.record import Score, Transfer
 from bench.statistics import Estimate, Interval, accuracy_interval, over_seeds, paired_difference
-from reports.render.frames import Comparison
+from reports.render.frames import ComparisonRecords
 
-FLOOR = "random tower"
+RANDOM_INIT = "random tower"
 PROBE = "linear probe"
 ANSWERING = ("equal images", "equal device seconds")
 
@@ -43,7 +43,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class ScorePoint:
     """The accuracy of a subject after a number of images, on one task by one protocol, over its seeds."""
 
     subject: str
@@ -59,12 +59,12 @@ class Point:
         return {run.seed: run.accuracy for run in self.runs}
 
 
-def scored(comparison: Comparison) -> list[Scored]:
+def whole_task_answers(comparison: ComparisonRecords) -> list[Scored]:
     """Return the answers on whole tasks; `label_curves.py` has those of few labels."""
     return [one for one in every_answer(comparison) if one.score.per_class is None and one.score.label_share is None]
 
 
-def every_answer(comparison: Comparison) -> list[Scored]:
+def every_answer(comparison: ComparisonRecords) -> list[Scored]:
     """Return all answers: experiments in the page's order, then the random-init baseline, then reference features."""
     found = [
         Scored(
@@ -78,11 +78,11 @@ def every_answer(comparison: Comparison) -> list[Scored]:
         for record, transfer in comparison.of(Transfer)
         for score in transfer.scores
     ]
-    order = [*comparison.experiments, FLOOR]
+    order = [*comparison.experiments, RANDOM_INIT]
     return sorted(found, key=lambda one: (position(order, one.subject), one.subject, one.images, one.seed or 0))
 
 
-def tasks(answers: Sequence[Scored]) -> list[str]:
+def answered_tasks(answers: Sequence[Scored]) -> list[str]:
     """Return the tasks in the order of the records."""
     return list(dict.fromkeys(one.score.task for one in answers))
 
@@ -104,17 +104,17 @@ def answering(answers: Sequence[Scored]) -> list[str]:
     return [budget for budget in found if budget in ANSWERING] or found[:1]
 
 
-def points(answers: Sequence[Scored], task: str, protocol: str) -> list[Point]:
+def points(answers: Sequence[Scored], task: str, protocol: str) -> list[ScorePoint]:
     """Group the answers on a task by subject and images, over seeds."""
     chosen = [one for one in answers if (one.score.task, one.score.protocol) == (task, protocol)]
-    floors = [one for one in chosen if one.subject == FLOOR]
+    random_inits = [one for one in chosen if one.subject == RANDOM_INIT]
     groups: dict[tuple[str, int], list[Scored]] = {}
     for one in chosen:
         groups.setdefault((one.subject, one.images), []).append(one)
-    return [_point(group, floors) for group in groups.values()]
+    return [_point(group, random_inits) for group in groups.values()]
 
 
-def at_budget(found: Sequence[Point], budget: str) -> list[Point]:
+def at_budget(found: Sequence[ScorePoint], budget: str) -> list[ScorePoint]:
     """Return the trained towers at a budget."""
     return [point for point in found if not point.is_reference and budget in point.budgets]
 
@@ -128,15 +128,15 @@ def fewest_seeds(answers: Sequence[Scored]) -> int:
     return min(map(len, seeds.values()), default=0)
 
 
-def scores_frame(comparison: Comparison) -> pd.DataFrame:
+def scores_frame(comparison: ComparisonRecords) -> pd.DataFrame:
     """Return one row per tower, task and protocol."""
     rows = []
-    for one in scored(comparison):
+    for one in whole_task_answers(comparison):
         interval = accuracy_interval(one.correct)
         rows.append(
             {
                 "subject": one.subject,
-                "seed": one.seed if not one.is_reference or one.subject == FLOOR else None,
+                "seed": one.seed if not one.is_reference or one.subject == RANDOM_INIT else None,
                 "images": one.images,
                 "budgets": "; ".join(one.budgets),
                 "task": one.score.task,
@@ -162,17 +162,17 @@ def position(order: Sequence[str], subject: str) -> int:
     return order.index(subject) if subject in order else len(order)
 
 
-def _point(runs: Sequence[Scored], floors: Sequence[Scored]) -> Point:
+def _point(runs: Sequence[Scored], random_inits: Sequence[Scored]) -> ScorePoint:
     first = runs[0]
-    pairs = [(floor, run) for run in runs if (floor := _floor_for(run, floors)) is not None]
+    pairs = [(random_init, run) for run in runs if (random_init := _random_init_for(run, random_inits)) is not None]
     gain = None
-    if first.subject != FLOOR and pairs:
-        floor, run = pairs[0]
-        gains = [run.accuracy - floor.accuracy for floor, run in pairs]
-        gain = _estimate(gains, run, lambda correct: paired_difference(floor.correct, correct))
-    told = tuple(dict.fromkeys(budget for run in runs for budget in run.budgets))
+    if first.subject != RANDOM_INIT and pairs:
+        random_init, run = pairs[0]
+        gains = [run.accuracy - random_init.accuracy for random_init, run in pairs]
+        gain = _estimate(gains, run, lambda correct: paired_difference(random_init.correct, correct))
+    budgets = tuple(dict.fromkeys(budget for run in runs for budget in run.budgets))
     accuracy = _estimate([run.accuracy for run in runs], first, accuracy_interval)
-    return Point(first.subject, first.is_reference, first.images, told, tuple(runs), accuracy, gain)
+    return ScorePoint(first.subject, first.is_reference, first.images, budgets, tuple(runs), accuracy, gain)
 
 
 def _estimate(values: Sequence[float], run: Scored, over_items: Callable[[Sequence[bool]], Interval]) -> Estimate:
@@ -183,14 +183,20 @@ def _estimate(values: Sequence[float], run: Scored, over_items: Callable[[Sequen
     return Estimate(found.value, found.low, found.high, f"{len(run.score.correct):,} test images")
 
 
-def _floor_for(one: Scored, floors: Sequence[Scored]) -> Scored | None:
+def _random_init_for(one: Scored, random_inits: Sequence[Scored]) -> Scored | None:
     """Return the random-init baseline of the same tower, with the same seed where there is one."""
-    same_items = [floor for floor in floors if len(floor.score.correct) == len(one.score.correct)]
+    same_items = [
+        random_init for random_init in random_inits if len(random_init.score.correct) == len(one.score.correct)
+    ]
     if one.is_reference or one.experiment is None:
         return same_items[0] if same_items else None
     shape = _shape(one.experiment)
-    same = [floor for floor in same_items if floor.experiment is None or _shape(floor.experiment) == shape]
-    return next((floor for floor in same if floor.seed == one.seed), same[0] if same else None)
+    same = [
+        random_init
+        for random_init in same_items
+        if random_init.experiment is None or _shape(random_init.experiment) == shape
+    ]
+    return next((random_init for random_init in same if random_init.seed == one.seed), same[0] if same else None)
 
 
 def _shape(experiment: Experiment) -> tuple[str, int]:

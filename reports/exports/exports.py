@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.history.figures import Figure, Subject
+from bench.history.figures import BenchmarkId, Observation
 from bench.statistics import mean_interval
-from reports.history.series import Line, figures_frame, history_of
+from reports.history.series import Series, build_history, figures_frame
 
 Format = Literal["pytest-benchmark", "github-action-bigger", "github-action-smaller", "bencher", "csv", "parquet"]
 LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64  # characters of a name that Bencher accepts
 
 
-def exported(figures: Sequence[Figure], form: Format) -> bytes:
+def exported(figures: Sequence[Observation], form: Format) -> bytes:
     """Return the figures of the newest commit in this format; csv and parquet contain those of all commits.
 
     Raises ValueError where the format can represent none of them, or where it would mix machines.
@@ -26,51 +26,51 @@ def exported(figures: Sequence[Figure], form: Format) -> bytes:
     return WRITERS[form](figures)
 
 
-def newest(figures: Sequence[Figure]) -> list[Line]:
+def newest(figures: Sequence[Observation]) -> list[Series]:
     """Return the series of the newest commit, of one point each; raise ValueError if several machines measured it."""
-    history = history_of(figures)
+    history = build_history(figures)
     commit = history.commits[-1]
-    found = history_of([figure for figure in figures if figure.commit == commit])
+    found = build_history([figure for figure in figures if figure.commit == commit])
     if len(found.machines) > 1:
         raise ValueError(
             f"{commit.short} was measured on several machines, but this format has no machines; name the files of "
             f"one: {'; '.join(found.machines)}"
         )
-    return list(found.lines)
+    return list(found.series)
 
 
-def _pytest_benchmark(figures: Sequence[Figure]) -> bytes:
+def _pytest_benchmark(figures: Sequence[Observation]) -> bytes:
     """Write the times of the processes as rounds of a benchmark, and counters as its extra_info."""
     lines = newest(figures)
-    timed = [line for line in lines if line.measure.unit in ("s", "images/s")]
+    timed = [line for line in lines if line.metric.unit in ("s", "images/s")]
     counted: dict[object, dict[str, float]] = defaultdict(dict)
     for line in lines:
         if line not in timed:
-            counted[line.subject][line.measure.name] = line.points[0].value
+            counted[line.benchmark][line.metric.name] = line.points[0].value
     if not timed:
         raise ValueError("pytest-benchmark's format needs times, and there are none; choose csv or bencher")
     first = next(figure for figure in figures if figure.commit == timed[0].points[0].commit)
     document = {
         "machine_info": {"fingerprint": timed[0].machine, "cpu": {}},
         "commit_info": {"id": first.commit.id, "time": first.committed_at, "dirty": first.commit.is_dirty},
-        "benchmarks": [_benchmark(line, counted[line.subject]) for line in timed],
+        "benchmarks": [_benchmark(line, counted[line.benchmark]) for line in timed],
         "datetime": first.measured_at,
         "version": "5.3.1",
     }
     return _json(document)
 
 
-def _benchmark(line: Line, extra: dict[str, float]) -> dict[str, Any]:
+def _benchmark(line: Series, extra: dict[str, float]) -> dict[str, Any]:
     """Return one benchmark, in seconds per call or per image."""
     values = line.points[0].runs
-    seconds = [value if line.measure.unit == "s" else 1 / value for value in values]
+    seconds = [value if line.metric.unit == "s" else 1 / value for value in values]
     return {
-        "group": line.subject.group,
-        "name": line.subject.short,
-        "fullname": line.subject.name,
+        "group": line.benchmark.group,
+        "name": line.benchmark.short,
+        "fullname": line.benchmark.name,
         "params": None,
         "param": None,
-        "extra_info": extra | ({} if line.measure.unit == "s" else {line.measure.name: median(values)}),
+        "extra_info": extra | ({} if line.metric.unit == "s" else {line.metric.name: median(values)}),
         "options": {"disable_gc": False, "timer": "perf_counter", "warmup": True},
         "stats": _stats(seconds),
     }
@@ -104,56 +104,56 @@ def _stats(seconds: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _github_action(figures: Sequence[Figure], *, bigger: bool) -> bytes:
+def _github_action(figures: Sequence[Observation], *, bigger: bool) -> bytes:
     """Write the figures with one direction: the action reads a file as bigger-is-better or smaller-is-better."""
     lines = newest(figures)
     names = _names(lines)
     rows = [
         {
-            "name": f"{names[line.subject]}, {line.measure.name}",
-            "unit": line.measure.unit or "1",
+            "name": f"{names[line.benchmark]}, {line.metric.name}",
+            "unit": line.metric.unit or "1",
             "value": line.points[0].value,
             **({"range": f"± {stdev(values):.3g}"} if len(values := line.points[0].runs) > 1 else {}),
             "extra": f"{len(values)} processes; {line.machine}" if len(values) > 1 else f"1 process; {line.machine}",
         }
         for line in lines
-        if line.measure.better == ("more" if bigger else "less")
+        if line.metric.better == ("more" if bigger else "less")
     ]
     if not rows:
         raise ValueError(f"no figure is {'bigger' if bigger else 'smaller'}-is-better; choose the other format")
     return _json(rows)
 
 
-def _bencher(figures: Sequence[Figure]) -> bytes:
+def _bencher(figures: Sequence[Observation]) -> bytes:
     """Write Bencher Metric Format: all metrics of a benchmark, with the interval of their mean."""
     lines = newest(figures)
     names, found = _names(lines), defaultdict[str, dict[str, dict[str, float]]](dict)
     for line in lines:
         values = line.points[0].runs
         metric = {"value": line.points[0].value}
-        if len(values) > 1 and not line.measure.is_counter:
+        if len(values) > 1 and not line.metric.is_counter:
             interval = mean_interval(values)
             lower, upper = min(interval.low, metric["value"]), max(interval.high, metric["value"])
             metric |= {"lower_value": lower, "upper_value": upper}
-        measure = f"{line.measure.name} ({line.measure.unit})" if line.measure.unit else line.measure.name
-        found[names[line.subject][-LONGEST_BENCHMARK:]][measure[:LONGEST_MEASURE]] = metric
+        measure = f"{line.metric.name} ({line.metric.unit})" if line.metric.unit else line.metric.name
+        found[names[line.benchmark][-LONGEST_BENCHMARK:]][measure[:LONGEST_MEASURE]] = metric
     return _json(found)
 
 
-def _names(lines: Sequence[Line]) -> dict[Subject, str]:
+def _names(lines: Sequence[Series]) -> dict[BenchmarkId, str]:
     """Return the names of subjects, with the settings where several subjects share a name."""
-    subjects = list(dict.fromkeys(line.subject for line in lines))
+    subjects = list(dict.fromkeys(line.benchmark for line in lines))
     often = Counter(subject.name for subject in subjects)
     return {one: f"{one.name} ({one.settings})" if often[one.name] > 1 else one.name for one in subjects}
 
 
-def _csv(figures: Sequence[Figure]) -> bytes:
-    return figures_frame(history_of(figures)).to_csv(index=False, lineterminator="\n").encode()
+def _csv(figures: Sequence[Observation]) -> bytes:
+    return figures_frame(build_history(figures)).to_csv(index=False, lineterminator="\n").encode()
 
 
-def _parquet(figures: Sequence[Figure]) -> bytes:
+def _parquet(figures: Sequence[Observation]) -> bytes:
     buffer = io.BytesIO()
-    figures_frame(history_of(figures)).to_parquet(buffer, index=False)
+    figures_frame(build_history(figures)).to_parquet(buffer, index=False)
     return buffer.getvalue()
 
 
@@ -161,7 +161,7 @@ def _json(content: object) -> bytes:
     return json.dumps(content, indent=1, allow_nan=False).encode()
 
 
-WRITERS: dict[Format, Callable[[Sequence[Figure]], bytes]] = {
+WRITERS: dict[Format, Callable[[Sequence[Observation]], bytes]] = {
     "pytest-benchmark": _pytest_benchmark,
     "github-action-bigger": lambda figures: _github_action(figures, bigger=True),
     "github-action-smaller": lambda figures: _github_action(figures, bigger=False),

@@ -11,9 +11,9 @@ from typing import Any
 
 from bench.config import Experiment
 from bench.environment.file_names import plain_name
-from bench.environment.files import written_whole
-from bench.history.figures import figures_of_record, json_files
-from bench.image_sizes import images_before
+from bench.environment.files import atomic_write
+from bench.history.figures import json_files, observations_of_record
+from bench.image_sizes import images_seen_before
 from bench.measure.throughput import window_rates
 from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
 from reports.render.frames import curves
@@ -48,15 +48,15 @@ class Scalars:
         return Path(plain_name(self.comparison)) / f"{plain_name(self.subject.replace(' ', '-'))}{seed}"
 
 
-def read_scalars(places: Sequence[Path]) -> list[Scalars]:
+def read_scalars(locations: Sequence[Path]) -> list[Scalars]:
     """Read records from files, and from folders recursively.
 
     Raises ValueError where no record has a loss, a speed, a memory or a score.
     """
-    paths = [path for place in places for path in json_files(place) if is_record(path)]
+    paths = [path for place in locations for path in json_files(place) if is_record(path)]
     if not (found := scalars_of(map(read_record, paths))):
-        told = ", ".join(map(str, places))
-        raise ValueError(f"{told}: no record of a training, a speed, a memory or a score; name a folder of records")
+        text = ", ".join(map(str, locations))
+        raise ValueError(f"{text}: no record of a training, a speed, a memory or a score; name a folder of records")
     return found
 
 
@@ -99,12 +99,12 @@ def _points(record: Record) -> Iterator[Scalar]:
                 yield from (Scalar(images, f"loss/{part}", loss) for images, loss in losses)
         case Speed() if experiment is not None:
             for number, rate in enumerate(window_rates(experiment, measured), 1):
-                seen = images_before(experiment, experiment.warmup_steps + number * experiment.steps_per_window)
+                seen = images_seen_before(experiment, experiment.warmup_steps + number * experiment.steps_per_window)
                 yield Scalar(seen * processes, f"images per second/round {measured.round + 1}", rate)
         case Memory() if experiment is not None:
-            seen = images_before(experiment, measured.steps) * processes
-            for figure in figures_of_record(record):
-                yield Scalar(seen, f"memory/{figure.measure.name}, bytes", figure.value)
+            seen = images_seen_before(experiment, measured.steps) * processes
+            for figure in observations_of_record(record):
+                yield Scalar(seen, f"memory/{figure.metric.name}, bytes", figure.value)
 
 
 def _of_scores(transfer: Transfer) -> Iterator[Scalar]:
@@ -130,7 +130,7 @@ def write_event_files(found: Sequence[Scalars], out: Path) -> None:
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     for one in found:
-        with written_whole(out / one.folder / EVENTS) as temporary, temporary.open("wb") as file:
+        with atomic_write(out / one.folder / EVENTS) as temporary, temporary.open("wb") as file:
             writer = RecordWriter(file)
             for event in _events(one):
                 writer.write(event.SerializeToString())

@@ -14,9 +14,9 @@ import numpy as np
 from scipy import stats
 
 from bench.history.figures import Commit
-from bench.history.quantities import quantity
+from bench.history.quantities import format_quantity
 from bench.statistics import FEWEST_SUSPECTED, ChangeKind, is_change
-from reports.history.series import Line
+from reports.history.series import Series
 
 PENALTY = 3.0  # per change point, in units of the variance of the noise x ln(n)
 NEARBY = 2  # points; a suspected change so near to a confirmed one is the same change
@@ -27,7 +27,7 @@ MISSING = "charts over commits need asv and ruptures: python -m pip install -e '
 class Change:
     """A jump between two successive commits of a series."""
 
-    line: Line
+    series: Series
     kind: ChangeKind
     at: int  # index of the first point after it
     old: float  # level before it, the median over processes
@@ -43,17 +43,17 @@ class Change:
     @property
     def before(self) -> Commit:
         """The last commit before the change."""
-        return self.line.points[self.at - 1].commit
+        return self.series.points[self.at - 1].commit
 
     @property
     def after(self) -> Commit:
         """The first commit after it; the cause is a commit after `before`, up to and including this one."""
-        return self.line.points[self.at].commit
+        return self.series.points[self.at].commit
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """Levels, size, commits and p in one line."""
-        old, new = (quantity(value, self.line.measure.unit) for value in (self.old, self.new))
+        old, new = (format_quantity(value, self.series.metric.unit) for value in (self.old, self.new))
         size = f" ({self.size:.2f} times)" if self.size is not None else ""
         p = f", p {self.p:.2g}" if self.p is not None else ""
         return f"{old} to {new}{size} after {self.before.short}, by {self.after.short}{p}"
@@ -61,17 +61,17 @@ class Change:
     @property
     def is_worse(self) -> bool:
         """Whether the change is for the worse; every change of a counter without a better direction is."""
-        better = self.line.measure.better
+        better = self.series.metric.better
         return better == "same" or (self.new > self.old) == (better == "less")
 
 
-def changes_of(line: Line) -> list[Change]:
+def find_changes(line: Series) -> list[Change]:
     """Return the changes of a series, oldest first."""
-    if line.measure.is_counter:
+    if line.metric.is_counter:
         return _counted(line)
     values, _ = line.processes()
     if min(values) <= 0:
-        raise ValueError(f"{line.subject.name}: {line.measure.name} must be positive, got {min(values)}")
+        raise ValueError(f"{line.benchmark.name}: {line.metric.name} must be positive, got {min(values)}")
     confirmed = _changes(line, "confirmed", _steps(values))
     suspected = [
         change
@@ -81,7 +81,7 @@ def changes_of(line: Line) -> list[Change]:
     return sorted([*confirmed, *suspected], key=lambda change: change.at)
 
 
-def _counted(line: Line) -> list[Change]:
+def _counted(line: Series) -> list[Change]:
     found = []
     for at, (before, after) in enumerate(pairwise(line.points), start=1):
         old, new = {*before.runs}, {*after.runs}
@@ -91,7 +91,7 @@ def _counted(line: Line) -> list[Change]:
     return found
 
 
-def _changes(line: Line, kind: ChangeKind, boundaries: Sequence[int]) -> list[Change]:
+def _changes(line: Series, kind: ChangeKind, boundaries: Sequence[int]) -> list[Change]:
     """Return the changes at these indices of processes, each moved to the nearest boundary between two commits."""
     values, points = line.processes()
     starts = sorted({_moved(boundary, points) for boundary in boundaries} - {0, len(values)})

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.console.tables import Table
-from bench.history.figures import SECONDS, Commit, Subject
-from reports.history.changes import Change, changes_of
-from reports.history.series import Line, Point
+from bench.history.figures import SECONDS, BenchmarkId, Commit
+from reports.history.changes import Change, find_changes
+from reports.history.series import CommitPoint, Series
 
 COMMITS, PLANTED_AT = 60, 40  # of a series; index of the first commit with the injected change
 NOISE, AUTOCORRELATION, OUTLIERS, OUTLIER = 0.02, 0.5, 0.05, 1.3
@@ -65,7 +65,7 @@ def rates_table(many: int) -> tuple[Table, bool]:
         f"at most {MOST_FALSE:.0%} confirmed falsely, at least {LEAST_FOUND:.0%} found after {LOOKS[-1]}: "
         f"{'met' if holds else 'not met'}."
     )
-    return Table("Detection of changes over commits", rows, note, turned=True), holds
+    return Table("Detection of changes over commits", rows, note, is_transposed=True), holds
 
 
 def few_commits_table(many: int) -> Table:
@@ -75,7 +75,7 @@ def few_commits_table(many: int) -> Table:
         f"`nox -s history -- {FEW_COMMITS}`.\nThe injected change starts at commit number {HALF + 1}."
     )
     rows = [_few(noise, many) for noise in FEW_NOISES]
-    return Table("Detection of changes over eight commits", rows, note, turned=True)
+    return Table("Detection of changes over eight commits", rows, note, is_transposed=True)
 
 
 def _few(noise: float, many: int) -> dict[str, Any]:
@@ -118,9 +118,9 @@ def _changes(logs: Values) -> list[Change]:
     """Detect the changes of logarithms by commit, or by commit and process."""
     values = np.exp(logs)
     points = tuple(
-        Point(Commit(str(at)), tuple(runs)) for at, runs in enumerate(values.reshape(len(values), -1).tolist())
+        CommitPoint(Commit(str(at)), tuple(runs)) for at, runs in enumerate(values.reshape(len(values), -1).tolist())
     )
-    return changes_of(Line(Subject("simulated", "simulated"), SECONDS, "none", points))
+    return find_changes(Series(BenchmarkId("simulated", "simulated"), SECONDS, "none", points))
 
 
 def _share(series: list[list[Change]], *kinds: str) -> float:

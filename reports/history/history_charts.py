@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from bench.history.figures import Commit
-from bench.history.quantities import quantity, unit_of
+from bench.history.quantities import format_quantity, unit_size
 from reports.history.changes import Change
-from reports.history.series import History, Line, Point
+from reports.history.series import CommitHistory, CommitPoint, Series
 from reports.render.formats import ratio
-from reports.render.svg import INK, MUTED, PAPER, drawing, hovered, look, margin_axes, shown, svg
+from reports.render.svg import INK, MUTED, PAPER, add_tooltip, chart_label, colour_and_marker, drawing, margin_axes, svg
 
 WIDTH, HEIGHT = 440, 200  # SVG units
 LEFT, RIGHT, TOP, FOOT = 78, 10, 26, 34
@@ -19,7 +19,7 @@ LEAST_SPAN = 0.1  # least half-range of an axis, as a share of the median, so th
 MOST_TICKS = 5
 
 
-def line_chart(name: str, history: History, lines: Sequence[Line], changes: Sequence[Change]) -> Markup:
+def line_chart(name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]) -> Markup:
     """Draw the series of one metric over commits; `name` is the prefix of its ids."""
     measured = {point.commit for line in lines for point in line.points}
     commits = [commit for commit in history.commits if commit in measured]
@@ -28,7 +28,7 @@ def line_chart(name: str, history: History, lines: Sequence[Line], changes: Sequ
         axes.set_ylim(*_limits(lines))
         axes.set_xlim(-0.5, max(len(commits), 2) - 0.5)
         for line in lines:
-            colour, marker = look(history.machines.index(line.machine))
+            colour, marker = colour_and_marker(history.machines.index(line.machine))
             places = [commits.index(point.commit) for point in line.points]
             every = [(at, value) for at, point in zip(places, line.points, strict=True) for value in point.runs]
             if len(every) > len(places):
@@ -39,25 +39,27 @@ def line_chart(name: str, history: History, lines: Sequence[Line], changes: Sequ
                 mark = axes.plot(
                     at, point.value, marker, color=colour, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.75
                 )
-                hovered(mark[0], _point_told(line, point))
+                add_tooltip(mark[0], _point_told(line, point))
         for change in changes:
-            _mark(axes, commits, change, lines.index(change.line))
-        unit = lines[0].measure.unit
+            _mark(axes, commits, change, lines.index(change.series))
+        unit = lines[0].metric.unit
         low, high = axes.get_ylim()
-        step = unit_of(low + (high - low) / 2, unit)
+        step = unit_size(low + (high - low) / 2, unit)
         marks = [mark * step for mark in MaxNLocator(4).tick_values(low / step, high / step)]
         axes.yaxis.set_major_locator(FixedLocator([mark for mark in marks if low <= mark <= high]))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value, unit) if value > 0 else ""))
+        axes.yaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: format_quantity(value, unit) if value > 0 else "")
+        )
         ticks = _ticks(len(commits))
         axes.set_xticks(ticks, [commits[at].short for at in ticks])
-        return svg(figure, name, told(lines, changes))
+        return svg(figure, name, describe_chart(lines, changes))
 
 
-def told(lines: Sequence[Line], changes: Sequence[Change]) -> str:
+def describe_chart(lines: Sequence[Series], changes: Sequence[Change]) -> str:
     """Return the text of a chart for screen readers."""
-    measure, points = lines[0].measure, lines[0].points
-    first, last = (quantity(point.value, measure.unit) for point in (points[0], points[-1]))
-    words = [f"{lines[0].subject.name}, {measure.name} over {len(points)} commits: from {first} to {last}"]
+    measure, points = lines[0].metric, lines[0].points
+    first, last = (format_quantity(point.value, measure.unit) for point in (points[0], points[-1]))
+    words = [f"{lines[0].benchmark.name}, {measure.name} over {len(points)} commits: from {first} to {last}"]
     words += [f"{change_words(change)} after {change.before.short}, by {change.after.short}" for change in changes]
     return "; ".join(words) + "."
 
@@ -67,9 +69,9 @@ def change_words(change: Change) -> str:
     return f"{change.kind} {ratio(change.new / change.old)} times" if change.old else change.kind
 
 
-def _point_told(line: Line, point: Point) -> str:
+def _point_told(line: Series, point: CommitPoint) -> str:
     processes = f"{len(point.runs)} {'process' if len(point.runs) == 1 else 'processes'}"
-    return f"{point.commit.short}: {quantity(point.value, line.measure.unit)}, median of {processes}"
+    return f"{point.commit.short}: {format_quantity(point.value, line.metric.unit)}, median of {processes}"
 
 
 def _mark(axes: Axes, commits: Sequence[Commit], change: Change, row: int) -> None:
@@ -80,10 +82,10 @@ def _mark(axes: Axes, commits: Sequence[Commit], change: Change, row: int) -> No
     sign = ("▼" if change.is_worse else "▲") if sure else ("▽" if change.is_worse else "△")
     text = f"{sign} {ratio(change.new / change.old)}x"
     above = axes.get_xaxis_transform()
-    axes.text(place, 1.03 + 0.1 * row, shown(text), transform=above, ha="center", va="bottom", fontsize=11)
+    axes.text(place, 1.03 + 0.1 * row, chart_label(text), transform=above, ha="center", va="bottom", fontsize=11)
 
 
-def _limits(lines: Sequence[Line]) -> tuple[float, float]:
+def _limits(lines: Sequence[Series]) -> tuple[float, float]:
     values = [value for line in lines for point in line.points for value in point.runs]
     middle = sorted(values)[len(values) // 2]
     low, high = min([*values, (1 - LEAST_SPAN) * middle]), max([*values, (1 + LEAST_SPAN) * middle])

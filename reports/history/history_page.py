@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
-from bench.history.quantities import quantity
-from bench.statistics import spread_of
+from bench.history.quantities import format_quantity
+from bench.statistics import relative_spread
 from reports.history.changes import Change
 from reports.history.history_charts import line_chart
-from reports.history.series import History, Line, figures_frame
+from reports.history.series import CommitHistory, Series, figures_frame
 from reports.render.document import csv_download, rendered
 from reports.render.formats import UNMEASURED, listed, p_value, percent, ratio, times
 from reports.render.svg import swatch
-from reports.render.tables import Cell, Column, Group, Table, absent, plain, text_columns, value_cell
+from reports.render.tables import Cell, Column, Group, HtmlTable, absent_cell, text_columns, ungrouped_table, value_cell
 
 GLOSSARY = {
     "confirmed": "asv's step detection finds a jump of 2 % or more with two or more processes on both sides; in "
@@ -40,15 +40,15 @@ class Chart:
     title: str
     note: str
     drawing: Markup
-    table: Table
+    table: HtmlTable
 
 
-def history_page(history: History, found: Sequence[Change]) -> str:
+def history_page(history: CommitHistory, found: Sequence[Change]) -> str:
     """Return the page of a history and its changes."""
     changes = sorted(found, key=lambda change: (KINDS[change.kind], not change.is_worse, -_size(change)))
     groups: dict[str, list[Chart]] = {}
     for lines in _charted(history):
-        group = groups.setdefault(lines[0].subject.group, [])
+        group = groups.setdefault(lines[0].benchmark.group, [])
         group.append(_chart(f"chart-{sum(map(len, groups.values()))}", history, lines, changes))
     return rendered(
         "history.html",
@@ -71,8 +71,8 @@ def changes_frame(changes: Sequence[Change]) -> pd.DataFrame:
     """Return one row per change."""
     rows = [
         {
-            "name": change.line.subject.name,
-            "measure": change.line.measure.name,
+            "name": change.series.benchmark.name,
+            "measure": change.series.metric.name,
             "kind": change.kind,
             "worse": change.is_worse,
             "after": change.before.id,
@@ -82,7 +82,7 @@ def changes_frame(changes: Sequence[Change]) -> pd.DataFrame:
             "p": change.p,
             "processes before": change.sides[0],
             "processes after": change.sides[1],
-            "machine": change.line.machine,
+            "machine": change.series.machine,
         }
         for change in changes
     ]
@@ -93,48 +93,48 @@ def _size(change: Change) -> float:
     return abs(change.new - change.old) / abs(change.old) if change.old else float("inf")
 
 
-def _charted(history: History) -> list[list[Line]]:
+def _charted(history: CommitHistory) -> list[list[Series]]:
     """Return the series of each chart: one metric on every machine, without counters."""
-    found: dict[object, list[Line]] = {}
-    for line in history.lines:
-        if not line.measure.is_counter:
-            found.setdefault((line.subject, line.measure), []).append(line)
+    found: dict[object, list[Series]] = {}
+    for line in history.series:
+        if not line.metric.is_counter:
+            found.setdefault((line.benchmark, line.metric), []).append(line)
     return list(found.values())
 
 
-def _facts(history: History) -> list[str]:
-    processes = max(len(point.runs) for line in history.lines for point in line.points)
+def _facts(history: CommitHistory) -> list[str]:
+    processes = max(len(point.runs) for line in history.series for point in line.points)
     return [
         times(len(history.commits), "commit"),
         times(len(history.machines), "machine"),
-        f"{len(history.lines):,} series",
+        f"{len(history.series):,} series",
         f"up to {processes} {'process' if processes == 1 else 'processes'} per commit",
     ]
 
 
-def _lead(history: History, changes: Sequence[Change]) -> list[Markup]:
+def _lead(history: CommitHistory, changes: Sequence[Change]) -> list[Markup]:
     """Summarise the changes in one or two sentences."""
     worse = [change for change in changes if change.is_worse and change.kind != "suspected"]
     suspected = [change for change in changes if change.kind == "suspected"]
     if worse:
-        told = Markup("<strong>{}</strong> for the worse. {}.").format(times(len(worse), "change"), _largest(worse))
+        text = Markup("<strong>{}</strong> for the worse. {}.").format(times(len(worse), "change"), _largest(worse))
     elif suspected:
-        told = Markup("No change for the worse is confirmed in {}. <strong>{} suspected</strong>. {}.").format(
+        text = Markup("No change for the worse is confirmed in {}. <strong>{} suspected</strong>. {}.").format(
             times(len(history.commits), "commit"), times(len(suspected), "change"), _largest(suspected)
         )
     else:
-        told = Markup("No change for the worse was found in {}.").format(times(len(history.commits), "commit"))
+        text = Markup("No change for the worse was found in {}.").format(times(len(history.commits), "commit"))
     better = sum(not change.is_worse and change.kind != "suspected" for change in changes)
     more = [times(better, "change") + " for the better"] if better else []
     more += [f"{len(suspected)} suspected, which should not fail a gate"] if suspected and worse else []
-    return [told, *([Markup("Other changes: {}.").format(listed(more))] if more else [])]
+    return [text, *([Markup("Other changes: {}.").format(listed(more))] if more else [])]
 
 
 def _largest(changes: Sequence[Change]) -> str:
     largest = max(changes, key=_size)
     levels = f"{_told_level(largest, largest.old)} to {_told_level(largest, largest.new)}"
     where = f"between {largest.before.short} and {largest.after.short}"
-    return f"The largest is {largest.line.subject.short}, {largest.line.measure.name}, {levels} {where}"
+    return f"The largest is {largest.series.benchmark.short}, {largest.series.metric.name}, {levels} {where}"
 
 
 def _times(change: Change) -> str:
@@ -143,7 +143,7 @@ def _times(change: Change) -> str:
     return f"{change.size:.4g}x" if change.kind == "counted" else f"{ratio(change.size)}x"
 
 
-def _machine(history: History, line: Line) -> Cell:
+def _machine(history: CommitHistory, line: Series) -> Cell:
     return Cell(_letter(history.machines.index(line.machine)))
 
 
@@ -153,10 +153,10 @@ def _letter(at: int) -> str:
 
 
 def _told_level(change: Change, value: float) -> str:
-    return quantity(value, change.line.measure.unit)
+    return format_quantity(value, change.series.metric.unit)
 
 
-def _changes_table(history: History, changes: Sequence[Change]) -> Table:
+def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTable:
     columns = [
         *text_columns("subject", "change"),
         Column("size", "new / old"),
@@ -169,28 +169,30 @@ def _changes_table(history: History, changes: Sequence[Change]) -> Table:
     ]
     rows = [
         [
-            Cell(change.line.subject.short, change.line.measure.name, change.line.subject.short),
+            Cell(change.series.benchmark.short, change.series.metric.name, change.series.benchmark.short),
             Cell(f"{'▼' if change.is_worse else '▲'} {change.kind}, {'worse' if change.is_worse else 'better'}"),
-            Cell(_times(change), "", change.size) if change.size is not None else absent("the old level is 0"),
+            Cell(_times(change), "", change.size) if change.size is not None else absent_cell("the old level is 0"),
             Cell(_told_level(change, change.old), "", change.old),
             Cell(_told_level(change, change.new), "", change.new),
             Cell(f"{change.before.short} … {change.after.short}"),
-            value_cell(change.p, p_value) if change.p is not None else absent("a counter has no random variation"),
+            value_cell(change.p, p_value) if change.p is not None else absent_cell("a counter has no random variation"),
             Cell(f"{change.sides[0]} + {change.sides[1]}"),
-            _machine(history, change.line),
+            _machine(history, change.series),
         ]
         for change in changes
     ]
-    return plain("Changes", columns, rows)
+    return ungrouped_table("Changes", columns, rows)
 
 
-def _chart(name: str, history: History, lines: Sequence[Line], changes: Sequence[Change]) -> Chart:
-    own = [change for change in changes if change.line in lines]
-    several = len({line.subject.settings for line in history.lines if line.subject.name == lines[0].subject.name}) > 1
-    subject = lines[0].subject
+def _chart(name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]) -> Chart:
+    own = [change for change in changes if change.series in lines]
+    several = (
+        len({line.benchmark.settings for line in history.series if line.benchmark.name == lines[0].benchmark.name}) > 1
+    )
+    subject = lines[0].benchmark
     title = f"{subject.short} (settings {subject.settings})" if several else subject.short
     noise = listed([percent(found) for line in lines if (found := _noise(line, own)) is not None])
-    note = f"{lines[0].measure.name}, {lines[0].measure.better} is better" + (f"; noise {noise}" if noise else "")
+    note = f"{lines[0].metric.name}, {lines[0].metric.better} is better" + (f"; noise {noise}" if noise else "")
     columns = [Column("commit", numeric=False), Column("median"), Column("processes"), Column("each", numeric=False)]
     groups = [
         Group(
@@ -198,60 +200,60 @@ def _chart(name: str, history: History, lines: Sequence[Line], changes: Sequence
             [
                 [
                     Cell(point.commit.short, "", history.committed_at[point.commit]),
-                    Cell(quantity(point.value, line.measure.unit), "", point.value),
+                    Cell(format_quantity(point.value, line.metric.unit), "", point.value),
                     value_cell(len(point.runs)),
-                    Cell(", ".join(quantity(value, line.measure.unit) for value in point.runs)),
+                    Cell(", ".join(format_quantity(value, line.metric.unit) for value in point.runs)),
                 ]
                 for point in line.points
             ],
         )
         for line in lines
     ]
-    return Chart(title, note, line_chart(name, history, lines, own), Table(title, columns, groups))
+    return Chart(title, note, line_chart(name, history, lines, own), HtmlTable(title, columns, groups))
 
 
-def _noise(line: Line, changes: Sequence[Change]) -> float | None:
+def _noise(line: Series, changes: Sequence[Change]) -> float | None:
     """Return the relative standard deviation of processes about the levels between changes; None under two."""
-    starts = [0, *(change.at for change in changes if change.line == line), len(line.points)]
+    starts = [0, *(change.at for change in changes if change.series == line), len(line.points)]
     squares, freedom = 0.0, 0
     every, points = line.processes()
     for left, right in zip(sorted(starts), sorted(starts)[1:], strict=False):
         values = [value for value, at in zip(every, points, strict=True) if left <= at < right]
-        spread = spread_of(dict(enumerate(values)))
+        spread = relative_spread(dict(enumerate(values)))
         if spread is not None:
             squares, freedom = squares + spread**2 * (len(values) - 1), freedom + len(values) - 1
     return (squares / freedom) ** 0.5 if freedom else None
 
 
-def _counters_table(history: History, changes: Sequence[Change]) -> Table:
-    changed = [change.line for change in changes if change.kind == "counted"]
+def _counters_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTable:
+    changed = [change.series for change in changes if change.kind == "counted"]
     columns = [*text_columns("subject", "counter"), Column("newest"), Column("commits")]
     columns += [Column("changes"), *text_columns("machine")]
     rows = [
         [
-            value_cell(line.subject.short),
-            Cell(line.measure.name),
-            Cell(quantity(line.points[-1].value, line.measure.unit), "", line.points[-1].value),
+            value_cell(line.benchmark.short),
+            Cell(line.metric.name),
+            Cell(format_quantity(line.points[-1].value, line.metric.unit), "", line.points[-1].value),
             value_cell(len(line.points)),
             _times_changed(line, changed.count(line)),
             _machine(history, line),
         ]
-        for line in history.lines
-        if line.measure.is_counter
+        for line in history.series
+        if line.metric.is_counter
     ]
-    return plain("Counters", columns, rows)
+    return ungrouped_table("Counters", columns, rows)
 
 
-def _times_changed(line: Line, times_changed: int) -> Cell:
+def _times_changed(line: Series, times_changed: int) -> Cell:
     if any(len({*point.runs}) > 1 for point in line.points):
         return Cell(UNMEASURED, "varies", why="processes of one commit differ, so it is not a counter here")
     return value_cell(times_changed)
 
 
-def _commits_table(history: History) -> Table:
+def _commits_table(history: CommitHistory) -> HtmlTable:
     columns = [Column("commit", numeric=False), Column("committed", "or first measured", numeric=False)]
     rows = [
         [Cell(commit.id + (", changed" if commit.is_dirty else "")), Cell(history.committed_at[commit])]
         for commit in history.commits
     ]
-    return plain("Commits", columns, rows)
+    return ungrouped_table("Commits", columns, rows)

@@ -8,19 +8,19 @@ from statistics import median
 
 import pandas as pd
 
-from bench.history.figures import Commit, Figure, Measure, Subject
+from bench.history.figures import BenchmarkId, Commit, Metric, Observation
 
 NEVER = datetime.min.replace(tzinfo=UTC)
-FEWEST_IN_TURN = 3  # commits for an estimate of the common factor of a turn
+MIN_IN_SLOT = 3  # commits for an estimate of the common factor of a turn
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class CommitPoint:
     """The values of the processes of one commit."""
 
     commit: Commit
     runs: tuple[float, ...]
-    turns: tuple[str, ...] = ()  # of each run: the name of its interleaved turn, shared with other commits; "": none
+    slots: tuple[str, ...] = ()  # of each run: the name of its interleaved turn, shared with other commits; "": none
 
     @property
     def value(self) -> float:
@@ -29,13 +29,13 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Series:
     """One metric over the commits that one machine measured, oldest first."""
 
-    subject: Subject
-    measure: Measure
+    benchmark: BenchmarkId
+    metric: Metric
     machine: str
-    points: tuple[Point, ...]
+    points: tuple[CommitPoint, ...]
 
     def processes(self) -> tuple[list[float], list[int]]:
         """Return the value of every process in the order of the commits, and the index of its point.
@@ -43,98 +43,100 @@ class Line:
         The common factor of the processes of a turn, such as a slow minute of the machine, is divided out.
         """
         shared = _shared(self.points)
-        values = [value / shared.get(turn, 1.0) for point in self.points for value, turn in _in_turns(point)]
+        values = [value / shared.get(turn, 1.0) for point in self.points for value, turn in _runs_with_slots(point)]
         return values, [at for at, point in enumerate(self.points) for _ in point.runs]
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class CommitHistory:
     """All series, and all commits in order."""
 
-    lines: tuple[Line, ...]
+    series: tuple[Series, ...]
     commits: tuple[Commit, ...]
     committed_at: dict[Commit, str]  # ISO 8601; time of the first measurement where the commit's time is unknown
 
     @property
     def machines(self) -> list[str]:
         """The machines, in the order of their first series."""
-        return list(dict.fromkeys(line.machine for line in self.lines))
+        return list(dict.fromkeys(line.machine for line in self.series))
 
 
-def _in_turns(point: Point) -> Iterable[tuple[float, str]]:
-    return zip(point.runs, point.turns or [""] * len(point.runs), strict=True)
+def _runs_with_slots(point: CommitPoint) -> Iterable[tuple[float, str]]:
+    return zip(point.runs, point.slots or [""] * len(point.runs), strict=True)
 
 
-def _shared(points: Sequence[Point]) -> dict[str, float]:
+def _shared(points: Sequence[CommitPoint]) -> dict[str, float]:
     """Return the common factor of each turn: the median over three or more commits of process / median of its commit.
 
     Source: a step of median polish, Tukey 1977, "Exploratory Data Analysis", chapter 11, on ratios.
     """
     ratios: dict[str, list[float]] = defaultdict(list)
     for point in points:
-        for value, turn in _in_turns(point):
+        for value, turn in _runs_with_slots(point):
             if turn and point.value > 0:
                 ratios[turn].append(value / point.value)
-    return {turn: median(found) for turn, found in ratios.items() if len(found) >= FEWEST_IN_TURN}
+    return {turn: median(found) for turn, found in ratios.items() if len(found) >= MIN_IN_SLOT}
 
 
-def history_of(figures: Iterable[Figure]) -> History:
+def build_history(figures: Iterable[Observation]) -> CommitHistory:
     """Group figures into series; commits are in the order of their times."""
     figures = list(figures)
     commits = _in_order(figures)
-    runs: dict[tuple[Subject, Measure, str], dict[Commit, list[Figure]]] = defaultdict(lambda: defaultdict(list))
+    runs: dict[tuple[BenchmarkId, Metric, str], dict[Commit, list[Observation]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for figure in figures:
-        runs[figure.subject, figure.measure, figure.machine][figure.commit].append(figure)
+        runs[figure.benchmark, figure.metric, figure.machine][figure.commit].append(figure)
     lines = [
-        Line(*key, tuple(_point(commit, found[commit]) for commit in commits if commit in found))
+        Series(*key, tuple(_point(commit, found[commit]) for commit in commits if commit in found))
         for key, found in runs.items()
     ]
-    lines.sort(key=lambda line: (line.subject.group, line.subject.name, line.measure.name, line.machine))
-    return History(tuple(lines), tuple(commits), commits)
+    lines.sort(key=lambda line: (line.benchmark.group, line.benchmark.name, line.metric.name, line.machine))
+    return CommitHistory(tuple(lines), tuple(commits), commits)
 
 
-def _point(commit: Commit, figures: Sequence[Figure]) -> Point:
-    return Point(commit, tuple(figure.value for figure in figures), tuple(figure.turn for figure in figures))
+def _point(commit: Commit, figures: Sequence[Observation]) -> CommitPoint:
+    return CommitPoint(commit, tuple(figure.value for figure in figures), tuple(figure.slot for figure in figures))
 
 
-def _in_order(figures: Sequence[Figure]) -> dict[Commit, str]:
+def _in_order(figures: Sequence[Observation]) -> dict[Commit, str]:
     """Return the commits with their times, in their order; a changed work tree follows its commit."""
-    told: dict[str, str] = {}
+    commit_times: dict[str, str] = {}
     measured: dict[Commit, str] = {}
     for figure in sorted(figures, key=lambda figure: _time(figure.measured_at)):
         if figure.committed_at:
-            told.setdefault(figure.commit.id, figure.committed_at)
+            commit_times.setdefault(figure.commit.id, figure.committed_at)
         measured.setdefault(figure.commit, figure.measured_at)
-    times = {commit: told.get(commit.id, at) for commit, at in measured.items()}
+    times = {commit: commit_times.get(commit.id, at) for commit, at in measured.items()}
     return dict(sorted(times.items(), key=lambda item: (_time(item[1]), item[0].is_dirty)))
 
 
-def _time(told: str) -> datetime:
+def _time(text: str) -> datetime:
     """Parse a time; an invalid one is before all others."""
     try:
-        time = datetime.fromisoformat(told)
+        time = datetime.fromisoformat(text)
     except ValueError:
         return NEVER
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def figures_frame(history: History) -> pd.DataFrame:
+def figures_frame(history: CommitHistory) -> pd.DataFrame:
     """Return one row per figure of each process."""
     rows = [
         {
-            "group": line.subject.group,
-            "name": line.subject.name,
-            "settings": line.subject.settings,
-            "measure": line.measure.name,
-            "unit": line.measure.unit,
-            "better": line.measure.better,
+            "group": line.benchmark.group,
+            "name": line.benchmark.name,
+            "settings": line.benchmark.settings,
+            "measure": line.metric.name,
+            "unit": line.metric.unit,
+            "better": line.metric.better,
             "commit": point.commit.id,
             "dirty": point.commit.is_dirty,
             "at": history.committed_at[point.commit],
             "value": value,
             "machine": line.machine,
         }
-        for line in history.lines
+        for line in history.series
         for point in line.points
         for value in point.runs
     ]

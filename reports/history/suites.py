@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from bench.history.quantities import duration
-from bench.history.suite_documents import Document, document_of
-from reports.render.tables import Cell, Column, Group, Table, value_cell
+from bench.history.quantities import format_duration
+from bench.history.suite_documents import Document, parse_document
+from reports.render.tables import Cell, Column, Group, HtmlTable, value_cell
 
 FILE = "suites.json"
 
@@ -17,10 +17,10 @@ def read_suites(results: Path) -> bytes | None:
 
 def suites_of(document: bytes) -> Document:
     """Decode the document; raise ValueError for one of another kind."""
-    return document_of(document, FILE)
+    return parse_document(document, FILE)
 
 
-def suites_table(suites: Document) -> Table:
+def suites_table(suites: Document) -> HtmlTable:
     """Show median and interquartile range of each benchmark by group."""
     columns = [
         Column("benchmark", numeric=False),
@@ -32,9 +32,11 @@ def suites_table(suites: Document) -> Table:
     for one in sorted(suites.benchmarks, key=lambda one: (one.group or "", one.name)):
         row = [
             value_cell(one.name),
-            value_cell(one.stats.median, duration),
-            value_cell(one.stats.iqr, duration),
+            value_cell(one.stats.median, format_duration),
+            value_cell(one.stats.iqr, format_duration),
             Cell(f"{one.stats.rounds:,}", "", one.stats.rounds),
         ]
         groups.setdefault(one.group or "no group", []).append(row)
-    return Table("Components, timed by pytest-benchmark", columns, [Group(name, rows) for name, rows in groups.items()])
+    return HtmlTable(
+        "Components, timed by pytest-benchmark", columns, [Group(name, rows) for name, rows in groups.items()]
+    )

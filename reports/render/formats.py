@@ -8,7 +8,7 @@ MINUS = "\N{MINUS SIGN}"
 GIB, MIB = 2**30, 2**20
 
 
-def rate(value: float) -> str:
+def format_rate(value: float) -> str:
     """Write a speed: without decimals from 100 on, with three digits below."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")  # noqa: PLR2004
 
@@ -18,7 +18,7 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def short(value: float) -> str:
+def format_short(value: float) -> str:
     """Write a large number in a chart: 80k, 1.2M."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
@@ -31,7 +31,7 @@ def ratio(value: float) -> str:
     return f"{value:.2f}"
 
 
-def seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
     """Write a duration in s, min, h or days."""
     for least, size, unit in ((2 * 86_400, 86_400, "days"), (2 * 3600, 3600, "h"), (600, 60, "min")):
         if value >= least:

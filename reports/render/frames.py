@@ -10,21 +10,21 @@ from typing import TypeVar
 import msgspec
 import pandas as pd
 
-from bench.config import FIELDS, METHOD_NAMES, WITH_BATCH_SIZE, Experiment, differing_fields
-from bench.image_sizes import images_before, steps_for
+from bench.config import BATCH_SIZE_FIELDS, FIELDS, METHOD_NAMES, Experiment, differing_fields
+from bench.image_sizes import images_seen_before, steps_for
 from bench.measure.summary import Throughput, device_peak, not_measured, run_figures, throughputs_of, timed_runs
-from bench.record import Failure, Fit, Measured, Memory, Record, Speed, Training, require_comparable
+from bench.record import BatchTrial, Failure, Measured, Memory, Record, Speed, Training, require_comparable
 from reports.render.words import title_of
 
 M = TypeVar("M", bound=Measured)
 # Counts of peak memory; two kinds are never in one column.
 COUNTS = ("peak_allocated_bytes", "peak_reserved_bytes", "process_bytes", "peak_rss_bytes", "peak_tensor_bytes")
 # Fields in which an experiment may differ from itself at another batch size; its speed is independent of the seed.
-BY_BATCH = {"name", "seed", "images", "warmup_images", *WITH_BATCH_SIZE}
+BY_BATCH = {"name", "seed", "images", "warmup_images", *BATCH_SIZE_FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ComparisonRecords:
     """The records of one comparison, with its experiments in the order of the page."""
 
     name: str
@@ -43,7 +43,7 @@ class Comparison:
         return self.labels.get(subject, subject)
 
 
-def comparison_of(name: str, records: Sequence[Record]) -> Comparison:
+def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
     """Collect the experiments of one comparison and choose their labels and base."""
     found = sorted(
         (record.experiment for record in records if record.experiment is not None and _is_of_experiment(record)),
@@ -55,7 +55,7 @@ def comparison_of(name: str, records: Sequence[Record]) -> Comparison:
     timed = [record for record in records if isinstance(record.measured, Speed)]
     names = {record.experiment.name for record in timed if record.experiment is not None}
     base = next((one for one in experiments if one in names), next(iter(experiments), None))
-    return Comparison(name, tuple(records), experiments, _labels(experiments), base, _incomparable(timed))
+    return ComparisonRecords(name, tuple(records), experiments, _labels(experiments), base, _incomparable(timed))
 
 
 def at_largest_batch(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
@@ -63,18 +63,18 @@ def at_largest_batch(records: Sequence[Record]) -> tuple[list[Record], list[Reco
 
     An experiment whose own batch size is the largest is in both.
     """
-    tried = {r.experiment.name for r in records if isinstance(r.measured, Fit) and r.experiment is not None}
+    tried = {r.experiment.name for r in records if isinstance(r.measured, BatchTrial) and r.experiment is not None}
     own = {r.experiment.name for r in records if isinstance(r.measured, Memory) and r.experiment is not None}
 
     def has(record: Record, names: set[str]) -> bool:
         return record.experiment is not None and record.experiment.name in names
 
-    equal = [r for r in records if not has(r, tried - own) and not isinstance(r.measured, Fit)]
-    largest = [r for r in records if has(r, tried) and isinstance(r.measured, (Speed, Fit))]
+    equal = [r for r in records if not has(r, tried - own) and not isinstance(r.measured, BatchTrial)]
+    largest = [r for r in records if has(r, tried) and isinstance(r.measured, (Speed, BatchTrial))]
     return equal, largest
 
 
-def speeds_frame(comparison: Comparison) -> pd.DataFrame:
+def speeds_frame(comparison: ComparisonRecords) -> pd.DataFrame:
     """Return one row per timed run; a figure that was not measured is NaN."""
     speeds = comparison.of(Speed)
     peak = device_peak(speed for _, speed in speeds)
@@ -93,13 +93,13 @@ def speeds_frame(comparison: Comparison) -> pd.DataFrame:
     )
 
 
-def throughputs(comparison: Comparison) -> list[Throughput]:
+def throughputs(comparison: ComparisonRecords) -> list[Throughput]:
     """Summarise the timed runs of each experiment, in the order of the page."""
     base = comparison.base if comparison.incomparable is None else None
     return throughputs_of(timed_runs(comparison.records, comparison.experiments), base)
 
 
-def memory_frame(comparison: Comparison) -> pd.DataFrame:
+def memory_frame(comparison: ComparisonRecords) -> pd.DataFrame:
     """Return one row per memory run, one column per count."""
     rows = [
         {
@@ -113,7 +113,7 @@ def memory_frame(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS, "Int64")) if rows else pd.DataFrame()
 
 
-def losses_frame(comparison: Comparison, most: int = 120, of: str | None = None) -> pd.DataFrame:
+def losses_frame(comparison: ComparisonRecords, most: int = 120, of: str | None = None) -> pd.DataFrame:
     """Return the training losses of one experiment or of all, averaged to at most `most` points per trunk.
 
     A point of a cool-down averages as many steps as one of its trunk.
@@ -134,7 +134,7 @@ def curves(experiment: Experiment, training: Training, processes: int) -> list[t
     each = training.steps_per_loss
 
     def curve(first: int, losses: Sequence[float]) -> list[tuple[int, float]]:
-        ends = (images_before(experiment, first + each * count) * processes for count in range(1, len(losses) + 1))
+        ends = (images_seen_before(experiment, first + each * count) * processes for count in range(1, len(losses) + 1))
         return list(zip(ends, losses, strict=True))
 
     parts = [("trunk", curve(0, training.trunk_losses))]
@@ -150,12 +150,12 @@ def thinned(curve: Sequence[tuple[int, float]], steps: int) -> list[tuple[int, f
     return [(share[-1][0], fmean(loss for _, loss in share)) for share in shares]
 
 
-def failures(comparison: Comparison) -> list[tuple[Record, Failure]]:
+def failures(comparison: ComparisonRecords) -> list[tuple[Record, Failure]]:
     """Return the runs that failed, in the order of their starts."""
     return sorted(comparison.of(Failure), key=lambda found: found[0].circumstances.started_at)
 
 
-def conflicting_settings(comparison: Comparison) -> dict[str, list[str]]:
+def conflicting_settings(comparison: ComparisonRecords) -> dict[str, list[str]]:
     """Return the names whose records differ in settings other than the seed, with the fields."""
     by_name: dict[str, list[Experiment]] = {}
     for record in comparison.records:
@@ -186,7 +186,7 @@ def _labels(experiments: dict[str, Experiment]) -> dict[str, str]:
         others = alike[title_of(experiment)]
         if len(others) == 1:
             labels[name] = title_of(experiment)
-        elif {*differing_fields(others)} <= {*WITH_BATCH_SIZE}:
+        elif {*differing_fields(others)} <= {*BATCH_SIZE_FIELDS}:
             labels[name] = f"{title_of(experiment)} at batch {experiment.batch_size}"
         else:
             labels[name] = ", ".join([title_of(experiment), *_own_settings(experiment, others)])

@@ -103,7 +103,7 @@ def _with_classes(body: str) -> str:
     return f"<style>{rules}</style>{body}" if rules else body
 
 
-def hovered(artist: Artist, text: str) -> None:
+def add_tooltip(artist: Artist, text: str) -> None:
     """Give an artist a tooltip."""
     artist.set_gid(f"{HOVERED}{text.encode().hex()}")  # hexadecimal, so that no text can end the attribute
 
@@ -151,7 +151,7 @@ def names_at_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
     width, height = pixels.width, pixels.height  # SVG units, for the figure has 72 dots per inch
     low, high = axes.get_ylim()
     starts = [(y - low) / (high - low) for _, y, _ in ends]
-    placed = dodged([start * height for start in starts], LABEL_GAP, 6.0, height - 4.0)
+    placed = spread_labels([start * height for start in starts], LABEL_GAP, 6.0, height - 4.0)
     for (name, _, colour), start, place in zip(ends, starts, placed, strict=True):
         tie = ([1.0, 1 + 6 / width, 1 + 16 / width], [start, start, place / height])
         axes.plot(*tie, color=LINE, linewidth=0.75, transform=axes.transAxes, clip_on=False)
@@ -159,13 +159,13 @@ def names_at_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
         axes.text(*at, name, color=colour, fontsize=12, transform=axes.transAxes, va="center_baseline")
 
 
-def shown(label: object, longest: int = LONGEST_LABEL) -> str:
+def chart_label(label: object, longest: int = LONGEST_LABEL) -> str:
     """Return a label for a chart: one line of printable characters, cut after `longest`."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(label))
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def look(index: int) -> tuple[str, str]:
+def colour_and_marker(index: int) -> tuple[str, str]:
     """Return the colour and the marker of a series; the first 64 pairs differ."""
     return SERIES[index % len(SERIES)], MARKERS[(index + index // len(SERIES)) % len(MARKERS)]
 
@@ -175,14 +175,14 @@ def swatch(index: int) -> Markup:
     with drawing(16, 16) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        colour, marker = look(index)
+        colour, marker = colour_and_marker(index)
         axes.plot([0], [0], marker, color=colour, markersize=9)
         drawn = svg(figure, f"swatch-{index}", "")
     text = str(drawn).replace('role="img" aria-label=""', 'class="swatch" aria-hidden="true"')
     return Markup(text)  # noqa: S704 - what was drawn
 
 
-def dodged(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
+def spread_labels(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
     """Move label positions apart to at least `gap`, inside [low, high], without changing their order."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     gap = min(gap, (high - low) / max(len(wanted) - 1, 1))

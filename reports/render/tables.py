@@ -40,7 +40,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class HtmlTable:
     """A table whose first column names its rows."""
 
     name: str  # for screen readers
@@ -53,9 +53,9 @@ def text_columns(*titles: str) -> list[Column]:
     return [Column(title, numeric=False) for title in titles]
 
 
-def plain(name: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Table:
+def ungrouped_table(name: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> HtmlTable:
     """Return a table of one group without a heading."""
-    return Table(name, columns, [Group("", rows)])
+    return HtmlTable(name, columns, [Group("", rows)])
 
 
 def value_cell(value: V, write: Callable[[V], str] = str, note: str = "") -> Cell:
@@ -63,30 +63,30 @@ def value_cell(value: V, write: Callable[[V], str] = str, note: str = "") -> Cel
     return Cell(write(value), note, value)
 
 
-def missing(why: str) -> Cell:
+def missing_cell(why: str) -> Cell:
     """Return the cell of a figure that was not measured, which differs from zero."""
     return Cell(UNMEASURED, why=NOT_MEASURED + why)
 
 
-def absent(why: str) -> Cell:
+def absent_cell(why: str) -> Cell:
     """Return the cell of a figure that cannot exist."""
     return Cell(UNMEASURED, why=why)
 
 
-def figure(value: float | None, write: Callable[[float], str], why: str) -> Cell:
+def figure_cell(value: float | None, write: Callable[[float], str], why: str) -> Cell:
     """Return the cell of a figure, or the reason why it was not measured."""
-    return missing(why) if value is None else value_cell(value, write)
+    return missing_cell(why) if value is None else value_cell(value, write)
 
 
 def estimate_cell(found: Estimate | Ratio | None, write: Callable[[float], str], why: str) -> Cell:
     """Return the cell of a ratio, an accuracy or a gain, with its interval beneath."""
     if found is None:
-        return absent(why)
+        return absent_cell(why)
     if found.low is None or found.high is None:
         return value_cell(found.value, write, found.over if isinstance(found, Estimate) else "")
     return value_cell(found.value, write, span(found.low, found.high, write))
 
 
-def named(label: str, name: str) -> Cell:
+def name_cell(label: str, name: str) -> Cell:
     """Return the cell that names a row: its label, with the experiment's name beneath where that differs."""
     return value_cell(label, note="" if label == name else name)

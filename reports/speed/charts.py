@@ -10,9 +10,20 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.measure.summary import Throughput
 from bench.statistics import SMALLEST_EFFECT, Ratio
-from reports.render.formats import rate, ratio, span, times
-from reports.render.frames import Comparison
-from reports.render.svg import INK, LINE, MUTED, PAPER, SERIES, drawing, hovered, look, shown, svg
+from reports.render.formats import format_rate, ratio, span, times
+from reports.render.frames import ComparisonRecords
+from reports.render.svg import (
+    INK,
+    LINE,
+    MUTED,
+    PAPER,
+    SERIES,
+    add_tooltip,
+    chart_label,
+    colour_and_marker,
+    drawing,
+    svg,
+)
 
 WIDTH = 440  # SVG units; a phone scales it by 0.8, a desktop by about 1.1
 ROW, RATIO_ROW = 46, 74
@@ -29,7 +40,7 @@ class Kind:
     colour: str
 
 
-def throughput_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
+def throughput_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Markup:
     """Draw images per second: each run as a dot, their median as a bar, the interval of their mean as a line."""
     with drawing(WIDTH, ROW * len(rows) + FOOT) as figure:
         axes = rows_of(figure, len(rows), ROW)
@@ -43,17 +54,17 @@ def throughput_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Mark
             dots = axes.plot(
                 row.runs, spread, marker, color=colour, markersize=4.5, markeredgecolor=PAPER, markeredgewidth=0.5
             )
-            hovered(dots[0], _runs_told(comparison, row))
+            add_tooltip(dots[0], _runs_told(comparison, row))
             if row.interval is not None:
                 axes.hlines(at + 0.26, row.interval.low, row.interval.high, color=INK, linewidth=2)
-            head(axes, at, comparison.label(row.experiment), rate(row.images_per_second), 0.34)
+            head(axes, at, comparison.label(row.experiment), format_rate(row.images_per_second), 0.34)
         axes.set_xlabel("images per second")
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        told = "; ".join(f"{comparison.label(row.experiment)} {rate(row.images_per_second)}" for row in rows)
-        return svg(figure, "throughput", f"Images per second, each run a dot, axis from zero. Medians: {told}.")
+        text = "; ".join(f"{comparison.label(row.experiment)} {format_rate(row.images_per_second)}" for row in rows)
+        return svg(figure, "throughput", f"Images per second, each run a dot, axis from zero. Medians: {text}.")
 
 
-def ratio_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
+def ratio_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Markup:
     """Draw the ratios of each experiment to the base: whole step, forward and backward alone, FLOP-predicted."""
     compared = [row for row in rows if row.ratio is not None]
     base = comparison.label(comparison.base or "")
@@ -69,23 +80,23 @@ def ratio_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
             _ratio_mark(axes, at + 0.13, row.forward_backward, Kind("forward and backward", "s", SERIES[1]))
             if row.flop_ratio is not None:
                 predicted = axes.plot([row.flop_ratio], [at + 0.34], "D", color=SERIES[2], markersize=6)
-                hovered(predicted[0], f"predicted by FLOPs {ratio(row.flop_ratio)}")
-        axes.set_xlabel(f"times {shown(base)}'s images per second")
-        told = "; ".join(_ratio_told(comparison, row) for row in compared)
-        return svg(figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {told}.")
+                add_tooltip(predicted[0], f"predicted FLOP-predicted {ratio(row.flop_ratio)}")
+        axes.set_xlabel(f"times {chart_label(base)}'s images per second")
+        text = "; ".join(_ratio_told(comparison, row) for row in compared)
+        return svg(figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {text}.")
 
 
-def series_colour(comparison: Comparison, experiment: str) -> str:
+def series_colour(comparison: ComparisonRecords, experiment: str) -> str:
     """Return the colour of an experiment in every chart."""
-    return look(series_index(comparison, experiment))[0]
+    return colour_and_marker(series_index(comparison, experiment))[0]
 
 
-def series_marker(comparison: Comparison, experiment: str) -> str:
+def series_marker(comparison: ComparisonRecords, experiment: str) -> str:
     """Return the marker of an experiment in every chart."""
-    return look(series_index(comparison, experiment))[1]
+    return colour_and_marker(series_index(comparison, experiment))[1]
 
 
-def series_index(comparison: Comparison, experiment: str) -> int:
+def series_index(comparison: ComparisonRecords, experiment: str) -> int:
     """Return the index of an experiment in its comparison."""
     return list(comparison.experiments).index(experiment)
 
@@ -105,16 +116,17 @@ def rows_of(figure: Figure, number: int, height: int) -> Axes:
 def head(axes: Axes, at: int, label: str, value: str, above: float) -> None:
     """Write the name of a row at its left and its figure at its right."""
     place = axes.get_yaxis_transform()
-    axes.text(0.004, at - above, shown(label), transform=place, va="center", ha="left", fontsize=13)
+    axes.text(0.004, at - above, chart_label(label), transform=place, va="center", ha="left", fontsize=13)
     axes.text(0.996, at - above, value, transform=place, va="center", ha="right", fontsize=13, fontweight="bold")
 
 
-def _runs_told(comparison: Comparison, row: Throughput) -> str:
+def _runs_told(comparison: ComparisonRecords, row: Throughput) -> str:
     runs = times(len(row.runs), "run")
-    median = f"{comparison.label(row.experiment)}: median {rate(row.images_per_second)} images/s of {runs}"
+    median = f"{comparison.label(row.experiment)}: median {format_rate(row.images_per_second)} images/s of {runs}"
     if row.interval is None:
         return median
-    return f"{median}, mean {rate(row.interval.value)}, 95 % {span(row.interval.low, row.interval.high, rate)}"
+    interval = span(row.interval.low, row.interval.high, format_rate)
+    return f"{median}, mean {format_rate(row.interval.value)}, 95 % {interval}"
 
 
 def _ratio_mark(axes: Axes, at: float, found: Ratio | None, kind: Kind) -> None:
@@ -127,7 +139,7 @@ def _ratio_mark(axes: Axes, at: float, found: Ratio | None, kind: Kind) -> None:
     mark = axes.plot(
         [found.value], [at], kind.marker, color=kind.colour, markersize=6, markeredgecolor=PAPER, markeredgewidth=0.75
     )
-    hovered(mark[0], words)
+    add_tooltip(mark[0], words)
 
 
 def _ratio_limits(rows: Sequence[Throughput]) -> tuple[float, float]:
@@ -144,8 +156,8 @@ def _ratio_values(row: Throughput) -> list[float]:
     return [value for value in found if value is not None]
 
 
-def _ratio_told(comparison: Comparison, row: Throughput) -> str:
+def _ratio_told(comparison: ComparisonRecords, row: Throughput) -> str:
     assert row.ratio is not None
-    alone = f", forward and backward {ratio(row.forward_backward.value)}" if row.forward_backward else ""
-    flops = f", predicted by FLOPs {ratio(row.flop_ratio)}" if row.flop_ratio else ""
-    return f"{comparison.label(row.experiment)}: whole step {ratio(row.ratio.value)}{alone}{flops}"
+    separate = f", forward and backward {ratio(row.forward_backward.value)}" if row.forward_backward else ""
+    flops = f", predicted FLOP-predicted {ratio(row.flop_ratio)}" if row.flop_ratio else ""
+    return f"{comparison.label(row.experiment)}: whole step {ratio(row.ratio.value)}{separate}{flops}"

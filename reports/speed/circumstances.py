@@ -8,8 +8,18 @@ from bench.environment.circumstances import Circumstances
 from bench.measure.summary import Throughput
 from bench.record import RECOMPUTED_SINCE
 from reports.render.formats import count, listed, percent
-from reports.render.frames import Comparison, failures, losses_frame
-from reports.render.tables import Cell, Column, Table, absent, figure, named, plain, text_columns, value_cell
+from reports.render.frames import ComparisonRecords, failures, losses_frame
+from reports.render.tables import (
+    Cell,
+    Column,
+    HtmlTable,
+    absent_cell,
+    figure_cell,
+    name_cell,
+    text_columns,
+    ungrouped_table,
+    value_cell,
+)
 from reports.render.words import METHODS
 
 NOT_TIMED = "its speed was not measured"
@@ -24,7 +34,7 @@ class Fact:
     values: Sequence[str]
 
 
-def methods_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
+def methods_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show the targets, the loss and the parameters of each method."""
     columns = [
         *text_columns("experiment", "targets", "loss"),
@@ -35,10 +45,10 @@ def methods_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
     ]
     by_name = {row.experiment: row.figures for row in rows}
     shown = [_method_row(comparison, one, by_name.get(one.name)) for one in comparison.experiments.values()]
-    return plain("Methods", columns, shown)
+    return ungrouped_table("Methods", columns, shown)
 
 
-def differences_table(comparison: Comparison) -> Table | None:
+def differences_table(comparison: ComparisonRecords) -> HtmlTable | None:
     """Show the settings in which the experiments differ; None where they are equal."""
     experiments = list(comparison.experiments.values())
     fields = [field for field in differing_fields(experiments) if field != "seed"]
@@ -48,24 +58,26 @@ def differences_table(comparison: Comparison) -> Table | None:
         Column("setting", numeric=False),
         *(Column(comparison.label(one.name), numeric=False) for one in experiments),
     ]
-    rows = [[value_cell(field), *(Cell(told(getattr(one, field))) for one in experiments)] for field in fields]
-    return plain("Settings that differ", columns, rows)
+    rows = [
+        [value_cell(field), *(Cell(format_setting(getattr(one, field))) for one in experiments)] for field in fields
+    ]
+    return ungrouped_table("Settings that differ", columns, rows)
 
 
-def common_settings(comparison: Comparison) -> list[Fact]:
+def common_settings(comparison: ComparisonRecords) -> list[Fact]:
     """Return the settings that all experiments share."""
     experiments = list(comparison.experiments.values())
     differing = differing_fields(experiments)
     shared = [field for field in FIELDS if field not in differing and field not in ("name", "seed")]
-    return [Fact(field, [told(getattr(experiments[0], field))]) for field in shared] if experiments else []
+    return [Fact(field, [format_setting(getattr(experiments[0], field))]) for field in shared] if experiments else []
 
 
 def settings_of(experiment: Experiment) -> list[Fact]:
     """Return all settings of an experiment."""
-    return [Fact(field, [told(getattr(experiment, field))]) for field in FIELDS]
+    return [Fact(field, [format_setting(getattr(experiment, field))]) for field in FIELDS]
 
 
-def environment(comparison: Comparison) -> list[Fact]:
+def environment(comparison: ComparisonRecords) -> list[Fact]:
     """Return machine, device, versions and times of the records."""
     found = [record.circumstances for record in comparison.records]
     facts = [Fact(name, _values(found, name)) for name in COMPARED]
@@ -77,7 +89,7 @@ def environment(comparison: Comparison) -> list[Fact]:
     return facts
 
 
-def environment_differences(comparison: Comparison) -> Table | None:
+def environment_differences(comparison: ComparisonRecords) -> HtmlTable | None:
     """Show the circumstances that differ from those of the base; None where none does."""
     found: dict[str, list[Circumstances]] = {name: [] for name in comparison.experiments}
     for record in comparison.records:
@@ -99,17 +111,17 @@ def environment_differences(comparison: Comparison) -> Table | None:
         *text_columns("here", "of"),
     ]
     rows = [[*map(Cell, key), Cell(listed(names))] for key, names in differing.items()]
-    return plain("Circumstances that differ from the baseline's", columns, rows)
+    return ungrouped_table("Circumstances that differ from the baseline's", columns, rows)
 
 
-def packages(comparison: Comparison) -> list[Fact]:
+def packages(comparison: ComparisonRecords) -> list[Fact]:
     """Return the versions of packages."""
     found = [record.circumstances for record in comparison.records]
     names = dict.fromkeys(name for one in found for name in one.packages)
     return [Fact(name, _values(found, name)) for name in names]
 
 
-def failures_table(comparison: Comparison) -> Table:
+def failures_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show every run that failed, with the reason."""
     columns = [
         Column("experiment", numeric=False),
@@ -119,7 +131,7 @@ def failures_table(comparison: Comparison) -> Table:
     ]
     rows = [
         [
-            named(comparison.label(name), name)
+            name_cell(comparison.label(name), name)
             if (name := record.experiment and record.experiment.name)
             else Cell("none"),
             value_cell(failure.what),
@@ -128,10 +140,10 @@ def failures_table(comparison: Comparison) -> Table:
         ]
         for record, failure in failures(comparison)
     ]
-    return plain("Runs that failed", columns, rows)
+    return ungrouped_table("Runs that failed", columns, rows)
 
 
-def losses_table(comparison: Comparison) -> Table:
+def losses_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show the loss curves at ten points each."""
     columns = [
         *text_columns("experiment", "part"),
@@ -141,7 +153,7 @@ def losses_table(comparison: Comparison) -> Table:
     ]
     rows = [
         [
-            named(comparison.label(name), name),
+            name_cell(comparison.label(name), name),
             value_cell(part),
             value_cell(seed),
             value_cell(images, count),
@@ -149,20 +161,22 @@ def losses_table(comparison: Comparison) -> Table:
         ]
         for name, seed, part, images, loss in losses_frame(comparison, most=10).itertuples(index=False)
     ]
-    return plain("Training losses", columns, rows)
+    return ungrouped_table("Training losses", columns, rows)
 
 
-def told(value: object) -> str:
+def format_setting(value: object) -> str:
     """Write a setting."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, tuple):
         is_span = len(value) == 2 and value[0] != value[1]  # noqa: PLR2004
-        return (" to " if is_span else ", ").join(map(told, value)) or "none"
+        return (" to " if is_span else ", ").join(map(format_setting, value)) or "none"
     return {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
 
 
-def _method_row(comparison: Comparison, experiment: Experiment, of: dict[str, float | None] | None) -> list[Cell]:
+def _method_row(
+    comparison: ComparisonRecords, experiment: Experiment, of: dict[str, float | None] | None
+) -> list[Cell]:
     method = METHODS.get(experiment.method)
     unknown = "this version has no description of the method"
     figures = of or {}
@@ -170,13 +184,13 @@ def _method_row(comparison: Comparison, experiment: Experiment, of: dict[str, fl
     trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
     outside = trained - tower if trained is not None and tower is not None else None
     return [
-        named(comparison.label(experiment.name), experiment.name),
-        Cell(method.reads) if method else absent(unknown),
-        Cell(method.loss) if method else absent(unknown),
-        Cell("none", "", 0) if text == 0 else figure(text, percent, NOT_TIMED),
-        figure(rest, percent, NOT_TIMED),
-        figure(trained, count, NOT_TIMED),
-        figure(outside, count, NOT_TIMED),
+        name_cell(comparison.label(experiment.name), experiment.name),
+        Cell(method.reads) if method else absent_cell(unknown),
+        Cell(method.loss) if method else absent_cell(unknown),
+        Cell("none", "", 0) if text == 0 else figure_cell(text, percent, NOT_TIMED),
+        figure_cell(rest, percent, NOT_TIMED),
+        figure_cell(trained, count, NOT_TIMED),
+        figure_cell(outside, count, NOT_TIMED),
     ]
 
 
@@ -192,5 +206,5 @@ def _shares(figures: dict[str, float | None]) -> tuple[float | None, float | Non
 def _values(found: Sequence[Circumstances], what: str) -> list[str]:
     """Return the distinct values of a circumstance, or the versions of a package."""
     if what in COMPARED:
-        return list(dict.fromkeys(told(getattr(one, what)) for one in found))
+        return list(dict.fromkeys(format_setting(getattr(one, what)) for one in found))
     return list(dict.fromkeys(one.packages.get(what, "not installed") for one in found))

@@ -7,11 +7,21 @@ from markupsafe import Markup
 
 from bench.measure.summary import PHASE, Throughput
 from bench.record import PHASES
-from bench.statistics import Bound, bound_by, phases_add_up
-from reports.render.formats import count, listed, percent, rate, ratio
-from reports.render.frames import Comparison
-from reports.render.svg import INK, PAPER, SERIES, drawing, hovered, svg
-from reports.render.tables import Cell, Column, Table, absent, figure, missing, named, plain, value_cell
+from bench.statistics import Bottleneck, bound_by, phases_add_up
+from reports.render.formats import count, format_rate, listed, percent, ratio
+from reports.render.frames import ComparisonRecords
+from reports.render.svg import INK, PAPER, SERIES, add_tooltip, drawing, svg
+from reports.render.tables import (
+    Cell,
+    Column,
+    HtmlTable,
+    absent_cell,
+    figure_cell,
+    missing_cell,
+    name_cell,
+    ungrouped_table,
+    value_cell,
+)
 from reports.speed.charts import FOOT, WIDTH, head, rows_of
 
 ROW = 46
@@ -20,7 +30,7 @@ NO_SUCH_PHASE = "no such phase: the method reads no text, or its forward is comp
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PhaseStyle:
     """The look of a phase in chart and legend; adjacent phases differ in more than their colour."""
 
     series: int
@@ -28,14 +38,14 @@ class Look:
     glyph: str
 
 
-LOOKS = {
-    "data": Look(2, "++++", "▦"),
-    "forward": Look(1, "", "■"),
-    "image forward": Look(1, "", "■"),
-    "text forward": Look(4, "\\\\\\\\", "▧"),
-    "head and loss": Look(6, "xxxx", "▩"),
-    "backward": Look(5, "", "■"),
-    "optimizer": Look(3, "////", "▨"),
+PHASE_STYLES = {
+    "data": PhaseStyle(2, "++++", "▦"),
+    "forward": PhaseStyle(1, "", "■"),
+    "image forward": PhaseStyle(1, "", "■"),
+    "text forward": PhaseStyle(4, "\\\\\\\\", "▧"),
+    "head and loss": PhaseStyle(6, "xxxx", "▩"),
+    "backward": PhaseStyle(5, "", "■"),
+    "optimizer": PhaseStyle(3, "////", "▨"),
 }
 
 
@@ -46,26 +56,26 @@ def phases_of(rows: Sequence[Throughput]) -> list[str]:
 
 def phase_keys(rows: Sequence[Throughput]) -> list[tuple[str, str, str]]:
     """Return class, glyph and name of each phase, for the legend."""
-    return [(f"c{LOOKS[phase].series}", LOOKS[phase].glyph, phase) for phase in phases_of(rows)]
+    return [(f"c{PHASE_STYLES[phase].series}", PHASE_STYLES[phase].glyph, phase) for phase in phases_of(rows)]
 
 
-def bound_sentence(comparison: Comparison, rows: Sequence[Throughput]) -> str:
+def bound_sentence(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> str:
     """Return a sentence on the experiments that are input-bound."""
     known = {row.experiment: share for row in rows if (share := row.data_share) is not None}
     if not known:
         return ""
-    told = f"from {percent(min(known.values()))} to {percent(max(known.values()))}"
+    text = f"from {percent(min(known.values()))} to {percent(max(known.values()))}"
     starved = [
         comparison.label(name) for name, share in known.items() if _bound(comparison, name, share) == "input-bound"
     ]
     if starved:
         return (
-            f"Input-bound: {listed(starved)}. Their ratios compare loading, not methods; data takes {told} of a step."
+            f"Input-bound: {listed(starved)}. Their ratios compare loading, not methods; data takes {text} of a step."
         )
-    return f"All experiments are compute-bound: data takes {told} of a step."
+    return f"All experiments are compute-bound: data takes {text} of a step."
 
 
-def phase_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
+def phase_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Markup:
     """Draw the phases of a step in milliseconds, one bar per experiment."""
     split = [row for row in rows if row.figures["phases_ms"]]
     with drawing(WIDTH, ROW * len(split) + FOOT) as drawn:
@@ -74,26 +84,26 @@ def phase_chart(comparison: Comparison, rows: Sequence[Throughput]) -> Markup:
         for at, row in enumerate(split):
             start = 0.0
             for phase in phases_of([row]):
-                one, width = LOOKS[phase], _ms(row, PHASE + phase)
+                one, width = PHASE_STYLES[phase], _ms(row, PHASE + phase)
                 colour = SERIES[one.series - 1]
                 bar = axes.barh(
                     at + 0.08, width, 0.3, start, color=colour, edgecolor=PAPER, hatch=one.hatch, linewidth=1
                 )
-                hovered(bar[0], f"{phase}: {rate(width)} ms, {percent(width / _ms(row, 'phases_ms'))}")
+                add_tooltip(bar[0], f"{phase}: {format_rate(width)} ms, {percent(width / _ms(row, 'phases_ms'))}")
                 start += width
             whole = _ms(row, "step_ms")
             axes.vlines(whole, at - 0.14, at + 0.3, color=INK, linewidth=2)
-            head(axes, at, comparison.label(row.experiment), f"{rate(whole)} ms", 0.34)
+            head(axes, at, comparison.label(row.experiment), f"{format_rate(whole)} ms", 0.34)
         axes.set_xlabel("milliseconds per step")
-        told = "; ".join(
+        text = "; ".join(
             f"{comparison.label(row.experiment)} "
-            + ", ".join(f"{phase} {rate(_ms(row, PHASE + phase))}" for phase in phases_of([row]))
+            + ", ".join(f"{phase} {format_rate(_ms(row, PHASE + phase))}" for phase in phases_of([row]))
             for row in split
         )
-        return svg(drawn, "phases", f"Milliseconds per step by phase: {told}.")
+        return svg(drawn, "phases", f"Milliseconds per step by phase: {text}.")
 
 
-def phase_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
+def phase_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show the phases of a step, the check of their sum, and whether data or compute limits it."""
     phases = phases_of(rows)
     columns = [
@@ -106,38 +116,38 @@ def phase_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
         Column("data", "share of the phases"),
         Column("bound", numeric=False),
     ]
-    return plain("Where a step's time goes", columns, [_phase_row(comparison, row, phases) for row in rows])
+    return ungrouped_table("Where a step's time goes", columns, [_phase_row(comparison, row, phases) for row in rows])
 
 
-def _phase_row(comparison: Comparison, row: Throughput, phases: Sequence[str]) -> list[Cell]:
+def _phase_row(comparison: ComparisonRecords, row: Throughput, phases: Sequence[str]) -> list[Cell]:
     of = row.figures
     total, whole, share = of["phases_ms"], of["step_ms"], row.data_share
     return [
-        named(comparison.label(row.experiment), row.experiment),
-        figure(of["batch_size"], count, ""),
+        name_cell(comparison.label(row.experiment), row.experiment),
+        figure_cell(of["batch_size"], count, ""),
         *(_phase_cell(of.get(PHASE + phase), total) for phase in phases),
-        figure(total, rate, NO_PHASES),
-        figure(whole, rate, ""),
+        figure_cell(total, format_rate, NO_PHASES),
+        figure_cell(whole, format_rate, ""),
         _check(total, whole),
-        figure(share, percent, NO_PHASES),
-        missing(NO_PHASES) if share is None else Cell(_bound(comparison, row.experiment, share), "", share),
+        figure_cell(share, percent, NO_PHASES),
+        missing_cell(NO_PHASES) if share is None else Cell(_bound(comparison, row.experiment, share), "", share),
     ]
 
 
-def _bound(comparison: Comparison, name: str, share: float) -> Bound:
+def _bound(comparison: ComparisonRecords, name: str, share: float) -> Bottleneck:
     return bound_by(share, ahead=comparison.experiments[name].workers > 0)
 
 
 def _phase_cell(value: float | None, total: float | None) -> Cell:
     if value is None:
-        return absent(NO_SUCH_PHASE) if total else missing(NO_PHASES)
-    return value_cell(value, rate)
+        return absent_cell(NO_SUCH_PHASE) if total else missing_cell(NO_PHASES)
+    return value_cell(value, format_rate)
 
 
 def _check(total: float | None, whole: float | None) -> Cell:
     """Compare the sum of the phases with the whole step; mark a difference of more than 10 %."""
     if not total or not whole:
-        return missing(NO_PHASES)
+        return missing_cell(NO_PHASES)
     found = total / whole
     return Cell(ratio(found), "" if phases_add_up(found) else "does not add up", found)
 

@@ -3,10 +3,21 @@
 from collections.abc import Sequence
 
 from bench.measure.summary import UTILISATION, Throughput
-from bench.record import Fit, Memory
-from reports.render.formats import GIB, MIB, NBSP, count, memory, p_value, percent, rate, ratio, span, times
-from reports.render.frames import COUNTS, Comparison, failures
-from reports.render.tables import Cell, Column, Table, absent, estimate_cell, figure, missing, named, plain, value_cell
+from bench.record import BatchTrial, Memory
+from reports.render.formats import GIB, MIB, NBSP, count, format_rate, memory, p_value, percent, ratio, span, times
+from reports.render.frames import COUNTS, ComparisonRecords, failures
+from reports.render.tables import (
+    Cell,
+    Column,
+    HtmlTable,
+    absent_cell,
+    estimate_cell,
+    figure_cell,
+    missing_cell,
+    name_cell,
+    ungrouped_table,
+    value_cell,
+)
 from reports.render.words import VERDICTS
 
 EQUAL_BATCH, LARGEST_BATCH = "Throughput of each experiment", "Throughput of each at its largest batch"
@@ -30,7 +41,7 @@ MEMORY_NOTES = {
 }
 
 
-def speed_table(comparison: Comparison, rows: Sequence[Throughput], title: str = EQUAL_BATCH) -> Table:
+def throughput_table(comparison: ComparisonRecords, rows: Sequence[Throughput], title: str = EQUAL_BATCH) -> HtmlTable:
     """Show speed, measured and FLOP-predicted ratios, verdicts and MFU."""
     base = comparison.label(comparison.base or "") if rows else "the base"
     columns = [
@@ -41,15 +52,15 @@ def speed_table(comparison: Comparison, rows: Sequence[Throughput], title: str =
         Column("p", "Holm"),
         Column("verdict", numeric=False),
         Column("forward + backward", f"ratio, {INTERVAL}"),
-        Column("FLOP ratio", "predicted by FLOPs alone"),
+        Column("FLOP ratio", "predicted FLOP-predicted alone"),
         Column("MFU", "3 x forward over peak"),
     ]
     shown = [_speed_row(comparison, row) for row in rows]
     shown += [_untimed_row(comparison, name, len(columns)) for name in untimed(comparison, rows)]
-    return plain(title, columns, shown)
+    return ungrouped_table(title, columns, shown)
 
 
-def cost_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
+def cost_html_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show memory, utilisation, the cost of targets, and numbers of parameters."""
     counts, unit = _memory(comparison)
     kept = [name for name in COUNTS if any(found.get(name) is not None for found in counts.values())]
@@ -75,26 +86,26 @@ def cost_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
         ]
         for name in names
     ]
-    return plain("Memory, utilisation, targets and sizes", columns, shown)
+    return ungrouped_table("Memory, utilisation, targets and sizes", columns, shown)
 
 
-def tries_table(comparison: Comparison) -> Table:
+def tries_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show every batch size that was tried under a memory limit."""
     columns = [Column("experiment", numeric=False), Column("batch"), Column("fits", numeric=False)]
-    tries = [(one, fit) for record, fit in comparison.of(Fit) if (one := record.experiment) is not None]
+    tries = [(one, fit) for record, fit in comparison.of(BatchTrial) if (one := record.experiment) is not None]
     tries.sort(key=lambda tried: (tried[0].method, tried[0].batch_size))
     rows = [
         [
-            named(comparison.label(one.name), one.name),
+            name_cell(comparison.label(one.name), one.name),
             value_cell(one.batch_size, count),
             Cell("✓ fits", "", 1) if fit.fits else Cell("✕ out of memory", fit.reason, 0),
         ]
         for one, fit in tries
     ]
-    return plain("Batches tried under the memory limit", columns, rows)
+    return ungrouped_table("Batches tried under the memory limit", columns, rows)
 
 
-def runs_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
+def runs_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show the images per second of every run."""
     most = max((len(row.runs) for row in rows), default=0)
     columns = [
@@ -102,71 +113,71 @@ def runs_table(comparison: Comparison, rows: Sequence[Throughput]) -> Table:
         *(Column(f"run {number + 1}", "images/s") for number in range(most)),
     ]
     shown = [
-        [_name(comparison, row.experiment), *(value_cell(run, rate) for run in row.runs)]
-        + [absent("this experiment has fewer runs")] * (most - len(row.runs))
+        [_name(comparison, row.experiment), *(value_cell(run, format_rate) for run in row.runs)]
+        + [absent_cell("this experiment has fewer runs")] * (most - len(row.runs))
         for row in rows
     ]
-    return plain("Images per second of every run", columns, shown)
+    return ungrouped_table("Images per second of every run", columns, shown)
 
 
-def untimed(comparison: Comparison, rows: Sequence[Throughput]) -> list[str]:
+def untimed(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[str]:
     """Return the experiments whose timed runs all failed."""
     timed = {row.experiment for row in rows}
     failed = {record.experiment.name for record, _ in failures(comparison) if record.experiment is not None}
     return [name for name in comparison.experiments if name in failed and name not in timed]
 
 
-def _speed_row(comparison: Comparison, row: Throughput) -> list[Cell]:
+def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     is_base = row.experiment == comparison.base
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
-    found, no_p = row.ratio, absent(why)
+    found, no_p = row.ratio, absent_cell(why)
     return [
         _name(comparison, row.experiment),
-        Cell(rate(row.images_per_second), _interval_note(row), row.images_per_second),
+        Cell(format_rate(row.images_per_second), _interval_note(row), row.images_per_second),
         value_cell(len(row.runs)),
         Cell("1", "base", 1) if is_base else estimate_cell(found, ratio, why),
-        no_p if found is None else value_cell(found.p, p_value) if found.p is not None else absent(ONE_RUN),
+        no_p if found is None else value_cell(found.p, p_value) if found.p is not None else absent_cell(ONE_RUN),
         no_p if found is None else Cell(VERDICTS[found.verdict], "", found.verdict),
         Cell("1", "base", 1) if is_base else estimate_cell(row.forward_backward, ratio, why),
-        Cell("1", "base", 1) if is_base else figure(row.flop_ratio, ratio, why),
-        figure(row.mfu, percent, row.peak_source),
+        Cell("1", "base", 1) if is_base else figure_cell(row.flop_ratio, ratio, why),
+        figure_cell(row.mfu, percent, row.peak_source),
     ]
 
 
-def _untimed_row(comparison: Comparison, name: str, width: int) -> list[Cell]:
-    empty = missing("every timed run of this experiment failed")
+def _untimed_row(comparison: ComparisonRecords, name: str, width: int) -> list[Cell]:
+    empty = missing_cell("every timed run of this experiment failed")
     row = [_name(comparison, name), *[empty] * (width - 1)]
     row[5] = Cell("✕ failed", "see failures", "failed", anchor="failures")
     return row
 
 
 def _interval_note(row: Throughput) -> str:
-    return span(row.interval.low, row.interval.high, rate) if row.interval else NO_INTERVAL
+    return span(row.interval.low, row.interval.high, format_rate) if row.interval else NO_INTERVAL
 
 
 def _memory_cells(counts: dict[str, int | None], kept: Sequence[str], unit: int) -> list[Cell]:
     why = "this device has no such counter" if counts else "no memory run is recorded"
-    return [figure(counts.get(column), lambda size: memory(int(size), unit), why) for column in kept or ["none"]]
+    return [figure_cell(counts.get(column), lambda size: memory(int(size), unit), why) for column in kept or ["none"]]
 
 
 def _cost_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
     of = row.figures if row else {}
 
     def known(column: str, why: str = "no timed run is recorded") -> Cell:
-        return figure(of.get(column), count if column.endswith("parameters") else rate, why)
+        return figure_cell(of.get(column), count if column.endswith("parameters") else format_rate, why)
 
     reads_text = row is None or of.get("tokens_per_caption") is not None
     return [
         *(known(column, "not read on this device") for column in busy),
         known("captions_per_second"),
-        known("tokens_per_caption") if reads_text else absent("the method reads no text"),
+        known("tokens_per_caption") if reads_text else absent_cell("the method reads no text"),
         known("trained_parameters"),
         known("tower_parameters"),
         known("warmup_seconds"),
     ]
 
 
-def _memory(comparison: Comparison) -> tuple[dict[str, dict[str, int | None]], int]:
+def _memory(comparison: ComparisonRecords) -> tuple[dict[str, dict[str, int | None]], int]:
     """Return the peaks of each experiment, and their unit."""
     counts = {
         record.experiment.name: {name: getattr(found, name) for name in COUNTS}
@@ -181,8 +192,8 @@ def _unit_name(unit: int) -> str:
     return "GiB" if unit == GIB else "MiB"
 
 
-def _name(comparison: Comparison, name: str) -> Cell:
-    return named(comparison.label(name), name)
+def _name(comparison: ComparisonRecords, name: str) -> Cell:
+    return name_cell(comparison.label(name), name)
 
 
 def runs_note(rows: Sequence[Throughput]) -> str:
@@ -190,11 +201,11 @@ def runs_note(rows: Sequence[Throughput]) -> str:
     numbers = sorted({len(row.runs) for row in rows})
     if not numbers:
         return ""
-    told = times(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
+    text = times(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
     if numbers == [1]:
-        return f"n: {told} each, in a fresh process. One run gives neither an interval nor a verdict."
+        return f"n: {text} each, in a fresh process. One run gives neither an interval nor a verdict."
     return (
-        f"n: {told} each, every run in a fresh process. Intervals are over these runs on this machine at this time and "
+        f"n: {text} each, every run in a fresh process. Intervals are over these runs on this machine at this time and "
         "do not cover other machines, seeds or data. A ratio is one of geometric means over runs, so it may differ in "
         "its last digit from the ratio of the medians shown."
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tyro
 
 from bench.__main__ import terminate
-from bench.console.console import say
+from bench.console.console import log
 from bench.console.exit_codes import USAGE
 from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
 from tests.chaos.harness import Chaos
@@ -19,10 +19,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return tyro.cli(Chaos, prog="python -m tests.chaos", args=arguments).run()
     except (ValueError, OSError) as error:
-        say(f"error: {error}")
+        log(f"error: {error}")
         return USAGE
     except KeyboardInterrupt as interrupt:
-        print(f"\ninterrupted: {Chaos.how_to_go_on}", file=sys.stderr)
+        print(f"\ninterrupted: {Chaos.resume_hint}", file=sys.stderr)
         return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
 
 

@@ -14,80 +14,85 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.console.tables import Table, show
+from bench.console.tables import Table, print_tables
 from bench.data.decoding import UnusableImageError
-from bench.data.embeddings import decoded_grid
+from bench.data.embeddings import decode_grid
 from bench.data.shards.manifest import read_manifest
 from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record
-from bench.towers.trained import trained_tower
-from bench.train.checkpoints import newest_whole
-from tests.chaos.made import encoded, pairs, picture, write_shard
+from bench.towers.trained import load_trained_tower
+from bench.train.checkpoints import latest_valid
+from tests.chaos.made import encode_image, make_image, make_samples, write_shard
 from tests.chaos.payloads import (
     BILLION_LAUGHS,
     DEEP,
     EXECUTED,
     HOSTILE_NAME,
     Attack,
-    Calls,
-    command,
-    huge,
-    payload,
-    refused,
-    written,
+    PickledCall,
+    pickle_payload,
+    require_refusal,
+    run_command_line,
+    write_file,
+    write_sparse_file,
 )
-from tests.chaos.short import short, trained
+from tests.chaos.short import short_experiment, train_in_process
 from tests.chaos.strangers import checkpoints, tasks, towers
 
 
 def _label(path: str | Path, folder: Path) -> object:
-    return command("label", str(path), "--vocabulary", "pack-synsets", "--out", str(folder / "out"), "--workers", "1")
+    return run_command_line(
+        "label", str(path), "--vocabulary", "pack-synsets", "--out", str(folder / "out"), "--workers", "1"
+    )
 
 
 def pickles() -> dict[str, Attack]:
     """Return pickles wherever a file is read."""
 
     def as_vocabulary(content: Callable[[Path], bytes]) -> Attack:
-        return lambda folder: read_vocabulary(str(written(folder / "v.pkl", content(folder))))
+        return lambda folder: read_vocabulary(str(write_file(folder / "v.pkl", content(folder))))
 
     def in_tar(suffix: str) -> Attack:
         def attack(folder: Path) -> object:
-            files = pairs(0, 4) | {f"00001.{suffix}": payload(folder)}
+            files = make_samples(0, 4) | {f"00001.{suffix}": pickle_payload(folder)}
             write_shard(folder / "data" / "0.tar", files)
-            return trained(short("catlip", data=str(folder / "data")), _made(folder / "out"))
+            return train_in_process(short_experiment("catlip", data=str(folder / "data")), _made(folder / "out"))
 
         return attack
 
     def objects(folder: Path) -> object:
         file = io.BytesIO()
-        np.save(file, np.array([Calls(os.system, f"touch {folder / EXECUTED}")]), allow_pickle=True)
+        np.save(file, np.array([PickledCall(os.system, f"touch {folder / EXECUTED}")]), allow_pickle=True)
         try:
-            return decoded_grid(file.getvalue(), 4, 8)
+            return decode_grid(file.getvalue(), 4, 8)
         except UnusableImageError as error:
             raise ValueError(str(error)) from None
 
     def as_checkpoint(folder: Path) -> object:
         step = folder / "checkpoints" / "step-00000005"
         for name in ("tower.safetensors", "state.safetensors", "state.json", "manifest.json"):
-            written(step / name, payload(folder))
-        return newest_whole(step.parent)
+            write_file(step / name, pickle_payload(folder))
+        return latest_valid(step.parent)
 
     long_memo = b"\x80\x04}r\xff\xff\xff\x7f."  # an object to be kept in place 2**31 - 1
     long_bytes = b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"."
     system = b"cos\nsystem\n(S'touch %s'\ntR."
     return {
-        **{f"a vocabulary, pickled by protocol {n}": as_vocabulary(partial(payload, protocol=n)) for n in (0, 2, 5)},
+        **{
+            f"a vocabulary, pickled by protocol {n}": as_vocabulary(partial(pickle_payload, protocol=n))
+            for n in (0, 2, 5)
+        },
         "a vocabulary that evaluates": as_vocabulary(
-            lambda f: pickle.dumps(Calls(eval, f"open('{f / EXECUTED}','w')"))
+            lambda f: pickle.dumps(PickledCall(eval, f"open('{f / EXECUTED}','w')"))
         ),
         "a vocabulary that calls the shell": as_vocabulary(lambda f: system % str(f / EXECUTED).encode()),
         "a vocabulary that wants 2**31 places": as_vocabulary(lambda _: long_memo),
         "a vocabulary that wants 64 GiB": as_vocabulary(lambda _: long_bytes),
         **{f"a .{suffix} in a shard": in_tar(suffix) for suffix in ("pkl", "pyd", "pth", "jpg", "txt")},
         "embeddings": objects,
-        "a tower": lambda folder: trained_tower(written(folder / "t.safetensors", payload(folder))),
+        "a tower": lambda folder: load_trained_tower(write_file(folder / "t.safetensors", pickle_payload(folder))),
         "a checkpoint": as_checkpoint,
-        "labels": lambda folder: _label(written(folder / "c.parquet", payload(folder)), folder),
+        "labels": lambda folder: _label(write_file(folder / "c.parquet", pickle_payload(folder)), folder),
     }
 
 
@@ -104,14 +109,16 @@ def tars() -> dict[str, Attack]:
             path = folder / "data" / "0.tar"
             path.parent.mkdir()
             with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-                for each, content in (pairs(0, 4) | {name: encoded(picture(9)), f"{name}.txt": b"a dog"}).items():
+                for each, content in (
+                    make_samples(0, 4) | {name: encode_image(make_image(9)), f"{name}.txt": b"a dog"}
+                ).items():
                     info = tarfile.TarInfo(each)
                     info.size = 0 if each == name and kind != tarfile.REGTYPE else len(content)
                     if each == name:
                         info.type, info.linkname = kind, link.format(folder=folder)
                     tar.addfile(info, io.BytesIO(content))
             _label(path, folder)
-            return trained(short("clip", data=str(path)), _made(folder / "out"))
+            return train_in_process(short_experiment("clip", data=str(path)), _made(folder / "out"))
 
         return attack
 
@@ -134,13 +141,13 @@ def specs() -> dict[str, Attack]:
         def attack(folder: Path) -> object:
             spec = words.format(executed=folder / EXECUTED)
             for act in (
-                lambda: trained(short("catlip", data=spec), _made(folder / "out")),
-                lambda: command("doctor", "--shards", spec),
+                lambda: train_in_process(short_experiment("catlip", data=spec), _made(folder / "out")),
+                lambda: run_command_line("doctor", "--shards", spec),
                 lambda: _label(spec, folder),
                 lambda: read_vocabulary(spec),
-                lambda: trained(short("catlip", subset=spec), _made(folder / "out")),
+                lambda: train_in_process(short_experiment("catlip", subset=spec), _made(folder / "out")),
             ):
-                refused(act)
+                require_refusal(act)
             return None
 
         return attack
@@ -160,27 +167,27 @@ def bombs() -> dict[str, Attack]:
     """Return small files that unpack to much, or are nested deep, where JSON and text are read."""
 
     def header(folder: Path) -> object:
-        return trained_tower(written(folder / "t.safetensors", struct.pack("<Q", 2**60) + b"{"))
+        return load_trained_tower(write_file(folder / "t.safetensors", struct.pack("<Q", 2**60) + b"{"))
 
     def packed(folder: Path) -> object:
-        return _label(written(folder / "c.txt.gz", gzip.compress(b"a" * 2**27)), folder)
+        return _label(write_file(folder / "c.txt.gz", gzip.compress(b"a" * 2**27)), folder)
 
     name = "20260101T000000-x.speed.a.json"
 
     def manifest(content: bytes) -> Attack:
-        return lambda folder: read_manifest(written(folder / "manifest.json", content).parent)
+        return lambda folder: read_manifest(write_file(folder / "manifest.json", content).parent)
 
     def vocabulary(name: str, content: bytes) -> Attack:
-        return lambda folder: read_vocabulary(str(written(folder / name, content)))
+        return lambda folder: read_vocabulary(str(write_file(folder / name, content)))
 
     return {
         "YAML for a manifest": manifest(BILLION_LAUGHS),
         "YAML for a vocabulary": vocabulary("v.yaml", BILLION_LAUGHS),
-        "YAML for captions": lambda folder: _label(written(folder / "c.yaml", BILLION_LAUGHS), folder),
+        "YAML for captions": lambda folder: _label(write_file(folder / "c.yaml", BILLION_LAUGHS), folder),
         "a manifest nested 200,000 deep": manifest(b'{"shards":' + DEEP),
-        "a manifest of 8 GiB": lambda folder: read_manifest(huge(folder / "manifest.json").parent),
+        "a manifest of 8 GiB": lambda folder: read_manifest(write_sparse_file(folder / "manifest.json").parent),
         "a vocabulary nested deep": vocabulary("v.json", b'{"labels":' + DEEP),
-        "a record nested deep": lambda folder: read_record(written(folder / name, b'{"x":' + DEEP)),
+        "a record nested deep": lambda folder: read_record(write_file(folder / name, b'{"x":' + DEEP)),
         "a tower with a header of 2**60": header,
         "a line of 128 MiB in 130 kB": packed,
     }
@@ -191,11 +198,13 @@ def terminal() -> dict[str, Attack]:
 
     def shard(folder: Path) -> object:
         write_shard(folder / "data" / f"{HOSTILE_NAME}.tar", {"a.jpg": b"?", "a.txt": b"a dog"})
-        command("doctor", "--shards", str(folder / "data"))
-        return command("label", str(folder / "data"), "--vocabulary", HOSTILE_NAME, "--out", str(folder / "out"))
+        run_command_line("doctor", "--shards", str(folder / "data"))
+        return run_command_line(
+            "label", str(folder / "data"), "--vocabulary", HOSTILE_NAME, "--out", str(folder / "out")
+        )
 
     def column(folder: Path) -> object:
-        return _label(written(folder / "c.csv", f"url,{HOSTILE_NAME}\nx,y\n".encode()), folder)
+        return _label(write_file(folder / "c.csv", f"url,{HOSTILE_NAME}\nx,y\n".encode()), folder)
 
     def member(folder: Path) -> object:
         files = {f"{HOSTILE_NAME}.jpg": b"?", f"{HOSTILE_NAME}.json": json.dumps({HOSTILE_NAME: "x"}).encode()}
@@ -203,10 +212,10 @@ def terminal() -> dict[str, Attack]:
 
     table = Table(HOSTILE_NAME, [{"what": HOSTILE_NAME, HOSTILE_NAME: 1}], f"{HOSTILE_NAME}\nbelow")
     return {
-        "a table's title, heading and note": lambda _: show([table, replace(table, turned=True)], None),
-        "an explained caption": lambda _: command("label", "--explain", f"a {HOSTILE_NAME} dog"),
-        "a verb": lambda _: command(HOSTILE_NAME),
-        "an experiment": lambda _: command("measure", HOSTILE_NAME),
+        "a table's title, heading and note": lambda _: print_tables([table, replace(table, is_transposed=True)], None),
+        "an explained caption": lambda _: run_command_line("label", "--explain", f"a {HOSTILE_NAME} dog"),
+        "a verb": lambda _: run_command_line(HOSTILE_NAME),
+        "an experiment": lambda _: run_command_line("measure", HOSTILE_NAME),
         "a file's name": shard,
         "a column's name": column,
         "a member's name": member,

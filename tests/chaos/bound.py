@@ -5,32 +5,37 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class Check:
     """One line of the table."""
 
     what: str
-    asked: str
-    found: str
-    holds: bool
-    wrong: tuple[str, ...] = ()  # what was found amiss, one by one
+    expected: str
+    actual: str
+    is_met: bool
+    failures: tuple[str, ...] = ()  # what was found amiss, one by one
 
     @property
     def row(self) -> dict[str, str]:
         """The line as the table shows it."""
-        return {"what": self.what, "asked": self.asked, "found": self.found, "holds": "yes" if self.holds else "no"}
+        return {
+            "what": self.what,
+            "asked": self.expected,
+            "found": self.actual,
+            "holds": "yes" if self.is_met else "no",
+        }
 
 
-def none_of(what: str, tried: int, wrong: Sequence[str], asked: str = "0") -> Bound:
+def check_none(what: str, tried: int, failures: Sequence[str], expected: str = "0") -> Check:
     """Ask that nothing was amiss in so many tries."""
-    return Bound(what, asked, f"{len(wrong)} of {tried:,}", not wrong, tuple(wrong))
+    return Check(what, expected, f"{len(failures)} of {tried:,}", not failures, tuple(failures))
 
 
-def at_most(what: str, most: float, found: float, unit: str, which: str = "") -> Bound:
+def check_at_most(what: str, most: float, actual: float, unit: str, which: str = "") -> Check:
     """Ask for a figure that is not above another."""
-    told = f"{found:,.1f} {unit}" + (f" ({which})" if which else "")
-    return Bound(what, f"at most {most:,g} {unit}", told, found <= most)
+    text = f"{actual:,.1f} {unit}" + (f" ({which})" if which else "")
+    return Check(what, f"at most {most:,g} {unit}", text, actual <= most)
 
 
-def tries(full: int, share: float) -> int:
+def num_tries(full: int, share: float) -> int:
     """Return how many tries a share of the full number is, one at least."""
     return max(1, round(full * share))

@@ -10,19 +10,19 @@ from pathlib import Path
 import hypothesis
 from hypothesis import strategies as st
 
-from bench.console.tables import show
+from bench.console.tables import print_tables
 from bench.data.captions.batches import NULL, TOO_LONG
 from bench.data.captions.line_files import NO_CAPTION, NOT_JSON
 from bench.data.manifest import CACHE
-from bench.data.shards.shards import open_shards, opened
+from bench.data.shards.shards import open_samples, open_shards
 from bench.data.targets import Captions
-from bench.labels.explanation import explanation
-from bench.labels.rules import rule_named
-from bench.methods import method_named
-from tests.chaos.bound import Bound, at_most, none_of, tries
-from tests.chaos.made import encoded, picture, write_shard
+from bench.labels.explanation import explanation_table
+from bench.labels.rules import get_rule
+from bench.methods import get_method
+from tests.chaos.bound import Check, check_at_most, check_none, num_tries
+from tests.chaos.made import encode_image, make_image, write_shard
 from tests.chaos.odd_captions import of_json, of_text
-from tests.chaos.short import short, trained
+from tests.chaos.short import short_experiment, train_in_process
 
 FULL_DRAWN, MOST_SECONDS = 500, 10.0
 METHODS = ("clip", "catlip", "superclass")
@@ -30,26 +30,28 @@ EXPLAINED = 2000  # characters of a caption that are explained: a person types t
 KNOWN = (NULL, TOO_LONG, NO_CAPTION, NOT_JSON)
 
 
-def run(share: float, seed: int, folder: Path) -> list[Bound]:
+def run(share: float, seed: int, folder: Path) -> list[Check]:
     """Read each caption from a shard of its own, then all of them together in a training."""
     kinds = {name: {"txt": text} for name, text in of_text().items()}
     kinds |= {name: {"json": text} for name, text in of_json().items()}
     crashes, seconds, obeyed = list[str](), dict[str, float](), list[str]()
     for number, (name, members) in enumerate(kinds.items()):
         start = time.monotonic()
-        _noting(crashes, name, partial(_read, members, folder / str(number), obeyed))
+        _catch_crash(crashes, name, partial(_read, members, folder / str(number), obeyed))
         seconds[name] = time.monotonic() - start
-    _noting(crashes, "all in one training", lambda: _trained_on(list(kinds.values()), folder))
-    drawn, slowest = tries(FULL_DRAWN, share), max(seconds, key=seconds.__getitem__)
+    _catch_crash(crashes, "all in one training", lambda: _trained_on(list(kinds.values()), folder))
+    drawn, slowest = num_tries(FULL_DRAWN, share), max(seconds, key=seconds.__getitem__)
     return [
-        none_of("kinds of odd captions: crashes without a named cause", len(kinds), crashes),
-        none_of("captions drawn by hypothesis: crashes", drawn, _drawn(drawn, seed)),
-        none_of("kinds of odd captions: control characters on the terminal", len(kinds), obeyed),
-        at_most("the longest that a caption took, with all methods", MOST_SECONDS, seconds[slowest], "s", slowest),
+        check_none("kinds of odd captions: crashes without a named cause", len(kinds), crashes),
+        check_none("captions drawn by hypothesis: crashes", drawn, _draw_captions(drawn, seed)),
+        check_none("kinds of odd captions: control characters on the terminal", len(kinds), obeyed),
+        check_at_most(
+            "the longest that a caption took, with all methods", MOST_SECONDS, seconds[slowest], "s", slowest
+        ),
     ]
 
 
-def _noting(crashes: list[str], name: str, act: Callable[[], object]) -> None:
+def _catch_crash(crashes: list[str], name: str, act: Callable[[], object]) -> None:
     try:
         act()
     except Exception as error:  # noqa: BLE001 - this is what is looked for
@@ -58,7 +60,7 @@ def _noting(crashes: list[str], name: str, act: Callable[[], object]) -> None:
 
 def _read(members: dict[str, bytes], folder: Path, obeyed: list[str]) -> None:
     """Read a caption as a training does; a class has to be known, a shard that is refused has to be named."""
-    image = encoded(picture(0))
+    image = encode_image(make_image(0))
     files = {f"odd.{suffix}": content for suffix, content in members.items()}
     path = write_shard(folder / "0.tar", {"odd.jpg": image, **files, "plain.jpg": image, "plain.txt": b"a dog"})
     try:
@@ -68,40 +70,40 @@ def _read(members: dict[str, bytes], folder: Path, obeyed: list[str]) -> None:
             return
         raise
     assert set(shards.skipped) <= set(KNOWN), f"of no known class: {shards.skipped}"
-    samples = opened(shards)
+    samples = open_samples(shards)
     assert len(samples) + shards.skipped.total() == samples.total, "a sample is neither read nor counted"
     texts = [samples.caption(row) for row in range(len(samples))]
     _targets(texts)
     for text in texts:
-        told = io.StringIO()
-        with redirect_stdout(told):
-            show([explanation(rule_named("corenet"), text[:EXPLAINED])])
-        if not all(one.isprintable() for one in told.getvalue().replace("\n", "")):
+        output = io.StringIO()
+        with redirect_stdout(output):
+            print_tables([explanation_table(get_rule("corenet"), text[:EXPLAINED])])
+        if not all(one.isprintable() for one in output.getvalue().replace("\n", "")):
             obeyed.append(repr(text[:50]))
 
 
 def _targets(texts: list[str]) -> None:
     for method in METHODS:
-        method_named(method).targets(short(method))(Captions.of(texts))
+        get_method(method).targets(short_experiment(method))(Captions.from_texts(texts))
 
 
 def _trained_on(kinds: list[dict[str, bytes]], folder: Path) -> None:
     """Train on all of them that are no longer than a caption may be."""
     files = {}
     for number, members in enumerate(kinds):
-        files[f"{number:03}.jpg"] = encoded(picture(number))
+        files[f"{number:03}.jpg"] = encode_image(make_image(number))
         files |= {f"{number:03}.{suffix}": content for suffix, content in members.items()}
     write_shard(folder / "all" / "0.tar", files)
     listed = folder / "usable.csv"  # more are not than a training would otherwise begin with
-    usable = opened(open_shards(str(folder / "all"), folder / CACHE)).keys.to_pylist()
+    usable = open_samples(open_shards(str(folder / "all"), folder / CACHE)).keys.to_pylist()
     listed.write_text("\n".join(["key", *usable]), encoding="utf-8")
     for method in METHODS:
         data = {"data": str(folder / "all"), "subset": str(listed)}
-        found = trained(short(method, **data, batch_size=16, images=64), folder)
+        found = train_in_process(short_experiment(method, **data, batch_size=16, images=64), folder)
         assert set(found.skipped) <= set(KNOWN), f"of no known class: {found.skipped}"
 
 
-def _drawn(count: int, seed: int) -> list[str]:
+def _draw_captions(count: int, seed: int) -> list[str]:
     """Let hypothesis write captions."""
     characters = st.characters(exclude_categories=["Cs"])
     texts = st.one_of(

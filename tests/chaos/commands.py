@@ -14,9 +14,9 @@ import psutil
 from bench.environment.commit import CHECKOUT
 from bench.orchestration.worker import PARENT
 from bench.record import Failure, Training, read_record
-from bench.train.checkpoints import checkpoints, read_checkpoint
+from bench.train.checkpoints import list_checkpoints, read_checkpoint
 
-ENDS_WITHIN = 120.0  # seconds that a process is given to end, on a busy machine
+EXIT_SECONDS = 120.0  # seconds that a process is given to end, on a busy machine
 LONGEST = 10 * 60.0  # seconds that what is not killed may take
 POLL, POLL_OFTEN = 0.02, 0.001  # seconds from one look to the next; often for what is soon over
 
@@ -24,8 +24,8 @@ Process = subprocess.Popen[str]
 
 
 @dataclass(slots=True)
-class Chain:
-    """What was killed and taken up again and again, and what was amiss."""
+class KillLog:
+    """What was killed and resumed and again, and what was amiss."""
 
     kills: int = 0
     within: int = 0  # of them, those that came while a record was written
@@ -42,27 +42,27 @@ def stay_on_core(number: int) -> None:
     os.sched_setaffinity(0, {own[number % len(own)]})
 
 
-def begun(words: Sequence[str], log: Path, settings: Mapping[str, str] | None = None) -> Process:
+def start_command(words: Sequence[str], log: Path, settings: Mapping[str, str] | None = None) -> Process:
     """Start `python WORDS` from the checkout; what it says goes to a file."""
-    with log.open("w", encoding="utf-8") as told:
+    with log.open("w", encoding="utf-8") as text:
         return subprocess.Popen(
             [sys.executable, *words],
             cwd=CHECKOUT,
             env=os.environ | {"TQDM_DISABLE": "1"} | dict(settings or {}),
-            stdout=told,
-            stderr=told,
+            stdout=text,
+            stderr=text,
             text=True,
         )
 
 
-def ended(process: Process, seconds: float = ENDS_WITHIN) -> int | None:
+def wait_for_exit(process: Process, seconds: float = EXIT_SECONDS) -> int | None:
     """Wait for an end; return the exit code, None where it did not come in time."""
     with suppress(subprocess.TimeoutExpired):
         return process.wait(seconds)
     return None
 
 
-def family(process: Process) -> list[psutil.Process]:
+def descendants(process: Process) -> list[psutil.Process]:
     """Return a process's descendants."""
     found = list[psutil.Process]()
     with suppress(psutil.NoSuchProcess):
@@ -70,7 +70,7 @@ def family(process: Process) -> list[psutil.Process]:
     return found
 
 
-def runs_of(process: Process) -> list[psutil.Process]:
+def child_runs(process: Process) -> list[psutil.Process]:
     """Return the runs that a command line has started, which may have ended itself."""
     found = list[psutil.Process]()
     for one in psutil.process_iter():
@@ -79,7 +79,7 @@ def runs_of(process: Process) -> list[psutil.Process]:
     return found
 
 
-def all_ended(processes: Sequence[psutil.Process], seconds: float = ENDS_WITHIN) -> bool:
+def wait_for_all(processes: Sequence[psutil.Process], seconds: float = EXIT_SECONDS) -> bool:
     """Wait for the end of all; kill those that stay."""
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     for process in alive:
@@ -88,8 +88,8 @@ def all_ended(processes: Sequence[psutil.Process], seconds: float = ENDS_WITHIN)
     return not alive
 
 
-def waited_for(
-    is_there: Callable[[], bool], process: Process, seconds: float = ENDS_WITHIN, poll: float = POLL
+def wait_until(
+    is_there: Callable[[], bool], process: Process, seconds: float = EXIT_SECONDS, poll: float = POLL
 ) -> None:
     """Wait until something is there, or the process has ended, or too much time has gone."""
     deadline = time.monotonic() + seconds
@@ -97,16 +97,16 @@ def waited_for(
         time.sleep(poll)
 
 
-def newest_step(out: Path) -> int:
+def latest_step(out: Path) -> int:
     """Return how far the newest checkpoint is; 0 where there is none."""
-    found = checkpoints(out / "checkpoints")
+    found = list_checkpoints(out / "checkpoints")
     return int(found[0].name.removeprefix("step-")) if found else 0
 
 
-def unreadable(out: Path) -> list[str]:
+def damaged_checkpoints(out: Path) -> list[str]:
     """Return the checkpoints that are not whole."""
     wrong = []
-    for path in checkpoints(out / "checkpoints"):
+    for path in list_checkpoints(out / "checkpoints"):
         try:
             read_checkpoint(path)
         except (ValueError, OSError) as error:
@@ -114,7 +114,7 @@ def unreadable(out: Path) -> list[str]:
     return wrong
 
 
-def records_of(out: Path, wrong: list[str]) -> dict[str, bytes]:
+def read_record_files(out: Path, wrong: list[str]) -> dict[str, bytes]:
     """Return the records of a folder, those of failures aside, which a new try removes; note those that are torn."""
     found = {}
     for path in out.glob("*-*.*.json"):
@@ -126,7 +126,7 @@ def records_of(out: Path, wrong: list[str]) -> dict[str, bytes]:
     return found
 
 
-def training_of(out: Path) -> tuple[Training, bytes] | None:
+def read_training(out: Path) -> tuple[Training, bytes] | None:
     """Return what a training left: losses, and its last tower's file."""
     for path in out.glob("*.training.*.json"):
         measured = read_record(path).measured
@@ -135,9 +135,9 @@ def training_of(out: Path) -> tuple[Training, bytes] | None:
     return None
 
 
-def difference(out: Path, other: Path) -> str:
+def describe_training_difference(out: Path, other: Path) -> str:
     """Say in what two trainings are not the same to the last bit; nothing where they are."""
-    one, two = training_of(out), training_of(other)
+    one, two = read_training(out), read_training(other)
     if one is None or two is None:
         return f"no record in {other if one else out}"
     if (one[0].trunk_losses, one[0].cooldown_losses) != (two[0].trunk_losses, two[0].cooldown_losses):

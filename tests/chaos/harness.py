@@ -23,11 +23,11 @@ from tyro.conf import UseAppendAction, arg
 
 from bench.cli.options import Json
 from bench.config import choose
-from bench.console.console import say
+from bench.console.console import log
 from bench.console.exit_codes import DISAGREEMENT, OK
 from bench.console.signals import TERMINATED
-from bench.console.tables import Table, show
-from tests.chaos.bound import Bound
+from bench.console.tables import Table, print_tables
+from tests.chaos.bound import Check
 
 PARTS = {
     "shards": "tar shards cut and with flipped bits",
@@ -36,11 +36,11 @@ PARTS = {
     "hostile": "inputs that would execute, write or be obeyed",
     "disk": "a disk that is full",
     "loops": "many trainings in one process",
-    "kills": "trainings, a comparison and a scoring killed and taken up",
+    "kills": "trainings, a comparison and a scoring killed and resumed",
     "ranks": "processes of a joint training killed, and held",
 }
 # Parts that keep one core busy, in two rows side by side; the others keep two and come behind, one after the other.
-LANES = (("shards", "images", "captions", "hostile", "disk"), ("loops",))
+PARALLEL_PARTS = (("shards", "images", "captions", "hostile", "disk"), ("loops",))
 MODULES = {"ranks": "rank_kills", "disk": "full_disk"}  # of those that are not called like their part
 
 
@@ -57,7 +57,7 @@ class Chaos:
     share: float = 1.0  # of the number of tries, to be done sooner
     seed: int | None = None  # of all that is drawn, to repeat what went wrong; by default another each time, and told
     json: Json = None
-    how_to_go_on = "nothing is kept; one --part is done sooner"
+    resume_hint = "nothing is kept; one --part is done sooner"
 
     def run(self) -> int:
         """Break, each part in a process of its own."""
@@ -66,69 +66,69 @@ class Chaos:
             raise ValueError(f"--share is above 0 and at most 1, got {self.share}")
         seed = secrets.randbelow(2**31) if self.seed is None else self.seed
         start, asked = time.monotonic(), dict.fromkeys(names)
-        lanes = [[name for name in lane if name in asked] for lane in LANES]
+        lanes = [[name for name in lane if name in asked] for lane in PARALLEL_PARTS]
         behind = [name for name in asked if not any(name in lane for lane in lanes)]
         interrupted = threading.Event()
 
         def rows_of(lane: Sequence[str]) -> dict[str, list[dict[str, str]]]:
-            return {name: reported(name, self.share, seed) for name in lane if not interrupted.is_set()}
+            return {name: run_and_report(name, self.share, seed) for name in lane if not interrupted.is_set()}
 
-        with ThreadPoolExecutor(len(LANES)) as pool:
+        with ThreadPoolExecutor(len(PARALLEL_PARTS)) as pool:
             try:
                 found = [*pool.map(rows_of, lanes), rows_of(behind)]
             except BaseException:
                 interrupted.set()
-                end_parts()
+                terminate_parts()
                 raise
         rows = [row for name in PARTS for of_lane in found for row in of_lane.get(name, [])]
         note = f"Seed {seed}, {self.share:.0%} of the tries, {(time.monotonic() - start) / 60:.1f} minutes."
-        show([Table("What was broken, and what became of it", rows, note)], self.json)
+        print_tables([Table("What was broken, and what became of it", rows, note)], self.json)
         return OK if all(row["holds"] == "yes" for row in rows) else DISAGREEMENT
 
 
-def reported(name: str, share: float, seed: int) -> list[dict[str, str]]:
+def run_and_report(name: str, share: float, seed: int) -> list[dict[str, str]]:
     """Do a part, say what it is, what went wrong and how long it took; return its rows."""
     began = time.monotonic()
-    say(f"{name}: {PARTS[name]}, seed {seed}")
-    bounds = broken(name, share, seed)
-    for wrong in (wrong for bound in bounds for wrong in bound.wrong):
-        say(f"{name}: {wrong}")
-    say(f"{name}: {time.monotonic() - began:,.0f} s")
+    log(f"{name}: {PARTS[name]}, seed {seed}")
+    bounds = run_part(name, share, seed)
+    for wrong in (wrong for bound in bounds for wrong in bound.failures):
+        log(f"{name}: {wrong}")
+    log(f"{name}: {time.monotonic() - began:,.0f} s")
     return [{"part": name, **bound.row} for bound in bounds]
 
 
-def broken(name: str, share: float, seed: int) -> Sequence[Bound]:
+def run_part(name: str, share: float, seed: int) -> Sequence[Check]:
     """Do a part in a fresh process, for memory is measured; what ends it is a bound that does not hold."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix=f"chaos-{name}-") as folder, ProcessPoolExecutor(1, context) as pool:
         try:
-            return pool.submit(_part, name, share, seed, Path(folder)).result()
+            return pool.submit(_run_part, name, share, seed, Path(folder)).result()
         except KeyboardInterrupt:
-            end_parts()
+            terminate_parts()
             raise
         except BrokenProcessPool:
-            told = "its process was killed"
+            text = "its process was killed"
         except Exception as error:  # noqa: BLE001 - the other parts are broken all the same
-            told = f"{type(error).__name__}: {error}"
-    return [Bound(f"the part {name} itself", "ends", told, holds=False, wrong=(told,))]
+            text = f"{type(error).__name__}: {error}"
+    return [Check(f"the part {name} itself", "ends", text, is_met=False, failures=(text,))]
 
 
-def end_parts() -> None:
+def terminate_parts() -> None:
     """End all that are under way."""
     for child in multiprocessing.active_children():
         child.terminate()
 
 
-def _part(name: str, share: float, seed: int, folder: Path) -> list[Bound]:
+def _run_part(name: str, share: float, seed: int, folder: Path) -> list[Check]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes to the parent, too
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, _terminate)
     part = importlib.import_module(f"tests.chaos.{MODULES.get(name, name)}")
     with redirect_stderr(io.StringIO()):  # what trainings say on their way
-        found: list[Bound] = part.run(share, seed, folder)
+        found: list[Check] = part.run(share, seed, folder)
     return found
 
 
-def _end(_signal: int, _frame: FrameType | None) -> None:
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
     """End, with all that the part has started."""
     for child in psutil.Process().children(recursive=True):
         child.kill()

@@ -3,22 +3,22 @@
 import threading
 from pathlib import Path
 
-from bench.config import Keeping
-from bench.console.signals import Stop
-from bench.profilers.memory import status_bytes
-from bench.train.checkpoint_manager import Keeper
-from tests.chaos.bound import Bound, tries
+from bench.config import CheckpointConfig
+from bench.console.signals import StopRequest
+from bench.profilers.memory import read_status_bytes
+from bench.train.checkpoint_manager import CheckpointManager
+from tests.chaos.bound import Check, num_tries
 from tests.chaos.made import write_shards
-from tests.chaos.short import short, trained
+from tests.chaos.short import short_experiment, train_in_process
 
 FULL, SETTLED = 1000, 0.1  # loops, and the share of them in which caches fill
 MOST_GROWTH = 0.05
 METHODS = ("clip", "siglip", "catlip", "superclass")
 
 
-def run(share: float, seed: int, folder: Path) -> list[Bound]:
+def run(share: float, seed: int, folder: Path) -> list[Check]:
     """Train, save and leave a tower again and again."""
-    count = tries(FULL, share)
+    count = num_tries(FULL, share)
     write_shards(folder / "data", listed=True)
     first = max(2 * len(METHODS), round(count * SETTLED))
     for number in range(first):
@@ -28,14 +28,14 @@ def run(share: float, seed: int, folder: Path) -> list[Bound]:
         _loop(number, seed, folder)
     growth, more = _resident() / resident - 1, _open_files() - files
     return [
-        Bound(
+        Check(
             f"{count:,} trainings in one process, after {first}: resident memory",
             f"grows by at most {MOST_GROWTH:.0%}",
             f"{growth:+.1%} of {resident / 2**20:,.0f} MiB",
             growth <= MOST_GROWTH,
         ),
-        Bound("the same: open files", "none more", f"{more:+}", more <= 0),
-        Bound(
+        Check("the same: open files", "none more", f"{more:+}", more <= 0),
+        Check(
             "the same: threads",
             "none more",
             f"{threading.active_count() - threads:+}",
@@ -46,14 +46,16 @@ def run(share: float, seed: int, folder: Path) -> list[Bound]:
 
 def _loop(number: int, seed: int, folder: Path) -> None:
     """Load, train two steps, save on the way."""
-    experiment = short(METHODS[number % len(METHODS)], data=str(folder / "data"), seed=seed)
+    experiment = short_experiment(METHODS[number % len(METHODS)], data=str(folder / "data"), seed=seed)
     out = folder / "checkpoints"
-    keeper = Keeper(Keeping(folder=str(out), minutes=1e-9), "loops", {"all": experiment.images}, Stop())
-    trained(experiment, folder, keeper)
+    keeper = CheckpointManager(
+        CheckpointConfig(folder=str(out), interval_minutes=1e-9), "loops", {"all": experiment.images}, StopRequest()
+    )
+    train_in_process(experiment, folder, keeper)
 
 
 def _resident() -> int:
-    resident = status_bytes("VmRSS")
+    resident = read_status_bytes("VmRSS")
     assert resident is not None, "Linux alone says how much memory is resident"
     return resident
 

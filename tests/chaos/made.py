@@ -1,4 +1,4 @@
-"""Pictures and tar shards, to be broken."""
+"""Images and tar shards, to be broken."""
 
 import io
 import tarfile
@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.data.shards.manifest import facts_of, write_manifest
+from bench.data.shards.manifest import compute_facts, write_manifest
 
 CAPTIONS = ("a dog and a cat", "two cats", "a bird on a tree", "a red car", "an apple", "a horse beside a house")
 
 
-def picture(seed: int, width: int = 40, height: int = 30) -> Image.Image:
+def make_image(seed: int, width: int = 40, height: int = 30) -> Image.Image:
     """Draw a ramp of colours with noise."""
     y, x = np.mgrid[0:height, 0:width]
     ramp = np.stack([x * 255 / width, y * 255 / height, np.full_like(x, 40 * (seed % 6))], -1)
@@ -21,8 +21,8 @@ def picture(seed: int, width: int = 40, height: int = 30) -> Image.Image:
     return Image.fromarray((ramp + noise).clip(0, 255).astype(np.uint8))
 
 
-def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
-    """Encode a picture."""
+def encode_image(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    """Encode an image."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
@@ -39,24 +39,24 @@ def write_shard(path: Path, members: Mapping[str, bytes]) -> Path:
     return path
 
 
-def pairs(first: int, count: int, width: int = 30) -> dict[str, bytes]:
-    """Return members of samples: pictures of three kinds, some wider than others, and captions."""
+def make_samples(first: int, count: int, width: int = 30) -> dict[str, bytes]:
+    """Return members of samples: images of three kinds, some wider than others, and captions."""
     kinds = (("jpg", "JPEG"), ("png", "PNG"), ("webp", "WEBP"))
     members = {}
     for number in range(first, first + count):
         suffix, kind = kinds[number % 3]
-        members[f"{number:05}.{suffix}"] = encoded(picture(number, width + number % 20), kind)
+        members[f"{number:05}.{suffix}"] = encode_image(make_image(number, width + number % 20), kind)
         members[f"{number:05}.txt"] = CAPTIONS[number % len(CAPTIONS)].encode()
     return members
 
 
 def write_shards(folder: Path, *, listed: bool, width: int = 30) -> list[Path]:
-    """Write three shards of unequal length, with a manifest where they are to be `listed`; `width` is of pictures."""
+    """Write three shards of unequal length, with a manifest where they are to be `listed`; `width` is of images."""
     lengths = (10, 14, 6)
     paths = [
-        write_shard(folder / f"{number:05}.tar", pairs(sum(lengths[:number]), length, width))
+        write_shard(folder / f"{number:05}.tar", make_samples(sum(lengths[:number]), length, width))
         for number, length in enumerate(lengths)
     ]
     if listed:
-        write_manifest(folder, {path.name: facts_of(path) for path in paths})
+        write_manifest(folder, {path.name: compute_facts(path) for path in paths})
     return paths

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from bench.environment.circumstances import Circumstances
 from bench.environment.commit import CHECKOUT
 from bench.experiments import EXPERIMENTS
-from bench.plan.model import AS_GPUS_GROW
+from bench.plan.model import SCALING_TITLE
 from bench.record import Failure, Memory, Record, record_path, write_record
 
 MARKUP = ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"><svg onload=alert(1)>', "</style><b>x")
@@ -101,4 +101,4 @@ def _plan() -> dict[str, Any]:
         for gpus in (1, 8)
     ]
     table = {"rows": [{text: text for text in MARKUP}], "note": "\n".join(MARKUP)}
-    return {MARKUP[0]: table, MARKUP[-1]: table, AS_GPUS_GROW: {"rows": curve, "note": MARKUP[1]}}
+    return {MARKUP[0]: table, MARKUP[-1]: table, SCALING_TITLE: {"rows": curve, "note": MARKUP[1]}}

@@ -1,4 +1,4 @@
-"""A comparison and a scoring, killed again and again while they leave their records, and taken up."""
+"""A comparison and a scoring, killed again and again while they leave their records, and resumed."""
 
 import random
 import time
@@ -9,15 +9,15 @@ from bench.record import Measured, Transfer, read_record
 from tests.chaos.commands import (
     LONGEST,
     POLL_OFTEN,
-    Chain,
+    KillLog,
     Process,
-    all_ended,
-    begun,
-    ended,
-    records_of,
-    runs_of,
+    child_runs,
+    read_record_files,
+    start_command,
     stay_on_core,
-    waited_for,
+    wait_for_all,
+    wait_for_exit,
+    wait_until,
 )
 
 KINDS = ("measure", "transfer")
@@ -27,24 +27,24 @@ SCORED: tuple[str, ...] = ()  # on all tasks of the pack, by the protocols that 
 QUICK = ("warmup_steps=1", "windows=2", "steps_per_window=1", "batch_size=16", "subset=random:500")
 
 
-def killed_matrix(number: int, kills: int, seed: int, folder: Path) -> Chain:
+def kill_comparison(number: int, kills: int, seed: int, folder: Path) -> KillLog:
     """Kill a comparison, or a scoring, until that was done so often, on one core; compare with the unkilled.
 
-    The folder holds the tower to score, and the pictures.
+    The folder holds the tower to score, and the images.
     """
     stay_on_core(number)
     kind = KINDS[number % len(KINDS)]
-    draw, chain = random.Random(f"{seed} {kind}"), Chain()
+    draw, chain = random.Random(f"{seed} {kind}"), KillLog()
     words = _measuring(kills) if kind == "measure" else ["transfer", str(folder / "tower.safetensors"), *SCORED]
     while chain.kills < kills and not chain.stuck:
         out = folder / f"{kind}-{len(chain.finished)}"
-        _until_done(words, out, kills, draw, chain)
+        _run_until_done(words, out, kills, draw, chain)
         chain.finished.append(out)
     if kind == "transfer":
-        _until_done(words, folder / f"{kind}-unkilled", 0, draw, chain)
+        _run_until_done(words, folder / f"{kind}-unkilled", 0, draw, chain)
     for out in chain.finished:
-        told = _missing(out, kills) if kind == "measure" else _other_scores(out, folder / f"{kind}-unkilled")
-        chain.unequal += [f"{out}: {one}" for one in told]
+        text = _missing(out, kills) if kind == "measure" else _other_scores(out, folder / f"{kind}-unkilled")
+        chain.unequal += [f"{out}: {one}" for one in text]
         chain.lost += [f"{out}: left over: {path.name}" for path in out.glob(".*.part")]
     return chain
 
@@ -59,37 +59,37 @@ def _rounds(kills: int) -> int:
     return max(1, kills // len(EXPERIMENTS))
 
 
-def _until_done(words: Sequence[str], out: Path, kills: int, draw: random.Random, chain: Chain) -> None:
-    """Start it and go on with it until it has ended by itself, killing it while there are kills left."""
+def _run_until_done(words: Sequence[str], out: Path, kills: int, draw: random.Random, chain: KillLog) -> None:
+    """Start it and resume it until it has ended by itself, killing it while there are kills left."""
     known, was_killed, log = dict[str, bytes](), True, out.with_suffix(".log")
     while was_killed and not chain.stuck:
         resume = ["--resume"] if known else []
-        process = begun(["-m", "bench", *words, "--results", str(out), *resume], log)
-        was_killed = chain.kills < kills and _killed(process, out, len(known), draw, chain)
-        if not was_killed and (code := ended(process, LONGEST)) != 0:
+        process = start_command(["-m", "bench", *words, "--results", str(out), *resume], log)
+        was_killed = chain.kills < kills and _kill_at_random(process, out, len(known), draw, chain)
+        if not was_killed and (code := wait_for_exit(process, LONGEST)) != 0:
             process.kill()
             chain.stuck.append(f"{out}: ended with exit code {code}: {log.read_text()[-2000:]}")
-        found = records_of(out, chain.lost)
+        found = read_record_files(out, chain.lost)
         chain.lost += [f"{out}: {name} is not what it was" for name in known if found.get(name) != known[name]]
         known = found
 
 
-def _killed(process: Process, out: Path, known: int, draw: random.Random, chain: Chain) -> bool:
+def _kill_at_random(process: Process, out: Path, known: int, draw: random.Random, chain: KillLog) -> bool:
     """Kill a command line, which its run does not outlive; tell whether it had not ended before.
 
     Half of the kills come within the write of a record, the others some time after the next one.
     """
     if draw.random() < 0.5:
-        waited_for(lambda: any(out.glob(".*.part")), process, poll=POLL_OFTEN)
+        wait_until(lambda: any(out.glob(".*.part")), process, poll=POLL_OFTEN)
     else:
-        waited_for(lambda: len(list(out.glob("*-*.*.json"))) > known, process)
+        wait_until(lambda: len(list(out.glob("*-*.*.json"))) > known, process)
         deadline = time.monotonic() + draw.uniform(0, BETWEEN)
-        waited_for(lambda: time.monotonic() > deadline, process)
+        wait_until(lambda: time.monotonic() > deadline, process)
     if process.poll() is not None:
         return False
     process.kill()
     chain.kills += 1
-    if ended(process) is None or not all_ended(runs_of(process)):
+    if wait_for_exit(process) is None or not wait_for_all(child_runs(process)):
         chain.stuck.append(f"{out}: killed, and a process stayed")
     chain.within += any(out.glob(".*.lock"))
     return True
@@ -108,8 +108,8 @@ def _missing(out: Path, kills: int) -> list[str]:
 
 def _other_scores(out: Path, whole: Path) -> list[str]:
     mine, theirs = _measured(out), _measured(whole)
-    told = [f"{name} is there on one side alone" for name in sorted(mine.keys() ^ theirs.keys())]
+    text = [f"{name} is there on one side alone" for name in sorted(mine.keys() ^ theirs.keys())]
     both = sorted(mine.keys() & theirs.keys())
-    return told + [
+    return text + [
         f"{name} differs" for name in both if isinstance(mine[name], Transfer) and mine[name] != theirs[name]
     ]

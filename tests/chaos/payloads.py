@@ -12,7 +12,7 @@ DEEP = b"[" * 200_000
 BILLION_LAUGHS = b"a: &a [x,x]\n" + b"".join(b"%c: &%c [*%c,*%c]\n" % (n + 1, n + 1, n, n) for n in range(97, 120))
 
 
-class Calls:
+class PickledCall:
     """Unpickled, it calls."""
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
@@ -22,19 +22,19 @@ class Calls:
         return self._made
 
 
-def payload(folder: Path, protocol: int = 4) -> bytes:
+def pickle_payload(folder: Path, protocol: int = 4) -> bytes:
     """Return a pickle that makes a file; `pickle.loads` would."""
-    return pickle.dumps({"n1": 1, "n2": Calls(os.system, f"touch {folder / EXECUTED}")}, protocol)
+    return pickle.dumps({"n1": 1, "n2": PickledCall(os.system, f"touch {folder / EXECUTED}")}, protocol)
 
 
-def written(path: Path, content: bytes) -> Path:
+def write_file(path: Path, content: bytes) -> Path:
     """Write a file, and the folders that it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
 
 
-def huge(path: Path) -> Path:
+def write_sparse_file(path: Path) -> Path:
     """Write a file of 8 GiB that takes no room."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
@@ -42,14 +42,14 @@ def huge(path: Path) -> Path:
     return path
 
 
-def command(*words: str) -> object:
+def run_command_line(*words: str) -> object:
     """Run a command line in this process; exit codes are those of refusals and of what was done."""
     from bench.__main__ import main
 
     return main(words)
 
 
-def refused(act: Callable[[], object]) -> None:
+def require_refusal(act: Callable[[], object]) -> None:
     """Run what has to be refused: by an error of a person's, or an exit code."""
     try:
         found = act()

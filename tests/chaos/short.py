@@ -8,17 +8,17 @@ from msgspec.structs import replace
 from bench.config import Experiment
 from bench.experiments import EXPERIMENTS
 from bench.record import Training
-from bench.train.checkpoint_manager import Keeper
+from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.loop import train
 
 
-def short(method: str, **changes: object) -> Experiment:
+def short_experiment(method: str, **changes: object) -> Experiment:
     """Return the tiny experiment of a method, with two steps of four images."""
     fewer = {"batch_size": 4, "images": 8, "warmup_images": 4}
     return replace(EXPERIMENTS[f"{method}-tiny"], **fewer | changes)
 
 
-def trained(experiment: Experiment, folder: Path, keeper: Keeper | None = None) -> Training:
+def train_in_process(experiment: Experiment, folder: Path, manager: CheckpointManager | None = None) -> Training:
     """Train in this process; the tower is left in the folder."""
     budgets, tower = {"all": experiment.images}, folder / "tower.safetensors"
-    return train(experiment, torch.device("cpu"), folder, budgets, lambda _: tower, keeper)
+    return train(experiment, torch.device("cpu"), folder, budgets, lambda _: tower, manager)

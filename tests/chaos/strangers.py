@@ -9,51 +9,59 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.console.console import say
+from bench.console.console import log
 from bench.experiments import EXPERIMENTS
-from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, tower_from
+from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, load_tower
 from bench.train.checkpoints import (
     TENSORS,
     TOWER,
-    Saved,
-    newest_whole,
-    tell_what_differs,
+    CheckpointMetadata,
+    latest_valid,
+    log_differences,
     write_checkpoint,
 )
-from bench.transfer.multilabel.multi_label import joined, metrics
+from bench.transfer.multilabel.multi_label import concatenate, task_metrics
 from bench.transfer.preload_check import main as opened
-from bench.transfer.score import open_subject
-from bench.transfer.tasks.named_tasks import task_named
-from tests.chaos.made import encoded, picture
-from tests.chaos.payloads import DEEP, HOSTILE_NAME, Attack, huge, payload, refused, written
+from bench.transfer.score import open_extractor
+from bench.transfer.tasks.named_tasks import load_task
+from tests.chaos.made import encode_image, make_image
+from tests.chaos.payloads import (
+    DEEP,
+    HOSTILE_NAME,
+    Attack,
+    pickle_payload,
+    require_refusal,
+    write_file,
+    write_sparse_file,
+)
 
 KNOWN_MODEL = "catlip-bench-tiny"
-PICTURES = 12
+NUM_IMAGES = 12
 LAUGHS = "".join(f'<!ENTITY l{n + 1} "&l{n};&l{n};&l{n};&l{n};">' for n in range(40))
 
 
 def towers() -> dict[str, Attack]:
-    """Return weights of strangers, which `transfer` and `export` read."""
+    """Return weights of strangers, which `transfer` and `export_tower` read."""
 
     def weights(suffix: str, form: Callable[[bytes], bytes] = bytes) -> Attack:
         def attack(folder: Path) -> None:
-            path = written(folder / f"weights{suffix}", form(payload(folder)))
-            refused(lambda: tower_from(f"{KNOWN_MODEL}={path}"))
-            refused(lambda: open_subject(str(path), EXPERIMENTS["catlip-tiny"], torch.device("cpu")))
+            path = write_file(folder / f"weights{suffix}", form(pickle_payload(folder)))
+            require_refusal(lambda: load_tower(f"{KNOWN_MODEL}={path}"))
+            require_refusal(lambda: open_extractor(str(path), EXPERIMENTS["catlip-tiny"], torch.device("cpu")))
 
         return attack
 
     def folder_of(config: Callable[[Path], object], name: str = FOLDER_WEIGHTS[-1]) -> Attack:
         def attack(folder: Path) -> None:
             config(folder / "tower" / FOLDER_CONFIG)
-            written(folder / "tower" / name, payload(folder))
-            refused(lambda: tower_from(str(folder / "tower")))
+            write_file(folder / "tower" / name, pickle_payload(folder))
+            require_refusal(lambda: load_tower(str(folder / "tower")))
 
         return attack
 
     def described(**vision: object) -> Callable[[Path], object]:
         config = {"embed_dim": 8, "vision_cfg": {"image_size": 48, "layers": 1, "width": 64, "patch_size": 12} | vision}
-        return lambda path: written(path, json.dumps({"model_cfg": config}).encode())
+        return lambda path: write_file(path, json.dumps({"model_cfg": config}).encode())
 
     return {
         **{f"a pickle that calls, {suffix}": weights(suffix) for suffix in (".pt", ".pth", ".bin", ".ckpt")},
@@ -62,11 +70,11 @@ def towers() -> dict[str, Attack]:
         "open_clip's folder, its weights a pickle that calls": folder_of(described()),
         "open_clip's folder, its safetensors a pickle": folder_of(described(), FOLDER_WEIGHTS[0]),
         "open_clip's folder, its tower on a hub": folder_of(described(timm_model_name="hf-hub:owned/owned")),
-        "open_clip's folder, its JSON nested 200,000 deep": folder_of(lambda path: written(path, DEEP)),
+        "open_clip's folder, its JSON nested 200,000 deep": folder_of(lambda path: write_file(path, DEEP)),
         "open_clip's folder, its JSON within nested 200,000 deep": folder_of(
-            lambda path: written(path, b'{"model_cfg":' + DEEP)
+            lambda path: write_file(path, b'{"model_cfg":' + DEEP)
         ),
-        "open_clip's folder, its JSON of 8 GiB": folder_of(huge),
+        "open_clip's folder, its JSON of 8 GiB": folder_of(write_sparse_file),
     }
 
 
@@ -85,7 +93,7 @@ def checkpoints() -> dict[str, Attack]:
 
     def of_comparison(name: str) -> Attack:
         def attack(folder: Path) -> None:
-            saved = Saved(
+            saved = CheckpointMetadata(
                 comparison=name,
                 experiment=EXPERIMENTS["catlip-tiny"],
                 budgets={HOSTILE_NAME: 1},
@@ -98,8 +106,8 @@ def checkpoints() -> dict[str, Attack]:
                 seconds=1.0,
             )
             write_checkpoint(folder / "out", saved, _write_tensors)
-            path, found = newest_whole(folder / "out")
-            tell_what_differs(path, found, 1, "a commit of this project")
+            path, found = latest_valid(folder / "out")
+            log_differences(path, found, 1, "a commit of this project")
 
         return attack
 
@@ -118,12 +126,12 @@ def _write_tensors(folder: Path) -> None:
 
 def tasks() -> dict[str, Attack]:
     """Return folders of tasks whose lists and annotations lead elsewhere, grow, or would be obeyed."""
-    plain = [f"{number:02}.jpg" for number in range(PICTURES)]
+    plain = [f"{number:02}.jpg" for number in range(NUM_IMAGES)]
     return {
         "COCO, JSON nested 200,000 deep": _task("coco-labels", _coco(plain, b'{"images":' + DEEP)),
         "COCO, JSON of 8 GiB": _task("coco-labels", _coco(plain, None)),
-        "COCO, a picture above the folder": _task("coco-labels", _coco([*plain, "../../outside.jpg"])),
-        "COCO, a picture of the system": _task("coco-labels", _coco([*plain, "/etc/passwd"])),
+        "COCO, an image above the folder": _task("coco-labels", _coco([*plain, "../../outside.jpg"])),
+        "COCO, an image of the system": _task("coco-labels", _coco([*plain, "/etc/passwd"])),
         "COCO, names that a terminal would obey": _task("coco-labels", _coco([*plain, f"{HOSTILE_NAME}.jpg"])),
         "VOC, an entity that grows": _task(
             "voc-labels", _voc(f"<!DOCTYPE l [{LAUGHS.replace('&l0;', 'ha')}]>", "&l40;")
@@ -137,7 +145,7 @@ def tasks() -> dict[str, Attack]:
         "VOC, XML nested 90,000 deep": _task("voc-labels", _voc("", "<a>" * 90_000 + "</a>" * 90_000)),
         "VOC, names that are markup": _task("voc-labels", _voc("", "&lt;script&gt;alert(1)&lt;/script&gt;")),
         "VOC, names that a terminal would obey": _task("voc-labels", _voc("", "\x9b2J\u202edog")),
-        "VOC, a picture above the folder": _task("voc-labels", _voc("", "dog", ["../../outside"])),
+        "VOC, an image above the folder": _task("voc-labels", _voc("", "dog", ["../../outside"])),
     }
 
 
@@ -147,32 +155,32 @@ def _task(name: str, write: Callable[[Path], None]) -> Attack:
     def attack(folder: Path) -> object:
         write(folder / "task")
         if wrong := opened(folder / "out", str(folder / "task"), [], [name]):
-            say(wrong)
+            log(wrong)
             return None
-        task = task_named(name, folder / "out", str(folder / "task"))
-        scores = np.zeros((len(task.test.pictures), len(task.classes)))
-        return metrics(task, "multi-label", scores, joined(task.train, task.validation))
+        task = load_task(name, folder / "out", str(folder / "task"))
+        scores = np.zeros((len(task.test.images), len(task.classes)))
+        return task_metrics(task, "multi-label", scores, concatenate(task.train, task.validation))
 
     return attack
 
 
 def _coco(names: list[str], content: bytes | None = b"") -> Callable[[Path], None]:
-    """Write COCO's layout: pictures of two classes, of which the test has one; or other content of the annotations."""
+    """Write COCO's layout: images of two classes, of which the test has one; or other content of the annotations."""
 
     def write(root: Path) -> None:
         for split in ("train2017", "val2017"):
             path = root / "annotations" / f"instances_{split}.json"
-            _write_pictures(root / split, names)
+            _write_images(root / split, names)
             if content is None:
-                huge(path)
+                write_sparse_file(path)
             else:
-                written(path, content or json.dumps(_instances(names, 2 if split == "train2017" else 1)).encode())
+                write_file(path, content or json.dumps(_instances(names, 2 if split == "train2017" else 1)).encode())
 
     return write
 
 
 def _instances(names: list[str], classes: int) -> Mapping[str, object]:
-    shown = [{"image_id": row, "category_id": number} for row in range(PICTURES) for number in range(classes)]
+    shown = [{"image_id": row, "category_id": number} for row in range(NUM_IMAGES) for number in range(classes)]
     return {
         "images": [{"id": row, "file_name": name} for row, name in enumerate(names)],
         "annotations": shown,
@@ -181,24 +189,24 @@ def _instances(names: list[str], classes: int) -> Mapping[str, object]:
 
 
 def _voc(doctype: str, name: str, others: list[str] | None = None) -> Callable[[Path], None]:
-    """Write Pascal VOC's layout: of every picture an annotation, of which the first has a name of its own."""
+    """Write Pascal VOC's layout: of every image an annotation, of which the first has a name of its own."""
 
     def write(root: Path) -> None:
-        names = [f"{number:02}" for number in range(PICTURES)]
+        names = [f"{number:02}" for number in range(NUM_IMAGES)]
         for split in ("train", "val"):
             listed = "\n".join([*names, *(others or [])])
-            written(root / "ImageSets" / "Main" / f"{split}.txt", listed.encode())
-        _write_pictures(root / "JPEGImages", [f"{one}.jpg" for one in names])
+            write_file(root / "ImageSets" / "Main" / f"{split}.txt", listed.encode())
+        _write_images(root / "JPEGImages", [f"{one}.jpg" for one in names])
         for row, one in enumerate(names):
             own = f"{doctype}<annotation><object><name>{name if row == 0 else 'cat'}</name></object></annotation>"
-            written(root / "Annotations" / f"{one}.xml", own.encode())
+            write_file(root / "Annotations" / f"{one}.xml", own.encode())
 
     return write
 
 
-def _write_pictures(folder: Path, names: list[str]) -> None:
-    """Write pictures under those of the names that lead into the folder."""
+def _write_images(folder: Path, names: list[str]) -> None:
+    """Write images under those of the names that lead into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         if Path(name).name == name:
-            (folder / name).write_bytes(encoded(picture(0)))
+            (folder / name).write_bytes(encode_image(make_image(0)))

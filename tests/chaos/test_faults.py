@@ -16,8 +16,8 @@ import pytest
 
 from bench.__main__ import main
 from bench.measure.memory_limit import is_out_of_memory
-from bench.record import Failure, Fit, Memory, Speed, read_records
-from tests.chaos.commands import runs_of
+from bench.record import BatchTrial, Failure, Memory, Speed, read_records
+from tests.chaos.commands import child_runs
 from tests.processes import LONGEST_SECONDS, have_ended, run_of, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -35,33 +35,33 @@ def timed(results: Path) -> set[str]:
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_a_loss_that_is_no_number_is_a_row(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nan_loss_is_a_recorded_failure(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["measure", "clip-tiny", *ONE_ROUND, "--set", "learning_rate=1e30", "--set", "clip_norm=null"]
     assert main([*arguments, "--set", "warmup_steps=4", "--results", str(own_results)]) == 3
     assert all("NotFiniteError: loss or gradient of step" in reason for reason in failures(own_results))
     assert len(failures(own_results)) == 2  # of the speed and of the memory run
     for reason in failures(own_results):
-        told = re.fullmatch(r".*; its samples: (.*) and 8 more; all 16 are in (\S+)", reason)
-        assert told
-        keys = (own_results / told[2]).read_text().splitlines()
+        text = re.fullmatch(r".*; its samples: (.*) and 8 more; all 16 are in (\S+)", reason)
+        assert text
+        keys = (own_results / text[2]).read_text().splitlines()
         assert len(keys) == 16
-        assert told[1] == ", ".join(keys[:8])
+        assert text[1] == ", ".join(keys[:8])
     assert "loss or gradient of step" in capsys.readouterr().out
 
 
-def test_a_killed_child_is_a_row_and_the_others_stand(own_results: Path) -> None:
+def test_killed_child_is_a_recorded_failure_and_other_runs_remain(own_results: Path) -> None:
     command = [sys.executable, "-m", "bench", "measure", "clip-tiny", "catlip-tiny", *ONE_ROUND]
     parent = subprocess.Popen([*command, "--results", str(own_results)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: run_of(parent.pid, "speed of clip-tiny"), parent)[0].kill()
-    _, told = parent.communicate(timeout=LONGEST_SECONDS)
-    assert parent.returncode == 3, told
+    _, text = parent.communicate(timeout=LONGEST_SECONDS)
+    assert parent.returncode == 3, text
     assert failures(own_results) == ["killed by signal 9"]
     assert timed(own_results) == {"catlip"}
     assert len([r for r in read_records(own_results) if isinstance(r.measured, Memory)]) == 2
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_a_run_without_memory_is_a_row(own_results: Path) -> None:
+def test_out_of_memory_run_is_a_recorded_failure(own_results: Path) -> None:
     """The limit is of a process of its own, for this one may hold more already; its children inherit it."""
     arguments = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(own_results)]
     assert main(arguments) == 0
@@ -78,12 +78,14 @@ def test_a_run_without_memory_is_a_row(own_results: Path) -> None:
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_the_largest_batch_under_a_limit_and_two_ratios(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_largest_batch_under_a_memory_limit_gives_a_second_ratio(
+    own_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Some twenty runs, each in a process with a limit of its own."""
     figures = own_results / "figures.json"
     arguments = ["measure", "clip-tiny", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.1", "--json", str(figures)]
     assert main([*arguments, "--results", str(own_results)]) == 0
-    fits = [record for record in read_records(own_results) if isinstance(record.measured, Fit)]
+    fits = [record for record in read_records(own_results) if isinstance(record.measured, BatchTrial)]
     titles = ["Throughput at equal batch", "Each at its largest batch under 0.1 GiB"]
     equal, largest = (json.loads(figures.read_text())[title]["rows"] for title in titles)
     assert [row["batch"] for row in equal] == [16, 16]
@@ -99,23 +101,25 @@ def test_the_largest_batch_under_a_limit_and_two_ratios(own_results: Path, capsy
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_a_limit_that_nothing_fits_leaves_the_equal_batch(own_results: Path) -> None:
+def test_memory_limit_that_nothing_fits_keeps_the_equal_batch_comparison(own_results: Path) -> None:
     assert main(["measure", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.001", "--results", str(own_results)]) == 0
-    assert not any(record.measured.fits for record in read_records(own_results) if isinstance(record.measured, Fit))
+    assert not any(
+        record.measured.fits for record in read_records(own_results) if isinstance(record.measured, BatchTrial)
+    )
     assert timed(own_results) == {"catlip"}
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf"])
-def test_a_limit_that_is_none_is_refused(limit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_memory_limit_is_refused(limit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", "clip-tiny", f"--memory-gib={limit}", "--results", str(tmp_path)]) == 2
     assert "--memory-gib must be positive" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_a_doctor_times_a_run_and_says_how_long_a_bench_takes(
+def test_doctor_times_a_run_and_estimates_the_bench_duration(
     own_results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(own_results))  # beside pictures that are decoded
+    monkeypatch.setattr(tempfile, "tempdir", str(own_results))  # beside images that are decoded
     figures = own_results / "figures.json"
     assert main(["doctor", "--json", str(figures), "--results", str(own_results / "none" / "yet")]) == 0
     rows = {row["what"]: row for row in json.loads(figures.read_text())["This machine"]["rows"]}
@@ -128,7 +132,7 @@ def test_a_doctor_times_a_run_and_says_how_long_a_bench_takes(
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_signal_while_the_command_line_is_imported_ends_it_as_any_other(number: str, code: int) -> None:
+def test_signal_during_import_ends_the_command_line_cleanly(number: str, code: int) -> None:
     """It comes where pandas is asked for, which is before a verb is known."""
     signalled = (
         "import os, signal, sys\n"
@@ -151,13 +155,13 @@ def computes(run: psutil.Process) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
-def test_a_killed_command_line_takes_its_run_with_it(own_results: Path) -> None:
-    """Else it would go on beside the run of the same name that is started when the comparison is taken up."""
+def test_killing_the_command_line_kills_its_run(own_results: Path) -> None:
+    """Else it would go on beside the run of the same name that is started when the comparison is resumed."""
     command = [sys.executable, "-m", "bench", "measure", "clip-tiny", "--rounds", "1", "--set", "windows=10000"]
     parent = subprocess.Popen([*command, "--results", str(own_results)], cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: any(map(computes, runs_of(parent))), parent)
-        runs = runs_of(parent)
+        wait_until(lambda: any(map(computes, child_runs(parent))), parent)
+        runs = child_runs(parent)
     finally:
         parent.kill()
         parent.wait()

@@ -15,64 +15,70 @@ from hypothesis import strategies as st
 
 from bench.data.decoding import UnusableImageError
 from bench.data.shards import shards as shards_module
-from bench.environment.machine import circumstances
+from bench.environment.machine import current_circumstances
 from bench.record import Record, Score, Transfer, record_path, write_record
 from tests.chaos import captions, full_disk, hostile, images, kills, loops, markup, matrices, rank_kills, shards
 from tests.chaos.attacks import attacks, bombs, pickles, terminal
-from tests.chaos.bound import Bound, at_most, none_of
-from tests.chaos.broken_images import SIGNATURE, cut_or_spoilt, of_odd_forms, of_odd_sizes, of_other_kinds
-from tests.chaos.commands import difference, records_of
+from tests.chaos.bound import Check, check_at_most, check_none
+from tests.chaos.broken_images import (
+    SIGNATURE,
+    corrupted_images,
+    images_of_odd_forms,
+    images_of_odd_sizes,
+    images_of_other_formats,
+)
+from tests.chaos.commands import describe_training_difference, read_record_files
 from tests.chaos.made import write_shards
 from tests.chaos.odd_captions import of_json, of_text
-from tests.chaos.payloads import payload
-from tests.chaos.short import short, trained
+from tests.chaos.payloads import pickle_payload
+from tests.chaos.short import short_experiment, train_in_process
 from tests.chaos.strangers import checkpoints, tasks, towers
 from tests.processes import in_child
 
 
-def violated(bounds: list[Bound]) -> list[Bound]:
-    return [bound for bound in bounds if not bound.holds]
+def violated(bounds: list[Check]) -> list[Check]:
+    return [bound for bound in bounds if not bound.is_met]
 
 
-def test_bounds_say_what_was_asked_and_found() -> None:
-    assert none_of("kills", 1000, []).row == {"what": "kills", "asked": "0", "found": "0 of 1,000", "holds": "yes"}
-    assert none_of("kills", 10, ["one"]).row["holds"] == "no"
-    assert [at_most("memory", 5, found, "MiB").holds for found in (4.0, 5.0, 5.1)] == [True, True, False]
+def test_checks_state_expected_and_actual() -> None:
+    assert check_none("kills", 1000, []).row == {"what": "kills", "asked": "0", "found": "0 of 1,000", "holds": "yes"}
+    assert check_none("kills", 10, ["one"]).row["holds"] == "no"
+    assert [check_at_most("memory", 5, found, "MiB").is_met for found in (4.0, 5.0, 5.1)] == [True, True, False]
 
 
-def test_damaged_shards_that_are_listed_are_refused(tmp_path: Path) -> None:
+def test_damaged_shards_with_a_manifest_are_refused(tmp_path: Path) -> None:
     assert not violated(shards.run(0.01, 0, tmp_path))
 
 
-def test_a_flip_that_nothing_compares_is_seen_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undetected_bit_flip_is_classified_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards_module, "_require_equal", lambda *_: None)
-    assert shards.UNSEEN in shards.outcomes(tmp_path, shards.flipped, 12, 0, listed=True)
+    assert shards.UNSEEN in shards.damage_shards(tmp_path, shards.flip_bit, 12, 0, listed=True)
 
 
-def test_a_flip_in_a_shard_that_is_compared_once_alone_is_seen_as_one(
+def test_bit_flip_after_the_only_verification_is_classified_as_undetected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards_module, "compared_path", lambda _, index: index.with_suffix(".compared"))
-    assert shards.UNSEEN in shards.outcomes(tmp_path, shards.flipped, 12, 0, listed=True, warm=True)
+    monkeypatch.setattr(shards_module, "verified_marker_path", lambda _, index: index.with_suffix(".compared"))
+    assert shards.UNSEEN in shards.damage_shards(tmp_path, shards.flip_bit, 12, 0, listed=True, warm=True)
 
 
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.binary(min_size=1, max_size=100), st.integers(0, 2**32))
-def test_damages_damage(content: bytes, seed: int) -> None:
-    spoilt = shards.flipped(content, random.Random(seed))
-    assert sum((one ^ other).bit_count() for one, other in zip(content, spoilt, strict=True)) == 1
-    short = shards.cut(content, random.Random(seed))
+def test_damage_functions_change_the_content(content: bytes, seed: int) -> None:
+    corrupted = shards.flip_bit(content, random.Random(seed))
+    assert sum((one ^ other).bit_count() for one, other in zip(content, corrupted, strict=True)) == 1
+    short = shards.truncate(content, random.Random(seed))
     assert len(short) < len(content)
     assert content.startswith(short)
 
 
 def few_images() -> dict[str, bytes]:
     """Those that are broken soon."""
-    sizes = {name: image for name, image in of_odd_sizes().items() if "largest" not in name}
-    return of_other_kinds() | cut_or_spoilt() | sizes | of_odd_forms()
+    sizes = {name: image for name, image in images_of_odd_sizes().items() if "largest" not in name}
+    return images_of_other_formats() | corrupted_images() | sizes | images_of_odd_forms()
 
 
-def test_broken_images_are_pictures_or_of_a_class(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_broken_images_decode_or_have_an_error_class(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(images, "broken_images", few_images)
     assert not violated(images.run(0.05, 0, tmp_path))
     assert len(few_images()) + len(of_text()) + len(of_json()) >= 60
@@ -84,9 +90,9 @@ def test_a_decoder_that_crashes_is_found(error: Exception, monkeypatch: pytest.M
         raise error
 
     monkeypatch.setattr(images, "broken_images", lambda: {"small": SIGNATURE})
-    monkeypatch.setattr(images, "decoded", crash)
-    crashes, spoilt, *_ = images.run(0.01, 0, tmp_path)
-    assert (crashes.found, spoilt.found) == ("1 of 1", "1 of 10")
+    monkeypatch.setattr(images, "decode_image", crash)
+    crashes, corrupted, *_ = images.run(0.01, 0, tmp_path)
+    assert (crashes.actual, corrupted.actual) == ("1 of 1", "1 of 10")
 
 
 def test_odd_captions_crash_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -96,7 +102,7 @@ def test_odd_captions_crash_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert not violated(captions.run(0.02, 0, tmp_path))
     monkeypatch.setattr(captions, "KNOWN", ())
     crashes, *_ = captions.run(0.002, 0, tmp_path / "again")
-    assert any("of no known class" in wrong for wrong in crashes.wrong)
+    assert any("of no known class" in wrong for wrong in crashes.failures)
 
 
 def test_hostile_inputs_execute_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -106,14 +112,14 @@ def test_hostile_inputs_execute_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert not violated(hostile.run(1, 0, tmp_path))
 
 
-def test_what_is_executed_written_or_crashes_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_execution_writing_and_crashes_are_detected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     away = tmp_path / "away"
 
     def crash(_: Path) -> None:
         raise RuntimeError("?")
 
     made = {
-        "executes": lambda folder: pickle.loads(payload(folder)),
+        "executes": lambda folder: pickle.loads(pickle_payload(folder)),
         "writes": lambda _: away.write_text("x"),
         "is obeyed": lambda _: print("\x1b[2J"),
         "crashes": crash,
@@ -123,14 +129,14 @@ def test_what_is_executed_written_or_crashes_is_found(monkeypatch: pytest.Monkey
     monkeypatch.setattr(hostile, "attacks", lambda: made)
     monkeypatch.setattr(hostile, "markup_in_pages", lambda _: [])
     executed, written, crashes, obeyed, *_ = hostile.run(1, 0, tmp_path)
-    assert {wrong.partition(":")[0] for wrong in executed.wrong} == {"executes"}
-    assert len(executed.wrong) == 2  # what Python was asked for, and the file that the payload makes
-    assert [wrong.partition(":")[0] for wrong in written.wrong] == ["writes", str(away)]  # an event, and the file
-    assert [wrong.partition(":")[0] for wrong in crashes.wrong] == ["crashes"]
-    assert [wrong.partition(":")[0] for wrong in obeyed.wrong] == ["is obeyed"]
+    assert {wrong.partition(":")[0] for wrong in executed.failures} == {"executes"}
+    assert len(executed.failures) == 2  # what Python was asked for, and the file that the payload makes
+    assert [wrong.partition(":")[0] for wrong in written.failures] == ["writes", str(away)]  # an event, and the file
+    assert [wrong.partition(":")[0] for wrong in crashes.failures] == ["crashes"]
+    assert [wrong.partition(":")[0] for wrong in obeyed.failures] == ["is obeyed"]
 
 
-def test_a_file_beside_the_folders_is_found_that_no_event_told_of(
+def test_file_written_outside_without_an_audit_event_is_detected(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "there before").mkdir()
@@ -138,67 +144,67 @@ def test_a_file_beside_the_folders_is_found_that_no_event_told_of(
     monkeypatch.setattr(hostile, "attacks", lambda: unheard)
     monkeypatch.setattr(hostile, "markup_in_pages", lambda _: [])
     _, changed, *_ = hostile.run(1, 0, tmp_path)
-    assert changed.wrong == (str(tmp_path / "beside"),)
+    assert changed.failures == (str(tmp_path / "beside"),)
 
 
-def test_markup_in_a_page_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unescaped_markup_in_a_page_is_detected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(markup, "MARKUP", ("clip", "method", "tower", "images"))  # which no page escapes
     (tmp_path / "pages").mkdir()
-    found = {told.split(":")[0] for told in markup.markup_in_pages(tmp_path / "pages")}
+    found = {text.split(":")[0] for text in markup.markup_in_pages(tmp_path / "pages")}
     assert found == {"build", "history", "plan"}
 
 
-def loops_that_leave_nothing_and_files(folder: Path) -> tuple[list[Bound], Bound]:
+def loops_that_leave_nothing_and_files(folder: Path) -> tuple[list[Check], Check]:
     loops.MOST_GROWTH = 0.5  # so few loops fill caches
     bounds, kept = loops.run(0.008, 0, folder), []
-    loops.trained = lambda *_: kept.append((folder / "open").open("w"))
+    loops.train_in_process = lambda *_: kept.append((folder / "open").open("w"))
     return bounds, loops.run(0.008, 0, folder / "again")[1]
 
 
-def test_trainings_in_a_row_leave_nothing_open(tmp_path: Path) -> None:
+def test_repeated_trainings_leave_no_open_files(tmp_path: Path) -> None:
     """In a process of its own, for memory and files of this one are other tests', too."""
     bounds, files = in_child(loops_that_leave_nothing_and_files, tmp_path)
     assert not violated(bounds)
-    assert (files.found, files.holds) == ("+8", False)
+    assert (files.actual, files.is_met) == ("+8", False)
 
 
-def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_loses_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried by anybody, and once more by who may mount a disk."""
     bounds = full_disk.run(1, 0, tmp_path)
     assert not violated(bounds)
     assert len(bounds) in (3, 6)
-    monkeypatch.setattr(full_disk, "files_no_larger_than", lambda _: nullcontext())
+    monkeypatch.setattr(full_disk, "limit_file_size", lambda _: nullcontext())
     (tmp_path / "again").mkdir()
-    assert [bound.holds for bound in full_disk.run(1, 0, tmp_path / "again")[:3]] == [True, False, False]
+    assert [bound.is_met for bound in full_disk.run(1, 0, tmp_path / "again")[:3]] == [True, False, False]
 
 
-@pytest.mark.minutes
-def test_a_killed_training_is_taken_up(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.interval_minutes
+def test_killed_training_resumes(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kills, "STARTING", 0.0)
     own = os.sched_getaffinity(0)
     try:
-        chain = kills.killed_trainings(0, 1, 0, own_results)
+        chain = kills.kill_trainings(0, 1, 0, own_results)
     finally:
         os.sched_setaffinity(0, own)
     assert (chain.kills, len(chain.finished)) == (1, 1)
     assert not [*chain.unreadable, *chain.lost, *chain.stuck, *chain.unequal]
-    assert difference(chain.finished[0], own_results) == f"no record in {own_results}"
+    assert describe_training_difference(chain.finished[0], own_results) == f"no record in {own_results}"
 
 
-@pytest.mark.minutes
-def test_a_killed_scoring_is_taken_up(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained(short("catlip"), own_results)
+@pytest.mark.interval_minutes
+def test_killed_scoring_resumes(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_in_process(short_experiment("catlip"), own_results)
     monkeypatch.setattr(matrices, "SCORED", ("--task", "rooms", "--task", "Twemoji group", "--protocol", "k-nn"))
     own = os.sched_getaffinity(0)
     try:
-        chain = matrices.killed_matrix(matrices.KINDS.index("transfer"), 1, 0, own_results)
+        chain = matrices.kill_comparison(matrices.KINDS.index("transfer"), 1, 0, own_results)
     finally:
         os.sched_setaffinity(0, own)
     assert (chain.kills, len(chain.finished)) == (1, 1)
     assert not [*chain.lost, *chain.stuck, *chain.unequal]
 
 
-def test_records_that_are_missing_torn_or_others_are_found(tmp_path: Path) -> None:
+def test_missing_torn_and_different_records_are_detected(tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     for folder, correct in ((whole, "110"), (out, "100")):
         score = Score(
@@ -212,7 +218,7 @@ def test_records_that_are_missing_torn_or_others_are_found(tmp_path: Path) -> No
             num_train=3,
             majority=0.5,
         )
-        where = circumstances(None, torch.device("cpu"))
+        where = current_circumstances(None, torch.device("cpu"))
         for subject in ("same", "other") if folder == whole else ("same",):
             scores = Transfer(subject=subject, images=0, budgets=(), scores=(score,))
             record = Record(comparison="2026-t", experiment=None, circumstances=where, measured=scores)
@@ -223,30 +229,30 @@ def test_records_that_are_missing_torn_or_others_are_found(tmp_path: Path) -> No
     assert ("other" in one_side, "same" in differs) == (True, True)
     wrong = list[str]()
     (out / "2026-t.transfer.torn.json").write_bytes(b'{"format":')
-    assert len(records_of(out, wrong)) == 1
+    assert len(read_record_files(out, wrong)) == 1
     assert len(wrong) == 1
 
 
-@pytest.mark.minutes
-def test_a_killed_rank_ends_the_others(own_results: Path) -> None:
-    found, out = rank_kills.Kills(), own_results / "killed"
+@pytest.mark.interval_minutes
+def test_killing_a_rank_ends_the_other_ranks(own_results: Path) -> None:
+    found, out = rank_kills.KillResults(), own_results / "killed"
     rank_kills._kill_one(out, own_results, random.Random(0), found, moment=rank_kills.SAVING, restarts=0)
     assert not [*found.hung, *found.unreadable]
     assert len(found.seconds) == 1
 
 
-@pytest.mark.minutes
-def test_a_job_that_has_ended_before_its_kill_is_found_and_leaves_nothing(tmp_path: Path) -> None:
-    found = rank_kills.Kills()
+@pytest.mark.interval_minutes
+def test_job_that_ends_before_its_kill_is_reported_and_leaves_no_process(tmp_path: Path) -> None:
+    found = rank_kills.KillResults()
     wrong = ("--set", "images=no number")
     rank_kills._kill_one(
         tmp_path / "killed", tmp_path, random.Random(0), found, *wrong, moment=rank_kills.STEPPING, restarts=0
     )
     assert len(found.hung) == 1
     assert "it had ended" in found.hung[0]
-    told = [" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])]
-    assert not [words for words in told if str(tmp_path) in words]
+    text = [" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])]
+    assert not [words for words in text if str(tmp_path) in words]
 
 
-def test_shards_are_of_unequal_length(tmp_path: Path) -> None:
+def test_generated_shards_have_unequal_lengths(tmp_path: Path) -> None:
     assert len({path.stat().st_size for path in write_shards(tmp_path, listed=True)}) == 3

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.watching import watched
+from tests.chaos.watching import watch_audit_events
 
 
 def linked(folder: Path, to: Path) -> Path:
@@ -67,16 +67,16 @@ def folders_of(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("how", AWAY)
-def test_a_change_outside_is_seen_whatever_leads_there(how: str, tmp_path: Path) -> None:
+def test_change_outside_the_folder_is_detected_through_links_and_dots(how: str, tmp_path: Path) -> None:
     own, away = folders_of(tmp_path)
-    with watched(own) as seen:
+    with watch_audit_events(own) as seen:
         AWAY[how](own, away)
     assert seen
 
 
 @pytest.mark.parametrize("how", WITHIN)
-def test_a_change_inside_is_none_outside(how: str, tmp_path: Path) -> None:
+def test_change_inside_the_folder_is_allowed(how: str, tmp_path: Path) -> None:
     own, _ = folders_of(tmp_path)
-    with watched(own) as seen:
+    with watch_audit_events(own) as seen:
         WITHIN[how](own)
     assert not seen

@@ -13,7 +13,7 @@ ROWS = [line.split("|")[1:-1] for line in TABLE.splitlines() if line.startswith(
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].strip())
-def test_a_promise_has_a_test(row: list[str]) -> None:
+def test_every_documented_guarantee_names_an_existing_test(row: list[str]) -> None:
     what, _, shown_by = row
     tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", shown_by)
     assert tests, f"{what} is not tested"
@@ -22,6 +22,6 @@ def test_a_promise_has_a_test(row: list[str]) -> None:
     assert set(re.findall(r"part `(\w+)`", shown_by)) <= PARTS.keys()
 
 
-def test_every_part_is_named_and_most_stand_behind_a_promise() -> None:
+def test_every_part_is_documented_and_most_back_a_guarantee() -> None:
     assert all(f"`{part}`" in TABLE for part in PARTS)
     assert len(ROWS) >= 20

@@ -32,12 +32,13 @@ CHANGES = {
     "os.utime": ((0, 3),),
     "os.truncate": ((0, None),),
 }
-OF_THE_NAME = ("os.rename", "os.link", "os.symlink", "os.mkdir", "os.remove", "os.rmdir")  # and not of what it leads to
+# and not of what it leads to
+CHANGES_BY_NAME = ("os.rename", "os.link", "os.symlink", "os.mkdir", "os.remove", "os.rmdir")
 Watcher = tuple[Path, list[str]]
 
 
 @contextmanager
-def watched(folder: Path) -> Iterator[list[str]]:
+def watch_audit_events(folder: Path) -> Iterator[list[str]]:
     """Collect the events of what is started, reached, or changed outside of a folder, while the block runs.
 
     Not heard is what libraries in C open by themselves.
@@ -59,7 +60,7 @@ def _watchers() -> list[Watcher]:
 
     def hear(event: str, arguments: tuple[Any, ...]) -> None:
         for folder, seen in watchers:
-            is_away = any(not path.is_relative_to(folder) for path in changed(event, arguments))
+            is_away = any(not path.is_relative_to(folder) for path in changed_paths(event, arguments))
             if is_away or event.startswith(STARTS):
                 seen.append(f"{event} {arguments!r}"[:200])
 
@@ -67,7 +68,7 @@ def _watchers() -> list[Watcher]:
     return watchers
 
 
-def changed(event: str, arguments: tuple[Any, ...]) -> list[Path]:
+def changed_paths(event: str, arguments: tuple[Any, ...]) -> list[Path]:
     """Return what an event changes, whatever links and `..` lead there; nothing where it only reads."""
     if event == "open":
         path, mode, flags = arguments
@@ -78,7 +79,7 @@ def changed(event: str, arguments: tuple[Any, ...]) -> list[Path]:
         for place, of in CHANGES.get(event, ())
         if _is_path(arguments[place])
     ]
-    found = [_entry(path) if event in OF_THE_NAME else _real(path) for path in named]
+    found = [_entry(path) if event in CHANGES_BY_NAME else _real(path) for path in named]
     if event == "os.symlink" and found:
         found.append(_real(found[0].parent / os.fsdecode(arguments[0])))
     return found

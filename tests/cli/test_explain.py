@@ -1,4 +1,4 @@
-"""The verb, every run of it real: cells are built, timed and judged, and a factor that was planted is found."""
+"""The verb, every run of it real: configurations are built, timed and judged, and an injected factor is found."""
 
 import json
 import os
@@ -9,14 +9,14 @@ import pytest
 
 import bench.orchestration.preflight
 from bench.__main__ import main
-from bench.cli.explain import planned
+from bench.cli.explain import plan_ladder
 from bench.console.exit_codes import INCONCLUSIVE
 from bench.experiments import EXPERIMENTS
 from bench.ladder import PADDING, REST, TEXT_TOWER
-from bench.orchestration.interleave import Seat
+from bench.orchestration.interleave import Slot
 from bench.orchestration.requests import Request
 from bench.orchestration.runner import Runner
-from bench.orchestration.worker import carry_out
+from bench.orchestration.worker import run_request
 from bench.record import Ladder, Speed, read_records
 
 SHORT = ("batch_size=8", "images=96", "warmup_images=0", "warmup_steps=1", "windows=2", "steps_per_window=2")
@@ -27,13 +27,13 @@ TITLE = "From clip-tiny"
 class Here(Runner):
     """Carries out runs in this process: what a fresh one does, without its start, each whole in its first turn."""
 
-    def _start(self, request: Request, *_: Any, seat: Seat | None = None) -> str:
+    def _start(self, request: Request, *_: Any, seat: Slot | None = None) -> str:
         if seat is None:
-            carry_out(request)
+            run_request(request)
             return ""
-        os.read(seat.go, 1)
+        os.read(seat.grant_read, 1)
         try:
-            carry_out(request)
+            run_request(request)
         finally:
             seat.close()
         return ""
@@ -52,7 +52,9 @@ def explain(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-def test_every_cell_runs_and_a_planted_factor_lands_on_itself(explain: Any, own_results: Path) -> None:
+def test_every_configuration_runs_and_an_injected_factor_is_attributed_to_itself(
+    explain: Any, own_results: Path
+) -> None:
     """It sleeps four times as long as it works: whatever else happens here is not as large."""
     arguments = ("catlip-tiny", "--against", "clip-tiny", "--factors", "planted_delay=4", "--rounds", "2")
     code, figures = explain(*arguments)
@@ -62,8 +64,8 @@ def test_every_cell_runs_and_a_planted_factor_lands_on_itself(explain: Any, own_
     assert rows["planted_delay"]["whole step"] > 2
     assert all(rows[cause]["forward + backward"] < 4 for cause in (PADDING, TEXT_TOWER))
     assert rows["whole, measured apart"]["forward + backward"] > 2
-    assert rows[PADDING]["by FLOPs"] > 1.05
-    assert rows["planted_delay"]["by FLOPs"] == pytest.approx(1)
+    assert rows[PADDING]["FLOP-predicted"] > 1.05
+    assert rows["planted_delay"]["FLOP-predicted"] == pytest.approx(1)
     assert code == INCONCLUSIVE  # one round has no interval
     records = read_records(own_results)
     ladders = [one.measured for one in records if isinstance(one.measured, Ladder)]
@@ -77,7 +79,7 @@ def test_every_cell_runs_and_a_planted_factor_lands_on_itself(explain: Any, own_
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "text"),
     [
         (["clip-tiny", "--against", "catlip-tiny"], "explain catlip-tiny --against clip-tiny, not the reverse"),
         (["catlip-tiny", "--against", "clip-tinny"], "did you mean 'clip-tiny'"),
@@ -89,30 +91,38 @@ def test_every_cell_runs_and_a_planted_factor_lands_on_itself(explain: Any, own_
         ),
     ],
 )
-def test_what_cannot_be_explained_is_one_line(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_unexplainable_pair_is_refused_in_one_line(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["explain", *arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert text in capsys.readouterr().err
 
 
-def test_factors_that_a_tower_cannot_have_are_left_out_with_its_reason() -> None:
+def test_factors_a_tower_does_not_support_are_left_out_with_the_reason() -> None:
     pair = EXPERIMENTS["catlip-tiny"], EXPERIMENTS["clip-tiny"]
-    ladder, cells = planned(*pair, ["sampler", "kernel"], combinations=False, on_gpu=False)
+    ladder, configurations = plan_ladder(*pair, ["sampler", "kernel"], combinations=False, on_gpu=False)
     assert [factor.name for factor in ladder.factors] == ["kernel"]
     assert "open_clip builds it for one size" in ladder.left_out["sampler"]
     assert {"precision", "compile"} < {*ladder.left_out}
-    assert len(cells) == 5
+    assert len(configurations) == 5
 
 
-def test_the_published_pair_has_a_ladder_of_its_own() -> None:
+def test_published_pair_has_its_own_ladder() -> None:
     pair = EXPERIMENTS["catlip-vit-b16-datacomp"], EXPERIMENTS["clip-vit-b16-datacomp"]
-    ladder, cells = planned(*pair, ["kernel", "columns"], combinations=False, on_gpu=True)
+    ladder, configurations = plan_ladder(*pair, ["kernel", "columns"], combinations=False, on_gpu=True)
     assert [factor.name for factor in ladder.factors] == ["sampler", "batch", "kernel", "columns"]
     assert not ladder.left_out
-    assert (cells[0].attention, cells[0].simulated_batch, cells[0].batch_size) == ("plain", 65_536, 256)
-    assert cells[0].text_padding == "full"
+    assert (configurations[0].attention, configurations[0].simulated_batch, configurations[0].batch_size) == (
+        "plain",
+        65_536,
+        256,
+    )
+    assert configurations[0].text_padding == "full"
     assert ladder.causes[0] == REST
-    assert (cells[4].clip_norm, cells[5].clip_norm, cells[5].text_padding) == (None, 1.0, "full")
-    assert cells[6].text_padding == "none"
-    assert cells[-1].image_sizes == pair[0].image_sizes
+    assert (configurations[4].clip_norm, configurations[5].clip_norm, configurations[5].text_padding) == (
+        None,
+        1.0,
+        "full",
+    )
+    assert configurations[6].text_padding == "none"
+    assert configurations[-1].image_sizes == pair[0].image_sizes

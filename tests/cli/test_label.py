@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.__main__ import main
-from bench.data.captions.batches import Batch
-from bench.data.captions.shards import part_of, shards_of
+from bench.data.captions.batches import CaptionBatch
+from bench.data.captions.shards import find_caption_files, select_part
 from bench.data.manifest import pretrain_shards
-from bench.data.pack import Pictures
+from bench.data.pack import PackImages
 from bench.data.targets import Captions
 from bench.labels.labeller import Tally, labeller
-from bench.labels.rules import rule_named
+from bench.labels.rules import get_rule
 from bench.labels.vocabulary import read_vocabulary
 from bench.methods import METHODS
 from tests.labels.files import FORMATS, write_captions
@@ -42,15 +42,15 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def batch_of(captions: list[str | None]) -> Batch:
-    return Batch(
+def batch_of(captions: list[str | None]) -> CaptionBatch:
+    return CaptionBatch(
         pa.array(map(str, range(len(captions))), pa.string()), pa.array(captions, pa.string()).cast(pa.binary()), 0
     )
 
 
 @settings(max_examples=80, derandomize=True, deadline=None)
 @given(CAPTIONS, st.sampled_from(["corenet", "subword"]))
-def test_labels_are_the_columns_of_what_the_rule_finds(captions: list[str | None], rule: str) -> None:
+def test_labels_are_vocabulary_columns_of_the_rules_labels(captions: list[str | None], rule: str) -> None:
     name = {"subword": "pack-subwords"}.get(rule, "pack-synsets")
     whole, some, vocabulary = labeller(rule, None), labeller(rule, name), read_vocabulary(name)
     (found, _), (columns, tally) = whole(batch_of(captions)), some(batch_of(captions))
@@ -65,7 +65,7 @@ def test_labels_are_the_columns_of_what_the_rule_finds(captions: list[str | None
 
 @settings(max_examples=40, derandomize=True, deadline=None)
 @given(CAPTIONS, CAPTIONS)
-def test_tallies_add_up_to_that_of_the_whole(one: list[str | None], other: list[str | None]) -> None:
+def test_tallies_of_parts_sum_to_the_tally_of_the_whole(one: list[str | None], other: list[str | None]) -> None:
     label = labeller("corenet", "pack-synsets")
     total = Tally()
     for part in (one, other):
@@ -80,9 +80,9 @@ def test_tallies_add_up_to_that_of_the_whole(one: list[str | None], other: list[
 
 def test_subwords_are_those_of_the_tokenizer_without_start_end_and_padding() -> None:
     tokens = [tokens_of("a dog, a dog!"), tokens_of("")]
-    ids, offsets = rule_named("subword").label(pa.array(["a dog, a dog!", ""]))
+    ids, offsets = get_rule("subword").label(pa.array(["a dog, a dog!", ""]))
     assert [ids[start:end].tolist() for start, end in pairwise(offsets)] == tokens
-    assert rule_named("subword").title(tokens[0][1]) == "dog</w>"
+    assert get_rule("subword").title(tokens[0][1]) == "dog</w>"
 
 
 def tokens_of(caption: str) -> list[int]:
@@ -106,7 +106,7 @@ def test_every_format_gives_the_same_labels(suffix: str, tmp_path: Path, capsys:
     assert "Most frequent labels" in capsys.readouterr().out
 
 
-def test_processes_change_nothing_side_by_side_or_on_one_file(tmp_path: Path) -> None:
+def test_number_of_processes_does_not_change_labels(tmp_path: Path) -> None:
     """Many files side by side, one file's batches shared out."""
     captions = [f"a dog number {number} and many cats" for number in range(70_000)]
     for name in ("one", "two/a", "two/b", "two/c"):
@@ -129,7 +129,9 @@ def test_processes_change_nothing_side_by_side_or_on_one_file(tmp_path: Path) ->
         assert figures["Most frequent labels"]["rows"][0]["count"] == len(captions) * len(made[0][0])
 
 
-def test_what_is_finished_is_kept_and_the_rest_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_finished_files_are_kept_and_missing_ones_are_labelled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in "abc":
         write_captions(tmp_path / f"{name}.jsonl", [f"{name} dog"])
     arguments = ["label", str(tmp_path), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "out")]
@@ -148,7 +150,7 @@ def test_what_is_finished_is_kept_and_the_rest_is_made(tmp_path: Path, capsys: p
     capsys.readouterr()
 
 
-def test_labels_of_a_changed_file_or_a_broken_one_are_made_again_with_the_reason(
+def test_labels_of_changed_or_damaged_files_are_redone_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_captions(tmp_path / "c.jsonl", ["a dog"])
@@ -166,7 +168,9 @@ def test_labels_of_a_changed_file_or_a_broken_one_are_made_again_with_the_reason
     assert content(tmp_path / "out") == after
 
 
-def test_labels_made_otherwise_are_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_made_with_other_settings_are_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write_captions(tmp_path / "c.parquet", ["a dog"])
     assert main(["label", str(path), "--count-only", "--out", str(tmp_path / "v.json")]) == 0
     assert main(["label", str(path), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "out")]) == 0
@@ -181,21 +185,23 @@ def test_labels_made_otherwise_are_not_written_over(tmp_path: Path, capsys: pyte
     capsys.readouterr()
 
 
-def test_the_order_of_a_vocabulary_is_what_its_digest_tells() -> None:
+def test_vocabulary_digest_depends_on_label_order() -> None:
     vocabulary = read_vocabulary("pack-synsets")
-    assert vocabulary.digest == vocabulary.cut(10, None).digest
-    assert vocabulary.digest != vocabulary.cut(1, 600).digest
+    assert vocabulary.digest == vocabulary.filtered(10, None).digest
+    assert vocabulary.digest != vocabulary.filtered(1, 600).digest
 
 
 @settings(max_examples=40, derandomize=True, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 15))
-def test_parts_hold_every_shard_once(count: int, parts: int) -> None:
-    shards = shards_of(PACK)[:count]
-    found = [shard for part in range(1, parts + 1) for shard in part_of(shards, f"{part}/{parts}")]
+def test_parts_partition_the_shards(count: int, parts: int) -> None:
+    shards = find_caption_files(PACK)[:count]
+    found = [shard for part in range(1, parts + 1) for shard in select_part(shards, f"{part}/{parts}")]
     assert sorted(found, key=lambda shard: shard.name) == shards
 
 
-def test_counts_of_parts_merge_into_that_of_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_merged_counts_of_parts_equal_the_count_of_the_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = [str(tmp_path / f"{part}.json") for part in (1, 2, 3)]
     for part, file in enumerate(files, start=1):
         assert main(["label", *PACK, "--count-only", "--shards", f"{part}/3", "--out", file]) == 0
@@ -206,7 +212,7 @@ def test_counts_of_parts_merge_into_that_of_the_whole(tmp_path: Path, capsys: py
     capsys.readouterr()
 
 
-def test_files_keep_their_folders_and_never_share_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_label_files_keep_subfolders_and_have_unique_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         write_captions(tmp_path / folder / "0.csv", [f"{folder} dog"])
@@ -221,7 +227,7 @@ def test_files_keep_their_folders_and_never_share_a_name(tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "text"),
     [
         (["label"], "--out FOLDER is missing: name the output"),
         (["label", "nowhere.csv", "--count-only", "--out", "v.json"], "no file, folder or glob 'nowhere.csv'"),
@@ -235,12 +241,12 @@ def test_files_keep_their_folders_and_never_share_a_name(tmp_path: Path, capsys:
         (["label", *PACK, "--count-only", "--out", "v.json", "--min-count", "0"], "--min-count must be at least 1"),
     ],
 )
-def test_a_mistake_is_answered_with_what_was_meant(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_typo_is_answered_with_the_nearest_name(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
-    assert told in capsys.readouterr().err
+    assert text in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -298,7 +304,7 @@ def test_training_on_stored_labels_sees_the_batches_of_computed_ones(
 
 
 def test_stored_labels_that_do_not_fit_are_refused(
-    pictures: Pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    images: PackImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "labels"
     stored = small("catlip", labels=str(folder))
@@ -306,7 +312,7 @@ def test_stored_labels_that_do_not_fit_are_refused(
         METHODS["catlip"].targets(stored)
     assert main(["label", *PACK, "--vocabulary", "pack-synsets", "--out", str(folder)]) == 0
     with pytest.raises(ValueError, match=r"has labels of 11979 captions, there are 7"):
-        METHODS["catlip"].targets(stored)(Captions.of(pictures.captions[:7]))
+        METHODS["catlip"].targets(stored)(Captions.from_texts(images.captions[:7]))
     assert main(["label", *PACK, "--count-only", "--out", str(tmp_path / "v.json")]) == 0
     with pytest.raises(ValueError, match="was created with a vocabulary other than"):
         METHODS["catlip"].targets(small("catlip", labels=str(folder), synset_vocabulary=str(tmp_path / "v.json")))

@@ -9,13 +9,13 @@ from bench.cli.selftest import (
     COMPARISONS,
     ROUNDS,
     Spread,
-    compared,
-    fitted_spread,
-    planted_arms,
-    real_checks,
-    share_called,
+    check_measured,
+    check_simulated,
+    compare_arms,
+    fit_spread,
+    fraction_called,
+    injected_slowdown_arms,
     simulate,
-    simulated_checks,
 )
 from bench.config import differing_fields
 from bench.statistics import Rounds
@@ -32,8 +32,8 @@ def made_up(shared: float, own: float, changes: tuple[float, ...], seed: int = 0
     ]
 
 
-def test_the_arms_differ_in_the_planted_delay_alone() -> None:
-    arms = planted_arms()
+def test_arms_differ_only_in_the_injected_slowdown() -> None:
+    arms = injected_slowdown_arms()
     assert [arm.planted_delay for arm in arms] == [0.0, 0.0, 0.05, 0.1]
     assert {*differing_fields(arms)} == {"planted_delay"}
     assert len({arm.name for arm in arms}) == 4
@@ -41,37 +41,37 @@ def test_the_arms_differ_in_the_planted_delay_alone() -> None:
 
 
 @pytest.mark.parametrize(("shared", "own"), [(0.0, 0.02), (0.03, 0.01), (0.02, 0.02)])
-def test_the_spread_that_was_put_in_is_found(shared: float, own: float) -> None:
+def test_fit_spread_recovers_the_simulated_spread(shared: float, own: float) -> None:
     comparisons = [made_up(shared, own, (0.0, 0.0, 0.05, 0.1), seed) for seed in range(400)]
-    found = fitted_spread(comparisons)
+    found = fit_spread(comparisons)
     assert found.own == pytest.approx(own, rel=0.05)
     assert found.shared == pytest.approx(shared, abs=0.002)
     assert found.between_runs == pytest.approx(math.hypot(shared, own), rel=0.05)
 
 
-def test_simulated_runs_have_the_change_and_the_spread_asked_for() -> None:
+def test_simulated_runs_have_the_requested_change_and_spread() -> None:
     ratios = simulate(Spread(0.02, 0.01), 20, 0.05, 400)
     assert sum(ratio.value for ratio in ratios) / 400 == pytest.approx(1 / 1.05, rel=2e-3)
-    assert share_called(ratios, "slower") == 1
-    assert share_called(simulate(Spread(0.0, 0.02), 8, 0.0, 400), "faster", "slower") <= 0.03
+    assert fraction_called(ratios, "slower") == 1
+    assert fraction_called(simulate(Spread(0.0, 0.02), 8, 0.0, 400), "faster", "slower") <= 0.03
 
 
 def verdicts(changes: tuple[float, ...], own: float = 0.01) -> list[str]:
     comparisons = [made_up(0.0, own, changes, seed) for seed in range(COMPARISONS)]
-    checks = real_checks([compared(arms) for arms in comparisons], fitted_spread(comparisons))
+    checks = check_measured([compare_arms(arms) for arms in comparisons], fit_spread(comparisons))
     return [check["holds"] for check in checks]
 
 
-def test_a_sound_harness_passes_and_a_broken_one_does_not() -> None:
+def test_sound_harness_passes_and_broken_harness_fails() -> None:
     assert verdicts((0.0, 0.0, 0.05, 0.1)) == ["yes", "yes", "-"]
     assert verdicts((0.0, 0.06, 0.05, 0.1)) == ["no", "yes", "-"]  # the same is not the same
-    assert verdicts((0.0, 0.0, 0.0, 0.0)) == ["yes", "no", "-"]  # what was planted is not there
+    assert verdicts((0.0, 0.0, 0.0, 0.0)) == ["yes", "no", "-"]  # what was injected is not there
     assert verdicts((0.0, 0.0, 0.05, 0.1), own=0.06)[1] == "-"  # a machine too restless for the bound
 
 
-def test_simulated_bounds_can_be_missed() -> None:
+def test_simulated_checks_can_fail() -> None:
     def held(alarms: float, covers: float) -> list[str]:
-        return [check["holds"] for check in simulated_checks([{"false alarms": alarms, "interval covers": covers}])]
+        return [check["holds"] for check in check_simulated([{"false alarms": alarms, "interval covers": covers}])]
 
     assert held(0.01, 0.95) == ["yes", "yes", "yes"]
     assert held(0.03, 0.92) == ["no", "no", "yes"]

@@ -39,9 +39,7 @@ def test_a_manifest_is_written_once_and_then_verified(tmp_path: Path, capsys: py
     assert "00001.tar" in capsys.readouterr().out
 
 
-def test_no_manifest_is_written_of_a_shard_that_cannot_be_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unreadable_shard_prevents_writing_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_shards(tmp_path / "data")
     (folder / "00001.tar").write_bytes((folder / "00001.tar").read_bytes()[:5000])
     code, wrong = doctor(folder, tmp_path / "figures.json")
@@ -53,7 +51,7 @@ def test_no_manifest_is_written_of_a_shard_that_cannot_be_read(
 
 @settings(derandomize=True, deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_every_flipped_bit_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str], data: st.DataObject) -> None:
+def test_every_bit_flip_is_detected(tmp_path: Path, capsys: pytest.CaptureFixture[str], data: st.DataObject) -> None:
     folder = tmp_path / "data"
     if not folder.exists():
         assert doctor(write_shards(folder), tmp_path / "figures.json") == (0, {})

@@ -12,11 +12,11 @@ from bench.__main__ import main
 from bench.catalog import REFERENCES
 from bench.config import Experiment
 from bench.data.manifest import CACHE, PARTS, cache_path
-from bench.data.pack import load_pictures
+from bench.data.pack import load_pack_images
 from bench.experiments import EXPERIMENTS
 from bench.record import Transfer, read_records
-from bench.towers.made import Made
-from bench.train.build import untrained_tower
+from bench.towers.made import Provenance
+from bench.train.build import build_untrained_tower
 from models.checkpoint import save_tower
 
 pytestmark = pytest.mark.usefixtures("forked_runs")
@@ -25,19 +25,19 @@ TINY = "catlip-bench-tiny"  # one of open_clip's models here
 
 @pytest.fixture
 def ready(results: Path, tmp_path: Path) -> Path:
-    """A results folder that shares the pictures decoded for other tests."""
+    """A results folder that shares the images decoded for other tests."""
     folder = tmp_path / "results"
     (folder / CACHE).mkdir(parents=True)
     for part in PARTS:
-        load_pictures(part, results / CACHE)
+        load_pack_images(part, results / CACHE)
         cache_path(part, folder / CACHE).hardlink_to(cache_path(part, results / CACHE))
     return folder
 
 
 def saved(folder: Path, experiment: Experiment) -> Path:
     path = folder / f"20260101T000000-train.tower.{experiment.name}.seed{experiment.seed}.safetensors"
-    made = Made(experiment=experiment, images=512, budgets=("equal images",))
-    save_tower(untrained_tower(experiment).state_dict(), path, made.to_facts())
+    made = Provenance(experiment=experiment, images=512, budgets=("equal images",))
+    save_tower(build_untrained_tower(experiment).state_dict(), path, made.to_facts())
     return path
 
 
@@ -51,29 +51,29 @@ def subjects(results: Path) -> list[tuple[str, int | None]]:
 
 
 @pytest.mark.parametrize("reference", [False, True])
-def test_weights_of_another_architecture_are_refused_in_one_line_before_anything_is_scored(
+def test_weights_of_another_architecture_are_refused_before_scoring(
     reference: bool, ready: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "weights.pt")
     other = f"{TINY}={tmp_path / 'weights.pt'}"
     named = [str(saved(ready, EXPERIMENTS["catlip-tiny"])), "--reference", other] if reference else [other]
     assert main(["transfer", *named, "--task", "rooms", "--results", str(ready)]) == 2
-    told = capfd.readouterr().err
-    (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
+    text = capfd.readouterr().err
+    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
     assert "weights.pt does not fit catlip-bench-tiny" in line
     assert "They look like timm's vit_tiny_patch16 with 12 blocks" in line
-    assert "Traceback" not in told
+    assert "Traceback" not in text
     assert not list(ready.glob("*.json"))
 
 
-def test_towers_of_several_seeds_have_a_floor_each(ready: Path) -> None:
-    """Once, although the ceiling was made with the first seed, too."""
+def test_each_seed_has_a_random_init_baseline(ready: Path) -> None:
+    """Once, although the upper bound was made with the first seed, too."""
     tiny = EXPERIMENTS["catlip-tiny"]
     for seed in (0, 1):
         saved(ready, replace(tiny, seed=seed))
-    ceiling = saved(ready, EXPERIMENTS["superclass-tiny"])
+    upper_bound = saved(ready, EXPERIMENTS["superclass-tiny"])
     arguments = ["transfer", "catlip-tiny", "--task", "rooms", "--protocol", "k-nn", "--results", str(ready)]
-    arguments += ["--reference", str(ceiling)]
+    arguments += ["--reference", str(upper_bound)]
     assert main(arguments) == 0
     assert subjects(ready) == [
         ("HOG and colour", None),
@@ -89,7 +89,7 @@ def test_towers_of_several_seeds_have_a_floor_each(ready: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in ready.glob("*.json")} == records
 
 
-def test_a_tower_from_elsewhere_has_its_floor(ready: Path, tmp_path: Path) -> None:
+def test_external_tower_has_a_random_init_baseline(ready: Path, tmp_path: Path) -> None:
     torch.save(open_clip.create_model(TINY).state_dict(), tmp_path / "weights.pt")
     named = f"{TINY}={tmp_path / 'weights.pt'}"
     assert main(["transfer", named, "--task", "rooms", "--protocol", "k-nn", "--results", str(ready)]) == 0
@@ -101,7 +101,7 @@ def test_a_tower_from_elsewhere_has_its_floor(ready: Path, tmp_path: Path) -> No
     ]
 
 
-def test_a_ceiling_of_another_architecture_and_file_of_the_same_name_has_a_floor_of_its_own(ready: Path) -> None:
+def test_upper_bound_tower_has_its_own_random_init_baseline(ready: Path) -> None:
     """They are rows of their own, and records of their own."""
     tiny, paths = EXPERIMENTS["catlip-tiny"], []
     for number, experiment in enumerate((tiny, replace(tiny, tower="corenet-vit-tiny"))):
@@ -110,5 +110,5 @@ def test_a_ceiling_of_another_architecture_and_file_of_the_same_name_has_a_floor
         paths.append(str(saved(folder, experiment).rename(folder / "tower.safetensors")))
     arguments = [paths[0], "--reference", paths[1], "--task", "rooms", "--protocol", "k-nn", "--results", str(ready)]
     assert main(["transfer", *arguments]) == 0
-    floors = {"random tower", "random tower of catlip-tiny"}
-    assert {name for name, _ in subjects(ready)} == {"catlip-tiny", "reference catlip-tiny", *floors, *REFERENCES}
+    random_inits = {"random tower", "random tower of catlip-tiny"}
+    assert {name for name, _ in subjects(ready)} == {"catlip-tiny", "reference catlip-tiny", *random_inits, *REFERENCES}

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.__main__ import main
-from bench.console.console import printable, say
-from bench.console.tables import Table, show
+from bench.console.console import log, printable
+from bench.console.tables import Table, print_tables
 
 
 @given(st.text())
-def test_what_is_printed_can_be_printed_and_says_what_was_there(text: str) -> None:
+def test_printable_text_is_printable_and_invertible(text: str) -> None:
     found = printable(text)
     assert found.isprintable()
     assert text.isprintable() == (found == text)
@@ -27,15 +27,15 @@ def test_what_is_printed_can_be_printed_and_says_what_was_there(text: str) -> No
         ("\x9b31m \u202egod \u2028 \ud83d", r"\x9b31m \u202egod \u2028 \ud83d"),
     ],
 )
-def test_controls_are_spelled_out(text: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_escaped(text: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert printable(text) == shown
-    say(text)
+    log(text)
     assert capsys.readouterr().err == f"{shown}\n"
-    show([Table("T", [{"what": text}])])
+    print_tables([Table("T", [{"what": text}])])
     assert shown in capsys.readouterr().out
 
 
-def test_an_error_and_an_explained_caption_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_and_explained_captions_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", "\x1b[2Jclip-tiny"]) == 2
     assert main(["label", "--explain", "a \x1b[31m dog \x9b0m"]) == 0
     out, err = capsys.readouterr()

@@ -12,7 +12,7 @@ from PIL import Image
 CAPTIONS = ("a dog and a cat", "two cats", "a bird on a tree", "a red car", "an apple", "a horse beside a house")
 
 
-def picture(seed: int, width: int = 40, height: int = 30) -> Image.Image:
+def make_image(seed: int, width: int = 40, height: int = 30) -> Image.Image:
     draw = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     ramp = np.stack([x * 255 / width, y * 255 / height, np.full_like(x, 40 * (seed % 6))], -1)
@@ -40,7 +40,7 @@ def webdataset_members(first: int, count: int) -> dict[str, bytes]:
     members = {}
     for number in range(first, first + count):
         suffix, kind = [*kinds.items()][number % 4]
-        members[f"train/{number:04}.{suffix}"] = encoded(picture(number, 30 + number, 40), kind)
+        members[f"train/{number:04}.{suffix}"] = encoded(make_image(number, 30 + number, 40), kind)
         members[f"train/{number:04}.txt"] = CAPTIONS[number % 6].encode()
     return members
 
@@ -50,7 +50,7 @@ def img2dataset_members(first: int, count: int) -> dict[str, bytes]:
     members = {}
     for number in range(first, first + count):
         key, caption = f"{number:09}", CAPTIONS[number % 6]
-        members[f"{key}.jpg"] = encoded(picture(number, 40, 30 + number))
+        members[f"{key}.jpg"] = encoded(make_image(number, 40, 30 + number))
         members[f"{key}.json"] = json.dumps({"caption": caption, "url": "x", "key": key, "status": "success"}).encode()
         if number % 2:
             members[f"{key}.txt"] = caption.encode()
@@ -60,8 +60,8 @@ def img2dataset_members(first: int, count: int) -> dict[str, bytes]:
 def write_shards(folder: Path) -> Path:
     """Three shards with 36 samples, of which 33 can be used."""
     folder.mkdir(parents=True, exist_ok=True)
-    first = {"none.txt": b"no picture", **webdataset_members(0, 12)}
-    second = {**img2dataset_members(12, 6), "lost.jpg": encoded(picture(3)), **img2dataset_members(18, 6)}
+    first = {"none.txt": b"no image", **webdataset_members(0, 12)}
+    second = {**img2dataset_members(12, 6), "lost.jpg": encoded(make_image(3)), **img2dataset_members(18, 6)}
     third = {
         **img2dataset_members(24, 4),
         "null.png": b"",

@@ -20,7 +20,15 @@ from bench.data.build_pack.emoji import EmojiTexts, IconSet, emoji_pairs, icon_p
 from bench.data.build_pack.furniture import LICENCES, furniture_pairs
 from bench.data.build_pack.openclipart import caption, openclipart_pairs
 from bench.data.build_pack.punkt import write_parameters
-from bench.data.build_pack.shards import FAINT, SIDE, Pair, count_pairs, data_files, fit, write_shard
+from bench.data.build_pack.shards import (
+    MIN_ALPHA,
+    SIDE,
+    Pair,
+    count_pairs,
+    crop_and_centre,
+    data_files,
+    write_pack_shard,
+)
 from bench.data.build_pack.silhouettes import ANIMALS, silhouette_pairs
 from bench.data.build_pack.wordnet import write_tables
 
@@ -30,13 +38,13 @@ SQUARE = '<path fill="#00f" d="M4 4h8v8H4z"/>'
 
 
 def drawing(size=(40, 20), box=(5, 2, 30, 18), colour=(255, 0, 0, 255), ground=(0, 0, 0, 0)):
-    picture = Image.new("RGBA", size, ground)
-    ImageDraw.Draw(picture).rectangle(box, fill=colour)
-    return picture
+    image = Image.new("RGBA", size, ground)
+    ImageDraw.Draw(image).rectangle(box, fill=colour)
+    return image
 
 
-def pair(key, picture=None, **fields):
-    return Pair(key, picture or drawing(), **{"caption": "a cat", "licence": "MIT"} | fields)
+def pair(key, image=None, **fields):
+    return Pair(key, image or drawing(), **{"caption": "a cat", "licence": "MIT"} | fields)
 
 
 def unpack(path):
@@ -49,12 +57,12 @@ def write_json(path, content):
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-# ---- pictures
+# ---- images
 
 
 @pytest.mark.parametrize("box", [(5, 2, 30, 18), (0, 0, 39, 19), (10, 3, 14, 17), (3, 3, 5, 5)])
-def test_fit_centres_the_drawing_as_large_as_the_margin_allows(box):
-    fitted = fit(drawing(box=box))
+def test_crop_and_centre_fills_the_square_up_to_the_margin(box):
+    fitted = crop_and_centre(drawing(box=box))
     left, top, right, bottom = fitted.getchannel("A").getbbox()
     assert (fitted.size, fitted.mode) == ((SIDE, SIDE), "RGBA")
     assert max(right - left, bottom - top) == 60  # 3 % of the side are left free on either hand
@@ -62,64 +70,64 @@ def test_fit_centres_the_drawing_as_large_as_the_margin_allows(box):
     assert abs(top - (SIDE - bottom)) <= 1
 
 
-def test_fit_keeps_the_shape():
-    left, top, right, bottom = fit(drawing(box=(0, 0, 29, 9))).getchannel("A").getbbox()
+def test_crop_and_centre_keeps_the_aspect_ratio():
+    left, top, right, bottom = crop_and_centre(drawing(box=(0, 0, 29, 9))).getchannel("A").getbbox()
     assert (right - left, bottom - top) == (60, 20)
 
 
-def test_fit_leaves_transparent_what_is_not_drawn():
+def test_crop_and_centre_leaves_the_rest_transparent():
     ring = drawing(size=(60, 60), box=(0, 0, 59, 59))
     ImageDraw.Draw(ring).rectangle((20, 20, 39, 39), fill=(0, 0, 0, 0))
-    alpha = np.asarray(fit(ring).getchannel("A"))
+    alpha = np.asarray(crop_and_centre(ring).getchannel("A"))
     assert alpha[SIDE // 2, SIDE // 2] == 0
     assert alpha[0].max() == alpha[:, 0].max() == alpha[-1].max() == alpha[:, -1].max() == 0
     assert alpha[6, 6] == 255
 
 
-def test_fit_lets_no_colour_of_the_transparent_bleed_into_the_edge():
-    fitted = np.asarray(fit(drawing(size=(300, 300), box=(31, 57, 201, 288), ground=(0, 255, 0, 0))))
+def test_crop_and_centre_bleeds_no_transparent_colour_into_the_edge():
+    fitted = np.asarray(crop_and_centre(drawing(size=(300, 300), box=(31, 57, 201, 288), ground=(0, 255, 0, 0))))
     visible = fitted[fitted[..., 3] > 32]
     assert visible[:, 1:3].max() == 0
     assert visible[:, 0].min() >= 250
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         Image.new("RGBA", (20, 20)),
-        Image.new("RGBA", (20, 20), (255, 0, 0, FAINT)),
+        Image.new("RGBA", (20, 20), (255, 0, 0, MIN_ALPHA)),
         drawing(box=(3, 3, 3, 15)),
     ],
     ids=["empty", "faint", "line"],
 )
-def test_fit_finds_no_drawing(picture):
-    assert fit(picture) is None
+def test_crop_and_centre_returns_none_for_a_blank_image(image):
+    assert crop_and_centre(image) is None
 
 
-def test_drawing_needs_neither_a_namespace_nor_fonts():
+def test_render_svg_needs_neither_namespace_nor_fonts():
     pytest.importorskip("resvg_py", reason="resvg-py (extra `pack`) draws SVG")
-    from bench.data.build_pack.shards import draw
+    from bench.data.build_pack.shards import render_svg
 
-    assert draw(f'<svg width="16pt" height="16pt" viewBox="0 0 16 16">{SQUARE}</svg>').size == (128, 128)
+    assert render_svg(f'<svg width="16pt" height="16pt" viewBox="0 0 16 16">{SQUARE}</svg>').size == (128, 128)
     text = '<svg width="16" height="16"><text y="12">cat</text></svg>'
-    assert draw(text).getchannel("A").getbbox() is None
+    assert render_svg(text).getchannel("A").getbbox() is None
     with pytest.raises(ValueError, match=r"."):
-        draw("no drawing")
+        render_svg("no drawing")
 
 
 # ---- shards
 
 
-def test_the_same_pairs_give_the_same_bytes_at_any_time(tmp_path, monkeypatch):
+def test_equal_pairs_give_byte_equal_shards(tmp_path, monkeypatch):
     for name, now in {"one.tar.gz": 1e9, "two.tar.gz": 2e9}.items():
         monkeypatch.setattr("time.time", lambda now=now: now)
-        write_shard(tmp_path / name, "zoo", [pair("a"), pair("b", drawing(box=(0, 0, 9, 9)))])
+        write_pack_shard(tmp_path / name, "zoo", [pair("a"), pair("b", drawing(box=(0, 0, 9, 9)))])
     assert (tmp_path / "one.tar.gz").read_bytes() == (tmp_path / "two.tar.gz").read_bytes()
 
 
-def test_a_shard_holds_each_picture_and_then_its_text(tmp_path):
+def test_shard_holds_each_image_followed_by_its_text(tmp_path):
     label = {"category": "pets"}
-    write_shard(tmp_path / "s.tar.gz", "zoo", [pair("b", caption="café, cat", label=label), pair("a")])
+    write_pack_shard(tmp_path / "s.tar.gz", "zoo", [pair("b", caption="café, cat", label=label), pair("a")])
     content = unpack(tmp_path / "s.tar.gz")
     assert list(content) == ["zoo-b.webp", "zoo-b.json", "zoo-a.webp", "zoo-a.json"]
     assert json.loads(content["zoo-b.json"]) == {
@@ -129,25 +137,25 @@ def test_a_shard_holds_each_picture_and_then_its_text(tmp_path):
         "label": label,
     }
     assert "label" not in json.loads(content["zoo-a.json"])
-    picture = Image.open(io.BytesIO(content["zoo-b.webp"]))
-    assert (picture.format, picture.size, picture.mode) == ("WEBP", (SIDE, SIDE), "RGBA")
+    image = Image.open(io.BytesIO(content["zoo-b.webp"]))
+    assert (image.format, image.size, image.mode) == ("WEBP", (SIDE, SIDE), "RGBA")
 
 
 def test_equal_keys_get_distinct_names(tmp_path):
-    write_shard(tmp_path / "s.tar.gz", "zoo", [pair("a"), pair("a"), pair("a-b"), pair("a")])
+    write_pack_shard(tmp_path / "s.tar.gz", "zoo", [pair("a"), pair("a"), pair("a-b"), pair("a")])
     names = [name for name in unpack(tmp_path / "s.tar.gz") if name.endswith(".json")]
     assert names == ["zoo-a.json", "zoo-a-b.json", "zoo-a-b-b.json", "zoo-a-b-b-b.json"]
 
 
-def test_blank_pictures_are_dropped_and_counted(tmp_path):
+def test_blank_images_are_dropped_and_counted(tmp_path):
     pairs = [pair("a"), pair("b", Image.new("RGBA", (9, 9))), pair("c")]
-    assert write_shard(tmp_path / "s.tar.gz", "zoo", pairs) == 1
+    assert write_pack_shard(tmp_path / "s.tar.gz", "zoo", pairs) == 1
     assert count_pairs(tmp_path / "s.tar.gz") == 2
 
 
-def test_grey_pictures_lose_nothing(tmp_path):
+def test_grey_images_are_stored_losslessly(tmp_path):
     grey = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
-    write_shard(tmp_path / "s.tar.gz", "zoo", [pair("a", Image.fromarray(grey))])
+    write_pack_shard(tmp_path / "s.tar.gz", "zoo", [pair("a", Image.fromarray(grey))])
     kept = Image.open(io.BytesIO(unpack(tmp_path / "s.tar.gz")["zoo-a.png"]))
     assert (np.asarray(kept) == grey).all()
 
@@ -207,10 +215,10 @@ def test_icons_are_found_by_code_points_by_name_and_by_alias(npm):
     fish, heart = emoji_pairs(npm, "noto")
     assert (fish.key, heart.key) == ("1f41f", "2764-fe0f")
     assert fish.licence == "Apache-2.0"
-    assert fish.picture.getpixel((64, 64)) == (0, 0, 255, 255)
+    assert fish.image.getpixel((64, 64)) == (0, 0, 255, 255)
 
 
-def test_an_alias_of_nothing_is_no_name(npm):
+def test_alias_without_target_is_ignored(npm):
     names = IconSet.read(npm / "@iconify-json/noto").names()
     assert names["red-heart"] == "heart-drawn"
     assert "lost" not in names
@@ -248,7 +256,7 @@ def test_a_clip_art_caption_is_title_description_and_keywords(fields, stem, expe
     assert caption(metadata(**fields), stem) == expected
 
 
-def test_clip_art_without_a_dedication_repeats_and_series_are_left_out(tmp_path):
+def test_clip_art_without_dedication_duplicates_and_series_are_left_out(tmp_path):
     pytest.importorskip("resvg_py", reason="resvg-py (extra `pack`) draws SVG")
     head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:dc="d" xmlns:cc="c" xmlns:rdf="r" width="16" height="16">'
     other = SQUARE.replace("8v8", "9v8")
@@ -299,15 +307,15 @@ def animals(tmp_path):
     """Five silhouettes; the last repeats the first."""
     folder = tmp_path / "animals"
     folder.mkdir()
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
-    pictures[4] = pictures[0]
-    for name, array in {"data": pictures, "label": np.array([0, 3, 9, 1, 0])}.items():
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
+    images[4] = images[0]
+    for name, array in {"data": images, "label": np.array([0, 3, 9, 1, 0])}.items():
         with gzip.open(folder / f"animal_{name}_version_3.gz", "wb") as file:
             pickle.dump(array, file, protocol=4)
     return folder
 
 
-def test_silhouettes_are_drawn_without_repeats(animals):
+def test_silhouettes_are_sampled_without_duplicates(animals):
     pairs = list(silhouette_pairs(animals))
     assert sorted(one.key for one in pairs) == ["00000", "00001", "00002", "00003"]
     named = {one.key: one.caption for one in pairs}
@@ -396,7 +404,7 @@ def test_background_photos_look_as_shipped(tmp_path):
 # ---- the whole
 
 
-def test_a_pack_is_built_from_what_is_given_and_is_the_same_twice(furniture, animals, wordnet, punkt, tmp_path, capsys):
+def test_pack_is_built_from_the_given_inputs_reproducibly(furniture, animals, wordnet, punkt, tmp_path, capsys):
     options = Options(out=tmp_path / "one", sweethome3d=furniture, animals=animals, wordnet=wordnet, punkt=punkt)
     rebuild(options)
     rebuild(replace(options, out=tmp_path / "two"))
@@ -427,7 +435,7 @@ def test_missing_inputs_are_named_before_anything_is_written(animals, tmp_path, 
     assert "animal_label_version_3.gz" in capsys.readouterr().err
 
 
-def test_an_input_without_pictures_is_refused(npm, tmp_path):
+def test_input_without_images_is_refused(npm, tmp_path):
     pytest.importorskip("resvg_py", reason="resvg-py (extra `pack`) draws SVG")
     with pytest.raises(ValueError, match="openclipart: no image found in"):
         rebuild(Options(out=tmp_path / "out", openclipart=npm))

@@ -1,4 +1,4 @@
-"""Crops are drawn as torchvision draws them, for pictures of any size."""
+"""Crops are drawn as torchvision draws them, for images of any size."""
 
 import pytest
 import torch
@@ -7,19 +7,19 @@ from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
-from bench.data.crops import ASPECT_RATIOS, crop_box, cropped, draw
+from bench.data.crops import ASPECT_RATIOS, crop_and_resize, crop_box, draw_crop_params
 
 SIDES = st.integers(1, 2000)
 SCALE = (0.5, 1.0)
 
 
-def draws(seed: int, pictures: int = 1) -> torch.Tensor:
-    return draw(pictures, torch.Generator().manual_seed(seed))
+def draws(seed: int, images: int = 1) -> torch.Tensor:
+    return draw_crop_params(images, torch.Generator().manual_seed(seed))
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(st.integers(0, 2**31), SIDES, SIDES, st.floats(0.01, 1))
-def test_a_box_lies_inside_the_picture(seed: int, width: int, height: int, low: float) -> None:
+def test_crop_box_lies_inside_the_image(seed: int, width: int, height: int, low: float) -> None:
     top, left, box_height, box_width = crop_box(draws(seed)[0].tolist(), width, height, (low, 1.0))
     assert 0 <= top <= top + box_height <= height
     assert 0 <= left <= left + box_width <= width
@@ -28,7 +28,7 @@ def test_a_box_lies_inside_the_picture(seed: int, width: int, height: int, low: 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(st.integers(0, 2**31), st.integers(200, 2000), st.integers(200, 2000), st.floats(0.05, 0.4))
-def test_a_box_has_the_area_and_the_aspect_ratio_asked_for(seed: int, width: int, height: int, low: float) -> None:
+def test_crop_box_has_the_requested_area_and_aspect_ratio(seed: int, width: int, height: int, low: float) -> None:
     _, _, box_height, box_width = crop_box(draws(seed)[0].tolist(), width, height, (low, low + 0.02))
     if min(width, height) / max(width, height) > 0.6:  # where every box fits
         assert low - 0.02 < box_width * box_height / (width * height) < low + 0.04
@@ -37,13 +37,13 @@ def test_a_box_has_the_area_and_the_aspect_ratio_asked_for(seed: int, width: int
 
 @pytest.mark.parametrize(("width", "height"), [(300, 200), (200, 300), (100, 1000), (256, 256)])
 @pytest.mark.parametrize("scale", [(0.08, 1.0), (0.9, 1.0)])
-def test_boxes_are_distributed_as_torchvisions(width: int, height: int, scale: tuple[float, float]) -> None:
+def test_crop_boxes_are_distributed_as_torchvisions(width: int, height: int, scale: tuple[float, float]) -> None:
     count = 3000
     ours = torch.tensor([crop_box(row, width, height, scale) for row in draws(0, count).tolist()]).double()
-    picture = torch.empty(3, height, width)
+    image = torch.empty(3, height, width)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        boxes = [RandomResizedCrop.get_params(picture, [*scale], [*ASPECT_RATIOS]) for _ in range(count)]
+        boxes = [RandomResizedCrop.get_params(image, [*scale], [*ASPECT_RATIOS]) for _ in range(count)]
     theirs = torch.tensor(boxes).double()
     for power in (1, 2):
         one, other = ours**power, theirs**power
@@ -52,22 +52,22 @@ def test_boxes_are_distributed_as_torchvisions(width: int, height: int, scale: t
 
 
 @pytest.mark.parametrize("side", [7, 48, 90])
-def test_a_crop_of_the_whole_picture_is_the_picture_resized(side: int) -> None:
-    picture = torch.randint(0, 256, (3, 60, 70), dtype=torch.uint8)
+def test_full_crop_equals_resizing_the_image(side: int) -> None:
+    image = torch.randint(0, 256, (3, 60, 70), dtype=torch.uint8)
     drawn = torch.full_like(draws(0)[0], 0.999)  # no box of the whole area has this ratio and fits
-    found = cropped(picture, drawn, (1.0, 1.0), side, flip=True)
-    assert found.equal(F.resize(picture, [side, side], antialias=True))
+    found = crop_and_resize(image, drawn, (1.0, 1.0), side, flip=True)
+    assert found.equal(F.resize(image, [side, side], antialias=True))
 
 
-def test_half_of_the_pictures_are_flipped_where_the_experiment_flips() -> None:
-    picture = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
+def test_half_of_the_images_are_flipped() -> None:
+    image = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
     drawn = draws(0, 400)
-    as_they_are = [cropped(picture, row, SCALE, 8, flip=False) for row in drawn]
+    as_they_are = [crop_and_resize(image, row, SCALE, 8, flip=False) for row in drawn]
     flipped = [
-        not cropped(picture, row, SCALE, 8, flip=True).equal(plain)
+        not crop_and_resize(image, row, SCALE, 8, flip=True).equal(plain)
         for row, plain in zip(drawn, as_they_are, strict=True)
     ]
     assert 150 < sum(flipped) < 250
-    assert cropped(picture, drawn[flipped.index(True)], SCALE, 8, flip=True).equal(
+    assert crop_and_resize(image, drawn[flipped.index(True)], SCALE, 8, flip=True).equal(
         as_they_are[flipped.index(True)].flip(-1)
     )

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from bench.data import decoding
-from bench.data.decoding import CORRUPTED, EMPTY, FOREIGN, TOO_LARGE, TRUNCATED, UnusableImageError, decoded
+from bench.data.decoding import CORRUPTED, EMPTY, TOO_LARGE, TRUNCATED, UNKNOWN_FORMAT, UnusableImageError, decode_image
 from bench.profilers.memory import PeakMemory
-from tests.data.shards import encoded, picture
+from tests.data.shards import encoded, make_image
 
-PLAIN = picture(0)
+PLAIN = make_image(0)
 JPEG, PNG, WEBP = encoded(PLAIN), encoded(PLAIN, "PNG"), encoded(PLAIN, "WEBP")
 
 
@@ -26,7 +26,7 @@ def pixels(image: Image.Image) -> torch.Tensor:
 
 
 def png(width: int, height: int, rows: bytes) -> bytes:
-    """A PNG of 8-bit grey whose header says what it is told to."""
+    """A PNG of 8-bit grey whose header says what it is asked to."""
     parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
     chunks = (
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -45,43 +45,43 @@ def enlarged(jpeg: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_a_jpeg_of_any_mode_is_what_pillow_sees(mode: str) -> None:
+def test_jpeg_of_any_mode_decodes_as_pillow_does(mode: str) -> None:
     jpeg = encoded(PLAIN.convert(mode))
     with Image.open(io.BytesIO(jpeg)) as image:
         expected = pixels(image.convert("RGB"))
-    assert (decoded(jpeg).float() - expected.float()).abs().max() <= 2  # two builds of the same library
+    assert (decode_image(jpeg).float() - expected.float()).abs().max() <= 2  # two builds of the same library
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA"])
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_what_has_no_loss_is_the_picture_to_the_last_bit(kind: str, mode: str) -> None:
+def test_lossless_formats_decode_bit_exactly(kind: str, mode: str) -> None:
     image = PLAIN.convert(mode)
-    assert decoded(encoded(image, kind, lossless=True)).equal(pixels(image.convert("RGB")))
+    assert decode_image(encoded(image, kind, lossless=True)).equal(pixels(image.convert("RGB")))
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_a_picture_is_put_upright_as_its_exif_data_say(kind: str, turn: int) -> None:
+def test_image_is_rotated_by_its_exif_orientation(kind: str, turn: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = turn
     image = encoded(PLAIN, kind, exif=exif, **{"lossless": True} if kind == "WEBP" else {})
     upright = pixels(ImageOps.exif_transpose(Image.open(io.BytesIO(image))))
-    found = decoded(image)
+    found = decode_image(image)
     assert found.shape == upright.shape
     assert (found.float() - upright.float()).abs().max() <= (2 if kind == "JPEG" else 0)
 
 
-def test_broken_exif_data_break_no_picture() -> None:
-    assert decoded(encoded(PLAIN, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")).shape == (3, 30, 40)
+def test_broken_exif_data_is_ignored() -> None:
+    assert decode_image(encoded(PLAIN, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")).shape == (3, 30, 40)
 
 
-def test_sixteen_bits_are_scaled_and_not_cut_off() -> None:
+def test_sixteen_bit_images_are_scaled_not_truncated() -> None:
     grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
-    found = decoded(encoded(Image.fromarray(grey * 257), "PNG"))
+    found = decode_image(encoded(Image.fromarray(grey * 257), "PNG"))
     assert found.equal(torch.from_numpy(grey.astype(np.uint8)).expand(3, 16, 16))
 
 
-def test_what_is_transparent_is_white_whatever_colour_lies_under_it() -> None:
+def test_transparent_pixels_become_white() -> None:
     hidden = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
     hidden.paste((0, 200, 0, 255), (0, 0, 4, 8))
     palette = Image.new("P", (8, 8), 1)
@@ -95,45 +95,45 @@ def test_what_is_transparent_is_white_whatever_colour_lies_under_it() -> None:
         encoded(palette, "PNG", transparency=0),
         encoded(keyed, "PNG", transparency=(9, 9, 9)),
     ):
-        found = decoded(image)
+        found = decode_image(image)
         assert found[:, 0, 0].tolist() == [0, 200, 0]
         assert found[:, 0, 7].tolist() == [255, 255, 255]
 
 
-def test_of_an_animation_the_first_picture_is_taken() -> None:
+def test_animation_decodes_to_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     for kind in ("PNG", "WEBP"):
         image = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
-        assert decoded(image)[:, 4, 4].tolist() == [255, 0, 0]
+        assert decode_image(image)[:, 4, 4].tolist() == [255, 0, 0]
 
 
 # Not usable
 
 
 def enlarged_webp() -> bytes:
-    """An animation of small pictures whose header says 16,384 x 16,384."""
-    webp = encoded(PLAIN, "WEBP", save_all=True, append_images=[picture(1)])
+    """An animation of small images whose header says 16,384 x 16,384."""
+    webp = encoded(PLAIN, "WEBP", save_all=True, append_images=[make_image(1)])
     place = webp.index(b"VP8X") + 12
     return webp[:place] + bytes([0xFF, 0x3F, 0]) * 2 + webp[place + 6 :]
 
 
 UNUSABLE: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", EMPTY),
-    "text": (b"<html>404</html>", FOREIGN),
-    "zeros": (bytes(1000), FOREIGN),
-    "a GIF": (encoded(PLAIN, "GIF"), FOREIGN),
-    "a BMP": (encoded(PLAIN, "BMP"), FOREIGN),
-    "a TIFF": (encoded(PLAIN, "TIFF"), FOREIGN),
-    "PostScript": (encoded(PLAIN, "EPS"), FOREIGN),  # Pillow would run ghostscript
+    "text": (b"<html>404</html>", UNKNOWN_FORMAT),
+    "zeros": (bytes(1000), UNKNOWN_FORMAT),
+    "a GIF": (encoded(PLAIN, "GIF"), UNKNOWN_FORMAT),
+    "a BMP": (encoded(PLAIN, "BMP"), UNKNOWN_FORMAT),
+    "a TIFF": (encoded(PLAIN, "TIFF"), UNKNOWN_FORMAT),
+    "PostScript": (encoded(PLAIN, "EPS"), UNKNOWN_FORMAT),  # Pillow would run ghostscript
     "half a JPEG": (JPEG[: len(JPEG) // 2], TRUNCATED),
     "half a PNG": (PNG[: len(PNG) // 2], TRUNCATED),
     "half a WebP": (WEBP[: len(WEBP) // 2], CORRUPTED),
-    "a JPEG's beginning": (JPEG[:20], FOREIGN),
+    "a JPEG's beginning": (JPEG[:20], UNKNOWN_FORMAT),
     "half a CMYK JPEG": (encoded(PLAIN.convert("CMYK"))[:900], TRUNCATED),
     "a PNG with a wrong checksum": (PNG[:60] + bytes([PNG[60] ^ 1]) + PNG[61:], CORRUPTED),
     "a PNG with too little data": (png(40, 30, b"\0" * 50), TRUNCATED),
-    "a PNG without height": (png(40, 0, b""), FOREIGN),
-    "a JPEG without height": (JPEG.replace(b"\x00\x1e\x00\x28\x03", b"\x00\x00\x00\x28\x03"), FOREIGN),
+    "a PNG without height": (png(40, 0, b""), UNKNOWN_FORMAT),
+    "a JPEG without height": (JPEG.replace(b"\x00\x1e\x00\x28\x03", b"\x00\x00\x00\x28\x03"), UNKNOWN_FORMAT),
     "a JPEG of 3,600 megapixels": (enlarged(JPEG), TOO_LARGE),
     "a WebP of 268 megapixels": (enlarged_webp(), TOO_LARGE),
     "a PNG of 3,600 megapixels": (png(60_000, 60_000, b""), TOO_LARGE),
@@ -142,24 +142,24 @@ UNUSABLE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", UNUSABLE)
-def test_what_cannot_be_decoded_has_a_class(case: str) -> None:
+def test_undecodable_image_has_an_error_class(case: str) -> None:
     image, why = UNUSABLE[case]
     with pytest.raises(UnusableImageError) as error:
-        decoded(image)
+        decode_image(image)
     assert str(error.value) == why
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(st.sampled_from([JPEG, PNG, WEBP]), st.data())
-def test_spoilt_bytes_are_a_picture_or_of_a_class(image: bytes, data: st.DataObject) -> None:
-    spoilt = bytearray(image)
+def test_corrupted_bytes_decode_or_have_an_error_class(image: bytes, data: st.DataObject) -> None:
+    corrupted = bytearray(image)
     for _ in range(data.draw(st.integers(1, 4))):
-        spoilt[data.draw(st.integers(0, len(image) - 1))] = data.draw(st.integers(0, 255))
-    spoilt = spoilt[: data.draw(st.integers(0, len(image)))]
+        corrupted[data.draw(st.integers(0, len(image) - 1))] = data.draw(st.integers(0, 255))
+    corrupted = corrupted[: data.draw(st.integers(0, len(image)))]
     try:
-        assert decoded(bytes(spoilt)).dtype == torch.uint8
+        assert decode_image(bytes(corrupted)).dtype == torch.uint8
     except UnusableImageError as error:
-        assert str(error) in {EMPTY, FOREIGN, TOO_LARGE, TRUNCATED, CORRUPTED}  # noqa: PT017 - either outcome is right
+        assert str(error) in {EMPTY, UNKNOWN_FORMAT, TOO_LARGE, TRUNCATED, CORRUPTED}  # noqa: PT017 - either outcome is right
 
 
 def bytes_taken(work: Callable[[], object]) -> int:
@@ -168,17 +168,17 @@ def bytes_taken(work: Callable[[], object]) -> int:
     return peak.read().rss or 0
 
 
-def test_a_bomb_is_refused_before_it_takes_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_bomb_is_refused_before_allocating(monkeypatch: pytest.MonkeyPatch) -> None:
     side = 4_000
     bomb = png(side, side, bytes((side + 1) * side))
     assert len(bomb) < 20_000
-    monkeypatch.setattr(decoding, "MOST_PIXELS", side * side - 1)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", side * side - 1)
 
     def refused() -> None:
         for image in (bomb, enlarged_webp(), enlarged(JPEG)):
             with pytest.raises(UnusableImageError, match=TOO_LARGE):
-                decoded(image)
+                decode_image(image)
 
     assert bytes_taken(refused) < 8 * 2**20
-    monkeypatch.setattr(decoding, "MOST_PIXELS", side * side)
-    assert bytes_taken(lambda: decoded(bomb)) > 40 * 2**20
+    monkeypatch.setattr(decoding, "MAX_PIXELS", side * side)
+    assert bytes_taken(lambda: decode_image(bomb)) > 40 * 2**20

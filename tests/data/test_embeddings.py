@@ -10,16 +10,16 @@ import torch
 from msgspec.structs import replace
 
 from bench.data.decoding import EMPTY, UnusableImageError
-from bench.data.embeddings import CUT, FOREIGN, INFINITE, decoded_grid
+from bench.data.embeddings import NOT_AN_ARRAY, NOT_FINITE, TOO_SHORT, decode_grid
 from bench.data.shards.stream import ShardStream
-from bench.measure.costs import costs_of
+from bench.measure.costs import count_costs
 from bench.measure.speed import measure_speed
-from bench.towers.trained import trained_tower
+from bench.towers.trained import load_trained_tower
 from bench.train.build import load_data
 from bench.train.loop import train
-from bench.transfer.feature_extractor import tower_features
+from bench.transfer.feature_extractor import tower_embedder
 from models.image_tower import build_image_tower
-from tests.data.shards import CAPTIONS, encoded, picture, write_shard
+from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
 from tests.data.test_stream import CPU
 from tests.small import small
 
@@ -38,10 +38,10 @@ def grid(number: int, kind: str = "<f4") -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    members = {"lost.txt": b"a picture without its embedding", "lost.jpg": encoded(picture(1))}
+    members = {"lost.txt": b"an image without its embedding", "lost.jpg": encoded(make_image(1))}
     for number in range(20):
         members[f"{number}.npy"] = npy(grid(number, "<f2" if number % 2 else "<f4"))
-        members[f"{number}.jpg"] = encoded(picture(number))
+        members[f"{number}.jpg"] = encoded(make_image(number))
         members[f"{number}.txt"] = CAPTIONS[number % 6].encode()
     return write_shard(tmp_path_factory.mktemp("grids") / "0.tar", members)
 
@@ -50,7 +50,7 @@ def experiment(data: Path, method: str = "catlip", **changes: object) -> object:
     return small(method, data=str(data), embedding_channels=CHANNELS, image_size=SIDE, batch_size=5, **changes)
 
 
-def test_a_grid_is_read_to_the_last_bit_and_neither_cropped_nor_flipped(data: Path, results: Path) -> None:
+def test_embedding_grid_is_read_bit_exactly_without_augmentation(data: Path, results: Path) -> None:
     for workers in (0, 1):
         stream = load_data(experiment(data, workers=workers), CPU, results)
         assert isinstance(stream, ShardStream)
@@ -60,7 +60,7 @@ def test_a_grid_is_read_to_the_last_bit_and_neither_cropped_nor_flipped(data: Pa
         assert stream.skipped == {"no embedding": 1}
 
 
-def test_images_and_embeddings_of_one_shard_are_two_data_sets(data: Path, results: Path) -> None:
+def test_images_and_embeddings_of_one_shard_have_separate_indexes(data: Path, results: Path) -> None:
     images = load_data(small("catlip", data=str(data)), CPU, results)
     assert images.batch(0).images.shape[1:] == (3, 48, 48)
     assert images.skipped == {}
@@ -73,19 +73,19 @@ def test_every_method_but_distillation_trains_on_embeddings(method: str, data: P
     assert speed.skipped == {"no embedding": 1}
 
 
-def test_a_tower_of_embeddings_is_kept_and_refuses_pictures(data: Path, results: Path, tmp_path: Path) -> None:
+def test_embedding_tower_is_saved_and_refuses_images(data: Path, results: Path, tmp_path: Path) -> None:
     short, path = experiment(data, images=20, warmup_images=5), tmp_path / "tower.safetensors"
     training = train(short, CPU, results, {"b": 20}, lambda _: path)
     assert len(training.branches) == 1
-    tower, made = trained_tower(path)
+    tower, made = load_trained_tower(path)
     assert (tower.channels, made.experiment.embedding_channels) == (CHANNELS, CHANNELS)
     assert tower(torch.zeros(2, CHANNELS, SIDE, SIDE)).shape == (2, tower.width)
     with pytest.raises(ValueError, match="the tasks hold images, and this tower reads embeddings of 5 channels"):
-        tower_features(tower, CPU)
+        tower_embedder(tower, CPU)
 
 
 @pytest.mark.parametrize("name", ["catlip-bench-tiny", "vit_tiny_patch16_224"])
-def test_each_embedding_is_a_patch_of_the_tower(name: str) -> None:
+def test_each_embedding_is_one_patch(name: str) -> None:
     tower = build_image_tower(name, SIDE, 0, embedding_channels=CHANNELS).eval()
     one = torch.randn(1, CHANNELS, SIDE, SIDE)
     other = one.clone()
@@ -100,13 +100,15 @@ def stem(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["ViTamin-S", "RN50", "resnet18", "vitamin_small_224"])
-def test_a_tower_without_patches_of_its_own_is_refused(name: str) -> None:
+def test_tower_without_patch_embedding_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"tower '{name}' cannot read embeddings: its stem reads overlapping patches"):
         build_image_tower(name, 8, 0, embedding_channels=CHANNELS)
 
 
-def test_its_costs_are_counted_at_its_own_channels(data: Path) -> None:
-    few, many = (costs_of(replace(experiment(data), embedding_channels=number)) for number in (CHANNELS, 2 * CHANNELS))
+def test_costs_are_counted_at_the_embedding_channels(data: Path) -> None:
+    few, many = (
+        count_costs(replace(experiment(data), embedding_channels=number)) for number in (CHANNELS, 2 * CHANNELS)
+    )
     width = trunk_width()
     assert many.image_flops - few.image_flops == 2 * CHANNELS * width * SIDE**2
     assert many.parameters - few.parameters == CHANNELS * width
@@ -135,40 +137,40 @@ def huge() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "text"),
     [
         (b"", EMPTY),
-        (b"\x93NUMPY", FOREIGN),
-        (encoded(picture(1)), FOREIGN),
-        (pickle.dumps([1.0]), FOREIGN),
-        (as_objects(), FOREIGN),
-        (npy(grid(1).astype(np.int32)), FOREIGN),
-        (npy(np.asfortranarray(grid(1))), FOREIGN),
-        (npy(grid(1))[:-1], CUT),
-        (npy(grid(1)) + b"x", CUT),
+        (b"\x93NUMPY", NOT_AN_ARRAY),
+        (encoded(make_image(1)), NOT_AN_ARRAY),
+        (pickle.dumps([1.0]), NOT_AN_ARRAY),
+        (as_objects(), NOT_AN_ARRAY),
+        (npy(grid(1).astype(np.int32)), NOT_AN_ARRAY),
+        (npy(np.asfortranarray(grid(1))), NOT_AN_ARRAY),
+        (npy(grid(1))[:-1], TOO_SHORT),
+        (npy(grid(1)) + b"x", TOO_SHORT),
         (npy(grid(1)[:, :3]), r"shape (5, 3, 4), not (5, 4, 4)"),
         (huge(), r"shape (5, 262144, 262144), not (5, 4, 4)"),
-        (npy(np.full((CHANNELS, SIDE, SIDE), np.nan, "<f4")), INFINITE),
+        (npy(np.full((CHANNELS, SIDE, SIDE), np.nan, "<f4")), NOT_FINITE),
     ],
 )
-def test_what_is_no_such_grid_has_a_class_and_is_not_executed(content: bytes, told: str) -> None:
+def test_invalid_grid_has_an_error_class_and_is_not_unpickled(content: bytes, text: str) -> None:
     with pytest.raises(UnusableImageError) as error:
-        decoded_grid(content, CHANNELS, SIDE)
-    assert str(error.value) == told
+        decode_grid(content, CHANNELS, SIDE)
+    assert str(error.value) == text
     assert not Path("executed").exists()
 
 
-def test_grids_of_another_shape_stop_the_run_and_are_named(data: Path, results: Path) -> None:
+def test_grid_of_another_shape_stops_the_run_with_its_name(data: Path, results: Path) -> None:
     stream = load_data(replace(experiment(data), embedding_channels=7), CPU, results)
     with pytest.raises(ValueError, match=r"shape \(5, 4, 4\), not \(7, 4, 4\)"):
         stream.batch(0)
 
 
-def test_a_combination_that_cannot_be_is_refused(data: Path) -> None:
-    for changes, told in (
+def test_invalid_combination_is_refused(data: Path) -> None:
+    for changes, text in (
         ({"data": "pack"}, "needs data=SHARDS"),
         ({"image_sizes": (4, 8)}, "needs image_sizes to be empty"),
         ({"method": "distill"}, "is not for distill"),
     ):
-        with pytest.raises(ValueError, match=f"embedding_channels=5 {told}"):
+        with pytest.raises(ValueError, match=f"embedding_channels=5 {text}"):
             replace(experiment(data), **changes)

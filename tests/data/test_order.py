@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.order import Order
+from bench.data.order import SampleOrder
 from tests.small import small
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -13,29 +13,27 @@ SIZES = st.sets(st.integers(16, 96), max_size=5).map(sorted).map(tuple)
 
 @laws
 @given(SIZES, st.integers(1, 40), st.integers(1, 50), st.integers(1, 4), st.integers(1, 30))
-def test_ranks_together_read_the_row_without_gap_or_repeat(
+def test_ranks_partition_the_sample_order(
     sizes: tuple[int, ...], batch: int, count: int, ranks: int, steps: int
 ) -> None:
     experiment = small("catlip", image_sizes=sizes, batch_size=batch, images=1000)
-    orders = [Order(experiment, count, rank, ranks) for rank in range(ranks)]
-    read = torch.cat([order.rows(k) for k in range(steps) for order in orders])
+    orders = [SampleOrder(experiment, count, rank, ranks) for rank in range(ranks)]
+    read = torch.cat([order.batch_rows(k) for k in range(steps) for order in orders])
     for epoch in torch.split(read, count)[: len(read) // count]:
         assert torch.equal(epoch.sort().values, torch.arange(count))
-    alone = Order(experiment, count)
-    row = torch.cat([alone.rows(k) for k in range(steps * ranks)])  # the same row, cut otherwise
+    separate = SampleOrder(experiment, count)
+    row = torch.cat([separate.batch_rows(k) for k in range(steps * ranks)])  # the same row, cut otherwise
     common = min(len(row), len(read))
     assert torch.equal(row[:common], read[:common])
 
 
 @laws
 @given(SIZES, st.integers(1, 4), st.integers(0, 10**6))
-def test_a_global_batch_has_one_size_and_any_batch_is_addressed_at_once(
-    sizes: tuple[int, ...], ranks: int, k: int
-) -> None:
+def test_global_batch_has_one_image_size_and_random_access(sizes: tuple[int, ...], ranks: int, k: int) -> None:
     experiment = small("catlip", image_sizes=sizes)
-    orders = [Order(experiment, 1000, rank, ranks) for rank in range(ranks)]
+    orders = [SampleOrder(experiment, 1000, rank, ranks) for rank in range(ranks)]
     (side,) = {order.image_size(k) for order in orders}
-    assert side in experiment.sides
-    assert {len(order.rows(k)) for order in orders} == {experiment.batch_size_at(side)}
-    following = (orders[-1].rows(k)[-1:], orders[0].rows(k + 1)[:1])
+    assert side in experiment.all_image_sizes
+    assert {len(order.batch_rows(k)) for order in orders} == {experiment.batch_size_for(side)}
+    following = (orders[-1].batch_rows(k)[-1:], orders[0].batch_rows(k + 1)[:1])
     assert all(len(row) == 1 for row in following)

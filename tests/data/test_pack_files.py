@@ -26,7 +26,7 @@ def texts(shard: str) -> list[dict]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_is_the_one_of_the_manifest(name):
+def test_every_file_matches_the_manifest(name):
     content = (PACK / name).read_bytes()
     assert len(content) == FILES[name]["bytes"]
     assert hashlib.sha256(content).hexdigest() == FILES[name]["sha256"]
@@ -43,17 +43,17 @@ def test_pretraining_has_11979_pairs():
 
 
 @pytest.mark.parametrize("shard", SHARDS)
-def test_a_picture_and_its_text_stand_side_by_side(shard):
+def test_image_and_text_are_adjacent_members(shard):
     names = members(shard)
-    pictures, companions = names[::2], names[1::2]
+    images, companions = names[::2], names[1::2]
     assert len(set(names)) == len(names)
-    assert [name.rpartition(".")[0] + ".json" for name in pictures] == companions
-    assert {Path(name).suffix for name in pictures} <= {".webp", ".png"}
+    assert [name.rpartition(".")[0] + ".json" for name in images] == companions
+    assert {Path(name).suffix for name in images} <= {".webp", ".png"}
     assert len(companions) == FILES[shard]["pairs"]
 
 
 @pytest.mark.parametrize("shard", SHARDS)
-def test_a_shard_holds_one_source_which_the_notice_names(shard):
+def test_shard_holds_one_source_named_in_the_notice(shard):
     found = texts(shard)
     source = Path(shard).name.removesuffix(".tar.gz")
     assert {text["source"] for text in found} == {source}
@@ -62,7 +62,7 @@ def test_a_shard_holds_one_source_which_the_notice_names(shard):
 
 
 @pytest.mark.parametrize("shard", [name for name in SHARDS if name.startswith("pretrain/")])
-def test_pretraining_has_one_permissive_licence_a_shard(shard):
+def test_pretraining_shard_has_one_permissive_licence(shard):
     licences = {text["licence"] for text in texts(shard)}
     assert len(licences) == 1
     assert licences <= LICENCES_OF_PRETRAINING
@@ -81,7 +81,7 @@ def test_the_notice_names_every_photo_and_every_licence_text():
 
 
 @pytest.mark.parametrize("table", sorted(name for name in FILES if name.endswith(".tsv.gz")))
-def test_a_table_has_its_rows_in_the_order_of_its_words(table):
+def test_tables_are_sorted_by_word(table):
     rows = gzip.decompress((PACK / table).read_bytes()).decode().split("\n")
     words = [row.split("\t")[0] for row in rows]
     assert len(rows) == FILES[table]["rows"]

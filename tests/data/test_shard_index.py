@@ -10,16 +10,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.data.captions.batches import LONGEST_CAPTION
+from bench.data.captions.batches import MAX_CAPTION_BYTES
 from bench.data.shards import shards as shards_module
 from bench.data.shards.index import index_path, read_index, write_index
-from bench.data.shards.manifest import facts_of, read_manifest, write_manifest
-from bench.data.shards.shards import Samples, open_shards, opened, shard_paths
+from bench.data.shards.manifest import compute_facts, read_manifest, write_manifest
+from bench.data.shards.shards import Samples, find_shards, open_samples, open_shards
 from tests.data.shards import (
     CAPTIONS,
     encoded,
     img2dataset_members,
-    picture,
+    make_image,
     webdataset_members,
     write_shard,
     write_shards,
@@ -37,26 +37,26 @@ def usable(samples: Samples) -> list[tuple[str, str, bytes]]:
 
 @pytest.mark.parametrize("layout", [webdataset_members, img2dataset_members])
 @pytest.mark.parametrize("tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_every_sample_of_a_shard_is_there_with_its_image_and_caption(layout, tar_format: int, tmp_path: Path) -> None:
+def test_index_lists_every_sample_with_image_and_caption(layout, tar_format: int, tmp_path: Path) -> None:
     members = {f"{'long/' * 30}{name}": content for name, content in layout(0, 9).items()}
     path = write_shard(tmp_path / "s.tar", members, tar_format)
-    found = usable(opened(open_shards(str(path), tmp_path / "cache")))
+    found = usable(open_samples(open_shards(str(path), tmp_path / "cache")))
     images = {name.split(".")[0]: content for name, content in members.items() if not name.endswith(("txt", "json"))}
     assert found == [(key, CAPTIONS[row % 6], images[key]) for row, key in enumerate(images)]
 
 
-def test_what_webdatasets_own_writer_writes_is_read(tmp_path: Path) -> None:
+def test_shards_of_webdatasets_writer_are_read(tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset", reason="webdataset is not needed to read its shards")
     with webdataset.ShardWriter(f"{tmp_path}/%05d.tar", maxcount=4, verbose=0) as writer:
         for number in range(10):
-            writer.write({"__key__": f"k{number}", "jpg": encoded(picture(number)), "txt": CAPTIONS[number % 6]})
-    found = usable(opened(open_shards(str(tmp_path), tmp_path / "cache")))
-    assert found == [(f"k{number}", CAPTIONS[number % 6], encoded(picture(number))) for number in range(10)]
+            writer.write({"__key__": f"k{number}", "jpg": encoded(make_image(number)), "txt": CAPTIONS[number % 6]})
+    found = usable(open_samples(open_shards(str(tmp_path), tmp_path / "cache")))
+    assert found == [(f"k{number}", CAPTIONS[number % 6], encoded(make_image(number))) for number in range(10)]
 
 
 @laws
 @given(st.data())
-def test_a_shard_cut_at_any_byte_is_an_error_or_the_same(tmp_path: Path, data: st.DataObject) -> None:
+def test_truncated_shard_is_an_error_or_unchanged(tmp_path: Path, data: st.DataObject) -> None:
     whole = write_shard(tmp_path / "whole.tar", SMALL)
     content = whole.read_bytes()
     last = content.rstrip(b"\0")
@@ -75,7 +75,7 @@ def test_a_shard_cut_at_any_byte_is_an_error_or_the_same(tmp_path: Path, data: s
 
 @laws
 @given(st.data())
-def test_a_flipped_bit_loses_no_sample_silently(tmp_path: Path, data: st.DataObject) -> None:
+def test_bit_flip_drops_no_sample_without_a_warning(tmp_path: Path, data: st.DataObject) -> None:
     content = bytearray(write_shard(tmp_path / "s.tar", SMALL).read_bytes())
     place = data.draw(st.integers(0, 9 * 512) | st.integers(0, len(content) - 1))
     content[place] ^= 1 << data.draw(st.integers(0, 7))
@@ -107,17 +107,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_no_shard_is_refused_by_name(case: str, tmp_path: Path) -> None:
-    spoil, told = REFUSED[case]
+def test_file_that_is_no_shard_is_refused_with_its_name(case: str, tmp_path: Path) -> None:
+    spoil, text = REFUSED[case]
     path = write_shard(tmp_path / "s.tar", webdataset_members(0, 2))
     spoil(path)
-    with pytest.raises(ValueError, match=told) as error:
+    with pytest.raises(ValueError, match=text) as error:
         open_shards(str(path), tmp_path / "cache")
     assert str(path) in str(error.value)
 
 
-def test_samples_that_cannot_be_used_are_counted_by_what_they_lack(tmp_path: Path) -> None:
-    long = {"long.jpg": b"1", "long.txt": b"x" * (LONGEST_CAPTION + 1), "bad.jpg": b"1", "bad.json": b"{"}
+def test_unusable_samples_are_counted_by_reason(tmp_path: Path) -> None:
+    long = {"long.jpg": b"1", "long.txt": b"x" * (MAX_CAPTION_BYTES + 1), "bad.jpg": b"1", "bad.json": b"{"}
     write_shard(write_shards(tmp_path) / "00003.tar", long)
     shards = open_shards(str(tmp_path), tmp_path / "cache")
     assert shards.skipped == {
@@ -127,16 +127,16 @@ def test_samples_that_cannot_be_used_are_counted_by_what_they_lack(tmp_path: Pat
         "longer than 4 MiB": 1,
         "not a JSON object": 1,
     }
-    assert (len(opened(shards)), opened(shards).total) == (33, 38)
+    assert (len(open_samples(shards)), open_samples(shards).total) == (33, 38)
     assert any("5 of 38 samples are skipped (" in note for note in shards.notes())
 
 
-def test_hidden_files_part_no_sample(tmp_path: Path) -> None:
+def test_hidden_files_do_not_split_samples(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "s.tar", {"._1.jpg": b"", "1.jpg": b"1", "._1.txt": b"", "1.txt": b"a dog"})
-    assert usable(opened(open_shards(str(path), tmp_path / "cache"))) == [("1", "a dog", b"1")]
+    assert usable(open_samples(open_shards(str(path), tmp_path / "cache"))) == [("1", "a dog", b"1")]
 
 
-def test_a_shard_is_read_once_and_again_when_it_was_replaced(tmp_path: Path) -> None:
+def test_shard_is_indexed_once_and_again_after_replacement(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "s.tar", webdataset_members(0, 2))
     first = open_shards(str(path), tmp_path / "cache")
     assert first.indexes == (index_path(path, tmp_path / "cache"),)
@@ -144,14 +144,14 @@ def test_a_shard_is_read_once_and_again_when_it_was_replaced(tmp_path: Path) -> 
     assert open_shards(str(path), tmp_path / "cache").indexes == first.indexes
     assert first.indexes[0].stat().st_mtime_ns == written
     write_shard(path, webdataset_members(0, 3))
-    assert len(opened(open_shards(str(path), tmp_path / "cache"))) == 3
+    assert len(open_samples(open_shards(str(path), tmp_path / "cache"))) == 3
     path.write_bytes(path.read_bytes()[:600])
     with pytest.raises(ValueError, match="has become shorter"):
-        opened(first).image(1)
+        open_samples(first).image(1)
 
 
 @pytest.mark.parametrize(
-    ("names", "data", "told"),
+    ("names", "data", "text"),
     [
         (["a.tar.gz"], "", r"a\.tar\.gz: a compressed shard has no random access; decompress it with: gunzip"),
         (["a.tgz", "b.tar"], "", r"a\.tgz: a compressed shard"),
@@ -161,23 +161,23 @@ def test_a_shard_is_read_once_and_again_when_it_was_replaced(tmp_path: Path) -> 
         ([], "*.tar", "no file of captions found"),
     ],
 )
-def test_data_that_is_no_shards_is_refused(names: list[str], data: str, told: str, tmp_path: Path) -> None:
+def test_data_without_shards_is_refused(names: list[str], data: str, text: str, tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(ValueError, match=told):
-        shard_paths(data if ":" in data else str(tmp_path / data))
+    with pytest.raises(ValueError, match=text):
+        find_shards(data if ":" in data else str(tmp_path / data))
 
 
-def test_training_compares_a_listed_shard_byte_by_byte_before_it_is_indexed(tmp_path: Path) -> None:
-    """A bit of a picture turned round changes no length and no number of samples."""
+def test_training_verifies_a_listed_shards_digest_before_indexing(tmp_path: Path) -> None:
+    """A bit of an image turned round changes no length and no number of samples."""
     folder, cache = write_shards(tmp_path / "data"), tmp_path / "cache"
-    write_manifest(folder, {path.name: facts_of(path) for path in folder.glob("*.tar")})
+    write_manifest(folder, {path.name: compute_facts(path) for path in folder.glob("*.tar")})
     assert not open_shards(str(folder), cache).unverified
     path = folder / "00001.tar"
     whole = path.read_bytes()
-    spoilt = bytearray(whole)
-    spoilt[1000] ^= 1
-    path.write_bytes(spoilt)
+    corrupted = bytearray(whole)
+    corrupted[1000] ^= 1
+    path.write_bytes(corrupted)
     with pytest.raises(ValueError, match=r"00001\.tar differs from .*manifest\.json: sha256: "):
         open_shards(str(folder), cache)
     (folder / "manifest.json").unlink()
@@ -185,18 +185,18 @@ def test_training_compares_a_listed_shard_byte_by_byte_before_it_is_indexed(tmp_
     path.write_bytes(whole)
 
 
-def test_a_listed_shard_that_was_written_to_is_compared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modified_listed_shard_is_verified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flip between what an index's name is made of, in a shard that is indexed, changes its times alone."""
-    members = {"a.jpg": encoded(picture(0)), "a.txt": b"a dog", "b.jpg": bytes(2**20), "b.txt": b"a cat"}
+    members = {"a.jpg": encoded(make_image(0)), "a.txt": b"a dog", "b.jpg": bytes(2**20), "b.txt": b"a cat"}
     (tmp_path / "data").mkdir()
     path, cache = write_shard(tmp_path / "data" / "0.tar", members), tmp_path / "cache"
-    write_manifest(path.parent, {path.name: facts_of(path)})
+    write_manifest(path.parent, {path.name: compute_facts(path)})
     first, unlisted = open_shards(str(path), cache), index_path(path, cache)
     read = []
-    monkeypatch.setattr(shards_module, "facts_of", lambda path: read.append(path) or facts_of(path))
+    monkeypatch.setattr(shards_module, "compute_facts", lambda path: read.append(path) or compute_facts(path))
     assert open_shards(str(path), cache).indexes == first.indexes
     assert not read
-    time.sleep(0.02)  # that the file system's clock may stand still
+    time.sleep(0.02)  # that the file system's clock may not advance
     content = path.read_bytes()
     place, times = len(content) // 3, path.stat()
     path.write_bytes(content[:place] + b"\1" + content[place + 1 :])
@@ -213,15 +213,15 @@ def test_a_listed_shard_that_was_written_to_is_compared_again(tmp_path: Path, mo
     assert read == [path]
 
 
-def test_training_asks_the_manifest(tmp_path: Path) -> None:
+def test_training_checks_the_manifest(tmp_path: Path) -> None:
     folder, cache = write_shards(tmp_path / "data"), tmp_path / "cache"
     assert any("unverified" in note for note in open_shards(str(folder), cache).notes())
-    facts = {path.name: facts_of(path, lambda _: None) for path in sorted(folder.glob("*.tar"))}
+    facts = {path.name: compute_facts(path, lambda _: None) for path in sorted(folder.glob("*.tar"))}
     write_manifest(folder, facts)
     assert read_manifest(folder).shards == facts
     shards = open_shards(str(folder / "*.tar"), cache)
     assert not any("unverified" in note for note in shards.notes())
-    assert sum(each.samples for each in facts.values()) == opened(shards).total == 36
+    assert sum(each.samples for each in facts.values()) == open_samples(shards).total == 36
 
     (folder / "00001.tar").rename(tmp_path / "away.tar")
     for data in (folder, folder / "*.tar"):

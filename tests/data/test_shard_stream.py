@@ -7,8 +7,8 @@ import torch
 
 from bench.__main__ import main
 from bench.config import METHOD_NAMES
-from bench.data.decoding import CORRUPTED, FOREIGN
-from bench.data.shards.manifest import facts_of, write_manifest
+from bench.data.decoding import CORRUPTED, UNKNOWN_FORMAT
+from bench.data.shards.manifest import compute_facts, write_manifest
 from bench.data.shards.stream import ShardStream
 from bench.data.stream import Batch
 from bench.data.targets import Captions, Labels, Tokens
@@ -16,7 +16,7 @@ from bench.measure.speed import measure_speed
 from bench.methods import METHODS
 from bench.train.build import load_data
 from bench.train.loop import train
-from tests.data.shards import CAPTIONS, encoded, picture, webdataset_members, write_shard, write_shards
+from tests.data.shards import CAPTIONS, encoded, make_image, webdataset_members, write_shard, write_shards
 from tests.data.test_stream import CPU
 from tests.small import small
 
@@ -35,7 +35,7 @@ def stream(data: Path, results: Path, method: str = "clip", **changes: object) -
 def tensors(batch: Batch) -> list[torch.Tensor]:
     target = batch.target
     if isinstance(target, Tokens):
-        return [batch.images, *target.groups, target.lengths, target.places]
+        return [batch.images, *target.groups, target.lengths, target.inverse_permutation]
     return [batch.images, target.rows, target.columns, target.starts]
 
 
@@ -43,7 +43,7 @@ def are_equal(one: Batch, other: Batch) -> bool:
     return all(first.equal(second) for first, second in zip(tensors(one), tensors(other), strict=True))
 
 
-def test_batches_are_equal_to_the_last_bit_from_no_one_and_two_workers(data: Path, results: Path) -> None:
+def test_batches_are_bit_equal_with_zero_one_and_two_workers(data: Path, results: Path) -> None:
     with_broken = write_shard(data.parent / "broken.tar", {**webdataset_members(0, 20), "x.jpg": b"?", "x.txt": b"x"})
     streams = [stream(with_broken, results, workers=workers, batch_size=5) for workers in (0, 1, 2)]
     torch.manual_seed(0)
@@ -58,14 +58,14 @@ def test_batches_are_equal_to_the_last_bit_from_no_one_and_two_workers(data: Pat
     assert all(each.wait_seconds > 0 for each in streams)
 
 
-def test_all_methods_see_equal_images(data: Path, results: Path) -> None:
+def test_all_methods_see_the_same_images(data: Path, results: Path) -> None:
     first, *others = [stream(data, results, method).batch(3).images for method in METHOD_NAMES]
     assert all(first.equal(other) for other in others)
     assert first.shape == (16, 3, 48, 48)
     assert first.mean().abs() < 1.5
 
 
-def test_an_epoch_shows_every_sample_that_can_be_used_once(data: Path, results: Path) -> None:
+def test_epoch_shows_every_usable_sample_once(data: Path, results: Path) -> None:
     whole = stream(data, results, batch_size=11, images=110)
     keys = [key for k in range(6) for key in whole.keys(k)]
     assert len({*keys[:33]}) == 33
@@ -73,18 +73,18 @@ def test_an_epoch_shows_every_sample_that_can_be_used_once(data: Path, results: 
     assert not {"none", "lost", "null"} & {*keys}
 
 
-def test_an_image_comes_with_its_own_caption(data: Path, results: Path) -> None:
+def test_image_is_paired_with_its_caption(data: Path, results: Path) -> None:
     shown = stream(data, results, crop_scale=(1.0, 1.0), flip=False)
     batch, keys = shown.batch(2), shown.keys(2)
     texts = [CAPTIONS[int(key.removeprefix("train/")) % 6] for key in keys]
-    captions = METHODS["clip"].targets(shown.experiment)(Captions.of(texts)).take(torch.arange(len(keys)))
+    captions = METHODS["clip"].targets(shown.experiment)(Captions.from_texts(texts)).select(torch.arange(len(keys)))
     assert are_equal(Batch(batch.images, captions), batch)
-    blue = batch.images[:, 2].mean(dim=(1, 2))  # `picture` draws it by the number, as captions are chosen
+    blue = batch.images[:, 2].mean(dim=(1, 2))  # `make_image` draws it by the number, as captions are chosen
     order = torch.tensor([CAPTIONS.index(text) for text in texts]).argsort(stable=True)
     assert torch.corrcoef(torch.stack([blue[order], torch.arange(len(order)).float()]))[0, 1] > 0.95
 
 
-def test_ranks_share_an_epoch(data: Path, results: Path) -> None:
+def test_ranks_partition_an_epoch(data: Path, results: Path) -> None:
     from bench.data.shards.shards import open_shards
 
     shards = open_shards(str(data), results / "cache")
@@ -97,7 +97,7 @@ def test_ranks_share_an_epoch(data: Path, results: Path) -> None:
     assert not ranks[0].batch(0).images.equal(ranks[1].batch(0).images)
 
 
-def test_stored_labels_are_those_computed(
+def test_stored_labels_equal_computed_labels(
     data: Path, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["label", str(data / "*.tar"), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "labels")]
@@ -116,26 +116,26 @@ def test_stored_labels_are_those_computed(
     capsys.readouterr()
 
 
-def test_another_sample_takes_the_place_of_a_broken_image_and_shifts_no_other(tmp_path: Path, results: Path) -> None:
+def test_broken_image_is_replaced_without_shifting_others(tmp_path: Path, results: Path) -> None:
     members = webdataset_members(0, 16)
     whole = write_shard(tmp_path / "whole.tar", members)
-    spoilt = {"train/0003.jpeg": b"<html>", "train/0006.webp": members["train/0006.webp"][:-30]}
-    broken = write_shard(tmp_path / "broken.tar", {**members, **spoilt})
+    corrupted = {"train/0003.jpeg": b"<html>", "train/0006.webp": members["train/0006.webp"][:-30]}
+    broken = write_shard(tmp_path / "broken.tar", {**members, **corrupted})
     one, other = stream(whole, results), stream(broken, results)
     assert one.batch(0).images.shape == other.batch(0).images.shape
-    assert other.skipped == {CORRUPTED: 1, FOREIGN: 1}
+    assert other.skipped == {CORRUPTED: 1, UNKNOWN_FORMAT: 1}
     pairs = [*zip(one.keys(0), other.keys(0), one.batch(0).images, other.batch(0).images, strict=True)]
     for key, taken, image, shown in pairs:
         is_broken = key in ("train/0003", "train/0006")
         assert (taken != key) == is_broken
         assert image.equal(shown) != is_broken
     texts = [CAPTIONS[int(key.removeprefix("train/")) % 6] for key in other.keys(0)]
-    captions = METHODS["clip"].targets(other.experiment)(Captions.of(texts)).take(torch.arange(16))
+    captions = METHODS["clip"].targets(other.experiment)(Captions.from_texts(texts)).select(torch.arange(16))
     assert are_equal(other.batch(0), Batch(other.batch(0).images, captions))
     assert other.target(0).lengths.equal(captions.lengths)
 
 
-def test_too_many_broken_images_stop_the_run_and_are_named_by_class(tmp_path: Path, results: Path) -> None:
+def test_too_many_broken_images_stop_the_run_with_error_classes(tmp_path: Path, results: Path) -> None:
     def shard(broken: int) -> Path:
         bad = {f"bad{n}.{s}": c for n in range(broken) for s, c in (("jpg", b"<html>"), ("txt", b"a dog"))}
         return write_shard(tmp_path / f"{broken}.tar", {**webdataset_members(0, 30), **bad})
@@ -153,7 +153,7 @@ def test_too_many_broken_images_stop_the_run_and_are_named_by_class(tmp_path: Pa
 
 def lacking(number: int) -> dict[str, bytes]:
     """Samples that cannot be used, of each class in turn."""
-    image = encoded(picture(0))
+    image = encoded(make_image(0))
     kinds = [
         {"txt": b"a dog"},
         {"jpg": image},
@@ -166,7 +166,7 @@ def lacking(number: int) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("usable", "bad", "begins"), [(3, 10, True), (3, 11, False), (108, 12, True), (108, 13, False)]
 )
-def test_too_many_samples_that_lack_something_begin_no_run(
+def test_too_many_incomplete_samples_prevent_the_run(
     usable: int, bad: int, begins: bool, tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ten, or a tenth of all; those that a file lists are all that is asked for."""
@@ -179,17 +179,17 @@ def test_too_many_samples_that_lack_something_begin_no_run(
             assert sum(found.skipped.values()) == bad
             assert len(found.skipped) == 4
         else:
-            told = (
+            text = (
                 rf"^{data}: {bad} of {usable + bad} samples cannot be used \(no caption: \d.*null: \d\), more than 10%"
             )
-            with pytest.raises(ValueError, match=told):
+            with pytest.raises(ValueError, match=text):
                 stream(data, results, subset=subset)
     if not begins:
         assert main(["measure", "catlip-tiny", "--set", f"data={data}", "--results", str(results)]) == 2
         assert "samples cannot be used" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_an_error_of_a_worker_is_one_line(tmp_path: Path, results: Path) -> None:
+def test_worker_error_is_one_line(tmp_path: Path, results: Path) -> None:
     path = write_shard(tmp_path / "s.tar", webdataset_members(0, 16))
     cut = stream(path, results, workers=1)
     path.write_bytes(path.read_bytes()[:2000])
@@ -198,7 +198,7 @@ def test_an_error_of_a_worker_is_one_line(tmp_path: Path, results: Path) -> None
 
 
 @pytest.mark.parametrize("method", ["clip", "catlip"])
-def test_runs_on_shards_record_what_they_skipped_and_waited(method: str, data: Path, results: Path) -> None:
+def test_speed_runs_on_shards_record_skipped_samples_and_waiting(method: str, data: Path, results: Path) -> None:
     speed = measure_speed(small(method, data=str(data)), CPU, results, 0)
     assert 0 < speed.wait_share < 1
     assert speed.skipped == {"no caption": 1, "no image": 1, "null": 1}
@@ -206,28 +206,28 @@ def test_runs_on_shards_record_what_they_skipped_and_waited(method: str, data: P
     assert speed.targets_seconds > 0
 
 
-def test_a_training_on_shards_records_what_it_skipped(data: Path, results: Path, tmp_path: Path) -> None:
+def test_training_on_shards_records_skipped_samples(data: Path, results: Path, tmp_path: Path) -> None:
     experiment = small("catlip", data=str(data), images=32, warmup_images=0)
     training = train(experiment, CPU, results, {"all": 32}, lambda _: tmp_path / "tower.safetensors")
     assert training.skipped == {"no caption": 1, "no image": 1, "null": 1}
     assert training.unverified
-    write_manifest(data, {path.name: facts_of(path) for path in data.glob("*.tar")})
+    write_manifest(data, {path.name: compute_facts(path) for path in data.glob("*.tar")})
     again = train(experiment, CPU, results, {"all": 32}, lambda _: tmp_path / "tower.safetensors")
     (data / "manifest.json").unlink()
     assert (again.unverified, again.trunk_losses) == (False, training.trunk_losses)
 
 
-def test_a_jpeg_and_its_copy_without_loss_give_nearly_the_same_image(tmp_path: Path, results: Path) -> None:
+def test_jpeg_and_lossless_copy_give_nearly_equal_images(tmp_path: Path, results: Path) -> None:
     images = []
     for suffix, kind in (("jpg", "JPEG"), ("png", "PNG")):
         members = {
-            f"{n}.{s}": c for n in range(16) for s, c in ((suffix, encoded(picture(n), kind)), ("txt", b"a dog"))
+            f"{n}.{s}": c for n in range(16) for s, c in ((suffix, encoded(make_image(n), kind)), ("txt", b"a dog"))
         }
         images.append(stream(write_shard(tmp_path / f"{suffix}.tar", members), results).batch(0).images)
     assert 0 < (images[0] - images[1]).abs().mean() < 0.15
 
 
-def test_ranks_take_as_many_steps_whatever_the_shards_lengths(tmp_path: Path, results: Path) -> None:
+def test_ranks_take_equal_steps_for_any_shard_lengths(tmp_path: Path, results: Path) -> None:
     """Three shards of 1, 2 and 30 samples over three ranks: the order is one of samples, not of shards."""
     from bench.data.shards.shards import open_shards
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.pack import Pictures
+from bench.data.pack import PackImages
 from bench.data.pack_stream import PackStream
 from bench.data.subset import subset_rows
 from bench.methods import METHODS
@@ -24,7 +24,7 @@ def rows_of(subset: str | None, seed: int = 0) -> list[int]:
 
 
 @pytest.mark.parametrize("column", ["key", "__key__", "uid", "UID"])
-def test_rows_of_listed_keys(column: str, tmp_path: Path) -> None:
+def test_subset_file_selects_the_listed_keys(column: str, tmp_path: Path) -> None:
     (tmp_path / "ids.csv").write_text(f"url,{column}\nx,d\ny,b\nz,b\n")
     assert rows_of(str(tmp_path / "ids.csv")) == [1, 3, 4]
     assert rows_of(None) == [0, 1, 2, 3, 4]
@@ -32,7 +32,7 @@ def test_rows_of_listed_keys(column: str, tmp_path: Path) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.integers(1, 5), st.integers(0, 100))
-def test_a_control_has_its_size_and_is_drawn_by_the_seed(size: int, seed: int) -> None:
+def test_random_subset_has_its_size_and_depends_on_the_seed(size: int, seed: int) -> None:
     rows = rows_of(f"random:{size}", seed)
     assert rows == sorted({*rows})
     assert len(rows) == size
@@ -40,13 +40,13 @@ def test_a_control_has_its_size_and_is_drawn_by_the_seed(size: int, seed: int) -
     assert rows == rows_of(f"random:{size}", seed)
 
 
-def test_controls_of_other_seeds_are_others_and_each_sample_is_as_likely() -> None:
+def test_random_subsets_of_other_seeds_differ_and_are_uniform() -> None:
     drawn = [row for seed in range(500) for row in rows_of("random:2", seed)]
     assert all(150 < drawn.count(row) < 250 for row in range(5))
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "text"),
     [
         ("key\na\nx\ny\n", r"ids\.csv: no sample has 2 of its 3 keys, such as x"),
         ("name,url\na,b\n", r"no key column; expected key or __key__ or uid or sample_id \(there are name, url\)"),
@@ -54,28 +54,26 @@ def test_controls_of_other_seeds_are_others_and_each_sample_is_as_likely() -> No
         ("key\n", "the file lists no keys"),
     ],
 )
-def test_keys_that_are_none_are_refused(content: str, told: str, tmp_path: Path) -> None:
+def test_unknown_keys_are_refused(content: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "ids.csv").write_text(content)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=text):
         rows_of(str(tmp_path / "ids.csv"))
 
 
 @pytest.mark.parametrize("subset", ["random:0", "random:6", "random:-1", "random:x", "random:", "nowhere.csv"])
-def test_a_subset_that_cannot_be_is_refused(subset: str) -> None:
+def test_invalid_subset_is_refused(subset: str) -> None:
     with pytest.raises(ValueError, match=f"subset={subset}: "):
         rows_of(subset)
 
 
-def test_the_pack_and_shards_show_the_subset_alone_with_its_captions(
-    pictures: Pictures, results: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "ids.csv").write_text("\n".join(["key", *pictures.keys[5:500:5]]))
+def test_pack_and_shards_show_only_the_subset(images: PackImages, results: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text("\n".join(["key", *images.keys[5:500:5]]))
     experiment = small("clip", subset=str(tmp_path / "ids.csv"))
-    part = PackStream(experiment, pictures, METHODS["clip"].targets(experiment), CPU)
-    whole = PackStream(small("clip"), pictures, METHODS["clip"].targets(small("clip")), CPU)
-    assert part.order.count == 99
+    part = PackStream(experiment, images, METHODS["clip"].targets(experiment), CPU)
+    whole = PackStream(small("clip"), images, METHODS["clip"].targets(small("clip")), CPU)
+    assert part.order.num_samples == 99
     seen = [key for k in range(7) for key in part.keys(k)]
-    assert {*seen} == {*pictures.keys[5:500:5]}
+    assert {*seen} == {*images.keys[5:500:5]}
     assert part.pixels[3].equal(whole.pixels[20])
     assert part.targets.groups[0][3].equal(whole.targets.groups[0][20])
 
@@ -83,4 +81,4 @@ def test_the_pack_and_shards_show_the_subset_alone_with_its_captions(
     (tmp_path / "ids.csv").write_text("uid\n000000012\ntrain/0003\n")
     shards = load_data(small("clip", data=str(data), subset=str(tmp_path / "ids.csv")), CPU, results)
     assert {*shards.keys(0), *shards.keys(1)} == {"000000012", "train/0003"}
-    assert load_data(small("clip", data=str(data), subset="random:7"), CPU, results).order.count == 7
+    assert load_data(small("clip", data=str(data), subset="random:7"), CPU, results).order.num_samples == 7

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.environment.files import written_whole
+from bench.environment.files import atomic_write
 from models.checkpoint import save_tower
 
 ROOT = Path(__file__).parents[2]
 WRITER = """
 import sys, time
 from pathlib import Path
-from bench.environment.files import written_whole
-with written_whole(Path(sys.argv[1])) as temporary:
+from bench.environment.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     print("writing", flush=True)
     time.sleep(60)
@@ -31,29 +31,29 @@ def writing(path: Path) -> "subprocess.Popen[str]":
     return child
 
 
-def test_a_living_writer_is_left_alone_and_what_a_killed_one_left_is_removed(tmp_path: Path) -> None:
+def test_leftovers_of_killed_writers_are_removed_and_live_writers_kept(tmp_path: Path) -> None:
     path = tmp_path / "it [1]*.txt"
     child = writing(path)
     (living,) = tmp_path.glob(".*.part")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("mine")
     assert path.read_text() == "mine"
     assert living.read_text() == "half"
     child.kill()
     child.communicate()
     assert living.exists()
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("again")
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
     assert path.read_text() == "again"
 
 
-def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "it.txt"
     path.write_text("old")
 
     def fail() -> None:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half")
             raise OSError("no space")
 
@@ -64,7 +64,7 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
 
 
 @pytest.mark.parametrize("writer", ["written whole", "tower"])
-def test_the_new_name_is_on_the_disk_too(writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rename_is_flushed_to_disk(writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rename is in the folder: where that is not written out, a power failure leaves the old file, or none."""
     path, written, plain = tmp_path / "it.safetensors", list[tuple[int, bool]](), os.fsync
 
@@ -76,6 +76,6 @@ def test_the_new_name_is_on_the_disk_too(writer: str, tmp_path: Path, monkeypatc
     if writer == "tower":
         save_tower({"a": torch.zeros(2)}, path, {})
     else:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("new")
     assert written == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]

@@ -23,14 +23,14 @@ from bench.environment.gpu_specs import datasheet_peak
         ("NVIDIA GeForce RTX 4090", 165.2),
     ],
 )
-def test_a_card_has_the_peak_of_its_own_datasheet(name: str, teraflops: float) -> None:
+def test_gpu_has_the_peak_of_its_data_sheet(name: str, teraflops: float) -> None:
     peak, source = datasheet_peak(name, "bf16")
     assert peak == pytest.approx(teraflops * 1e12)
     assert "bf16 dense" in source
 
 
 @pytest.mark.parametrize(("name", "precision"), [("NVIDIA GeForce GT 710", "bf16"), ("NVIDIA H100 80GB HBM3", "fp32")])
-def test_an_unknown_peak_is_none_and_says_of_what(name: str, precision: str) -> None:
+def test_unknown_peak_is_none_with_the_device_name(name: str, precision: str) -> None:
     peak, source = datasheet_peak(name, precision)
     assert peak is None
     assert name in source

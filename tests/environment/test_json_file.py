@@ -5,27 +5,27 @@ from pathlib import Path
 import pytest
 
 from bench.data.shards.manifest import read_manifest
-from bench.environment.json_file import content_of, from_json
+from bench.environment.json_file import decode_json, read_limited
 from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record
-from bench.towers.made import Made
+from bench.towers.made import Provenance
 from bench.train.checkpoints import read_state
 
 
-def test_a_file_is_read_whole_or_refused_by_its_name(tmp_path: Path) -> None:
+def test_file_is_read_fully_or_refused_with_its_name(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(b"[1, 2]")
-    assert content_of(path, 6) == b"[1, 2]"
+    assert read_limited(path, 6) == b"[1, 2]"
     with pytest.raises(ValueError, match=r"x\.json: larger than"):
-        content_of(path, 5)
+        read_limited(path, 5)
     with pytest.raises(ValueError, match="/dev/zero: larger than 1 MiB"):
-        content_of(Path("/dev/zero"), 2**20)
+        read_limited(Path("/dev/zero"), 2**20)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'"\xff"', b'{"x":' + b"[" * 100_000, b"NaN", b"[1]"])
-def test_what_is_not_of_the_kind_is_a_value_error(content: bytes) -> None:
+def test_json_of_another_type_is_a_value_error(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        from_json(content, Made)
+        decode_json(content, Provenance)
 
 
 def test_a_file_of_eight_gigabytes_is_never_read(tmp_path: Path) -> None:

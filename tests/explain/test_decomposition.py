@@ -8,33 +8,33 @@ import pytest
 from msgspec.structs import replace
 
 from bench.cli.explain import EXIT_CODES
-from bench.explain.decomposition import Explained, explained, in_words
-from bench.explain.tables import cause_table, line_table, side_by_side
-from bench.ladder import HEAD, PADDING, REST, TEXT_TOWER, Coordinates, Line
+from bench.explain.decomposition import Decomposition, decompose, summarize
+from bench.explain.tables import cause_table, reference_table, side_by_side
+from bench.ladder import HEAD, PADDING, REST, TEXT_TOWER, Coordinates, ReferenceRatio
 from bench.record import Ladder, Record, read_record, record_path, write_record
 from tests.ladders import ladder_of, measured
 
-RUNGS = (0.0, math.log(1.3), math.log(1.3 * 1.2), math.log(1.3 * 1.2 * 1.01))
+STAGES = (0.0, math.log(1.3), math.log(1.3 * 1.2), math.log(1.3 * 1.2 * 1.01))
 Log = Callable[[Coordinates], float]
 
 
 def multiplied(**factors: float) -> Log:
-    """Causes that multiply: the rungs', and each factor's where it has changed."""
-    return lambda at: 5 + RUNGS[at[0]] + sum(math.log(factors[name]) for name in at[1])
+    """Causes that multiply: the stages', and each factor's where it has changed."""
+    return lambda at: 5 + STAGES[at[0]] + sum(math.log(factors[name]) for name in at[1])
 
 
-def found_in(log: Log, chosen: Sequence[str] = (), *, whole: bool = False, **how: Any) -> Explained:
-    ladder, cells = ladder_of(chosen=chosen, whole=whole)
-    found = explained(measured(ladder, cells, log, **how))
+def found_in(log: Log, chosen: Sequence[str] = (), *, whole: bool = False, **how: Any) -> Decomposition:
+    ladder, configurations = ladder_of(chosen=chosen, whole=whole)
+    found = decompose(measured(ladder, configurations, log, **how))
     assert found is not None
     return found
 
 
-def values(found: Explained, of: str = "chain") -> dict[str, float]:
+def values(found: Decomposition, of: str = "chain") -> dict[str, float]:
     return {part.cause: getattr(part, of).value for part in found.parts}
 
 
-def test_each_rung_has_its_ratio_and_the_parts_make_the_whole() -> None:
+def test_each_stage_has_a_ratio_and_the_product_is_the_total() -> None:
     found = found_in(multiplied())
     assert values(found) == pytest.approx({PADDING: 1.3, TEXT_TOWER: 1.2, HEAD: 1.01})
     assert values(found, "step") == pytest.approx(values(found))
@@ -42,14 +42,14 @@ def test_each_rung_has_its_ratio_and_the_parts_make_the_whole() -> None:
     for one in (found.product.chain, found.whole.chain):
         assert one is not None
         assert one.value == pytest.approx(1.3 * 1.2 * 1.01)
-    assert found.residue is not None
-    assert (found.residue.value, found.verdict) == (pytest.approx(1), "agree")
+    assert found.unexplained is not None
+    assert (found.unexplained.value, found.verdict) == (pytest.approx(1), "agree")
     assert found.objective is None
 
 
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("spread", [0.0, 0.01])
-def test_a_planted_factor_lands_on_that_factor(whole: bool, spread: float) -> None:
+def test_injected_factor_is_attributed_to_itself(whole: bool, spread: float) -> None:
     log = multiplied(kernel=1.0, planted_delay=1.25)
     found = found_in(log, ["kernel", "planted_delay=0.25"], whole=whole, spread=spread)
     for of in ("chain", "step", *(["shapley"] if whole else [])):
@@ -67,12 +67,12 @@ def test_a_planted_factor_lands_on_that_factor(whole: bool, spread: float) -> No
     assert found.objective.chain.value == pytest.approx(1.3 * 1.2 * 1.01, rel=0.001 + 2.5 * spread)
 
 
-def test_where_causes_meet_the_order_matters_and_shapley_values_share() -> None:
+def test_interacting_causes_share_the_interaction_by_shapley() -> None:
     """A factor that doubles what the text tower costs: in the chain it takes all of it, over all orders half."""
 
     def log(at: Coordinates) -> float:
-        rung, changed = at
-        return 5 + RUNGS[rung] + (0.2 if "kernel" in changed and rung < 2 else 0.0)
+        stage, changed = at
+        return 5 + STAGES[stage] + (0.2 if "kernel" in changed and stage < 2 else 0.0)
 
     found = found_in(log, ["kernel"], whole=True)
     chain, shared = (
@@ -93,15 +93,15 @@ def test_where_causes_meet_the_order_matters_and_shapley_values_share() -> None:
         (0.0, 0.3, "inconclusive", 4),
     ],
 )
-def test_parts_and_whole_can_disagree(apart: float, spread: float, verdict: str, code: int) -> None:
+def test_product_and_total_can_disagree(apart: float, spread: float, verdict: str, code: int) -> None:
     found = found_in(multiplied(), apart=apart, spread=spread)
     assert (found.verdict, EXIT_CODES[found.verdict]) == (verdict, code)
-    assert found.residue is not None
+    assert found.unexplained is not None
     if spread < 0.1:
-        assert found.residue.value == pytest.approx(math.exp(apart), rel=0.02)
+        assert found.unexplained.value == pytest.approx(math.exp(apart), rel=0.02)
 
 
-def test_the_luck_that_a_round_shares_widens_no_part() -> None:
+def test_round_effects_do_not_widen_intervals() -> None:
     """`measured` gives a round five times the spread that a run has of its own."""
     part = found_in(multiplied(), spread=0.01).parts[0].chain
     assert part is not None
@@ -109,71 +109,77 @@ def test_the_luck_that_a_round_shares_widens_no_part() -> None:
     assert part.error < 0.015
 
 
-def test_flops_predict_beside_each_cause() -> None:
+def test_each_cause_has_a_flop_predicted_ratio() -> None:
     found = found_in(multiplied(), flops=lambda at: (0.0, 0.2, 0.3, 0.29)[at[0]])
-    assert [part.by_flops for part in found.parts] == pytest.approx([math.exp(0.2), math.exp(0.1), math.exp(-0.01)])
-    assert found.whole.by_flops == pytest.approx(math.exp(0.29))
+    assert [part.flop_ratio for part in found.parts] == pytest.approx([math.exp(0.2), math.exp(0.1), math.exp(-0.01)])
+    assert found.whole.flop_ratio == pytest.approx(math.exp(0.29))
 
 
-def test_a_cell_that_is_wrong_cancels_in_the_product_and_shows_beside_the_flops() -> None:
+def test_biased_configuration_cancels_in_the_product_and_deviates_from_flops() -> None:
     """The text tower's features come 30 % too slowly, in all rounds: its two neighbours are off, in opposite ways."""
 
     def log(at: Coordinates) -> float:
-        return 5 + RUNGS[at[0]] - (0.3 if at[0] == 2 else 0.0)
+        return 5 + STAGES[at[0]] - (0.3 if at[0] == 2 else 0.0)
 
-    found = found_in(log, spread=0.005, flops=lambda at: RUNGS[at[0]])
+    found = found_in(log, spread=0.005, flops=lambda at: STAGES[at[0]])
     assert found.verdict == "agree"
-    assert [part.verdict for part in found.parts] == ["as FLOPs say", "not what FLOPs say", "not what FLOPs say"]
-    assert [part.off_flops.mean for part in found.parts if part.off_flops] == pytest.approx([0, -0.3, 0.3], abs=0.02)
-    right = found_in(multiplied(), spread=0.005, flops=lambda at: RUNGS[at[0]])
-    assert {part.verdict for part in right.parts} == {"as FLOPs say"}
-    restless = found_in(multiplied(), spread=0.1, flops=lambda at: RUNGS[at[0]])
+    assert [part.verdict for part in found.parts] == [
+        "consistent with FLOPs",
+        "not consistent with FLOPs",
+        "not consistent with FLOPs",
+    ]
+    assert [part.flops_deviation.mean for part in found.parts if part.flops_deviation] == pytest.approx(
+        [0, -0.3, 0.3], abs=0.02
+    )
+    right = found_in(multiplied(), spread=0.005, flops=lambda at: STAGES[at[0]])
+    assert {part.verdict for part in right.parts} == {"consistent with FLOPs"}
+    restless = found_in(multiplied(), spread=0.1, flops=lambda at: STAGES[at[0]])
     assert {part.verdict for part in restless.parts} == {"cannot be told"}
-    told = in_words(found)
-    assert f"as FLOPs say: {PADDING} (" in told
-    assert f"not what FLOPs say: {TEXT_TOWER} (-0.3" in told
+    text = summarize(found)
+    assert f"consistent with FLOPs: {PADDING} (" in text
+    assert f"not consistent with FLOPs: {TEXT_TOWER} (-0.3" in text
     rows = {row["cause"]: row for row in cause_table(found).rows}
     assert rows[TEXT_TOWER]["off FLOPs"] == pytest.approx(-0.3, abs=0.02)
-    assert rows[TEXT_TOWER]["verdict"] == "not what FLOPs say"
+    assert rows[TEXT_TOWER]["verdict"] == "not consistent with FLOPs"
 
 
-def test_shapley_values_of_the_flops_are_what_those_of_the_time_are_held_against() -> None:
+def test_shapley_times_are_compared_with_shapley_flops() -> None:
     """A kernel that doubles what the text tower costs, in time as in FLOPs."""
 
     def log(at: Coordinates) -> float:
-        rung, changed = at
-        return 5 + RUNGS[rung] + (0.2 if "kernel" in changed and rung < 2 else 0.0)
+        stage, changed = at
+        return 5 + STAGES[stage] + (0.2 if "kernel" in changed and stage < 2 else 0.0)
 
     found = found_in(log, ["kernel"], whole=True, spread=0.001, flops=log)
     for part in found.parts:
         assert part.shapley is not None
-        assert part.by_flops is not None
-        assert part.best_by_flops == pytest.approx(part.shapley.value, rel=0.01)
-        assert part.verdict == "as FLOPs say"
+        assert part.flop_ratio is not None
+        assert part.best_flop_ratio == pytest.approx(part.shapley.value, rel=0.01)
+        assert part.verdict == "consistent with FLOPs"
     kernel = found.parts[0]
-    assert (kernel.by_flops, kernel.shapley_by_flops) == pytest.approx((math.exp(0.2), math.exp(0.1)))
-    assert math.prod(part.shapley_by_flops or 0 for part in found.parts) == pytest.approx(found.whole.by_flops)
+    assert (kernel.flop_ratio, kernel.shapley_flop_ratio) == pytest.approx((math.exp(0.2), math.exp(0.1)))
+    assert math.prod(part.shapley_flop_ratio or 0 for part in found.parts) == pytest.approx(found.whole.flop_ratio)
     row = cause_table(found).rows[0]
-    assert row["Shapley by FLOPs"] == pytest.approx(math.exp(0.1))
-    assert {part.shapley_by_flops for part in found_in(log, ["kernel"]).parts} == {None}
+    assert row["FLOP-predicted Shapley"] == pytest.approx(math.exp(0.1))
+    assert {part.shapley_flop_ratio for part in found_in(log, ["kernel"]).parts} == {None}
 
 
-def test_the_word_for_agreement_says_how_near() -> None:
+def test_agreement_text_states_the_margin() -> None:
     found = found_in(multiplied(), spread=0.005)
-    assert found.residue is not None
-    assert found.residue.margin is not None
-    said = float(found.judged.removeprefix("agree within ").removesuffix(" %")) / 100
-    assert abs(found.residue.mean) + found.residue.margin <= math.log1p(said)
+    assert found.unexplained is not None
+    assert found.unexplained.margin is not None
+    said = float(found.verdict_text.removeprefix("agree within ").removesuffix(" %")) / 100
+    assert abs(found.unexplained.mean) + found.unexplained.margin <= math.log1p(said)
     assert said < 0.05
-    assert found.judged in in_words(found)
-    assert cause_table(found).rows[-1]["verdict"] == found.judged
+    assert found.verdict_text in summarize(found)
+    assert cause_table(found).rows[-1]["verdict"] == found.verdict_text
 
 
-def test_the_recipes_rest_is_no_part_of_the_objective() -> None:
+def test_rest_of_the_recipe_is_not_part_of_the_objective() -> None:
     """It costs a tenth; the objective alone is what it is without it."""
-    ladder, cells = ladder_of(chosen=["kernel"], settings=["clip_norm=2", "flip=false"])
+    ladder, configurations = ladder_of(chosen=["kernel"], settings=["clip_norm=2", "flip=false"])
     assert ladder.steps == ("kernel", REST, PADDING, TEXT_TOWER, HEAD)
-    found = explained(measured(ladder, cells, lambda at: 5 + (-0.1, 0, 0, 0, 0.3)[at[0]]))
+    found = decompose(measured(ladder, configurations, lambda at: 5 + (-0.1, 0, 0, 0, 0.3)[at[0]]))
     assert found is not None
     assert found.objective is not None
     assert found.objective.chain is not None
@@ -181,13 +187,13 @@ def test_the_recipes_rest_is_no_part_of_the_objective() -> None:
     assert values(found)[REST] == pytest.approx(math.exp(0.1))
 
 
-def test_recipes_stand_side_by_side() -> None:
-    line = Line(what="published", ratio=2.7, source="figure 1c")
+def test_recipes_are_compared_in_columns() -> None:
+    line = ReferenceRatio(what="published", ratio=2.7, source="figure 1c")
     found = {}
     for name, chosen in (("published", ["kernel"]), ("controlled", [])):
-        ladder, cells = ladder_of(chosen=chosen)
-        one = explained(
-            measured(replace(ladder, lines=(line,)), cells, multiplied(kernel=1.1), flops=multiplied(kernel=1))
+        ladder, configurations = ladder_of(chosen=chosen)
+        one = decompose(
+            measured(replace(ladder, lines=(line,)), configurations, multiplied(kernel=1.1), flops=multiplied(kernel=1))
         )
         assert one is not None
         found[name] = one
@@ -196,34 +202,36 @@ def test_recipes_stand_side_by_side() -> None:
     assert rows["kernel"] == (pytest.approx(1.1), None)
     assert rows[PADDING] == pytest.approx((1.3, 1.3))
     assert rows["published"] == (2.7, 2.7)
-    assert rows["whole, by FLOPs counted here"] == pytest.approx((math.exp(RUNGS[-1]),) * 2)
+    assert rows["whole, FLOP-predicted counted here"] == pytest.approx((math.exp(STAGES[-1]),) * 2)
     assert "published: figure 1c." in table.note
 
 
-def test_what_was_not_measured_is_none_and_no_verdict() -> None:
-    ladder, cells = ladder_of()
-    records = [one for one in measured(ladder, cells, multiplied()) if one.experiment != cells[1]]
-    found = explained(records)
+def test_unmeasured_parts_are_none_without_a_verdict() -> None:
+    ladder, configurations = ladder_of()
+    records = [one for one in measured(ladder, configurations, multiplied()) if one.experiment != configurations[1]]
+    found = decompose(records)
     assert found is not None
     assert [part.chain is None for part in found.parts] == [True, True, False]
-    assert "Some configurations were not measured" in in_words(found)
-    only_parts = [one for one in measured(ladder, cells, multiplied()) if not getattr(one.measured, "round", 0) % 2]
-    found = explained(only_parts)
+    assert "Some configurations were not measured" in summarize(found)
+    only_parts = [
+        one for one in measured(ladder, configurations, multiplied()) if not getattr(one.measured, "round", 0) % 2
+    ]
+    found = decompose(only_parts)
     assert found is not None
-    assert (found.whole.chain, found.residue, found.verdict) == (None, None, "inconclusive")
-    assert explained(records[1:]) is None  # no ladder
+    assert (found.whole.chain, found.unexplained, found.verdict) == (None, None, "inconclusive")
+    assert decompose(records[1:]) is None  # no ladder
 
 
-def test_the_words_are_made_of_the_figures() -> None:
+def test_summary_is_derived_from_the_figures() -> None:
     found = found_in(multiplied(), spread=1e-4)
-    told = in_words(found)
-    assert "as fast at the end of the ladder (catlip-tiny)" in told
-    assert "are 1.30x for captions' padding, 1.20x for the text tower, 1.01x for head and loss; 1.00x (" in told
-    assert "product and whole ratio agree within 0." in told
-    assert "product and whole ratio disagree" in in_words(found_in(multiplied(), apart=0.2, spread=1e-4))
+    text = summarize(found)
+    assert "as fast at the end of the ladder (catlip-tiny)" in text
+    assert "are 1.30x for captions' padding, 1.20x for the text tower, 1.01x for head and loss; 1.00x (" in text
+    assert "product and whole ratio agree within 0." in text
+    assert "product and whole ratio disagree" in summarize(found_in(multiplied(), apart=0.2, spread=1e-4))
 
 
-def test_the_table_has_every_part_the_product_the_whole_and_the_rest() -> None:
+def test_table_lists_parts_product_total_and_unexplained() -> None:
     found = found_in(multiplied(kernel=1.1), ["kernel"], whole=True)
     table = cause_table(found)
     assert [row["cause"] for row in table.rows] == [
@@ -232,24 +240,24 @@ def test_the_table_has_every_part_the_product_the_whole_and_the_rest() -> None:
     ]
     assert table.rows[0]["Shapley"] == pytest.approx(1.1)
     assert table.rows[-1]["forward + backward"] == pytest.approx(1)
-    assert in_words(found) in table.note
+    assert summarize(found) in table.note
     assert "Shapley" not in cause_table(found_in(multiplied())).rows[0]
 
 
-def test_lines_stand_beside_what_was_measured() -> None:
-    ladder, cells = ladder_of()
-    assert not line_table(found_in(multiplied())).rows
-    ladder = replace(ladder, lines=(Line(what="published", ratio=2.7, source="figure 1c"),))
-    found = explained(measured(ladder, cells, multiplied()))
+def test_reference_ratios_are_listed_with_the_measured_ratio() -> None:
+    ladder, configurations = ladder_of()
+    assert not reference_table(found_in(multiplied())).rows
+    ladder = replace(ladder, lines=(ReferenceRatio(what="published", ratio=2.7, source="figure 1c"),))
+    found = decompose(measured(ladder, configurations, multiplied()))
     assert found is not None
-    rows = line_table(found).rows
+    rows = reference_table(found).rows
     assert [row["what"] for row in rows] == ["published", "measured, the pair"]
-    assert "Published: 2.70x." in in_words(found)
+    assert "Published: 2.70x." in summarize(found)
 
 
 def test_a_ladder_is_a_record(tmp_path: Any) -> None:
-    ladder, cells = ladder_of(chosen=["kernel"], whole=True)
-    record: Record = measured(ladder, cells, multiplied(kernel=1.0), rounds=0)[0]
+    ladder, configurations = ladder_of(chosen=["kernel"], whole=True)
+    record: Record = measured(ladder, configurations, multiplied(kernel=1.0), rounds=0)[0]
     path = record_path(tmp_path, "c", "ladder", "x")
     write_record(record, path)
     again = read_record(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bench.data.pack import load_pictures
+from bench.data.pack import load_pack_images
 from bench.labels.corenet import CorenetRule
 from bench.suites.captions import distinct_captions
 from tests.labels import oracle
@@ -50,7 +50,7 @@ def compare(name: str, texts: list[str]) -> int:
 
 def record() -> None:
     """Write captions with the released code's answers: the pack's, definitions, the benchmark's, hostile ones."""
-    pack = load_pictures("pretrain", CACHE).captions[::20]
+    pack = load_pack_images("pretrain", CACHE).captions[::20]
     texts = [*pack, *list(glosses())[::100], *distinct_captions(400), *hostile_captions(1500, seed=1)]
     answers = [[text, oracle.labels(text)] for text in texts]
     RECORD.write_bytes(gzip.compress(json.dumps(answers, ensure_ascii=False).encode(), mtime=0))

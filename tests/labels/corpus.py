@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.data.pack import load_pictures
+from bench.data.pack import load_pack_images
 
 
 def captions(cache: Path) -> list[str]:
     """Return distinct captions, in a fixed order."""
-    sources = (load_pictures("pretrain", cache).captions, debian(), python(), documentation(), glosses())
+    sources = (load_pack_images("pretrain", cache).captions, debian(), python(), documentation(), glosses())
     return list(dict.fromkeys(text for source in sources for text in source if text.strip()))
 
 

@@ -28,7 +28,7 @@ def write_captions(path: Path, captions: Sequence[str]) -> Path:
             {
                 f"{key}.{kind}": text
                 for key, text in zip(keys, captions, strict=True)
-                for kind, text in (("jpg", "no picture"), ("txt", text), ("json", json.dumps({"caption": "not this"})))
+                for kind, text in (("jpg", "no image"), ("txt", text), ("json", json.dumps({"caption": "not this"})))
             },
         )
     else:

@@ -2,8 +2,8 @@
 
 All label the same distinct captions: the released code in this process, a part of them, for it takes long; the rule in
 this process; and the whole command `label`, its start included, from one parquet file to another, on one core and on
-two. They take turns. The released code needs a tagger, whose tags it does not use: NLTK's, or, where that is not laid,
-NLTK's class with weights trained here on nonsense, which costs as much a word.
+two. They are interleaved. The released code needs a tagger, whose tags it does not use: NLTK's, or, where that is not
+laid, NLTK's class with weights trained here on nonsense, which costs as much a word.
 """
 
 import os

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.__main__ import main
-from bench.labels.vocabulary import Label, Vocabulary, write_vocabulary
+from bench.labels.vocabulary import Vocabulary, VocabularyLabel, write_vocabulary
 from tests.labels.files import FORMATS, tar_bytes, write_captions
 
 DOGS = [f"a dog and {number} cats" for number in range(300)]
@@ -107,21 +107,21 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_read_is_one_line_and_leaves_nothing(
+def test_unreadable_input_is_one_line_and_leaves_no_file(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name, content, told = REFUSED[case]
+    name, content, text = REFUSED[case]
     (tmp_path / name).write_bytes(content)
     assert label(tmp_path / name) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert told in errors[0]
+    assert text in errors[0]
     assert name in errors[0]
     assert not [path for path in (tmp_path / "labels").rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("whole", [WHOLE_TAR, gzip.compress(WHOLE_TAR)], ids=["tar", "tar.gz"])
-def test_a_tar_cut_anywhere_is_never_shorter_in_silence(
+def test_truncated_tar_never_loses_samples_without_an_error(
     whole: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / ("c.tar" if whole is WHOLE_TAR else "c.tar.gz")
@@ -132,7 +132,7 @@ def test_a_tar_cut_anywhere_is_never_shorter_in_silence(
     capsys.readouterr()
 
 
-def test_a_corrupted_parquet_is_an_error_or_has_all_its_rows(tmp_path: Path) -> None:
+def test_corrupted_parquet_is_an_error_or_complete(tmp_path: Path) -> None:
     path = tmp_path / "c.parquet"
     content = io.BytesIO()
     pq.write_table(pa.table({"caption": DOGS}), content, write_page_checksum=True)
@@ -184,7 +184,7 @@ COUNTED: dict[str, tuple[bytes, list[str], str | None]] = {
 
 @pytest.mark.parametrize("suffix", ["parquet", "tar", "csv", "jsonl", "txt"])
 @pytest.mark.parametrize("case", COUNTED)
-def test_a_row_that_is_not_as_it_should_be_is_counted_and_keeps_its_place(
+def test_malformed_row_is_counted_and_keeps_its_position(
     case: str, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caption, names, flaw = COUNTED[case]
@@ -232,7 +232,7 @@ ROWS: dict[str, tuple[str, bytes, dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("case", ROWS)
-def test_a_row_without_a_caption_has_no_labels_and_is_counted_by_its_class(
+def test_row_without_caption_has_no_labels_and_is_counted(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, content, flaws = ROWS[case]
@@ -252,7 +252,7 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path: Path, capsys: pytest.Ca
     assert "b.parquet: Parquet magic bytes not found" in capsys.readouterr().err
 
 
-def test_a_count_of_some_of_the_files_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_partial_count_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_captions(tmp_path / "a.parquet", DOGS)
     (tmp_path / "b.parquet").write_bytes(cut(WHOLE_PARQUET, 0.5))
     assert main(["label", str(tmp_path), "--count-only", "--out", str(tmp_path / "v.json")]) == 2
@@ -261,12 +261,12 @@ def test_a_count_of_some_of_the_files_is_not_written(tmp_path: Path, capsys: pyt
 
 
 def vocabulary(**changes: Any) -> Callable[[Path], None]:
-    labels = (Label(**{changes.pop("kind", "synset"): changes.pop("key", "n2084071")}, name="dog", count=1),)
+    labels = (VocabularyLabel(**{changes.pop("kind", "synset"): changes.pop("key", "n2084071")}, name="dog", count=1),)
     return lambda path: write_vocabulary(Vocabulary(captions=1, labels=labels, **changes), path)
 
 
 @pytest.mark.parametrize(
-    ("write", "options", "told"),
+    ("write", "options", "text"),
     [
         (
             vocabulary(rule="subword", kind="subword", key="320"),
@@ -278,12 +278,12 @@ def vocabulary(**changes: Any) -> Callable[[Path], None]:
         (lambda path: path.write_text("dog\t3\n"), [], "unknown vocabulary format"),
     ],
 )
-def test_a_vocabulary_that_does_not_fit_is_refused(
-    write: Callable[[Path], None], options: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_vocabulary_of_another_rule_is_refused(
+    write: Callable[[Path], None], options: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "v.json")
     path = write_captions(tmp_path / "c.txt", DOGS)
     arguments = ["label", str(path), "--vocabulary", str(tmp_path / "v.json"), "--out", str(tmp_path / "out")]
     assert main([*arguments, *options]) == 2
-    assert told in capsys.readouterr().err
+    assert text in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -9,7 +9,7 @@ from ftfy.badness import BADNESS_RE, is_bad
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.labels.cleaning import DUBIOUS, SUSPECT, clean, mended
+from bench.labels.cleaning import DUBIOUS, SUSPECT, clean, repair_text
 from tests.labels.hostile import captions, hostile_captions
 from tests.labels.oracle import cleaned
 
@@ -20,13 +20,13 @@ dubious = st.lists(st.sampled_from([*MOJIBAKE, *" aA.?1<&;", "&amp;", "\n", "ﬁ
 
 
 @given(st.one_of(captions, dubious))
-def test_cleaning_is_the_released_one(text: str) -> None:
+def test_cleaning_equals_the_released_code(text: str) -> None:
     assert clean(text) == cleaned(text)
 
 
 @given(st.one_of(captions, dubious))
-def test_mending_is_ftfys(text: str) -> None:
-    assert mended(text) == fix_text(text)
+def test_repair_equals_ftfy(text: str) -> None:
+    assert repair_text(text) == fix_text(text)
 
 
 def test_many_hostile_captions_are_cleaned_as_released() -> None:
@@ -34,13 +34,13 @@ def test_many_hostile_captions_are_cleaned_as_released() -> None:
     assert [clean(text) for text in texts] == [cleaned(text) for text in texts]
 
 
-def test_every_single_character_is_mended_as_ftfy_does() -> None:
+def test_every_single_character_is_repaired_as_ftfy_does() -> None:
     texts = [f"a{chr(code)}b" for code in range(0x110000) if not 0xD800 <= code < 0xE000]
     chosen = texts[:0x3100] + texts[0xF000:0x10000] + texts[0x10000::97]
-    assert [mended(text) for text in chosen] == [fix_text(text) for text in chosen]
+    assert [repair_text(text) for text in chosen] == [fix_text(text) for text in chosen]
 
 
-def test_what_ftfy_knows_mojibake_by_is_in_the_ranges_that_are_looked_at() -> None:
+def test_suspect_ranges_cover_ftfys_mojibake() -> None:
     assert all(re.fullmatch(f"[{DUBIOUS}]", character) for character in MOJIBAKE)
 
 
@@ -49,7 +49,7 @@ def test_no_mojibake_is_missed(text: str) -> None:
     assert SUSPECT.search(text) or not is_bad(text)
 
 
-def test_a_single_dubious_character_among_ascii_is_no_mojibake_unless_suspected() -> None:
+def test_single_dubious_character_is_not_mojibake_unless_suspect() -> None:
     for code in range(0x80, 0x2C00):
         for before in ("", *string.printable):
             text = f"{before}{chr(code)} {chr(code)}{before} x {chr(code)}"
@@ -57,6 +57,6 @@ def test_a_single_dubious_character_among_ascii_is_no_mojibake_unless_suspected(
 
 
 @pytest.mark.parametrize("more", ["", "\x01", "é", "x" * 1_000_001])
-def test_entities_in_entities_take_no_long_time(more: str) -> None:
+def test_nested_entities_take_bounded_time(more: str) -> None:
     """ftfy takes a pass for each: minutes for so many."""
     assert clean("a dog &" + "amp;" * 100_000 + f"lt; {more}") == f"a dog & {more}".replace("\x01", "").strip()

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.labels.cleaning import clean
-from bench.labels.corenet import cleaned, corenet, corenet_with_nltk_3_8
+from bench.labels.corenet import clean_captions, corenet, corenet_with_nltk_3_8
 from bench.labels.lexicon import NOT_A_LABEL, lexicon
-from bench.labels.pieces import Pieces
+from bench.labels.pieces import PieceLabels
 from bench.labels.tokens import NLTK_3_8, NLTK_3_10
 from tests.labels import oracle
 from tests.labels.hostile import captions, hostile_captions
@@ -29,16 +29,16 @@ def whole(text: str) -> list[str]:
     return [lexicon().keys[label] for label in labels if label != NOT_A_LABEL]
 
 
-def test_the_record_is_large_and_says_something() -> None:
+def test_kept_reference_labels_are_large_and_not_empty() -> None:
     assert len(RECORD) > 2500
     assert sum(map(len, ANSWERS)) > 6000
 
 
-def test_labels_are_those_that_the_released_code_gave() -> None:
+def test_labels_equal_those_of_the_released_code() -> None:
     assert corenet().synsets(TEXTS) == ANSWERS
 
 
-def test_a_caption_has_the_same_labels_alone_and_cut_as_a_whole() -> None:
+def test_caption_has_the_same_labels_alone_and_in_a_column() -> None:
     assert [whole(text) for text in TEXTS] == ANSWERS
 
 
@@ -58,21 +58,21 @@ def test_a_caption_has_the_same_labels_alone_and_cut_as_a_whole() -> None:
         ("日本語 🐕", []),
     ],
 )
-def test_what_a_caption_names(caption: str, lemmas: list[str]) -> None:
+def test_caption_names_its_nouns(caption: str, lemmas: list[str]) -> None:
     assert corenet().synsets([caption]) == [[lexicon().synset_of(lemma) for lemma in lemmas]]
 
 
 @given(st.lists(captions, max_size=8))
-def test_captions_are_the_sum_of_their_pieces_wherever_it_is_said(texts: list[str]) -> None:
+def test_labels_of_steady_captions_are_the_sum_of_their_pieces(texts: list[str]) -> None:
     assert corenet().synsets(texts) == [whole(text) for text in texts]
 
 
-def test_many_hostile_captions_are_the_sum_of_their_pieces() -> None:
+def test_labels_of_hostile_captions_are_the_sum_of_their_pieces() -> None:
     texts = hostile_captions(5_000, seed=2)
     assert corenet().synsets(texts) == [whole(text) for text in texts]
 
 
-def test_nltk_38_is_the_sum_of_its_pieces_too() -> None:
+def test_nltk_38_labels_are_the_sum_of_their_pieces() -> None:
     rule, texts = corenet_with_nltk_3_8(), hostile_captions(3_000, seed=3)
     tokens = (NLTK_3_8(text) for text in texts)
     keys = [[rule.keys[label] for word in words if (label := rule.label_of(word)) != NOT_A_LABEL] for words in tokens]
@@ -81,13 +81,13 @@ def test_nltk_38_is_the_sum_of_its_pieces_too() -> None:
 
 
 @given(st.lists(captions, max_size=8))
-def test_a_column_is_cleaned_as_its_captions_are(texts: list[str]) -> None:
-    column = cleaned(pa.array(texts, pa.string())).to_pylist()
+def test_column_cleaning_equals_caption_cleaning(texts: list[str]) -> None:
+    column = clean_captions(pa.array(texts, pa.string())).to_pylist()
     assert [" ".join(text.split()) for text in column] == [" ".join(clean(text).split()) for text in texts]
 
 
 @given(st.lists(st.one_of(st.none(), captions), max_size=12), st.integers(0, 12), st.integers(0, 12))
-def test_a_column_cut_in_two_has_the_same_labels(texts: list[str | None], start: int, length: int) -> None:
+def test_splitting_a_column_does_not_change_labels(texts: list[str | None], start: int, length: int) -> None:
     column = pa.array(texts, pa.string())
     labels, offsets = corenet().label(column)
     assert labels.dtype == np.uint32
@@ -99,7 +99,7 @@ def test_a_column_cut_in_two_has_the_same_labels(texts: list[str | None], start:
     np.testing.assert_array_equal(places, offsets[low : high + 1] - offsets[low])
 
 
-def test_null_is_empty_and_a_column_may_be_long() -> None:
+def test_null_is_an_empty_caption_and_long_columns_work() -> None:
     rows = [None, "", "a dog", "a dog's' tail."] * 40_000
     _, offsets = corenet().label(pa.array(rows, pa.string()))
     assert np.diff(offsets)[:4].tolist() == [0, 0, 1, 2]
@@ -136,17 +136,17 @@ def test_a_million_characters_are_labelled(part: str) -> None:
     assert corenet().synsets([text, f"cat {text}"])[1][:1] == [lexicon().synset_of("cat")]
 
 
-def test_the_memory_of_pieces_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.labels.pieces.MOST", 3)
-    pieces = Pieces(NLTK_3_10, lexicon())
+def test_piece_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.labels.pieces.MAX_ENTRIES", 3)
+    pieces = PieceLabels(NLTK_3_10, lexicon())
     texts = ["dogs", "cats.", "mice", "men", "d'ye", "geese", "dogs", "can't", "oxen", "two"]
-    assert pieces.labels(texts) == [Pieces(NLTK_3_10, lexicon()).labels([text])[0] for text in texts]
+    assert pieces.labels(texts) == [PieceLabels(NLTK_3_10, lexicon()).labels([text])[0] for text in texts]
     assert len(pieces._pieces) <= 3
 
 
 @needs_oracle
 @given(captions)
-def test_any_caption_has_the_released_codes_labels(text: str) -> None:
+def test_arbitrary_captions_have_the_released_codes_labels(text: str) -> None:
     assert corenet().synsets([text]) == [oracle.labels(text)]
 
 
@@ -157,5 +157,5 @@ def test_many_hostile_captions_have_the_released_codes_tokens() -> None:
 
 
 @needs_oracle
-def test_the_record_is_what_the_released_code_says_here() -> None:
+def test_kept_labels_equal_the_released_code_installed_here() -> None:
     assert [oracle.labels(text) for text in TEXTS[::20]] == ANSWERS[::20]

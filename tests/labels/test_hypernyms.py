@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.labels.class_names import synsets_of
-from bench.labels.hypernyms import Labels, hypernyms
+from bench.labels.hypernyms import LabelSet, hypernyms
 from bench.labels.lexicon import lexicon
 from bench.labels.vocabulary import read_vocabulary
 
@@ -21,7 +21,7 @@ def keys_by_name() -> dict[str, str]:
     return {tree.name(key): key for key in tree.above}
 
 
-def test_every_noun_synset_has_a_name_of_its_own_and_leads_to_entity() -> None:
+def test_every_noun_synset_has_a_unique_name_and_leads_to_entity() -> None:
     tree = hypernyms()
     assert len(tree.above) == len(keys_by_name()) == 82_115
     assert set(lexicon().keys) <= set(tree.above)
@@ -30,15 +30,15 @@ def test_every_noun_synset_has_a_name_of_its_own_and_leads_to_entity() -> None:
     assert [key for key, above in tree.above.items() if not above] == [entity]
 
 
-def test_similarities_are_nltks() -> None:
+def test_similarities_equal_kept_nltk_similarities() -> None:
     keys, tree = keys_by_name(), hypernyms()
     assert len(RECORDED) == 400
     for one, other, steps in RECORDED:
         assert tree.similarity(keys[one], keys[other]) == pytest.approx(1 / steps)
-        assert len(tree.way(keys[one], keys[other])) == steps
+        assert len(tree.path(keys[one], keys[other])) == steps
 
 
-def test_they_are_nltks_where_it_is_installed() -> None:
+def test_similarities_equal_installed_nltk() -> None:
     reader = pytest.importorskip("nltk.corpus.reader.wordnet", reason="NLTK is in the oracle extra")
     assert reader
     from nltk.corpus import wordnet
@@ -55,10 +55,10 @@ def test_they_are_nltks_where_it_is_installed() -> None:
         assert tree.similarity(one, other) == pytest.approx(theirs[0].path_similarity(theirs[1]))
 
 
-def test_a_way_is_made_of_single_steps() -> None:
+def test_path_consists_of_single_steps() -> None:
     keys, tree = keys_by_name(), hypernyms()
     for one, other, _ in RECORDED[:100]:
-        way = [keys[name] for name in tree.way(keys[one], keys[other])]
+        way = [keys[name] for name in tree.path(keys[one], keys[other])]
         assert (way[0], way[-1]) == (keys[one], keys[other])
         assert all(below in tree.above[above] or above in tree.above[below] for below, above in pairwise(way))
 
@@ -66,7 +66,7 @@ def test_a_way_is_made_of_single_steps() -> None:
 def test_the_nearest_label_is_the_first_of_the_most_similar() -> None:
     """As by asking every label."""
     tree, vocabulary = hypernyms(), read_vocabulary("pack-synsets").keys
-    labels = Labels(vocabulary, tree)
+    labels = LabelSet(vocabulary, tree)
     for key in random.Random(2).sample(sorted(tree.above), 25):
         all_of_them = {label: tree.similarity(key, label) for label in vocabulary}
         found = labels.nearest(key)
@@ -89,5 +89,5 @@ def test_the_nearest_label_is_the_first_of_the_most_similar() -> None:
         ("xyzzy", []),
     ],
 )
-def test_a_classs_name_is_looked_up_whole_and_then_by_its_words(name: str, synsets: list[str]) -> None:
+def test_class_name_is_looked_up_whole_then_by_words(name: str, synsets: list[str]) -> None:
     assert [hypernyms().name(key) for key in synsets_of(name)] == synsets

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.labels.shard_job import made
+from bench.labels.shard_job import read_label_file_info
 from tests.processes import LONGEST_SECONDS, have_ended, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -50,7 +50,7 @@ def undisturbed(captions: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     return content(out)
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bytes(
+def test_repeatedly_killed_labelling_ends_with_the_same_bytes(
     captions: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     for _ in range(KILLS):
@@ -63,12 +63,12 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(
         assert have_ended(workers), "a process of the pool outlived its parent"
         finished = {name: data for name, data in content(tmp_path).items() if not name.startswith(".")}
         assert finished.items() <= undisturbed.items()
-        assert all(made(tmp_path / name) for name in finished)
+        assert all(read_label_file_info(tmp_path / name) for name in finished)
     subprocess.run(command(captions, tmp_path), cwd=ROOT, check=True, capture_output=True)
     assert content(tmp_path) == undisturbed
 
 
-def test_a_killed_process_of_the_pool_is_told_and_the_rest_goes_on_later(
+def test_killed_pool_process_is_reported_and_the_rest_resumes(
     captions: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     child = subprocess.Popen(command(captions, tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -77,16 +77,16 @@ def test_a_killed_process_of_the_pool_is_told_and_the_rest_goes_on_later(
         process for process in psutil.Process(child.pid).children() if "spawn_main" in " ".join(process.cmdline())
     ]
     working[0].kill()
-    _, told = child.communicate(timeout=LONGEST_SECONDS)
-    assert child.returncode == 3, told
-    assert "a labelling process was killed: check the free memory, or lower --workers" in told
-    assert "Traceback" not in told
+    _, text = child.communicate(timeout=LONGEST_SECONDS)
+    assert child.returncode == 3, text
+    assert "a labelling process was killed: check the free memory, or lower --workers" in text
+    assert "Traceback" not in text
     subprocess.run(command(captions, tmp_path), cwd=ROOT, check=True, capture_output=True)
     assert content(tmp_path) == undisturbed
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupt_ends_soon_and_in_silence(
+def test_interrupt_ends_soon_without_a_traceback(
     sent: signal.Signals, code: int, captions: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     child = subprocess.Popen(
@@ -95,10 +95,10 @@ def test_an_interrupt_ends_soon_and_in_silence(
     wait_until(lambda: being_written(tmp_path), child)
     workers = psutil.Process(child.pid).children(recursive=True)
     (os.killpg if sent is signal.SIGINT else os.kill)(child.pid, sent)
-    _, told = child.communicate(timeout=LONGEST_SECONDS)
-    assert child.returncode == code, told
-    assert "finished files are kept" in told
-    assert "Traceback" not in told, told
+    _, text = child.communicate(timeout=LONGEST_SECONDS)
+    assert child.returncode == code, text
+    assert "finished files are kept" in text
+    assert "Traceback" not in text, text
     assert workers
     assert have_ended(workers)
     assert not list(tmp_path.glob(".*.part"))

@@ -17,7 +17,7 @@ from bench.labels.tokens import WordSplitter
 from tests.labels.hostile import captions
 
 
-def test_offsets_are_wordnets_without_leading_zeros() -> None:
+def test_synset_keys_are_wordnet_offsets_without_leading_zeros() -> None:
     """Three that apple/corenet's docstring and its released vocabulary give."""
     assert [lexicon().synset_of(word) for word in ("dog", "person", "image")] == ["n2084071", "n7846", "n5928118"]
     assert lexicon().synset_of("photo") is None
@@ -49,7 +49,7 @@ def test_a_label_is_one_synset_with_a_name_and_a_gloss() -> None:
         ("", ""),
     ],
 )
-def test_lemmas(word: str, lemma: str) -> None:
+def test_lemmas_equal_wordnets(word: str, lemma: str) -> None:
     assert lexicon().lemma(word) == lemma
 
 
@@ -86,7 +86,7 @@ def shapes(words: list[str]) -> list[tuple[str, str]]:
     return [(word, "NNS" if word.endswith("s") else "VB") for word in words]
 
 
-def test_the_papers_rule_keeps_the_released_codes_labels_of_nouns() -> None:
+def test_paper_rule_keeps_the_released_labels_of_nouns() -> None:
     rule = PaperRule(shapes)
     column = pa.array(["two dogs and a cat on bicycles", None, "dogs dogs", "the end"])
     labels, offsets = rule.label(column)
@@ -96,20 +96,20 @@ def test_the_papers_rule_keeps_the_released_codes_labels_of_nouns() -> None:
 
 
 @given(st.lists(captions, max_size=4))
-def test_where_every_tag_is_a_nouns_the_rules_agree(texts: list[str]) -> None:
+def test_rules_agree_if_every_token_is_a_noun(texts: list[str]) -> None:
     labels, offsets = PaperRule(lambda words: [(word, "NN") for word in words]).label(pa.array(texts, pa.string()))
     expected, places = corenet().label(pa.array(texts, pa.string()))
     np.testing.assert_array_equal(labels, expected)
     np.testing.assert_array_equal(offsets, places)
 
 
-def test_without_nltk_the_papers_rule_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paper_rule_without_nltk_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nltk.tag.perceptron", None)
     with pytest.raises(ValueError, match=r"pip install -e '\.\[paper\]'"):
         PaperRule()
 
 
-def test_without_weights_the_papers_rule_says_what_to_fetch(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_paper_rule_without_weights_says_what_to_fetch(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     data = pytest.importorskip("nltk.data", reason="nltk is in the extra `paper`")
     monkeypatch.setattr(data, "path", [str(tmp_path)])
     with pytest.raises(ValueError, match=r"python -m nltk\.downloader averaged_perceptron_tagger_eng"):

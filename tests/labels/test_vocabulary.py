@@ -12,27 +12,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.build_pack.vocabularies import SHIPPED_VOCABULARIES, shipped_vocabulary
-from bench.labels.rules import rule_named
-from bench.labels.vocabulary import Label, Vocabulary, counted, merged, read_vocabulary, write_vocabulary
-from bench.profilers.memory import status_bytes
+from bench.labels.rules import get_rule
+from bench.labels.vocabulary import (
+    Vocabulary,
+    VocabularyLabel,
+    count_vocabulary,
+    merge_vocabularies,
+    read_vocabulary,
+    write_vocabulary,
+)
+from bench.profilers.memory import read_status_bytes
 
 COUNTS = st.lists(st.integers(0, 3), min_size=6, max_size=6)
 
 
 def vocabulary_of(counts: list[int], captions: int = 10) -> Vocabulary:
     """A count of the first few synsets of WordNet."""
-    rule = rule_named("corenet")
+    rule = get_rule("corenet")
     padded = np.zeros(len(rule.keys), np.int64)
     padded[: len(counts)] = counts
-    return counted(rule, padded, captions)
+    return count_vocabulary(rule, padded, captions)
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)
 @given(st.lists(COUNTS, min_size=2, max_size=5))
-def test_a_merge_of_the_parts_is_a_count_of_the_whole(parts: list[list[int]]) -> None:
+def test_merged_vocabularies_equal_a_count_of_the_whole(parts: list[list[int]]) -> None:
     whole = vocabulary_of(np.sum(parts, axis=0).tolist(), captions=10 * len(parts))
-    assert merged([vocabulary_of(part) for part in parts]) == whole
-    assert merged([merged([vocabulary_of(part) for part in parts[:-1]]), vocabulary_of(parts[-1])]) == whole
+    assert merge_vocabularies([vocabulary_of(part) for part in parts]) == whole
+    assert (
+        merge_vocabularies([merge_vocabularies([vocabulary_of(part) for part in parts[:-1]]), vocabulary_of(parts[-1])])
+        == whole
+    )
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)
@@ -44,34 +54,34 @@ def test_labels_are_sorted_by_count_then_by_offset_as_a_number(counts: list[int]
     assert Counter(label.count for label in labels) == Counter(count for count in counts if count)
 
 
-def test_a_cut_vocabulary_keeps_what_is_frequent_and_cannot_be_merged() -> None:
+def test_filtered_vocabulary_keeps_frequent_labels_and_cannot_be_merged() -> None:
     whole = vocabulary_of([5, 1, 3, 3, 9, 2])
-    assert [label.count for label in whole.cut(3, None).labels] == [9, 5, 3, 3]
-    assert [label.count for label in whole.cut(1, 2).labels] == [9, 5]
-    for cut in (whole.cut(3, None), whole.cut(1, 2)):
+    assert [label.count for label in whole.filtered(3, None).labels] == [9, 5, 3, 3]
+    assert [label.count for label in whole.filtered(1, 2).labels] == [9, 5]
+    for cut in (whole.filtered(3, None), whole.filtered(1, 2)):
         with pytest.raises(ValueError, match="has lost counts and cannot be merged"):
-            merged([whole, cut])
+            merge_vocabularies([whole, cut])
 
 
 def test_counts_of_two_rules_cannot_be_merged() -> None:
-    subwords = Vocabulary(rule="subword", captions=1, labels=(Label(subword="3", name="a", count=1),))
+    subwords = Vocabulary(rule="subword", captions=1, labels=(VocabularyLabel(subword="3", name="a", count=1),))
     with pytest.raises(ValueError, match="rule: corenet / subword"):
-        merged([vocabulary_of([1]), subwords])
+        merge_vocabularies([vocabulary_of([1]), subwords])
 
 
-def test_a_vocabulary_survives_its_file(tmp_path: Path) -> None:
-    for vocabulary in (vocabulary_of([1, 2, 3]), vocabulary_of([4, 5]).cut(2, 7), vocabulary_of([])):
+def test_vocabulary_round_trips_through_its_file(tmp_path: Path) -> None:
+    for vocabulary in (vocabulary_of([1, 2, 3]), vocabulary_of([4, 5]).filtered(2, 7), vocabulary_of([])):
         write_vocabulary(vocabulary, tmp_path / "v.json")
         read_vocabulary.cache_clear()
         assert read_vocabulary(str(tmp_path / "v.json")) == vocabulary
 
 
 @pytest.mark.parametrize("name", SHIPPED_VOCABULARIES)
-def test_the_shipped_vocabularies_are_those_of_the_packs_captions(name: str) -> None:
+def test_shipped_vocabularies_are_counted_from_the_pack(name: str) -> None:
     assert read_vocabulary(name) == shipped_vocabulary(name)
 
 
-def test_an_unknown_vocabulary_is_answered_with_what_there_is() -> None:
+def test_unknown_vocabulary_lists_the_available_ones() -> None:
     with pytest.raises(ValueError, match="did you mean 'pack-synsets'"):
         read_vocabulary("pack-synset")
     with pytest.raises(ValueError, match="no vocabulary file"):
@@ -79,7 +89,7 @@ def test_an_unknown_vocabulary_is_answered_with_what_there_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "text"),
     [
         (b"n2084071\tdog\t12\n", "unknown vocabulary format"),
         (b"", "unknown vocabulary format"),
@@ -94,9 +104,9 @@ def test_an_unknown_vocabulary_is_answered_with_what_there_is() -> None:
         (b"{" * 100_000, "not a vocabulary: "),
     ],
 )
-def test_what_is_no_vocabulary_is_refused(content: bytes, told: str, tmp_path: Path) -> None:
+def test_invalid_vocabulary_is_refused(content: bytes, text: str, tmp_path: Path) -> None:
     (tmp_path / "v.json").write_bytes(content)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=text):
         read_vocabulary(str(tmp_path / "v.json"))
 
 
@@ -105,7 +115,7 @@ def test_corenets_pickle_is_read_in_its_order(protocol: int, tmp_path: Path) -> 
     """Its order is the order of the released heads' rows, also where counts are equal."""
     released = {"n5928118": 52_418_327, "n13333833": 7, "n4960277": 7}
     (tmp_path / "v.pkl").write_bytes(pickle.dumps(released, protocol))
-    vocabulary = merged([read_vocabulary(str(tmp_path / "v.pkl"))])
+    vocabulary = merge_vocabularies([read_vocabulary(str(tmp_path / "v.pkl"))])
     assert {label.key: label.count for label in vocabulary.labels} == released
     assert vocabulary.keys == tuple(released)
     assert (vocabulary.rule, vocabulary.captions) == ("corenet", None)
@@ -141,7 +151,7 @@ def test_a_pickle_of_anything_else_is_refused(held: object, tmp_path: Path) -> N
 
 @settings(max_examples=300, derandomize=True, deadline=None)
 @given(st.binary(max_size=60))
-def test_no_bytes_are_more_than_an_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_arbitrary_bytes_are_at_most_an_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("v") / "v.pkl"
     path.write_bytes(b"\x80\x04" + content)
     with suppress(ValueError):
@@ -151,10 +161,10 @@ def test_no_bytes_are_more_than_an_error(tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize(
     "content", [b"\x80\x04}r\xff\xff\xff\x7f.", b"\x80\x05\x96" + (2**36).to_bytes(8, "little") + b"."]
 )
-def test_a_pickle_of_a_few_bytes_makes_room_for_no_more(content: bytes, tmp_path: Path) -> None:
+def test_small_pickle_allocates_little_memory(content: bytes, tmp_path: Path) -> None:
     """It asks for place 2**31 - 1 of what is remembered, or for 64 GiB. Python's C class would take 32 GiB."""
     (tmp_path / "v.pkl").write_bytes(content)
-    before = status_bytes("VmHWM")
+    before = read_status_bytes("VmHWM")
     with suppress(ValueError):
         read_vocabulary(str(tmp_path / "v.pkl"))
-    assert (status_bytes("VmHWM") or 0) - (before or 0) < 2**27
+    assert (read_status_bytes("VmHWM") or 0) - (before or 0) < 2**27

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import losses.chunks
-from losses.collectives import Alike
+from losses.collectives import SimulatedGroup
 from losses.contrastive import contrastive_loss
 from losses.sigmoid import sigmoid_loss
 from tests.processes import in_ranks
@@ -84,7 +84,7 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return in_ranks(work, request.param, tmp_path_factory.mktemp("ranks"))
 
 
-def joined(ranks: list[Figures], name: str) -> list[Tensor]:
+def concatenated(ranks: list[Figures], name: str) -> list[Tensor]:
     """Figures of the global batch: means over the processes, each one's rows behind the other's.
 
     A gradient of features is divided by the number of processes, for their mean is what DDP makes of parameters.
@@ -102,18 +102,18 @@ def equal(mine: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
 @pytest.mark.parametrize("name", LOSSES)
-def test_value_and_gradients_are_those_of_one_process(
+def test_distributed_loss_and_gradients_equal_one_process(
     ranks: list[Figures], name: str, dtype: torch.dtype, tolerance: float
 ) -> None:
     inputs = features(len(ranks), dtype)[: 3 if name == "contrastive" else 4]
     expected = figures(LOSSES[name], inputs)
-    equal(joined(ranks, f"{name} {dtype}"), expected, tolerance)
+    equal(concatenated(ranks, f"{name} {dtype}"), expected, tolerance)
     for each in ranks:
         torch.testing.assert_close(each[f"{name} {dtype}"][0], expected[0], rtol=tolerance, atol=0)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
-def test_ddp_has_the_gradients_of_one_process(ranks: list[Figures], dtype: torch.dtype, tolerance: float) -> None:
+def test_ddp_gradients_equal_one_process(ranks: list[Figures], dtype: torch.dtype, tolerance: float) -> None:
     model = Pair(dtype)
     loss = contrastive_loss(*model(*features(len(ranks), dtype)[:2]))
     loss.backward()  # type: ignore[no-untyped-call]
@@ -130,7 +130,9 @@ def test_open_clips_contrastive_loss_has_our_value_in_every_mode_and_our_gradien
 
     How much of the gradient's direction that costs depends on the features: here a cosine of .887 and .938.
     """
-    ours, theirs = (joined(ranks, name) for name in ("contrastive torch.float64", f"ClipLoss {local} {with_grad}"))
+    ours, theirs = (
+        concatenated(ranks, name) for name in ("contrastive torch.float64", f"ClipLoss {local} {with_grad}")
+    )
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-9, atol=0)
     if with_grad:
         equal(ours[1:3], theirs[1:3], 1e-9)
@@ -143,19 +145,17 @@ def test_open_clips_contrastive_loss_has_our_value_in_every_mode_and_our_gradien
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-def test_open_clips_sigmoid_loss_is_ours_however_it_exchanges(ranks: list[Figures], exchange: str) -> None:
-    equal(joined(ranks, "sigmoid torch.float64"), joined(ranks, f"SigLipLoss {exchange}"), 1e-9)
+def test_open_clips_sigmoid_loss_equals_ours_in_every_exchange_mode(ranks: list[Figures], exchange: str) -> None:
+    equal(concatenated(ranks, "sigmoid torch.float64"), concatenated(ranks, f"SigLipLoss {exchange}"), 1e-9)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("many", [1, 3])
-def test_processes_that_are_alike_are_processes_with_the_same_rows(
-    name: str, many: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_simulated_group_equals_ranks_with_equal_rows(name: str, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Value and gradients are those of the rows so many times; of rows times the processes, as each of them has."""
     monkeypatch.setattr(losses.chunks, "SIDE", SIDE)
     image, text, *scalars = features(1, torch.float64)[: 3 if name == "contrastive" else 4]
-    mine = figures(LOSSES[name], [image, text, *scalars], group=Alike(many))
+    mine = figures(LOSSES[name], [image, text, *scalars], group=SimulatedGroup(many))
     whole = figures(LOSSES[name], [image.repeat(many, 1), text.repeat(many, 1), *scalars])
     own = [many * rows[:PER_RANK] for rows in whole[1:3]]
     equal(mine, [whole[0], *own, *whole[3:]], 1e-12)

@@ -76,7 +76,7 @@ def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("pieces")
 @pytest.mark.parametrize("batch", [2, 3, 8])
-def test_contrastive_is_the_formula_and_open_clips(batch: int) -> None:
+def test_contrastive_loss_equals_the_formula_and_open_clip(batch: int) -> None:
     inputs = unit_rows(batch, 3, 0), unit_rows(batch, 3, 1), SCALE
     agree(contrastive_loss, contrastive_by_hand, *inputs)
     agree(contrastive_loss, ClipLoss(), *inputs)
@@ -84,19 +84,19 @@ def test_contrastive_is_the_formula_and_open_clips(batch: int) -> None:
 
 @pytest.mark.usefixtures("pieces")
 @pytest.mark.parametrize("batch", [2, 3, 8])
-def test_sigmoid_is_the_formula_and_open_clips(batch: int) -> None:
+def test_sigmoid_loss_equals_the_formula_and_open_clip(batch: int) -> None:
     inputs = unit_rows(batch, 3, 0), unit_rows(batch, 3, 1), SCALE, BIAS
     agree(sigmoid_loss, sigmoid_by_hand, *inputs)
     agree(sigmoid_loss, SigLipLoss(), *inputs)
 
 
-def test_an_all_zero_scale_is_a_uniform_guess() -> None:
+def test_zero_scale_gives_the_loss_of_a_uniform_guess() -> None:
     loss = contrastive_loss(unit_rows(6, 4, 0), unit_rows(6, 4, 1), torch.tensor(0.0, dtype=torch.float64))
     assert loss.item() == pytest.approx(math.log(6))
 
 
 @pytest.mark.parametrize("loss", [contrastive_loss, sigmoid_loss])
-def test_a_pair_of_opposites_at_the_largest_scale_is_finite(loss: Callable[..., Tensor]) -> None:
+def test_opposite_pair_at_the_largest_scale_has_a_finite_loss(loss: Callable[..., Tensor]) -> None:
     """Logits from -100 to 100, whose exponentials a float32 cannot hold."""
     image = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
     leaves = [image, -image.detach(), torch.tensor(100.0)] + [torch.tensor(0.0)] * (loss is sigmoid_loss)
@@ -106,7 +106,7 @@ def test_a_pair_of_opposites_at_the_largest_scale_is_finite(loss: Callable[..., 
 
 
 @pytest.mark.parametrize(("loss", "scalars"), [(contrastive_loss, (7.0,)), (sigmoid_loss, (7.0, -3.0))])
-def test_no_matrix_of_all_pairs_is_ever_held(
+def test_full_similarity_matrix_is_never_allocated(
     loss: Callable[..., Tensor], scalars: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(losses.chunks, "SIDE", 64)
@@ -121,7 +121,7 @@ def test_no_matrix_of_all_pairs_is_ever_held(
 
 
 @pytest.mark.parametrize(("loss", "scalars"), [(contrastive_loss, (7.0,)), (sigmoid_loss, (7.0, -3.0))])
-def test_autocast_does_not_touch_the_logits(loss: Callable[..., Tensor], scalars: tuple[float, ...]) -> None:
+def test_autocast_does_not_change_the_logits(loss: Callable[..., Tensor], scalars: tuple[float, ...]) -> None:
     leaves = [unit_rows(9, 4, seed).float().requires_grad_() for seed in (0, 1)]
     results = []
     for enabled in (False, True):
@@ -132,7 +132,7 @@ def test_autocast_does_not_touch_the_logits(loss: Callable[..., Tensor], scalars
 
 
 @pytest.mark.parametrize(("loss", "scalars"), [(contrastive_loss, (7.0,)), (sigmoid_loss, (7.0, -3.0))])
-def test_half_precision_features_lose_only_their_own_digits(
+def test_half_precision_features_only_add_rounding_error(
     loss: Callable[..., Tensor], scalars: tuple[float, ...]
 ) -> None:
     half = [unit_rows(9, 4, seed).bfloat16() for seed in (0, 1)]
@@ -157,7 +157,7 @@ LABELS = st.lists(st.lists(st.integers(0, 8), unique=True, max_size=5), min_size
 
 @settings(max_examples=40, derandomize=True, deadline=None)
 @given(LABELS, st.sampled_from([9, 18, 4096]))
-def test_multilabel_is_binary_cross_entropy_of_the_multi_hot_target(labels: list[list[int]], at_once: int) -> None:
+def test_multilabel_loss_equals_bce_with_the_multi_hot_target(labels: list[list[int]], at_once: int) -> None:
     """Also where a caption has no label: its row still enters the sum."""
     rows, columns = pairs(labels)
     target = torch.zeros(len(labels), 9, dtype=torch.float64)
@@ -171,7 +171,7 @@ def test_multilabel_is_binary_cross_entropy_of_the_multi_hot_target(labels: list
         agree(lambda logits: multilabel_loss(logits, rows, columns), dense, logits_of(len(labels), 9, 2))
 
 
-def test_multilabel_stays_finite_at_extreme_logits() -> None:
+def test_multilabel_loss_is_finite_at_extreme_logits() -> None:
     logits = torch.tensor([[800.0, -800.0]], requires_grad=True)
     loss = multilabel_loss(logits, torch.tensor([0]), torch.tensor([1]))
     loss.backward()  # type: ignore[no-untyped-call]
@@ -196,7 +196,7 @@ def superclass_by_hand(labels: list[list[int]], weights: Tensor) -> Callable[[Te
 
 @settings(max_examples=40, derandomize=True, deadline=None)
 @given(LABELS.filter(any), st.integers(0, 3), st.sampled_from([9, 18, 4096]))
-def test_token_softmax_is_the_formula(labels: list[list[int]], weightless: int, at_once: int) -> None:
+def test_token_softmax_loss_equals_the_formula(labels: list[list[int]], weightless: int, at_once: int) -> None:
     """Also where all of a caption's tokens weigh nothing: it adds nothing and no NaN."""
     rows, columns = pairs(labels)
     weights = torch.arange(9, dtype=torch.float64).sub(weightless).clamp_min(0)
@@ -209,13 +209,13 @@ def test_token_softmax_is_the_formula(labels: list[list[int]], weightless: int, 
         )
 
 
-def test_a_token_in_every_caption_weighs_nothing() -> None:
+def test_token_in_every_caption_has_zero_weight() -> None:
     weights = inverse_document_frequency(torch.tensor([10.0, 1.0, 0.0]), torch.tensor(10.0))
     torch.testing.assert_close(weights, torch.tensor([0.0, math.log(11 / 2), math.log(11)]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_distillation_is_one_less_the_cosine(dtype: torch.dtype) -> None:
+def test_distillation_loss_is_one_minus_cosine(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     student, teacher = (torch.randn(7, 5, dtype=torch.float64).to(dtype).requires_grad_() for _ in range(2))
     loss = distillation_loss(student, teacher)

@@ -5,25 +5,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.cli.explain import lines_of
+from bench.cli.explain import reference_ratios
 from bench.config import METHOD_NAMES
 from bench.data.targets import Captions
-from bench.experiments import EXPERIMENTS, experiment_named
-from bench.measure.costs import costs_of, released_flops
+from bench.experiments import EXPERIMENTS, get_experiment
+from bench.measure.costs import count_costs, count_flops_as_released
 from bench.measure.flops import count_flops
 from bench.methods import METHODS
-from bench.train.build import assemble, load_data
+from bench.train.build import build_train_state, load_data
 from tests.small import small
 
 PUBLISHED = ("catlip-vit-b16-datacomp", "clip-vit-b16-datacomp")
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_counts_are_those_of_the_model_that_is_built(method: str, results: Path) -> None:
+def test_counted_costs_equal_those_of_the_built_model(method: str, results: Path) -> None:
     experiment = small(method)
-    model = assemble(load_data(experiment, torch.device("cpu"), results)).model
-    uncut = METHODS[method].targets(experiment)(Captions.of(["a dog"] * experiment.batch_size))
-    costs, whole = costs_of(experiment), count_flops(experiment, [uncut])
+    model = build_train_state(load_data(experiment, torch.device("cpu"), results)).model
+    uncut = METHODS[method].targets(experiment)(Captions.from_texts(["a dog"] * experiment.batch_size))
+    costs, whole = count_costs(experiment), count_flops(experiment, [uncut])
     assert costs.parameters == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert costs.image_flops * experiment.batch_size == whole.image_forward
     assert costs.text_flops * experiment.batch_size == whole.text_forward
@@ -32,22 +32,25 @@ def test_counts_are_those_of_the_model_that_is_built(method: str, results: Path)
 @pytest.mark.parametrize(
     ("name", "millions"), [("clip-vit-b32", 151.28), ("clip-vit-b16", 149.62), ("clip-vit-l14", 427.62)]
 )
-def test_parameters_are_those_open_clip_publishes(name: str, millions: float) -> None:
+def test_parameter_counts_equal_open_clips_published_counts(name: str, millions: float) -> None:
     """Source: open_clip, docs/model_profile.csv."""
-    assert costs_of(experiment_named(name)).parameters / 1e6 == pytest.approx(millions, rel=1e-4)
+    assert count_costs(get_experiment(name)).parameters / 1e6 == pytest.approx(millions, rel=1e-4)
 
 
-def test_classification_has_no_text() -> None:
-    texts = {name: costs_of(EXPERIMENTS[name]).text_share for name in ("siglip-tiny", "catlip-tiny")}
+def test_classification_methods_have_no_text_cost() -> None:
+    texts = {name: count_costs(EXPERIMENTS[name]).text_share for name in ("siglip-tiny", "catlip-tiny")}
     assert texts["siglip-tiny"] > 0.1
     assert texts["catlip-tiny"] == 0
 
 
-def test_flops_alone_say_what_they_say_of_the_published_pair() -> None:
+def test_flop_ratio_of_the_published_pair() -> None:
     """Source: forward GFLOPs of open_clip's docs/model_profile.csv (35.13 and 5.96), samplers of apple/corenet."""
-    lines = {line.what: line.ratio for line in lines_of(*map(experiment_named, PUBLISHED))}
+    lines = {line.what: line.ratio for line in reference_ratios(*map(get_experiment, PUBLISHED))}
     assert lines["FLOPs alone, one image size"] == pytest.approx(1.17, abs=0.005)
     assert lines["FLOPs alone, the recipes' image sizes"] == pytest.approx(1.45, abs=0.005)
     assert lines["published"] == pytest.approx(2.7, abs=0.005)
-    text = released_flops(experiment_named("clip-vit-b16")) - costs_of(experiment_named("clip-vit-b16")).image_flops
+    text = (
+        count_flops_as_released(get_experiment("clip-vit-b16"))
+        - count_costs(get_experiment("clip-vit-b16")).image_flops
+    )
     assert text / 1e9 == pytest.approx(5.96, abs=0.01)

@@ -46,7 +46,7 @@ def corenet_vit(checkout: Path, size: str, *, flash: bool, classes: int = CLASSE
     from corenet.modeling.models.classification.vit import VisionTransformer
 
     options = modeling_arguments(argparse.ArgumentParser()).parse_args([])
-    told = {
+    text = {
         "classification.n_classes": classes,
         "classification.vit.mode": size,
         "classification.vit.norm_layer": "layer_norm_fp32",
@@ -56,7 +56,7 @@ def corenet_vit(checkout: Path, size: str, *, flash: bool, classes: int = CLASSE
         "layer.linear_init": "trunc_normal",
         "layer.linear_init_std_dev": 0.02,
     }
-    for name, value in told.items():
+    for name, value in text.items():
         setattr(options, f"model.{name}", value)
     return VisionTransformer(options).eval()
 
@@ -90,7 +90,7 @@ def drawn(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
 
 
 def images(side: int) -> torch.Tensor:
-    """Draw two pictures of pixels from 0 to 1."""
+    """Draw two images of pixels from 0 to 1."""
     return torch.from_numpy(np.random.RandomState(side).random_sample((2, 3, side, side)).astype(np.float32))
 
 

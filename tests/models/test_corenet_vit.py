@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.towers.tower_from import tower_from, untrained_kind
+from bench.towers.tower_from import build_untrained_copy, load_tower
 from models.class_token import ClassTokenBlock
-from models.corenet_vit import SIZES, CorenetViT, from_corenet
+from models.corenet_vit import SIZES, CorenetViT, convert_corenet_state
 from models.image_tower import build_image_tower
 from tests.models.corenet_checkout import CLASSES, RECORDED, SIDES, answers, corenet_vit, drawn, images
 
@@ -34,18 +34,18 @@ def saved(state: State, path: Path) -> Path:
 
 def agree(path: Path, side: int, features: torch.Tensor, logits: torch.Tensor) -> float:
     """Return the largest difference of features and logits; pixels are given as the harness gives them."""
-    known = tower_from(str(path), image_size=side)
-    assert known.rows is not None
+    known = load_tower(str(path), image_size=side)
+    assert known.label_classifier is not None
     assert known.tower.pixels is not None
     ours = (images(side) - known.tower.pixels.shift) / known.tower.pixels.scale
     with torch.no_grad():
         embedded = known.tower.eval()(ours)
-        told = F.linear(embedded, known.rows.weight, known.rows.bias)
-    return max(float((embedded - features).abs().max()), float((told - logits).abs().max()))
+        text = F.linear(embedded, known.label_classifier.weight, known.label_classifier.bias)
+    return max(float((embedded - features).abs().max()), float((text - logits).abs().max()))
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_features_and_logits_are_corenets(recorded: tuple[str, State], side: int, tmp_path: Path) -> None:
+def test_features_and_logits_equal_corenets(recorded: tuple[str, State], side: int, tmp_path: Path) -> None:
     """Recorded from its own modules; 160 px have 100 patches, whose positions are interpolated."""
     kind, state = recorded
     found = np.load(RECORDED)
@@ -57,7 +57,7 @@ def test_features_and_logits_are_corenets(recorded: tuple[str, State], side: int
 @pytest.mark.parametrize("flash", [True, False])
 @pytest.mark.parametrize("size", ["tiny", "base"])
 @pytest.mark.filterwarnings("default")
-def test_a_checkout_gives_the_same(size: str, flash: bool, tmp_path: Path) -> None:
+def test_features_equal_those_of_a_corenet_checkout(size: str, flash: bool, tmp_path: Path) -> None:
     """With the weights that CoreNet itself draws, and with ours, at both sizes."""
     model = corenet_vit(Path(CHECKOUT), size, flash=flash)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
@@ -72,14 +72,14 @@ def test_a_checkout_gives_the_same(size: str, flash: bool, tmp_path: Path) -> No
     assert max(differences.values()) < 1e-4
 
 
-def test_a_trainings_checkpoint_gives_its_running_average(recorded: tuple[str, State], tmp_path: Path) -> None:
+def test_training_checkpoint_loads_its_ema_weights(recorded: tuple[str, State], tmp_path: Path) -> None:
     """And what RangeAugment learned is left out."""
     state = recorded[1]
     average = state | {"neural_augmentor.brightness._low": torch.zeros(())}
     other = {name: torch.zeros_like(value) for name, value in state.items()}
     whole = {"epoch": 3, "best_metric": 0.5, "model_state_dict": other, "ema_state_dict": average}
-    known = tower_from(str(saved(whole, tmp_path / "training.pt")))
-    for name, value in from_corenet(state).items():
+    known = load_tower(str(saved(whole, tmp_path / "training.pt")))
+    for name, value in convert_corenet_state(state).items():
         assert torch.equal(known.tower.trunk.state_dict()[name], value)
 
 
@@ -88,15 +88,15 @@ def test_the_classifier_is_kept_with_its_vocabulary(recorded: tuple[str, State],
     vocabulary = tmp_path / "vocabulary.json"
     labels = ",".join(f'{{"synset":"n{number}","name":"a","count":1}}' for number in range(1, 1 + CLASSES))
     vocabulary.write_text(f'{{"rule":"corenet","captions":null,"labels":[{labels}]}}')
-    rows = tower_from(str(path), vocabulary=str(vocabulary)).rows
+    rows = load_tower(str(path), vocabulary=str(vocabulary)).label_classifier
     assert rows is not None
     assert rows.keys == tuple(f"n{number}" for number in range(1, 1 + CLASSES))
     assert torch.equal(rows.weight, recorded[1]["classifier.weight"])
     with pytest.raises(ValueError, match=r"a classifier of 12 rows, vocabulary pack-synsets has \d+ labels"):
-        tower_from(str(path), vocabulary="pack-synsets")
+        load_tower(str(path), vocabulary="pack-synsets")
 
 
-def test_an_untrained_one_is_built_by_its_name() -> None:
+def test_untrained_corenet_vit_is_built_by_name() -> None:
     """Of any size, for several image sizes, the same twice."""
     for name, (width, layers) in SIZES.items():
         with torch.device("meta"):
@@ -110,7 +110,7 @@ def test_an_untrained_one_is_built_by_its_name() -> None:
         build_image_tower("corenet-vit-giant", 224, 0)
 
 
-def test_it_learns_with_its_activations_computed_again() -> None:
+def test_corenet_vit_trains_with_activation_checkpointing() -> None:
     """The same gradients either way."""
     gradients = []
     for again in (False, True):
@@ -125,12 +125,12 @@ def test_it_learns_with_its_activations_computed_again() -> None:
 def test_a_classifier_without_its_bias_is_refused(recorded: tuple[str, State], tmp_path: Path) -> None:
     state = {name: value for name, value in recorded[1].items() if name != "classifier.bias"}
     with pytest.raises(ValueError, match=r"vit.pt has classifier.weight and no classifier.bias"):
-        tower_from(str(saved(state, tmp_path / "vit.pt")))
+        load_tower(str(saved(state, tmp_path / "vit.pt")))
 
 
-def test_its_untrained_kind_is_drawn_as_the_recipes_do(recorded: tuple[str, State], tmp_path: Path) -> None:
-    known = tower_from(str(saved(recorded[1], tmp_path / "vit.pt")))
-    trained, drawn_anew = known.tower.state_dict(), untrained_kind(known).state_dict()
+def test_initialisation_follows_the_released_recipe(recorded: tuple[str, State], tmp_path: Path) -> None:
+    known = load_tower(str(saved(recorded[1], tmp_path / "vit.pt")))
+    trained, drawn_anew = known.tower.state_dict(), build_untrained_copy(known).state_dict()
     assert {name: value.shape for name, value in drawn_anew.items()} == {
         name: value.shape for name, value in trained.items()
     }

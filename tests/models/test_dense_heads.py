@@ -5,17 +5,17 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
-from models.image_tower import ImageTower, build_image_tower, tower_of
+from models.image_tower import ImageTower, build_image_tower, build_trunk
 from models.segmenter import Segmenter, with_deeplab_head, with_linear_head
-from models.simple_pyramid import SCALES, Heads, SimplePyramid, mask_rcnn
+from models.simple_pyramid import SCALES, DetectorHeads, SimplePyramid, mask_rcnn
 
-SMALL = Heads(channels=8, box_features=16, mask_layers=1, proposals=10, regions=8)
+SMALL = DetectorHeads(channels=8, box_features=16, mask_layers=1, proposals=10, regions=8)
 UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def tower_of_patch(patch: int) -> ImageTower:
     vision = {"image_size": 4 * patch, "patch_size": patch, "width": 32, "layers": 1, "head_width": 16}
-    return ImageTower(tower_of({"embed_dim": 32, "vision_cfg": vision}, 4 * patch), 4 * patch)
+    return ImageTower(build_trunk({"embed_dim": 32, "vision_cfg": vision}, 4 * patch), 4 * patch)
 
 
 @pytest.mark.parametrize("put", [with_linear_head, with_deeplab_head])
@@ -25,7 +25,7 @@ def test_there_is_a_logit_for_each_class_and_pixel(put) -> None:
         assert model(torch.randn(2, 3, 96, 48)).shape == (2, 5, 96, 48)
 
 
-def test_a_stride_is_what_the_head_sees() -> None:
+def test_head_receives_maps_at_its_stride() -> None:
     seen: list[Tensor] = []
     head = torch.nn.Conv2d(128, 2, 1)
     head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -35,13 +35,13 @@ def test_a_stride_is_what_the_head_sees() -> None:
     assert [one.shape[2:] for one in seen] == [(8, 4), (12, 6)]
 
 
-def test_the_pyramid_has_maps_of_its_scales() -> None:
+def test_pyramid_maps_have_the_configured_scales() -> None:
     maps = SimplePyramid(build_image_tower("catlip-bench-tiny", 48, 0), 8)(torch.randn(1, 3, 96, 48))
     assert [tuple(one.shape[1:]) for one in maps.values()] == [(8, 32, 16), (8, 16, 8), (8, 8, 4), (8, 4, 2), (8, 2, 1)]
 
 
 @pytest.mark.parametrize("patch", [12, 14, 16])
-def test_regions_are_pooled_from_where_they_are(patch: int) -> None:
+def test_regions_are_pooled_at_their_position(patch: int) -> None:
     """Pooled maps of each place's pixel tell the region's pixels; to torchvision place k is at k strides."""
     tower = tower_of_patch(patch)
     pooling = mask_rcnn(tower, 2, 16 * patch, UNIT, SMALL).roi_heads.box_roi_pool
@@ -61,7 +61,7 @@ def test_regions_are_pooled_from_where_they_are(patch: int) -> None:
 
 
 @pytest.mark.parametrize("patch", [12, 14])
-def test_anchors_stand_at_the_places_of_their_maps(patch: int) -> None:
+def test_anchors_are_centred_on_map_positions(patch: int) -> None:
     tower = tower_of_patch(patch)
     model = mask_rcnn(tower, 2, 8 * patch, UNIT, SMALL)
     images = torch.zeros(1, 3, 8 * patch, 8 * patch)
@@ -74,7 +74,7 @@ def test_anchors_stand_at_the_places_of_their_maps(patch: int) -> None:
         assert (middles[::3, 0].view(level.shape[2:])[0] / stride).tolist() == list(range(level.shape[3]))
 
 
-def test_padding_leaves_whole_places_on_every_map() -> None:
+def test_padding_is_a_whole_number_of_positions_on_every_map() -> None:
     model = mask_rcnn(build_image_tower("catlip-bench-tiny", 48, 0), 2, 96, UNIT, SMALL).eval()
     seen: list[Tensor] = []
     model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

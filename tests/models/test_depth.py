@@ -20,7 +20,7 @@ def test_every_parameter_has_one_depth(name: str, blocks: int) -> None:
     assert len(layers) == blocks + 1
 
 
-def test_nothing_that_a_depth_holds_is_met_before_what_lies_below() -> None:
+def test_parameters_are_used_in_order_of_depth() -> None:
     """The gradient of a block's input reaches what lies before it alone: cut there, and the depths below get none."""
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
     layers = parameters_by_depth(tower)
@@ -34,6 +34,6 @@ def test_nothing_that_a_depth_holds_is_met_before_what_lies_below() -> None:
         assert reached == [above >= depth for above in range(len(layers))]
 
 
-def test_a_tower_of_another_kind_is_refused_by_its_name() -> None:
+def test_unsupported_tower_is_refused_with_its_name() -> None:
     with pytest.raises(ValueError, match="a tower of kind ResNet has no known order of blocks; known are"):
         parameters_by_depth(build_image_tower("resnet18", 64, 0))

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from bench.labels.subwords import SubwordIds
-from bench.train.build import assemble, load_data
-from models.heads import Contrastive
+from bench.train.build import build_train_state, load_data
+from models.heads import DualEncoder
 from models.open_clip_layout import open_clip_model, open_clip_state
 from tests.small import small
 
@@ -16,15 +16,15 @@ from tests.small import small
 @pytest.mark.parametrize("method", ["clip", "siglip"])
 def test_open_clip_loads_our_weights_and_computes_our_features(method: str, results: Path) -> None:
     experiment = small(method, text_padding="full")
-    run = assemble(load_data(experiment, torch.device("cpu"), results))
-    assert isinstance(run.model, Contrastive)
+    run = build_train_state(load_data(experiment, torch.device("cpu"), results))
+    assert isinstance(run.model, DualEncoder)
     size = SubwordIds(experiment.subword_vocabulary).size
     sides = (experiment.image_size, experiment.context_length, size)
     theirs: Any = open_clip_model(experiment.tower, *sides, bias=method == "siglip").eval()
     theirs.load_state_dict(open_clip_state(run.model))  # strict: none is missing, none is left over
-    images, ids = run.stream.batch(0).images, run.stream.targets.groups[0][run.stream.order.rows(0)]
+    images, ids = run.stream.batch(0).images, run.stream.targets.groups[0][run.stream.order.batch_rows(0)]
     target = run.stream.batch(0).target
-    image, text = run.model.eval()(images, target.groups, target.lengths, target.places)
+    image, text = run.model.eval()(images, target.groups, target.lengths, target.inverse_permutation)
     torch.testing.assert_close(image, theirs.encode_image(images, normalize=True), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(text, theirs.encode_text(ids, normalize=True), rtol=1e-5, atol=1e-6)
     assert theirs.logit_scale == run.model.log_scale

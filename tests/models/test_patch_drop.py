@@ -11,9 +11,7 @@ from models.patch_drop import PatchDrop
 
 @settings(max_examples=30, derandomize=True, deadline=None)
 @given(st.integers(1, 20), st.floats(0.01, 0.99), st.integers(0, 3), st.integers(0, 2**31))
-def test_what_is_kept_is_a_part_of_each_picture_in_its_order(
-    patches: int, share: float, prefix: int, seed: int
-) -> None:
+def test_patch_drop_keeps_an_ordered_subset_of_each_image(patches: int, share: float, prefix: int, seed: int) -> None:
     torch.manual_seed(seed)
     x = torch.arange(3 * (prefix + patches)).view(3, -1, 1).expand(-1, -1, 5).double()
     kept = PatchDrop(share, prefix)(x)
@@ -40,7 +38,7 @@ def test_scoring_sees_every_patch() -> None:
 @pytest.mark.parametrize(
     ("name", "size", "tokens"), [("catlip-bench-tiny", 48, 1 + 8), ("vit_tiny_patch16_224", 64, 1 + 8)]
 )
-def test_the_blocks_of_either_librarys_transformer_see_half(name: str, size: int, tokens: int) -> None:
+def test_blocks_of_both_libraries_see_half_of_the_patches(name: str, size: int, tokens: int) -> None:
     tower, seen = build_image_tower(name, size, 0, patch_drop=0.5), list[int]()
     block = (tower.trunk.transformer.resblocks if "bench" in name else tower.trunk.blocks)[0]
     block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
@@ -57,6 +55,6 @@ def test_the_blocks_of_either_librarys_transformer_see_half(name: str, size: int
         ("swin_tiny_patch4_window7_224", 224, "from a SwinTransformer: it is no plain vision transformer"),
     ],
 )
-def test_towers_that_cannot_are_refused_with_the_reason(name: str, size: int, reason: str) -> None:
+def test_towers_without_patch_drop_support_are_refused_with_the_reason(name: str, size: int, reason: str) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=reason):
         build_image_tower(name, size, 0, patch_drop=0.5)

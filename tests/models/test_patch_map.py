@@ -23,7 +23,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_map_holds_open_clips_own_tokens(variant: str) -> None:
+def test_patch_map_equals_open_clips_tokens(variant: str) -> None:
     """Also where the tower's last block computes the class token alone."""
     torch.manual_seed(0)
     config = {"image_size": 48, "patch_size": 12, "width": 64, "layers": 2, "head_width": 32, **VARIANTS[variant]}
@@ -47,7 +47,7 @@ def test_a_map_holds_open_clips_own_tokens(variant: str) -> None:
     "name", ["vit_tiny_patch16_224", "vit_base_patch16_siglip_224", "vit_medium_patch16_reg4_gap_256"]
 )
 @pytest.mark.parametrize("sides", [(48, 48), (32, 96)])
-def test_a_map_holds_timms_own_tokens_at_any_size(name: str, sides: tuple[int, int]) -> None:
+def test_patch_map_equals_timms_tokens_at_any_size(name: str, sides: tuple[int, int]) -> None:
     """The tower was built for one size; the reference is timm's model built for all."""
     small = {"pretrained": False, "num_classes": 0, "img_size": 48, "embed_dim": 64, "depth": 2, "num_heads": 2}
     torch.manual_seed(0)
@@ -63,7 +63,7 @@ def test_a_map_holds_timms_own_tokens_at_any_size(name: str, sides: tuple[int, i
     ("name", "channels", "pixels"),
     [("catlip-bench-tiny", 128, 12), ("corenet-vit-tiny", 192, 16), ("resnet10t.c3_in1k", 512, 32)],
 )
-def test_images_may_have_other_sides_than_the_towers(name: str, channels: int, pixels: int) -> None:
+def test_patch_map_accepts_other_image_sizes(name: str, channels: int, pixels: int) -> None:
     tower = build_image_tower(name, 4 * pixels, 0).eval()
     assert map_shape(tower) == (channels, pixels)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_images_may_have_other_sides_than_the_towers(name: str, channels: int, p
 
 
 @pytest.mark.parametrize("name", ["catlip-bench-tiny", "corenet-vit-tiny", "vit_tiny_patch16_224"])
-def test_sides_that_the_patch_does_not_divide_are_refused(name: str) -> None:
+def test_image_sizes_not_divisible_by_the_patch_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"100 x 96 px do not divide into patches of 1. px"):
         patch_map(build_image_tower(name, 48, 0), torch.randn(1, 3, 96, 100))
 
@@ -82,7 +82,7 @@ def test_no_patch_is_dropped_while_a_tower_trains() -> None:
     torch.testing.assert_close(patch_map(dropping, images), patch_map(whole, images))
 
 
-def test_every_parameter_of_the_last_block_learns_from_the_map() -> None:
+def test_every_parameter_of_the_last_block_gets_a_gradient_from_the_map() -> None:
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
     patch_map(tower, torch.randn(2, 3, 96, 48)).square().sum().backward()
     block = tower.trunk.transformer.resblocks[-1]  # type: ignore[union-attr, index]
@@ -90,7 +90,7 @@ def test_every_parameter_of_the_last_block_learns_from_the_map() -> None:
     assert all(parameter.grad is not None for parameter in tower.parameters())
 
 
-def test_a_tower_without_a_map_is_refused() -> None:
+def test_tower_without_patch_map_is_refused() -> None:
     config = open_clip_config("RN50")
     assert config is not None
     trunk = open_clip.modified_resnet.ModifiedResNet([1, 1, 1, 1], 32, 4, 64, 16)

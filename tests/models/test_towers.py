@@ -15,7 +15,7 @@ from bench.data.targets import Tokens
 from models import open_clip_config, text_tower
 from models.class_token import ClassTokenBlock, read_class_token_only
 from models.image_tower import build_image_tower
-from models.text_tower import TextTower, build_text_tower, why_padded
+from models.text_tower import TextTower, build_text_tower, why_padding_is_needed
 
 CAPTIONS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10], [11] * 22, [12] * 13, [13], [14] * 30]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -29,17 +29,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("padding", get_args(TextPadding))
-def test_a_cut_batch_gives_what_open_clip_gives_for_the_padded_one(padding: TextPadding, variant: str) -> None:
+def test_bucketed_batch_equals_open_clips_padded_batch(padding: TextPadding, variant: str) -> None:
     """To float64's last digits: features, and the gradient of every parameter."""
     torch.manual_seed(0)
     config = {"context_length": 24, "vocab_size": 50, "width": 32, "heads": 2, "layers": 2} | VARIANTS[variant]
     theirs = _build_text_tower(16, config).double()
     ours = TextTower(copy.deepcopy(theirs))
-    tokens = Tokens.of(CAPTIONS, start=48, end=49, context_length=24, padding=padding)
+    tokens = Tokens.from_ids(CAPTIONS, start=48, end=49, context_length=24, padding=padding)
     rows = torch.tensor([2, 0, 1, 3, 2, 6, 4, 5])
-    cut = tokens.take(rows)
+    cut = tokens.select(rows)
     assert len(cut.groups) == (4 if padding == "none" else 1)
-    outputs = ours(cut.groups, cut.lengths, cut.places), theirs(tokens.groups[0][rows])
+    outputs = ours(cut.groups, cut.lengths, cut.inverse_permutation), theirs(tokens.groups[0][rows])
     assert outputs[0].shape == (len(rows), ours.width)
     torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
     weights = torch.randn_like(outputs[0])
@@ -60,25 +60,27 @@ def test_a_cut_batch_gives_what_open_clip_gives_for_the_padded_one(padding: Text
         ("catlip-bench-tiny", None),
     ],
 )
-def test_a_tower_that_needs_its_padding_says_why(name: str, reason: str | None) -> None:
-    assert (why_padded(name) or "None").count(str(reason)) == 1
+def test_text_tower_that_needs_padding_gives_the_reason(name: str, reason: str | None) -> None:
+    assert (why_padding_is_needed(name) or "None").count(str(reason)) == 1
 
 
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "coca_ViT-B-32"])
-def test_a_tower_that_needs_its_padding_is_open_clips(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padded_text_tower_equals_open_clips(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = open_clip_config(name)
     assert whole is not None
     small = whole["text_cfg"] | {"width": 32, "heads": 2, "layers": 2}
     monkeypatch.setattr(text_tower, "open_clip_config", lambda _: whole | {"embed_dim": 32, "text_cfg": small})
     ours = build_text_tower(name, 12, 50, 0)
-    tokens = Tokens.of(CAPTIONS[:3], 48, 49, 12, "full").take(torch.tensor([2, 0, 1]))
+    tokens = Tokens.from_ids(CAPTIONS[:3], 48, 49, 12, "full").select(torch.tensor([2, 0, 1]))
     padded = tokens.groups[0]
-    torch.testing.assert_close(ours(tokens.groups, tokens.lengths, tokens.places), ours.text(padded)[tokens.places])
+    torch.testing.assert_close(
+        ours(tokens.groups, tokens.lengths, tokens.inverse_permutation), ours.text(padded)[tokens.inverse_permutation]
+    )
     longer = ours.text.positional_embedding.shape[0] - padded.shape[1]
     assert longer == (1 if "coca" in name else 0)
 
 
-def test_every_text_tower_of_open_clip_is_cut_padded_or_refused() -> None:
+def test_every_open_clip_text_tower_is_bucketed_padded_or_refused() -> None:
     """The three together are all, and none fails when it is built."""
     kinds: Counter[str] = Counter()
     for name in open_clip.list_models():
@@ -88,7 +90,7 @@ def test_every_text_tower_of_open_clip_is_cut_padded_or_refused() -> None:
                     build_text_tower(name, 77, 100, 0)
                 kinds["refused"] += 1
             else:
-                kinds["padded" if build_text_tower(name, 77, 100, 0).padded_because else "cut"] += 1
+                kinds["padded" if build_text_tower(name, 77, 100, 0).padding_reason else "cut"] += 1
     assert kinds["cut"] > kinds["padded"] > kinds["refused"] > 0
 
 
@@ -110,7 +112,7 @@ def test_a_tower_of_either_library_gives_one_feature_before_any_projection(name:
 
 @pytest.mark.parametrize("pool", ["tok", "avg"])
 @pytest.mark.parametrize("scaled", [None, 0.1])
-def test_reading_the_class_token_alone_changes_neither_feature_nor_gradient(pool: str, scaled: float | None) -> None:
+def test_class_token_only_block_changes_neither_feature_nor_gradient(pool: str, scaled: float | None) -> None:
     """To float64's last digits; where all tokens are pooled, all are computed."""
     torch.manual_seed(0)
     sizes = {"image_size": 24, "patch_size": 8, "width": 32, "layers": 3, "heads": 2, "mlp_ratio": 4}
@@ -132,7 +134,7 @@ def test_reading_the_class_token_alone_changes_neither_feature_nor_gradient(pool
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18"])
-def test_a_tower_of_several_sizes_has_the_weights_and_features_of_one_size(name: str) -> None:
+def test_multi_size_tower_has_the_weights_and_features_of_one_size(name: str) -> None:
     one, several = build_image_tower(name, 48, 3).eval(), build_image_tower(name, 48, 3, (32, 48, 64)).eval()
     assert all(torch.equal(*pair) for pair in zip(one.parameters(), several.parameters(), strict=True))
     images = torch.randn(2, 3, 48, 48)
@@ -141,7 +143,7 @@ def test_a_tower_of_several_sizes_has_the_weights_and_features_of_one_size(name:
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes", "told"),
+    ("name", "sizes", "text"),
     [
         ("ViT-B-16", (192, 224), "for one size; timm's vit_base_patch16_clip_224 takes any"),
         ("ViT-L-14", (196, 224), "for one size; timm's vit_large_patch14_clip_224 takes any"),
@@ -151,8 +153,8 @@ def test_a_tower_of_several_sizes_has_the_weights_and_features_of_one_size(name:
         ("vit_tiny_patch16_224", (190, 224), "does not take images of 190, 224 px: .*divisible by patch size"),
     ],
 )
-def test_a_tower_of_one_size_is_refused_where_there_are_several(name: str, sizes: tuple[int, ...], told: str) -> None:
-    with pytest.raises(ValueError, match=told), torch.device("meta"):
+def test_single_size_tower_is_refused_for_several_image_sizes(name: str, sizes: tuple[int, ...], text: str) -> None:
+    with pytest.raises(ValueError, match=text), torch.device("meta"):
         build_image_tower(name, 224, 0, sizes)
 
 
@@ -173,6 +175,6 @@ def test_an_unknown_tower_is_refused_with_a_near_one() -> None:
         build_image_tower("vit_tiny_patch16_22", 224, 0)
 
 
-def test_a_size_that_a_tower_does_not_take_is_refused() -> None:
+def test_unsupported_image_size_is_refused() -> None:
     with pytest.raises(ValueError, match="'ViTamin-S' does not take images of 64 px"):
         build_image_tower("ViTamin-S", 64, 0)

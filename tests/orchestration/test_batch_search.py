@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from bench.config import at_batch_size
 from bench.experiments import EXPERIMENTS
-from bench.orchestration.batch_search import first_guess, largest_fitting
+from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size
 from bench.record import Memory
 
 MANY = settings(max_examples=300, derandomize=True, deadline=None, database=None)
@@ -13,14 +13,14 @@ MANY = settings(max_examples=300, derandomize=True, deadline=None, database=None
 
 @MANY
 @given(st.integers(0, 20_000), st.integers(1, 100_000), st.integers(1, 3), st.integers(3, 12_000))
-def test_the_largest_that_fits_is_found_to_three_percent(truth: int, guess: int, least: int, most: int) -> None:
+def test_largest_fitting_batch_is_found_to_three_percent(truth: int, guess: int, least: int, most: int) -> None:
     asked = list[int]()
 
     def fits(size: int) -> bool:
         asked.append(size)
         return size <= truth
 
-    found = largest_fitting(fits, guess, least, most)
+    found = find_largest_fitting(fits, guess, least, most)
     grain = 2 ** max(0, min(max(guess, least), most).bit_length() - 6)
     assert all(least <= size <= most for size in asked)
     assert len(asked) == len({*asked})
@@ -32,14 +32,14 @@ def test_the_largest_that_fits_is_found_to_three_percent(truth: int, guess: int,
         assert found in asked
 
 
-def test_a_good_guess_needs_few_tries() -> None:
+def test_good_guess_needs_few_trials() -> None:
     for truth in range(500, 1500, 7):
         asked = list[int]()
-        largest_fitting(lambda size: asked.append(size) or size <= truth, round(1.1 * truth), 2, 2**20)  # type: ignore[func-returns-value]  # noqa: B023
+        find_largest_fitting(lambda size: asked.append(size) or size <= truth, round(1.1 * truth), 2, 2**20)  # type: ignore[func-returns-value]  # noqa: B023
         assert len(asked) <= 6
 
 
-def test_the_first_guess_is_what_tensors_say() -> None:
+def test_first_guess_follows_from_tensor_bytes() -> None:
     memory = Memory(
         steps=4,
         trained_parameters=1_000,
@@ -48,13 +48,13 @@ def test_the_first_guess_is_what_tensors_say() -> None:
         peak_reserved_bytes=None,
         peak_tensor_bytes=16_000 + 128 * 500,
     )
-    assert first_guess(memory, 128, 16_000 + 1_000 * 500) == 1_000
-    assert first_guess(memory, 128, 10) == 1
+    assert guess_batch_size(memory, 128, 16_000 + 1_000 * 500) == 1_000
+    assert guess_batch_size(memory, 128, 10) == 1
 
 
 @MANY
 @given(st.integers(2, 100_000))
-def test_another_batch_size_is_timed_over_about_as_many_images(size: int) -> None:
+def test_at_batch_size_keeps_about_the_same_number_of_images(size: int) -> None:
     base = EXPERIMENTS["clip-tiny"]
     other = at_batch_size(base, size)
     assert other.batch_size == size

@@ -12,8 +12,8 @@ import pytest
 from bench.cli import regress
 from bench.cli.history import History
 from bench.cli.regress import Regress
-from bench.history.figures import read_figures
-from bench.orchestration.commit_runs import time_suites, work_tree
+from bench.history.figures import read_observations
+from bench.orchestration.commit_runs import checkout_work_tree, time_suites
 from tests.processes import LONGEST_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def test_wait(benchmark):
 SETTINGS = "[tool.pytest.ini_options]\nmarkers = ['minutes: long']\n"
 
 
-def git(folder: Path, *arguments: str) -> str:
+def run_git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
     command = ["git", "-C", str(folder), *identity, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -56,9 +56,9 @@ def commit(repository: Path, seconds: float, parameters: int = 1, suite: str = S
     file = repository / "bench" / "suites" / "test_wait.py"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(suite.format(seconds=seconds, parameters=parameters))
-    git(repository, "add", "--all")
-    git(repository, "commit", "--quiet", "--allow-empty", "--message", f"waits {seconds}")
-    return git(repository, "rev-parse", "HEAD").strip()
+    run_git(repository, "add", "--all")
+    run_git(repository, "commit", "--quiet", "--allow-empty", "--message", f"waits {seconds}")
+    return run_git(repository, "rev-parse", "HEAD").strip()
 
 
 @pytest.fixture
@@ -68,14 +68,14 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    git(folder, "init", "--quiet")
+    run_git(folder, "init", "--quiet")
     (folder / "pyproject.toml").write_text(SETTINGS)
     commit(folder, 0.001)
     return folder
 
 
 def nothing_is_left(repository: Path) -> bool:
-    trees = git(repository, "worktree", "list", "--porcelain").count("worktree ")
+    trees = run_git(repository, "worktree", "list", "--porcelain").count("worktree ")
     return trees == 1 and not list((repository.parent / "scratch").glob("catlip-bench-*"))
 
 
@@ -93,7 +93,7 @@ def test_part(benchmark, part):
 """
 
 
-def test_suites_take_turns_benchmark_by_benchmark_whatever_each_side_has(tmp_path: Path) -> None:
+def test_suites_are_interleaved_by_benchmark(tmp_path: Path) -> None:
     trees = {}
     for name, parts in (("a", 3), ("b", 1), ("c", 2)):
         suite = tmp_path / name / "bench" / "suites" / "test_parts.py"
@@ -109,12 +109,12 @@ def test_suites_take_turns_benchmark_by_benchmark_whatever_each_side_has(tmp_pat
     turns = ["a 0", "b 0", "c 0", "a 1", "c 1", "a 2"]
     expected = [f"{turn[0]} {what} {turn[2]}" for turn in turns for what in ("begins", "ends")]
     assert (tmp_path / "log").read_text().splitlines() == expected
-    assert len(read_figures(list(trees))) == 6
+    assert len(read_observations(list(trees))) == 6
 
 
-def test_a_work_tree_is_gone_however_its_block_ends(repository: Path) -> None:
+def test_work_tree_is_removed_however_its_block_ends(repository: Path) -> None:
     def interrupted() -> None:
-        with work_tree(repository, "HEAD") as tree:
+        with checkout_work_tree(repository, "HEAD") as tree:
             assert (tree / "bench" / "suites" / "test_wait.py").is_file()
             raise KeyboardInterrupt
 
@@ -123,16 +123,16 @@ def test_a_work_tree_is_gone_however_its_block_ends(repository: Path) -> None:
     assert nothing_is_left(repository)
 
 
-def test_a_slower_part_and_another_counter_are_named(
+def test_slower_benchmark_and_changed_counter_are_named(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(regress, "CHECKOUT", repository)
     commit(repository, 0.002, parameters=2)
     assert Regress("HEAD~1", rounds=5, results=tmp_path / "results").run() == 1
-    told = capsys.readouterr().out
-    assert "regressed: bench/suites/test_wait.py::test_wait is slower: time from" in told
-    assert "regressed: bench/suites/test_wait.py::test_wait: parameters went from 1 to 2" in told
-    assert "test_wait.py differs: it may time different work" in told
+    text = capsys.readouterr().out
+    assert "regressed: bench/suites/test_wait.py::test_wait is slower: time from" in text
+    assert "regressed: bench/suites/test_wait.py::test_wait: parameters went from 1 to 2" in text
+    assert "test_wait.py differs: it may time different work" in text
     assert nothing_is_left(repository)
     assert len(list((tmp_path / "results" / "regress").rglob("*.json"))) == 10
 
@@ -145,7 +145,7 @@ def test_an_unchanged_tree_has_no_regression(
     assert "no regression was found" in capsys.readouterr().out
 
 
-def test_suites_that_fail_are_no_good_news(
+def test_failed_suites_are_not_a_pass(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(regress, "CHECKOUT", repository)
@@ -158,10 +158,10 @@ def test_suites_that_fail_are_no_good_news(
         Regress("main~99").run()
 
 
-def test_the_last_commits_are_timed_in_their_order(repository: Path, tmp_path: Path) -> None:
+def test_last_commits_are_timed_oldest_first(repository: Path, tmp_path: Path) -> None:
     commits = [commit(repository, 0.001) for _ in range(2)]
     assert History(2, repository=repository, rounds=2, out=tmp_path / "out").run() == 0
-    found = read_figures([tmp_path / "out"])
+    found = read_observations([tmp_path / "out"])
     assert sorted({figure.commit.id for figure in found}) == sorted(commits)
     assert len(found) == 2 * 2 * 2
     assert len({figure.machine for figure in found}) == 1

@@ -34,12 +34,12 @@ class Noting(Runner):
     def run(self, jobs: list[Job], *, lanes: int = 1, threads: int) -> None:
         self.noted = [(job.request, lanes, threads) for job in jobs]
 
-    def run_in_turn(self, jobs: list[Job], *, threads: int) -> None:
+    def run_interleaved(self, jobs: list[Job], *, threads: int) -> None:
         self.rounds.append([(job.request, len(jobs), threads) for job in jobs])
 
 
 def timed(experiment: Experiment, rate: float, round_: int) -> Record:
-    """A run at so many images a second."""
+    """A run at so many images per second."""
     measured = speed(round=round_, window_seconds=(experiment.images_per_window / rate,))
     return Record(comparison="c", experiment=experiment, circumstances=WHERE, measured=measured)
 
@@ -55,28 +55,28 @@ def budgets_after(rates: dict[str, list[float]], tmp_path: Path) -> dict[str, di
     return {request.experiment.name: request.budgets for request, _, _ in runner.noted}
 
 
-def test_steady_speeds_make_a_budget_of_equal_device_seconds(tmp_path: Path) -> None:
+def test_steady_speeds_give_an_equal_device_seconds_budget(tmp_path: Path) -> None:
     rates = {"clip-tiny": [1000.0, 1010.0, 990.0], "catlip-tiny": [1200.0, 1210.0, 1190.0]}
     budgets = budgets_after(rates, tmp_path)
     assert budgets["clip-tiny"] == {"equal images": 80_000, "equal device seconds": 80_000}
     assert budgets["catlip-tiny"] == {"equal images": 80_000, "equal device seconds": 96_000}
 
 
-def test_a_disturbed_run_makes_no_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_disturbed_run_gives_no_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One run that a neighbour slowed down twentyfold must not train the others twenty times as long."""
     budgets = budgets_after({"clip-tiny": [1000.0, 50.0, 990.0], "catlip-tiny": [1200.0, 1210.0, 1190.0]}, tmp_path)
     assert set(budgets["catlip-tiny"]) == {"equal images"}
     assert "no budget of equal device seconds" in capsys.readouterr().err
 
 
-def test_one_stalled_run_of_ten_moves_no_budget(tmp_path: Path) -> None:
+def test_one_stalled_run_of_ten_does_not_change_the_budget(tmp_path: Path) -> None:
     clip, catlip = ([float(rate + 3 * round_) for round_ in range(10)] for rate in (1000, 1200))
     clip[4] /= 20
     budgets = budgets_after({"clip-tiny": clip, "catlip-tiny": catlip}, tmp_path)
     assert budgets["catlip-tiny"]["equal device seconds"] == pytest.approx(80_000 * 1.2, rel=0.01)
 
 
-def test_one_round_makes_no_budget(tmp_path: Path) -> None:
+def test_one_round_gives_no_budget(tmp_path: Path) -> None:
     assert set(budgets_after({"clip-tiny": [1000.0], "catlip-tiny": [1200.0]}, tmp_path)["clip-tiny"]) == {
         "equal images"
     }
@@ -90,12 +90,12 @@ class Adding(Runner):
     def run(self, jobs: list[Job], **_: int) -> None:
         self.expected += sum(job.expected_seconds for job in jobs)
 
-    run_in_turn = run
+    run_interleaved = run
 
 
 @pytest.mark.parametrize("name", ["default", "full", "smoke"])
 @pytest.mark.parametrize("cores", [1, 2, 3])
-def test_a_whole_comparison_is_expected_to_take_what_its_jobs_are(name: str, cores: int, tmp_path: Path) -> None:
+def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_path: Path) -> None:
     """The towers that trainings would have left are there; the slowest's of equal images is that of equal seconds."""
     scope, runner = scopes(2, on_gpu=False)[name], Adding(Progress(1.0))
     comparison = Comparison("c", tmp_path, PAIR, cores=cores, on_gpu=False, runner=runner)

@@ -1,4 +1,4 @@
-"""Runs that take turns: one works at a time, in order, until all are gone, however they end."""
+"""Interleaved runs: one works at a time, in order, until all are gone, however they end."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from bench.console.progress import Progress
-from bench.orchestration.interleave import Seat, conduct
+from bench.orchestration.interleave import Slot, round_robin
 from bench.orchestration.requests import SpeedRequest
 from bench.orchestration.runner import Job, Runner
 from bench.record import Speed, read_record
@@ -14,8 +14,8 @@ from tests.small import small
 
 RUN = """
 import sys, time
-from bench.environment.slots import await_turn, pass_on
-await_turn()
+from bench.environment.slots import wait_for_slot, yield_slot
+wait_for_slot()
 for turn in range(int(sys.argv[2])):
     with open("log", "a") as log:
         log.write(f"{sys.argv[1]} begins\\n")
@@ -24,42 +24,42 @@ for turn in range(int(sys.argv[2])):
         log.write(f"{sys.argv[1]} ends\\n")
     if turn == int(sys.argv[3]):
         raise SystemExit("died")
-    pass_on()
+    yield_slot()
 """
 
 
-def start(folder: Path, seat: Seat, name: str, turns: int, dies_in: int = -1) -> subprocess.Popen[bytes]:
+def start(folder: Path, seat: Slot, name: str, turns: int, dies_in: int = -1) -> subprocess.Popen[bytes]:
     """Start a run with a seat; here its ends are closed, as the runner closes them."""
     child = subprocess.Popen(
         [sys.executable, "-c", RUN, name, str(turns), str(dies_in)],
         cwd=folder,
-        env=os.environ | seat.settings | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        pass_fds=seat.of_run,
+        env=os.environ | seat.environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        pass_fds=seat.run_ends,
         stderr=subprocess.DEVNULL,
     )
     seat.close()
     return child
 
 
-def test_one_works_at_a_time_and_in_order_however_many_turns_each_has(tmp_path: Path) -> None:
-    seats = {name: Seat.take() for name in "abc"}
+def test_one_process_runs_at_a_time_in_order(tmp_path: Path) -> None:
+    seats = {name: Slot.create() for name in "abc"}
     runs = [start(tmp_path, seats["a"], "a", 3), start(tmp_path, seats["b"], "b", 4, dies_in=1)]
     seats["c"].close()  # a run that was never started
-    conduct(seats.values())
+    round_robin(seats.values())
     assert [run.wait() for run in runs] == [0, 1]
     turns = ["a", "b", "a", "b", "a"]
-    told = (tmp_path / "log").read_text().splitlines()
-    assert told == [f"{name} {what}" for name in turns for what in ("begins", "ends")]
+    text = (tmp_path / "log").read_text().splitlines()
+    assert text == [f"{name} {what}" for name in turns for what in ("begins", "ends")]
 
 
-def test_a_run_whose_conductor_is_gone_ends(tmp_path: Path) -> None:
-    seat = Seat.take()
+def test_run_ends_if_its_scheduler_is_gone(tmp_path: Path) -> None:
+    seat = Slot.create()
     run = start(tmp_path, seat, "a", 1)
-    os.close(seat.say_go)
+    os.close(seat.grant_write)
     assert run.wait(30) == 1
 
 
-def test_speed_runs_in_turn_leave_what_runs_alone_leave(results: Path) -> None:
+def test_interleaved_speed_runs_leave_the_same_records(results: Path) -> None:
     """One is there already, and does not keep the other from its turns."""
     runner, experiments = Runner(Progress(0.0)), [small("catlip", windows=3), small("clip")]
     jobs = [
@@ -67,7 +67,7 @@ def test_speed_runs_in_turn_leave_what_runs_alone_leave(results: Path) -> None:
         for one in experiments
     ]
     runner.run(jobs[:1], threads=1)
-    runner.run_in_turn(jobs, threads=1)
+    runner.run_interleaved(jobs, threads=1)
     assert runner.failures == []
     for job, experiment in zip(jobs, experiments, strict=True):
         speed = read_record(job.request.paths[0]).measured
@@ -77,13 +77,13 @@ def test_speed_runs_in_turn_leave_what_runs_alone_leave(results: Path) -> None:
         assert 0 < speed.utilisation["process CPU busy percent"] <= 100
 
 
-def test_a_run_that_fails_in_its_turn_is_a_row_and_the_others_go_on(results: Path) -> None:
+def test_failed_interleaved_run_is_recorded_and_the_others_continue(results: Path) -> None:
     runner = Runner(Progress(0.0))
     broken = small("catlip", learning_rate=1e30, name="diverges")
     requests = [
         SpeedRequest(results=str(results), comparison="fails", experiment=one) for one in (broken, small("clip"))
     ]
-    runner.run_in_turn([Job(request, request.experiment.name, 1.0) for request in requests], threads=1)
+    runner.run_interleaved([Job(request, request.experiment.name, 1.0) for request in requests], threads=1)
     assert len(runner.failures) == 1
     assert "is not finite" in runner.failures[0]
     assert requests[1].paths[0].is_file()

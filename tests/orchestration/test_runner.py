@@ -14,8 +14,8 @@ from bench.__main__ import main
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.measure import costs
-from bench.measure.costs import costs_of
-from bench.orchestration.comparison import budgets_of, scopes, with_images
+from bench.measure.costs import count_costs
+from bench.orchestration.comparison import image_budgets, scopes, with_images
 from bench.orchestration.requests import AnyRequest, MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Job, Runner
 from bench.record import Failure, Memory, Speed, read_record, read_records
@@ -31,7 +31,7 @@ def request(results: Path, kind: type[AnyRequest] = SpeedRequest, **changes: obj
 
 def run(*jobs: Job, lanes: int = 1) -> Runner:
     runner = Runner(Progress(1.0))
-    runner.run(jobs, lanes=lanes, threads=1)
+    runner.run(jobs, max_parallel=lanes, threads=1)
     return runner
 
 
@@ -49,7 +49,7 @@ def test_a_run_leaves_its_record_and_is_not_run_again(results: Path, capfd: pyte
     assert not capfd.readouterr().err
 
 
-def test_a_failed_run_is_a_row_and_the_others_go_on(results: Path) -> None:
+def test_failed_run_is_recorded_and_the_others_continue(results: Path) -> None:
     bad = Job(request(results, tower="no-such-tower", seed=7), "speed of a tower that is not", 1.0)
     good = Job(request(results, kind=MemoryRequest), "memory of catlip", 1.0)
     runner = run(bad, good, lanes=2)
@@ -62,13 +62,13 @@ def test_a_failed_run_is_a_row_and_the_others_go_on(results: Path) -> None:
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_a_comparison_is_taken_up_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_comparison_resumes_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = ["--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=16"]
     arguments = ["measure", "catlip-tiny", "superclass-tiny", *short, "--rounds", "1", "--results", str(tmp_path)]
     assert main([*arguments, "--resume"]) == 2
-    assert "no 'measure' comparison to go on with" in capsys.readouterr().err
+    assert "no 'measure' comparison to resume" in capsys.readouterr().err
     assert main(arguments) == 0
-    assert "decoding the pack's pictures, once" in capsys.readouterr().err
+    assert "decoding the pack's images, once" in capsys.readouterr().err
     records = {path: path.read_bytes() for path in tmp_path.glob("*.*.json")}
     lost = next(path for path in records if ".speed." in path.name)
     lost.unlink()
@@ -81,13 +81,13 @@ def test_a_comparison_is_taken_up_where_it_stopped(tmp_path: Path, capsys: pytes
     assert "is of other experiments, catlip-tiny[" in capsys.readouterr().err
 
 
-def test_a_killed_child_is_told_as_such(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_child_is_reported_as_killed(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert "ended with exit code 1" in run(Job(request(results, seed=5), "a run", 1.0)).failures[0]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "text"),
     [
         (["mesure"], "did you mean 'measure'"),
         (["measure"], "name the experiments to measure"),
@@ -102,27 +102,27 @@ def test_a_killed_child_is_told_as_such(results: Path, monkeypatch: pytest.Monke
         (["transfer", "clip-tiny", "--protocol", "few-shots"], "did you mean 'few-shot'"),
         (["transfer", "clip-tiny", "--task", "dtd"], "--root is missing: the folder that holds the data of dtd"),
         (["--smoke", "--full"], "exclude each other"),
-        (["--resume", "--results", "EMPTY"], "no 'default' comparison to go on with"),
+        (["--resume", "--results", "EMPTY"], "no 'default' comparison to resume"),
         (["--results", "/dev/null/results"], "the results folder /dev/null/results cannot be written"),
     ],
 )
-def test_a_mistake_is_answered_with_what_was_meant(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_typo_is_answered_with_the_nearest_name(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main([str(tmp_path) if argument == "EMPTY" else argument for argument in arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert text in capsys.readouterr().err
 
 
 def test_list_shows_every_experiment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Each with the costs of one, which is enough to show them."""
-    monkeypatch.setattr(costs, "costs_of", cache(lambda _: costs_of(EXPERIMENTS["clip-tiny"])))
+    monkeypatch.setattr(costs, "count_costs", cache(lambda _: count_costs(EXPERIMENTS["clip-tiny"])))
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in EXPERIMENTS)
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(
+def test_interrupt_keeps_finished_runs_and_prints_the_resume_hint(
     sent: signal.Signals, code: int, own_results: Path
 ) -> None:
     """Interrupted once the first record is there; the record stays whole, no child is left behind."""
@@ -131,10 +131,10 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(
     wait_until(lambda: list(own_results.glob("*.memory.*.json")), child)
     workers = psutil.Process(child.pid).children(recursive=True)
     (os.killpg if sent is signal.SIGINT else os.kill)(child.pid, sent)  # a terminal's Ctrl-C reaches the whole group
-    _, told = child.communicate(timeout=LONGEST_SECONDS)
-    assert child.returncode == code, told
-    assert "--resume --smoke" in told
-    assert "Traceback" not in told, told
+    _, text = child.communicate(timeout=LONGEST_SECONDS)
+    assert child.returncode == code, text
+    assert "--resume --smoke" in text
+    assert "Traceback" not in text, text
     assert all(isinstance(record.measured, Memory) for record in read_records(own_results))
     assert not [path for path in own_results.iterdir() if path.suffix == ".part"]
     assert workers
@@ -145,16 +145,16 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(
 
 def test_budgets_give_the_slowest_the_equal_images_and_the_others_its_seconds() -> None:
     speeds = {"clip-tiny": 1000.0, "catlip-tiny": 1200.0}
-    slow, fast = (budgets_of(with_images(EXPERIMENTS[name], 12_800), speeds, half_way=True) for name in speeds)
+    slow, fast = (image_budgets(with_images(EXPERIMENTS[name], 12_800), speeds, half_way=True) for name in speeds)
     assert slow == {"equal images": 12_800, "half of equal images": 6_400, "equal device seconds": 12_800}
     assert fast == {"equal images": 12_800, "half of equal images": 6_400, "equal device seconds": 15_360}
-    assert budgets_of(EXPERIMENTS["siglip-tiny"], speeds) == {"equal images": 80_000}
+    assert image_budgets(EXPERIMENTS["siglip-tiny"], speeds) == {"equal images": 80_000}
 
 
 def test_a_short_training_has_a_short_warmup() -> None:
     assert with_images(EXPERIMENTS["clip-tiny"], 5_000).warmup_images == 500
 
 
-def test_four_methods_are_given_the_rounds_in_which_three_ratios_can_be_called() -> None:
+def test_four_methods_get_enough_rounds_for_three_ratios() -> None:
     assert [scopes(many, on_gpu=True)["default"].rounds for many in (2, 4)] == [5, 6]
     assert [scopes(many, on_gpu=False)["default"].rounds for many in (2, 4)] == [10, 10]

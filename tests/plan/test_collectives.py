@@ -12,15 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.config import METHOD_NAMES
-from bench.data.pack import load_pictures
+from bench.data.pack import load_pack_images
 from bench.data.targets import Captions
 from bench.measure.flops import count_flops
-from bench.methods import method_named
-from bench.plan.collectives import FP32, Collective, Links, collectives_of, ring_seconds, seconds_of
-from bench.plan.link_speed import measured
-from bench.plan.workload import needs_of
-from bench.train.build import assemble, load_data, untrained_tower
-from bench.train.distributed import LossOf, group_of_all, spread
+from bench.methods import get_method
+from bench.plan.collectives import (
+    FP32_BYTES,
+    Collective,
+    Interconnect,
+    collective_seconds,
+    ring_seconds,
+    step_collectives,
+)
+from bench.plan.link_speed import measure_link
+from bench.plan.workload import count_workload
+from bench.train.build import build_train_state, build_untrained_tower, load_data
+from bench.train.distributed import ModelWithLoss, parallelize, world_group
 from tests.processes import in_ranks
 from tests.small import small
 
@@ -31,7 +38,9 @@ CPU = torch.device("cpu")
 # Rings
 
 
-def gathered(parts: list[float], size: float, bandwidth: float, latency: float) -> tuple[list[dict[int, float]], float]:
+def ring_all_gather(
+    parts: list[float], size: float, bandwidth: float, latency: float
+) -> tuple[list[dict[int, float]], float]:
     """Pass parts round a ring until all have all; each is an equal share of a whole of `size` bytes."""
     count, seconds = len(parts), 0.0
     known = [{own: parts[own]} for own in range(count)]
@@ -56,10 +65,10 @@ def scattered(rows: list[list[float]], size: float, bandwidth: float, latency: f
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
-def test_the_formula_is_a_ring(count: int) -> None:
+def test_ring_formula_equals_a_simulated_ring(count: int) -> None:
     size, bandwidth, latency = 1e6, 3e8, 2e-6
     values = [float(3**own) for own in range(count)]
-    known, seconds = gathered(values, size, bandwidth, latency)
+    known, seconds = ring_all_gather(values, size, bandwidth, latency)
     assert all(one == dict(enumerate(values)) for one in known)
     assert seconds == pytest.approx(ring_seconds(size, count, bandwidth, latency))
     rows = [[value * (part + 1) for part in range(count)] for value in values]
@@ -70,27 +79,29 @@ def test_the_formula_is_a_ring(count: int) -> None:
 
 @pytest.mark.parametrize(("nodes", "per_node"), [(1, 8), (2, 4), (3, 2), (4, 1)])
 @pytest.mark.parametrize("kind", ["all-gather", "reduce-scatter", "all-reduce"])
-def test_two_levels_are_a_ring_of_nodes_beside_rings_in_them(nodes: int, per_node: int, kind: Any) -> None:
+def test_two_level_ring_equals_rings_within_and_between_nodes(nodes: int, per_node: int, kind: Any) -> None:
     """An all-reduce is both ways; between nodes it has the ring's bytes in a tree's steps."""
-    size, links = 1e6, Links(per_node, 3e8, 2e-6, 1e8, 5e-6)
-    _, within = gathered([0.0] * per_node, size, links.link, links.link_latency)
-    _, between = gathered([0.0] * nodes, size / per_node, links.network, links.network_latency)
+    size, links = 1e6, Interconnect(per_node, 3e8, 2e-6, 1e8, 5e-6)
+    _, within = ring_all_gather([0.0] * per_node, size, links.link_bytes_per_second, links.link_latency_seconds)
+    _, between = ring_all_gather(
+        [0.0] * nodes, size / per_node, links.network_bytes_per_second, links.network_latency_seconds
+    )
     expected = within + between
     if kind == "all-reduce":
         steps = 2 * math.ceil(math.log2(nodes)) - 2 * (nodes - 1)
-        expected = 2 * expected + steps * links.network_latency
-    assert seconds_of(Collective("x", kind, size), nodes * per_node, links) == pytest.approx(expected)
+        expected = 2 * expected + steps * links.network_latency_seconds
+    assert collective_seconds(Collective("x", kind, size), nodes * per_node, links) == pytest.approx(expected)
 
 
-def test_a_ring_of_very_many_takes_the_time_of_the_whole() -> None:
+def test_large_ring_takes_the_time_of_the_full_size() -> None:
     assert ring_seconds(1e9, 1e9, 1e9, 0.0) == pytest.approx(1.0)
-    assert seconds_of(Collective("x", "all-reduce", 1e9), 10**6, Links(10**6, 1e9, 0.0, 1.0, 1.0)) == pytest.approx(
-        2.0, rel=1e-5
-    )
+    assert collective_seconds(
+        Collective("x", "all-reduce", 1e9), 10**6, Interconnect(10**6, 1e9, 0.0, 1.0, 1.0)
+    ) == pytest.approx(2.0, rel=1e-5)
 
 
 links = st.builds(
-    Links, st.integers(1, 16), st.floats(1e6, 1e12), st.floats(0, 1e-3), st.floats(1e6, 1e12), st.floats(0, 1e-3)
+    Interconnect, st.integers(1, 16), st.floats(1e6, 1e12), st.floats(0, 1e-3), st.floats(1e6, 1e12), st.floats(0, 1e-3)
 )
 one = st.builds(
     Collective,
@@ -102,16 +113,20 @@ one = st.builds(
 
 
 @given(one, links, st.integers(2, 64))
-def test_nothing_is_sent_by_one_and_better_links_never_take_longer(
-    collective: Collective, joined: Links, count: int
+def test_one_gpu_sends_nothing_and_faster_links_never_take_longer(
+    collective: Collective, joined: Interconnect, count: int
 ) -> None:
-    assert seconds_of(collective, 1, joined) == 0
-    seconds = seconds_of(collective, count, joined)
+    assert collective_seconds(collective, 1, joined) == 0
+    seconds = collective_seconds(collective, count, joined)
     assert seconds > 0
-    better = Links(
-        joined.per_node, 2 * joined.link, joined.link_latency / 2, 2 * joined.network, joined.network_latency / 2
+    better = Interconnect(
+        joined.gpus_per_node,
+        2 * joined.link_bytes_per_second,
+        joined.link_latency_seconds / 2,
+        2 * joined.network_bytes_per_second,
+        joined.network_latency_seconds / 2,
     )
-    assert seconds_of(collective, count, better) <= seconds * (1 + 1e-12)
+    assert collective_seconds(collective, count, better) <= seconds * (1 + 1e-12)
 
 
 # What a step sends
@@ -137,23 +152,23 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
     for name in SENT:
         own = getattr(dist, name)
 
-        def told(*arguments: Any, name: str = name, own: Any = own, **named: Any) -> Any:
+        def traced(*arguments: Any, name: str = name, own: Any = own, **named: Any) -> Any:
             kind = "-".join(name.split("_")[:2])
             log.append((kind, size_of(name, arguments, named)))
             return own(*arguments, **named)
 
-        setattr(dist, name, told)
+        setattr(dist, name, traced)
     found: dict[str, Any] = {}
     for method, sharding in itertools.product(METHOD_NAMES, ("ddp", "fsdp2")):
-        run = assemble(load_data(small(method, batch_size=BATCH, sharding=sharding), CPU, results))
+        run = build_train_state(load_data(small(method, batch_size=BATCH, sharding=sharding), CPU, results))
         for k in range(3):
             log.clear()
             run.step(run.stream.batch(k), 1e-3)
         found[f"{method} {sharding}"] = list(log)
     experiment = small("clip", batch_size=BATCH)
-    model = method_named("clip").wrap(untrained_tower(experiment), experiment)
-    spread_out: Any = spread(
-        LossOf(model, method_named("clip").loss, group_of_all()), experiment, "fp32", compiled=False
+    model = get_method("clip").wrap(build_untrained_tower(experiment), experiment)
+    spread_out: Any = parallelize(
+        ModelWithLoss(model, get_method("clip").loss, world_group()), experiment, "fp32", compiled=False
     )
     stream = load_data(experiment, CPU, results)
     for k in range(3):
@@ -166,7 +181,7 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def of_ranks(results: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    load_pictures("pretrain", results / "cache")
+    load_pack_images("pretrain", results / "cache")
     return in_ranks(sent, RANKS, tmp_path_factory.mktemp("sent"), results)
 
 
@@ -176,21 +191,21 @@ def by_kind(sizes: list[tuple[str, float]]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_losses_send_what_the_model_says(of_ranks: list[dict[str, Any]], method: str) -> None:
+def test_losses_communicate_what_the_model_predicts(of_ranks: list[dict[str, Any]], method: str) -> None:
     """To the byte, beside the gradients, which DDP sends itself."""
     experiment = small(method, batch_size=BATCH)
-    told = collectives_of(needs_of(experiment).weights, "ddp", FP32, BATCH, RANKS)
-    expected = by_kind([(each.kind, each.size) for each in told if each.what != "gradients"])
-    calls = sum(each.calls for each in told if each.what != "gradients")
+    traced = step_collectives(count_workload(experiment).weights, "ddp", FP32_BYTES, BATCH, RANKS)
+    expected = by_kind([(each.kind, each.size) for each in traced if each.name != "gradients"])
+    calls = sum(each.calls for each in traced if each.name != "gradients")
     for found in of_ranks:
         assert by_kind(found[f"{method} ddp"]) == expected
         assert len(found[f"{method} ddp"]) == calls
 
 
 def test_ddp_sends_each_gradient_once_in_as_many_buckets(of_ranks: list[dict[str, Any]]) -> None:
-    weights = needs_of(small("clip", batch_size=BATCH)).weights
-    gradients = collectives_of(weights, "ddp", FP32, BATCH, RANKS)[0]
-    assert sum(of_ranks[0]["buckets"]) == gradients.size == FP32 * weights.trained
+    weights = count_workload(small("clip", batch_size=BATCH)).weights
+    gradients = step_collectives(weights, "ddp", FP32_BYTES, BATCH, RANKS)[0]
+    assert sum(of_ranks[0]["buckets"]) == gradients.size == FP32_BYTES * weights.trained
     assert len(of_ranks[0]["buckets"]) == pytest.approx(gradients.calls, abs=1)
 
 
@@ -201,23 +216,23 @@ def test_fsdp2_gathers_blocks_twice_and_the_rest_once(of_ranks: list[dict[str, A
     Before the student's first block it fetches the teacher's last once more, in vain.
     """
     experiment = small(method, batch_size=BATCH, sharding="fsdp2")
-    told = collectives_of(needs_of(experiment).weights, "fsdp2", FP32, BATCH, RANKS)
-    expected, found = by_kind([(each.kind, each.size) for each in told]), by_kind(of_ranks[0][f"{method} fsdp2"])
+    traced = step_collectives(count_workload(experiment).weights, "fsdp2", FP32_BYTES, BATCH, RANKS)
+    expected, found = by_kind([(each.kind, each.size) for each in traced]), by_kind(of_ranks[0][f"{method} fsdp2"])
     for kind in ("all-gather", "reduce-scatter"):
         assert found[kind] == pytest.approx(expected[kind], rel=0.1 if method == "distill" else 0.02)
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_needs_are_those_of_the_model(method: str, results: Path) -> None:
+def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     """FLOPs of the forward are counted whole, but for the products of images with captions."""
     experiment = small(method)
-    model, needs = assemble(load_data(experiment, CPU, results)).model, needs_of(experiment)
+    model, needs = build_train_state(load_data(experiment, CPU, results)).model, count_workload(experiment)
     parameters = list(model.parameters())
     assert needs.weights.trained + needs.weights.frozen == sum(one.numel() for one in parameters)
     assert needs.weights.scalars == sum(one.ndim == 0 for one in parameters)
     assert 0 < needs.weights.in_blocks < needs.weights.trained + needs.weights.frozen
-    batch, uncut = experiment.batch_size, method_named(method).targets(experiment)
-    whole = count_flops(experiment, [uncut(Captions.of(["a dog"] * batch))])
+    batch, uncut = experiment.batch_size, get_method(method).targets(experiment)
+    whole = count_flops(experiment, [uncut(Captions.from_texts(["a dog"] * batch))])
     products = 2 * batch * batch * needs.weights.feature_width
     assert whole.forward == batch * (needs.work.forward + needs.work.teacher) + products
 
@@ -226,8 +241,8 @@ def test_needs_are_those_of_the_model(method: str, results: Path) -> None:
 
 
 def link_speed(_rank: int, _ranks: int) -> tuple[float, float]:
-    found = measured(1 << 22)
-    return found.bytes_a_second, found.latency_seconds
+    found = measure_link(1 << 22)
+    return found.bytes_per_second, found.latency_seconds
 
 
 def test_gloo_has_a_bandwidth_and_a_latency(tmp_path: Path) -> None:

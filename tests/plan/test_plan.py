@@ -22,41 +22,45 @@ from bench.__main__ import main
 from bench.config import Experiment, at_batch_size
 from bench.environment.circumstances import Circumstances
 from bench.environment.commit import CHECKOUT
-from bench.environment.gpu_specs import DEVICES, device_called
+from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
 from bench.experiments import EXPERIMENTS
 from bench.measure.throughput import images_per_second
-from bench.orchestration.batch_search import first_guess
-from bench.orchestration.plan_validation import Row, agree, of_sending
-from bench.plan.collectives import Links, Weights
+from bench.orchestration.batch_search import guess_batch_size
+from bench.orchestration.plan_validation import Validation, all_agree, describe_communication_check
+from bench.plan.collectives import Interconnect, ParameterCounts
 from bench.plan.model import (
-    Case,
     Cluster,
-    Compute,
-    Work,
+    ComputeSeconds,
+    PlanCase,
+    StepFlops,
     assumed_compute,
-    bound_from,
-    cost_of,
-    curve,
-    slower_from,
-    step_on,
+    first_communication_bound,
+    first_slower,
+    plan_step,
+    scaling_curve,
+    training_cost,
 )
-from bench.plan.published import MODELS, NCCL, POINTS, computing, predicted_rate, published_utilisation
-from bench.plan.records import Timed, compute_of, largest_batch
-from bench.record import Fit, Flops, Memory, Record, Speed, record_path, write_record
+from bench.plan.published import MODELS, NCCL, PUBLISHED_RUNS, fit_utilisation, predicted_rate, published_utilisation
+from bench.plan.records import TimedRuns, known_largest_batch, measured_compute
+from bench.record import BatchTrial, Flops, Memory, Record, Speed, record_path, write_record
 from tests.processes import LONGEST_SECONDS, wait_until
 
-INFINITE = Cluster(Links(8, math.inf, 0.0, math.inf, 0.0), overlap=0.0)
-ORDINARY = Cluster(Links(8, 300e9, 2e-6, 20e9, 4e-6), overlap=0.5)
+INFINITE = Cluster(Interconnect(8, math.inf, 0.0, math.inf, 0.0), overlap=0.0)
+ORDINARY = Cluster(Interconnect(8, 300e9, 2e-6, 20e9, 4e-6), overlap=0.5)
 METHODS = ("clip", "siglip", "superclip", "catlip", "superclass", "distill")
 
 
-def weights(method: Any) -> Weights:
+def weights(method: Any) -> ParameterCounts:
     meets = method in ("clip", "siglip", "superclip")
-    return Weights(method, 10**8, 0, 8 * 10**7, 12, 0, 1, 512 * meets, 49_408 * (method in ("superclass", "superclip")))
+    return ParameterCounts(
+        method, 10**8, 0, 8 * 10**7, 12, 0, 1, 512 * meets, 49_408 * (method in ("superclass", "superclip"))
+    )
 
 
-def case(method: str = "clip", **changes: Any) -> Case:
-    return replace(Case(method, weights(method), Compute(1e-5, 1e-4, 2e-4, 0.01, 4096.0, 1e13), 256.0), **changes)
+def case(method: str = "clip", **changes: Any) -> PlanCase:
+    return replace(
+        PlanCase(method, weights(method), ComputeSeconds(1e-5, 1e-4, 2e-4, 0.01, 4096.0, 1e13), 256.0), **changes
+    )
 
 
 cases = st.builds(
@@ -64,12 +68,17 @@ cases = st.builds(
     st.sampled_from(METHODS),
     batch=st.floats(1, 4096),
     sharding=st.sampled_from(["ddp", "fsdp2"]),
-    bytes_a_weight=st.sampled_from([2, 4]),
+    bytes_per_parameter=st.sampled_from([2, 4]),
 )
 clusters = st.builds(
     Cluster,
     st.builds(
-        Links, st.integers(1, 16), st.floats(1e8, 1e12), st.floats(0, 1e-3), st.floats(1e8, 1e12), st.floats(0, 1e-3)
+        Interconnect,
+        st.integers(1, 16),
+        st.floats(1e8, 1e12),
+        st.floats(0, 1e-3),
+        st.floats(1e8, 1e12),
+        st.floats(0, 1e-3),
     ),
     st.floats(0, 1),
 )
@@ -79,121 +88,136 @@ clusters = st.builds(
 
 
 @given(cases, clusters)
-def test_one_device_sends_nothing(one: Case, cluster: Cluster) -> None:
-    step, compute = step_on(one, cluster, 1), one.compute
-    assert step.sent == step.hidden == step.further == 0
-    alone = one.batch * (compute.data + compute.forward + compute.backward) + compute.optimizer
-    assert step.seconds == pytest.approx(alone)
+def test_one_device_sends_nothing(one: PlanCase, cluster: Cluster) -> None:
+    step, compute = plan_step(one, cluster, 1), one.compute
+    assert step.comm_seconds == step.hidden_seconds == step.extra_negatives_seconds == 0
+    separate = one.batch * (compute.data + compute.forward + compute.backward) + compute.optimizer
+    assert step.seconds == pytest.approx(separate)
 
 
 @given(cases, clusters, st.integers(2, 4096))
-def test_better_links_or_more_overlap_never_take_longer(one: Case, cluster: Cluster, gpus: int) -> None:
-    joined, step = cluster.links, step_on(one, cluster, gpus)
-    better = Links(joined.per_node, 2 * joined.link, joined.link_latency, 2 * joined.network, joined.network_latency)
+def test_better_links_or_more_overlap_never_take_longer(one: PlanCase, cluster: Cluster, gpus: int) -> None:
+    joined, step = cluster.links, plan_step(one, cluster, gpus)
+    better = Interconnect(
+        joined.gpus_per_node,
+        2 * joined.link_bytes_per_second,
+        joined.link_latency_seconds,
+        2 * joined.network_bytes_per_second,
+        joined.network_latency_seconds,
+    )
     limit = step.seconds * (1 + 1e-12)
-    assert step_on(one, replace(cluster, links=better), gpus).seconds <= limit
-    assert step_on(one, replace(cluster, overlap=1.0), gpus).seconds <= limit
-    assert 0 <= step.hidden <= min(step.sent, cluster.overlap * (step.forward + step.backward)) * (1 + 1e-12)
-    assert step_on(one, replace(cluster, overlap=0.0), gpus).hidden == 0
+    assert plan_step(one, replace(cluster, links=better), gpus).seconds <= limit
+    assert plan_step(one, replace(cluster, overlap=1.0), gpus).seconds <= limit
+    assert (
+        0
+        <= step.hidden_seconds
+        <= min(step.comm_seconds, cluster.overlap * (step.forward + step.backward)) * (1 + 1e-12)
+    )
+    assert plan_step(one, replace(cluster, overlap=0.0), gpus).hidden_seconds == 0
 
 
 @given(cases, st.integers(0, 8))
-def test_free_links_share_a_global_batch_out(one: Case, power: int) -> None:
+def test_free_communication_splits_a_global_batch_evenly(one: PlanCase, power: int) -> None:
     """The products of a loss too; but the optimizer takes its time on each."""
     gpus, batch = 2**power, 65_536
     free = replace(one, compute=replace(one.compute, optimizer=0.0))
-    alone, step = step_on(free, INFINITE, 1, batch), step_on(free, INFINITE, gpus, batch)
+    separate, step = plan_step(free, INFINITE, 1, batch), plan_step(free, INFINITE, gpus, batch)
     assert step.images == batch
-    assert step.seconds * gpus == pytest.approx(alone.seconds)
+    assert step.seconds * gpus == pytest.approx(separate.seconds)
 
 
-def test_every_image_meets_every_caption_once() -> None:
+def test_every_image_caption_pair_is_counted_once() -> None:
     """4 products of 2 x rows x columns x width, on 4 devices of 10 images each: 10 x 30 pairs a device are further."""
     compute = replace(case().compute, captions=10.0)
-    step = step_on(case("clip", batch=10.0, compute=compute), INFINITE, 4)
-    assert step.further == pytest.approx(4 * 2 * 10 * 30 * 512 / 1e13)
-    siglip, catlip = (step_on(case(name, batch=10.0, compute=compute), INFINITE, 4) for name in ("siglip", "catlip"))
-    assert siglip.further == pytest.approx(3 / 4 * step.further)
-    assert catlip.further == 0
+    step = plan_step(case("clip", batch=10.0, compute=compute), INFINITE, 4)
+    assert step.extra_negatives_seconds == pytest.approx(4 * 2 * 10 * 30 * 512 / 1e13)
+    siglip, catlip = (plan_step(case(name, batch=10.0, compute=compute), INFINITE, 4) for name in ("siglip", "catlip"))
+    assert siglip.extra_negatives_seconds == pytest.approx(3 / 4 * step.extra_negatives_seconds)
+    assert catlip.extra_negatives_seconds == 0
 
 
 @pytest.mark.parametrize("gpus", [2, 64, 1024])
 def test_a_classifier_never_waits_longer_than_the_contrastive_pair_of_its_size(gpus: int) -> None:
-    assert step_on(case("catlip"), ORDINARY, gpus).exposed < step_on(case("clip"), ORDINARY, gpus).exposed
+    assert (
+        plan_step(case("catlip"), ORDINARY, gpus).exposed_seconds
+        < plan_step(case("clip"), ORDINARY, gpus).exposed_seconds
+    )
 
 
-def test_shards_are_updated_by_their_holder() -> None:
-    assert step_on(case("catlip", sharding="fsdp2"), INFINITE, 4).optimizer == pytest.approx(0.01 / 4)
+def test_sharded_optimizer_time_is_divided_by_the_ranks() -> None:
+    assert plan_step(case("catlip", sharding="fsdp2"), INFINITE, 4).optimizer == pytest.approx(0.01 / 4)
 
 
-def test_a_curve_doubles_and_holds_what_was_asked() -> None:
-    numbers = [step.gpus for step in curve(case(), ORDINARY, 48)]
+def test_scaling_curve_doubles_and_includes_the_requested_gpus() -> None:
+    numbers = [step.gpus for step in scaling_curve(case(), ORDINARY, 48)]
     assert numbers == sorted({48, *(2**power for power in range(13))})
-    assert [step.gpus for step in curve(case(), ORDINARY, 16, 64)] == [1, 2, 4, 8, 16, 32, 64]
+    assert [step.gpus for step in scaling_curve(case(), ORDINARY, 16, 64)] == [1, 2, 4, 8, 16, 32, 64]
 
 
-def test_where_a_curve_bends() -> None:
-    slow = Cluster(Links(8, 1e9, 0.0, 1e8, 0.0), overlap=0.0)
-    steps = curve(case("catlip"), slow, 64)
-    bound = bound_from(steps)
+def test_scaling_curve_reports_where_it_slows() -> None:
+    slow = Cluster(Interconnect(8, 1e9, 0.0, 1e8, 0.0), overlap=0.0)
+    steps = scaling_curve(case("catlip"), slow, 64)
+    bound = first_communication_bound(steps)
     assert bound is not None
     at = [step.gpus for step in steps].index(bound)
     assert steps[at - 1].communication_share <= 1 / 2 < steps[at].communication_share
-    first = slower_from(steps, 0.1)
+    first = first_slower(steps, 0.1)
     assert first is not None
     assert first <= bound
-    assert bound_from(curve(case("catlip"), INFINITE, 64)) is None
-    assert slower_from(curve(case("catlip"), INFINITE, 64), 0.1) is None
+    assert first_communication_bound(scaling_curve(case("catlip"), INFINITE, 64)) is None
+    assert first_slower(scaling_curve(case("catlip"), INFINITE, 64), 0.1) is None
 
 
-def test_units_of_what_it_costs() -> None:
+def test_training_cost_has_the_right_units() -> None:
     """2 devices at 1,000 images/s together: 3.6 million images are an hour, two GPU-hours, a kWh at 500 W."""
-    step = step_on(Case("x", weights("catlip"), Compute(0.0, 1e-3, 1e-3, 0.0, 0.0, 1.0), 10.0), INFINITE, 2)
-    cost = cost_of(step, 3_600_000, price=2.5, watts=500.0)
+    step = plan_step(
+        PlanCase("x", weights("catlip"), ComputeSeconds(0.0, 1e-3, 1e-3, 0.0, 0.0, 1.0), 10.0), INFINITE, 2
+    )
+    cost = training_cost(step, 3_600_000, price=2.5, watts=500.0)
     assert astuple(cost) == pytest.approx((1.0, 2.0, 5.0, 1.0))
-    assert cost_of(step, 1, None, None).price is None
-    assert cost_of(step, 1, None, None).kwh is None
+    assert training_cost(step, 1, None, None).price is None
+    assert training_cost(step, 1, None, None).kwh is None
 
 
 # An assumed utilisation
 
 
-def test_an_assumed_step_has_the_utilisation_it_was_made_with() -> None:
-    h100, work = DEVICES["h100"], Work(forward=41e9)
+def test_assumed_step_has_its_assumed_utilisation() -> None:
+    h100, work = GPU_SPECS["h100"], StepFlops(forward=41e9)
     compute = assumed_compute(work, h100, 0.25)
     assert 3 * 41e9 / (compute.forward + compute.backward) == pytest.approx(0.25 * 989.4e12)
     again = assumed_compute(replace(work, is_recomputed=True), h100, 0.25)
     assert again.forward + again.backward == pytest.approx(4 / 3 * (compute.forward + compute.backward))
 
 
-@pytest.mark.parametrize("point", POINTS, ids=lambda point: f"{point.source} {point.model} {point.gpus}")
+@pytest.mark.parametrize("point", PUBLISHED_RUNS, ids=lambda point: f"{point.source} {point.model} {point.gpus}")
 @pytest.mark.parametrize("overlap", [0.0, 0.8])
-def test_a_published_rate_is_foretold_by_what_its_computation_reaches(point: Any, overlap: float) -> None:
-    """What is sent is counted once: it is taken off the utilisation of the step, which would foretell less."""
-    utilisation = computing(point, NCCL, overlap)
+def test_published_rate_is_predicted_from_its_computation_utilisation(point: Any, overlap: float) -> None:
+    """What is sent is counted once: it is taken off the utilisation of the step, which would predict less."""
+    utilisation = fit_utilisation(point, NCCL, overlap)
     rate, share = predicted_rate(point, utilisation, NCCL, overlap)
-    assert rate == pytest.approx(point.middle)
+    assert rate == pytest.approx(point.midpoint)
     if point.batch is None:
         assert share is None
         assert utilisation == pytest.approx(point.utilisation)
     else:
         assert share is not None
         assert utilisation > point.utilisation
-        assert predicted_rate(point, point.utilisation, NCCL, overlap)[0] < point.middle
+        assert predicted_rate(point, point.utilisation, NCCL, overlap)[0] < point.midpoint
 
 
-def test_published_utilisations_are_those_of_the_literature() -> None:
+def test_published_utilisations_match_the_literature() -> None:
     """B/16 on 176 A100: 13.1 %; the median is a value of the rows."""
-    (found,) = (point.utilisation for point in POINTS if (point.source, point.gpus) == ("open_clip", 176))
+    (found,) = (point.utilisation for point in PUBLISHED_RUNS if (point.source, point.gpus) == ("open_clip", 176))
     assert found == pytest.approx(0.131, abs=5e-4)
-    known = sorted(computing(point, NCCL, 0.8) for point in POINTS)
+    known = sorted(fit_utilisation(point, NCCL, 0.8) for point in PUBLISHED_RUNS)
     assert known[len(known) // 2 - 1] <= published_utilisation() <= known[len(known) // 2]
-    assert {point.model for point in POINTS} == set(MODELS)
+    assert {point.model for point in PUBLISHED_RUNS} == set(MODELS)
 
 
-def test_every_device_is_found_by_its_own_words() -> None:
-    assert all(device_called(f"NVIDIA {device.words}") == device for device in DEVICES.values())
-    assert device_called("NVIDIA GeForce GT 710") is None
+def test_every_gpu_is_found_by_its_name() -> None:
+    assert all(find_gpu_spec(f"NVIDIA {device.name_words}") == device for device in GPU_SPECS.values())
+    assert find_gpu_spec("NVIDIA GeForce GT 710") is None
 
 
 # Records
@@ -256,34 +280,32 @@ CLIP, CATLIP = EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]
     st.lists(st.floats(0.01, 10), min_size=2, max_size=2),
     st.fixed_dictionaries(dict.fromkeys([*PHASES, "text forward"], st.floats(1e-3, 1))),
 )
-def test_parts_of_a_step_are_together_as_long_as_the_windows_say(
-    windows: list[float], phases: dict[str, float]
-) -> None:
+def test_parts_of_a_step_sum_to_the_window_time(windows: list[float], phases: dict[str, float]) -> None:
     run = speed(window_seconds=tuple(windows), phase_seconds={name: (value,) for name, value in phases.items()})
-    compute = compute_of(Timed(CLIP, HERE, [run]), 1.0)
+    compute = measured_compute(TimedRuns(CLIP, HERE, [run]), 1.0)
     step = CLIP.batch_size * (compute.data + compute.forward + compute.backward) + compute.optimizer
     assert step == pytest.approx(CLIP.batch_size / images_per_second(CLIP, run))
     assert compute.backward * CLIP.batch_size / step == pytest.approx(phases["backward"] / sum(phases.values()))
 
 
-def test_the_largest_batch_is_what_was_tried_or_a_line() -> None:
+def test_largest_batch_is_the_tried_one_or_extrapolated() -> None:
     def memory(batch: int, size: int) -> Record:
         fields = dict.fromkeys(("peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes"))
         one = Memory(steps=4, trained_parameters=10**8, peak_tensor_bytes=size, **fields)
         return record(at_batch_size(CLIP, batch), one)
 
     of, sent = CLIP, weights("catlip")
-    assert largest_batch(of, [], 1e10, sent, 1)[0] is None
+    assert known_largest_batch(of, [], 1e10, sent, 1)[0] is None
     one, two = memory(128, 4 * 10**9), memory(256, 6 * 10**9)
     assert isinstance(one.measured, Memory)
-    assert largest_batch(of, [one], 1e10, sent, 64)[0] == first_guess(one.measured, 128, 10**10)
-    assert largest_batch(of, [one, two], 1e10, sent, 64)[0] == 512
-    sharded = largest_batch(with_fields(of, sharding="fsdp2"), [one, two], 1e10, sent, 2)[0]
+    assert known_largest_batch(of, [one], 1e10, sent, 64)[0] == guess_batch_size(one.measured, 128, 10**10)
+    assert known_largest_batch(of, [one, two], 1e10, sent, 64)[0] == 512
+    sharded = known_largest_batch(with_fields(of, sharding="fsdp2"), [one, two], 1e10, sent, 2)[0]
     assert sharded == 576  # half of the 2 GB that do not grow
-    gathering = largest_batch(of, [one, two], 1e10, weights("clip"), 1001)[0]
+    gathering = known_largest_batch(of, [one, two], 1e10, weights("clip"), 1001)[0]
     assert gathering == int(8e9 / (2e9 / 128 + 2 * 4 * 512 * 1000))
-    fits = [record(at_batch_size(CLIP, b), Fit(limit_bytes=10**9, fits=b < 300)) for b in (200, 288, 304)]
-    assert largest_batch(of, [one, two, *fits], 1e10, sent, 64)[0] == 288
+    fits = [record(at_batch_size(CLIP, b), BatchTrial(limit_bytes=10**9, fits=b < 300)) for b in (200, 288, 304)]
+    assert known_largest_batch(of, [one, two, *fits], 1e10, sent, 64)[0] == 288
 
 
 def figures(path: Path) -> dict[str, Any]:
@@ -335,7 +357,7 @@ def test_power_is_what_was_measured_where_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "text"),
     [
         ([], "name the experiments"),
         (["clip-tiny"], "give one"),
@@ -361,7 +383,9 @@ def test_power_is_what_was_measured_where_it_was(tmp_path: Path) -> None:
         (["clip-tiny", "--check", "4000"], "needs a core for each process"),
     ],
 )
-def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+def test_bad_input_is_refused_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
     several = speed(rank_window_seconds=((0.8, 0.8), (0.8, 0.8)))
     places = {
         "RECORDS": written(_made(tmp_path / "records"), record(CLIP, speed())),
@@ -371,7 +395,7 @@ def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], a
     }
     assert main(["plan", *(str(places.get(argument, argument)) for argument in arguments)]) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert text in error
     assert error.count("\n") == 1
 
 
@@ -384,11 +408,11 @@ def test_the_published_table_has_all_rows(tmp_path: Path) -> None:
     out = tmp_path / "published.json"
     assert main(["plan", "--published", "--json", str(out)]) == 0
     rows = figures(out)["Published trainings of CLIP"]["rows"]
-    assert len(rows) == len(POINTS)
+    assert len(rows) == len(PUBLISHED_RUNS)
     assert min(row["error"] for row in rows) < 0 < max(row["error"] for row in rows)
 
 
-def test_no_published_row_is_planned_from_itself(tmp_path: Path) -> None:
+def test_published_run_is_not_predicted_from_itself(tmp_path: Path) -> None:
     out = tmp_path / "published.json"
     assert main(["plan", "--published", "--json", str(out)]) == 0
     rows = figures(out)["Published trainings of CLIP"]["rows"]
@@ -406,26 +430,24 @@ def test_no_published_row_is_planned_from_itself(tmp_path: Path) -> None:
     ("measured", "agrees"),
     [((1.0, 1.2, 1.2), True), ((1.0, 2.0, 2.0), True), ((1.0, 4.0, 4.0), False), ((2.0, 1.2, 1.2), False)],
 )
-def test_a_check_agrees_where_one_alone_does_or_those_side_by_side(
-    measured: tuple[float, float, float], agrees: bool
-) -> None:
+def test_validation_agrees_with_one_or_parallel_processes(measured: tuple[float, float, float], agrees: bool) -> None:
     """Planned 1.0 alone, 1.2 together from one alone, 2.0 from two side by side."""
     planned = ((1, "one alone", 1.0, 0.0), (2, "one alone", 1.0, 0.2), (2, "2 side by side", 1.8, 0.2))
-    rows = [Row("x", *row, found) for row, found in zip(planned, measured, strict=True)]
-    assert agree(rows, "x") == agrees
+    rows = [Validation("x", *row, found) for row, found in zip(planned, measured, strict=True)]
+    assert all_agree(rows, "x") == agrees
 
 
 CHECKING = """
 import signal, subprocess
 from bench.__main__ import terminate
-from bench.orchestration.plan_validation import _started
+from bench.orchestration.plan_validation import _start_module
 signal.signal(signal.SIGTERM, terminate)
-with _started(["bench.plan.link_speed", "1000"], [CORE, CORE], subprocess.DEVNULL) as child:
+with _start_module(["bench.plan.link_speed", "1000"], [CORE, CORE], subprocess.DEVNULL) as child:
     child.wait()
 """
 
 
-def test_a_check_that_is_terminated_leaves_nothing_not_even_ranks_that_stand_still() -> None:
+def test_terminated_validation_leaves_no_process_even_if_ranks_stall() -> None:
     """torchrun's processes are in sessions of their own, and halted ones answer no signal but one."""
     script = CHECKING.replace("CORE", str(min(os.sched_getaffinity(0))))
     command, silent = [sys.executable, "-c", script], subprocess.DEVNULL
@@ -452,14 +474,14 @@ def test_a_check_that_is_terminated_leaves_nothing_not_even_ranks_that_stand_sti
     assert not left
 
 
-@pytest.mark.parametrize(("share", "told"), [(0.02, "too little for its model"), (0.4, "held against the runs")])
-def test_a_check_says_whether_the_model_of_what_is_sent_can_fail(share: float, told: str) -> None:
-    row = Row("x", 2, "one alone", 1 - share, share, 1.0)
-    assert row.sent_share == pytest.approx(share)
-    assert told in of_sending(row.sent_share)
+@pytest.mark.parametrize(("share", "text"), [(0.02, "too little for its model"), (0.4, "held against the runs")])
+def test_validation_says_whether_the_communication_model_could_fail(share: float, text: str) -> None:
+    row = Validation("x", 2, "one alone", 1 - share, share, 1.0)
+    assert row.comm_share == pytest.approx(share)
+    assert text in describe_communication_check(row.comm_share)
 
 
-def test_a_speed_of_links_is_json() -> None:
+def test_link_speed_is_printed_as_json() -> None:
     from bench.plan.link_speed import LinkSpeed
 
     one = LinkSpeed(1e9, 1e-5)

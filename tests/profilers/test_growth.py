@@ -5,19 +5,19 @@ import mmap
 import pytest
 
 from bench.profilers import growth
-from bench.profilers.growth import FEWEST, Growth
+from bench.profilers.growth import FEWEST, MemoryGrowth
 
 
 def slope_of(resident: list[int], monkeypatch: pytest.MonkeyPatch) -> float | None:
     values = iter(resident)
-    monkeypatch.setattr(growth, "status_bytes", lambda _: next(values))
-    looked = Growth()
+    monkeypatch.setattr(growth, "read_status_bytes", lambda _: next(values))
+    looked = MemoryGrowth()
     for number in range(len(resident)):
-        looked.look(20 * (number + 1))
+        looked.sample(20 * (number + 1))
     return looked.bytes_per_step
 
 
-def test_a_slope_is_the_bytes_kept_at_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slope_equals_the_bytes_kept_per_step(monkeypatch: pytest.MonkeyPatch) -> None:
     filling = [10**9 + 10**6 * number for number in range(30)]
     assert slope_of([*filling, *(filling[-1] + 100 * 20 * n for n in range(60))], monkeypatch) == pytest.approx(100)
     assert slope_of([*filling, *[filling[-1]] * 60], monkeypatch) == pytest.approx(0, abs=1e-6)
@@ -25,20 +25,20 @@ def test_a_slope_is_the_bytes_kept_at_each_step(monkeypatch: pytest.MonkeyPatch)
     assert abs(slope_of(noisy, monkeypatch) or 1) < 1
 
 
-def test_few_looks_and_no_count_are_no_slope(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_samples_give_no_slope(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slope_of([1] * FEWEST, monkeypatch) is None
-    monkeypatch.setattr(growth, "status_bytes", lambda _: None)
-    looked = Growth()
+    monkeypatch.setattr(growth, "read_status_bytes", lambda _: None)
+    looked = MemoryGrowth()
     for number in range(100):
-        looked.look(number)
+        looked.sample(number)
     assert looked.bytes_per_step is None
 
 
-def test_memory_that_is_kept_is_seen() -> None:
-    looked, kept = Growth(), []
+def test_kept_memory_gives_a_positive_slope() -> None:
+    looked, kept = MemoryGrowth(), []
     for step in range(40):
         kept.append(mmap.mmap(-1, 2**20))  # pages of its own, not such as something freed before
         kept[-1].write(b"x" * 2**20)
-        looked.look(step)
+        looked.sample(step)
     found = looked.bytes_per_step
     assert found is None or 0.8 * 2**20 < found < 1.3 * 2**20

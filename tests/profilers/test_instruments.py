@@ -25,17 +25,17 @@ from bench.data.targets import Captions
 from bench.environment.commit import CHECKOUT
 from bench.experiments import EXPERIMENTS
 from bench.measure.flops import count_flops
-from bench.measure.memory import count_tensor_bytes, measure_fit, measure_memory
+from bench.measure.memory import count_tensor_bytes, measure_memory, try_batch_size
 from bench.measure.memory_limit import is_out_of_memory, memory_limit
 from bench.measure.speed import measure_phases, measure_speed, trace
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock
 from bench.profilers.device import open_reader, sampled
-from bench.profilers.nvml import Reader, rising
+from bench.profilers.nvml import Reader, counter_rate
 from bench.profilers.phases import forward_clocks
 from bench.profilers.tensors import TensorBytes
 from bench.record import PHASES, Speed
-from bench.train.build import assemble, load_data, take_steps
+from bench.train.build import build_train_state, load_data, take_steps
 from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
 from tests.processes import in_child, wait_until
@@ -46,26 +46,26 @@ CPU = torch.device("cpu")
 TICK = 0.01  # second: the grain of the kernel's counters of CPU time
 
 
-def test_the_clock_ticks_and_half_a_measurement_is_none() -> None:
+def test_clock_measures_and_unfinished_blocks_are_nan() -> None:
     with clock(CPU) as elapsed:
         time.sleep(0.02)
     assert elapsed.seconds >= 0.02
     assert math.isnan(Elapsed().seconds)
 
 
-def test_a_block_that_raises_is_not_swallowed() -> None:
+def test_exception_in_a_timed_block_propagates() -> None:
     with pytest.raises(RuntimeError), clock(CPU):
         raise RuntimeError
 
 
-def test_gauges_are_averaged_and_spans_tell_the_time_between() -> None:
+def test_gauges_are_averaged_and_spans_are_differences() -> None:
     asked, counter = [0.0], [100.0]
 
     def gauge() -> float:
         asked.append(asked[-1] + 1)
         return asked[-1]
 
-    reader = Reader(gauges={"busy percent": gauge}, spans={"rise a second": rising(lambda: counter[0])})
+    reader = Reader(gauges={"busy percent": gauge}, spans={"rise a second": counter_rate(lambda: counter[0])})
     before = time.perf_counter()
     with sampled(reader, CPU, every_s=0.01) as readings, clock(CPU) as block:
         wait_until(lambda: len(asked) > 3)
@@ -76,7 +76,7 @@ def test_gauges_are_averaged_and_spans_tell_the_time_between() -> None:
     assert readings.not_measured == {}
 
 
-def test_a_gauge_that_fails_leaves_its_reason_and_the_others_go_on() -> None:
+def test_failing_gauge_leaves_its_reason_and_others_continue() -> None:
     left = iter([1.0, 3.0])
 
     def fails_later() -> float:
@@ -101,13 +101,13 @@ def test_a_block_too_short_for_a_reading_is_not_zero() -> None:
     assert readings.not_measured["GPU"] == "no driver"
 
 
-def test_an_error_of_the_block_comes_through_and_ends_the_sampler() -> None:
+def test_error_in_the_block_propagates_and_stops_the_sampler() -> None:
     with pytest.raises(RuntimeError), sampled(Reader(gauges={"busy percent": lambda: 0.0}), CPU):
         raise RuntimeError
     assert "device-sampler" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_the_samplers_cost_is_its_own_clock() -> None:
+def test_sampler_share_is_its_own_cpu_time() -> None:
     asked = list[float]()
 
     def slow() -> float:
@@ -198,7 +198,7 @@ def test_tensor_bytes_of_a_step_are_those_of_torchs_tracker() -> None:
     assert counted.peak == tracker.get_tracker_snapshot("peak")[CPU]["Total"]
 
 
-def test_the_clocks_of_modules_add_up_and_leave_nothing_behind() -> None:
+def test_forward_clocks_add_up_and_remove_their_hooks() -> None:
     class Slow(nn.Module):
         def forward(self, seconds: float) -> None:
             time.sleep(seconds)
@@ -218,7 +218,7 @@ def test_the_clocks_of_modules_add_up_and_leave_nothing_behind() -> None:
 @pytest.mark.parametrize(
     ("name", "image", "text"), [("ViT-B-32", 8.82, 5.96), ("ViT-B-16", 35.13, 5.96), ("ViT-L-14", 162.03, 13.3)]
 )
-def test_flops_are_those_open_clip_publishes(name: str, image: float, text: float) -> None:
+def test_flops_equal_open_clips_published_flops(name: str, image: float, text: float) -> None:
     """GFLOP a sample, of open_clip's docs/model_profile.csv, less what is left out of the last block."""
     with torch.device("meta"):
         tower = build_image_tower(name, 224, 0)
@@ -240,12 +240,12 @@ def of_one_token_alone(tokens: int, width: int) -> int:
     return (tokens - 1) * (2 * (1 + 1 + 8) * width**2 + 2 * 2 * tokens * width)
 
 
-def test_text_is_counted_at_the_tokens_computed() -> None:
+def test_text_flops_count_computed_tokens() -> None:
     experiment = replace(EXPERIMENTS["clip-tiny"], batch_size=2)
     targets = METHODS["clip"].targets(experiment)(
-        Captions.of(["dog", "a dog and a cat and a bird and a horse and a cow and a sheep"])
+        Captions.from_texts(["dog", "a dog and a cat and a bird and a horse and a cow and a sheep"])
     )
-    short, long = targets.take(torch.tensor([0, 0])), targets.take(torch.tensor([1, 0]))
+    short, long = targets.select(torch.tensor([0, 0])), targets.select(torch.tensor([1, 0]))
     counted = [count_flops(experiment, batches) for batches in ([short], [long], [short, long])]
     assert counted[0].image_forward == counted[1].image_forward
     assert counted[0].text_forward < counted[1].text_forward
@@ -269,8 +269,8 @@ def test_a_speed_run_records_every_window_and_phase(method: str, text: list[str]
     assert 0 < speed.wait_share < 1
 
 
-def test_the_phases_of_a_compiled_step_do_not_look_into_its_forward(results: Path) -> None:
-    run = assemble(load_data(small("clip", compile="on"), CPU, results), plain=True)
+def test_compiled_step_has_one_forward_phase(results: Path) -> None:
+    run = build_train_state(load_data(small("clip", compile="on"), CPU, results), plain=True)
     assert {*measure_phases(run, [0])} == {"data", "forward", "backward", "optimizer"}
 
 
@@ -298,7 +298,7 @@ def compiled(experiment: Experiment, results: Path) -> subprocess.CompletedProce
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
 
 
-def test_a_window_in_which_something_was_compiled_is_void(results: Path) -> None:
+def test_window_with_a_compilation_is_discarded(results: Path) -> None:
     """Captions of new widths are new graphs."""
     experiment = small("clip", compile="on", warmup_steps=1, windows=5, steps_per_window=1)
     speed = msgspec.json.decode(compiled(experiment, results).stdout, type=Speed)
@@ -308,15 +308,15 @@ def test_a_window_in_which_something_was_compiled_is_void(results: Path) -> None
     assert speed.compilation["seconds"] > 0
 
 
-def test_a_run_whose_every_window_compiled_something_says_so(results: Path) -> None:
+def test_run_with_compilation_in_every_window_fails_with_the_reason(results: Path) -> None:
     done = compiled(small("clip", compile="on", warmup_steps=1, windows=1, steps_per_window=2), results)
     assert "every window compiled something: give the experiment more warmup_steps" in done.stderr
 
 
-def test_a_planted_delay_is_a_share_of_the_steps_time(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_injected_slowdown_is_a_fraction_of_the_step_time(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slept, batches = list[float](), list[float]()
     monkeypatch.setattr(time, "sleep", slept.append)
-    run = assemble(load_data(small("catlip", planted_delay=0.1), CPU, results))
+    run = build_train_state(load_data(small("catlip", planted_delay=0.1), CPU, results))
     plain = PackStream.batch
 
     def timed(stream: PackStream, k: int) -> object:
@@ -333,7 +333,7 @@ def test_a_planted_delay_is_a_share_of_the_steps_time(results: Path, monkeypatch
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak resident memory is read from /proc")
-def test_memory_is_a_peak_of_the_cpu_and_no_cuda_count(results: Path) -> None:
+def test_cpu_memory_has_a_peak_and_no_cuda_counts(results: Path) -> None:
     memory = measure_memory(small("catlip"), CPU, results)
     assert memory.peak_rss_bytes is not None
     assert memory.peak_rss_bytes > -MIB  # this process has had more before; the kernel counts in steps
@@ -350,16 +350,16 @@ def test_tensors_of_a_step_are_the_same_on_every_run_and_grow_with_the_batch(res
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the limit is Linux's RLIMIT_DATA")
-def test_a_batch_fits_or_does_not(results: Path) -> None:
+def test_batch_trial_records_whether_it_fits(results: Path) -> None:
     """Each in a process of its own, as in the product: where oneDNN runs out of memory it never recovers."""
     sized = (small("clip", batch_size=size, images=10_000) for size in (16, 512))
-    fits, does_not = (in_child(measure_fit, experiment, CPU, results, 128 * MIB) for experiment in sized)
+    fits, does_not = (in_child(try_batch_size, experiment, CPU, results, 128 * MIB) for experiment in sized)
     assert (fits.fits, fits.reason) == (True, "")
     assert not does_not.fits
     assert is_out_of_memory(RuntimeError(does_not.reason))
 
 
-def test_a_trace_is_what_perfetto_reads(results: Path, tmp_path: Path) -> None:
+def test_trace_is_readable_by_perfetto(results: Path, tmp_path: Path) -> None:
     path = tmp_path / "trace.json.gz"
     trace(small("clip"), CPU, results, path)
     names = {event.get("name") for event in json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]}
@@ -380,5 +380,5 @@ def test_a_gpu_is_measured(results: Path) -> None:
     assert "GPU" not in speed.not_measured
     assert speed.utilisation["GPU busy percent"] > 0
     assert speed.sampler_share < 0.005
-    limited = measure_fit(replace(experiment, batch_size=65_536), device, results, 256 * MIB)
+    limited = try_batch_size(replace(experiment, batch_size=65_536), device, results, 256 * MIB)
     assert not limited.fits

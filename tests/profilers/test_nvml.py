@@ -106,7 +106,7 @@ def read(library: Library, joules: float = 0.0) -> Any:
 
 
 @pytest.mark.parametrize("mig", [False, True])
-def test_figures_have_the_units_they_are_named_by(mig: bool) -> None:
+def test_readings_have_the_unit_in_their_name(mig: bool) -> None:
     library = Library(mig=mig)
     with clock(CPU) as elapsed:
         readings = read(library, joules=30.0)
@@ -126,7 +126,7 @@ def test_figures_have_the_units_they_are_named_by(mig: bool) -> None:
     assert library.asked.count("alloc") == library.asked.count("free")
 
 
-def test_what_a_slice_of_a_gpu_does_not_count_is_missing_and_not_zero() -> None:
+def test_counters_missing_on_a_mig_slice_are_missing_not_zero() -> None:
     library = Library(mig=True)
     library.unsupported = {"utilisation", "energy"}
     readings = read(library)
@@ -137,7 +137,7 @@ def test_what_a_slice_of_a_gpu_does_not_count_is_missing_and_not_zero() -> None:
     assert readings.figures["power W"] == 412.5
 
 
-def test_a_library_that_fails_in_the_middle_of_a_run_leaves_what_it_read_before() -> None:
+def test_nvml_failure_during_a_run_keeps_earlier_readings() -> None:
     library = Library()
     with sampled(nvml_reader(UUID, 0, library), CPU, every_s=0.01) as readings:
         library.wait_for_readings(3)
@@ -159,5 +159,5 @@ def test_a_device_is_found_by_its_uuid_and_a_slice_by_its_name(monkeypatch: pyte
         device_handle(UUID, 0, Library("another"))
 
 
-def test_process_bytes_are_this_processes() -> None:
+def test_process_bytes_are_of_this_process() -> None:
     assert process_bytes(UUID, 0, Library()) == 7

@@ -6,11 +6,11 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from bench.cli.reference import loss_rows, speed_table
+from bench.cli.reference import compare_losses, reference_speed_table
 from bench.config import Experiment
 from bench.data.targets import Labels
-from bench.record import PeerRun, Record
-from bench.reference.runs import multi_hot, run_side
+from bench.record import Record, ReferenceRun
+from bench.reference.runs import make_multi_hot, run_side
 from bench.reference.sides import DENSE, OPEN_CLIP, OURS, SIDES, WARMUP_STEPS
 from tests.reports.conftest import HERE
 from tests.small import small
@@ -18,19 +18,19 @@ from tests.small import small
 CPU = torch.device("cpu")
 
 
-def of(run: PeerRun, experiment: Experiment) -> Record:
+def of(run: ReferenceRun, experiment: Experiment) -> Record:
     return Record(comparison="x", experiment=experiment, circumstances=HERE, measured=run)
 
 
 @pytest.mark.parametrize(("against", "method"), [("open-clip", "clip"), ("dense-bce", "catlip")])
-def test_all_sides_have_the_same_losses(against: str, method: str, results: Path) -> None:
+def test_all_sides_have_equal_losses(against: str, method: str, results: Path) -> None:
     experiment = small(method, clip_norm=None, steps_per_window=2)
     runs = [run_side(experiment, CPU, results, side, 0) for side in SIDES[against]]
     for run in runs:
         assert len(run.window_seconds) == experiment.windows
         assert len(run.losses) == WARMUP_STEPS + 2 * experiment.windows
         assert run.losses == pytest.approx(runs[0].losses, rel=1e-5)
-    assert {row["equal"] for row in loss_rows([of(run, experiment) for run in runs])} == {"yes"}
+    assert {row["equal"] for row in compare_losses([of(run, experiment) for run in runs])} == {"yes"}
     if method == "clip":
         tokens = {run.side: run.tokens_per_caption for run in runs}
         assert tokens[OPEN_CLIP] == experiment.context_length > (tokens[OURS] or 0) > 3
@@ -48,14 +48,14 @@ def run_head_rows(experiment: Experiment) -> int:
 
 def test_dense_targets_are_one_at_the_labels() -> None:
     rows = [[3, 1], [], [0]]
-    assert multi_hot(Labels.of(rows), 4).tolist() == [[int(i in row) for i in range(4)] for row in rows]
+    assert make_multi_hot(Labels.from_lists(rows), 4).tolist() == [[int(i in row) for i in range(4)] for row in rows]
 
 
-def test_losses_that_differ_are_told_and_speeds_are_ratios() -> None:
+def test_different_losses_are_reported_and_speeds_are_ratios() -> None:
     experiment = small("catlip")
     sides = {DENSE: (2.0, (1.0, 1.0)), OURS: (1.0, (1.0, 1.001))}
     runs = [
-        PeerRun(
+        ReferenceRun(
             side=side,
             round=round_,
             window_seconds=(seconds * (1 + round_ / 100),),
@@ -67,10 +67,10 @@ def test_losses_that_differ_are_told_and_speeds_are_ratios() -> None:
         for round_ in range(5)
     ]
     records = [of(run, experiment) for run in runs]
-    assert [row["equal"] for row in loss_rows(records)] == ["no"]
-    base, ours = speed_table(records, (DENSE, OURS)).rows
+    assert [row["equal"] for row in compare_losses(records)] == ["no"]
+    base, ours = reference_speed_table(records, (DENSE, OURS)).rows
     assert base["ratio"] is None
     assert ours["ratio"] == pytest.approx(2)
     assert ours["verdict"] == "faster"
     shorter = [*records[:5], *(of(replace(run, losses=()), experiment) for run in runs[5:])]
-    assert [row["equal"] for row in loss_rows(shorter)] == ["no"]
+    assert [row["equal"] for row in compare_losses(shorter)] == ["no"]

@@ -15,11 +15,11 @@ from msgspec.structs import replace
 
 from bench.config import Experiment, at_batch_size
 from bench.environment.circumstances import Circumstances
-from bench.experiments import experiment_named
+from bench.experiments import get_experiment
 from bench.record import (
+    BatchTrial,
     Branch,
     Failure,
-    Fit,
     Flops,
     Measured,
     Memory,
@@ -71,7 +71,7 @@ def record(measured: Measured, experiment: Experiment | None) -> Record:
 
 
 def speed_record(name: str, number: int, *, slower: float = 1.0) -> Record:
-    experiment, chance = experiment_named(name), random.Random(f"{name} {number}")
+    experiment, chance = get_experiment(name), random.Random(f"{name} {number}")
     luck = slower * math.exp(chance.gauss(0, 0.008))
 
     def steps(seconds: float, many: int) -> tuple[float, ...]:
@@ -116,11 +116,11 @@ def memory_record(name: str) -> Record:
         peak_reserved_bytes=None,
         peak_tensor_bytes=peak - 40 * 2**20,
     )
-    return record(memory, experiment_named(name))
+    return record(memory, get_experiment(name))
 
 
 def training_record(name: str, seed: int) -> Record:
-    experiment, chance = replace(experiment_named(name), seed=seed), random.Random(f"{name} {seed}")
+    experiment, chance = replace(get_experiment(name), seed=seed), random.Random(f"{name} {seed}")
     height = {"clip-tiny": 4.85, "siglip-tiny": 9.2, "catlip-tiny": 12.4, "superclass-tiny": 8.1}[name]
     trunk = [height * (0.55 + 0.45 * math.exp(-step / 140)) + chance.gauss(0, 0.04 * height) for step in range(500)]
     cool = [height * (0.55 - 0.05 * step / 125) + chance.gauss(0, 0.04 * height) for step in range(125)]
@@ -157,7 +157,7 @@ def scores(accuracies: dict[str, float], key: str) -> tuple[Score, ...]:
 def transfer_records(seed: int) -> list[Record]:
     made = []
     for name in NAMES:
-        experiment = replace(experiment_named(name), seed=seed)
+        experiment = replace(get_experiment(name), seed=seed)
         more = (
             int(80_000 * FORWARD_BACKWARD["clip-tiny"] / FORWARD_BACKWARD[name]) // 128 * 128
             if name != "clip-tiny"
@@ -172,9 +172,11 @@ def transfer_records(seed: int) -> list[Record]:
                 subject=name, images=images, budgets=budgets, scores=scores(found, f"{name}{seed}{images}")
             )
             made.append(record(transfer, experiment))
-    floor = {task: of[4] for task, of in TASKS.items()}
-    first = replace(experiment_named("clip-tiny"), seed=seed)
-    made.append(record(Transfer(subject="random tower", images=0, budgets=(), scores=scores(floor, f"{seed}")), first))
+    random_init = {task: of[4] for task, of in TASKS.items()}
+    first = replace(get_experiment("clip-tiny"), seed=seed)
+    made.append(
+        record(Transfer(subject="random tower", images=0, budgets=(), scores=scores(random_init, f"{seed}")), first)
+    )
     return made
 
 
@@ -182,9 +184,9 @@ def largest_batch_records(rounds: int = 5) -> list[Record]:
     """Tries under half a GiB, and runs at the largest batch that fits: CLIP's and CatLIP's."""
     made = []
     for name, size, faster in (("clip-tiny", 576, 1.1), ("catlip-tiny", 688, 1.5)):
-        sized = at_batch_size(experiment_named(name), size)
-        made.append(record(Fit(limit_bytes=2**29, fits=True), sized))
-        too_large = Fit(limit_bytes=2**29, fits=False, reason="no memory left")
+        sized = at_batch_size(get_experiment(name), size)
+        made.append(record(BatchTrial(limit_bytes=2**29, fits=True), sized))
+        too_large = BatchTrial(limit_bytes=2**29, fits=False, reason="no memory left")
         made.append(record(too_large, at_batch_size(sized, size + 16)))
         for number in range(rounds):
             one = speed_record(name, number)
@@ -209,7 +211,7 @@ def reference_records() -> list[Record]:
 
 
 def failure_record(name: str = "superclass-tiny", reason: str = "killed by SIGKILL (out of memory?)") -> Record:
-    return record(Failure(what="speed", reason=reason), experiment_named(name))
+    return record(Failure(what="speed", reason=reason), get_experiment(name))
 
 
 def whole_comparison(*, rounds: int = 6, seeds: int = 1) -> list[Record]:

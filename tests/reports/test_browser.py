@@ -54,7 +54,7 @@ def pages(make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("pages")
     slow = test_history.commits(1, 1, 1, 1, 1.2, 1.2, 1.2, 1.2, processes=3)
     history = test_history.history(folder / "history", *slow)
-    changes = [change for line in history.lines for change in test_history.changes_of(line)]
+    changes = [change for line in history.series for change in test_history.find_changes(line)]
     records = [*whole, *make["largest"](), *few_labels(make)]
     written = {
         "page": page("one", records, others=["another"], suites=make["suites"](), plan=test_plan.document()),
@@ -87,9 +87,7 @@ def at(browser: Any, pages: dict[str, str]) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_quiet_and_asks_for_nothing_but_itself(
-    at: Callable[..., Any], pages: dict[str, str], name: str
-) -> None:
+def test_page_logs_nothing_and_makes_no_request(at: Callable[..., Any], pages: dict[str, str], name: str) -> None:
     browser = at(name)
     browser.execute_script(OPEN_ALL)
     assert browser.get_log("browser") == []
@@ -133,7 +131,7 @@ def test_columns_sort_both_ways_by_value(at: Callable[..., Any]) -> None:
     )
 
 
-def test_rows_are_filtered_and_what_is_seen_is_copied(at: Callable[..., Any]) -> None:
+def test_filtered_rows_are_the_copied_rows(at: Callable[..., Any]) -> None:
     browser = at("page")
     found = table(browser, "Accuracy on Twemoji group")
     tools = found.find_element(By.XPATH, "../preceding-sibling::div[@class='tools']")
@@ -159,7 +157,7 @@ def point_at(browser: Any, element: Any) -> None:
     ActionChains(browser).move_to_element(element).perform()
 
 
-def test_a_mark_tells_its_figure_and_a_dash_its_reason(at: Callable[..., Any]) -> None:
+def test_marks_show_their_figure_and_dashes_their_reason(at: Callable[..., Any]) -> None:
     browser = at("page")
     row = table(browser, "Throughput of each experiment").find_elements(*ROWS)[1].text.split()
     tip = browser.find_element(By.CLASS_NAME, "tip")
@@ -173,7 +171,7 @@ def test_a_mark_tells_its_figure_and_a_dash_its_reason(at: Callable[..., Any]) -
     assert tip.text == dash.get_attribute("data-tip") != ""
 
 
-def test_payloads_do_nothing_whatever_is_clicked(at: Callable[..., Any]) -> None:
+def test_hostile_payloads_do_nothing_when_clicked(at: Callable[..., Any]) -> None:
     browser = at("hostile")
     browser.execute_script(
         OPEN_ALL

@@ -23,7 +23,7 @@ def results(tmp_path: Path, make: Make) -> Path:
     return tmp_path
 
 
-def test_the_verbs_and_their_options_are_those_we_chose() -> None:
+def test_command_line_has_exactly_these_verbs_and_options() -> None:
     options = {name: [field.name for field in dataclasses.fields(verb)] for name, verb in VERBS.items()}  # type: ignore[arg-type]
     assert options == {
         "build": ["results", "out", "comparison"],
@@ -34,7 +34,9 @@ def test_the_verbs_and_their_options_are_those_we_chose() -> None:
     }
 
 
-def test_build_draws_the_newest_and_names_the_others(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_build_draws_the_latest_comparison_and_names_the_others(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = results / "deep" / "page.html"
     assert main(["build", str(results), "--out", str(out)]) == 0
     assert capsys.readouterr().out == f"{out}\n"
@@ -44,14 +46,14 @@ def test_build_draws_the_newest_and_names_the_others(results: Path, capsys: pyte
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
 
 
-def test_the_page_lies_beside_the_records_if_not_told_where(results: Path) -> None:
+def test_page_is_written_beside_the_records_by_default(results: Path) -> None:
     (results / "suites.json").write_text('{"benchmarks": []}')
     assert main(["build", str(results), "--comparison", "2026-11-20-tiny"]) == 0
     assert "Comparison 2026-11-20-tiny" in (results / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "text"),
     [
         (["biuld"], "no verb of python -m reports named 'biuld'; did you mean 'build'?"),
         (["build", "RESULTS", "--comparison", "2026-11-25-tin"], "did you mean '2026-11-25-tiny'?"),
@@ -61,17 +63,17 @@ def test_the_page_lies_beside_the_records_if_not_told_where(results: Path) -> No
         ([], "usage: python -m reports VERB"),
     ],
 )
-def test_what_cannot_be_done_is_answered_with_what_can(
+def test_impossible_request_lists_the_possible_ones(
     results: Path,
     tmp_path_factory: pytest.TempPathFactory,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
-    told: str,
+    text: str,
 ) -> None:
     places = {"RESULTS": str(results), "EMPTY": str(tmp_path_factory.mktemp("empty"))}
     places["EMPTY/none"] = places["EMPTY"] + "/none"
     assert main([places.get(argument, argument) for argument in arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert text in capsys.readouterr().err
 
 
 def test_a_broken_record_is_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +86,7 @@ HOSTILE, SPELLED_OUT = "\x1b[2J\x9bname\u202e", r"\x1b[2J\x9bname\u202e"
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_an_error_cannot_act_on_the_terminal(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_messages_are_escaped(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     more = {"compare": [HOSTILE], "export": ["--format", "csv", "--out", "out"]}.get(verb, [])
     assert main([verb, HOSTILE, *more]) == 2
     out, err = capsys.readouterr()
@@ -93,9 +95,7 @@ def test_an_error_cannot_act_on_the_terminal(verb: str, capsys: pytest.CaptureFi
     assert err.removesuffix("\n").isprintable()
 
 
-def test_a_name_in_a_document_of_others_cannot_act_on_the_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_names_in_foreign_documents_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old, new = (
         written(tmp_path / str(count), document({HOSTILE: 1.0, f"{HOSTILE}{count}": 1.0}, extra={"parameters": count}))
         for count in (1, 2)
@@ -107,13 +107,13 @@ def test_a_name_in_a_document_of_others_cannot_act_on_the_terminal(
     assert out.replace("\n", "").isprintable()
 
 
-def test_a_document_of_another_kind_is_refused(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_document_of_another_type_is_refused(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (results / "suites.json").write_text('{"benchmarks": [{}]}')
     assert main(["build", str(results)]) == 2
     assert "suites.json: not a document of pytest-benchmark" in capsys.readouterr().err
 
 
-def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "build" in capsys.readouterr().out
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from bench.explain.decomposition import explained, in_words
-from bench.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, Line
+from bench.explain.decomposition import decompose, summarize
+from bench.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, ReferenceRatio
 from bench.record import Record, read_records
 from reports.page import page
 from tests.ladders import ladder_of, measured
@@ -22,17 +22,17 @@ def log(at: Coordinates) -> float:
 
 def records(*, whole: bool = True) -> list[Record]:
     ladder, cells = ladder_of(chosen=["kernel"], whole=whole)
-    lines = (Line(what="published", ratio=2.7, source="figure 1c"),)
+    lines = (ReferenceRatio(what="published", ratio=2.7, source="figure 1c"),)
     ladder = replace(ladder, left_out={"precision": "no units"}, lines=lines)
     return measured(ladder, cells, log, spread=0.002, flops=log)
 
 
-def test_the_page_of_an_explanation_has_its_causes() -> None:
-    found = explained(records())
+def test_explanation_page_lists_the_causes() -> None:
+    found = decompose(records())
     assert found is not None
     text = page("x", records())
     document = Document(text)
-    assert in_words(found).replace("\N{NO-BREAK SPACE}", " ") in document.words()
+    assert summarize(found).replace("\N{NO-BREAK SPACE}", " ") in document.words()
     rows = document.tables[TABLE][1:]
     assert [row[0].partition("|")[0] for row in rows] == [
         *("kernel", PADDING, TEXT_TOWER, HEAD, "objective, all else equal"),
@@ -43,10 +43,10 @@ def test_the_page_of_an_explanation_has_its_causes() -> None:
         assert part.shapley is not None
         assert row[1] == f"{part.chain.value:.2f}|{part.chain.low:.2f} to {part.chain.high:.2f}"
         assert row[3].startswith(f"{part.shapley.value:.2f}|")
-        assert part.shapley_by_flops is not None
-        assert row[4] == f"{part.shapley_by_flops:.2f}"
+        assert part.shapley_flop_ratio is not None
+        assert row[4] == f"{part.shapley_flop_ratio:.2f}"
         assert row[5].startswith(f"{part.verdict}|")
-    assert rows[-2][5] == found.judged
+    assert rows[-2][5] == found.verdict_text
     assert "Left out, precision: no units." in document.words()
     label = next(value for _, name, value in document.attributes if name == "aria-label" and "Causes" in value)
     assert all(f"{part.cause} {part.best.value:.2f}" in label for part in found.parts if part.best is not None)
@@ -57,9 +57,9 @@ def test_a_kept_explanation_is_still_read() -> None:
     document = Document(page("x", read_records(KEPT)))
     rows = {row[0]: row[1:] for row in document.tables[TABLE][1:]}
     assert rows["whole, measured apart"][:2] == ["1.46|1.35 to 1.57", "1.38"]
-    assert rows[PADDING][2] == "as FLOPs say|-0.02 ± 0.05"
+    assert rows[PADDING][2] == "consistent with FLOPs|-0.02 ± 0.05"
     assert rows["unexplained"][2] == "inconclusive"
-    assert "as FLOPs say: captions' padding (-0.02 ± 0.05); cannot be told: the text tower" in document.words()
+    assert "consistent with FLOPs: captions' padding (-0.02 ± 0.05); cannot be told: the text tower" in document.words()
 
 
 def test_the_same_records_give_the_same_bytes_and_others_have_no_such_section() -> None:
@@ -69,15 +69,15 @@ def test_the_same_records_give_the_same_bytes_and_others_have_no_such_section() 
     assert "#explanation" not in page("x", rest)
 
 
-def test_an_explanation_that_was_broken_off_still_has_a_page() -> None:
+def test_interrupted_explanation_has_a_page() -> None:
     for many in range(1, 12, 3):
         Document(page("x", records()[:many]))
 
 
-def test_words_of_a_ladder_are_text() -> None:
+def test_ladder_strings_are_escaped() -> None:
     first, *runs = records()
     hostile = replace(
-        first.measured, left_out={HOSTILE: HOSTILE}, lines=(Line(what=HOSTILE, ratio=2.0, source=HOSTILE),)
+        first.measured, left_out={HOSTILE: HOSTILE}, lines=(ReferenceRatio(what=HOSTILE, ratio=2.0, source=HOSTILE),)
     )
     text = page("x", [replace(first, measured=hostile), *runs])
     assert text.count("<script") == 1

@@ -39,15 +39,15 @@ def require_text(text: str) -> None:
     assert not any(name.startswith("on") for _, name, _ in document.attributes)
 
 
-def test_every_string_of_records_is_text(make: Make, whole: list[Record]) -> None:
+def test_every_record_string_is_escaped(make: Make, whole: list[Record]) -> None:
     require_text(hostile_page(make, whole))
 
 
-def test_every_string_of_an_explanation_is_text() -> None:
+def test_every_explanation_string_is_escaped() -> None:
     require_text(page("x", list(map(hostile, explanation()))))
 
 
-def test_payloads_go_where_they_may(make: Make) -> None:
+def test_hostile_payloads_reach_every_string_field(make: Make) -> None:
     one = hostile(make["speed"]("clip-tiny", 0))
     assert one.experiment is not None
     assert one.experiment.name == f"{PAYLOAD}clip-tiny"

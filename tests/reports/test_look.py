@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench.record import Record
 from reports.page import page
 from reports.render.document import TEMPLATES
-from reports.render.svg import CSS, SERIES, dodged, drawing, look, shown, svg
+from reports.render.svg import CSS, SERIES, chart_label, colour_and_marker, drawing, spread_labels, svg
 
 ON_PAPER = ("ink", "muted", "link", *(f"series-{number}" for number in range(1, len(SERIES) + 1)))
 
@@ -41,19 +41,19 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", ON_PAPER)
-def test_text_stands_out(theme: str, name: str) -> None:
+def test_text_has_enough_contrast(theme: str, name: str) -> None:
     colours = themes()[theme]
     assert contrast(colours[name], colours["paper"]) >= 4.5
     assert contrast(colours["muted"], colours["raised"]) >= 4.5
     assert contrast(colours["warn"], colours["warn-paper"]) >= 4.5
 
 
-def test_every_series_has_a_colour_and_marker_of_its_own() -> None:
-    looks = [look(index) for index in range(64)]
+def test_every_series_has_a_distinct_colour_and_marker() -> None:
+    looks = [colour_and_marker(index) for index in range(64)]
     assert len(set(looks)) == 64
 
 
-def test_a_chart_has_no_colour_or_font_of_its_own() -> None:
+def test_charts_take_colours_and_fonts_from_the_style_sheet() -> None:
     with drawing(100, 100) as figure:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=SERIES[0])
@@ -69,8 +69,8 @@ def test_a_chart_has_no_colour_or_font_of_its_own() -> None:
 
 
 @given(st.lists(st.floats(-10, 110), max_size=12), st.floats(0.1, 30))
-def test_labels_stand_apart_in_their_order_and_inside(wanted: list[float], gap: float) -> None:
-    placed = dodged(wanted, gap, 0, 100)
+def test_labels_do_not_overlap_and_keep_their_order(wanted: list[float], gap: float) -> None:
+    placed = spread_labels(wanted, gap, 0, 100)
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     least = min(gap, 100 / max(len(wanted) - 1, 1))
     assert all(placed[b] - placed[a] >= least - 1e-6 for a, b in pairwise(order))
@@ -78,8 +78,8 @@ def test_labels_stand_apart_in_their_order_and_inside(wanted: list[float], gap: 
 
 
 def test_a_label_is_one_short_line() -> None:
-    assert shown("a\nb\0c") == "a b c"
-    assert len(shown("x" * 100)) == 28
+    assert chart_label("a\nb\0c") == "a b c"
+    assert len(chart_label("x" * 100)) == 28
 
 
 def test_the_policy_allows_the_one_script_and_nothing_else(make: dict[str, Callable[..., Record]]) -> None:

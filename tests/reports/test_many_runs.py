@@ -45,7 +45,7 @@ def test_a_page_of_500_runs_is_under_2_mb(make: Make, records_of: Callable[[Make
     assert len(page("many", records, suites=make["suites"]()).encode()) < LARGEST
 
 
-def test_500_runs_are_drawn_without_a_framework(make: Make, tmp_path: Path) -> None:
+def test_500_runs_are_drawn_without_torch(make: Make, tmp_path: Path) -> None:
     results = make["written"](make["whole"](rounds=119), tmp_path)
     assert frameworks_imported(results) == ""
     assert (results / "index.html").stat().st_size < LARGEST

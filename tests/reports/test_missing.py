@@ -12,39 +12,39 @@ Make = dict[str, Callable[..., Any]]
 Words = Callable[[str], str]
 
 
-def test_speeds_alone(make: Make, words: Words) -> None:
+def test_page_with_speed_records_only(make: Make, words: Words) -> None:
     names = ("clip-tiny", "catlip-tiny")
-    told = words(page("speeds", [make["speed"](name, number) for name in names for number in range(5)]))
-    assert "verdict: faster" in told
-    assert "No tower was scored in this comparison" in told
-    assert "This comparison has no record of a training." in told
-    assert "No run failed." in told
+    text = words(page("speeds", [make["speed"](name, number) for name in names for number in range(5)]))
+    assert "verdict: faster" in text
+    assert "No tower was scored in this comparison" in text
+    assert "This comparison has no record of a training." in text
+    assert "No run failed." in text
 
 
-def test_one_run_has_no_interval_and_says_so(make: Make, words: Words) -> None:
-    told = words(page("smoke", [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]))
-    assert "one run each: no interval; verdict: inconclusive" in told
-    assert "1 run per experiment cannot reach p ≤ 0.01: 5 rounds are needed" in told
-    assert "95 % interval" not in told.split("Throughput", maxsplit=1)[0]
+def test_single_run_has_no_interval_and_says_so(make: Make, words: Words) -> None:
+    text = words(page("smoke", [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]))
+    assert "one run each: no interval; verdict: inconclusive" in text
+    assert "1 run per experiment cannot reach p ≤ 0.01: 5 rounds are needed" in text
+    assert "95 % interval" not in text.split("Throughput", maxsplit=1)[0]
 
 
-def test_one_experiment_is_compared_with_nothing(make: Make, words: Words) -> None:
-    told = words(page("alone", [make["speed"]("siglip-tiny", number) for number in range(3)]))
-    assert "SigLIP trains" in told
-    assert "(median of 3 runs)" in told
-    assert "times as many" not in told
+def test_single_experiment_has_no_ratio(make: Make, words: Words) -> None:
+    text = words(page("alone", [make["speed"]("siglip-tiny", number) for number in range(3)]))
+    assert "SigLIP trains" in text
+    assert "(median of 3 runs)" in text
+    assert "times as many" not in text
 
 
-def test_failures_alone(make: Make, words: Words) -> None:
-    told = words(page("failed", [make["failure"](reason="out of memory")]))
-    assert "1 run failed." in told
-    assert "SuperClass superclass-tiny speed out of memory" in told
-    assert "✕ failed" in told
+def test_page_with_failures_only(make: Make, words: Words) -> None:
+    text = words(page("failed", [make["failure"](reason="out of memory")]))
+    assert "1 run failed." in text
+    assert "SuperClass superclass-tiny speed out of memory" in text
+    assert "✕ failed" in text
 
 
-def test_a_failed_experiment_keeps_its_row_among_the_others(make: Make, words: Words) -> None:
-    told = words(page("x", [make["speed"]("clip-tiny", 0), make["failure"]("catlip-tiny")]))
-    assert "✕ failed" in told.split("CatLIP catlip-tiny", maxsplit=1)[1]
+def test_failed_experiment_keeps_its_row(make: Make, words: Words) -> None:
+    text = words(page("x", [make["speed"]("clip-tiny", 0), make["failure"]("catlip-tiny")]))
+    assert "✕ failed" in text.split("CatLIP catlip-tiny", maxsplit=1)[1]
 
 
 def test_a_failed_run_without_an_experiment_is_shown(make: Make, words: Words) -> None:
@@ -53,6 +53,6 @@ def test_a_failed_run_without_an_experiment_is_shown(make: Make, words: Words) -
 
 
 @pytest.mark.parametrize("kind", ["memory", "training", "transfer"])
-def test_each_kind_alone(whole: list[Record], words: Words, kind: str) -> None:
+def test_page_with_each_kind_of_record_only(whole: list[Record], words: Words, kind: str) -> None:
     records = [one for one in whole if type(one.measured).__name__.lower() == kind]
     assert "No speed was measured" in words(page(kind, records))

@@ -89,7 +89,7 @@ def text(whole: list[Record], make: Make) -> str:
     return page("one", whole, others=["older"], suites=make["suites"]())
 
 
-def test_same_records_same_bytes(whole: list[Record], make: Make, text: str) -> None:
+def test_equal_records_give_equal_bytes(whole: list[Record], make: Make, text: str) -> None:
     assert page("one", whole, others=["older"], suites=make["suites"]()) == text
 
 
@@ -109,7 +109,7 @@ def test_ids_are_unique_and_every_anchor_has_one(text: str) -> None:
     assert {value[1:] for _, name, value in attributes if name == "href" and value.startswith("#")} <= set(ids)
 
 
-def test_the_answer_is_the_statistics(whole: list[Record], text: str) -> None:
+def test_summary_equals_the_statistics(whole: list[Record], text: str) -> None:
     words = Document(text).words()
     found = ratio_of(rates(whole, "clip-tiny"), rates(whole, "catlip-tiny"))
     assert found.low is not None
@@ -119,7 +119,7 @@ def test_the_answer_is_the_statistics(whole: list[Record], text: str) -> None:
     assert "one seed: no ranking." in words
 
 
-def test_the_throughput_table_is_the_statistics(whole: list[Record], text: str) -> None:
+def test_throughput_table_equals_the_statistics(whole: list[Record], text: str) -> None:
     document = Document(text)
     names = {"siglip-tiny": "SigLIP", "catlip-tiny": "CatLIP", "superclass-tiny": "SuperClass"}
     expected = ratios_of(rates(whole, "clip-tiny"), {name: rates(whole, name) for name in names})
@@ -153,7 +153,7 @@ def test_utilisation_and_predicted_ratio_come_from_the_flops(whole: list[Record]
     assert row[8].replace("\N{NO-BREAK SPACE}", " ") == f"{100 * median(measured):.1f} %"
 
 
-def test_the_accuracy_table_is_the_statistics(whole: list[Record], text: str) -> None:
+def test_accuracy_table_equals_the_statistics(whole: list[Record], text: str) -> None:
     def answers(subject: str, images: int) -> list[bool]:
         found = next(
             one.measured
@@ -166,8 +166,8 @@ def test_the_accuracy_table_is_the_statistics(whole: list[Record], text: str) ->
     def shown(value: float) -> str:
         return f"{value:.3f}".removeprefix("0")
 
-    tower, floor = answers("catlip-tiny", 80_000), answers("random tower", 0)
-    accuracy, gain = accuracy_interval(tower), paired_difference(floor, tower)
+    tower, random_init = answers("catlip-tiny", 80_000), answers("random tower", 0)
+    accuracy, gain = accuracy_interval(tower), paired_difference(random_init, tower)
     row = Document(text).row("Accuracy on Twemoji group", "CatLIP")
     assert row[1] == "80,000"
     assert row[3] == f"{shown(accuracy.value)}|{shown(accuracy.low)} to {shown(accuracy.high)}"
@@ -189,7 +189,7 @@ def test_downloads_hold_the_records(whole: list[Record], text: str) -> None:
     assert len(json.loads(bz2.decompress(files["one-suites.json.bz2"]))["benchmarks"]) == 4
 
 
-def test_what_was_not_measured_is_a_dash_with_its_reason(text: str) -> None:
+def test_unmeasured_figures_are_dashes_with_the_reason(text: str) -> None:
     row = Document(text).row("Memory, utilisation, targets and sizes", "CatLIP")
     assert row[1] == "287"
     assert f"{DASH}the method reads no text" in row
@@ -198,7 +198,7 @@ def test_what_was_not_measured_is_a_dash_with_its_reason(text: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["name", "machine", "reason", "task", "subject", "commit", "utilisation"])
-def test_strings_of_records_are_text_and_never_markup(make: Make, field: str) -> None:
+def test_record_strings_are_never_markup(make: Make, field: str) -> None:
     speed, transfer = make["speed"]("clip-tiny", 0), short(make["transfers"](0)[0])
     failure = make["failure"](reason=HOSTILE) if field == "reason" else make["failure"]()
     if field == "name":
@@ -224,13 +224,13 @@ def test_strings_of_records_are_text_and_never_markup(make: Make, field: str) ->
     assert "{{7*7}}" in document.words()
 
 
-def test_half_of_the_images_is_shown_and_answers_nothing(text: str) -> None:
+def test_half_budget_is_shown_but_not_in_the_summary(text: str) -> None:
     document = Document(text)
     assert ["Half of equal images"] in document.tables["Accuracy on Twemoji group"]
     assert "half of equal images" not in document.words().split("Throughput", maxsplit=1)[0]
 
 
-def test_a_device_that_could_not_be_read_is_told(make: Make) -> None:
+def test_unreadable_device_is_reported(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     one = replace(one, measured=replace(one.measured, utilisation={}, not_measured={"GPU": "no such driver"}))
     assert "Not measured, or only in part: GPU: no such driver." in Document(page("x", [one])).words()
@@ -244,34 +244,34 @@ def test_runs_of_two_machines_are_not_compared(make: Make) -> None:
     assert "times as many" not in document.words()
 
 
-def test_records_of_an_older_format_are_drawn_and_it_is_told_how_flops_were_counted(make: Make) -> None:
+def test_records_of_an_older_format_are_drawn_with_a_note_on_flops(make: Make) -> None:
     new = [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
-    older, told = [replace(one, format=2) for one in new], "maybe without recomputation in backward"
-    assert told not in Document(page("x", new)).words()
-    assert told in Document(page("x", older)).words()
+    older, text = [replace(one, format=2) for one in new], "maybe without recomputation in backward"
+    assert text not in Document(page("x", new)).words()
+    assert text in Document(page("x", older)).words()
     mixed = Document(page("x", [new[0], older[1]])).words()
     assert "No ratios are shown: these records cannot be compared, they differ in format: 2 / 3" in mixed
 
 
-def test_one_name_with_two_settings_is_told(make: Make) -> None:
+def test_one_name_with_two_settings_is_reported(make: Make) -> None:
     one, other = make["speed"]("clip-tiny", 0), make["speed"]("clip-tiny", 1)
     other = replace(other, experiment=replace(other.experiment, learning_rate=0.5))
     assert "Records of clip-tiny differ in learning_rate." in Document(page("x", [one, other])).words()
 
 
-def test_utilisation_twice_as_high_is_engineering(make: Make) -> None:
+def test_twofold_mfu_gap_is_reported_as_engineering(make: Make) -> None:
     one, other = make["speed"]("clip-tiny", 0, slower=2.5), make["speed"]("catlip-tiny", 0)
     one = replace(one, measured=replace(one.measured, peak_flops_per_second=2.1e11))
     assert "Engineering is being compared, not methods." in Document(page("x", [one, other])).words()
 
 
-def test_others_on_the_machine_are_told(make: Make) -> None:
+def test_other_processes_on_the_machine_are_reported(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     one = replace(one, measured=replace(one.measured, utilisation={"other processes CPU busy percent": 41.0}))
     assert "Other processes kept 41 % of it busy while CLIP was timed" in Document(page("x", [one])).words()
 
 
-def test_phases_that_do_not_add_up_are_marked(make: Make) -> None:
+def test_phases_that_do_not_sum_to_the_step_are_marked(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     phases = one.measured.phase_seconds | {"data": (0.5,)}
     apart = replace(one, measured=replace(one.measured, phase_seconds=phases))
@@ -296,15 +296,15 @@ def test_a_device_memory_count_has_a_column_of_its_own(make: Make) -> None:
     assert row[3].startswith(f"{DASH}not measured")
 
 
-def test_each_at_its_largest_batch_is_compared_apart(make: Make) -> None:
+def test_largest_batches_are_compared_separately(make: Make) -> None:
     """The two ratios are never one: the equal batch has its table, the largest batches have theirs."""
     records = [make["speed"](name, number) for name in ("clip-tiny", "catlip-tiny") for number in range(5)]
     records += [make["memory"](name) for name in ("clip-tiny", "catlip-tiny")]
-    alone = Document(page("x", records))
+    separate = Document(page("x", records))
     records += make["largest"]()
     document = Document(page("x", records))
     equal, largest = "Throughput of each experiment", "Throughput of each at its largest batch"
-    assert document.tables[equal] == alone.tables[equal]
+    assert document.tables[equal] == separate.tables[equal]
     expected = ratio_of(
         *(rates(records, f"{name}[batch_size={size}]") for name, size in (("clip-tiny", 576), ("catlip-tiny", 688)))
     )
@@ -312,17 +312,17 @@ def test_each_at_its_largest_batch_is_compared_apart(make: Make) -> None:
     assert row[3].startswith(f"{expected.value:.2f}|")
     assert "Largest batch size of each experiment under 0.5" in document.words()
     assert "no memory left" in document.words()
-    told = f"CatLIP at batch 688 trains {expected.value:.2f} times as many images as CLIP at batch 576 (95 % interval"
-    assert f"Each at its largest batch size under 0.5 GiB, {told}" in document.words()
+    text = f"CatLIP at batch 688 trains {expected.value:.2f} times as many images as CLIP at batch 576 (95 % interval"
+    assert f"Each at its largest batch size under 0.5 GiB, {text}" in document.words()
     answer = document.row("The answer in figures", "CatLIP")
     assert answer[1] == document.row(equal, "CatLIP")[3]
     assert answer[2] == f"{row[3]}, batch 688"
     assert document.row("The answer in figures", "CLIP")[2] == "1|base, batch 576"
     assert len(document.tables["Batches tried under the memory limit"]) == 5
-    assert "largest batch" not in alone.words()
+    assert "largest batch" not in separate.words()
 
 
-def test_what_the_steps_wait_for_is_told(make: Make) -> None:
+def test_bottleneck_of_the_steps_is_reported(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     assert "All experiments are compute-bound: data takes from" in Document(page("x", [one])).words()
     phases = one.measured.phase_seconds | {"data": (0.9,)}
@@ -330,7 +330,7 @@ def test_what_the_steps_wait_for_is_told(make: Make) -> None:
     assert "Input-bound: CLIP." in Document(page("x", [starved])).words()
 
 
-def test_the_answer_in_figures_is_that_of_the_tables(text: str) -> None:
+def test_headline_table_equals_the_other_tables(text: str) -> None:
     document = Document(text)
     columns = [column.split("|")[0] for column in document.tables["The answer in figures"][0]]
     assert columns[1:4] == ["images/s at equal batch size", "FLOP-predicted ratio", "MFU"]
@@ -344,7 +344,7 @@ def test_the_answer_in_figures_is_that_of_the_tables(text: str) -> None:
     assert "; MFU " in document.words().split("Throughput", maxsplit=1)[0]
 
 
-def test_what_was_not_measured_is_listed_with_its_reason(make: Make) -> None:
+def test_unmeasured_figures_are_listed_with_their_reason(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     measured = replace(
         one.measured, peak_flops_per_second=None, peak_source="no such device", not_measured={"GPU": "no such driver"}
@@ -356,17 +356,17 @@ def test_what_was_not_measured_is_listed_with_its_reason(make: Make) -> None:
     assert ("memory, training losses and transfer accuracy", "all", "this comparison has no run of this kind") in listed
 
 
-def test_no_dash_is_without_its_reason(make: Make) -> None:
+def test_every_dash_has_a_reason(make: Make) -> None:
     records = [make["speed"]("clip-tiny", 0), make["memory"]("catlip-tiny"), make["failure"]("superclass-tiny")]
     document = Document(page("x", [*records, *make["largest"](1)]))
-    told = "not measured: "
-    cells = [cell for rows in document.tables.values() for row in rows for cell in row if told in cell]
-    reasons = {cell.partition(told)[2].partition("|")[0] for cell in cells}
+    text = "not measured: "
+    cells = [cell for rows in document.tables.values() for row in rows for cell in row if text in cell]
+    reasons = {cell.partition(text)[2].partition("|")[0] for cell in cells}
     assert reasons
     assert reasons <= {row[2] for row in document.tables["Not measured, and why"]}
 
 
-def test_what_ran_elsewhere_than_the_baseline_is_told(make: Make) -> None:
+def test_runs_in_another_environment_than_the_baseline_are_reported(make: Make) -> None:
     base, other = make["speed"]("clip-tiny", 0), make["speed"]("catlip-tiny", 0)
     same = Document(page("x", [base, other])).words()
     assert "Every experiment ran in the environment of the baseline experiment." in same
@@ -376,7 +376,7 @@ def test_what_ran_elsewhere_than_the_baseline_is_told(make: Make) -> None:
     assert rows[1:] == [["threads", "2", "4", "CatLIP"], ["torch", "2.9.1", "2.10", "CatLIP"]]
 
 
-def test_every_method_has_words() -> None:
+def test_every_method_has_a_description() -> None:
     assert set(METHODS) == set(METHOD_NAMES)
 
 

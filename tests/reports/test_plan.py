@@ -28,7 +28,7 @@ def document(**changes: Any) -> bytes:
     return json.dumps(tables | changes).encode()
 
 
-def test_the_page_holds_the_plan_and_is_the_same_each_time() -> None:
+def test_plan_page_is_reproducible() -> None:
     page = plan_page(document(), "plan.json")
     assert page == plan_page(document(), "plan.json")
     assert "<h1>Plan for 64 GPUs</h1>" in page
@@ -40,7 +40,7 @@ def test_the_page_holds_the_plan_and_is_the_same_each_time() -> None:
     assert "Nothing" not in page
 
 
-def test_the_command_writes_it_beside_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_page_is_written_beside_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "plan.json").write_bytes(document())
     assert main(["plan", str(tmp_path / "plan.json")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'plan.html'}\n"
@@ -54,10 +54,10 @@ RAGGED = b'{"As GPUs grow": {"rows": [{%b, "more": 1}, {%b}]}}' % (POINT, POINT)
 @pytest.mark.parametrize(
     "content", [b"{", b"[]", b"{}", b'{"As GPUs grow": {"rows": [{}]}}', b'{"As GPUs grow": {"rows": []}}', RAGGED]
 )
-def test_another_document_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
+def test_other_document_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
     (tmp_path / "plan.json").write_bytes(content)
     assert main(["plan", str(tmp_path / "plan.json")]) == 2
     assert (
-        "plan.json is not a document of" in (told := capsys.readouterr().err)
-        or "plan.json: the plan has no curve" in told
+        "plan.json is not a document of" in (text := capsys.readouterr().err)
+        or "plan.json: the plan has no curve" in text
     )

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 
 from bench.__main__ import main
 from bench.config import CONTRASTIVE, Experiment
-from bench.data.pack import Pictures
-from bench.data.pack_stream import for_scoring
+from bench.data.pack import PackImages
+from bench.data.pack_stream import eval_transform
 from bench.labels.vocabulary import read_vocabulary
 from bench.towers.made import head_path
-from bench.towers.tower_from import KnownTower, tower_from
+from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.loop import train
 from tests.small import small
 
@@ -45,59 +45,61 @@ def exported(tower: Path, out: Path) -> str:
     return f"local-dir:{out}"
 
 
-def images(pictures: Pictures, side: int = 48) -> torch.Tensor:
-    return for_scoring(pictures.pixels[:20], side)
+def images(eval_images: PackImages, side: int = 48) -> torch.Tensor:
+    return eval_transform(eval_images.pixels[:20], side)
 
 
 @torch.no_grad()
-def features(known: KnownTower, shown: torch.Tensor) -> torch.Tensor:
+def features(known: LoadedTower, shown: torch.Tensor) -> torch.Tensor:
     found: torch.Tensor = known.tower.eval()(shown)
     return found
 
 
 @pytest.mark.parametrize("method", CONTRASTIVE)
-def test_open_clip_loads_a_pair_of_towers_with_its_own_tokenizer(
-    method: str, trained: Trained, pictures: Pictures, tmp_path: Path
+def test_open_clip_loads_an_exported_dual_encoder_with_its_tokenizer(
+    method: str, trained: Trained, eval_images: PackImages, tmp_path: Path
 ) -> None:
-    """Features of pictures and captions, scale and bias; open_clip's ids are not the vocabulary's."""
+    """Features of images and captions, scale and bias; open_clip's ids are not the vocabulary's."""
     path = trained(small(method))
     name = exported(path, tmp_path / "out")
     model: Any = open_clip.create_model(name).eval()
-    known, captions = tower_from(str(path)), tuple(pictures.captions[:20])
-    assert known.texts is not None
-    pair = known.texts.pair
+    known, captions = load_tower(str(path)), tuple(eval_images.captions[:20])
+    assert known.text_encoder is not None
+    pair = known.text_encoder.pair
     with torch.no_grad():
-        image = F.normalize(features(known, images(pictures)) @ pair.projection, dim=-1)
-        torch.testing.assert_close(model.encode_image(images(pictures), normalize=True), image, rtol=1e-4, atol=1e-5)
+        image = F.normalize(features(known, images(eval_images)) @ pair.projection, dim=-1)
+        torch.testing.assert_close(model.encode_image(images(eval_images), normalize=True), image, rtol=1e-4, atol=1e-5)
         ids = open_clip.get_tokenizer(name)(list(captions))
-        text = known.texts.embedded(captions)
+        text = known.text_encoder.encode(captions)
         torch.testing.assert_close(model.encode_text(ids, normalize=True), text, rtol=1e-4, atol=1e-5)
     assert model.logit_scale == pair.log_scale
     assert pair.bias is None or model.logit_bias == pair.bias
-    again = tower_from(str(tmp_path / "out"))
-    torch.testing.assert_close(features(again, images(pictures)), features(known, images(pictures)))
+    again = load_tower(str(tmp_path / "out"))
+    torch.testing.assert_close(features(again, images(eval_images)), features(known, images(eval_images)))
 
 
-def test_open_clip_loads_a_tower_alone(trained: Trained, pictures: Pictures, tmp_path: Path) -> None:
+def test_open_clip_loads_an_exported_image_tower(trained: Trained, eval_images: PackImages, tmp_path: Path) -> None:
     path = trained(small("catlip"))
     model: Any = open_clip.create_model(exported(path, tmp_path / "out")).eval()
     with torch.no_grad():
-        found = model.encode_image(images(pictures))
-    torch.testing.assert_close(found, features(tower_from(str(path)), images(pictures)), rtol=1e-4, atol=1e-5)
-    again = tower_from(str(tmp_path / "out"), image_size=72)
-    expected = features(tower_from(str(path), image_size=72), images(pictures, 72))
-    torch.testing.assert_close(features(again, images(pictures, 72)), expected)
+        found = model.encode_image(images(eval_images))
+    torch.testing.assert_close(found, features(load_tower(str(path)), images(eval_images)), rtol=1e-4, atol=1e-5)
+    again = load_tower(str(tmp_path / "out"), image_size=72)
+    expected = features(load_tower(str(path), image_size=72), images(eval_images, 72))
+    torch.testing.assert_close(features(again, images(eval_images, 72)), expected)
 
 
-def test_timm_loads_a_tower_of_its_own(trained: Trained, pictures: Pictures, tmp_path: Path) -> None:
+def test_timm_loads_an_exported_timm_tower(trained: Trained, eval_images: PackImages, tmp_path: Path) -> None:
     path = trained(small("catlip", tower="vit_tiny_patch16_224", images=32, warmup_images=0))
     model = timm.create_model(exported(path, tmp_path / "out"), pretrained=True).eval()
     with torch.no_grad():
-        found = model(images(pictures))
-    torch.testing.assert_close(found, features(tower_from(str(path)), images(pictures)), rtol=1e-4, atol=1e-5)
+        found = model(images(eval_images))
+    torch.testing.assert_close(found, features(load_tower(str(path)), images(eval_images)), rtol=1e-4, atol=1e-5)
 
 
-def test_what_neither_builds_is_refused(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tower_that_neither_library_builds_is_refused(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = trained(small("catlip", tower="corenet-vit-tiny", images=32, warmup_images=0))
     assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
     assert "has a CorenetViT, which neither open_clip nor timm builds" in capsys.readouterr().err
@@ -107,22 +109,22 @@ def test_what_neither_builds_is_refused(trained: Trained, tmp_path: Path, capsys
     assert "is there already; remove it" in capsys.readouterr().err
 
 
-def test_the_classifiers_rows_lie_beside_a_tower_with_their_labels(trained: Trained) -> None:
-    known = tower_from(str(trained(small("catlip", head_rows=1_000))))
-    assert known.rows is not None
+def test_classifier_rows_are_saved_beside_the_tower_with_their_labels(trained: Trained) -> None:
+    known = load_tower(str(trained(small("catlip", head_rows=1_000))))
+    assert known.label_classifier is not None
     keys = read_vocabulary("pack-synsets").keys
-    assert known.rows.keys == keys
-    assert known.rows.weight.shape == (1_000, known.tower.width)
-    assert known.texts is None
+    assert known.label_classifier.keys == keys
+    assert known.label_classifier.weight.shape == (1_000, known.tower.width)
+    assert known.text_encoder is None
 
 
-def test_a_tower_without_what_was_around_it_still_loads(trained: Trained, tmp_path: Path) -> None:
+def test_tower_without_a_head_file_still_loads(trained: Trained, tmp_path: Path) -> None:
     for method in ("catlip", "clip"):
         path = trained(small(method))
-        alone = tmp_path / path.name
-        alone.write_bytes(path.read_bytes())
-        known = tower_from(str(alone))
-        assert (known.rows, known.texts) == (None, None)
+        separate = tmp_path / path.name
+        separate.write_bytes(path.read_bytes())
+        known = load_tower(str(separate))
+        assert (known.label_classifier, known.text_encoder) == (None, None)
     assert head_path(path).is_file()
 
 

@@ -15,11 +15,11 @@ from open_clip.model import resize_pos_embed
 from safetensors.torch import save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
-from bench.cli.transfer import _towers
+from bench.cli.transfer import _tower_names
 from bench.experiments import EXPERIMENTS
-from bench.towers.tower_from import tower_from, untrained_kind
-from bench.transfer.score import open_subject
-from bench.transfer.tasks.pictures import PackPictures
+from bench.towers.tower_from import build_untrained_copy, load_tower
+from bench.transfer.score import open_extractor
+from bench.transfer.tasks.pictures import PackImageSource
 from models.checkpoint import read_weights
 from models.corenet_vit import CorenetViT
 from models.image_tower import build_image_tower
@@ -59,31 +59,31 @@ def written(state: State, path: Path, form: str) -> Path:
 
 
 @pytest.mark.parametrize("form", ["safetensors", "state dict", "checkpoint", "checkpoint of module", "image tower"])
-def test_a_named_model_and_its_file_give_open_clips_features(form: str, model: Any, tmp_path: Path) -> None:
+def test_named_open_clip_model_with_its_file_gives_open_clips_features(form: str, model: Any, tmp_path: Path) -> None:
     state = model.visual.state_dict() if form == "image tower" else model.state_dict()
-    known = tower_from(f"{TINY}={written(state, tmp_path / 'x.pt', form)}")
+    known = load_tower(f"{TINY}={written(state, tmp_path / 'x.pt', form)}")
     with torch.no_grad():
         torch.testing.assert_close(known.tower.eval()(images()), features(model), rtol=1e-5, atol=1e-5)
 
 
-def test_at_another_size_positions_are_resampled_as_open_clip_does(model: Any, tmp_path: Path) -> None:
+def test_position_embeddings_are_resampled_as_open_clip_does(model: Any, tmp_path: Path) -> None:
     path = written(model.state_dict(), tmp_path / "x.pt", "state dict")
     theirs = open_clip.create_model(TINY, force_image_size=72).eval()
     state = model.state_dict()
     resize_pos_embed(state, theirs)
     theirs.load_state_dict(state)
-    known = tower_from(f"{TINY}={path}", image_size=72)
+    known = load_tower(f"{TINY}={path}", image_size=72)
     with torch.no_grad():
         torch.testing.assert_close(known.tower.eval()(images(72)), features(theirs, 72), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("side", [48, 72])
-def test_a_timm_model_and_its_file_give_timms_features(side: int, tmp_path: Path) -> None:
+def test_named_timm_model_with_its_file_gives_timms_features(side: int, tmp_path: Path) -> None:
     """Its classifier is left out, its pixels are normalised as its own, its positions resampled by its own code."""
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", img_size=48, num_classes=7).eval()
     path = written(model.state_dict(), tmp_path / "x.pth", "state dict")
-    known = tower_from(f"vit_tiny_patch16_224={path}", image_size=side)
+    known = load_tower(f"vit_tiny_patch16_224={path}", image_size=side)
     theirs = timm.create_model("vit_tiny_patch16_224", img_size=side, num_classes=7).eval()
     timm.models.load_checkpoint(theirs, str(path), filter_fn=checkpoint_filter_fn)
     pixels = torch.rand(2, 3, side, side)
@@ -116,7 +116,7 @@ def test_a_hostile_pickle_is_refused_and_not_executed(way: str, tmp_path: Path) 
         with pytest.raises(
             ValueError, match=r"x\.pt is not read: it (asks for \S*mkdir|is no pickle of tensors)"
         ) as refused:
-            tower_from(subject)
+            load_tower(subject)
         assert "\n" not in str(refused.value)
     assert not mark.exists()
     pickle.loads(path.read_bytes()) if "pickle" in way else torch.load(path, weights_only=False)  # it is a real one
@@ -128,7 +128,7 @@ def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
     with pytest.raises(ValueError, match="is a TorchScript archive, which is a program"):
-        tower_from(f"{TINY}={path}")
+        load_tower(f"{TINY}={path}")
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04broken"])
@@ -140,55 +140,53 @@ def test_a_damaged_file_is_refused_in_one_line(content: bytes, tmp_path: Path) -
     assert "\n" not in str(refused.value)
 
 
-def test_weights_of_another_architecture_are_told_apart(model: Any, tmp_path: Path) -> None:
+def test_weights_of_another_architecture_are_identified(model: Any, tmp_path: Path) -> None:
     """What is missing, what is left over, what has another shape, and which tower it is."""
     tiny = written(model.state_dict(), tmp_path / "tiny.pt", "state dict")
     with pytest.raises(
         ValueError, match=r"does not fit vit_tiny_patch16_224: 97 missing \(.*like open_clip's catlip-bench-tiny"
     ):
-        tower_from(f"vit_tiny_patch16_224={tiny}")
+        load_tower(f"vit_tiny_patch16_224={tiny}")
     with pytest.raises(
         ValueError, match=r"of another shape \(class_embedding 128 for 768.*like open_clip's catlip-bench-tiny"
     ):
-        tower_from(f"ViT-B-32={tiny}")
+        load_tower(f"ViT-B-32={tiny}")
     vit = written(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "vit.pt", "state dict")
     with pytest.raises(ValueError, match="look like timm's vit_tiny_patch16 with 12 blocks"):
-        tower_from(f"{TINY}={vit}")
+        load_tower(f"{TINY}={vit}")
     corenet = tmp_path / "corenet.pt"
     torch.save(
         {"patch_emb.2.block.conv.weight": torch.zeros(768, 192, 2, 2), "classifier.weight": torch.zeros(9, 768)},
         corenet,
     )
     with pytest.raises(ValueError, match="look like a CoreNet ViT 768 wide with 0 blocks, 9 classes"):
-        tower_from(f"{TINY}={corenet}")
+        load_tower(f"{TINY}={corenet}")
     ours = build_image_tower("corenet-vit-tiny", 32, 0)
     assert isinstance(ours.trunk, CorenetViT)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "text"),
     [
         ({}, r"x.pt does not fit a ViT of CoreNet: \d+ missing .*They look like a CoreNet ViT 768 wide with 0 blocks"),
         ({"transformer.3.pre_norm_ffn.0.weight": 768}, r"does not fit a ViT of CoreNet: \d+ missing .*with 1 blocks"),
     ],
 )
-def test_a_file_of_corenets_without_its_blocks_tells_what_is_missing(
-    changes: dict[str, int], told: str, tmp_path: Path
-) -> None:
+def test_incomplete_corenet_file_names_the_missing_weights(changes: dict[str, int], text: str, tmp_path: Path) -> None:
     state = {"patch_emb.2.block.conv.weight": torch.zeros(768, 192, 2, 2)}
     path = written(state | {name: torch.zeros(size) for name, size in changes.items()}, tmp_path / "x.pt", "state dict")
-    with pytest.raises(ValueError, match=told):
-        tower_from(str(path))
+    with pytest.raises(ValueError, match=text):
+        load_tower(str(path))
 
 
-def test_a_file_that_does_not_say_its_model_is_refused_with_what_it_looks_like(model: Any, tmp_path: Path) -> None:
+def test_file_without_a_model_name_is_refused_with_the_likely_architecture(model: Any, tmp_path: Path) -> None:
     path = written(model.state_dict(), tmp_path / "x.pt", "state dict")
     with pytest.raises(ValueError, match=r"name its model: NAME=\S*x.pt. It looks like open_clip's catlip-bench-tiny"):
-        tower_from(str(path))
+        load_tower(str(path))
 
 
 @pytest.mark.parametrize(
-    ("subject", "told"),
+    ("subject", "text"),
     [
         ("ViT-B-32=nowhere.pt", "no file 'nowhere.pt' with weights of ViT-B-32"),
         ("nowhere.pt", "no file 'nowhere.pt'"),
@@ -197,41 +195,41 @@ def test_a_file_that_does_not_say_its_model_is_refused_with_what_it_looks_like(m
         ("catlip-tiny", "holds no tower of 'catlip-tiny'; make one with"),
     ],
 )
-def test_what_is_no_tower_is_refused(subject: str, told: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=told):
-        tower_from(subject, tmp_path)
+def test_file_that_is_no_tower_is_refused(subject: str, text: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=text):
+        load_tower(subject, tmp_path)
 
 
-def test_a_folder_without_its_parts_is_refused(tmp_path: Path) -> None:
+def test_incomplete_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no folder of open_clip's: open_clip_config.json"):
-        tower_from(str(tmp_path))
+        load_tower(str(tmp_path))
     vision = {"image_size": 48, "patch_size": 12, "width": 64, "layers": 1}
     described: dict[str, Any] = {"embed_dim": 8, "vision_cfg": vision}
-    for lacking, told in (
+    for lacking, text in (
         ("embed_dim", r"no folder of open_clip's: open_clip_config.json: it has no 'embed_dim'"),
         ("vision_cfg", r"no folder of open_clip's: open_clip_config.json: it has no 'vision_cfg'"),
         ("", r"holds none of open_clip_model\.safetensors"),
     ):
         config = {name: value for name, value in described.items() if name != lacking}
         (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
-        with pytest.raises(ValueError, match=told):
-            tower_from(str(tmp_path))
+        with pytest.raises(ValueError, match=text):
+            load_tower(str(tmp_path))
     described["vision_cfg"] = vision | {"widht": 64}
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": described}))
     with pytest.raises(ValueError, match=r"open_clip_config.json: .*widht"):
-        tower_from(str(tmp_path))
+        load_tower(str(tmp_path))
 
 
-def test_a_tower_from_elsewhere_is_a_subject_without_an_experiment(model: Any, tmp_path: Path) -> None:
+def test_external_tower_is_a_feature_extractor_without_an_experiment(model: Any, tmp_path: Path) -> None:
     """The verb hands on what it was given, with paths that hold in another folder."""
     path = written(model.state_dict(), tmp_path / "x.pt", "state dict")
-    (given,) = _towers(f"{TINY}={os.path.relpath(path)}", tmp_path)
+    (given,) = _tower_names(f"{TINY}={os.path.relpath(path)}", tmp_path)
     assert given == f"{TINY}={path}"
-    assert _towers(str(path), tmp_path) == [str(path)]
-    subject = open_subject(given, EXPERIMENTS["catlip-tiny"], torch.device("cpu"), "reference")
+    assert _tower_names(str(path), tmp_path) == [str(path)]
+    subject = open_extractor(given, EXPERIMENTS["catlip-tiny"], torch.device("cpu"), "reference")
     assert (subject.name, subject.experiment, subject.images) == (f"reference {TINY}=x.pt", None, 0)
     assert subject.known is not None
-    assert subject.embed(PackPictures(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)
+    assert subject.embed(PackImageSource(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)
 
 
 def given(kind: str, model: Any, folder: Path) -> str:
@@ -248,12 +246,12 @@ def given(kind: str, model: Any, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["name", "folder", "timm"])
-def test_the_untrained_kind_has_other_weights_in_the_same_architecture(kind: str, model: Any, tmp_path: Path) -> None:
+def test_untrained_copy_has_other_weights_in_the_same_architecture(kind: str, model: Any, tmp_path: Path) -> None:
     """The same at every call, whatever was drawn before; pixels are shown to it as to the trained one."""
-    known = tower_from(given(kind, model, tmp_path))
-    first = untrained_kind(known)
+    known = load_tower(given(kind, model, tmp_path))
+    first = build_untrained_copy(known)
     torch.rand(3)
-    again, trained = untrained_kind(known).state_dict(), known.tower.state_dict()
+    again, trained = build_untrained_copy(known).state_dict(), known.tower.state_dict()
     assert {name: value.shape for name, value in first.state_dict().items()} == {
         name: value.shape for name, value in trained.items()
     }
@@ -263,7 +261,9 @@ def test_the_untrained_kind_has_other_weights_in_the_same_architecture(kind: str
     assert first.pixels is known.tower.pixels
 
 
-def test_the_floor_of_a_tower_is_a_subject(model: Any, tmp_path: Path) -> None:
-    floor = open_subject(given("name", model, tmp_path), EXPERIMENTS["clip-tiny"], torch.device("cpu"), "untrained")
-    assert (floor.name, floor.experiment, floor.images) == (f"random tower of {TINY}=x.pt", None, 0)
-    assert floor.embed(PackPictures(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)
+def test_random_init_of_a_tower_is_a_feature_extractor(model: Any, tmp_path: Path) -> None:
+    random_init = open_extractor(
+        given("name", model, tmp_path), EXPERIMENTS["clip-tiny"], torch.device("cpu"), "untrained"
+    )
+    assert (random_init.name, random_init.experiment, random_init.images) == (f"random tower of {TINY}=x.pt", None, 0)
+    assert random_init.embed(PackImageSource(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)

@@ -8,8 +8,8 @@ import torch
 from torch.backends import cuda
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.train.attention import attention
-from bench.train.build import assemble, load_data
+from bench.train.attention import use_attention_kernel
+from bench.train.build import build_train_state, load_data
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -33,12 +33,12 @@ class Names(TorchDispatchMode):
 
 @pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize("tower", ["catlip-bench-tiny", "vit_tiny_patch16_224"])
-def test_plain_is_fused_by_other_operations(tower: str, checkpointed: bool, results: Path) -> None:
+def test_unfused_attention_equals_fused_attention(tower: str, checkpointed: bool, results: Path) -> None:
     """Losses and the gradient of every parameter of image and text tower; forward, backward and what is recomputed."""
     found = {}
     for kernel in ("fused", "plain"):
         changes = {"attention": kernel, "tower": tower, "activation_checkpointing": checkpointed}
-        run = assemble(load_data(small("clip", **changes), CPU, results))
+        run = build_train_state(load_data(small("clip", **changes), CPU, results))
         with Names() as names:
             loss = run.step.forward(run.stream.batch(0))
             run.step.backward(loss)
@@ -48,7 +48,7 @@ def test_plain_is_fused_by_other_operations(tower: str, checkpointed: bool, resu
         torch.testing.assert_close(plain, fused, rtol=1e-3, atol=1e-5)
 
 
-def test_the_choice_ends_with_its_block() -> None:
+def test_attention_kernel_choice_ends_with_its_block() -> None:
     def chosen() -> tuple[bool, ...]:
         return (
             cuda.flash_sdp_enabled(),
@@ -58,9 +58,9 @@ def test_the_choice_ends_with_its_block() -> None:
         )
 
     before = chosen()
-    with attention("plain"):
+    with use_attention_kernel("plain"):
         assert chosen() == (False, False, True, True)
     assert chosen() == before
-    with pytest.raises(ZeroDivisionError), attention("plain"):
+    with pytest.raises(ZeroDivisionError), use_attention_kernel("plain"):
         _ = 1 / 0
     assert chosen() == before

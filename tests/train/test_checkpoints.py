@@ -1,4 +1,4 @@
-"""A checkpoint is complete or not there, the newest two are kept, and what is damaged is never taken up."""
+"""A checkpoint is complete or not there, the newest two are kept, and what is damaged is never resumed from."""
 
 import random
 import shutil
@@ -16,12 +16,12 @@ from bench.train.checkpoints import (
     STATE,
     TENSORS,
     TOWER,
-    Saved,
-    alone,
-    checkpoints,
-    newest_whole,
+    CheckpointMetadata,
+    exclusive_lock,
+    latest_valid,
+    list_checkpoints,
     read_checkpoint,
-    require_same,
+    require_same_experiment,
     write_checkpoint,
 )
 from tests.processes import started, wait_until
@@ -33,7 +33,7 @@ KILLS = 12
 
 def written(folder: Path, step: int, seed: int = 0) -> Path:
     """A checkpoint with a megabyte in it."""
-    saved = Saved(
+    saved = CheckpointMetadata(
         comparison="20260101T000000-train",
         experiment=small("catlip", seed=seed),
         budgets={"equal images": 96},
@@ -57,10 +57,10 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
-def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
+def test_checkpoint_round_trips(tmp_path: Path) -> None:
     path = written(tmp_path / "checkpoints", 1200)
     assert path.name == "step-00001200"
-    assert newest_whole(tmp_path / "checkpoints") == (path, read_checkpoint(path))
+    assert latest_valid(tmp_path / "checkpoints") == (path, read_checkpoint(path))
     assert read_checkpoint(path).experiment == small("catlip")
     assert names(path) == sorted([TOWER, TENSORS, STATE, MANIFEST])
 
@@ -69,7 +69,7 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15, 1200):
         written(tmp_path, step)
     assert names(tmp_path) == ["step-00000015", "step-00001200"]
-    assert checkpoints(tmp_path)[0].name == "step-00001200"
+    assert list_checkpoints(tmp_path)[0].name == "step-00001200"
 
 
 def cut(path: Path) -> None:
@@ -84,67 +84,67 @@ def flip(path: Path) -> None:
 
 @pytest.mark.parametrize("name", [TOWER, TENSORS, STATE, MANIFEST])
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(
+def test_damaged_checkpoint_is_named_and_the_previous_one_used(
     damage: Callable[[Path], None], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written(tmp_path, 5)
     damage(written(tmp_path, 10) / name)
-    assert newest_whole(tmp_path)[0].name == "step-00000005"
-    told = capsys.readouterr().err
-    assert "step-00000010 is damaged and not taken up" in told
-    assert name in told
+    assert latest_valid(tmp_path)[0].name == "step-00000005"
+    text = capsys.readouterr().err
+    assert "step-00000010 is damaged and not resumed from" in text
+    assert name in text
     written(tmp_path, 7)  # who went on from the whole one; it counts, not the damaged
     assert names(tmp_path) == ["step-00000005", "step-00000007"]
     damage(written(tmp_path, 10) / name)
     written(tmp_path, 10)
-    assert newest_whole(tmp_path)[0].name == "step-00000010"
+    assert latest_valid(tmp_path)[0].name == "step-00000010"
 
 
-def test_where_no_checkpoint_is_whole_all_are_named(tmp_path: Path) -> None:
+def test_all_damaged_checkpoints_are_named(tmp_path: Path) -> None:
     for step in (5, 10):
         cut(written(tmp_path, step) / TOWER)
     with pytest.raises(ValueError, match=r"every checkpoint in .* is damaged: step-00000010, step-00000005"):
-        newest_whole(tmp_path)
+        latest_valid(tmp_path)
 
 
-def test_where_there_is_none_it_is_said_what_there_is(tmp_path: Path) -> None:
+def test_missing_checkpoint_error_lists_the_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(ValueError, match=r"no checkpoint to resume from in .*holds notes.txt"):
-        newest_whole(tmp_path / "checkpoints")
+        latest_valid(tmp_path / "checkpoints")
 
 
 def test_another_format_is_refused_by_its_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved = read_checkpoint(written(tmp_path, 5))
     shutil.rmtree(tmp_path / "step-00000005")
-    later = Saved(**{field: getattr(saved, field) for field in saved.__struct_fields__} | {"format": 99})
+    later = CheckpointMetadata(**{field: getattr(saved, field) for field in saved.__struct_fields__} | {"format": 99})
     write_checkpoint(tmp_path, later, lambda to: [(to / name).touch() for name in (TOWER, TENSORS)])
     with pytest.raises(ValueError, match="is damaged"):
-        newest_whole(tmp_path)
+        latest_valid(tmp_path)
     assert "has format 99, this version reads 2" in capsys.readouterr().err
 
 
-def test_another_experiment_is_refused_with_what_differs(tmp_path: Path) -> None:
+def test_checkpoint_of_another_experiment_is_refused_with_the_differences(tmp_path: Path) -> None:
     saved = read_checkpoint(written(tmp_path, 5))
-    require_same(saved, small("catlip"), 1)
+    require_same_experiment(saved, small("catlip"), 1)
     with pytest.raises(ValueError, match="data=pack, its subset or its teacher is not what it was"):
-        require_same(msgspec.structs.replace(saved, data_digest="other"), small("catlip"), 1)
+        require_same_experiment(msgspec.structs.replace(saved, data_digest="other"), small("catlip"), 1)
     with pytest.raises(ValueError, match=r"differ in seed: 0 / 3; .*learning_rate: 0.001 / 0.5"):
-        require_same(saved, small("catlip", seed=3, learning_rate=0.5), 1)
+        require_same_experiment(saved, small("catlip", seed=3, learning_rate=0.5), 1)
 
 
-def test_other_processes_go_on_where_all_take_as_many_images_a_step(tmp_path: Path) -> None:
+def test_resume_with_another_world_size_needs_the_same_global_batch(tmp_path: Path) -> None:
     saved = read_checkpoint(written(tmp_path, 5))  # of one process with 16
-    require_same(saved, small("catlip", batch_size=8), 2)
+    require_same_experiment(saved, small("catlip", batch_size=8), 2)
     for batch, processes, remedy in ((16, 2, "--set batch_size=8"), (16, 3, "as many, 16 images have no equal parts")):
-        with pytest.raises(ValueError, match=f"is of 1 processes with 16 images .* with 16: go on with {remedy}"):
-            require_same(saved, small("catlip", batch_size=batch), processes)
+        with pytest.raises(ValueError, match=f"is of 1 processes with 16 images .* with 16: resume with {remedy}"):
+            require_same_experiment(saved, small("catlip", batch_size=batch), processes)
     with pytest.raises(ValueError, match="they differ in seed: 0 / 1"):
-        require_same(saved, small("catlip", batch_size=8, seed=1), 2)
+        require_same_experiment(saved, small("catlip", batch_size=8, seed=1), 2)
     with pytest.raises(ValueError, match="they differ in batch_size: 16 / 8"):
-        require_same(saved, small("catlip", batch_size=8), 1)
+        require_same_experiment(saved, small("catlip", batch_size=8), 1)
     sizes = msgspec.structs.replace(saved, experiment=small("catlip", image_sizes=[32, 40], batch_size=9))
-    with pytest.raises(ValueError, match="go on with --set batch_size=3"):  # 3 x 13 images of 40 px are not 13
-        require_same(sizes, small("catlip", image_sizes=[32, 40], batch_size=3), 3)
+    with pytest.raises(ValueError, match="resume with --set batch_size=3"):  # 3 x 13 images of 40 px are not 13
+        require_same_experiment(sizes, small("catlip", image_sizes=[32, 40], batch_size=3), 3)
 
 
 def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(tmp_path: Path) -> None:
@@ -162,9 +162,13 @@ def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(tmp_path: Path) 
 
 
 def test_one_training_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
-    with alone(tmp_path), pytest.raises(ValueError, match="another training writes to"), alone(tmp_path):
+    with (
+        exclusive_lock(tmp_path),
+        pytest.raises(ValueError, match="another training writes to"),
+        exclusive_lock(tmp_path),
+    ):
         pass
-    with alone(tmp_path):
+    with exclusive_lock(tmp_path):
         pass
 
 
@@ -175,7 +179,7 @@ def write_from(folder: Path, first: int) -> None:
 
 def newest_step(folder: Path) -> int:
     """The number in the newest checkpoint's name; 0 where there is none."""
-    return max((int(path.name.rpartition("-")[2]) for path in checkpoints(folder)), default=0)
+    return max((int(path.name.rpartition("-")[2]) for path in list_checkpoints(folder)), default=0)
 
 
 def test_a_writer_killed_at_any_moment_leaves_only_complete_checkpoints(tmp_path: Path) -> None:
@@ -186,7 +190,7 @@ def test_a_writer_killed_at_any_moment_leaves_only_complete_checkpoints(tmp_path
         time.sleep(draw.uniform(0.0, 0.05))
         writer.kill()
         writer.join()
-        found = checkpoints(tmp_path)
+        found = list_checkpoints(tmp_path)
         assert len(found) <= 3  # a third where it was killed between writing one and removing another
         for path in found:
             read_checkpoint(path)

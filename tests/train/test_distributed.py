@@ -19,20 +19,20 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import bench.train.loop as train_module
-from bench.config import METHOD_NAMES, Keeping
-from bench.console.signals import TERMINATED, Stop
-from bench.data.pack import Pictures, load_pictures
+from bench.config import METHOD_NAMES, CheckpointConfig
+from bench.console.signals import TERMINATED, StopRequest
+from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch
-from bench.measure.memory import largest_of_ranks
+from bench.measure.memory import max_over_ranks
 from bench.measure.throughput import images_per_second
-from bench.methods import method_named
+from bench.methods import get_method
 from bench.profilers.memory import Peaks
 from bench.record import Failure, Memory, Speed, read_records
-from bench.train.build import Assembled, assemble, untrained_tower
-from bench.train.checkpoint_manager import Keeper
-from bench.train.checkpoints import newest_whole
-from bench.train.distributed import blocks, of_each_rank, whole_tensor
+from bench.train.build import TrainState, build_train_state, build_untrained_tower
+from bench.train.checkpoint_manager import CheckpointManager
+from bench.train.checkpoints import latest_valid
+from bench.train.distributed import all_gather_floats, full_tensor, transformer_blocks
 from bench.train.loop import train
 from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, wait_until
 from tests.small import small
@@ -53,29 +53,29 @@ OTHERWISE: list[tuple[str, str, dict[str, object]]] = [
 Figures = dict[str, dict[str, Tensor]]
 
 
-def few(results: Path) -> Pictures:
-    whole = load_pictures("pretrain", results / "cache")
-    return Pictures(whole.pixels[:300], whole.captions[:300], whole.classes[:300], whole.keys[:300])
+def few(results: Path) -> PackImages:
+    whole = load_pack_images("pretrain", results / "cache")
+    return PackImages(whole.pixels[:300], whole.captions[:300], whole.classes[:300], whole.keys[:300])
 
 
-def stream(method: str, pictures: Pictures, rank: int, ranks: int, **changes: object) -> PackStream[Any]:
+def stream(method: str, images: PackImages, rank: int, ranks: int, **changes: object) -> PackStream[Any]:
     experiment = small(method, batch_size=GLOBAL_BATCH // ranks, **changes)
-    return PackStream(experiment, pictures, method_named(method).targets(experiment), CPU, rank=rank, ranks=ranks)
+    return PackStream(experiment, images, get_method(method).targets(experiment), CPU, rank=rank, ranks=ranks)
 
 
-def share(run: Assembled, whole: PackStream[Any], k: int, dtype: torch.dtype) -> Batch[Any]:
-    """This rank's part of the one process's batch k: its own rows' captions, and the pictures as augmented there."""
+def share(run: TrainState, whole: PackStream[Any], k: int, dtype: torch.dtype) -> Batch[Any]:
+    """This rank's part of the one process's batch k: its own rows' captions, and the images as augmented there."""
     order = run.stream.order
-    return Batch(whole.batch(k).images.chunk(order.ranks)[order.rank].to(dtype), run.stream.target(k))
+    return Batch(whole.batch(k).images.chunk(order.world_size)[order.rank].to(dtype), run.stream.target(k))
 
 
 def steps(
-    method: str, pictures: Pictures, rank: int, ranks: int, dtype: torch.dtype = torch.float32, **changes: object
+    method: str, images: PackImages, rank: int, ranks: int, dtype: torch.dtype = torch.float32, **changes: object
 ) -> Figures:
     """The loss of each step, the first gradient, and what the model is after the last."""
-    whole, own = stream(method, pictures, 0, 1, **changes), stream(method, pictures, rank, ranks, **changes)
+    whole, own = stream(method, images, 0, 1, **changes), stream(method, images, rank, ranks, **changes)
     torch.set_default_dtype(dtype)
-    run = assemble(own)
+    run = build_train_state(own)
     torch.set_default_dtype(torch.float32)
     losses, gradient = [], {}
     for k in range(STEPS[dtype]):
@@ -88,20 +88,20 @@ def steps(
     found = {"loss": {str(k): loss for k, loss in enumerate(losses)}, "gradient": gradient}
     if dtype == torch.float64:
         found["state"] = run.model.state_dict()
-        found["average"] = {} if run.step.average is None else run.step.average.state_dict()
-    return {what: {name: whole_tensor(value).detach() for name, value in of.items()} for what, of in found.items()}
+        found["average"] = {} if run.step.ema is None else run.step.ema.state_dict()
+    return {what: {name: full_tensor(value).detach() for name, value in of.items()} for what, of in found.items()}
 
 
-def struck(method: str, pictures: Pictures, rank: int, ranks: int, sharding: str) -> dict[str, bool]:
-    """What the ranks see of a picture, and of a loss, that is not finite on the last rank alone."""
-    whole, dtype = stream(method, pictures, 0, 1), torch.float32
-    run = assemble(stream(method, pictures, rank, ranks, sharding=sharding))
+def struck(method: str, images: PackImages, rank: int, ranks: int, sharding: str) -> dict[str, bool]:
+    """What the ranks see of an image, and of a loss, that is not finite on the last rank alone."""
+    whole, dtype = stream(method, images, 0, 1), torch.float32
+    run = build_train_state(stream(method, images, rank, ranks, sharding=sharding))
     run.step(share(run, whole, 0, dtype), RATE)
 
     def state() -> list[Tensor]:
         moments = [value for of_one in run.step.optimizer.state.values() for value in of_one.values()]
         tensors = [*run.model.state_dict().values(), *moments]
-        return [whole_tensor(value).clone() for value in tensors]
+        return [full_tensor(value).clone() for value in tensors]
 
     before, batch = state(), share(run, whole, 1, dtype)
     if rank == ranks - 1:
@@ -109,10 +109,10 @@ def struck(method: str, pictures: Pictures, rank: int, ranks: int, sharding: str
     skipped = run.step(batch, RATE).isnan()
     loss = run.step.forward(share(run, whole, 2, dtype))
     run.step.backward(loss)
-    told = run.step.update(loss * math.inf if rank == ranks - 1 else loss, RATE).isnan()
+    text = run.step.update(loss * math.inf if rank == ranks - 1 else loss, RATE).isnan()
     kept = all(map(torch.equal, before, state()))
     moved = bool(run.step(share(run, whole, 3, dtype), RATE).isfinite()) and not all(map(torch.equal, before, state()))
-    return {"a picture": bool(skipped), "a loss": bool(told), "nothing changed": kept, "and then on": moved}
+    return {"an image": bool(skipped), "a loss": bool(text), "nothing changed": kept, "and then on": moved}
 
 
 def trained(rank: int, results: Path, folder: Path, sharding: str) -> tuple[int, tuple[float, ...]]:
@@ -121,7 +121,7 @@ def trained(rank: int, results: Path, folder: Path, sharding: str) -> tuple[int,
     return len(training.trunk_losses), training.trunk_losses + training.cooldown_losses[0]
 
 
-class AskedOfRank1(Stop):
+class AskedOfRank1(StopRequest):
     """A signal that comes to rank 1 alone, before the third look."""
 
     looks = 0
@@ -135,21 +135,21 @@ class AskedOfRank1(Stop):
 def taken_up(_rank: int, _ranks: int, results: Path, folder: Path, sharding: str) -> dict[str, Any]:
     """Train, be stopped on the way, go on."""
     experiment = small("superclass", batch_size=8, images=96, sharding=sharding)
-    train_module.CHECK_EVERY = 2
+    train_module.CHECK_INTERVAL = 2
 
-    def go(name: str, keeper: Keeper | None) -> tuple[float, ...]:
-        training = train(experiment, CPU, results, {"x": 96}, lambda _: folder / f"{sharding}-{name}", keeper)
+    def go(name: str, manager: CheckpointManager | None) -> tuple[float, ...]:
+        training = train(experiment, CPU, results, {"x": 96}, lambda _: folder / f"{sharding}-{name}", manager)
         return training.trunk_losses + training.cooldown_losses[0]
 
-    def keeper(stop: Stop, path: str = "") -> Keeper:
-        keeping = Keeping(folder=str(folder / sharding), minutes=1e6, taken_up=path)
-        return Keeper(keeping, "20260101T000000-train", {"x": 96}, stop)
+    def manager(stop: StopRequest, path: str = "") -> CheckpointManager:
+        checkpoint_config = CheckpointConfig(folder=str(folder / sharding), interval_minutes=1e6, resume_from=path)
+        return CheckpointManager(checkpoint_config, "20260101T000000-train", {"x": 96}, stop)
 
     whole = go("whole", None)
     with pytest.raises(SystemExit, match="143"):
-        go("stopped", keeper(AskedOfRank1()))
-    path, saved = newest_whole(folder / sharding)
-    return {"whole": whole, "taken up": go("taken-up", keeper(Stop(), str(path))), "at": saved.steps_taken}
+        go("stopped", manager(AskedOfRank1()))
+    path, saved = latest_valid(folder / sharding)
+    return {"whole": whole, "resumed": go("taken-up", manager(StopRequest(), str(path))), "at": saved.steps_taken}
 
 
 def dtypes_of(ranks: int) -> list[torch.dtype]:
@@ -159,19 +159,19 @@ def dtypes_of(ranks: int) -> list[torch.dtype]:
 
 def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
     """What each process computes."""
-    pictures = few(results)
+    images = few(results)
     out: dict[str, Any] = {}
     for (method, sharding), dtype in product(CASES, dtypes_of(ranks)):
-        out[f"{method} {sharding} {dtype}"] = steps(method, pictures, rank, ranks, dtype, sharding=sharding)
+        out[f"{method} {sharding} {dtype}"] = steps(method, images, rank, ranks, dtype, sharding=sharding)
     for method, sharding, changes in OTHERWISE:
-        of_case = steps(method, pictures, rank, ranks, torch.float64, sharding=sharding, **changes)
+        of_case = steps(method, images, rank, ranks, torch.float64, sharding=sharding, **changes)
         out[f"{method} {sharding} {changes}"] = of_case
     for sharding in SHARDINGS:
         out[f"trained {sharding}"] = trained(rank, results, folder, sharding)
         for method in ("clip", "catlip"):
-            out[f"struck {method} {sharding}"] = struck(method, pictures, rank, ranks, sharding)
-    out["each"] = of_each_rank([rank, rank / 3], CPU, dist.group.WORLD)
-    peaks = largest_of_ranks(Peaks(10 - rank, rank, None, None if rank else 1), CPU)
+            out[f"struck {method} {sharding}"] = struck(method, images, rank, ranks, sharding)
+    out["each"] = all_gather_floats([rank, rank / 3], CPU, dist.group.WORLD)
+    peaks = max_over_ranks(Peaks(10 - rank, rank, None, None if rank else 1), CPU)
     out["largest"] = (peaks.rss, peaks.allocated, peaks.reserved, peaks.process)
     return out
 
@@ -188,7 +188,7 @@ def ranks(
 
 
 @pytest.fixture(scope="module")
-def alone(results: Path) -> dict[str, Figures]:
+def one_process(results: Path) -> dict[str, Figures]:
     torch.set_num_threads(1)
     whole = few(results)
     found = {f"{name} {dtype}": steps(name, whole, 0, 1, dtype) for name, dtype in product(METHOD_NAMES, TOLERANCES)}
@@ -199,19 +199,19 @@ def alone(results: Path) -> dict[str, Figures]:
 
 
 @pytest.mark.parametrize(("method", "sharding"), CASES)
-def test_losses_gradients_and_updates_are_those_of_one_process(
-    ranks: list[dict[str, Any]], alone: dict[str, Figures], method: str, sharding: str
+def test_distributed_losses_gradients_and_updates_equal_one_process(
+    ranks: list[dict[str, Any]], separate: dict[str, Figures], method: str, sharding: str
 ) -> None:
     """IDF counts and the scale, which lies whole beside shards, included."""
     for of_rank, dtype in product(ranks, dtypes_of(len(ranks))):
-        equal(of_rank[f"{method} {sharding} {dtype}"], alone[f"{method} {dtype}"], TOLERANCES[dtype])
+        equal(of_rank[f"{method} {sharding} {dtype}"], separate[f"{method} {dtype}"], TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize(("method", "sharding", "changes"), OTHERWISE)
-def test_so_they_are_with_a_running_average_or_checkpoints(
-    ranks: list[dict[str, Any]], alone: dict[str, Figures], method: str, sharding: str, changes: dict[str, object]
+def test_distributed_updates_equal_one_process_with_ema_or_activation_checkpointing(
+    ranks: list[dict[str, Any]], separate: dict[str, Figures], method: str, sharding: str, changes: dict[str, object]
 ) -> None:
-    expected = alone[f"{method} {changes}"]
+    expected = separate[f"{method} {changes}"]
     assert bool(expected["average"]) == ("ema_decay" in changes)
     for of_rank in ranks:
         equal(of_rank[f"{method} {sharding} {changes}"], expected, 1e-9)
@@ -221,16 +221,14 @@ def equal(found: Figures, expected: Figures, tolerance: float) -> None:
     for what, tensors in expected.items():
         assert found[what].keys() == tensors.keys()
         for name, value in tensors.items():
-            told = f"{what} of {name}"
+            text = f"{what} of {name}"
             torch.testing.assert_close(
-                found[what][name], value, rtol=tolerance, atol=tolerance, msg=lambda m, told=told: f"{told}: {m}"
+                found[what][name], value, rtol=tolerance, atol=tolerance, msg=lambda m, text=text: f"{text}: {m}"
             )
 
 
 @pytest.mark.parametrize(("method", "sharding"), list(product(("clip", "catlip"), SHARDINGS)))
-def test_what_is_not_finite_on_one_rank_is_skipped_on_all(
-    ranks: list[dict[str, Any]], method: str, sharding: str
-) -> None:
+def test_non_finite_step_on_one_rank_is_skipped_on_all(ranks: list[dict[str, Any]], method: str, sharding: str) -> None:
     for of_rank in ranks:
         assert all(of_rank[f"struck {method} {sharding}"].values()), of_rank[f"struck {method} {sharding}"]
 
@@ -248,40 +246,40 @@ def test_a_training_counts_global_batches_and_rank_0_leaves_the_tower(ranks: lis
         torch.testing.assert_close(files["fsdp2-0.96"][name], value, rtol=1e-5, atol=1e-5)
 
 
-def test_figures_of_all_ranks(ranks: list[dict[str, Any]]) -> None:
+def test_figures_are_gathered_from_all_ranks(ranks: list[dict[str, Any]]) -> None:
     for of_rank in ranks:
         assert of_rank["each"] == tuple((rank, rank / 3) for rank in range(len(ranks)))
         assert of_rank["largest"] == (10, len(ranks) - 1, None, None)
-    assert of_each_rank([1.5], CPU, None) == ((1.5,),)
-    assert largest_of_ranks(Peaks(7, None, 3, 0), CPU) == Peaks(7, None, 3, 0)
+    assert all_gather_floats([1.5], CPU, None) == ((1.5,),)
+    assert max_over_ranks(Peaks(7, None, 3, 0), CPU) == Peaks(7, None, 3, 0)
 
 
-def test_the_ranks_batches_are_the_global_batch(pictures: Pictures) -> None:
+def test_rank_batches_form_the_global_batch(images: PackImages) -> None:
     for count in (2, 4):
-        whole = stream("catlip", pictures, 0, 1).order
-        own = [stream("catlip", pictures, rank, count).order for rank in range(count)]
-        assert all(torch.equal(torch.cat([one.rows(k) for one in own]), whole.rows(k)) for k in (0, 7, 2_000))
+        whole = stream("catlip", images, 0, 1).order
+        own = [stream("catlip", images, rank, count).order for rank in range(count)]
+        assert all(
+            torch.equal(torch.cat([one.batch_rows(k) for one in own]), whole.batch_rows(k)) for k in (0, 7, 2_000)
+        )
 
 
 @pytest.mark.parametrize(
     ("name", "size", "count"),
     [("catlip-bench-tiny", 48, 4), ("vit_tiny_patch16_224", 48, 12), ("convnext_atto", 64, 4)],
 )
-def test_blocks_are_the_layers_of_a_tower(name: str, size: int, count: int) -> None:
-    found = list(blocks(untrained_tower(small("catlip", tower=name, image_size=size))))
+def test_transformer_blocks_are_the_layers_of_a_tower(name: str, size: int, count: int) -> None:
+    found = list(transformer_blocks(build_untrained_tower(small("catlip", tower=name, image_size=size))))
     assert len(found) == count
     assert len({*map(type, found[:-1])}) == 1  # the last may compute the class token alone
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
-def test_a_training_that_one_rank_is_asked_to_end_is_taken_up_by_all(
-    sharding: str, results: Path, tmp_path: Path
-) -> None:
+def test_training_stopped_on_one_rank_resumes_on_all(sharding: str, results: Path, tmp_path: Path) -> None:
     """The same losses and the same tower, to the last bit, as one that was not stopped."""
     found = in_ranks(taken_up, 2, tmp_path, results, tmp_path, sharding)
     assert found[0] == found[1]
     assert 0 < found[0]["at"] < len(found[0]["whole"])
-    assert found[0]["taken up"] == found[0]["whole"]
+    assert found[0]["resumed"] == found[0]["whole"]
     one, other = (load_file(tmp_path / f"{sharding}-{name}") for name in ("whole", "taken-up"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -320,11 +318,11 @@ def run_of(agent: int, rank: int) -> psutil.Process:
     return wait_until(first)
 
 
-def test_a_measurement_keeps_the_windows_of_all_ranks_and_outlives_a_killed_one(own_results: Path) -> None:
+def test_measurement_records_windows_of_all_ranks_and_survives_a_killed_rank(own_results: Path) -> None:
     running = torchrun("measure", "catlip-tiny", *SHORT, "--results", str(own_results))
     run_of(running.pid, 1).kill()  # in the midst of the first run: the memory
-    printed, told = running.communicate(timeout=LONGEST_SECONDS)
-    assert running.returncode == 1, told  # torchrun's own: of rank 0's 3
+    printed, text = running.communicate(timeout=LONGEST_SECONDS)
+    assert running.returncode == 1, text  # torchrun's own: of rank 0's 3
     assert printed.count("Throughput at equal batch") == printed.count("Failed\n") == 1
     assert "of 2 processes together" in printed
     records = read_records(own_results)
@@ -344,19 +342,19 @@ def test_a_measurement_keeps_the_windows_of_all_ranks_and_outlives_a_killed_one(
     assert images_per_second(record.experiment, speed) == pytest.approx(2 * 8 / (sum(slowest) / 2))
 
 
-def test_a_command_line_that_is_killed_ends_them_all(own_results: Path) -> None:
+def test_killed_command_line_ends_all_ranks(own_results: Path) -> None:
     running = torchrun("measure", "catlip-tiny", *SHORT, "--results", str(own_results))
     run_of(running.pid, 1)
     all_of_them = psutil.Process(running.pid).children(recursive=True)
     started(running.pid, "bench")[1].kill()
-    _, told = running.communicate(timeout=LONGEST_SECONDS)
-    assert running.returncode == 1, told
-    assert "interrupted: finished records are kept" in told
+    _, text = running.communicate(timeout=LONGEST_SECONDS)
+    assert running.returncode == 1, text
+    assert "interrupted: finished records are kept" in text
     assert have_ended(all_of_them)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "text"),
     [
         (["measure", "--help"], 0, ""),
         (["list"], 1, "torchrun starts measure and train"),
@@ -367,10 +365,12 @@ def test_a_command_line_that_is_killed_ends_them_all(own_results: Path) -> None:
         ),
     ],
 )
-def test_rank_0_speaks_and_the_others_leave_with_it(arguments: list[str], code: int, told: str, tmp_path: Path) -> None:
+def test_only_rank_0_prints_and_the_others_exit_with_it(
+    arguments: list[str], code: int, text: str, tmp_path: Path
+) -> None:
     running = torchrun(*arguments, *(["--results", str(tmp_path)] if len(arguments) > 2 else []))
     printed, errors = running.communicate(timeout=LONGEST_SECONDS)
     assert running.returncode == code, errors
-    assert errors.count("error: ") == bool(told)
-    assert told in errors
+    assert errors.count("error: ") == bool(text)
+    assert text in errors
     assert printed.count("usage:") == (code == 0)

@@ -1,6 +1,6 @@
-"""A training goes on with another number of processes: the same images in the same steps, equal up to rounding.
+"""A training resumes with another number of processes: the same images in the same steps, equal up to rounding.
 
-Pictures are so narrow that no random crop fits and all are cut alike: crops are drawn by each process.
+Images are so narrow that no random crop fits and all are cut alike: crops are drawn by each process.
 """
 
 from contextlib import nullcontext
@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 import bench.train.loop as train_module
-from bench.config import Keeping
-from bench.console.signals import TERMINATED, Stop
-from bench.train.checkpoint_manager import Keeper
-from bench.train.checkpoints import newest_whole
+from bench.config import CheckpointConfig
+from bench.console.signals import TERMINATED, StopRequest
+from bench.train.checkpoint_manager import CheckpointManager
+from bench.train.checkpoints import latest_valid
 from bench.train.loop import train
-from tests.data.shards import CAPTIONS, encoded, picture, write_shard
+from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
 from tests.processes import in_ranks
 from tests.small import small
 
@@ -26,7 +26,7 @@ BATCH, IMAGES = 16, 192
 Losses = tuple[float, ...]
 
 
-class StopsLater(Stop):
+class StopsLater(StopRequest):
     """A signal that comes after a few looks."""
 
     looks = 0
@@ -41,7 +41,7 @@ class StopsLater(Stop):
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     members = {}
     for number in range(40):
-        members[f"{number:02}.png"] = encoded(picture(number, 20, 120), "PNG")
+        members[f"{number:02}.png"] = encoded(make_image(number, 20, 120), "PNG")
         members[f"{number:02}.txt"] = CAPTIONS[number % 6].encode()
     return write_shard(tmp_path_factory.mktemp("data") / "0.tar", members)
 
@@ -52,12 +52,17 @@ def trained(
     """Train, from a checkpoint of others on or until a signal comes; leave checkpoints and a tower."""
     changes = {"batch_size": BATCH // processes, "images": IMAGES, "sharding": sharding, "data": str(data)}
     experiment = small("clip", **changes, flip=False, crop_scale=(1.0, 1.0))
-    taken_up = "" if after is None else str(newest_whole(after)[0])
-    keeping = Keeping(folder=str(kept), minutes=1e6, taken_up=taken_up)
-    keeper = Keeper(keeping, "20260101T000000-train", {"x": IMAGES}, StopsLater() if stops else Stop())
+    taken_up = "" if after is None else str(latest_valid(after)[0])
+    checkpoint_config = CheckpointConfig(folder=str(kept), interval_minutes=1e6, resume_from=taken_up)
+    manager = CheckpointManager(
+        checkpoint_config, "20260101T000000-train", {"x": IMAGES}, StopsLater() if stops else StopRequest()
+    )
     tower = kept.with_suffix(".safetensors")
-    with patch.object(train_module, "CHECK_EVERY", 2), pytest.raises(SystemExit) if stops else nullcontext() as stopped:
-        training = train(experiment, torch.device("cpu"), results, {"x": IMAGES}, lambda _: tower, keeper)
+    with (
+        patch.object(train_module, "CHECK_INTERVAL", 2),
+        pytest.raises(SystemExit) if stops else nullcontext() as stopped,
+    ):
+        training = train(experiment, torch.device("cpu"), results, {"x": IMAGES}, lambda _: tower, manager)
     if stopped is not None:
         assert stopped.value.code == TERMINATED
         return ()
@@ -74,20 +79,20 @@ def joint(_rank: int, ranks: int, data: Path, results: Path, folder: Path) -> di
     return found
 
 
-def test_more_processes_and_fewer_go_on_as_if_there_had_been_as_many_from_the_start(
+def test_resume_with_more_or_fewer_processes_equals_an_unchanged_world_size(
     data: Path, results: Path, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
     whole = trained(1, "ddp", data, results, tmp_path / "whole", stops=False)
     for sharding in SHARDINGS:
         trained(1, sharding, data, results, tmp_path / f"1-{sharding}", stops=True)
-    taken = newest_whole(tmp_path / "1-ddp")[1].steps_taken
+    taken = latest_valid(tmp_path / "1-ddp")[1].steps_taken
     assert 0 < taken < len(whole)
     after_one, other = in_ranks(joint, 2, tmp_path, data, results, tmp_path)
     assert after_one == other
     for sharding in SHARDINGS:
         more, two = after_one[sharding], tmp_path / f"2-{sharding}"
-        assert newest_whole(two)[1].processes == 2
+        assert latest_valid(two)[1].processes == 2
         fewer = trained(1, sharding, data, results, tmp_path / f"1-after-{sharding}", after=two, stops=False)
         assert more[:taken] == whole[:taken]
         assert more != whole, "the two processes did not go on"

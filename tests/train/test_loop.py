@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from bench.data.pack_stream import PackStream
 from bench.record import Training
-from bench.towers.made import how_made
+from bench.towers.made import read_provenance
 from bench.train import loop as training
-from bench.train.loop import cooldown_rate, train, trunk_rate
+from bench.train.loop import cooldown_learning_rate, train, trunk_learning_rate
 from reports.render.frames import curves
 from tests.small import small
 
@@ -30,7 +30,7 @@ def towers(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {path.name: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
 
 
-def test_the_same_training_gives_the_same_losses_and_towers_to_the_last_bit(results: Path, tmp_path: Path) -> None:
+def test_repeated_training_gives_bit_equal_losses_and_towers(results: Path, tmp_path: Path) -> None:
     runs = [trained(results, tmp_path / name, {"equal images": 96}, "superclass") for name in "ab"]
     assert runs[0].trunk_losses == runs[1].trunk_losses
     assert runs[0].cooldown_losses == runs[1].cooldown_losses
@@ -38,52 +38,52 @@ def test_the_same_training_gives_the_same_losses_and_towers_to_the_last_bit(resu
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_branch_leaves_no_trace_in_the_trunk(results: Path, tmp_path: Path) -> None:
+def test_cooldown_branch_does_not_change_the_trunk(results: Path, tmp_path: Path) -> None:
     """The tower of a budget is the same whatever shorter budgets were cooled down on the way."""
-    alone = trained(results, tmp_path / "alone", {"equal images": 160})
+    separate = trained(results, tmp_path / "alone", {"equal images": 160})
     branched = trained(results, tmp_path / "branched", {"half": 80, "equal images": 160})
-    assert alone.trunk_losses == branched.trunk_losses
+    assert separate.trunk_losses == branched.trunk_losses
     one, other = (towers(tmp_path / name)["160.safetensors"] for name in ("alone", "branched"))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert [branch.images for branch in branched.branches] == [80, 160]
     assert len(branched.trunk_losses) + len(branched.cooldown_losses[-1]) == 160 // 16
 
 
-def test_equal_budgets_share_a_branch_and_the_tower_says_how_it_was_made(results: Path, tmp_path: Path) -> None:
+def test_equal_budgets_share_a_branch_and_the_tower_records_its_provenance(results: Path, tmp_path: Path) -> None:
     training = trained(results, tmp_path / "x", {"equal images": 96, "equal device seconds": 96})
     assert len(training.branches) == 1
-    made = how_made(tmp_path / "x" / "96.safetensors")
-    assert made.experiment == small("catlip")
-    assert (made.images, made.budgets) == (96, ("equal images", "equal device seconds"))
+    provenance = read_provenance(tmp_path / "x" / "96.safetensors")
+    assert provenance.experiment == small("catlip")
+    assert (provenance.images, provenance.budgets) == (96, ("equal images", "equal device seconds"))
 
 
-def test_the_rate_rises_stays_and_falls_without_a_jump() -> None:
+def test_learning_rate_schedule_is_continuous() -> None:
     experiment = small("clip", learning_rate=1.0, warmup_images=64)  # 4 steps of 16
-    assert [trunk_rate(experiment, step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
-    cooled = [cooldown_rate(experiment, step, 10, 14) for step in range(10, 14)]
+    assert [trunk_learning_rate(experiment, step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    cooled = [cooldown_learning_rate(experiment, step, 10, 14) for step in range(10, 14)]
     assert cooled == pytest.approx([0.8, 0.6, 0.4, 0.2])
 
 
-def test_a_cosine_warms_up_and_falls_to_its_last_rate() -> None:
+def test_cosine_warms_up_and_falls_to_the_minimum_rate() -> None:
     experiment = small("clip", learning_rate=1.0, last_learning_rate=0.2, warmup_images=64, schedule="cosine")
-    rates = [cooldown_rate(experiment, step, 0, 12) for step in range(13)]
+    rates = [cooldown_learning_rate(experiment, step, 0, 12) for step in range(13)]
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates[8] == pytest.approx(0.6)  # half way
     assert rates[12] == pytest.approx(0.2)
     assert rates[4:] == sorted(rates[4:], reverse=True)
 
 
-def test_each_budget_has_a_cosine_of_its_own_from_the_start(results: Path, tmp_path: Path) -> None:
+def test_each_budget_has_its_own_cosine(results: Path, tmp_path: Path) -> None:
     both = trained(results, tmp_path / "both", {"half": 64, "equal images": 96}, schedule="cosine")
-    alone = trained(results, tmp_path / "alone", {"equal images": 96}, schedule="cosine")
+    separate = trained(results, tmp_path / "alone", {"equal images": 96}, schedule="cosine")
     assert both.trunk_losses == ()
     assert [len(losses) for losses in both.cooldown_losses] == [4, 6]
-    assert both.cooldown_losses[1] == alone.cooldown_losses[0]
+    assert both.cooldown_losses[1] == separate.cooldown_losses[0]
     one, other = (towers(tmp_path / name)["96.safetensors"] for name in ("both", "alone"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_tower_that_is_kept_is_the_average_where_there_is_one(results: Path, tmp_path: Path) -> None:
+def test_saved_tower_has_the_ema_weights(results: Path, tmp_path: Path) -> None:
     plain = trained(results, tmp_path / "plain", {"equal images": 96})
     followed = trained(results, tmp_path / "followed", {"equal images": 96}, ema_decay=0.0)
     slow = trained(results, tmp_path / "slow", {"half": 64, "equal images": 96}, ema_decay=0.9)
@@ -97,16 +97,16 @@ def test_the_tower_that_is_kept_is_the_average_where_there_is_one(results: Path,
     assert all(torch.equal(kept[2][name], other[name]) for name in other)  # a branch leaves no trace in the average
 
 
-def test_very_many_losses_are_kept_as_means(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_losses_are_stored_as_means(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """12 trunk and 3 cool-down steps in at most 4 figures: means of 4; three of the cool-down's steps fill none."""
     whole = trained(results, tmp_path / "whole", {"equal images": 240})
-    monkeypatch.setattr(training, "LOSSES_KEPT", 4)
+    monkeypatch.setattr(training, "MAX_LOSSES_KEPT", 4)
     few = trained(results, tmp_path / "few", {"equal images": 240})
     assert (whole.steps_per_loss, few.steps_per_loss) == (1, 4)
     means = torch.tensor(whole.trunk_losses, dtype=torch.float64).view(3, 4).mean(1)
     assert few.trunk_losses == pytest.approx(means.tolist())
     assert few.cooldown_losses == ((),)
-    monkeypatch.setattr(training, "LOSSES_KEPT", 8)
+    monkeypatch.setattr(training, "MAX_LOSSES_KEPT", 8)
     some = trained(results, tmp_path / "some", {"equal images": 240})
     assert some.cooldown_losses == ((pytest.approx(sum(whole.cooldown_losses[0][1:]) / 2),),)
     trunk, cooldown = (curve for _, curve in curves(small("catlip"), some, 1))
@@ -114,7 +114,7 @@ def test_very_many_losses_are_kept_as_means(results: Path, tmp_path: Path, monke
     assert [images for images, _ in cooldown] == [240]
 
 
-def test_what_a_training_waits_for_its_data_is_counted(
+def test_time_waiting_for_data_is_counted(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain, streams = PackStream.make_batch, set[PackStream]()

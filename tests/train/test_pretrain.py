@@ -1,4 +1,4 @@
-"""The verb `train` from outside: stopped, killed, taken up, refused; what it leaves."""
+"""The verb `train` from outside: stopped, killed, resumed, refused; what it leaves."""
 
 import os
 import shlex
@@ -12,16 +12,16 @@ import pytest
 
 from bench.__main__ import main
 from bench.catalog import TASKS
-from bench.cli.train import number_of
+from bench.cli.train import parse_count
 from bench.config import with_settings
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
-from bench.orchestration.comparison import budgets_of, with_images
-from bench.orchestration.preflight import cores
+from bench.orchestration.comparison import image_budgets, with_images
+from bench.orchestration.preflight import available_cores
 from bench.orchestration.requests import TrainingRequest
 from bench.orchestration.runner import Job, Runner
 from bench.record import Training, Transfer, read_records
-from bench.train.checkpoints import alone, checkpoints, newest_whole
+from bench.train.checkpoints import exclusive_lock, latest_valid, list_checkpoints
 from bench.transfer.tasks.tasks import pack_tasks
 from tests.processes import LONGEST_SECONDS, run_of, wait_until
 from tests.train.test_checkpoints import written
@@ -38,31 +38,31 @@ def command(out: Path, *more: str) -> list[str]:
 
 def started(out: Path, *more: str) -> tuple["subprocess.Popen[str]", psutil.Process]:
     """Start a training and wait until it has saved once more; return it and the process that trains."""
-    before = checkpoints(out / "checkpoints")[:1]
+    before = list_checkpoints(out / "checkpoints")[:1]
     parent = subprocess.Popen(command(out, *more), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: checkpoints(out / "checkpoints")[:1] != before, parent)
+    wait_until(lambda: list_checkpoints(out / "checkpoints")[:1] != before, parent)
     return parent, run_of(parent.pid, "training of catlip-tiny")[0]
 
 
-@pytest.mark.minutes
-def test_stopped_and_killed_it_goes_on_to_the_same_tower_and_its_scores(decoded: Path, tmp_path: Path) -> None:
+@pytest.mark.interval_minutes
+def test_stopped_and_killed_training_resumes_to_the_same_tower_and_scores(decoded: Path, tmp_path: Path) -> None:
     out = decoded / "train-stopped"
     parent, child = started(out)
     parent.terminate()
-    _, told = parent.communicate(timeout=LONGEST_SECONDS)
-    assert parent.returncode == 143, told
-    assert "Traceback" not in told, told
+    _, text = parent.communicate(timeout=LONGEST_SECONDS)
+    assert parent.returncode == 143, text
+    assert "Traceback" not in text, text
     assert not child.is_running()
-    typed = shlex.split(told.rpartition("resume with: ")[2])
+    typed = shlex.split(text.rpartition("resume with: ")[2])
     assert typed[:4] == ["python", "-m", "bench", "train"]
     assert typed[-1] == "--resume"
-    assert newest_whole(out / "checkpoints")[1].experiment == EXPERIMENT
+    assert latest_valid(out / "checkpoints")[1].experiment == EXPERIMENT
 
     parent, child = started(out, "--resume")
     parent.kill()  # its child notices, saves and ends
     parent.communicate()
     child.wait(timeout=LONGEST_SECONDS)
-    assert newest_whole(out / "checkpoints")[1].steps_taken < 80
+    assert latest_valid(out / "checkpoints")[1].steps_taken < 80
 
     done = subprocess.run([sys.executable, *typed[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -77,9 +77,9 @@ def test_stopped_and_killed_it_goes_on_to_the_same_tower_and_its_scores(decoded:
         results=str(decoded),
         comparison="whole",
         experiment=EXPERIMENT,
-        budgets=budgets_of(EXPERIMENT, {}),
+        budgets=image_budgets(EXPERIMENT, {}),
     )
-    Runner(Progress(1.0)).run([Job(whole, "unstopped", 1.0)], threads=cores())
+    Runner(Progress(1.0)).run([Job(whole, "unstopped", 1.0)], threads=available_cores())
     unstopped = next(r.measured for r in read_records(decoded, "whole") if isinstance(r.measured, Training))
     assert training.trunk_losses == unstopped.trunk_losses
     assert training.cooldown_losses == unstopped.cooldown_losses
@@ -90,29 +90,29 @@ def test_stopped_and_killed_it_goes_on_to_the_same_tower_and_its_scores(decoded:
     assert (tmp_path / "index.html").stat().st_size
 
 
-def test_a_signal_to_the_training_alone_ends_the_command_as_one_to_both(decoded: Path) -> None:
+def test_signal_to_the_training_process_ends_the_command(decoded: Path) -> None:
     parent, child = started(decoded / "train-alone")
     child.send_signal(signal.SIGINT)
-    _, told = parent.communicate(timeout=LONGEST_SECONDS)
-    assert parent.returncode == 130, told
-    assert "--resume" in told
-    assert "FAILED" not in told
+    _, text = parent.communicate(timeout=LONGEST_SECONDS)
+    assert parent.returncode == 130, text
+    assert "--resume" in text
+    assert "FAILED" not in text
     assert not list((decoded / "train-alone").glob("*.failure.*"))
 
 
-def test_before_the_first_step_it_ends_at_once(decoded: Path) -> None:
+def test_signal_before_the_first_step_ends_at_once(decoded: Path) -> None:
     out = decoded / "train-early"
     parent = subprocess.Popen(command(out), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: run_of(parent.pid, "training of catlip-tiny") and (out / "checkpoints").is_dir(), parent)
     os.kill(parent.pid, signal.SIGTERM)
-    _, told = parent.communicate(timeout=LONGEST_SECONDS)
+    _, text = parent.communicate(timeout=LONGEST_SECONDS)
     assert parent.returncode == 143
-    assert "no checkpoint was saved; start the same command again" in told
-    assert "Traceback" not in told
+    assert "no checkpoint was saved; start the same command again" in text
+    assert "Traceback" not in text
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "text"),
     [
         (
             [],
@@ -125,31 +125,31 @@ def test_before_the_first_step_it_ends_at_once(decoded: Path) -> None:
         (["--resume", "--images", "many"], "--images must be a number such as 80000, 80k or 12.8M, got 'many'"),
     ],
 )
-def test_what_is_refused_changes_nothing(
-    more: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_refused_command_changes_nothing(
+    more: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = written(tmp_path / "checkpoints", 5)
     assert main(["train", *OPTIONS, "--set", "seed=7", "--out", str(tmp_path), *more]) == 2
-    assert told in capsys.readouterr().err
+    assert text in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [path.parent]
-    assert checkpoints(path.parent) == [path]
+    assert list_checkpoints(path.parent) == [path]
 
 
-def test_nothing_to_resume_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_without_a_checkpoint_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *OPTIONS, "--out", str(tmp_path / "none"), "--resume"]) == 2
     assert "no checkpoint to resume from" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
-def test_a_folder_that_is_being_written_to_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_locked_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path / "checkpoints", 5)
-    with alone(path.parent):
+    with exclusive_lock(path.parent):
         assert main(["train", *OPTIONS, "--out", str(tmp_path), "--resume"]) == 2
     assert "another training writes to" in capsys.readouterr().err
 
 
-def test_images_are_read_as_people_write_them() -> None:
-    assert list(map(number_of, ["4096", "80k", "12.8M", "1.28B", "0.5k"])) == [
+def test_image_counts_are_parsed_with_suffixes() -> None:
+    assert list(map(parse_count, ["4096", "80k", "12.8M", "1.28B", "0.5k"])) == [
         4096,
         80_000,
         12_800_000,
@@ -158,5 +158,5 @@ def test_images_are_read_as_people_write_them() -> None:
     ]
 
 
-def test_the_tasks_that_can_be_asked_for_are_those_there_are(decoded: Path) -> None:
+def test_task_option_accepts_exactly_the_known_tasks(decoded: Path) -> None:
     assert tuple(task.name for task in pack_tasks(decoded / "cache")) == TASKS

@@ -1,4 +1,4 @@
-"""A training that is stopped and taken up is, to the last bit, the one that was not stopped."""
+"""A training that is stopped and resumed is, to the last bit, the one that was not stopped."""
 
 import io
 import os
@@ -12,18 +12,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.config import Experiment, Keeping
-from bench.console.signals import stoppable
+from bench.config import CheckpointConfig, Experiment
+from bench.console.signals import handle_signals
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Stream
 from bench.record import Training
-from bench.towers.made import how_made
+from bench.towers.made import read_provenance
 from bench.train import loop as training
-from bench.train.build import assemble, load_data
-from bench.train.checkpoint_manager import Keeper
-from bench.train.checkpoints import TENSORS, TOWER, checkpoints, newest_whole
-from bench.train.state import copied, load_state, on_cpu, state_of
-from tests.chaos.full_disk import files_no_larger_than
+from bench.train.build import build_train_state, load_data
+from bench.train.checkpoint_manager import CheckpointManager
+from bench.train.checkpoints import TENSORS, TOWER, latest_valid, list_checkpoints
+from bench.train.state import clone_state, collect_state, load_state, state_to_cpu
+from tests.chaos.full_disk import limit_file_size
 from tests.processes import in_child
 from tests.small import small
 
@@ -50,27 +50,27 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Send this process a SIGTERM while the n-th batch from now is made; 0: never."""
-    made, plain = {"at": 0, "count": 0}, PackStream.batch
+    provenance, plain = {"at": 0, "count": 0}, PackStream.batch
 
     def batch(stream: PackStream, k: int) -> object:
-        made["count"] += 1
-        if made["count"] == made["at"]:
+        provenance["count"] += 1
+        if provenance["count"] == provenance["at"]:
             os.kill(os.getpid(), signal.SIGTERM)
         return plain(stream, k)
 
     monkeypatch.setattr(PackStream, "batch", batch)
-    return lambda number: made.update(at=number, count=0)
+    return lambda number: provenance.update(at=number, count=0)
 
 
 def go(experiment: Experiment, folder: Path, results: Path, minutes: float = 1e6) -> Training | int:
     """Begin, or go on from the newest checkpoint; return the training, or the exit code of one that was stopped."""
     kept = folder / "checkpoints"
-    taken_up = str(newest_whole(kept)[0]) if checkpoints(kept) else ""
-    keeping = Keeping(folder=str(kept), minutes=minutes, taken_up=taken_up)
+    taken_up = str(latest_valid(kept)[0]) if list_checkpoints(kept) else ""
+    checkpoint_config = CheckpointConfig(folder=str(kept), interval_minutes=minutes, resume_from=taken_up)
     try:
-        with stoppable() as stop:
-            keeper = Keeper(keeping, "20260101T000000-train", BUDGETS, stop)
-            return training.train(experiment, CPU, results, BUDGETS, lambda n: folder / f"{n}.safetensors", keeper)
+        with handle_signals() as stop:
+            manager = CheckpointManager(checkpoint_config, "20260101T000000-train", BUDGETS, stop)
+            return training.train(experiment, CPU, results, BUDGETS, lambda n: folder / f"{n}.safetensors", manager)
     except SystemExit as ended:
         return int(str(ended.code))
 
@@ -102,7 +102,7 @@ def require_equal(found: Training | int, folder: Path, whole: Training, whole_fo
         ("siglip", {"schedule": "cosine"}),
     ],
 )
-def test_stopped_after_every_step_it_ends_as_one_that_was_not(
+def test_training_stopped_after_every_step_equals_an_unstopped_one(
     method: str, changes: dict[str, object], interrupt_at: Callable[[int], None], results: Path, tmp_path: Path
 ) -> None:
     """Every step is the last of a process: in the trunk, in a cool-down, where the trunk goes on, at the end."""
@@ -113,13 +113,13 @@ def test_stopped_after_every_step_it_ends_as_one_that_was_not(
     for taken in range(1, steps):
         interrupt_at(1)
         assert go(experiment, folder, results) == 143
-        assert newest_whole(folder / "checkpoints")[1].steps_taken == taken
+        assert latest_valid(folder / "checkpoints")[1].steps_taken == taken
     interrupt_at(1)
     require_equal(go(experiment, folder, results), folder, whole, tmp_path / "whole")
     assert steps == (8 if experiment.schedule == "wsd" else 9)
 
 
-def test_stopped_once_all_the_rest_is_the_same(
+def test_training_stopped_once_equals_an_unstopped_one(
     interrupt_at: Callable[[int], None], results: Path, tmp_path: Path
 ) -> None:
     experiment = small("superclass", **SHARE)
@@ -132,19 +132,19 @@ def test_stopped_once_all_the_rest_is_the_same(
         require_equal(go(experiment, folder, results), folder, whole, tmp_path / "whole")
 
 
-def test_the_state_is_all_that_the_next_steps_depend_on(results: Path) -> None:
+def test_state_determines_the_next_steps(results: Path) -> None:
     """Put back, a run takes the same steps again: weights, moments, counts, average, generators."""
-    run = assemble(training.load_data(small("superclass", ema_decay=0.9), CPU, results))
+    run = build_train_state(training.load_data(small("superclass", ema_decay=0.9), CPU, results))
     run.step(run.stream.batch(0), 1e-3)
-    state = copied(state_of(run))
+    state = clone_state(collect_state(run))
 
     def next_steps() -> tuple[list[float], torch.Tensor, dict[str, torch.Tensor]]:
         losses = [run.step(run.stream.batch(k), 1e-3).item() for k in (1, 2)]
-        return losses, torch.rand(3), on_cpu(state_of(run))
+        return losses, torch.rand(3), state_to_cpu(collect_state(run))
 
     losses, drawn, after = next_steps()
     assert any(not torch.equal(state[name], after[name]) for name in state)
-    load_state(run, copied(state))
+    load_state(run, clone_state(state))
     again, drawn_again, after_again = next_steps()
     assert again == losses
     assert torch.equal(drawn, drawn_again)
@@ -152,25 +152,25 @@ def test_the_state_is_all_that_the_next_steps_depend_on(results: Path) -> None:
     assert all(torch.equal(after[name], after_again[name]) for name in after)
 
 
-def test_a_checkpoint_is_left_before_each_cooldown_and_its_tower_is_the_one_that_would_be_scored(
-    results: Path, tmp_path: Path
-) -> None:
+def test_checkpoint_before_each_cooldown_holds_the_tower_to_score(results: Path, tmp_path: Path) -> None:
     experiment = small("catlip", **SHARE, ema_decay=0.9)
     go(experiment, tmp_path, results)
-    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000005", "step-00000001"]
-    path, saved = newest_whole(tmp_path / "checkpoints")
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["step-00000005", "step-00000001"]
+    path, saved = latest_valid(tmp_path / "checkpoints")
     assert (saved.phase, saved.images) == ("cool-down to 96 images", 3 * 16)
-    made = how_made(path / TOWER)
-    assert (made.experiment, made.images, made.budgets) == (experiment, 48, ())
+    provenance = read_provenance(path / TOWER)
+    assert (provenance.experiment, provenance.images, provenance.budgets) == (experiment, 48, ())
     tower, state = load_file(path / TOWER), load_file(path / TENSORS)
     assert all(torch.equal(value, state[f"average.tower.{name}"]) for name, value in tower.items())
     assert not all(torch.equal(value, state[f"model.tower.{name}"]) for name, value in tower.items())
 
 
-def test_minutes_decide_how_often_it_is_saved(monkeypatch: pytest.MonkeyPatch, results: Path, tmp_path: Path) -> None:
-    monkeypatch.setattr(training, "CHECK_EVERY", 1)
+def test_checkpoint_interval_decides_how_often_it_saves(
+    monkeypatch: pytest.MonkeyPatch, results: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(training, "CHECK_INTERVAL", 1)
     go(small("catlip", **SHARE), tmp_path, results, minutes=1e-9)
-    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000007", "step-00000006"]
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["step-00000007", "step-00000006"]
 
 
 def stopped_on_a_full_disk(experiment: Experiment, folder: Path, results: Path) -> str:
@@ -180,13 +180,13 @@ def stopped_on_a_full_disk(experiment: Experiment, folder: Path, results: Path) 
         os.kill(os.getpid(), signal.SIGTERM)
         return plain(stream, k)
 
-    plain, told = PackStream.batch, io.StringIO()
-    with patch.object(PackStream, "batch", batch), files_no_larger_than(1_000_000), redirect_stderr(told):
+    plain, text = PackStream.batch, io.StringIO()
+    with patch.object(PackStream, "batch", batch), limit_file_size(1_000_000), redirect_stderr(text):
         assert go(experiment, folder, results) == 143
-    return told.getvalue()
+    return text.getvalue()
 
 
-def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(
+def test_full_disk_keeps_the_previous_checkpoint_and_reports_it(
     interrupt_at: Callable[[int], None], results: Path, tmp_path: Path
 ) -> None:
     experiment, folder = small("catlip", **SHARE), tmp_path / "full"
@@ -201,7 +201,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(
     require_equal(go(experiment, folder, results), folder, whole, tmp_path / "whole")
 
 
-def test_a_training_to_other_budgets_is_refused(
+def test_resume_with_other_budgets_is_refused(
     interrupt_at: Callable[[int], None], results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt_at(1)

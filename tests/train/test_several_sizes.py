@@ -12,19 +12,19 @@ from safetensors.torch import load_file
 from torch._dynamo import config as dynamo
 
 from bench.config import Experiment, at_batch_size
-from bench.image_sizes import image_size_at, images_before, steps_for
+from bench.image_sizes import image_size_at, images_seen_before, steps_for
 from bench.measure.flops import count_flops
-from bench.measure.memory import count_tensor_bytes, measure_fit, measure_memory
+from bench.measure.memory import count_tensor_bytes, measure_memory, try_batch_size
 from bench.measure.speed import measure_speed
 from bench.measure.throughput import images_per_second, images_per_step
-from bench.orchestration.comparison import budgets_of, smallest_batch
+from bench.orchestration.comparison import image_budgets, min_batch_size
 from bench.record import Branch, Speed, Training
-from bench.towers.made import how_made
-from bench.train.build import assemble, check_finite, first_steps, load_data, take_steps, untrained_tower
+from bench.towers.made import read_provenance
+from bench.train.build import build_train_state, build_untrained_tower, check_finite, first_steps, load_data, take_steps
 from bench.train.loop import train
 from bench.train.step import make_step
-from bench.transfer.feature_extractor import tower_features
-from bench.transfer.tasks.pictures import PackPictures
+from bench.transfer.feature_extractor import tower_embedder
+from bench.transfer.tasks.pictures import PackImageSource
 from models.checkpoint import load_weights
 from reports.render.frames import curves
 from tests.small import small
@@ -43,7 +43,7 @@ def speed(results: Path) -> Speed:
     return measure_speed(several("clip", windows=3, steps_per_window=2), CPU, results, 0)
 
 
-def test_a_batch_has_the_images_and_captions_of_its_size(results: Path) -> None:
+def test_batch_size_follows_from_its_image_size(results: Path) -> None:
     stream = load_data(several("clip"), CPU, results)
     for k in range(6):
         batch, side = stream.batch(k), image_size_at(stream.experiment, k)
@@ -52,11 +52,9 @@ def test_a_batch_has_the_images_and_captions_of_its_size(results: Path) -> None:
         assert len(stream.keys(k)) == len(batch.target.lengths) == size
 
 
-def test_a_training_of_several_sizes_is_the_same_to_the_last_bit_and_its_tower_is_scored(
-    results: Path, tmp_path: Path
-) -> None:
+def test_multi_size_training_is_reproducible_and_its_tower_scored(results: Path, tmp_path: Path) -> None:
     experiment = several("superclass", images=150)
-    budgets = budgets_of(experiment, {}, half_way=True)
+    budgets = image_budgets(experiment, {}, half_way=True)
     runs: list[tuple[Training, dict[str, Any]]] = []
     for name in "ab":
         (folder := tmp_path / name).mkdir()
@@ -70,27 +68,27 @@ def test_a_training_of_several_sizes_is_the_same_to_the_last_bit_and_its_tower_i
     assert all(torch.equal(weights[name], again[name]) for name in weights)
     steps = [steps_for(experiment, branch.images) for branch in one.branches]
     assert len(one.trunk_losses) + len(one.cooldown_losses[-1]) == steps[-1]
-    assert [branch.images for branch in one.branches] == [images_before(experiment, many) for many in steps]
+    assert [branch.images for branch in one.branches] == [images_seen_before(experiment, many) for many in steps]
     path = tmp_path / "a" / f"{one.branches[-1].images}.safetensors"
-    assert how_made(path).images == one.branches[-1].images
-    tower = untrained_tower(experiment)
+    assert read_provenance(path).images == one.branches[-1].images
+    tower = build_untrained_tower(experiment)
     load_weights(tower, path)
-    assert tower_features(tower, CPU)(PackPictures(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))).shape == (
+    assert tower_embedder(tower, CPU)(PackImageSource(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))).shape == (
         2,
         tower.width,
     )
 
 
-def test_curves_stand_at_the_images_seen() -> None:
+def test_loss_curves_are_at_images_seen() -> None:
     experiment = several("catlip", images=1000)
-    branch = Branch(images=images_before(experiment, 30), budgets=("equal images",), tower="t")
+    branch = Branch(images=images_seen_before(experiment, 30), budgets=("equal images",), tower="t")
     training = Training(trunk_losses=(1.0,) * 25, cooldown_losses=((0.5,) * 5,), branches=(branch,), seconds=1.0)
-    batches = [experiment.batch_size_at(image_size_at(experiment, k)) for k in range(30)]
+    batches = [experiment.batch_size_for(image_size_at(experiment, k)) for k in range(30)]
     (_, trunk), (_, cooled) = curves(experiment, training, 1)
     assert [images for images, _ in (*trunk, *cooled)] == list(accumulate(batches))
 
 
-def test_the_rate_of_a_record_counts_the_images_really_seen(speed: Speed, results: Path) -> None:
+def test_throughput_counts_the_images_really_seen(speed: Speed, results: Path) -> None:
     experiment = several("clip", windows=3, steps_per_window=2)
     stream = load_data(experiment, CPU, results)
     sizes = [len(stream.batch(k).images) for k in range(13)]
@@ -102,7 +100,7 @@ def test_the_rate_of_a_record_counts_the_images_really_seen(speed: Speed, result
     assert all(len(seconds) == 6 for seconds in speed.phase_seconds.values())
 
 
-def test_windows_of_equal_images_have_a_median_window(speed: Speed) -> None:
+def test_equal_windows_use_the_median_window(speed: Speed) -> None:
     experiment = several("clip", windows=3, steps_per_window=3)
     balanced = replace(speed, window_images=(61, 61, 61), window_seconds=(1.0, 9.0, 2.0))
     assert images_per_second(experiment, balanced) == pytest.approx(61 / 2)
@@ -112,16 +110,16 @@ def test_flops_of_a_record_are_the_mean_over_its_steps(speed: Speed, results: Pa
     """Each step counted alone, at its own size and its captions' own widths."""
     experiment = several("clip", windows=3, steps_per_window=2)
     stream = load_data(experiment, CPU, results)
-    alone = []
+    separate = []
     for k in range(1, 7):
         side = image_size_at(experiment, k)
-        sized = replace(experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_at(side))
-        alone.append(asdict(count_flops(sized, [stream.target(k)])))
+        sized = replace(experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_for(side))
+        separate.append(asdict(count_flops(sized, [stream.target(k)])))
     for name, counted in asdict(speed.flops).items():
-        assert counted == pytest.approx(fmean(one[name] for one in alone), rel=1e-6), name
+        assert counted == pytest.approx(fmean(one[name] for one in separate), rel=1e-6), name
 
 
-def test_every_size_is_visited_before_anything_is_timed_the_largest_first() -> None:
+def test_warmup_visits_every_image_size_largest_first() -> None:
     experiment = several("clip")
     steps = first_steps(experiment, 4)
     assert [image_size_at(experiment, k) for k in steps[:3]] == [64, 48, 32]
@@ -130,41 +128,41 @@ def test_every_size_is_visited_before_anything_is_timed_the_largest_first() -> N
     assert first_steps(small("clip"), 4) == [0, 1, 2, 3]
 
 
-def test_memory_is_that_of_the_size_which_needs_most(results: Path) -> None:
+def test_peak_memory_is_of_the_most_demanding_image_size(results: Path) -> None:
     """Here the smallest images: they are many, and the head is wide."""
     experiment = several("catlip", head_rows=60_000, image_sizes=(32, 64))
-    alone = {
-        side: replace(experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_at(side))
-        for side in experiment.sides
+    separate = {
+        side: replace(experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_for(side))
+        for side in experiment.all_image_sizes
     }
     whole, small_, large = (
-        count_tensor_bytes(load_data(one, CPU, results)) for one in (experiment, alone[32], alone[64])
+        count_tensor_bytes(load_data(one, CPU, results)) for one in (experiment, separate[32], separate[64])
     )
     assert whole == pytest.approx(small_, rel=0.01)
     assert small_ > 1.02 * large
 
 
-def test_memory_and_fit_visit_every_size(results: Path) -> None:
+def test_memory_runs_and_batch_trials_visit_every_image_size(results: Path) -> None:
     memory = measure_memory(several("catlip"), CPU, results)
     assert memory.steps == len(first_steps(several("catlip"), 4))
-    assert measure_fit(several("catlip"), CPU, results, 2**30).fits
+    assert try_batch_size(several("catlip"), CPU, results, 2**30).fits
 
 
-def test_the_smallest_batch_that_is_tried_has_two_of_the_largest_images() -> None:
+def test_min_batch_size_has_two_of_the_largest_images() -> None:
     for sizes in ((), (32, 64), (40, 48, 100), (16, 32)):
         experiment = small("clip", image_sizes=sizes)
-        least = at_batch_size(experiment, smallest_batch(experiment))
-        assert least.batch_size_at(max(least.sides)) >= 2
-    assert smallest_batch(small("clip")) == 2
+        least = at_batch_size(experiment, min_batch_size(experiment))
+        assert least.batch_size_for(max(least.all_image_sizes)) >= 2
+    assert min_batch_size(small("clip")) == 2
 
 
-def test_a_tower_of_one_size_is_refused_before_anything_runs(results: Path) -> None:
+def test_single_size_tower_is_refused_before_running(results: Path) -> None:
     with pytest.raises(ValueError, match=r"'catlip-bench-tiny' does not take images of 32, 48, 64 px: .*takes any"):
-        assemble(load_data(small("clip", image_sizes=SIDES), CPU, results))
+        build_train_state(load_data(small("clip", image_sizes=SIDES), CPU, results))
 
 
-def test_a_loss_that_is_no_number_names_its_own_step(results: Path) -> None:
-    run = assemble(load_data(several("catlip"), CPU, results))
+def test_nan_loss_names_its_step(results: Path) -> None:
+    run = build_train_state(load_data(several("catlip"), CPU, results))
     steps = first_steps(run.stream.experiment, 1)
     with torch.no_grad():
         run.model.head.bias.fill_(float("nan"))
@@ -173,9 +171,9 @@ def test_a_loss_that_is_no_number_names_its_own_step(results: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules, as they are imported
-def test_a_compiled_step_has_room_for_the_graphs_of_all_sizes(results: Path) -> None:
+def test_compiled_step_allows_graphs_for_all_image_sizes(results: Path) -> None:
     """Beyond dynamo's limit a size would run uncompiled without a word."""
-    run = assemble(load_data(several("catlip", image_sizes=tuple(range(32, 224, 16))), CPU, results))
+    run = build_train_state(load_data(several("catlip", image_sizes=tuple(range(32, 224, 16))), CPU, results))
     with dynamo.patch(recompile_limit=8):
         make_step(run.stream.experiment, run.model, run.method, "fp32", compiled=True)
         assert dynamo.recompile_limit >= 12

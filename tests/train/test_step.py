@@ -10,43 +10,43 @@ from torch import Tensor
 
 from bench.data.stream import Batch
 from bench.profilers.tensors import TensorBytes
-from bench.train.build import Assembled, assemble, check_finite, load_data
+from bench.train.build import TrainState, build_train_state, check_finite, load_data
 from tests.small import small
 
 CPU = torch.device("cpu")
 RATE = 1e-3
 
 
-def assembled(results: Path, method: str = "catlip", **changes: object) -> Assembled:
-    return assemble(load_data(small(method, **changes), CPU, results))
+def assembled(results: Path, method: str = "catlip", **changes: object) -> TrainState:
+    return build_train_state(load_data(small(method, **changes), CPU, results))
 
 
-def spoilt(batch: Batch[Any]) -> Batch[Any]:
+def corrupt(batch: Batch[Any]) -> Batch[Any]:
     images = batch.images.clone()
     images[3, 0, 0, 0] = float("nan")
     return Batch(images, batch.target)
 
 
-def state(run: Assembled) -> list[Tensor]:
+def state(run: TrainState) -> list[Tensor]:
     moments = [value for of_one in run.step.optimizer.state.values() for value in of_one.values()]
-    average = [] if run.step.average is None else [*run.step.average.state_dict().values()]
+    average = [] if run.step.ema is None else [*run.step.ema.state_dict().values()]
     return [*run.model.state_dict().values(), *moments, *average]
 
 
 @pytest.mark.parametrize("method", ["clip", "siglip", "catlip"])
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
-def test_a_step_that_is_not_finite_changes_nothing(method: str, clip_norm: float | None, results: Path) -> None:
+def test_non_finite_step_changes_nothing(method: str, clip_norm: float | None, results: Path) -> None:
     """Weights, moments and step counts are, to the last bit, what they would be had the batch never come."""
     spared, struck = (assembled(results, method, clip_norm=clip_norm) for _ in range(2))
     good = [spared.stream.batch(k) for k in range(3)]
     losses = [spared.step(batch, RATE) for batch in good]
-    met = [struck.step(batch, RATE) for batch in (good[0], spoilt(good[1]), *good[1:])]
+    met = [struck.step(batch, RATE) for batch in (good[0], corrupt(good[1]), *good[1:])]
     assert [bool(loss.isfinite()) for loss in met] == [True, False, True, True]
     assert torch.equal(torch.stack(losses), torch.stack([met[0], *met[2:]]))
     assert all(torch.equal(one, other) for one, other in zip(state(spared), state(struck), strict=True))
 
 
-def test_a_gradient_that_is_not_finite_is_skipped_although_the_loss_is(results: Path) -> None:
+def test_non_finite_gradient_with_finite_loss_is_skipped(results: Path) -> None:
     run = assembled(results)
     run.step(run.stream.batch(0), RATE)
     before = copy.deepcopy(state(run))
@@ -61,25 +61,25 @@ def test_a_run_that_skipped_an_update_stops_and_names_the_samples(results: Path)
     run = assembled(results)
     keys = run.stream.keys(11)
     losses = [torch.tensor(1.0), torch.tensor(float("nan")), torch.tensor(2.0)]
-    with pytest.raises(FloatingPointError) as told:
+    with pytest.raises(FloatingPointError) as text:
         check_finite(losses, range(10, 13), run.stream)
-    assert "step 11 is not finite" in str(told.value)
-    assert str(told.value).endswith(f"{', '.join(keys[:8])} and 8 more")
+    assert "step 11 is not finite" in str(text.value)
+    assert str(text.value).endswith(f"{', '.join(keys[:8])} and 8 more")
     check_finite([losses[0], losses[2]], [10, 12], run.stream)
 
 
-def test_the_running_average_is_its_formula(results: Path) -> None:
+def test_ema_equals_its_formula(results: Path) -> None:
     run = assembled(results, "superclass", ema_decay=0.9)
     expected = {name: value.double() for name, value in run.model.named_parameters()}
     for k in range(4):
         run.step(run.stream.batch(k), RATE)
         for name, value in run.model.named_parameters():
             expected[name] = 0.9 * expected[name] + 0.1 * value.double()
-    assert run.step.average is not None
-    for name, value in run.step.average.named_parameters():
+    assert run.step.ema is not None
+    for name, value in run.step.ema.named_parameters():
         torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-7)
-    assert all(map(torch.equal, run.step.average.buffers(), run.model.buffers()))
-    assert not any(value.requires_grad for value in run.step.average.parameters())
+    assert all(map(torch.equal, run.step.ema.buffers(), run.model.buffers()))
+    assert not any(value.requires_grad for value in run.step.ema.parameters())
 
 
 @pytest.mark.parametrize(("method", "tower"), [("clip", None), ("catlip", "vit_tiny_patch16_224")])

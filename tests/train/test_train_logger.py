@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.order import Order
+from bench.data.order import SampleOrder
 from bench.data.stream import Batch, Stream
 from bench.data.targets import Labels
-from bench.train.train_logger import Watch
+from bench.train.train_logger import TrainLogger
 from tests.small import small
 
 
@@ -24,7 +24,7 @@ class Resting(Stream[Labels]):
     """Nobody asks it for a batch."""
 
     experiment = small("catlip")
-    order = Order(experiment, 1000)
+    order = SampleOrder(experiment, 1000)
 
     def make_batch(self, k: int) -> Batch[Labels]:
         raise NotImplementedError
@@ -39,10 +39,10 @@ class Resting(Stream[Labels]):
 STREAM = Resting()
 
 
-def test_without_a_terminal_there_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    watch = Watch(STREAM, 1000, 200)
+def test_without_a_terminal_progress_is_logged_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    watch = TrainLogger(STREAM, 1000, 200)
     for loss in (4.0, 3.0, 2.0):
-        watch.tell([loss] * 20, 320, 5e-4)
+        watch.log_steps([loss] * 20, 320, 5e-4)
     watch.close()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -50,21 +50,21 @@ def test_without_a_terminal_there_is_a_line_now_and_then(capsys: pytest.CaptureF
     assert re.fullmatch(rf"catlip-tiny: 220 of 1,000 steps, {figures}, about \S+ left", lines[0])
 
 
-def test_several_at_once_are_silent(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parallel_trainings_log_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TQDM_DISABLE", "1")
-    watch = Watch(STREAM, 1000, 0)
-    watch.tell([4.0], 320, 5e-4)
+    watch = TrainLogger(STREAM, 1000, 0)
+    watch.log_steps([4.0], 320, 5e-4)
     watch.close()
     assert not capsys.readouterr().err
 
 
-def test_a_terminal_shows_a_bar_that_begins_where_the_training_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_progress_bar_starts_at_the_resumed_step(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 200, 0, 0))
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
-        watch = Watch(STREAM, 1000, 200)
-        watch.tell([4.0] * 20, 320, 5e-4)
+        watch = TrainLogger(STREAM, 1000, 200)
+        watch.log_steps([4.0] * 20, 320, 5e-4)
         watch._bar.refresh()
         terminal.flush()
         shown = b""
@@ -77,16 +77,16 @@ def test_a_terminal_shows_a_bar_that_begins_where_the_training_does(monkeypatch:
 
 
 @pytest.mark.filterwarnings("ignore")  # TensorBoard's own
-def test_events_are_read_back_and_those_of_a_lost_process_are_not_shown(tmp_path: Path) -> None:
+def test_tensorboard_events_are_read_back_and_purged_after_a_lost_process(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    lost = Watch(STREAM, 100, 0, str(tmp_path))
+    lost = TrainLogger(STREAM, 100, 0, str(tmp_path))
     for step in range(1, 5):
-        lost.tell([float(step)] * 20, 320, 1e-3 * step)
+        lost.log_steps([float(step)] * 20, 320, 1e-3 * step)
     lost.close()
-    again = Watch(STREAM, 100, 40, str(tmp_path))
-    again.tell([7.0, 8.0] * 10, 320, 2e-3)
+    again = TrainLogger(STREAM, 100, 40, str(tmp_path))
+    again.log_steps([7.0, 8.0] * 10, 320, 2e-3)
     again.close()
     found = EventAccumulator(str(tmp_path)).Reload()
     names = {"loss", "learning rate", "images per second", "share of time waiting for data"}

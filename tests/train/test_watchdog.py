@@ -7,29 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from bench.train.distributed import PATIENCE
+from bench.train.distributed import WATCHDOG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 STANDS_STILL = """
 import sys, time
 import torch.distributed as dist
-from bench.train.distributed import expect_a_step
+from bench.train.distributed import reset_watchdog
 if len(sys.argv) > 1:
     dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/meeting", rank=0, world_size=1)
 def here():
     time.sleep(60 if len(sys.argv) > 1 else 2)
-expect_a_step()
+reset_watchdog()
 here()
 print("went on")
 """
 
 
 @pytest.mark.parametrize("joined", [True, False])
-def test_who_stands_still_is_told_with_its_stack_and_who_is_alone_may(joined: bool, tmp_path: Path) -> None:
+def test_stalled_rank_is_reported_with_its_stack(joined: bool, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", STANDS_STILL, *([str(tmp_path)] if joined else [])],
         cwd=ROOT,
-        env=os.environ | {PATIENCE: "1", "GLOO_SOCKET_IFNAME": "lo"},
+        env=os.environ | {WATCHDOG_SECONDS: "1", "GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""The verb `transfer` is taken up where it stopped."""
+"""The verb `transfer` is resumed where it stopped."""
 
 from pathlib import Path
 
@@ -6,18 +6,18 @@ import pytest
 
 from bench.__main__ import main
 from bench.record import read_record
-from tests.chaos.short import short, trained
+from tests.chaos.short import short_experiment, train_in_process
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_a_scoring_is_taken_up_where_it_stopped(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scoring_resumes_where_it_stopped(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is scored stays to the last byte, and what is scored again gets the same scores."""
     tower = own_results / "tower.safetensors"
-    trained(short("catlip"), own_results)
+    train_in_process(short_experiment("catlip"), own_results)
     tasks = ("--task", "rooms", "--task", "Twemoji group", "--protocol", "k-nn")
     arguments = ["transfer", str(tower), *tasks, "--results", str(own_results)]
     assert main([*arguments, "--resume"]) == 2
-    assert "comparison to go on with" in capsys.readouterr().err
+    assert "comparison to resume" in capsys.readouterr().err
     assert main(arguments) == 0
     records = {path: path.read_bytes() for path in own_results.glob("*.*.json")}
     assert len(records) == 2 * 4  # the tower, itself untrained, and features of two kinds
@@ -31,4 +31,4 @@ def test_a_scoring_is_taken_up_where_it_stopped(own_results: Path, capsys: pytes
     other = tower.with_name("other.safetensors")
     other.write_bytes(tower.read_bytes())
     assert main(["transfer", str(other), *tasks, "--results", str(own_results), "--resume"]) == 2
-    assert "comparison to go on with" in capsys.readouterr().err
+    assert "comparison to resume" in capsys.readouterr().err

@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bench.console.tables import show
+from bench.console.tables import print_tables
 from bench.environment.circumstances import Circumstances
-from bench.experiments import experiment_named
+from bench.experiments import get_experiment
 from bench.measure.throughput import images_per_second
-from bench.record import Flops, Metric, Record, Score, Transfer
+from bench.record import Flops, Record, Score, TaskMetric, Transfer
 from bench.transfer.score_tables import accuracy_tables, budget_table, curve_tables, metric_tables, score_tables
 from tests.speeds import speed
 
 HERE = Circumstances(
     machine="m", device="cpu", threads=2, precision="fp32", compiled=False, packages={}, commit="c", started_at="now"
 )
-CLIP = experiment_named("clip-tiny")
+CLIP = get_experiment("clip-tiny")
 FLOOR = "random tower"
 
 
@@ -38,7 +38,9 @@ def score(right: int, **changes: object) -> Score:
     )
 
 
-def scored(subject: str, seed: int, *scores: Score, metrics: tuple[Metric, ...] = (), images: int = 80_000) -> Record:
+def scored(
+    subject: str, seed: int, *scores: Score, metrics: tuple[TaskMetric, ...] = (), images: int = 80_000
+) -> Record:
     trained = subject == CLIP.name
     budgets = ("equal images", "equal device seconds") if trained else ()
     measured = Transfer(
@@ -57,7 +59,7 @@ def timed(**utilisation: float) -> Record:
     return Record(comparison="c", experiment=CLIP, circumstances=HERE, measured=measured)
 
 
-def test_each_protocol_has_its_table_with_intervals_over_images() -> None:
+def test_each_protocol_has_a_table_with_intervals_over_images() -> None:
     records = [
         scored(CLIP.name, 0, score(60)),
         scored(CLIP.name, 0, score(50, protocol="k-NN")),
@@ -106,9 +108,11 @@ def test_budgets_cost_device_seconds_and_energy_where_they_were_measured() -> No
     assert "equal steps are equal images" in powered.note
 
 
-def test_metrics_stand_beside_their_trivial_baseline() -> None:
-    def metric(name: str, value: float) -> Metric:
-        return Metric(task="scenes", protocol="dense", name=name, value=value, num_train=9, num_test=4, baseline=0.1)
+def test_metrics_are_listed_with_their_trivial_baseline() -> None:
+    def metric(name: str, value: float) -> TaskMetric:
+        return TaskMetric(
+            task="scenes", protocol="dense", name=name, value=value, num_train=9, num_test=4, baseline=0.1
+        )
 
     records = [scored(name, 0, metrics=(metric("mIoU", value),)) for name, value in ((CLIP.name, 0.4), (FLOOR, 0.2))]
     (table,) = metric_tables(records)
@@ -122,7 +126,9 @@ def test_metrics_stand_beside_their_trivial_baseline() -> None:
 def test_figures_are_shown_with_their_interval_and_written_with_its_ends(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show(accuracy_tables([scored(CLIP.name, 0, score(60)), scored("raw pixels", 0, score(30))]), tmp_path / "x.json")
+    print_tables(
+        accuracy_tables([scored(CLIP.name, 0, score(60)), scored("raw pixels", 0, score(30))]), tmp_path / "x.json"
+    )
     assert "0.600 ±0.094" in capsys.readouterr().out
     written = json.loads((tmp_path / "x.json").read_text())
     assert written["Transfer: linear probe"]["rows"][1]["rooms"][0] == 0.6

@@ -1,10 +1,10 @@
-"""Pictures and towers that train in a second."""
+"""Images and towers that train in a second."""
 
 import numpy as np
 import torch
 
-from bench.transfer.tasks.pictures import PackPictures
-from bench.transfer.tasks.tasks import Part
+from bench.transfer.tasks.pictures import PackImageSource
+from bench.transfer.tasks.tasks import TaskSplit
 from models.image_tower import ImageTower, build_image_tower
 
 
@@ -13,12 +13,12 @@ def toy_tower() -> ImageTower:
     return build_image_tower("test_vit", 32, 0)
 
 
-def toy_part(count: int, seed: int = 0, *, separable: bool = True) -> Part:
-    """Two classes told by the brightness of their pictures, or by nothing."""
+def toy_part(count: int, seed: int = 0, *, separable: bool = True) -> TaskSplit:
+    """Two classes told by the brightness of their images, or by nothing."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, 2, count)
     shown = labels if separable else draw.integers(0, 2, count)
     levels = torch.from_numpy((shown * 180 + draw.integers(0, 60, count)).astype(np.uint8))
     pixels = levels.view(-1, 1, 1, 1).repeat(1, 4, 64, 64)
     pixels[:, 3] = 255
-    return Part(PackPictures(pixels), labels)
+    return TaskSplit(PackImageSource(pixels), labels)

@@ -1,4 +1,4 @@
-"""Labelled pictures as files, in the layouts that people have on disk."""
+"""Labelled images as files, in the layouts that people have on disk."""
 
 import json
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.transfer.tasks.tasks import Part, Task
+from bench.transfer.tasks.tasks import Task, TaskSplit
 
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
 
 
-def picture(path: Path, colour: str = "red", size: tuple[int, int] = (40, 30)) -> Path:
+def make_image(path: Path, colour: str = "red", size: tuple[int, int] = (40, 30)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, COLOURS[colour]).save(path)
     return path
@@ -23,15 +23,14 @@ def folders(root: Path, sizes: Mapping[str, int]) -> Path:
     for part, size in sizes.items():
         for colour in COLOURS:
             for number in range(size):
-                picture(root / part / colour / f"{number:03}.png", colour)
+                make_image(root / part / colour / f"{number:03}.png", colour)
     return root
 
 
-def colours(part: Part) -> list[str]:
-    """What each picture shows."""
+def colours(part: TaskSplit) -> list[str]:
+    """What each image shows."""
     return [
-        list(COLOURS)[int(part.pictures.rgb(row).flatten(1).float().mean(1).argmax())]
-        for row in range(len(part.labels))
+        list(COLOURS)[int(part.images.rgb(row).flatten(1).float().mean(1).argmax())] for row in range(len(part.labels))
     ]
 
 
@@ -43,7 +42,7 @@ def dtd(root: Path) -> None:
     for part, per_class in (("train", 4), ("val", 2), ("test", 3)):
         names = [f"{colour}/{colour}_{part}_{n}.jpg" for colour in COLOURS for n in range(per_class)]
         for name in names:
-            picture(root / "dtd/dtd/images" / name, name.split("/")[0])
+            make_image(root / "dtd/dtd/images" / name, name.split("/")[0])
         labels = root / f"dtd/dtd/labels/{part}1.txt"
         labels.parent.mkdir(parents=True, exist_ok=True)
         labels.write_text("\n".join(names))
@@ -54,7 +53,7 @@ def pets(root: Path) -> None:
         lines = []
         for label, colour in enumerate(sorted(COLOURS), 1):
             for number in range(count):
-                picture(root / f"oxford-iiit-pet/images/{colour}_{part}{number}.jpg", colour)
+                make_image(root / f"oxford-iiit-pet/images/{colour}_{part}{number}.jpg", colour)
                 lines.append(f"{colour}_{part}{number} {label} 1 1")
         annotations = root / f"oxford-iiit-pet/annotations/{part}.txt"
         annotations.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +65,7 @@ def food(root: Path) -> None:
         listed = {c: [f"{c}/{part}{n}" for n in range(count)] for c in COLOURS}
         for colour, names in listed.items():
             for name in names:
-                picture(root / f"food-101/images/{name}.jpg", colour)
+                make_image(root / f"food-101/images/{name}.jpg", colour)
         meta = root / f"food-101/meta/{part}.json"
         meta.parent.mkdir(parents=True, exist_ok=True)
         meta.write_text(json.dumps(listed))
@@ -85,7 +84,7 @@ def aircraft(root: Path) -> None:
     for part, count in (("train", 4), ("val", 2), ("test", 3)):
         lines = [f"{colour}{part}{number} {colour}" for colour in COLOURS for number in range(count)]
         for line in lines:
-            picture(data / f"images/{line.split()[0]}.jpg")
+            make_image(data / f"images/{line.split()[0]}.jpg")
         (data / f"images_variant_{part}.txt").write_text("\n".join(lines))
     (data / "variants.txt").write_text("\n".join(COLOURS))
 

@@ -16,7 +16,7 @@ from bench.data.build_pack.emoji import LICENCES, emoji_pairs, icon_pairs, vendo
 from bench.data.build_pack.furniture import catalogue_files, furniture_pairs
 from bench.data.build_pack.openclipart import openclipart_pairs
 from bench.data.build_pack.punkt import punkt_files, write_parameters
-from bench.data.build_pack.shards import Pair, write_manifest, write_shard
+from bench.data.build_pack.shards import Pair, write_pack_manifest, write_pack_shard
 from bench.data.build_pack.silhouettes import silhouette_files, silhouette_pairs
 from bench.data.build_pack.wordnet import wordnet_files, write_tables
 
@@ -90,13 +90,13 @@ def rebuild(options: Options) -> None:
     for step in chosen:
         step.write()
     write_backgrounds(options.out / "transfer")
-    write_manifest(options.out)
+    write_pack_manifest(options.out)
 
 
 def _write_shard(path: Path, needs: tuple[Path, ...], pairs: Iterator[Pair]) -> None:
     source = path.name.removesuffix(".tar.gz")
     progress = tqdm(pairs, desc=source, unit=" pairs")
-    blank = write_shard(path, source, progress)
+    blank = write_pack_shard(path, source, progress)
     if progress.n == blank:
         raise ValueError(f"{source}: no image found in {', '.join(map(str, needs))}")
     if blank:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from PIL import Image
 
-from bench.data.build_pack.shards import Pair, draw
+from bench.data.build_pack.shards import Pair, render_svg
 
 LICENCES = {
     "noto": "Apache-2.0",
@@ -53,7 +53,7 @@ class IconSet:
         """Render an icon by its own name."""
         icon = self.icons[name]
         width, height = icon.get("width", self.size[0]), icon.get("height", self.size[1])
-        return draw(
+        return render_svg(
             '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
             f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}" '
             f'width="{width}" height="{height}">{icon["body"]}</svg>'
@@ -70,16 +70,16 @@ def icon_pairs(folder: Path, licence: str) -> Iterator[Pair]:
 
 def vendor_files(npm: Path, vendor: str) -> tuple[Path, ...]:
     """Return the files and folders that a vendor's emoji are read from."""
-    pictures = npm / FLUENT_3D if vendor == "fluent-3d" else npm / "@iconify-json" / vendor / "icons.json"
+    images = npm / FLUENT_3D if vendor == "fluent-3d" else npm / "@iconify-json" / vendor / "icons.json"
     names = (npm / "@iconify-json/fluent-emoji-flat/chars.json",) if vendor == "fluent-emoji" else ()
-    return (npm / TEXTS / "data.json", npm / TEXTS / "messages.json", pictures, *names)
+    return (npm / TEXTS / "data.json", npm / TEXTS / "messages.json", images, *names)
 
 
 def emoji_pairs(npm: Path, vendor: str) -> Iterator[Pair]:
     """Yield a vendor's emoji without skin tones, in the order of their code points."""
     texts = EmojiTexts(npm)
-    pictures = _renders(npm, texts) if vendor == "fluent-3d" else _icons(npm, vendor, texts)
-    for code, draw_emoji in sorted(pictures.items()):
+    images = _renders(npm, texts) if vendor == "fluent-3d" else _icons(npm, vendor, texts)
+    for code, draw_emoji in sorted(images.items()):
         yield Pair(code.lower(), draw_emoji(), texts.caption(code, vendor), LICENCES[vendor], texts.label(code))
 
 
@@ -148,8 +148,8 @@ def _icons(npm: Path, vendor: str, texts: EmojiTexts) -> dict[str, Callable[[], 
 
 
 def _open(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        return picture.convert("RGBA")
+    with Image.open(path) as image:
+        return image.convert("RGBA")
 
 
 def _plain(code: str) -> str:

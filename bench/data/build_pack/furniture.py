@@ -19,7 +19,7 @@ LICENCES = {
     "Reallusion": "CC-BY-3.0",
     "Scopia": "CC-BY-3.0",
 }
-MAKERS = ("Blend Swap", "Scopia", "KatorLegaz", "Katorlegaz", "Reallusion")  # tags that name no content
+AUTHORS = ("Blend Swap", "Scopia", "KatorLegaz", "Katorlegaz", "Reallusion")  # tags that name no content
 
 
 def catalogue_files(folder: Path) -> tuple[Path, ...]:
@@ -33,12 +33,12 @@ def furniture_pairs(folder: Path) -> Iterator[Pair]:
         with zipfile.ZipFile(folder / f"{catalogue}.sh3f") as archive:
             properties = archive.read("PluginFurnitureCatalog.properties").decode("latin-1")
             for number, model in sorted(_models(properties).items()):
-                picture = Image.open(io.BytesIO(archive.read(model["icon"].lstrip("/")))).convert("RGBA")
+                image = Image.open(io.BytesIO(archive.read(model["icon"].lstrip("/")))).convert("RGBA")
                 tags = [tag.strip() for tag in model.get("tags", "").split(",")]
-                words = [tag.lower() for tag in tags if tag and tag not in MAKERS][:3]
+                words = [tag.lower() for tag in tags if tag and tag not in AUTHORS][:3]
                 label = {"category": model["category"], "author": model.get("creator", catalogue)}
                 caption = ", ".join([model["name"].lower(), *words])
-                yield Pair(f"{catalogue.lower()}-{number}", picture, caption, licence, label)
+                yield Pair(f"{catalogue.lower()}-{number}", image, caption, licence, label)
 
 
 def _models(properties: str) -> dict[int, dict[str, str]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.data.build_pack.shards import Pair, draw
+from bench.data.build_pack.shards import Pair, render_svg
 
 LICENCE = "public domain (CC PublicDomain dedication)"
 # Series of geometric figures and user-interface icon themes: 3,600 files without content for a caption.
@@ -33,15 +33,15 @@ def openclipart_pairs(folder: Path) -> Iterator[Pair]:
         if digest in seen:
             continue
         seen.add(digest)
-        if not _dedicated(svg):
+        if not _is_public_domain(svg):
             continue
         try:
-            picture = draw(svg)
+            image = render_svg(svg)
         except ValueError:  # resvg found no SVG, or no size
             continue
         folders = name.split("/")
         label = {"category": folders[0], "subcategory": "/".join(folders[:2]) if len(folders) > 2 else folders[0]}  # noqa: PLR2004
-        yield Pair(re.sub(r"[^a-z0-9]+", "-", name[:-4].lower()), picture, caption(svg, path.stem), LICENCE, label)
+        yield Pair(re.sub(r"[^a-z0-9]+", "-", name[:-4].lower()), image, caption(svg, path.stem), LICENCE, label)
 
 
 def caption(svg: str, stem: str) -> str:
@@ -60,7 +60,7 @@ def caption(svg: str, stem: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _dedicated(svg: str) -> bool:
+def _is_public_domain(svg: str) -> bool:
     """Return whether the metadata names the public domain; 67 of the package's files name nothing, or the GPL."""
     licence = re.search(r'<cc:license rdf:resource="([^"]*)"', svg)
     return licence is not None and "ublic" in licence.group(1)

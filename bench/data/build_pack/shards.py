@@ -17,9 +17,9 @@ from pathlib import Path
 from PIL import Image
 
 SIDE = 64  # pixels, of an image in the pack
-DRAWN = 2 * SIDE  # pixels, the width of a rendered SVG before it is fitted
+RENDER_SIDE = 2 * SIDE  # pixels, the width of a rendered SVG before it is fitted
 MARGIN = 0.03  # free fraction of the side at each edge
-FAINT = 8  # of 255; pixels of at most this alpha do not belong to the drawing
+MIN_ALPHA = 8  # of 255; pixels of at most this alpha do not belong to the drawing
 FORMAT = 1  # of the manifest; raise it when a field changes its meaning
 DATA = ("*.tar.gz", "*.tsv.gz", "*.tsv.xz", "*.webp", "punkt-*.json")
 
@@ -29,13 +29,13 @@ class Pair:
     """A source's image and its text."""
 
     key: str  # made unique within the source
-    picture: Image.Image  # a grey one (mode L) is stored unchanged and lossless; others are fitted
+    image: Image.Image  # a grey one (mode L) is stored unchanged and lossless; others are fitted
     caption: str
     licence: str
     label: dict[str, str] = field(default_factory=dict)  # class by name of the classification, and the author
 
 
-def write_shard(path: Path, source: str, pairs: Iterable[Pair]) -> int:
+def write_pack_shard(path: Path, source: str, pairs: Iterable[Pair]) -> int:
     """Write SOURCE-KEY.webp (or .png) and SOURCE-KEY.json of each pair, in order; return the number of blank images.
 
     Blank images are dropped. A repeated key gets the suffix "-b", because webdataset groups by key. No time and no user
@@ -53,7 +53,7 @@ def write_shard(path: Path, source: str, pairs: Iterable[Pair]) -> int:
             while key in keys:
                 key += "-b"
             keys.add(key)
-            encoded = _encoded(pair.picture)
+            encoded = _encode(pair.image)
             if encoded is None:
                 blank += 1
                 continue
@@ -75,7 +75,7 @@ def count_pairs(path: Path) -> int:
         return sum(member.name.endswith(".json") for member in tar)
 
 
-def draw(svg: str) -> Image.Image:
+def render_svg(svg: str) -> Image.Image:
     """Render an SVG document with resvg; ValueError if it is invalid or has no size.
 
     At 96 dots per inch, without which documents measured in points are refused. The machine's fonts are not used, so
@@ -83,32 +83,32 @@ def draw(svg: str) -> Image.Image:
     """
     import resvg_py
 
-    png = resvg_py.svg_to_bytes(svg_string=_with_namespace(svg), width=DRAWN, dpi=96, skip_system_fonts=True)
+    png = resvg_py.svg_to_bytes(svg_string=_with_namespace(svg), width=RENDER_SIDE, dpi=96, skip_system_fonts=True)
     return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 
-def fit(picture: Image.Image, side: int = SIDE) -> Image.Image | None:
+def crop_and_centre(image: Image.Image, side: int = SIDE) -> Image.Image | None:
     """Crop to the drawing and centre it, as large as the margin allows, in a transparent square.
 
     None if the image is blank or only a line of one pixel. Resampling premultiplies colour by alpha, so that the colour
     of transparent pixels leaves no fringe.
     """
-    picture = picture.convert("RGBA")
-    box = picture.getchannel("A").point(lambda alpha: 255 if alpha > FAINT else 0).getbbox()
+    image = image.convert("RGBA")
+    box = image.getchannel("A").point(lambda alpha: 255 if alpha > MIN_ALPHA else 0).getbbox()
     if box is None:
         return None
-    picture = picture.crop(box)
-    if min(picture.size) < 2:  # noqa: PLR2004
+    image = image.crop(box)
+    if min(image.size) < 2:  # noqa: PLR2004
         return None
-    scale = max(1, round(side * (1 - 2 * MARGIN))) / max(picture.size)
-    width, height = (max(1, round(length * scale)) for length in picture.size)
-    picture = picture.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS).convert("RGBA")
+    scale = max(1, round(side * (1 - 2 * MARGIN))) / max(image.size)
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    image = image.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS).convert("RGBA")
     square = Image.new("RGBA", (side, side), (255, 255, 255, 0))
-    square.paste(picture, ((side - width) // 2, (side - height) // 2))
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
     return square
 
 
-def write_manifest(folder: Path) -> None:
+def write_pack_manifest(folder: Path) -> None:
     """Write manifest.json: SHA-256, size in bytes, and number of pairs or rows of each data file."""
     content = {"format": FORMAT, "files": {name: _entry(folder / name) for name in data_files(folder)}}
     text = json.dumps(content, indent=1, sort_keys=True)
@@ -131,13 +131,13 @@ def _entry(path: Path) -> dict[str, str | int]:
     return entry
 
 
-def _encoded(picture: Image.Image) -> tuple[str, bytes] | None:
+def _encode(image: Image.Image) -> tuple[str, bytes] | None:
     """Return an image's suffix and bytes: lossless PNG if grey, else lossy WebP (about 1,150 bytes); None if blank."""
     file = io.BytesIO()
-    if picture.mode == "L":
-        picture.save(file, "PNG", optimize=True)
+    if image.mode == "L":
+        image.save(file, "PNG", optimize=True)
         return "png", file.getvalue()
-    if (fitted := fit(picture)) is None:
+    if (fitted := crop_and_centre(image)) is None:
         return None
     fitted.save(file, "WEBP", quality=70, alpha_quality=60, method=4)
     return "webp", file.getvalue()

@@ -44,12 +44,12 @@ def silhouette_pairs(folder: Path, kept: int = KEPT) -> Iterator[Pair]:
 
     The caption and the class are the animal's name.
     """
-    pictures, classes = (_array(path) for path in silhouette_files(folder))
-    _, distinct = np.unique(pictures.reshape(len(pictures), -1), axis=0, return_index=True)
+    images, classes = (_array(path) for path in silhouette_files(folder))
+    _, distinct = np.unique(images.reshape(len(images), -1), axis=0, return_index=True)
     shuffle = np.random.RandomState(0)  # the generator of the shipped order
     for row in shuffle.permutation(np.sort(distinct))[:kept]:
         animal = ANIMALS[int(classes[row])]
-        yield Pair(f"{row:05d}", Image.fromarray(pictures[row]), animal, "MIT", {"category": animal})
+        yield Pair(f"{row:05d}", Image.fromarray(images[row]), animal, "MIT", {"category": animal})
 
 
 def _array(path: Path) -> np.ndarray[Any, Any]:

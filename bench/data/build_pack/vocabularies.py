@@ -2,9 +2,9 @@
 
 from bench.data.manifest import pretrain_shards
 from bench.labels.labeller import Tally
-from bench.labels.rules import rule_named
-from bench.labels.shard_job import Job, run_job
-from bench.labels.vocabulary import SHIPPED, Vocabulary, counted, write_vocabulary
+from bench.labels.rules import get_rule
+from bench.labels.shard_job import LabelJob, run_job
+from bench.labels.vocabulary import SHIPPED_FOLDER, Vocabulary, count_vocabulary, write_vocabulary
 
 # Rule and least count of a label; CatLIP's least count was 500 in 1.3 billion captions.
 SHIPPED_VOCABULARIES = {"pack-synsets": ("corenet", 10), "pack-subwords": ("subword", 1)}
@@ -15,10 +15,10 @@ def shipped_vocabulary(name: str) -> Vocabulary:
     rule, min_count = SHIPPED_VOCABULARIES[name]
     total = Tally()
     for shard in pretrain_shards():
-        total.add(run_job(Job(shard, rule, column=None)))
-    return counted(rule_named(rule), total.counts, total.captions).cut(min_count, None)
+        total.add(run_job(LabelJob(shard, rule, column=None)))
+    return count_vocabulary(get_rule(rule), total.counts, total.captions).filtered(min_count, None)
 
 
 if __name__ == "__main__":
     for name in SHIPPED_VOCABULARIES:
-        write_vocabulary(shipped_vocabulary(name), SHIPPED / f"{name}.json")
+        write_vocabulary(shipped_vocabulary(name), SHIPPED_FOLDER / f"{name}.json")

@@ -10,7 +10,7 @@ EXCEPTIONS = "wordnet30-noun-exc.tsv.gz"
 GLOSSES = "wordnet30-glosses.tsv.xz"
 HYPERNYMS = "wordnet30-hypernyms.tsv.xz"
 SENSES = "wordnet30-senses.tsv.xz"
-UP = ("@", "@i")  # pointers to the hypernyms of a class and of an instance
+HYPERNYM_POINTERS = ("@", "@i")  # pointers to the hypernyms of a class and of an instance
 
 
 def wordnet_files(folder: Path) -> tuple[Path, ...]:
@@ -64,7 +64,11 @@ def _hypernyms(folder: Path, senses: dict[str, tuple[int, ...]], named: set[int]
         fields = line.split("|")[0].split()
         offset, word, words = int(fields[0]), fields[4].lower(), int(fields[3], 16)
         pointers = fields[5 + 2 * words :]  # symbol, offset, part of speech and words of each
-        above = (str(int(where)) for symbol, where in zip(pointers[::4], pointers[1::4], strict=True) if symbol in UP)
+        above = (
+            str(int(where))
+            for symbol, where in zip(pointers[::4], pointers[1::4], strict=True)
+            if symbol in HYPERNYM_POINTERS
+        )
         name = "" if offset in named else f"\t{word}.n.{senses[word].index(offset) + 1:02}"
         rows.append(f"{offset}\t{' '.join(above)}{name}")
     return rows

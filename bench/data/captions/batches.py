@@ -10,8 +10,8 @@ import pyarrow as pa
 from bench.config import choose
 
 ROWS, BYTES = 65_536, 16 * 2**20  # limits of a batch, which is also a row group of the labels
-LONGEST_CAPTION = 4 * 2**20  # bytes; a longer caption is skipped and counted
-NULL, TOO_LONG = "null", f"longer than {LONGEST_CAPTION // 2**20} MiB"  # why a row has no caption
+MAX_CAPTION_BYTES = 4 * 2**20  # bytes; a longer caption is skipped and counted
+NULL, TOO_LONG = "null", f"longer than {MAX_CAPTION_BYTES // 2**20} MiB"  # why a row has no caption
 CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "txt", "alt", "alt_text", "title", "description")
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
 
@@ -20,7 +20,7 @@ Row = tuple[str | None, bytes | None, str]  # key (None: the row's number), capt
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class CaptionBatch:
     """Rows of a file. A row without a caption has a null, and its flaw is counted."""
 
     keys: pa.StringArray
@@ -29,7 +29,7 @@ class Batch:
     flaws: Counter[str] = field(default_factory=Counter)
 
 
-def batched(rows: Iterable[Row], bytes_read: Callable[[], int]) -> Iterator[Batch]:
+def batched(rows: Iterable[Row], bytes_read: Callable[[], int]) -> Iterator[CaptionBatch]:
     """Collect rows into batches; a key that is None becomes the row's number, counted from 0."""
     numbered, is_last = enumerate(rows), False
     while not is_last:
@@ -44,7 +44,7 @@ def batched(rows: Iterable[Row], bytes_read: Callable[[], int]) -> Iterator[Batc
                 break
         else:
             is_last = True
-        yield Batch(pa.array(keys, pa.string()), pa.array(captions, pa.binary()), bytes_read(), flaws)
+        yield CaptionBatch(pa.array(keys, pa.string()), pa.array(captions, pa.binary()), bytes_read(), flaws)
 
 
 def caption_column(names: Sequence[str], asked: str | None) -> str:

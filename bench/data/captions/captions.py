@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.config import choose
-from bench.data.captions.batches import BYTES, KEY_COLUMNS, ROWS, Batch, caption_column, known_column
+from bench.data.captions.batches import BYTES, KEY_COLUMNS, ROWS, CaptionBatch, caption_column, known_column
 from bench.data.captions.line_files import csv_rows, json_rows, read_rows, text_rows
 from bench.data.captions.tar_file import read_tar
 
 BUFFER = 2**20  # bytes of a column chunk in memory at once: a row group may be the whole file
 
 
-def read_parquet(path: Path, column: str | None) -> Iterator[Batch]:
+def read_parquet(path: Path, column: str | None) -> Iterator[CaptionBatch]:
     """Read the caption column and the key column; without a key column the key is the row's number, from 0."""
     size = path.stat().st_size
     with pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True) as file:
@@ -36,7 +36,7 @@ def read_parquet(path: Path, column: str | None) -> Iterator[Batch]:
             keys = pa.array(np.arange(before, before + rows)) if key is None else _plain(batch.column(key))
             before += rows
             captions = _plain(batch.column(name)).cast(pa.binary())
-            yield Batch(_texts(keys), captions, size * before // max(total, 1))
+            yield CaptionBatch(_texts(keys), captions, size * before // max(total, 1))
         if before != total:
             raise ValueError(f"the file is truncated: {before} of its {total} rows can be read")
 
@@ -66,7 +66,7 @@ def _texts(keys: pa.Array) -> pa.StringArray:
     return keys.cast(pa.string())
 
 
-LINE_WISE: dict[str, Callable[[Path, str | None], Iterator[Batch]]] = {
+LINE_WISE: dict[str, Callable[[Path, str | None], Iterator[CaptionBatch]]] = {
     ".csv": partial(read_rows, rows_of=partial(csv_rows, delimiter=",")),
     ".tsv": partial(read_rows, rows_of=partial(csv_rows, delimiter="\t")),
     ".jsonl": partial(read_rows, rows_of=json_rows),
@@ -83,16 +83,16 @@ READERS = {
 UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.Error)
 
 
-def read_captions(path: Path, column: str | None) -> Iterator[Batch]:
+def read_captions(path: Path, column: str | None) -> Iterator[CaptionBatch]:
     """Read a file; ValueError names it and the reason why it cannot be read, also if that shows late."""
-    with naming(path):
+    with name_errors(path):
         if path.stat().st_size == 0:
             raise ValueError("the file is empty")
         yield from choose(suffix_of(path), READERS, "format of captions with the suffix")(path, column)
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def name_errors(path: Path) -> Iterator[None]:
     """Raise the errors of an unreadable file as a ValueError that names it."""
     try:
         yield

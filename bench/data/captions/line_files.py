@@ -15,9 +15,9 @@ from typing import cast
 
 import msgspec
 
-from bench.data.captions.batches import KEY_COLUMNS, Batch, Row, batched, caption_column, known_column
+from bench.data.captions.batches import KEY_COLUMNS, CaptionBatch, Row, batched, caption_column, known_column
 
-LONGEST_LINE = 64 * 2**20  # bytes; a longer line means another format or an unclosed quotation mark
+MAX_LINE_BYTES = 64 * 2**20  # bytes; a longer line means another format or an unclosed quotation mark
 COMPRESSED = (".gz", ".tgz")
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
@@ -25,7 +25,7 @@ NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as ma
 
 def read_rows(
     path: Path, column: str | None, rows_of: Callable[[Iterator[bytes], str | None], Iterator[Row]]
-) -> Iterator[Batch]:
+) -> Iterator[CaptionBatch]:
     """Read a file, plain or gzipped, whose lines `rows_of` turns into rows."""
     with path.open("rb") as raw:
         yield from batched(rows_of(_lines(unpacked(raw, path)), column), raw.tell)
@@ -41,10 +41,10 @@ def unpacked(raw: io.BufferedReader, path: Path) -> io.BufferedReader:
 def _lines(file: io.BufferedReader) -> Iterator[bytes]:
     """Yield lines without their line breaks."""
     for number in count(1):
-        if not (line := file.readline(LONGEST_LINE + 1)):
+        if not (line := file.readline(MAX_LINE_BYTES + 1)):
             return
-        if len(line) > LONGEST_LINE:
-            raise ValueError(f"line {number} is longer than {LONGEST_LINE // 2**20} MiB")
+        if len(line) > MAX_LINE_BYTES:
+            raise ValueError(f"line {number} is longer than {MAX_LINE_BYTES // 2**20} MiB")
         if number == 1:
             if line.startswith(UTF16):
                 raise ValueError("the file is UTF-16, expected UTF-8")
@@ -106,7 +106,7 @@ def as_bytes(value: object) -> bytes | None:
 
 def csv_rows(lines: Iterator[bytes], column: str | None, *, delimiter: str) -> Iterator[Row]:
     """Read csv or tsv. A column given as a number, counted from 1, means that the file has no header."""
-    csv.field_size_limit(LONGEST_LINE)
+    csv.field_size_limit(MAX_LINE_BYTES)
     texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in lines)
     records = csv.reader(texts, delimiter=delimiter, strict=True)
     try:

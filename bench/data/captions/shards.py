@@ -26,7 +26,7 @@ class Shard:
         return f"{self.name[: len(self.name) - len(suffix_of(self.path))]}.parquet"
 
 
-def shards_of(inputs: Iterable[str], out: Path | None = None) -> list[Shard]:
+def find_caption_files(inputs: Iterable[str], out: Path | None = None) -> list[Shard]:
     """Return the files of names, globs and folders, each once, sorted; ValueError for an input without files.
 
     If a folder contains `out`, the files in `out` are excluded: they hold labels.
@@ -38,7 +38,7 @@ def shards_of(inputs: Iterable[str], out: Path | None = None) -> list[Shard]:
     return sorted((Shard(path, path.relative_to(root).as_posix()) for path in paths), key=lambda shard: shard.name)
 
 
-def part_of(shards: Sequence[Shard], part: str) -> list[Shard]:
+def select_part(shards: Sequence[Shard], part: str) -> list[Shard]:
     """Return part "k/n" of the shards, k from 1 to n: every n-th shard."""
     match = re.fullmatch(r"(\d+)/(\d+)", part)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
@@ -46,7 +46,7 @@ def part_of(shards: Sequence[Shard], part: str) -> list[Shard]:
     return list(shards[int(match[1]) - 1 :: int(match[2])])
 
 
-def digest_of(path: Path) -> str:
+def digest_file(path: Path) -> str:
     """Return a hash of a file's size and of 64 KiB at its beginning, middle and end.
 
     An edit outside these that keeps the size is not detected.

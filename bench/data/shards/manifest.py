@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from bench.data.captions.captions import naming
-from bench.data.shards.tar_samples import samples
-from bench.environment.files import written_whole
-from bench.environment.json_file import content_of, from_json
+from bench.data.captions.captions import name_errors
+from bench.data.shards.tar_samples import iterate_samples
+from bench.environment.files import atomic_write
+from bench.environment.json_file import decode_json, read_limited
 
-NAME = "manifest.json"
+MANIFEST_NAME = "manifest.json"
 CHUNK = 2**22  # bytes
 
 
@@ -33,11 +33,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def read_manifest(folder: Path) -> Manifest | None:
     """Return a folder's manifest, None if there is none; ValueError for an invalid file."""
-    path = folder / NAME
+    path = folder / MANIFEST_NAME
     if not path.is_file():
         return None
     try:
-        return from_json(content_of(path), Manifest)
+        return decode_json(read_limited(path), Manifest)
     except ValueError as error:
         raise ValueError(f"{path}: not a manifest of shards: {error}") from None
 
@@ -45,23 +45,23 @@ def read_manifest(folder: Path) -> Manifest | None:
 def write_manifest(folder: Path, shards: Mapping[str, ShardFacts]) -> None:
     """Write a folder's manifest, one shard per line."""
     lines = (msgspec.json.encode({name: shards[name]}).decode()[1:-1] for name in sorted(shards))
-    with written_whole(folder / NAME) as temporary:
+    with atomic_write(folder / MANIFEST_NAME) as temporary:
         temporary.write_text('{"format":1,"shards":{\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
 
 
-def facts_of(shard: Path, report: Callable[[int], object] = lambda _: None) -> ShardFacts:
+def compute_facts(shard: Path, report: Callable[[int], object] = lambda _: None) -> ShardFacts:
     """Read a whole shard, reporting bytes; ValueError names a shard that cannot be read to its end."""
     digest, size = hashlib.sha256(), 0
-    with naming(shard), shard.open("rb") as file:
+    with name_errors(shard), shard.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
             size += len(chunk)
             report(len(chunk))
         file.seek(0)
-        return ShardFacts(samples=sum(1 for _ in samples(file)), bytes=size, sha256=digest.hexdigest())
+        return ShardFacts(samples=sum(1 for _ in iterate_samples(file)), bytes=size, sha256=digest.hexdigest())
 
 
-def difference(listed: ShardFacts, found: ShardFacts) -> str:
+def describe_difference(listed: ShardFacts, found: ShardFacts) -> str:
     """Describe the first difference between a shard and its manifest; empty if there is none."""
     for field in ("bytes", "samples", "sha256"):
         expected, there = getattr(listed, field), getattr(found, field)
@@ -71,7 +71,7 @@ def difference(listed: ShardFacts, found: ShardFacts) -> str:
     return ""
 
 
-def missing(folder: Path, manifest: Manifest, data: str) -> list[str]:
+def missing_shards(folder: Path, manifest: Manifest, data: str) -> list[str]:
     """Return the shards that the manifest lists, that `data` (a folder or glob) matches and that do not exist."""
     pattern = str(Path(data).absolute())
     asked = [name for name in manifest.shards if Path(data).is_dir() or fnmatch(str(folder / name), pattern)]

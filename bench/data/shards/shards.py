@@ -15,24 +15,31 @@ from msgspec.structs import replace
 from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
-from bench.console.console import PROGRAM, say
+from bench.console.console import PROGRAM, log
 from bench.data.captions.captions import suffix_of
-from bench.data.captions.shards import shards_of
+from bench.data.captions.shards import find_caption_files
 from bench.data.manifest import pretrain_shards
 from bench.data.shards.index import (
     EMBEDDINGS,
     IMAGES,
-    Contents,
-    Members,
-    compared_path,
+    MemberKind,
+    ShardContents,
     index_path,
     read_index,
+    verified_marker_path,
     write_index,
 )
-from bench.data.shards.manifest import NAME, ShardFacts, difference, facts_of, missing, read_manifest
+from bench.data.shards.manifest import (
+    MANIFEST_NAME,
+    ShardFacts,
+    compute_facts,
+    describe_difference,
+    missing_shards,
+    read_manifest,
+)
 from bench.data.subset import is_listed
 
-MOST_LACKING, FEWEST_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
+MAX_INCOMPLETE_SHARE, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +54,7 @@ class Shards:
     indexes: tuple[Path, ...]
 
     @property
-    def contents(self) -> list[Contents]:
+    def contents(self) -> list[ShardContents]:
         return [read_index(path)[1] for path in self.indexes]
 
     @property
@@ -65,9 +72,11 @@ class Shards:
         total, lacking = sum(each.samples for each in self.contents), self.skipped
         notes = [f"{self.data}: {total - lacking.total():,} samples in {len(self.paths):,} shards"]
         if lacking:
-            notes.append(f"{self.data}: {lacking.total():,} of {total:,} samples are skipped ({told_counts(lacking)})")
+            notes.append(
+                f"{self.data}: {lacking.total():,} of {total:,} samples are skipped ({format_counts(lacking)})"
+            )
         notes += [
-            f"unverified: {folder} has no {NAME}; write one with: {PROGRAM} doctor --shards {self.data!r}"
+            f"unverified: {folder} has no {MANIFEST_NAME}; write one with: {PROGRAM} doctor --shards {self.data!r}"
             for folder in self.unverified
         ]
         return notes
@@ -100,7 +109,7 @@ class Samples:
     def caption(self, row: int) -> str:
         return cast("str", self._value(row, "caption"))
 
-    def place(self, row: int) -> int:
+    def position(self, row: int) -> int:
         """Return a sample's index among all samples of all shards, by which stored labels are addressed."""
         return self._begins[self._at(row)[0]] + cast("int", self._value(row, "place"))
 
@@ -125,42 +134,42 @@ class Samples:
 
 
 @lru_cache(maxsize=2)
-def opened(shards: Shards) -> Samples:
+def open_samples(shards: Shards) -> Samples:
     """Return the samples, opened once per process; only the last two data sets stay open."""
     return Samples(shards)
 
 
-def shards_for(experiment: Experiment, cache_folder: Path) -> Shards:
+def open_experiment_shards(experiment: Experiment, cache_folder: Path) -> Shards:
     """Open an experiment's shards, of images or of embeddings.
 
     Raises ValueError if too many samples are unusable, unless a file lists those to use.
     """
     members = IMAGES if experiment.embedding_channels is None else EMBEDDINGS
     shards = open_shards(experiment.data, cache_folder, members)
-    lacking, total = shards.skipped, opened(shards).total
-    if lacking.total() > max(FEWEST_TOLERATED, MOST_LACKING * total) and not is_listed(experiment.subset):
+    lacking, total = shards.skipped, open_samples(shards).total
+    if lacking.total() > max(MIN_TOLERATED, MAX_INCOMPLETE_SHARE * total) and not is_listed(experiment.subset):
         raise ValueError(
-            f"{shards.data}: {lacking.total():,} of {total:,} samples cannot be used ({told_counts(lacking)}), "
-            f"more than {MOST_LACKING:.0%}: repair the shards, or list the keys to use: --set subset=FILE.csv"
+            f"{shards.data}: {lacking.total():,} of {total:,} samples cannot be used ({format_counts(lacking)}), "
+            f"more than {MAX_INCOMPLETE_SHARE:.0%}: repair the shards, or list the keys to use: --set subset=FILE.csv"
         )
     return shards
 
 
-def open_shards(data: str, cache_folder: Path, members: Members = IMAGES) -> Shards:
+def open_shards(data: str, cache_folder: Path, members: MemberKind = IMAGES) -> Shards:
     """Find shards, verify them against their manifests, and index those without an index.
 
     A listed shard is compared by SHA-256 when it is first used, and again after a write. Raises ValueError that names a
     shard that cannot be read to its end or differs from its manifest, and if no sample is usable.
     """
-    paths = shard_paths(data)
-    listed = _listed(paths, data)
+    paths = find_shards(data)
+    listed = _read_manifests(paths, data)
     sums = {path: facts.sha256 for path, facts in listed.items()}
     indexes = {path: index_path(path, cache_folder, members, sums.get(path, "")) for path in paths}
-    compared = {path: compared_path(path, indexes[path]) for path in listed}
+    compared = {path: verified_marker_path(path, indexes[path]) for path in listed}
     todo = [path for path in paths if not (indexes[path].is_file() and compared.get(path, indexes[path]).is_file())]
     for path in tqdm(todo, desc="reading shards", unit="shard", disable=not todo, leave=False):
         if path in listed:
-            _require_equal(path, listed[path], facts_of(path))
+            _require_equal(path, listed[path], compute_facts(path))
         if not indexes[path].is_file():
             write_index(path, indexes[path], members)
         if path in compared:
@@ -170,33 +179,33 @@ def open_shards(data: str, cache_folder: Path, members: Members = IMAGES) -> Sha
         if path in listed:
             found = replace(listed[path], samples=contents.samples, bytes=path.stat().st_size)
             _require_equal(path, listed[path], found)
-    if not len(opened(shards)):
-        told = told_counts(shards.skipped) or "there are none"
-        raise ValueError(f"{data}: no sample has an {members.what} and a caption ({told})")
+    if not len(open_samples(shards)):
+        text = format_counts(shards.skipped) or "there are none"
+        raise ValueError(f"{data}: no sample has an {members.noun} and a caption ({text})")
     return shards
 
 
-def told_counts(counts: Counter[str]) -> str:
+def format_counts(counts: Counter[str]) -> str:
     """Format counts by class."""
     return ", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items()))
 
 
-def tell(shards: Shards) -> None:
+def log_notes(shards: Shards) -> None:
     """Log the shards' notes."""
     for note in shards.notes():
-        say(note)
+        log(note)
 
 
-def shard_paths(data: str) -> list[Path]:
+def find_shards(data: str) -> list[Path]:
     """Return the shards of an experiment's `data`, in order; ValueError if there are none."""
-    return pretrain_shards() if data == PACK_DATA else tar_shards(data)
+    return pretrain_shards() if data == PACK_DATA else find_tar_files(data)
 
 
-def tar_shards(data: str) -> list[Path]:
+def find_tar_files(data: str) -> list[Path]:
     """Return the tar files of a folder, a file or a glob, in order; ValueError if there are none."""
     if not (Path(data).exists() or has_magic(data)):
         raise ValueError(f"data={data}: no folder, file or glob of tar shards (the shipped pack is {PACK_DATA!r})")
-    found = [shard.path for shard in shards_of([data])]
+    found = [shard.path for shard in find_caption_files([data])]
     for path in found:
         if suffix_of(path) in (".tar.gz", ".tgz"):
             raise ValueError(f"{path}: a compressed shard has no random access; decompress it with: gunzip {path}")
@@ -206,22 +215,22 @@ def tar_shards(data: str) -> list[Path]:
     return paths
 
 
-def _listed(paths: Sequence[Path], data: str) -> dict[Path, ShardFacts]:
+def _read_manifests(paths: Sequence[Path], data: str) -> dict[Path, ShardFacts]:
     """Return the manifests' facts of shards; ValueError if a folder's shards are not those that its manifest lists."""
     listed = {}
     for folder in {path.parent for path in paths}:
         if (manifest := read_manifest(folder)) is None:
             continue
-        if lost := missing(folder, manifest, data):
-            raise ValueError(f"{folder / lost[0]} is missing, {folder / NAME} lists it")
+        if lost := missing_shards(folder, manifest, data):
+            raise ValueError(f"{folder / lost[0]} is missing, {folder / MANIFEST_NAME} lists it")
         for path in paths:
             if path.parent == folder and path.name not in manifest.shards:
-                raise ValueError(f"{path} is not in {folder / NAME}; remove that file to create it again")
+                raise ValueError(f"{path} is not in {folder / MANIFEST_NAME}; remove that file to create it again")
             if path.parent == folder:
                 listed[path] = manifest.shards[path.name]
     return listed
 
 
 def _require_equal(path: Path, listed: ShardFacts, found: ShardFacts) -> None:
-    if wrong := difference(listed, found):
-        raise ValueError(f"{path} differs from {path.with_name(NAME)}: {wrong}")
+    if wrong := describe_difference(listed, found):
+        raise ValueError(f"{path} differs from {path.with_name(MANIFEST_NAME)}: {wrong}")

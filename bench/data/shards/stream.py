@@ -8,16 +8,16 @@ import torch
 from torch.utils.data import DataLoader
 
 from bench.config import Experiment
-from bench.data.normalisation import WHITE, normalised
-from bench.data.order import Order
-from bench.data.shards.loader import Loaded, Seen, ShardLoader, TargetsOf
-from bench.data.shards.shards import FEWEST_TOLERATED, Shards, opened, told_counts
+from bench.data.normalisation import WHITE, normalise
+from bench.data.order import SampleOrder
+from bench.data.shards.loader import DecodeStats, LoadedBatch, ShardLoader, TargetsOf
+from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
 from bench.data.stream import Batch, Stream
 from bench.data.subset import subset_rows
 from bench.data.targets import Target, to_device
 
 T = TypeVar("T", bound=Target)
-MOST_UNUSABLE = 0.01  # largest fraction of the decoded images
+MAX_UNUSABLE_SHARE = 0.01  # largest fraction of the decoded images
 START_METHOD = "spawn"  # a forked process may inherit a lock that a thread of its parent held, and deadlock
 
 
@@ -35,14 +35,14 @@ class ShardStream(Stream[T]):
         ranks: int = 1,
     ) -> None:
         self.experiment, self.device = experiment, device
-        rows = subset_rows(experiment, opened(shards).keys)
-        self.order = Order(experiment, len(rows), rank, ranks)
+        rows = subset_rows(experiment, open_samples(shards).keys)
+        self.order = SampleOrder(experiment, len(rows), rank, ranks)
         self.targets_seconds, self.num_captions = 0.0, 0
         self._loader: ShardLoader[T] = ShardLoader(experiment, targets, shards, rows, self.order)
-        self._load: Callable[[int], Loaded[T] | Exception] = self._loader.__getitem__
+        self._load: Callable[[int], LoadedBatch[T] | Exception] = self._loader.__getitem__
         if experiment.workers:
-            self._load = Prefetched(self._loader, experiment.workers)
-        self._lacking, self._seen = shards.skipped, Seen()
+            self._load = PrefetchingLoader(self._loader, experiment.workers)
+        self._lacking, self._seen = shards.skipped, DecodeStats()
         self.is_unverified = bool(shards.unverified)
 
     @property
@@ -56,16 +56,16 @@ class ShardStream(Stream[T]):
             raise loaded
         self._seen.add(loaded.seen)
         unusable, decoded = self._seen.unusable, self._seen.decoded
-        if unusable.total() > max(FEWEST_TOLERATED, MOST_UNUSABLE * decoded):
+        if unusable.total() > max(MIN_TOLERATED, MAX_UNUSABLE_SHARE * decoded):
             raise ValueError(
-                f"{unusable.total():,} of {decoded:,} images cannot be used ({told_counts(unusable)}), "
-                f"more than {MOST_UNUSABLE:.0%}: repair the shards, or exclude these samples by subset=FILE.csv"
+                f"{unusable.total():,} of {decoded:,} images cannot be used ({format_counts(unusable)}), "
+                f"more than {MAX_UNUSABLE_SHARE:.0%}: repair the shards, or exclude these samples by subset=FILE.csv"
             )
         self.targets_seconds += loaded.targets_seconds
         self.num_captions += len(loaded.images)
         images = to_device(loaded.images, self.device)
         pixels = self.experiment.embedding_channels is None
-        return Batch(normalised(images / WHITE) if pixels else images, loaded.target.to(self.device))
+        return Batch(normalise(images / WHITE) if pixels else images, loaded.target.to(self.device))
 
     def target(self, k: int) -> T:
         """Return the target of batch k of this rank, on the CPU.
@@ -78,15 +78,15 @@ class ShardStream(Stream[T]):
         return self._loader.keys(self._samples(k))
 
     def _samples(self, k: int) -> list[int]:
-        return self._loader.taken(self.order.rows(k).tolist(), self._seen.replaced)
+        return self._loader.with_replacements(self.order.batch_rows(k).tolist(), self._seen.replaced)
 
 
-class Prefetched(Generic[T]):
+class PrefetchingLoader(Generic[T]):
     """Returns batch k while workers load k + 1, k + 2, …; a k out of sequence restarts the workers there."""
 
     def __init__(self, loader: ShardLoader[T], workers: int) -> None:
-        self._numbers = _From()
-        self._loader: DataLoader[Loaded[T] | Exception] = DataLoader(
+        self._numbers = _IndicesFrom()
+        self._loader: DataLoader[LoadedBatch[T] | Exception] = DataLoader(
             cast("Any", loader),
             batch_size=None,
             sampler=self._numbers,
@@ -96,9 +96,9 @@ class Prefetched(Generic[T]):
             persistent_workers=True,
             generator=torch.Generator(),  # otherwise each start would draw from the model's generator
         )
-        self._batches: Iterator[Loaded[T] | Exception] = iter(())
+        self._batches: Iterator[LoadedBatch[T] | Exception] = iter(())
 
-    def __call__(self, k: int) -> Loaded[T] | Exception:
+    def __call__(self, k: int) -> LoadedBatch[T] | Exception:
         if k != self._numbers.next:
             self._numbers.next = k
             self._batches = iter(self._loader)
@@ -106,7 +106,7 @@ class Prefetched(Generic[T]):
         return next(self._batches)
 
 
-class _From:
+class _IndicesFrom:
     """All numbers from `next` on."""
 
     next = -1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import IO, cast
 
-from bench.data.captions.line_files import LONGEST_LINE
+from bench.data.captions.line_files import MAX_LINE_BYTES
 
 BLOCK, CHUNK = tarfile.BLOCKSIZE, 2**20  # bytes
 
@@ -24,7 +24,7 @@ class Member:
     content: bytes  # only of .txt and .json members, else empty
 
 
-def samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
+def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
     """Yield each sample's key and its members by lower-case suffix, up to the archive's end mark.
 
     Hidden files are skipped, as in webdataset. Raises ValueError or tarfile.TarError for an archive that is truncated,
@@ -69,8 +69,8 @@ def _members(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
 def _content(tar: tarfile.TarFile, found: tarfile.TarInfo, name: str) -> bytes:
     if not name.lower().endswith((".txt", ".json")):
         return b""
-    if found.size > LONGEST_LINE:
-        raise ValueError(f"{name} is longer than {LONGEST_LINE // 2**20} MiB")
+    if found.size > MAX_LINE_BYTES:
+        raise ValueError(f"{name} is longer than {MAX_LINE_BYTES // 2**20} MiB")
     content = cast("IO[bytes]", tar.extractfile(found)).read()
     if len(content) != found.size:
         raise ValueError(f"the archive is truncated in {name}")

@@ -9,18 +9,18 @@ from dataclasses import replace
 import numpy as np
 
 from bench.record import Score
-from bench.transfer.classification.probe import LINEAR_PROBE, draws_of, embedded, not_refitted, refitted
+from bench.transfer.classification.probe import LINEAR_PROBE, draws_of, embedded, score_not_refitted, score_refitted
 from bench.transfer.classification.shares import distinct_shares, first_rows
-from bench.transfer.feature_extractor import Subject
+from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import Task
 
 DRAWS = 10
 SHOTS = (1, 2, 4, 8, 16)
-MOST_SHOTS_TO_TUNE = 4
+MAX_SHOTS_TO_TUNE = 4
 FEW_SHOT, LABEL_FRACTIONS = (replace(LINEAR_PROBE, name=name) for name in ("few-shot", "label fractions"))
 
 
-def few_shot(subject: Subject, task: Task) -> list[Score]:
+def score_few_shot(subject: FeatureExtractor, task: Task) -> list[Score]:
     """Score with 1, 2, 4, 8 and 16 images per class, or all images of a smaller class.
 
     The penalty is chosen on other images, as many per class but at most four, which are not fitted to. So the choice
@@ -29,11 +29,11 @@ def few_shot(subject: Subject, task: Task) -> list[Score]:
     """
     seen = embedded(subject, task)
     return [
-        not_refitted(
+        score_not_refitted(
             FEW_SHOT,
             seen,
-            seen.train.some(first_rows(fitted, shots=shots)),
-            seen.validation.some(first_rows(tuned, shots=min(shots, MOST_SHOTS_TO_TUNE))),
+            seen.train.select(first_rows(fitted, shots=shots)),
+            seen.validation.select(first_rows(tuned, shots=min(shots, MAX_SHOTS_TO_TUNE))),
             per_class=shots,
             draw=draw,
         )
@@ -42,7 +42,7 @@ def few_shot(subject: Subject, task: Task) -> list[Score]:
     ]
 
 
-def label_fractions(subject: Subject, task: Task) -> list[Score]:
+def score_label_fractions(subject: FeatureExtractor, task: Task) -> list[Score]:
     """Score with 1, 5, 10, 25, 50 and 100 % of the labelled images of each class, at least one.
 
     A share that selects the same images as a smaller share, or as all, is left out. The same share of the validation
@@ -52,15 +52,15 @@ def label_fractions(subject: Subject, task: Task) -> list[Score]:
     sizes = [size for of in (task.train, task.validation) for size in np.bincount(of.labels).tolist()]
     *shares, whole = distinct_shares(sizes)
     some = [
-        refitted(
+        score_refitted(
             LABEL_FRACTIONS,
             seen,
-            seen.train.some(first_rows(fitted, share=share)),
-            seen.validation.some(first_rows(tuned, share=share)),
+            seen.train.select(first_rows(fitted, share=share)),
+            seen.validation.select(first_rows(tuned, share=share)),
             label_share=share,
             draw=draw,
         )
         for draw, fitted, tuned in draws_of(seen, DRAWS)
         for share in shares
     ]
-    return [*some, refitted(LABEL_FRACTIONS, seen, seen.train, seen.validation, label_share=whole)]
+    return [*some, score_refitted(LABEL_FRACTIONS, seen, seen.train, seen.validation, label_share=whole)]

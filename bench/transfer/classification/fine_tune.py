@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bench.data.normalisation import WHITE, normalised
+from bench.data.normalisation import WHITE, normalise
 from bench.environment.seeds import HEAD, seed_for
-from bench.transfer.tasks.pictures import Pictures, shown
-from bench.transfer.tasks.tasks import Part
-from bench.transfer.transfer_training import Batches, Descent, descended
+from bench.transfer.tasks.pictures import ImageSource, eval_batches
+from bench.transfer.tasks.tasks import TaskSplit
+from bench.transfer.transfer_training import TaskBatches, TransferTraining, train_on_task
 from models.image_tower import ImageTower
 
 INITIAL_SPREAD = 0.02  # standard deviation of a new head's weights
 
-LossOf = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
+RowLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +58,15 @@ class FineTuning:
         if not 0 <= self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be from 0 to 1, got {self.layer_decay}")
 
-    def descent(self, pictures: int) -> Descent:
+    def transfer_training(self, images: int) -> TransferTraining:
         """Return the training settings for this number of images."""
-        size = min(self.batch_size, pictures)
-        return Descent(
+        size = min(self.batch_size, images)
+        return TransferTraining(
             epochs=self.epochs,
             batch_size=size,
-            at_once=size,
+            micro_batch_size=size,
             learning_rates=(self.learning_rate,),
-            last_share=self.last_learning_rate / self.learning_rate,
+            final_rate_share=self.last_learning_rate / self.learning_rate,
             weight_decay=self.weight_decay,
             layer_decay=self.layer_decay,
             clip_norm=self.clip_norm,
@@ -76,7 +76,7 @@ class FineTuning:
         )
 
 
-class Classifier(nn.Module):
+class FineTunedClassifier(nn.Module):
     """A tower and a head, which map normalised images to logits."""
 
     def __init__(self, tower: ImageTower, head: nn.Linear) -> None:
@@ -88,7 +88,7 @@ class Classifier(nn.Module):
         return logits
 
 
-def new_head(width: int, classes: int, seed: int) -> nn.Linear:
+def init_head(width: int, classes: int, seed: int) -> nn.Linear:
     """Return a randomly initialised head, from a generator of its own."""
     head = nn.Linear(width, classes, device="meta").to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed_for(seed, HEAD))
@@ -97,7 +97,9 @@ def new_head(width: int, classes: int, seed: int) -> nn.Linear:
     return head
 
 
-def fine_tune(tower: ImageTower, head: nn.Linear, part: Part, recipe: FineTuning, device: torch.device) -> Classifier:
+def fine_tune(
+    tower: ImageTower, head: nn.Linear, part: TaskSplit, recipe: FineTuning, device: torch.device
+) -> FineTunedClassifier:
     """Return trained copies of a tower and a head; the originals are unchanged.
 
     The loss is cross-entropy, in nats. Equal arguments give equal weights on a CPU, bit for bit. Raises ValueError for
@@ -108,28 +110,33 @@ def fine_tune(tower: ImageTower, head: nn.Linear, part: Part, recipe: FineTuning
     def loss_of(logits: Tensor, rows: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels[rows].to(device), label_smoothing=recipe.label_smoothing)
 
-    return trained(tower, head, part.pictures, loss_of, recipe, device)
+    return train_classifier(tower, head, part.images, loss_of, recipe, device)
 
 
-def trained(
-    tower: ImageTower, head: nn.Linear, pictures: Pictures, loss_of: LossOf, recipe: FineTuning, device: torch.device
-) -> Classifier:
+def train_classifier(
+    tower: ImageTower, head: nn.Linear, images: ImageSource, loss_of: RowLoss, recipe: FineTuning, device: torch.device
+) -> FineTunedClassifier:
     """Return trained copies of a tower and a head; `loss_of` takes logits, and rows of the images on the CPU."""
-    model, how = Classifier(copy.deepcopy(tower), copy.deepcopy(head)).to(device), recipe.descent(len(pictures))
-    steps = how.steps(len(pictures))
-    batches = Batches(pictures, tower.image_size, how.batch_size, recipe.crop_scale, recipe.flip, recipe.seed)
+    model, how = (
+        FineTunedClassifier(copy.deepcopy(tower), copy.deepcopy(head)).to(device),
+        recipe.transfer_training(len(images)),
+    )
+    steps = how.steps(len(images))
+    batches = TaskBatches(images, tower.image_size, how.batch_size, recipe.crop_scale, recipe.flip, recipe.seed)
 
     def loss_of_batch(batch: tuple[Tensor, Tensor]) -> Tensor:
         images, rows = batch
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return loss_of(model(normalised(images.to(device) / WHITE)), rows)
+            return loss_of(model(normalise(images.to(device) / WHITE)), rows)
 
     whole = ([batch] for batch in batches.first(steps))
-    return descended(model, model.tower, whole, steps, loss_of_batch, how, recipe.learning_rate)
+    return train_on_task(model, model.tower, whole, steps, loss_of_batch, how, recipe.learning_rate)
 
 
 @torch.inference_mode()
-def logits_of(model: Classifier, pictures: Pictures, device: torch.device) -> Float[Tensor, "pictures classes"]:
+def compute_logits(
+    model: FineTunedClassifier, images: ImageSource, device: torch.device
+) -> Float[Tensor, "images classes"]:
     """Return the logits of images, preprocessed for scoring, on the CPU."""
-    shown_pictures = shown(pictures, model.tower.image_size)
-    return torch.cat([model(normalised(images.to(device) / WHITE)).cpu() for images in shown_pictures])
+    shown_images = eval_batches(images, model.tower.image_size)
+    return torch.cat([model(normalise(batch.to(device) / WHITE)).cpu() for batch in shown_images])

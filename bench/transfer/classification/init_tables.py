@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from bench.console.tables import Table
 from bench.record import Record, Transfer
-from bench.transfer.classification.shares import left_out
+from bench.transfer.classification.shares import describe_left_out
 from bench.transfer.score_tables import accuracy_of, mean_cell, point_name
 
 PROTOCOL = "transfer-init"
-RANDOM, COPIED, NAMES = "random head", "copied rows", "class names"  # heads
+RANDOM_HEAD, COPIED_ROWS, CLASS_NAMES = "random head", "copied rows", "class names"  # heads
 Shares = Mapping[int, float]  # of right answers, by draw
 NOTE = (
     "Accuracy on the test images of a head on the frozen tower: the mean over draws of labelled images, the same for "
@@ -25,11 +25,11 @@ class NearestLabel(NamedTuple):
 
     task: str
     of: str  # the class
-    way: tuple[str, ...]  # from the class's synset over the common ancestor to the label
+    path: tuple[str, ...]  # from the class's synset over the common ancestor to the label
     similarity: float
 
 
-def without_init(records: Iterable[Record]) -> list[Record]:
+def drop_init_records(records: Iterable[Record]) -> list[Record]:
     """Return the records of other protocols."""
     return [record for record in records if not _is_init(record.measured)]
 
@@ -38,8 +38,8 @@ def init_tables(records: Iterable[Record]) -> list[Table]:
     """Show the label that each class took, and every head's accuracy against the number of labels."""
     transfers = [one.measured for one in records if isinstance(one.measured, Transfer) and _is_init(one.measured)]
     rows = [
-        {"task": one.task, "class": one.of, "synset": one.way[0], "label": one.way[-1]}
-        | {"similarity": one.similarity, "way": " > ".join(one.way)}
+        {"task": one.task, "class": one.of, "synset": one.path[0], "label": one.path[-1]}
+        | {"similarity": one.similarity, "way": " > ".join(one.path)}
         for one in nearest_labels(transfers)
     ]
     note = (
@@ -77,9 +77,9 @@ def _heads_table(task: str, transfers: Sequence[Transfer]) -> Table:
         for head, points in heads.items():
             means = {point: mean_cell([*shares.values()]) for point, shares in points.items()}
             rows.append(first | {"head": head} | means)
-            if head != RANDOM:
-                rows.append(first | {"head": f"+ {head}"} | _gains(points, heads[RANDOM]))
-    absent = left_out(score for transfer in transfers for score in transfer.scores if score.task == task)
+            if head != RANDOM_HEAD:
+                rows.append(first | {"head": f"+ {head}"} | _gains(points, heads[RANDOM_HEAD]))
+    absent = describe_left_out(score for transfer in transfers for score in transfer.scores if score.task == task)
     return Table(f"{PROTOCOL} on {task}", rows, f"{NOTE}{absent}")
 
 

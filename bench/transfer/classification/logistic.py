@@ -19,14 +19,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 TOLERANCE = 1e-7  # of the gradient norm
-MOST_STEPS, MOST_PRODUCTS = 60, 200  # Newton steps, and products with the Hessian in each
+MAX_STEPS, MAX_PRODUCTS = 60, 200  # Newton steps, and products with the Hessian in each
 LOOSE = 0.1  # relative residual of conjugate gradients far from the optimum
 KEPT = 1e-4  # Armijo's constant: smallest decrease relative to the slope
 SIZES = [2.0**-halving for halving in range(20)]  # step sizes of the line search
 ROUNDING = 1e-14  # relative, of the objective
 
-Features = Float[Tensor, "pictures features"]
-Along = Float[Tensor, "pictures axes"]
+Features = Float[Tensor, "images features"]
+Along = Float[Tensor, "images axes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Axes:
     axes: Float[Tensor, "features axes"]
 
     @classmethod
-    def of(cls, features: Features) -> "Axes":
+    def fit(cls, features: Features) -> "Axes":
         """Compute the axes; a constant feature is only centred."""
         mean, deviation = features.mean(0), features.std(0, correction=0)
         deviation = torch.where(deviation > 1e-12 * (1 + mean.abs()), deviation, 1.0)
@@ -55,12 +55,12 @@ class Axes:
             values, axes = torch.linalg.eigh(scaled.T @ scaled)
         return cls(mean, deviation, axes[:, values > 1e-12 * values.max()].contiguous())
 
-    def seen(self, features: Features) -> Along:
+    def project(self, features: Features) -> Along:
         return (features - self.mean) / self.deviation @ self.axes
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class LogisticFit:
     """A solution in the coordinates of the axes."""
 
     strength: float  # C
@@ -71,14 +71,14 @@ class Fit:
     converged: bool  # whether the norm is within the tolerance
     products: int  # with the Hessian
 
-    def answers(self, along: Along) -> Int[Tensor, " pictures"]:
+    def predictions(self, along: Along) -> Int[Tensor, " images"]:
         """Return the most probable label of each image."""
         return self.present[(along @ self.weights[:, :-1].T + self.weights[:, -1]).argmax(1)]
 
 
 def sweep(
-    along: Along, labels: Int[Tensor, " pictures"], strengths: Iterable[float], tolerance: float = TOLERANCE
-) -> Iterator[Fit]:
+    along: Along, labels: Int[Tensor, " images"], strengths: Iterable[float], tolerance: float = TOLERANCE
+) -> Iterator[LogisticFit]:
     """Yield a fit for each strength (C), which are solved fastest from small to large.
 
     A class that does not occur is never predicted, because its intercept has no optimum.
@@ -87,8 +87,8 @@ def sweep(
     problem = _Problem(along, targets)
     weights = along.new_zeros(len(present), along.shape[1] + 1)
     for strength in strengths:
-        weights, objective, gradient, products = problem.minimised(weights, strength, tolerance)
-        yield Fit(strength, weights, present, objective, gradient, gradient <= tolerance, products)
+        weights, objective, gradient, products = problem.minimise(weights, strength, tolerance)
+        yield LogisticFit(strength, weights, present, objective, gradient, gradient <= tolerance, products)
 
 
 class _Problem:
@@ -98,13 +98,13 @@ class _Problem:
     to 50 % less time on a CPU.
     """
 
-    def __init__(self, along: Along, targets: Int[Tensor, " pictures"]) -> None:
+    def __init__(self, along: Along, targets: Int[Tensor, " images"]) -> None:
         self.inputs = torch.cat([along, along.new_ones(len(along), 1)], dim=1)
         self.rough_inputs = self.inputs.float()
         self.spread = self.inputs.square().mean(0)
         self.targets = targets.unsqueeze(0)
 
-    def minimised(self, weights: Tensor, strength: float, tolerance: float) -> tuple[Tensor, float, float, int]:
+    def minimise(self, weights: Tensor, strength: float, tolerance: float) -> tuple[Tensor, float, float, int]:
         """Return the weights, objective and gradient norm of the minimum, and the number of products with the Hessian.
 
         It stops above the tolerance if rounding prevents progress.
@@ -113,7 +113,7 @@ class _Problem:
         penalty[-1] = 0  # intercepts
         logits, normaliser, objective = self._at(weights, penalty)
         products = 0
-        for steps_left in range(MOST_STEPS, -1, -1):
+        for steps_left in range(MAX_STEPS, -1, -1):
             shares = (logits - normaliser).exp_()
             gradient = self._gradient(shares, weights, penalty)
             length = float(gradient.norm())
@@ -155,7 +155,7 @@ class _Problem:
         along = residual / diagonal
         slope = (residual * along).sum()
         products = 0
-        while products < MOST_PRODUCTS:
+        while products < MAX_PRODUCTS:
             products += 1
             weighed = along @ self.rough_inputs.T * rough
             weighed.addcmul_(rough, weighed.sum(0, keepdim=True), value=-1)

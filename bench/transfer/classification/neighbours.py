@@ -10,7 +10,7 @@ BLOCK = 2**24  # cosines, or normalised features, in memory at once
 RESOLUTION = 2**31  # steps per unit of the cosine; a sort key has as many bits again for the row
 
 
-def answers(
+def predictions(
     bank: Float[Tensor, "bank features"],
     labels: Int[Tensor, " bank"],
     queries: Float[Tensor, "queries features"],

@@ -21,10 +21,10 @@ def class_orders(salt: str, labels: Int[np.ndarray, " images"], num_classes: int
 
 def first_rows(order: Order, *, shots: int | None = None, share: float = 1.0) -> Rows:
     """Return the first `shots` rows of each class, or else a share of each class."""
-    return np.concatenate([rows[: taken(len(rows), share) if shots is None else shots] for rows in order])
+    return np.concatenate([rows[: images_for_share(len(rows), share) if shots is None else shots] for rows in order])
 
 
-def taken(size: int, share: float) -> int:
+def images_for_share(size: int, share: float) -> int:
     """Return the number of images in a share of a class: at least one, if there is one."""
     return min(size, max(1, round(size * share)))
 
@@ -33,11 +33,11 @@ def distinct_shares(sizes: Sequence[int]) -> list[float]:
     """Return the shares that select different images, given the sizes of the classes; of equal ones the smallest."""
     first = {tuple(sizes): SHARES[-1]}
     for share in SHARES:
-        first.setdefault(tuple(taken(size, share) for size in sizes), share)
+        first.setdefault(tuple(images_for_share(size, share) for size in sizes), share)
     return sorted(first.values())
 
 
-def left_out(scores: Iterable[Score]) -> str:
+def describe_left_out(scores: Iterable[Score]) -> str:
     """Return a note on the shares that have no score because they equal another share."""
     scored = {score.label_share for score in scores} - {None}
     absent = ", ".join(f"{share:.0%}" for share in SHARES if share not in scored)
@@ -45,7 +45,7 @@ def left_out(scores: Iterable[Score]) -> str:
     return note if scored and absent else ""
 
 
-def too_few(scores: Iterable[Score]) -> str:
+def describe_too_few(scores: Iterable[Score]) -> str:
     """Return a note on the numbers of shots that exceed the size of some class."""
     short = {one.per_class for one in scores if one.per_class and one.num_train < one.per_class * one.num_classes}
     numbers = ", ".join(map(str, sorted(short, key=int)))

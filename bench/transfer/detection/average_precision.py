@@ -16,7 +16,7 @@ KINDS = {"box": "bbox", "mask": "segm"}  # by pycocotools' name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Objects:
+class ObjectAnnotations:
     """The objects in an image."""
 
     boxes: Float[Tensor, "objects 4"]  # left, top, right, bottom in pixels; right and bottom exclusive
@@ -26,7 +26,7 @@ class Objects:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class Detections:
     """The detections in an image."""
 
     boxes: Float[Tensor, "objects 4"]
@@ -43,17 +43,17 @@ def coco_tool(name: str) -> Any:
         raise ValueError("detection needs pycocotools: python3 -m pip install -e '.[coco]'") from None
 
 
-def average_precision(pictures: Iterable[tuple[Objects, Found]]) -> dict[str, float]:
+def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) -> dict[str, float]:
     """Return "box AP", "box AP50", "mask AP" and "mask AP50" of images with their objects and detections.
 
     AP is the mean over classes and ten IoU thresholds, AP50 is at IoU 0.5; at most 100 detections per image count.
     ValueError without pycocotools, or where no image has an object.
     """
     encode = coco_tool("mask").encode
-    images, real, detected = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
-    for number, (objects, found) in enumerate(pictures, start=1):
+    coco_images, real, detected = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
+    for number, (objects, found) in enumerate(images, start=1):
         height, width = objects.masks.shape[1:]
-        images.append({"id": number, "height": height, "width": width})
+        coco_images.append({"id": number, "height": height, "width": width})
         crowd = objects.crowd.int().tolist()
         for row, is_crowd in zip(_rows(number, objects, encode), crowd, strict=True):
             real.append(row | {"id": len(real) + 1, "iscrowd": is_crowd, "area": int(row.pop("pixels"))})
@@ -69,7 +69,7 @@ def average_precision(pictures: Iterable[tuple[Objects, Found]]) -> dict[str, fl
     with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth = coco_tool("coco").COCO()
         categories = [{"id": label} for label in sorted(labels)]
-        truth.dataset = {"info": {}, "images": images, "annotations": real, "categories": categories}
+        truth.dataset = {"info": {}, "images": coco_images, "annotations": real, "categories": categories}
         truth.createIndex()
         answers, values = truth.loadRes(detected), list[float]()
         for kind in KINDS.values():
@@ -81,7 +81,7 @@ def average_precision(pictures: Iterable[tuple[Objects, Found]]) -> dict[str, fl
     return dict(zip(names, values, strict=True))
 
 
-def _rows(number: int, things: Objects | Found, encode: Any) -> list[dict[str, Any]]:
+def _rows(number: int, things: ObjectAnnotations | Detections, encode: Any) -> list[dict[str, Any]]:
     """Return the annotations of an image's objects or detections in COCO's format."""
     boxes = torch.cat([things.boxes[:, :2], things.boxes[:, 2:] - things.boxes[:, :2]], dim=1).tolist()
     masks = np.asfortranarray(things.masks.permute(1, 2, 0).numpy().astype(np.uint8))

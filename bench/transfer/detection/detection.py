@@ -15,21 +15,21 @@ from torchvision.models.detection import MaskRCNN
 from bench.data.normalisation import WHITE
 from bench.data.order import shuffled_rows
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
-from bench.record import Metric
-from bench.transfer.detection.average_precision import Found, Objects, average_precision
-from bench.transfer.feature_extractor import Subject
-from bench.transfer.transfer_training import Descent, descended, loaded_ahead
+from bench.record import TaskMetric
+from bench.transfer.detection.average_precision import Detections, ObjectAnnotations, average_precision
+from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.transfer_training import TransferTraining, prefetch, train_on_task
 from models.image_tower import ImageTower
-from models.simple_pyramid import Heads, mask_rcnn
+from models.simple_pyramid import DetectorHeads, mask_rcnn
 
-Annotated = tuple[UInt8[Tensor, "3 height width"], Objects]
-Target = dict[str, Tensor]
+Annotated = tuple[UInt8[Tensor, "3 height width"], ObjectAnnotations]
+DetectionTarget = dict[str, Tensor]
 SOLID = 0.5  # smallest mask probability of a pixel that belongs to the object
 MOST_MEANT = 2000  # images whose boxes the baseline averages
 
 
 @runtime_checkable
-class AnnotatedPictures(Protocol):
+class AnnotatedImages(Protocol):
     """Images and the objects in them."""
 
     def __len__(self) -> int: ...
@@ -38,26 +38,26 @@ class AnnotatedPictures(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class DetectionRecipe:
     """The settings of a detector and its training."""
 
     side: int  # of the square that images are scaled to fit into, in pixels
-    heads: Heads
-    descent: Descent
+    heads: DetectorHeads
+    training: TransferTraining
 
 
 # CatLIP's recipe for ViT-B, whose 25 epochs repeat each image four times; without RangeAugment, stochastic depth and
 # the sampler of several image sizes. Source: apple/corenet, `projects/catlip/object_detection/maskrcnn_vit_base.yaml`
 # (2 images on each of 64 GPUs).
-PUBLISHED = Recipe(
+PUBLISHED = DetectionRecipe(
     side=1024,
-    heads=Heads(channels=256, box_features=1024, mask_layers=4, proposals=1000, regions=512),
-    descent=Descent(
+    heads=DetectorHeads(channels=256, box_features=1024, mask_layers=4, proposals=1000, regions=512),
+    training=TransferTraining(
         epochs=100,
         batch_size=128,
-        at_once=2,
+        micro_batch_size=2,
         learning_rates=(3e-4, 1e-3),
-        falls=(0.88, 0.96),
+        milestones=(0.88, 0.96),
         warmup_share=0.01,
         layer_decay=0.7,
         ema_decay=0.9999,
@@ -71,10 +71,10 @@ class DetectionTask:
 
     name: str
     classes: tuple[str, ...]  # label k is classes[k - 1]
-    train: AnnotatedPictures
-    validation: AnnotatedPictures
-    test: AnnotatedPictures
-    recipe: Recipe
+    train: AnnotatedImages
+    validation: AnnotatedImages
+    test: AnnotatedImages
+    recipe: DetectionRecipe
     notes: tuple[str, ...] = ()  # remarks on the files, for the user
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class DetectionTask:
                 raise ValueError(f"{self.name}: no image of the {what} part shows an object that is no crowd")
 
 
-def detection(subject: Subject, task: DetectionTask) -> list[Metric]:
+def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[TaskMetric]:
     """Return AP of boxes and of masks, averaged over IoU 0.5 to 0.95, and at IoU 0.5.
 
     The baseline predicts the same for every image: each class's mean box, filled by the mask, scored by frequency.
@@ -94,46 +94,46 @@ def detection(subject: Subject, task: DetectionTask) -> list[Metric]:
     tower = subject.tower.to(subject.device)
 
     def quality(rate: float) -> float:
-        return average_precision(_detected(_fitted(tower, task, task.train, rate), task.validation))["box AP"]
+        return average_precision(_detected(_train_detector(tower, task, task.train, rate), task.validation))["box AP"]
 
-    rate = task.recipe.descent.best_rate(tower.width, quality)
-    together = cast("AnnotatedPictures", ConcatDataset(cast("Any", [task.train, task.validation])))
-    found = average_precision(_detected(_fitted(tower, task, together, rate), task.test))
-    known = average_precision(_mean_boxes(together, task.test, len(task.classes)))
-    counts = {"num_train": len(together), "num_test": len(task.test)}
+    rate = task.recipe.training.best_rate(tower.width, quality)
+    joint = cast("AnnotatedImages", ConcatDataset(cast("Any", [task.train, task.validation])))
+    found = average_precision(_detected(_train_detector(tower, task, joint, rate), task.test))
+    known = average_precision(_mean_boxes(joint, task.test, len(task.classes)))
+    counts = {"num_train": len(joint), "num_test": len(task.test)}
     return [
-        Metric(task=task.name, protocol="detection", name=name, value=found[name], baseline=known[name], **counts)
+        TaskMetric(task=task.name, protocol="detection", name=name, value=found[name], baseline=known[name], **counts)
         for name in found
     ]
 
 
-def _fitted(tower: ImageTower, task: DetectionTask, part: AnnotatedPictures, rate: float) -> MaskRCNN:
+def _train_detector(tower: ImageTower, task: DetectionTask, part: AnnotatedImages, rate: float) -> MaskRCNN:
     """Train a copy of a tower with new heads, by the sum of torchvision's five losses."""
-    device, how = next(tower.parameters()).device, task.recipe.descent
+    device, how = next(tower.parameters()).device, task.recipe.training
     with torch.random.fork_rng([]):
         torch.manual_seed(seed_for(how.seed, HEAD))
         mean_and_std = OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
         own = copy.deepcopy(tower).cpu()
         model = mask_rcnn(own, len(task.classes) + 1, task.recipe.side, mean_and_std, task.recipe.heads).to(device)
 
-    def load(k: int) -> list[list[tuple[Tensor, Target]]]:
-        rows = shuffled_rows(how.seed, len(part), first=k * how.batch_size, size=how.batch_size).tolist()
+    def load(k: int) -> list[list[tuple[Tensor, DetectionTarget]]]:
+        rows = shuffled_rows(how.seed, len(part), start=k * how.batch_size, size=how.batch_size).tolist()
         draws = torch.rand(len(rows), generator=torch.Generator().manual_seed(seed_for(how.seed, AUGMENTATION, k)))
         mirrored = (draws < 0.5).tolist()  # noqa: PLR2004
         batch = [_target(*part[row], mirrored=one) for row, one in zip(rows, mirrored, strict=True)]
-        return [batch[first : first + how.at_once] for first in range(0, len(batch), how.at_once)]
+        return [batch[first : first + how.micro_batch_size] for first in range(0, len(batch), how.micro_batch_size)]
 
-    def loss_of(batch: list[tuple[Tensor, Target]]) -> Float[Tensor, ""]:
+    def loss_of(batch: list[tuple[Tensor, DetectionTarget]]) -> Float[Tensor, ""]:
         images = [rgb.to(device) / WHITE for rgb, _ in batch]
         targets = [{name: value.to(device) for name, value in target.items()} for _, target in batch]
         return torch.stack(list(model(images, targets).values())).sum()
 
     steps = how.steps(len(part))
-    learned: MaskRCNN = descended(model, own, loaded_ahead(load, steps), steps, loss_of, how, rate)
+    learned: MaskRCNN = train_on_task(model, own, prefetch(load, steps), steps, loss_of, how, rate)
     return learned
 
 
-def _target(rgb: Tensor, objects: Objects, *, mirrored: bool) -> tuple[Tensor, Target]:
+def _target(rgb: Tensor, objects: ObjectAnnotations, *, mirrored: bool) -> tuple[Tensor, DetectionTarget]:
     """Return an image and its targets for torchvision's detectors, without crowds."""
     kept = ~objects.crowd
     boxes, masks = objects.boxes[kept], objects.masks[kept].to(torch.uint8)
@@ -146,17 +146,19 @@ def _target(rgb: Tensor, objects: Objects, *, mirrored: bool) -> tuple[Tensor, T
 
 
 @torch.inference_mode()
-def _detected(model: MaskRCNN, part: AnnotatedPictures) -> Iterator[tuple[Objects, Found]]:
+def _detected(model: MaskRCNN, part: AnnotatedImages) -> Iterator[tuple[ObjectAnnotations, Detections]]:
     """Yield the objects and the model's detections of each image."""
     device = next(model.parameters()).device
     for row in range(len(part)):
         rgb, objects = part[row]
         (found,) = model([rgb.to(device) / WHITE])
         boxes, labels, scores, masks = (found[name].cpu() for name in ("boxes", "labels", "scores", "masks"))
-        yield objects, Found(boxes, labels, scores, masks[:, 0] >= SOLID)
+        yield objects, Detections(boxes, labels, scores, masks[:, 0] >= SOLID)
 
 
-def _mean_boxes(train: AnnotatedPictures, part: AnnotatedPictures, num_classes: int) -> Iterator[tuple[Objects, Found]]:
+def _mean_boxes(
+    train: AnnotatedImages, part: AnnotatedImages, num_classes: int
+) -> Iterator[tuple[ObjectAnnotations, Detections]]:
     """Yield each image's objects, and the mean box of each class in training, relative to the sides of the image."""
     sums, counts = torch.zeros(num_classes, 4), torch.zeros(num_classes)
     for row in range(min(len(train), MOST_MEANT)):
@@ -172,7 +174,7 @@ def _mean_boxes(train: AnnotatedPictures, part: AnnotatedPictures, num_classes: 
         masks = torch.zeros(len(boxes), *rgb.shape[1:], dtype=torch.bool)
         for mask, (left, top, right, bottom) in zip(masks, boxes.round().int().tolist(), strict=True):
             mask[top:bottom, left:right] = True
-        yield objects, Found(boxes, seen + 1, shares, masks)
+        yield objects, Detections(boxes, seen + 1, shares, masks)
 
 
 def _sides(rgb: UInt8[Tensor, "3 height width"]) -> Float[Tensor, "4"]:

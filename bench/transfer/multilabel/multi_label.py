@@ -15,16 +15,27 @@ from jaxtyping import Float
 from torch import Tensor
 from torchmetrics.functional.classification import multilabel_average_precision
 
-from bench.console.console import say
-from bench.record import Metric
-from bench.transfer.classification.fine_tune import Classifier, FineTuning, logits_of, new_head, trained
-from bench.transfer.classification.fine_tune_protocol import Joined, rates_for, recipe_for, searched
+from bench.console.console import log
+from bench.record import TaskMetric
+from bench.transfer.classification.fine_tune import (
+    FineTunedClassifier,
+    FineTuning,
+    compute_logits,
+    init_head,
+    train_classifier,
+)
+from bench.transfer.classification.fine_tune_protocol import (
+    ConcatenatedImages,
+    candidate_rates,
+    recipe_for,
+    search_rate,
+)
 from bench.transfer.classification.logistic import Axes
-from bench.transfer.classification.probe import STRENGTHS
-from bench.transfer.feature_extractor import Subject
-from bench.transfer.multilabel.sigmoid_probe import sigmoids
+from bench.transfer.classification.probe import INVERSE_L2
+from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.multilabel.sigmoid_probe import fit_sigmoids
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.transfer.tasks.pictures import some
+from bench.transfer.tasks.pictures import format_some
 from losses.multilabel import multilabel_loss
 
 # CatLIP's recipe on COCO, except that a tower is trained at its own image size and not at 512 px. Source: Mehta et al.
@@ -44,47 +55,47 @@ class MeanAveragePrecision:
     without_positives: tuple[int, ...]  # classes, which have no average precision
 
 
-def linear(subject: Subject, task: MultiLabelTask) -> list[Metric]:
+def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[TaskMetric]:
     """Score a linear head on frozen features; of equally good penalties the strongest is chosen."""
     train, validation, test = (
-        torch.from_numpy(subject.embed(part.pictures)).to(subject.device, torch.float64)
+        torch.from_numpy(subject.embed(part.images)).to(subject.device, torch.float64)
         for part in (task.train, task.validation, task.test)
     )
 
     def scores(features: Tensor, part: MultiLabelPart, others: Tensor, strengths: Sequence[float]) -> Iterator[Scores]:
-        axes = Axes.of(features)
+        axes = Axes.fit(features)
         labels, unjudged = (torch.from_numpy(of).to(subject.device) for of in (part.labels, part.unjudged))
-        for fit in sigmoids(axes.seen(features), labels, unjudged, strengths):
+        for fit in fit_sigmoids(axes.project(features), labels, unjudged, strengths):
             if not fit.converged:
-                say(f"{task.name}: the linear head of {subject.name} at {fit.strength:g} has not converged")
-            yield fit.logits(axes.seen(others)).cpu().numpy()
+                log(f"{task.name}: the linear head of {subject.name} at {fit.strength:g} has not converged")
+            yield fit.logits(axes.project(others)).cpu().numpy()
 
-    tried = scores(train, task.train, validation, STRENGTHS)
+    tried = scores(train, task.train, validation, INVERSE_L2)
     best = int(np.argmax([mean_average_precision(found, task.validation).macro for found in tried]))
-    together = joined(task.train, task.validation)
-    found = next(scores(torch.cat([train, validation]), together, test, [STRENGTHS[best]]))
-    return metrics(task, "multi-label, linear", found, together)
+    joint = concatenate(task.train, task.validation)
+    found = next(scores(torch.cat([train, validation]), joint, test, [INVERSE_L2[best]]))
+    return task_metrics(task, "multi-label, linear", found, joint)
 
 
-def fine_tuned(subject: Subject, task: MultiLabelTask) -> list[Metric]:
+def score_fine_tuned(subject: FeatureExtractor, task: MultiLabelTask) -> list[TaskMetric]:
     """Fine-tune the subject's tower with a new head, by binary cross-entropy summed over classes."""
     assert subject.tower is not None, f"{subject.name} has no tower"
     tower, device = subject.tower, subject.device
-    head = new_head(tower.width, len(task.classes), seed=0)
+    head = init_head(tower.width, len(task.classes), seed=0)
 
-    def fit(part: MultiLabelPart, recipe: FineTuning) -> Classifier:
-        return trained(tower, head, part.pictures, loss_on(part, device), recipe, device)
+    def fit(part: MultiLabelPart, recipe: FineTuning) -> FineTunedClassifier:
+        return train_classifier(tower, head, part.images, loss_on(part, device), recipe, device)
 
-    def scores(model: Classifier, part: MultiLabelPart) -> Scores:
-        return logits_of(model, part.pictures, device).double().numpy()
+    def scores(model: FineTunedClassifier, part: MultiLabelPart) -> Scores:
+        return compute_logits(model, part.images, device).double().numpy()
 
     def quality(recipe: FineTuning) -> float:
         return mean_average_precision(scores(fit(task.train, recipe), task.validation), task.validation).macro
 
-    count = len(task.train.pictures)
-    recipe, _ = searched(recipe_for(PUBLISHED, count), rates_for(tower, count, PUBLISHED), quality)
-    together = joined(task.train, task.validation)
-    return metrics(task, "multi-label, fine-tuned", scores(fit(together, recipe), task.test), together)
+    count = len(task.train.images)
+    recipe, _ = search_rate(recipe_for(PUBLISHED, count), candidate_rates(tower, count, PUBLISHED), quality)
+    joint = concatenate(task.train, task.validation)
+    return task_metrics(task, "multi-label, fine-tuned", scores(fit(joint, recipe), task.test), joint)
 
 
 def loss_on(part: MultiLabelPart, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
@@ -127,7 +138,7 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> MeanAverageP
     )
 
 
-def metrics(task: MultiLabelTask, protocol: str, scores: Scores, fitted: MultiLabelPart) -> list[Metric]:
+def task_metrics(task: MultiLabelTask, protocol: str, scores: Scores, fitted: MultiLabelPart) -> list[TaskMetric]:
     """Return the mAPs of scores on the test part, with a constant prediction as the baseline.
 
     The constant is each class's share of positives in the fitted images: the average precision of a class is then its
@@ -137,27 +148,27 @@ def metrics(task: MultiLabelTask, protocol: str, scores: Scores, fitted: MultiLa
     shares = fitted.labels.sum(axis=0) / np.maximum(1, (~fitted.unjudged).sum(axis=0))
     constant = mean_average_precision(np.broadcast_to(shares, scores.shape), task.test)
     if found.without_positives:
-        names = some([task.classes[column] for column in found.without_positives])
+        names = format_some([task.classes[column] for column in found.without_positives])
         why = "are left out of the macro and the weighted mean, because no test image shows them"
-        say(f"{task.name}: {len(found.without_positives)} classes {why}: {names}")
+        log(f"{task.name}: {len(found.without_positives)} classes {why}: {names}")
     return [
-        Metric(
+        TaskMetric(
             task=task.name,
             protocol=protocol,
             name=f"{name} mAP",
             value=getattr(found, name),
-            num_train=len(fitted.pictures),
-            num_test=len(task.test.pictures),
+            num_train=len(fitted.images),
+            num_test=len(task.test.images),
             baseline=getattr(constant, name),
         )
         for name in ("macro", "micro", "weighted")
     ]
 
 
-def joined(first: MultiLabelPart, second: MultiLabelPart) -> MultiLabelPart:
+def concatenate(first: MultiLabelPart, second: MultiLabelPart) -> MultiLabelPart:
     """Concatenate two parts."""
     return MultiLabelPart(
-        Joined(first.pictures, second.pictures),
+        ConcatenatedImages(first.images, second.images),
         np.vstack([first.labels, second.labels]),
         np.vstack([first.unjudged, second.unjudged]),
     )

@@ -13,28 +13,28 @@ from torch import Tensor
 from bench.transfer.classification.logistic import Along
 from losses.chunks import LINEAR_FROM
 
-MOST_ITERATIONS = 2000
+MAX_ITERATIONS = 2000
 TOLERANCE = 1e-7  # of each partial derivative of the mean loss, in nats
 
 
 @dataclass(frozen=True, slots=True)
-class Sigmoids:
+class SigmoidFit:
     """A solution in the coordinates of the axes."""
 
     strength: float
     weights: Float[Tensor, "rows classes"]  # one row per axis, and the biases
     converged: bool
 
-    def logits(self, along: Along) -> Float[Tensor, "pictures classes"]:
+    def logits(self, along: Along) -> Float[Tensor, "images classes"]:
         return along @ self.weights[:-1] + self.weights[-1]
 
 
-def sigmoids(
+def fit_sigmoids(
     along: Along,
-    labels: Bool[Tensor, "pictures classes"],
-    unjudged: Bool[Tensor, "pictures classes"],
+    labels: Bool[Tensor, "images classes"],
+    unjudged: Bool[Tensor, "images classes"],
     strengths: Iterable[float],
-) -> Iterator[Sigmoids]:
+) -> Iterator[SigmoidFit]:
     """Yield a fit for each strength, started from the fit before, which is fastest from small to large.
 
     The objective of each class is `strength` x the summed binary cross-entropy + half the squared norm of its weights,
@@ -61,8 +61,8 @@ def sigmoids(
             value = entropies.sum() / count + (penalty * tried.square()).sum() / 2
             return float(value), (slope * unit).flatten().cpu().numpy()
 
-        limits = {"maxiter": MOST_ITERATIONS, "maxfun": 2 * MOST_ITERATIONS, "gtol": TOLERANCE, "ftol": 0.0}
+        limits = {"maxiter": MAX_ITERATIONS, "maxfun": 2 * MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": 0.0}
         start = (weights / unit).flatten().cpu().numpy()
         found = minimize(loss, start, jac=True, method="L-BFGS-B", options=limits)
         weights = torch.from_numpy(found.x).to(device).view(shape) * unit
-        yield Sigmoids(strength, weights, converged=bool(found.success))
+        yield SigmoidFit(strength, weights, converged=bool(found.success))

@@ -15,24 +15,24 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as pictured
 
-from bench.data.normalisation import WHITE, normalised
+from bench.data.normalisation import WHITE, normalise
 from bench.data.order import shuffled_rows
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
-from bench.record import Metric
-from bench.transfer.feature_extractor import Subject
-from bench.transfer.transfer_training import Descent, descended, loaded_ahead
+from bench.record import TaskMetric
+from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.transfer_training import TransferTraining, prefetch, train_on_task
 from models.image_tower import ImageTower
 from models.patch_map import map_shape
 from models.segmenter import ASPP_CHANNELS, Segmenter, with_deeplab_head, with_linear_head
 
 IGNORED = 255  # in a mask: excluded from training and scoring
-MOST_STRETCHED = 2.0  # largest ratio of a training image's longer side, before cropping, to the crop's side
-AT_ONCE = 16  # images per batch of scoring
+MAX_ASPECT_RATIO = 2.0  # largest ratio of a training image's longer side, before cropping, to the crop's side
+PREDICT_BATCH_SIZE = 16  # images per batch of scoring
 Pair = tuple[UInt8[Tensor, "3 height width"], UInt8[Tensor, "height width"]]
 
 
 @runtime_checkable
-class MaskedPictures(Protocol):
+class MaskedImages(Protocol):
     """Images and the class of each pixel, or IGNORED."""
 
     def __len__(self) -> int: ...
@@ -41,24 +41,28 @@ class MaskedPictures(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class SegmentationRecipe:
     """The settings of both heads' training."""
 
     side: int  # in pixels, of the square that images are cropped to in training and squeezed to in scoring
     scales: tuple[float, float]  # range of a training image's random shorter side, over `side`
     channels: int = ASPP_CHANNELS
-    linear: Descent
-    deeplab: Descent
+    linear: TransferTraining
+    deeplab: TransferTraining
 
 
 # DeepLabV3's recipe is CatLIP's, without RangeAugment, and with crops that one class may fill. `linear` has the rates
 # of a linear head on frozen features. Source: Mehta et al. 2024 (arXiv 2404.15653), section 5.2; apple/corenet,
 # `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml` (512 px, 4 images on each of 8 GPUs).
-PUBLISHED = Recipe(
+PUBLISHED = SegmentationRecipe(
     side=512,
     scales=(0.5, 1.5),
-    linear=Descent(epochs=10, batch_size=32, at_once=32, learning_rates=(1e-3, 1e-2), train_tower=False),
-    deeplab=Descent(epochs=50, batch_size=32, at_once=8, learning_rates=(3e-5, 1e-4, 3e-4, 1e-3), ema_decay=0.9999),
+    linear=TransferTraining(
+        epochs=10, batch_size=32, micro_batch_size=32, learning_rates=(1e-3, 1e-2), train_tower=False
+    ),
+    deeplab=TransferTraining(
+        epochs=50, batch_size=32, micro_batch_size=8, learning_rates=(3e-5, 1e-4, 3e-4, 1e-3), ema_decay=0.9999
+    ),
 )
 
 
@@ -68,10 +72,10 @@ class SegmentationTask:
 
     name: str
     classes: tuple[str, ...]
-    train: MaskedPictures
-    validation: MaskedPictures
-    test: MaskedPictures
-    recipe: Recipe
+    train: MaskedImages
+    validation: MaskedImages
+    test: MaskedImages
+    recipe: SegmentationRecipe
     notes: tuple[str, ...] = ()  # remarks on the files, for the user
 
     def __post_init__(self) -> None:
@@ -82,7 +86,7 @@ class SegmentationTask:
                 raise ValueError(f"{self.name}: no pixel of the {what} part has a class")
 
 
-def segmentation(subject: Subject, task: SegmentationTask) -> list[Metric]:
+def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> list[TaskMetric]:
     """Return mean IoU with both heads, and its upper bound for predictions of one class per patch.
 
     The baseline predicts the commonest class everywhere.
@@ -93,32 +97,32 @@ def segmentation(subject: Subject, task: SegmentationTask) -> list[Metric]:
     side = max(1, round(recipe.side / patch)) * patch
     num_classes, num_train = len(task.classes), len(task.train) + len(task.validation)
 
-    def metric(name: str, value: float, baseline: float) -> Metric:
+    def metric(name: str, value: float, baseline: float) -> TaskMetric:
         counts = {"num_train": num_train, "num_test": len(task.test)}
-        return Metric(task=task.name, protocol="segmentation", name=name, value=value, baseline=baseline, **counts)
+        return TaskMetric(task=task.name, protocol="segmentation", name=name, value=value, baseline=baseline, **counts)
 
     deeplab = partial(with_deeplab_head, channels=recipe.channels)
 
-    def scores(model: Segmenter, part: MaskedPictures) -> tuple[float, float]:
+    def scores(model: Segmenter, part: MaskedImages) -> tuple[float, float]:
         return mean_iou(partial(_predicted, model), part, num_classes, side)
 
     found = []
-    together = cast("MaskedPictures", ConcatDataset(cast("Any", [task.train, task.validation])))
+    joint = cast("MaskedImages", ConcatDataset(cast("Any", [task.train, task.validation])))
     for name, put, how in (("linear head", with_linear_head, recipe.linear), ("DeepLabV3", deeplab, recipe.deeplab)):
-        fit = partial(_fitted, tower, put, num_classes, side, recipe.scales, how)
+        fit = partial(_train_segmenter, tower, put, num_classes, side, recipe.scales, how)
 
-        def quality(rate: float, fit: Callable[[MaskedPictures, float], Segmenter] = fit) -> float:
+        def quality(rate: float, fit: Callable[[MaskedImages, float], Segmenter] = fit) -> float:
             return scores(fit(task.train, rate), task.validation)[0]
 
         rate = how.best_rate(tower.width, quality)
-        found.append(metric(f"mIoU, {name}", *scores(fit(together, rate), task.test)))
+        found.append(metric(f"mIoU, {name}", *scores(fit(joint, rate), task.test)))
     best = partial(_by_patch, patch=patch)
     return [*found, metric("mIoU, one class a patch at best", *mean_iou(best, task.test, num_classes, side))]
 
 
 @torch.inference_mode()
 def mean_iou(
-    predict: Callable[[Sequence[Pair], int], Iterator[Tensor]], part: MaskedPictures, num_classes: int, side: int
+    predict: Callable[[Sequence[Pair], int], Iterator[Tensor]], part: MaskedImages, num_classes: int, side: int
 ) -> tuple[float, float]:
     """Return the mean IoU over classes, from the pixels of all images together, and that of the commonest class.
 
@@ -126,8 +130,8 @@ def mean_iou(
     in pixels, and yields the class of each pixel.
     """
     metric = MulticlassJaccardIndex(num_classes, average="macro", ignore_index=IGNORED, validate_args=False)
-    for first in range(0, len(part), AT_ONCE):
-        pairs = [part[row] for row in range(first, min(first + AT_ONCE, len(part)))]
+    for first in range(0, len(part), PREDICT_BATCH_SIZE):
+        pairs = [part[row] for row in range(first, min(first + PREDICT_BATCH_SIZE, len(part)))]
         for (_, mask), predicted in zip(pairs, predict(pairs, side), strict=True):
             metric.update(predicted.cpu()[None], mask.long()[None])
     pixels = metric.confmat.sum(1)
@@ -135,14 +139,14 @@ def mean_iou(
     return float(metric.compute()), float(commonest)
 
 
-def cropped(
+def random_crop(
     pair: Pair, side: int, scales: tuple[float, float], generator: torch.Generator
 ) -> tuple[UInt8[Tensor, "3 side side"], UInt8[Tensor, "side side"]]:
     """Scale an image and its mask at random, crop a square and flip half of them; padding of the mask is IGNORED."""
     rgb, mask = pair
     stretch, down, across, mirrored = torch.rand(4, generator=generator).tolist()
     shorter, longer = sorted(mask.shape)
-    scale = min(side * (scales[0] + (scales[1] - scales[0]) * stretch) / shorter, MOST_STRETCHED * side / longer)
+    scale = min(side * (scales[0] + (scales[1] - scales[0]) * stretch) / shorter, MAX_ASPECT_RATIO * side / longer)
     size = [max(1, round(length * scale)) for length in mask.shape]
     rgb = pictured.resize(rgb, size, antialias=True)
     mask = pictured.resize(mask[None], size, InterpolationMode.NEAREST_EXACT)
@@ -153,14 +157,14 @@ def cropped(
     return (rgb.flip(-1), mask.flip(-1)) if mirrored < 0.5 else (rgb, mask)  # noqa: PLR2004
 
 
-def _fitted(
+def _train_segmenter(
     tower: ImageTower,
     put: Callable[[ImageTower, int], Segmenter],
     num_classes: int,
     side: int,
     scales: tuple[float, float],
-    how: Descent,
-    part: MaskedPictures,
+    how: TransferTraining,
+    part: MaskedImages,
     rate: float,
 ) -> Segmenter:
     """Train a copy of a tower with a new head, by cross-entropy in nats, the mean over pixels with a class."""
@@ -170,27 +174,27 @@ def _fitted(
         model = put(copy.deepcopy(tower).cpu(), num_classes).to(device)
 
     def load(k: int) -> list[tuple[Tensor, Tensor]]:
-        rows = shuffled_rows(how.seed, len(part), first=k * how.batch_size, size=how.batch_size)
+        rows = shuffled_rows(how.seed, len(part), start=k * how.batch_size, size=how.batch_size)
         generator = torch.Generator().manual_seed(seed_for(how.seed, AUGMENTATION, k))
-        crops = [cropped(part[row], side, scales, generator) for row in rows.tolist()]
+        crops = [random_crop(part[row], side, scales, generator) for row in rows.tolist()]
         rgb, masks = (torch.stack(one) for one in zip(*crops, strict=True))
-        return list(zip(torch.split(rgb, how.at_once), torch.split(masks, how.at_once), strict=True))
+        return list(zip(torch.split(rgb, how.micro_batch_size), torch.split(masks, how.micro_batch_size), strict=True))
 
     def loss_of(batch: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:
         rgb, masks = (one.to(device) for one in batch)
-        logits = model(normalised(rgb / WHITE))
+        logits = model(normalise(rgb / WHITE))
         sum_of_all = F.cross_entropy(logits, masks.long(), ignore_index=IGNORED, reduction="sum")
         return sum_of_all / (masks != IGNORED).sum().clamp(min=1)
 
     steps = how.steps(len(part))
-    return descended(model, model.tower, loaded_ahead(load, steps), steps, loss_of, how, rate)
+    return train_on_task(model, model.tower, prefetch(load, steps), steps, loss_of, how, rate)
 
 
 def _predicted(model: Segmenter, pairs: Sequence[Pair], side: int) -> Iterator[Tensor]:
     """Yield the class of each pixel: images are squeezed to a square, logits are interpolated to the original size."""
     device = next(model.parameters()).device
     squeezed = torch.stack([pictured.resize(rgb, [side, side], antialias=True) for rgb, _ in pairs])
-    for logits, (_, mask) in zip(model(normalised(squeezed.to(device) / WHITE)), pairs, strict=True):
+    for logits, (_, mask) in zip(model(normalise(squeezed.to(device) / WHITE)), pairs, strict=True):
         yield F.interpolate(logits[None], list(mask.shape), mode="bilinear")[0].argmax(0)
 
 

@@ -7,8 +7,8 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from bench.transfer.tasks.multi_label_tasks import Listed, MultiLabelTask, task_of_files
-from bench.transfer.tasks.pictures import some
+from bench.transfer.tasks.multi_label_tasks import ListedFiles, MultiLabelTask, task_of_files
+from bench.transfer.tasks.pictures import format_some
 
 MOST_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
 LAYOUT = """{root} is not laid out as COCO is:
@@ -55,7 +55,7 @@ def coco(root: Path, cache: Path) -> MultiLabelTask:
     test_classes, test, more = _split(root, "val")
     if test_classes != classes:
         differing = sorted({*classes} ^ {*test_classes}) or ["their order"]
-        raise ValueError(f"{root}: train and val have other categories: they differ in {some(differing)}")
+        raise ValueError(f"{root}: train and val have other categories: they differ in {format_some(differing)}")
     return task_of_files("COCO", classes, train, None, test, notes + more, cache)
 
 
@@ -71,17 +71,19 @@ def read_instances(path: Path, kind: type[T]) -> T:
     for what, ids in (("image", images), ("category", categories)):
         twice = [one for one, count in Counter(ids).items() if count > 1]
         if twice or not ids:
-            raise ValueError(f"{path}: {f'{what} ids occur twice: {some(twice)}' if twice else f'holds no {what}'}")
+            raise ValueError(
+                f"{path}: {f'{what} ids occur twice: {format_some(twice)}' if twice else f'holds no {what}'}"
+            )
     for what, named, listed in (
         ("images", {one.image_id for one in found.annotations}, images),
         ("categories", {one.category_id for one in found.annotations}, categories),
     ):
         if lost := sorted(named.difference(listed)):
-            raise ValueError(f"{path}: annotations name {what} that it does not list: {some(lost)}")
+            raise ValueError(f"{path}: annotations name {what} that it does not list: {format_some(lost)}")
     return found
 
 
-def located(root: Path, split: str) -> tuple[Path, Path]:
+def find_split(root: Path, split: str) -> tuple[Path, Path]:
     """Return a split's annotations file and image folder; the ValueError shows the expected layout."""
     files = sorted((root / "annotations").glob(f"instances_{split}*.json"))
     if len(files) != 1:
@@ -93,19 +95,19 @@ def located(root: Path, split: str) -> tuple[Path, Path]:
     return files[0], folder
 
 
-def paths_of(instances: Instances, file: Path, folder: Path) -> list[Path]:
+def image_paths(instances: Instances, file: Path, folder: Path) -> list[Path]:
     """Return the image files; ValueError where some are missing."""
     here = {path.name for path in folder.iterdir()}
     if lost := [image.file_name for image in instances.images if image.file_name not in here]:
-        raise ValueError(f"{file} lists {len(lost)} images that are not in {folder}: {some(lost)}")
+        raise ValueError(f"{file} lists {len(lost)} images that are not in {folder}: {format_some(lost)}")
     return [folder / image.file_name for image in instances.images]
 
 
-def _split(root: Path, split: str) -> tuple[tuple[str, ...], Listed, list[str]]:
+def _split(root: Path, split: str) -> tuple[tuple[str, ...], ListedFiles, list[str]]:
     """Return the classes of a split, its images with their labels, and notes on the files."""
-    file, folder = located(root, split)
+    file, folder = find_split(root, split)
     instances = read_instances(file, Instances)
-    paths = paths_of(instances, file, folder)
+    paths = image_paths(instances, file, folder)
     rows = {image.id: row for row, image in enumerate(instances.images)}
     columns = {category.id: column for column, category in enumerate(instances.categories)}
     labels = np.zeros((len(rows), len(columns)), dtype=bool)
@@ -114,8 +116,8 @@ def _split(root: Path, split: str) -> tuple[tuple[str, ...], Listed, list[str]]:
     without = [path.name for path, row in zip(paths, labels, strict=True) if not row.any()]
     extra = sorted({path.name for path in folder.iterdir()} - {path.name for path in paths})
     notes = [
-        f"{file.name}: {len(names):,} images {what}: {some(names)}"
+        f"{file.name}: {len(names):,} images {what}: {format_some(names)}"
         for names, what in ((without, "have no annotation and show no class"), (extra, f"of {folder} are not listed"))
         if names
     ]
-    return tuple(one.name for one in instances.categories), Listed(paths, labels, np.zeros_like(labels)), notes
+    return tuple(one.name for one in instances.categories), ListedFiles(paths, labels, np.zeros_like(labels)), notes

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from bench.transfer.detection.average_precision import Objects, coco_tool
+from bench.transfer.detection.average_precision import ObjectAnnotations, coco_tool
 from bench.transfer.detection.detection import PUBLISHED, Annotated, DetectionTask
-from bench.transfer.tasks.coco import Annotation, Instances, located, paths_of, read_instances
-from bench.transfer.tasks.multi_label_tasks import carved
-from bench.transfer.tasks.pictures import FilePictures
-from bench.transfer.tasks.unreadable import readable
+from bench.transfer.tasks.coco import Annotation, Instances, find_split, image_paths, read_instances
+from bench.transfer.tasks.multi_label_tasks import holdout
+from bench.transfer.tasks.pictures import FileImageSource
+from bench.transfer.tasks.unreadable import readable_rows
 
 FEWEST_NUMBERS = 6  # coordinates of a polygon: three corners
 
@@ -43,7 +43,7 @@ class CocoFiles:
     """Images and their objects, decoded on access."""
 
     annotations: Path  # the file
-    pictures: FilePictures
+    images: FileImageSource
     objects: Sequence[Sequence[_Object]]  # of each image
     label_of: Mapping[int, int]  # from 1, by category id
 
@@ -53,22 +53,22 @@ class CocoFiles:
     def __getitem__(self, row: int) -> Annotated:
         """Decode an image and its objects; ValueError names an image whose masks do not fit.
 
-        UnreadablePicture where the image cannot be decoded.
+        UnreadableImageError where the image cannot be decoded.
         """
-        rgb, found = self.pictures.rgb(row), self.objects[row]
+        rgb, found = self.images.rgb(row), self.objects[row]
         height, width = rgb.shape[1:]
-        masks = [_mask(one.segmentation, height, width, self.pictures.paths[row]) for one in found]
+        masks = [_mask(one.segmentation, height, width, self.images.paths[row]) for one in found]
         boxes = [(left, top, left + wide, top + high) for left, top, wide, high in (one.bbox for one in found)]
-        return rgb, Objects(
+        return rgb, ObjectAnnotations(
             boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
             labels=torch.tensor([self.label_of[one.category_id] for one in found], dtype=torch.int64),
             masks=torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, height, width)),
             crowd=torch.tensor([bool(one.iscrowd) for one in found], dtype=torch.bool),
         )
 
-    def some(self, rows: Sequence[int]) -> "CocoFiles":
-        pictures = FilePictures([self.pictures.paths[row] for row in rows])
-        return CocoFiles(self.annotations, pictures, [self.objects[row] for row in rows], self.label_of)
+    def select(self, rows: Sequence[int]) -> "CocoFiles":
+        images = FileImageSource([self.images.paths[row] for row in rows])
+        return CocoFiles(self.annotations, images, [self.objects[row] for row in rows], self.label_of)
 
 
 def coco_objects(root: Path, cache: Path) -> DetectionTask:
@@ -82,12 +82,12 @@ def coco_objects(root: Path, cache: Path) -> DetectionTask:
     (train, classes), (test, test_classes) = (_split(root, split, notes) for split in ("train", "val"))
     if classes != test_classes:
         raise ValueError(f"{root}: train and val have other categories")
-    kept, held = map(train.some, carved("coco", [path.name for path in train.pictures.paths]))
+    kept, held = map(train.select, holdout("coco", [path.name for path in train.images.paths]))
     parts = list[CocoFiles]()
     for part, what in ((kept, "train"), (held, "validation"), (test, "test")):
-        files = [*part.pictures.paths, part.annotations]
-        rows, note = readable(part.__getitem__, len(part), files, cache, f"coco {what}", "boxes and masks")
-        parts.append(part.some(rows))
+        files = [*part.images.paths, part.annotations]
+        rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"coco {what}", "boxes and masks")
+        parts.append(part.select(rows))
         notes += note
     fitted, chosen_on, tested = parts
     return DetectionTask("coco", classes, fitted, chosen_on, tested, PUBLISHED, tuple(notes))
@@ -95,7 +95,7 @@ def coco_objects(root: Path, cache: Path) -> DetectionTask:
 
 def _split(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, tuple[str, ...]]:
     """Return a split's images and objects, and its classes; append a note on polygons that are left out."""
-    file, folder = located(root, split)
+    file, folder = find_split(root, split)
     instances = read_instances(file, _Objects)
     categories = sorted(instances.categories, key=lambda one: one.id)
     by_image: dict[int, list[_Object]] = defaultdict(list)
@@ -114,7 +114,7 @@ def _split(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, tuple[s
         notes.append(f"{file}: {flat:,} polygons have fewer than three corners; they are left out")
     objects = [by_image[image.id] for image in instances.images]
     label_of = {one.id: label for label, one in enumerate(categories, start=1)}
-    files = CocoFiles(file, FilePictures(paths_of(instances, file, folder)), objects, label_of)
+    files = CocoFiles(file, FileImageSource(image_paths(instances, file, folder)), objects, label_of)
     return files, tuple(one.name for one in categories)
 
 

@@ -17,8 +17,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from bench.data.manifest import PACK
-from bench.data.pack import load_pictures
-from bench.transfer.tasks.tasks import linked
+from bench.data.pack import load_pack_images
+from bench.transfer.tasks.tasks import link_rows
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -59,21 +59,21 @@ class Cutouts:
 
 
 @functools.cache
-def cutouts(split: Split, cache: Path) -> Cutouts:
+def load_cutouts(split: Split, cache: Path) -> Cutouts:
     """Return the cut-outs and photos of a split."""
     members: dict[str, dict[str, UInt8[np.ndarray, "_ _ 4"]]] = defaultdict(dict)
     group, seen = dict[str, str](), set[bytes]()
     for part in ("sweethome3d", "twemoji"):
-        pictures = load_pictures(part, cache)
-        first = linked(pictures, range(len(pictures)))
-        rows = zip(pictures.pixels.permute(0, 2, 3, 1).numpy(), pictures.captions, pictures.classes, strict=True)
-        for row, (key, (pixels, caption, label)) in enumerate(zip(pictures.keys, rows, strict=True)):
+        images = load_pack_images(part, cache)
+        first = link_rows(images, range(len(images)))
+        rows = zip(images.pixels.permute(0, 2, 3, 1).numpy(), images.captions, images.classes, strict=True)
+        for row, (key, (pixels, caption, label)) in enumerate(zip(images.keys, rows, strict=True)):
             name, content = class_of(caption, label), pixels.tobytes()
             if name is not None and content not in seen:  # one model may have several captions
-                members[name][key], group[key] = _drawn(pixels), pictures.keys[first[row]]
+                members[name][key], group[key] = _drawn(pixels), images.keys[first[row]]
             seen.add(content)
     classes = [members[name] for name in CLASSES]
-    split_of = _dealt(classes, group)
+    split_of = _assign_splits(classes, group)
     by_class = tuple(tuple(one[key] for key in _in_order(one) if split_of[group[key]] == split) for one in classes)
     return Cutouts(by_class, tuple(_photo(number) for number in PHOTOS[split]))
 
@@ -90,7 +90,7 @@ def class_of(caption: str, label: Mapping[str, str]) -> str | None:
     return next((name for name, own in FURNITURE.items() if words & own), None)
 
 
-def _dealt(classes: Iterable[Iterable[str]], group: Mapping[str, str]) -> dict[str, Split]:
+def _assign_splits(classes: Iterable[Iterable[str]], group: Mapping[str, str]) -> dict[str, Split]:
     """Assign groups of cut-outs, class by class and largest first, each to the split that lacks the most."""
     split_of = dict[str, Split]()
     for keys in classes:

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torchvision import datasets
 
-from bench.transfer.tasks.pictures import ArrayPictures, FilePictures, Pictures, some
-from bench.transfer.tasks.split import Found, named, task_of
+from bench.transfer.tasks.pictures import ArrayImageSource, FileImageSource, ImageSource, format_some
+from bench.transfer.tasks.split import FoundPart, format_classes, make_task
 from bench.transfer.tasks.tasks import Task
 
 FLAGGED = {"train": {"train": True}, "test": {"train": False}}
@@ -25,7 +25,7 @@ ALL_IN_ONE: dict[str, dict[str, Any]] = {"train": {}}
 
 
 @dataclass(frozen=True, slots=True)
-class DataSet:
+class TorchvisionDataset:
     """A class of torchvision.datasets, its arguments for each part, and the files that it reads."""
 
     of: str
@@ -38,36 +38,44 @@ def _splits(train: str = "train", test: str = "test", **others: str) -> dict[str
 
 
 DATA_SETS = {
-    "cifar10": DataSet("CIFAR10", FLAGGED, "cifar-10-batches-py/{batches.meta, data_batch_1 to 5, test_batch}"),
-    "cifar100": DataSet("CIFAR100", FLAGGED, "cifar-100-python/{meta, train, test}"),
-    "mnist": DataSet("MNIST", FLAGGED, "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
-    "fashionmnist": DataSet("FashionMNIST", FLAGGED, "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
-    "svhn": DataSet("SVHN", _splits(), "{train,test}_32x32.mat"),
-    "stl10": DataSet("STL10", _splits(), "stl10_binary/{class_names.txt, {train,test}_{X,y}.bin}"),
-    "flowers102": DataSet(
+    "cifar10": TorchvisionDataset(
+        "CIFAR10", FLAGGED, "cifar-10-batches-py/{batches.meta, data_batch_1 to 5, test_batch}"
+    ),
+    "cifar100": TorchvisionDataset("CIFAR100", FLAGGED, "cifar-100-python/{meta, train, test}"),
+    "mnist": TorchvisionDataset("MNIST", FLAGGED, "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
+    "fashionmnist": TorchvisionDataset(
+        "FashionMNIST", FLAGGED, "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"
+    ),
+    "svhn": TorchvisionDataset("SVHN", _splits(), "{train,test}_32x32.mat"),
+    "stl10": TorchvisionDataset("STL10", _splits(), "stl10_binary/{class_names.txt, {train,test}_{X,y}.bin}"),
+    "flowers102": TorchvisionDataset(
         "Flowers102",
         _splits(validation="val"),
         "flowers-102/{imagelabels.mat, setid.mat, jpg/image_00001.jpg to image_08189.jpg}",
     ),
-    "oxfordiiitpet": DataSet(
+    "oxfordiiitpet": TorchvisionDataset(
         "OxfordIIITPet", _splits("trainval"), "oxford-iiit-pet/{images/NAME.jpg, annotations/{trainval,test}.txt}"
     ),
-    "food101": DataSet("Food101", _splits(), "food-101/{images/CLASS/ID.jpg, meta/{train,test}.json}"),
-    "dtd": DataSet("DTD", _splits(validation="val"), "dtd/dtd/{images/CLASS/NAME.jpg, labels/{train,val,test}1.txt}"),
-    "fgvcaircraft": DataSet(
+    "food101": TorchvisionDataset("Food101", _splits(), "food-101/{images/CLASS/ID.jpg, meta/{train,test}.json}"),
+    "dtd": TorchvisionDataset(
+        "DTD", _splits(validation="val"), "dtd/dtd/{images/CLASS/NAME.jpg, labels/{train,val,test}1.txt}"
+    ),
+    "fgvcaircraft": TorchvisionDataset(
         "FGVCAircraft",
         _splits(validation="val"),
         "fgvc-aircraft-2013b/data/{images/ID.jpg, variants.txt, images_variant_{train,val,test}.txt}",
     ),
-    "stanfordcars": DataSet(
+    "stanfordcars": TorchvisionDataset(
         "StanfordCars",
         _splits(),
         "stanford_cars/{devkit/cars_{meta,train_annos}.mat, cars_test_annos_withlabels.mat, cars_{train,test}/ID.jpg}",
     ),
-    "country211": DataSet("Country211", _splits(validation="valid"), "country211/{train,valid,test}/COUNTRY/IMAGE.jpg"),
-    "sun397": DataSet("SUN397", ALL_IN_ONE, "SUN397/{ClassName.txt, LETTER/CLASS/sun_ID.jpg}"),
-    "eurosat": DataSet("EuroSAT", ALL_IN_ONE, "eurosat/2750/CLASS/CLASS_NUMBER.jpg"),
-    "places365": DataSet(
+    "country211": TorchvisionDataset(
+        "Country211", _splits(validation="valid"), "country211/{train,valid,test}/COUNTRY/IMAGE.jpg"
+    ),
+    "sun397": TorchvisionDataset("SUN397", ALL_IN_ONE, "SUN397/{ClassName.txt, LETTER/CLASS/sun_ID.jpg}"),
+    "eurosat": TorchvisionDataset("EuroSAT", ALL_IN_ONE, "eurosat/2750/CLASS/CLASS_NUMBER.jpg"),
+    "places365": TorchvisionDataset(
         "Places365",
         {"train": {"split": "train-standard", "small": True}, "test": {"split": "val", "small": True}},
         "{categories_places365.txt, places365_{train_standard,val}.txt, data_256_standard/, val_256/}",
@@ -80,7 +88,7 @@ def data_set_task(name: str, root: Path, cache: Path) -> Task:
     opened = {part: _opened(name, part, root) for part in DATA_SETS[name].parts}
     classes = _classes(opened["train"])
     found = {part: _found(f"the {part} part of {name} in {root}", data, classes) for part, data in opened.items()}
-    return task_of(name, classes, found["train"], found.get("validation"), found.get("test"), cache)
+    return make_task(name, classes, found["train"], found.get("validation"), found.get("test"), cache)
 
 
 def _opened(name: str, part: str, root: Path) -> Any:
@@ -107,27 +115,29 @@ def _read_last(error: Exception) -> str | None:
 def _classes(data: Any) -> list[str]:
     """Return the names of the classes, or their numbers where torchvision has no names."""
     names = getattr(data, "classes", None)
-    return [*map(str, names)] if names else [str(label) for label in range(int(max(_raw(data)[1])) + 1)]
+    return (
+        [*map(str, names)] if names else [str(label) for label in range(int(max(_raw_images_and_labels(data)[1])) + 1)]
+    )
 
 
-def _found(place: str, data: Any, classes: list[str]) -> Found:
-    raw, labels = _raw(data)
+def _found(place: str, data: Any, classes: list[str]) -> FoundPart:
+    raw, labels = _raw_images_and_labels(data)
     if len(raw) != len(labels) or not len(raw):
         raise ValueError(f"{place} has {len(raw):,} images and {len(labels):,} labels")
     numbers = np.asarray(labels, dtype=int)
     if outside := sorted({*numbers.tolist()} - {*range(len(classes))}):
         accepted = f"labels are 0 to {len(classes) - 1}, for {len(classes)} classes"
-        raise ValueError(f"{place} has labels that are no class: {some(outside)} ({accepted})")
+        raise ValueError(f"{place} has labels that are no class: {format_some(outside)} ({accepted})")
     if twice := [one for one, count in Counter(classes).items() if count > 1]:
-        raise ValueError(f"{place} has several labels for {named(twice)}")
+        raise ValueError(f"{place} has several labels for {format_classes(twice)}")
     own = [*map(str, getattr(data, "classes", classes))]
     if own != classes:
         differing = sorted({*own} ^ {*classes}) or ["their order"]
-        raise ValueError(f"{place} has other classes than the train part: they differ in {some(differing)}")
-    return Found(place, _pictures(place, raw), numbers)
+        raise ValueError(f"{place} has other classes than the train part: they differ in {format_some(differing)}")
+    return FoundPart(place, _image_source(place, raw), numbers)
 
 
-def _raw(data: Any) -> tuple[Any, Any]:
+def _raw_images_and_labels(data: Any) -> tuple[Any, Any]:
     """Return a data set's arrays or paths, and labels, without decoding: torchvision has no public field for them."""
     fields = vars(data)
     if "data" in fields:
@@ -139,14 +149,14 @@ def _raw(data: Any) -> tuple[Any, Any]:
     return [path for path, _ in samples], [label for _, label in samples]
 
 
-def _pictures(place: str, raw: Any) -> Pictures:
+def _image_source(place: str, raw: Any) -> ImageSource:
     if not isinstance(raw, list):
-        return ArrayPictures(channels_first(torch.as_tensor(raw)))
+        return ArrayImageSource(channels_first(torch.as_tensor(raw)))
     paths = [*map(Path, raw)]
     if absent := [path for path in paths if not path.is_file()]:
         named = f"{len(absent):,} of the {len(paths):,} images that its labels name"
-        raise ValueError(f"{place}: {named} are not there ({some(absent)})")
-    return FilePictures(paths)
+        raise ValueError(f"{place}: {named} are not there ({format_some(absent)})")
+    return FileImageSource(paths)
 
 
 def channels_first(pixels: torch.Tensor) -> torch.Tensor:

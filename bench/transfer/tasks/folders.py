@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.transfer.tasks.pictures import FilePictures
-from bench.transfer.tasks.split import Found, named, task_of
+from bench.transfer.tasks.pictures import FileImageSource
+from bench.transfer.tasks.split import FoundPart, format_classes, make_task
 from bench.transfer.tasks.tasks import Task
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -46,7 +46,7 @@ def folder_task(name: str, root: Path, cache: Path) -> Task:
     validation, test = found.get("val"), found.get("test")
     if test is None:
         validation, test = None, validation
-    return task_of(name if name == "imagenet" else root.name, classes, found["train"], validation, test, cache)
+    return make_task(name if name == "imagenet" else root.name, classes, found["train"], validation, test, cache)
 
 
 def _images(folder: Path) -> Files:
@@ -66,14 +66,14 @@ def _require_same_classes(folders: Mapping[str, Path], files: Mapping[str, Files
     for part in files:
         for one, other in (("train", part), (part, "train")):
             if lacking := sorted({*files[one]} - {*files[other]}):
-                raise ValueError(f"{folders[one]} has images of {named(lacking)}, {folders[other]} has none")
+                raise ValueError(f"{folders[one]} has images of {format_classes(lacking)}, {folders[other]} has none")
     for folder in folders.values():
         for within in sorted(folder.iterdir()):
             if within.is_dir() and within.name not in files["train"] and not within.name.startswith("."):
                 raise ValueError(f"{within} is a class folder without images ({', '.join(SUFFIXES)})")
 
 
-def _found(folder: Path, files: Files, classes: Sequence[str]) -> Found:
+def _found(folder: Path, files: Files, classes: Sequence[str]) -> FoundPart:
     paths = [path for name in classes for path in files[name]]
     labels = np.repeat(np.arange(len(classes)), [len(files[name]) for name in classes])
-    return Found(str(folder), FilePictures(paths), labels)
+    return FoundPart(str(folder), FileImageSource(paths), labels)

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
-from bench.data.decoding import MOST_PIXELS, TOO_LARGE
+from bench.data.decoding import MAX_PIXELS, TOO_LARGE
 from bench.transfer.segmentation.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTask
-from bench.transfer.tasks.multi_label_tasks import carved
-from bench.transfer.tasks.pictures import FilePictures, UnreadablePicture, some
-from bench.transfer.tasks.unreadable import readable
+from bench.transfer.tasks.multi_label_tasks import holdout
+from bench.transfer.tasks.pictures import FileImageSource, UnreadableImageError, format_some
+from bench.transfer.tasks.unreadable import readable_rows
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FORMATS = ("PNG", "BMP", "TIFF")
 INDEXED = ("L", "P", "1")  # Pillow's modes with one number per pixel
 
@@ -44,7 +44,7 @@ MASKS_LAYOUT = """{root} is not laid out as images and masks are:
 class MaskFiles:
     """Images with one mask each, decoded on access."""
 
-    pictures: FilePictures
+    images: FileImageSource
     masks: Sequence[Path]
     class_of: Mapping[int, int]  # by number in the masks; IGNORED for numbers that are not counted
 
@@ -54,23 +54,23 @@ class MaskFiles:
     def __getitem__(self, row: int) -> Pair:
         """Decode an image and its mask; ValueError for a mask of another size, or with a number that is no class.
 
-        UnreadablePicture where one of them cannot be decoded.
+        UnreadableImageError where one of them cannot be decoded.
         """
-        rgb, path = self.pictures.rgb(row), self.masks[row]
+        rgb, path = self.images.rgb(row), self.masks[row]
         numbers = _numbers(path)
         if numbers.shape != rgb.shape[1:]:
             of_mask, of_image = (f"{width} x {height}" for height, width in (numbers.shape, rgb.shape[1:]))
-            raise ValueError(f"{path} has {of_mask} px, its image {self.pictures.paths[row]} has {of_image}")
+            raise ValueError(f"{path} has {of_mask} px, its image {self.images.paths[row]} has {of_image}")
         table = np.array([self.class_of.get(number, -1) for number in range(256)])
         classes = table[numbers]
         if (classes < 0).any():
             unknown = sorted({*np.unique(numbers).tolist()} - {*self.class_of})
-            raise ValueError(f"{path} has numbers that are no class of the set: {some(unknown)}")
+            raise ValueError(f"{path} has numbers that are no class of the set: {format_some(unknown)}")
         return rgb, torch.from_numpy(classes.astype(np.uint8))
 
-    def some(self, rows: Sequence[int]) -> "MaskFiles":
-        pictures = FilePictures([self.pictures.paths[row] for row in rows])
-        return MaskFiles(pictures, [self.masks[row] for row in rows], self.class_of)
+    def select(self, rows: Sequence[int]) -> "MaskFiles":
+        images = FileImageSource([self.images.paths[row] for row in rows])
+        return MaskFiles(images, [self.masks[row] for row in rows], self.class_of)
 
 
 def ade20k(root: Path, cache: Path) -> SegmentationTask:
@@ -95,7 +95,7 @@ def voc_masks(root: Path, cache: Path) -> SegmentationTask:
         names = listed.read_text(encoding="utf-8").split()
         images = [root / "JPEGImages" / f"{name}.jpg" for name in names]
         masks = [root / "SegmentationClass" / f"{name}.png" for name in names]
-        return _opened(root, VOC_LAYOUT, images, masks, class_of)
+        return _pair_files(root, VOC_LAYOUT, images, masks, class_of)
 
     return _task("voc-segmentation", VOC_CLASSES, part("train"), part("val"), cache)
 
@@ -118,50 +118,52 @@ def mask_folders(root: Path, cache: Path) -> SegmentationTask:
 
 def _task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles, cache: Path) -> SegmentationTask:
     """Hold out the validation part from the training part; leave out unreadable pairs."""
-    kept, held = map(train.some, carved(name, [path.name for path in train.masks]))
+    kept, held = map(train.select, holdout(name, [path.name for path in train.masks]))
     notes, parts, how = list[str](), list[MaskFiles](), f"{sorted(train.class_of.items())}"
     for part, what in ((kept, "train"), (held, "validation"), (test, "test")):
-        files = [*part.pictures.paths, *part.masks]
-        rows, note = readable(part.__getitem__, len(part), files, cache, f"{name} {what}", how)
-        parts.append(part.some(rows))
+        files = [*part.images.paths, *part.masks]
+        rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"{name} {what}", how)
+        parts.append(part.select(rows))
         notes += note
     fitted, chosen_on, tested = parts
     return SegmentationTask(name, classes, fitted, chosen_on, tested, PUBLISHED, tuple(notes))
 
 
-def _paired(root: Path, layout: str, pictures: Path, masks: Path, class_of: Mapping[int, int]) -> MaskFiles:
+def _paired(root: Path, layout: str, images: Path, masks: Path, class_of: Mapping[int, int]) -> MaskFiles:
     """Pair the images of one folder with the masks of the same names in another."""
-    for folder in (pictures, masks):
+    for folder in (images, masks):
         if not folder.is_dir():
             raise ValueError(layout.format(root=root, lacks=f"{folder} is not there"))
-    found = sorted(path for path in pictures.iterdir() if path.suffix.lower() in PICTURES)
-    if alone := {path.stem for path in masks.glob("*.png")} - {path.stem for path in found}:
-        raise ValueError(f"{len(alone)} masks of {masks} have no image in {pictures}: {some(sorted(alone))}")
-    return _opened(root, layout, found, [masks / f"{path.stem}.png" for path in found], class_of)
+    found = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if separate := {path.stem for path in masks.glob("*.png")} - {path.stem for path in found}:
+        raise ValueError(f"{len(separate)} masks of {masks} have no image in {images}: {format_some(sorted(separate))}")
+    return _pair_files(root, layout, found, [masks / f"{path.stem}.png" for path in found], class_of)
 
 
-def _opened(
-    root: Path, layout: str, pictures: Sequence[Path], masks: Sequence[Path], class_of: Mapping[int, int]
+def _pair_files(
+    root: Path, layout: str, images: Sequence[Path], masks: Sequence[Path], class_of: Mapping[int, int]
 ) -> MaskFiles:
     """Check that every image has its mask, without decoding."""
-    if not pictures:
+    if not images:
         raise ValueError(layout.format(root=root, lacks="a part of it has no image"))
-    if missing := [path for path in (*pictures, *masks) if not path.is_file()]:
-        raise ValueError(f"{len(missing)} files of {len(pictures)} images and their masks are missing: {some(missing)}")
-    return MaskFiles(FilePictures(pictures), masks, class_of)
+    if missing := [path for path in (*images, *masks) if not path.is_file()]:
+        raise ValueError(
+            f"{len(missing)} files of {len(images)} images and their masks are missing: {format_some(missing)}"
+        )
+    return MaskFiles(FileImageSource(images), masks, class_of)
 
 
 def _numbers(path: Path) -> UInt8[np.ndarray, "height width"]:
     try:
         with Image.open(path, formats=FORMATS) as image:  # reads only the header
             mode, pixels = image.mode, image.width * image.height
-            numbers = np.asarray(image) if mode in INDEXED and pixels <= MOST_PIXELS else None
+            numbers = np.asarray(image) if mode in INDEXED and pixels <= MAX_PIXELS else None
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - decoders document no exceptions
-        raise UnreadablePicture(f"{path}: {error}") from None
+        raise UnreadableImageError(f"{path}: {error}") from None
     if mode not in INDEXED:
         raise ValueError(f"{path} is {mode}: a mask has one number per pixel, not a colour")
     if numbers is None:
-        raise UnreadablePicture(f"{path}: {TOO_LARGE}")
+        raise UnreadableImageError(f"{path}: {TOO_LARGE}")
     return numbers.astype(np.uint8)

@@ -8,22 +8,22 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from bench.transfer.tasks.pictures import FilePictures, Pictures
-from bench.transfer.tasks.unreadable import readable
+from bench.transfer.tasks.pictures import FileImageSource, ImageSource
+from bench.transfer.tasks.unreadable import readable_rows
 
-VALIDATION_SHARE, MOST_VALIDATION = 0.25, 5000  # share of the training part, and largest number of images
+VALIDATION_SHARE, MAX_VALIDATION = 0.25, 5000  # share of the training part, and largest number of images
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MultiLabelPart:
     """Images and the classes that they show."""
 
-    pictures: Pictures
+    images: ImageSource
     labels: Bool[np.ndarray, "images classes"]
     unjudged: Bool[np.ndarray, "images classes"]  # neither positive nor negative: left out of losses and metrics
 
     def __post_init__(self) -> None:
-        assert len(self.pictures) == len(self.labels) == len(self.unjudged)
+        assert len(self.images) == len(self.labels) == len(self.unjudged)
         assert not (self.labels & self.unjudged).any()
 
 
@@ -45,23 +45,23 @@ class MultiLabelTask:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Listed:
+class ListedFiles:
     """The files of a part, and their labels."""
 
     paths: Sequence[Path]
     labels: Bool[np.ndarray, "files classes"]
     unjudged: Bool[np.ndarray, "files classes"]
 
-    def some(self, rows: Sequence[int]) -> "Listed":
-        return Listed([self.paths[row] for row in rows], self.labels[rows], self.unjudged[rows])
+    def select(self, rows: Sequence[int]) -> "ListedFiles":
+        return ListedFiles([self.paths[row] for row in rows], self.labels[rows], self.unjudged[rows])
 
 
 def task_of_files(
     name: str,
     classes: tuple[str, ...],
-    train: Listed,
-    validation: Listed | None,
-    test: Listed,
+    train: ListedFiles,
+    validation: ListedFiles | None,
+    test: ListedFiles,
     notes: Sequence[str],
     cache: Path,
 ) -> MultiLabelTask:
@@ -71,25 +71,25 @@ def task_of_files(
     """
     notes, parts = [*notes], list[MultiLabelPart]()
     if validation is None:
-        kept, held = carved(name, [path.name for path in train.paths])
+        kept, held = holdout(name, [path.name for path in train.paths])
         notes.append(f"{name}: {len(held):,} of {len(train.paths):,} images of train are set aside to choose on")
-        train, validation = train.some(kept), train.some(held)
+        train, validation = train.select(kept), train.select(held)
     for part, what in ((train, "train"), (validation, "validation"), (test, "test")):
-        decode = FilePictures(part.paths).rgb
-        rows, note = readable(decode, len(part.paths), part.paths, cache, f"{name} {what}")
-        left, notes = part.some(rows), notes + note
-        parts.append(MultiLabelPart(FilePictures(left.paths), left.labels, left.unjudged))
+        decode = FileImageSource(part.paths).rgb
+        rows, note = readable_rows(decode, len(part.paths), part.paths, cache, f"{name} {what}")
+        left, notes = part.select(rows), notes + note
+        parts.append(MultiLabelPart(FileImageSource(left.paths), left.labels, left.unjudged))
     fitted, chosen_on, tested = parts
     return MultiLabelTask(name, classes, fitted, chosen_on, tested, tuple(notes))
 
 
-def carved(what: str, names: Sequence[str]) -> tuple[list[int], list[int]]:
+def holdout(what: str, names: Sequence[str]) -> tuple[list[int], list[int]]:
     """Return the rows to train on and the rows of a held-out validation part, chosen by a hash of the images' names.
 
     ValueError for too few images.
     """
     order = sorted(range(len(names)), key=lambda row: hashlib.sha256(names[row].encode()).digest())
-    count = min(MOST_VALIDATION, round(len(names) * VALIDATION_SHARE))
+    count = min(MAX_VALIDATION, round(len(names) * VALIDATION_SHARE))
     if not count:
         raise ValueError(
             f"{what}: of {len(names)} training images none can be set aside to choose on, 3 are the fewest"

@@ -32,18 +32,18 @@ UNDER_ROOT: dict[str, Callable[[Path, Path], Any]] = {
 
 
 @cache
-def task_named(name: str, results: Path, root: str) -> Any:
+def load_task(name: str, results: Path, root: str) -> Any:
     """Load a task of the pack, or a task in files under `root`, once per process.
 
     The ValueError shows the expected layout of the files, or what is wrong with them.
     """
-    pictures = results / CACHE
+    images = results / CACHE
     if name in TASKS:
-        return pack_tasks(pictures)[TASKS.index(name)]
+        return pack_tasks(images)[TASKS.index(name)]
     if name in OF_THE_PACK:
-        return OF_THE_PACK[name](pictures)
+        return OF_THE_PACK[name](images)
     if name in UNDER_ROOT:
-        return UNDER_ROOT[name](Path(root), pictures)
+        return UNDER_ROOT[name](Path(root), images)
     if name in DATA_SETS:
-        return data_set_task(name, Path(root), pictures)
-    return folder_task(name, Path(root), pictures)
+        return data_set_task(name, Path(root), images)
+    return folder_task(name, Path(root), images)

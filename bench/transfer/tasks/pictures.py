@@ -11,21 +11,21 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from bench.data.decoding import UnusableImageError, decoded
-from bench.transfer.waiting import waited_for
+from bench.data.decoding import UnusableImageError, decode_image
+from bench.transfer.waiting import progress_bar
 
 BATCH = 256
-LONGEST = 16  # largest aspect ratio of an image that is scaled; of a longer one the middle is cut out first
+MAX_ASPECT_RATIO = 16  # largest aspect ratio of an image that is scaled; of a longer one the middle is cut out first
 RESIZE_OVER_CROP = 232 / 224  # torchvision's recipe for evaluation, which CatLIP's fine-tuning follows
 NAMED = 3  # names in a message
 
 
-class UnreadablePicture(ValueError):  # noqa: N818 - the word for it everywhere
+class UnreadableImageError(ValueError):
     """An image that cannot be decoded; the message names the file and the reason."""
 
 
 @runtime_checkable
-class Pictures(Protocol):
+class ImageSource(Protocol):
     """Images by their row."""
 
     @property
@@ -36,15 +36,15 @@ class Pictures(Protocol):
     def __len__(self) -> int: ...
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        """Return an image; raises UnreadablePicture."""
+        """Return an image; raises UnreadableImageError."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PackPictures:
+class PackImageSource:
     """Whole images of the pack, composited on white."""
 
-    rgba: UInt8[Tensor, "pictures 4 height width"]  # premultiplied
+    rgba: UInt8[Tensor, "images 4 height width"]  # premultiplied
     resize_over_crop = 1.0
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class PackPictures:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FilePictures:
+class FileImageSource:
     """Files, decoded on access."""
 
     paths: Sequence[Path]
@@ -67,16 +67,16 @@ class FilePictures:
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
         path = self.paths[row]
         try:
-            return decoded(path.read_bytes())
+            return decode_image(path.read_bytes())
         except (UnusableImageError, OSError) as error:
-            raise UnreadablePicture(f"{path}: {error}") from None
+            raise UnreadableImageError(f"{path}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ArrayPictures:
+class ArrayImageSource:
     """Small whole images in memory, such as CIFAR's."""
 
-    pixels: UInt8[Tensor, "pictures 3 height width"]
+    pixels: UInt8[Tensor, "images 3 height width"]
     resize_over_crop = 1.0
 
     def __len__(self) -> int:
@@ -87,10 +87,10 @@ class ArrayPictures:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SomePictures:
+class ImageSubset:
     """Some rows of other images."""
 
-    of: Pictures
+    of: ImageSource
     rows: Sequence[int]
 
     @property
@@ -104,23 +104,23 @@ class SomePictures:
         return self.of.rgb(self.rows[row])
 
 
-def shown(pictures: Pictures, side: int) -> Iterator[UInt8[Tensor, "batch 3 side side"]]:
+def eval_batches(images: ImageSource, side: int) -> Iterator[UInt8[Tensor, "batch 3 side side"]]:
     """Yield all images in batches, preprocessed for scoring: scaled (bilinear, antialiased) and centre-cropped."""
-    scaled = round(side * pictures.resize_over_crop)
+    scaled = round(side * images.resize_over_crop)
 
     def centre(row: int) -> Tensor:
-        rgb = pictures.rgb(row)
-        middle = F.center_crop(rgb, [min(length, LONGEST * min(rgb.shape[1:])) for length in rgb.shape[1:]])
+        rgb = images.rgb(row)
+        middle = F.center_crop(rgb, [min(length, MAX_ASPECT_RATIO * min(rgb.shape[1:])) for length in rgb.shape[1:]])
         whole: Tensor = F.center_crop(F.resize(middle, [scaled], antialias=True), [side, side])
         return whole
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        firsts = range(0, len(pictures), BATCH)
-        for first in waited_for(firsts, len(firsts), "embedding"):
-            yield torch.stack(list(pool.map(centre, range(first, min(first + BATCH, len(pictures))))))
+        firsts = range(0, len(images), BATCH)
+        for first in progress_bar(firsts, len(firsts), "embedding"):
+            yield torch.stack(list(pool.map(centre, range(first, min(first + BATCH, len(images))))))
 
 
-def some(names: Sequence[object]) -> str:
+def format_some(names: Sequence[object]) -> str:
     """Name the first three of many, and how many more there are."""
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(map(str, names[:NAMED])) + more

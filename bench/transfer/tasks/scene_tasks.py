@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.transfer.detection.average_precision import Objects
-from bench.transfer.detection.detection import Annotated, DetectionTask
-from bench.transfer.detection.detection import Recipe as DetectionRecipe
-from bench.transfer.segmentation.segmentation import Recipe as SegmentationRecipe
-from bench.transfer.segmentation.segmentation import SegmentationTask
+from bench.transfer.detection.average_precision import ObjectAnnotations
+from bench.transfer.detection.detection import Annotated, DetectionRecipe, DetectionTask
+from bench.transfer.segmentation.segmentation import SegmentationRecipe, SegmentationTask
 from bench.transfer.tasks.cutouts import CLASSES, Split
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.transfer.tasks.pictures import ArrayPictures
-from bench.transfer.tasks.scenes import Scene, scenes
-from bench.transfer.transfer_training import Descent
-from models.simple_pyramid import Heads
+from bench.transfer.tasks.pictures import ArrayImageSource
+from bench.transfer.tasks.scenes import Scene, make_scenes
+from bench.transfer.transfer_training import TransferTraining
+from models.simple_pyramid import DetectorHeads
 
 LABELS_SIDE = 64  # pixels, like the images of the pack
 LABELS_COUNTS: dict[Split, int] = {"train": 1200, "validation": 400, "test": 1000}
@@ -29,14 +27,22 @@ SEGMENTATION = SegmentationRecipe(
     side=SIDE,
     scales=(0.75, 1.25),
     channels=128,
-    linear=Descent(epochs=5, batch_size=32, at_once=32, learning_rates=(1e-3, 1e-2), train_tower=False),
-    deeplab=Descent(epochs=10, batch_size=16, at_once=16, learning_rates=(3e-4, 1e-3)),
+    linear=TransferTraining(
+        epochs=5, batch_size=32, micro_batch_size=32, learning_rates=(1e-3, 1e-2), train_tower=False
+    ),
+    deeplab=TransferTraining(epochs=10, batch_size=16, micro_batch_size=16, learning_rates=(3e-4, 1e-3)),
 )
 DETECTION = DetectionRecipe(
     side=SIDE,
-    heads=Heads(channels=64, box_features=256, mask_layers=2, proposals=100, regions=32),
-    descent=Descent(
-        epochs=10, batch_size=8, at_once=8, learning_rates=(1e-3,), falls=(0.7, 0.9), clip_norm=1.0, layer_decay=0.9
+    heads=DetectorHeads(channels=64, box_features=256, mask_layers=2, proposals=100, regions=32),
+    training=TransferTraining(
+        epochs=10,
+        batch_size=8,
+        micro_batch_size=8,
+        learning_rates=(1e-3,),
+        milestones=(0.7, 0.9),
+        clip_norm=1.0,
+        layer_decay=0.9,
     ),
 )
 
@@ -50,18 +56,18 @@ def scene_labels(cache: Path) -> MultiLabelTask:
 
 def scenes_segmentation(cache: Path) -> SegmentationTask:
     """Return a segmentation task; the photo is the class "background"."""
-    train, validation, test = ([(scene.rgb, scene.classes) for scene in part] for part in _dense(cache))
+    train, validation, test = ([(scene.rgb, scene.classes) for scene in part] for part in _run_dense(cache))
     return SegmentationTask("scenes-segmentation", ("background", *CLASSES), train, validation, test, SEGMENTATION)
 
 
 def scenes_detection(cache: Path) -> DetectionTask:
     """Return a detection task."""
-    train, validation, test = ([_annotated(scene) for scene in part] for part in _dense(cache))
+    train, validation, test = ([_annotated(scene) for scene in part] for part in _run_dense(cache))
     return DetectionTask("scenes-detection", CLASSES, train, validation, test, DETECTION)
 
 
 @functools.cache
-def _dense(cache: Path) -> list[list[Scene]]:
+def _run_dense(cache: Path) -> list[list[Scene]]:
     """Draw the scenes that segmentation and detection share, once per process."""
     return _drawn(COUNTS, SIDE, cache)
 
@@ -69,15 +75,16 @@ def _dense(cache: Path) -> list[list[Scene]]:
 def _drawn(counts: Mapping[Split, int], side: int, cache: Path) -> list[list[Scene]]:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return [
-            list(pool.map(scenes(split, count, side, cache).scene, range(count))) for split, count in counts.items()
+            list(pool.map(make_scenes(split, count, side, cache).scene, range(count)))
+            for split, count in counts.items()
         ]
 
 
 def _labelled(part: list[Scene]) -> MultiLabelPart:
     labels = torch.stack([scene.present for scene in part]).numpy()
-    return MultiLabelPart(ArrayPictures(torch.stack([scene.rgb for scene in part])), labels, np.zeros_like(labels))
+    return MultiLabelPart(ArrayImageSource(torch.stack([scene.rgb for scene in part])), labels, np.zeros_like(labels))
 
 
 def _annotated(scene: Scene) -> Annotated:
     crowd = torch.zeros(len(scene.labels), dtype=torch.bool)
-    return scene.rgb, Objects(scene.boxes, scene.labels, scene.masks, crowd)
+    return scene.rgb, ObjectAnnotations(scene.boxes, scene.labels, scene.masks, crowd)

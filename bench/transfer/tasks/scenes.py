@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from bench.environment.seeds import SCENES, seed_for
-from bench.transfer.tasks.cutouts import CLASSES, SPLITS, Cutouts, Split, cutouts
+from bench.transfer.tasks.cutouts import CLASSES, SPLITS, Cutouts, Split, load_cutouts
 
-MOST_OBJECTS = 3
+MAX_OBJECTS = 3
 LONGEST_SIDE = (0.3, 0.6)  # of an object, as a share of the scene's side
 LEAST_VISIBLE = 0.5  # share of an object that upper objects leave uncovered
 PLACES_TRIED = 10  # for an object that would cover too much, before it is left out
@@ -43,7 +43,7 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scenes:
+class SceneDataset:
     """Scenes of a split, drawn on access; scene k is a pure function of the split and k."""
 
     split: Split
@@ -57,15 +57,15 @@ class Scenes:
     def scene(self, row: int) -> Scene:
         """Draw a scene: one to three whole objects, their classes drawn uniformly, on a crop of a photo."""
         draw = np.random.default_rng(seed_for(0, SCENES, SPLITS.index(self.split), row))
-        picture = _background(self.parts, self.side, draw)
+        image = _background(self.parts, self.side, draw)
         on_top = np.zeros((self.side, self.side), np.int64)  # object number by pixel; 0: the photo
         labels, areas = list[int](), list[int]()
-        for _ in range(draw.integers(1, MOST_OBJECTS, endpoint=True)):
+        for _ in range(draw.integers(1, MAX_OBJECTS, endpoint=True)):
             label = int(draw.integers(len(CLASSES)))
             pixels = _object(self.parts.by_class[label], self.side, draw)
             alpha = pixels[..., 3]
             for _ in range(PLACES_TRIED):
-                place = _place(pixels, self.side, draw)
+                place = _hash_order(pixels, self.side, draw)
                 above = on_top.copy()
                 above[place][alpha >= SOLID] = len(labels) + 1
                 visible = np.bincount(above.ravel(), minlength=len(labels) + 2)[1:]
@@ -73,20 +73,20 @@ class Scenes:
                     on_top = above
                     labels.append(label + 1)
                     areas.append(int(visible[-1]))
-                    picture[place] = _over(pixels, picture[place])
+                    image[place] = _composite(pixels, image[place])
                     break
         masks = on_top == np.arange(1, len(labels) + 1)[:, None, None]
         return Scene(
-            rgb=torch.from_numpy(picture.transpose(2, 0, 1).copy()),
+            rgb=torch.from_numpy(image.transpose(2, 0, 1).copy()),
             masks=torch.from_numpy(masks),
             labels=torch.tensor(labels),
             boxes=torch.tensor([_box(mask) for mask in masks]),
         )
 
 
-def scenes(split: Split, count: int, side: int, cache: Path) -> Scenes:
+def make_scenes(split: Split, count: int, side: int, cache: Path) -> SceneDataset:
     """Return `count` scenes of a split; the first scenes do not depend on `count`."""
-    return Scenes(split, count, side, cutouts(split, cache))
+    return SceneDataset(split, count, side, load_cutouts(split, cache))
 
 
 def _background(parts: Cutouts, side: int, draw: np.random.Generator) -> UInt8[np.ndarray, "side side 3"]:
@@ -114,14 +114,16 @@ def _mirrored_or_not(image: Image.Image, draw: np.random.Generator) -> Image.Ima
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draw.integers(2) else image
 
 
-def _place(pixels: UInt8[np.ndarray, "height width 4"], side: int, draw: np.random.Generator) -> tuple[slice, slice]:
+def _hash_order(
+    pixels: UInt8[np.ndarray, "height width 4"], side: int, draw: np.random.Generator
+) -> tuple[slice, slice]:
     """Draw rows and columns for an object, such that it is wholly inside."""
     starts = [int(draw.integers(side - length, endpoint=True)) for length in pixels.shape[:2]]
     top, left = (slice(start, start + length) for start, length in zip(starts, pixels.shape, strict=False))
     return top, left
 
 
-def _over(
+def _composite(
     pixels: UInt8[np.ndarray, "height width 4"], below: UInt8[np.ndarray, "height width 3"]
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Composite premultiplied pixels over others in integers, which every machine rounds alike."""

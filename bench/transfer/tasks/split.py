@@ -8,27 +8,32 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from bench.transfer.tasks.pictures import FilePictures, Pictures, SomePictures, some
-from bench.transfer.tasks.tasks import VALIDATION_SHARE, Part, Task
-from bench.transfer.tasks.unreadable import readable
+from bench.transfer.tasks.pictures import FileImageSource, ImageSource, ImageSubset, format_some
+from bench.transfer.tasks.tasks import VALIDATION_SHARE, Task, TaskSplit
+from bench.transfer.tasks.unreadable import readable_rows
 
 TEST_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundPart:
     """A part as it lies on disk; `place` names it in messages."""
 
     place: str
-    pictures: Pictures
-    labels: Int[np.ndarray, " pictures"]
+    images: ImageSource
+    labels: Int[np.ndarray, " images"]
 
-    def some(self, rows: Sequence[int], place: str) -> "Found":
-        return Found(place, SomePictures(self.pictures, rows), self.labels[np.asarray(rows, dtype=int)])
+    def some(self, rows: Sequence[int], place: str) -> "FoundPart":
+        return FoundPart(place, ImageSubset(self.images, rows), self.labels[np.asarray(rows, dtype=int)])
 
 
-def task_of(
-    name: str, classes: Sequence[str], train: Found, validation: Found | None, test: Found | None, cache: Path
+def make_task(
+    name: str,
+    classes: Sequence[str],
+    train: FoundPart,
+    validation: FoundPart | None,
+    test: FoundPart | None,
+    cache: Path,
 ) -> Task:
     """Build a task; a missing test or validation part is held out from `train`, class by class.
 
@@ -37,13 +42,13 @@ def task_of(
     """
     if len(classes) == 1:
         raise ValueError(f"{name}: all images are of one class, {classes[0]!r}: there is nothing to tell apart")
-    notes, found = list[str](), dict[str, Found]()
+    notes, found = list[str](), dict[str, FoundPart]()
     for what, given in (("train", train), ("validation", validation), ("test", test)):
         if given is None:
             continue
-        if isinstance(given.pictures, FilePictures):
-            paths = given.pictures.paths
-            rows, note = readable(given.pictures.rgb, len(paths), paths, cache, given.place)
+        if isinstance(given.images, FileImageSource):
+            paths = given.images.paths
+            rows, note = readable_rows(given.images.rgb, len(paths), paths, cache, given.place)
             given, notes = given.some(rows, given.place), notes + note  # noqa: PLW2901 - the same part, shorter
         found[what] = given
     for what, share in (("test", TEST_SHARE), ("validation", VALIDATION_SHARE)):
@@ -58,21 +63,23 @@ def task_of(
         if absent := sorted({*range(len(classes))} - {*part.labels.tolist()}):
             raise ValueError(
                 f"{name}: {part.place} has {len(part.labels):,} readable images of {len(classes):,} classes, and none "
-                f"of {named([classes[label] for label in absent])}; every part needs every class"
+                f"of {format_classes([classes[label] for label in absent])}; every part needs every class"
             )
     fitted, chosen_on, tested = (
-        Part(found[what].pictures, found[what].labels) for what in ("train", "validation", "test")
+        TaskSplit(found[what].images, found[what].labels) for what in ("train", "validation", "test")
     )
     return Task(name, tuple(classes), fitted, chosen_on, tested, tuple(notes))
 
 
-def _held_out(name: str, classes: Sequence[str], found: Found, what: str, share: float) -> tuple[Found, Found]:
+def _held_out(
+    name: str, classes: Sequence[str], found: FoundPart, what: str, share: float
+) -> tuple[FoundPart, FoundPart]:
     """Return the remaining and the held-out part: a share of each class, at least one image, chosen by a hash."""
     counts = np.bincount(found.labels, minlength=len(classes))
     if small := [one for one, count in zip(classes, counts, strict=True) if count < 2]:  # noqa: PLR2004
         raise ValueError(
             f"{name}: {found.place} has {len(found.labels):,} images of {len(classes):,} classes, and fewer than two "
-            f"of {named(small)}: too few to set some aside for {what}"
+            f"of {format_classes(small)}: too few to set some aside for {what}"
         )
     chosen = list[int]()
     for label in range(len(classes)):
@@ -83,6 +90,6 @@ def _held_out(name: str, classes: Sequence[str], found: Found, what: str, share:
     return found.some(rest, found.place), found.some(sorted(chosen), f"what is set aside of {found.place}")
 
 
-def named(classes: Sequence[str]) -> str:
+def format_classes(classes: Sequence[str]) -> str:
     """Name the first of some classes."""
-    return f"class{'es' if len(classes) > 1 else ''} {some([*map(repr, classes)])}"
+    return f"class{'es' if len(classes) > 1 else ''} {format_some([*map(repr, classes)])}"

@@ -14,21 +14,21 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from bench.data.pack import Pictures as Pack
-from bench.data.pack import load_pictures
-from bench.transfer.tasks.pictures import PackPictures, Pictures
+from bench.data.pack import PackImages as Pack
+from bench.data.pack import load_pack_images
+from bench.transfer.tasks.pictures import ImageSource, PackImageSource
 
 VALIDATION_SHARE = 0.25  # of the training part
-FEWEST_MEMBERS = 20  # images of a class that a task keeps
+MIN_MEMBERS = 20  # images of a class that a task keeps
 FEW_SHOTS, MOST_SHOTS = 20, 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
+class TaskSplit:
     """Images and their class numbers."""
 
-    pictures: Pictures
-    labels: Int[np.ndarray, " pictures"]
+    images: ImageSource
+    labels: Int[np.ndarray, " images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,67 +37,67 @@ class Task:
 
     name: str
     classes: tuple[str, ...]
-    train: Part
-    validation: Part
-    test: Part
+    train: TaskSplit
+    validation: TaskSplit
+    test: TaskSplit
     notes: tuple[str, ...] = ()  # remarks on the files and the split, for the user
 
 
 @functools.cache
 def pack_tasks(cache: Path) -> list[Task]:
     """Return the five tasks of the pack, split once per process."""
-    twemoji, rooms, silhouettes = (load_pictures(part, cache) for part in ("twemoji", "sweethome3d", "silhouettes"))
+    twemoji, rooms, silhouettes = (load_pack_images(part, cache) for part in ("twemoji", "sweethome3d", "silhouettes"))
     things = [row for row, classes in enumerate(twemoji.classes) if classes["group"] != "people-body"]
     furniture = [row for row, classes in enumerate(rooms.classes) if classes["category"] != "Miscellaneous"]
     few, many = (_few_shot(silhouettes, "category", per_class=shots) for shots in (FEW_SHOTS, MOST_SHOTS))
     return [
-        _halved("Twemoji group", twemoji, range(len(twemoji)), "group"),
-        _halved("Twemoji subgroup", twemoji, _frequent(twemoji, things, "subgroup"), "subgroup"),
-        _halved("rooms", rooms, _frequent(rooms, furniture, "category"), "category"),
+        _split_in_halves("Twemoji group", twemoji, range(len(twemoji)), "group"),
+        _split_in_halves("Twemoji subgroup", twemoji, _frequent(twemoji, things, "subgroup"), "subgroup"),
+        _split_in_halves("rooms", rooms, _frequent(rooms, furniture, "category"), "category"),
         few,
         replace(many, test=few.test),
     ]
 
 
-def _halved(name: str, pictures: Pack, rows: Sequence[int], key: str) -> Task:
+def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> Task:
     """Split in halves, class by class; images that share a caption or their pixels stay together."""
     train, test = list[int](), list[int]()
-    groups, done = linked(pictures, rows), set[int]()
-    for members in _by_class(pictures, rows, key).values():
-        for group in _by_hash(pictures, {groups[row] for row in members} - done, name):
+    groups, done = link_rows(images, rows), set[int]()
+    for members in _by_class(images, rows, key).values():
+        for group in _by_hash(images, {groups[row] for row in members} - done, name):
             (train if len(train) <= len(test) else test).extend(row for row in rows if groups[row] == group)
             done.add(group)
-    return _task(name, pictures, train, test, key, groups)
+    return _task(name, images, train, test, key, groups)
 
 
-def _few_shot(pictures: Pack, key: str, *, per_class: int) -> Task:
+def _few_shot(images: Pack, key: str, *, per_class: int) -> Task:
     """Train on `per_class` images of each class; the test part is all but the first 100 images of each class."""
-    order = _by_hash(pictures, range(len(pictures)), key)
-    members = _by_class(pictures, order, key).values()
+    order = _by_hash(images, range(len(images)), key)
+    members = _by_class(images, order, key).values()
     train = [row for rows in members for row in rows[:per_class]]
     test = [row for rows in members for row in rows[MOST_SHOTS:]]
     name = f"silhouettes, {per_class} per class"
-    return _task(name, pictures, train, test, key, groups={row: row for row in order})
+    return _task(name, images, train, test, key, groups={row: row for row in order})
 
 
-def _task(name: str, pictures: Pack, train: list[int], test: list[int], key: str, groups: Mapping[int, int]) -> Task:
-    classes = tuple(sorted({pictures.classes[row][key] for row in train}))
+def _task(name: str, images: Pack, train: list[int], test: list[int], key: str, groups: Mapping[int, int]) -> Task:
+    classes = tuple(sorted({images.classes[row][key] for row in train}))
     number = {name: index for index, name in enumerate(classes)}
 
-    def part(rows: list[int]) -> Part:
-        labels = np.array([number[pictures.classes[row][key]] for row in rows])
-        return Part(PackPictures(pictures.pixels[rows]), labels)
+    def part(rows: list[int]) -> TaskSplit:
+        labels = np.array([number[images.classes[row][key]] for row in rows])
+        return TaskSplit(PackImageSource(images.pixels[rows]), labels)
 
     validation = set[int]()  # about the same share of each class; groups stay together
-    for members in _by_class(pictures, train, key).values():
+    for members in _by_class(images, train, key).values():
         wanted = max(1, round(len(members) * VALIDATION_SHARE))
-        for group in _by_hash(pictures, {groups[row] for row in members}, f"validation/{name}"):
+        for group in _by_hash(images, {groups[row] for row in members}, f"validation/{name}"):
             if sum(row in validation for row in members) < wanted:
                 validation |= {row for row in train if groups[row] == group}
     return Task(name, classes, part(sorted({*train} - validation)), part(sorted(validation)), part(sorted(test)))
 
 
-def linked(pictures: Pack, rows: Iterable[int]) -> dict[int, int]:
+def link_rows(images: Pack, rows: Iterable[int]) -> dict[int, int]:
     """Return for each row the first row that is linked to it by equal captions or equal pixels.
 
     Twemoji draws all families of one size alike; rooms hold one chair under several names.
@@ -105,7 +105,7 @@ def linked(pictures: Pack, rows: Iterable[int]) -> dict[int, int]:
     first: dict[int, int] = {}
     seen: dict[object, int] = {}
     for row in rows:
-        marks = (pictures.captions[row], pictures.pixels[row].numpy().tobytes())
+        marks = (images.captions[row], images.pixels[row].numpy().tobytes())
         linked = {seen[mark] for mark in marks if mark in seen}
         group = min(linked, default=row)
         first[row] = group
@@ -116,18 +116,18 @@ def linked(pictures: Pack, rows: Iterable[int]) -> dict[int, int]:
     return first
 
 
-def _frequent(pictures: Pack, rows: Iterable[int], key: str) -> list[int]:
-    members = _by_class(pictures, rows, key).values()
-    return sorted(row for rows_of_class in members if len(rows_of_class) >= FEWEST_MEMBERS for row in rows_of_class)
+def _frequent(images: Pack, rows: Iterable[int], key: str) -> list[int]:
+    members = _by_class(images, rows, key).values()
+    return sorted(row for rows_of_class in members if len(rows_of_class) >= MIN_MEMBERS for row in rows_of_class)
 
 
-def _by_class(pictures: Pack, rows: Iterable[int], key: str) -> Mapping[str, list[int]]:
+def _by_class(images: Pack, rows: Iterable[int], key: str) -> Mapping[str, list[int]]:
     members: dict[str, list[int]] = defaultdict(list)
     for row in rows:
-        members[pictures.classes[row][key]].append(row)
+        members[images.classes[row][key]].append(row)
     return members
 
 
-def _by_hash(pictures: Pack, rows: Iterable[int], salt: str) -> list[int]:
+def _by_hash(images: Pack, rows: Iterable[int], salt: str) -> list[int]:
     """Sort rows by a hash of their keys, so that a split depends on nothing else."""
-    return sorted(rows, key=lambda row: hashlib.sha256(f"{salt}/{pictures.keys[row]}".encode()).digest())
+    return sorted(rows, key=lambda row: hashlib.sha256(f"{salt}/{images.keys[row]}".encode()).digest())

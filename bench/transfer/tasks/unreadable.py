@@ -9,16 +9,16 @@ import msgspec
 import torch
 from tqdm import tqdm
 
-from bench.environment.files import written_whole
-from bench.transfer.tasks.pictures import BATCH, UnreadablePicture, some
+from bench.environment.files import atomic_write
+from bench.transfer.tasks.pictures import BATCH, UnreadableImageError, format_some
 
-MOST_UNREADABLE = 0.01  # share of a data set's files; with more missing, its scores would be of another data set
+MAX_UNREADABLE_SHARE = 0.01  # share of a data set's files; with more missing, its scores would be of another data set
 
 
-def readable(
+def readable_rows(
     decode: Callable[[int], object], count: int, files: Sequence[Path], cache: Path, what: str, how: str = ""
 ) -> tuple[list[int], list[str]]:
-    """Return the rows that `decode` can read, and a note on the rows for which it raises UnreadablePicture.
+    """Return the rows that `decode` can read, and a note on the rows for which it raises UnreadableImageError.
 
     The cached result is keyed by the paths, sizes and modification times of `files`, and by `how` they are decoded.
     Raises ValueError where more than one row in a hundred is unreadable; other errors of `decode` are passed on.
@@ -28,10 +28,10 @@ def readable(
         broken = msgspec.json.decode(file.read_bytes(), type=dict[int, str])
     else:
         broken = _broken(decode, count, what)
-        with written_whole(file) as temporary:
+        with atomic_write(file) as temporary:
             temporary.write_bytes(msgspec.json.encode(broken))
-    note = f"{what}: {len(broken):,} of {count:,} images cannot be read ({some([*broken.values()])})"
-    if len(broken) > MOST_UNREADABLE * count:
+    note = f"{what}: {len(broken):,} of {count:,} images cannot be read ({format_some([*broken.values()])})"
+    if len(broken) > MAX_UNREADABLE_SHARE * count:
         raise ValueError(f"{note}: more than one in a hundred, so nothing is scored")
     return [row for row in range(count) if row not in broken], [f"{note}; they are left out"] if broken else []
 
@@ -42,7 +42,7 @@ def _broken(decode: Callable[[int], object], count: int, what: str) -> dict[int,
     def attempt(row: int) -> str | None:
         try:
             decode(row)
-        except UnreadablePicture as error:
+        except UnreadableImageError as error:
             return str(error)
         return None
 

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from bench.transfer.tasks.multi_label_tasks import Listed, MultiLabelTask, task_of_files
-from bench.transfer.tasks.pictures import some
+from bench.transfer.tasks.multi_label_tasks import ListedFiles, MultiLabelTask, task_of_files
+from bench.transfer.tasks.pictures import format_some
 
 MOST_BYTES = 2**26  # of a list of images
 MOST_ANNOTATION_BYTES = 2**20  # VOC's annotations have some kB
@@ -82,9 +82,9 @@ def _of_lists(root: Path, split: str, names: Sequence[str], classes: Sequence[st
             raise ValueError(LAYOUT.format(root=root, lacks=f"ImageSets/Main/{path.name} is not there"))
         rows = [line.split() for line in _lines(path)]
         if wrong := [" ".join(row) for row in rows if len(row) != 2 or row[1] not in (SHOWN, DIFFICULT, NOT_SHOWN)]:  # noqa: PLR2004
-            raise ValueError(f"{path}: a line is an image and 1, 0 or -1, got {some(wrong)}")
+            raise ValueError(f"{path}: a line is an image and 1, 0 or -1, got {format_some(wrong)}")
         if differing := sorted({name for name, _ in rows} ^ found.keys()):
-            raise ValueError(f"{path} and {split}.txt name other images: {some(differing)}")
+            raise ValueError(f"{path} and {split}.txt name other images: {format_some(differing)}")
         for name, value in rows:
             if value != NOT_SHOWN:
                 found[name][one] = value == DIFFICULT
@@ -94,7 +94,7 @@ def _of_lists(root: Path, split: str, names: Sequence[str], classes: Sequence[st
 def _of_annotations(root: Path, names: Sequence[str]) -> Judgements:
     files = {name: root / "Annotations" / f"{name}.xml" for name in names}
     if lost := [name for name, file in files.items() if not file.is_file()]:
-        lacks = f"{len(lost)} images have no file in Annotations: {some(lost)}"
+        lacks = f"{len(lost)} images have no file in Annotations: {format_some(lost)}"
         raise ValueError(LAYOUT.format(root=root, lacks=lacks))
     found: Judgements = {name: {} for name in names}
     for name, file in files.items():
@@ -103,7 +103,7 @@ def _of_annotations(root: Path, names: Sequence[str]) -> Judgements:
     return found
 
 
-def _listed(root: Path, split: str, names: Sequence[str], found: Judgements, classes: Sequence[str]) -> Listed:
+def _listed(root: Path, split: str, names: Sequence[str], found: Judgements, classes: Sequence[str]) -> ListedFiles:
     columns = {one: column for column, one in enumerate(classes)}
     labels, unjudged = (np.zeros((len(names), len(classes)), dtype=bool) for _ in range(2))
     for row, name in enumerate(names):
@@ -113,12 +113,12 @@ def _listed(root: Path, split: str, names: Sequence[str], found: Judgements, cla
             (unjudged if is_difficult else labels)[row, columns[one]] = True
     paths = [root / "JPEGImages" / f"{name}.jpg" for name in names]
     if lost := [path.name for path in paths if not path.is_file()]:
-        lacks = f"{split}.txt names {len(lost)} images that are not in JPEGImages: {some(lost)}"
+        lacks = f"{split}.txt names {len(lost)} images that are not in JPEGImages: {format_some(lost)}"
         raise ValueError(LAYOUT.format(root=root, lacks=lacks))
-    return Listed(paths, labels, unjudged)
+    return ListedFiles(paths, labels, unjudged)
 
 
-def _note(split: str, part: Listed) -> str:
+def _note(split: str, part: ListedFiles) -> str:
     none, difficult = int((~part.labels.any(axis=1)).sum()), int(part.unjudged.sum())
     left_out = f"{difficult:,} pairs of image and class are left out, their objects being difficult"
     return f"VOC {split}: {len(part.paths):,} images, {none:,} show no class; {left_out}"
@@ -134,7 +134,7 @@ def _lines(path: Path) -> list[str]:
         raise ValueError(f"{path}: {error}") from None
     names = [line.split()[0] for line in lines]
     if bad := [name for name in names if Path(name).name != name]:
-        raise ValueError(f"{path}: an image is named without its folder, got {some(bad)}")
+        raise ValueError(f"{path}: an image is named without its folder, got {format_some(bad)}")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"{path}: names images twice: {some(twice)}")
+        raise ValueError(f"{path}: names images twice: {format_some(twice)}")
     return lines

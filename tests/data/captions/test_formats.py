@@ -29,7 +29,7 @@ def rows_of(path: Path, column: str | None = None) -> list[tuple[str, str | None
 @pytest.mark.parametrize("suffix", FORMATS)
 @settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_what_is_written_is_read(suffix: str, tmp_path: Path, data: st.DataObject) -> None:
+def test_written_captions_are_read_back(suffix: str, tmp_path: Path, data: st.DataObject) -> None:
     captions = data.draw(LINES if "txt" in suffix else TEXTS)
     if suffix.startswith(("csv", "tsv")):
         captions = [caption.replace("\r\n", "\n").replace("\r", "") for caption in captions]
@@ -41,7 +41,7 @@ def test_what_is_written_is_read(suffix: str, tmp_path: Path, data: st.DataObjec
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_batches_hold_all_rows_once_and_in_order(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_hold_every_row_once_in_order(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("batches", "captions"):
         monkeypatch.setattr(f"bench.data.captions.{module}.ROWS", 7)
     captions = [f"caption {row}" for row in range(50)]
@@ -78,7 +78,7 @@ def test_the_captions_column_is_known_by_its_name(names: list[str], column: str)
     assert batches.caption_column(names, None) == column
 
 
-def test_keys_are_text_whatever_they_were(tmp_path: Path) -> None:
+def test_keys_are_converted_to_text(tmp_path: Path) -> None:
     pq.write_table(pa.table({"sample_id": [7, None], "caption": ["a", "b"]}), tmp_path / "c.parquet")
     assert rows_of(tmp_path / "c.parquet") == [("7", "a"), (None, "b")]
 
@@ -86,18 +86,18 @@ def test_keys_are_text_whatever_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "kind", [pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()]
 )
-def test_text_is_text_however_it_is_stored(kind: pa.DataType, tmp_path: Path) -> None:
+def test_every_stored_text_type_is_read_as_text(kind: pa.DataType, tmp_path: Path) -> None:
     array = pa.array(["a dog", None, "a cat", "a dog"]).cast(kind if kind != pa.binary() else pa.binary())
     pq.write_table(pa.table({"caption": array}), tmp_path / "c.parquet")
     assert [text for _, text in rows_of(tmp_path / "c.parquet")] == ["a dog", None, "a cat", "a dog"]
 
 
-def test_a_file_without_header_is_read_by_the_columns_number(tmp_path: Path) -> None:
+def test_file_without_header_is_read_by_column_number(tmp_path: Path) -> None:
     (tmp_path / "cc3m.tsv").write_text("a dog\thttp://a\na cat\thttp://b\n")
     assert rows_of(tmp_path / "cc3m.tsv", "1") == [("0", "a dog"), ("1", "a cat")]
 
 
-def test_a_shards_caption_is_its_text_else_a_field_of_its_json(tmp_path: Path) -> None:
+def test_shard_caption_is_the_txt_member_or_a_json_field(tmp_path: Path) -> None:
     members = {
         "a/1.jpg": "",
         "a/1.txt": "by text",

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bench.experiments import experiment_named
-from bench.record import Metric, Record, Score, Transfer
+from bench.experiments import get_experiment
+from bench.record import Record, Score, TaskMetric, Transfer
 from bench.statistics import Interval, mean_interval, over_draws
 from reports.accuracy.label_curves import PER_CLASS, SHARE, curves_of, drawn
 from reports.page import page
-from reports.render.frames import comparison_of
+from reports.render.frames import group_comparison
 
 Make = dict[str, Callable[..., Any]]
 Words = Callable[[str], str]
@@ -89,7 +89,7 @@ def curve_record(make: Make, subject: str, seed: int, tasks: Sequence[str] = ("e
         for draw, share in enumerate(shares(subject, seed, place))
     ]
     trained = subject.endswith("tiny")
-    experiment = replace(experiment_named(subject if trained else "clip-tiny"), seed=seed)
+    experiment = replace(get_experiment(subject if trained else "clip-tiny"), seed=seed)
     budgets = ("equal images",) if trained else ()
     transfer = Transfer(subject=subject, images=80_000 if trained else 0, budgets=budgets, scores=tuple(found))
     record: Record = make["record"](transfer, experiment if trained or subject == "random tower" else None)
@@ -97,7 +97,7 @@ def curve_record(make: Make, subject: str, seed: int, tasks: Sequence[str] = ("e
 
 
 def head_record(
-    make: Make, subject: str, gains: dict[int, float], metrics: Iterable[Metric] = (), task: str = "animals"
+    make: Make, subject: str, gains: dict[int, float], metrics: Iterable[TaskMetric] = (), task: str = "animals"
 ) -> Record:
     """A random head, and for trained towers copied rows that are `gains` better."""
     chance, found = random.Random(f"{subject} {task}"), []
@@ -110,21 +110,23 @@ def head_record(
                 found.append(score(task, "transfer-init, copied rows", better, draw, per_class=per_class))
     images = 0 if subject.startswith("random tower") else 39_936
     transfer = Transfer(subject=subject, images=images, budgets=(), scores=tuple(found), metrics=tuple(metrics))
-    record: Record = make["record"](transfer, experiment_named("catlip-tiny"))
+    record: Record = make["record"](transfer, get_experiment("catlip-tiny"))
     return record
 
 
-def told_way(name: str, similarity: float) -> Metric:
-    return Metric(
+def told_way(name: str, similarity: float) -> TaskMetric:
+    return TaskMetric(
         task="animals", protocol="transfer-init", name=name, value=similarity, num_train=0, num_test=0, baseline=None
     )
 
 
 def metric_record(make: Make, subject: str, values: dict[str, float], baselines: dict[str, float | None]) -> Record:
     common: dict[str, Any] = {"task": "scenes", "protocol": "multi-label", "num_train": 900, "num_test": 1_000}
-    found = tuple(Metric(name=name, value=value, baseline=baselines[name], **common) for name, value in values.items())
+    found = tuple(
+        TaskMetric(name=name, value=value, baseline=baselines[name], **common) for name, value in values.items()
+    )
     transfer = Transfer(subject=subject, images=80_000, budgets=(), scores=(), metrics=found)
-    record: Record = make["record"](transfer, experiment_named(subject))
+    record: Record = make["record"](transfer, get_experiment(subject))
     return record
 
 
@@ -183,28 +185,28 @@ def test_a_mean_over_seeds_weighs_each_training_once(runs: list[list[float]]) ->
 
 
 def test_records_without_curves_have_no_such_section(whole: list[Record]) -> None:
-    assert curves_of(comparison_of("x", whole)) == []
+    assert curves_of(group_comparison("x", whole)) == []
     assert "Few labels" not in page("x", whole)
 
 
-def test_one_tower_a_subject_is_drawn_and_all_are_listed(make: Make) -> None:
+def test_one_tower_per_subject_is_drawn_and_all_are_listed(make: Make) -> None:
     short = curve_record(make, "clip-tiny", 0)
     long = replace(short, measured=replace(short.measured, images=160_000, budgets=("equal device seconds",)))
-    curves = curves_of(comparison_of("x", [short, long]))
+    curves = curves_of(group_comparison("x", [short, long]))
     assert [(curve.along, curve.images) for curve in drawn([c for c in curves if c.along == SHARE])] == [
         (SHARE, 80_000)
     ]
     assert {curve.images for curve in curves if curve.along == PER_CLASS} == {80_000, 160_000}
 
 
-def test_few_labels_alone_are_an_answer(make: Make, words: Words) -> None:
-    told = words(page("x", [curve_record(make, "clip-tiny", 0)]))
-    assert "No tower was scored in this comparison" not in told
-    assert "no towers scored" not in told
-    assert "Accuracies are listed under Few labels, other tasks, other heads" in told
+def test_page_with_few_label_records_only_has_an_answer(make: Make, words: Words) -> None:
+    text = words(page("x", [curve_record(make, "clip-tiny", 0)]))
+    assert "No tower was scored in this comparison" not in text
+    assert "no towers scored" not in text
+    assert "Accuracies are listed under Few labels, other tasks, other heads" in text
 
 
-def test_figures_of_other_tasks_stand_beside_their_baseline(make: Make, words: Words) -> None:
+def test_metrics_of_other_tasks_are_shown_with_their_baseline(make: Make, words: Words) -> None:
     baselines = {"macro mAP": 0.227, "box AP": None}
     text = page(
         "x",
@@ -242,18 +244,20 @@ def test_gains_of_a_head_are_paired_by_draw(make: Make, words: Words) -> None:
         expected = mean_interval([ours - theirs for ours, theirs in zip(*both, strict=True)])
         sign = "+" if expected.value > 0 else "\N{MINUS SIGN}"
         assert cell.startswith(f"{sign}{bare(abs(expected.value))}|")
-    told = words(text)
-    assert "birds, CatLIP of 39,936 images: copied rows against a random head: better with 20 per class (+.3" in told
-    assert "copied rows against a random head: better with no labels (+.2" in told
-    assert "worse with 20 per class (\N{MINUS SIGN}.0" in told
-    assert "CatLIP on animals" in told
-    assert "elsewhere on animals" in told
-    assert "random tower of elsewhere on animals" not in told
-    assert "random-init baseline on animals" not in told
+    reported = words(text)
+    assert (
+        "birds, CatLIP of 39,936 images: copied rows against a random head: better with 20 per class (+.3" in reported
+    )
+    assert "copied rows against a random head: better with no labels (+.2" in reported
+    assert "worse with 20 per class (\N{MINUS SIGN}.0" in reported
+    assert "CatLIP on animals" in reported
+    assert "elsewhere on animals" in reported
+    assert "random tower of elsewhere on animals" not in reported
+    assert "random-init baseline on animals" not in reported
     assert "random tower of" in text.split("elsewhere on animals, heads: ")[1].split(">")[0]
 
 
-def test_the_way_to_the_nearest_label_is_shown(make: Make, words: Words) -> None:
+def test_path_to_the_nearest_label_is_shown(make: Make, words: Words) -> None:
     metrics = [told_way("crab: crab.n.01 > crustacean.n.01 > lobster.n.02", 1 / 3), told_way("cat: cat.n.01", 1.0)]
     text = page("x", [head_record(make, "catlip-tiny", {1: 0.1}, metrics)])
     assert row(text, "The nearest label of each class", "crab")[1:] == [
@@ -266,7 +270,7 @@ def test_the_way_to_the_nearest_label_is_shown(make: Make, words: Words) -> None
     assert "WordNet has no noun for 6 of the classes of animals" in words(text)
 
 
-def test_everything_at_once_is_one_sound_page(whole: list[Record], make: Make) -> None:
+def test_page_with_all_sections_is_valid(whole: list[Record], make: Make) -> None:
     names = ("clip-tiny", "siglip-tiny", "catlip-tiny", "superclass-tiny", "random tower", "raw pixels")
     records = [
         *whole,
@@ -283,7 +287,7 @@ def test_everything_at_once_is_one_sound_page(whole: list[Record], make: Make) -
 
 
 @pytest.mark.parametrize("field", ["task", "protocol", "metric", "way", "subject"])
-def test_strings_stay_text(make: Make, words: Words, field: str) -> None:
+def test_strings_are_escaped(make: Make, words: Words, field: str) -> None:
     if field in ("task", "protocol"):
         record = curve_record(make, "clip-tiny", 0)
         scores = tuple(replace(one, **{field: HOSTILE}) for one in record.measured.scores)

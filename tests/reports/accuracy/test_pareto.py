@@ -10,15 +10,15 @@ from msgspec.structs import replace
 
 from bench.record import Record, Transfer
 from bench.statistics import Estimate
-from reports.accuracy.pareto import IMAGES, Price, on_front, prices
-from reports.accuracy.scores import Point, points, scored
+from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, on_front
+from reports.accuracy.scores import ScorePoint, points, whole_task_answers
 from reports.page import page
-from reports.render.frames import comparison_of
+from reports.render.frames import group_comparison
 
 Make = dict[str, Callable[..., Any]]
 Words = Callable[[str], str]
-DEVICE = Price(
-    name="seconds", told="", axis="", write=str, an_image={"fast": 0.5, "slow": 1.0}, why_not={"untimed": "no speed"}
+DEVICE = CostAxis(
+    name="seconds", title="", axis="", write=str, per_image={"fast": 0.5, "slow": 1.0}, why_not={"untimed": "no speed"}
 )
 POINTS = st.lists(
     st.tuples(st.sampled_from(["fast", "slow", "untimed", "random tower"]), st.integers(1, 6), st.integers(0, 6)),
@@ -26,17 +26,17 @@ POINTS = st.lists(
 )
 
 
-def point(subject: str, images: int, tenths: int) -> Point:
+def point(subject: str, images: int, tenths: int) -> ScorePoint:
     accuracy = Estimate(tenths / 10, None, None, "")
-    return Point(subject, subject == "random tower", images, (), (), accuracy, None)
+    return ScorePoint(subject, subject == "random tower", images, (), (), accuracy, None)
 
 
 @given(POINTS)
-def test_the_front_is_what_nothing_beats(drawn: list[tuple[str, int, int]]) -> None:
+def test_pareto_front_is_not_dominated(drawn: list[tuple[str, int, int]]) -> None:
     found = [point(*one) for one in drawn]
     paid = [(one, cost) for one in found if not one.is_reference and (cost := DEVICE.of(one)) is not None]
 
-    def beats(first: tuple[Point, float], second: tuple[Point, float]) -> bool:
+    def beats(first: tuple[ScorePoint, float], second: tuple[ScorePoint, float]) -> bool:
         least = first[1] <= second[1] and first[0].accuracy.value >= second[0].accuracy.value
         return least and (first[1] < second[1] or first[0].accuracy.value > second[0].accuracy.value)
 
@@ -49,22 +49,22 @@ def test_the_front_is_what_nothing_beats(drawn: list[tuple[str, int, int]]) -> N
     assert sorted(map(id, on_front(found[::-1], DEVICE))) == sorted(map(id, front))
 
 
-def test_images_are_their_own_price() -> None:
+def test_images_seen_are_a_cost_axis() -> None:
     assert IMAGES.of(point("any", 7, 1)) == 7
 
 
 def test_the_page_marks_the_front(whole: list[Record], words: Words) -> None:
-    comparison = comparison_of("x", whole)
-    device, energy = prices(comparison)
-    found = points(scored(comparison), "Twemoji group", "linear probe")
+    comparison = group_comparison("x", whole)
+    device, energy = cost_axes(comparison)
+    found = points(whole_task_answers(comparison), "Twemoji group", "linear probe")
     front = on_front(found, device)
     assert 0 < len(front) < len([one for one in found if not one.is_reference])
-    told = words(page("x", whole))
+    text = words(page("x", whole))
     trained = sum(not one.is_reference for one in found)
-    assert f"{len(front)} of {trained} towers are on the front" in told
-    assert energy.an_image == {}
-    assert "Energy was not measured. CLIP, SigLIP, CatLIP and SuperClass: this device has no" in told
-    assert "kJ" not in told
+    assert f"{len(front)} of {trained} towers are on the front" in text
+    assert energy.per_image == {}
+    assert "Energy was not measured. CLIP, SigLIP, CatLIP and SuperClass: this device has no" in text
+    assert "kJ" not in text
 
 
 def with_power(make: Make, name: str, watts: float | None) -> Record:
@@ -77,20 +77,20 @@ def with_power(make: Make, name: str, watts: float | None) -> Record:
 def test_energy_is_power_times_time_and_what_has_none_says_why(make: Make, words: Words) -> None:
     speeds = [with_power(make, "clip-tiny", 250.0), with_power(make, "catlip-tiny", None)]
     towers = [one for one in make["transfers"](0) if one.measured.subject in ("clip-tiny", "catlip-tiny")]
-    comparison = comparison_of("x", [*speeds, *towers])
-    device, energy = prices(comparison)
-    found = points(scored(comparison), "Twemoji group", "linear probe")
+    comparison = group_comparison("x", [*speeds, *towers])
+    device, energy = cost_axes(comparison)
+    found = points(whole_task_answers(comparison), "Twemoji group", "linear probe")
     clip = next(one for one in found if one.subject == "clip-tiny")
     catlip = next(one for one in found if one.subject == "catlip-tiny")
     assert energy.of(clip) == pytest.approx(250.0 * (device.of(clip) or 0) / 1000)
     assert energy.of(catlip) is None
-    told = words(page("x", [*speeds, *towers]))
-    assert "Left out, CatLIP: no such driver" in told
-    assert "kilojoules" in told
-    assert "not measured: no such driver" in told
+    text = words(page("x", [*speeds, *towers]))
+    assert "Left out, CatLIP: no such driver" in text
+    assert "kilojoules" in text
+    assert "not measured: no such driver" in text
 
 
-def test_a_tower_that_was_not_timed_is_named(make: Make, words: Words) -> None:
+def test_tower_without_timing_is_named(make: Make, words: Words) -> None:
     towers = [one for one in make["transfers"](0) if isinstance(one.measured, Transfer)]
-    told = words(page("x", [make["speed"]("clip-tiny", 0), *towers]))
-    assert "Left out, SigLIP, CatLIP and SuperClass: its speed was not measured" in told
+    text = words(page("x", [make["speed"]("clip-tiny", 0), *towers]))
+    assert "Left out, SigLIP, CatLIP and SuperClass: its speed was not measured" in text

@@ -17,7 +17,7 @@ from msgspec import Meta
 from pytest_benchmark.logger import Logger
 from pytest_benchmark.storage.file import FileStorage
 
-from bench.history.figures import read_figures
+from bench.history.figures import read_observations
 from reports.__main__ import main
 from reports.exports.exports import WRITERS, Format, exported
 from tests.documents import document, written
@@ -65,7 +65,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def of(results: Path, form: Format) -> bytes:
-    return exported(read_figures([results]), form)
+    return exported(read_observations([results]), form)
 
 
 def test_pytest_benchmark_reads_and_compares_its_own_format(results: Path, tmp_path: Path) -> None:
@@ -82,11 +82,11 @@ def test_pytest_benchmark_reads_and_compares_its_own_format(results: Path, tmp_p
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "test_a" in done.stdout
     assert not done.stderr
-    assert read_figures([out])[0].machine == read_figures([results])[0].machine
+    assert read_observations([out])[0].machine == read_observations([results])[0].machine
 
 
 @pytest.mark.parametrize("form", ["github-action-bigger", "github-action-smaller"])
-def test_github_action_benchmark_takes_one_direction_a_file(tmp_path: Path, make: Make, form: Format) -> None:
+def test_github_action_benchmark_gets_one_direction_per_file(tmp_path: Path, make: Make, form: Format) -> None:
     records = [make["speed"]("clip-tiny", number) for number in range(3)] + [make["memory"]("clip-tiny")]
     found = msgspec.json.decode(of(make["written"](records, tmp_path), form), type=list[Bench])
     names = {one.name for one in found}
@@ -96,7 +96,7 @@ def test_github_action_benchmark_takes_one_direction_a_file(tmp_path: Path, make
     assert all(one.value > 0 and one.unit for one in found)
 
 
-def test_bencher_takes_every_measure_with_its_interval(results: Path) -> None:
+def test_bencher_gets_every_metric_with_its_interval(results: Path) -> None:
     found = msgspec.json.decode(of(results, "bencher"), type=dict[Name, dict[MeasureName, Metric]])
     time = found["bench/suites/test_losses.py::test_a"]["time (s)"]
     assert time.lower_value <= time.value <= time.upper_value  # type: ignore[operator]
@@ -109,11 +109,11 @@ def test_pandas_reads_every_figure_of_every_commit(results: Path, form: Format) 
     frame = read(io.BytesIO(of(results, form)))
     assert len(frame) == 2 * 3 * 2 * 3  # commits, processes, benchmarks, measures
     assert set(frame["unit"].dropna()) - {""} == {"s", "B"}
-    figures = read_figures([results])
+    figures = read_observations([results])
     assert sorted(frame["value"]) == sorted(figure.value for figure in figures)
 
 
-def test_a_format_that_cannot_hold_it_says_so(results: Path, tmp_path: Path, make: Make) -> None:
+def test_unsupported_export_is_refused_with_the_reason(results: Path, tmp_path: Path, make: Make) -> None:
     with pytest.raises(ValueError, match="no figure is bigger-is-better"):
         of(results, "github-action-bigger")
     memory = make["written"]([make["memory"]("clip-tiny")], tmp_path / "memory")
@@ -125,7 +125,7 @@ def test_a_format_that_cannot_hold_it_says_so(results: Path, tmp_path: Path, mak
     assert len(pd.read_csv(io.BytesIO(of(tmp_path / "two", "csv")))) == 2
 
 
-def test_same_figures_same_bytes_and_no_nan(results: Path) -> None:
+def test_exports_are_reproducible_without_nan(results: Path) -> None:
     for form in WRITERS:
         if form != "github-action-bigger":
             assert of(results, form) == of(results, form)

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.measure.throughput import images_per_second
-from bench.record import Memory, Metric, Record, Score, Speed, Training, Transfer
+from bench.record import Memory, Record, Score, Speed, TaskMetric, Training, Transfer
 from reports.__main__ import main
 from reports.exports.scalars import Scalar, Scalars, read_scalars, scalars_of
 
@@ -35,7 +35,7 @@ def of(records: Sequence[Record], name: str, kind: type) -> list[Record]:
     return [r for r in records if r.experiment and r.experiment.name == name and isinstance(r.measured, kind)]
 
 
-def test_every_loss_speed_memory_and_score_is_there_once(records: list[Record]) -> None:
+def test_every_loss_speed_memory_and_score_is_exported_once(records: list[Record]) -> None:
     found = scalars_of(records)
     count = sum(len(one.points) for one in found)
     expected = 0
@@ -55,7 +55,7 @@ def test_every_loss_speed_memory_and_score_is_there_once(records: list[Record]) 
     assert scalars_of(reversed(records)) == found
 
 
-def test_curves_end_where_their_runs_did(records: list[Record]) -> None:
+def test_curves_end_at_their_runs_last_image(records: list[Record]) -> None:
     found = scalars_of(records)
     (training,) = [r.measured for r in of(records, "clip-tiny", Training) if r.experiment and r.experiment.seed == 1]
     assert isinstance(training, Training)
@@ -77,7 +77,7 @@ def test_curves_end_where_their_runs_did(records: list[Record]) -> None:
     assert points(found, "raw-pixels", "accuracy/rooms, k-NN")
 
 
-def test_several_processes_see_the_images_of_all_and_are_as_fast_as_the_slowest(make: Make) -> None:
+def test_distributed_runs_count_global_images_at_the_slowest_ranks_speed(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     slow = replace(one.measured, window_seconds=(1.0,), rank_window_seconds=((1.0,), (2.0,)))
     two = replace(one, measured=slow, circumstances=replace(one.circumstances, processes=2))
@@ -86,7 +86,7 @@ def test_several_processes_see_the_images_of_all_and_are_as_fast_as_the_slowest(
     assert found.points == (Scalar(2 * 128 * steps, "images per second/round 1", images),)
 
 
-def test_draws_are_averaged_and_parts_of_a_task_left_out(make: Make) -> None:
+def test_draws_are_averaged_and_few_label_points_left_out(make: Make) -> None:
     score = {
         **dict.fromkeys(("chosen", "validation_accuracy", "majority"), 0.5),
         "task": "t",
@@ -98,29 +98,29 @@ def test_draws_are_averaged_and_parts_of_a_task_left_out(make: Make) -> None:
     scores = [Score(correct="1100", **score), Score(correct="1", per_class=4, **score)]
     scores.append(Score(correct="1", label_share=0.1, **score))
     metric = {"task": "t", "protocol": "p", "name": "mIoU", "num_train": 9, "num_test": 9, "baseline": None}
-    metrics = tuple(Metric(value=value, draw=draw, **metric) for draw, value in enumerate((0.2, 0.4)))
+    metrics = tuple(TaskMetric(value=value, draw=draw, **metric) for draw, value in enumerate((0.2, 0.4)))
     transfer = Transfer(subject="clip-tiny", images=7, budgets=(), scores=tuple(scores), metrics=metrics)
     (found,) = scalars_of([make["record"](transfer, None)])
     assert found.points == (Scalar(7, "accuracy/t, p", 0.5), Scalar(7, "mIoU/t, p", fmean((0.2, 0.4))))
 
 
-def test_names_of_others_are_plain_folders(make: Make) -> None:
+def test_untrusted_names_become_plain_folders(make: Make) -> None:
     transfer = Transfer(subject="../x", images=0, budgets=(), scores=())
     (found,) = scalars_of([replace(make["record"](transfer, None), comparison="../../y")])
     assert ".." not in str(found.folder)
     assert len(found.folder.parts) == 2
 
 
-def test_what_has_no_curve_is_told(tmp_path: Path, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_without_curves_are_reported(tmp_path: Path, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     make["written"]([make["failure"]()], tmp_path / "failed")
-    for place, told in (("failed", "no record of a training, a speed"), ("none", "there is no ")):
+    for place, text in (("failed", "no record of a training, a speed"), ("none", "there is no ")):
         arguments = ["export", str(tmp_path / place), "--format", "tensorboard", "--out", str(tmp_path / "out")]
         assert main(arguments) == 2
-        assert told in capsys.readouterr().err
+        assert text in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_without_the_package_the_remedy_is_told(
+def test_missing_package_is_reported_with_the_remedy(
     tmp_path: Path, make: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
@@ -153,7 +153,7 @@ def test_tensorboard_reads_every_point(tmp_path: Path, records: list[Record], ma
 
 @needs_tensorboard
 @pytest.mark.filterwarnings("ignore")
-def test_same_records_same_bytes_and_no_torch(tmp_path: Path, make: Make) -> None:
+def test_event_files_are_reproducible_without_torch(tmp_path: Path, make: Make) -> None:
     records = [make["speed"]("clip-tiny", 0), make["memory"]("clip-tiny")]
     results = make["written"](records, tmp_path / "results")
     code = (

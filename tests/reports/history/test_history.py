@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bench.history.figures import Commit, Measure, Subject, figures_of_record, read_figures
+from bench.history.figures import BenchmarkId, Commit, Metric, observations_of_record, read_observations
 from reports.__main__ import main
-from reports.history.changes import Change, changes_of, mann_whitney_p
+from reports.history.changes import Change, find_changes, mann_whitney_p
 from reports.history.detection import LOOKS, few_commits_table, rates_table
 from reports.history.history_page import history_page
-from reports.history.series import Line, Point, history_of
+from reports.history.series import CommitPoint, Series, build_history
 from tests.documents import document, written
 from tests.reports.test_page import HOSTILE, Document
 
@@ -27,18 +27,18 @@ pytest.importorskip("ruptures", reason="the extra `history` is not installed")
 Make = dict[str, Callable[..., Any]]
 ROOT = Path(__file__).parents[3]
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
-TIME = Measure("time", "s", "less", is_counter=False)
-PARAMETERS = Measure("parameters", "", "same", is_counter=True)
-FLOPS = Measure("FLOPs of a step", "FLOP", "less", is_counter=True)
+TIME = Metric("time", "s", "less", is_counter=False)
+PARAMETERS = Metric("parameters", "", "same", is_counter=True)
+FLOPS = Metric("FLOPs of a step", "FLOP", "less", is_counter=True)
 
 
-def line(levels: Sequence[float], *, processes: int = 1, noise: float = 0.005, measure: Measure = TIME) -> Line:
+def line(levels: Sequence[float], *, processes: int = 1, noise: float = 0.005, measure: Metric = TIME) -> Series:
     draw = random.Random(7)
     points = [
-        Point(Commit(f"{at:040}"), tuple(level * math.exp(draw.gauss(0, noise)) for _ in range(processes)))
+        CommitPoint(Commit(f"{at:040}"), tuple(level * math.exp(draw.gauss(0, noise)) for _ in range(processes)))
         for at, level in enumerate(levels)
     ]
-    return Line(Subject("suite.py::part", "group"), measure, "here", tuple(points))
+    return Series(BenchmarkId("suite.py::part", "group"), measure, "here", tuple(points))
 
 
 def commits(*levels: float, machine: str = "here", processes: int = 1, first: int = 0) -> list[dict[str, Any]]:
@@ -59,11 +59,11 @@ def commits(*levels: float, machine: str = "here", processes: int = 1, first: in
 
 
 def history(folder: Path, *documents: dict[str, Any]) -> Any:
-    return history_of(read_figures([written(folder, *documents)]))
+    return build_history(read_observations([written(folder, *documents)]))
 
 
 def page_of(found: Any) -> str:
-    return history_page(found, [change for one in found.lines for change in changes_of(one)])
+    return history_page(found, [change for one in found.lines for change in find_changes(one)])
 
 
 def test_machines_and_settings_are_never_joined(tmp_path: Path, make: Make) -> None:
@@ -72,27 +72,28 @@ def test_machines_and_settings_are_never_joined(tmp_path: Path, make: Make) -> N
     assert {one.machine: len(one.points) for one in times} == {"here": 2, "there": 2}
     one = make["speed"]("clip-tiny", 0)
     other = replace(one, experiment=replace(one.experiment, batch_size=64, images=64, warmup_images=0))
-    joined = history_of([*figures_of_record(one), *figures_of_record(make["speed"]("clip-tiny", 1))])
-    apart = history_of([*figures_of_record(one), *figures_of_record(other)])
-    assert 2 * len(joined.lines) == len(apart.lines)
+    joined = build_history([*observations_of_record(one), *observations_of_record(make["speed"]("clip-tiny", 1))])
+    apart = build_history([*observations_of_record(one), *observations_of_record(other)])
+    assert 2 * len(joined.series) == len(apart.series)
     upgraded = replace(one.circumstances, packages={"torch": "99"})
-    apart = history_of([*figures_of_record(one), *figures_of_record(replace(one, circumstances=upgraded))])
-    assert 2 * len(joined.lines) == len(apart.lines)
+    apart = build_history([*observations_of_record(one), *observations_of_record(replace(one, circumstances=upgraded))])
+    assert 2 * len(joined.series) == len(apart.series)
 
 
-def test_flops_that_were_counted_otherwise_are_a_line_of_their_own(make: Make) -> None:
+def test_flops_of_another_format_are_a_separate_series(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     joined, both = (
-        history_of([*figures_of_record(one), *figures_of_record(replace(one, format=before))]) for before in (3, 2)
+        build_history([*observations_of_record(one), *observations_of_record(replace(one, format=before))])
+        for before in (3, 2)
     )
-    names = {found.measure.name for found in joined.lines}
-    assert {found.measure.name for found in both.lines} - names == {
+    names = {found.metric.name for found in joined.series}
+    assert {found.metric.name for found in both.series} - names == {
         "FLOPs of a step, as records of format 2 count them"
     }
-    assert len(both.lines) == len(joined.lines) + 1
+    assert len(both.series) == len(joined.series) + 1
 
 
-def test_commits_stand_by_their_own_time_whatever_the_order_of_measuring(tmp_path: Path) -> None:
+def test_commits_are_ordered_by_commit_time(tmp_path: Path) -> None:
     documents = commits(1, 2, 3)
     for number, one in enumerate(documents):
         one["datetime"] = f"2026-12-0{9 - number}T00:00:00+00:00"
@@ -105,85 +106,85 @@ def test_commits_stand_by_their_own_time_whatever_the_order_of_measuring(tmp_pat
 
 @pytest.mark.parametrize("factor", [1.1, 0.9])
 @pytest.mark.parametrize(("count", "processes"), [(8, 3), (40, 1)])
-def test_a_jump_is_confirmed_where_it_is(factor: float, count: int, processes: int) -> None:
+def test_jump_is_confirmed_at_its_commit(factor: float, count: int, processes: int) -> None:
     half = count // 2
-    (change,) = changes_of(line([1.0] * half + [factor] * half, processes=processes))
+    (change,) = find_changes(line([1.0] * half + [factor] * half, processes=processes))
     assert (change.kind, change.at, change.is_worse) == ("confirmed", half, factor > 1)
     assert change.size == pytest.approx(factor, rel=0.01)
     assert (change.before.id, change.after.id) == (f"{half - 1:040}", f"{half:040}")
     assert change.sides == (half * processes, half * processes)
 
 
-def test_one_slow_commit_of_eight_is_confirmed_and_so_is_its_end() -> None:
-    found = changes_of(line([1, 1, 1, 1.2, 1, 1, 1, 1], processes=3))
+def test_one_slow_commit_of_eight_gives_two_confirmed_changes() -> None:
+    found = find_changes(line([1, 1, 1, 1.2, 1, 1, 1, 1], processes=3))
     assert [(change.kind, change.at, change.is_worse) for change in found] == [
         ("confirmed", 3, True),
         ("confirmed", 4, False),
     ]
 
 
-def test_a_jump_seen_on_a_few_commits_is_suspected_at_most() -> None:
-    found = changes_of(line([1.0] * 40 + [1.06] * 5, noise=0.02))
+def test_jump_over_few_commits_is_at_most_suspected() -> None:
+    found = find_changes(line([1.0] * 40 + [1.06] * 5, noise=0.02))
     assert [change.kind for change in found] in (["suspected"], ["confirmed"])
 
 
 @laws
 @given(st.integers(1, 40), st.floats(1e-9, 1e9))
-def test_what_never_changes_has_no_change(count: int, level: float) -> None:
-    assert changes_of(line([level] * count, noise=0.0)) == []
+def test_constant_series_has_no_change(count: int, level: float) -> None:
+    assert find_changes(line([level] * count, noise=0.0)) == []
 
 
 @laws
 @given(st.floats(0.01, 100))
-def test_the_unit_changes_nothing(scale: float) -> None:
+def test_unit_does_not_affect_detection(scale: float) -> None:
     levels = [1.0] * 12 + [1.2] * 12
-    places = [(change.kind, change.at) for change in changes_of(line(levels))]
-    assert [(change.kind, change.at) for change in changes_of(line([scale * level for level in levels]))] == places
+    places = [(change.kind, change.at) for change in find_changes(line(levels))]
+    assert [(change.kind, change.at) for change in find_changes(line([scale * level for level in levels]))] == places
 
 
 @pytest.mark.parametrize(("measure", "values", "worse"), [(PARAMETERS, (5, 5, 4), [True]), (FLOPS, (5, 5, 4), [False])])
-def test_a_counter_changes_by_the_last_digit(measure: Measure, values: tuple[float, ...], worse: list[bool]) -> None:
-    found = changes_of(line(values, noise=0.0, measure=measure))
+def test_counter_changes_are_exact(measure: Metric, values: tuple[float, ...], worse: list[bool]) -> None:
+    found = find_changes(line(values, noise=0.0, measure=measure))
     assert [(change.kind, change.at, change.is_worse) for change in found] == [("counted", 2, one) for one in worse]
 
 
-def test_neighbours_that_are_alike_count_for_fewer() -> None:
+def test_autocorrelated_neighbours_count_for_fewer() -> None:
     before, after = [1.0 + at / 100 for at in range(10)], [1.08 + at / 100 for at in range(10)]
     independent = mann_whitney_p(before, after)
     assert independent < mann_whitney_p(before, after, 0.5) < mann_whitney_p(before, after, 0.9) < 1
 
 
-def in_turns(levels: Sequence[float], *, luck: float, known: bool) -> Line:
+def in_turns(levels: Sequence[float], *, luck: float, known: bool) -> Series:
     """Eight commits in four turns, each of which is as lucky for all."""
     draw = random.Random(5)
     lucks = [math.exp(draw.gauss(0, luck)) for _ in range(4)]
     points = [
-        Point(
+        CommitPoint(
             Commit(f"{at:040}"),
             tuple(level * of * math.exp(draw.gauss(0, 0.01)) for of in lucks),
             tuple("abcd") if known else (),
         )
         for at, level in enumerate(levels)
     ]
-    return Line(Subject("suite.py::part", "group"), TIME, "here", tuple(points))
+    return Series(BenchmarkId("suite.py::part", "group"), TIME, "here", tuple(points))
 
 
-def test_what_a_turn_has_in_common_hides_no_change_and_makes_none() -> None:
+def test_shared_slot_effects_neither_hide_nor_create_changes() -> None:
     slower = [1.0] * 4 + [1.08] * 4
-    assert [(one.at, one.is_worse) for one in changes_of(in_turns(slower, luck=0.2, known=True))] == [(4, True)]
-    assert changes_of(in_turns(slower, luck=0.2, known=False)) == []
-    assert changes_of(in_turns([1.0] * 8, luck=0.2, known=True)) == []
+    assert [(one.at, one.is_worse) for one in find_changes(in_turns(slower, luck=0.2, known=True))] == [(4, True)]
+    assert find_changes(in_turns(slower, luck=0.2, known=False)) == []
+    assert find_changes(in_turns([1.0] * 8, luck=0.2, known=True)) == []
     few = in_turns([1.0, 1.0], luck=0.2, known=True)
     assert few.processes()[0] == [run for point in few.points for run in point.runs]  # two commits tell of no turn
 
 
-def test_over_eight_commits_a_quarter_is_found_and_little_else() -> None:
+def test_over_eight_commits_a_25_percent_change_is_found() -> None:
     for row in few_commits_table(30).rows:
         assert row["25% found"] >= 0.8
         assert row["confirmed falsely"] + row["suspected falsely"] <= 0.1
 
 
-def test_detection_is_what_the_readme_says() -> None:
+def test_detection_rates_match_the_readme() -> None:
     table, _ = rates_table(40)
     first = table.rows[0]
     assert first["confirmed falsely"] <= 0.05
@@ -211,20 +212,20 @@ def test_the_page_names_what_changed_and_where(text: str) -> None:
     assert "2 changes for the worse" in page.words()
 
 
-def test_a_chart_has_its_words_and_its_figures(text: str) -> None:
+def test_chart_has_a_description_and_a_table(text: str) -> None:
     page = Document(text)
     labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
     assert any("test_a, time over 8 commits" in label and "confirmed 1.20 times" in label for label in labels)
     assert len(page.tables["test_a"]) == 1 + 1 + 8  # a heading, the machine, the commits
 
 
-def test_same_figures_same_bytes(tmp_path: Path) -> None:
+def test_equal_figures_give_equal_bytes(tmp_path: Path) -> None:
     documents = commits(1, 1, 2)
     found = [page_of(history(tmp_path / name, *documents)) for name in ("a", "b")]
     assert found[0] == found[1]
 
 
-def test_the_page_loads_nothing_and_every_anchor_is_there(text: str) -> None:
+def test_page_loads_nothing_and_anchors_resolve(text: str) -> None:
     attributes = Document(text).attributes
     for _, name, value in attributes:
         if name in {"src", "href", "srcset", "action", "data", "xlink:href"}:
@@ -237,7 +238,7 @@ def test_the_page_loads_nothing_and_every_anchor_is_there(text: str) -> None:
     assert text.count("<script") == 1
 
 
-def test_what_documents_say_stays_text(tmp_path: Path) -> None:
+def test_document_strings_are_escaped(tmp_path: Path) -> None:
     documents = commits(1, 1, 1, 3, 3, 3, processes=2)
     for one in documents:
         one["machine_info"]["fingerprint"] = one["datetime"] = one["commit_info"]["time"] = HOSTILE
@@ -254,28 +255,28 @@ def run(*arguments: str | Path) -> int:
     return main([str(argument) for argument in arguments])
 
 
-def test_the_command_line_draws_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_draws_the_page_and_prints_its_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = written(tmp_path / "in", *commits(1, 1, 1, 1, 1.3, 1.3, 1.3, 1.3, processes=2))
     assert run("history", folder, "--out", tmp_path / "charts.html") == 0
-    told = capsys.readouterr().out
-    assert "confirmed, worse: bench/suites/test_losses.py::test_a, time: " in told
-    assert "after 00000003, by 00000004" in told
+    text = capsys.readouterr().out
+    assert "confirmed, worse: bench/suites/test_losses.py::test_a, time: " in text
+    assert "after 00000003, by 00000004" in text
     assert (tmp_path / "charts.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 @pytest.mark.parametrize("documents", [[], [document({})]])
-def test_a_job_that_measured_nothing_fails_loudly(
+def test_empty_measurement_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], documents: list[dict[str, Any]]
 ) -> None:
     folder = written(tmp_path / "in", *documents)
     for verb in (["history", folder], ["compare", folder, folder], ["history", tmp_path / "none"]):
         assert run(*verb) == 2
-        told = capsys.readouterr().err
-        assert "measured nothing" in told or "there is no" in told
-        assert told.count("\n") == 1
+        text = capsys.readouterr().err
+        assert "measured nothing" in text or "there is no" in text
+        assert text.count("\n") == 1
 
 
-def test_compare_gates_only_where_it_is_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_fails_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = written(tmp_path / "old", *commits(1, 1, 1, 1, 1, 1, 1, 1))
     new = written(tmp_path / "new", *commits(1.1, 1.1, 1.1, 1.1, 1.1, 1.1, 1.1, 1.1))
     assert run("compare", old, new) == 0
@@ -302,7 +303,7 @@ def test_kept_records_are_still_read(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert {"clip-tiny", "catlip-tiny"} <= {row[0] for row in page.tables["Counters"]}
 
 
-def test_a_change_knows_the_level_it_left() -> None:
+def test_change_has_the_level_before_it() -> None:
     change = Change(line([0, 1], noise=0.0, measure=PARAMETERS), "counted", 1, 0.0, 1.0, None, (1, 1))
     assert change.size is None
-    assert "times" not in change.told
+    assert "times" not in change.text

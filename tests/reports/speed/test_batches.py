@@ -7,8 +7,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.config import at_batch_size
-from bench.experiments import experiment_named
-from bench.record import Fit, Record
+from bench.experiments import get_experiment
+from bench.record import BatchTrial, Record
 from reports.page import page
 from tests.reports.test_page import DASH, Document, rates
 
@@ -21,23 +21,23 @@ def labels(document: Document) -> list[str]:
 
 
 def at_sizes(make: Make, *sizes: int) -> list[Record]:
-    """CLIP at several batches: as many images a second at each, memory in proportion."""
+    """CLIP at several batches: as many images per second at each, memory in proportion."""
     made = []
     for size in sizes:
-        sized = at_batch_size(experiment_named("clip-tiny"), size)
+        sized = at_batch_size(get_experiment("clip-tiny"), size)
         speed, memory = make["speed"]("clip-tiny", 0).measured, make["memory"]("clip-tiny").measured
-        seconds = sized.images_per_window / experiment_named("clip-tiny").images_per_window
+        seconds = sized.images_per_window / get_experiment("clip-tiny").images_per_window
         windows = tuple(seconds * window for window in speed.window_seconds)
         made.append(make["record"](replace(speed, window_seconds=windows), sized))
         made.append(make["record"](replace(memory, peak_rss_bytes=size * 2**20), sized))
     return made
 
 
-def test_one_size_each_has_no_such_charts(whole: list[Record]) -> None:
+def test_single_batch_size_has_no_batch_charts(whole: list[Record]) -> None:
     assert TABLE not in Document(page("x", whole)).tables
 
 
-def test_the_largest_batch_and_its_tries_are_points(make: Make) -> None:
+def test_largest_batch_and_its_trials_are_points(make: Make) -> None:
     names = ("clip-tiny", "catlip-tiny")
     records = [make["speed"](name, number) for name in names for number in range(5)]
     records += [make["memory"](name) for name in names] + make["largest"]()
@@ -58,16 +58,18 @@ def test_the_largest_batch_and_its_tries_are_points(make: Make) -> None:
     assert any(label.startswith("Peak memory against the batch") and "CatLIP 287 at 128" in label for label in heard)
 
 
-def test_every_size_is_told_in_its_order(make: Make) -> None:
+def test_every_batch_size_is_described_in_order(make: Make) -> None:
     document = Document(page("x", at_sizes(make, 512, 64, 256)))
     assert [row[1] for row in document.tables[TABLE][1:]] == ["64", "256", "512"]
     heard = next(label for label in labels(document) if label.startswith("Peak memory"))
     assert "CLIP 64 at 64, 256 at 256, 512 at 512" in heard
 
 
-def test_tries_alone_are_drawn_at_their_limit(make: Make) -> None:
-    one = experiment_named("clip-tiny")
-    tries = [make["record"](Fit(limit_bytes=2**30, fits=size < 200), at_batch_size(one, size)) for size in (160, 240)]
+def test_trials_alone_are_drawn_at_their_limit(make: Make) -> None:
+    one = get_experiment("clip-tiny")
+    tries = [
+        make["record"](BatchTrial(limit_bytes=2**30, fits=size < 200), at_batch_size(one, size)) for size in (160, 240)
+    ]
     document = Document(page("x", [make["speed"]("clip-tiny", 0), make["memory"]("clip-tiny"), *tries]))
     assert [row[-1].partition("not")[0] for row in document.tables[TABLE][1:]] == [DASH, "✓ fits", "✕ out of memory"]
     assert "limit of 1.0 GiB" in document.words()

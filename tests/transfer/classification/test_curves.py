@@ -1,4 +1,4 @@
-"""Curves over labels: every subject is given the same draws, and never more labels than it is said."""
+"""Curves over labels: every subject is given the same draws, and never more labels than stated."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from bench.record import Circumstances, Record, Score, Transfer
 from bench.transfer.classification import curves
-from bench.transfer.classification.curves import DRAWS, MOST_SHOTS_TO_TUNE, SHOTS, few_shot, label_fractions
-from bench.transfer.classification.probe import linear_probe
-from bench.transfer.classification.shares import SHARES, distinct_shares, taken
-from bench.transfer.feature_extractor import Embed, Subject
+from bench.transfer.classification.curves import DRAWS, MAX_SHOTS_TO_TUNE, SHOTS, score_few_shot, score_label_fractions
+from bench.transfer.classification.probe import score_linear_probe
+from bench.transfer.classification.shares import SHARES, distinct_shares, images_for_share
+from bench.transfer.feature_extractor import Embed, FeatureExtractor
 from bench.transfer.score_tables import curve_tables
-from bench.transfer.tasks.pictures import ArrayPictures, Pictures
-from bench.transfer.tasks.tasks import Part, Task
+from bench.transfer.tasks.pictures import ArrayImageSource, ImageSource
+from bench.transfer.tasks.tasks import Task, TaskSplit
 
 CPU = torch.device("cpu")
 HERE = Circumstances(
@@ -28,12 +28,12 @@ HERE = Circumstances(
 CLASSES, COUNTS = 4, {"train": 24, "validation": 6, "test": 50}  # of each class
 
 
-def part(count: int, first: int) -> Part:
-    """Pictures whose first pixel is their number, unlike any other part's."""
+def part(count: int, first: int) -> TaskSplit:
+    """Images whose first pixel is their number, unlike any other part's."""
     numbers = torch.arange(first, first + count * CLASSES)
     pixels = torch.zeros(len(numbers), 3, 1, 2, dtype=torch.uint8)
     pixels[:, 0, 0, 0], pixels[:, 1, 0, 0] = numbers % 256, numbers // 256
-    return Part(ArrayPictures(pixels), np.arange(len(numbers)) % CLASSES)
+    return TaskSplit(ArrayImageSource(pixels), np.arange(len(numbers)) % CLASSES)
 
 
 def task() -> Task:
@@ -41,31 +41,34 @@ def task() -> Task:
     return Task("toy", ("a", "b", "c", "d"), *(part(COUNTS[name], first) for name, first in firsts.items()))
 
 
-def numbers(pictures: Pictures) -> np.ndarray:
-    assert isinstance(pictures, ArrayPictures)
-    return pictures.pixels[:, 0, 0, 0].numpy().astype(int) + 256 * pictures.pixels[:, 1, 0, 0].numpy().astype(int)
+def numbers(images: ImageSource) -> np.ndarray:
+    assert isinstance(images, ArrayImageSource)
+    return images.pixels[:, 0, 0, 0].numpy().astype(int) + 256 * images.pixels[:, 1, 0, 0].numpy().astype(int)
 
 
 def noisy(noise: float, seed: int) -> Embed:
     """Features that tell the class, the less so the noisier."""
 
-    def embed(pictures: Pictures) -> np.ndarray:
-        draws = [np.random.default_rng([seed, number]).normal(size=CLASSES) for number in numbers(pictures)]
-        return np.eye(CLASSES)[numbers(pictures) % CLASSES] + noise * np.stack(draws)
+    def embed(images: ImageSource) -> np.ndarray:
+        draws = [np.random.default_rng([seed, number]).normal(size=CLASSES) for number in numbers(images)]
+        return np.eye(CLASSES)[numbers(images) % CLASSES] + noise * np.stack(draws)
 
     return embed
 
 
-def subject(embed: Embed) -> Subject:
-    return Subject(name="features", embed=embed, tower=None, device=CPU, experiment=None)
+def subject(embed: Embed) -> FeatureExtractor:
+    return FeatureExtractor(name="features", embed=embed, tower=None, device=CPU, experiment=None)
 
 
 def accuracy(score: Score) -> float:
     return score.correct.count("1") / len(score.correct)
 
 
-def test_a_curve_has_every_draw_of_every_point_and_grows() -> None:
-    shots, shares = few_shot(subject(noisy(1.0, 0)), task()), label_fractions(subject(noisy(1.0, 0)), task())
+def test_few_shot_curve_has_every_draw_and_rises() -> None:
+    shots, shares = (
+        score_few_shot(subject(noisy(1.0, 0)), task()),
+        score_label_fractions(subject(noisy(1.0, 0)), task()),
+    )
     assert sorted((one.draw, one.per_class) for one in shots) == sorted((d, s) for d in range(DRAWS) for s in SHOTS)
     expected = [(draw, share) for draw in range(DRAWS) for share in (0.01, 0.1, 0.25, 0.5)] + [(0, 1.0)]
     assert [(one.draw, one.label_share) for one in shares] == expected  # 5 % of 24 is the one image that 1 % is
@@ -75,8 +78,11 @@ def test_a_curve_has_every_draw_of_every_point_and_grows() -> None:
     assert means[-1] > means[0] + 0.1
 
 
-def test_all_labels_are_the_linear_probe() -> None:
-    probe, whole = linear_probe(subject(noisy(1.0, 0)), task())[0], label_fractions(subject(noisy(1.0, 0)), task())[-1]
+def test_full_label_share_equals_the_linear_probe() -> None:
+    probe, whole = (
+        score_linear_probe(subject(noisy(1.0, 0)), task())[0],
+        score_label_fractions(subject(noisy(1.0, 0)), task())[-1],
+    )
     assert (whole.correct, whole.chosen, whole.num_train) == (probe.correct, probe.chosen, probe.num_train)
 
 
@@ -88,9 +94,9 @@ def one_thread(torch_state: None) -> None:  # noqa: ARG001 - which this one come
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[float], frozenset[float]]]:
-    """Which pictures each fit was given, to fit and to choose the penalty on: by a feature that is their number."""
+    """Which images each fit was given, to fit and to choose the penalty on: by a feature that is their number."""
     given: list[tuple[frozenset[float], frozenset[float]]] = []
-    for name in ("not_refitted", "refitted"):
+    for name in ("score_not_refitted", "score_refitted"):
 
         def noting(original: Callable[..., Score], *arguments: Any, **point: Any) -> Score:
             given.append(tuple(frozenset(of.features[:, -1].tolist()) for of in arguments[2:4]))
@@ -101,17 +107,17 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[float], frozen
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=8))
-def test_no_two_shares_are_the_same_images_and_all_labels_are_one_of_them(sizes: list[int]) -> None:
+def test_label_shares_are_distinct_and_include_all_labels(sizes: list[int]) -> None:
     kept = distinct_shares(sizes)
-    counts = [tuple(taken(size, share) for size in sizes) for share in kept]
+    counts = [tuple(images_for_share(size, share) for size in sizes) for share in kept]
     assert len({*counts}) == len(counts)
     assert (kept[-1], counts[-1]) == (1.0, tuple(sizes))
     assert kept == sorted(kept)
-    assert {tuple(taken(size, share) for size in sizes) for share in SHARES} == {*counts}  # none is lost
+    assert {tuple(images_for_share(size, share) for size in sizes) for share in SHARES} == {*counts}  # none is lost
 
 
-def test_a_table_tells_how_many_images_a_share_is_and_which_shares_are_left_out() -> None:
-    scores = label_fractions(subject(noisy(1.0, 0)), task())
+def test_table_lists_images_per_share_and_omitted_shares() -> None:
+    scores = score_label_fractions(subject(noisy(1.0, 0)), task())
     measured = Transfer(subject="features", images=0, budgets=(), scores=tuple(scores))
     (table,) = curve_tables([Record(comparison="c", experiment=None, circumstances=HERE, measured=measured)])
     heads = [head for head in table.rows[0] if "%" in head]
@@ -120,12 +126,12 @@ def test_a_table_tells_how_many_images_a_share_is_and_which_shares_are_left_out(
 
 
 def numbered(noise: float, seed: int) -> Embed:
-    return lambda pictures: np.column_stack([noisy(noise, seed)(pictures), numbers(pictures)])
+    return lambda images: np.column_stack([noisy(noise, seed)(images), numbers(images)])
 
 
-@pytest.mark.parametrize("curve", [few_shot, label_fractions])
+@pytest.mark.parametrize("curve", [score_few_shot, score_label_fractions])
 def test_every_subject_is_given_the_same_images(
-    curve: Callable[[Subject, Task], list[Score]], seen: list[tuple[frozenset[float], frozenset[float]]]
+    curve: Callable[[FeatureExtractor, Task], list[Score]], seen: list[tuple[frozenset[float], frozenset[float]]]
 ) -> None:
     curve(subject(numbered(1.0, 0)), task())
     first = seen.copy()
@@ -135,14 +141,14 @@ def test_every_subject_is_given_the_same_images(
     assert len({*first}) > len(first) / 2  # draws differ
 
 
-def test_a_point_holds_the_smaller_one_and_its_choice_costs_no_more_labels(
+def test_label_subsets_are_nested_and_tuning_uses_no_extra_labels(
     seen: list[tuple[frozenset[float], frozenset[float]]],
 ) -> None:
-    few_shot(subject(numbered(1.0, 0)), task())
+    score_few_shot(subject(numbered(1.0, 0)), task())
     for draw in range(DRAWS):
         points = seen[draw * len(SHOTS) : (draw + 1) * len(SHOTS)]
         for (train, validation), number in zip(points, SHOTS, strict=True):
-            for rows, count in ((train, number), (validation, min(number, MOST_SHOTS_TO_TUNE))):
+            for rows, count in ((train, number), (validation, min(number, MAX_SHOTS_TO_TUNE))):
                 assert np.bincount(np.array([*rows], dtype=int) % CLASSES).tolist() == [count] * CLASSES
             assert not train & validation
         for (smaller, _), (larger, _) in pairwise(points):

@@ -10,19 +10,25 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bench.transfer.classification import fine_tune_protocol
-from bench.transfer.classification.fine_tune import Classifier, FineTuning, fine_tune, logits_of, new_head
+from bench.transfer.classification.fine_tune import (
+    FineTunedClassifier,
+    FineTuning,
+    compute_logits,
+    fine_tune,
+    init_head,
+)
 from bench.transfer.classification.fine_tune_protocol import (
     FEWEST_STEPS,
     RATES,
-    fine_tuned,
-    rates_for,
+    candidate_rates,
     recipe_for,
-    searched,
+    score_fine_tuning,
+    search_rate,
 )
-from bench.transfer.feature_extractor import Subject
-from bench.transfer.tasks.pictures import PackPictures
-from bench.transfer.tasks.tasks import Part, Task
-from bench.transfer.transfer_training import Batches
+from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.tasks.pictures import PackImageSource
+from bench.transfer.tasks.tasks import Task, TaskSplit
+from bench.transfer.transfer_training import TaskBatches
 from models.depth import parameters_by_depth
 from models.image_tower import ImageTower, build_image_tower
 from tests.transfer.toys import toy_part, toy_tower
@@ -31,9 +37,9 @@ CPU = torch.device("cpu")
 WHOLE = FineTuning(epochs=1, batch_size=8, learning_rate=1e-3, last_learning_rate=1e-4, crop_scale=(1.0, 1.0))
 
 
-def trained_from(recipe: FineTuning, tower: ImageTower | None = None, classes: int = 2) -> Classifier:
+def trained_from(recipe: FineTuning, tower: ImageTower | None = None, classes: int = 2) -> FineTunedClassifier:
     tower = toy_tower() if tower is None else tower
-    return fine_tune(tower, new_head(tower.width, classes, 0), toy_part(24), recipe, CPU)
+    return fine_tune(tower, init_head(tower.width, classes, 0), toy_part(24), recipe, CPU)
 
 
 def differing(one: nn.Module, other: nn.Module) -> list[str]:
@@ -42,34 +48,34 @@ def differing(one: nn.Module, other: nn.Module) -> list[str]:
     return [name for name, value in one.state_dict().items() if not torch.equal(value, theirs[name])]
 
 
-def test_a_tower_learns_thirty_two_pictures_by_heart() -> None:
-    """Labels say nothing of the pictures: what is right beyond a quarter was learned picture by picture."""
+def test_fine_tuning_memorises_32_images() -> None:
+    """Labels say nothing of the images: what is right beyond a quarter was learned image by image."""
     draw = np.random.default_rng(0)
     pixels = torch.from_numpy(draw.integers(0, 256, (32, 4, 64, 64), dtype=np.uint8))
     pixels[:, 3] = 255
-    part = Part(PackPictures(pixels), np.arange(32) % 4)
+    part = TaskSplit(PackImageSource(pixels), np.arange(32) % 4)
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
-    head = new_head(tower.width, 4, 0)
+    head = init_head(tower.width, 4, 0)
 
-    def right(model: Classifier) -> float:
-        return float((logits_of(model, part.pictures, CPU).argmax(dim=1).numpy() == part.labels).mean())
+    def right(model: FineTunedClassifier) -> float:
+        return float((compute_logits(model, part.images, CPU).argmax(dim=1).numpy() == part.labels).mean())
 
-    assert right(Classifier(tower, head).eval()) < 0.6
+    assert right(FineTunedClassifier(tower, head).eval()) < 0.6
     recipe = replace(WHOLE, epochs=30, batch_size=32, flip=False)
     assert right(fine_tune(tower, head, part, recipe, CPU)) > 0.95
 
 
-def test_what_is_given_stays_as_it_is_and_what_comes_back_has_moved() -> None:
-    tower, head = toy_tower(), new_head(64, 2, 0)
+def test_fine_tune_returns_a_changed_copy() -> None:
+    tower, head = toy_tower(), init_head(64, 2, 0)
     model = fine_tune(tower, head, toy_part(24), WHOLE, CPU)
     assert differing(tower, toy_tower()) == []
-    assert differing(head, new_head(64, 2, 0)) == []
+    assert differing(head, init_head(64, 2, 0)) == []
     assert differing(model.tower, tower)
     assert differing(model.head, head)
     assert not model.training
 
 
-def test_equal_seeds_give_equal_weights_whatever_was_drawn_before() -> None:
+def test_equal_seeds_give_equal_weights() -> None:
     recipe = replace(WHOLE, crop_scale=(0.08, 1.0))
     first = trained_from(recipe)
     torch.manual_seed(123)
@@ -80,20 +86,20 @@ def test_equal_seeds_give_equal_weights_whatever_was_drawn_before() -> None:
 
 
 @pytest.mark.parametrize("name", ["catlip-bench-tiny", "vit_tiny_patch16_224", "corenet-vit-tiny"])
-def test_a_decay_of_nothing_trains_the_head_alone(name: str) -> None:
+def test_layer_decay_of_0_trains_only_the_head(name: str) -> None:
     tower = build_image_tower(name, 48, 0)
     model = trained_from(replace(WHOLE, layer_decay=0.0), tower)
     assert differing(model.tower, tower) == []
-    assert differing(model.head, new_head(tower.width, 2, 0))
+    assert differing(model.head, init_head(tower.width, 2, 0))
 
 
-def test_a_decay_of_one_is_none() -> None:
+def test_layer_decay_of_1_has_no_effect() -> None:
     plain, almost = trained_from(WHOLE), trained_from(replace(WHOLE, layer_decay=float(np.nextafter(1, 0))))
     for ours, theirs in zip(plain.parameters(), almost.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_the_first_step_is_as_long_as_the_depth_allows() -> None:
+def test_first_update_scales_with_layer_decay() -> None:
     """AdamW's first step is the rate itself, in the direction of the sign: so it shows each depth's rate."""
     recipe = replace(WHOLE, batch_size=24, weight_decay=0.0, clip_norm=None, layer_decay=0.5, learning_rate=1e-3)
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
@@ -103,31 +109,31 @@ def test_the_first_step_is_as_long_as_the_depth_allows() -> None:
         max((new - old).abs().max().item() for old, new in zip(before, after, strict=True)) for before, after in depths
     ]
     assert longest == pytest.approx([1e-3 * 0.5**below for below in (5, 4, 3, 2, 1)], rel=0.02)
-    moved = (model.head.bias - new_head(tower.width, 2, 0).bias).abs().max().item()
+    moved = (model.head.bias - init_head(tower.width, 2, 0).bias).abs().max().item()
     assert moved == pytest.approx(1e-3, rel=0.02)
 
 
-def test_a_frozen_tower_is_the_one_that_was_given() -> None:
+def test_frozen_tower_is_unchanged() -> None:
     tower = toy_tower()
     model = trained_from(replace(WHOLE, train_tower=False), tower)
     assert differing(model.tower, tower) == []
-    assert differing(model.head, new_head(tower.width, 2, 0))
+    assert differing(model.head, init_head(tower.width, 2, 0))
 
 
-def test_pictures_are_seen_whole_though_pre_training_dropped_patches() -> None:
+def test_fine_tuning_drops_no_patches() -> None:
     whole, dropping = (build_image_tower("catlip-bench-tiny", 48, 0, patch_drop=share) for share in (0.0, 0.5))
     ours, theirs = trained_from(WHOLE, whole), trained_from(WHOLE, dropping)
     assert all(torch.equal(*pair) for pair in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
-def test_an_average_needs_a_run_as_long_as_its_horizon() -> None:
-    how = FineTuning().descent(pictures=1000)
-    assert how.average_over(1999) is None
-    assert how.average_over(2000) == 0.9995
-    assert FineTuning(ema_decay=None).descent(1000).average_over(10**6) is None
+def test_ema_needs_a_run_as_long_as_its_horizon() -> None:
+    how = FineTuning().transfer_training(images=1000)
+    assert how.ema_decay_for(1999) is None
+    assert how.ema_decay_for(2000) == 0.9995
+    assert FineTuning(ema_decay=None).transfer_training(1000).ema_decay_for(10**6) is None
 
 
-def test_an_average_that_forgets_at_once_is_the_last_weights_and_a_longer_one_is_not() -> None:
+def test_ema_with_zero_decay_is_the_last_weights() -> None:
     plain = trained_from(replace(WHOLE, ema_decay=None))
     assert differing(plain, trained_from(replace(WHOLE, ema_decay=0.0))) == []
     assert differing(plain, trained_from(replace(WHOLE, ema_decay=0.5)))
@@ -135,9 +141,9 @@ def test_an_average_that_forgets_at_once_is_the_last_weights_and_a_longer_one_is
 
 @settings(derandomize=True, deadline=None)
 @given(st.integers(1, 3000))
-def test_the_rate_rises_to_its_height_then_falls_to_its_end(steps: int) -> None:
+def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
     recipe = FineTuning()
-    rates = [recipe.learning_rate * recipe.descent(1000).share(step, steps) for step in range(steps)]
+    rates = [recipe.learning_rate * recipe.transfer_training(1000).rate_share(step, steps) for step in range(steps)]
     top = rates.index(max(rates))
     assert rates[top] == pytest.approx(recipe.learning_rate)
     assert rates[: top + 1] == sorted(rates[: top + 1])
@@ -148,23 +154,23 @@ def test_the_rate_rises_to_its_height_then_falls_to_its_end(steps: int) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=25)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 3))
-def test_an_epoch_shows_each_picture_once(pictures: int, size: int, seed: int) -> None:
-    size = min(size, pictures)
-    batches = Batches(toy_part(pictures).pictures, 16, size, (0.5, 1.0), flip=True, seed=seed)
-    rows = [row for _, of in batches.first(3 * pictures) for row in of.tolist()]
+def test_epoch_shows_each_image_once(images: int, size: int, seed: int) -> None:
+    size = min(size, images)
+    batches = TaskBatches(toy_part(images).images, 16, size, (0.5, 1.0), flip=True, seed=seed)
+    rows = [row for _, of in batches.first(3 * images) for row in of.tolist()]
     for epoch in range(3 * size):
-        assert sorted(rows[epoch * pictures : (epoch + 1) * pictures]) == list(range(pictures))
+        assert sorted(rows[epoch * images : (epoch + 1) * images]) == list(range(images))
 
 
-def test_batches_loaded_ahead_are_those_loaded_alone() -> None:
-    batches = Batches(toy_part(10).pictures, 16, 4, (0.08, 1.0), flip=True, seed=0)
+def test_prefetched_batches_equal_direct_batches() -> None:
+    batches = TaskBatches(toy_part(10).images, 16, 4, (0.08, 1.0), flip=True, seed=0)
     for k, (images, rows) in enumerate(batches.first(7)):
-        alone, own = batches.load(k)
-        assert torch.equal(images, alone)
+        separate, own = batches.load(k)
+        assert torch.equal(images, separate)
         assert torch.equal(rows, own)
 
 
-def test_a_rate_that_breaks_the_weights_is_told_and_not_chosen() -> None:
+def test_diverging_rate_is_reported_and_not_chosen() -> None:
     broken = replace(WHOLE, learning_rate=1e38, last_learning_rate=1e38)
     with pytest.raises(FloatingPointError, match=r"not finite by step \d+, at rate 1e\+38"):
         trained_from(broken)
@@ -173,47 +179,47 @@ def test_a_rate_that_breaks_the_weights_is_told_and_not_chosen() -> None:
         trained_from(recipe)
         return 1.0
 
-    assert searched(WHOLE, (1e-3, 1e38), quality)[0].learning_rate == 1e-3
+    assert search_rate(WHOLE, (1e-3, 1e38), quality)[0].learning_rate == 1e-3
     with pytest.raises(FloatingPointError, match="no learning rate of 1e\\+38 can be trained at"):
-        searched(WHOLE, (1e38,), quality)
+        search_rate(WHOLE, (1e38,), quality)
 
 
 def test_the_best_rate_is_chosen_and_of_equal_ones_the_lowest() -> None:
     rates = (1e-5, 1e-4, 1e-3)
-    best, quality = searched(FineTuning(), rates, lambda recipe: -abs(recipe.learning_rate - 2e-4))
+    best, quality = search_rate(FineTuning(), rates, lambda recipe: -abs(recipe.learning_rate - 2e-4))
     assert (best.learning_rate, quality) == (1e-4, pytest.approx(-1e-4))
     assert best.last_learning_rate == pytest.approx(1e-5)
-    assert searched(FineTuning(), rates, lambda _: 0.5)[0].learning_rate == 1e-5
+    assert search_rate(FineTuning(), rates, lambda _: 0.5)[0].learning_rate == 1e-5
 
 
 @settings(derandomize=True, deadline=None)
 @given(st.integers(1, 30_000))
-def test_small_tasks_have_enough_steps_and_large_ones_the_published_recipe(pictures: int) -> None:
-    recipe = recipe_for(FineTuning(), pictures)
-    if pictures >= 10_000:
+def test_small_tasks_have_enough_steps_and_large_ones_the_published_recipe(images: int) -> None:
+    recipe = recipe_for(FineTuning(), images)
+    if images >= 10_000:
         assert recipe == FineTuning()
     else:
-        assert recipe.epochs * pictures / recipe.batch_size >= FEWEST_STEPS
+        assert recipe.epochs * images / recipe.batch_size >= FEWEST_STEPS
         assert recipe.epochs >= 10
 
 
 def test_the_published_rate_alone_is_for_the_towers_that_it_was_published_for() -> None:
     with torch.device("meta"):
         base = build_image_tower("ViT-B-32", 224, 0)
-    assert rates_for(base, 50_000, FineTuning()) == (3e-5,)
-    assert rates_for(base, 1_000, FineTuning()) == rates_for(toy_tower(), 50_000, FineTuning()) == RATES
+    assert candidate_rates(base, 50_000, FineTuning()) == (3e-5,)
+    assert candidate_rates(base, 1_000, FineTuning()) == candidate_rates(toy_tower(), 50_000, FineTuning()) == RATES
 
 
 @pytest.mark.parametrize("separable", [True, False])
-def test_what_can_be_told_is_told_and_what_cannot_is_guessed(
+def test_separable_classes_are_learned_and_others_are_at_chance(
     *, separable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fine_tune_protocol, "FEWEST_STEPS", 40)
     monkeypatch.setattr(fine_tune_protocol, "RATES", (1e-3,))
     parts = [toy_part(count, seed=seed, separable=separable) for seed, count in enumerate((60, 30, 200))]
     tower = toy_tower()
-    subject = Subject(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=CPU, experiment=None)
-    (score,) = fine_tuned(subject, Task("toy", ("dark", "bright"), *parts))
+    subject = FeatureExtractor(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=CPU, experiment=None)
+    (score,) = score_fine_tuning(subject, Task("toy", ("dark", "bright"), *parts))
     right = score.correct.count("1") / 200
     assert right > 0.97 if separable else 0.35 < right < 0.65
     assert (score.protocol, score.num_train, len(score.correct)) == ("fine-tune", 90, 200)
@@ -221,13 +227,13 @@ def test_what_can_be_told_is_told_and_what_cannot_is_guessed(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "text"),
     [
         ({"epochs": 0}, "epochs and batch_size must be 1 or more, got 0 and 128"),
         ({"layer_decay": 1.5}, "layer_decay must be from 0 to 1, got 1.5"),
         ({"last_learning_rate": 1.0}, "learning rates must fall to 0 or more: 3e-05 to 1.0"),
     ],
 )
-def test_a_recipe_that_cannot_be_run_is_refused(changes: dict[str, float], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_recipe_that_cannot_be_run_is_refused(changes: dict[str, float], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
         replace(FineTuning(), **changes)

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bench.transfer.classification import neighbours
-from bench.transfer.classification.neighbours import BLOCK, answers
+from bench.transfer.classification.neighbours import BLOCK, predictions
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
@@ -28,7 +28,7 @@ def by_hand(bank: np.ndarray, labels: np.ndarray, query: np.ndarray, k: int) -> 
 @pytest.mark.parametrize("block", [BLOCK, 40, 1])
 @laws
 @given(seed=st.integers(0, 10**6), bank=st.integers(3, 30), classes=st.integers(1, 4), coarse=st.booleans())
-def test_it_answers_what_a_loop_answers(block: int, seed: int, bank: int, classes: int, coarse: bool) -> None:
+def test_predictions_equal_a_naive_loop(block: int, seed: int, bank: int, classes: int, coarse: bool) -> None:
     """Coarse features have equal cosines and equal votes; blocks of one cosine are as good as one block."""
     draw = np.random.default_rng(seed)
     features, queries = (draw.normal(size=(rows, 3)) for rows in (bank, 7))
@@ -37,14 +37,14 @@ def test_it_answers_what_a_loop_answers(block: int, seed: int, bank: int, classe
     labels, ks = draw.integers(0, classes, bank), (1, 2, 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbours, "BLOCK", block)
-        found = answers(*map(torch.from_numpy, (features, labels, queries)), ks, classes)
+        found = predictions(*map(torch.from_numpy, (features, labels, queries)), ks, classes)
     assert found.tolist() == [[by_hand(features, labels, query, k) for query in queries] for k in ks]
 
 
-def test_of_equally_many_votes_the_nearest_wins_and_of_equally_near_the_first() -> None:
+def test_ties_go_to_the_nearest_then_the_first() -> None:
     bank = torch.tensor([[1.0, 0.1], [1.0, 0.0], [1.0, 0.0], [1.0, 0.2]])
     labels = torch.tensor([0, 2, 1, 0])
-    found = answers(bank, labels, torch.tensor([[1.0, 0.0]]), (1, 2, 3, 4), 3)
+    found = predictions(bank, labels, torch.tensor([[1.0, 0.0]]), (1, 2, 3, 4), 3)
     assert found[:, 0].tolist() == [2, 2, 2, 0]
 
 
@@ -56,17 +56,17 @@ class Largest(TorchDispatchMode):
         self.elements = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **kwargs or {})
-        sizes = [leaf.numel() for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
+        provenance = func(*args, **kwargs or {})
+        sizes = [leaf.numel() for leaf in tree_leaves(provenance) if isinstance(leaf, Tensor)]
         self.elements = max([self.elements, *sizes])
-        return made
+        return provenance
 
 
-def test_fifty_thousand_queries_are_answered_in_bounded_memory() -> None:
+def test_fifty_thousand_queries_use_bounded_memory() -> None:
     draw = torch.Generator().manual_seed(0)
     bank, queries = torch.randn(400, 512, generator=draw), torch.randn(50_000, 512, generator=draw)
     with Largest() as largest:
-        found = answers(bank, torch.arange(400) % 10, queries, (1, 20), 10)
+        found = predictions(bank, torch.arange(400) % 10, queries, (1, 20), 10)
     assert found.shape == (2, 50_000)
     assert largest.elements <= BLOCK
     assert BLOCK < 50_000 * 400

@@ -12,27 +12,27 @@ from bench.environment.circumstances import Circumstances
 from bench.labels.hypernyms import hypernyms
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
-from bench.methods import method_named
-from bench.record import Metric, Record, Score, Transfer
-from bench.towers.head_file import LabelRows, Texts
-from bench.towers.tower_from import KnownTower
-from bench.train.build import untrained_tower
+from bench.methods import get_method
+from bench.record import Record, Score, TaskMetric, Transfer
+from bench.towers.head_file import LabelClassifier, TextEncoder
+from bench.towers.tower_from import LoadedTower
+from bench.train.build import build_untrained_tower
 from bench.transfer.classification.fine_tune import FineTuning
-from bench.transfer.classification.init_tables import init_tables, without_init
-from bench.transfer.classification.probe import Labelled, SeenTask
+from bench.transfer.classification.init_tables import drop_init_records, init_tables
+from bench.transfer.classification.probe import EmbeddedTask, LabelledFeatures
 from bench.transfer.classification.transfer_init import (
     DRAWS,
     STEPS,
-    Start,
-    copied_head,
-    fitted,
-    matches,
-    random_head,
-    text_head,
-    transfer_init,
-    tuned,
+    InitialHead,
+    copy_head,
+    fit_heads,
+    make_random_head,
+    make_text_head,
+    match_labels,
+    score_transfer_init,
+    tune_heads,
 )
-from bench.transfer.feature_extractor import Subject
+from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import Task, pack_tasks
 from tests.small import small
 
@@ -45,32 +45,32 @@ def task(results: Path) -> Task:
     return pack_tasks(results / "cache")[-1]
 
 
-def rows(width: int = 8) -> LabelRows:
+def rows(width: int = 8) -> LabelClassifier:
     keys, draw = read_vocabulary("pack-synsets").keys, torch.Generator().manual_seed(0)
-    return LabelRows(torch.randn(len(keys), width, generator=draw), torch.randn(len(keys), generator=draw), keys)
+    return LabelClassifier(torch.randn(len(keys), width, generator=draw), torch.randn(len(keys), generator=draw), keys)
 
 
-def texts() -> Texts:
+def texts() -> TextEncoder:
     experiment = small("clip")
-    pair = method_named("clip").wrap(untrained_tower(experiment), experiment)
-    return Texts(pair.eval(), SubwordIds(experiment.subword_vocabulary), experiment.context_length)
+    pair = get_method("clip").wrap(build_untrained_tower(experiment), experiment)
+    return TextEncoder(pair.eval(), SubwordIds(experiment.subword_vocabulary), experiment.context_length)
 
 
-def test_seven_animals_are_in_the_vocabulary_and_three_have_a_near_one() -> None:
-    found = dict(zip(ANIMALS, matches(ANIMALS, read_vocabulary("pack-synsets").keys), strict=True))
+def test_seven_animals_are_labels_and_three_have_a_near_label() -> None:
+    found = dict(zip(ANIMALS, match_labels(ANIMALS, read_vocabulary("pack-synsets").keys), strict=True))
     assert all(len(of) == 1 for of in found.values())
     near = {name: of[0] for name, of in found.items() if of[0].similarity < 1}
     assert len(near) == 3
     for name, match in near.items():
-        assert match.way[0] == f"{name}.n.01"
-        assert match.way[-1] == hypernyms().name(match.key)
-        assert match.similarity == pytest.approx(1 / len(match.way))
+        assert match.path[0] == f"{name}.n.01"
+        assert match.path[-1] == hypernyms().name(match.key)
+        assert match.similarity == pytest.approx(1 / len(match.path))
 
 
-def test_a_class_takes_its_row_the_mean_row_or_a_random_one() -> None:
-    of, random = rows(), random_head(8, 3, DRAWS)
-    found = matches(["dog", "cat, dog", "xyzzy"], of.keys)
-    head = copied_head(of, found, random)
+def test_class_head_copies_its_row_the_mean_row_or_a_random_row() -> None:
+    of, random = rows(), make_random_head(8, 3, DRAWS)
+    found = match_labels(["dog", "cat, dog", "xyzzy"], of.keys)
+    head = copy_head(of, found, random)
     dog, cat = (of.keys.index(f"n{number}") for number in (2084071, 2121620))
     for draw in range(DRAWS):
         assert torch.equal(head.weight[draw, 0], of.weight[dog])
@@ -80,27 +80,27 @@ def test_a_class_takes_its_row_the_mean_row_or_a_random_one() -> None:
     assert not torch.equal(random.weight[0], random.weight[1])
 
 
-def test_class_names_answer_as_the_cosine_does() -> None:
+def test_class_name_head_predicts_by_cosine() -> None:
     """A head cannot divide by the length of each projected feature; the answer is the same."""
     known = texts()
     features = torch.randn(50, known.pair.tower.width, generator=torch.Generator().manual_seed(1))
-    head = text_head(known, ANIMALS, features, 2)
+    head = make_text_head(known, ANIMALS, features, 2)
     with torch.no_grad():
         projected = F.normalize(features @ known.pair.projection, dim=1)
-        cosines = projected @ known.embedded(ANIMALS).T
-    told = features @ head.weight[0].T + head.bias[0]
-    assert torch.equal(told.argmax(1), cosines.argmax(1))
+        cosines = projected @ known.encode(ANIMALS).T
+    text = features @ head.weight[0].T + head.bias[0]
+    assert torch.equal(text.argmax(1), cosines.argmax(1))
     lengths = (features @ known.pair.projection.detach()).norm(dim=1, keepdim=True)
     expected = cosines * known.pair.log_scale.exp().detach() * lengths / lengths.mean()
-    torch.testing.assert_close(told, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(text, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_heads_of_several_draws_are_each_what_torch_makes_of_its_draw() -> None:
+def test_batched_head_training_equals_torch_per_draw() -> None:
     """By a plain loop over a linear layer, with the recipe's rates, decay and smoothing."""
     draw = torch.Generator().manual_seed(2)
     features, labels = torch.randn(3, 12, 8, generator=draw), torch.randint(0, 4, (3, 12), generator=draw)
-    start, rate, descent = random_head(8, 4, 3), 1e-2, FineTuning().descent(128 * STEPS)
-    together = fitted(start, features, labels, rate)
+    start, rate, descent = make_random_head(8, 4, 3), 1e-2, FineTuning().transfer_training(128 * STEPS)
+    joint = fit_heads(start, features, labels, rate)
     for one in range(3):
         layer = torch.nn.Linear(8, 4)
         layer.load_state_dict({"weight": start.weight[one], "bias": start.bias[one]})
@@ -108,72 +108,70 @@ def test_heads_of_several_draws_are_each_what_torch_makes_of_its_draw() -> None:
         optimizer = torch.optim.AdamW(groups, lr=rate)
         for step in range(STEPS):
             for group in optimizer.param_groups:
-                group["lr"] = rate * descent.share(step, STEPS)
+                group["lr"] = rate * descent.rate_share(step, STEPS)
             optimizer.zero_grad()
             F.cross_entropy(layer(features[one]), labels[one], label_smoothing=0.1).backward()
             optimizer.step()
-        torch.testing.assert_close(together.weight[one], layer.weight.detach(), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(together.bias[one], layer.bias.detach(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(joint.weight[one], layer.weight.detach(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(joint.bias[one], layer.bias.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_draw_is_tuned_on_its_own_pictures_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the other draws hold; and no more pictures are ever gathered than the part has."""
+def test_each_draw_is_tuned_on_its_own_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the other draws hold; and no more images are ever gathered than the part has."""
     draw = torch.Generator().manual_seed(3)
-    pictures, classes, width, draws = 60, 4, 8, 10
+    images, classes, width, draws = 60, 4, 8, 10
 
-    def part() -> Labelled:
-        labels = torch.randint(0, classes, (pictures,), generator=draw)
-        noise = torch.randn(pictures, width, generator=draw)
-        return Labelled(F.one_hot(labels, width) + noise, labels)
+    def part() -> LabelledFeatures:
+        labels = torch.randint(0, classes, (images,), generator=draw)
+        noise = torch.randn(images, width, generator=draw)
+        return LabelledFeatures(F.one_hot(labels, width) + noise, labels)
 
-    toy = SeenTask("toy", ("a", "b", "c", "d"), part(), part(), part())
+    toy = EmbeddedTask("toy", ("a", "b", "c", "d"), part(), part(), part())
     rows, others = (
-        torch.stack([torch.randperm(pictures, generator=draw)[:count] for _ in range(draws)]) for count in (16, 8)
+        torch.stack([torch.randperm(images, generator=draw)[:count] for _ in range(draws)]) for count in (16, 8)
     )
-    start, gathered = random_head(width, classes, draws), list[int]()
+    start, gathered = make_random_head(width, classes, draws), list[int]()
 
-    def noting(begin: Start, features: torch.Tensor, labels: torch.Tensor, rate: float) -> Start:
+    def noting(begin: InitialHead, features: torch.Tensor, labels: torch.Tensor, rate: float) -> InitialHead:
         gathered.append(labels.numel())
-        return fitted(begin, features, labels, rate)
+        return fit_heads(begin, features, labels, rate)
 
-    monkeypatch.setattr("bench.transfer.classification.transfer_init.fitted", noting)
-    together, chosen = tuned(start, toy, rows, others)
-    assert max(gathered) <= pictures
+    monkeypatch.setattr("bench.transfer.classification.transfer_init.fit_heads", noting)
+    joint, chosen = tune_heads(start, toy, rows, others)
+    assert max(gathered) <= images
     assert len({one.rate for one in chosen}) > 1  # what is pooled has one rate
     for one in range(draws):
         own = slice(one, one + 1)
-        alone, (best,) = tuned(Start(start.weight[own], start.bias[own]), toy, rows[own], others[own])
+        separate, (best,) = tune_heads(InitialHead(start.weight[own], start.bias[own]), toy, rows[own], others[own])
         assert best == chosen[one]
-        torch.testing.assert_close(alone.weight[0], together.weight[one])
+        torch.testing.assert_close(separate.weight[0], joint.weight[one])
 
 
-def test_a_tower_whose_rows_know_the_animals_is_right_before_it_is_trained(
-    task: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_copied_rows_classify_before_training(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     """Features that are the classes themselves; the random head is not, and learns."""
     monkeypatch.setattr("bench.transfer.classification.transfer_init.SHOTS", (1, 5))
     monkeypatch.setattr("bench.transfer.classification.transfer_init.RATES", (1e-2, 1e-1))
     monkeypatch.setattr("bench.transfer.classification.shares.SHARES", (0.05, 1.0))
-    labels = {id(part.pictures): part.labels for part in (task.train, task.validation, task.test)}
-    found = matches(task.classes, read_vocabulary("pack-synsets").keys)
+    labels = {id(part.images): part.labels for part in (task.train, task.validation, task.test)}
+    found = match_labels(task.classes, read_vocabulary("pack-synsets").keys)
     of = rows(len(task.classes))
     column = {key: place for place, key in enumerate(of.keys)}
     weight = torch.zeros_like(of.weight)
     for place, match in enumerate(found):
         weight[column[match[0].key], place] = 5.0
-    known = LabelRows(weight, torch.zeros(len(of.keys)), of.keys)
-    tower = untrained_tower(small("catlip"))
-    subject = Subject(
+    known = LabelClassifier(weight, torch.zeros(len(of.keys)), of.keys)
+    tower = build_untrained_tower(small("catlip"))
+    subject = FeatureExtractor(
         name="knows",
-        embed=lambda pictures: np.eye(len(task.classes))[labels[id(pictures)]],
+        embed=lambda images: np.eye(len(task.classes))[labels[id(images)]],
         tower=tower,
         device=CPU,
         experiment=None,
-        known=KnownTower(tower, "knows", "", rows=known),
+        known=LoadedTower(tower, "knows", "", label_classifier=known),
     )
-    scored = transfer_init(subject, task)
-    told = [one for one in scored if isinstance(one, Metric)]
-    assert [one.name.split(":")[0] for one in told] == list(ANIMALS)
+    scored = score_transfer_init(subject, task)
+    text = [one for one in scored if isinstance(one, TaskMetric)]
+    assert [one.name.split(":")[0] for one in text] == list(ANIMALS)
     accuracy: dict[tuple[str, int | str | None], list[float]] = {}
     for one in scored:
         if isinstance(one, Score) and one.task == task.name:
@@ -187,18 +185,18 @@ def test_a_tower_whose_rows_know_the_animals_is_right_before_it_is_trained(
     assert {(point == "100%", len(shares)) for (_, point), shares in accuracy.items()} == {(False, DRAWS), (True, 1)}
     assert {one.task for one in scored} == {task.name, f"{task.name}, 7 in the vocabulary"}
     labels_table, heads, seven = init_tables([recorded(scored)])
-    assert [row["similarity"] for row in labels_table.rows] == [one.value for one in told]
+    assert [row["similarity"] for row in labels_table.rows] == [one.value for one in text]
     assert [row["head"] for row in heads.rows] == ["random head", "copied rows", "+ copied rows"]
     value, low, high = heads.rows[0]["1 per class"]
     assert low <= value <= high
     assert heads.rows[0]["100%, 750 images"] == (1.0, None, None)
     assert heads.rows[2]["no labels"][0] == pytest.approx(copied[0] - fmean(accuracy["transfer-init, random head", 0]))
     assert list(seven.rows[0]) == ["features", "images", "head", "no labels", "1 per class", "5 per class"]
-    assert without_init([recorded(scored)]) == []
+    assert drop_init_records([recorded(scored)]) == []
 
 
-def recorded(scored: list[Score | Metric]) -> Record:
-    scores, metrics = ([one for one in scored if isinstance(one, kind)] for kind in (Score, Metric))
+def recorded(scored: list[Score | TaskMetric]) -> Record:
+    scores, metrics = ([one for one in scored if isinstance(one, kind)] for kind in (Score, TaskMetric))
     measured = Transfer(subject="knows", images=1, budgets=(), scores=tuple(scores), metrics=tuple(metrics))
     where = Circumstances(
         **dict.fromkeys(("machine", "device", "precision", "commit", "started_at"), "x"),

@@ -1,4 +1,4 @@
-"""Average precision is pycocotools'; targets follow their pictures; a detector learns what it is shown."""
+"""Average precision is pycocotools'; targets follow their images; a detector learns what it is shown."""
 
 import json
 from dataclasses import replace
@@ -9,16 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.record import Metric
-from bench.transfer.detection.average_precision import Found, Objects, average_precision, coco_tool
-from bench.transfer.detection.detection import DetectionTask, Recipe, _mean_boxes, _target, detection
-from bench.transfer.feature_extractor import Subject
+from bench.record import TaskMetric
+from bench.transfer.detection.average_precision import Detections, ObjectAnnotations, average_precision, coco_tool
+from bench.transfer.detection.detection import DetectionRecipe, DetectionTask, _mean_boxes, _target, score_detection
+from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.cutouts import CLASSES
 from bench.transfer.tasks.scene_tasks import _annotated
-from bench.transfer.tasks.scenes import scenes
-from bench.transfer.transfer_training import Descent
+from bench.transfer.tasks.scenes import make_scenes
+from bench.transfer.transfer_training import TransferTraining
 from models.image_tower import build_image_tower
-from models.simple_pyramid import Heads
+from models.simple_pyramid import DetectorHeads
 
 SIDE = 40
 
@@ -30,21 +30,23 @@ def filled(boxes: torch.Tensor) -> torch.Tensor:
     return masks
 
 
-def objects(*boxes: tuple[int, int, int, int], labels: list[int] | None = None, crowd: bool = False) -> Objects:
+def objects(
+    *boxes: tuple[int, int, int, int], labels: list[int] | None = None, crowd: bool = False
+) -> ObjectAnnotations:
     of = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     which = torch.tensor(labels or [1] * len(of), dtype=torch.int64)
-    return Objects(of, which, filled(of), torch.full((len(of),), crowd))
+    return ObjectAnnotations(of, which, filled(of), torch.full((len(of),), crowd))
 
 
 def found(
     *boxes: tuple[int, int, int, int], labels: list[int] | None = None, scores: list[float] | None = None
-) -> Found:
+) -> Detections:
     of = objects(*boxes, labels=labels)
-    return Found(of.boxes, of.labels, torch.tensor(scores or [0.9] * len(boxes), dtype=torch.float32), of.masks)
+    return Detections(of.boxes, of.labels, torch.tensor(scores or [0.9] * len(boxes), dtype=torch.float32), of.masks)
 
 
 @pytest.mark.parametrize(
-    ("pictures", "ap", "ap50"),
+    ("images", "ap", "ap50"),
     [
         ([(objects((0, 0, 10, 10)), found((0, 0, 10, 10)))], 1.0, 1.0),
         ([(objects((0, 0, 25, 25)), found((0, 0, 25, 18)))], 0.5, 1.0),  # IoU 0.72: five of the ten thresholds
@@ -54,25 +56,27 @@ def found(
         ([(objects((0, 0, 10, 10)), found((0, 0, 10, 10))), (objects(), found((0, 0, 5, 5), scores=[0.95]))], 0.5, 0.5),
     ],
 )
-def test_fixed_cases(pictures: list[tuple[Objects, Found]], ap: float, ap50: float) -> None:
+def test_average_precision_of_fixed_cases(
+    images: list[tuple[ObjectAnnotations, Detections]], ap: float, ap50: float
+) -> None:
     expected = {"box AP": ap, "box AP50": ap50, "mask AP": ap, "mask AP50": ap50}
-    assert average_precision(pictures) == pytest.approx(expected)
+    assert average_precision(images) == pytest.approx(expected)
 
 
-def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong() -> None:
+def test_detections_in_crowds_are_ignored() -> None:
     """Though it is the most certain, it takes nothing from what is right."""
     crowded = objects((0, 0, 30, 30), crowd=True), found((2, 2, 12, 12), scores=[0.99])
     assert average_precision([crowded, (objects((0, 0, 10, 10)), found((0, 0, 10, 10)))])["box AP"] == pytest.approx(1)
 
 
-def test_nothing_to_find_is_refused() -> None:
+def test_part_without_objects_is_refused() -> None:
     with pytest.raises(ValueError, match="no object"):
         average_precision([(objects(), found((0, 0, 5, 5)))])
 
 
-def test_figures_are_those_of_pycocotools_on_files(tmp_path: Path) -> None:
+def test_average_precision_equals_pycocotools(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    pictures, truth, answers = [], [], []
+    images, truth, answers = [], [], []
     for number in range(1, 21):
         corners = torch.randint(0, 20, (3, 2))
         boxes = [(x, y, x + 16, y + 12) for x, y in corners.tolist()]
@@ -82,7 +86,7 @@ def test_figures_are_those_of_pycocotools_on_files(tmp_path: Path) -> None:
         ]
         moved = [(max(0, left), max(0, top), right, bottom) for left, top, right, bottom in moved]
         labels, scores = torch.randint(1, 4, (3,)).tolist(), torch.rand(3).tolist()
-        pictures.append((objects(*boxes, labels=labels), found(*moved, labels=labels, scores=scores)))
+        images.append((objects(*boxes, labels=labels), found(*moved, labels=labels, scores=scores)))
         for box, other, label, score in zip(boxes, moved, labels, scores, strict=True):
             row, answer = (
                 {"image_id": number, "category_id": label, "bbox": [a, b, c - a, d - b]} for a, b, c, d in (box, other)
@@ -97,7 +101,7 @@ def test_figures_are_those_of_pycocotools_on_files(tmp_path: Path) -> None:
     evaluated.evaluate()
     evaluated.accumulate()
     evaluated.summarize()
-    ours = average_precision(pictures)
+    ours = average_precision(images)
     assert 0.1 < ours["box AP"] < 0.9
     assert (ours["box AP"], ours["box AP50"]) == pytest.approx(tuple(evaluated.stats[:2]))
     assert ours["mask AP"] == pytest.approx(ours["box AP"], abs=1e-9)  # the masks are the boxes
@@ -105,10 +109,10 @@ def test_figures_are_those_of_pycocotools_on_files(tmp_path: Path) -> None:
 
 @settings(max_examples=8, deadline=None)
 @given(row=st.integers(0, 7))
-def test_boxes_are_tight_around_mirrored_masks(few: DetectionTask, row: int) -> None:
+def test_boxes_fit_mirrored_masks(few: DetectionTask, row: int) -> None:
     rgb, inside = few.train[row]
-    picture, target = _target(rgb, inside, mirrored=True)
-    assert torch.equal(picture.flip(-1), rgb)
+    image, target = _target(rgb, inside, mirrored=True)
+    assert torch.equal(image.flip(-1), rgb)
     for mask, (left, top, right, bottom) in zip(target["masks"], target["boxes"].int().tolist(), strict=True):
         assert mask[top:bottom, left:right].sum() == mask.sum()
         assert mask[:, left].any()
@@ -125,36 +129,38 @@ def test_crowds_are_not_trained_on() -> None:
 @pytest.fixture(scope="module")
 def few(results: Path) -> DetectionTask:
     """Scenes to learn by heart: what is trained on is also the test."""
-    drawn = scenes("train", 8, 96, results / "cache")
+    drawn = make_scenes("train", 8, 96, results / "cache")
     part = [_annotated(drawn.scene(row)) for row in range(len(drawn))]
-    heads = Heads(channels=32, box_features=64, mask_layers=1, proposals=50, regions=16)
-    descent = Descent(epochs=27, batch_size=4, at_once=2, learning_rates=(2e-3,), falls=(0.7, 0.9), layer_decay=0.9)
-    return DetectionTask("few", CLASSES, part, part[:1], part, Recipe(side=96, heads=heads, descent=descent))
+    heads = DetectorHeads(channels=32, box_features=64, mask_layers=1, proposals=50, regions=16)
+    descent = TransferTraining(
+        epochs=27, batch_size=4, micro_batch_size=2, learning_rates=(2e-3,), milestones=(0.7, 0.9), layer_decay=0.9
+    )
+    return DetectionTask("few", CLASSES, part, part[:1], part, DetectionRecipe(side=96, heads=heads, training=descent))
 
 
-def test_the_baseline_answers_all_pictures_alike(few: DetectionTask) -> None:
+def test_baseline_predicts_the_same_for_all_images(few: DetectionTask) -> None:
     answers = [answer for _, answer in _mean_boxes(few.train, few.test, len(few.classes))]
     assert all(torch.equal(answer.boxes, answers[0].boxes) for answer in answers)
     assert float(answers[0].scores.sum()) == pytest.approx(1)
 
 
-def test_a_detector_learns_what_it_is_shown(few: DetectionTask) -> None:
+def test_detector_learns_its_training_images(few: DetectionTask) -> None:
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
     before = {name: value.clone() for name, value in tower.state_dict().items()}
-    subject = Subject(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
-    found = {metric.name: metric for metric in detection(subject, few)}
+    subject = FeatureExtractor(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
+    found = {metric.name: metric for metric in score_detection(subject, few)}
     assert list(found) == ["box AP", "box AP50", "mask AP", "mask AP50"]
     assert all(metric.value > metric.baseline for metric in found.values())
     assert (found["box AP"].num_train, found["box AP"].num_test) == (9, 8)
     assert all(torch.equal(value, before[name]) for name, value in tower.state_dict().items())
 
 
-def test_a_rate_that_diverges_has_lost(few: DetectionTask) -> None:
+def test_diverging_rate_is_not_chosen(few: DetectionTask) -> None:
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
-    subject = Subject(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
+    subject = FeatureExtractor(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
 
-    def found(*rates: float) -> list[Metric]:
-        descent = replace(few.recipe.descent, epochs=1, learning_rates=rates)
-        return detection(subject, replace(few, recipe=replace(few.recipe, descent=descent)))
+    def found(*rates: float) -> list[TaskMetric]:
+        descent = replace(few.recipe.training, epochs=1, learning_rates=rates)
+        return score_detection(subject, replace(few, recipe=replace(few.recipe, training=descent)))
 
     assert found(2e-3, 1e38) == found(2e-3)

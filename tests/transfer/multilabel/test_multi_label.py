@@ -15,18 +15,18 @@ from sklearn.preprocessing import StandardScaler
 
 from bench.transfer.classification import fine_tune_protocol
 from bench.transfer.classification.logistic import Axes
-from bench.transfer.feature_extractor import REFERENCE_FEATURES, Subject, kept
+from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor, cache_features
 from bench.transfer.multilabel.multi_label import (
     PUBLISHED,
-    fine_tuned,
-    linear,
     loss_on,
     mean_average_precision,
-    metrics,
+    score_fine_tuned,
+    score_linear,
+    task_metrics,
 )
-from bench.transfer.multilabel.sigmoid_probe import sigmoids
-from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, carved
-from bench.transfer.tasks.pictures import PackPictures
+from bench.transfer.multilabel.sigmoid_probe import fit_sigmoids
+from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout
+from bench.transfer.tasks.pictures import PackImageSource
 from bench.transfer.tasks.scene_tasks import scene_labels
 from tests.transfer.toys import toy_tower
 
@@ -34,56 +34,56 @@ CPU = torch.device("cpu")
 
 
 def part_of(labels: np.ndarray, unjudged: np.ndarray | None = None) -> MultiLabelPart:
-    """Pictures whose red, green and blue shine where they show the first, second and third class."""
+    """Images whose red, green and blue shine where they show the first, second and third class."""
     pixels = torch.full((len(labels), 4, 64, 64), 255, dtype=torch.uint8)
     pixels[:, : labels.shape[1]] = 30 + 200 * torch.from_numpy(labels.astype(np.uint8))[..., None, None]
-    return MultiLabelPart(PackPictures(pixels), labels, np.zeros_like(labels) if unjudged is None else unjudged)
+    return MultiLabelPart(PackImageSource(pixels), labels, np.zeros_like(labels) if unjudged is None else unjudged)
 
 
-def drawn(seed: int, pictures: int = 40, classes: int = 3) -> tuple[np.ndarray, MultiLabelPart]:
+def drawn(seed: int, images: int = 40, classes: int = 3) -> tuple[np.ndarray, MultiLabelPart]:
     """Scores with many ties, labels, and pairs that nobody judged."""
     draw = np.random.default_rng(seed)
-    unjudged = draw.random((pictures, classes)) < 0.1
-    labels = (draw.random((pictures, classes)) < 0.3) & ~unjudged
+    unjudged = draw.random((images, classes)) < 0.1
+    labels = (draw.random((images, classes)) < 0.3) & ~unjudged
     labels[0], unjudged[0] = True, False
-    return draw.integers(-9, 9, (pictures, classes)) / 2, part_of(labels, unjudged)
+    return draw.integers(-9, 9, (images, classes)) / 2, part_of(labels, unjudged)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_mean_average_precisions_are_those_of_a_loop(seed: int) -> None:
+def test_mean_average_precisions_equal_a_naive_loop(seed: int) -> None:
     scores, part = drawn(seed)
     judged, columns = ~part.unjudged, range(3)
-    alone = [average_precision_score(part.labels[judged[:, c], c], scores[judged[:, c], c]) for c in columns]
+    separate = [average_precision_score(part.labels[judged[:, c], c], scores[judged[:, c], c]) for c in columns]
     found = mean_average_precision(scores, part)
-    assert found.macro == pytest.approx(np.mean(alone), abs=1e-6)
-    assert found.weighted == pytest.approx(np.average(alone, weights=part.labels.sum(axis=0)), abs=1e-6)
+    assert found.macro == pytest.approx(np.mean(separate), abs=1e-6)
+    assert found.weighted == pytest.approx(np.average(separate, weights=part.labels.sum(axis=0)), abs=1e-6)
     assert found.micro == pytest.approx(average_precision_score(part.labels[judged], scores[judged]), abs=1e-6)
 
 
 @settings(derandomize=True, deadline=None, max_examples=25)
 @given(st.integers(0, 1000), st.floats(1e-3, 1e3), st.floats(-1e3, 1e3))
-def test_the_order_of_scores_alone_matters(seed: int, scale: float, shift: float) -> None:
+def test_average_precision_depends_only_on_score_order(seed: int, scale: float, shift: float) -> None:
     """Large logits too, which a sigmoid would make equal."""
     scores, part = drawn(seed)
     assert mean_average_precision(scores * scale + shift, part) == mean_average_precision(scores, part)
 
 
-def test_a_class_that_no_picture_shows_is_left_out_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_class_without_positives_is_left_out_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
     scores, part = drawn(0)
     labels = part.labels.copy()
     labels[:, 1] = False
     without = part_of(labels, part.unjudged)
     columns = [0, 2]
-    alone = mean_average_precision(scores[:, columns], part_of(labels[:, columns], part.unjudged[:, columns]))
+    separate = mean_average_precision(scores[:, columns], part_of(labels[:, columns], part.unjudged[:, columns]))
     found = mean_average_precision(scores, without)
-    assert (found.macro, found.weighted, found.without_positives) == (alone.macro, alone.weighted, (1,))
-    metrics(MultiLabelTask("toy", ("a", "b", "c"), part, part, without), "p", scores, part)
+    assert (found.macro, found.weighted, found.without_positives) == (separate.macro, separate.weighted, (1,))
+    task_metrics(MultiLabelTask("toy", ("a", "b", "c"), part, part, without), "p", scores, part)
     assert "1 classes are left out of the macro and the weighted mean, because no test image shows them: b" in (
         capsys.readouterr().err
     )
 
 
-def test_scores_that_cannot_be_ranked_are_refused() -> None:
+def test_non_finite_scores_are_refused() -> None:
     scores, part = drawn(0)
     broken = scores.copy()
     broken[3, 1] = np.nan
@@ -95,12 +95,14 @@ def test_scores_that_cannot_be_ranked_are_refused() -> None:
         MultiLabelTask("toy", ("a", "b", "c"), part, part, part_of(np.zeros_like(part.labels)))
 
 
-def test_the_baseline_is_the_share_of_pictures_that_show_a_class() -> None:
+def test_baseline_ap_is_the_share_of_positives() -> None:
     _, part = drawn(3)
     part = replace(part, unjudged=np.zeros_like(part.labels))
     found = {
         metric.name: metric
-        for metric in metrics(MultiLabelTask("toy", ("a", "b", "c"), part, part, part), "p", part.labels * 1.0, part)
+        for metric in task_metrics(
+            MultiLabelTask("toy", ("a", "b", "c"), part, part, part), "p", part.labels * 1.0, part
+        )
     }
     shares = part.labels.mean(axis=0)
     assert found["macro mAP"].baseline == pytest.approx(shares.mean())
@@ -111,17 +113,17 @@ def test_the_baseline_is_the_share_of_pictures_that_show_a_class() -> None:
 
 def fitted(features: np.ndarray, labels: np.ndarray, unjudged: np.ndarray, *strengths: float) -> np.ndarray:
     """The logits at the last strength."""
-    axes = Axes.of(torch.from_numpy(features))
-    along = axes.seen(torch.from_numpy(features))
-    *_, last = sigmoids(along, torch.from_numpy(labels), torch.from_numpy(unjudged), strengths)
+    axes = Axes.fit(torch.from_numpy(features))
+    along = axes.project(torch.from_numpy(features))
+    *_, last = fit_sigmoids(along, torch.from_numpy(labels), torch.from_numpy(unjudged), strengths)
     assert last.converged
     return last.logits(along).numpy()
 
 
 @pytest.mark.parametrize("width", [12, 200])
 @pytest.mark.parametrize("strength", [1e-3, 0.1, 10.0])
-def test_the_linear_head_is_logistic_regression_class_by_class(strength: float, width: int) -> None:
-    """With more features than pictures too, and wherever it begins."""
+def test_linear_head_equals_per_class_logistic_regression(strength: float, width: int) -> None:
+    """With more features than images too, and wherever it begins."""
     draw = np.random.default_rng(0)
     features = draw.normal(size=(80, width)) * draw.uniform(0.1, 30, width) + 5
     features[:, 3] = 7.0  # says nothing
@@ -136,19 +138,19 @@ def test_the_linear_head_is_logistic_regression_class_by_class(strength: float, 
         np.testing.assert_allclose(found[:, column], theirs.decision_function(x), rtol=1e-3, atol=1e-3)
 
 
-def test_a_class_that_no_picture_shows_does_not_disturb_the_others() -> None:
+def test_class_without_positives_does_not_affect_others() -> None:
     draw = np.random.default_rng(0)
     features = draw.normal(size=(60, 5))
     labels = np.hstack([features[:, :2] > 0.3, np.zeros((60, 1), dtype=bool), np.ones((60, 1), dtype=bool)])
     found = fitted(features, labels, np.zeros_like(labels), 0.1)
-    alone = fitted(features, labels[:, :2], np.zeros_like(labels[:, :2]), 0.1)
-    np.testing.assert_allclose(found[:, :2], alone, atol=1e-3)
+    separate = fitted(features, labels[:, :2], np.zeros_like(labels[:, :2]), 0.1)
+    np.testing.assert_allclose(found[:, :2], separate, atol=1e-3)
     assert found[:, 2].max() < -3
     assert found[:, 3].min() > 3
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_loss_is_the_binary_cross_entropy_of_what_was_judged(seed: int) -> None:
+def test_loss_is_bce_over_judged_pairs(seed: int) -> None:
     _, part = drawn(seed)
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(40, generator=generator)[:16]
@@ -165,13 +167,13 @@ def coloured(seed: int, count: int) -> MultiLabelPart:
     return part_of(np.random.default_rng(seed).random((count, 3)) < 0.4)
 
 
-def test_a_linear_head_and_a_fine_tuned_tower_tell_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_linear_head_and_fine_tuning_learn_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fine_tune_protocol, "FEWEST_STEPS", 40)
     monkeypatch.setattr(fine_tune_protocol, "RATES", (1e-3,))
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), coloured(2, 80))
-    embed = kept(REFERENCE_FEATURES["raw pixels"])
-    subject = Subject(name="toy", embed=embed, tower=toy_tower(), device=CPU, experiment=None)
-    for score, protocol in ((linear, "multi-label, linear"), (fine_tuned, "multi-label, fine-tuned")):
+    embed = cache_features(REFERENCE_FEATURES["raw pixels"])
+    subject = FeatureExtractor(name="toy", embed=embed, tower=toy_tower(), device=CPU, experiment=None)
+    for score, protocol in ((score_linear, "multi-label, linear"), (score_fine_tuned, "multi-label, fine-tuned")):
         found = score(subject, task)
         assert [metric.name for metric in found] == ["macro mAP", "micro mAP", "weighted mAP"]
         for metric in found:
@@ -181,11 +183,13 @@ def test_a_linear_head_and_a_fine_tuned_tower_tell_colours(monkeypatch: pytest.M
             assert metric.baseline < 0.7
 
 
-def test_labels_that_say_nothing_are_scored_as_a_constant_answer() -> None:
+def test_uninformative_labels_score_as_a_constant_prediction() -> None:
     shuffled = replace(coloured(2, 300), labels=coloured(3, 300).labels)
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), shuffled)
-    embed = kept(REFERENCE_FEATURES["raw pixels"])
-    for metric in linear(Subject(name="toy", embed=embed, tower=None, device=CPU, experiment=None), task):
+    embed = cache_features(REFERENCE_FEATURES["raw pixels"])
+    for metric in score_linear(
+        FeatureExtractor(name="toy", embed=embed, tower=None, device=CPU, experiment=None), task
+    ):
         assert metric.value == pytest.approx(metric.baseline, abs=0.08)
 
 
@@ -194,7 +198,7 @@ def test_the_recipe_is_the_published_one() -> None:
     assert (PUBLISHED.batch_size, PUBLISHED.label_smoothing, PUBLISHED.weight_decay) == (32, 0.0, 0.05)
 
 
-def test_scenes_are_a_task_whose_parts_show_every_class(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scene_task_parts_show_every_class(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.transfer.tasks.scene_tasks.LABELS_COUNTS", {"train": 80, "validation": 80, "test": 80})
     task = scene_labels.__wrapped__(results / "cache")
     assert len(task.classes) == 8
@@ -205,8 +209,8 @@ def test_scenes_are_a_task_whose_parts_show_every_class(results: Path, monkeypat
 
 @settings(derandomize=True, deadline=None)
 @given(st.sets(st.text(min_size=1), min_size=3, max_size=40))
-def test_a_validation_part_does_not_depend_on_the_order_of_the_pictures(names: set[str]) -> None:
+def test_holdout_is_independent_of_image_order(names: set[str]) -> None:
     forward, backward = sorted(names), sorted(names, reverse=True)
-    (kept_rows, held), (other_kept, other_held) = carved("a task", forward), carved("a task", backward)
+    (kept_rows, held), (other_kept, other_held) = holdout("a task", forward), holdout("a task", backward)
     assert {forward[row] for row in held} == {backward[row] for row in other_held}
     assert sorted(kept_rows + held) == list(range(len(names))) == sorted(other_kept + other_held)

@@ -1,4 +1,4 @@
-"""Mean IoU is what counting pixel by pixel gives; masks follow their pictures; heads learn what can be told."""
+"""Mean IoU is what counting pixel by pixel gives; masks follow their images; heads learn what can be told."""
 
 import functools
 import math
@@ -12,50 +12,50 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bench.record import Metric
-from bench.transfer.feature_extractor import Subject
+from bench.record import TaskMetric
+from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.segmentation.segmentation import (
     IGNORED,
     Pair,
-    Recipe,
+    SegmentationRecipe,
     SegmentationTask,
-    cropped,
     mean_iou,
-    segmentation,
+    random_crop,
+    score_segmentation,
 )
-from bench.transfer.transfer_training import Descent
+from bench.transfer.transfer_training import TransferTraining
 from models.image_tower import ImageTower, build_image_tower
 from tests.transfer.toys import toy_tower
 
 
-def answers(told: Sequence[Tensor], pairs: Sequence[Pair], _side: int) -> Iterator[Tensor]:
+def answers(text: Sequence[Tensor], pairs: Sequence[Pair], _side: int) -> Iterator[Tensor]:
     """Answer with what was told for each mask, found by being the same tensor."""
     for _, mask in pairs:
-        yield next(answer for answer, of in told if of is mask)
+        yield next(answer for answer, of in text if of is mask)
 
 
-def counted(told: Sequence[np.ndarray], masks: Sequence[np.ndarray], classes: int) -> float:
+def counted(text: Sequence[np.ndarray], masks: Sequence[np.ndarray], classes: int) -> float:
     found = []
     for number in range(classes):
-        both = sum(((t == number) & (m == number)).sum() for t, m in zip(told, masks, strict=True))
-        either = sum((((t == number) & (m != IGNORED)) | (m == number)).sum() for t, m in zip(told, masks, strict=True))
+        both = sum(((t == number) & (m == number)).sum() for t, m in zip(text, masks, strict=True))
+        either = sum((((t == number) & (m != IGNORED)) | (m == number)).sum() for t, m in zip(text, masks, strict=True))
         found += [both / either] if either else []
     return float(np.mean(found))
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10_000), classes=st.integers(2, 5), pictures=st.integers(1, 20))
-def test_mean_iou_is_what_counting_gives(seed: int, classes: int, pictures: int) -> None:
+@given(seed=st.integers(0, 10_000), classes=st.integers(2, 5), images=st.integers(1, 20))
+def test_mean_iou_equals_pixel_counting(seed: int, classes: int, images: int) -> None:
     draw = np.random.default_rng(seed)
-    sizes = [tuple(draw.integers(1, 9, 2)) for _ in range(pictures)]
+    sizes = [tuple(draw.integers(1, 9, 2)) for _ in range(images)]
     masks = [draw.choice([*range(classes), IGNORED], size).astype(np.uint8) for size in sizes]
-    told = [draw.integers(0, classes, size) for size in sizes]
+    text = [draw.integers(0, classes, size) for size in sizes]
     part = [(torch.zeros(3, *mask.shape, dtype=torch.uint8), torch.from_numpy(mask)) for mask in masks]
-    known = [(torch.from_numpy(one), mask) for one, (_, mask) in zip(told, part, strict=True)]
+    known = [(torch.from_numpy(one), mask) for one, (_, mask) in zip(text, part, strict=True)]
     if all((mask == IGNORED).all() for mask in masks):
         return
     found, commonest = mean_iou(functools.partial(answers, known), part, classes, 8)
-    assert found == pytest.approx(counted(told, masks, classes), abs=1e-6)
+    assert found == pytest.approx(counted(text, masks, classes), abs=1e-6)
     counts = np.bincount(np.concatenate([mask.ravel() for mask in masks]), minlength=256)[:classes]
     constant = [np.full(mask.shape, counts.argmax()) for mask in masks]
     assert commonest == pytest.approx(counted(constant, masks, classes), abs=1e-6)
@@ -63,12 +63,12 @@ def test_mean_iou_is_what_counting_gives(seed: int, classes: int, pictures: int)
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), height=st.integers(20, 90), width=st.integers(20, 90))
-def test_a_mask_is_cropped_as_its_picture(seed: int, height: int, width: int) -> None:
-    """Each pixel of the picture tells its class; smoothing at borders aside, it still does behind the crop."""
+def test_mask_is_cropped_like_its_image(seed: int, height: int, width: int) -> None:
+    """Each pixel of the image tells its class; smoothing at borders aside, it still does behind the crop."""
     left = torch.arange(width).expand(height, -1) < width / 2
     mask = torch.where(left, 1, 2).to(torch.uint8)
     rgb = (mask * 100).expand(3, -1, -1).contiguous()
-    new_rgb, new_mask = cropped((rgb, mask), 48, (0.5, 1.5), torch.Generator().manual_seed(seed))
+    new_rgb, new_mask = random_crop((rgb, mask), 48, (0.5, 1.5), torch.Generator().manual_seed(seed))
     assert new_rgb.shape == (3, 48, 48)
     assert new_mask.shape == (48, 48)
     counts = new_mask != IGNORED
@@ -78,13 +78,13 @@ def test_a_mask_is_cropped_as_its_picture(seed: int, height: int, width: int) ->
     for column in [-1, *border.tolist(), 47]:  # beyond the edges a border may lie that is not seen
         away[max(0, column - smoothed) : column + smoothed + 2] = False
     assert (new_rgb[0][:, away][counts[:, away]] == new_mask[:, away][counts[:, away]] * 100).all()
-    again = cropped((rgb, mask), 48, (0.5, 1.5), torch.Generator().manual_seed(seed))
+    again = random_crop((rgb, mask), 48, (0.5, 1.5), torch.Generator().manual_seed(seed))
     assert torch.equal(again[0], new_rgb)
 
 
 @dataclass(frozen=True)
 class Halves:
-    """Pictures whose halves are dark or bright; the mask tells which, or is drawn without looking."""
+    """Images whose halves are dark or bright; the mask tells which, or is drawn without looking."""
 
     count: int
     seed: int
@@ -96,29 +96,33 @@ class Halves:
     def __getitem__(self, row: int) -> Pair:
         draw = np.random.default_rng((self.seed, row))
         shown = draw.integers(0, 2, 2)
-        told = shown if self.separable else draw.integers(0, 2, 2)
-        levels, classes = (np.repeat(np.repeat(one[None], 32, 0), 16, 1) for one in (shown * 200 + 20, told))
+        text = shown if self.separable else draw.integers(0, 2, 2)
+        levels, classes = (np.repeat(np.repeat(one[None], 32, 0), 16, 1) for one in (shown * 200 + 20, text))
         return torch.from_numpy(np.repeat(levels[None], 3, 0).astype(np.uint8)), torch.from_numpy(
             classes.astype(np.uint8)
         )
 
 
 def task(*, separable: bool = True, epochs: int = 10) -> SegmentationTask:
-    linear = Descent(epochs=epochs, batch_size=16, at_once=8, learning_rates=(1e-3, 3e-2), train_tower=False)
-    deeplab = Descent(epochs=min(epochs, 4), batch_size=8, at_once=8, learning_rates=(3e-3,), layer_decay=0.9)
-    recipe = Recipe(side=32, scales=(1.0, 1.0), channels=16, linear=linear, deeplab=deeplab)
+    linear = TransferTraining(
+        epochs=epochs, batch_size=16, micro_batch_size=8, learning_rates=(1e-3, 3e-2), train_tower=False
+    )
+    deeplab = TransferTraining(
+        epochs=min(epochs, 4), batch_size=8, micro_batch_size=8, learning_rates=(3e-3,), layer_decay=0.9
+    )
+    recipe = SegmentationRecipe(side=32, scales=(1.0, 1.0), channels=16, linear=linear, deeplab=deeplab)
     parts = [Halves(count, seed, separable) for seed, count in enumerate((48, 16, 40))]
     return SegmentationTask("halves", ("dark", "bright"), *parts, recipe)
 
 
-def subject(tower: ImageTower) -> Subject:
-    return Subject(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
+def subject(tower: ImageTower) -> FeatureExtractor:
+    return FeatureExtractor(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
 
 
-def test_what_can_be_told_is_told_and_what_cannot_is_not() -> None:
+def test_separable_pixels_are_learned_and_others_are_not() -> None:
     tower = toy_tower()
     before = {name: value.clone() for name, value in tower.state_dict().items()}
-    linear, deeplab, best = segmentation(subject(tower), task())
+    linear, deeplab, best = score_segmentation(subject(tower), task())
     assert (linear.name, deeplab.name) == ("mIoU, linear head", "mIoU, DeepLabV3")
     assert linear.value > 0.9
     assert deeplab.value > 0.8
@@ -126,23 +130,23 @@ def test_what_can_be_told_is_told_and_what_cannot_is_not() -> None:
     assert linear.baseline == pytest.approx(0.25, abs=0.05)
     assert (linear.num_train, linear.num_test) == (64, 40)
     assert all(torch.equal(value, before[name]) for name, value in tower.state_dict().items())
-    blind = segmentation(subject(tower), task(separable=False))
+    blind = score_segmentation(subject(tower), task(separable=False))
     assert max(one.value for one in blind[:2]) < 0.6
 
 
-def test_equal_arguments_give_equal_figures() -> None:
+def test_segmentation_is_reproducible() -> None:
     """Short of all that can be told, so that a difference would show."""
     short = task(epochs=1)
-    first, second = (segmentation(subject(build_image_tower("test_vit", 32, 0)), short) for _ in range(2))
+    first, second = (score_segmentation(subject(build_image_tower("test_vit", 32, 0)), short) for _ in range(2))
     assert first == second
 
 
-def test_a_rate_that_diverges_has_lost_and_ends_the_scoring_only_where_all_do() -> None:
+def test_scoring_fails_only_if_all_rates_diverge() -> None:
     tower, short = toy_tower(), task(epochs=1)
 
-    def found(*rates: float) -> list[Metric]:
+    def found(*rates: float) -> list[TaskMetric]:
         linear = replace(short.recipe.linear, learning_rates=rates)
-        return segmentation(subject(tower), replace(short, recipe=replace(short.recipe, linear=linear)))
+        return score_segmentation(subject(tower), replace(short, recipe=replace(short.recipe, linear=linear)))
 
     assert found(1e-3, 1e38) == found(1e-3)
     with pytest.raises(FloatingPointError, match=r"no learning rate of 1e\+38, 2e\+38 can be trained at"):

@@ -1,4 +1,4 @@
-"""COCO's layout: masks in all their forms, and what is said of files that are broken or disagree."""
+"""COCO's layout: masks in all their forms, and what is reported of files that are broken or disagree."""
 
 import json
 import shutil
@@ -19,13 +19,13 @@ HEIGHT, WIDTH = 10, 20
 NAMES = [f"{number:03}" for number in range(6)]
 
 
-def picture(path: Path) -> None:
+def make_image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (WIDTH, HEIGHT), "red").save(path)
 
 
 def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Path:
-    """Three squares a picture: a polygon, runs, compressed runs; the second is a crowd."""
+    """Three squares an image: a polygon, runs, compressed runs; the second is a crowd."""
     tool = coco_tool("mask")
     square = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     square[2:6, 3:9] = 1
@@ -55,13 +55,13 @@ def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Pa
         if part == "train2017":
             change(content)
         for name in NAMES:
-            picture(root / part / f"{name}.jpg")
+            make_image(root / part / f"{name}.jpg")
         (root / "annotations").mkdir(exist_ok=True)
         (root / "annotations" / f"instances_{part}.json").write_text(json.dumps(content))
     return root
 
 
-def test_polygons_and_runs_are_the_same_square(tmp_path: Path) -> None:
+def test_polygon_and_run_length_masks_agree(tmp_path: Path) -> None:
     task = coco_objects(coco_tree(tmp_path), tmp_path / "cache")
     assert task.classes == ("person", "dog")
     assert len(task.train) + len(task.validation) == len(task.test) == len(NAMES)
@@ -90,7 +90,7 @@ def with_masks(*polygons: list[float]) -> Callable[[dict[str, Any]], None]:
 
 def garbled(content: dict[str, Any]) -> None:
     for row in content["annotations"][2::3]:
-        row["segmentation"] = row["segmentation"] | {"counts": "Xi8Xo0"}  # longer than the picture
+        row["segmentation"] = row["segmentation"] | {"counts": "Xi8Xo0"}  # longer than the image
 
 
 def only_crowds(content: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def only_crowds(content: dict[str, Any]) -> None:
         row["iscrowd"] = 1
 
 
-def two_pictures(content: dict[str, Any]) -> None:
+def two_images(content: dict[str, Any]) -> None:
     content["images"] = content["images"][:2]
     content["annotations"] = content["annotations"][:6]
 
@@ -111,8 +111,8 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "odd polygon": with_masks([3, 2, 9, 2, 9, 6, 3]),
     "garbled runs": garbled,
     "crowds": only_crowds,
-    "two pictures": two_pictures,
-    "no picture": lambda content: content["images"].append({"id": 77, "file_name": "077.jpg"}),
+    "two images": two_images,
+    "no image": lambda content: content["images"].append({"id": 77, "file_name": "077.jpg"}),
     "other categories": lambda content: content["categories"].append({"id": 10, "name": "cat"}),
     "no box": lambda content: content["annotations"][1].pop("bbox"),
     "nothing": lambda content: content["annotations"].clear(),
@@ -120,7 +120,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "lines"),
     [
         ("other size", r"00\d.jpg has 20 x 10 px, the mask of an object in it 10 x 20"),
         ("unknown category", "annotations name categories that it does not list: 8"),
@@ -129,38 +129,38 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
         ("odd polygon", r"an object in .*00\d.jpg has a polygon of an odd number of numbers"),
         ("garbled runs", r"the mask of an object in .*00\d.jpg is not read"),
         ("crowds", "coco: no image of the train part shows an object"),
-        ("two pictures", "coco: of 2 training images none can be set aside to choose on"),
-        ("no picture", "lists 1 images that are not in .*: 077.jpg"),
+        ("two images", "coco: of 2 training images none can be set aside to choose on"),
+        ("no image", "lists 1 images that are not in .*: 077.jpg"),
         ("other categories", "train and val have other categories"),
         ("no box", "missing required field `bbox`"),
         ("nothing", "instances_train2017.json has no object"),
     ],
 )
-def test_annotations_that_disagree_are_named_before_any_training(name: str, told: str, tmp_path: Path) -> None:
+def test_inconsistent_annotations_are_named_before_training(name: str, lines: str, tmp_path: Path) -> None:
     """And again, should a good state have been found and kept before."""
     coco_objects(coco_tree(tmp_path), tmp_path / "cache")
     shutil.rmtree(tmp_path / "annotations")
     coco_tree(tmp_path, CHANGES[name])
     for _ in range(2):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=lines):
             coco_objects(tmp_path, tmp_path / "cache")
 
 
-def test_a_broken_picture_is_counted_named_and_left_out_with_its_objects(
+def test_broken_image_is_reported_and_left_out_with_its_objects(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = coco_tree(tmp_path) / "train2017" / "003.jpg"
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"coco \w+: 1 of \d images cannot be read \(.*train2017/003.jpg: "):
         coco_objects(tmp_path, tmp_path / "cache")
-    monkeypatch.setattr(unreadable, "MOST_UNREADABLE", 0.5)
+    monkeypatch.setattr(unreadable, "MAX_UNREADABLE_SHARE", 0.5)
     task = coco_objects(tmp_path, tmp_path / "cache")
     assert len(task.train) + len(task.validation) == len(NAMES) - 1
     assert ["003.jpg" in note and "left out" in note for note in task.notes] == [True]
     assert all(len(part[row][1].labels) == 3 for part in (task.train, task.validation) for row in range(len(part)))
 
 
-def test_a_polygon_without_three_corners_adds_nothing_and_is_told(tmp_path: Path) -> None:
+def test_degenerate_polygon_adds_nothing_and_is_reported(tmp_path: Path) -> None:
     square: list[float] = [3, 2, 9, 2, 9, 6, 3, 6]
     task = coco_objects(coco_tree(tmp_path, with_masks([0, 0, 19, 9], square)), tmp_path / "cache")
     assert all(int(mask.sum()) == 24 for mask in task.train[0][1].masks)
@@ -169,6 +169,6 @@ def test_a_polygon_without_three_corners_adds_nothing_and_is_told(tmp_path: Path
     ]
 
 
-def test_a_coco_that_is_not_there_tells_its_layout(tmp_path: Path) -> None:
+def test_missing_coco_folder_error_shows_the_layout(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"(?s)is not laid out as COCO is.*instances_train2017.json.*train2017"):
         coco_objects(tmp_path, tmp_path / "cache")

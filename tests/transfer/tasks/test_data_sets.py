@@ -9,23 +9,23 @@ import pytest
 from torchvision import datasets
 
 from bench.catalog import DATA_SETS as NAMES
-from bench.catalog import FOLDERS, KINDS, TASKS
+from bench.catalog import FOLDERS, TASK_KINDS, TASKS
 from bench.transfer.preload_check import main
 from bench.transfer.tasks.data_sets import DATA_SETS, data_set_task
 from bench.transfer.tasks.folders import folder_task
-from bench.transfer.tasks.pictures import FilePictures, UnreadablePicture
-from bench.transfer.tasks.split import Found, task_of
-from tests.transfer.trees import colours, folders, picture, sizes
+from bench.transfer.tasks.pictures import FileImageSource, UnreadableImageError
+from bench.transfer.tasks.split import FoundPart, make_task
+from tests.transfer.trees import colours, folders, make_image, sizes
 
 
-def test_the_names_that_can_be_typed_are_those_there_are() -> None:
+def test_data_set_names_match_the_catalog() -> None:
     assert tuple(DATA_SETS) == NAMES
-    assert {*TASKS, *FOLDERS, *NAMES} <= {*KINDS}
+    assert {*TASKS, *FOLDERS, *NAMES} <= {*TASK_KINDS}
     assert all(hasattr(datasets, wanted.of) for wanted in DATA_SETS.values())
 
 
 @pytest.mark.parametrize(
-    ("there", "expected", "told"),
+    ("there", "expected", "text"),
     [
         ({"train": 8, "val": 2, "test": 4}, (24, 6, 12), []),
         ({"train": 8, "val": 2}, (18, 6, 6), ["validation"]),
@@ -35,8 +35,8 @@ def test_the_names_that_can_be_typed_are_those_there_are() -> None:
         ({".": 20}, (36, 12, 12), ["test", "validation"]),
     ],
 )
-def test_what_is_not_split_is_split_class_by_class_and_told(
-    there: dict[str, int], expected: tuple[int, int, int], told: list[str], tmp_path: Path
+def test_unsplit_data_is_split_by_class_and_reported(
+    there: dict[str, int], expected: tuple[int, int, int], text: list[str], tmp_path: Path
 ) -> None:
     task = folder_task("imagefolder", folders(tmp_path / "set", there), tmp_path)
     assert (task.name, task.classes, sizes(task)) == ("set", ("blue", "green", "red"), expected)
@@ -44,7 +44,7 @@ def test_what_is_not_split_is_split_class_by_class_and_told(
     for part in parts:
         assert np.ptp(np.bincount(part.labels)) == 0
         assert [task.classes[label] for label in part.labels] == colours(part)
-    assert [next(word for word in ("test", "validation") if f"no {word} part" in note) for note in task.notes] == told
+    assert [next(word for word in ("test", "validation") if f"no {word} part" in note) for note in task.notes] == text
     again = folder_task("imagefolder", tmp_path / "set", tmp_path)
     assert all(
         np.array_equal(a.labels, b.labels)
@@ -66,8 +66,8 @@ def test_unreadable_images_are_counted_named_and_left_out(tmp_path: Path) -> Non
         (root / f"train/blue/00{number}.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"4 of 180 images cannot be read .* and 1 more.*more than one in a hundred"):
         folder_task("imagefolder", root, tmp_path)
-    with pytest.raises(UnreadablePicture, match=r"002.png: no bytes"):
-        FilePictures([root / "train/blue/002.png"]).rgb(0)
+    with pytest.raises(UnreadableImageError, match=r"002.png: no bytes"):
+        FileImageSource([root / "train/blue/002.png"]).rgb(0)
 
 
 def without_class(root: Path) -> None:
@@ -81,7 +81,7 @@ def one_class(root: Path) -> None:
 
 
 def more_classes(root: Path) -> None:
-    picture(root / "val/violet/0.png")
+    make_image(root / "val/violet/0.png")
 
 
 def empty_class(root: Path) -> None:
@@ -109,7 +109,7 @@ def nothing(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "text"),
     [
         (without_class, r"set/train has images of class 'green', .*set/val has none"),
         (more_classes, r"set/val has images of class 'violet', .*set/train has none"),
@@ -121,21 +121,21 @@ def nothing(root: Path) -> None:
         (nothing, r"set has no class folder with images; expected is\n.*set/train/CLASS/IMAGE.jpg"),
     ],
 )
-def test_what_is_wrong_is_named(spoil: Callable[[Path], None], told: str, tmp_path: Path) -> None:
+def test_invalid_data_is_refused_with_the_reason(spoil: Callable[[Path], None], text: str, tmp_path: Path) -> None:
     root = folders(tmp_path / "set", {"train": 8, "val": 2})
     spoil(root)
-    with pytest.raises(ValueError, match=f"(?s){told}"):
+    with pytest.raises(ValueError, match=f"(?s){text}"):
         folder_task("imagefolder", root, tmp_path)
 
 
-def test_every_part_needs_every_class_however_few_images_there_are(tmp_path: Path) -> None:
+def test_every_part_needs_every_class(tmp_path: Path) -> None:
     root = folders(tmp_path / "set", {"train": 1})
     paths = sorted(root.rglob("*.png"))
-    whole = Found("train", FilePictures(paths), np.arange(3))
-    few = Found("val", FilePictures(paths[:2]), np.arange(2))
-    told = r"set: val has 2 readable images of 3 classes, and none of class 'red'; every part needs every class"
-    with pytest.raises(ValueError, match=told):
-        task_of("set", ["blue", "green", "red"], whole, few, whole, tmp_path)
+    whole = FoundPart("train", FileImageSource(paths), np.arange(3))
+    few = FoundPart("val", FileImageSource(paths[:2]), np.arange(2))
+    text = r"set: val has 2 readable images of 3 classes, and none of class 'red'; every part needs every class"
+    with pytest.raises(ValueError, match=text):
+        make_task("set", ["blue", "green", "red"], whole, few, whole, tmp_path)
 
 
 def test_imagenet_has_a_thousand_classes(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_imagenet_has_a_thousand_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_set_that_is_not_there_is_told_with_its_layout(name: str, tmp_path: Path) -> None:
+def test_missing_data_set_error_shows_the_layout(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"(?s)does not hold the train part .* reads\n") as error:
         data_set_task(name, tmp_path, tmp_path)
     assert f"{tmp_path}/{DATA_SETS[name].layout}" in str(error.value)
@@ -155,7 +155,7 @@ def test_a_set_that_is_not_there_is_told_with_its_layout(name: str, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
-def test_the_check_before_a_scoring_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_preload_check_reports_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = folders(tmp_path / "set", {"train": 8, "val": 2})
     assert main(tmp_path, str(root), [], ["imagefolder"]) == ""
     assert "no validation part is there; 6 of 24 images" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""ADE20k's, VOC's, COCO's and plain layouts: what is read, and what is said of files that lie or look otherwise."""
+"""ADE20k's, VOC's, COCO's and plain layouts: what is read, and what is reported of files that lie or look otherwise."""
 
 import io
 import zlib
@@ -18,7 +18,7 @@ HEIGHT, WIDTH = 10, 20
 NAMES = [f"{number:03}" for number in range(6)]
 
 
-def picture(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
+def make_image(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, "red").save(path)
 
@@ -39,7 +39,7 @@ def halves(left: int, right: int) -> np.ndarray:
 def ade_tree(root: Path) -> Path:
     for part in ("training", "validation"):
         for name in NAMES:
-            picture(root / "images" / part / f"{name}.jpg")
+            make_image(root / "images" / part / f"{name}.jpg")
             mask(root / "annotations" / part / f"{name}.png", halves(0, 150))
     return root
 
@@ -49,7 +49,7 @@ def voc_tree(root: Path) -> Path:
         (root / "ImageSets" / "Segmentation").mkdir(parents=True, exist_ok=True)
         (root / "ImageSets" / "Segmentation" / f"{part}.txt").write_text("\n".join(names) + "\n")
         for name in names:
-            picture(root / "JPEGImages" / f"{name}.jpg")
+            make_image(root / "JPEGImages" / f"{name}.jpg")
             mask(root / "SegmentationClass" / f"{name}.png", halves(20, 255), palette=True)
     return root
 
@@ -57,7 +57,7 @@ def voc_tree(root: Path) -> Path:
 def masks_tree(root: Path) -> Path:
     for part in ("train", "val"):
         for name in NAMES:
-            picture(root / "images" / part / f"{name}.png")
+            make_image(root / "images" / part / f"{name}.png")
             mask(root / "masks" / part / f"{name}.png", halves(1, 0))
     (root / "classes.txt").write_text("ground\nroof\n")
     return root
@@ -74,7 +74,7 @@ TREES: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], Segmentati
     ("name", "classes", "row"),
     [("ade20k", 150, (IGNORED, 149)), ("voc-segmentation", len(VOC_CLASSES), (20, IGNORED)), ("masks", 2, (1, 0))],
 )
-def test_layouts_are_read(name: str, classes: int, row: tuple[int, int], tmp_path: Path) -> None:
+def test_segmentation_layouts_are_read(name: str, classes: int, row: tuple[int, int], tmp_path: Path) -> None:
     tree, opened = TREES[name]
     task = opened(tree(tmp_path), tmp_path / "cache")
     assert (task.name, len(task.classes)) == (name, classes)
@@ -86,7 +86,7 @@ def test_layouts_are_read(name: str, classes: int, row: tuple[int, int], tmp_pat
         assert (numbers[:, -1] == row[1]).all()
 
 
-def test_no_picture_is_in_two_parts(tmp_path: Path) -> None:
+def test_no_image_is_in_two_parts(tmp_path: Path) -> None:
     task = mask_folders(masks_tree(tmp_path), tmp_path / "cache")
     parts = [set(part.masks) for part in (task.train, task.validation, task.test)]  # type: ignore[attr-defined]
     assert all(one.isdisjoint(other) for one, other in combinations(parts, 2))
@@ -94,12 +94,12 @@ def test_no_picture_is_in_two_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_a_set_that_is_not_there_tells_its_layout(name: str, tmp_path: Path) -> None:
+def test_missing_segmentation_data_error_shows_the_layout(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"(?s){tmp_path} is not laid out as .*NAME.jpg.*NAME.png.*is not there"):
         TREES[name][1](tmp_path, tmp_path / "cache")
 
 
-def spoilt(root: Path, name: str) -> None:
+def corrupt(root: Path, name: str) -> None:
     """Spoil one file of the plain layout."""
     first = root / "masks" / "train" / "000.png"
     match name:
@@ -108,10 +108,10 @@ def spoilt(root: Path, name: str) -> None:
         case "unknown class":
             mask(first, halves(1, 7))
         case "colours":
-            picture(first)
+            make_image(first)
         case "no mask":
             first.unlink()
-        case "no picture":
+        case "no image":
             (root / "images" / "train" / "000.png").unlink()
         case "one class":
             (root / "classes.txt").write_text("ground\n")
@@ -130,27 +130,27 @@ def uncounted(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "text"),
     [
         ("other size", r"masks/train/000.png has 20 x 9 px, its image .*images/train/000.png has 20 x 10"),
         ("unknown class", r"masks/train/000.png has numbers that are no class of the set: 7"),
         ("colours", r"masks/train/000.png is RGB: a mask has one number per pixel"),
         ("no mask", r"1 files of 6 images and their masks are missing: .*masks/train/000.png"),
-        ("no picture", r"1 masks of .*masks/train have no image in .*images/train: 000"),
+        ("no image", r"1 masks of .*masks/train have no image in .*images/train: 000"),
         ("one class", r"classes.txt names 1 classes"),
     ],
 )
-def test_files_that_disagree_are_named_before_any_training(name: str, told: str, tmp_path: Path) -> None:
+def test_inconsistent_files_are_named_before_training(name: str, text: str, tmp_path: Path) -> None:
     """And again, should a good state have been found and kept before."""
     mask_folders(masks_tree(tmp_path), tmp_path / "cache")
-    spoilt(tmp_path, name)
+    corrupt(tmp_path, name)
     for _ in range(2):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=text):
             mask_folders(tmp_path, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "text"),
     [
         (
             lambda root: kept(root, 2),
@@ -159,16 +159,14 @@ def test_files_that_disagree_are_named_before_any_training(name: str, told: str,
         (uncounted, "masks: no pixel of the train part has a class"),
     ],
 )
-def test_a_part_that_nothing_can_be_chosen_on_is_refused(
-    spoil: Callable[[Path], None], told: str, tmp_path: Path
-) -> None:
+def test_part_without_labelled_pixels_is_refused(spoil: Callable[[Path], None], text: str, tmp_path: Path) -> None:
     spoil(masks_tree(tmp_path))
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=text):
         mask_folders(tmp_path, tmp_path / "cache")
 
 
 def png(side: int = HEIGHT, second: bytes = b"IDAT") -> bytes:
-    """A picture that says how large it is, and what its second chunk of pixels is called."""
+    """An image that says how large it is, and what its second chunk of pixels is called."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
@@ -182,7 +180,7 @@ def png(side: int = HEIGHT, second: bytes = b"IDAT") -> bytes:
 SYNTAX, BOMB = png(second=b"ID T"), png(20_000)
 
 
-def test_pillow_answers_broken_pictures_with_other_errors_than_those_of_files() -> None:
+def test_pillow_raises_non_os_errors_for_broken_images() -> None:
     with Image.open(io.BytesIO(png())) as image:
         assert not np.asarray(image).any()
     with pytest.raises(SyntaxError), Image.open(io.BytesIO(SYNTAX)) as image:
@@ -200,7 +198,7 @@ def encoded(kind: str) -> bytes:
 BROKEN: dict[str, Callable[[bytes], bytes]] = {
     "cut": lambda content: content[: len(content) // 2],
     "empty": lambda _: b"",
-    "no picture": lambda _: b"\x89PNG not one",
+    "no image": lambda _: b"\x89PNG not one",
     "syntax": lambda _: SYNTAX,
     "bomb": lambda _: BOMB,
     "a program": lambda _: encoded("EPS"),  # which Pillow would hand to Ghostscript
@@ -209,7 +207,7 @@ BROKEN: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("how", BROKEN)
 @pytest.mark.parametrize("kind", ["images", "masks"])
-def test_broken_pairs_are_counted_named_and_left_out(
+def test_broken_pairs_are_reported_and_left_out(
     how: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = masks_tree(tmp_path) / kind / "train" / "000.png"
@@ -218,14 +216,14 @@ def test_broken_pairs_are_counted_named_and_left_out(
         ValueError, match=rf"1 of \d images cannot be read \(.*{kind}/train/000.png: .*one in a hundred"
     ):
         mask_folders(tmp_path, tmp_path / "cache")
-    monkeypatch.setattr(unreadable, "MOST_UNREADABLE", 0.5)
+    monkeypatch.setattr(unreadable, "MAX_UNREADABLE_SHARE", 0.5)
     task = mask_folders(tmp_path, tmp_path / "cache")
     assert len(task.train) + len(task.validation) == len(NAMES) - 1
     assert [f"{kind}/train/000.png" in note and "left out" in note for note in task.notes] == [True]
     read_all(task)
 
 
-def test_fewer_classes_are_noticed_although_no_mask_has_changed(tmp_path: Path) -> None:
+def test_reduced_class_list_invalidates_the_mask_cache(tmp_path: Path) -> None:
     for path in (masks_tree(tmp_path) / "masks" / "train").iterdir():
         mask(path, halves(2, 0))
     (tmp_path / "classes.txt").write_text("ground\nroof\ntree\n")
@@ -241,5 +239,5 @@ def read_all(task: SegmentationTask) -> None:
             part[row]
 
 
-def test_classes_are_as_many_as_published() -> None:
+def test_class_counts_match_the_published_data_sets() -> None:
     assert (mask_files.ADE20K_CLASSES, len(VOC_CLASSES)) == (150, 21)

@@ -1,4 +1,4 @@
-"""torchvision's layouts: pictures and labels as its classes list them, and what is said where they disagree."""
+"""torchvision's layouts: images and labels as its classes list them, and what is reported where they disagree."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.transfer.tasks.data_sets import channels_first, data_set_task
-from bench.transfer.tasks.pictures import ArrayPictures, shown
+from bench.transfer.tasks.pictures import ArrayImageSource, eval_batches
 from tests.transfer.trees import aircraft, colours, country, digits, dtd, euro, food, pets, sizes, sun
 
 
@@ -30,7 +30,7 @@ def test_files_are_read_as_torchvision_lists_them(
     assert sizes(task) == expected
     for part in (task.train, task.validation, task.test):
         assert [task.classes[label].lower() for label in part.labels] == colours(part)
-        assert all(batch.shape[1:] == (3, 16, 16) for batch in shown(part.pictures, 16))
+        assert all(batch.shape[1:] == (3, 16, 16) for batch in eval_batches(part.images, 16))
 
 
 def test_labels_that_name_images_which_are_not_there_are_refused(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ MAKE = {
 
 
 @pytest.mark.parametrize(
-    ("name", "file", "old", "new", "told"),
+    ("name", "file", "old", "new", "text"),
     [
         ("fgvcaircraft", AIRCRAFT, "red", "mauve", rf"validation part .* at .*{AIRCRAFT}: 'mauve' is not listed"),
         ("sun397", "SUN397/ClassName.txt", "red", "mauve", "at .*ClassName.txt: 'red' is not listed"),
@@ -91,8 +91,8 @@ MAKE = {
         ("dtd", f"{DTD}/test1.txt", "", "", "has 0 images and 0 labels"),
     ],
 )
-def test_labels_that_disagree_are_told_with_set_root_and_mismatch(
-    name: str, file: str, old: str, new: str, told: str, tmp_path: Path
+def test_inconsistent_labels_are_reported_with_data_set_and_root(
+    name: str, file: str, old: str, new: str, text: str, tmp_path: Path
 ) -> None:
     """The last of a text in a file is put for another; or the file is emptied."""
     MAKE[name](tmp_path)
@@ -101,19 +101,19 @@ def test_labels_that_disagree_are_told_with_set_root_and_mismatch(
     assert old in content
     changed = new.join(content.rsplit(old, 1)) if old else ""
     (tmp_path / file).write_bytes(changed.encode("latin-1"))
-    with pytest.raises(ValueError, match=told) as error:
+    with pytest.raises(ValueError, match=text) as error:
         data_set_task(name, tmp_path, tmp_path)
     assert all(word in str(error.value) for word in (name, str(tmp_path)))
     assert "\n" not in str(error.value)
 
 
-def test_arrays_are_read_whatever_the_order_of_their_axes(tmp_path: Path) -> None:
+def test_arrays_are_read_in_any_axis_order(tmp_path: Path) -> None:
     """torchvision reads MNIST's files without a digest; CIFAR has colours last, STL-10 and SVHN have them first."""
     digits(tmp_path)
     task = data_set_task("mnist", tmp_path, tmp_path)
     assert sizes(task) == (30, 10, 10)
-    assert (task.test.pictures.rgb(3) == 3).all()
+    assert (task.test.images.rgb(3) == 3).all()
     colour = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8))
     assert torch.equal(channels_first(colour), colour)
     assert torch.equal(channels_first(colour.permute(0, 2, 3, 1)), colour)
-    assert torch.equal(ArrayPictures(colour).rgb(2), colour[2])
+    assert torch.equal(ArrayImageSource(colour).rgb(2), colour[2])

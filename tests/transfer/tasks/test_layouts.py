@@ -1,4 +1,4 @@
-"""COCO's and VOC's layouts: what is read, and what is said of files that are not there, disagree or mean harm."""
+"""COCO's and VOC's layouts: what is read, and what is reported of files that are not there, disagree or mean harm."""
 
 import json
 from collections.abc import Callable
@@ -15,16 +15,16 @@ from bench.transfer.tasks import unreadable
 from bench.transfer.tasks import voc as voc_layout
 from bench.transfer.tasks.coco import coco
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.transfer.tasks.pictures import FilePictures
+from bench.transfer.tasks.pictures import FileImageSource
 from bench.transfer.tasks.voc import objects_in, voc
 
-# Which classes pictures show: 7 is person, 9 is dog; COCO's ids have gaps.
+# Which classes images show: 7 is person, 9 is dog; COCO's ids have gaps.
 TRAIN = {f"{number:03}": ({7} if number % 2 else {7, 9}) if number % 4 else set() for number in range(12)}
 VAL = {"100": {9}, "101": {7}, "102": set[int]()}
 NAMES = {7: "person", 9: "dog"}
 
 
-def picture(path: Path) -> None:
+def make_image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (20, 10), "red").save(path)
 
@@ -47,7 +47,7 @@ def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Pa
     (root / "annotations").mkdir()
     for split, shown in (("train2017", TRAIN), ("val2017", VAL)):
         for name in shown:
-            picture(root / split / f"{name}.jpg")
+            make_image(root / split / f"{name}.jpg")
         content = instances(shown)
         if split == "train2017":
             change(content)
@@ -56,8 +56,8 @@ def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Pa
 
 
 def shown_by(part: MultiLabelPart, classes: tuple[str, ...]) -> dict[str, set[str]]:
-    assert isinstance(part.pictures, FilePictures)
-    names = [path.stem for path in part.pictures.paths]
+    assert isinstance(part.images, FileImageSource)
+    names = [path.stem for path in part.images.paths]
     return {name: {classes[c] for c in np.flatnonzero(row)} for name, row in zip(names, part.labels, strict=True)}
 
 
@@ -72,36 +72,36 @@ def named(shown: dict[str, set[int]]) -> dict[str, set[str]]:
 
 def test_coco_has_the_classes_of_its_annotations(tmp_path: Path) -> None:
     root = coco_tree(tmp_path)
-    picture(root / "train2017" / "999.jpg")
+    make_image(root / "train2017" / "999.jpg")
     task = coco(root, tmp_path / CACHE)
     assert all_shown(task) == (named(TRAIN), named(VAL))
-    assert (task.classes, len(task.validation.pictures)) == (("person", "dog"), 3)
+    assert (task.classes, len(task.validation.images)) == (("person", "dog"), 3)
     assert not task.train.unjudged.any()
-    assert task.test.pictures.rgb(0).shape == (3, 10, 20)
-    told = task.notes
-    assert "instances_train2017.json: 3 images have no annotation and show no class: 000.jpg, 004.jpg, 008.jpg" in told
-    assert f"instances_train2017.json: 1 images of {root / 'train2017'} are not listed: 999.jpg" in told
-    assert "COCO: 3 of 12 images of train are set aside to choose on" in told
+    assert task.test.images.rgb(0).shape == (3, 10, 20)
+    text = task.notes
+    assert "instances_train2017.json: 3 images have no annotation and show no class: 000.jpg, 004.jpg, 008.jpg" in text
+    assert f"instances_train2017.json: 1 images of {root / 'train2017'} are not listed: 999.jpg" in text
+    assert "COCO: 3 of 12 images of train are set aside to choose on" in text
 
 
 @pytest.mark.parametrize(
-    ("lost", "told"),
+    ("lost", "text"),
     [
         ("annotations/instances_train2017.json", "annotations/instances_train*.json is not there"),
         ("val2017", "val2017/ is not there"),
     ],
 )
-def test_what_coco_lacks_is_told_with_the_whole_layout(tmp_path: Path, lost: str, told: str) -> None:
+def test_missing_coco_file_error_shows_the_layout(tmp_path: Path, lost: str, text: str) -> None:
     path = coco_tree(tmp_path) / lost
     path.rename(path.with_name("elsewhere"))
     with pytest.raises(ValueError, match="is not laid out as COCO is") as error:
         coco(tmp_path, tmp_path / CACHE)
-    assert told in str(error.value)
+    assert text in str(error.value)
     assert f"{tmp_path}/annotations/instances_val2017.json" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "text"),
     [
         (lambda c: c["annotations"][0].update(image_id=77), "annotations name images that it does not list: 77"),
         (lambda c: c["annotations"][0].update(category_id=3), "annotations name categories that it does not list: 3"),
@@ -116,15 +116,13 @@ def test_what_coco_lacks_is_told_with_the_whole_layout(tmp_path: Path, lost: str
         (lambda c: c["images"][0].update(id="one"), "Expected `int`, got `str`"),
     ],
 )
-def test_a_coco_that_contradicts_itself_is_refused(
-    tmp_path: Path, change: Callable[[dict[str, Any]], object], told: str
-) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_inconsistent_coco_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
         coco(coco_tree(tmp_path, change), tmp_path / CACHE)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 200_000, '{"images": 1}', "\ud800"])
-def test_a_file_that_is_no_json_is_refused_by_its_name(tmp_path: Path, content: str) -> None:
+def test_invalid_json_is_refused_with_the_file_name(tmp_path: Path, content: str) -> None:
     path = coco_tree(tmp_path) / "annotations" / "instances_train2017.json"
     path.write_bytes(content.encode(errors="surrogatepass"))
     with pytest.raises(ValueError, match=r"instances_train2017\.json: "):
@@ -137,18 +135,18 @@ def test_a_json_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: 
         coco(coco_tree(tmp_path), tmp_path / CACHE)
 
 
-def test_a_picture_that_is_broken_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_image_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = coco_tree(tmp_path)
-    (root / "val2017" / "101.jpg").write_bytes(b"no picture")
+    (root / "val2017" / "101.jpg").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"COCO test: 1 of 3 images cannot be read .*101\.jpg: .*nothing is scored"):
         coco(root, tmp_path / CACHE)
-    monkeypatch.setattr(unreadable, "MOST_UNREADABLE", 0.5)
+    monkeypatch.setattr(unreadable, "MAX_UNREADABLE_SHARE", 0.5)
     task = coco(root, tmp_path / CACHE)
     assert shown_by(task.test, task.classes) == {name: of for name, of in named(VAL).items() if name != "101"}
     assert any("101.jpg" in note and note.endswith("they are left out") for note in task.notes)
 
 
-# By picture, by class: whether the object is difficult, in the order of the file.
+# By image, by class: whether the object is difficult, in the order of the file.
 VOC_TRAIN = {
     f"2008_{name}": [("person" if one == 7 else "dog", False) for one in sorted(of)] for name, of in TRAIN.items()
 }
@@ -175,7 +173,7 @@ def voc_tree(root: Path, *, lists: bool = True, annotations: bool = True, test: 
     for split, shown in splits.items():
         (main / f"{split}.txt").write_text("".join(f"{name}\n" for name in shown))
         for name, objects in shown.items():
-            picture(root / "JPEGImages" / f"{name}.jpg")
+            make_image(root / "JPEGImages" / f"{name}.jpg")
             if annotations:
                 (root / "Annotations" / f"{name}.xml").write_text(annotation(objects))
         for one in ("dog", "person") if lists else ():
@@ -188,7 +186,7 @@ def voc_tree(root: Path, *, lists: bool = True, annotations: bool = True, test: 
 
 
 @pytest.mark.parametrize("lists", [True, False])
-def test_voc_is_the_same_from_its_lists_and_from_its_annotations(tmp_path: Path, *, lists: bool) -> None:
+def test_voc_lists_and_annotations_agree(tmp_path: Path, *, lists: bool) -> None:
     task = voc(voc_tree(tmp_path, lists=lists, annotations=not lists), tmp_path / CACHE)
     trained, tested = all_shown(task)
     expected = {f"2008_{name}": of for name, of in named(TRAIN).items()}
@@ -196,17 +194,17 @@ def test_voc_is_the_same_from_its_lists_and_from_its_annotations(tmp_path: Path,
     assert tested == {f"2008_{name}": of for name, of in named(VAL).items()}
     assert task.classes == ("dog", "person")
     unjudged = [
-        (part.pictures.paths[row].stem, task.classes[column])
+        (part.images.paths[row].stem, task.classes[column])
         for part in (task.train, task.validation)
         for row, column in np.argwhere(part.unjudged)
-        if isinstance(part.pictures, FilePictures)
+        if isinstance(part.images, FileImageSource)
     ]
     assert unjudged == [("2008_200", "dog")]
 
 
 def test_a_voc_whose_test_has_labels_is_tested_on_it(tmp_path: Path) -> None:
     task = voc(voc_tree(tmp_path, test=True), tmp_path / CACHE)
-    sizes = [len(part.pictures) for part in (task.train, task.validation, task.test)]
+    sizes = [len(part.images) for part in (task.train, task.validation, task.test)]
     assert sizes == [len(VOC_TRAIN), len(VOC_VAL), len(VOC_VAL)]
     assert "VOC train: 14 images, 3 show no class; 1 pairs of image and class are left out" in task.notes[0]
 
@@ -217,23 +215,23 @@ def test_a_difficult_object_counts_neither_for_nor_against(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("lost", "told"),
+    ("lost", "text"),
     [
         ("ImageSets/Main/val.txt", "ImageSets/Main/val.txt is not there"),
         ("ImageSets/Main/dog_val.txt", "ImageSets/Main/dog_val.txt is not there"),
         ("JPEGImages/2008_100.jpg", "val.txt names 1 images that are not in JPEGImages: 2008_100.jpg"),
     ],
 )
-def test_what_voc_lacks_is_told_with_the_whole_layout(tmp_path: Path, lost: str, told: str) -> None:
+def test_missing_voc_file_error_shows_the_layout(tmp_path: Path, lost: str, text: str) -> None:
     (voc_tree(tmp_path) / lost).unlink()
     with pytest.raises(ValueError, match="is not laid out as Pascal VOC is") as error:
         voc(tmp_path, tmp_path / CACHE)
-    assert told in str(error.value)
+    assert text in str(error.value)
     assert f"{tmp_path}/JPEGImages/*.jpg" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "told"),
+    ("file", "content", "text"),
     [
         ("ImageSets/Main/dog_val.txt", "2008_100 2\n2008_101 1\n2008_102 1\n", "1, 0 or -1, got 2008_100 2"),
         ("ImageSets/Main/dog_val.txt", "2008_100 1\n", "name other images: 2008_101, 2008_102"),
@@ -242,13 +240,13 @@ def test_what_voc_lacks_is_told_with_the_whole_layout(tmp_path: Path, lost: str,
         ("ImageSets/Main/val.txt", "\udcff", "val.txt: 'utf-8' codec can't decode"),
     ],
 )
-def test_lists_that_disagree_are_refused(tmp_path: Path, file: str, content: str, told: str) -> None:
+def test_inconsistent_voc_lists_are_refused(tmp_path: Path, file: str, content: str, text: str) -> None:
     (voc_tree(tmp_path) / file).write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=text):
         voc(tmp_path, tmp_path / CACHE)
 
 
-def test_annotations_that_are_not_there_or_show_an_unknown_class_are_named(tmp_path: Path) -> None:
+def test_missing_annotations_and_unknown_classes_are_named(tmp_path: Path) -> None:
     root = voc_tree(tmp_path, lists=False)
     (root / "Annotations" / "2008_100.xml").write_text(annotation([("cat", False)]))
     with pytest.raises(ValueError, match="2008_100 of val shows 'cat', which no image of train shows"):
@@ -264,7 +262,7 @@ BOMB = "<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'>" + "".join(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "text"),
     [
         (f"{BOMB}]><annotation>&i;</annotation>", "a document type is refused"),
         ("<!DOCTYPE x SYSTEM 'file:///etc/passwd'><annotation/>", "a document type is refused"),
@@ -277,17 +275,17 @@ BOMB = "<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'>" + "".join(
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_annotations_that_mean_harm_are_refused(tmp_path: Path, content: str, told: str, encoding: str) -> None:
+def test_malicious_annotations_are_refused(tmp_path: Path, content: str, text: str, encoding: str) -> None:
     path = tmp_path / "x.xml"
     path.write_text(content, encoding=encoding)
-    with pytest.raises(ValueError, match=rf"x\.xml: {told}|x\.xml: .*(no element|not well-formed|mismatched tag)"):
+    with pytest.raises(ValueError, match=rf"x\.xml: {text}|x\.xml: .*(no element|not well-formed|mismatched tag)"):
         objects_in(path)
     if "DOCTYPE" in content:
         with pytest.raises(ValueError, match="a document type is refused"):
             objects_in(path)
 
 
-def test_files_that_are_too_large_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_files_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = voc_tree(tmp_path, lists=False)
     monkeypatch.setattr(voc_layout, "MOST_ANNOTATION_BYTES", 10)
     with pytest.raises(ValueError, match=r"2008_000\.xml: over"):

@@ -1,4 +1,4 @@
-"""How pictures are shown to what is scored."""
+"""How images are shown to what is scored."""
 
 import pytest
 import torch
@@ -6,27 +6,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as F
 
-from bench.transfer.tasks.pictures import LONGEST, ArrayPictures, shown
+from bench.transfer.tasks.pictures import MAX_ASPECT_RATIO, ArrayImageSource, eval_batches
 
 
-def pictures(height: int, width: int) -> ArrayPictures:
+def images(height: int, width: int) -> ArrayImageSource:
     draw = torch.Generator().manual_seed(height * 1000 + width)
-    return ArrayPictures(torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8, generator=draw))
+    return ArrayImageSource(torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8, generator=draw))
 
 
 @settings(max_examples=40, deadline=None)
-@given(shorter=st.integers(1, 20), times=st.floats(1, LONGEST), turned=st.booleans(), side=st.sampled_from((8, 16)))
-def test_the_centre_is_cut_out_behind_the_scaling(shorter: int, times: float, turned: bool, side: int) -> None:
+@given(
+    shorter=st.integers(1, 20),
+    times=st.floats(1, MAX_ASPECT_RATIO),
+    turned=st.booleans(),
+    side=st.sampled_from((8, 16)),
+)
+def test_centre_crop_follows_scaling(shorter: int, times: float, turned: bool, side: int) -> None:
     sides = (int(shorter * times), shorter)
-    of = pictures(*(sides if turned else sides[::-1]))
+    of = images(*(sides if turned else sides[::-1]))
     expected = F.center_crop(F.resize(of.rgb(0), [side], antialias=True), [side, side])
-    assert torch.equal(next(shown(of, side))[0], expected)
+    assert torch.equal(next(eval_batches(of, side))[0], expected)
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_of_a_very_long_picture_only_the_middle_is_scaled(turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_middle_of_a_very_long_image_is_scaled(turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole it would take gigabytes at 224 px; what is shown of it is the same."""
-    of, side, scaled = pictures(*((3000, 2) if turned else (2, 3000))), 16, list[int]()
+    of, side, scaled = images(*((3000, 2) if turned else (2, 3000))), 16, list[int]()
     expected = F.center_crop(F.resize(of.rgb(0), [side], antialias=True), [side, side])
     resize = F.resize
 
@@ -35,5 +40,5 @@ def test_of_a_very_long_picture_only_the_middle_is_scaled(turned: bool, monkeypa
         return resize(*arguments, **named)
 
     monkeypatch.setattr(F, "resize", noting)
-    assert torch.equal(next(shown(of, side))[0], expected)
-    assert max(scaled) <= 3 * side * side * LONGEST
+    assert torch.equal(next(eval_batches(of, side))[0], expected)
+    assert max(scaled) <= 3 * side * side * MAX_ASPECT_RATIO

@@ -9,28 +9,28 @@ from typing import Any
 import pytest
 import torch
 
-from bench.transfer.detection.detection import detection
-from bench.transfer.feature_extractor import Subject
-from bench.transfer.segmentation.segmentation import segmentation
+from bench.transfer.detection.detection import score_detection
+from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.segmentation.segmentation import score_segmentation
 from bench.transfer.tasks import scene_tasks
 from bench.transfer.tasks.cutouts import CLASSES
 from models.image_tower import build_image_tower
-from models.simple_pyramid import Heads
+from models.simple_pyramid import DetectorHeads
 
 COUNTS = {"train": 6, "validation": 3, "test": 5}
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    scene_tasks._dense.cache_clear()
+    scene_tasks._run_dense.cache_clear()
     monkeypatch.setattr(scene_tasks, "COUNTS", COUNTS)
     yield
-    scene_tasks._dense.cache_clear()
+    scene_tasks._run_dense.cache_clear()
 
 
-def subject() -> Subject:
+def subject() -> FeatureExtractor:
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
-    return Subject(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
+    return FeatureExtractor(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
 
 
 def require_apart(task: Any) -> None:
@@ -40,7 +40,7 @@ def require_apart(task: Any) -> None:
     assert all({*one}.isdisjoint(other) for one, other in combinations(parts, 2))
 
 
-def test_scenes_are_segmented(results: Path) -> None:
+def test_scenes_can_be_segmented(results: Path) -> None:
     task = scene_tasks.scenes_segmentation(results / "cache")
     require_apart(task)
     assert task.classes == ("background", *CLASSES)
@@ -51,19 +51,21 @@ def test_scenes_are_segmented(results: Path) -> None:
         linear=replace(task.recipe.linear, **once),
         deeplab=replace(task.recipe.deeplab, **once),
     )
-    linear, deeplab, best = segmentation(subject(), replace(task, recipe=recipe))
+    linear, deeplab, best = score_segmentation(subject(), replace(task, recipe=recipe))
     assert (linear.task, linear.num_train, linear.num_test) == ("scenes-segmentation", 9, 5)
     assert 0 <= min(linear.value, deeplab.value) <= max(linear.value, deeplab.value) < best.value < 1
     assert 0 < best.baseline < best.value
 
 
-def test_objects_of_scenes_are_found(results: Path) -> None:
+def test_scene_objects_can_be_detected(results: Path) -> None:
     task = scene_tasks.scenes_detection(results / "cache")
     require_apart(task)
     assert task.classes == CLASSES
-    heads = Heads(channels=16, box_features=32, mask_layers=1, proposals=20, regions=8)
-    recipe = replace(task.recipe, heads=heads, descent=replace(task.recipe.descent, epochs=1, batch_size=3, at_once=3))
-    found = detection(subject(), replace(task, recipe=recipe))
+    heads = DetectorHeads(channels=16, box_features=32, mask_layers=1, proposals=20, regions=8)
+    recipe = replace(
+        task.recipe, heads=heads, training=replace(task.recipe.training, epochs=1, batch_size=3, micro_batch_size=3)
+    )
+    found = score_detection(subject(), replace(task, recipe=recipe))
     assert [one.name for one in found] == ["box AP", "box AP50", "mask AP", "mask AP50"]
     assert {(one.task, one.num_train, one.num_test) for one in found} == {("scenes-detection", 9, 5)}
     assert all(0 <= one.value <= 1 and 0 <= one.baseline <= 1 for one in found)

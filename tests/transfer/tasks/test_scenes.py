@@ -10,37 +10,35 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.pack import load_pictures
-from bench.transfer.tasks.cutouts import CLASSES, PHOTOS, SPLITS, class_of, cutouts
-from bench.transfer.tasks.scenes import LEAST_VISIBLE, MOST_OBJECTS, Scene, Scenes, scenes
+from bench.data.pack import load_pack_images
+from bench.transfer.tasks.cutouts import CLASSES, PHOTOS, SPLITS, class_of, load_cutouts
+from bench.transfer.tasks.scenes import LEAST_VISIBLE, MAX_OBJECTS, Scene, SceneDataset, make_scenes
 
 SIDE = 96
 
 
 @pytest.fixture(scope="module")
-def train(results: Path) -> Scenes:
-    return scenes("train", 200, SIDE, results / "cache")
+def train(results: Path) -> SceneDataset:
+    return make_scenes("train", 200, SIDE, results / "cache")
 
 
 def everything(scene: Scene) -> list[bytes]:
     return [part.numpy().tobytes() for part in (scene.rgb, scene.masks, scene.labels, scene.boxes, scene.classes)]
 
 
-def test_equal_numbers_give_equal_bytes_and_others_other_ones(train: Scenes, results: Path) -> None:
-    again = scenes("train", 3, SIDE, results / "cache")
+def test_scene_k_is_reproducible_and_distinct(train: SceneDataset, results: Path) -> None:
+    again = make_scenes("train", 3, SIDE, results / "cache")
     assert [everything(train.scene(k)) for k in range(3)] == [everything(again.scene(k)) for k in range(3)]
     assert len({train.scene(k).rgb.numpy().tobytes() for k in range(50)}) == 50
-    assert everything(train.scene(0)) != everything(scenes("test", 1, SIDE, results / "cache").scene(0))
+    assert everything(train.scene(0)) != everything(make_scenes("test", 1, SIDE, results / "cache").scene(0))
 
 
 @settings(max_examples=30, deadline=None)
 @given(row=st.integers(0, 10_000), side=st.sampled_from((64, 96, 128)))
-def test_boxes_are_tight_masks_are_disjoint_and_labels_are_those_of_the_pixels(
-    train: Scenes, row: int, side: int
-) -> None:
-    scene = Scenes("train", 10_001, side, train.parts).scene(row)
+def test_scene_boxes_masks_and_labels_are_consistent(train: SceneDataset, row: int, side: int) -> None:
+    scene = SceneDataset("train", 10_001, side, train.parts).scene(row)
     assert scene.rgb.shape == (3, side, side)
-    assert 1 <= len(scene.labels) <= MOST_OBJECTS
+    assert 1 <= len(scene.labels) <= MAX_OBJECTS
     assert scene.masks.sum(0).max() == 1
     for mask, label, box in zip(scene.masks, scene.labels, scene.boxes, strict=True):
         left, top, right, bottom = box.int().tolist()
@@ -52,12 +50,12 @@ def test_boxes_are_tight_masks_are_disjoint_and_labels_are_those_of_the_pixels(
     assert {CLASSES[k] for k in scene.present.nonzero()[:, 0]} == {CLASSES[k - 1] for k in scene.labels}
 
 
-def test_the_upper_object_has_the_pixels_where_two_overlap(train: Scenes) -> None:
+def test_overlapping_pixels_belong_to_the_upper_object(train: SceneDataset) -> None:
     """One opaque square over another: whatever is drawn, the later label shows, and the lower keeps what it must."""
     squares = tuple((np.full((8, 8, 4), 255 - k, np.uint8),) for k in range(len(CLASSES)))
     opaque = tuple((np.concatenate([square[..., :3], np.full((8, 8, 1), 255, np.uint8)], -1),) for (square,) in squares)
     parts = type(train.parts)(opaque, train.parts.photos)
-    crowded, overlaps = Scenes("train", 200, SIDE, parts), 0
+    crowded, overlaps = SceneDataset("train", 200, SIDE, parts), 0
     for k in range(200):
         scene = crowded.scene(k)
         for mask, label in zip(scene.masks, scene.labels, strict=True):
@@ -72,23 +70,23 @@ def test_the_upper_object_has_the_pixels_where_two_overlap(train: Scenes) -> Non
     assert overlaps > 20
 
 
-def test_no_split_has_a_cut_out_or_a_photo_of_another(results: Path) -> None:
-    parts = [cutouts(split, results / "cache") for split in SPLITS]
-    pictures = [{member.tobytes() for members in one.by_class for member in members} for one in parts]
-    assert all(one.isdisjoint(other) for one, other in combinations(pictures, 2))
+def test_splits_share_no_cutout_or_photo(results: Path) -> None:
+    parts = [load_cutouts(split, results / "cache") for split in SPLITS]
+    images = [{member.tobytes() for members in one.by_class for member in members} for one in parts]
+    assert all(one.isdisjoint(other) for one, other in combinations(images, 2))
     assert sorted(number for numbers in PHOTOS.values() for number in numbers) == list(range(11))
     photos = [{photo.tobytes() for photo in one.photos} for one in parts]
     assert all(one.isdisjoint(other) for one, other in combinations(photos, 2))
 
 
-def test_no_split_has_a_caption_of_another(results: Path) -> None:
-    """Several models of one name may look nearly alike; a picture has all the captions that it stands under."""
+def test_splits_share_no_caption(results: Path) -> None:
+    """Several models of one name may look nearly alike; an image has all the captions that it stands under."""
     captions: dict[bytes, set[str]] = defaultdict(set)
     for part in ("sweethome3d", "twemoji"):
-        pictures = load_pictures(part, results / "cache")
-        for pixels, caption in zip(pictures.pixels, pictures.captions, strict=True):
+        images = load_pack_images(part, results / "cache")
+        for pixels, caption in zip(images.pixels, images.captions, strict=True):
             captions[shown(pixels)].add(f"{part}: {caption}")
-    parts = [cutouts(split, results / "cache") for split in SPLITS]
+    parts = [load_cutouts(split, results / "cache") for split in SPLITS]
     found = [
         set().union(*(captions[member.tobytes()] for members in one.by_class for member in members)) for one in parts
     ]
@@ -97,15 +95,15 @@ def test_no_split_has_a_caption_of_another(results: Path) -> None:
 
 
 def shown(pixels: torch.Tensor) -> bytes:
-    """What a cut-out is of a picture: the rows and columns that are not wholly transparent."""
+    """What a cut-out is of an image: the rows and columns that are not wholly transparent."""
     rows, columns = (pixels[3].any(axis).nonzero()[:, 0] for axis in (1, 0))
     if not len(rows):
         return b""
     return pixels[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].permute(1, 2, 0).numpy().tobytes()
 
 
-def test_every_class_has_its_cut_outs(results: Path) -> None:
-    counts = [[len(members) for members in cutouts(split, results / "cache").by_class] for split in SPLITS]
+def test_every_class_has_cutouts(results: Path) -> None:
+    counts = [[len(members) for members in load_cutouts(split, results / "cache").by_class] for split in SPLITS]
     assert counts == [
         [30, 23, 17, 32, 29, 9, 30, 11],
         [10, 8, 5, 10, 9, 3, 10, 3],
@@ -113,9 +111,9 @@ def test_every_class_has_its_cut_outs(results: Path) -> None:
     ]
 
 
-def test_scenes_of_other_sizes_show_the_same(train: Scenes) -> None:
+def test_scenes_at_other_sizes_show_the_same_content(train: SceneDataset) -> None:
     for k in range(20):
-        small, large = (Scenes("train", 20, side, train.parts).scene(k) for side in (64, 128))
+        small, large = (SceneDataset("train", 20, side, train.parts).scene(k) for side in (64, 128))
         scaled = torch.nn.functional.interpolate(large.rgb[None].float(), 64, mode="area")[0]
         assert (scaled - small.rgb.float()).abs().mean() < 25
 
@@ -132,5 +130,5 @@ def test_scenes_of_other_sizes_show_the_same(train: Scenes) -> None:
         ("parrot, bird", {"group": "animals-nature", "subgroup": "animal-bird"}, None),
     ],
 )
-def test_a_captions_class(caption: str, label: dict[str, str], name: str | None) -> None:
+def test_caption_determines_the_class(caption: str, label: dict[str, str], name: str | None) -> None:
     assert class_of(caption, label) == name
