@@ -30,10 +30,11 @@ def cause_table(found: Decomposition) -> Table:
     parts, whole = found.rounds
     notes = [
         "Ratios of images/s with 95 % intervals over rounds of fresh processes. forward + backward: of a step timed in",
-        "phases, without data and optimizer; whole step: of the windows, with both. FLOP-predicted: predicted by the matrix",
-        "products of forward and backward; off FLOPs: log of measured (Shapley, if present) over predicted ratio,",
+        "phases, without data and optimizer; whole step: of the windows, with both. FLOP-predicted: predicted by the",
+        "matrix products of forward and backward; off FLOPs: log of measured (Shapley, if present) over predicted ratio,",
         f"consistent with FLOPs if its interval is within {FLOPS_TOLERANCE:.2f}. Rounds of all configurations:",
-        f"{parts}; rounds of the two ends: {whole}. A biased configuration cancels in the product; off FLOPs reveals it.",
+        f"{parts}; rounds of the two ends: {whole}. A biased configuration cancels in the product, and off FLOPs reveals",
+        "it.",
         *(["Shapley: mean over all orders in which factors and objective can change."] if has_shapley else []),
         *(f"Left out, {name}: {reason}." for name, reason in found.ladder.left_out.items()),
         "",
