@@ -191,7 +191,7 @@ def test_student_approaches_its_unchanged_teacher(results: Path, tmp_path: Path)
 
 
 def test_unknown_teacher_is_refused(results: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no tower file 'nowhere\.safetensors' to teach with"):
+    with pytest.raises(ValueError, match=r"no tower file 'nowhere\.safetensors' for a teacher"):
         assembled("distill", results, teacher="nowhere.safetensors")
     with pytest.raises(ValueError, match="no tower named 'catlip-bench-tin'"):
         assembled("distill", results, teacher="catlip-bench-tin")

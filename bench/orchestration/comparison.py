@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import chain, product
 from pathlib import Path
 from statistics import median
@@ -29,7 +28,7 @@ from bench.orchestration.requests import (
     TrainingRequest,
 )
 from bench.orchestration.runner import Job, Runner
-from bench.record import BatchTrial, Memory, Record, comparisons, read_record, read_records
+from bench.record import BatchTrial, Memory, Record, read_record, read_records
 from bench.statistics import MIN_PAIRED_ROUNDS, fewest_rounds, median_ratio_interval
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
@@ -71,20 +70,6 @@ def required_rounds(num_ratios: int, *, on_gpu: bool) -> int:
 def with_images(experiment: Experiment, images: int) -> Experiment:
     """Return the experiment trained on so many images, with a warm-up of at most a tenth of them."""
     return replace(experiment, images=images, warmup_images=min(experiment.warmup_images, images // 10))
-
-
-def new_comparison_name(purpose: str) -> str:
-    """Name a comparison by its start time and its purpose."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{purpose}"
-
-
-def latest_comparison_name(results: Path, purpose: str) -> str:
-    """Return the newest comparison of a purpose; ValueError lists the comparisons that exist."""
-    found = comparisons(results) if results.is_dir() else []
-    if not (matching := [name for name in found if name.endswith(f"-{purpose}")]):
-        there = f"there are {', '.join(found)}" if found else "there are no records"
-        raise ValueError(f"{results} has no {purpose!r} comparison to resume ({there})")
-    return matching[-1]
 
 
 class _SearchFailed(Exception):  # noqa: N818 - it only ends a search

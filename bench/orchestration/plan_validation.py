@@ -15,7 +15,7 @@ import psutil
 from bench.config import Experiment
 from bench.console.tables import Table
 from bench.measure.throughput import images_per_second, images_per_step
-from bench.orchestration.comparison import new_comparison_name
+from bench.orchestration.preflight import new_comparison_name
 from bench.orchestration.runner import pythonpath_with_checkout
 from bench.plan.collectives import DDP_BUCKET_BYTES, FP32_BYTES, Interconnect
 from bench.plan.link_speed import LinkSpeed

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pynvml
@@ -17,10 +18,10 @@ from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
 from bench.data.shards.shards import log_notes, open_experiment_shards
 from bench.environment.commit import CHECKOUT, commit
 from bench.environment.rank_info import torchrun_env
-from bench.orchestration.comparison import Comparison, Scope, latest_comparison_name, new_comparison_name
+from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.runner import Runner
 from bench.orchestration.torchrun import connect_coordinator
-from bench.record import Failure
+from bench.record import Failure, comparisons
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -123,3 +124,17 @@ def has_gpu() -> bool:
         return bool(pynvml.nvmlDeviceGetCount() > 0)
     except pynvml.NVMLError:
         return False
+
+
+def new_comparison_name(purpose: str) -> str:
+    """Name a comparison by its start time and its purpose."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{purpose}"
+
+
+def latest_comparison_name(results: Path, purpose: str) -> str:
+    """Return the newest comparison of a purpose; ValueError lists the comparisons that exist."""
+    found = comparisons(results) if results.is_dir() else []
+    if not (matching := [name for name in found if name.endswith(f"-{purpose}")]):
+        there = f"there are {', '.join(found)}" if found else "there are no records"
+        raise ValueError(f"{results} has no {purpose!r} comparison to resume ({there})")
+    return matching[-1]

@@ -178,7 +178,7 @@ def test_full_disk_loses_no_checkpoint(tmp_path: Path, monkeypatch: pytest.Monke
     assert [bound.is_met for bound in full_disk.run(1, 0, tmp_path / "again")[:3]] == [True, False, False]
 
 
-@pytest.mark.interval_minutes
+@pytest.mark.minutes
 def test_killed_training_resumes(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kills, "STARTING", 0.0)
     own = os.sched_getaffinity(0)
@@ -191,7 +191,7 @@ def test_killed_training_resumes(own_results: Path, monkeypatch: pytest.MonkeyPa
     assert describe_training_difference(chain.finished[0], own_results) == f"no record in {own_results}"
 
 
-@pytest.mark.interval_minutes
+@pytest.mark.minutes
 def test_killed_scoring_resumes(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_in_process(short_experiment("catlip"), own_results)
     monkeypatch.setattr(matrices, "SCORED", ("--task", "rooms", "--task", "Twemoji group", "--protocol", "k-nn"))
@@ -233,7 +233,7 @@ def test_missing_torn_and_different_records_are_detected(tmp_path: Path) -> None
     assert len(wrong) == 1
 
 
-@pytest.mark.interval_minutes
+@pytest.mark.minutes
 def test_killing_a_rank_ends_the_other_ranks(own_results: Path) -> None:
     found, out = rank_kills.KillResults(), own_results / "killed"
     rank_kills._kill_one(out, own_results, random.Random(0), found, moment=rank_kills.SAVING, restarts=0)
@@ -241,7 +241,7 @@ def test_killing_a_rank_ends_the_other_ranks(own_results: Path) -> None:
     assert len(found.seconds) == 1
 
 
-@pytest.mark.interval_minutes
+@pytest.mark.minutes
 def test_job_that_ends_before_its_kill_is_reported_and_leaves_no_process(tmp_path: Path) -> None:
     found = rank_kills.KillResults()
     wrong = ("--set", "images=no number")

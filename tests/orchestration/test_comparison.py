@@ -24,15 +24,15 @@ WHERE = Circumstances(
 Noted = tuple[AnyRequest, int, int]  # with how many beside it, and how many threads
 
 
-class Noting(Runner):
+class RecordingRunner(Runner):
     """Runs nothing and keeps what it was told to run."""
 
     def __init__(self) -> None:
         super().__init__(Progress(1.0))
         self.noted, self.rounds = list[Noted](), list[list[Noted]]()
 
-    def run(self, jobs: list[Job], *, lanes: int = 1, threads: int) -> None:
-        self.noted = [(job.request, lanes, threads) for job in jobs]
+    def run(self, jobs: list[Job], *, max_parallel: int = 1, threads: int) -> None:
+        self.noted = [(job.request, max_parallel, threads) for job in jobs]
 
     def run_interleaved(self, jobs: list[Job], *, threads: int) -> None:
         self.rounds.append([(job.request, len(jobs), threads) for job in jobs])
@@ -48,7 +48,7 @@ def budgets_after(rates: dict[str, list[float]], tmp_path: Path) -> dict[str, di
     for name, runs in rates.items():
         for round_, rate in enumerate(runs):
             write_record(timed(EXPERIMENTS[name], rate, round_), record_path(tmp_path, "c", "speed", name, round_))
-    runner = Noting()
+    runner = RecordingRunner()
     comparison = Comparison("c", tmp_path, PAIR, cores=4, on_gpu=False, runner=runner)
     comparison.train(Scope("default", 6, half_way=False))
     assert [(lanes, threads) for _, lanes, threads in runner.noted] == [(2, 2)] * 2
@@ -112,7 +112,7 @@ def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_pa
 
 
 def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:
-    runner = Noting()
+    runner = RecordingRunner()
     four = [replace(EXPERIMENTS["clip-tiny"], name=name) for name in "abcd"]
     Comparison("c", tmp_path, four, cores=2, on_gpu=False, runner=runner).measure(6)
     rounds = ["".join(request.experiment.name for request, _, _ in round_) for round_ in runner.rounds]

@@ -44,7 +44,7 @@ def started(out: Path, *more: str) -> tuple["subprocess.Popen[str]", psutil.Proc
     return parent, run_of(parent.pid, "training of catlip-tiny")[0]
 
 
-@pytest.mark.interval_minutes
+@pytest.mark.minutes
 def test_stopped_and_killed_training_resumes_to_the_same_tower_and_scores(decoded: Path, tmp_path: Path) -> None:
     out = decoded / "train-stopped"
     parent, child = started(out)
