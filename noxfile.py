@@ -58,10 +58,17 @@ def selftest(session: nox.Session) -> None:
 
 
 @nox.session
-def peer(session: nox.Session) -> None:
+def reference(session: nox.Session) -> None:
     """Compare with reference training code: `-- open-clip` or `-- dense-bce`, about 17 minutes each."""
     install(session, ".[tests]")
-    run(session, "python", "-m", "bench", "peer", *session.posargs)
+    run(session, "python", "-m", "bench", "reference", *session.posargs)
+
+
+@nox.session(default=False)
+def peer(session: nox.Session) -> None:
+    """Do what `reference` does: the old name, for one release."""
+    session.warn("the session peer is now reference")
+    session.notify("reference", session.posargs)
 
 
 @nox.session

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its architecture with random weights
-RANDOM_INIT = "random tower"  # the random-init baseline: the experiment's tower before training
+RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
 TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes, 20 per class", "silhouettes, 100 per class")
 SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's images

@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import fields, force_setattr, replace
 
+from bench.old_names import upgrade_typed_setting
+
 T = TypeVar("T")
 
 MethodName = Literal["clip", "siglip", "catlip", "superclass", "superclip", "distill"]
@@ -22,7 +24,7 @@ CONTRASTIVE: tuple[MethodName, ...] = (
 COMPUTED, PACK_DATA = "computed", "pack"
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
-TextPadding = Literal["none", "batch", "full"]
+TextPadding = Literal["bucketed", "longest", "max_length"]
 TextFeatures = Literal["computed", "stored"]
 Attention = Literal["fused", "plain"]
 Schedule = Literal["wsd", "cosine"]
@@ -58,13 +60,13 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     embedding_channels: PositiveInt | None = None
     text_tower: NonEmptyStr  # Open_clip model whose text tower contrastive methods use.
     context_length: Annotated[int, Meta(ge=3)]  # Maximum number of tokens per caption, start and end token included.
-    # Padding of captions: "none" in groups of similar length, "batch" to the longest, "full" to `context_length`.
-    text_padding: TextPadding = "none"
+    # Padding of captions: "bucketed" in groups of similar length, "longest", "max_length" to `context_length`.
+    text_padding: TextPadding = "bucketed"
     # "stored" replaces the text tower by random features from memory, to measure its cost (clip and siglip).
     text_features: TextFeatures = "computed"
     # Number of images per step on all devices of a simulated process group, for a contrastive loss on one process;
     # nothing is communicated. None: no simulation.
-    simulated_batch: PositiveInt | None = None
+    simulated_global_batch: PositiveInt | None = None
 
     # Vocabularies are files of bench/labels/vocabularies, or paths.
     # CatLIP's labels: computed while captions are loaded, or a folder made by `bench label`.
@@ -104,14 +106,14 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     warmup_images: Annotated[int, Meta(ge=0)]  # Number of training images in the warm-up.
     schedule: Schedule = "wsd"
     cooldown_share: OpenFraction = 0.2  # Fraction of a budget's images in the cool-down.
-    last_learning_rate: NonNegativeFloat = 0.0  # Learning rate at the end of a cosine.
+    min_learning_rate: NonNegativeFloat = 0.0  # Learning rate at the end of a cosine.
 
     # Timed runs record their warm-up and exclude it from the figures.
     warmup_steps: PositiveInt  # Number of steps before the first window.
     windows: PositiveInt  # Number of timed windows.
     steps_per_window: PositiveInt
     # Sleep after the steps of a window, as a fraction of their time: a known slowdown that a comparison must find.
-    planted_delay: NonNegativeFloat = 0.0
+    injected_slowdown: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that cannot be run, naming the field."""
@@ -159,8 +161,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         falls_from = self.images * (1 - self.cooldown_share) if self.schedule == "wsd" else self.images
         if self.warmup_images > falls_from:
             yield f"warmup_images leaves nothing before the rate falls: {self.warmup_images}"
-        if self.last_learning_rate > self.learning_rate:
-            yield f"last_learning_rate is above learning_rate: {self.last_learning_rate}"
+        if self.min_learning_rate > self.learning_rate:
+            yield f"min_learning_rate is above learning_rate: {self.min_learning_rate}"
         if self.crop_scale[0] > self.crop_scale[1]:
             yield f"crop_scale must rise, got {self.crop_scale}"
 
@@ -217,7 +219,7 @@ def require_comparable_experiments(experiments: Iterable[Experiment], may_differ
     if extra:
         raise ValueError(
             f"these experiments cannot be compared, they differ in {format_differences(extra)} "
-            "(recipes as they are: --published)"
+            "(recipes as they are: --allow-differences)"
         )
 
 
@@ -234,7 +236,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     """
     texts: dict[str, str] = {}
     changed: dict[str, Any] = {}
-    for setting in settings:
+    for setting in map(upgrade_typed_setting, settings):
         field, equals, text = setting.partition("=")
         if not equals or not setting.isprintable():
             raise ValueError(f"a setting is field=value, got {setting!r}")

@@ -29,7 +29,7 @@ RECIPE_FIELDS = ("workers", "crop_scale", "flip", "clip_norm", "ema_decay")
 # the method.
 FIELDS_WITHOUT_WORK = (
     *("seed", "labels", "synset_vocabulary", "teacher", "sharding", "learning_rate", "betas", "eps", "weight_decay"),
-    *("images", "warmup_images", "schedule", "cooldown_share", "last_learning_rate", *RECIPE_FIELDS, *PACE_FIELDS),
+    *("images", "warmup_images", "schedule", "cooldown_share", "min_learning_rate", *RECIPE_FIELDS, *PACE_FIELDS),
 )
 MAX_FACTORS = 4  # factors; with a text tower that is 64 configurations
 Coordinates = tuple[int, frozenset[str]]  # stages before a configuration, and its changed factors
@@ -52,13 +52,13 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """An experiment of a ladder, identified by the changes before it."""
 
     experiment: str
-    rung: int  # number of stages before it
+    stage: int  # number of stages before it
     after: tuple[str, ...]  # changed factors
 
     @property
     def coordinates(self) -> Coordinates:
         """Return its stage and changed factors."""
-        return self.rung, frozenset(self.after)
+        return self.stage, frozenset(self.after)
 
 
 class ReferenceRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,9 +74,9 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     causes: tuple[str, ...]  # of each stage: the rest of the recipe, then the objective's
     factors: tuple[Factor, ...]  # in the order of their change
-    cells: tuple[Configuration, ...]  # those of the chain in its order, then the others
+    configurations: tuple[Configuration, ...]  # those of the chain in its order, then the others
     left_out: dict[str, str] = {}  # possible causes that are not measured, with the reason
-    lines: tuple[ReferenceRatio, ...] = ()
+    references: tuple[ReferenceRatio, ...] = ()
 
     @property
     def chain(self) -> tuple[Coordinates, ...]:
@@ -91,7 +91,7 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def is_factorial(self) -> bool:
         """Whether the design is a full factorial one, with more than one order of factors."""
-        return bool(self.factors) and len(self.cells) == (len(self.causes) + 1) * 2 ** len(self.factors)
+        return bool(self.factors) and len(self.configurations) == (len(self.causes) + 1) * 2 ** len(self.factors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +104,19 @@ class Stage:
 
 
 def stages_between(
-    against: Experiment, first: Experiment, padding_reason: str | None = None, factors: Sequence[Factor] = ()
+    baseline: Experiment, first: Experiment, padding_reason: str | None = None, factors: Sequence[Factor] = ()
 ) -> list[Stage]:
     """Return the stages from one experiment to another, the first without a cause.
 
     Differences of the recipe that are no factors change together in one stage, then the objective changes.
     `padding_reason` is the reason if captions must stay padded. Raises ValueError for a pair without a ladder.
     """
-    begin, *others = _objective_stages(against, first, padding_reason)
+    begin, *others = _objective_stages(baseline, first, padding_reason)
     taken = {factor.field for factor in factors}
-    rest = [name for name in differing_fields([against, first]) if name in RECIPE_FIELDS and name not in taken]
+    rest = [name for name in differing_fields([baseline, first]) if name in RECIPE_FIELDS and name not in taken]
     if not rest:
         return [begin, *others]
-    before, after = (tuple(setting(name, getattr(one, name)) for name in rest) for one in (against, first))
+    before, after = (tuple(setting(name, getattr(one, name)) for name in rest) for one in (baseline, first))
     return [
         Stage("", begin.base, (*begin.settings, *before)),
         Stage(REST, begin.base, (*begin.settings, *after)),
@@ -129,30 +129,31 @@ def setting(field: str, value: object) -> str:
     return f"{field}={value if isinstance(value, str) else json.dumps(value)}"
 
 
-def _objective_stages(against: Experiment, first: Experiment, padding_reason: str | None) -> list[Stage]:
-    methods = against.method, first.method
+def _objective_stages(baseline: Experiment, first: Experiment, padding_reason: str | None) -> list[Stage]:
+    methods = baseline.method, first.method
     differing = {
-        field: values for field, values in differing_fields([against, first]).items() if field in SHARED_FIELDS
+        field: values for field, values in differing_fields([baseline, first]).items() if field in SHARED_FIELDS
     }
     if differing:
         raise ValueError(f"a ladder has one tower and one data set, these differ in {format_differences(differing)}")
     if methods[0] == methods[1]:
         return [Stage("", first)]
     if {*methods} <= {*PAIRED}:
-        return [Stage("", against), Stage("loss", first)]
+        return [Stage("", baseline), Stage("loss", first)]
     if {*methods} <= {*CLASSIFYING}:
-        return [Stage("", against), Stage(f"labels, {HEAD}", first)]
-    if against.method in PAIRED and first.method in CLASSIFYING:
-        cut = [] if padding_reason else [Stage(PADDING, against, ("text_padding=none",))]
-        stored = Stage(TEXT_TOWER, against, ("text_features=stored",))
-        return [Stage("", against, ("text_padding=full",)), *cut, stored, Stage(HEAD, first)]
-    if first.method in PAIRED and against.method in CLASSIFYING:
+        return [Stage("", baseline), Stage(f"labels, {HEAD}", first)]
+    if baseline.method in PAIRED and first.method in CLASSIFYING:
+        cut = [] if padding_reason else [Stage(PADDING, baseline, ("text_padding=bucketed",))]
+        stored = Stage(TEXT_TOWER, baseline, ("text_features=stored",))
+        return [Stage("", baseline, ("text_padding=max_length",)), *cut, stored, Stage(HEAD, first)]
+    if first.method in PAIRED and baseline.method in CLASSIFYING:
         raise ValueError(
-            f"a ladder leads from a text tower to none: explain {against.name} --against {first.name}, not the reverse"
+            "a ladder leads from a text tower to none: "
+            f"explain {baseline.name} --baseline {first.name}, not the reverse"
         )
     other = next(method for method in methods if method not in (*PAIRED, *CLASSIFYING))
     raise ValueError(
-        f"no ladder leads from {against.method} to {first.method}: {other} "
+        f"no ladder leads from {baseline.method} to {first.method}: {other} "
         f"{'adds to a pair of towers' if other == 'superclip' else 'learns from another tower'} and replaces nothing "
         f"(there are ladders between {', '.join((*PAIRED, *CLASSIFYING))})"
     )
@@ -186,10 +187,10 @@ def build_ladder(
     where = all_configurations(len(causes), names) if factorial else build_chain(len(causes), names)
     experiments = [_experiment_at(stages[stage], factors, after, pace) for stage, after in where]
     configurations = tuple(
-        Configuration(experiment=experiment.name, rung=stage, after=tuple(name for name in names if name in after))
+        Configuration(experiment=experiment.name, stage=stage, after=tuple(name for name in names if name in after))
         for experiment, (stage, after) in zip(experiments, where, strict=True)
     )
-    return Ladder(causes=tuple(causes), factors=tuple(factors), cells=configurations), experiments
+    return Ladder(causes=tuple(causes), factors=tuple(factors), configurations=configurations), experiments
 
 
 def _experiment_at(stage: Stage, factors: Iterable[Factor], after: Collection[str], pace: Experiment) -> Experiment:

@@ -134,9 +134,9 @@ def get_method(name: str) -> Method[Any]:
 
 def simulated_group(experiment: Experiment) -> SimulatedGroup | None:
     """Return the simulated process group of a contrastive loss; None where nothing is simulated."""
-    if experiment.simulated_batch is None or experiment.method not in CONTRASTIVE:
+    if experiment.simulated_global_batch is None or experiment.method not in CONTRASTIVE:
         return None
-    return SimulatedGroup(max(1, experiment.simulated_batch // experiment.batch_size))
+    return SimulatedGroup(max(1, experiment.simulated_global_batch // experiment.batch_size))
 
 
 def _encode(pair: ImageProjection, images: Images, target: Tokens | Features) -> tuple[Tensor, Tensor]:

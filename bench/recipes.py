@@ -44,7 +44,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         image_sizes=multi_scale(160, 320, scales=5, multiple=32, base=224),
         text_tower="ViT-B-16",
         context_length=77,
-        text_padding="full",
+        text_padding="max_length",
         subword_vocabulary="all",
         batch_size=256,
         crop_scale=(0.9, 1.0),
@@ -62,7 +62,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         images=STEPS * 65_536,  # at 224 px; `_recipe_on` corrects it for the image sizes
         warmup_images=WARMUP_STEPS * 65_536,
         schedule="cosine",
-        last_learning_rate=1e-6,
+        min_learning_rate=1e-6,
         warmup_steps=12,
         windows=10,
         steps_per_window=12,
@@ -89,7 +89,7 @@ def catlip_vit_b16_datacomp() -> Experiment:
         eps=1e-8,
         clip_norm=1.0,
         attention="fused",
-        last_learning_rate=1e-5,
+        min_learning_rate=1e-5,
         warmup_steps=13,
         steps_per_window=13,
     )
@@ -107,7 +107,7 @@ def catlip_vit_l16_datacomp() -> Experiment:
         tower="vit_large_patch16_224",
         batch_size=512,
         learning_rate=6e-4,
-        last_learning_rate=6e-6,
+        min_learning_rate=6e-6,
     )
     return _recipe_on(128, recipe)
 
@@ -124,7 +124,7 @@ def catlip_vit_h16_datacomp() -> Experiment:
         tower="vit_huge_patch16_gap_448",
         batch_size=256,
         learning_rate=4e-4,
-        last_learning_rate=4e-6,
+        min_learning_rate=4e-6,
     )
     return _recipe_on(256, recipe)
 
@@ -158,7 +158,7 @@ def catlip_vit_b16_cc3m() -> Experiment:
         head_rows=None,
         batch_size=clip.batch_size,
         learning_rate=2e-3,
-        last_learning_rate=2e-5,
+        min_learning_rate=2e-5,
         images=clip.images,
         warmup_images=clip.warmup_images,
     )
@@ -180,7 +180,7 @@ def superclass_vit_b16_datacomp() -> Experiment:
         image_sizes=(),
         batch_size=1024,
         learning_rate=5e-4,
-        last_learning_rate=0.0,
+        min_learning_rate=0.0,
         ema_decay=None,
         attention="fused",
         images=1_280_000_000,
@@ -190,7 +190,7 @@ def superclass_vit_b16_datacomp() -> Experiment:
 
 def catlip_vit_b16_controlled() -> Experiment:
     """CatLIP's published recipe for ViT-B/16, at 256 images per device, which fit its counterpart, too."""
-    return replace(catlip_vit_b16_datacomp(), name="catlip-vit-b16-controlled", batch_size=256, text_padding="none")
+    return replace(catlip_vit_b16_datacomp(), name="catlip-vit-b16-controlled", batch_size=256, text_padding="bucketed")
 
 
 def clip_vit_b16_controlled() -> Experiment:

@@ -14,8 +14,9 @@ from bench.config import Experiment, differing_fields, format_differences
 from bench.environment.circumstances import Circumstances
 from bench.environment.file_names import PLAIN, plain_name
 from bench.environment.files import atomic_write
-from bench.environment.json_file import decode_json, read_limited
+from bench.environment.json_file import decode_json, decode_older, read_limited
 from bench.ladder import Ladder
+from bench.old_names import upgrade_kind, upgrade_record
 
 # What must be equal where speeds are compared, and the experiment's field that may explain a difference.
 CIRCUMSTANCES = {
@@ -29,7 +30,8 @@ CIRCUMSTANCES = {
 }
 # Raise it when a field changes its meaning, and say here what did. 2: finer phases, and why a reading is not there.
 # 3: a step's FLOPs count what a backward computes again, and all products of losses; those of 2 may, or may not.
-FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 3, (2, 3), 3
+# 4: as 3, under other names (bench/old_names.py): one of format 3 is read as one of 4.
+FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 4, (2, 3, 4), 3
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
 # A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
 PHASES = ("data", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
@@ -113,8 +115,10 @@ class BatchTrial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reason: str = ""  # why it does not
 
 
-class ReferenceRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="peer", tag_field="kind"):
-    """One side of a race with other people's training code: a run of theirs or of ours."""
+class ReferenceRun(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="reference", tag_field="kind"
+):
+    """One side of a comparison with other people's training code: a run of theirs or of ours."""
 
     side: str
     round: int
@@ -184,7 +188,7 @@ class TaskMetric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Transfer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="transfer", tag_field="kind"):
     """What features know about the tasks."""
 
-    subject: str  # an experiment's name, or "random tower", "raw pixels", "HOG and colour"
+    subject: str  # an experiment's name, or "random init", "raw pixels", "HOG and colour"
     images: int  # seen in pre-training
     budgets: tuple[str, ...]
     scores: tuple[Score, ...]
@@ -248,7 +252,7 @@ def comparisons(results: Path) -> list[str]:
 
 def is_record(path: Path) -> bool:
     """Tell a record by the name that `record_path` gives it."""
-    return path.match("*.*.json") and path.name.split(".")[1] in KINDS
+    return path.match("*.*.json") and upgrade_kind(path.name.split(".")[1]) in KINDS
 
 
 def _record_files(results: Path) -> list[Path]:
@@ -263,7 +267,7 @@ def _decode(content: bytes, path: Path) -> Record:
     if found not in READABLE_FORMATS:
         raise ValueError(f"{path}: has format {found}, this version reads {' and '.join(map(str, READABLE_FORMATS))}")
     try:
-        return decode_json(content, Record)
+        return decode_json(content, Record) if found == FORMAT else decode_older(content, Record, upgrade_record)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -46,7 +46,7 @@ def waterfall(found: Decomposition) -> Markup:
     assert found.unexplained is not None
     whole = found.whole.chain
     parts = [(part, part.best) for part in found.parts if part.best is not None]
-    lines = found.ladder.lines
+    lines = found.ladder.references
     with drawing(WIDTH, ROW * (len(parts) + 2 + len(lines)) + FOOT) as drawn:
         axes = rows_of(drawn, len(parts) + 2 + len(lines), ROW)
         axes.set_xscale("log")
@@ -122,7 +122,7 @@ def _table(found: Decomposition) -> HtmlTable:
     rows += [
         [Cell(line.what, line.source, line.what), value_cell(line.ratio, ratio)]
         + [absent_cell("from another source")] * (len(columns) - 2)
-        for line in found.ladder.lines
+        for line in found.ladder.references
     ]
     return ungrouped_table("The causes of the ratio", columns, rows)
 

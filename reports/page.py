@@ -5,13 +5,13 @@ from dataclasses import fields, is_dataclass
 
 import msgspec
 
+from bench.catalog import RANDOM_INIT
 from bench.measure.summary import Throughput
 from bench.record import BatchTrial, Record, Training, Transfer
 from reports.accuracy import few_label_section, score_tables
 from reports.accuracy.curves import accuracy_chart, loss_chart
 from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, describe_unpriced, front_sentence
 from reports.accuracy.scores import (
-    RANDOM_INIT,
     Scored,
     answered_tasks,
     fewest_seeds,

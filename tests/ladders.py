@@ -69,7 +69,7 @@ def measured(
     ends = {ladder.chain[0], ladder.chain[-1]}
     for round_ in range(rounds):
         luck = chance.gauss(0, 5 * spread)
-        for configuration, experiment in zip(ladder.cells, configurations, strict=True):
+        for configuration, experiment in zip(ladder.configurations, configurations, strict=True):
             at = configuration.coordinates
             if round_ % 2 and at not in ends:
                 continue

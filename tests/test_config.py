@@ -33,9 +33,9 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "embedding_channels": st.none(),
     "text_tower": PRINTABLE,
     "context_length": st.integers(3, 512),
-    "text_padding": st.sampled_from(["none", "batch", "full"]),
+    "text_padding": st.sampled_from(["bucketed", "longest", "max_length"]),
     "text_features": st.just("computed"),
-    "simulated_batch": st.none() | COUNTS,
+    "simulated_global_batch": st.none() | COUNTS,
     "labels": PRINTABLE,
     "synset_vocabulary": PRINTABLE,
     "subword_vocabulary": PRINTABLE,
@@ -63,11 +63,11 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "warmup_images": st.integers(0, 1000),
     "schedule": st.sampled_from(["wsd", "cosine"]),
     "cooldown_share": st.floats(0.01, 0.9),
-    "last_learning_rate": st.sampled_from([0.0, 1e-12]),
+    "min_learning_rate": st.sampled_from([0.0, 1e-12]),
     "warmup_steps": COUNTS,
     "windows": COUNTS,
     "steps_per_window": COUNTS,
-    "planted_delay": st.floats(0, 1),
+    "injected_slowdown": st.floats(0, 1),
 }
 VALUES = st.fixed_dictionaries(VALID)
 
@@ -82,9 +82,9 @@ ANOTHER: dict[str, Any] = {
     "embedding_channels": 8,
     "text_tower": "ViT-B-16",
     "context_length": 77,
-    "text_padding": "batch",
+    "text_padding": "longest",
     "text_features": "stored",
-    "simulated_batch": 65_536,
+    "simulated_global_batch": 65_536,
     "labels": "own-labels",
     "synset_vocabulary": "own-synsets",
     "subword_vocabulary": "all",
@@ -112,11 +112,11 @@ ANOTHER: dict[str, Any] = {
     "warmup_images": 4_000,
     "schedule": "cosine",
     "cooldown_share": 0.1,
-    "last_learning_rate": 1e-6,
+    "min_learning_rate": 1e-6,
     "warmup_steps": 3,
     "windows": 10,
     "steps_per_window": 8,
-    "planted_delay": 0.05,
+    "injected_slowdown": 0.05,
 }
 assert {*ANOTHER} == {*SETTABLE}
 assert {*VALID} == {*FIELDS}
@@ -342,7 +342,7 @@ COUNT_FIELDS = (
     "windows",
     "steps_per_window",
     "head_rows",
-    "simulated_batch",
+    "simulated_global_batch",
 )
 RATES = ("learning_rate", "clip_norm")
 NOT_FINITE = (math.nan, math.inf, -math.inf)
@@ -350,7 +350,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     **{field: ("", 3, None) for field, kind in FIELDS.items() if kind == FIELDS["tower"]},
     **dict.fromkeys(COUNT_FIELDS, (0, -5, 2.5, 8.0, "8", True)),
     **dict.fromkeys(RATES, (0.0, -1.0, "1", True, *NOT_FINITE)),
-    **dict.fromkeys(("eps", "weight_decay", "planted_delay"), (-1e-9, "0", None, *NOT_FINITE)),
+    **dict.fromkeys(("eps", "weight_decay", "injected_slowdown"), (-1e-9, "0", None, *NOT_FINITE)),
     "subset": ("", 3),
     "workers": (-1, 2.5, "2", None),
     "method": ("", "CLIP", "moco", None),
@@ -361,7 +361,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "attention": (None, "sdpa", True),
     "schedule": ("linear", None),
     "sharding": ("fsdp", "DDP", None),
-    "last_learning_rate": (-1e-9, 1.0, "0", *NOT_FINITE),  # 1.0 is above the rate that it should fall from
+    "min_learning_rate": (-1e-9, 1.0, "0", *NOT_FINITE),  # 1.0 is above the rate that it should fall from
     "ema_decay": (1.0, -0.1, True, *NOT_FINITE),
     "patch_drop": (1.0, -0.1, None, *NOT_FINITE),
     **dict.fromkeys(("flip", "activation_checkpointing"), (1, "true", None)),

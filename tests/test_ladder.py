@@ -31,7 +31,7 @@ def test_ladder_from_clip_to_catlip_has_four_configurations() -> None:
     ladder, configurations = ladder_of()
     assert ladder.causes == (PADDING, TEXT_TOWER, HEAD)
     assert [one.name for one in configurations] == [
-        "clip-tiny[text_padding=full]",
+        "clip-tiny[text_padding=max_length]",
         "clip-tiny",
         "clip-tiny[text_features=stored]",
         "catlip-tiny",
@@ -41,13 +41,13 @@ def test_ladder_from_clip_to_catlip_has_four_configurations() -> None:
 
 
 def test_factors_change_one_after_the_other_and_then_the_objective() -> None:
-    ladder, configurations = ladder_of(chosen=["kernel", "batch", "planted_delay=0.5"])
-    assert ladder.steps == ("kernel", "batch", "planted_delay", PADDING, TEXT_TOWER, HEAD)
+    ladder, configurations = ladder_of(chosen=["kernel", "batch", "injected_slowdown=0.5"])
+    assert ladder.steps == ("kernel", "batch", "injected_slowdown", PADDING, TEXT_TOWER, HEAD)
     changed = [{*differing_fields(pair)} - {"warmup_steps", "steps_per_window"} for pair in pairwise(configurations)]
-    assert changed[:3] == [{"attention"}, {"batch_size"}, {"planted_delay"}]
+    assert changed[:3] == [{"attention"}, {"batch_size"}, {"injected_slowdown"}]
     assert configurations[0].attention == "plain"
     assert configurations[0].batch_size * 4 == configurations[-1].batch_size == TINY["catlip"].batch_size
-    assert configurations[0].planted_delay == 0.5
+    assert configurations[0].injected_slowdown == 0.5
     end, named = configurations[-1], TINY["catlip"]
     assert {*differing_fields([end, named])} <= {"warmup_steps", "windows", "steps_per_window"}
     assert len({one.name for one in configurations}) == len(configurations) == 7
@@ -79,22 +79,22 @@ def test_same_method_in_two_recipes_has_a_rest_stage() -> None:
 
 
 def test_factorial_ladder_has_every_stage_for_every_combination() -> None:
-    ladder, configurations = ladder_of(chosen=["kernel", "columns"], whole=True)
+    ladder, configurations = ladder_of(chosen=["kernel", "global_negatives"], whole=True)
     assert len(configurations) == len({one.name for one in configurations}) == 16
     assert ladder.is_factorial
-    assert {configuration.coordinates for configuration in ladder.cells} == {
-        *all_configurations(3, ["kernel", "columns"])
+    assert {configuration.coordinates for configuration in ladder.configurations} == {
+        *all_configurations(3, ["kernel", "global_negatives"])
     }
-    for configuration, one in zip(ladder.cells, configurations, strict=True):
+    for configuration, one in zip(ladder.configurations, configurations, strict=True):
         assert (one.attention == "fused") == ("kernel" in configuration.after)
-        assert (one.simulated_batch is None) == ("columns" in configuration.after)
-        assert (one.method == "catlip") == (configuration.rung == 3)
+        assert (one.simulated_global_batch is None) == ("global_negatives" in configuration.after)
+        assert (one.method == "catlip") == (configuration.stage == 3)
     assert (
-        tuple(configuration.coordinates for configuration in ladder.cells[:6])
-        == build_chain(3, ["kernel", "columns"])
+        tuple(configuration.coordinates for configuration in ladder.configurations[:6])
+        == build_chain(3, ["kernel", "global_negatives"])
         == ladder.chain
     )
-    assert not ladder_of(chosen=["kernel", "columns"])[0].is_factorial
+    assert not ladder_of(chosen=["kernel", "global_negatives"])[0].is_factorial
 
 
 def test_configurations_take_similar_images_and_balanced_sizes() -> None:
@@ -131,7 +131,7 @@ def test_same_method_ladder_has_the_differing_factors() -> None:
 @pytest.mark.parametrize(
     ("against", "first", "text"),
     [
-        ("catlip", "clip", "from a text tower to none: explain catlip-tiny --against clip-tiny, not the reverse"),
+        ("catlip", "clip", "from a text tower to none: explain catlip-tiny --baseline clip-tiny, not the reverse"),
         ("clip", "superclip", "no ladder leads from clip to superclip: superclip adds to a pair of towers"),
         ("distill", "catlip", "no ladder leads from distill to catlip: distill learns from another tower"),
     ],
@@ -152,7 +152,7 @@ def test_identical_experiments_have_no_ladder() -> None:
 
 
 def test_five_factors_are_refused_for_a_factorial() -> None:
-    five = ["kernel", "checkpointing", "batch", "columns", "planted_delay=1"]
+    five = ["kernel", "checkpointing", "batch", "global_negatives", "injected_slowdown=1"]
     with pytest.raises(ValueError, match="at most 4 factors are combined, got kernel, checkpointing"):
         ladder_of(chosen=five, whole=True)
     assert len(ladder_of(chosen=five)[1]) == 9
@@ -191,12 +191,12 @@ def test_setting_already_present_is_no_factor() -> None:
 
 def test_the_published_pair_differs_in_sampler_and_batch() -> None:
     pair = get_experiment("clip-vit-b16-datacomp"), get_experiment("catlip-vit-b16-datacomp")
-    factors, _ = select_factors(*pair, ["kernel", "columns"], on_gpu=True)
+    factors, _ = select_factors(*pair, ["kernel", "global_negatives"], on_gpu=True)
     assert {factor.name: factor.before for factor in factors} == {
         "sampler": "image_sizes=[160, 192, 224, 256, 288, 320]",
         "batch": "batch_size=256",
         "kernel": "attention=plain",
-        "columns": "simulated_batch=65536",
+        "global_negatives": "simulated_global_batch=65536",
     }
     assert catlip_sizes(224) == pair[1].image_sizes == multi_scale(128, 320, scales=25, multiple=16, base=224)
 

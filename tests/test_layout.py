@@ -54,9 +54,19 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
     assert options == {
         "": ["smoke", "full", "resume", "results"],
         "list": ["json"],
-        "measure": ["names", "rounds", "memory_gib", "trace", "published", "resume", "settings", "results", "json"],
+        "measure": [
+            "names",
+            "rounds",
+            "memory_gib",
+            "trace",
+            "allow_differences",
+            "resume",
+            "settings",
+            "results",
+            "json",
+        ],
         "explain": [
-            *("name", "against", "recipe", "factors", "combinations", "rounds", "resume", "settings", "results"),
+            *("name", "baseline", "recipe", "factors", "factorial", "rounds", "resume", "settings", "results"),
             "json",
         ],
         "train": [
@@ -65,7 +75,8 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         ],
         "plan": [
             *("names", "gpus", "images", "record", "device", "utilisation", "batch", "price", "overlap", "per_node"),
-            *("link_gbs", "link_us", "network_gbs", "network_us", "check", "published", "settings", "results", "json"),
+            *("link_gbs", "link_us", "network_gbs", "network_us", "validate_local", "published"),
+            *("settings", "results", "json"),
         ],
         "transfer": ["tower", "tasks", "protocols", "root", "reference", "resume", "results", "json"],
         "embed": ["name", "out", "settings", "results"],
@@ -76,7 +87,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         ],
         "doctor": ["shards", "results", "json"],
         "selftest": ["resume", "results", "json"],
-        "peer": ["against", "name", "rounds", "settings", "results", "json"],
+        "reference": ["reference", "name", "rounds", "settings", "results", "json"],
         "regress": ["base", "rounds", "only", "results", "json"],
         "history": ["commits", "repository", "rounds", "only", "out"],
     }

@@ -128,7 +128,7 @@ def test_a_caption_has_the_same_stored_features_in_every_batch(results: Path) ->
 
 def test_simulated_global_batch_is_in_the_loss_and_the_flops(results: Path) -> None:
     """Loss of two alike processes; four products of the images with so many captions more."""
-    one, two = (assembled("clip", results, simulated_batch=size) for size in (None, 32))
+    one, two = (assembled("clip", results, simulated_global_batch=size) for size in (None, 32))
     batch = one.stream.batch(0)
     image, text = one.model(batch.images, batch.target.groups, batch.target.lengths, batch.target.inverse_permutation)
     alike = contrastive_loss(image.repeat(2, 1), text.repeat(2, 1), one.model.log_scale.exp())
@@ -140,9 +140,9 @@ def test_simulated_global_batch_is_in_the_loss_and_the_flops(results: Path) -> N
 
 
 def test_classifier_loss_ignores_the_simulated_group(results: Path) -> None:
-    runs = [assembled("catlip", results, simulated_batch=size) for size in (None, 64)]
+    runs = [assembled("catlip", results, simulated_global_batch=size) for size in (None, 64)]
     assert torch.equal(*(run.step.forward(run.stream.batch(0)) for run in runs))
-    both = assembled("superclip", results, simulated_batch=64)
+    both = assembled("superclip", results, simulated_global_batch=64)
     assert both.step(both.stream.batch(0), 1e-3).isfinite()
     assert both.model.counts.images_seen == 16
 

@@ -25,7 +25,7 @@ CLIP_YAML: dict[str, Any] = {
     "eps": 1e-6,
     "weight_decay": 0.2,
     "learning_rate": 0.001,  # scheduler.cosine.max_lr
-    "last_learning_rate": 1e-6,  # scheduler.cosine.min_lr
+    "min_learning_rate": 1e-6,  # scheduler.cosine.min_lr
     "schedule": "cosine",
     "clip_norm": None,  # common.grad_clip
     "ema_decay": 1 - 0.0005,  # 1 - ema.momentum
@@ -40,16 +40,16 @@ CATLIP_YAML: dict[str, Any] = CLIP_YAML | {
     "image_sizes": (128, 144, 160, 176, 192, 208, 224, 240, 256, 272, 288, 304, 320),
     "betas": (0.9, 0.999),
     "eps": 1e-8,  # the default of optim.eps
-    "last_learning_rate": 0.00001,
+    "min_learning_rate": 0.00001,
     "clip_norm": 1.0,
     "head_rows": 24320,  # _anchor_vocab_size
     "precision": "bf16",  # common.mixed_precision_dtype
 }
-LARGE = {"batch_size": 512, "learning_rate": 0.0006, "last_learning_rate": 0.000006}
-HUGE = {"batch_size": 256, "learning_rate": 0.0004, "last_learning_rate": 0.000004}
+LARGE = {"batch_size": 512, "learning_rate": 0.0006, "min_learning_rate": 0.000006}
+HUGE = {"batch_size": 256, "learning_rate": 0.0004, "min_learning_rate": 0.000004}
 CC3M = {"batch_size": 512, "images": 290_000_000, "weight_decay": 0.2}  # the paper's table 6a
-CC3M_CLIP = {"learning_rate": 5e-4, "last_learning_rate": 1e-6, "betas": (0.9, 0.98)}
-CC3M_CATLIP = {"learning_rate": 2e-3, "last_learning_rate": 2e-5, "betas": (0.9, 0.999), "head_rows": None}
+CC3M_CLIP = {"learning_rate": 5e-4, "min_learning_rate": 1e-6, "betas": (0.9, 0.98)}
+CC3M_CATLIP = {"learning_rate": 2e-3, "min_learning_rate": 2e-5, "betas": (0.9, 0.999), "head_rows": None}
 RELEASED: dict[str, dict[str, Any]] = {
     "clip-vit-b16-datacomp": CLIP_YAML,
     "catlip-vit-b16-datacomp": CATLIP_YAML,
@@ -62,7 +62,7 @@ RELEASED: dict[str, dict[str, Any]] = {
         "images": 1_280_000_000,
         "warmup_images": 8_192_000,  # 500 steps of 16,384
         "learning_rate": 5e-4,
-        "last_learning_rate": 0.0,
+        "min_learning_rate": 0.0,
         "betas": (0.9, 0.98),
         "eps": 1e-6,
         "weight_decay": 0.2,
@@ -133,7 +133,7 @@ def test_controlled_pair_differs_only_in_the_method() -> None:
 
 
 def test_published_pair_needs_allow_differences() -> None:
-    with pytest.raises(ValueError, match=r"they differ in image_sizes: .*batch_size: 256 / 1024.*--published"):
+    with pytest.raises(ValueError, match=r"they differ in image_sizes: .*batch_size: 256 / 1024.*--allow-differences"):
         require_comparable_experiments(PUBLISHED)
 
 
@@ -149,14 +149,15 @@ def test_the_table_of_a_published_pair_lists_what_differs_beside_the_method() ->
     records, names = [timed(one, k) for one in PUBLISHED for k in range(2)], [one.name for one in PUBLISHED]
     with pytest.raises(ValueError, match="cannot be compared"):
         speed_table("t", records, names)
-    note = speed_table("t", records, names, published=True).note
+    note = speed_table("t", records, names, allow_differences=True).note
     for field, values in differing_fields(PUBLISHED).items():
         listed = f"\n  {field}: {' / '.join(map(str, values))}" in note
         assert listed == (field not in MAY_DIFFER)
     separate = [timed(one, k) for one in CONTROLLED for k in range(2)]
     for published in (True, False):
         assert (
-            "also differ" not in speed_table("t", separate, [one.name for one in CONTROLLED], published=published).note
+            "also differ"
+            not in speed_table("t", separate, [one.name for one in CONTROLLED], allow_differences=published).note
         )
 
 
@@ -164,4 +165,4 @@ def test_records_of_other_machines_are_refused_even_with_allowed_differences() -
     records = [timed(PUBLISHED[0], 0), timed(PUBLISHED[1], 0)]
     elsewhere = replace(records[1], circumstances=replace(records[1].circumstances, machine="other"))
     with pytest.raises(ValueError, match="they differ in machine"):
-        speed_table("t", [records[0], elsewhere], [one.name for one in PUBLISHED], published=True)
+        speed_table("t", [records[0], elsewhere], [one.name for one in PUBLISHED], allow_differences=True)

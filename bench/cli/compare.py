@@ -113,7 +113,8 @@ class Measure:
     rounds: Rounds = None
     memory_gib: float | None = None  # memory limit, in GiB; also compares each experiment at its largest batch under it
     trace: bool = False  # also write a Perfetto trace of a few steps of each experiment
-    published: bool = False  # accept experiments that differ in more than the method; the table lists the differences
+    # accept experiments that differ in more than the method; the table lists the differences
+    allow_differences: bool = False
     resume: bool = False  # resume the newest comparison of the folder; recorded runs are not repeated
     settings: Settings = ()
     results: Results = Path("results")
@@ -130,33 +131,37 @@ class Measure:
             raise ValueError(f"--memory-gib must be positive, got {self.memory_gib}")
         experiments = [with_settings(get_experiment(name), self.settings) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or required_rounds(len(experiments) - 1, on_gpu=has_gpu())
-        scope, may_differ = Scope("measure", rounds), FIELDS if self.published else MAY_DIFFER
+        scope, may_differ = Scope("measure", rounds), FIELDS if self.allow_differences else MAY_DIFFER
         comparison = open_comparison(
             self.results, experiments, scope, resume=self.resume, trained=False, may_differ=may_differ
         )
         comparison.measure_memory()
         largest = [] if self.memory_gib is None else comparison.find_largest_batches(round(self.memory_gib * GIB))
         comparison.measure(rounds, list({one.name: one for one in (*experiments, *largest)}.values()))
-        tables = _cost_tables(comparison, published=self.published)
+        tables = _cost_tables(comparison, allow_differences=self.allow_differences)
         if self.memory_gib is not None:
             title, names = f"Each at its largest batch under {self.memory_gib:g} GiB", [one.name for one in largest]
             records = comparison.records()
-            tables.append(speed_table(title, records, names, MAY_DIFFER_AT_LARGEST_BATCH, published=self.published))
+            tables.append(
+                speed_table(
+                    title, records, names, MAY_DIFFER_AT_LARGEST_BATCH, allow_differences=self.allow_differences
+                )
+            )
             tables.append(fit_table(records))
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
         return finish(comparison, tables, self.json)
 
 
-def _cost_tables(comparison: Comparison, *, published: bool = False) -> list[Table]:
+def _cost_tables(comparison: Comparison, *, allow_differences: bool = False) -> list[Table]:
     names, records = [experiment.name for experiment in comparison.experiments], comparison.records()
-    title = "Throughput as published" if published else "Throughput at equal batch"
-    return [speed_table(title, records, names, published=published), cost_table(records, names)]
+    title = "Throughput as published" if allow_differences else "Throughput at equal batch"
+    return [speed_table(title, records, names, allow_differences=allow_differences), cost_table(records, names)]
 
 
 DISTRIBUTED_VERBS: tuple[type[Command], ...] = (Measure, Train)  # verbs that torchrun may start
 GROUPS: dict[str, dict[str, type[Command]]] = {
-    "compare": {"list": List, "measure": Measure, "peer": Reference},
+    "compare": {"list": List, "measure": Measure, "reference": Reference},
     "train": {"train": Train, "label": Label, "embed": Embed, "export": Export},
     "score": {"transfer": Transfer},
     "explain": {"explain": Explain, "plan": Plan},

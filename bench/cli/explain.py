@@ -31,7 +31,7 @@ from bench.statistics import Agreement
 
 Recipe = Literal["published", "controlled"]
 ENDINGS: dict[Recipe, str] = {"published": "datacomp", "controlled": "controlled"}
-PUBLISHED_FACTORS = ("kernel", "columns")  # factors of CLIP's released run that are no fields of its recipe
+PUBLISHED_FACTORS = ("kernel", "global_negatives")  # factors of CLIP's released run that are no fields of its recipe
 NOT_PUBLISHED_HERE = {
     "fp16": "CLIP was released in fp16 and CatLIP in bf16; here both use one precision",
     "communication": "a single process communicates nothing; captions of other processes are simulated",
@@ -53,13 +53,13 @@ class Explain:
     """
 
     name: Positional[str]  # name of the experiment at which the ladder ends
-    against: str  # name of the experiment at which the ladder begins, with captions padded to the context length
+    baseline: str  # name of the experiment at which the ladder begins, with captions padded to the context length
     # recipe of both experiments: published (each its own), controlled (CatLIP's for both), or both recipes in turn
     recipe: tuple[Recipe, ...] = ()
-    # factors to vary: kernel, precision, compile, checkpointing, sampler, batch, columns; or FIELD=VALUE, the value at
-    # the beginning of the ladder
+    # factors to vary: kernel, precision, compile, checkpointing, sampler, batch, global_negatives; or FIELD=VALUE, the
+    # value at the beginning of the ladder
     factors: tuple[str, ...] = ()
-    combinations: bool = False  # time all combinations of at most four factors, for values that depend on no order
+    factorial: bool = False  # time all combinations of at most four factors, for values that depend on no order
     rounds: int = 10  # number of rounds of fresh processes: half for the parts, half for the whole
     resume: bool = False  # resume the newest decomposition; recorded runs are not repeated
     settings: Settings = ()
@@ -91,14 +91,14 @@ class Explain:
         return EXIT_CODES[max((one.verdict for one in found.values()), key=[*EXIT_CODES].index)]
 
     def _plan(self, recipe: Recipe | None) -> tuple[Ladder, list[Experiment]]:
-        named = [get_experiment(name) for name in (self.name, self.against)]
+        named = [get_experiment(name) for name in (self.name, self.baseline)]
         if recipe is not None:
             named = [get_recipe(one.name, recipe) for one in named]
-        first, against = (with_settings(one, self.settings) for one in named)
+        first, baseline = (with_settings(one, self.settings) for one in named)
         chosen = (*PUBLISHED_FACTORS, *self.factors) if recipe == "published" else self.factors
-        ladder, configurations = plan_ladder(first, against, chosen, combinations=self.combinations, on_gpu=has_gpu())
+        ladder, configurations = plan_ladder(first, baseline, chosen, factorial=self.factorial, on_gpu=has_gpu())
         if recipe is not None:
-            ladder = structs.replace(ladder, lines=reference_ratios(*named))
+            ladder = structs.replace(ladder, references=reference_ratios(*named))
         if recipe == "published":
             ladder = structs.replace(ladder, left_out=ladder.left_out | NOT_PUBLISHED_HERE)
         return ladder, configurations
@@ -137,17 +137,17 @@ def get_recipe(name: str, recipe: Recipe) -> Experiment:
 
 
 def plan_ladder(
-    first: Experiment, against: Experiment, chosen: Sequence[str], *, combinations: bool, on_gpu: bool
+    first: Experiment, baseline: Experiment, chosen: Sequence[str], *, factorial: bool, on_gpu: bool
 ) -> tuple[Ladder, list[Experiment]]:
-    """Return the ladder from `against` to `first` and its configurations; ValueError if there is none.
+    """Return the ladder from `baseline` to `first` and its configurations; ValueError if there is none.
 
     Factors that a tower refuses are left out with the tower's reason; torch is imported to ask it.
     """
     from models.text_tower import why_padding_is_needed
 
-    is_text = against.method in PAIRED and first.method in CLASSIFYING
-    padding_reason = why_padding_is_needed(against.text_tower) if is_text else None
-    factors, left_out = select_factors(against, first, chosen, on_gpu=on_gpu)
+    is_text = baseline.method in PAIRED and first.method in CLASSIFYING
+    padding_reason = why_padding_is_needed(baseline.text_tower) if is_text else None
+    factors, left_out = select_factors(baseline, first, chosen, on_gpu=on_gpu)
     left_out |= {PADDING: padding_reason} if padding_reason else {}
     can = []
     for factor in factors:
@@ -155,8 +155,8 @@ def plan_ladder(
             can.append(factor)
         else:
             left_out[factor.name] = reason
-    stages = stages_between(against, first, padding_reason, can)
-    ladder, configurations = build_ladder(stages, can, factorial=combinations, pace=first)
+    stages = stages_between(baseline, first, padding_reason, can)
+    ladder, configurations = build_ladder(stages, can, factorial=factorial, pace=first)
     return structs.replace(ladder, left_out=left_out), configurations
 
 
@@ -175,12 +175,12 @@ def _reason_unsupported(first: Experiment, factor: Factor) -> str | None:
     return None
 
 
-def reference_ratios(first: Experiment, against: Experiment) -> tuple[ReferenceRatio, ...]:
+def reference_ratios(first: Experiment, baseline: Experiment) -> tuple[ReferenceRatio, ...]:
     """Return the FLOP-predicted ratios of a pair of recipes, and the published ratio."""
     from bench.measure.costs import count_flops_as_released
 
     def ratio(**changes: tuple[int, ...]) -> float:
-        costs = [count_flops_as_released(structs.replace(one, **changes)) for one in (against, first)]
+        costs = [count_flops_as_released(structs.replace(one, **changes)) for one in (baseline, first)]
         return costs[0] / costs[1]
 
     counted = "counted: image tower, captions padded to their context, head"
@@ -188,7 +188,7 @@ def reference_ratios(first: Experiment, against: Experiment) -> tuple[ReferenceR
     return (
         ReferenceRatio(what="FLOPs alone, one image size", ratio=ratio(image_sizes=()), source=counted),
         ReferenceRatio(what="FLOPs alone, the recipes' image sizes", ratio=ratio(), source=counted),
-        *([published] if (against.method, first.method) == ("clip", "catlip") else []),
+        *([published] if (baseline.method, first.method) == ("clip", "catlip") else []),
     )
 
 

@@ -11,6 +11,7 @@ from bench.config import choose
 from bench.console.console import PROGRAM, log
 from bench.console.exit_codes import OK, USAGE
 from bench.environment.rank_info import torchrun_env
+from bench.old_names import upgrade_arguments, upgrade_verb
 from bench.orchestration.runner import follow_rank0
 from bench.orchestration.torchrun import connect_coordinator
 
@@ -55,8 +56,8 @@ def parse(arguments: Sequence[str]) -> Command:
     """Parse a verb and its options, or without a verb the options of the default comparison."""
     if not arguments or arguments[0].startswith("-"):
         return tyro.cli(Bench, prog=PROGRAM, args=arguments, description=_overview())
-    verb = arguments[0]
-    return tyro.cli(choose(verb, VERBS, "verb"), prog=f"{PROGRAM} {verb}", args=arguments[1:])
+    verb, options = upgrade_verb(arguments[0]), upgrade_arguments(arguments[0], arguments[1:])
+    return tyro.cli(choose(verb, VERBS, "verb"), prog=f"{PROGRAM} {verb}", args=options)
 
 
 def _overview() -> str:

@@ -66,7 +66,8 @@ class Plan:
     link_us: float = LINK_US  # latency within a node, microseconds per ring step
     network_gbs: float | None = None  # bandwidth between nodes, GB/s per GPU and direction; default: the device's
     network_us: float = NETWORK_US  # latency between nodes, microseconds per ring step
-    check: int | None = None  # number of local CPU processes on which the prediction is validated, instead of a plan
+    # number of local CPU processes on which the prediction is validated, instead of a plan
+    validate_local: int | None = None
     published: bool = False  # validate the prediction with published CLIP trainings, instead of a plan
     settings: Settings = ()
     results: Results = Path("results")
@@ -82,8 +83,8 @@ class Plan:
             return OK
         if not self.names:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
-        if self.check is not None:
-            return self._check(self.check)
+        if self.validate_local is not None:
+            return self._validate_local(self.validate_local)
         if (self.record is None) == (self.device is None):
             raise ValueError("a plan needs either --record FILE (measured) or --device NAME (assumed): give one")
         plans = [self._planned(experiment) for experiment in self._experiments]
@@ -91,7 +92,7 @@ class Plan:
         print_tables([*tables, assumption_table(self._assumptions())], self.json)
         return OK
 
-    def _check(self, processes: int) -> int:
+    def _validate_local(self, processes: int) -> int:
         from bench.orchestration.plan_validation import RunFailedError, validate_locally
 
         experiments = dict(zip(dict.fromkeys(self.names), self._experiments, strict=True))
@@ -111,8 +112,8 @@ class Plan:
             raise ValueError(f"--overlap must be in [0, 1], got {self.overlap}")
         if self.utilisation is not None and not 0 < self.utilisation <= 1:
             raise ValueError(f"--utilisation must be in (0, 1], got {self.utilisation}")
-        if self.check is not None and self.check < 2:  # noqa: PLR2004
-            raise ValueError(f"--check must be at least 2, got {self.check}")
+        if self.validate_local is not None and self.validate_local < 2:  # noqa: PLR2004
+            raise ValueError(f"--check must be at least 2, got {self.validate_local}")
         if self.batch is not None and self.batch < self.gpus:
             raise ValueError(f"--batch must be at least one image for each of {self.gpus} GPUs, got {self.batch}")
 

@@ -19,7 +19,7 @@ from bench.experiments import EXPERIMENTS, get_experiment
 from bench.orchestration.comparison import Scope, required_rounds
 from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import has_gpu, open_comparison
-from bench.orchestration.requests import PeerRequest
+from bench.orchestration.requests import ReferenceRequest
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Record, ReferenceRun
 from bench.reference.sides import OURS, SIDES, ReferenceName
@@ -41,7 +41,7 @@ class Reference:
     workers), and captions are labelled before it on both sides.
     """
 
-    against: Positional[ReferenceName]  # name of the reference implementation
+    reference: Positional[ReferenceName]  # name of the reference implementation
     name: str = "clip-vit-b32"  # name of the CLIP experiment to compare with open-clip, at a batch of 8
     rounds: Rounds = None
     settings: Settings = ()
@@ -51,16 +51,16 @@ class Reference:
 
     def run(self) -> int:
         """Run the rounds, then print the ratios and compare the losses."""
-        if self.against == "open-clip" and find_spec("open_clip_train") is None:
+        if self.reference == "open-clip" and find_spec("open_clip_train") is None:
             print("skipped: open_clip_train is not installed; install open_clip_torch 3.3", file=sys.stderr)
             return OK
-        sides = SIDES[self.against]
+        sides = SIDES[self.reference]
         experiments = [with_settings(experiment, self.settings) for experiment in self._experiments()]
         if any(experiment.image_sizes for experiment in experiments):
             raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
         rounds = self.rounds or required_rounds(len(sides) - 1, on_gpu=has_gpu())
         comparison = open_comparison(
-            self.results, experiments, Scope("peer", 0), trained=False, may_differ=MAY_DIFFER_AT_LARGEST_BATCH
+            self.results, experiments, Scope("reference", 0), trained=False, may_differ=MAY_DIFFER_AT_LARGEST_BATCH
         )
         groups = []
         for round_ in range(rounds):
@@ -69,7 +69,9 @@ class Reference:
                 jobs = []
                 for side in sides[:: -1 if round_ % 2 else 1]:
                     label = f"{experiment.name}, {side}, round {round_ + 1} of {rounds}"
-                    jobs.append(comparison.job(PeerRequest, longer, label, EXPECTED_SECONDS, side=side, round=round_))
+                    jobs.append(
+                        comparison.job(ReferenceRequest, longer, label, EXPECTED_SECONDS, side=side, round=round_)
+                    )
                 groups.append(jobs)
         comparison.runner.progress.expect(sum(job.expected_seconds for jobs in groups for job in jobs))
         for jobs in groups:
@@ -81,7 +83,7 @@ class Reference:
         return finish(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
 
     def _experiments(self) -> list[Experiment]:
-        if self.against == "open-clip":
+        if self.reference == "open-clip":
             named = get_experiment(self.name)
             if named.method != "clip":
                 raise ValueError(
@@ -126,7 +128,7 @@ def compare_losses(records: Sequence[Record]) -> list[dict[str, str | int | floa
         for side, theirs in losses.items():
             apart = max((abs(a - b) / abs(a) for a, b in zip(theirs, ours, strict=False)), default=float("inf"))
             is_equal = apart <= EQUAL_LOSSES and len(ours) == len(theirs)
-            row: dict[str, str | int | float] = {"experiment": name, "against": side}
+            row: dict[str, str | int | float] = {"experiment": name, "reference": side}
             row |= {"steps": len(theirs), "first": theirs[0], "last": theirs[-1]}
             rows.append(row | {"largest difference, relative": apart, "equal": "yes" if is_equal else "no"})
     return rows

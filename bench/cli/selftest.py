@@ -62,7 +62,7 @@ class Selftest:
         """Measure and simulate comparisons, then check the bounds."""
         arms = injected_slowdown_arms()
         scope = Scope("selftest", COMPARISONS * ROUNDS)
-        may_differ = (*MAY_DIFFER, "planted_delay")
+        may_differ = (*MAY_DIFFER, "injected_slowdown")
         comparison = open_comparison(
             self.results, arms, scope, resume=self.resume, trained=False, may_differ=may_differ
         )
@@ -82,7 +82,7 @@ class Selftest:
 def injected_slowdown_arms() -> list[Experiment]:
     """Return an experiment, its copy, and two copies that sleep for 5 % and 10 % of their windows' time."""
     base = replace(EXPERIMENTS["clip-tiny"], warmup_steps=WARMUP_STEPS, steps_per_window=STEPS_PER_WINDOW)
-    slowed = [with_settings(base, [f"planted_delay={delay}"]) for delay in (0.05, 0.1)]
+    slowed = [with_settings(base, [f"injected_slowdown={delay}"]) for delay in (0.05, 0.1)]
     return [base, replace(base, name=f"{base.name}-again"), *slowed]
 
 

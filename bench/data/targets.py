@@ -79,7 +79,12 @@ class Tokens:
 
     @classmethod
     def from_ids(
-        cls, captions: Sequence[Sequence[int]], start: int, end: int, context_length: int, padding: TextPadding = "none"
+        cls,
+        captions: Sequence[Sequence[int]],
+        start: int,
+        end: int,
+        context_length: int,
+        padding: TextPadding = "bucketed",
     ) -> "Tokens":
         """Add start and end token to each caption; longer captions are truncated before the end token."""
         ids = torch.zeros(len(captions), context_length, dtype=torch.int64)
@@ -107,16 +112,16 @@ class Tokens:
     def select(self, rows: Int[Tensor, " batch"]) -> "Tokens":
         """Return a batch of a data set, sorted by length and trimmed, without a device synchronisation.
 
-        Padding "none" splits it into the groups that compute the fewest tokens, "batch" makes one group as wide as its
-        longest caption needs, "full" one group as wide as the context.
+        Padding "bucketed" splits it into the groups that compute the fewest tokens, "longest" makes one group as wide
+        as its longest caption needs, "max_length" one group as wide as the context.
         """
         (ids,), lengths = self.groups, self.lengths[rows]
         widths = allowed_lengths(ids.shape[1])
-        if self.padding == "full":
+        if self.padding == "max_length":
             sizes = {widths[-1]: len(rows)}
         else:
             counts = torch.bucketize(lengths, torch.tensor(widths)).bincount(minlength=len(widths)).tolist()
-            sizes = length_buckets(widths, counts, MAX_BUCKETS if self.padding == "none" else 1)
+            sizes = length_buckets(widths, counts, MAX_BUCKETS if self.padding == "bucketed" else 1)
         order = lengths.argsort(stable=True)
         bounds = pairwise(accumulate(sizes.values(), initial=0))
         groups = (ids[rows[order[first:last]], :width] for width, (first, last) in zip(sizes, bounds, strict=True))

@@ -1,7 +1,9 @@
 """Reading of untrusted JSON: its size is limited, and every error is a ValueError."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -26,4 +28,15 @@ def decode_json(content: bytes | str, kind: type[T]) -> T:
     except RecursionError:
         raise ValueError("nested too deep") from None
     except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from None
+
+
+def decode_older(content: bytes | str, kind: type[T], upgrade: Callable[[dict[str, Any]], dict[str, Any]]) -> T:
+    """Decode an object whose names an earlier version may have written; ValueError as `decode_json`."""
+    document: dict[str, Any] = decode_json(content, dict)
+    with suppress(LookupError, TypeError, AttributeError):  # it is broken, and converting says in what
+        document = upgrade(document)
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None

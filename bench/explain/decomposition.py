@@ -124,8 +124,8 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
     )
     return Decomposition(
         ladder=ladder,
-        baseline=ladder.cells[0].experiment,
-        experiment=ladder.cells[len(chain) - 1].experiment,
+        baseline=ladder.configurations[0].experiment,
+        experiment=ladder.configurations[len(chain) - 1].experiment,
         parts=tuple(parts),
         objective=of_parts.part("objective, all else equal", (before, end)) if has_objective else None,
         product=product,
@@ -155,7 +155,7 @@ def summarize(found: Decomposition) -> str:
     if found.whole.flop_ratio is not None and found.whole.step is not None:
         sentences += [f"FLOPs predict {found.whole.flop_ratio:.2f}x.", *_compare_with_flops(found.parts)]
         sentences.append(f"With data and optimizer a step is {_times(found.whole.step)} as fast.")
-    sentences += [f"{line.what.capitalize()}: {line.ratio:.2f}x." for line in found.ladder.lines]
+    sentences += [f"{line.what.capitalize()}: {line.ratio:.2f}x." for line in found.ladder.references]
     return " ".join(sentences)
 
 
@@ -225,7 +225,7 @@ class _LogThroughputs:
 
 
 def _log_throughputs(ladder: Ladder, records: Iterable[Record]) -> _LogThroughputs:
-    where = {configuration.experiment: configuration.coordinates for configuration in ladder.cells}
+    where = {configuration.experiment: configuration.coordinates for configuration in ladder.configurations}
     apart, step, flops = dict[Coordinates, dict[int, float]](), dict[Coordinates, dict[int, float]](), {}
     for record in records:
         one, run = record.experiment, record.measured

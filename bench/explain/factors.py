@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bench.config import FIELDS, Experiment, choose, differing_fields, with_settings
 from bench.image_sizes import multi_scale
 from bench.ladder import FIELDS_WITHOUT_WORK, OBJECTIVE_FIELDS, PACE_FIELDS, SHARED_FIELDS, Factor, setting
+from bench.old_names import upgrade_typed_factor
 
 PUBLISHED_GLOBAL_BATCH = 65_536  # images per step of all GPUs, in CatLIP's and CLIP's released recipes
 BATCH_DIVISOR = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatLIP's
@@ -15,7 +16,7 @@ FACTOR_FIELDS = {
     "checkpointing": "activation_checkpointing",
     "sampler": "image_sizes",
     "batch": "batch_size",
-    "columns": "simulated_batch",
+    "global_negatives": "simulated_global_batch",
 }
 NOT_ON_A_CPU = {
     "precision": "on a CPU without bf16 units, bf16 is nine times slower than fp32",
@@ -24,7 +25,7 @@ NOT_ON_A_CPU = {
 
 
 def select_factors(
-    against: Experiment, first: Experiment, chosen: Sequence[str], *, on_gpu: bool
+    baseline: Experiment, first: Experiment, chosen: Sequence[str], *, on_gpu: bool
 ) -> tuple[list[Factor], dict[str, str]]:
     """Return the differing and the chosen settings as factors, and the reasons why others are left out.
 
@@ -32,12 +33,12 @@ def select_factors(
     """
     fields = [
         field
-        for field in differing_fields([against, first])
+        for field in differing_fields([baseline, first])
         if field not in (*OBJECTIVE_FIELDS, *SHARED_FIELDS, *FIELDS_WITHOUT_WORK)
     ]
-    by_field = {field: _make_factor(field, getattr(against, field), getattr(first, field)) for field in fields}
+    by_field = {field: _make_factor(field, getattr(baseline, field), getattr(first, field)) for field in fields}
     left_out = {} if on_gpu else dict(NOT_ON_A_CPU)
-    for one in dict.fromkeys(chosen):
+    for one in dict.fromkeys(map(upgrade_typed_factor, chosen)):
         field, equals, _ = one.partition("=")
         field = field if equals else choose(one, FACTOR_FIELDS, "factor (or FIELD=VALUE)")
         factor = _parse_factor(one, first) if equals else _factor_by_name(one, first)
@@ -63,7 +64,7 @@ def _factor_by_name(name: str, first: Experiment) -> Factor:
         "checkpointing": not first.activation_checkpointing,
         "sampler": (),
         "batch": max(1, first.batch_size // BATCH_DIVISOR),
-        "columns": PUBLISHED_GLOBAL_BATCH,
+        "global_negatives": PUBLISHED_GLOBAL_BATCH,
     }
     own = getattr(first, FACTOR_FIELDS[name])
     return _make_factor(

@@ -45,7 +45,7 @@ def cause_table(found: Decomposition) -> Table:
 
 def reference_table(found: Decomposition) -> Table:
     """List counted and published ratios beside the measured ones; the table is empty if there are none."""
-    lines = [{"what": line.what, "ratio": line.ratio, "source": line.source} for line in found.ladder.lines]
+    lines = [{"what": line.what, "ratio": line.ratio, "source": line.source} for line in found.ladder.references]
     measured = {"measured, the pair": found.whole, "measured, the objective alone": found.objective}
     rows = [
         {"what": what, "ratio": part.chain.value, "source": "forward + backward, table above"}
@@ -62,7 +62,7 @@ def side_by_side(found: Mapping[str, Decomposition]) -> Table:
         {"what": what} | {name: column.get(what) for name, column in columns.items()}
         for what in dict.fromkeys(chain.from_iterable(columns.values()))
     ]
-    sources = {line.what: line.source for one in found.values() for line in one.ladder.lines}
+    sources = {line.what: line.source for one in found.values() for line in one.ladder.references}
     notes = [
         "Ratios of images/s, forward + backward. '-': not a factor of this recipe.",
         *(f"{what}: {source}." for what, source in sources.items()),
@@ -76,7 +76,7 @@ def _column(found: Decomposition) -> dict[str, Any]:
         **{part.cause: part.best and part.best.value for part in parts},
         "unexplained": found.unexplained and found.unexplained.value,
         "whole, FLOP-predicted counted here": found.whole.flop_ratio,
-        **{line.what: line.ratio for line in found.ladder.lines},
+        **{line.what: line.ratio for line in found.ladder.references},
     }
 
 

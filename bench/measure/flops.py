@@ -102,4 +102,4 @@ def meta_captions(count: int, width: int) -> Tokens:
     """Return a batch of captions of one width, on the `meta` device."""
     with META:
         ids, row = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
-    return Tokens((ids,), row, row, "full")
+    return Tokens((ids,), row, row, "max_length")

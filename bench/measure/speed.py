@@ -158,7 +158,7 @@ def measure_phases(run: TrainState, steps: Iterable[int]) -> dict[str, tuple[flo
             with clock(device) as backward:
                 run.step.backward(loss)
             with clock(device) as planted:
-                time.sleep(experiment.planted_delay * (forward.seconds + backward.seconds))
+                time.sleep(experiment.injected_slowdown * (forward.seconds + backward.seconds))
             own = {**towers, rest: forward.seconds - sum(towers.values())}
             own["backward"] = backward.seconds + planted.seconds
             for name, elapsed in own.items():

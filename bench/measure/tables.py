@@ -50,14 +50,14 @@ def speed_table(
     names: Sequence[str],
     may_differ: Iterable[str] = MAY_DIFFER,
     *,
-    published: bool = False,
+    allow_differences: bool = False,
 ) -> Table:
     """Compare the throughput of experiments to that of the first name that was timed.
 
-    Those that are `published` as they are may differ in all fields, and the note tells which.
+    Those that are `allow_differences` as they are may differ in all fields, and the note tells which.
     """
     kept = [r for r in records if isinstance(r.measured, Speed) and r.experiment and r.experiment.name in names]
-    require_comparable(kept, may_differ=FIELDS if published else may_differ)
+    require_comparable(kept, may_differ=FIELDS if allow_differences else may_differ)
     timed = timed_runs(records, names)
     if not timed:
         return Table(title, [])

@@ -22,7 +22,7 @@ def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
     """Return a function from captions to the tokens of a text tower."""
     subwords = SubwordIds(experiment.subword_vocabulary)
     start, end = subwords.start_and_end
-    padding = "full" if why_padding_is_needed(experiment.text_tower) else experiment.text_padding
+    padding = "max_length" if why_padding_is_needed(experiment.text_tower) else experiment.text_padding
     return lambda captions: Tokens.from_ids(
         subwords.encode(captions.texts), start, end, experiment.context_length, padding
     )

@@ -70,10 +70,10 @@ def validate_locally(
     cores.
     """
     if not hasattr(os, "sched_getaffinity"):
-        raise ValueError("--check binds processes to cores, which needs Linux")
+        raise ValueError("--validate-local binds processes to cores, which needs Linux")
     cores, rows, notes = sorted(os.sched_getaffinity(0))[:processes], list[Validation](), list[str]()
     if len(cores) < processes:
-        raise ValueError(f"--check {processes} needs a core for each process, and {len(cores)} are available")
+        raise ValueError(f"--validate-local {processes} needs a core for each process, and {len(cores)} are available")
     for name, experiment in experiments.items():
         # the cached images beside it are shared
         begun = str(results.resolve() / f"{new_comparison_name('plan')}-{name}")

@@ -78,8 +78,8 @@ def _require_parallelizable(experiments: Sequence[Experiment]) -> None:
     for one in experiments:
         if torchrun_env().world_size > 1 and one.sharding == "fsdp2" and one.ema_decay is not None:
             raise ValueError(f"{one.name}: ema_decay needs sharding=ddp: averages of shards are not supported")
-        if torchrun_env().world_size > 1 and one.simulated_batch is not None:
-            raise ValueError(f"{one.name}: simulated_batch needs one process: several exchange their captions")
+        if torchrun_env().world_size > 1 and one.simulated_global_batch is not None:
+            raise ValueError(f"{one.name}: simulated_global_batch needs one process: several exchange their captions")
         if torchrun_env().world_size > 1 and one.accumulation > 1:
             raise ValueError(f"{one.name}: accumulation needs one process: several would all-reduce every micro-batch")
 

@@ -142,7 +142,7 @@ class TraceRequest(Request, frozen=True, kw_only=True, tag="trace"):
         trace(self.experiment, device, Path(self.results), self.paths[0])
 
 
-class PeerRequest(Request, frozen=True, kw_only=True, tag="peer"):
+class ReferenceRequest(Request, frozen=True, kw_only=True, tag="reference"):
     """Time one side of a comparison with a reference implementation."""
 
     side: str  # a name of `bench.reference.sides`
@@ -245,7 +245,7 @@ class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
 
     def _subject_names(self, subject: Scored) -> tuple[str, ...]:
         if subject.name == RANDOM_INIT:
-            return ("random-tower", *self._names())
+            return ("random-init", *self._names())
         role = (subject.role,) if subject.role else ()
         if not subject.name.endswith(".safetensors"):
             return (*role, subject.name.replace(" ", "-"))
@@ -278,7 +278,9 @@ class LadderRequest(Request, frozen=True, kw_only=True, tag="ladder"):
         return self.ladder
 
 
-_OneRecord = SpeedRequest | MemoryRequest | FitRequest | PeerRequest | TrainingRequest | FailureRequest | LadderRequest
+_OneRecord = (
+    SpeedRequest | MemoryRequest | FitRequest | ReferenceRequest | TrainingRequest | FailureRequest | LadderRequest
+)
 AnyRequest = _OneRecord | TraceRequest | EmbeddingRequest | ScoringRequest
 
 

@@ -62,7 +62,7 @@ def main() -> None:
     """Execute the request on standard input; print the error as JSON on standard output if it fails."""
     try:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=AnyRequest)
-        if request.meeting or not request.saves_checkpoints:  # a single process saves first
+        if request.rendezvous_id or not request.saves_checkpoints:  # a single process saves first
             _die_with_parent()
         wait_for_slot()
         with handle_signals() if request.saves_checkpoints else nullcontext() as stop:  # torch's import takes seconds

@@ -133,7 +133,8 @@ def test_text_without_padding(
     del tower.text.transformer.resblocks[1:]
     rows = torch.randperm(len(captions), generator=generator)[:batch]
     cut, padded = (
-        Tokens.from_ids(captions, *subwords.start_and_end, 77, padding).select(rows) for padding in ("none", "full")
+        Tokens.from_ids(captions, *subwords.start_and_end, 77, padding).select(rows)
+        for padding in ("bucketed", "max_length")
     )
 
     def work(tokens: Tokens) -> Work:

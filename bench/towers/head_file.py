@@ -50,7 +50,7 @@ class TextEncoder:
     def encode(self, captions: tuple[str, ...]) -> Float[Tensor, "captions dim"]:
         """Return the normalised features of captions."""
         start, end = self.subwords.start_and_end
-        padding: TextPadding = "full" if self.pair.text.padding_reason else "none"
+        padding: TextPadding = "max_length" if self.pair.text.padding_reason else "bucketed"
         tokens = Tokens.from_ids(self.subwords.encode(captions), start, end, self.context_length, padding)
         read = tokens.select(torch.arange(len(captions)))
         return F.normalize(self.pair.text(read.groups, read.lengths, read.inverse_permutation), dim=-1)

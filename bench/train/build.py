@@ -81,11 +81,11 @@ def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState
 
 
 def take_steps(run: TrainState, steps: Iterable[int]) -> list[Tensor]:
-    """Take steps at the full learning rate, then sleep for `planted_delay`; the losses stay on the device."""
+    """Take steps at the full learning rate, then sleep for `injected_slowdown`; the losses stay on the device."""
     experiment = run.stream.experiment
     with clock(run.stream.device) as own:
         losses = [run.step(run.stream.batch(k), experiment.learning_rate) for k in steps]
-    time.sleep(experiment.planted_delay * own.seconds)
+    time.sleep(experiment.injected_slowdown * own.seconds)
     return losses
 
 

@@ -27,9 +27,11 @@ from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
 GRAPHS_PER_IMAGE_SIZE = 8  # dynamo's limit for one size, whose captions have several widths
-WATCHDOG_SECONDS = "CATLIP_BENCH_PATIENCE"  # environment variable with the maximum wait in seconds
+WATCHDOG_SECONDS = "CATLIP_BENCH_WATCHDOG_SECONDS"  # environment variable with the maximum wait in seconds
 # Maximum wait of a rank for the others; a failed one is noticed sooner (bench/orchestration/torchrun.py).
-WATCHDOG_TIMEOUT = timedelta(seconds=float(os.environ.get(WATCHDOG_SECONDS, "600")))
+WATCHDOG_TIMEOUT = timedelta(
+    seconds=float(os.environ.get(WATCHDOG_SECONDS) or os.environ.get("CATLIP_BENCH_PATIENCE", "600"))
+)
 # of WATCHDOG_TIMEOUT without a step: then the process prints its stacks, before the others time out
 WATCHDOG_FRACTION = 0.9
 

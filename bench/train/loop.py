@@ -117,7 +117,7 @@ def trunk_learning_rate(experiment: Experiment, step: int) -> float:
 def cooldown_learning_rate(experiment: Experiment, step: int, first: int, last: int) -> float:
     """Return the learning rate of a step in a cool-down of the steps [first, last).
 
-    WSD falls linearly to nearly 0. A cosine, which begins at step 0, warms up, then falls to `last_learning_rate`.
+    WSD falls linearly to nearly 0. A cosine, which begins at step 0, warms up, then falls to `min_learning_rate`.
     """
     if experiment.schedule == "wsd":
         return trunk_learning_rate(experiment, step) * (last - step) / (last - first + 1)
@@ -125,7 +125,7 @@ def cooldown_learning_rate(experiment: Experiment, step: int, first: int, last: 
     if step < warmup:
         return trunk_learning_rate(experiment, step)
     done = (step - warmup) / max(1, last - warmup)
-    return cosine_decay(experiment.learning_rate, experiment.last_learning_rate, done)
+    return cosine_decay(experiment.learning_rate, experiment.min_learning_rate, done)
 
 
 def cosine_decay(high: float, low: float, done: float) -> float:

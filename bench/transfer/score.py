@@ -36,7 +36,7 @@ PROTOCOLS: dict[str, Callable[[FeatureExtractor, Any], Sequence[Score | TaskMetr
 
 
 def open_extractor(name: str, experiment: Experiment, device: torch.device, role: Role = "") -> FeatureExtractor:
-    """Open a tower (`load_tower`), the random-init baseline "random tower", or reference features by their name.
+    """Open a tower (`load_tower`), the random-init baseline "random init", or reference features by their name.
 
     The role "reference" makes a tower an upper bound, which has no budget. The role "untrained" gives the random-init
     baseline of a tower: the initial weights of a tower that was trained here, else random weights. It is named "random

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
+from bench.catalog import RANDOM_INIT
 from bench.statistics import Estimate
 from reports.accuracy.pareto import IMAGES, CostAxis, on_front
-from reports.accuracy.scores import RANDOM_INIT, Scored, ScorePoint, answered_tasks, points
+from reports.accuracy.scores import Scored, ScorePoint, answered_tasks, points
 from reports.render.formats import accuracy, format_short
 from reports.render.frames import ComparisonRecords, losses_frame
 from reports.render.svg import INK, MUTED, PAPER, add_tooltip, chart_label, drawing, margin_axes, names_at_ends, svg

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from bench.catalog import RANDOM_INIT
 from bench.record import Transfer
 from bench.statistics import Difference, Estimate, difference_verdict
 from bench.transfer.classification.init_tables import CLASS_NAMES, COPIED_ROWS, PROTOCOL, RANDOM_HEAD, nearest_labels
@@ -9,7 +10,6 @@ from reports.accuracy.label_charts import CurveLine, reference_lines
 from reports.accuracy.label_curves import PER_CLASS, Curve, drawn, format_labels, numbers_of
 from reports.accuracy.label_tables import NOT_SCORED, number_columns
 from reports.accuracy.score_tables import images_cell, subject_cell
-from reports.accuracy.scores import RANDOM_INIT
 from reports.render.formats import accuracy, gain, listed, ratio, span, times
 from reports.render.frames import ComparisonRecords
 from reports.render.svg import SERIES

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from bench.catalog import RANDOM_INIT
 from bench.statistics import Estimate
 from reports.accuracy.curves import (
     CHANCE,
@@ -22,7 +23,6 @@ from reports.accuracy.curves import (
 )
 from reports.accuracy.label_curves import PERCENT, SHARE, Curve, format_labels, numbers_of
 from reports.accuracy.score_tables import RANDOM_INIT_TITLE
-from reports.accuracy.scores import RANDOM_INIT
 from reports.render.formats import accuracy
 from reports.render.frames import ComparisonRecords
 from reports.render.svg import MUTED, PAPER, add_tooltip, drawing, svg

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from bench.catalog import RANDOM_INIT
 from bench.record import TaskMetric, Transfer
 from bench.statistics import over_draws
 from bench.transfer.classification.init_tables import PROTOCOL
 from reports.accuracy.label_curves import SHARE, Curve, Run, format_labels, numbers_of
 from reports.accuracy.score_tables import NOT_SCORED as NO_METRIC
 from reports.accuracy.score_tables import NOT_TRAINED, images_cell, subject_cell
-from reports.accuracy.scores import RANDOM_INIT, position
+from reports.accuracy.scores import position
 from reports.render.formats import accuracy, count
 from reports.render.frames import ComparisonRecords
 from reports.render.tables import (

@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.catalog import REFERENCES
+from bench.catalog import RANDOM_INIT, REFERENCES
 from bench.transfer.score_tables import image_costs
-from reports.accuracy.scores import RANDOM_INIT, ScorePoint
+from reports.accuracy.scores import ScorePoint
 from reports.render.formats import NBSP, accuracy, count, format_rate, format_seconds, listed, times
 from reports.render.frames import ComparisonRecords
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from bench.catalog import RANDOM_INIT
 from bench.record import Transfer
 from bench.statistics import SEEDS_FOR_RANKING, Estimate, difference_verdict, paired_over_seeds
 from reports.accuracy.scores import (
     PROBE,
-    RANDOM_INIT,
     Scored,
     ScorePoint,
     answered_tasks,

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from bench.catalog import RANDOM_INIT
 from reports.accuracy.pareto import CostAxis, on_front
 from reports.accuracy.scores import (
     PROBE,
-    RANDOM_INIT,
     Scored,
     ScorePoint,
     answered_tasks,

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.catalog import RANDOM_INIT
 from bench.config import Experiment
 from bench.record import Score, Transfer
 from bench.statistics import Estimate, Interval, accuracy_interval, over_seeds, paired_difference
 from reports.render.frames import ComparisonRecords
 
-RANDOM_INIT = "random tower"
 PROBE = "linear probe"
 ANSWERING = ("equal images", "equal device seconds")
 

@@ -10,6 +10,7 @@ from bench.__main__ import terminate
 from bench.console.console import log
 from bench.console.exit_codes import USAGE
 from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
+from bench.old_names import upgrade_arguments
 from tests.chaos.harness import Chaos
 
 
@@ -17,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     """Break what the command line names; return the exit code."""
     signal.signal(signal.SIGTERM, terminate)
     try:
-        return tyro.cli(Chaos, prog="python -m tests.chaos", args=arguments).run()
+        return tyro.cli(Chaos, prog="python -m tests.chaos", args=upgrade_arguments("chaos", arguments)).run()
     except (ValueError, OSError) as error:
         log(f"error: {error}")
         return USAGE

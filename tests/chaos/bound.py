@@ -36,6 +36,6 @@ def check_at_most(what: str, most: float, actual: float, unit: str, which: str =
     return Check(what, f"at most {most:,g} {unit}", text, actual <= most)
 
 
-def num_tries(full: int, share: float) -> int:
+def num_tries(full: int, fraction: float) -> int:
     """Return how many tries a share of the full number is, one at least."""
-    return max(1, round(full * share))
+    return max(1, round(full * fraction))

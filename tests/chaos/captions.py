@@ -30,7 +30,7 @@ EXPLAINED = 2000  # characters of a caption that are explained: a person types t
 KNOWN = (NULL, TOO_LONG, NO_CAPTION, NOT_JSON)
 
 
-def run(share: float, seed: int, folder: Path) -> list[Check]:
+def run(fraction: float, seed: int, folder: Path) -> list[Check]:
     """Read each caption from a shard of its own, then all of them together in a training."""
     kinds = {name: {"txt": text} for name, text in of_text().items()}
     kinds |= {name: {"json": text} for name, text in of_json().items()}
@@ -40,7 +40,7 @@ def run(share: float, seed: int, folder: Path) -> list[Check]:
         _catch_crash(crashes, name, partial(_read, members, folder / str(number), obeyed))
         seconds[name] = time.monotonic() - start
     _catch_crash(crashes, "all in one training", lambda: _trained_on(list(kinds.values()), folder))
-    drawn, slowest = num_tries(FULL_DRAWN, share), max(seconds, key=seconds.__getitem__)
+    drawn, slowest = num_tries(FULL_DRAWN, fraction), max(seconds, key=seconds.__getitem__)
     return [
         check_none("kinds of odd captions: crashes without a named cause", len(kinds), crashes),
         check_none("captions drawn by hypothesis: crashes", drawn, _draw_captions(drawn, seed)),

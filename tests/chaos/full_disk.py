@@ -29,7 +29,7 @@ REFUSALS = (os.strerror(errno.ENOSPC), os.strerror(errno.EFBIG))
 LIMITED, MOUNTED = "on a disk without room for large files", "on a full disk"
 
 
-def run(share: float, seed: int, folder: Path) -> list[Check]:  # noqa: ARG001 - a part's arguments
+def run(fraction: float, seed: int, folder: Path) -> list[Check]:  # noqa: ARG001 - a part's arguments
     """Train where no further checkpoint has room, and where the third has none; write a record in both."""
     data, limited, disk = folder / "data", folder / "limited", folder / "disk"
     write_shards(data, listed=True)

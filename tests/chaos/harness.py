@@ -54,7 +54,7 @@ class Chaos:
     parts: Annotated[
         tuple[str, ...], UseAppendAction, arg(name="part", metavar="PART", help=f"one of {', '.join(PARTS)}; repeated")
     ] = ()
-    share: float = 1.0  # of the number of tries, to be done sooner
+    fraction: float = 1.0  # of the number of tries, to be done sooner
     seed: int | None = None  # of all that is drawn, to repeat what went wrong; by default another each time, and told
     json: Json = None
     resume_hint = "nothing is kept; one --part is done sooner"
@@ -62,8 +62,8 @@ class Chaos:
     def run(self) -> int:
         """Break, each part in a process of its own."""
         names = [choose(name, dict.fromkeys(PARTS, name), "part") for name in self.parts] or list(PARTS)
-        if not 0 < self.share <= 1:
-            raise ValueError(f"--share is above 0 and at most 1, got {self.share}")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"--fraction is above 0 and at most 1, got {self.fraction}")
         seed = secrets.randbelow(2**31) if self.seed is None else self.seed
         start, asked = time.monotonic(), dict.fromkeys(names)
         lanes = [[name for name in lane if name in asked] for lane in PARALLEL_PARTS]
@@ -71,7 +71,7 @@ class Chaos:
         interrupted = threading.Event()
 
         def rows_of(lane: Sequence[str]) -> dict[str, list[dict[str, str]]]:
-            return {name: run_and_report(name, self.share, seed) for name in lane if not interrupted.is_set()}
+            return {name: run_and_report(name, self.fraction, seed) for name in lane if not interrupted.is_set()}
 
         with ThreadPoolExecutor(len(PARALLEL_PARTS)) as pool:
             try:
@@ -81,28 +81,28 @@ class Chaos:
                 terminate_parts()
                 raise
         rows = [row for name in PARTS for of_lane in found for row in of_lane.get(name, [])]
-        note = f"Seed {seed}, {self.share:.0%} of the tries, {(time.monotonic() - start) / 60:.1f} minutes."
+        note = f"Seed {seed}, {self.fraction:.0%} of the tries, {(time.monotonic() - start) / 60:.1f} minutes."
         print_tables([Table("What was broken, and what became of it", rows, note)], self.json)
         return OK if all(row["holds"] == "yes" for row in rows) else DISAGREEMENT
 
 
-def run_and_report(name: str, share: float, seed: int) -> list[dict[str, str]]:
+def run_and_report(name: str, fraction: float, seed: int) -> list[dict[str, str]]:
     """Do a part, say what it is, what went wrong and how long it took; return its rows."""
     began = time.monotonic()
     log(f"{name}: {PARTS[name]}, seed {seed}")
-    bounds = run_part(name, share, seed)
+    bounds = run_part(name, fraction, seed)
     for wrong in (wrong for bound in bounds for wrong in bound.failures):
         log(f"{name}: {wrong}")
     log(f"{name}: {time.monotonic() - began:,.0f} s")
     return [{"part": name, **bound.row} for bound in bounds]
 
 
-def run_part(name: str, share: float, seed: int) -> Sequence[Check]:
+def run_part(name: str, fraction: float, seed: int) -> Sequence[Check]:
     """Do a part in a fresh process, for memory is measured; what ends it is a bound that does not hold."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix=f"chaos-{name}-") as folder, ProcessPoolExecutor(1, context) as pool:
         try:
-            return pool.submit(_run_part, name, share, seed, Path(folder)).result()
+            return pool.submit(_run_part, name, fraction, seed, Path(folder)).result()
         except KeyboardInterrupt:
             terminate_parts()
             raise
@@ -119,12 +119,12 @@ def terminate_parts() -> None:
         child.terminate()
 
 
-def _run_part(name: str, share: float, seed: int, folder: Path) -> list[Check]:
+def _run_part(name: str, fraction: float, seed: int, folder: Path) -> list[Check]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes to the parent, too
     signal.signal(signal.SIGTERM, _terminate)
     part = importlib.import_module(f"tests.chaos.{MODULES.get(name, name)}")
     with redirect_stderr(io.StringIO()):  # what trainings say on their way
-        found: list[Check] = part.run(share, seed, folder)
+        found: list[Check] = part.run(fraction, seed, folder)
     return found
 
 

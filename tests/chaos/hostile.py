@@ -15,7 +15,7 @@ from tests.chaos.watching import STARTS, watch_audit_events
 MOST_GIB = 1.5  # that the largest bomb may take of memory, beside what the process holds
 
 
-def run(share: float, seed: int, folder: Path) -> list[Check]:  # noqa: ARG001 - a part's arguments
+def run(fraction: float, seed: int, folder: Path) -> list[Check]:  # noqa: ARG001 - a part's arguments
     """Try each attack; all of them always, for they take seconds."""
     kinds, executed, written, obeyed, crashes = attacks(), list[str](), list[str](), list[str](), list[str]()
     before, there = read_status_bytes("VmHWM") or 0, {path.name for path in folder.iterdir()}

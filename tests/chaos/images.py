@@ -20,7 +20,7 @@ MOST_MIB = 450.0
 MOST_OF_A_BOMB_MIB, BOMB_BYTES = 357.0, 49_152
 
 
-def run(share: float, seed: int, folder: Path) -> list[Check]:  # noqa: ARG001 - a part's arguments
+def run(fraction: float, seed: int, folder: Path) -> list[Check]:  # noqa: ARG001 - a part's arguments
     """Decode and crop."""
     experiment, crashes = EXPERIMENTS["catlip-tiny"], list[str]()
     kinds, peaks = broken_images(), dict[str, float]()
@@ -28,7 +28,7 @@ def run(share: float, seed: int, folder: Path) -> list[Check]:  # noqa: ARG001 -
         peaks[name] = _memory_of(image, name, experiment, crashes)
     small = [name for name, image in kinds.items() if image.startswith(SIGNATURE) and len(image) <= BOMB_BYTES]
     largest, largest_bomb = max(kinds, key=peaks.__getitem__), max(small, key=peaks.__getitem__)
-    count = num_tries(FULL_CORRUPTED, share)
+    count = num_tries(FULL_CORRUPTED, fraction)
     corrupted = _fuzz_images(count, seed, experiment)
     return [
         check_none("kinds of broken images: crashes without a named cause", len(kinds), crashes),

@@ -36,12 +36,12 @@ METHODS = (("catlip-tiny", ()), ("superclass-tiny", ("--set", "ema_decay=0.9")))
 OFTEN = ("--checkpoint-minutes", "0.0001")  # which is every twenty steps
 
 
-def run(share: float, seed: int, folder: Path) -> list[Check]:
+def run(fraction: float, seed: int, folder: Path) -> list[Check]:
     """Kill two chains of trainings side by side, then a comparison and a scoring, which leave many records."""
     subprocess.run([sys.executable, "-m", "bench.data.pack", str(folder / "cache")], cwd=CHECKOUT, check=True)
     train_in_process(short_experiment("catlip"), folder)
-    trainings = _side_by_side(kill_trainings, num_tries(TRAININGS, share), seed, folder)
-    matrices = _side_by_side(kill_comparison, num_tries(MATRICES, share), seed, folder)
+    trainings = _side_by_side(kill_trainings, num_tries(TRAININGS, fraction), seed, folder)
+    matrices = _side_by_side(kill_comparison, num_tries(MATRICES, fraction), seed, folder)
     killed, taken_up = (sum(chain.kills for chain in chains) for chains in (trainings, matrices))
     within = sum(chain.within for chain in matrices)
     ends, scored = (sum(len(chain.finished) for chain in chains) for chains in (trainings, matrices))

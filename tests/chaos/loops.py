@@ -16,9 +16,9 @@ MOST_GROWTH = 0.05
 METHODS = ("clip", "siglip", "catlip", "superclass")
 
 
-def run(share: float, seed: int, folder: Path) -> list[Check]:
+def run(fraction: float, seed: int, folder: Path) -> list[Check]:
     """Train, save and leave a tower again and again."""
-    count = num_tries(FULL, share)
+    count = num_tries(FULL, fraction)
     write_shards(folder / "data", listed=True)
     first = max(2 * len(METHODS), round(count * SETTLED))
     for number in range(first):

@@ -54,13 +54,13 @@ class KillResults:
     restarted: int = 0
 
 
-def run(share: float, seed: int, folder: Path) -> list[Check]:
+def run(fraction: float, seed: int, folder: Path) -> list[Check]:
     """Kill a process of a joint training in each try, every other one to be started anew; then hold one.
 
     Each moment comes in turn, with a restart and without; the last try is of a model that the processes share.
     """
     subprocess.run([sys.executable, "-m", "bench.data.pack", str(folder / "cache")], cwd=CHECKOUT, check=True)
-    count, draw, kills = num_tries(FULL, share), random.Random(seed), KillResults()
+    count, draw, kills = num_tries(FULL, fraction), random.Random(seed), KillResults()
     whole = _train_without_kill(folder / "unkilled")
     for number in range(count - 1):
         moment, restarts = MOMENTS[number % len(MOMENTS)], (number + number // len(MOMENTS)) % 2

@@ -38,9 +38,9 @@ def flip_bit(content: bytes, draw: random.Random) -> bytes:
 DAMAGES: dict[str, Damage] = {"cut anywhere": truncate, "with a flipped bit": flip_bit}
 
 
-def run(share: float, seed: int, folder: Path) -> list[Check]:
+def run(fraction: float, seed: int, folder: Path) -> list[Check]:
     """Damage shards that a manifest lists, and shards that none does."""
-    count, bounds = num_tries(FULL, share), []
+    count, bounds = num_tries(FULL, fraction), []
     for name, damage in DAMAGES.items():
         for warm, which in ((False, "never seen"), (True, "larger and indexed")):
             half = max(1, count // 2)

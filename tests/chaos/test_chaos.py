@@ -29,7 +29,7 @@ def test_failed_check_gives_exit_code_1(
     asked = []
     monkeypatch.setattr(chaos, "run_part", lambda *arguments: asked.append(arguments) or bounds)
     figures = tmp_path / "figures.json"
-    words = ["--part", "kills", "--part", "loops", "--share", "0.5", "--seed", "7", "--json", str(figures)]
+    words = ["--part", "kills", "--part", "loops", "--fraction", "0.5", "--seed", "7", "--json", str(figures)]
     assert main(words) == code
     assert asked == [("loops", 0.5, 7), ("kills", 0.5, 7)]  # what keeps both cores busy comes last
     (table,) = json.loads(figures.read_text()).values()
@@ -50,7 +50,7 @@ def test_random_seed_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    ("words", "text"), [(["--part", "kils"], "did you mean 'kills'"), (["--share", "0"], "--share is above 0")]
+    ("words", "text"), [(["--part", "kils"], "did you mean 'kills'"), (["--fraction", "0"], "--fraction is above 0")]
 )
 def test_unknown_part_is_refused(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
@@ -69,7 +69,7 @@ def test_every_part_has_a_module() -> None:
 
 
 def test_interrupt_terminates_the_part_and_its_children() -> None:
-    command = [sys.executable, "-m", "tests.chaos", "--part", "kills", "--share", "0.02"]
+    command = [sys.executable, "-m", "tests.chaos", "--part", "kills", "--fraction", "0.02"]
     running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     parent = psutil.Process(running.pid)
     wait_until(lambda: len(parent.children(recursive=True)) >= 3, running)

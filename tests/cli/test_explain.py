@@ -27,15 +27,15 @@ TITLE = "From clip-tiny"
 class Here(Runner):
     """Carries out runs in this process: what a fresh one does, without its start, each whole in its first turn."""
 
-    def _start(self, request: Request, *_: Any, seat: Slot | None = None) -> str:
-        if seat is None:
+    def _start(self, request: Request, *_: Any, slot: Slot | None = None) -> str:
+        if slot is None:
             run_request(request)
             return ""
-        os.read(seat.grant_read, 1)
+        os.read(slot.grant_read, 1)
         try:
             run_request(request)
         finally:
-            seat.close()
+            slot.close()
         return ""
 
 
@@ -56,22 +56,22 @@ def test_every_configuration_runs_and_an_injected_factor_is_attributed_to_itself
     explain: Any, own_results: Path
 ) -> None:
     """It sleeps four times as long as it works: whatever else happens here is not as large."""
-    arguments = ("catlip-tiny", "--against", "clip-tiny", "--factors", "planted_delay=4", "--rounds", "2")
+    arguments = ("catlip-tiny", "--baseline", "clip-tiny", "--factors", "injected_slowdown=4", "--rounds", "2")
     code, figures = explain(*arguments)
     table = next(table for title, table in figures.items() if "against" in title or title.startswith(TITLE))
     rows = {row["cause"]: row for row in table["rows"]}
-    assert rows["planted_delay"]["forward + backward"] > 2
-    assert rows["planted_delay"]["whole step"] > 2
+    assert rows["injected_slowdown"]["forward + backward"] > 2
+    assert rows["injected_slowdown"]["whole step"] > 2
     assert all(rows[cause]["forward + backward"] < 4 for cause in (PADDING, TEXT_TOWER))
     assert rows["whole, measured apart"]["forward + backward"] > 2
     assert rows[PADDING]["FLOP-predicted"] > 1.05
-    assert rows["planted_delay"]["FLOP-predicted"] == pytest.approx(1)
+    assert rows["injected_slowdown"]["FLOP-predicted"] == pytest.approx(1)
     assert code == INCONCLUSIVE  # one round has no interval
     records = read_records(own_results)
     ladders = [one.measured for one in records if isinstance(one.measured, Ladder)]
     speeds = [one for one in records if isinstance(one.measured, Speed)]
     assert len(ladders) == 1
-    assert len(speeds) == len(ladders[0].cells) + 2
+    assert len(speeds) == len(ladders[0].configurations) + 2
     again, same = explain(*arguments, "--resume")
     assert (again, same) == (code, figures)
     assert len(read_records(own_results)) == len(records)
@@ -81,12 +81,12 @@ def test_every_configuration_runs_and_an_injected_factor_is_attributed_to_itself
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["clip-tiny", "--against", "catlip-tiny"], "explain catlip-tiny --against clip-tiny, not the reverse"),
-        (["catlip-tiny", "--against", "clip-tinny"], "did you mean 'clip-tiny'"),
-        (["catlip-tiny", "--against", "clip-tiny", "--rounds", "1"], "--rounds must be at least 2, got 1"),
-        (["catlip-tiny", "--against", "clip-tiny", "--factors", "kernal"], "did you mean 'kernel'"),
+        (["clip-tiny", "--baseline", "catlip-tiny"], "explain catlip-tiny --baseline clip-tiny, not the reverse"),
+        (["catlip-tiny", "--baseline", "clip-tinny"], "did you mean 'clip-tiny'"),
+        (["catlip-tiny", "--baseline", "clip-tiny", "--rounds", "1"], "--rounds must be at least 2, got 1"),
+        (["catlip-tiny", "--baseline", "clip-tiny", "--factors", "kernal"], "did you mean 'kernel'"),
         (
-            ["catlip-tiny", "--against", "clip-tiny", "--recipe", "published"],
+            ["catlip-tiny", "--baseline", "clip-tiny", "--recipe", "published"],
             "catlip-tiny has no published recipe (experiments with one: clip-vit-b16, catlip-vit-b16",
         ),
     ],
@@ -100,7 +100,7 @@ def test_unexplainable_pair_is_refused_in_one_line(
 
 def test_factors_a_tower_does_not_support_are_left_out_with_the_reason() -> None:
     pair = EXPERIMENTS["catlip-tiny"], EXPERIMENTS["clip-tiny"]
-    ladder, configurations = plan_ladder(*pair, ["sampler", "kernel"], combinations=False, on_gpu=False)
+    ladder, configurations = plan_ladder(*pair, ["sampler", "kernel"], factorial=False, on_gpu=False)
     assert [factor.name for factor in ladder.factors] == ["kernel"]
     assert "open_clip builds it for one size" in ladder.left_out["sampler"]
     assert {"precision", "compile"} < {*ladder.left_out}
@@ -109,20 +109,20 @@ def test_factors_a_tower_does_not_support_are_left_out_with_the_reason() -> None
 
 def test_published_pair_has_its_own_ladder() -> None:
     pair = EXPERIMENTS["catlip-vit-b16-datacomp"], EXPERIMENTS["clip-vit-b16-datacomp"]
-    ladder, configurations = plan_ladder(*pair, ["kernel", "columns"], combinations=False, on_gpu=True)
-    assert [factor.name for factor in ladder.factors] == ["sampler", "batch", "kernel", "columns"]
+    ladder, configurations = plan_ladder(*pair, ["kernel", "global_negatives"], factorial=False, on_gpu=True)
+    assert [factor.name for factor in ladder.factors] == ["sampler", "batch", "kernel", "global_negatives"]
     assert not ladder.left_out
-    assert (configurations[0].attention, configurations[0].simulated_batch, configurations[0].batch_size) == (
+    assert (configurations[0].attention, configurations[0].simulated_global_batch, configurations[0].batch_size) == (
         "plain",
         65_536,
         256,
     )
-    assert configurations[0].text_padding == "full"
+    assert configurations[0].text_padding == "max_length"
     assert ladder.causes[0] == REST
     assert (configurations[4].clip_norm, configurations[5].clip_norm, configurations[5].text_padding) == (
         None,
         1.0,
-        "full",
+        "max_length",
     )
-    assert configurations[6].text_padding == "none"
+    assert configurations[6].text_padding == "bucketed"
     assert configurations[-1].image_sizes == pair[0].image_sizes

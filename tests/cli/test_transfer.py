@@ -79,8 +79,8 @@ def test_each_seed_has_a_random_init_baseline(ready: Path) -> None:
         ("HOG and colour", None),
         ("catlip-tiny", 0),
         ("catlip-tiny", 1),
-        ("random tower", 0),
-        ("random tower", 1),
+        ("random init", 0),
+        ("random init", 1),
         ("raw pixels", None),
         ("reference superclass-tiny", 0),
     ]
@@ -96,7 +96,7 @@ def test_external_tower_has_a_random_init_baseline(ready: Path, tmp_path: Path) 
     assert [name for name, _ in subjects(ready)] == [
         "HOG and colour",
         f"{TINY}=weights.pt",
-        f"random tower of {TINY}=weights.pt",
+        f"random init of {TINY}=weights.pt",
         "raw pixels",
     ]
 
@@ -110,5 +110,5 @@ def test_upper_bound_tower_has_its_own_random_init_baseline(ready: Path) -> None
         paths.append(str(saved(folder, experiment).rename(folder / "tower.safetensors")))
     arguments = [paths[0], "--reference", paths[1], "--task", "rooms", "--protocol", "k-nn", "--results", str(ready)]
     assert main(["transfer", *arguments]) == 0
-    random_inits = {"random tower", "random tower of catlip-tiny"}
+    random_inits = {"random init", "random init of catlip-tiny"}
     assert {name for name, _ in subjects(ready)} == {"catlip-tiny", "reference catlip-tiny", *random_inits, *REFERENCES}

@@ -118,16 +118,16 @@ def test_batch_tokens_keep_every_caption_and_its_end_token(
     batch = whole.select(rows)
     captions = [caption for ids in batch.groups for caption in ids.tolist()]
     assert {ids.shape[1] for ids in batch.groups} <= {*allowed_lengths(context)}
-    assert len(batch.groups) <= (4 if padding == "none" else 1)
+    assert len(batch.groups) <= (4 if padding == "bucketed" else 1)
     assert batch.tokens_per_caption == sum(map(len, captions)) / len(rows)
     for place, row in zip(batch.inverse_permutation.tolist(), rows.tolist(), strict=True):
         expected = [30, *lists[row][: context - 2], 31]
         assert captions[place][: len(expected)] == expected
         assert batch.lengths[place] == len(expected)
         assert not any(captions[place][len(expected) :])
-    if padding == "full":
+    if padding == "max_length":
         assert batch.tokens_per_caption == context
-    if padding == "batch":
+    if padding == "longest":
         assert batch.tokens_per_caption == min(w for w in allowed_lengths(context) if w >= batch.lengths.max())
 
 

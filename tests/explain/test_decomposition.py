@@ -50,13 +50,13 @@ def test_each_stage_has_a_ratio_and_the_product_is_the_total() -> None:
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("spread", [0.0, 0.01])
 def test_injected_factor_is_attributed_to_itself(whole: bool, spread: float) -> None:
-    log = multiplied(kernel=1.0, planted_delay=1.25)
-    found = found_in(log, ["kernel", "planted_delay=0.25"], whole=whole, spread=spread)
+    log = multiplied(kernel=1.0, injected_slowdown=1.25)
+    found = found_in(log, ["kernel", "injected_slowdown=0.25"], whole=whole, spread=spread)
     for of in ("chain", "step", *(["shapley"] if whole else [])):
-        expected = {"kernel": 1.0, "planted_delay": 1.25, PADDING: 1.3, TEXT_TOWER: 1.2, HEAD: 1.01}
+        expected = {"kernel": 1.0, "injected_slowdown": 1.25, PADDING: 1.3, TEXT_TOWER: 1.2, HEAD: 1.01}
         assert values(found, of) == pytest.approx(expected, rel=0.001 + 2.5 * spread)
-    planted = next(part for part in found.parts if part.cause == "planted_delay")
-    assert planted.change == "planted_delay=0.25 -> 0.0"
+    planted = next(part for part in found.parts if part.cause == "injected_slowdown")
+    assert planted.change == "injected_slowdown=0.25 -> 0.0"
     assert planted.chain is not None
     if spread:
         assert planted.chain.low is not None
@@ -193,7 +193,9 @@ def test_recipes_are_compared_in_columns() -> None:
     for name, chosen in (("published", ["kernel"]), ("controlled", [])):
         ladder, configurations = ladder_of(chosen=chosen)
         one = decompose(
-            measured(replace(ladder, lines=(line,)), configurations, multiplied(kernel=1.1), flops=multiplied(kernel=1))
+            measured(
+                replace(ladder, references=(line,)), configurations, multiplied(kernel=1.1), flops=multiplied(kernel=1)
+            )
         )
         assert one is not None
         found[name] = one
@@ -248,7 +250,7 @@ def test_table_lists_parts_product_total_and_unexplained() -> None:
 def test_reference_ratios_are_listed_with_the_measured_ratio() -> None:
     ladder, configurations = ladder_of()
     assert not reference_table(found_in(multiplied())).rows
-    ladder = replace(ladder, lines=(ReferenceRatio(what="published", ratio=2.7, source="figure 1c"),))
+    ladder = replace(ladder, references=(ReferenceRatio(what="published", ratio=2.7, source="figure 1c"),))
     found = decompose(measured(ladder, configurations, multiplied()))
     assert found is not None
     rows = reference_table(found).rows

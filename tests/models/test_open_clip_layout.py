@@ -15,7 +15,7 @@ from tests.small import small
 
 @pytest.mark.parametrize("method", ["clip", "siglip"])
 def test_open_clip_loads_our_weights_and_computes_our_features(method: str, results: Path) -> None:
-    experiment = small(method, text_padding="full")
+    experiment = small(method, text_padding="max_length")
     run = build_train_state(load_data(experiment, torch.device("cpu"), results))
     assert isinstance(run.model, DualEncoder)
     size = SubwordIds(experiment.subword_vocabulary).size

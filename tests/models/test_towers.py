@@ -38,7 +38,7 @@ def test_bucketed_batch_equals_open_clips_padded_batch(padding: TextPadding, var
     tokens = Tokens.from_ids(CAPTIONS, start=48, end=49, context_length=24, padding=padding)
     rows = torch.tensor([2, 0, 1, 3, 2, 6, 4, 5])
     cut = tokens.select(rows)
-    assert len(cut.groups) == (4 if padding == "none" else 1)
+    assert len(cut.groups) == (4 if padding == "bucketed" else 1)
     outputs = ours(cut.groups, cut.lengths, cut.inverse_permutation), theirs(tokens.groups[0][rows])
     assert outputs[0].shape == (len(rows), ours.width)
     torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
@@ -71,7 +71,7 @@ def test_padded_text_tower_equals_open_clips(name: str, monkeypatch: pytest.Monk
     small = whole["text_cfg"] | {"width": 32, "heads": 2, "layers": 2}
     monkeypatch.setattr(text_tower, "open_clip_config", lambda _: whole | {"embed_dim": 32, "text_cfg": small})
     ours = build_text_tower(name, 12, 50, 0)
-    tokens = Tokens.from_ids(CAPTIONS[:3], 48, 49, 12, "full").select(torch.tensor([2, 0, 1]))
+    tokens = Tokens.from_ids(CAPTIONS[:3], 48, 49, 12, "max_length").select(torch.tensor([2, 0, 1]))
     padded = tokens.groups[0]
     torch.testing.assert_close(
         ours(tokens.groups, tokens.lengths, tokens.inverse_permutation), ours.text(padded)[tokens.inverse_permutation]

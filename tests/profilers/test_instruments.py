@@ -316,7 +316,7 @@ def test_run_with_compilation_in_every_window_fails_with_the_reason(results: Pat
 def test_injected_slowdown_is_a_fraction_of_the_step_time(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slept, batches = list[float](), list[float]()
     monkeypatch.setattr(time, "sleep", slept.append)
-    run = build_train_state(load_data(small("catlip", planted_delay=0.1), CPU, results))
+    run = build_train_state(load_data(small("catlip", injected_slowdown=0.1), CPU, results))
     plain = PackStream.batch
 
     def timed(stream: PackStream, k: int) -> object:

@@ -1,4 +1,4 @@
-"""Both sides of a race do the same: equal losses from equal weights, and the race says so where they do not."""
+"""Both sides of a comparison do the same: equal losses from equal weights, and it says so where they do not."""
 
 from pathlib import Path
 
@@ -22,10 +22,10 @@ def of(run: ReferenceRun, experiment: Experiment) -> Record:
     return Record(comparison="x", experiment=experiment, circumstances=HERE, measured=run)
 
 
-@pytest.mark.parametrize(("against", "method"), [("open-clip", "clip"), ("dense-bce", "catlip")])
-def test_all_sides_have_equal_losses(against: str, method: str, results: Path) -> None:
+@pytest.mark.parametrize(("reference", "method"), [("open-clip", "clip"), ("dense-bce", "catlip")])
+def test_all_sides_have_equal_losses(reference: str, method: str, results: Path) -> None:
     experiment = small(method, clip_norm=None, steps_per_window=2)
-    runs = [run_side(experiment, CPU, results, side, 0) for side in SIDES[against]]
+    runs = [run_side(experiment, CPU, results, side, 0) for side in SIDES[reference]]
     for run in runs:
         assert len(run.window_seconds) == experiment.windows
         assert len(run.losses) == WARMUP_STEPS + 2 * experiment.windows

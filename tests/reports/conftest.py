@@ -175,7 +175,7 @@ def transfer_records(seed: int) -> list[Record]:
     random_init = {task: of[4] for task, of in TASKS.items()}
     first = replace(get_experiment("clip-tiny"), seed=seed)
     made.append(
-        record(Transfer(subject="random tower", images=0, budgets=(), scores=scores(random_init, f"{seed}")), first)
+        record(Transfer(subject="random init", images=0, budgets=(), scores=scores(random_init, f"{seed}")), first)
     )
     return made
 

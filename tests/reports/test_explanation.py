@@ -23,7 +23,7 @@ def log(at: Coordinates) -> float:
 def records(*, whole: bool = True) -> list[Record]:
     ladder, cells = ladder_of(chosen=["kernel"], whole=whole)
     lines = (ReferenceRatio(what="published", ratio=2.7, source="figure 1c"),)
-    ladder = replace(ladder, left_out={"precision": "no units"}, lines=lines)
+    ladder = replace(ladder, left_out={"precision": "no units"}, references=lines)
     return measured(ladder, cells, log, spread=0.002, flops=log)
 
 
@@ -77,7 +77,9 @@ def test_interrupted_explanation_has_a_page() -> None:
 def test_ladder_strings_are_escaped() -> None:
     first, *runs = records()
     hostile = replace(
-        first.measured, left_out={HOSTILE: HOSTILE}, lines=(ReferenceRatio(what=HOSTILE, ratio=2.0, source=HOSTILE),)
+        first.measured,
+        left_out={HOSTILE: HOSTILE},
+        references=(ReferenceRatio(what=HOSTILE, ratio=2.0, source=HOSTILE),),
     )
     text = page("x", [replace(first, measured=hostile), *runs])
     assert text.count("<script") == 1

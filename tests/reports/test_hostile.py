@@ -16,7 +16,7 @@ Make = dict[str, Callable[..., Any]]
 
 def few_labels(make: Make) -> list[Record]:
     """Curves of few labels, heads that begin from pre-training, and figures of another task."""
-    names = ("clip-tiny", "catlip-tiny", "random tower")
+    names = ("clip-tiny", "catlip-tiny", "random init")
     return [
         *(curve_record(make, name, 0) for name in names),
         *(head_record(make, name, {1: 0.1, 4: 0.05}) for name in names[1:]),

@@ -166,7 +166,7 @@ def test_accuracy_table_equals_the_statistics(whole: list[Record], text: str) ->
     def shown(value: float) -> str:
         return f"{value:.3f}".removeprefix("0")
 
-    tower, random_init = answers("catlip-tiny", 80_000), answers("random tower", 0)
+    tower, random_init = answers("catlip-tiny", 80_000), answers("random init", 0)
     accuracy, gain = accuracy_interval(tower), paired_difference(random_init, tower)
     row = Document(text).row("Accuracy on Twemoji group", "CatLIP")
     assert row[1] == "80,000"

@@ -265,5 +265,5 @@ def test_random_init_of_a_tower_is_a_feature_extractor(model: Any, tmp_path: Pat
     random_init = open_extractor(
         given("name", model, tmp_path), EXPERIMENTS["clip-tiny"], torch.device("cpu"), "untrained"
     )
-    assert (random_init.name, random_init.experiment, random_init.images) == (f"random tower of {TINY}=x.pt", None, 0)
+    assert (random_init.name, random_init.experiment, random_init.images) == (f"random init of {TINY}=x.pt", None, 0)
     assert random_init.embed(PackImageSource(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)

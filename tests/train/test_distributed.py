@@ -48,7 +48,7 @@ STEPS = {
 CASES = list(product(METHOD_NAMES, SHARDINGS))
 OTHERWISE: list[tuple[str, str, dict[str, object]]] = [
     ("catlip", "ddp", {"ema_decay": 0.5, "clip_norm": None}),
-    *(("clip", sharding, {"activation_checkpointing": True, "text_padding": "full"}) for sharding in SHARDINGS),
+    *(("clip", sharding, {"activation_checkpointing": True, "text_padding": "max_length"}) for sharding in SHARDINGS),
 ]
 Figures = dict[str, dict[str, Tensor]]
 

@@ -65,7 +65,7 @@ def test_learning_rate_schedule_is_continuous() -> None:
 
 
 def test_cosine_warms_up_and_falls_to_the_minimum_rate() -> None:
-    experiment = small("clip", learning_rate=1.0, last_learning_rate=0.2, warmup_images=64, schedule="cosine")
+    experiment = small("clip", learning_rate=1.0, min_learning_rate=0.2, warmup_images=64, schedule="cosine")
     rates = [cooldown_learning_rate(experiment, step, 0, 12) for step in range(13)]
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates[8] == pytest.approx(0.6)  # half way

@@ -18,7 +18,7 @@ HERE = Circumstances(
     machine="m", device="cpu", threads=2, precision="fp32", compiled=False, packages={}, commit="c", started_at="now"
 )
 CLIP = get_experiment("clip-tiny")
-FLOOR = "random tower"
+FLOOR = "random init"
 
 
 def score(right: int, **changes: object) -> Score:

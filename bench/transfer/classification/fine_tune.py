@@ -34,7 +34,7 @@ class FineTuning:
 
     epochs: int = 10
     learning_rate: float = 3e-5
-    last_learning_rate: float = 3e-6
+    min_learning_rate: float = 3e-6
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     clip_norm: float | None = 1.0  # of the gradient over all parameters
@@ -51,10 +51,8 @@ class FineTuning:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"epochs and batch_size must be 1 or more, got {self.epochs} and {self.batch_size}")
-        if not 0 <= self.last_learning_rate <= self.learning_rate < math.inf or self.learning_rate == 0:
-            raise ValueError(
-                f"learning rates must fall to 0 or more: {self.learning_rate} to {self.last_learning_rate}"
-            )
+        if not 0 <= self.min_learning_rate <= self.learning_rate < math.inf or self.learning_rate == 0:
+            raise ValueError(f"learning rates must fall to 0 or more: {self.learning_rate} to {self.min_learning_rate}")
         if not 0 <= self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be from 0 to 1, got {self.layer_decay}")
 
@@ -66,7 +64,7 @@ class FineTuning:
             batch_size=size,
             micro_batch_size=size,
             learning_rates=(self.learning_rate,),
-            final_rate_share=self.last_learning_rate / self.learning_rate,
+            final_rate_share=self.min_learning_rate / self.learning_rate,
             weight_decay=self.weight_decay,
             layer_decay=self.layer_decay,
             clip_norm=self.clip_norm,

@@ -75,8 +75,8 @@ def search_rate(
 
     The ratio of final to initial rate is kept. FloatingPointError if training diverges at all rates.
     """
-    share = recipe.last_learning_rate / recipe.learning_rate
-    recipes = {rate: replace(recipe, learning_rate=rate, last_learning_rate=rate * share) for rate in rates}
+    share = recipe.min_learning_rate / recipe.learning_rate
+    recipes = {rate: replace(recipe, learning_rate=rate, min_learning_rate=rate * share) for rate in rates}
     rate, best = find_best_rate(rates, lambda rate: quality(recipes[rate]))
     return recipes[rate], best
 

@@ -40,7 +40,7 @@ from losses.multilabel import multilabel_loss
 
 # CatLIP's recipe on COCO, except that a tower is trained at its own image size and not at 512 px. Source: Mehta et al.
 # 2024, arXiv:2404.15653, table 6; apple/corenet, `projects/catlip/multi_label_image_classification/vit_base.yaml`.
-PUBLISHED = FineTuning(learning_rate=1e-5, last_learning_rate=1e-6, label_smoothing=0.0, batch_size=32)
+PUBLISHED = FineTuning(learning_rate=1e-5, min_learning_rate=1e-6, label_smoothing=0.0, batch_size=32)
 UNJUDGED = -1
 Scores = Float[np.ndarray, "images classes"]
 

@@ -92,7 +92,7 @@ def curve_record(make: Make, subject: str, seed: int, tasks: Sequence[str] = ("e
     experiment = replace(get_experiment(subject if trained else "clip-tiny"), seed=seed)
     budgets = ("equal images",) if trained else ()
     transfer = Transfer(subject=subject, images=80_000 if trained else 0, budgets=budgets, scores=tuple(found))
-    record: Record = make["record"](transfer, experiment if trained or subject == "random tower" else None)
+    record: Record = make["record"](transfer, experiment if trained or subject == "random init" else None)
     return record
 
 
@@ -106,9 +106,9 @@ def head_record(
             base = round((0.3 + 0.2 * chance.random()) * ITEMS) / ITEMS
             better = round((base + gain + 0.01 * chance.random()) * ITEMS) / ITEMS
             found.append(score(task, "transfer-init, random head", base, draw, per_class=per_class))
-            if not subject.startswith("random tower"):
+            if not subject.startswith("random init"):
                 found.append(score(task, "transfer-init, copied rows", better, draw, per_class=per_class))
-    images = 0 if subject.startswith("random tower") else 39_936
+    images = 0 if subject.startswith("random init") else 39_936
     transfer = Transfer(subject=subject, images=images, budgets=(), scores=tuple(found), metrics=tuple(metrics))
     record: Record = make["record"](transfer, get_experiment("catlip-tiny"))
     return record
@@ -148,8 +148,8 @@ SHARES = "emoji: accuracy by label fractions against the share of the labelled i
 
 
 def test_with_one_seed_intervals_are_over_draws(make: Make, words: Words) -> None:
-    text = page("x", [curve_record(make, name, 0) for name in ("clip-tiny", "catlip-tiny", "random tower", "HOG")])
-    for name, label in (("clip-tiny", "CLIP"), ("catlip-tiny", "CatLIP"), ("random tower", "random-init baseline")):
+    text = page("x", [curve_record(make, name, 0) for name in ("clip-tiny", "catlip-tiny", "random init", "HOG")])
+    for name, label in (("clip-tiny", "CLIP"), ("catlip-tiny", "CatLIP"), ("random init", "random-init baseline")):
         cells = [shown(mean_interval(shares(name, 0, place))) for place in PLACES[:3]]
         assert row(text, FEW, label)[3:] == cells[:2]
         assert row(text, SHARES, label)[3:] == [
@@ -227,10 +227,10 @@ def test_metrics_of_other_tasks_are_shown_with_their_baseline(make: Make, words:
 def test_gains_of_a_head_are_paired_by_draw(make: Make, words: Words) -> None:
     records = [
         head_record(make, "catlip-tiny", {0: 0.2, 1: 0.1, 20: -0.05}),
-        head_record(make, "random tower", {1: 0}),
+        head_record(make, "random init", {1: 0}),
         head_record(make, "catlip-tiny", {0: -0.1, 20: 0.3}, task="birds"),
         head_record(make, "elsewhere", {1: 0.1}),
-        head_record(make, "random tower of elsewhere", {1: 0}),
+        head_record(make, "random init of elsewhere", {1: 0}),
     ]
     text = page("x", records)
     found: dict[tuple[str, int | None], list[float]] = {}
@@ -252,9 +252,9 @@ def test_gains_of_a_head_are_paired_by_draw(make: Make, words: Words) -> None:
     assert "worse with 20 per class (\N{MINUS SIGN}.0" in reported
     assert "CatLIP on animals" in reported
     assert "elsewhere on animals" in reported
-    assert "random tower of elsewhere on animals" not in reported
+    assert "random init of elsewhere on animals" not in reported
     assert "random-init baseline on animals" not in reported
-    assert "random tower of" in text.split("elsewhere on animals, heads: ")[1].split(">")[0]
+    assert "random init of" in text.split("elsewhere on animals, heads: ")[1].split(">")[0]
 
 
 def test_path_to_the_nearest_label_is_shown(make: Make, words: Words) -> None:
@@ -271,7 +271,7 @@ def test_path_to_the_nearest_label_is_shown(make: Make, words: Words) -> None:
 
 
 def test_page_with_all_sections_is_valid(whole: list[Record], make: Make) -> None:
-    names = ("clip-tiny", "siglip-tiny", "catlip-tiny", "superclass-tiny", "random tower", "raw pixels")
+    names = ("clip-tiny", "siglip-tiny", "catlip-tiny", "superclass-tiny", "random init", "raw pixels")
     records = [
         *whole,
         *(curve_record(make, name, 0, ("emoji", "rooms")) for name in names),

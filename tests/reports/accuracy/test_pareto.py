@@ -21,14 +21,14 @@ DEVICE = CostAxis(
     name="seconds", title="", axis="", write=str, per_image={"fast": 0.5, "slow": 1.0}, why_not={"untimed": "no speed"}
 )
 POINTS = st.lists(
-    st.tuples(st.sampled_from(["fast", "slow", "untimed", "random tower"]), st.integers(1, 6), st.integers(0, 6)),
+    st.tuples(st.sampled_from(["fast", "slow", "untimed", "random init"]), st.integers(1, 6), st.integers(0, 6)),
     max_size=14,
 )
 
 
 def point(subject: str, images: int, tenths: int) -> ScorePoint:
     accuracy = Estimate(tenths / 10, None, None, "")
-    return ScorePoint(subject, subject == "random tower", images, (), (), accuracy, None)
+    return ScorePoint(subject, subject == "random init", images, (), (), accuracy, None)
 
 
 @given(POINTS)

@@ -73,7 +73,7 @@ def test_curves_end_at_their_runs_last_image(records: list[Record]) -> None:
     scores = points(found, "clip-tiny.seed0", "accuracy/rooms, linear probe")
     assert [images for images, _ in scores] == [20_000, 40_000, 80_000]
     assert all(0 < share < 1 for _, share in scores)
-    assert points(found, "random-tower.seed1", "accuracy/rooms, k-NN")[0][0] == 0
+    assert points(found, "random-init.seed1", "accuracy/rooms, k-NN")[0][0] == 0
     assert points(found, "raw-pixels", "accuracy/rooms, k-NN")
 
 

@@ -34,7 +34,7 @@ from models.image_tower import ImageTower, build_image_tower
 from tests.transfer.toys import toy_part, toy_tower
 
 CPU = torch.device("cpu")
-WHOLE = FineTuning(epochs=1, batch_size=8, learning_rate=1e-3, last_learning_rate=1e-4, crop_scale=(1.0, 1.0))
+WHOLE = FineTuning(epochs=1, batch_size=8, learning_rate=1e-3, min_learning_rate=1e-4, crop_scale=(1.0, 1.0))
 
 
 def trained_from(recipe: FineTuning, tower: ImageTower | None = None, classes: int = 2) -> FineTunedClassifier:
@@ -149,7 +149,7 @@ def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
     assert rates[: top + 1] == sorted(rates[: top + 1])
     assert rates[top:] == sorted(rates[top:], reverse=True)
     if steps > 300:
-        assert rates[-1] == pytest.approx(recipe.last_learning_rate, rel=1e-2)
+        assert rates[-1] == pytest.approx(recipe.min_learning_rate, rel=1e-2)
 
 
 @settings(derandomize=True, deadline=None, max_examples=25)
@@ -171,7 +171,7 @@ def test_prefetched_batches_equal_direct_batches() -> None:
 
 
 def test_diverging_rate_is_reported_and_not_chosen() -> None:
-    broken = replace(WHOLE, learning_rate=1e38, last_learning_rate=1e38)
+    broken = replace(WHOLE, learning_rate=1e38, min_learning_rate=1e38)
     with pytest.raises(FloatingPointError, match=r"not finite by step \d+, at rate 1e\+38"):
         trained_from(broken)
 
@@ -188,7 +188,7 @@ def test_the_best_rate_is_chosen_and_of_equal_ones_the_lowest() -> None:
     rates = (1e-5, 1e-4, 1e-3)
     best, quality = search_rate(FineTuning(), rates, lambda recipe: -abs(recipe.learning_rate - 2e-4))
     assert (best.learning_rate, quality) == (1e-4, pytest.approx(-1e-4))
-    assert best.last_learning_rate == pytest.approx(1e-5)
+    assert best.min_learning_rate == pytest.approx(1e-5)
     assert search_rate(FineTuning(), rates, lambda _: 0.5)[0].learning_rate == 1e-5
 
 
@@ -231,7 +231,7 @@ def test_separable_classes_are_learned_and_others_are_at_chance(
     [
         ({"epochs": 0}, "epochs and batch_size must be 1 or more, got 0 and 128"),
         ({"layer_decay": 1.5}, "layer_decay must be from 0 to 1, got 1.5"),
-        ({"last_learning_rate": 1.0}, "learning rates must fall to 0 or more: 3e-05 to 1.0"),
+        ({"min_learning_rate": 1.0}, "learning rates must fall to 0 or more: 3e-05 to 1.0"),
     ],
 )
 def test_a_recipe_that_cannot_be_run_is_refused(changes: dict[str, float], text: str) -> None:

@@ -194,7 +194,7 @@ def test_uninformative_labels_score_as_a_constant_prediction() -> None:
 
 
 def test_the_recipe_is_the_published_one() -> None:
-    assert (PUBLISHED.epochs, PUBLISHED.learning_rate, PUBLISHED.last_learning_rate) == (10, 1e-5, 1e-6)
+    assert (PUBLISHED.epochs, PUBLISHED.learning_rate, PUBLISHED.min_learning_rate) == (10, 1e-5, 1e-6)
     assert (PUBLISHED.batch_size, PUBLISHED.label_smoothing, PUBLISHED.weight_decay) == (32, 0.0, 0.05)
 
 
