@@ -125,7 +125,7 @@ def test_doctor_times_a_run_and_estimates_the_bench_duration(
     rows = {row["what"]: row for row in json.loads(figures.read_text())["This machine"]["rows"]}
     assert {"cores", "other processes", "memory", "swap", "governor", "C++ compiler", "disk", "commit"} <= rows.keys()
     assert "images/s" in rows["trial of clip-tiny"]["found"]
-    assert rows["the default bench takes"]["found"].endswith("minutes")
+    assert rows["default comparison"]["found"].endswith("minutes")
     assert "NVML" in rows or "GPU 0" in rows
     assert not (own_results / "none").exists()
     assert "images/s" in capsys.readouterr().out

@@ -100,7 +100,7 @@ def test_killed_child_is_reported_as_killed(results: Path, monkeypatch: pytest.M
         (["transfer", "clip-tiny", "--results", "/nowhere"], "make one with: python -m bench train clip-tiny"),
         (["transfer", "clip-tiny", "--task", "rums"], "did you mean 'rooms'"),
         (["transfer", "clip-tiny", "--protocol", "few-shots"], "did you mean 'few-shot'"),
-        (["transfer", "clip-tiny", "--task", "dtd"], "--root is missing: the folder that holds the data of dtd"),
+        (["transfer", "clip-tiny", "--task", "dtd"], "--root is missing: name the folder that holds the data of dtd"),
         (["--smoke", "--full"], "exclude each other"),
         (["--resume", "--results", "EMPTY"], "no 'default' comparison to resume"),
         (["--results", "/dev/null/results"], "the results folder /dev/null/results cannot be written"),

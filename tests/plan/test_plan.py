@@ -474,7 +474,7 @@ def test_terminated_validation_leaves_no_process_even_if_ranks_stall() -> None:
     assert not left
 
 
-@pytest.mark.parametrize(("share", "text"), [(0.02, "too little for its model"), (0.4, "held against the runs")])
+@pytest.mark.parametrize(("share", "text"), [(0.02, "too little to test its model"), (0.4, "so its model is tested")])
 def test_validation_says_whether_the_communication_model_could_fail(share: float, text: str) -> None:
     row = Validation("x", 2, "one alone", 1 - share, share, 1.0)
     assert row.comm_share == pytest.approx(share)

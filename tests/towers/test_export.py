@@ -45,8 +45,8 @@ def exported(tower: Path, out: Path) -> str:
     return f"local-dir:{out}"
 
 
-def images(eval_images: PackImages, side: int = 48) -> torch.Tensor:
-    return eval_transform(eval_images.pixels[:20], side)
+def transformed(images: PackImages, side: int = 48) -> torch.Tensor:
+    return eval_transform(images.pixels[:20], side)
 
 
 @torch.no_grad()
@@ -57,44 +57,44 @@ def features(known: LoadedTower, shown: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("method", CONTRASTIVE)
 def test_open_clip_loads_an_exported_dual_encoder_with_its_tokenizer(
-    method: str, trained: Trained, eval_images: PackImages, tmp_path: Path
+    method: str, trained: Trained, images: PackImages, tmp_path: Path
 ) -> None:
     """Features of images and captions, scale and bias; open_clip's ids are not the vocabulary's."""
     path = trained(small(method))
     name = exported(path, tmp_path / "out")
     model: Any = open_clip.create_model(name).eval()
-    known, captions = load_tower(str(path)), tuple(eval_images.captions[:20])
+    known, captions = load_tower(str(path)), tuple(images.captions[:20])
     assert known.text_encoder is not None
     pair = known.text_encoder.pair
     with torch.no_grad():
-        image = F.normalize(features(known, images(eval_images)) @ pair.projection, dim=-1)
-        torch.testing.assert_close(model.encode_image(images(eval_images), normalize=True), image, rtol=1e-4, atol=1e-5)
+        image = F.normalize(features(known, transformed(images)) @ pair.projection, dim=-1)
+        torch.testing.assert_close(model.encode_image(transformed(images), normalize=True), image, rtol=1e-4, atol=1e-5)
         ids = open_clip.get_tokenizer(name)(list(captions))
         text = known.text_encoder.encode(captions)
         torch.testing.assert_close(model.encode_text(ids, normalize=True), text, rtol=1e-4, atol=1e-5)
     assert model.logit_scale == pair.log_scale
     assert pair.bias is None or model.logit_bias == pair.bias
     again = load_tower(str(tmp_path / "out"))
-    torch.testing.assert_close(features(again, images(eval_images)), features(known, images(eval_images)))
+    torch.testing.assert_close(features(again, transformed(images)), features(known, transformed(images)))
 
 
-def test_open_clip_loads_an_exported_image_tower(trained: Trained, eval_images: PackImages, tmp_path: Path) -> None:
+def test_open_clip_loads_an_exported_image_tower(trained: Trained, images: PackImages, tmp_path: Path) -> None:
     path = trained(small("catlip"))
     model: Any = open_clip.create_model(exported(path, tmp_path / "out")).eval()
     with torch.no_grad():
-        found = model.encode_image(images(eval_images))
-    torch.testing.assert_close(found, features(load_tower(str(path)), images(eval_images)), rtol=1e-4, atol=1e-5)
+        found = model.encode_image(transformed(images))
+    torch.testing.assert_close(found, features(load_tower(str(path)), transformed(images)), rtol=1e-4, atol=1e-5)
     again = load_tower(str(tmp_path / "out"), image_size=72)
     expected = features(load_tower(str(path), image_size=72), images(eval_images, 72))
     torch.testing.assert_close(features(again, images(eval_images, 72)), expected)
 
 
-def test_timm_loads_an_exported_timm_tower(trained: Trained, eval_images: PackImages, tmp_path: Path) -> None:
+def test_timm_loads_an_exported_timm_tower(trained: Trained, images: PackImages, tmp_path: Path) -> None:
     path = trained(small("catlip", tower="vit_tiny_patch16_224", images=32, warmup_images=0))
     model = timm.create_model(exported(path, tmp_path / "out"), pretrained=True).eval()
     with torch.no_grad():
-        found = model(images(eval_images))
-    torch.testing.assert_close(found, features(load_tower(str(path)), images(eval_images)), rtol=1e-4, atol=1e-5)
+        found = model(transformed(images))
+    torch.testing.assert_close(found, features(load_tower(str(path)), transformed(images)), rtol=1e-4, atol=1e-5)
 
 
 def test_tower_that_neither_library_builds_is_refused(
@@ -106,7 +106,7 @@ def test_tower_that_neither_library_builds_is_refused(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()
     assert main(["export", str(path), "--out", str(tmp_path / "full")]) == 2
-    assert "is there already; remove it" in capsys.readouterr().err
+    assert "exists and is not an empty folder; remove it" in capsys.readouterr().err
 
 
 def test_classifier_rows_are_saved_beside_the_tower_with_their_labels(trained: Trained) -> None:

@@ -61,7 +61,7 @@ def test_stored_features_of_shards_follow_sample_positions_and_refuse_other_data
 def test_embed_verb_refuses_unsupported_requests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "x.safetensors"
     for arguments, text in (
-        (["clip-tiny", "--out", str(out)], "clip-tiny is of clip, which has no teacher"),
+        (["clip-tiny", "--out", str(out)], "clip-tiny has the method clip; name an experiment of the method distill"),
         (["distill-tiny", "--out", "x.pt"], "--out is a .safetensors file, got x.pt"),
     ):
         assert main(["embed", *arguments]) == 2

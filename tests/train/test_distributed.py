@@ -200,18 +200,18 @@ def one_process(results: Path) -> dict[str, Figures]:
 
 @pytest.mark.parametrize(("method", "sharding"), CASES)
 def test_distributed_losses_gradients_and_updates_equal_one_process(
-    ranks: list[dict[str, Any]], separate: dict[str, Figures], method: str, sharding: str
+    ranks: list[dict[str, Any]], one_process: dict[str, Figures], method: str, sharding: str
 ) -> None:
     """IDF counts and the scale, which lies whole beside shards, included."""
     for of_rank, dtype in product(ranks, dtypes_of(len(ranks))):
-        equal(of_rank[f"{method} {sharding} {dtype}"], separate[f"{method} {dtype}"], TOLERANCES[dtype])
+        equal(of_rank[f"{method} {sharding} {dtype}"], one_process[f"{method} {dtype}"], TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize(("method", "sharding", "changes"), OTHERWISE)
 def test_distributed_updates_equal_one_process_with_ema_or_activation_checkpointing(
-    ranks: list[dict[str, Any]], separate: dict[str, Figures], method: str, sharding: str, changes: dict[str, object]
+    ranks: list[dict[str, Any]], one_process: dict[str, Figures], method: str, sharding: str, changes: dict[str, object]
 ) -> None:
-    expected = separate[f"{method} {changes}"]
+    expected = one_process[f"{method} {changes}"]
     assert bool(expected["average"]) == ("ema_decay" in changes)
     for of_rank in ranks:
         equal(of_rank[f"{method} {sharding} {changes}"], expected, 1e-9)

@@ -44,7 +44,7 @@ def test_scenes_can_be_segmented(results: Path) -> None:
     task = scene_tasks.scenes_segmentation(results / "cache")
     require_apart(task)
     assert task.classes == ("background", *CLASSES)
-    once = {"epochs": 1, "batch_size": 4, "at_once": 4}
+    once = {"epochs": 1, "batch_size": 4, "micro_batch_size": 4}
     recipe = replace(
         task.recipe,
         channels=8,
