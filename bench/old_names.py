@@ -88,27 +88,27 @@ def upgrade_kind(kind: str) -> str:
 
 
 def upgrade_arguments(verb: str, arguments: Sequence[str]) -> list[str]:
-    """Return a verb's arguments with options as they are spelled today; an old spelling is told once."""
+    """Return a verb's arguments with options as they are spelled today; an old spelling prints the new one once."""
     options = OPTIONS.get(verb, {})
     return [_upgrade_option(argument, options) for argument in arguments]
 
 
 def upgrade_verb(verb: str) -> str:
-    """Return the verb as it is called today; an old name is told once."""
+    """Return the verb as it is called today; an old name prints the new one once."""
     if verb in VERBS:
         _tell(verb, VERBS[verb])
     return VERBS.get(verb, verb)
 
 
 def upgrade_typed_setting(setting: str) -> str:
-    """Return FIELD=VALUE as it is written today; an old spelling is told once."""
+    """Return FIELD=VALUE as it is written today; an old spelling prints the new one once."""
     if (upgraded := upgrade_setting(setting)) != setting:
         _tell(setting, upgraded)
     return upgraded
 
 
 def upgrade_typed_factor(factor: str) -> str:
-    """Return the factor of a ladder as it is called today, FIELD=VALUE, too; an old name is told once."""
+    """Return the factor of a ladder as it is called today, FIELD=VALUE, too; an old name prints the new one once."""
     if "=" in factor:
         return upgrade_typed_setting(factor)
     if factor in FACTORS:

@@ -113,7 +113,7 @@ class Plan:
         if self.utilisation is not None and not 0 < self.utilisation <= 1:
             raise ValueError(f"--utilisation must be in (0, 1], got {self.utilisation}")
         if self.validate_local is not None and self.validate_local < 2:  # noqa: PLR2004
-            raise ValueError(f"--check must be at least 2, got {self.validate_local}")
+            raise ValueError(f"--validate-local must be at least 2, got {self.validate_local}")
         if self.batch is not None and self.batch < self.gpus:
             raise ValueError(f"--batch must be at least one image for each of {self.gpus} GPUs, got {self.batch}")
 

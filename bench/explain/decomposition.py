@@ -87,7 +87,7 @@ class Decomposition:
 
     @property
     def verdict_text(self) -> str:
-        """The verdict; agreement with the far end of the residue's interval in percent, rounded up."""
+        """The verdict; agreement with the far end of the interval of the unexplained factor in percent, rounded up."""
         if self.verdict != "agree":
             return self.verdict
         assert self.unexplained is not None

@@ -78,7 +78,7 @@ class _SearchFailed(Exception):  # noqa: N818 - it only ends a search
 
 @dataclass(slots=True)
 class Comparison:
-    """Experiments compared under one name, in a folder; runs with records there are not repeated."""
+    """Experiments compared under one name, in a folder; runs whose records exist are not repeated."""
 
     name: str
     results: Path

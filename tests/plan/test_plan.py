@@ -379,7 +379,7 @@ def test_power_is_what_was_measured_where_it_was(tmp_path: Path) -> None:
         (["clip-tiny", "--device", "h100", "--utilisation", "40"], "--utilisation must be in (0, 1]"),
         (["clip-tiny", "--device", "h100", "--images", "12B8"], "--images must be a number"),
         (["--published", "--network-us", "1e6"], "give smaller latencies"),
-        (["clip-tiny", "--validate-local", "1"], "--check must be at least 2"),
+        (["clip-tiny", "--validate-local", "1"], "--validate-local must be at least 2"),
         (["clip-tiny", "--validate-local", "4000"], "needs a core for each process"),
     ],
 )
