@@ -37,7 +37,7 @@ def keep_weights(_: nn.Module) -> None:
     """Do nothing after an update."""
 
 
-def unlabelled(_: Experiment) -> tuple[str, ...]:
+def no_row_labels(_: Experiment) -> tuple[str, ...]:
     """Return no labels: the model has no classifier whose rows can initialise a transfer."""
     return ()
 
@@ -57,7 +57,7 @@ class Method(Generic[T]):
     targets: Callable[[Experiment], Callable[[Captions], T]]
     loss: Callable[[nn.Module, Images, T, ProcessGroupLike], Loss]
     after_update: Callable[[nn.Module], None] = keep_weights
-    row_labels: Callable[[Experiment], tuple[str, ...]] = unlabelled
+    row_labels: Callable[[Experiment], tuple[str, ...]] = no_row_labels
 
 
 # CLIP classifies which of the batch's captions belongs to each image, and the reverse.

@@ -22,7 +22,7 @@ class MetricDiff:
     metric: Metric
     old: tuple[float, ...]  # one value per process
     new: tuple[float, ...]
-    change: float | None  # None for a counter that was 0
+    ratio: float | None  # new over old; None for a counter that was 0
     low: float | None
     high: float | None
     p: float | None  # adjusted for the number of compared times and memories; None for a counter
@@ -93,7 +93,7 @@ def diff_table(judged: Sequence[MetricDiff], *, paired: bool) -> Table:
             "part": one.name,
             "old": one.format_side(one.old),
             "new": one.format_side(one.new),
-            "new/old": one.change,
+            "new/old": one.ratio,
             "low": one.low,
             "high": one.high,
             "p": one.p,
@@ -130,8 +130,8 @@ def _describe(one: MetricDiff) -> str:
     if one.metric.is_counter:
         return f"regressed: {one.benchmark.name}: {one.metric.name} went from {before} to {after}"
     interval = f"{one.low:.2f} to {one.high:.2f}, " if one.low is not None and one.high is not None else ""
-    assert one.change is not None
-    size = f"{one.change:.2f} times ({interval}p {one.p:.4f})"
+    assert one.ratio is not None
+    size = f"{one.ratio:.2f} times ({interval}p {one.p:.4f})"
     return f"regressed: {one.benchmark.name} is {one.verdict}: {one.metric.name} from {before} to {after}, {size}"
 
 

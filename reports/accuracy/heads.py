@@ -9,7 +9,7 @@ from bench.transfer.classification.init_tables import CLASS_NAMES, COPIED_ROWS, 
 from reports.accuracy.label_charts import CurveLine, reference_lines
 from reports.accuracy.label_curves import PER_CLASS, Curve, drawn, format_labels, numbers_of
 from reports.accuracy.label_tables import NOT_SCORED, number_columns
-from reports.accuracy.score_tables import images_cell, subject_cell
+from reports.accuracy.score_tables import images_cell, subject_name_cell
 from reports.render.formats import accuracy, gain, listed, ratio, span, times
 from reports.render.frames import ComparisonRecords
 from reports.render.svg import SERIES
@@ -66,7 +66,7 @@ def heads_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> HtmlT
         if base is not None:
             gains = [estimate_cell(curve.gain(base, labels), gain, NOT_SCORED) for labels in numbers]
             found.append((f"{head}, gain over random", gains))
-        subject, images = subject_cell(comparison, curve.subject), images_cell(curve.images)
+        subject, images = subject_name_cell(comparison, curve.subject), images_cell(curve.images)
         rows += [[subject, value_cell(title), images, *cells] for title, cells in found]
     columns = [*text_columns("features", "head"), Column("images seen"), *number_columns(curves)]
     return ungrouped_table(f"{first.task}: heads against the {first.along}", columns, rows)

@@ -8,7 +8,7 @@ from bench.statistics import over_draws
 from bench.transfer.classification.init_tables import PROTOCOL
 from reports.accuracy.label_curves import SHARE, Curve, Run, format_labels, numbers_of
 from reports.accuracy.score_tables import NOT_SCORED as NO_METRIC
-from reports.accuracy.score_tables import NOT_TRAINED, images_cell, subject_cell
+from reports.accuracy.score_tables import NOT_TRAINED, images_cell, subject_name_cell
 from reports.accuracy.scores import position
 from reports.render.formats import accuracy, count
 from reports.render.frames import ComparisonRecords
@@ -38,7 +38,7 @@ def labels_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Html
     groups: dict[str, list[list[Cell]]] = {"Towers": [], "References": []}
     for curve in curves:
         cells = [estimate_cell(curve.at(labels), accuracy, NOT_SCORED) for labels in numbers]
-        row = [subject_cell(comparison, curve.subject), images_cell(curve.images), value_cell(curve.seeds), *cells]
+        row = [subject_name_cell(comparison, curve.subject), images_cell(curve.images), value_cell(curve.seeds), *cells]
         groups["References" if curve.is_reference else "Towers"].append(row)
     name = f"{first.task}: accuracy by {first.protocol} against the {first.along}"
     return HtmlTable(name, columns, [Group(title, rows) for title, rows in groups.items() if rows])
@@ -94,7 +94,7 @@ def _metrics_row(
     comparison: ComparisonRecords, key: Key, found: Mapping[str, Runs], names: Sequence[str]
 ) -> list[Cell]:
     subject, images, per_class = key
-    name, seeds = subject_cell(comparison, subject), len({run for runs in found.values() for run in runs})
+    name, seeds = subject_name_cell(comparison, subject), len({run for runs in found.values() for run in runs})
     if per_class is not None:
         name = Cell(name.text, f"{per_class} labelled per class", name.sort)
     return [name, images_cell(images), value_cell(seeds), *(_metric_cell(found.get(one)) for one in names)]

@@ -96,7 +96,7 @@ def points_table(
         fronts = [(price, on_front(found, price)) for price in paid]
         rows += [
             [
-                subject_cell(comparison, point.subject),
+                subject_name_cell(comparison, point.subject),
                 value_cell(task),
                 value_cell(point.images, count),
                 *(_cost(point, price) for price in paid),
@@ -111,7 +111,7 @@ def points_table(
     return ungrouped_table(f"Points of the accuracy charts ({protocol})", columns, rows)
 
 
-def subject_cell(comparison: ComparisonRecords, subject: str) -> Cell:
+def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
     """Return the cell that names a scored subject."""
     return name_cell(RANDOM_INIT_TITLE if subject == RANDOM_INIT else comparison.label(subject), subject)
 
@@ -150,7 +150,7 @@ def _by_budget(
 def _task_row(comparison: ComparisonRecords, row: Sequence[ScorePoint | None], device: CostAxis) -> list[Cell]:
     point = _any(row)
     cells = [
-        subject_cell(comparison, point.subject),
+        subject_name_cell(comparison, point.subject),
         value_cell(point.images, count) if point.images else absent_cell(NOT_TRAINED),
         figure_cell(device.of(point), format_seconds, NO_SPEED) if point.images else absent_cell(NOT_TRAINED),
     ]
@@ -202,7 +202,7 @@ def _across(comparison: ComparisonRecords, name: str, found: Sequence[Sequence[S
     """Return the accuracies of a subject on all tasks."""
     own = [next((point for point in of if point.subject == name), None) for of in found]
     cells = [estimate_cell(point.accuracy if point else None, accuracy, NOT_SCORED) for point in own]
-    return [subject_cell(comparison, name), *cells]
+    return [subject_name_cell(comparison, name), *cells]
 
 
 def _size_note(answers: Sequence[Scored], task: str) -> str:

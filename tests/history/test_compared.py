@@ -47,10 +47,10 @@ def test_direction_of_worse_depends_on_the_metric(measure: Metric, factor: float
     old, new = figures(measure, *around(3, 0)), figures(measure, *around(3 * factor, 1))
     (one,) = compare_observations(old, new, paired=True)
     assert (one.verdict, one.is_worse) == (verdict, is_worse)
-    assert one.change == pytest.approx(factor, rel=0.01)
+    assert one.ratio == pytest.approx(factor, rel=0.01)
     assert one.low is not None
     assert one.high is not None
-    assert one.low <= one.change <= one.high
+    assert one.low <= one.ratio <= one.high
     assert exit_code([one]) == (1 if is_worse else 0)
     assert bool(describe_worse([one])) == is_worse
 
@@ -60,7 +60,7 @@ def test_direction_of_worse_depends_on_the_metric(measure: Metric, factor: float
 def test_swapping_sides_inverts_the_change(old: list[float], new: list[float]) -> None:
     (there,) = compare_observations(figures(TIME, *old), figures(TIME, *new), paired=False)
     (back,) = compare_observations(figures(TIME, *new), figures(TIME, *old), paired=False)
-    assert there.change == pytest.approx(1 / back.change)
+    assert there.ratio == pytest.approx(1 / back.ratio)
     assert there.low == pytest.approx(1 / back.high)
     assert there.p == pytest.approx(back.p)
 
