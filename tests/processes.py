@@ -50,7 +50,7 @@ def run_of(parent: int, label: str) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(parent).children():
         with suppress(psutil.Error):  # it has ended meanwhile
-            found += [child] if label in child.cmdline() else []
+            found += [child] if any(word.startswith(label) for word in child.cmdline()) else []
     return found
 
 

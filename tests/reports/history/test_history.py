@@ -68,7 +68,7 @@ def page_of(found: Any) -> str:
 
 def test_machines_and_settings_are_never_joined(tmp_path: Path, make: Make) -> None:
     found = history(tmp_path, *commits(1, 1), *commits(5, 5, machine="there"))
-    times = [one for one in found.series if one.measure == TIME]
+    times = [one for one in found.series if one.metric == TIME]
     assert {one.machine: len(one.points) for one in times} == {"here": 2, "there": 2}
     one = make["speed"]("clip-tiny", 0)
     other = replace(one, experiment=replace(one.experiment, batch_size=64, images=64, warmup_images=0))
