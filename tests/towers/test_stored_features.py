@@ -62,7 +62,7 @@ def test_embed_verb_refuses_unsupported_requests(tmp_path: Path, capsys: pytest.
     out = tmp_path / "x.safetensors"
     for arguments, text in (
         (["clip-tiny", "--out", str(out)], "clip-tiny has the method clip; name an experiment of the method distill"),
-        (["distill-tiny", "--out", "x.pt"], "--out is a .safetensors file, got x.pt"),
+        (["distill-tiny", "--out", "x.pt"], "--out must be a .safetensors file, got x.pt"),
     ):
         assert main(["embed", *arguments]) == 2
         assert text in capsys.readouterr().err
