@@ -68,4 +68,4 @@ def test_embed_verb_refuses_unsupported_requests(tmp_path: Path, capsys: pytest.
         assert text in capsys.readouterr().err
     out.touch()
     assert main(["embed", "distill-tiny", "--out", str(out)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists; remove it, or name another file" in capsys.readouterr().err
