@@ -10,7 +10,8 @@ from bench.__main__ import main
 from bench.cli.compare import GROUPS
 from reports.__main__ import VERBS as REPORT_VERBS
 
-PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "cli.md"
 INTRODUCTION = """# Command line
 
 `catlip-bench` without a verb runs the default comparison. `python -m bench`, from a checkout, is the same program.
@@ -34,7 +35,8 @@ def help_of(*words: str) -> str:
     plain = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
     with patch.dict(os.environ, plain), redirect_stdout(shown), suppress(SystemExit):
         main([*words, "--help"])
-    return "\n".join(line.rstrip() for line in shown.getvalue().strip().splitlines())
+    text = shown.getvalue().strip().replace(str(ROOT), "CHECKOUT")
+    return "\n".join(line.rstrip() for line in text.splitlines())
 
 
 def page() -> str:
