@@ -29,24 +29,26 @@ This page is generated from the parsers; a test fails when it is stale.
 """
 
 
-def help_of(*words: str) -> str:
-    """Return the help of a verb, as a terminal of 100 columns without colours shows it."""
+def help_of(*words: str, columns: int) -> str:
+    """Return the help of a verb, as a terminal without colours shows it; the checkout's folder is not named."""
     shown = io.StringIO()
-    plain = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    plain = {"COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"}
     with patch.dict(os.environ, plain), redirect_stdout(shown), suppress(SystemExit):
         main([*words, "--help"])
     text = shown.getvalue().strip().replace(str(ROOT), "CHECKOUT")
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def page() -> str:
-    """Return the whole page."""
-    sections = [INTRODUCTION, f"## catlip-bench\n\n```text\n{help_of()}\n```\n"]
+def page(columns: int) -> str:
+    """Return the whole page, its lines as a terminal of so many columns breaks them."""
+    sections = [INTRODUCTION, f"## catlip-bench\n\n```text\n{help_of(columns=columns)}\n```\n"]
     for purpose, verbs in GROUPS.items():
         sections.append(f"## To {purpose}\n")
-        sections += [f"### {verb}\n\n```text\n{help_of(verb)}\n```\n" for verb in verbs]
+        sections += [f"### {verb}\n\n```text\n{help_of(verb, columns=columns)}\n```\n" for verb in verbs]
     sections.append("## To report\n")
-    sections += [f"### report {verb}\n\n```text\n{help_of('report', verb)}\n```\n" for verb in REPORT_VERBS]
+    sections += [
+        f"### report {verb}\n\n```text\n{help_of('report', verb, columns=columns)}\n```\n" for verb in REPORT_VERBS
+    ]
     return "\n".join(sections)
 
 
@@ -57,8 +59,10 @@ def words(text: str) -> list[str]:
 
 
 def test_the_page_of_the_command_line_says_what_the_parsers_accept() -> None:
-    assert words(PAGE.read_text(encoding="utf-8")) == words(page()), "write it with: python -m tests.cli.test_cli_page"
+    assert words(PAGE.read_text(encoding="utf-8")) == words(page(1000)), (
+        "write it with: python -m tests.cli.test_cli_page"
+    )
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(page(100), encoding="utf-8")
