@@ -52,14 +52,14 @@ def page(columns: int) -> str:
     return "\n".join(sections)
 
 
-def words(text: str) -> list[str]:
-    """Return a text's words: versions of the parser's library draw other boxes and break lines elsewhere."""
+def letters(text: str) -> str:
+    """Return a text without spaces, boxes and rules: a terminal of another width breaks its lines elsewhere."""
     plain = "".join(" " if "\u2500" <= one <= "\u257f" else one for one in text)
-    return [word for word in plain.split() if word.strip("-")]
+    return "".join(word for word in plain.split() if word.strip("-"))
 
 
 def test_the_page_of_the_command_line_says_what_the_parsers_accept() -> None:
-    assert words(PAGE.read_text(encoding="utf-8")) == words(page(1000)), (
+    assert letters(PAGE.read_text(encoding="utf-8")) == letters(page(1000)), (
         "write it with: python -m tests.cli.test_cli_page"
     )
 
