@@ -46,8 +46,8 @@ from bench.transfer.score_tables import accuracy_tables
 class Bench:
     """Compare the methods at the tiny scale: throughput, memory, training at equal budgets, transfer accuracy.
 
-    It takes about ten minutes on two cores and stores records in the results folder; `python -m reports build` draws
-    the page from the records.
+    It takes about a quarter of an hour on two cores and stores records in the results folder; `catlip-bench report
+    build` draws the page from the records.
     """
 
     smoke: bool = False  # one-minute check of all stages; its figures mean nothing
