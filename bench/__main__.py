@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
+from bench.console.console import PROGRAM
 from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
 
 
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
         if arguments and arguments[0] == "report":
             from reports.__main__ import main as report
 
-            return report(arguments[1:])
+            return report(arguments[1:], f"{PROGRAM} report")
         from bench.cli.main import dispatch
 
         return dispatch(arguments)

@@ -11,8 +11,6 @@ from bench.console.console import log
 from bench.console.exit_codes import USAGE
 from reports.verbs import CompareFigures, ComparisonPage, ExportFigures, HistoryPage, PlanPage
 
-PROGRAM = "python -m reports"
-
 
 class Verb(Protocol):
     """A command: its fields are the options."""
@@ -31,17 +29,17 @@ VERBS: dict[str, type[Verb]] = {
 }
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], program: str = "python -m reports") -> int:
     """Run one verb; return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = [f"usage: {PROGRAM} VERB ...", *(f"  {name:8} {verb.__doc__}" for name, verb in VERBS.items())]
+        lines = [f"usage: {program} VERB ...", *(f"  {name:8} {verb.__doc__}" for name, verb in VERBS.items())]
         print("\n".join(lines), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else USAGE
     try:
-        verb = choose(arguments[0], VERBS, f"verb of {PROGRAM}")
-        return tyro.cli(verb, args=arguments[1:], prog=f"{PROGRAM} {arguments[0]}").run()
+        verb = choose(arguments[0], VERBS, f"verb of {program}")
+        return tyro.cli(verb, args=arguments[1:], prog=f"{program} {arguments[0]}").run()
     except (ValueError, OSError) as error:
-        log(f"{PROGRAM}: {error}")
+        log(f"{program}: {error}")
         return USAGE
 
 
