@@ -59,26 +59,29 @@ def have_ended(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=60)[1]
 
 
-def started(work: Callable[..., None], *arguments: Any) -> mp.Process:
-    """Return a process that carries out `work(*arguments)`, already running."""
+def forkserver() -> Any:
+    """Return the context of processes that fork from one which has imported everything."""
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=work, args=arguments)
+    return context
+
+
+def started(work: Callable[..., None], *arguments: Any) -> mp.Process:
+    """Return a process that carries out `work(*arguments)`, already running."""
+    process = forkserver().Process(target=work, args=arguments)
     process.start()
     return process
 
 
 def in_child(work: Callable[..., T], *arguments: Any) -> T:
     """Return what `work(*arguments)` returns in a process of its own, which limits and failures do not outlive."""
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, mp_context=forkserver()) as pool:
         return pool.submit(work, *arguments).result()
 
 
 def in_ranks(work: Callable[..., T], ranks: int, folder: Path, *arguments: Any) -> list[T]:
     """Return what `work(rank, ranks, *arguments)` returns in each of so many processes, joined by gloo."""
-    mp.get_context("forkserver").set_forkserver_preload(PRELOAD)
+    forkserver()  # sets what is imported before the processes of `start_processes` part
     given = (work, ranks, str(folder), arguments)
     running = mp.start_processes(_joined, given, ranks, join=False, start_method="forkserver")
     deadline = time.monotonic() + LONGEST_SECONDS
