@@ -17,10 +17,10 @@ Differences from the released runs that no field expresses:
 - The first images that are read differ, and the first epoch is not shuffled.
 """
 
+import numpy as np
 from msgspec.structs import replace
 
 from bench.config import Experiment
-from bench.image_sizes import multi_scale
 
 DATACOMP_SYNSETS = 24_320  # rows of the released head: `_anchor_vocab_size` in the yaml
 STEPS, WARMUP_STEPS = 200_000, 10_000  # `scheduler.max_iterations`, `scheduler.warmup_iterations`
@@ -219,3 +219,18 @@ RECIPES = (
     clip_vit_b16_controlled,
     catlip_vit_b16_controlled,
 )
+
+
+def multi_scale(least: int, most: int, scales: int, multiple: int, base: int) -> tuple[int, ...]:
+    """Return sides in pixels from `least` to `most`, evenly spaced, and `base`, each rounded to a multiple.
+
+    Equal sides count once, as in the released code: 25 scales from 128 to 320 in multiples of 16 are 13.
+    Source: apple/corenet, `corenet/data/sampler/utils.py`, and `make_divisible` of `corenet/utils/math_utils.py`.
+    """
+    spaced = np.linspace(least, most, scales).tolist()
+    return tuple(sorted({_divisible(side, multiple) for side in (*spaced, float(base))}))
+
+
+def _divisible(side: float, multiple: int) -> int:
+    rounded = max(multiple, int(side + multiple / 2) // multiple * multiple)
+    return rounded if rounded >= 0.9 * side else rounded + multiple  # at most a tenth smaller

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from bench.config import differing_fields
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.explain.factors import FACTOR_FIELDS, catlip_sizes, select_factors
-from bench.image_sizes import multi_scale
 from bench.ladder import (
     HEAD,
     PADDING,
@@ -22,6 +21,7 @@ from bench.ladder import (
     build_ladder,
     stages_between,
 )
+from bench.recipes import multi_scale
 from tests.ladders import ladder_of
 
 TINY = {name.removesuffix("-tiny"): one for name, one in EXPERIMENTS.items() if name.endswith("-tiny")}

@@ -8,8 +8,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from bench.config import Experiment
+from bench.data.image_sizes import image_size_at, images_seen_before
 from bench.environment.seeds import ORDER, seed_for
-from bench.image_sizes import image_size_at, images_seen_before
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from bench.config import FIELDS, Experiment, choose, differing_fields, with_settings
-from bench.image_sizes import multi_scale
 from bench.ladder import FIELDS_WITHOUT_WORK, OBJECTIVE_FIELDS, PACE_FIELDS, SHARED_FIELDS, Factor, setting
 from bench.old_names import upgrade_typed_factor
+from bench.recipes import multi_scale
 
 PUBLISHED_GLOBAL_BATCH = 65_536  # images per step of all GPUs, in CatLIP's and CLIP's released recipes
 BATCH_DIVISOR = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatLIP's

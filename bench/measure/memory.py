@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from bench.config import Experiment
+from bench.data.image_sizes import first_of_each_size
 from bench.data.stream import Stream
-from bench.image_sizes import first_of_each_size
 from bench.measure.memory_limit import is_out_of_memory, memory_limit
 from bench.profilers.memory import PeakMemory, Peaks
 from bench.profilers.tensors import TensorBytes

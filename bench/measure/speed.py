@@ -11,9 +11,9 @@ from torch import nn
 from torch.profiler import record_function
 
 from bench.config import Experiment
+from bench.data.image_sizes import images_seen_before
 from bench.environment.machine import resolve_auto
 from bench.environment.slots import is_interleaved, yield_slot
-from bench.image_sizes import images_seen_before
 from bench.measure.flops import count_flops
 from bench.measure.peak import peak_flops
 from bench.profilers.clock import clock

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, TASKS, Scored
 from bench.config import CheckpointConfig, Experiment, at_batch_size
 from bench.console.console import log
+from bench.data.image_sizes import images_seen_before, steps_for
 from bench.environment.rank_info import torchrun_env
-from bench.image_sizes import images_seen_before, steps_for
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size
 from bench.orchestration.duration_estimates import MEMORY_SECONDS, scoring_seconds, speed_seconds, training_seconds

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.config import PACK_DATA, Experiment
+from bench.data.image_sizes import first_of_each_size
 from bench.data.manifest import CACHE
 from bench.data.pack import load_pack_images
 from bench.data.pack_stream import PackStream
@@ -18,7 +19,6 @@ from bench.data.shards.stream import ShardStream
 from bench.data.stream import Stream
 from bench.environment.machine import resolve_auto
 from bench.environment.seeds import HEAD, STEP, TOWER, seed_for
-from bench.image_sizes import first_of_each_size
 from bench.methods import Method, get_method
 from bench.profilers.clock import clock
 from bench.train.distributed import world_group

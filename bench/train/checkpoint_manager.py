@@ -14,9 +14,9 @@ from tqdm import tqdm
 from bench.config import CheckpointConfig
 from bench.console.console import printable
 from bench.console.signals import StopRequest
+from bench.data.image_sizes import images_seen_before
 from bench.data.shards.identity import data_digest
 from bench.environment.commit import commit
-from bench.image_sizes import images_seen_before
 from bench.towers.made import Provenance
 from bench.train.build import TrainState
 from bench.train.checkpoints import (

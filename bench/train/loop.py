@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from bench.config import Experiment
-from bench.image_sizes import images_seen_before, steps_for
+from bench.data.image_sizes import images_seen_before, steps_for
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.towers.head_file import save_head

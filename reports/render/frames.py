@@ -11,7 +11,7 @@ import msgspec
 import pandas as pd
 
 from bench.config import BATCH_SIZE_FIELDS, FIELDS, METHOD_NAMES, Experiment, differing_fields
-from bench.image_sizes import images_seen_before, steps_for
+from bench.data.image_sizes import images_seen_before, steps_for
 from bench.measure.summary import Throughput, device_peak, not_measured, run_figures, throughputs_of, timed_runs
 from bench.record import BatchTrial, Failure, Measured, Memory, Record, Speed, Training, require_comparable
 from reports.render.words import title_of

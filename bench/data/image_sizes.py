@@ -1,4 +1,4 @@
-"""Several image sizes: the sides, the side that a step draws, and the number of images before a step.
+"""Several image sizes: the side that a step draws, and the number of images before a step.
 
 A step of smaller images has more of them, so that all steps have about as many pixels. The size depends only on seed
 and step: all ranks and all methods draw the same. Source: Mehta & Rastegari 2022, MobileViT (arXiv 2110.02178), section
@@ -20,16 +20,6 @@ from bench.environment.seeds import IMAGE_SIZE, seed_for
 
 MIN_DRAWN = 1024  # steps of the first draw; it is doubled as needed
 Integers = npt.NDArray[np.integer[Any]]
-
-
-def multi_scale(least: int, most: int, scales: int, multiple: int, base: int) -> tuple[int, ...]:
-    """Return sides in pixels from `least` to `most`, evenly spaced, and `base`, each rounded to a multiple.
-
-    Equal sides count once, as in the released code: 25 scales from 128 to 320 in multiples of 16 are 13.
-    Source: apple/corenet, `corenet/data/sampler/utils.py`, and `make_divisible` of `corenet/utils/math_utils.py`.
-    """
-    spaced = np.linspace(least, most, scales).tolist()
-    return tuple(sorted({_divisible(side, multiple) for side in (*spaced, float(base))}))
 
 
 def image_size_at(experiment: Experiment, step: int) -> int:
@@ -66,11 +56,6 @@ def first_of_each_size(experiment: Experiment, first: int) -> list[int]:
         if len(found) == len(experiment.all_image_sizes):
             break
     return [found[side] for side in sorted(found, reverse=True)]
-
-
-def _divisible(side: float, multiple: int) -> int:
-    rounded = max(multiple, int(side + multiple / 2) // multiple * multiple)
-    return rounded if rounded >= 0.9 * side else rounded + multiple  # at most a tenth smaller
 
 
 def _drawn_length(step: int) -> int:

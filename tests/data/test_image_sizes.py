@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.config import at_batch_size
-from bench.image_sizes import first_of_each_size, image_size_at, images_seen_before, multi_scale, steps_for
+from bench.data.image_sizes import first_of_each_size, image_size_at, images_seen_before, steps_for
+from bench.recipes import multi_scale
 from tests.small import small
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
