@@ -60,6 +60,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             "names",
             "rounds",
             "memory_gib",
+            "data",
             "trace",
             "allow_differences",
             "resume",

@@ -10,22 +10,22 @@ from tyro.conf import Positional
 
 from bench.cli.doctor import Doctor
 from bench.cli.embed import Embed
-from bench.cli.explain import Explain
+from bench.cli.explain import ExplainRatio
 from bench.cli.export import Export
 from bench.cli.history import History
 from bench.cli.label import Label
-from bench.cli.options import Command, Json, Results, Rounds, Settings, finish
+from bench.cli.options import Command, Data, Json, Results, Rounds, Settings, experiment_from, finish
 from bench.cli.plan import Plan
 from bench.cli.reference import Reference
 from bench.cli.regress import Regress
-from bench.cli.selftest import Selftest
+from bench.cli.selftest import SlowdownDetectionCheck
 from bench.cli.train import Train
 from bench.cli.transfer import Transfer
-from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, with_settings
+from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH
 from bench.console.console import PROGRAM
 from bench.console.exit_codes import OK
 from bench.console.tables import Table, print_tables
-from bench.experiments import COMPARED, EXPERIMENTS, get_experiment
+from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.tables import cost_table, experiment_table, fit_table, speed_table
 from bench.orchestration.comparison import (
     CURVE_TASK,
@@ -112,6 +112,7 @@ class Measure:
     names: Positional[tuple[str, ...]]  # names of the experiments; the first is the baseline
     rounds: Rounds = None
     memory_gib: float | None = None  # memory limit, in GiB; also compares each experiment at its largest batch under it
+    data: Data = None
     trace: bool = False  # also write a Perfetto trace of a few steps of each experiment
     # accept experiments that differ in more than the method; the table lists the differences
     allow_differences: bool = False
@@ -129,7 +130,7 @@ class Measure:
             raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
         if self.memory_gib is not None and not 0 < self.memory_gib < math.inf:
             raise ValueError(f"--memory-gib must be positive, got {self.memory_gib}")
-        experiments = [with_settings(get_experiment(name), self.settings) for name in dict.fromkeys(self.names)]
+        experiments = [experiment_from(name, self.settings, self.data) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or required_rounds(len(experiments) - 1, on_gpu=has_gpu())
         scope, may_differ = Scope("measure", rounds), FIELDS if self.allow_differences else MAY_DIFFER
         comparison = open_comparison(
@@ -164,7 +165,7 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
     "compare": {"list": List, "measure": Measure, "reference": Reference},
     "train": {"train": Train, "label": Label, "embed": Embed, "export": Export},
     "score": {"transfer": Transfer},
-    "explain": {"explain": Explain, "plan": Plan},
-    "check": {"doctor": Doctor, "selftest": Selftest, "regress": Regress, "history": History},
+    "explain": {"explain": ExplainRatio, "plan": Plan},
+    "check": {"doctor": Doctor, "selftest": SlowdownDetectionCheck, "regress": Regress, "history": History},
 }  # verbs by purpose
 VERBS = {name: verb for group in GROUPS.values() for name, verb in group.items()}

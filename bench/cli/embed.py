@@ -6,9 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Results, Settings, finish
-from bench.config import with_settings
-from bench.experiments import get_experiment
+from bench.cli.options import Results, Settings, experiment_from, finish
 from bench.orchestration.comparison import Scope
 from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import open_comparison
@@ -27,7 +25,7 @@ class Embed:
 
     def run(self) -> int:
         """Compute the features in a separate process."""
-        experiment = with_settings(get_experiment(self.name), self.settings)
+        experiment = experiment_from(self.name, self.settings)
         if experiment.method != "distill":
             raise ValueError(
                 f"{self.name} has the method {experiment.method}; name an experiment of the method distill"

@@ -44,7 +44,7 @@ EXIT_CODES: dict[Agreement, int] = {"agree": OK, "inconclusive": INCONCLUSIVE, "
 
 
 @dataclass(frozen=True, slots=True)
-class Explain:
+class ExplainRatio:
     """Decompose the throughput ratio of two experiments into factors, and test whether their product is the ratio.
 
     Half of the rounds time every configuration of a ladder, the other half its two ends alone. The exit code is 1 if

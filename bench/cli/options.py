@@ -6,8 +6,10 @@ from typing import Annotated, Any, Protocol
 
 from tyro.conf import UseAppendAction, arg
 
+from bench.config import Experiment, with_settings
 from bench.console.exit_codes import FAILED_CASE, OK
 from bench.console.tables import Table, print_tables
+from bench.experiments import get_experiment
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison
 from bench.statistics import Ratio
@@ -16,6 +18,9 @@ Settings = Annotated[
     tuple[str, ...],
     UseAppendAction,
     arg(name="set", metavar="FIELD=VALUE", help="field of the experiments and its value; repeatable"),
+]
+Data = Annotated[
+    str | None, arg(metavar="SHARDS", help="folder, file or glob of tar shards; default: the shipped pack")
 ]
 Tasks = Annotated[
     tuple[str, ...], UseAppendAction, arg(name="task", metavar="TASK", help="name of a transfer task; repeatable")
@@ -42,6 +47,11 @@ class Command(Protocol):
     def run(self) -> int:
         """Run the verb and return its exit code; ValueError or OSError for errors that the person can correct."""
         ...
+
+
+def experiment_from(name: str, settings: Sequence[str], data: str | None = None) -> Experiment:
+    """Return the named experiment with the settings, trained on these shards instead of the pack; ValueError."""
+    return with_settings(get_experiment(name), [*settings, *([] if data is None else [f"data={data}"])])
 
 
 def finish(comparison: Comparison, tables: Sequence[Table] = (), json_file: Path | None = None) -> int:

@@ -9,13 +9,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Json, Results, Settings
+from bench.cli.options import Json, Results, Settings, experiment_from
 from bench.cli.train import Images, parse_count
-from bench.config import Experiment, choose, with_settings
+from bench.config import Experiment, choose
 from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, OK
 from bench.console.tables import print_tables
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
-from bench.experiments import EXPERIMENTS, get_experiment
+from bench.experiments import EXPERIMENTS
 from bench.plan.collectives import FP32_BYTES, LINK_SHARE, LINK_US, NETWORK_US, Interconnect
 from bench.plan.model import (
     LOSS_SHARE,
@@ -119,7 +119,7 @@ class Plan:
 
     @cached_property
     def _experiments(self) -> Sequence[Experiment]:
-        return [with_settings(get_experiment(name), self.settings) for name in dict.fromkeys(self.names)]
+        return [experiment_from(name, self.settings) for name in dict.fromkeys(self.names)]
 
     @cached_property
     def _records(self) -> Sequence[Record]:

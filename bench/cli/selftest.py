@@ -46,7 +46,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Selftest:
+class SlowdownDetectionCheck:
     """Compare an experiment with itself and with injected slowdowns of 5 and 10 %, and check the verdicts.
 
     Five comparisons of ten rounds with four arms run in 200 processes, about 25 minutes on two cores. Further

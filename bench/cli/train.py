@@ -13,12 +13,11 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.catalog import TASKS
-from bench.cli.options import Json, Settings, Tasks, finish
-from bench.config import CheckpointConfig, Experiment, choose, with_settings
+from bench.cli.options import Data, Json, Settings, Tasks, experiment_from, finish
+from bench.config import CheckpointConfig, Experiment, choose
 from bench.environment.commit import commit
 from bench.environment.file_names import plain_name
 from bench.environment.rank_info import restart_count, torchrun_env
-from bench.experiments import get_experiment
 from bench.orchestration.comparison import Scope, with_images
 from bench.orchestration.preflight import open_comparison
 from bench.train.checkpoints import (
@@ -42,9 +41,7 @@ class Train:
 
     name: Positional[str]  # name of the experiment
     images: Images = None
-    data: Annotated[
-        str | None, arg(metavar="SHARDS", help="folder, file or glob of tar shards; default: the shipped pack")
-    ] = None
+    data: Data = None
     out: Path | None = None  # folder for checkpoints, records and tower; default results/train-NAME
     resume: bool = False  # resume from the newest checkpoint in OUT
     checkpoint_minutes: float = CHECKPOINT_MINUTES  # minutes between checkpoints; the newest two are kept
@@ -112,8 +109,7 @@ class Train:
         return shlex.join(words)
 
     def _experiment(self) -> Experiment:
-        data = [] if self.data is None else [f"data={self.data}"]
-        experiment = with_settings(get_experiment(self.name), [*self.settings, *data])
+        experiment = experiment_from(self.name, self.settings, self.data)
         if self.images is None:
             return experiment
         images, batch = parse_count(self.images), experiment.batch_size * torchrun_env().world_size
