@@ -1,24 +1,35 @@
-"""Tower files in safetensors, and weight files from other sources, which are read without executing code."""
+"""Tower files in safetensors, and weight files from other sources, which are read without executing code.
+
+Weights that were trained elsewhere are identified, for error messages, and adapted to a trunk of their architecture.
+"""
 
 import os
 import re
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import open_clip
 import torch
+from open_clip.model import resize_pos_embed
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from models.external_weights import resize_positions
-from models.identify_weights import identify, strip_prefix
-from models.image_tower import ImageTower
+from models import corenet_vit, open_clip_config
+from models.image_tower import TIMM_SIZES, ImageTower
 
-MAX_NAMES = 3  # of weights, named for each kind of mismatch
+MAX_NAMES = 3  # in a message
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 # Keys of the weights in checkpoints of open_clip, timm and CoreNet; averaged weights first, because they are scored.
 WITHIN = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model")
+POSITIONS = "visual.positional_embedding"  # in a whole model of open_clip
 
 
 def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -> None:
@@ -26,9 +37,7 @@ def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -
     temporary = path.with_name(f".{path.name}.part")  # there is one writer; the file of a killed writer is overwritten
     weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     try:
-        with temporary.open(
-            "wb"
-        ) as file:  # `save_file` would write to a temporary name of its own, which a kill would leave
+        with temporary.open("wb") as file:  # `save_file` has a temporary name of its own, which a kill would leave
             file.write(save(weights, metadata=facts))
             file.flush()
             os.fsync(file.fileno())
@@ -116,3 +125,105 @@ def _why(error: Exception) -> str:
     if found := re.search(r"WeightsUnpickler error:\s*(.*)", text):  # torch then explains how to execute it anyway
         return f"it is no pickle of tensors alone: {found[1]}"
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'damaged'}"
+
+
+def trunk_weights(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
+    """Return the weights for a trunk at its image size, without projection and classifier.
+
+    The file may hold a whole model of open_clip, its image tower alone, or a timm model.
+    """
+    if isinstance(trunk, VisionTransformer | TimmModel | ModifiedResNet):
+        image = strip_prefix("visual.", state) or dict(state)
+        return {name: value for name, value in resize_positions(image, trunk).items() if not _is_clip_head(name)}
+    described: Any = trunk
+    classifier = described.pretrained_cfg.get("classifier") or ()
+    names = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
+    return {name: value for name, value in resize_positions(state, trunk).items() if not name.startswith(names)}
+
+
+def resize_positions(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
+    """Return weights with position embeddings resampled to the image size of a trunk.
+
+    The code is that of the trunk's own library: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased, the
+    class token's unchanged), or the `checkpoint_filter_fn` of a timm model, which also converts other names. CoreNet's
+    ViT interpolates in each forward. Weights of another architecture are returned unchanged.
+    """
+    weights = dict(state)
+    if isinstance(trunk, VisionTransformer):
+        table = weights.get("positional_embedding")
+        if table is not None and table.shape[1:] == trunk.positional_embedding.shape[1:]:
+            whole = {POSITIONS: table}
+            resize_pos_embed(whole, SimpleNamespace(visual=trunk))
+            weights["positional_embedding"] = whole[POSITIONS]
+    elif isinstance(trunk, TimmModel):
+        inner = resize_positions(strip_prefix("trunk.", weights), trunk.trunk)
+        return {f"trunk.{name}": value for name, value in inner.items()}
+    elif (adapt := _timm_filter(trunk)) is not None:
+        with suppress(KeyError, RuntimeError, AssertionError, ValueError, TypeError):
+            weights = adapt(weights, trunk)
+    return weights
+
+
+def _is_clip_head(name: str) -> bool:
+    return name == "proj" or name.startswith(("head.proj.", "head.mlp."))
+
+
+def _timm_filter(trunk: nn.Module) -> Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] | None:
+    module = sys.modules[type(trunk).__module__]
+    return getattr(module, "checkpoint_filter_fn", None) if module.__name__.startswith("timm.") else None
+
+
+def identify(state: Mapping[str, Tensor]) -> str:
+    """Return a description of the model that these weights probably belong to."""
+    image = strip_prefix("trunk.", state) or strip_prefix("visual.", state) or dict(state)
+    image = strip_prefix("trunk.", image) or image
+    known: dict[str, Callable[[Mapping[str, Tensor]], str]] = {
+        corenet_vit.STEM: _corenet,
+        f"encoder.{corenet_vit.STEM}": lambda _: "a segmentation or detection model of CoreNet's",
+        "vision_model.embeddings.patch_embedding.weight": lambda _: "a CLIP or SigLIP of the transformers library",
+        "class_embedding": _open_clip,
+        "patch_embed.proj.weight": _timm,
+        "layer1.0.conv1.weight": lambda _: "a ResNet",
+        "token_embedding.weight": lambda _: "a text tower",
+    }
+    for mark, describe in known.items():
+        if mark in image:
+            return describe(image)
+    return f"no known architecture (the first names are {', '.join(list(state)[:MAX_NAMES])})"
+
+
+def strip_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights under a prefix, with the prefix removed from their names."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _corenet(state: Mapping[str, Tensor]) -> str:
+    width, layers = state[corenet_vit.STEM].shape[0], _blocks("transformer.", state)
+    sizes = [size for size, of in corenet_vit.SIZES.items() if of == (width, layers)]
+    name = corenet_vit.PREFIX + sizes[0] if sizes else f"a CoreNet ViT {width} wide with {layers} blocks"
+    classes = f", {len(state['classifier.weight']):,} classes" if "classifier.weight" in state else ""
+    return f"{name}{classes}"
+
+
+def _timm(image: Mapping[str, Tensor]) -> str:
+    width, _, patch, _ = image["patch_embed.proj.weight"].shape
+    size = TIMM_SIZES.get(width, f"{width}-wide")
+    return f"timm's vit_{size}_patch{patch} with {_blocks('blocks.', image)} blocks"
+
+
+def _open_clip(image: Mapping[str, Tensor]) -> str:
+    if "conv1.weight" not in image:
+        return "a part of an open_clip ViT"
+    width, _, patch, _ = image["conv1.weight"].shape
+    layers = _blocks("transformer.resblocks.", image)
+    wanted = {"width": width, "layers": layers, "patch_size": patch}
+    configs = {name: open_clip_config(name) or {} for name in open_clip.list_models()}
+    names = [name for name, config in configs.items() if wanted.items() <= config["vision_cfg"].items()]
+    likely = " or ".join(sorted(names, key=len)[:MAX_NAMES])
+    return (
+        f"open_clip's {likely}" if likely else f"an open_clip ViT {width} wide with {layers} blocks, patches of {patch}"
+    )
+
+
+def _blocks(prefix: str, state: Mapping[str, Tensor]) -> int:
+    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})

@@ -14,11 +14,10 @@ from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
 from models import corenet_vit, open_clip_config
-from models.class_token import read_class_token_only
-from models.identify_weights import TIMM_SIZES
-from models.patch_drop import drop_patches
+from models.token_subsets import drop_patches, read_class_token_only
 
 PIXEL_CHANNELS = 3
+TIMM_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}  # timm's names of ViTs, by width
 
 
 class Renormalise(nn.Module):

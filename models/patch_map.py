@@ -12,9 +12,9 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
-from models.class_token import ClassTokenBlock
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
+from models.token_subsets import ClassTokenBlock
 
 STEM_STRIDE = 16  # of CoreNet's three convolutions, in pixels
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models import open_clip_config
-from models.class_token import UnpackedBlock
+from models.token_subsets import UnpackedBlock
 
 # Settings with which open_clip builds other blocks than the usual; no causal text tower of open_clip has them.
 CUSTOM = {"block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"}

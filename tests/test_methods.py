@@ -16,7 +16,7 @@ from bench.labels.subwords import SubwordIds, tokenizer
 from bench.measure.flops import count_flops
 from bench.methods import METHODS, clamp_scale
 from bench.record import Flops
-from bench.towers.made import Provenance
+from bench.towers.provenance import Provenance
 from bench.train.build import TrainState, build_train_state, build_untrained_tower, load_data, take_steps
 from losses.contrastive import contrastive_loss
 from models.checkpoint import save_tower

@@ -27,7 +27,7 @@ from bench.record import (
     read_records,
     require_comparable,
 )
-from bench.towers.made import Provenance, read_provenance
+from bench.towers.provenance import Provenance, read_provenance
 from bench.train.checkpoints import STATE, CheckpointMetadata, read_state
 from models.checkpoint import save_tower
 from tests.reports.conftest import HERE

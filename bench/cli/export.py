@@ -24,7 +24,7 @@ class Export:
         """Write the folder, and print the code that loads it."""
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
             raise ValueError(f"{self.out} exists and is not an empty folder; remove it, or name another folder")
-        from bench.towers.exported import export_tower
+        from bench.towers.export import export_tower
         from bench.towers.tower_from import load_tower
 
         known = load_tower(self.tower, self.results)

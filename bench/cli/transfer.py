@@ -28,7 +28,7 @@ from bench.environment.commit import CHECKOUT
 from bench.experiments import EXPERIMENTS
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.preflight import open_comparison
-from bench.towers.made import is_made_here, latest_towers, read_provenance
+from bench.towers.provenance import is_made_here, latest_towers, read_provenance
 from bench.transfer.classification.init_tables import drop_init_records, init_tables
 from bench.transfer.score_tables import accuracy_tables
 

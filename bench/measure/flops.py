@@ -11,9 +11,9 @@ from bench.data.targets import Target, Tokens
 from bench.methods import get_method, simulated_group
 from bench.profilers.flops import count_matmul_flops
 from bench.record import Flops
-from models.checkpointing import checkpoint_activations
 from models.heads import DualEncoder, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower
+from models.tower_blocks import checkpoint_activations
 
 META = torch.device("meta")
 

@@ -4,8 +4,7 @@ from bench.config import Experiment
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
-from bench.towers.stored_features import stored_features
-from bench.towers.trained import build_teacher
+from bench.towers.teacher import build_teacher, stored_features
 from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student, TokenClassifier
 from models.image_tower import ImageTower
 from models.text_tower import TextTower, build_text_tower, text_width

@@ -12,7 +12,7 @@ from bench.environment.seeds import TEXT, seed_for
 from bench.labels.labeller import labeller
 from bench.labels.stored import stored_labels
 from bench.labels.subwords import SubwordIds
-from bench.towers.stored_features import stored_features
+from bench.towers.teacher import stored_features
 from models.text_tower import text_width, why_padding_is_needed
 
 STORED_CAPTIONS = 16_384  # rows of stored features; captions beyond share them

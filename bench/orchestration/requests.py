@@ -196,7 +196,7 @@ class EmbeddingRequest(Request, frozen=True, kw_only=True, tag="embedding"):
         return (Path(self.file),)
 
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
-        from bench.towers.stored_features import write_features
+        from bench.towers.teacher import write_features
 
         write_features(self.experiment, device, Path(self.results), self.paths[0])
 

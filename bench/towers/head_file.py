@@ -19,7 +19,7 @@ from torch import Tensor
 from bench.data.targets import Tokens
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
-from bench.towers.made import Provenance, head_path
+from bench.towers.provenance import Provenance, head_path
 from models.checkpoint import load_exactly, save_tower
 from models.heads import DualEncoder
 from models.image_tower import ImageTower

@@ -16,12 +16,9 @@ from bench.environment.seeds import TOWER, seed_for
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import read_vocabulary
 from bench.towers.head_file import LabelClassifier, TextEncoder, read_label_classifier, read_text_encoder
-from bench.towers.made import Provenance, is_made_here, latest_towers, read_provenance
-from bench.towers.trained import load_trained_tower
+from bench.towers.provenance import Provenance, is_made_here, latest_towers, read_provenance
 from models import corenet_vit, open_clip_config
-from models.checkpoint import SUFFIXES, load_exactly, read_weights
-from models.external_weights import trunk_weights
-from models.identify_weights import identify
+from models.checkpoint import SUFFIXES, identify, load_exactly, load_weights, read_weights, trunk_weights
 from models.image_tower import ImageTower, build_image_tower, build_trunk, make_renormalisation
 
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
@@ -73,6 +70,20 @@ def load_tower(
         raise ValueError(f"{subject!r} is no tower: {ACCEPTED_TOWERS}")
     newest = max(latest_towers(results, subject), key=lambda tower: read_provenance(tower).images)
     return _from_own_file(newest, image_size)
+
+
+def load_trained_tower(path: Path, image_size: int | None = None) -> tuple[ImageTower, Provenance]:
+    """Return a tower that was trained here, and its metadata; ValueError for a file without it.
+
+    For another image size the position embeddings are resampled.
+    """
+    provenance = read_provenance(path)
+    of = provenance.experiment
+    seed, channels = seed_for(of.seed, TOWER), of.embedding_channels
+    tower = build_image_tower(of.tower, image_size or of.image_size, seed, embedding_channels=channels)
+    if not next(tower.parameters()).is_meta:  # FLOPs are counted without weights
+        load_weights(tower, path)
+    return tower, provenance
 
 
 def build_untrained_copy(known: LoadedTower) -> ImageTower:

@@ -25,8 +25,8 @@ from bench.train.distributed import world_group
 from bench.train.not_finite import NotFiniteError
 from bench.train.step import Step, make_step
 from losses.collectives import rank_and_world_size
-from models.checkpointing import checkpoint_activations
 from models.image_tower import ImageTower, build_image_tower
+from models.tower_blocks import checkpoint_activations
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from bench.console.signals import StopRequest
 from bench.data.image_sizes import images_seen_before
 from bench.data.shards.identity import data_digest
 from bench.environment.commit import commit
-from bench.towers.made import Provenance
+from bench.towers.provenance import Provenance
 from bench.train.build import TrainState
 from bench.train.checkpoints import (
     TENSORS,

@@ -19,7 +19,7 @@ from bench.data.image_sizes import images_seen_before, steps_for
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.towers.head_file import save_head
-from bench.towers.made import Provenance
+from bench.towers.provenance import Provenance
 from bench.train.build import TrainState, build_train_state, check_finite, load_data
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.distributed import reset_watchdog, world_group

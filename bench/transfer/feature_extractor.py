@@ -15,7 +15,7 @@ from bench.catalog import REFERENCES
 from bench.config import Experiment
 from bench.data.normalisation import WHITE, normalise
 from bench.towers.tower_from import LoadedTower
-from bench.transfer.tasks.pictures import ImageSource, eval_batches
+from bench.transfer.tasks.image_sources import ImageSource, eval_batches
 from models.image_tower import PIXEL_CHANNELS, ImageTower
 
 PIXELS_SIDE, HOG_SIDE = 32, 64  # in pixels

@@ -11,14 +11,14 @@ from bench.config import Experiment
 from bench.record import Score, TaskMetric, Transfer
 from bench.towers.tower_from import LoadedTower, build_untrained_copy, load_tower
 from bench.train.build import build_untrained_tower
+from bench.transfer import multi_label
 from bench.transfer.classification.curves import score_few_shot, score_label_fractions
-from bench.transfer.classification.fine_tune_protocol import score_fine_tuning
+from bench.transfer.classification.fine_tune import score_fine_tuning
 from bench.transfer.classification.probe import score_k_nn, score_linear_probe
 from bench.transfer.classification.transfer_init import score_transfer_init
-from bench.transfer.detection.detection import score_detection
+from bench.transfer.detection import score_detection
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor, cache_features, tower_embedder
-from bench.transfer.multilabel import multi_label
-from bench.transfer.segmentation.segmentation import score_segmentation
+from bench.transfer.segmentation import score_segmentation
 from models.image_tower import ImageTower
 
 PROTOCOLS: dict[str, Callable[[FeatureExtractor, Any], Sequence[Score | TaskMetric]]] = {

@@ -17,11 +17,11 @@ from bench.data.order import shuffled_rows
 from bench.environment.seeds import AUGMENTATION, STEP, seed_for
 from bench.train.loop import cosine_decay
 from bench.train.step import make_ema, make_gradient_clipper, weight_decay_groups
-from bench.transfer.tasks.pictures import ImageSource
-from bench.transfer.waiting import progress_bar
-from models.depth import parameters_by_depth
+from bench.transfer.progress import progress_bar
+from bench.transfer.tasks.image_sources import ImageSource
 from models.image_tower import ImageTower
-from models.patch_drop import PatchDrop
+from models.token_subsets import PatchDrop
+from models.tower_blocks import parameters_by_depth
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=nn.Module)

@@ -20,7 +20,7 @@ from bench.data.embeddings import decode_grid
 from bench.data.shards.manifest import read_manifest
 from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record
-from bench.towers.trained import load_trained_tower
+from bench.towers.tower_from import load_trained_tower
 from bench.train.checkpoints import latest_valid
 from tests.chaos.made import encode_image, make_image, make_samples, write_shard
 from tests.chaos.payloads import (

@@ -20,7 +20,7 @@ from bench.train.checkpoints import (
     log_differences,
     write_checkpoint,
 )
-from bench.transfer.multilabel.multi_label import concatenate, task_metrics
+from bench.transfer.multi_label import concatenate, task_metrics
 from bench.transfer.preload_check import main as opened
 from bench.transfer.score import open_extractor
 from bench.transfer.tasks.named_tasks import load_task

@@ -15,7 +15,7 @@ from bench.data.manifest import CACHE, PARTS, cache_path
 from bench.data.pack import load_pack_images
 from bench.experiments import EXPERIMENTS
 from bench.record import Transfer, read_records
-from bench.towers.made import Provenance
+from bench.towers.provenance import Provenance
 from bench.train.build import build_untrained_tower
 from models.checkpoint import save_tower
 

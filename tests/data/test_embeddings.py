@@ -14,7 +14,7 @@ from bench.data.embeddings import NOT_AN_ARRAY, NOT_FINITE, TOO_SHORT, decode_gr
 from bench.data.shards.stream import ShardStream
 from bench.measure.costs import count_costs
 from bench.measure.speed import measure_speed
-from bench.towers.trained import load_trained_tower
+from bench.towers.tower_from import load_trained_tower
 from bench.train.build import load_data
 from bench.train.loop import train
 from bench.transfer.feature_extractor import tower_embedder

@@ -8,7 +8,7 @@ from bench.data.shards.manifest import read_manifest
 from bench.environment.json_file import decode_json, read_limited
 from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record
-from bench.towers.made import Provenance
+from bench.towers.provenance import Provenance
 from bench.train.checkpoints import read_state
 
 

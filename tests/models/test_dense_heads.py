@@ -5,9 +5,16 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
+from models.dense_heads import (
+    SCALES,
+    DetectorHeads,
+    Segmenter,
+    SimplePyramid,
+    mask_rcnn,
+    with_deeplab_head,
+    with_linear_head,
+)
 from models.image_tower import ImageTower, build_image_tower, build_trunk
-from models.segmenter import Segmenter, with_deeplab_head, with_linear_head
-from models.simple_pyramid import SCALES, DetectorHeads, SimplePyramid, mask_rcnn
 
 SMALL = DetectorHeads(channels=8, box_features=16, mask_layers=1, proposals=10, regions=8)
 UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

@@ -10,9 +10,9 @@ import torch
 from open_clip.model import _build_vision_tower
 
 from models import open_clip_config
-from models.class_token import ClassTokenBlock, read_class_token_only
 from models.image_tower import ImageTower, build_image_tower
 from models.patch_map import map_shape, patch_map
+from models.token_subsets import ClassTokenBlock, read_class_token_only
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as CLIP": {},

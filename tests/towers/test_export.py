@@ -15,7 +15,7 @@ from bench.config import CONTRASTIVE, Experiment
 from bench.data.pack import PackImages
 from bench.data.pack_stream import eval_transform
 from bench.labels.vocabulary import read_vocabulary
-from bench.towers.made import head_path
+from bench.towers.provenance import head_path
 from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.loop import train
 from tests.small import small

@@ -19,7 +19,7 @@ from bench.cli.transfer import _tower_names
 from bench.experiments import EXPERIMENTS
 from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.transfer.score import open_extractor
-from bench.transfer.tasks.pictures import PackImageSource
+from bench.transfer.tasks.image_sources import PackImageSource
 from models.checkpoint import read_weights
 from models.corenet_vit import CorenetViT
 from models.image_tower import build_image_tower

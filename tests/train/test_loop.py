@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from bench.data.pack_stream import PackStream
 from bench.record import Training
-from bench.towers.made import read_provenance
+from bench.towers.provenance import read_provenance
 from bench.train import loop as training
 from bench.train.loop import cooldown_learning_rate, train, trunk_learning_rate
 from reports.render.frames import curves

@@ -17,7 +17,7 @@ from bench.console.signals import handle_signals
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Stream
 from bench.record import Training
-from bench.towers.made import read_provenance
+from bench.towers.provenance import read_provenance
 from bench.train import loop as training
 from bench.train.build import build_train_state, load_data
 from bench.train.checkpoint_manager import CheckpointManager

@@ -19,12 +19,12 @@ from bench.measure.speed import measure_speed
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.orchestration.comparison import image_budgets, min_batch_size
 from bench.record import Branch, Speed, Training
-from bench.towers.made import read_provenance
+from bench.towers.provenance import read_provenance
 from bench.train.build import build_train_state, build_untrained_tower, check_finite, first_steps, load_data, take_steps
 from bench.train.loop import train
 from bench.train.step import make_step
 from bench.transfer.feature_extractor import tower_embedder
-from bench.transfer.tasks.pictures import PackImageSource
+from bench.transfer.tasks.image_sources import PackImageSource
 from models.checkpoint import load_weights
 from reports.render.frames import curves
 from tests.small import small

@@ -10,13 +10,13 @@ from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, compatible_pairs
 from bench.config import Experiment
 from bench.data.pack import load_pack_images
 from bench.experiments import EXPERIMENTS
-from bench.towers.made import Provenance, latest_towers, read_provenance
+from bench.towers.provenance import Provenance, latest_towers, read_provenance
 from bench.train.build import build_untrained_tower
 from bench.transfer.classification.probe import score_k_nn, score_linear_probe
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor, tower_embedder
 from bench.transfer.score import open_extractor, score_task
+from bench.transfer.tasks.image_sources import PackImageSource
 from bench.transfer.tasks.named_tasks import load_task
-from bench.transfer.tasks.pictures import PackImageSource
 from bench.transfer.tasks.tasks import Task, TaskSplit, pack_tasks
 from models.checkpoint import load_weights, save_tower
 from models.image_tower import build_image_tower

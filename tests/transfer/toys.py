@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from bench.transfer.tasks.pictures import PackImageSource
+from bench.transfer.tasks.image_sources import PackImageSource
 from bench.transfer.tasks.tasks import TaskSplit
 from models.image_tower import ImageTower, build_image_tower
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torchvision import datasets
 
-from bench.transfer.tasks.pictures import ArrayImageSource, FileImageSource, ImageSource, format_some
-from bench.transfer.tasks.split import FoundPart, format_classes, make_task
+from bench.transfer.tasks.file_tasks import FoundPart, format_classes, make_task
+from bench.transfer.tasks.image_sources import ArrayImageSource, FileImageSource, ImageSource, format_some
 from bench.transfer.tasks.tasks import Task
 
 FLAGGED = {"train": {"train": True}, "test": {"train": False}}

@@ -10,10 +10,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from bench.data.decoding import MAX_PIXELS, TOO_LARGE
-from bench.transfer.segmentation.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTask
+from bench.transfer.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTask
+from bench.transfer.tasks.image_sources import FileImageSource, UnreadableImageError, format_some, readable_rows
 from bench.transfer.tasks.multi_label_tasks import holdout
-from bench.transfer.tasks.pictures import FileImageSource, UnreadableImageError, format_some
-from bench.transfer.tasks.unreadable import readable_rows
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FORMATS = ("PNG", "BMP", "TIFF")

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from bench.transfer.tasks.pictures import FileImageSource, ImageSource
-from bench.transfer.tasks.unreadable import readable_rows
+from bench.transfer.tasks.image_sources import FileImageSource, ImageSource, readable_rows
 
 VALIDATION_SHARE, MAX_VALIDATION = 0.25, 5000  # share of the training part, and largest number of images
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from bench.catalog import DATA_SETS, TASKS
 from bench.data.manifest import CACHE
-from bench.transfer.tasks.coco import coco
-from bench.transfer.tasks.coco_objects import coco_objects
+from bench.transfer.tasks.coco import coco, coco_objects
 from bench.transfer.tasks.data_sets import data_set_task
-from bench.transfer.tasks.folders import folder_task
+from bench.transfer.tasks.file_tasks import folder_task
 from bench.transfer.tasks.mask_files import ade20k, mask_folders, voc_masks
 from bench.transfer.tasks.scene_tasks import scene_labels, scenes_detection, scenes_segmentation
 from bench.transfer.tasks.tasks import pack_tasks

@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.transfer.detection.average_precision import ObjectAnnotations
-from bench.transfer.detection.detection import Annotated, DetectionRecipe, DetectionTask
-from bench.transfer.segmentation.segmentation import SegmentationRecipe, SegmentationTask
-from bench.transfer.tasks.cutouts import CLASSES, Split
+from bench.transfer.detection import Annotated, DetectionRecipe, DetectionTask, ObjectAnnotations
+from bench.transfer.segmentation import SegmentationRecipe, SegmentationTask
+from bench.transfer.tasks.image_sources import ArrayImageSource
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.transfer.tasks.pictures import ArrayImageSource
-from bench.transfer.tasks.scenes import Scene, make_scenes
+from bench.transfer.tasks.scenes import CLASSES, Scene, Split, make_scenes
 from bench.transfer.transfer_training import TransferTraining
-from models.simple_pyramid import DetectorHeads
+from models.dense_heads import DetectorHeads
 
 LABELS_SIDE = 64  # pixels, like the images of the pack
 LABELS_COUNTS: dict[Split, int] = {"train": 1200, "validation": 400, "test": 1000}

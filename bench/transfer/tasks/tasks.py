@@ -16,7 +16,7 @@ from jaxtyping import Int
 
 from bench.data.pack import PackImages as Pack
 from bench.data.pack import load_pack_images
-from bench.transfer.tasks.pictures import ImageSource, PackImageSource
+from bench.transfer.tasks.image_sources import ImageSource, PackImageSource
 
 VALIDATION_SHARE = 0.25  # of the training part
 MIN_MEMBERS = 20  # images of a class that a task keeps

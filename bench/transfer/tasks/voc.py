@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
+from bench.transfer.tasks.image_sources import format_some
 from bench.transfer.tasks.multi_label_tasks import ListedFiles, MultiLabelTask, task_of_files
-from bench.transfer.tasks.pictures import format_some
 
 MOST_BYTES = 2**26  # of a list of images
 MOST_ANNOTATION_BYTES = 2**20  # VOC's annotations have some kB

@@ -18,7 +18,7 @@ from bench.transfer.classification.probe import score_linear_probe
 from bench.transfer.classification.shares import SHARES, distinct_shares, images_for_share
 from bench.transfer.feature_extractor import Embed, FeatureExtractor
 from bench.transfer.score_tables import curve_tables
-from bench.transfer.tasks.pictures import ArrayImageSource, ImageSource
+from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
 from bench.transfer.tasks.tasks import Task, TaskSplit
 
 CPU = torch.device("cpu")

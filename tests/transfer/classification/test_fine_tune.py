@@ -9,28 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.transfer.classification import fine_tune_protocol
+from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.fine_tune import (
+    FEWEST_STEPS,
+    RATES,
     FineTunedClassifier,
     FineTuning,
+    candidate_rates,
     compute_logits,
     fine_tune,
     init_head,
-)
-from bench.transfer.classification.fine_tune_protocol import (
-    FEWEST_STEPS,
-    RATES,
-    candidate_rates,
     recipe_for,
     score_fine_tuning,
     search_rate,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.pictures import PackImageSource
+from bench.transfer.tasks.image_sources import PackImageSource
 from bench.transfer.tasks.tasks import Task, TaskSplit
 from bench.transfer.transfer_training import TaskBatches
-from models.depth import parameters_by_depth
 from models.image_tower import ImageTower, build_image_tower
+from models.tower_blocks import parameters_by_depth
 from tests.transfer.toys import toy_part, toy_tower
 
 CPU = torch.device("cpu")
@@ -214,8 +212,8 @@ def test_the_published_rate_alone_is_for_the_towers_that_it_was_published_for() 
 def test_separable_classes_are_learned_and_others_are_at_chance(
     *, separable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fine_tune_protocol, "FEWEST_STEPS", 40)
-    monkeypatch.setattr(fine_tune_protocol, "RATES", (1e-3,))
+    monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 40)
+    monkeypatch.setattr(fine_tune_module, "RATES", (1e-3,))
     parts = [toy_part(count, seed=seed, separable=separable) for seed, count in enumerate((60, 30, 200))]
     tower = toy_tower()
     subject = FeatureExtractor(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=CPU, experiment=None)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.transfer.detection.average_precision import coco_tool
-from bench.transfer.tasks import unreadable
-from bench.transfer.tasks.coco_objects import coco_objects
+from bench.transfer.detection import coco_tool
+from bench.transfer.tasks import image_sources
+from bench.transfer.tasks.coco import coco_objects
 
 HEIGHT, WIDTH = 10, 20
 NAMES = [f"{number:03}" for number in range(6)]
@@ -153,7 +153,7 @@ def test_broken_image_is_reported_and_left_out_with_its_objects(
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"coco \w+: 1 of \d images cannot be read \(.*train2017/003.jpg: "):
         coco_objects(tmp_path, tmp_path / "cache")
-    monkeypatch.setattr(unreadable, "MAX_UNREADABLE_SHARE", 0.5)
+    monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)
     task = coco_objects(tmp_path, tmp_path / "cache")
     assert len(task.train) + len(task.validation) == len(NAMES) - 1
     assert ["003.jpg" in note and "left out" in note for note in task.notes] == [True]

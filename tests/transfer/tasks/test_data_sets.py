@@ -12,9 +12,8 @@ from bench.catalog import DATA_SETS as NAMES
 from bench.catalog import FOLDERS, TASK_KINDS, TASKS
 from bench.transfer.preload_check import main
 from bench.transfer.tasks.data_sets import DATA_SETS, data_set_task
-from bench.transfer.tasks.folders import folder_task
-from bench.transfer.tasks.pictures import FileImageSource, UnreadableImageError
-from bench.transfer.tasks.split import FoundPart, make_task
+from bench.transfer.tasks.file_tasks import FoundPart, folder_task, make_task
+from bench.transfer.tasks.image_sources import FileImageSource, UnreadableImageError
 from tests.transfer.trees import colours, folders, make_image, sizes
 
 

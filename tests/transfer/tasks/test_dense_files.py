@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.transfer.segmentation.segmentation import IGNORED, SegmentationTask
-from bench.transfer.tasks import mask_files, unreadable
+from bench.transfer.segmentation import IGNORED, SegmentationTask
+from bench.transfer.tasks import image_sources, mask_files
 from bench.transfer.tasks.mask_files import VOC_CLASSES, ade20k, mask_folders, voc_masks
 
 HEIGHT, WIDTH = 10, 20
@@ -216,7 +216,7 @@ def test_broken_pairs_are_reported_and_left_out(
         ValueError, match=rf"1 of \d images cannot be read \(.*{kind}/train/000.png: .*one in a hundred"
     ):
         mask_folders(tmp_path, tmp_path / "cache")
-    monkeypatch.setattr(unreadable, "MAX_UNREADABLE_SHARE", 0.5)
+    monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)
     task = mask_folders(tmp_path, tmp_path / "cache")
     assert len(task.train) + len(task.validation) == len(NAMES) - 1
     assert [f"{kind}/train/000.png" in note and "left out" in note for note in task.notes] == [True]

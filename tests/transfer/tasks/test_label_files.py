@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.transfer.tasks.data_sets import channels_first, data_set_task
-from bench.transfer.tasks.pictures import ArrayImageSource, eval_batches
+from bench.transfer.tasks.image_sources import ArrayImageSource, eval_batches
 from tests.transfer.trees import aircraft, colours, country, digits, dtd, euro, food, pets, sizes, sun
 
 

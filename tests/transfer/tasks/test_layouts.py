@@ -11,11 +11,11 @@ from PIL import Image
 
 from bench.data.manifest import CACHE
 from bench.transfer.tasks import coco as coco_layout
-from bench.transfer.tasks import unreadable
+from bench.transfer.tasks import image_sources
 from bench.transfer.tasks import voc as voc_layout
 from bench.transfer.tasks.coco import coco
+from bench.transfer.tasks.image_sources import FileImageSource
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.transfer.tasks.pictures import FileImageSource
 from bench.transfer.tasks.voc import objects_in, voc
 
 # Which classes images show: 7 is person, 9 is dog; COCO's ids have gaps.
@@ -140,7 +140,7 @@ def test_broken_image_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.
     (root / "val2017" / "101.jpg").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"COCO test: 1 of 3 images cannot be read .*101\.jpg: .*nothing is scored"):
         coco(root, tmp_path / CACHE)
-    monkeypatch.setattr(unreadable, "MAX_UNREADABLE_SHARE", 0.5)
+    monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)
     task = coco(root, tmp_path / CACHE)
     assert shown_by(task.test, task.classes) == {name: of for name, of in named(VAL).items() if name != "101"}
     assert any("101.jpg" in note and note.endswith("they are left out") for note in task.notes)

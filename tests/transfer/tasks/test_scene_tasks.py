@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from bench.transfer.detection.detection import score_detection
+from bench.transfer.detection import score_detection
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.segmentation.segmentation import score_segmentation
+from bench.transfer.segmentation import score_segmentation
 from bench.transfer.tasks import scene_tasks
-from bench.transfer.tasks.cutouts import CLASSES
+from bench.transfer.tasks.scenes import CLASSES
+from models.dense_heads import DetectorHeads
 from models.image_tower import build_image_tower
-from models.simple_pyramid import DetectorHeads
 
 COUNTS = {"train": 6, "validation": 3, "test": 5}
 

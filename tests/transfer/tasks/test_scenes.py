@@ -11,8 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.pack import load_pack_images
-from bench.transfer.tasks.cutouts import CLASSES, PHOTOS, SPLITS, class_of, load_cutouts
-from bench.transfer.tasks.scenes import LEAST_VISIBLE, MAX_OBJECTS, Scene, SceneDataset, make_scenes
+from bench.transfer.tasks.scenes import (
+    CLASSES,
+    LEAST_VISIBLE,
+    MAX_OBJECTS,
+    PHOTOS,
+    SPLITS,
+    Scene,
+    SceneDataset,
+    class_of,
+    load_cutouts,
+    make_scenes,
+)
 
 SIDE = 96
 

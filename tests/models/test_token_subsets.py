@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.image_tower import build_image_tower
-from models.patch_drop import PatchDrop
+from models.token_subsets import PatchDrop
 
 
 @settings(max_examples=30, derandomize=True, deadline=None)

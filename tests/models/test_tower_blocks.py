@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.depth import parameters_by_depth
 from models.image_tower import build_image_tower
+from models.tower_blocks import parameters_by_depth
 
 # With their numbers of blocks: open_clip's own, timm's, timm's inside open_clip's, CoreNet's.
 TOWERS = {"catlip-bench-tiny": 4, "vit_tiny_patch16_224": 12, "ViT-B-16-SigLIP": 12, "corenet-vit-tiny": 12}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.record import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.segmentation.segmentation import (
+from bench.transfer.segmentation import (
     IGNORED,
     Pair,
     SegmentationRecipe,

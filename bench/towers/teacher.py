@@ -1,4 +1,4 @@
-"""A teacher's features of whole images, computed once and stored in a file."""
+"""The teacher of a distillation experiment, and its features of whole images, computed once and stored in a file."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
+from bench.console.console import PROGRAM
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE
 from bench.data.normalisation import WHITE, normalise
@@ -22,9 +23,12 @@ from bench.data.shards.identity import files_digest
 from bench.data.shards.shards import find_shards, open_samples, open_shards
 from bench.environment.files import atomic_write
 from bench.environment.json_file import decode_json
-from bench.towers.made import metadata_of
-from bench.towers.trained import SUFFIX, build_teacher
+from bench.environment.seeds import TEACHER, seed_for
+from bench.towers.provenance import metadata_of
+from bench.towers.tower_from import load_trained_tower
+from models.image_tower import ImageTower, build_image_tower
 
+SUFFIX = ".safetensors"
 EMBED_BATCH_SIZE = 64
 
 
@@ -34,6 +38,19 @@ class FeatureFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     teacher: str
     data: str
     digest: str  # of the data's files
+
+
+def build_teacher(experiment: Experiment) -> ImageTower:
+    """Build an experiment's teacher: a trained tower from a file, or an untrained tower by its name.
+
+    ValueError for a missing file, a file without a tower, or a name that no library has.
+    """
+    teacher = experiment.teacher
+    if not teacher.endswith(SUFFIX):
+        return build_image_tower(teacher, experiment.image_size, seed_for(experiment.seed, TEACHER))
+    if not Path(teacher).is_file():
+        raise ValueError(f"no tower file {teacher!r} for a teacher; `{PROGRAM} train` writes tower files")
+    return load_trained_tower(Path(teacher))[0]
 
 
 def write_features(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:

@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 from bench.__main__ import main
 from bench.data.pack import PackImages
 from bench.data.pack_stream import eval_transform
-from bench.towers.stored_features import stored_features, write_features
-from bench.towers.trained import build_teacher
+from bench.towers.teacher import build_teacher, stored_features, write_features
 from bench.train.build import build_train_state, load_data
 from models.heads import Student
 from tests.data.shards import img2dataset_members, write_shard

@@ -1,7 +1,8 @@
-"""The parameters of a tower by depth, for layer-wise learning rates."""
+"""The blocks of towers: their parameters by depth, for layer-wise learning rates, and activation checkpointing."""
 
 from typing import Any
 
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.models.vision_transformer import VisionTransformer as TimmViT
@@ -9,6 +10,7 @@ from torch import nn
 
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
+from models.text_tower import TextTower
 
 # Modules after the last block, by the type of trunk.
 BEHIND = {
@@ -36,3 +38,26 @@ def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
     layers[-1] += [parameter for module in behind for parameter in module.parameters()]
     placed = {id(parameter) for layer in layers for parameter in layer}
     return [[parameter for parameter in tower.parameters() if id(parameter) not in placed], *layers]
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Recompute the blocks of a model's towers in the backward pass, instead of storing their activations.
+
+    ValueError for a tower without support. Source: Chen et al. 2016, "Training deep nets with sublinear memory cost"
+    (arXiv 1604.06174).
+    """
+    for module in model.modules():
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            continue  # a frozen teacher stores no activations
+        if isinstance(module, TextTower):
+            module.text.set_grad_checkpointing(True)
+        elif isinstance(module, ImageTower):
+            trunk: Any = module.trunk.trunk if isinstance(module.trunk, TimmModel) else module.trunk
+            can = hasattr(trunk, "set_grad_checkpointing")
+            can = can and not isinstance(trunk, ModifiedResNet)  # open_clip's ResNet ignores the call
+            try:
+                is_on = can and trunk.set_grad_checkpointing(True) is None
+            except AssertionError:  # timm raises it where there is no support
+                is_on = False
+            if not is_on:
+                raise ValueError(f"a {type(trunk).__name__} has no activation checkpointing")

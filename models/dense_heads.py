@@ -1,4 +1,4 @@
-"""Mask R-CNN on a plain vision transformer, with a feature pyramid from its last map alone."""
+"""Heads on a tower's patch map: segmentation, and Mask R-CNN with a feature pyramid from the last map alone."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,12 +13,15 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.segmentation.deeplabv3 import ASPP
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
 from models.image_tower import ImageTower
 from models.patch_map import map_shape, patch_map
 
+ASPP_CHANNELS, ASPP_RATES, ASPP_DROPOUT = 512, (12, 24, 36), 0.1
+OUTPUT_STRIDE = 8  # pixels
 SCALES = (4.0, 2.0, 1.0, 0.5)  # of the levels, relative to the patch map
 COARSEST = SCALES[-1] / 2  # of the level that only proposals use
 RATIOS = (0.5, 1.0, 2.0)  # of the anchors' sides
@@ -26,6 +29,44 @@ PLACES_PER_ANCHOR = 8  # side of a level's anchors, in positions of the level: 3
 CANONICAL_PLACES = 14  # side, in patches, of a region that is pooled from the level of the patch map
 FINEST_LEVEL, OWN_LEVEL = 2, 4  # the pooling's numbers of the finest level and the patch map's: log2 of strides 4, 16
 BOX_PLACES, MASK_PLACES = 7, 14  # side of a pooled region
+
+
+class Segmenter(nn.Module):
+    """Map normalised images to a logit for each class and pixel.
+
+    The head is applied to the patch map, which is resampled to an output stride of `stride` pixels if it is given; the
+    logits are interpolated to the image size (bilinear).
+    """
+
+    def __init__(self, tower: ImageTower, head: nn.Module, stride: int | None = None) -> None:
+        super().__init__()
+        self.tower, self.head, self.stride = tower, head, stride
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes height width"]:
+        found, sides = patch_map(self.tower, images), images.shape[-2:]
+        if self.stride is not None:
+            size = [side // self.stride for side in sides]
+            found = F.interpolate(found, size, mode="bilinear", antialias=True)
+        return F.interpolate(self.head(found), list(sides), mode="bilinear")
+
+
+def with_linear_head(tower: ImageTower, num_classes: int) -> Segmenter:
+    """Add a linear layer on each position of a tower's patch map."""
+    return Segmenter(tower, nn.Conv2d(map_shape(tower)[0], num_classes, 1))
+
+
+def with_deeplab_head(tower: ImageTower, num_classes: int, channels: int = ASPP_CHANNELS) -> Segmenter:
+    """Add DeepLabV3's head to a tower: pyramid pooling at three rates, then a linear layer.
+
+    CoreNet's ViT has an output stride of 8 by smaller strides in its convolutional stem. A patch embedding of one
+    convolution cannot have this, so here the map of every tower is resampled to that stride, which adds no detail.
+    Source: Chen et al. 2017 (arXiv 1706.05587) by torchvision's modules; channels, rates and dropout by apple/corenet,
+    `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml`.
+    """
+    pyramid = ASPP(map_shape(tower)[0], ASPP_RATES, channels)
+    pyramid.project[-1] = nn.Dropout2d(ASPP_DROPOUT)
+    head = nn.Sequential(pyramid, nn.Conv2d(channels, num_classes, 1))
+    return Segmenter(tower, head, OUTPUT_STRIDE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,41 +1,40 @@
 """Multi-label protocols: a linear head on frozen features, and fine-tuning of the whole tower.
 
 Both choose their one setting on the validation part by macro mAP, are refitted on training and validation part
-together, and are reported on the test part.
+together, and are reported on the test part. The linear head is one logistic regression per class, solved together.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from scipy.optimize import minimize
 from torch import Tensor
 from torchmetrics.functional.classification import multilabel_average_precision
 
 from bench.console.console import log
 from bench.record import TaskMetric
 from bench.transfer.classification.fine_tune import (
+    ConcatenatedImages,
     FineTunedClassifier,
     FineTuning,
+    candidate_rates,
     compute_logits,
     init_head,
-    train_classifier,
-)
-from bench.transfer.classification.fine_tune_protocol import (
-    ConcatenatedImages,
-    candidate_rates,
     recipe_for,
     search_rate,
+    train_classifier,
 )
-from bench.transfer.classification.logistic import Axes
+from bench.transfer.classification.logistic import Along, Axes
 from bench.transfer.classification.probe import INVERSE_L2
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.multilabel.sigmoid_probe import fit_sigmoids
+from bench.transfer.tasks.image_sources import format_some
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.transfer.tasks.pictures import format_some
+from losses.chunks import LINEAR_FROM
 from losses.multilabel import multilabel_loss
 
 # CatLIP's recipe on COCO, except that a tower is trained at its own image size and not at 512 px. Source: Mehta et al.
@@ -43,6 +42,8 @@ from losses.multilabel import multilabel_loss
 PUBLISHED = FineTuning(learning_rate=1e-5, min_learning_rate=1e-6, label_smoothing=0.0, batch_size=32)
 UNJUDGED = -1
 Scores = Float[np.ndarray, "images classes"]
+MAX_ITERATIONS = 2000
+TOLERANCE = 1e-7  # of each partial derivative of the mean loss, in nats
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +173,54 @@ def concatenate(first: MultiLabelPart, second: MultiLabelPart) -> MultiLabelPart
         np.vstack([first.labels, second.labels]),
         np.vstack([first.unjudged, second.unjudged]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SigmoidFit:
+    """A solution in the coordinates of the axes."""
+
+    strength: float
+    weights: Float[Tensor, "rows classes"]  # one row per axis, and the biases
+    converged: bool
+
+    def logits(self, along: Along) -> Float[Tensor, "images classes"]:
+        return along @ self.weights[:-1] + self.weights[-1]
+
+
+def fit_sigmoids(
+    along: Along,
+    labels: Bool[Tensor, "images classes"],
+    unjudged: Bool[Tensor, "images classes"],
+    strengths: Iterable[float],
+) -> Iterator[SigmoidFit]:
+    """Yield a fit for each strength, started from the fit before, which is fastest from small to large.
+
+    The objective of each class is `strength` x the summed binary cross-entropy + half the squared norm of its weights,
+    without the bias: scikit-learn's logistic regression with C = `strength`. Classes are independent, and solved
+    together by L-BFGS in float64 to share the matrix products. Weights are scaled by their curvature at a logit of 0.
+    """
+    count, device = len(along), along.device
+    inputs = torch.cat([along, along.new_ones(count, 1)], dim=1)
+    shown, judged = labels.to(inputs.dtype), (~unjudged).to(inputs.dtype)
+    shares = (shown.sum(0) + 1) / (judged.sum(0) + 2)
+    weights = torch.zeros(inputs.shape[1], labels.shape[1], dtype=inputs.dtype, device=device)
+    shape = weights.shape
+    weights[-1] = shares.logit()  # the optimum for weights of 0
+    for strength in strengths:
+        penalty = inputs.new_full((inputs.shape[1], 1), 1 / (strength * count))
+        penalty[-1] = 0
+        unit = (inputs.square().mean(0)[:, None] / 4 + penalty).rsqrt()
+
+        def loss(scaled: np.ndarray, unit: Tensor = unit, penalty: Tensor = penalty) -> tuple[float, np.ndarray]:
+            tried = torch.from_numpy(scaled).to(device).view(shape) * unit
+            logits = inputs @ tried
+            entropies = (F.softplus(logits, threshold=LINEAR_FROM) - shown * logits) * judged
+            slope = inputs.T @ ((logits.sigmoid() - shown) * judged) / count + penalty * tried
+            value = entropies.sum() / count + (penalty * tried.square()).sum() / 2
+            return float(value), (slope * unit).flatten().cpu().numpy()
+
+        limits = {"maxiter": MAX_ITERATIONS, "maxfun": 2 * MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": 0.0}
+        start = (weights / unit).flatten().cpu().numpy()
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", options=limits)
+        weights = torch.from_numpy(found.x).to(device).view(shape) * unit
+        yield SigmoidFit(strength, weights, converged=bool(found.success))

@@ -13,20 +13,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 
-from bench.transfer.classification import fine_tune_protocol
+from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.logistic import Axes
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor, cache_features
-from bench.transfer.multilabel.multi_label import (
+from bench.transfer.multi_label import (
     PUBLISHED,
+    fit_sigmoids,
     loss_on,
     mean_average_precision,
     score_fine_tuned,
     score_linear,
     task_metrics,
 )
-from bench.transfer.multilabel.sigmoid_probe import fit_sigmoids
+from bench.transfer.tasks.image_sources import PackImageSource
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout
-from bench.transfer.tasks.pictures import PackImageSource
 from bench.transfer.tasks.scene_tasks import scene_labels
 from tests.transfer.toys import toy_tower
 
@@ -168,8 +168,8 @@ def coloured(seed: int, count: int) -> MultiLabelPart:
 
 
 def test_linear_head_and_fine_tuning_learn_colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fine_tune_protocol, "FEWEST_STEPS", 40)
-    monkeypatch.setattr(fine_tune_protocol, "RATES", (1e-3,))
+    monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 40)
+    monkeypatch.setattr(fine_tune_module, "RATES", (1e-3,))
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), coloured(2, 80))
     embed = cache_features(REFERENCE_FEATURES["raw pixels"])
     subject = FeatureExtractor(name="toy", embed=embed, tower=toy_tower(), device=CPU, experiment=None)

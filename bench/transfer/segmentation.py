@@ -21,9 +21,9 @@ from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.record import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.transfer_training import TransferTraining, prefetch, train_on_task
+from models.dense_heads import ASPP_CHANNELS, Segmenter, with_deeplab_head, with_linear_head
 from models.image_tower import ImageTower
 from models.patch_map import map_shape
-from models.segmenter import ASPP_CHANNELS, Segmenter, with_deeplab_head, with_linear_head
 
 IGNORED = 255  # in a mask: excluded from training and scoring
 MAX_ASPECT_RATIO = 2.0  # largest ratio of a training image's longer side, before cropping, to the crop's side

@@ -1,23 +1,28 @@
-"""Images by their row, from any source, and the preprocessing that they are scored with."""
+"""Images by their row, from any source: how they are preprocessed for scoring, and which cannot be decoded."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import msgspec
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
+from tqdm import tqdm
 
 from bench.data.decoding import UnusableImageError, decode_image
-from bench.transfer.waiting import progress_bar
+from bench.environment.files import atomic_write
+from bench.transfer.progress import progress_bar
 
 BATCH = 256
 MAX_ASPECT_RATIO = 16  # largest aspect ratio of an image that is scaled; of a longer one the middle is cut out first
 RESIZE_OVER_CROP = 232 / 224  # torchvision's recipe for evaluation, which CatLIP's fine-tuning follows
 NAMED = 3  # names in a message
+MAX_UNREADABLE_SHARE = 0.01  # share of a data set's files; with more missing, its scores would be of another data set
 
 
 class UnreadableImageError(ValueError):
@@ -124,3 +129,51 @@ def format_some(names: Sequence[object]) -> str:
     """Name the first three of many, and how many more there are."""
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(map(str, names[:NAMED])) + more
+
+
+def readable_rows(
+    decode: Callable[[int], object], count: int, files: Sequence[Path], cache: Path, what: str, how: str = ""
+) -> tuple[list[int], list[str]]:
+    """Return the rows that `decode` can read, and a note on the rows for which it raises UnreadableImageError.
+
+    The cached result is keyed by the paths, sizes and modification times of `files`, and by `how` they are decoded.
+    Raises ValueError where more than one row in a hundred is unreadable; other errors of `decode` are passed on.
+    """
+    file = cache / f"unreadable-{_digest(files, how)}.json"
+    if file.is_file():
+        broken = msgspec.json.decode(file.read_bytes(), type=dict[int, str])
+    else:
+        broken = _broken(decode, count, what)
+        with atomic_write(file) as temporary:
+            temporary.write_bytes(msgspec.json.encode(broken))
+    note = f"{what}: {len(broken):,} of {count:,} images cannot be read ({format_some([*broken.values()])})"
+    if len(broken) > MAX_UNREADABLE_SHARE * count:
+        raise ValueError(f"{note}: more than one in a hundred, so nothing is scored")
+    return [row for row in range(count) if row not in broken], [f"{note}; they are left out"] if broken else []
+
+
+def _broken(decode: Callable[[int], object], count: int, what: str) -> dict[int, str]:
+    """Return the reason for each row that cannot be decoded."""
+
+    def attempt(row: int) -> str | None:
+        try:
+            decode(row)
+        except UnreadableImageError as error:
+            return str(error)
+        return None
+
+    found = dict[int, str]()
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool, tqdm(total=count, desc=what, unit=" images") as bar:
+        for first in range(0, count, BATCH):
+            rows = range(first, min(first + BATCH, count))
+            found |= {row: why for row, why in zip(rows, pool.map(attempt, rows), strict=True) if why is not None}
+            bar.update(len(rows))
+    return found
+
+
+def _digest(paths: Sequence[Path], how: str) -> str:
+    digest = hashlib.sha256(how.encode())
+    for path in paths:
+        status = path.stat()
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]

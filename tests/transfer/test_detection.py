@@ -10,15 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.record import TaskMetric
-from bench.transfer.detection.average_precision import Detections, ObjectAnnotations, average_precision, coco_tool
-from bench.transfer.detection.detection import DetectionRecipe, DetectionTask, _mean_boxes, _target, score_detection
+from bench.transfer.detection import (
+    DetectionRecipe,
+    Detections,
+    DetectionTask,
+    ObjectAnnotations,
+    _mean_boxes,
+    _target,
+    average_precision,
+    coco_tool,
+    score_detection,
+)
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.cutouts import CLASSES
 from bench.transfer.tasks.scene_tasks import _annotated
-from bench.transfer.tasks.scenes import make_scenes
+from bench.transfer.tasks.scenes import CLASSES, make_scenes
 from bench.transfer.transfer_training import TransferTraining
+from models.dense_heads import DetectorHeads
 from models.image_tower import build_image_tower
-from models.simple_pyramid import DetectorHeads
 
 SIDE = 40
 

@@ -1,10 +1,13 @@
-"""Blocks of open_clip with their attention split up, and a last block for the class token alone."""
+"""Vision transformers that leave out tokens: all but the class token in the last block, or patches in training."""
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import VisionTransformer as OpenClipViT
+from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
 
@@ -61,3 +64,48 @@ def read_class_token_only(trunk: VisionTransformer) -> None:
     blocks = trunk.transformer.resblocks
     if trunk.pool_type == "tok" and trunk.attn_pool is None and type(blocks[-1]) is ResidualAttentionBlock:
         blocks[-1] = ClassTokenBlock(blocks[-1])
+
+
+class PatchDrop(nn.Module):
+    """In training, keep a random part of each image's patches, in their order, and all tokens before them.
+
+    Source: Li et al. 2023, "Scaling language-image pre-training via masking" (FLIP, arXiv 2212.00794), section 3.
+    """
+
+    def __init__(self, share: float, prefix_tokens: int) -> None:
+        super().__init__()
+        self.share = share
+        self.prefix_tokens = prefix_tokens
+
+    def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch kept width"]:
+        """Drop `share` of the patches; at least one patch remains."""
+        if not self.training:
+            return x
+        first = self.prefix_tokens
+        patches = x.shape[1] - first
+        kept = max(1, int(patches * (1 - self.share)))
+        drawn = torch.rand(len(x), patches, device=x.device).topk(kept, sorted=False).indices.sort().values
+        some = x[:, first:].gather(1, drawn[..., None].expand(-1, -1, x.shape[2]))
+        return torch.cat([x[:, :first], some], dim=1)
+
+
+def drop_patches(trunk: nn.Module, share: float) -> None:
+    """Let a vision transformer drop a share of its patches in training; ValueError for a trunk that cannot.
+
+    The stem must be one convolution whose patches do not overlap. A deeper stem would compute the dropped patches, and
+    mix them into their neighbours.
+    """
+    transformer: Any = getattr(trunk, "trunk", trunk)  # open_clip wraps timm models
+    kind = type(transformer)
+    convolutions = [module for module in trunk.modules() if isinstance(module, nn.Conv2d)]
+    if len(convolutions) != 1 or convolutions[0].kernel_size != convolutions[0].stride:
+        raise ValueError(
+            f"patches cannot be dropped from a {kind.__name__} with a convolutional stem: "
+            "the stem computes dropped patches and mixes them into their neighbours"
+        )
+    if kind is OpenClipViT:
+        transformer.patch_dropout = PatchDrop(share, prefix_tokens=1)
+    elif kind is TimmViT:
+        transformer.patch_drop = PatchDrop(share, transformer.num_prefix_tokens)
+    else:
+        raise ValueError(f"patches cannot be dropped from a {kind.__name__}: it is no plain vision transformer")

@@ -1,1 +1,0 @@
-"""Object detection and its average precision."""

@@ -1,1 +1,0 @@
-"""Protocols of tasks with several labels per image."""
