@@ -42,7 +42,7 @@ def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _names_to_disk(path.parent)
+        _fsync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -70,7 +70,7 @@ def load_exactly(
             if name in state and state[name].shape != own[name].shape
         ],
     }
-    if wrong := "; ".join(f"{len(names)} {kind} ({_select(names)})" for kind, names in found.items() if names):
+    if wrong := "; ".join(f"{len(names)} {kind} ({_join_first(names)})" for kind, names in found.items() if names):
         raise ValueError(f"{otherwise}: {wrong}. They look like {identify(given or state)}")
     module.load_state_dict(own | dict(state))
 
@@ -89,7 +89,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001 - unpickling documents no exceptions
-        raise ValueError(f"{path} is not read: {_why(error)}") from None
+        raise ValueError(f"{path} is not read: {_describe_load_error(error)}") from None
     inner = [found[name] for name in WITHIN if isinstance(found.get(name), Mapping)] if isinstance(found, dict) else []
     named: Mapping[Any, Any] = inner[0] if inner else found if isinstance(found, Mapping) else {}
     tensors = {str(name).removeprefix("module."): value for name, value in named.items() if isinstance(value, Tensor)}
@@ -98,7 +98,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _names_to_disk(folder: Path) -> None:
+def _fsync_folder(folder: Path) -> None:
     """Make a rename survive a power failure."""
     number = os.open(folder, os.O_RDONLY)
     try:
@@ -107,7 +107,7 @@ def _names_to_disk(folder: Path) -> None:
         os.close(number)
 
 
-def _select(names: list[str]) -> str:
+def _join_first(names: list[str]) -> str:
     return ", ".join([*names[:MAX_NAMES], *(["…"] if len(names) > MAX_NAMES else [])])
 
 
@@ -115,7 +115,7 @@ def _shape(weight: Tensor) -> str:
     return "x".join(map(str, weight.shape)) or "a scalar"
 
 
-def _why(error: Exception) -> str:
+def _describe_load_error(error: Exception) -> str:
     """Return the reason in one line."""
     text = str(error)
     if asked := re.search(r"GLOBAL (\S+)", text):
@@ -133,8 +133,9 @@ def trunk_weights(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Te
     The file may hold a whole model of open_clip, its image tower alone, or a timm model.
     """
     if isinstance(trunk, VisionTransformer | TimmModel | ModifiedResNet):
-        image = strip_prefix("visual.", state) or dict(state)
-        return {name: value for name, value in resize_positions(image, trunk).items() if not _is_clip_head(name)}
+        image, heads = strip_prefix("visual.", state) or state, ("head.proj.", "head.mlp.")
+        resized = resize_positions(image, trunk)
+        return {name: value for name, value in resized.items() if name != "proj" and not name.startswith(heads)}
     described: Any = trunk
     classifier = described.pretrained_cfg.get("classifier") or ()
     names = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
@@ -158,38 +159,15 @@ def resize_positions(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str,
     elif isinstance(trunk, TimmModel):
         inner = resize_positions(strip_prefix("trunk.", weights), trunk.trunk)
         return {f"trunk.{name}": value for name, value in inner.items()}
-    elif (adapt := _timm_filter(trunk)) is not None:
+    elif (adapt := _find_timm_filter(trunk)) is not None:
         with suppress(KeyError, RuntimeError, AssertionError, ValueError, TypeError):
             weights = adapt(weights, trunk)
     return weights
 
 
-def _is_clip_head(name: str) -> bool:
-    return name == "proj" or name.startswith(("head.proj.", "head.mlp."))
-
-
-def _timm_filter(trunk: nn.Module) -> Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] | None:
+def _find_timm_filter(trunk: nn.Module) -> Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] | None:
     module = sys.modules[type(trunk).__module__]
     return getattr(module, "checkpoint_filter_fn", None) if module.__name__.startswith("timm.") else None
-
-
-def identify(state: Mapping[str, Tensor]) -> str:
-    """Return a description of the model that these weights probably belong to."""
-    image = strip_prefix("trunk.", state) or strip_prefix("visual.", state) or dict(state)
-    image = strip_prefix("trunk.", image) or image
-    known: dict[str, Callable[[Mapping[str, Tensor]], str]] = {
-        corenet_vit.STEM: _corenet,
-        f"encoder.{corenet_vit.STEM}": lambda _: "a segmentation or detection model of CoreNet's",
-        "vision_model.embeddings.patch_embedding.weight": lambda _: "a CLIP or SigLIP of the transformers library",
-        "class_embedding": _open_clip,
-        "patch_embed.proj.weight": _timm,
-        "layer1.0.conv1.weight": lambda _: "a ResNet",
-        "token_embedding.weight": lambda _: "a text tower",
-    }
-    for mark, describe in known.items():
-        if mark in image:
-            return describe(image)
-    return f"no known architecture (the first names are {', '.join(list(state)[:MAX_NAMES])})"
 
 
 def strip_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -197,33 +175,51 @@ def strip_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def _corenet(state: Mapping[str, Tensor]) -> str:
-    width, layers = state[corenet_vit.STEM].shape[0], _blocks("transformer.", state)
-    sizes = [size for size, of in corenet_vit.SIZES.items() if of == (width, layers)]
+def identify(state: Mapping[str, Tensor]) -> str:
+    """Return a description of the model that these weights probably belong to."""
+    image = strip_prefix("trunk.", state) or strip_prefix("visual.", state) or dict(state)
+    image = strip_prefix("trunk.", image) or image
+    describe_by_weight: dict[str, Callable[[Mapping[str, Tensor]], str]] = {
+        corenet_vit.STEM: _describe_corenet,
+        f"encoder.{corenet_vit.STEM}": lambda _: "a segmentation or detection model of CoreNet's",
+        "vision_model.embeddings.patch_embedding.weight": lambda _: "a CLIP or SigLIP of the transformers library",
+        "class_embedding": _describe_open_clip,
+        "patch_embed.proj.weight": _describe_timm,
+        "layer1.0.conv1.weight": lambda _: "a ResNet",
+        "token_embedding.weight": lambda _: "a text tower",
+    }
+    for name, describe in describe_by_weight.items():
+        if name in image:
+            return describe(image)
+    return f"no known architecture (the first names are {', '.join(list(state)[:MAX_NAMES])})"
+
+
+def _describe_corenet(state: Mapping[str, Tensor]) -> str:
+    width, layers = state[corenet_vit.STEM].shape[0], _count_blocks("transformer.", state)
+    sizes = [size for size, width_and_layers in corenet_vit.SIZES.items() if width_and_layers == (width, layers)]
     name = corenet_vit.PREFIX + sizes[0] if sizes else f"a CoreNet ViT {width} wide with {layers} blocks"
     classes = f", {len(state['classifier.weight']):,} classes" if "classifier.weight" in state else ""
     return f"{name}{classes}"
 
 
-def _timm(image: Mapping[str, Tensor]) -> str:
+def _describe_timm(image: Mapping[str, Tensor]) -> str:
     width, _, patch, _ = image["patch_embed.proj.weight"].shape
     size = TIMM_SIZES.get(width, f"{width}-wide")
-    return f"timm's vit_{size}_patch{patch} with {_blocks('blocks.', image)} blocks"
+    return f"timm's vit_{size}_patch{patch} with {_count_blocks('blocks.', image)} blocks"
 
 
-def _open_clip(image: Mapping[str, Tensor]) -> str:
+def _describe_open_clip(image: Mapping[str, Tensor]) -> str:
     if "conv1.weight" not in image:
         return "a part of an open_clip ViT"
     width, _, patch, _ = image["conv1.weight"].shape
-    layers = _blocks("transformer.resblocks.", image)
-    wanted = {"width": width, "layers": layers, "patch_size": patch}
+    layers = _count_blocks("transformer.resblocks.", image)
+    sizes = {"width": width, "layers": layers, "patch_size": patch}
     configs = {name: open_clip_config(name) or {} for name in open_clip.list_models()}
-    names = [name for name, config in configs.items() if wanted.items() <= config["vision_cfg"].items()]
-    likely = " or ".join(sorted(names, key=len)[:MAX_NAMES])
-    return (
-        f"open_clip's {likely}" if likely else f"an open_clip ViT {width} wide with {layers} blocks, patches of {patch}"
-    )
+    names = [name for name, config in configs.items() if sizes.items() <= config["vision_cfg"].items()]
+    if names:
+        return f"open_clip's {' or '.join(sorted(names, key=len)[:MAX_NAMES])}"
+    return f"an open_clip ViT {width} wide with {layers} blocks, patches of {patch}"
 
 
-def _blocks(prefix: str, state: Mapping[str, Tensor]) -> int:
+def _count_blocks(prefix: str, state: Mapping[str, Tensor]) -> int:
     return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})

@@ -1,16 +1,22 @@
-"""The models that methods build around the shared tower."""
+"""The models that methods build around the shared tower, and the layout of open_clip's own models."""
 
+import copy
 import math
 from typing import Any
 
+import open_clip
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from models import open_clip_config
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
+
+# The same parameters under open_clip's names.
+OPEN_CLIP_NAMES = {"projection": "visual.proj", "log_scale": "logit_scale", "bias": "logit_bias"}
 
 
 class ImageProjection(nn.Module):
@@ -138,3 +144,27 @@ class Student(nn.Module):
             images = F.interpolate(images, size, mode="bilinear", antialias=True)
         features: Tensor = self.teacher(images)
         return features
+
+
+def open_clip_state(pair: DualEncoder) -> dict[str, Tensor]:
+    """Return the weights under the names of `open_clip.CLIP`, which has no module around the text transformer.
+
+    A classifier beside the pair is left out. Source: open_clip 3.3.0, `open_clip/model.py`, class CLIP.
+    """
+    weights = {name: value for name, value in pair.state_dict().items() if not name.startswith(("head.", "counts."))}
+    return {
+        OPEN_CLIP_NAMES.get(name) or name.replace("tower.trunk.", "visual.", 1).removeprefix("text.text."): value
+        for name, value in weights.items()
+    }
+
+
+def open_clip_model(name: str, image_size: int, context_length: int, vocabulary_size: int, *, bias: bool) -> nn.Module:
+    """Build open_clip's own model by its name, at these sizes; with a bias of the logits it is a SigLIP model."""
+    config = copy.deepcopy(open_clip_config(name))
+    assert config is not None, f"open_clip has no model {name!r}"
+    config["vision_cfg"]["image_size"] = image_size
+    config["text_cfg"] |= {"context_length": context_length, "vocab_size": vocabulary_size}
+    sizes = (config["embed_dim"], config["vision_cfg"], config["text_cfg"])
+    options = {"quick_gelu": config.get("quick_gelu", False), "output_dict": True}
+    model: nn.Module = open_clip.CLIP(*sizes, **options, init_logit_bias=-10.0 if bias else None)
+    return model

@@ -29,8 +29,7 @@ from bench.reference.sides import DENSE, OPEN_CLIP_FUSED, OURS, WARMUP_STEPS
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.step import make_optimizer, make_step
 from losses.collectives import ProcessGroupLike
-from models.heads import DualEncoder
-from models.open_clip_layout import open_clip_model, open_clip_state
+from models.heads import DualEncoder, open_clip_model, open_clip_state
 
 RAMP_STEPS = 2_000  # steps of linear warm-up of the learning rate; open_clip_train's default is 10,000
 

@@ -18,56 +18,55 @@ from torch import Tensor
 from bench.labels.subwords import SubwordIds
 from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, LoadedTower
 from models import open_clip_config
-from models.open_clip_layout import open_clip_state
+from models.heads import open_clip_state
 
 PREPROCESSING = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD, "interpolation": "bilinear"}
-EMBEDDING = "token_embedding.weight"
 ALL_IDS = 49_408  # of open_clip's tokenizer
 NO_TEXT = {"context_length": 77, "vocab_size": ALL_IDS, "width": 8, "heads": 1, "layers": 1}
 
 
-def export_tower(known: LoadedTower, out: Path) -> str:
+def export_tower(loaded: LoadedTower, out: Path) -> str:
     """Write a tower that was trained here to a folder; return the line of Python that loads it.
 
     A tower with its text tower becomes a model of open_clip, for open_clip's own tokenizer. A tower alone becomes a
     model whose projection is the identity, so that `encode_image` returns the tower's features; its small text tower is
     untrained. A timm tower becomes a folder of timm. ValueError for a tower that neither library builds.
     """
-    if known.provenance is None:
-        raise ValueError(f"{known.name} was not trained here: export accepts the towers of `catlip-bench train`")
-    trunk, config = known.tower.trunk, open_clip_config(known.architecture)
+    if loaded.provenance is None:
+        raise ValueError(f"{loaded.name} was not trained here: export accepts the towers of `catlip-bench train`")
+    trunk, config = loaded.tower.trunk, open_clip_config(loaded.architecture)
     if isinstance(trunk, VisionTransformer) and config is not None:
-        described, weights = (
-            _dual_encoder_weights(known, config) if known.text_encoder else _image_tower_weights(known, config)
-        )
-        described["vision_cfg"] |= {"image_size": known.tower.image_size}
-        facts = {"model_cfg": described, "preprocess_cfg": PREPROCESSING, "made": msgspec.to_builtins(known.provenance)}
-        _write(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, facts)
+        convert = _dual_encoder_weights if loaded.text_encoder else _image_tower_weights
+        described, weights = convert(loaded, config)
+        described["vision_cfg"] |= {"image_size": loaded.tower.image_size}
+        made = msgspec.to_builtins(loaded.provenance)
+        facts = {"model_cfg": described, "preprocess_cfg": PREPROCESSING, "made": made}
+        _write_folder(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, facts)
         return f"open_clip.create_model({f'local-dir:{out}'!r})"
     if type(trunk).__module__.startswith("timm."):
-        _write(out, "model.safetensors", trunk.state_dict(), "config.json", _timm_config(known))
+        _write_folder(out, "model.safetensors", trunk.state_dict(), "config.json", _timm_config(loaded))
         return f"timm.create_model({f'local-dir:{out}'!r}, pretrained=True)"
-    raise ValueError(f"{known.name} has a {type(trunk).__name__}, which neither open_clip nor timm builds from a file")
+    raise ValueError(f"{loaded.name} has a {type(trunk).__name__}, which neither open_clip nor timm builds from a file")
 
 
-def _dual_encoder_weights(known: LoadedTower, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return configuration and weights of a tower with its text tower."""
-    assert known.text_encoder is not None
-    assert known.provenance is not None
-    pair, of = known.text_encoder.pair, known.provenance.experiment
-    text = open_clip_config(of.text_tower)
+def _dual_encoder_weights(loaded: LoadedTower, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    assert loaded.text_encoder is not None
+    assert loaded.provenance is not None
+    pair, trained = loaded.text_encoder.pair, loaded.provenance.experiment
+    text = open_clip_config(trained.text_tower)
     assert text is not None
     if pair.text.padding_reason or text.get("quick_gelu", False) != config.get("quick_gelu", False):
-        why = pair.text.padding_reason or f"{of.text_tower} has a different GELU from {known.architecture}"
-        raise ValueError(f"{known.name} is not exported: {why}")
+        why = pair.text.padding_reason or f"{trained.text_tower} has a different GELU from {loaded.architecture}"
+        raise ValueError(f"{loaded.name} is not exported: {why}")
     described = _without_text(config) | {
         "embed_dim": pair.text.width,
-        "text_cfg": text["text_cfg"] | {"context_length": of.context_length, "vocab_size": ALL_IDS},
+        "text_cfg": text["text_cfg"] | {"context_length": trained.context_length, "vocab_size": ALL_IDS},
     }
     if pair.bias is not None:
         described["init_logit_bias"] = 0.0  # makes open_clip build a bias; its value is loaded
     weights = open_clip_state(pair)
-    weights[EMBEDDING] = embeddings_for_all_ids(weights[EMBEDDING], known.text_encoder.subwords)
+    name = "token_embedding.weight"
+    weights[name] = embeddings_for_all_ids(weights[name], loaded.text_encoder.subwords)
     return described, weights
 
 
@@ -79,37 +78,37 @@ def embeddings_for_all_ids(rows: Float[Tensor, "subwords width"], subwords: Subw
     return table
 
 
-def _image_tower_weights(known: LoadedTower, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return configuration and weights of a tower without a text tower."""
-    described = _without_text(config) | {"embed_dim": known.tower.width, "text_cfg": NO_TEXT}
-    sizes = (described["embed_dim"], described["vision_cfg"] | {"image_size": known.tower.image_size}, NO_TEXT)
+def _image_tower_weights(loaded: LoadedTower, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    width = loaded.tower.width
+    described = _without_text(config) | {"embed_dim": width, "text_cfg": NO_TEXT}
+    sizes = (width, described["vision_cfg"] | {"image_size": loaded.tower.image_size}, NO_TEXT)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         weights = open_clip.CLIP(*sizes).state_dict()
-    weights |= {f"visual.{name}": value for name, value in known.tower.trunk.state_dict().items()}
-    return described, weights | {"visual.proj": torch.eye(known.tower.width)}
+    weights |= {f"visual.{name}": value for name, value in loaded.tower.trunk.state_dict().items()}
+    return described, weights | {"visual.proj": torch.eye(width)}
 
 
 def _without_text(config: dict[str, Any]) -> dict[str, Any]:
     return {name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config}
 
 
-def _timm_config(known: LoadedTower) -> dict[str, Any]:
+def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
     """Return the configuration that timm reads beside weights: `timm/models/_hub.py`, `save_config_for_hf`."""
-    trunk: Any = known.tower.trunk
-    side = known.tower.image_size
+    trunk: Any = loaded.tower.trunk
+    side = loaded.tower.image_size
     shown = PREPROCESSING | {"input_size": (3, side, side), "fixed_input_size": True, "crop_pct": 1.0, "num_classes": 0}
     return {
-        "architecture": known.architecture,
+        "architecture": loaded.architecture,
         "num_classes": 0,
-        "num_features": known.tower.width,
+        "num_features": loaded.tower.width,
         "pretrained_cfg": shown,
         "model_args": {"img_size": side} if hasattr(trunk, "patch_embed") else {},
-        "made": msgspec.to_builtins(known.provenance),
+        "made": msgspec.to_builtins(loaded.provenance),
     }
 
 
-def _write(out: Path, file: str, weights: Mapping[str, Tensor], described: str, facts: dict[str, Any]) -> None:
+def _write_folder(out: Path, file: str, weights: Mapping[str, Tensor], config: str, facts: dict[str, Any]) -> None:
     """Write weights, then their configuration, which marks the folder as complete."""
     save_file({name: value.contiguous() for name, value in weights.items()}, out / file)
-    (out / described).write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    (out / config).write_text(json.dumps(facts, indent=2), encoding="utf-8")

@@ -52,8 +52,8 @@ class TextEncoder:
         start, end = self.subwords.start_and_end
         padding: TextPadding = "max_length" if self.pair.text.padding_reason else "bucketed"
         tokens = Tokens.from_ids(self.subwords.encode(captions), start, end, self.context_length, padding)
-        read = tokens.select(torch.arange(len(captions)))
-        return F.normalize(self.pair.text(read.groups, read.lengths, read.inverse_permutation), dim=-1)
+        batch = tokens.select(torch.arange(len(captions)))
+        return F.normalize(self.pair.text(batch.groups, batch.lengths, batch.inverse_permutation), dim=-1)
 
     @torch.no_grad()
     def classifier_rows(self, captions: tuple[str, ...]) -> Float[Tensor, "captions width"]:
@@ -90,13 +90,13 @@ def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> 
     """
     if not head_path(path).is_file():
         return None
-    around, of = load_file(head_path(path)), provenance.experiment
-    if not any(name.startswith("text.") for name in around):
+    saved, trained = load_file(head_path(path)), provenance.experiment
+    if not any(name.startswith("text.") for name in saved):
         return None
-    subwords = SubwordIds(of.subword_vocabulary)
-    text = build_text_tower(of.text_tower, of.context_length, subwords.size, seed_for(of.seed, TEXT))
-    pair = DualEncoder(tower, text, initial_scale=1.0, initial_bias=0.0 if "bias" in around else None)
+    subwords = SubwordIds(trained.subword_vocabulary)
+    text = build_text_tower(trained.text_tower, trained.context_length, subwords.size, seed_for(trained.seed, TEXT))
+    pair = DualEncoder(tower, text, initial_scale=1.0, initial_bias=0.0 if "bias" in saved else None)
     own = {f"tower.{name}": value for name, value in tower.state_dict().items()}
-    weights = own | {name: value for name, value in around.items() if name in pair.state_dict()}
-    load_exactly(pair, weights, f"{head_path(path)} does not hold what {of.method} puts around this tower")
-    return TextEncoder(pair.eval(), subwords, of.context_length)
+    weights = own | {name: value for name, value in saved.items() if name in pair.state_dict()}
+    load_exactly(pair, weights, f"{head_path(path)} does not hold what {trained.method} puts around this tower")
+    return TextEncoder(pair.eval(), subwords, trained.context_length)

@@ -25,7 +25,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_provenance(path: Path) -> Provenance:
     """Read how a tower was trained; ValueError for a file without this metadata."""
-    facts = metadata_of(path)
+    facts = read_metadata(path)
     if "made" not in facts:
         raise ValueError(f"{path} does not say which experiment made it, so its tower cannot be built")
     try:
@@ -36,10 +36,10 @@ def read_provenance(path: Path) -> Provenance:
 
 def is_made_here(path: Path) -> bool:
     """Return whether a file is a tower that was trained here."""
-    return path.suffix == ".safetensors" and path.is_file() and "made" in metadata_of(path)
+    return path.suffix == ".safetensors" and path.is_file() and "made" in read_metadata(path)
 
 
-def metadata_of(path: Path) -> dict[str, str]:
+def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a safetensors file; ValueError for another file."""
     try:
         with safe_open(path, framework="numpy") as file:
@@ -55,10 +55,9 @@ def head_path(tower: Path) -> Path:
 
 def latest_towers(results: Path, name: str) -> list[Path]:
     """Return the towers of an experiment's newest training, in `results` or one folder down; else ValueError."""
-    found = [path for here in (".", "*") for path in results.glob(f"{here}/*.tower.*.safetensors")]
-    towers = [
-        path for path in sorted(found, key=lambda path: path.name) if read_provenance(path).experiment.name == name
-    ]
+    found = [path for folder in (".", "*") for path in results.glob(f"{folder}/*.tower.*.safetensors")]
+    found.sort(key=lambda path: path.name)
+    towers = [path for path in found if read_provenance(path).experiment.name == name]
     if not towers:
         raise ValueError(f"{results} holds no tower of {name!r}; make one with: {PROGRAM} train {name}")
     newest = towers[-1].name.split(".", 1)[0]

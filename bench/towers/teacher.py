@@ -24,7 +24,7 @@ from bench.data.shards.shards import find_shards, open_samples, open_shards
 from bench.environment.files import atomic_write
 from bench.environment.json_file import decode_json
 from bench.environment.seeds import TEACHER, seed_for
-from bench.towers.provenance import metadata_of
+from bench.towers.provenance import read_metadata
 from bench.towers.tower_from import load_trained_tower
 from models.image_tower import ImageTower, build_image_tower
 
@@ -61,17 +61,15 @@ def write_features(experiment: Experiment, device: torch.device, results: Path, 
     teacher = build_teacher(experiment).to(device).eval()
     rows, found = list[int](), list[Tensor]()
     with torch.inference_mode():
-        for places, images in _whole_images(experiment, teacher.image_size, results):
-            rows += places
+        for indices, images in _iter_image_batches(experiment, teacher.image_size, results):
+            rows += indices
             found.append(teacher(images.to(device)).float().cpu())
-    total = (
-        open_samples(open_shards(experiment.data, results / CACHE)).total if experiment.data != PACK_DATA else len(rows)
-    )
+    is_pack = experiment.data == PACK_DATA
+    total = len(rows) if is_pack else open_samples(open_shards(experiment.data, results / CACHE)).total
     features = torch.zeros(total, teacher.width)
     features[torch.tensor(rows)] = torch.cat(found)
-    facts = FeatureFacts(
-        teacher=experiment.teacher, data=experiment.data, digest=files_digest(find_shards(experiment.data))
-    )
+    digest = files_digest(find_shards(experiment.data))
+    facts = FeatureFacts(teacher=experiment.teacher, data=experiment.data, digest=digest)
     with atomic_write(path) as temporary:
         save_file({"features": features}, temporary, metadata={"features": msgspec.json.encode(facts).decode()})
 
@@ -85,7 +83,7 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
     path = Path(experiment.teacher)
     if not (experiment.teacher.endswith(SUFFIX) and path.is_file()):
         return None
-    metadata = metadata_of(path).get("features")
+    metadata = read_metadata(path).get("features")
     if metadata is None:
         return None
     facts = decode_json(metadata, FeatureFacts)
@@ -95,23 +93,23 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
     return features
 
 
-def _whole_images(experiment: Experiment, side: int, results: Path) -> Iterator[tuple[list[int], Tensor]]:
+def _iter_image_batches(experiment: Experiment, side: int, results: Path) -> Iterator[tuple[list[int], Tensor]]:
     """Yield the indices of samples in the data, with their images."""
     if experiment.data == PACK_DATA:
         pixels = load_pack_images("pretrain", results / CACHE).pixels
         for first in tqdm(range(0, len(pixels), EMBED_BATCH_SIZE), unit="batch", leave=False):
-            some = pixels[first : first + EMBED_BATCH_SIZE]
-            yield list(range(first, first + len(some))), eval_transform(some, side)
+            batch = pixels[first : first + EMBED_BATCH_SIZE]
+            yield list(range(first, first + len(batch))), eval_transform(batch, side)
         return
     samples = open_samples(open_shards(experiment.data, results / CACHE))
     for first in tqdm(range(0, len(samples), EMBED_BATCH_SIZE), unit="batch", leave=False):
-        places, images = list[int](), list[Tensor]()
+        indices, images = list[int](), list[Tensor]()
         for row in range(first, min(first + EMBED_BATCH_SIZE, len(samples))):
             try:
                 image = decode_image(samples.image(row))
             except UnusableImageError:
                 continue
-            places.append(samples.position(row))
+            indices.append(samples.position(row))
             images.append(F.interpolate(image[None].float(), (side, side), mode="bilinear", antialias=True))
         if images:
-            yield places, normalise(torch.cat(images) / WHITE)
+            yield indices, normalise(torch.cat(images) / WHITE)

@@ -58,18 +58,25 @@ def load_tower(
     """
     path = Path(subject)
     if path.is_dir():
-        return _from_folder(path, image_size)
+        return _load_open_clip_folder(path, image_size)
+    if is_made_here(path):
+        return _load_own_file(path, image_size)
     if path.is_file():
-        return _from_file(path, image_size, vocabulary)
+        state = read_weights(path)
+        if corenet_vit.STEM in state:
+            return _load_corenet(path, state, image_size, vocabulary)
+        raise ValueError(
+            f"{path} does not name its architecture; name its model: NAME={path}. It looks like {identify(state)}"
+        )
     name, equals, file = subject.partition("=")
     if equals and "[" not in name:  # "[" begins the settings of an experiment
-        return _from_name(name, Path(file), image_size, vocabulary)
+        return _load_named_model(name, Path(file), image_size, vocabulary)
     if path.suffix in SUFFIXES:
         raise ValueError(f"no file {subject!r}")
     if subject not in EXPERIMENTS and "[" not in subject:
         raise ValueError(f"{subject!r} is no tower: {ACCEPTED_TOWERS}")
     newest = max(latest_towers(results, subject), key=lambda tower: read_provenance(tower).images)
-    return _from_own_file(newest, image_size)
+    return _load_own_file(newest, image_size)
 
 
 def load_trained_tower(path: Path, image_size: int | None = None) -> tuple[ImageTower, Provenance]:
@@ -78,49 +85,36 @@ def load_trained_tower(path: Path, image_size: int | None = None) -> tuple[Image
     For another image size the position embeddings are resampled.
     """
     provenance = read_provenance(path)
-    of = provenance.experiment
-    seed, channels = seed_for(of.seed, TOWER), of.embedding_channels
-    tower = build_image_tower(of.tower, image_size or of.image_size, seed, embedding_channels=channels)
+    trained = provenance.experiment
+    seed, channels = seed_for(trained.seed, TOWER), trained.embedding_channels
+    tower = build_image_tower(trained.tower, image_size or trained.image_size, seed, embedding_channels=channels)
     if not next(tower.parameters()).is_meta:  # FLOPs are counted without weights
         load_weights(tower, path)
     return tower, provenance
 
 
-def build_untrained_copy(known: LoadedTower) -> ImageTower:
+def build_untrained_copy(loaded: LoadedTower) -> ImageTower:
     """Return the random-init baseline of a tower that was trained elsewhere, with the same weights at every call."""
-    assert known.build is not None, f"{known.name} was trained here, from weights that its seed gives"
+    assert loaded.build is not None, f"{loaded.name} was trained here, from weights that its seed gives"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(0, TOWER))
-        tower = known.build()
-    tower.pixels = known.tower.pixels
+        tower = loaded.build()
+    tower.pixels = loaded.tower.pixels
     return tower
 
 
-def _from_file(path: Path, image_size: int | None, vocabulary: str | None) -> LoadedTower:
-    if is_made_here(path):
-        return _from_own_file(path, image_size)
-    state = read_weights(path)
-    if corenet_vit.STEM in state:
-        return _corenet(path, state, image_size, vocabulary)
-    raise ValueError(
-        f"{path} does not name its architecture; name its model: NAME={path}. It looks like {identify(state)}"
-    )
-
-
-def _from_own_file(path: Path, image_size: int | None) -> LoadedTower:
+def _load_own_file(path: Path, image_size: int | None) -> LoadedTower:
     tower, provenance = load_trained_tower(path, image_size)
-    of = provenance.experiment
-    return LoadedTower(
-        tower, of.name, of.tower, provenance, read_label_classifier(path), read_text_encoder(tower, path, provenance)
-    )
+    trained, text_encoder = provenance.experiment, read_text_encoder(tower, path, provenance)
+    return LoadedTower(tower, trained.name, trained.tower, provenance, read_label_classifier(path), text_encoder)
 
 
-def _from_folder(path: Path, image_size: int | None) -> LoadedTower:
+def _load_open_clip_folder(path: Path, image_size: int | None) -> LoadedTower:
     try:
         described = decode_json(read_limited(path / FOLDER_CONFIG), dict)
         config, shown = described["model_cfg"], described.get("preprocess_cfg", {})
         size = image_size or config["vision_cfg"]["image_size"]
-        build = partial(_wrap_trunk, partial(build_trunk, config, size), size)
+        build = partial(_build_tower, partial(build_trunk, config, size), size)
         tower = build()
     except Exception as error:  # noqa: BLE001 - open_clip documents no exceptions for invalid configurations
         why = f"it has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
@@ -128,14 +122,14 @@ def _from_folder(path: Path, image_size: int | None) -> LoadedTower:
     file = next((path / name for name in FOLDER_WEIGHTS if (path / name).is_file()), None)
     if file is None:
         raise ValueError(f"{path} holds none of {', '.join(FOLDER_WEIGHTS)}")
-    _load(tower, read_weights(file), file, path.name)
+    _load_trunk(tower, read_weights(file), file, path.name)
     tower.pixels = make_renormalisation(
         shown.get("mean", open_clip.OPENAI_DATASET_MEAN), shown.get("std", open_clip.OPENAI_DATASET_STD)
     )
     return LoadedTower(tower, path.name, path.name, build=build)
 
 
-def _from_name(name: str, file: Path, image_size: int | None, vocabulary: str | None) -> LoadedTower:
+def _load_named_model(name: str, file: Path, image_size: int | None, vocabulary: str | None) -> LoadedTower:
     config = open_clip_config(name)
     if config is None and not timm.is_model(name) and not name.startswith(corenet_vit.PREFIX):
         build_image_tower(name, image_size or 224, 0)  # raises an error that suggests a name
@@ -143,8 +137,7 @@ def _from_name(name: str, file: Path, image_size: int | None, vocabulary: str | 
         raise ValueError(f"no file {str(file)!r} with weights of {name}")
     state = read_weights(file)
     if name.startswith(corenet_vit.PREFIX):
-        corenet_vit.corenet_vit(name)
-        return _corenet(file, state, image_size, vocabulary, name)
+        return _load_corenet(file, state, image_size, vocabulary, name)
     if config is not None:
         size, pixels = config["vision_cfg"]["image_size"], _published_mean_and_std(name)
     else:
@@ -152,40 +145,40 @@ def _from_name(name: str, file: Path, image_size: int | None, vocabulary: str | 
         size, pixels = described.input_size[-1], (described.mean, described.std)
     build = partial(build_image_tower, name, image_size or size, seed_for(0, TOWER))
     tower = build()
-    _load(tower, state, file, name)
+    _load_trunk(tower, state, file, name)
     tower.pixels = make_renormalisation(*pixels)
     return LoadedTower(tower, f"{name}={file.name}", name, build=build)
 
 
-def _corenet(
+def _load_corenet(
     path: Path, state: Mapping[str, Tensor], image_size: int | None, vocabulary: str | None, name: str = ""
 ) -> LoadedTower:
     """Read a file of CoreNet, whose images have pixels from 0 to 1 without normalisation."""
     of_file = partial(corenet_vit.CorenetViT, *corenet_vit.infer_sizes(state)) if not name else None
-    build = partial(_wrap_trunk, of_file or partial(corenet_vit.corenet_vit, name), image_size or 224)
+    build = partial(_build_tower, of_file or partial(corenet_vit.corenet_vit, name), image_size or 224)
     tower, weights = build(), corenet_vit.convert_corenet_state(state)
     load_exactly(tower.trunk, weights, f"{path} does not fit {name or 'a ViT of CoreNet'}", given=state)
     tower.pixels = make_renormalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    rows = None
-    vocabulary = vocabulary or next(
-        (str(one) for one in map(path.with_suffix, VOCABULARY_SUFFIXES) if one.is_file()), None
-    )
+    classifier = None
+    beside = (path.with_suffix(suffix) for suffix in VOCABULARY_SUFFIXES)
+    vocabulary = vocabulary or next((str(file) for file in beside if file.is_file()), None)
     if "classifier.weight" in state:
         keys = read_vocabulary(vocabulary).keys if vocabulary else ()
         if "classifier.bias" not in state:
             raise ValueError(f"{path} has classifier.weight and no classifier.bias")
-        rows = LabelClassifier(state["classifier.weight"], state["classifier.bias"], keys)
-        if len(keys) > len(rows.weight):
-            classifier = f"{path} has a classifier of {len(rows.weight):,} rows"
-            raise ValueError(f"{classifier}, vocabulary {vocabulary} has {len(keys):,} labels")
-    return LoadedTower(tower, path.name, name or identify(state).split(",")[0], label_classifier=rows, build=build)
+        classifier = LabelClassifier(state["classifier.weight"], state["classifier.bias"], keys)
+        if (rows := len(classifier.weight)) < len(keys):
+            has = f"{path} has a classifier of {rows:,} rows"
+            raise ValueError(f"{has}, vocabulary {vocabulary} has {len(keys):,} labels")
+    architecture = name or identify(state).split(",")[0]
+    return LoadedTower(tower, path.name, architecture, label_classifier=classifier, build=build)
 
 
-def _wrap_trunk(trunk: Callable[[], nn.Module], image_size: int) -> ImageTower:
-    return ImageTower(trunk(), image_size)
+def _build_tower(build_trunk: Callable[[], nn.Module], image_size: int) -> ImageTower:
+    return ImageTower(build_trunk(), image_size)
 
 
-def _load(tower: ImageTower, state: Mapping[str, Tensor], file: Path, name: str) -> None:
+def _load_trunk(tower: ImageTower, state: Mapping[str, Tensor], file: Path, name: str) -> None:
     weights = trunk_weights(state, tower.trunk)
     load_exactly(tower.trunk, weights, f"{file} does not fit {name}", given=state)
 

@@ -8,8 +8,7 @@ import torch
 
 from bench.labels.subwords import SubwordIds
 from bench.train.build import build_train_state, load_data
-from models.heads import DualEncoder
-from models.open_clip_layout import open_clip_model, open_clip_state
+from models.heads import DualEncoder, open_clip_model, open_clip_state
 from tests.small import small
 
 
