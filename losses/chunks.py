@@ -11,15 +11,15 @@ LINEAR_FROM = 40.0  # from here on softplus(x) equals x in float64
 
 def square_slices(count: int) -> list[slice]:
     """Cut one side of a similarity matrix into chunks; square chunks need fewer inputs per product than rows."""
-    return _cut(count, SIDE)
+    return _slices(count, SIDE)
 
 
 def row_chunks(rows: int, columns: int) -> list[slice]:
     """Cut a matrix into chunks of rows with at most `LOGITS_AT_ONCE` logits, or one row."""
-    return _cut(rows, max(1, LOGITS_AT_ONCE // max(columns, 1)))
+    return _slices(rows, max(1, LOGITS_AT_ONCE // max(columns, 1)))
 
 
-def _cut(count: int, size: int) -> list[slice]:
+def _slices(count: int, size: int) -> list[slice]:
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 

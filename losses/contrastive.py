@@ -49,42 +49,42 @@ class _Contrastive(torch.autograd.Function):
         with without_autocast(image.device):
             columns = all_gather(text, group).to(dtype)
             first, batch = rank * num_rows, len(columns)
-            by_row, by_column = (columns.new_full((size,), -torch.inf) for size in (num_rows, batch))
+            row_logsumexp, column_logsumexp = (columns.new_full((size,), -torch.inf) for size in (num_rows, batch))
             pairs = columns.new_zeros(())
             for i in square_slices(num_rows):
                 rows = image[i].to(dtype) * scale
                 pairs += torch.vdot(rows.flatten(), columns[first + i.start : first + i.stop].flatten())
                 for j in square_slices(batch):
                     logits = rows @ columns[j].T
-                    by_row[i] = torch.logaddexp(by_row[i], logits.logsumexp(1))
-                    by_column[j] = torch.logaddexp(by_column[j], logits.logsumexp(0))
-            by_column = all_reduce_logsumexp(by_column, group)
-            loss = (by_row + by_column[first : first + num_rows]).sum() / 2 - pairs
-        ctx.save_for_backward(image, text if group is None else columns, scale, by_row, by_column)
+                    row_logsumexp[i] = torch.logaddexp(row_logsumexp[i], logits.logsumexp(1))
+                    column_logsumexp[j] = torch.logaddexp(column_logsumexp[j], logits.logsumexp(0))
+            column_logsumexp = all_reduce_logsumexp(column_logsumexp, group)
+            loss = (row_logsumexp + column_logsumexp[first : first + num_rows]).sum() / 2 - pairs
+        ctx.save_for_backward(image, text if group is None else columns, scale, row_logsumexp, column_logsumexp)
         ctx.group, ctx.first, ctx.factor, ctx.text_dtype = group, first, ranks / (2 * batch), text.dtype
         return all_reduce_sum_(loss, group) / batch
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        image, columns, scale, by_row, by_column = ctx.saved_tensors
+        image, columns, scale, row_logsumexp, column_logsumexp = ctx.saved_tensors
         dtype = loss_dtype(image.dtype)
         with without_autocast(image.device):
             columns = columns.to(dtype)
-            of_rows, of_columns = (torch.zeros_like(value, dtype=dtype) for value in (image, columns))
-            of_scale = columns.new_zeros(())
+            grad_rows, grad_columns = (torch.zeros_like(value, dtype=dtype) for value in (image, columns))
+            grad_scale = columns.new_zeros(())
             for i in square_slices(len(image)):
-                own = image[i].to(dtype)
-                rows = own * scale
+                unscaled = image[i].to(dtype)
+                rows = unscaled * scale
                 for j in square_slices(len(columns)):
                     logits = rows @ columns[j].T
-                    share = (logits - by_row[i, None]).exp_()  # softmax over the row plus softmax over the column
-                    share += logits.sub_(by_column[j]).exp_()
+                    share = (logits - row_logsumexp[i, None]).exp_()  # softmax over the row
+                    share += logits.sub_(column_logsumexp[j]).exp_()  # plus softmax over the column
                     share.diagonal(ctx.first + i.start - j.start).sub_(2)
-                    of_rows[i].addmm_(share, columns[j])
-                    of_columns[j].addmm_(share.T, rows)
-                of_scale += torch.vdot(of_rows[i].flatten(), own.flatten())
+                    grad_rows[i].addmm_(share, columns[j])
+                    grad_columns[j].addmm_(share.T, rows)
+                grad_scale += torch.vdot(grad_rows[i].flatten(), unscaled.flatten())
             factor = gradient.to(dtype) * ctx.factor
-            of_image = of_rows.mul_(scale * factor).to(image.dtype)
-            of_text = reduce_scatter(of_columns, ctx.group).mul_(factor).to(ctx.text_dtype)
-        return of_image, of_text, (of_scale * factor).to(scale.dtype), None
+            grad_image = grad_rows.mul_(scale * factor).to(image.dtype)
+            grad_text = reduce_scatter(grad_columns, ctx.group).mul_(factor).to(ctx.text_dtype)
+        return grad_image, grad_text, (grad_scale * factor).to(scale.dtype), None

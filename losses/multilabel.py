@@ -44,8 +44,8 @@ class _Multilabel(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         logits, rows, columns = ctx.saved_tensors
         share = gradient / len(logits)
-        of_logits = torch.empty_like(logits)
+        grad_logits = torch.empty_like(logits)
         for chunk in row_chunks(*logits.shape):
-            torch.mul(logits[chunk].to(share.dtype).sigmoid(), share, out=of_logits[chunk])
+            torch.mul(logits[chunk].to(share.dtype).sigmoid(), share, out=grad_logits[chunk])
         positives = ((logits[rows, columns].to(share.dtype).sigmoid() - 1) * share).to(logits.dtype)
-        return of_logits.index_put_((rows, columns), positives), None, None
+        return grad_logits.index_put_((rows, columns), positives), None, None

@@ -30,51 +30,51 @@ def sigmoid_loss(
 
     With a `group`, the batch is the global batch of its ranks, with value and gradients as in `contrastive_loss`.
     """
-    wanted = torch.is_grad_enabled() and any(value.requires_grad for value in (image, text, scale, bias))
-    loss: Tensor = _Sigmoid.apply(image, text, scale, bias, group, wanted)  # type: ignore[no-untyped-call]
+    needs_grad = torch.is_grad_enabled() and any(value.requires_grad for value in (image, text, scale, bias))
+    loss: Tensor = _Sigmoid.apply(image, text, scale, bias, group, needs_grad)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, group: ProcessGroupLike, wanted: bool
+        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, group: ProcessGroupLike, needs_grad: bool
     ) -> Tensor:
         rank, ranks = rank_and_world_size(group)
         dtype, num_rows = loss_dtype(image.dtype), len(image)
         with without_autocast(image.device):
             columns = all_gather(text, group).to(dtype)
             first, batch = rank * num_rows, len(columns)
-            loss, of_scale, of_bias = (columns.new_zeros(()) for _ in range(3))
-            if wanted:
-                of_rows, of_columns = (torch.zeros_like(value, dtype=dtype) for value in (image, columns))
+            loss, grad_scale, grad_bias = (columns.new_zeros(()) for _ in range(3))
+            if needs_grad:
+                grad_rows, grad_columns = (torch.zeros_like(value, dtype=dtype) for value in (image, columns))
             for i in square_slices(num_rows):
-                own = image[i].to(dtype)
-                rows = own * scale
+                unscaled = image[i].to(dtype)
+                rows = unscaled * scale
                 for j in square_slices(batch):
                     logits = torch.addmm(bias.to(dtype), rows, columns[j].T)
                     positives = logits.diagonal(first + i.start - j.start)
                     positives.neg_()  # the loss falls with positives and rises with negatives
                     loss += F.softplus(logits, threshold=LINEAR_FROM).sum()
-                    if wanted:
+                    if needs_grad:
                         logits.sigmoid_()
                         positives.neg_()
-                        of_bias += logits.sum()
-                        of_rows[i].addmm_(logits, columns[j])
-                        of_columns[j].addmm_(logits.T, rows)
-                if wanted:
-                    of_scale += torch.vdot(of_rows[i].flatten(), own.flatten())
-            if wanted:
+                        grad_bias += logits.sum()
+                        grad_rows[i].addmm_(logits, columns[j])
+                        grad_columns[j].addmm_(logits.T, rows)
+                if needs_grad:
+                    grad_scale += torch.vdot(grad_rows[i].flatten(), unscaled.flatten())
+            if needs_grad:
                 factor = ranks / batch
                 ctx.save_for_backward(
-                    of_rows.mul_(scale * factor).to(image.dtype),
-                    reduce_scatter(of_columns, group).mul_(factor).to(text.dtype),
-                    (of_scale * factor).to(scale.dtype),
-                    (of_bias * factor).to(bias.dtype),
+                    grad_rows.mul_(scale * factor).to(image.dtype),
+                    reduce_scatter(grad_columns, group).mul_(factor).to(text.dtype),
+                    (grad_scale * factor).to(scale.dtype),
+                    (grad_bias * factor).to(bias.dtype),
                 )
             return all_reduce_sum_(loss, group) / batch
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return *(of_one * gradient.to(of_one.dtype) for of_one in ctx.saved_tensors), None, None
+        return *(saved * gradient.to(saved.dtype) for saved in ctx.saved_tensors), None, None

@@ -50,12 +50,12 @@ class _Softmax(torch.autograd.Function):
         logits, rows, columns, share, norms = ctx.saved_tensors
         factor = gradient / len(logits)
         of_row = torch.zeros_like(norms).index_add(0, rows, share) * factor
-        of_logits = torch.empty_like(logits)
+        grad_logits = torch.empty_like(logits)
         for chunk in row_chunks(*logits.shape):
             softmax = (logits[chunk].to(norms.dtype) - norms[chunk, None]).exp_()
-            of_logits[chunk] = softmax.mul_(of_row[chunk, None])
+            grad_logits[chunk] = softmax.mul_(of_row[chunk, None])
         positives = (logits[rows, columns].to(norms.dtype) - norms[rows]).exp() * of_row[rows] - share * factor
-        return of_logits.index_put_((rows, columns), positives.to(logits.dtype)), None, None, None
+        return grad_logits.index_put_((rows, columns), positives.to(logits.dtype)), None, None, None
 
 
 def inverse_document_frequency(

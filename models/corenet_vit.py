@@ -5,7 +5,7 @@ Source: apple/corenet 1aa3acd, `corenet/modeling/models/classification/vit.py` a
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -72,12 +72,12 @@ class CorenetViT(nn.Module):
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
         """Return the class token."""
         patches = self.stem(images).flatten(2).transpose(1, 2)
-        patches = patches + self.positions_of(patches.shape[1]).to(patches.dtype)
+        patches = patches + self.resample_positions(patches.shape[1]).to(patches.dtype)
         tokens = torch.cat([self.class_token.expand(len(patches), 1, -1), patches], dim=1)
         token: Tensor = self.norm(self.transformer(tokens)[:, 0])
         return token
 
-    def positions_of(self, patches: int) -> Float[Tensor, "{patches} width"]:
+    def resample_positions(self, patches: int) -> Float[Tensor, "{patches} width"]:
         """Return the position embeddings for this number of patches."""
         if patches == POSITIONS:
             return self.positions
@@ -126,12 +126,12 @@ def convert_corenet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Weights that have no name here keep their own.
     """
     kept = {name: value for name, value in state.items() if not name.startswith(("classifier.", "neural_augmentor."))}
-    ours = {_our_name(name): value for name, value in kept.items()}
-    shapes: Iterable[tuple[str, int]] = (("class_token", 1), ("positions", 2))
-    return ours | {name: ours[name].reshape(ours[name].shape[-dims:]) for name, dims in shapes if name in ours}
+    ours = {_convert_name(name): value for name, value in kept.items()}
+    dims = {"class_token": 1, "positions": 2}
+    return ours | {name: ours[name].reshape(ours[name].shape[-dims[name] :]) for name in dims if name in ours}
 
 
-def _our_name(name: str) -> str:
+def _convert_name(name: str) -> str:
     for theirs, our in OUR_NAMES.items():
         if re.match(theirs, name):
             return re.sub(theirs, our, name, count=1)

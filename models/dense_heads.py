@@ -18,17 +18,17 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
 from models.image_tower import ImageTower
-from models.patch_map import map_shape, patch_map
+from models.patch_map import map_channels_and_patch_size, patch_map
 
 ASPP_CHANNELS, ASPP_RATES, ASPP_DROPOUT = 512, (12, 24, 36), 0.1
 OUTPUT_STRIDE = 8  # pixels
-SCALES = (4.0, 2.0, 1.0, 0.5)  # of the levels, relative to the patch map
-COARSEST = SCALES[-1] / 2  # of the level that only proposals use
-RATIOS = (0.5, 1.0, 2.0)  # of the anchors' sides
-PLACES_PER_ANCHOR = 8  # side of a level's anchors, in positions of the level: 32 px at a stride of 4
-CANONICAL_PLACES = 14  # side, in patches, of a region that is pooled from the level of the patch map
+LEVEL_SCALES = (4.0, 2.0, 1.0, 0.5)  # of the levels, relative to the patch map
+COARSEST_SCALE = LEVEL_SCALES[-1] / 2  # of the level that only proposals use
+ANCHOR_RATIOS = (0.5, 1.0, 2.0)  # of the anchors' sides
+ANCHOR_SIDE = 8  # side of a level's anchors, in positions of the level: 32 px at a stride of 4
+CANONICAL_SIDE = 14  # side, in patches, of a region that is pooled from the level of the patch map
 FINEST_LEVEL, OWN_LEVEL = 2, 4  # the pooling's numbers of the finest level and the patch map's: log2 of strides 4, 16
-BOX_PLACES, MASK_PLACES = 7, 14  # side of a pooled region
+BOX_POOL_SIDE, MASK_POOL_SIDE = 7, 14  # side of a pooled region
 
 
 class Segmenter(nn.Module):
@@ -43,16 +43,16 @@ class Segmenter(nn.Module):
         self.tower, self.head, self.stride = tower, head, stride
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes height width"]:
-        found, sides = patch_map(self.tower, images), images.shape[-2:]
+        features, sides = patch_map(self.tower, images), images.shape[-2:]
         if self.stride is not None:
             size = [side // self.stride for side in sides]
-            found = F.interpolate(found, size, mode="bilinear", antialias=True)
-        return F.interpolate(self.head(found), list(sides), mode="bilinear")
+            features = F.interpolate(features, size, mode="bilinear", antialias=True)
+        return F.interpolate(self.head(features), list(sides), mode="bilinear")
 
 
 def with_linear_head(tower: ImageTower, num_classes: int) -> Segmenter:
     """Add a linear layer on each position of a tower's patch map."""
-    return Segmenter(tower, nn.Conv2d(map_shape(tower)[0], num_classes, 1))
+    return Segmenter(tower, nn.Conv2d(map_channels_and_patch_size(tower)[0], num_classes, 1))
 
 
 def with_deeplab_head(tower: ImageTower, num_classes: int, channels: int = ASPP_CHANNELS) -> Segmenter:
@@ -63,7 +63,7 @@ def with_deeplab_head(tower: ImageTower, num_classes: int, channels: int = ASPP_
     Source: Chen et al. 2017 (arXiv 1706.05587) by torchvision's modules; channels, rates and dropout by apple/corenet,
     `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml`.
     """
-    pyramid = ASPP(map_shape(tower)[0], ASPP_RATES, channels)
+    pyramid = ASPP(map_channels_and_patch_size(tower)[0], ASPP_RATES, channels)
     pyramid.project[-1] = nn.Dropout2d(ASPP_DROPOUT)
     head = nn.Sequential(pyramid, nn.Conv2d(channels, num_classes, 1))
     return Segmenter(tower, head, OUTPUT_STRIDE)
@@ -90,16 +90,17 @@ class SimplePyramid(nn.Module):
     def __init__(self, tower: ImageTower, channels: int) -> None:
         super().__init__()
         self.tower, self.out_channels = tower, channels
-        width = map_shape(tower)[0]
-        self.levels = nn.ModuleList(
-            nn.Sequential(*_scaled(width, scale), *_mixed(round(width / max(1, scale)), channels)) for scale in SCALES
-        )
+        width = map_channels_and_patch_size(tower)[0]
+        self.levels = nn.ModuleList()
+        for scale in LEVEL_SCALES:
+            layers = _scaling_layers(width, scale) + _conv_norms(round(width / max(1, scale)), channels)
+            self.levels.append(nn.Sequential(*layers))
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> OrderedDict[str, Tensor]:
         """Return the maps, finest first, by the names that torchvision's detectors expect."""
-        found = patch_map(self.tower, images)
-        maps = OrderedDict((str(number), level(found)) for number, level in enumerate(self.levels))
-        maps["pool"] = F.max_pool2d(maps[str(len(SCALES) - 1)], 1, 2)
+        features = patch_map(self.tower, images)
+        maps = OrderedDict((str(number), level(features)) for number, level in enumerate(self.levels))
+        maps["pool"] = F.max_pool2d(maps[str(len(LEVEL_SCALES) - 1)], 1, 2)
         return maps
 
 
@@ -138,52 +139,50 @@ def mask_rcnn(
     `num_classes` includes the background. Images with pixels from 0 to 1 are scaled to fit into a square of `side`
     pixels, and padded at the right and bottom to a multiple of the coarsest stride.
     """
-    patch = map_shape(tower)[1]
-    strides = [patch / scale for scale in (*SCALES, COARSEST)]
-    sizes = tuple((round(PLACES_PER_ANCHOR * stride),) for stride in strides)
-    channels = heads.channels
+    patch = map_channels_and_patch_size(tower)[1]
+    strides = [patch / scale for scale in (*LEVEL_SCALES, COARSEST_SCALE)]
+    sizes = tuple((round(ANCHOR_SIDE * stride),) for stride in strides)
     return MaskRCNN(
-        SimplePyramid(tower, channels),
+        SimplePyramid(tower, heads.channels),
         min_size=side,
         max_size=side,
         size_divisible=round(strides[-1]),
         image_mean=list(mean_and_std[0]),
         image_std=list(mean_and_std[1]),
-        rpn_anchor_generator=FractionalStrideAnchors(sizes, (RATIOS,) * len(sizes)),
+        rpn_anchor_generator=FractionalStrideAnchors(sizes, (ANCHOR_RATIOS,) * len(sizes)),
         rpn_pre_nms_top_n_train=2 * heads.proposals,
         rpn_pre_nms_top_n_test=heads.proposals,
         rpn_post_nms_top_n_train=heads.proposals,
         rpn_post_nms_top_n_test=heads.proposals,
-        box_roi_pool=_pooling(BOX_PLACES, patch),
-        box_head=TwoMLPHead(channels * BOX_PLACES**2, heads.box_features),
+        box_roi_pool=_build_roi_align(BOX_POOL_SIDE, patch),
+        box_head=TwoMLPHead(heads.channels * BOX_POOL_SIDE**2, heads.box_features),
         box_predictor=FastRCNNPredictor(heads.box_features, num_classes),
         box_batch_size_per_image=heads.regions,
-        mask_roi_pool=_pooling(MASK_PLACES, patch),
-        mask_head=MaskRCNNHeads(channels, (channels,) * heads.mask_layers, 1),
-        mask_predictor=MaskRCNNPredictor(channels, channels, num_classes),
+        mask_roi_pool=_build_roi_align(MASK_POOL_SIDE, patch),
+        mask_head=MaskRCNNHeads(heads.channels, (heads.channels,) * heads.mask_layers, 1),
+        mask_predictor=MaskRCNNPredictor(heads.channels, heads.channels, num_classes),
     )
 
 
-def _pooling(size: int, patch: int) -> MultiScaleRoIAlign:
+def _build_roi_align(size: int, patch: int) -> MultiScaleRoIAlign:
     """Return the pooling of regions with the maps' true scales; torchvision would assume powers of two."""
-    pooling = MultiScaleRoIAlign([str(number) for number in range(len(SCALES))], size, sampling_ratio=2)
-    pooling.scales = [scale / patch for scale in SCALES]
-    coarsest = FINEST_LEVEL + len(SCALES) - 1
-    pooling.map_levels = LevelMapper(FINEST_LEVEL, coarsest, CANONICAL_PLACES * patch, OWN_LEVEL)
+    pooling = MultiScaleRoIAlign([str(number) for number in range(len(LEVEL_SCALES))], size, sampling_ratio=2)
+    pooling.scales = [scale / patch for scale in LEVEL_SCALES]
+    coarsest = FINEST_LEVEL + len(LEVEL_SCALES) - 1
+    pooling.map_levels = LevelMapper(FINEST_LEVEL, coarsest, CANONICAL_SIDE * patch, OWN_LEVEL)
     return pooling
 
 
-def _scaled(width: int, scale: float) -> list[nn.Module]:
+def _scaling_layers(width: int, scale: float) -> list[nn.Module]:
     """Return the layers that scale a map; channels are halved whenever sides are doubled."""
-    halves: list[nn.Module] = []
+    layers: list[nn.Module] = []
     while scale > 1:
-        halves += [ChannelNorm(width), nn.GELU()] if halves else []
-        halves.append(nn.ConvTranspose2d(width, width // 2, 2, 2))
+        layers += [ChannelNorm(width), nn.GELU()] if layers else []
+        layers.append(nn.ConvTranspose2d(width, width // 2, 2, 2))
         width, scale = width // 2, scale / 2
-    return [nn.MaxPool2d(2)] if scale < 1 else halves
+    return [nn.MaxPool2d(2)] if scale < 1 else layers
 
 
-def _mixed(width: int, channels: int) -> list[nn.Module]:
-    """Return a convolution of 1 x 1 and one of 3 x 3, each followed by a norm."""
-    one = [nn.Conv2d(width, channels, 1, bias=False), ChannelNorm(channels)]
-    return [*one, nn.Conv2d(channels, channels, 3, padding=1, bias=False), ChannelNorm(channels)]
+def _conv_norms(width: int, channels: int) -> list[nn.Module]:
+    convolutions = nn.Conv2d(width, channels, 1, bias=False), nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    return [layer for convolution in convolutions for layer in (convolution, ChannelNorm(channels))]

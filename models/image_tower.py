@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import open_clip
 import timm
@@ -14,7 +14,7 @@ from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
 from models import corenet_vit, open_clip_config
-from models.token_subsets import drop_patches, read_class_token_only
+from models.token_subsets import add_patch_drop, compute_class_token_only
 
 PIXEL_CHANNELS = 3
 TIMM_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}  # timm's names of ViTs, by width
@@ -31,8 +31,8 @@ class Renormalise(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        ours, theirs = map(_columns, (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)), map(_columns, (mean, std))
-        (our_mean, our_std), (their_mean, their_std) = ours, theirs
+        values = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, mean, std)
+        our_mean, our_std, their_mean, their_std = torch.tensor(values, dtype=torch.float32).view(4, 3, 1, 1)
         self.register_buffer("scale", our_std / their_std, persistent=False)
         self.register_buffer("shift", (our_mean - their_mean) / their_std, persistent=False)
 
@@ -105,16 +105,14 @@ def build_image_tower(
         else:
             trunk = build_trunk(config, image_size) if config else _build_timm(name, image_size, several=several)
         if patch_drop:
-            drop_patches(trunk, patch_drop)
+            add_patch_drop(trunk, patch_drop)
         try:
             return ImageTower(trunk, image_size, image_sizes, embedding_channels or PIXEL_CHANNELS)
         except (AssertionError, RuntimeError) as error:
             text = f"tower {name!r} does not take images of {', '.join(map(str, image_sizes or [image_size]))} px"
-            if config and several:
-                raise ValueError(
-                    f"{text}: open_clip builds it for one size; {_timm_counterpart(config)} takes any"
-                ) from None
-            raise ValueError(f"{text}: {error}") from None
+            one_size = "open_clip builds it for one size; {} takes any"
+            reason = one_size.format(_timm_counterpart(config)) if config and several else error
+            raise ValueError(f"{text}: {reason}") from None
 
 
 def build_trunk(config: dict[str, Any], image_size: int) -> nn.Module:
@@ -122,8 +120,8 @@ def build_trunk(config: dict[str, Any], image_size: int) -> nn.Module:
 
     ValueError for a timm tower that the installed timm does not have, instead of a download from a hub.
     """
-    if (timms := config["vision_cfg"].get("timm_model_name")) is not None:
-        _known_to_timm(timms)
+    if (timm_name := config["vision_cfg"].get("timm_model_name")) is not None:
+        _require_timm_model(timm_name)
     vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
     trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
     return remove_projection(trunk)
@@ -133,7 +131,7 @@ def remove_projection(trunk: nn.Module) -> nn.Module:
     """Make an open_clip image tower return its feature before any projection, and compute no unused token."""
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
         trunk.proj = None
-        read_class_token_only(trunk)
+        compute_class_token_only(trunk)
     elif isinstance(trunk, open_clip.timm_model.TimmModel):
         if isinstance(getattr(trunk.trunk, "head", None), nn.Linear):
             trunk.trunk.reset_classifier(0)
@@ -143,7 +141,6 @@ def remove_projection(trunk: nn.Module) -> nn.Module:
 
 def _build_for_embeddings(name: str, config: dict[str, Any] | None, side: int, channels: int) -> nn.Module:
     """Build a ViT whose patches are single embeddings."""
-    trunk: Any
     if config is not None:
         vision = config["vision_cfg"] | {"image_size": side, "timm_model_pretrained": False}
         vision |= {} if "timm_model_name" in vision else {"patch_size": 1}
@@ -152,33 +149,33 @@ def _build_for_embeddings(name: str, config: dict[str, Any] | None, side: int, c
             trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, kernel_size=1, bias=False)
             return remove_projection(trunk)
     else:
-        options: dict[str, Any] = {"img_size": side, "patch_size": 1, "in_chans": channels}
         with suppress(TypeError):
-            trunk = timm.create_model(_known_to_timm(name), pretrained=False, num_classes=0, **options)
+            trunk = _create_timm_model(name, img_size=side, patch_size=1, in_chans=channels)
             stem = getattr(getattr(trunk, "patch_embed", None), "proj", None)
             if isinstance(stem, nn.Conv2d) and stem.kernel_size == (1, 1):
-                return cast("nn.Module", trunk)
+                return trunk
     raise ValueError(f"tower {name!r} cannot read embeddings: its stem reads overlapping patches of pixels")
 
 
 def _build_timm(name: str, image_size: int, *, several: bool) -> nn.Module:
-    _known_to_timm(name)
     size: dict[str, Any] = {"img_size": image_size}
     # A convolutional network accepts any size and has no such arguments; some other models lack only the second.
-    model: nn.Module
     for arguments in ([size | {"dynamic_img_size": True}] if several else []) + [size]:
         with suppress(TypeError):
-            model = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
-            return model
-    model = timm.create_model(name, pretrained=False, num_classes=0)
+            return _create_timm_model(name, **arguments)
+    return _create_timm_model(name)
+
+
+def _create_timm_model(name: str, **arguments: Any) -> nn.Module:
+    _require_timm_model(name)
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
     return model
 
 
-def _known_to_timm(name: str) -> str:
+def _require_timm_model(name: str) -> None:
     if not timm.is_model(name):
         near = timm.list_models(f"*{name}*")[:3] or open_clip.list_models()[:3]
         raise ValueError(f"no tower named {name!r} in open_clip or timm; did you mean {' or '.join(near)}?")
-    return name
 
 
 def _timm_counterpart(config: dict[str, Any]) -> str:
@@ -198,7 +195,3 @@ def _feature_width(trunk: nn.Module, image_sizes: Sequence[int], channels: int) 
     trunk.train(was_training)
     assert len(shapes[0]) == 2, f"a tower gives one feature per image, this one gives {tuple(shapes[0])}"  # noqa: PLR2004
     return int(shapes[0][-1])
-
-
-def _columns(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)

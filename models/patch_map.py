@@ -31,23 +31,22 @@ def patch_map(
     trunk: Any = getattr(tower.trunk, "trunk", tower.trunk)  # open_clip wraps timm models
     images = tower.normalise_for_trunk(images)
     if isinstance(trunk, OpenClipViT):
-        return _of_open_clip(trunk, images)
+        return _open_clip_map(trunk, images)
     if isinstance(trunk, CorenetViT):
-        return _of_corenet(trunk, images)
+        return _corenet_map(trunk, images)
     if type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed:
-        return _of_timm(trunk, images)
+        return _timm_map(trunk, images)
     if not isinstance(getattr(trunk, "feature_info", None), list):  # timm's multi-stage models have it
         raise ValueError(f"a {type(trunk).__name__} has no patch map")  # noqa: TRY004 - a person chose the tower
     try:
-        (last,) = trunk.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
+        features: list[Tensor] = trunk.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
     except (AssertionError, RuntimeError) as error:
-        raise ValueError(f"a {type(trunk).__name__} makes no patch map of {_sides(images)} px: {error}") from None
-    found: Tensor = last
-    return found
+        raise ValueError(f"a {type(trunk).__name__} makes no patch map of {_format_size(images)} px: {error}") from None
+    return features[-1]
 
 
 @torch.no_grad()
-def map_shape(tower: ImageTower) -> tuple[int, int]:
+def map_channels_and_patch_size(tower: ImageTower) -> tuple[int, int]:
     """Return the number of channels of a tower's patch map, and the side of a patch in pixels."""
     with torch.device("meta"):
         probe = copy.deepcopy(tower).to("meta").eval()
@@ -55,53 +54,53 @@ def map_shape(tower: ImageTower) -> tuple[int, int]:
     return shape[1], tower.image_size // shape[2]
 
 
-def _of_open_clip(trunk: OpenClipViT, images: Tensor) -> Tensor:
-    rows, columns = _grid(images, trunk.patch_size[0])
+def _open_clip_map(trunk: OpenClipViT, images: Tensor) -> Tensor:
+    rows, columns = _grid_shape(images, trunk.patch_size[0])
     patches = trunk.conv1(images).flatten(2).transpose(1, 2)
     positions = resample_abs_pos_embed(trunk.positional_embedding[None], [rows, columns], list(trunk.grid_size))
     x = trunk.ln_pre(torch.cat([trunk.class_embedding.expand(len(images), 1, -1), patches], dim=1) + positions)
-    x = _through(trunk.transformer.resblocks, x)
+    x = _run_blocks(trunk.transformer.resblocks, x)
     # open_clip does not normalise tokens that it pools by attention or before the norm.
     is_normed = trunk.attn_pool is None and not trunk.final_ln_after_pool
-    return _as_map(trunk.ln_post(x) if is_normed else x, rows, columns)
+    return _tokens_to_map(trunk.ln_post(x) if is_normed else x, rows, columns)
 
 
-def _of_corenet(trunk: CorenetViT, images: Tensor) -> Tensor:
+def _corenet_map(trunk: CorenetViT, images: Tensor) -> Tensor:
     """Compute the map without the class token, as in CatLIP's dense recipes."""
-    rows, columns = _grid(images, STEM_STRIDE)
-    x = trunk.stem(images).flatten(2).transpose(1, 2) + trunk.positions_of(rows * columns)
-    return _as_map(trunk.norm(_through(trunk.transformer.resblocks, x)), rows, columns)
+    rows, columns = _grid_shape(images, STEM_STRIDE)
+    x = trunk.stem(images).flatten(2).transpose(1, 2) + trunk.resample_positions(rows * columns)
+    return _tokens_to_map(trunk.norm(_run_blocks(trunk.transformer.resblocks, x)), rows, columns)
 
 
-def _of_timm(trunk: TimmViT, images: Tensor) -> Tensor:
+def _timm_map(trunk: TimmViT, images: Tensor) -> Tensor:
     """Compute the map like timm's forward for dynamic image sizes, which trunks built for one size refuse."""
-    rows, columns = _grid(images, trunk.patch_embed.patch_size[0])
+    rows, columns = _grid_shape(images, trunk.patch_embed.patch_size[0])
     x = trunk.patch_embed.norm(trunk.patch_embed.proj(images).flatten(2).transpose(1, 2))
     before = [token.expand(len(x), -1, -1) for token in (trunk.cls_token, trunk.reg_token) if token is not None]
     prefix = 0 if trunk.no_embed_class else trunk.num_prefix_tokens
     positions = resample_abs_pos_embed(trunk.pos_embed, [rows, columns], list(trunk.patch_embed.grid_size), prefix)
     x = torch.cat([*before, x + positions], 1) if trunk.no_embed_class else torch.cat([*before, x], 1) + positions
     x = trunk.norm(trunk.blocks(trunk.norm_pre(trunk.pos_drop(x))))
-    return _as_map(x, rows, columns)
+    return _tokens_to_map(x, rows, columns)
 
 
-def _through(blocks: Iterable[nn.Module], x: Float[Tensor, "batch tokens width"]) -> Tensor:
+def _run_blocks(blocks: Iterable[nn.Module], x: Float[Tensor, "batch tokens width"]) -> Tensor:
     for block in blocks:
-        x = block.every_token(x) if isinstance(block, ClassTokenBlock) else block(x)
+        x = block.forward_all_tokens(x) if isinstance(block, ClassTokenBlock) else block(x)
     return x
 
 
-def _grid(images: Tensor, patch: int) -> tuple[int, int]:
+def _grid_shape(images: Tensor, patch: int) -> tuple[int, int]:
     height, width = images.shape[-2:]
     if height % patch or width % patch:
-        raise ValueError(f"images of {_sides(images)} px do not divide into patches of {patch} px")
+        raise ValueError(f"images of {_format_size(images)} px do not divide into patches of {patch} px")
     return height // patch, width // patch
 
 
-def _as_map(tokens: Float[Tensor, "batch tokens width"], rows: int, columns: int) -> Tensor:
+def _tokens_to_map(tokens: Float[Tensor, "batch tokens width"], rows: int, columns: int) -> Tensor:
     """Arrange the patch tokens in a grid; tokens before them have no position."""
     return tokens[:, -rows * columns :].transpose(1, 2).reshape(len(tokens), -1, rows, columns)
 
 
-def _sides(images: Tensor) -> str:
+def _format_size(images: Tensor) -> str:
     return f"{images.shape[-1]} x {images.shape[-2]}"

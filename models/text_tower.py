@@ -18,7 +18,15 @@ from models import open_clip_config
 from models.token_subsets import UnpackedBlock
 
 # Settings with which open_clip builds other blocks than the usual; no causal text tower of open_clip has them.
-CUSTOM = {"block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"}
+CUSTOM = {
+    "block_type",
+    "qk_norm",
+    "scaled_cosine_attn",
+    "scale_heads",
+    "scale_attn_inner",
+    "scale_attn",
+    "scale_fc",
+}
 
 Shapes = list[tuple[int, int]]
 
@@ -34,12 +42,12 @@ class PackedBlock(UnpackedBlock):
         self, x: Float[Tensor, "tokens dim"], shapes: Shapes, _lengths: Int[Tensor, " captions"]
     ) -> Float[Tensor, "tokens dim"]:
         """Return the tokens after the block."""
-        seen = []
-        for group, (count, width) in zip(_by_group(self.project_qkv(self.ln_1(x)), shapes), shapes, strict=True):
+        attended = []
+        for group, (count, width) in zip(_split_by_group(self.project_qkv(self.ln_1(x)), shapes), shapes, strict=True):
             query, key, value = self.split_heads(group, count, width)
             found = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-            seen.append(found.transpose(1, 2).reshape(count * width, -1))
-        return self.after_attention(x, torch.cat(seen))
+            attended.append(found.transpose(1, 2).reshape(count * width, -1))
+        return self.after_attention(x, torch.cat(attended))
 
 
 class EndTokenBlock(PackedBlock):
@@ -49,23 +57,24 @@ class EndTokenBlock(PackedBlock):
         self, x: Float[Tensor, "tokens dim"], shapes: Shapes, lengths: Int[Tensor, " captions"]
     ) -> Float[Tensor, "captions dim"]:
         """Return the end tokens after the block."""
-        ends = _first_tokens(shapes, x.device) + lengths - 1
+        ends = _first_token_indices(shapes, x.device) + lengths - 1
         normed, dim = self.ln_1(x), x.shape[1]
         queries = self.project_qkv(normed.index_select(0, ends), slice(dim))
         keys_and_values = self.project_qkv(normed, slice(dim, None))
-        counts, seen = [count for count, _ in shapes], []
-        for asking, answering, ending, (count, width) in zip(
+        counts, attended = [count for count, _ in shapes], []
+        for group_queries, group_keys_and_values, group_lengths, (count, width) in zip(
             torch.split(queries, counts),
-            _by_group(keys_and_values, shapes),
+            _split_by_group(keys_and_values, shapes),
             torch.split(lengths, counts),
             shapes,
             strict=True,
         ):
-            (query,), (key, value) = self.split_heads(asking, count, 1), self.split_heads(answering, count, width)
-            is_before = torch.arange(width, device=x.device) < ending.view(count, 1, 1, 1)
+            (query,) = self.split_heads(group_queries, count, 1)
+            key, value = self.split_heads(group_keys_and_values, count, width)
+            is_before = torch.arange(width, device=x.device) < group_lengths.view(count, 1, 1, 1)
             found = F.scaled_dot_product_attention(query, key, value, attn_mask=is_before)
-            seen.append(found.reshape(count, dim))
-        return self.after_attention(x.index_select(0, ends), torch.cat(seen))
+            attended.append(found.reshape(count, dim))
+        return self.after_attention(x.index_select(0, ends), torch.cat(attended))
 
 
 class TextTower(nn.Module):
@@ -111,17 +120,17 @@ class TextTower(nn.Module):
                 x = block(x, shapes, lengths)
         ends: Tensor = text.ln_final(x.index_select(0, inverse_permutation))
         projection = text.text_projection
-        if isinstance(projection, nn.Module):
-            projected: Tensor = projection(ends)
-            return projected
-        return ends if projection is None else ends @ projection
+        if projection is None:
+            return ends
+        projected: Tensor = projection(ends) if isinstance(projection, nn.Module) else ends @ projection
+        return projected
 
 
-def _by_group(x: Float[Tensor, "tokens dim"], shapes: Shapes) -> tuple[Float[Tensor, "_ dim"], ...]:
+def _split_by_group(x: Float[Tensor, "tokens dim"], shapes: Shapes) -> tuple[Float[Tensor, "_ dim"], ...]:
     return torch.split(x, [count * width for count, width in shapes])
 
 
-def _first_tokens(shapes: Shapes, device: torch.device) -> Int[Tensor, " captions"]:
+def _first_token_indices(shapes: Shapes, device: torch.device) -> Int[Tensor, " captions"]:
     """Return the index of each caption's first token, without synchronising the device."""
     firsts = accumulate((count * width for count, width in shapes), initial=0)
     ranges = ((first, first + count * width, width) for first, (count, width) in zip(firsts, shapes, strict=False))
@@ -133,7 +142,7 @@ def why_padding_is_needed(name: str) -> str | None:
 
     Raises ValueError for an unknown name.
     """
-    text = _config(name)["text_cfg"]
+    text = _require_config(name)["text_cfg"]
     if text.get("no_causal_mask"):
         return f"in {name}'s text tower every token attends to later tokens, including padding"
     if text.get("embed_cls"):
@@ -161,7 +170,7 @@ def open_clip_text_tower(name: str, context_length: int, vocabulary_size: int) -
 
     The end token is the last id of the vocabulary, padding is 0. Raises ValueError as `build_text_tower` does.
     """
-    config = _config(name)
+    config = _require_config(name)
     text = copy.deepcopy(config["text_cfg"])
     if text.get("hf_model_name"):
         raise ValueError(
@@ -178,7 +187,7 @@ def text_width(name: str, context_length: int) -> int:
         return build_text_tower(name, context_length, 2, 0).width
 
 
-def _config(name: str) -> dict[str, Any]:
+def _require_config(name: str) -> dict[str, Any]:
     config = open_clip_config(name)
     if config is None:
         near = get_close_matches(name, open_clip.list_models(), n=1)

@@ -29,10 +29,10 @@ class UnpackedBlock(nn.Module):
         return split.permute(2, 0, 3, 1, 4)
 
     def after_attention(
-        self, x: Float[Tensor, "*tokens dim"], seen: Float[Tensor, "*tokens dim"]
+        self, x: Float[Tensor, "*tokens dim"], attended: Float[Tensor, "*tokens dim"]
     ) -> Float[Tensor, "*tokens dim"]:
-        """Return the output of the block for attention's result `seen`."""
-        x = x + self.ls_1(self.attn.out_proj(seen))
+        """Return the output of the block for attention's result `attended`."""
+        x = x + self.ls_1(self.attn.out_proj(attended))
         last: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
         return last
 
@@ -49,17 +49,17 @@ class ClassTokenBlock(UnpackedBlock):
         normed, (count, tokens, dim) = self.ln_1(x), x.shape
         (query,) = self.split_heads(self.project_qkv(normed[:, :1], slice(dim)), count, 1)
         key, value = self.split_heads(self.project_qkv(normed, slice(dim, None)), count, tokens)
-        found = F.scaled_dot_product_attention(query, key, value)
-        return self.after_attention(x[:, :1], found.transpose(1, 2).flatten(2))
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return self.after_attention(x[:, :1], attended.transpose(1, 2).flatten(2))
 
-    def every_token(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
+    def forward_all_tokens(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
         """Return all tokens after the block, like open_clip's own block."""
         query, key, value = self.split_heads(self.project_qkv(self.ln_1(x)), *x.shape[:2])
-        found = F.scaled_dot_product_attention(query, key, value)
-        return self.after_attention(x, found.transpose(1, 2).flatten(2))
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return self.after_attention(x, attended.transpose(1, 2).flatten(2))
 
 
-def read_class_token_only(trunk: VisionTransformer) -> None:
+def compute_class_token_only(trunk: VisionTransformer) -> None:
     """Replace the last block by a `ClassTokenBlock`, if no other token is used after it."""
     blocks = trunk.transformer.resblocks
     if trunk.pool_type == "tok" and trunk.attn_pool is None and type(blocks[-1]) is ResidualAttentionBlock:
@@ -89,7 +89,7 @@ class PatchDrop(nn.Module):
         return torch.cat([x[:, :first], some], dim=1)
 
 
-def drop_patches(trunk: nn.Module, share: float) -> None:
+def add_patch_drop(trunk: nn.Module, share: float) -> None:
     """Let a vision transformer drop a share of its patches in training; ValueError for a trunk that cannot.
 
     The stem must be one convolution whose patches do not overlap. A deeper stem would compute the dropped patches, and

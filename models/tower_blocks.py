@@ -13,7 +13,7 @@ from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
 # Modules after the last block, by the type of trunk.
-BEHIND = {
+MODULES_AFTER_BLOCKS = {
     OpenClipViT: ("ln_post", "attn_pool", "attn_pool_contrastive"),
     TimmViT: ("norm", "attn_pool", "fc_norm", "head"),
     CorenetViT: ("norm",),
@@ -27,17 +27,17 @@ def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
     """
     trunk: Any = tower.trunk.trunk if isinstance(tower.trunk, TimmModel) else tower.trunk
     kind = type(trunk)
-    if kind not in BEHIND:
+    if kind not in MODULES_AFTER_BLOCKS:
+        known = " and ".join(f"{one.__module__}.{one.__name__}" for one in MODULES_AFTER_BLOCKS)
         raise ValueError(
-            f"a tower of kind {kind.__name__} has no known order of blocks; "
-            f"known are the blocks of {' and '.join(f'{one.__module__}.{one.__name__}' for one in BEHIND)}"
+            f"a tower of kind {kind.__name__} has no known order of blocks; known are the blocks of {known}"
         )
     blocks: Any = trunk.blocks if kind is TimmViT else trunk.transformer.resblocks
     layers = [list(block.parameters()) for block in blocks]
-    behind = [module for name in BEHIND[kind] if (module := getattr(trunk, name, None)) is not None]
-    layers[-1] += [parameter for module in behind for parameter in module.parameters()]
-    placed = {id(parameter) for layer in layers for parameter in layer}
-    return [[parameter for parameter in tower.parameters() if id(parameter) not in placed], *layers]
+    modules = [module for name in MODULES_AFTER_BLOCKS[kind] if (module := getattr(trunk, name, None)) is not None]
+    layers[-1] += [parameter for module in modules for parameter in module.parameters()]
+    in_layers = {id(parameter) for layer in layers for parameter in layer}
+    return [[parameter for parameter in tower.parameters() if id(parameter) not in in_layers], *layers]
 
 
 def checkpoint_activations(model: nn.Module) -> None:

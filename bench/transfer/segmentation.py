@@ -23,7 +23,7 @@ from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.transfer_training import TransferTraining, prefetch, train_on_task
 from models.dense_heads import ASPP_CHANNELS, Segmenter, with_deeplab_head, with_linear_head
 from models.image_tower import ImageTower
-from models.patch_map import map_shape
+from models.patch_map import map_channels_and_patch_size
 
 IGNORED = 255  # in a mask: excluded from training and scoring
 MAX_ASPECT_RATIO = 2.0  # largest ratio of a training image's longer side, before cropping, to the crop's side
@@ -93,7 +93,7 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
     """
     assert subject.tower is not None
     tower, recipe = subject.tower.to(subject.device), task.recipe
-    patch = map_shape(tower)[1]
+    patch = map_channels_and_patch_size(tower)[1]
     side = max(1, round(recipe.side / patch)) * patch
     num_classes, num_train = len(task.classes), len(task.train) + len(task.validation)
 

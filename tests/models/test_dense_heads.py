@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
 from models.dense_heads import (
-    SCALES,
+    LEVEL_SCALES,
     DetectorHeads,
     Segmenter,
     SimplePyramid,
@@ -53,7 +53,7 @@ def test_regions_are_pooled_at_their_position(patch: int) -> None:
     tower = tower_of_patch(patch)
     pooling = mask_rcnn(tower, 2, 16 * patch, UNIT, SMALL).roi_heads.box_roi_pool
     maps = {}
-    for number, scale in enumerate(SCALES):
+    for number, scale in enumerate(LEVEL_SCALES):
         stride, count = patch / scale, round(16 * scale)
         pixels = torch.arange(count) * stride
         maps[str(number)] = torch.stack([pixels.expand(count, -1), pixels[:, None].expand(-1, count)])[None]

@@ -11,8 +11,8 @@ from open_clip.model import _build_vision_tower
 
 from models import open_clip_config
 from models.image_tower import ImageTower, build_image_tower
-from models.patch_map import map_shape, patch_map
-from models.token_subsets import ClassTokenBlock, read_class_token_only
+from models.patch_map import map_channels_and_patch_size, patch_map
+from models.token_subsets import ClassTokenBlock, compute_class_token_only
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as CLIP": {},
@@ -31,7 +31,7 @@ def test_patch_map_equals_open_clips_tokens(variant: str) -> None:
     theirs.proj, theirs.output_tokens = None, True
     ours = copy.deepcopy(theirs)
     ours.output_tokens = False
-    read_class_token_only(ours)
+    compute_class_token_only(ours)
     images = torch.randn(3, 3, 48, 48, dtype=torch.float64)
     tower = ImageTower(ours, 48)
     found = patch_map(tower, images)
@@ -65,7 +65,7 @@ def test_patch_map_equals_timms_tokens_at_any_size(name: str, sides: tuple[int, 
 )
 def test_patch_map_accepts_other_image_sizes(name: str, channels: int, pixels: int) -> None:
     tower = build_image_tower(name, 4 * pixels, 0).eval()
-    assert map_shape(tower) == (channels, pixels)
+    assert map_channels_and_patch_size(tower) == (channels, pixels)
     with torch.no_grad():
         assert patch_map(tower, torch.randn(2, 3, 3 * pixels, 5 * pixels)).shape == (2, channels, 3, 5)
 

@@ -15,7 +15,7 @@ from bench.data.targets import Tokens
 from models import open_clip_config, text_tower
 from models.image_tower import build_image_tower
 from models.text_tower import TextTower, build_text_tower, why_padding_is_needed
-from models.token_subsets import ClassTokenBlock, read_class_token_only
+from models.token_subsets import ClassTokenBlock, compute_class_token_only
 
 CAPTIONS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10], [11] * 22, [12] * 13, [13], [14] * 30]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -119,7 +119,7 @@ def test_class_token_only_block_changes_neither_feature_nor_gradient(pool: str, 
     theirs = VisionTransformer(**sizes, pool_type=pool, ls_init_value=scaled).double()
     theirs.proj = None
     ours = copy.deepcopy(theirs)
-    read_class_token_only(ours)
+    compute_class_token_only(ours)
     assert isinstance(ours.transformer.resblocks[-1], ClassTokenBlock) == (pool == "tok")
     images = torch.randn(3, 3, 24, 24, dtype=torch.float64)
     outputs = ours(images), theirs(images)
