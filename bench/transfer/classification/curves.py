@@ -9,7 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from bench.record import Score
-from bench.transfer.classification.probe import LINEAR_PROBE, draws_of, embedded, score_not_refitted, score_refitted
+from bench.transfer.classification.probe import (
+    LINEAR_PROBE,
+    draw_class_orders,
+    embed_task,
+    score_not_refitted,
+    score_refitted,
+)
 from bench.transfer.classification.shares import distinct_shares, first_rows
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import Task
@@ -27,17 +33,17 @@ def score_few_shot(subject: FeatureExtractor, task: Task) -> list[Score]:
     costs no more labels than the fit.
     Source: Zhou et al. 2021, arXiv:2109.01134, the linear probe beside CoOp (lpclip/linear_probe.py has the numbers).
     """
-    seen = embedded(subject, task)
+    embedded = embed_task(subject, task)
     return [
         score_not_refitted(
             FEW_SHOT,
-            seen,
-            seen.train.select(first_rows(fitted, shots=shots)),
-            seen.validation.select(first_rows(tuned, shots=min(shots, MAX_SHOTS_TO_TUNE))),
+            embedded,
+            embedded.train.select(first_rows(train_order, shots=shots)),
+            embedded.validation.select(first_rows(validation_order, shots=min(shots, MAX_SHOTS_TO_TUNE))),
             per_class=shots,
             draw=draw,
         )
-        for draw, fitted, tuned in draws_of(seen, DRAWS)
+        for draw, train_order, validation_order in draw_class_orders(embedded, DRAWS)
         for shots in SHOTS
     ]
 
@@ -48,19 +54,19 @@ def score_label_fractions(subject: FeatureExtractor, task: Task) -> list[Score]:
     A share that selects the same images as a smaller share, or as all, is left out. The same share of the validation
     part is used to choose the penalty, then both are fitted to. All labels are a single draw, and the linear probe.
     """
-    seen = embedded(subject, task)
+    embedded = embed_task(subject, task)
     sizes = [size for of in (task.train, task.validation) for size in np.bincount(of.labels).tolist()]
     *shares, whole = distinct_shares(sizes)
     some = [
         score_refitted(
             LABEL_FRACTIONS,
-            seen,
-            seen.train.select(first_rows(fitted, share=share)),
-            seen.validation.select(first_rows(tuned, share=share)),
+            embedded,
+            embedded.train.select(first_rows(train_order, share=share)),
+            embedded.validation.select(first_rows(validation_order, share=share)),
             label_share=share,
             draw=draw,
         )
-        for draw, fitted, tuned in draws_of(seen, DRAWS)
+        for draw, train_order, validation_order in draw_class_orders(embedded, DRAWS)
         for share in shares
     ]
-    return [*some, score_refitted(LABEL_FRACTIONS, seen, seen.train, seen.validation, label_share=whole)]
+    return [*some, score_refitted(LABEL_FRACTIONS, embedded, embedded.train, embedded.validation, label_share=whole)]

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bench.record import Score
-from bench.transfer.classification import neighbours
 from bench.transfer.classification.logistic import Axes, sweep
 from bench.transfer.classification.shares import Order, class_orders
 from bench.transfer.feature_extractor import FeatureExtractor
@@ -23,6 +23,8 @@ from bench.transfer.tasks.tasks import Task, TaskSplit
 INVERSE_L2 = tuple(float(strength) for strength in np.logspace(-5, 0, 11))  # C, the inverse of the L2 penalty
 KS = (1.0, 3.0, 5.0, 10.0, 20.0)
 Classes = Int[Tensor, " images"]
+MAX_COSINES = 2**24  # cosines, or normalised features, in memory at once
+COSINE_STEPS = 2**31  # per unit of the cosine; a sort key has as many bits again for the row
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,17 +57,17 @@ class EmbeddedTask:
         number = torch.full((len(self.classes),), -1)
         number[list(classes)] = torch.arange(len(classes))
 
-        def some(part: LabelledFeatures) -> LabelledFeatures:
+        def restrict(part: LabelledFeatures) -> LabelledFeatures:
             kept = number[part.labels] >= 0
             return LabelledFeatures(part.features[kept], number[part.labels[kept]])
 
         names = tuple(self.classes[one] for one in classes)
-        return EmbeddedTask(name, names, some(self.train), some(self.validation), some(self.test))
+        return EmbeddedTask(name, names, restrict(self.train), restrict(self.validation), restrict(self.test))
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeProtocol:
-    """A classifier on frozen features with one setting to choose; `answers` predicts for one setting after another."""
+    """A classifier on frozen features with one setting to choose; `predictions` are for one setting after another."""
 
     name: str
     settings: tuple[float, ...]
@@ -82,13 +84,35 @@ def linear_predictions(
         yield fit.predictions(along), fit.converged
 
 
+def _majority_classes(neighbours: Int[Tensor, "queries k"], num_classes: int) -> Int[Tensor, " queries"]:
+    """Return the commonest class of each row; of equally common classes the first in the row."""
+    queries, k = neighbours.shape
+    votes = neighbours.new_zeros(queries, num_classes)
+    votes.scatter_add_(1, neighbours, torch.full_like(neighbours, k))
+    ranks = torch.arange(k, 0, -1, device=neighbours.device).expand(queries, k)
+    first = neighbours.new_zeros(queries, num_classes).scatter_reduce_(1, neighbours, ranks, "amax")
+    return (votes + first).argmax(1)
+
+
 def neighbour_predictions(
     train: LabelledFeatures, queries: Float[Tensor, "queries features"], ks: Sequence[float], num_classes: int
 ) -> Iterator[tuple[Classes, bool]]:
-    """Yield the majority class of the k nearest neighbours; k is at most the size of the training part."""
+    """Yield the majority class of each query's k nearest neighbours by cosine; k is at most the size of `train`.
+
+    Neighbours whose cosines differ by less than 2 ** -31 are in the order of the training rows. Of classes with equally
+    many votes the one with the nearest neighbour wins. At most `MAX_COSINES` numbers are in memory at once.
+    """
     sizes = [min(int(k), len(train.labels)) for k in ks]
-    for answers in neighbours.predictions(train.features, train.labels, queries, sizes, num_classes):
-        yield answers, True
+    bank = F.normalize(train.features.double())
+    order = torch.arange(len(bank), 0, -1, device=bank.device)  # of equal cosines the first row has the largest key
+    found = []
+    for block in torch.split(queries, max(1, MAX_COSINES // max(bank.shape))):
+        cosines = F.normalize(block.double()) @ bank.T
+        keys = cosines.mul_(COSINE_STEPS).round_().long().mul_(COSINE_STEPS).add_(order)
+        nearest = train.labels[keys.topk(max(sizes), dim=1).indices]
+        found.append(torch.stack([_majority_classes(nearest[:, :k], num_classes) for k in sizes]))
+    for predictions in torch.cat(found, dim=1):
+        yield predictions, True
 
 
 LINEAR_PROBE = ProbeProtocol("linear probe", INVERSE_L2, linear_predictions)
@@ -97,30 +121,32 @@ NEAREST_NEIGHBOURS = ProbeProtocol("k-NN", KS, neighbour_predictions)
 
 def score_linear_probe(subject: FeatureExtractor, task: Task) -> list[Score]:
     """Score by multinomial logistic regression."""
-    seen = embedded(subject, task)
-    return [score_refitted(LINEAR_PROBE, seen, seen.train, seen.validation)]
+    embedded = embed_task(subject, task)
+    return [score_refitted(LINEAR_PROBE, embedded, embedded.train, embedded.validation)]
 
 
 def score_k_nn(subject: FeatureExtractor, task: Task) -> list[Score]:
     """Score by the majority of the nearest neighbours by cosine."""
-    seen = embedded(subject, task)
-    return [score_refitted(NEAREST_NEIGHBOURS, seen, seen.train, seen.validation)]
+    embedded = embed_task(subject, task)
+    return [score_refitted(NEAREST_NEIGHBOURS, embedded, embedded.train, embedded.validation)]
 
 
-def embedded(
+def embed_task(
     subject: FeatureExtractor, task: Task, device: torch.device | None = None, dtype: torch.dtype = torch.float64
 ) -> EmbeddedTask:
     """Embed the images of a task; by default in float64 on the subject's device."""
     device = device or subject.device
 
-    def seen(part: TaskSplit) -> LabelledFeatures:
+    def embed_split(part: TaskSplit) -> LabelledFeatures:
         features, labels = torch.from_numpy(subject.embed(part.images)), torch.from_numpy(part.labels)
         return LabelledFeatures(features.to(device, dtype), labels.to(device))
 
-    return EmbeddedTask(task.name, task.classes, seen(task.train), seen(task.validation), seen(task.test))
+    return EmbeddedTask(
+        task.name, task.classes, embed_split(task.train), embed_split(task.validation), embed_split(task.test)
+    )
 
 
-def draws_of(task: EmbeddedTask, count: int) -> list[tuple[int, Order, Order]]:
+def draw_class_orders(task: EmbeddedTask, count: int) -> list[tuple[int, Order, Order]]:
     """Return for each draw its number and the class orders of the training and the validation part."""
 
     def order(name: str, part: LabelledFeatures, draw: int) -> Order:
@@ -136,14 +162,14 @@ def score_refitted(
 ) -> Score:
     """Choose the setting on the validation part, refit on both parts, and score on the test part."""
     accuracies = [
-        _share(answers, validation)
+        _accuracy(answers, validation)
         for answers, _ in protocol.predictions(train, validation.features, protocol.settings, len(task.classes))
     ]
     best = int(np.argmax(accuracies))
     both, setting = train.concatenate(validation), protocol.settings[best]
     answers, converged = next(protocol.predictions(both, task.test.features, [setting], len(task.classes)))
-    right = answers == task.test.labels
-    return make_score(task, protocol.name, setting, accuracies[best], right, converged, len(both.labels), **point)
+    is_correct = answers == task.test.labels
+    return make_score(task, protocol.name, setting, accuracies[best], is_correct, converged, len(both.labels), **point)
 
 
 def score_not_refitted(
@@ -153,12 +179,9 @@ def score_not_refitted(
     queries, tried = torch.cat([validation.features, task.test.features]), list[tuple[float, Tensor, bool]]()
     for answers, converged in protocol.predictions(train, queries, protocol.settings, len(task.classes)):
         on_validation, on_test = torch.tensor_split(answers, [len(validation.labels)])
-        tried.append((_share(on_validation, validation), on_test == task.test.labels, converged))
+        tried.append((_accuracy(on_validation, validation), on_test == task.test.labels, converged))
     best = int(np.argmax([accuracy for accuracy, *_ in tried]))
-    accuracy, right, converged = tried[best]
-    return make_score(
-        task, protocol.name, protocol.settings[best], accuracy, right, converged, len(train.labels), **point
-    )
+    return make_score(task, protocol.name, protocol.settings[best], *tried[best], len(train.labels), **point)
 
 
 def make_score(
@@ -166,7 +189,7 @@ def make_score(
     protocol: str,
     chosen: float,
     validation_accuracy: float,
-    right: Bool[Tensor, " images"],
+    is_correct: Bool[Tensor, " images"],
     converged: bool,
     num_train: int,
     **point: Any,
@@ -179,7 +202,7 @@ def make_score(
         chosen=chosen,
         validation_accuracy=validation_accuracy,
         converged=converged,
-        correct="".join("1" if one else "0" for one in right.tolist()),
+        correct="".join("1" if one else "0" for one in is_correct.tolist()),
         num_classes=len(task.classes),
         num_train=num_train,
         majority=int(labels.bincount().max()) / len(labels),
@@ -187,5 +210,5 @@ def make_score(
     )
 
 
-def _share(answers: Classes, part: LabelledFeatures) -> float:
+def _accuracy(answers: Classes, part: LabelledFeatures) -> float:
     return float((answers == part.labels).double().mean())

@@ -21,7 +21,13 @@ from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.classification.fine_tune import FineTuning, init_head
 from bench.transfer.classification.init_tables import CLASS_NAMES, COPIED_ROWS, PROTOCOL, RANDOM_HEAD
-from bench.transfer.classification.probe import EmbeddedTask, LabelledFeatures, draws_of, embedded, make_score
+from bench.transfer.classification.probe import (
+    EmbeddedTask,
+    LabelledFeatures,
+    draw_class_orders,
+    embed_task,
+    make_score,
+)
 from bench.transfer.classification.shares import Order, distinct_shares, first_rows
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import Task
@@ -56,7 +62,7 @@ def score_transfer_init(subject: FeatureExtractor, task: Task) -> list[Score | T
 
     If the vocabulary contains some of the classes themselves, these are scored also as a task of their own.
     """
-    whole = embedded(subject, task, torch.device("cpu"), torch.float32)
+    whole = embed_task(subject, task, torch.device("cpu"), torch.float32)
     rows = subject.known.label_classifier if subject.known is not None else None
     keys = rows.keys if rows is not None and rows.keys else read_vocabulary("pack-synsets").keys
     found = match_labels(task.classes, keys)
@@ -174,7 +180,7 @@ def _curves(known: LoadedTower | None, task: EmbeddedTask, *, with_shares: bool)
     A rate is chosen for each head, number of labels and draw on validation images of that draw: as many per class as
     for training but at most four, or the same share.
     """
-    drawn = [(train, validation) for _, train, validation in draws_of(task, DRAWS)]
+    drawn = [(train, validation) for _, train, validation in draw_class_orders(task, DRAWS)]
     for name, start in _starts(known, task).items():
         untrained = [ChosenRate(0.0, accuracy, 0) for accuracy in _accuracy(start, task.validation).tolist()]
         yield from _scores(name, start, untrained, task, per_class=0)

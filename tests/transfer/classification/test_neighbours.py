@@ -1,6 +1,7 @@
 """k-NN equals what a loop over all neighbours answers, and holds no more than a block."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,10 +12,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.transfer.classification import neighbours
-from bench.transfer.classification.neighbours import BLOCK, predictions
+from bench.transfer.classification import probe
+from bench.transfer.classification.probe import MAX_COSINES, LabelledFeatures, neighbour_predictions
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+
+
+def predictions(bank: Tensor, labels: Tensor, queries: Tensor, ks: Sequence[float], num_classes: int) -> Tensor:
+    found = neighbour_predictions(LabelledFeatures(bank, labels), queries, ks, num_classes)
+    return torch.stack([classes for classes, _ in found])
 
 
 def by_hand(bank: np.ndarray, labels: np.ndarray, query: np.ndarray, k: int) -> int:
@@ -25,7 +31,7 @@ def by_hand(bank: np.ndarray, labels: np.ndarray, query: np.ndarray, k: int) -> 
     return next(int(labels[row]) for row in order if labels[row] in tied)
 
 
-@pytest.mark.parametrize("block", [BLOCK, 40, 1])
+@pytest.mark.parametrize("block", [MAX_COSINES, 40, 1])
 @laws
 @given(seed=st.integers(0, 10**6), bank=st.integers(3, 30), classes=st.integers(1, 4), coarse=st.booleans())
 def test_predictions_equal_a_naive_loop(block: int, seed: int, bank: int, classes: int, coarse: bool) -> None:
@@ -36,7 +42,7 @@ def test_predictions_equal_a_naive_loop(block: int, seed: int, bank: int, classe
         features, queries = (np.sign(found).round() for found in (features, queries))
     labels, ks = draw.integers(0, classes, bank), (1, 2, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "BLOCK", block)
+        patch.setattr(probe, "MAX_COSINES", block)
         found = predictions(*map(torch.from_numpy, (features, labels, queries)), ks, classes)
     assert found.tolist() == [[by_hand(features, labels, query, k) for query in queries] for k in ks]
 
@@ -68,5 +74,5 @@ def test_fifty_thousand_queries_use_bounded_memory() -> None:
     with Largest() as largest:
         found = predictions(bank, torch.arange(400) % 10, queries, (1, 20), 10)
     assert found.shape == (2, 50_000)
-    assert largest.elements <= BLOCK
-    assert BLOCK < 50_000 * 400
+    assert largest.elements <= MAX_COSINES
+    assert MAX_COSINES < 50_000 * 400
