@@ -28,10 +28,10 @@ from bench.transfer.transfer_training import TransferTraining, prefetch, train_o
 from models.dense_heads import DetectorHeads, mask_rcnn
 from models.image_tower import ImageTower
 
-KINDS = {"box": "bbox", "mask": "segm"}  # by pycocotools' name
+COCO_TYPES = {"box": "bbox", "mask": "segm"}  # by pycocotools' name
 DetectionTarget = dict[str, Tensor]
-SOLID = 0.5  # smallest mask probability of a pixel that belongs to the object
-MOST_MEANT = 2000  # images whose boxes the baseline averages
+MASK_THRESHOLD = 0.5  # smallest mask probability of a pixel that belongs to the object
+MAX_AVERAGED_IMAGES = 2000  # images whose boxes the baseline averages
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,13 +74,13 @@ def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) ->
         height, width = objects.masks.shape[1:]
         coco_images.append({"id": number, "height": height, "width": width})
         crowd = objects.crowd.int().tolist()
-        for row, is_crowd in zip(_rows(number, objects, encode), crowd, strict=True):
+        for row, is_crowd in zip(_to_coco(number, objects, encode), crowd, strict=True):
             real.append(row | {"id": len(real) + 1, "iscrowd": is_crowd, "area": int(row.pop("pixels"))})
-        for row, score in zip(_rows(number, found, encode), found.scores.tolist(), strict=True):
+        for row, score in zip(_to_coco(number, found, encode), found.scores.tolist(), strict=True):
             detected.append(row | {"score": score})
     if not real:
         raise ValueError("there is no object in the test part, so nothing can be detected")
-    names = [f"{kind} {name}" for kind in KINDS for name in ("AP", "AP50")]
+    names = [f"{kind} {name}" for kind in COCO_TYPES for name in ("AP", "AP50")]
     labels = {row["category_id"] for row in real}
     detected = [row for row in detected if row["category_id"] in labels]
     if not detected:
@@ -91,7 +91,7 @@ def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) ->
         truth.dataset = {"info": {}, "images": coco_images, "annotations": real, "categories": categories}
         truth.createIndex()
         answers, values = truth.loadRes(detected), list[float]()
-        for kind in KINDS.values():
+        for kind in COCO_TYPES.values():
             evaluated = coco_tool("cocoeval").COCOeval(truth, answers, kind)
             evaluated.evaluate()
             evaluated.accumulate()
@@ -100,14 +100,14 @@ def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) ->
     return dict(zip(names, values, strict=True))
 
 
-def _rows(number: int, things: ObjectAnnotations | Detections, encode: Any) -> list[dict[str, Any]]:
+def _to_coco(number: int, objects: ObjectAnnotations | Detections, encode: Any) -> list[dict[str, Any]]:
     """Return the annotations of an image's objects or detections in COCO's format."""
-    boxes = torch.cat([things.boxes[:, :2], things.boxes[:, 2:] - things.boxes[:, :2]], dim=1).tolist()
-    masks = np.asfortranarray(things.masks.permute(1, 2, 0).numpy().astype(np.uint8))
-    pixels = things.masks.flatten(1).sum(1).tolist()
+    boxes = torch.cat([objects.boxes[:, :2], objects.boxes[:, 2:] - objects.boxes[:, :2]], dim=1).tolist()
+    masks = np.asfortranarray(objects.masks.permute(1, 2, 0).numpy().astype(np.uint8))
+    pixels = objects.masks.flatten(1).sum(1).tolist()
     return [
         {"image_id": number, "category_id": label, "bbox": box, "segmentation": encoded, "pixels": count}
-        for label, box, encoded, count in zip(things.labels.tolist(), boxes, encode(masks), pixels, strict=True)
+        for label, box, encoded, count in zip(objects.labels.tolist(), boxes, encode(masks), pixels, strict=True)
     ]
 
 
@@ -180,12 +180,12 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Task
     tower = subject.tower.to(subject.device)
 
     def quality(rate: float) -> float:
-        return average_precision(_detected(_train_detector(tower, task, task.train, rate), task.validation))["box AP"]
+        return average_precision(_detect(_train_detector(tower, task, task.train, rate), task.validation))["box AP"]
 
     rate = task.recipe.training.best_rate(tower.width, quality)
     joint = cast("AnnotatedImages", ConcatDataset(cast("Any", [task.train, task.validation])))
-    found = average_precision(_detected(_train_detector(tower, task, joint, rate), task.test))
-    known = average_precision(_mean_boxes(joint, task.test, len(task.classes)))
+    found = average_precision(_detect(_train_detector(tower, task, joint, rate), task.test))
+    known = average_precision(_predict_mean_boxes(joint, task.test, len(task.classes)))
     counts = {"num_train": len(joint), "num_test": len(task.test)}
     return [
         TaskMetric(task=task.name, protocol="detection", name=name, value=found[name], baseline=known[name], **counts)
@@ -206,7 +206,7 @@ def _train_detector(tower: ImageTower, task: DetectionTask, part: AnnotatedImage
         rows = shuffled_rows(how.seed, len(part), start=k * how.batch_size, size=how.batch_size).tolist()
         draws = torch.rand(len(rows), generator=torch.Generator().manual_seed(seed_for(how.seed, AUGMENTATION, k)))
         mirrored = (draws < 0.5).tolist()  # noqa: PLR2004
-        batch = [_target(*part[row], mirrored=one) for row, one in zip(rows, mirrored, strict=True)]
+        batch = [_make_target(*part[row], mirrored=one) for row, one in zip(rows, mirrored, strict=True)]
         return [batch[first : first + how.micro_batch_size] for first in range(0, len(batch), how.micro_batch_size)]
 
     def loss_of(batch: list[tuple[Tensor, DetectionTarget]]) -> Float[Tensor, ""]:
@@ -219,7 +219,7 @@ def _train_detector(tower: ImageTower, task: DetectionTask, part: AnnotatedImage
     return learned
 
 
-def _target(rgb: Tensor, objects: ObjectAnnotations, *, mirrored: bool) -> tuple[Tensor, DetectionTarget]:
+def _make_target(rgb: Tensor, objects: ObjectAnnotations, *, mirrored: bool) -> tuple[Tensor, DetectionTarget]:
     """Return an image and its targets for torchvision's detectors, without crowds."""
     kept = ~objects.crowd
     boxes, masks = objects.boxes[kept], objects.masks[kept].to(torch.uint8)
@@ -232,37 +232,37 @@ def _target(rgb: Tensor, objects: ObjectAnnotations, *, mirrored: bool) -> tuple
 
 
 @torch.inference_mode()
-def _detected(model: MaskRCNN, part: AnnotatedImages) -> Iterator[tuple[ObjectAnnotations, Detections]]:
+def _detect(model: MaskRCNN, part: AnnotatedImages) -> Iterator[tuple[ObjectAnnotations, Detections]]:
     """Yield the objects and the model's detections of each image."""
     device = next(model.parameters()).device
     for row in range(len(part)):
         rgb, objects = part[row]
         (found,) = model([rgb.to(device) / WHITE])
         boxes, labels, scores, masks = (found[name].cpu() for name in ("boxes", "labels", "scores", "masks"))
-        yield objects, Detections(boxes, labels, scores, masks[:, 0] >= SOLID)
+        yield objects, Detections(boxes, labels, scores, masks[:, 0] >= MASK_THRESHOLD)
 
 
-def _mean_boxes(
+def _predict_mean_boxes(
     train: AnnotatedImages, part: AnnotatedImages, num_classes: int
 ) -> Iterator[tuple[ObjectAnnotations, Detections]]:
     """Yield each image's objects, and the mean box of each class in training, relative to the sides of the image."""
     sums, counts = torch.zeros(num_classes, 4), torch.zeros(num_classes)
-    for row in range(min(len(train), MOST_MEANT)):
+    for row in range(min(len(train), MAX_AVERAGED_IMAGES)):
         rgb, objects = train[row]
         labels = objects.labels[~objects.crowd] - 1
-        sums.index_add_(0, labels, objects.boxes[~objects.crowd] / _sides(rgb))
+        sums.index_add_(0, labels, objects.boxes[~objects.crowd] / _image_size_twice(rgb))
         counts.index_add_(0, labels, torch.ones(len(labels)))
     seen = counts.nonzero()[:, 0]
     means, shares = sums[seen] / counts[seen, None], counts[seen] / counts.sum()
     for row in range(len(part)):
         rgb, objects = part[row]
-        boxes = means * _sides(rgb)
+        boxes = means * _image_size_twice(rgb)
         masks = torch.zeros(len(boxes), *rgb.shape[1:], dtype=torch.bool)
         for mask, (left, top, right, bottom) in zip(masks, boxes.round().int().tolist(), strict=True):
             mask[top:bottom, left:right] = True
         yield objects, Detections(boxes, seen + 1, shares, masks)
 
 
-def _sides(rgb: UInt8[Tensor, "3 height width"]) -> Float[Tensor, "4"]:
+def _image_size_twice(rgb: UInt8[Tensor, "3 height width"]) -> Float[Tensor, "4"]:
     height, width = rgb.shape[1:]
     return torch.tensor([width, height, width, height], dtype=torch.float32)

@@ -32,7 +32,7 @@ class FeatureExtractor:
     tower: ImageTower | None  # None for untrained features
     device: torch.device
     experiment: Experiment | None  # that trained the tower
-    known: LoadedTower | None = None  # the tower with its classifier or text tower
+    loaded: LoadedTower | None = None  # the tower with its classifier or text tower
     images: int = 0  # seen in pre-training
     budgets: tuple[str, ...] = ()  # for which the tower was cooled down
 

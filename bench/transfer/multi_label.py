@@ -19,7 +19,6 @@ from torchmetrics.functional.classification import multilabel_average_precision
 from bench.console.console import log
 from bench.record import TaskMetric
 from bench.transfer.classification.fine_tune import (
-    ConcatenatedImages,
     FineTunedClassifier,
     FineTuning,
     candidate_rates,
@@ -32,7 +31,7 @@ from bench.transfer.classification.fine_tune import (
 from bench.transfer.classification.logistic import Along, Axes
 from bench.transfer.classification.probe import INVERSE_L2
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.image_sources import format_some
+from bench.transfer.tasks.image_sources import ConcatenatedImages, format_some
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
 from losses.chunks import LINEAR_FROM
 from losses.multilabel import multilabel_loss
@@ -40,7 +39,7 @@ from losses.multilabel import multilabel_loss
 # CatLIP's recipe on COCO, except that a tower is trained at its own image size and not at 512 px. Source: Mehta et al.
 # 2024, arXiv:2404.15653, table 6; apple/corenet, `projects/catlip/multi_label_image_classification/vit_base.yaml`.
 PUBLISHED = FineTuning(learning_rate=1e-5, min_learning_rate=1e-6, label_smoothing=0.0, batch_size=32)
-UNJUDGED = -1
+UNJUDGED_TARGET = -1
 Scores = Float[np.ndarray, "images classes"]
 MAX_ITERATIONS = 2000
 TOLERANCE = 1e-7  # of each partial derivative of the mean loss, in nats
@@ -58,14 +57,13 @@ class MeanAveragePrecision:
 
 def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[TaskMetric]:
     """Score a linear head on frozen features; of equally good penalties the strongest is chosen."""
-    train, validation, test = (
-        torch.from_numpy(subject.embed(part.images)).to(subject.device, torch.float64)
-        for part in (task.train, task.validation, task.test)
-    )
+    parts = (task.train, task.validation, task.test)
+    features = [torch.from_numpy(subject.embed(part.images)).to(subject.device, torch.float64) for part in parts]
+    train, validation, test = features
 
     def scores(features: Tensor, part: MultiLabelPart, others: Tensor, strengths: Sequence[float]) -> Iterator[Scores]:
         axes = Axes.fit(features)
-        labels, unjudged = (torch.from_numpy(of).to(subject.device) for of in (part.labels, part.unjudged))
+        labels, unjudged = (torch.from_numpy(mask).to(subject.device) for mask in (part.labels, part.unjudged))
         for fit in fit_sigmoids(axes.project(features), labels, unjudged, strengths):
             if not fit.converged:
                 log(f"{task.name}: the linear head of {subject.name} at {fit.strength:g} has not converged")
@@ -82,10 +80,10 @@ def score_fine_tuned(subject: FeatureExtractor, task: MultiLabelTask) -> list[Ta
     """Fine-tune the subject's tower with a new head, by binary cross-entropy summed over classes."""
     assert subject.tower is not None, f"{subject.name} has no tower"
     tower, device = subject.tower, subject.device
-    head = init_head(tower.width, len(task.classes), seed=0)
+    head, count = init_head(tower.width, len(task.classes), seed=0), len(task.train.images)
 
     def fit(part: MultiLabelPart, recipe: FineTuning) -> FineTunedClassifier:
-        return train_classifier(tower, head, part.images, loss_on(part, device), recipe, device)
+        return train_classifier(tower, head, part.images, make_loss(part, device), recipe, device)
 
     def scores(model: FineTunedClassifier, part: MultiLabelPart) -> Scores:
         return compute_logits(model, part.images, device).double().numpy()
@@ -93,18 +91,17 @@ def score_fine_tuned(subject: FeatureExtractor, task: MultiLabelTask) -> list[Ta
     def quality(recipe: FineTuning) -> float:
         return mean_average_precision(scores(fit(task.train, recipe), task.validation), task.validation).macro
 
-    count = len(task.train.images)
     recipe, _ = search_rate(recipe_for(PUBLISHED, count), candidate_rates(tower, count, PUBLISHED), quality)
     joint = concatenate(task.train, task.validation)
     return task_metrics(task, "multi-label, fine-tuned", scores(fit(joint, recipe), task.test), joint)
 
 
-def loss_on(part: MultiLabelPart, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+def make_loss(part: MultiLabelPart, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     """Return CatLIP's loss of logits against the labels of a part's rows, without unjudged pairs."""
-    labels, unjudged = (torch.from_numpy(of) for of in (part.labels, part.unjudged))
+    labels, unjudged = torch.from_numpy(part.labels), torch.from_numpy(part.unjudged)
 
     def loss_of(logits: Tensor, rows: Tensor) -> Tensor:
-        positives, left_out = (of[rows].nonzero(as_tuple=True) for of in (labels, unjudged))
+        positives, left_out = (mask[rows].nonzero(as_tuple=True) for mask in (labels, unjudged))
         loss = multilabel_loss(logits, *(index.to(device) for index in positives))
         return loss - F.softplus(logits[tuple(index.to(device) for index in left_out)].float()).sum() / len(logits)
 
@@ -124,11 +121,11 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> MeanAverageP
     # Ranks, because torchmetrics applies a sigmoid to scores outside [0, 1], which makes large scores equal.
     ranks = np.unique(scores, return_inverse=True)[1].reshape(scores.shape)
     predicted = torch.from_numpy(ranks / max(1, ranks.max()))
-    target = torch.from_numpy(np.where(part.unjudged, UNJUDGED, part.labels))
+    target = torch.from_numpy(np.where(part.unjudged, UNJUDGED_TARGET, part.labels))
 
     def mean(average: Literal["macro", "weighted", "micro"], columns: np.ndarray) -> float:
         some, truth = predicted[:, columns], target[:, columns]
-        return float(multilabel_average_precision(some, truth, len(columns), average, ignore_index=UNJUDGED))
+        return float(multilabel_average_precision(some, truth, len(columns), average, ignore_index=UNJUDGED_TARGET))
 
     with_positives = np.flatnonzero(shown)
     return MeanAveragePrecision(

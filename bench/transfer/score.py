@@ -46,33 +46,29 @@ def open_extractor(name: str, experiment: Experiment, device: torch.device, role
         bound = open_extractor(name, experiment, device)
         return replace(bound, name=f"reference {bound.name}", budgets=())
     if role == "untrained":
-        return _random_init(load_tower(name), experiment, device)
+        return _open_random_init(load_tower(name), experiment, device)
     if name in REFERENCE_FEATURES:
-        return FeatureExtractor(
-            name=name, embed=cache_features(REFERENCE_FEATURES[name]), tower=None, device=device, experiment=None
-        )
+        embed = cache_features(REFERENCE_FEATURES[name])
+        return FeatureExtractor(name=name, embed=embed, tower=None, device=device, experiment=None)
     if name == RANDOM_INIT:
-        return _subject(name, build_untrained_tower(experiment), device, experiment)
-    known = load_tower(name)
-    subject = replace(_subject(known.name, known.tower, device), known=known)
-    provenance = known.provenance
-    return (
-        replace(subject, experiment=provenance.experiment, images=provenance.images, budgets=provenance.budgets)
-        if provenance
-        else subject
-    )
+        return _tower_extractor(name, build_untrained_tower(experiment), device, experiment)
+    loaded = load_tower(name)
+    extractor = replace(_tower_extractor(loaded.name, loaded.tower, device), loaded=loaded)
+    if (trained := loaded.provenance) is None:
+        return extractor
+    return replace(extractor, experiment=trained.experiment, images=trained.images, budgets=trained.budgets)
 
 
-def _random_init(known: LoadedTower, compared: Experiment, device: torch.device) -> FeatureExtractor:
-    name = f"{RANDOM_INIT} of {known.name}"
-    if known.provenance is None:
-        return _subject(name, build_untrained_copy(known), device)
-    of = known.provenance.experiment
-    is_same = (of.tower, of.image_size) == (compared.tower, compared.image_size)
-    return _subject(RANDOM_INIT if is_same else name, build_untrained_tower(of), device, of)
+def _open_random_init(loaded: LoadedTower, compared: Experiment, device: torch.device) -> FeatureExtractor:
+    name = f"{RANDOM_INIT} of {loaded.name}"
+    if loaded.provenance is None:
+        return _tower_extractor(name, build_untrained_copy(loaded), device)
+    trained = loaded.provenance.experiment
+    is_same = (trained.tower, trained.image_size) == (compared.tower, compared.image_size)
+    return _tower_extractor(RANDOM_INIT if is_same else name, build_untrained_tower(trained), device, trained)
 
 
-def _subject(
+def _tower_extractor(
     name: str, tower: ImageTower, device: torch.device, experiment: Experiment | None = None
 ) -> FeatureExtractor:
     embed = cache_features(tower_embedder(tower, device))

@@ -10,7 +10,7 @@ from bench.console.tables import Table
 from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Score, Speed, Transfer
 from bench.statistics import Estimate, Interval, accuracy_interval, over_draws, over_seeds
-from bench.transfer.classification.shares import describe_left_out, describe_too_few
+from bench.transfer.classification.label_subsets import describe_omitted_shares, describe_small_classes
 
 PROBE = "linear probe"
 POWERS = ("power W, by the energy counter", "power W")  # the more accurate first
@@ -77,7 +77,7 @@ def curve_tables(records: Sequence[Record]) -> list[Table]:
         note = (
             f"Mean of {1 + max(score.draw for score in scores)} draws of the labelled images, the same for every row, "
             "with a 95 % interval over these draws alone, which is no evidence on other trainings. "
-            f"{SEED_UNIT}{describe_left_out(scores)}{describe_too_few(scores)}"
+            f"{SEED_UNIT}{describe_omitted_shares(scores)}{describe_small_classes(scores)}"
         )
         tables.append(Table(f"{protocol} on {task}", [*lines.values()], note))
     return tables

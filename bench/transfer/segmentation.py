@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset
 from torchmetrics.classification import MulticlassJaccardIndex
 from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as pictured
+from torchvision.transforms.v2 import functional as TF
 
 from bench.data.normalisation import WHITE, normalise
 from bench.data.order import shuffled_rows
@@ -104,19 +104,22 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
     deeplab = partial(with_deeplab_head, channels=recipe.channels)
 
     def scores(model: Segmenter, part: MaskedImages) -> tuple[float, float]:
-        return mean_iou(partial(_predicted, model), part, num_classes, side)
+        return mean_iou(partial(_predict, model), part, num_classes, side)
 
     found = []
     joint = cast("MaskedImages", ConcatDataset(cast("Any", [task.train, task.validation])))
-    for name, put, how in (("linear head", with_linear_head, recipe.linear), ("DeepLabV3", deeplab, recipe.deeplab)):
-        fit = partial(_train_segmenter, tower, put, num_classes, side, recipe.scales, how)
+    for name, add_head, how in (
+        ("linear head", with_linear_head, recipe.linear),
+        ("DeepLabV3", deeplab, recipe.deeplab),
+    ):
+        fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, how)
 
         def quality(rate: float, fit: Callable[[MaskedImages, float], Segmenter] = fit) -> float:
             return scores(fit(task.train, rate), task.validation)[0]
 
         rate = how.best_rate(tower.width, quality)
         found.append(metric(f"mIoU, {name}", *scores(fit(joint, rate), task.test)))
-    best = partial(_by_patch, patch=patch)
+    best = partial(_majority_by_patch, patch=patch)
     return [*found, metric("mIoU, one class a patch at best", *mean_iou(best, task.test, num_classes, side))]
 
 
@@ -148,8 +151,8 @@ def random_crop(
     shorter, longer = sorted(mask.shape)
     scale = min(side * (scales[0] + (scales[1] - scales[0]) * stretch) / shorter, MAX_ASPECT_RATIO * side / longer)
     size = [max(1, round(length * scale)) for length in mask.shape]
-    rgb = pictured.resize(rgb, size, antialias=True)
-    mask = pictured.resize(mask[None], size, InterpolationMode.NEAREST_EXACT)
+    rgb = TF.resize(rgb, size, antialias=True)
+    mask = TF.resize(mask[None], size, InterpolationMode.NEAREST_EXACT)
     lacking = [0, max(0, side - size[1]), 0, max(0, side - size[0])]
     rgb, mask = F.pad(rgb, lacking), F.pad(mask, lacking, value=IGNORED)[0]
     top, left = (int(share * (have - side + 1)) for share, have in zip((down, across), mask.shape, strict=True))
@@ -159,7 +162,7 @@ def random_crop(
 
 def _train_segmenter(
     tower: ImageTower,
-    put: Callable[[ImageTower, int], Segmenter],
+    add_head: Callable[[ImageTower, int], Segmenter],
     num_classes: int,
     side: int,
     scales: tuple[float, float],
@@ -171,7 +174,7 @@ def _train_segmenter(
     device = next(tower.parameters()).device
     with torch.random.fork_rng([]):
         torch.manual_seed(seed_for(how.seed, HEAD))
-        model = put(copy.deepcopy(tower).cpu(), num_classes).to(device)
+        model = add_head(copy.deepcopy(tower).cpu(), num_classes).to(device)
 
     def load(k: int) -> list[tuple[Tensor, Tensor]]:
         rows = shuffled_rows(how.seed, len(part), start=k * how.batch_size, size=how.batch_size)
@@ -190,18 +193,18 @@ def _train_segmenter(
     return train_on_task(model, model.tower, prefetch(load, steps), steps, loss_of, how, rate)
 
 
-def _predicted(model: Segmenter, pairs: Sequence[Pair], side: int) -> Iterator[Tensor]:
+def _predict(model: Segmenter, pairs: Sequence[Pair], side: int) -> Iterator[Tensor]:
     """Yield the class of each pixel: images are squeezed to a square, logits are interpolated to the original size."""
     device = next(model.parameters()).device
-    squeezed = torch.stack([pictured.resize(rgb, [side, side], antialias=True) for rgb, _ in pairs])
+    squeezed = torch.stack([TF.resize(rgb, [side, side], antialias=True) for rgb, _ in pairs])
     for logits, (_, mask) in zip(model(normalise(squeezed.to(device) / WHITE)), pairs, strict=True):
         yield F.interpolate(logits[None], list(mask.shape), mode="bilinear")[0].argmax(0)
 
 
-def _by_patch(pairs: Sequence[Pair], side: int, patch: int) -> Iterator[Tensor]:
+def _majority_by_patch(pairs: Sequence[Pair], side: int, patch: int) -> Iterator[Tensor]:
     """Yield the commonest true class of each patch: nearly the upper bound of any prediction per patch."""
     for _, mask in pairs:
-        squeezed = pictured.resize(mask[None], [side, side], InterpolationMode.NEAREST_EXACT)[0]
+        squeezed = TF.resize(mask[None], [side, side], InterpolationMode.NEAREST_EXACT)[0]
         commonest = squeezed.unfold(0, patch, patch).unfold(1, patch, patch).flatten(2).mode(-1).values
         commonest[commonest == IGNORED] = 0
         yield F.interpolate(commonest[None, None].float(), list(mask.shape), mode="nearest-exact")[0, 0].long()

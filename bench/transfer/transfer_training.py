@@ -42,9 +42,7 @@ class TransferTraining:
     milestones: tuple[float, ...] = ()  # shares of the steps at which the rate falls to a tenth; empty for a cosine
     warmup_share: float = 0.02  # of the steps
     weight_decay: float = 0.1
-    layer_decay: float = (
-        1.0  # factor of the rate from the head to the last block, and from each block to the block before it
-    )
+    layer_decay: float = 1.0  # factor of the rate from the head to the last block, and from each block to its previous
     clip_norm: float | None = None  # of the gradient over all parameters
     ema_decay: float | None = None  # of the averaged weights, which are scored
     train_tower: bool = True  # otherwise only the parameters around it
@@ -102,10 +100,6 @@ class TaskBatches:
         ]
         return torch.stack(crops), rows
 
-    def first(self, count: int) -> Iterator[tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]]:
-        """Yield the first `count` batches."""
-        return prefetch(self.load, count)
-
 
 def prefetch(load: Callable[[int], T], count: int) -> Iterator[T]:
     """Yield batches 0 to `count`, while each thread loads one of the next."""
@@ -161,23 +155,16 @@ def train_on_task(
         if isinstance(module, PatchDrop):
             module.eval()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(model, tower, recipe, learning_rate),
-        betas=BETAS,
-        eps=EPS,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
-    clip, (ema, update_ema) = (
-        make_gradient_clipper(parameters, recipe.clip_norm),
-        make_ema(model, recipe.ema_decay_for(steps)),
-    )
+    groups = _parameter_groups(model, tower, recipe, learning_rate)
+    optimizer = torch.optim.AdamW(groups, betas=BETAS, eps=EPS, weight_decay=recipe.weight_decay, fused=True)
+    clip = make_gradient_clipper(parameters, recipe.clip_norm)
+    ema, update_ema = make_ema(model, recipe.ema_decay_for(steps))
     finite = torch.ones((), dtype=torch.bool, device=device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed_for(recipe.seed, STEP))
         for step, batch in enumerate(progress_bar(batches, steps, f"training at rate {learning_rate:g}")):
-            for part in batch:
-                loss = loss_of(part)
+            for micro_batch in batch:
+                loss = loss_of(micro_batch)
                 (loss / len(batch)).backward()  # type: ignore[no-untyped-call]
                 finite &= loss.isfinite()
             finite &= clip().isfinite()

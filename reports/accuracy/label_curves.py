@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from bench.record import Score
 from bench.statistics import SEEDS_FOR_INTERVAL, Estimate, over_draws
-from bench.transfer.classification.shares import SHARES
+from bench.transfer.classification.label_subsets import SHARES
 from reports.accuracy.scores import ANSWERING, Scored, every_answer
 from reports.render.formats import NBSP, listed, times
 from reports.render.frames import ComparisonRecords

@@ -15,14 +15,14 @@ from bench.transfer.detection import (
     Detections,
     DetectionTask,
     ObjectAnnotations,
-    _mean_boxes,
-    _target,
+    _make_target,
+    _predict_mean_boxes,
     average_precision,
     coco_tool,
     score_detection,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.scene_tasks import _annotated
+from bench.transfer.tasks.scene_tasks import _annotate
 from bench.transfer.tasks.scenes import CLASSES, make_scenes
 from bench.transfer.transfer_training import TransferTraining
 from models.dense_heads import DetectorHeads
@@ -119,7 +119,7 @@ def test_average_precision_equals_pycocotools(tmp_path: Path) -> None:
 @given(row=st.integers(0, 7))
 def test_boxes_fit_mirrored_masks(few: DetectionTask, row: int) -> None:
     rgb, inside = few.train[row]
-    image, target = _target(rgb, inside, mirrored=True)
+    image, target = _make_target(rgb, inside, mirrored=True)
     assert torch.equal(image.flip(-1), rgb)
     for mask, (left, top, right, bottom) in zip(target["masks"], target["boxes"].int().tolist(), strict=True):
         assert mask[top:bottom, left:right].sum() == mask.sum()
@@ -128,7 +128,7 @@ def test_boxes_fit_mirrored_masks(few: DetectionTask, row: int) -> None:
 
 
 def test_crowds_are_not_trained_on() -> None:
-    _, target = _target(
+    _, target = _make_target(
         torch.zeros(3, SIDE, SIDE, dtype=torch.uint8), objects((0, 0, 5, 5), crowd=True), mirrored=False
     )
     assert target["boxes"].shape == (0, 4)
@@ -137,8 +137,8 @@ def test_crowds_are_not_trained_on() -> None:
 @pytest.fixture(scope="module")
 def few(results: Path) -> DetectionTask:
     """Scenes to learn by heart: what is trained on is also the test."""
-    drawn = make_scenes("train", 8, 96, results / "cache")
-    part = [_annotated(drawn.scene(row)) for row in range(len(drawn))]
+    drawn = make_scenes("train", 96, results / "cache")
+    part = [_annotate(drawn.scene(row)) for row in range(8)]
     heads = DetectorHeads(channels=32, box_features=64, mask_layers=1, proposals=50, regions=16)
     descent = TransferTraining(
         epochs=27, batch_size=4, micro_batch_size=2, learning_rates=(2e-3,), milestones=(0.7, 0.9), layer_decay=0.9
@@ -147,7 +147,7 @@ def few(results: Path) -> DetectionTask:
 
 
 def test_baseline_predicts_the_same_for_all_images(few: DetectionTask) -> None:
-    answers = [answer for _, answer in _mean_boxes(few.train, few.test, len(few.classes))]
+    answers = [answer for _, answer in _predict_mean_boxes(few.train, few.test, len(few.classes))]
     assert all(torch.equal(answer.boxes, answers[0].boxes) for answer in answers)
     assert float(answers[0].scores.sum()) == pytest.approx(1)
 

@@ -19,7 +19,7 @@ from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtracto
 from bench.transfer.multi_label import (
     PUBLISHED,
     fit_sigmoids,
-    loss_on,
+    make_loss,
     mean_average_precision,
     score_fine_tuned,
     score_linear,
@@ -157,7 +157,7 @@ def test_loss_is_bce_over_judged_pairs(seed: int) -> None:
     logits = torch.randn(16, 3, generator=generator, dtype=torch.float64, requires_grad=True)
     dense, judged = torch.from_numpy(part.labels[rows]).double(), torch.from_numpy(~part.unjudged[rows])
     by_hand = (F.binary_cross_entropy_with_logits(logits, dense, reduction="none") * judged).sum() / 16
-    ours = loss_on(part, CPU)(logits, rows)
+    ours = make_loss(part, CPU)(logits, rows)
     torch.testing.assert_close(ours, by_hand, rtol=1e-6, atol=1e-6)
     (expected,), (found,) = torch.autograd.grad(by_hand, logits), torch.autograd.grad(ours, logits)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)

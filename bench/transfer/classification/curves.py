@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from bench.record import Score
+from bench.transfer.classification.label_subsets import distinct_shares, first_rows
 from bench.transfer.classification.probe import (
     LINEAR_PROBE,
     draw_class_orders,
@@ -16,7 +17,6 @@ from bench.transfer.classification.probe import (
     score_not_refitted,
     score_refitted,
 )
-from bench.transfer.classification.shares import distinct_shares, first_rows
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import Task
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bench.data.normalisation import WHITE, normalise
@@ -19,13 +19,14 @@ from bench.environment.seeds import HEAD, seed_for
 from bench.record import Score
 from bench.transfer.classification.probe import make_score
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.image_sources import ImageSource, eval_batches
+from bench.transfer.tasks.image_sources import ConcatenatedImages, ImageSource, eval_batches
 from bench.transfer.tasks.tasks import Task, TaskSplit
 from bench.transfer.transfer_training import (
     PUBLISHED_WIDTH,
     TaskBatches,
     TransferTraining,
     find_best_rate,
+    prefetch,
     train_on_task,
 )
 from models.image_tower import ImageTower
@@ -55,9 +56,7 @@ class FineTuning:
     label_smoothing: float = 0.1
     clip_norm: float | None = 1.0  # of the gradient over all parameters
     ema_decay: float | None = 0.9995  # of the averaged weights
-    layer_decay: float = (
-        1.0  # factor of the rate from the head to the last block, and from each block to the block before
-    )
+    layer_decay: float = 1.0  # factor of the rate from the head to the last block, and from each block to its previous
     batch_size: int = 128
     crop_scale: tuple[float, float] = (0.08, 1.0)  # range of a random crop's area, as a share of the image's
     flip: bool = True
@@ -131,20 +130,18 @@ def train_classifier(
     tower: ImageTower, head: nn.Linear, images: ImageSource, loss_of: RowLoss, recipe: FineTuning, device: torch.device
 ) -> FineTunedClassifier:
     """Return trained copies of a tower and a head; `loss_of` takes logits, and rows of the images on the CPU."""
-    model, how = (
-        FineTunedClassifier(copy.deepcopy(tower), copy.deepcopy(head)).to(device),
-        recipe.transfer_training(len(images)),
-    )
-    steps = how.steps(len(images))
-    batches = TaskBatches(images, tower.image_size, how.batch_size, recipe.crop_scale, recipe.flip, recipe.seed)
+    model = FineTunedClassifier(copy.deepcopy(tower), copy.deepcopy(head)).to(device)
+    training = recipe.transfer_training(len(images))
+    steps = training.steps(len(images))
+    batches = TaskBatches(images, tower.image_size, training.batch_size, recipe.crop_scale, recipe.flip, recipe.seed)
 
     def loss_of_batch(batch: tuple[Tensor, Tensor]) -> Tensor:
         images, rows = batch
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             return loss_of(model(normalise(images.to(device) / WHITE)), rows)
 
-    whole = ([batch] for batch in batches.first(steps))
-    return train_on_task(model, model.tower, whole, steps, loss_of_batch, how, recipe.learning_rate)
+    micro_batches = ([batch] for batch in prefetch(batches.load, steps))
+    return train_on_task(model, model.tower, micro_batches, steps, loss_of_batch, training, recipe.learning_rate)
 
 
 @torch.inference_mode()
@@ -152,8 +149,8 @@ def compute_logits(
     model: FineTunedClassifier, images: ImageSource, device: torch.device
 ) -> Float[Tensor, "images classes"]:
     """Return the logits of images, preprocessed for scoring, on the CPU."""
-    shown_images = eval_batches(images, model.tower.image_size)
-    return torch.cat([model(normalise(batch.to(device) / WHITE)).cpu() for batch in shown_images])
+    batches = eval_batches(images, model.tower.image_size)
+    return torch.cat([model(normalise(batch.to(device) / WHITE)).cpu() for batch in batches])
 
 
 def score_fine_tuning(subject: FeatureExtractor, task: Task) -> list[Score]:
@@ -164,14 +161,14 @@ def score_fine_tuning(subject: FeatureExtractor, task: Task) -> list[Score]:
 
     def accuracy(recipe: FineTuning) -> float:
         model = fine_tune(tower, head, task.train, recipe, device)
-        return float(_correct(model, task.validation, device).double().mean())
+        return float(_predict_correct(model, task.validation, device).double().mean())
 
     images = len(task.train.labels)
     recipe, best = search_rate(recipe_for(FineTuning(), images), candidate_rates(tower, images, FineTuning()), accuracy)
     labels = np.concatenate([task.train.labels, task.validation.labels])
     joint = TaskSplit(ConcatenatedImages(task.train.images, task.validation.images), labels)
     model = fine_tune(tower, head, joint, recipe, device)
-    right = _correct(model, task.test, device)
+    right = _predict_correct(model, task.test, device)
     return [
         make_score(task, "fine-tune", recipe.learning_rate, best, right, converged=True, num_train=len(joint.labels))
     ]
@@ -209,23 +206,5 @@ def search_rate(
     return recipes[rate], best
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ConcatenatedImages:
-    """The concatenated images of two parts."""
-
-    first: ImageSource
-    second: ImageSource
-
-    @property
-    def resize_over_crop(self) -> float:
-        return self.first.resize_over_crop
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        return self.first.rgb(row) if row < len(self.first) else self.second.rgb(row - len(self.first))
-
-
-def _correct(model: FineTunedClassifier, part: TaskSplit, device: torch.device) -> Bool[Tensor, " images"]:
+def _predict_correct(model: FineTunedClassifier, part: TaskSplit, device: torch.device) -> Bool[Tensor, " images"]:
     return compute_logits(model, part.images, device).argmax(dim=1) == torch.from_numpy(part.labels)

@@ -1,17 +1,16 @@
 """Tables of heads that are initialised from pre-training. No torch here."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeGuard
 
 from bench.console.tables import Table
 from bench.record import Record, Transfer
-from bench.transfer.classification.shares import describe_left_out
+from bench.transfer.classification.label_subsets import describe_omitted_shares
 from bench.transfer.score_tables import accuracy_of, mean_cell, point_name
 
 PROTOCOL = "transfer-init"
 RANDOM_HEAD, COPIED_ROWS, CLASS_NAMES = "random head", "copied rows", "class names"  # heads
-Shares = Mapping[int, float]  # of right answers, by draw
 NOTE = (
     "Accuracy on the test images of a head on the frozen tower: the mean over draws of labelled images, the same for "
     "every head, with a 95 % interval over these draws alone. A row with a plus: the difference from the random head "
@@ -34,9 +33,13 @@ def drop_init_records(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if not _is_init(record.measured)]
 
 
+def _is_init(measured: object) -> TypeGuard[Transfer]:
+    return isinstance(measured, Transfer) and any(score.protocol.startswith(PROTOCOL) for score in measured.scores)
+
+
 def init_tables(records: Iterable[Record]) -> list[Table]:
     """Show the label that each class took, and every head's accuracy against the number of labels."""
-    transfers = [one.measured for one in records if isinstance(one.measured, Transfer) and _is_init(one.measured)]
+    transfers = [record.measured for record in records if _is_init(record.measured)]
     rows = [
         {"task": one.task, "class": one.of, "synset": one.path[0], "label": one.path[-1]}
         | {"similarity": one.similarity, "way": " > ".join(one.path)}
@@ -62,10 +65,6 @@ def nearest_labels(transfers: Iterable[Transfer]) -> list[NearestLabel]:
     return [NearestLabel(task, of, tuple(way.split(" > ")), similarity) for task, (of, _, way), similarity in parts]
 
 
-def _is_init(measured: object) -> bool:
-    return isinstance(measured, Transfer) and any(one.protocol.startswith(PROTOCOL) for one in measured.scores)
-
-
 def _heads_table(task: str, transfers: Sequence[Transfer]) -> Table:
     rows = []
     for transfer in transfers:
@@ -75,15 +74,15 @@ def _heads_table(task: str, transfers: Sequence[Transfer]) -> Table:
                 heads[score.protocol.removeprefix(f"{PROTOCOL}, ")][point_name(score)][score.draw] = accuracy_of(score)
         first = {"features": transfer.subject, "images": transfer.images}
         for head, points in heads.items():
-            means = {point: mean_cell([*shares.values()]) for point, shares in points.items()}
-            rows.append(first | {"head": head} | means)
+            rows.append(
+                first | {"head": head} | {point: mean_cell([*draws.values()]) for point, draws in points.items()}
+            )
             if head != RANDOM_HEAD:
-                rows.append(first | {"head": f"+ {head}"} | _gains(points, heads[RANDOM_HEAD]))
-    absent = describe_left_out(score for transfer in transfers for score in transfer.scores if score.task == task)
-    return Table(f"{PROTOCOL} on {task}", rows, f"{NOTE}{absent}")
-
-
-def _gains(points: Mapping[str, Shares], random: Mapping[str, Shares]) -> dict[str, Any]:
-    return {
-        point: mean_cell([shares[draw] - random[point][draw] for draw in shares]) for point, shares in points.items()
-    }
+                random = heads[RANDOM_HEAD]
+                gains = {
+                    point: mean_cell([accuracy - random[point][draw] for draw, accuracy in draws.items()])
+                    for point, draws in points.items()
+                }
+                rows.append(first | {"head": f"+ {head}"} | gains)
+    scores = [score for transfer in transfers for score in transfer.scores if score.task == task]
+    return Table(f"{PROTOCOL} on {task}", rows, f"{NOTE}{describe_omitted_shares(scores)}")

@@ -20,9 +20,9 @@ from torch import Tensor
 
 TOLERANCE = 1e-7  # of the gradient norm
 MAX_STEPS, MAX_PRODUCTS = 60, 200  # Newton steps, and products with the Hessian in each
-LOOSE = 0.1  # relative residual of conjugate gradients far from the optimum
-KEPT = 1e-4  # Armijo's constant: smallest decrease relative to the slope
-SIZES = [2.0**-halving for halving in range(20)]  # step sizes of the line search
+MAX_RELATIVE_RESIDUAL = 0.1  # relative residual of conjugate gradients far from the optimum
+ARMIJO = 1e-4  # Armijo's constant: smallest decrease relative to the slope
+STEP_SIZES = [2.0**-halving for halving in range(20)]  # step sizes of the line search
 ROUNDING = 1e-14  # relative, of the objective
 
 Features = Float[Tensor, "images features"]
@@ -66,10 +66,8 @@ class LogisticFit:
     strength: float  # C
     weights: Float[Tensor, "classes columns"]  # one column per axis, and the intercepts
     present: Int[Tensor, " classes"]  # labels that occur in the training part
-    objective: float  # divided by C and the number of images
     gradient: float  # norm
     converged: bool  # whether the norm is within the tolerance
-    products: int  # with the Hessian
 
     def predictions(self, along: Along) -> Int[Tensor, " images"]:
         """Return the most probable label of each image."""
@@ -84,14 +82,14 @@ def sweep(
     A class that does not occur is never predicted, because its intercept has no optimum.
     """
     present, targets = torch.unique(labels, return_inverse=True)
-    problem = _Problem(along, targets)
+    problem = _LogisticObjective(along, targets)
     weights = along.new_zeros(len(present), along.shape[1] + 1)
     for strength in strengths:
-        weights, objective, gradient, products = problem.minimise(weights, strength, tolerance)
-        yield LogisticFit(strength, weights, present, objective, gradient, gradient <= tolerance, products)
+        weights, gradient = problem.minimise(weights, strength, tolerance)
+        yield LogisticFit(strength, weights, present, gradient, gradient <= tolerance)
 
 
-class _Problem:
+class _LogisticObjective:
     """The objective on some images, its gradient, and Newton steps.
 
     Matrices are classes x images or classes x axes, so that products read the features in memory order, which takes 25
@@ -104,36 +102,31 @@ class _Problem:
         self.spread = self.inputs.square().mean(0)
         self.targets = targets.unsqueeze(0)
 
-    def minimise(self, weights: Tensor, strength: float, tolerance: float) -> tuple[Tensor, float, float, int]:
-        """Return the weights, objective and gradient norm of the minimum, and the number of products with the Hessian.
-
-        It stops above the tolerance if rounding prevents progress.
-        """
+    def minimise(self, weights: Tensor, strength: float, tolerance: float) -> tuple[Tensor, float]:
+        """Return the weights and gradient norm of the minimum; above the tolerance if rounding prevents progress."""
         penalty = self.spread.new_full((len(self.spread),), 1 / (strength * len(self.inputs)))
         penalty[-1] = 0  # intercepts
-        logits, normaliser, objective = self._at(weights, penalty)
-        products = 0
+        logits, normaliser, objective = self._objective(weights, penalty)
         for steps_left in range(MAX_STEPS, -1, -1):
             shares = (logits - normaliser).exp_()
             gradient = self._gradient(shares, weights, penalty)
             length = float(gradient.norm())
             if length <= tolerance or not steps_left:
                 break
-            left = max(min(LOOSE, length**0.5), tolerance / length / 2)
-            step, more = self._step(shares, gradient, penalty, left)
-            products += more
-            bound, slope = objective + ROUNDING * abs(objective), KEPT * float((gradient * step).sum())
-            for size in SIZES:
+            max_residual = max(min(MAX_RELATIVE_RESIDUAL, length**0.5), tolerance / length / 2)
+            step = self._newton_step(shares, gradient, penalty, max_residual)
+            bound, slope = objective + ROUNDING * abs(objective), ARMIJO * float((gradient * step).sum())
+            for size in STEP_SIZES:
                 tried = weights + size * step
-                logits, normaliser, value = self._at(tried, penalty)
+                logits, normaliser, value = self._objective(tried, penalty)
                 if value <= bound + size * slope:
                     break
             else:
                 break
             weights, objective = tried, value
-        return weights, objective, length, products
+        return weights, length
 
-    def _at(self, weights: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor, float]:
+    def _objective(self, weights: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor, float]:
         """Return the logits, their logsumexp for each image, and the objective."""
         logits = weights @ self.inputs.T
         normaliser = logits.logsumexp(0, keepdim=True)
@@ -144,28 +137,26 @@ class _Problem:
         wrong = shares.scatter_add(0, self.targets, shares.new_full(self.targets.shape, -1.0))
         return wrong @ self.inputs / len(self.inputs) + penalty * weights
 
-    def _step(self, shares: Tensor, gradient: Tensor, penalty: Tensor, left: float) -> tuple[Tensor, int]:
-        """Return the Newton step at a relative residual of `left`, and the number of products with the Hessian."""
+    def _newton_step(self, shares: Tensor, gradient: Tensor, penalty: Tensor, max_residual: float) -> Tensor:
+        """Solve for the Newton step by conjugate gradients, up to a relative residual."""
         rough, penalty = shares.float(), penalty.float()
         curvature = (rough * (1 - rough)).mean(1, keepdim=True)
         diagonal = curvature * self.spread.float() + penalty + torch.finfo(torch.float32).tiny
         step = torch.zeros_like(gradient, dtype=torch.float32)
         scale = float(gradient.norm())
         residual = (-gradient / scale).float()
-        along = residual / diagonal
-        slope = (residual * along).sum()
-        products = 0
-        while products < MAX_PRODUCTS:
-            products += 1
-            weighed = along @ self.rough_inputs.T * rough
+        direction = residual / diagonal
+        slope = (residual * direction).sum()
+        for _ in range(MAX_PRODUCTS):
+            weighed = direction @ self.rough_inputs.T * rough
             weighed.addcmul_(rough, weighed.sum(0, keepdim=True), value=-1)
-            curved = weighed @ self.rough_inputs / len(self.inputs) + penalty * along
-            size = slope / (along * curved).sum()
-            step.add_(along * size)
+            curved = weighed @ self.rough_inputs / len(self.inputs) + penalty * direction
+            size = slope / (direction * curved).sum()
+            step.add_(direction * size)
             residual.sub_(curved * size)
-            if float(residual.norm()) <= left:
+            if float(residual.norm()) <= max_residual:
                 break
             scaled = residual / diagonal
             slope, before = (residual * scaled).sum(), slope
-            along = scaled + slope / before * along
-        return step.double() * scale, products
+            direction = scaled + slope / before * direction
+        return step.double() * scale

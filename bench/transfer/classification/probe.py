@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bench.record import Score
+from bench.transfer.classification.label_subsets import Order, class_orders
 from bench.transfer.classification.logistic import Axes, sweep
-from bench.transfer.classification.shares import Order, class_orders
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import Task, TaskSplit
 

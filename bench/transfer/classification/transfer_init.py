@@ -19,8 +19,10 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.record import Score, TaskMetric
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
+from bench.transfer.classification.curves import DRAWS, MAX_SHOTS_TO_TUNE
 from bench.transfer.classification.fine_tune import FineTuning, init_head
 from bench.transfer.classification.init_tables import CLASS_NAMES, COPIED_ROWS, PROTOCOL, RANDOM_HEAD
+from bench.transfer.classification.label_subsets import Order, distinct_shares, first_rows
 from bench.transfer.classification.probe import (
     EmbeddedTask,
     LabelledFeatures,
@@ -28,14 +30,11 @@ from bench.transfer.classification.probe import (
     embed_task,
     make_score,
 )
-from bench.transfer.classification.shares import Order, distinct_shares, first_rows
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import Task
 from bench.transfer.transfer_training import BETAS
 
 SHOTS = (1, 2, 5, 20)  # per class
-MAX_SHOTS_TO_TUNE = 4
-DRAWS = 10
 RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 STEPS = 100  # full-batch
 RECIPE = FineTuning()
@@ -47,6 +46,12 @@ class InitialHead(NamedTuple):
 
     weight: Float[Tensor, "draws classes width"]
     bias: Float[Tensor, "draws classes"]
+
+    def predictions(self, features: Float[Tensor, "*draws images width"]) -> Int[Tensor, "draws images"]:
+        return (features @ self.weight.mT + self.bias[:, None]).argmax(-1)
+
+    def accuracy(self, part: LabelledFeatures) -> Float[Tensor, " draws"]:
+        return (self.predictions(part.features) == part.labels).float().mean(-1)
 
 
 class ChosenRate(NamedTuple):
@@ -62,29 +67,29 @@ def score_transfer_init(subject: FeatureExtractor, task: Task) -> list[Score | T
 
     If the vocabulary contains some of the classes themselves, these are scored also as a task of their own.
     """
-    whole = embed_task(subject, task, torch.device("cpu"), torch.float32)
-    rows = subject.known.label_classifier if subject.known is not None else None
-    keys = rows.keys if rows is not None and rows.keys else read_vocabulary("pack-synsets").keys
-    found = match_labels(task.classes, keys)
-    labels = [
+    embedded = embed_task(subject, task, torch.device("cpu"), torch.float32)
+    classifier = subject.loaded.label_classifier if subject.loaded is not None else None
+    keys = classifier.keys if classifier is not None and classifier.keys else read_vocabulary("pack-synsets").keys
+    labels_by_class = match_labels(task.classes, keys)
+    metrics = [
         TaskMetric(
             task=task.name,
             protocol=PROTOCOL,
-            name=f"{name}: {' > '.join(match.path)}",
-            value=match.similarity,
+            name=f"{name}: {' > '.join(label.path)}",
+            value=label.similarity,
             num_train=0,
             num_test=0,
             baseline=None,
         )
-        for name, of in zip(task.classes, found, strict=True)
-        for match in of
+        for name, labels in zip(task.classes, labels_by_class, strict=True)
+        for label in labels
     ]
-    own = [column for column, of in enumerate(found) if [match.similarity for match in of] == [1.0]]
-    scores = list(_curves(subject.known, whole, with_shares=True))
+    own = [row for row, labels in enumerate(labels_by_class) if [label.similarity for label in labels] == [1.0]]
+    scores = list(_score_heads(subject.loaded, embedded, with_shares=True))
     if 1 < len(own) < len(task.classes):
-        some = whole.with_classes(own, f"{task.name}, {len(own)} in the vocabulary")
-        scores += _curves(subject.known, some, with_shares=False)
-    return [*labels, *scores]
+        restricted = embedded.with_classes(own, f"{task.name}, {len(own)} in the vocabulary")
+        scores += _score_heads(subject.loaded, restricted, with_shares=False)
+    return [*metrics, *scores]
 
 
 def match_labels(classes: Sequence[str], keys: Sequence[str]) -> list[list[NearestSynset]]:
@@ -93,20 +98,22 @@ def match_labels(classes: Sequence[str], keys: Sequence[str]) -> list[list[Neare
     return [[labels.nearest(key) for key in synsets_of(name)] for name in classes]
 
 
-def copy_head(rows: LabelClassifier, found: Sequence[Sequence[NearestSynset]], random: InitialHead) -> InitialHead:
+def copy_head(
+    classifier: LabelClassifier, labels_by_class: Sequence[Sequence[NearestSynset]], random: InitialHead
+) -> InitialHead:
     """Copy the classifier's row for each class: the mean row for several synsets, a random row for none.
 
     A bias reflects the frequency of a label; a class without a synset gets the mean bias of the other classes. Source:
     Mehta et al. 2024, arXiv:2404.15653 ("Transfer Init").
     """
-    column = {key: place for place, key in enumerate(rows.keys)}
+    row_of = {key: row for row, key in enumerate(classifier.keys)}
     weight, bias = random.weight.clone(), random.bias.clone()
-    taken = {place: [column[match.key] for match in of] for place, of in enumerate(found) if of}
-    for place, columns in taken.items():
-        weight[:, place], bias[:, place] = rows.weight[columns].mean(0), rows.bias[columns].mean()
-    if taken:
-        others = [place for place in range(len(found)) if place not in taken]
-        bias[:, others] = bias[0, list(taken)].mean()
+    rows_of = {k: [row_of[label.key] for label in labels] for k, labels in enumerate(labels_by_class) if labels}
+    for k, rows in rows_of.items():
+        weight[:, k], bias[:, k] = classifier.weight[rows].mean(0), classifier.bias[rows].mean()
+    if rows_of:
+        others = [k for k in range(len(labels_by_class)) if k not in rows_of]
+        bias[:, others] = bias[0, list(rows_of)].mean()
     return InitialHead(weight, bias)
 
 
@@ -140,98 +147,91 @@ def fit_heads(
     weight, bias = (value.clone().requires_grad_() for value in start)
     groups: list[dict[str, Any]] = [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=BETAS, weight_decay=RECIPE.weight_decay, fused=True)
-    descent, smoothing = RECIPE.transfer_training(STEPS * RECIPE.batch_size), RECIPE.label_smoothing
+    schedule, smoothing = RECIPE.transfer_training(STEPS * RECIPE.batch_size), RECIPE.label_smoothing
     for step in range(STEPS):
         logits = (features @ weight.mT + bias[:, None]).flatten(0, 1)
         losses = F.cross_entropy(logits, labels.flatten(), label_smoothing=smoothing, reduction="sum")
         optimizer.zero_grad()
         (losses / labels.shape[1]).backward()  # type: ignore[no-untyped-call]
         for group in optimizer.param_groups:
-            group["lr"] = rate * descent.rate_share(step, STEPS)
+            group["lr"] = rate * schedule.rate_share(step, STEPS)
         optimizer.step()
     return InitialHead(weight.detach(), bias.detach())
 
 
 def tune_heads(
-    start: InitialHead, task: EmbeddedTask, rows: Rows, others: Rows
+    start: InitialHead, task: EmbeddedTask, train_rows: Rows, validation_rows: Rows
 ) -> tuple[InitialHead, list[ChosenRate]]:
-    """Fit a head for each draw to its `rows` of the training part, at the rate that is best on its validation rows.
+    """Fit a head for each draw to its rows of the training part, at the rate that is best on its validation rows.
 
-    `others` are the validation rows; of equally good rates the lowest is chosen. Draws are fitted together in batches
-    that hold no more images than the training part, to bound memory.
+    Of equally good rates the lowest is chosen. Draws are fitted together in batches that hold no more images than the
+    training part, to bound memory.
     """
-    at_once = max(1, len(task.train.labels) // rows.shape[1])
+    images = train_rows.shape[1]
+    draws_at_once = max(1, len(task.train.labels) // images)
     heads, chosen = list[InitialHead](), list[ChosenRate]()
-    for first in range(0, len(rows), at_once):
-        batch = slice(first, first + at_once)
-        begin = InitialHead(start.weight[batch], start.bias[batch])
-        given, held = task.train.select(rows[batch]), task.validation.select(others[batch])
-        tried = [fit_heads(begin, given.features, given.labels, rate) for rate in RATES]
-        accuracy = torch.stack([_accuracy(head, held) for head in tried])
+    for first in range(0, len(train_rows), draws_at_once):
+        draws = slice(first, first + draws_at_once)
+        begin = InitialHead(start.weight[draws], start.bias[draws])
+        train, validation = task.train.select(train_rows[draws]), task.validation.select(validation_rows[draws])
+        tried = [fit_heads(begin, train.features, train.labels, rate) for rate in RATES]
+        accuracy = torch.stack([head.accuracy(validation) for head in tried])
         for draw, best in enumerate(accuracy.argmax(0).tolist()):
             heads.append(InitialHead(tried[best].weight[draw], tried[best].bias[draw]))
-            chosen.append(ChosenRate(RATES[best], float(accuracy[best, draw]), rows.shape[1]))
+            chosen.append(ChosenRate(RATES[best], float(accuracy[best, draw]), images))
     return InitialHead(torch.stack([head.weight for head in heads]), torch.stack([head.bias for head in heads])), chosen
 
 
-def _curves(known: LoadedTower | None, task: EmbeddedTask, *, with_shares: bool) -> Iterator[Score]:
+def _score_heads(loaded: LoadedTower | None, task: EmbeddedTask, *, with_shares: bool) -> Iterator[Score]:
     """Score every head at every number of labels.
 
     A rate is chosen for each head, number of labels and draw on validation images of that draw: as many per class as
     for training but at most four, or the same share.
     """
-    drawn = [(train, validation) for _, train, validation in draw_class_orders(task, DRAWS)]
-    for name, start in _starts(known, task).items():
-        untrained = [ChosenRate(0.0, accuracy, 0) for accuracy in _accuracy(start, task.validation).tolist()]
-        yield from _scores(name, start, untrained, task, per_class=0)
-        for point, rows, others in _points(drawn, with_shares=with_shares):
-            yield from _scores(name, *tune_heads(start, task, rows, others), task, **point)
+    orders = [(train, validation) for _, train, validation in draw_class_orders(task, DRAWS)]
+    for name, start in _initial_heads(loaded, task).items():
+        untrained = [ChosenRate(0.0, accuracy, 0) for accuracy in start.accuracy(task.validation).tolist()]
+        yield from _make_scores(name, start, untrained, task, per_class=0)
+        for point, train_rows, validation_rows in _label_subsets(orders, with_shares=with_shares):
+            yield from _make_scores(name, *tune_heads(start, task, train_rows, validation_rows), task, **point)
 
 
-def _starts(known: LoadedTower | None, task: EmbeddedTask) -> dict[str, InitialHead]:
+def _initial_heads(loaded: LoadedTower | None, task: EmbeddedTask) -> dict[str, InitialHead]:
     random = make_random_head(task.train.features.shape[1], len(task.classes), DRAWS)
-    starts = {RANDOM_HEAD: random}
-    if known is not None and known.label_classifier is not None and known.label_classifier.keys:
-        starts[COPIED_ROWS] = copy_head(
-            known.label_classifier, match_labels(task.classes, known.label_classifier.keys), random
-        )
-    if known is not None and known.text_encoder is not None:
-        starts[CLASS_NAMES] = make_text_head(known.text_encoder, task.classes, task.train.features, DRAWS)
-    return starts
+    heads = {RANDOM_HEAD: random}
+    classifier, texts = (loaded.label_classifier, loaded.text_encoder) if loaded is not None else (None, None)
+    if classifier is not None and classifier.keys:
+        heads[COPIED_ROWS] = copy_head(classifier, match_labels(task.classes, classifier.keys), random)
+    if texts is not None:
+        heads[CLASS_NAMES] = make_text_head(texts, task.classes, task.train.features, DRAWS)
+    return heads
 
 
-def _points(drawn: Sequence[tuple[Order, Order]], *, with_shares: bool) -> Iterator[tuple[dict[str, Any], Rows, Rows]]:
+def _label_subsets(
+    orders: Sequence[tuple[Order, Order]], *, with_shares: bool
+) -> Iterator[tuple[dict[str, Any], Rows, Rows]]:
     """Yield each number of labels with the training rows and the validation rows of every draw.
 
     Shares that select the same images as another share are left out. All labels are a single draw.
     """
 
-    def rows(part: int, draws: int = DRAWS, **how: Any) -> Rows:
-        return torch.from_numpy(np.stack([first_rows(orders[part], **how) for orders in drawn[:draws]]))
+    def rows(part: int, draws: int = DRAWS, **subset: Any) -> Rows:
+        return torch.from_numpy(np.stack([first_rows(order[part], **subset) for order in orders[:draws]]))
 
-    fewest = min(map(len, drawn[0][0]))
+    fewest = min(map(len, orders[0][0]))
     for shots in (shots for shots in SHOTS if shots <= fewest):
         yield {"per_class": shots}, rows(0, shots=shots), rows(1, shots=min(shots, MAX_SHOTS_TO_TUNE))
-    for share in distinct_shares([len(rows) for order in drawn[0] for rows in order]) if with_shares else []:
+    for share in distinct_shares([len(rows) for order in orders[0] for rows in order]) if with_shares else []:
         draws = 1 if share == 1 else DRAWS
         yield {"label_share": share}, rows(0, draws, share=share), rows(1, draws, share=share)
 
 
-def _scores(
+def _make_scores(
     name: str, head: InitialHead, chosen: Sequence[ChosenRate], task: EmbeddedTask, **point: Any
 ) -> Iterator[Score]:
     """Yield one score per draw; each training has run all its steps and counts as converged."""
-    right_of_draws = _predictions(head, task.test.features) == task.test.labels
-    for draw, (right, by) in enumerate(zip(right_of_draws, chosen, strict=True)):
-        protocol = f"{PROTOCOL}, {name}"
+    is_correct = head.predictions(task.test.features) == task.test.labels
+    for draw, (correct, (rate, accuracy, images)) in enumerate(zip(is_correct, chosen, strict=True)):
         yield make_score(
-            task, protocol, by.rate, by.accuracy, right, converged=True, num_train=by.images, draw=draw, **point
+            task, f"{PROTOCOL}, {name}", rate, accuracy, correct, converged=True, num_train=images, draw=draw, **point
         )
-
-
-def _predictions(head: InitialHead, features: Float[Tensor, "*draws images width"]) -> Int[Tensor, "draws images"]:
-    return (features @ head.weight.mT + head.bias[:, None]).argmax(-1)
-
-
-def _accuracy(head: InitialHead, part: LabelledFeatures) -> Float[Tensor, " draws"]:
-    return (_predictions(head, part.features) == part.labels).float().mean(-1)

@@ -13,7 +13,7 @@ from jaxtyping import Bool
 
 from bench.transfer.detection import PUBLISHED, Annotated, DetectionTask, ObjectAnnotations, coco_tool
 from bench.transfer.tasks.image_sources import FileImageSource, format_some, readable_rows
-from bench.transfer.tasks.multi_label_tasks import ListedFiles, MultiLabelTask, holdout, task_of_files
+from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout, task_of_files
 
 MOST_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
 LAYOUT = """{root} is not laid out as COCO is:
@@ -51,7 +51,7 @@ class Instances(msgspec.Struct):
     categories: list[_Category]
 
 
-def coco(root: Path, cache: Path) -> MultiLabelTask:
+def coco_labels(root: Path, cache: Path) -> MultiLabelTask:
     """Read COCO: an image has the classes of its annotations, including crowds, as in CatLIP's code.
 
     The validation part is held out from `train`; `val` is the test part. Images without annotations show no class.
@@ -76,10 +76,10 @@ def read_instances(path: Path, kind: type[T]) -> T:
     images, categories = [one.id for one in found.images], [one.id for one in found.categories]
     for what, ids in (("image", images), ("category", categories)):
         twice = [one for one, count in Counter(ids).items() if count > 1]
-        if twice or not ids:
-            raise ValueError(
-                f"{path}: {f'{what} ids occur twice: {format_some(twice)}' if twice else f'holds no {what}'}"
-            )
+        if not ids:
+            raise ValueError(f"{path}: holds no {what}")
+        if twice:
+            raise ValueError(f"{path}: {what} ids occur twice: {format_some(twice)}")
     for what, named, listed in (
         ("images", {one.image_id for one in found.annotations}, images),
         ("categories", {one.category_id for one in found.annotations}, categories),
@@ -109,7 +109,7 @@ def image_paths(instances: Instances, file: Path, folder: Path) -> list[Path]:
     return [folder / image.file_name for image in instances.images]
 
 
-def _read_labels(root: Path, split: str) -> tuple[tuple[str, ...], ListedFiles, list[str]]:
+def _read_labels(root: Path, split: str) -> tuple[tuple[str, ...], MultiLabelPart, list[str]]:
     """Return the classes of a split, its images with their labels, and notes on the files."""
     file, folder = find_split(root, split)
     instances = read_instances(file, Instances)
@@ -126,10 +126,11 @@ def _read_labels(root: Path, split: str) -> tuple[tuple[str, ...], ListedFiles, 
         for names, what in ((without, "have no annotation and show no class"), (extra, f"of {folder} are not listed"))
         if names
     ]
-    return tuple(one.name for one in instances.categories), ListedFiles(paths, labels, np.zeros_like(labels)), notes
+    part = MultiLabelPart(FileImageSource(paths), labels, unjudged=np.zeros_like(labels))
+    return tuple(category.name for category in instances.categories), part, notes
 
 
-class _Runs(msgspec.Struct):
+class _RunLengths(msgspec.Struct):
     """A run-length encoded mask; `counts` is compressed where it is a string."""
 
     size: tuple[int, int]
@@ -138,7 +139,7 @@ class _Runs(msgspec.Struct):
 
 class _Object(Annotation):
     bbox: tuple[float, float, float, float]  # left, top, width, height
-    segmentation: list[list[float]] | _Runs  # polygons, or run lengths
+    segmentation: list[list[float]] | _RunLengths  # polygons, or run lengths
     iscrowd: int = 0
 
 
@@ -165,7 +166,7 @@ class CocoFiles:
         """
         rgb, found = self.images.rgb(row), self.objects[row]
         height, width = rgb.shape[1:]
-        masks = [_mask(one.segmentation, height, width, self.images.paths[row]) for one in found]
+        masks = [_decode_mask(one.segmentation, height, width, self.images.paths[row]) for one in found]
         boxes = [(left, top, left + wide, top + high) for left, top, wide, high in (one.bbox for one in found)]
         return rgb, ObjectAnnotations(
             boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
@@ -175,11 +176,11 @@ class CocoFiles:
         )
 
     def select(self, rows: Sequence[int]) -> "CocoFiles":
-        images = FileImageSource([self.images.paths[row] for row in rows])
-        return CocoFiles(self.annotations, images, [self.objects[row] for row in rows], self.label_of)
+        objects = [self.objects[row] for row in rows]
+        return CocoFiles(self.annotations, self.images.select(rows), objects, self.label_of)
 
 
-def coco_objects(root: Path, cache: Path) -> DetectionTask:
+def coco_detection(root: Path, cache: Path) -> DetectionTask:
     """Read COCO: train on `train`, from which the validation part is held out, and test on `val`.
 
     Unreadable images and polygons of fewer than three corners are left out. Raises ValueError for missing or
@@ -197,8 +198,7 @@ def coco_objects(root: Path, cache: Path) -> DetectionTask:
         rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"coco {what}", "boxes and masks")
         parts.append(part.select(rows))
         notes += note
-    fitted, chosen_on, tested = parts
-    return DetectionTask("coco", classes, fitted, chosen_on, tested, PUBLISHED, tuple(notes))
+    return DetectionTask("coco", classes, *parts, recipe=PUBLISHED, notes=tuple(notes))
 
 
 def _read_objects(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, tuple[str, ...]]:
@@ -226,8 +226,8 @@ def _read_objects(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, 
     return files, tuple(one.name for one in categories)
 
 
-def _mask(
-    segmentation: list[list[float]] | _Runs, height: int, width: int, path: Path
+def _decode_mask(
+    segmentation: list[list[float]] | _RunLengths, height: int, width: int, path: Path
 ) -> Bool[np.ndarray, "height width"]:
     """Rasterise polygons, or decode run lengths."""
     tool: Any = coco_tool("mask")

@@ -25,10 +25,10 @@ ALL_IN_ONE: dict[str, dict[str, Any]] = {"train": {}}
 
 
 @dataclass(frozen=True, slots=True)
-class TorchvisionDataset:
+class DataSet:
     """A class of torchvision.datasets, its arguments for each part, and the files that it reads."""
 
-    of: str
+    reader: str
     parts: Mapping[str, Mapping[str, Any]]
     layout: str
 
@@ -38,44 +38,36 @@ def _splits(train: str = "train", test: str = "test", **others: str) -> dict[str
 
 
 DATA_SETS = {
-    "cifar10": TorchvisionDataset(
-        "CIFAR10", FLAGGED, "cifar-10-batches-py/{batches.meta, data_batch_1 to 5, test_batch}"
-    ),
-    "cifar100": TorchvisionDataset("CIFAR100", FLAGGED, "cifar-100-python/{meta, train, test}"),
-    "mnist": TorchvisionDataset("MNIST", FLAGGED, "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
-    "fashionmnist": TorchvisionDataset(
-        "FashionMNIST", FLAGGED, "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"
-    ),
-    "svhn": TorchvisionDataset("SVHN", _splits(), "{train,test}_32x32.mat"),
-    "stl10": TorchvisionDataset("STL10", _splits(), "stl10_binary/{class_names.txt, {train,test}_{X,y}.bin}"),
-    "flowers102": TorchvisionDataset(
+    "cifar10": DataSet("CIFAR10", FLAGGED, "cifar-10-batches-py/{batches.meta, data_batch_1 to 5, test_batch}"),
+    "cifar100": DataSet("CIFAR100", FLAGGED, "cifar-100-python/{meta, train, test}"),
+    "mnist": DataSet("MNIST", FLAGGED, "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
+    "fashionmnist": DataSet("FashionMNIST", FLAGGED, "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
+    "svhn": DataSet("SVHN", _splits(), "{train,test}_32x32.mat"),
+    "stl10": DataSet("STL10", _splits(), "stl10_binary/{class_names.txt, {train,test}_{X,y}.bin}"),
+    "flowers102": DataSet(
         "Flowers102",
         _splits(validation="val"),
         "flowers-102/{imagelabels.mat, setid.mat, jpg/image_00001.jpg to image_08189.jpg}",
     ),
-    "oxfordiiitpet": TorchvisionDataset(
+    "oxfordiiitpet": DataSet(
         "OxfordIIITPet", _splits("trainval"), "oxford-iiit-pet/{images/NAME.jpg, annotations/{trainval,test}.txt}"
     ),
-    "food101": TorchvisionDataset("Food101", _splits(), "food-101/{images/CLASS/ID.jpg, meta/{train,test}.json}"),
-    "dtd": TorchvisionDataset(
-        "DTD", _splits(validation="val"), "dtd/dtd/{images/CLASS/NAME.jpg, labels/{train,val,test}1.txt}"
-    ),
-    "fgvcaircraft": TorchvisionDataset(
+    "food101": DataSet("Food101", _splits(), "food-101/{images/CLASS/ID.jpg, meta/{train,test}.json}"),
+    "dtd": DataSet("DTD", _splits(validation="val"), "dtd/dtd/{images/CLASS/NAME.jpg, labels/{train,val,test}1.txt}"),
+    "fgvcaircraft": DataSet(
         "FGVCAircraft",
         _splits(validation="val"),
         "fgvc-aircraft-2013b/data/{images/ID.jpg, variants.txt, images_variant_{train,val,test}.txt}",
     ),
-    "stanfordcars": TorchvisionDataset(
+    "stanfordcars": DataSet(
         "StanfordCars",
         _splits(),
         "stanford_cars/{devkit/cars_{meta,train_annos}.mat, cars_test_annos_withlabels.mat, cars_{train,test}/ID.jpg}",
     ),
-    "country211": TorchvisionDataset(
-        "Country211", _splits(validation="valid"), "country211/{train,valid,test}/COUNTRY/IMAGE.jpg"
-    ),
-    "sun397": TorchvisionDataset("SUN397", ALL_IN_ONE, "SUN397/{ClassName.txt, LETTER/CLASS/sun_ID.jpg}"),
-    "eurosat": TorchvisionDataset("EuroSAT", ALL_IN_ONE, "eurosat/2750/CLASS/CLASS_NUMBER.jpg"),
-    "places365": TorchvisionDataset(
+    "country211": DataSet("Country211", _splits(validation="valid"), "country211/{train,valid,test}/COUNTRY/IMAGE.jpg"),
+    "sun397": DataSet("SUN397", ALL_IN_ONE, "SUN397/{ClassName.txt, LETTER/CLASS/sun_ID.jpg}"),
+    "eurosat": DataSet("EuroSAT", ALL_IN_ONE, "eurosat/2750/CLASS/CLASS_NUMBER.jpg"),
+    "places365": DataSet(
         "Places365",
         {"train": {"split": "train-standard", "small": True}, "test": {"split": "val", "small": True}},
         "{categories_places365.txt, places365_{train_standard,val}.txt, data_256_standard/, val_256/}",
@@ -85,56 +77,55 @@ DATA_SETS = {
 
 def data_set_task(name: str, root: Path, cache: Path) -> Task:
     """Read a task by torchvision's name; the ValueError shows the layout, or where labels and images disagree."""
-    opened = {part: _opened(name, part, root) for part in DATA_SETS[name].parts}
-    classes = _classes(opened["train"])
-    found = {part: _found(f"the {part} part of {name} in {root}", data, classes) for part, data in opened.items()}
+    opened = {part: _open_part(name, part, root) for part in DATA_SETS[name].parts}
+    classes = _class_names(opened["train"])
+    found = {part: _check_part(f"the {part} part of {name} in {root}", data, classes) for part, data in opened.items()}
     return make_task(name, classes, found["train"], found.get("validation"), found.get("test"), cache)
 
 
-def _opened(name: str, part: str, root: Path) -> Any:
-    wanted = DATA_SETS[name]
+def _open_part(name: str, part: str, root: Path) -> Any:
+    data_set = DATA_SETS[name]
     try:
-        return getattr(datasets, wanted.of)(root, download=False, **wanted.parts[part])
+        return getattr(datasets, data_set.reader)(root, download=False, **data_set.parts[part])
     except Exception as error:  # noqa: BLE001 - readers document no exceptions
-        if file := _read_last(error):
+        if file := _last_opened_file(error):
             why = f"{type(error).__name__}: {error}".rstrip(": ")
             why = f"{error} is not listed" if isinstance(error, KeyError) else why
             raise ValueError(f"the {part} part of {name} in {root} cannot be read, at {file}: {why}") from None
         reason = re.split(r" You can (?:use|set) download=True", str(error))[0]
-        expected = f"torchvision's {wanted.of} reads\n  {root}/{wanted.layout}"
+        expected = f"torchvision's {data_set.reader} reads\n  {root}/{data_set.layout}"
         raise ValueError(f"{root} does not hold the {part} part of {name} ({reason}); {expected}") from None
 
 
-def _read_last(error: Exception) -> str | None:
+def _last_opened_file(error: Exception) -> str | None:
     """Return the file that torchvision opened last, which its errors do not name."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     files = [value for frame in frames for value in frame.f_locals.values() if isinstance(value, io.IOBase)]
     return str(getattr(files[-1], "name", "")) if files else None
 
 
-def _classes(data: Any) -> list[str]:
+def _class_names(data: Any) -> list[str]:
     """Return the names of the classes, or their numbers where torchvision has no names."""
-    names = getattr(data, "classes", None)
-    return (
-        [*map(str, names)] if names else [str(label) for label in range(int(max(_raw_images_and_labels(data)[1])) + 1)]
-    )
+    if names := getattr(data, "classes", None):
+        return [*map(str, names)]
+    return [str(label) for label in range(int(max(_raw_images_and_labels(data)[1])) + 1)]
 
 
-def _found(place: str, data: Any, classes: list[str]) -> FoundPart:
+def _check_part(title: str, data: Any, classes: list[str]) -> FoundPart:
     raw, labels = _raw_images_and_labels(data)
     if len(raw) != len(labels) or not len(raw):
-        raise ValueError(f"{place} has {len(raw):,} images and {len(labels):,} labels")
+        raise ValueError(f"{title} has {len(raw):,} images and {len(labels):,} labels")
     numbers = np.asarray(labels, dtype=int)
     if outside := sorted({*numbers.tolist()} - {*range(len(classes))}):
         accepted = f"labels are 0 to {len(classes) - 1}, for {len(classes)} classes"
-        raise ValueError(f"{place} has labels that are no class: {format_some(outside)} ({accepted})")
+        raise ValueError(f"{title} has labels that are no class: {format_some(outside)} ({accepted})")
     if twice := [one for one, count in Counter(classes).items() if count > 1]:
-        raise ValueError(f"{place} has several labels for {format_classes(twice)}")
+        raise ValueError(f"{title} has several labels for {format_classes(twice)}")
     own = [*map(str, getattr(data, "classes", classes))]
     if own != classes:
         differing = sorted({*own} ^ {*classes}) or ["their order"]
-        raise ValueError(f"{place} has other classes than the train part: they differ in {format_some(differing)}")
-    return FoundPart(place, _image_source(place, raw), numbers)
+        raise ValueError(f"{title} has other classes than the train part: they differ in {format_some(differing)}")
+    return FoundPart(title, _image_source(title, raw), numbers)
 
 
 def _raw_images_and_labels(data: Any) -> tuple[Any, Any]:
@@ -149,13 +140,13 @@ def _raw_images_and_labels(data: Any) -> tuple[Any, Any]:
     return [path for path, _ in samples], [label for _, label in samples]
 
 
-def _image_source(place: str, raw: Any) -> ImageSource:
+def _image_source(title: str, raw: Any) -> ImageSource:
     if not isinstance(raw, list):
         return ArrayImageSource(channels_first(torch.as_tensor(raw)))
     paths = [*map(Path, raw)]
     if absent := [path for path in paths if not path.is_file()]:
         named = f"{len(absent):,} of the {len(paths):,} images that its labels name"
-        raise ValueError(f"{place}: {named} are not there ({format_some(absent)})")
+        raise ValueError(f"{title}: {named} are not there ({format_some(absent)})")
     return FileImageSource(paths)
 
 

@@ -15,8 +15,8 @@ from bench.transfer.tasks.image_sources import FileImageSource, ImageSource, Ima
 from bench.transfer.tasks.tasks import VALIDATION_SHARE, Task, TaskSplit
 
 TEST_SHARE = 0.2
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+PART_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 IMAGENET_CLASSES = 1000
 LAYOUT = """expected is
   {root}/train/CLASS/IMAGE.jpg   (or .jpeg, .png, .webp)
@@ -28,14 +28,14 @@ Files = dict[str, list[Path]]  # by class
 
 @dataclass(frozen=True, slots=True)
 class FoundPart:
-    """A part as it lies on disk; `place` names it in messages."""
+    """A part as it lies on disk; `title` names it in messages."""
 
-    place: str
+    title: str
     images: ImageSource
     labels: Int[np.ndarray, " images"]
 
-    def some(self, rows: Sequence[int], place: str) -> "FoundPart":
-        return FoundPart(place, ImageSubset(self.images, rows), self.labels[np.asarray(rows, dtype=int)])
+    def select(self, rows: Sequence[int], title: str) -> "FoundPart":
+        return FoundPart(title, ImageSubset(self.images, rows), self.labels[np.asarray(rows, dtype=int)])
 
 
 def make_task(
@@ -53,43 +53,40 @@ def make_task(
     """
     if len(classes) == 1:
         raise ValueError(f"{name}: all images are of one class, {classes[0]!r}: there is nothing to tell apart")
-    notes, found = list[str](), dict[str, FoundPart]()
-    for what, given in (("train", train), ("validation", validation), ("test", test)):
-        if given is None:
-            continue
-        if isinstance(given.images, FileImageSource):
-            paths = given.images.paths
-            rows, note = readable_rows(given.images.rgb, len(paths), paths, cache, given.place)
-            given, notes = given.some(rows, given.place), notes + note  # noqa: PLW2901 - the same part, shorter
-        found[what] = given
+    notes, parts = list[str](), dict[str, FoundPart]()
+    for what, part in (("train", train), ("validation", validation), ("test", test)):
+        if part is not None and isinstance(part.images, FileImageSource):
+            paths = part.images.paths
+            rows, note = readable_rows(part.images.rgb, len(paths), paths, cache, part.title)
+            parts[what], notes = part.select(rows, part.title), notes + note
+        elif part is not None:
+            parts[what] = part
     for what, share in (("test", TEST_SHARE), ("validation", VALIDATION_SHARE)):
-        if what not in found:
-            whole = found["train"]
-            found["train"], found[what] = _held_out(name, classes, whole, what, share)
+        if what not in parts:
+            whole = parts["train"]
+            parts["train"], parts[what] = _hold_out(name, classes, whole, what, share)
             notes.append(
-                f"{name}: no {what} part is there; {len(found[what].labels):,} of {len(whole.labels):,} images of "
-                f"{whole.place} are set aside for it, {share:.0%} of each class"
+                f"{name}: no {what} part is there; {len(parts[what].labels):,} of {len(whole.labels):,} images of "
+                f"{whole.title} are set aside for it, {share:.0%} of each class"
             )
-    for part in found.values():
+    for part in parts.values():
         if absent := sorted({*range(len(classes))} - {*part.labels.tolist()}):
             raise ValueError(
-                f"{name}: {part.place} has {len(part.labels):,} readable images of {len(classes):,} classes, and none "
-                f"of {format_classes([classes[label] for label in absent])}; every part needs every class"
+                f"{name}: {part.title} has {len(part.labels):,} readable images of {len(classes):,} classes, "
+                f"and none of {format_classes([classes[label] for label in absent])}; every part needs every class"
             )
-    fitted, chosen_on, tested = (
-        TaskSplit(found[what].images, found[what].labels) for what in ("train", "validation", "test")
-    )
-    return Task(name, tuple(classes), fitted, chosen_on, tested, tuple(notes))
+    splits = (TaskSplit(parts[what].images, parts[what].labels) for what in ("train", "validation", "test"))
+    return Task(name, tuple(classes), *splits, notes=tuple(notes))
 
 
-def _held_out(
+def _hold_out(
     name: str, classes: Sequence[str], found: FoundPart, what: str, share: float
 ) -> tuple[FoundPart, FoundPart]:
     """Return the remaining and the held-out part: a share of each class, at least one image, chosen by a hash."""
     counts = np.bincount(found.labels, minlength=len(classes))
     if small := [one for one, count in zip(classes, counts, strict=True) if count < 2]:  # noqa: PLR2004
         raise ValueError(
-            f"{name}: {found.place} has {len(found.labels):,} images of {len(classes):,} classes, and fewer than two "
+            f"{name}: {found.title} has {len(found.labels):,} images of {len(classes):,} classes, and fewer than two "
             f"of {format_classes(small)}: too few to set some aside for {what}"
         )
     chosen = list[int]()
@@ -98,7 +95,7 @@ def _held_out(
         rows.sort(key=lambda row: hashlib.sha256(str(row).encode()).digest())
         chosen += rows[: max(1, round(len(rows) * share))]
     rest = sorted({*range(len(found.labels))} - {*chosen})
-    return found.some(rest, found.place), found.some(sorted(chosen), f"what is set aside of {found.place}")
+    return found.select(rest, found.title), found.select(sorted(chosen), f"what is set aside of {found.title}")
 
 
 def format_classes(classes: Sequence[str]) -> str:
@@ -111,14 +108,15 @@ def folder_task(name: str, root: Path, cache: Path) -> Task:
 
     With only one part beside `train`, that part is reported and the validation part is held out from `train`.
     """
-    candidates = {part: [root / one for one in names if (root / one).is_dir()] for part, names in PARTS.items()}
-    folders = {part: found[0] for part, found in candidates.items() if found}
+    candidates = {part: [root / folder for folder in names] for part, names in PART_FOLDERS.items()}
+    there = {part: [folder for folder in folders if folder.is_dir()] for part, folders in candidates.items()}
+    folders = {part: found[0] for part, found in there.items() if found}
     if "train" not in folders:
         if folders:
-            there = ", ".join(folder.name for folder in folders.values())
-            raise ValueError(f"{root} has {there} and no train; {LAYOUT.format(root=root)}")
+            names = ", ".join(folder.name for folder in folders.values())
+            raise ValueError(f"{root} has {names} and no train; {LAYOUT.format(root=root)}")
         folders = {"train": root}
-    files = {part: _images(folder) for part, folder in folders.items()}
+    files = {part: _list_images(folder) for part, folder in folders.items()}
     if not files["train"]:
         raise ValueError(f"{folders['train']} has no class folder with images; {LAYOUT.format(root=root)}")
     classes = sorted(files["train"])
@@ -128,19 +126,17 @@ def folder_task(name: str, root: Path, cache: Path) -> Task:
             f"{folders['train']} has {len(classes):,} class folders, ImageNet-1k has {IMAGENET_CLASSES:,}; "
             "any other folder is --task imagefolder"
         )
-    found = {part: _found(folders[part], files[part], classes) for part in folders}
-    validation, test = found.get("val"), found.get("test")
-    if test is None:
-        validation, test = None, validation
-    return make_task(name if name == "imagenet" else root.name, classes, found["train"], validation, test, cache)
+    parts = {part: _make_part(folder, files[part], classes) for part, folder in folders.items()}
+    validation, test = (parts.get("val"), parts["test"]) if "test" in parts else (None, parts.get("val"))
+    return make_task(name if name == "imagenet" else root.name, classes, parts["train"], validation, test, cache)
 
 
-def _images(folder: Path) -> Files:
+def _list_images(folder: Path) -> Files:
     """Return the images of each class folder that has any."""
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}; {LAYOUT.format(root=folder)}")
     found = {
-        within.name: sorted(path for path in within.rglob("*") if path.suffix.lower() in SUFFIXES)
+        within.name: sorted(path for path in within.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         for within in sorted(folder.iterdir())
         if within.is_dir()
     }
@@ -156,10 +152,10 @@ def _require_same_classes(folders: Mapping[str, Path], files: Mapping[str, Files
     for folder in folders.values():
         for within in sorted(folder.iterdir()):
             if within.is_dir() and within.name not in files["train"] and not within.name.startswith("."):
-                raise ValueError(f"{within} is a class folder without images ({', '.join(SUFFIXES)})")
+                raise ValueError(f"{within} is a class folder without images ({', '.join(IMAGE_SUFFIXES)})")
 
 
-def _found(folder: Path, files: Files, classes: Sequence[str]) -> FoundPart:
+def _make_part(folder: Path, files: Files, classes: Sequence[str]) -> FoundPart:
     paths = [path for name in classes for path in files[name]]
     labels = np.repeat(np.arange(len(classes)), [len(files[name]) for name in classes])
     return FoundPart(str(folder), FileImageSource(paths), labels)

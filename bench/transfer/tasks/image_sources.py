@@ -18,10 +18,10 @@ from bench.data.decoding import UnusableImageError, decode_image
 from bench.environment.files import atomic_write
 from bench.transfer.progress import progress_bar
 
-BATCH = 256
+BATCH_SIZE = 256
 MAX_ASPECT_RATIO = 16  # largest aspect ratio of an image that is scaled; of a longer one the middle is cut out first
 RESIZE_OVER_CROP = 232 / 224  # torchvision's recipe for evaluation, which CatLIP's fine-tuning follows
-NAMED = 3  # names in a message
+MAX_NAMES = 3  # in a message
 MAX_UNREADABLE_SHARE = 0.01  # share of a data set's files; with more missing, its scores would be of another data set
 
 
@@ -76,6 +76,9 @@ class FileImageSource:
         except (UnusableImageError, OSError) as error:
             raise UnreadableImageError(f"{path}: {error}") from None
 
+    def select(self, rows: Sequence[int]) -> "FileImageSource":
+        return FileImageSource([self.paths[row] for row in rows])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArrayImageSource:
@@ -95,18 +98,36 @@ class ArrayImageSource:
 class ImageSubset:
     """Some rows of other images."""
 
-    of: ImageSource
+    images: ImageSource
     rows: Sequence[int]
 
     @property
     def resize_over_crop(self) -> float:
-        return self.of.resize_over_crop
+        return self.images.resize_over_crop
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        return self.of.rgb(self.rows[row])
+        return self.images.rgb(self.rows[row])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConcatenatedImages:
+    """The concatenated images of two parts."""
+
+    first: ImageSource
+    second: ImageSource
+
+    @property
+    def resize_over_crop(self) -> float:
+        return self.first.resize_over_crop
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+        return self.first.rgb(row) if row < len(self.first) else self.second.rgb(row - len(self.first))
 
 
 def eval_batches(images: ImageSource, side: int) -> Iterator[UInt8[Tensor, "batch 3 side side"]]:
@@ -120,15 +141,15 @@ def eval_batches(images: ImageSource, side: int) -> Iterator[UInt8[Tensor, "batc
         return whole
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        firsts = range(0, len(images), BATCH)
+        firsts = range(0, len(images), BATCH_SIZE)
         for first in progress_bar(firsts, len(firsts), "embedding"):
-            yield torch.stack(list(pool.map(centre, range(first, min(first + BATCH, len(images))))))
+            yield torch.stack(list(pool.map(centre, range(first, min(first + BATCH_SIZE, len(images))))))
 
 
 def format_some(names: Sequence[object]) -> str:
     """Name the first three of many, and how many more there are."""
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(map(str, names[:NAMED])) + more
+    more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(map(str, names[:MAX_NAMES])) + more
 
 
 def readable_rows(
@@ -139,23 +160,23 @@ def readable_rows(
     The cached result is keyed by the paths, sizes and modification times of `files`, and by `how` they are decoded.
     Raises ValueError where more than one row in a hundred is unreadable; other errors of `decode` are passed on.
     """
-    file = cache / f"unreadable-{_digest(files, how)}.json"
+    file = cache / f"unreadable-{_digest_files(files, how)}.json"
     if file.is_file():
-        broken = msgspec.json.decode(file.read_bytes(), type=dict[int, str])
+        reasons = msgspec.json.decode(file.read_bytes(), type=dict[int, str])
     else:
-        broken = _broken(decode, count, what)
+        reasons = _find_unreadable(decode, count, what)
         with atomic_write(file) as temporary:
-            temporary.write_bytes(msgspec.json.encode(broken))
-    note = f"{what}: {len(broken):,} of {count:,} images cannot be read ({format_some([*broken.values()])})"
-    if len(broken) > MAX_UNREADABLE_SHARE * count:
+            temporary.write_bytes(msgspec.json.encode(reasons))
+    note = f"{what}: {len(reasons):,} of {count:,} images cannot be read ({format_some([*reasons.values()])})"
+    if len(reasons) > MAX_UNREADABLE_SHARE * count:
         raise ValueError(f"{note}: more than one in a hundred, so nothing is scored")
-    return [row for row in range(count) if row not in broken], [f"{note}; they are left out"] if broken else []
+    return [row for row in range(count) if row not in reasons], [f"{note}; they are left out"] if reasons else []
 
 
-def _broken(decode: Callable[[int], object], count: int, what: str) -> dict[int, str]:
+def _find_unreadable(decode: Callable[[int], object], count: int, what: str) -> dict[int, str]:
     """Return the reason for each row that cannot be decoded."""
 
-    def attempt(row: int) -> str | None:
+    def why_unreadable(row: int) -> str | None:
         try:
             decode(row)
         except UnreadableImageError as error:
@@ -164,14 +185,15 @@ def _broken(decode: Callable[[int], object], count: int, what: str) -> dict[int,
 
     found = dict[int, str]()
     with ThreadPoolExecutor(torch.get_num_threads()) as pool, tqdm(total=count, desc=what, unit=" images") as bar:
-        for first in range(0, count, BATCH):
-            rows = range(first, min(first + BATCH, count))
-            found |= {row: why for row, why in zip(rows, pool.map(attempt, rows), strict=True) if why is not None}
+        for first in range(0, count, BATCH_SIZE):
+            rows = range(first, min(first + BATCH_SIZE, count))
+            reasons = pool.map(why_unreadable, rows)
+            found |= {row: reason for row, reason in zip(rows, reasons, strict=True) if reason is not None}
             bar.update(len(rows))
     return found
 
 
-def _digest(paths: Sequence[Path], how: str) -> str:
+def _digest_files(paths: Sequence[Path], how: str) -> str:
     digest = hashlib.sha256(how.encode())
     for path in paths:
         status = path.stat()

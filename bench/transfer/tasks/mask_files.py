@@ -16,7 +16,7 @@ from bench.transfer.tasks.multi_label_tasks import holdout
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FORMATS = ("PNG", "BMP", "TIFF")
-INDEXED = ("L", "P", "1")  # Pillow's modes with one number per pixel
+ONE_CHANNEL_MODES = ("L", "P", "1")  # Pillow's modes with one number per pixel
 
 ADE20K_CLASSES = 150
 ADE20K_LAYOUT = """{root} is not laid out as ADE20k is:
@@ -56,31 +56,29 @@ class MaskFiles:
         UnreadableImageError where one of them cannot be decoded.
         """
         rgb, path = self.images.rgb(row), self.masks[row]
-        numbers = _numbers(path)
+        numbers = _read_mask(path)
         if numbers.shape != rgb.shape[1:]:
             of_mask, of_image = (f"{width} x {height}" for height, width in (numbers.shape, rgb.shape[1:]))
             raise ValueError(f"{path} has {of_mask} px, its image {self.images.paths[row]} has {of_image}")
-        table = np.array([self.class_of.get(number, -1) for number in range(256)])
-        classes = table[numbers]
+        classes = np.array([self.class_of.get(number, -1) for number in range(256)])[numbers]
         if (classes < 0).any():
             unknown = sorted({*np.unique(numbers).tolist()} - {*self.class_of})
             raise ValueError(f"{path} has numbers that are no class of the set: {format_some(unknown)}")
         return rgb, torch.from_numpy(classes.astype(np.uint8))
 
     def select(self, rows: Sequence[int]) -> "MaskFiles":
-        images = FileImageSource([self.images.paths[row] for row in rows])
-        return MaskFiles(images, [self.masks[row] for row in rows], self.class_of)
+        return MaskFiles(self.images.select(rows), [self.masks[row] for row in rows], self.class_of)
 
 
 def ade20k(root: Path, cache: Path) -> SegmentationTask:
     """Read ADE20k as in its challenge of 2016: 150 classes; 0 marks pixels without a class, which are ignored."""
     class_of = {0: IGNORED} | {number: number - 1 for number in range(1, ADE20K_CLASSES + 1)}
     train, test = (
-        _paired(root, ADE20K_LAYOUT, root / "images" / part, root / "annotations" / part, class_of)
+        _pair_folders(root, ADE20K_LAYOUT, root / "images" / part, root / "annotations" / part, class_of)
         for part in ("training", "validation")
     )
     classes = tuple(f"class {number}" for number in range(1, ADE20K_CLASSES + 1))
-    return _task("ade20k", classes, train, test, cache)
+    return _make_task("ade20k", classes, train, test, cache)
 
 
 def voc_masks(root: Path, cache: Path) -> SegmentationTask:
@@ -96,26 +94,26 @@ def voc_masks(root: Path, cache: Path) -> SegmentationTask:
         masks = [root / "SegmentationClass" / f"{name}.png" for name in names]
         return _pair_files(root, VOC_LAYOUT, images, masks, class_of)
 
-    return _task("voc-segmentation", VOC_CLASSES, part("train"), part("val"), cache)
+    return _make_task("voc-segmentation", VOC_CLASSES, part("train"), part("val"), cache)
 
 
 def mask_folders(root: Path, cache: Path) -> SegmentationTask:
     """Read folders of images and masks of the user's own; 255 is ignored."""
-    named = root / "classes.txt"
-    if not named.is_file():
-        raise ValueError(MASKS_LAYOUT.format(root=root, lacks=f"{named} is not there"))
-    classes = tuple(line.strip() for line in named.read_text(encoding="utf-8").splitlines() if line.strip())
+    names_file = root / "classes.txt"
+    if not names_file.is_file():
+        raise ValueError(MASKS_LAYOUT.format(root=root, lacks=f"{names_file} is not there"))
+    classes = tuple(line.strip() for line in names_file.read_text(encoding="utf-8").splitlines() if line.strip())
     if not 2 <= len(classes) <= IGNORED:  # noqa: PLR2004
-        raise ValueError(f"{named} names {len(classes)} classes; 2 to {IGNORED} are accepted")
+        raise ValueError(f"{names_file} names {len(classes)} classes; 2 to {IGNORED} are accepted")
     class_of = {number: number for number in range(len(classes))} | {IGNORED: IGNORED}
     train, test = (
-        _paired(root, MASKS_LAYOUT, root / "images" / part, root / "masks" / part, class_of)
+        _pair_folders(root, MASKS_LAYOUT, root / "images" / part, root / "masks" / part, class_of)
         for part in ("train", "val")
     )
-    return _task("masks", classes, train, test, cache)
+    return _make_task("masks", classes, train, test, cache)
 
 
-def _task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles, cache: Path) -> SegmentationTask:
+def _make_task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles, cache: Path) -> SegmentationTask:
     """Hold out the validation part from the training part; leave out unreadable pairs."""
     kept, held = map(train.select, holdout(name, [path.name for path in train.masks]))
     notes, parts, how = list[str](), list[MaskFiles](), f"{sorted(train.class_of.items())}"
@@ -124,11 +122,10 @@ def _task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles
         rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"{name} {what}", how)
         parts.append(part.select(rows))
         notes += note
-    fitted, chosen_on, tested = parts
-    return SegmentationTask(name, classes, fitted, chosen_on, tested, PUBLISHED, tuple(notes))
+    return SegmentationTask(name, classes, *parts, recipe=PUBLISHED, notes=tuple(notes))
 
 
-def _paired(root: Path, layout: str, images: Path, masks: Path, class_of: Mapping[int, int]) -> MaskFiles:
+def _pair_folders(root: Path, layout: str, images: Path, masks: Path, class_of: Mapping[int, int]) -> MaskFiles:
     """Pair the images of one folder with the masks of the same names in another."""
     for folder in (images, masks):
         if not folder.is_dir():
@@ -146,22 +143,21 @@ def _pair_files(
     if not images:
         raise ValueError(layout.format(root=root, lacks="a part of it has no image"))
     if missing := [path for path in (*images, *masks) if not path.is_file()]:
-        raise ValueError(
-            f"{len(missing)} files of {len(images)} images and their masks are missing: {format_some(missing)}"
-        )
+        some = format_some(missing)
+        raise ValueError(f"{len(missing)} files of {len(images)} images and their masks are missing: {some}")
     return MaskFiles(FileImageSource(images), masks, class_of)
 
 
-def _numbers(path: Path) -> UInt8[np.ndarray, "height width"]:
+def _read_mask(path: Path) -> UInt8[np.ndarray, "height width"]:
     try:
         with Image.open(path, formats=FORMATS) as image:  # reads only the header
             mode, pixels = image.mode, image.width * image.height
-            numbers = np.asarray(image) if mode in INDEXED and pixels <= MAX_PIXELS else None
+            numbers = np.asarray(image) if mode in ONE_CHANNEL_MODES and pixels <= MAX_PIXELS else None
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - decoders document no exceptions
         raise UnreadableImageError(f"{path}: {error}") from None
-    if mode not in INDEXED:
+    if mode not in ONE_CHANNEL_MODES:
         raise ValueError(f"{path} is {mode}: a mask has one number per pixel, not a colour")
     if numbers is None:
         raise UnreadableImageError(f"{path}: {TOO_LARGE}")

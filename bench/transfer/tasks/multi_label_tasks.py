@@ -25,6 +25,16 @@ class MultiLabelPart:
         assert len(self.images) == len(self.labels) == len(self.unjudged)
         assert not (self.labels & self.unjudged).any()
 
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The files of a part that is read from files."""
+        assert isinstance(self.images, FileImageSource)
+        return self.images.paths
+
+    def select(self, rows: Sequence[int]) -> "MultiLabelPart":
+        images = FileImageSource([self.paths[row] for row in rows])
+        return MultiLabelPart(images, self.labels[rows], self.unjudged[rows])
+
 
 @dataclass(frozen=True, slots=True)
 class MultiLabelTask:
@@ -43,24 +53,12 @@ class MultiLabelTask:
                 raise ValueError(f"{self.name}: no image of the {part} part shows any class")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ListedFiles:
-    """The files of a part, and their labels."""
-
-    paths: Sequence[Path]
-    labels: Bool[np.ndarray, "files classes"]
-    unjudged: Bool[np.ndarray, "files classes"]
-
-    def select(self, rows: Sequence[int]) -> "ListedFiles":
-        return ListedFiles([self.paths[row] for row in rows], self.labels[rows], self.unjudged[rows])
-
-
 def task_of_files(
     name: str,
     classes: tuple[str, ...],
-    train: ListedFiles,
-    validation: ListedFiles | None,
-    test: ListedFiles,
+    train: MultiLabelPart,
+    validation: MultiLabelPart | None,
+    test: MultiLabelPart,
     notes: Sequence[str],
     cache: Path,
 ) -> MultiLabelTask:
@@ -74,23 +72,20 @@ def task_of_files(
         notes.append(f"{name}: {len(held):,} of {len(train.paths):,} images of train are set aside to choose on")
         train, validation = train.select(kept), train.select(held)
     for part, what in ((train, "train"), (validation, "validation"), (test, "test")):
-        decode = FileImageSource(part.paths).rgb
-        rows, note = readable_rows(decode, len(part.paths), part.paths, cache, f"{name} {what}")
-        left, notes = part.select(rows), notes + note
-        parts.append(MultiLabelPart(FileImageSource(left.paths), left.labels, left.unjudged))
-    fitted, chosen_on, tested = parts
-    return MultiLabelTask(name, classes, fitted, chosen_on, tested, tuple(notes))
+        rows, note = readable_rows(part.images.rgb, len(part.paths), part.paths, cache, f"{name} {what}")
+        parts.append(part.select(rows))
+        notes += note
+    return MultiLabelTask(name, classes, *parts, notes=tuple(notes))
 
 
-def holdout(what: str, names: Sequence[str]) -> tuple[list[int], list[int]]:
+def holdout(name: str, image_names: Sequence[str]) -> tuple[list[int], list[int]]:
     """Return the rows to train on and the rows of a held-out validation part, chosen by a hash of the images' names.
 
     ValueError for too few images.
     """
-    order = sorted(range(len(names)), key=lambda row: hashlib.sha256(names[row].encode()).digest())
-    count = min(MAX_VALIDATION, round(len(names) * VALIDATION_SHARE))
-    if not count:
-        raise ValueError(
-            f"{what}: of {len(names)} training images none can be set aside to choose on, 3 are the fewest"
-        )
-    return sorted(order[count:]), sorted(order[:count])
+    count = len(image_names)
+    order = sorted(range(count), key=lambda row: hashlib.sha256(image_names[row].encode()).digest())
+    held = min(MAX_VALIDATION, round(count * VALIDATION_SHARE))
+    if not held:
+        raise ValueError(f"{name}: of {count} training images none can be set aside to choose on, 3 are the fewest")
+    return sorted(order[held:]), sorted(order[:held])

@@ -7,13 +7,13 @@ from typing import Any
 
 from bench.catalog import DATA_SETS, TASKS
 from bench.data.manifest import CACHE
-from bench.transfer.tasks.coco import coco, coco_objects
+from bench.transfer.tasks.coco import coco_detection, coco_labels
 from bench.transfer.tasks.data_sets import data_set_task
 from bench.transfer.tasks.file_tasks import folder_task
 from bench.transfer.tasks.mask_files import ade20k, mask_folders, voc_masks
 from bench.transfer.tasks.scene_tasks import scene_labels, scenes_detection, scenes_segmentation
 from bench.transfer.tasks.tasks import pack_tasks
-from bench.transfer.tasks.voc import voc
+from bench.transfer.tasks.voc import voc_labels
 
 OF_THE_PACK: dict[str, Callable[[Path], Any]] = {
     "scenes-labels": scene_labels,
@@ -21,12 +21,12 @@ OF_THE_PACK: dict[str, Callable[[Path], Any]] = {
     "scenes-detection": scenes_detection,
 }  # each is built from the cache of decoded images
 UNDER_ROOT: dict[str, Callable[[Path, Path], Any]] = {
-    "coco-labels": coco,
-    "voc-labels": voc,
+    "coco-labels": coco_labels,
+    "voc-labels": voc_labels,
     "ade20k": ade20k,
     "voc-segmentation": voc_masks,
     "masks": mask_folders,
-    "coco": coco_objects,
+    "coco": coco_detection,
 }  # each is read from a root, with the cache of decoded images
 
 

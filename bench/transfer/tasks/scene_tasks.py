@@ -48,41 +48,38 @@ DETECTION = DetectionRecipe(
 @functools.cache
 def scene_labels(cache: Path) -> MultiLabelTask:
     """Return a multi-label task: which of eight classes are in a scene of one to three objects."""
-    train, validation, test = map(_labelled, _drawn(LABELS_COUNTS, LABELS_SIDE, cache))
+    train, validation, test = map(_make_labels, _draw_scenes(LABELS_COUNTS, LABELS_SIDE, cache))
     return MultiLabelTask("scenes", CLASSES, train, validation, test)
 
 
 def scenes_segmentation(cache: Path) -> SegmentationTask:
     """Return a segmentation task; the photo is the class "background"."""
-    train, validation, test = ([(scene.rgb, scene.classes) for scene in part] for part in _run_dense(cache))
+    train, validation, test = ([(scene.rgb, scene.classes) for scene in part] for part in _draw_dense_scenes(cache))
     return SegmentationTask("scenes-segmentation", ("background", *CLASSES), train, validation, test, SEGMENTATION)
 
 
 def scenes_detection(cache: Path) -> DetectionTask:
     """Return a detection task."""
-    train, validation, test = ([_annotated(scene) for scene in part] for part in _run_dense(cache))
+    train, validation, test = ([_annotate(scene) for scene in part] for part in _draw_dense_scenes(cache))
     return DetectionTask("scenes-detection", CLASSES, train, validation, test, DETECTION)
 
 
 @functools.cache
-def _run_dense(cache: Path) -> list[list[Scene]]:
+def _draw_dense_scenes(cache: Path) -> list[list[Scene]]:
     """Draw the scenes that segmentation and detection share, once per process."""
-    return _drawn(COUNTS, SIDE, cache)
+    return _draw_scenes(COUNTS, SIDE, cache)
 
 
-def _drawn(counts: Mapping[Split, int], side: int, cache: Path) -> list[list[Scene]]:
+def _draw_scenes(counts: Mapping[Split, int], side: int, cache: Path) -> list[list[Scene]]:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return [
-            list(pool.map(make_scenes(split, count, side, cache).scene, range(count)))
-            for split, count in counts.items()
-        ]
+        return [list(pool.map(make_scenes(split, side, cache).scene, range(n))) for split, n in counts.items()]
 
 
-def _labelled(part: list[Scene]) -> MultiLabelPart:
+def _make_labels(part: list[Scene]) -> MultiLabelPart:
     labels = torch.stack([scene.present for scene in part]).numpy()
     return MultiLabelPart(ArrayImageSource(torch.stack([scene.rgb for scene in part])), labels, np.zeros_like(labels))
 
 
-def _annotated(scene: Scene) -> Annotated:
+def _annotate(scene: Scene) -> Annotated:
     crowd = torch.zeros(len(scene.labels), dtype=torch.bool)
     return scene.rgb, ObjectAnnotations(scene.boxes, scene.labels, scene.masks, crowd)

@@ -26,7 +26,7 @@ from bench.transfer.tasks.tasks import link_rows
 MAX_OBJECTS = 3
 LONGEST_SIDE = (0.3, 0.6)  # of an object, as a share of the scene's side
 LEAST_VISIBLE = 0.5  # share of an object that upper objects leave uncovered
-PLACES_TRIED = 10  # for an object that would cover too much, before it is left out
+POSITIONS_TRIED = 10  # for an object that would cover too much, before it is left out
 LEAST_CROP = 0.5  # smallest background crop, as a share of the photo's side
 SOLID = 128  # smallest alpha of a pixel that belongs to the object
 Split = Literal["train", "validation", "test"]
@@ -79,12 +79,12 @@ def load_cutouts(split: Split, cache: Path) -> Cutouts:
         for row, (key, (pixels, caption, label)) in enumerate(zip(images.keys, rows, strict=True)):
             name, content = class_of(caption, label), pixels.tobytes()
             if name is not None and content not in seen:  # one model may have several captions
-                members[name][key], group[key] = _drawn(pixels), images.keys[first[row]]
+                members[name][key], group[key] = pixels[_extent(pixels[..., 3] > 0)].copy(), images.keys[first[row]]
             seen.add(content)
     classes = [members[name] for name in CLASSES]
     split_of = _assign_splits(classes, group)
-    by_class = tuple(tuple(one[key] for key in _in_order(one) if split_of[group[key]] == split) for one in classes)
-    return Cutouts(by_class, tuple(_photo(number) for number in PHOTOS[split]))
+    by_class = tuple(tuple(one[key] for key in _sort_by_hash(one) if split_of[group[key]] == split) for one in classes)
+    return Cutouts(by_class, tuple(_open_photo(number) for number in PHOTOS[split]))
 
 
 def class_of(caption: str, label: Mapping[str, str]) -> str | None:
@@ -105,22 +105,17 @@ def _assign_splits(classes: Iterable[Iterable[str]], group: Mapping[str, str]) -
     for keys in classes:
         members = Counter(group[key] for key in keys)
         lacking = {split: share * members.total() for split, share in zip(SPLITS, SHARES, strict=True)}
-        for one in sorted(_in_order(members), key=lambda one: -members[one]):
+        for one in sorted(_sort_by_hash(members), key=lambda one: -members[one]):
             split = split_of.setdefault(one, max(SPLITS, key=lambda split: lacking[split]))
             lacking[split] -= members[one]
     return split_of
 
 
-def _in_order(keys: Iterable[str]) -> list[str]:
+def _sort_by_hash(keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=lambda key: hashlib.sha256(key.encode()).digest())
 
 
-def _drawn(pixels: UInt8[np.ndarray, "64 64 4"]) -> UInt8[np.ndarray, "_ _ 4"]:
-    rows, columns = (np.flatnonzero(pixels[..., 3].any(axis=axis)) for axis in (1, 0))
-    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
-
-
-def _photo(number: int) -> Image.Image:
+def _open_photo(number: int) -> Image.Image:
     with Image.open(PACK / "transfer" / f"bg{number:02d}.webp") as photo:
         return photo.convert("RGB")
 
@@ -132,9 +127,7 @@ class Scene:
     rgb: UInt8[Tensor, "3 side side"]
     masks: Bool[Tensor, "objects side side"]  # the visible part of each object
     labels: Int[Tensor, " objects"]  # 1 + index in CLASSES
-    boxes: Float[
-        Tensor, "objects 4"
-    ]  # left, top, right, bottom in pixels, tight around the mask; right and bottom exclusive
+    boxes: Float[Tensor, "objects 4"]  # left, top, right, bottom in pixels around the mask; right and bottom exclusive
 
     @property
     def classes(self) -> UInt8[Tensor, "side side"]:
@@ -152,33 +145,29 @@ class SceneDataset:
     """Scenes of a split, drawn on access; scene k is a pure function of the split and k."""
 
     split: Split
-    count: int
     side: int  # pixels
-    parts: Cutouts
-
-    def __len__(self) -> int:
-        return self.count
+    cutouts: Cutouts
 
     def scene(self, row: int) -> Scene:
         """Draw a scene: one to three whole objects, their classes drawn uniformly, on a crop of a photo."""
         draw = np.random.default_rng(seed_for(0, SCENES, SPLITS.index(self.split), row))
-        image = _background(self.parts, self.side, draw)
+        image = _draw_background(self.cutouts, self.side, draw)
         on_top = np.zeros((self.side, self.side), np.int64)  # object number by pixel; 0: the photo
         labels, areas = list[int](), list[int]()
         for _ in range(draw.integers(1, MAX_OBJECTS, endpoint=True)):
             label = int(draw.integers(len(CLASSES)))
-            pixels = _object(self.parts.by_class[label], self.side, draw)
+            pixels = _draw_object(self.cutouts.by_class[label], self.side, draw)
             alpha = pixels[..., 3]
-            for _ in range(PLACES_TRIED):
-                place = _hash_order(pixels, self.side, draw)
+            for _ in range(POSITIONS_TRIED):
+                position = _draw_position(pixels, self.side, draw)
                 above = on_top.copy()
-                above[place][alpha >= SOLID] = len(labels) + 1
+                above[position][alpha >= SOLID] = len(labels) + 1
                 visible = np.bincount(above.ravel(), minlength=len(labels) + 2)[1:]
                 if all(left >= LEAST_VISIBLE * area for left, area in zip(visible, [*areas, 1], strict=True)):
                     on_top = above
                     labels.append(label + 1)
                     areas.append(int(visible[-1]))
-                    image[place] = _composite(pixels, image[place])
+                    image[position] = _composite(pixels, image[position])
                     break
         masks = on_top == np.arange(1, len(labels) + 1)[:, None, None]
         return Scene(
@@ -189,21 +178,21 @@ class SceneDataset:
         )
 
 
-def make_scenes(split: Split, count: int, side: int, cache: Path) -> SceneDataset:
-    """Return `count` scenes of a split; the first scenes do not depend on `count`."""
-    return SceneDataset(split, count, side, load_cutouts(split, cache))
+def make_scenes(split: Split, side: int, cache: Path) -> SceneDataset:
+    """Return the scenes of a split."""
+    return SceneDataset(split, side, load_cutouts(split, cache))
 
 
-def _background(parts: Cutouts, side: int, draw: np.random.Generator) -> UInt8[np.ndarray, "side side 3"]:
-    photo = parts.photos[draw.integers(len(parts.photos))]
+def _draw_background(cutouts: Cutouts, side: int, draw: np.random.Generator) -> UInt8[np.ndarray, "side side 3"]:
+    photo = cutouts.photos[draw.integers(len(cutouts.photos))]
     width = round(photo.width * draw.uniform(LEAST_CROP, 1))
     left, top = draw.integers(photo.width - width, size=2, endpoint=True).tolist()
     box = (left, top, left + width, top + width)
     small = photo.resize((side, side), Image.Resampling.BILINEAR, box)
-    return np.asarray(_mirrored_or_not(small, draw)).copy()
+    return np.asarray(_mirror_at_random(small, draw)).copy()
 
 
-def _object(
+def _draw_object(
     members: tuple[UInt8[np.ndarray, "_ _ 4"], ...], side: int, draw: np.random.Generator
 ) -> UInt8[np.ndarray, "height width 4"]:
     """Draw a cut-out of a class and its size."""
@@ -212,14 +201,14 @@ def _object(
     scale = side * draw.uniform(*LONGEST_SIDE) / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = Image.frombytes("RGBa", (width, height), member.tobytes()).resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(_mirrored_or_not(image, draw))
+    return np.asarray(_mirror_at_random(image, draw))
 
 
-def _mirrored_or_not(image: Image.Image, draw: np.random.Generator) -> Image.Image:
+def _mirror_at_random(image: Image.Image, draw: np.random.Generator) -> Image.Image:
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draw.integers(2) else image
 
 
-def _hash_order(
+def _draw_position(
     pixels: UInt8[np.ndarray, "height width 4"], side: int, draw: np.random.Generator
 ) -> tuple[slice, slice]:
     """Draw rows and columns for an object, such that it is wholly inside."""
@@ -238,5 +227,11 @@ def _composite(
 
 
 def _box(mask: Bool[np.ndarray, "side side"]) -> tuple[float, float, float, float]:
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+    rows, columns = _extent(mask)
+    return float(columns.start), float(rows.start), float(columns.stop), float(rows.stop)
+
+
+def _extent(mask: Bool[np.ndarray, "height width"]) -> tuple[slice, slice]:
+    """Return the rows and columns of the smallest rectangle that holds a mask."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)).tolist() for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

@@ -52,8 +52,8 @@ def pack_tasks(cache: Path) -> list[Task]:
     few, many = (_few_shot(silhouettes, "category", per_class=shots) for shots in (FEW_SHOTS, MOST_SHOTS))
     return [
         _split_in_halves("Twemoji group", twemoji, range(len(twemoji)), "group"),
-        _split_in_halves("Twemoji subgroup", twemoji, _frequent(twemoji, things, "subgroup"), "subgroup"),
-        _split_in_halves("rooms", rooms, _frequent(rooms, furniture, "category"), "category"),
+        _split_in_halves("Twemoji subgroup", twemoji, _keep_frequent(twemoji, things, "subgroup"), "subgroup"),
+        _split_in_halves("rooms", rooms, _keep_frequent(rooms, furniture, "category"), "category"),
         few,
         replace(many, test=few.test),
     ]
@@ -63,24 +63,24 @@ def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> 
     """Split in halves, class by class; images that share a caption or their pixels stay together."""
     train, test = list[int](), list[int]()
     groups, done = link_rows(images, rows), set[int]()
-    for members in _by_class(images, rows, key).values():
-        for group in _by_hash(images, {groups[row] for row in members} - done, name):
+    for members in _group_by_class(images, rows, key).values():
+        for group in _sort_by_hash(images, {groups[row] for row in members} - done, name):
             (train if len(train) <= len(test) else test).extend(row for row in rows if groups[row] == group)
             done.add(group)
-    return _task(name, images, train, test, key, groups)
+    return _make_task(name, images, train, test, key, groups)
 
 
 def _few_shot(images: Pack, key: str, *, per_class: int) -> Task:
     """Train on `per_class` images of each class; the test part is all but the first 100 images of each class."""
-    order = _by_hash(images, range(len(images)), key)
-    members = _by_class(images, order, key).values()
+    order = _sort_by_hash(images, range(len(images)), key)
+    members = _group_by_class(images, order, key).values()
     train = [row for rows in members for row in rows[:per_class]]
     test = [row for rows in members for row in rows[MOST_SHOTS:]]
     name = f"silhouettes, {per_class} per class"
-    return _task(name, images, train, test, key, groups={row: row for row in order})
+    return _make_task(name, images, train, test, key, groups={row: row for row in order})
 
 
-def _task(name: str, images: Pack, train: list[int], test: list[int], key: str, groups: Mapping[int, int]) -> Task:
+def _make_task(name: str, images: Pack, train: list[int], test: list[int], key: str, groups: Mapping[int, int]) -> Task:
     classes = tuple(sorted({images.classes[row][key] for row in train}))
     number = {name: index for index, name in enumerate(classes)}
 
@@ -89,9 +89,9 @@ def _task(name: str, images: Pack, train: list[int], test: list[int], key: str, 
         return TaskSplit(PackImageSource(images.pixels[rows]), labels)
 
     validation = set[int]()  # about the same share of each class; groups stay together
-    for members in _by_class(images, train, key).values():
+    for members in _group_by_class(images, train, key).values():
         wanted = max(1, round(len(members) * VALIDATION_SHARE))
-        for group in _by_hash(images, {groups[row] for row in members}, f"validation/{name}"):
+        for group in _sort_by_hash(images, {groups[row] for row in members}, f"validation/{name}"):
             if sum(row in validation for row in members) < wanted:
                 validation |= {row for row in train if groups[row] == group}
     return Task(name, classes, part(sorted({*train} - validation)), part(sorted(validation)), part(sorted(test)))
@@ -105,29 +105,29 @@ def link_rows(images: Pack, rows: Iterable[int]) -> dict[int, int]:
     first: dict[int, int] = {}
     seen: dict[object, int] = {}
     for row in rows:
-        marks = (images.captions[row], images.pixels[row].numpy().tobytes())
-        linked = {seen[mark] for mark in marks if mark in seen}
+        contents = (images.captions[row], images.pixels[row].numpy().tobytes())
+        linked = {seen[content] for content in contents if content in seen}
         group = min(linked, default=row)
         first[row] = group
         if len(linked) > 1:  # this row joins several groups
             first = {other: group if found in linked else found for other, found in first.items()}
-            seen = {mark: group if found in linked else found for mark, found in seen.items()}
-        seen |= dict.fromkeys(marks, group)
+            seen = {content: group if found in linked else found for content, found in seen.items()}
+        seen |= dict.fromkeys(contents, group)
     return first
 
 
-def _frequent(images: Pack, rows: Iterable[int], key: str) -> list[int]:
-    members = _by_class(images, rows, key).values()
+def _keep_frequent(images: Pack, rows: Iterable[int], key: str) -> list[int]:
+    members = _group_by_class(images, rows, key).values()
     return sorted(row for rows_of_class in members if len(rows_of_class) >= MIN_MEMBERS for row in rows_of_class)
 
 
-def _by_class(images: Pack, rows: Iterable[int], key: str) -> Mapping[str, list[int]]:
+def _group_by_class(images: Pack, rows: Iterable[int], key: str) -> Mapping[str, list[int]]:
     members: dict[str, list[int]] = defaultdict(list)
     for row in rows:
         members[images.classes[row][key]].append(row)
     return members
 
 
-def _by_hash(images: Pack, rows: Iterable[int], salt: str) -> list[int]:
+def _sort_by_hash(images: Pack, rows: Iterable[int], salt: str) -> list[int]:
     """Sort rows by a hash of their keys, so that a split depends on nothing else."""
     return sorted(rows, key=lambda row: hashlib.sha256(f"{salt}/{images.keys[row]}".encode()).digest())

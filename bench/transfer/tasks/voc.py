@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from bench.transfer.tasks.image_sources import format_some
-from bench.transfer.tasks.multi_label_tasks import ListedFiles, MultiLabelTask, task_of_files
+from bench.transfer.tasks.image_sources import FileImageSource, format_some
+from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, task_of_files
 
 MOST_BYTES = 2**26  # of a list of images
 MOST_ANNOTATION_BYTES = 2**20  # VOC's annotations have some kB
@@ -23,7 +23,7 @@ SHOWN, DIFFICULT, NOT_SHOWN = "1", "0", "-1"
 Judgements = dict[str, dict[str, bool]]  # by image, by class shown: whether all its objects are difficult
 
 
-def voc(root: Path, cache: Path) -> MultiLabelTask:
+def voc_labels(root: Path, cache: Path) -> MultiLabelTask:
     """Read Pascal VOC: train, validate and test on its `train`, `val` and `test`.
 
     Where `test` has no labels (2012), `val` is the test part and the validation part is held out from `train`. Classes
@@ -35,20 +35,24 @@ def voc(root: Path, cache: Path) -> MultiLabelTask:
     if splits[:2] != ["train", "val"]:
         lost = "train.txt" if "train" not in splits else "val.txt"
         raise ValueError(LAYOUT.format(root=root, lacks=f"ImageSets/Main/{lost} is not there"))
-    names = {split: _lines(lists / f"{split}.txt") for split in splits}
+    names = {split: _read_lines(lists / f"{split}.txt") for split in splits}
     listed = sorted(path.name.removesuffix("_train.txt") for path in lists.glob("*_train.txt"))
     found = {
-        split: _of_lists(root, split, names[split], listed) if listed else _of_annotations(root, names[split])
+        split: _read_class_lists(root, split, names[split], listed) if listed else _read_annotations(root, names[split])
         for split in splits
     }
     classes = tuple(listed) or tuple(sorted({one for judged in found["train"].values() for one in judged}))
-    parts = {split: _listed(root, split, names[split], found[split], classes) for split in splits}
-    notes = [_note(split, part) for split, part in parts.items()]
+    parts = {split: _part_of(root, split, names[split], found[split], classes) for split in splits}
+    notes = [
+        f"VOC {split}: {len(part.labels):,} images, {(~part.labels.any(axis=1)).sum():,} show no class; "
+        f"{part.unjudged.sum():,} pairs of image and class are left out, their objects being difficult"
+        for split, part in parts.items()
+    ]
     validation, test = (parts["val"], parts["test"]) if "test" in parts else (None, parts["val"])
     return task_of_files("VOC", classes, parts["train"], validation, test, notes, cache)
 
 
-def objects_in(path: Path) -> list[tuple[str, bool]]:
+def read_objects(path: Path) -> list[tuple[str, bool]]:
     """Return the class of each object in an annotation file, and whether it is marked as difficult.
 
     A document type is refused, because it could define entities that expand without end or name other files. Raises
@@ -56,7 +60,7 @@ def objects_in(path: Path) -> list[tuple[str, bool]]:
     """
     if path.stat().st_size > MOST_ANNOTATION_BYTES:
         raise ValueError(f"{path}: over {MOST_ANNOTATION_BYTES // 2**20} MiB")
-    parser = ET.XMLParser(target=_WithoutDoctype())  # noqa: S314 - document types are refused
+    parser = ET.XMLParser(target=_NoDoctypeBuilder())  # noqa: S314 - document types are refused
     try:
         parser.feed(path.read_bytes())
         annotation = parser.close()
@@ -69,18 +73,18 @@ def objects_in(path: Path) -> list[tuple[str, bool]]:
     return named
 
 
-class _WithoutDoctype(ET.TreeBuilder):
+class _NoDoctypeBuilder(ET.TreeBuilder):
     def doctype(self, *_: object) -> NoReturn:
         raise ValueError("a document type is refused: annotations need none")
 
 
-def _of_lists(root: Path, split: str, names: Sequence[str], classes: Sequence[str]) -> Judgements:
+def _read_class_lists(root: Path, split: str, names: Sequence[str], classes: Sequence[str]) -> Judgements:
     found: Judgements = {name: {} for name in names}
     for one in classes:
         path = root / "ImageSets" / "Main" / f"{one}_{split}.txt"
         if not path.is_file():
             raise ValueError(LAYOUT.format(root=root, lacks=f"ImageSets/Main/{path.name} is not there"))
-        rows = [line.split() for line in _lines(path)]
+        rows = [line.split() for line in _read_lines(path)]
         if wrong := [" ".join(row) for row in rows if len(row) != 2 or row[1] not in (SHOWN, DIFFICULT, NOT_SHOWN)]:  # noqa: PLR2004
             raise ValueError(f"{path}: a line is an image and 1, 0 or -1, got {format_some(wrong)}")
         if differing := sorted({name for name, _ in rows} ^ found.keys()):
@@ -91,19 +95,19 @@ def _of_lists(root: Path, split: str, names: Sequence[str], classes: Sequence[st
     return found
 
 
-def _of_annotations(root: Path, names: Sequence[str]) -> Judgements:
+def _read_annotations(root: Path, names: Sequence[str]) -> Judgements:
     files = {name: root / "Annotations" / f"{name}.xml" for name in names}
     if lost := [name for name, file in files.items() if not file.is_file()]:
         lacks = f"{len(lost)} images have no file in Annotations: {format_some(lost)}"
         raise ValueError(LAYOUT.format(root=root, lacks=lacks))
     found: Judgements = {name: {} for name in names}
     for name, file in files.items():
-        for one, is_difficult in objects_in(file):
+        for one, is_difficult in read_objects(file):
             found[name][one] = is_difficult and found[name].get(one, True)
     return found
 
 
-def _listed(root: Path, split: str, names: Sequence[str], found: Judgements, classes: Sequence[str]) -> ListedFiles:
+def _part_of(root: Path, split: str, names: Sequence[str], found: Judgements, classes: Sequence[str]) -> MultiLabelPart:
     columns = {one: column for column, one in enumerate(classes)}
     labels, unjudged = (np.zeros((len(names), len(classes)), dtype=bool) for _ in range(2))
     for row, name in enumerate(names):
@@ -115,16 +119,10 @@ def _listed(root: Path, split: str, names: Sequence[str], found: Judgements, cla
     if lost := [path.name for path in paths if not path.is_file()]:
         lacks = f"{split}.txt names {len(lost)} images that are not in JPEGImages: {format_some(lost)}"
         raise ValueError(LAYOUT.format(root=root, lacks=lacks))
-    return ListedFiles(paths, labels, unjudged)
+    return MultiLabelPart(FileImageSource(paths), labels, unjudged)
 
 
-def _note(split: str, part: ListedFiles) -> str:
-    none, difficult = int((~part.labels.any(axis=1)).sum()), int(part.unjudged.sum())
-    left_out = f"{difficult:,} pairs of image and class are left out, their objects being difficult"
-    return f"VOC {split}: {len(part.paths):,} images, {none:,} show no class; {left_out}"
-
-
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     """Return a list's non-empty lines; ValueError for a file that is too large or not text, or repeats a name."""
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path}: over {MOST_BYTES // 2**20} MiB")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from bench.record import Circumstances, Record, Score, Transfer
 from bench.transfer.classification import curves
 from bench.transfer.classification.curves import DRAWS, MAX_SHOTS_TO_TUNE, SHOTS, score_few_shot, score_label_fractions
+from bench.transfer.classification.label_subsets import SHARES, distinct_shares, images_for_share
 from bench.transfer.classification.probe import score_linear_probe
-from bench.transfer.classification.shares import SHARES, distinct_shares, images_for_share
 from bench.transfer.feature_extractor import Embed, FeatureExtractor
 from bench.transfer.score_tables import curve_tables
 from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource

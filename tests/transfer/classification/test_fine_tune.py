@@ -26,7 +26,7 @@ from bench.transfer.classification.fine_tune import (
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import PackImageSource
 from bench.transfer.tasks.tasks import Task, TaskSplit
-from bench.transfer.transfer_training import TaskBatches
+from bench.transfer.transfer_training import TaskBatches, prefetch
 from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import parameters_by_depth
 from tests.transfer.toys import toy_part, toy_tower
@@ -155,14 +155,14 @@ def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
 def test_epoch_shows_each_image_once(images: int, size: int, seed: int) -> None:
     size = min(size, images)
     batches = TaskBatches(toy_part(images).images, 16, size, (0.5, 1.0), flip=True, seed=seed)
-    rows = [row for _, of in batches.first(3 * images) for row in of.tolist()]
+    rows = [row for _, of in prefetch(batches.load, 3 * images) for row in of.tolist()]
     for epoch in range(3 * size):
         assert sorted(rows[epoch * images : (epoch + 1) * images]) == list(range(images))
 
 
 def test_prefetched_batches_equal_direct_batches() -> None:
     batches = TaskBatches(toy_part(10).images, 16, 4, (0.08, 1.0), flip=True, seed=0)
-    for k, (images, rows) in enumerate(batches.first(7)):
+    for k, (images, rows) in enumerate(prefetch(batches.load, 7)):
         separate, own = batches.load(k)
         assert torch.equal(images, separate)
         assert torch.equal(rows, own)

@@ -151,7 +151,7 @@ def test_copied_rows_classify_before_training(task: Task, monkeypatch: pytest.Mo
     """Features that are the classes themselves; the random head is not, and learns."""
     monkeypatch.setattr("bench.transfer.classification.transfer_init.SHOTS", (1, 5))
     monkeypatch.setattr("bench.transfer.classification.transfer_init.RATES", (1e-2, 1e-1))
-    monkeypatch.setattr("bench.transfer.classification.shares.SHARES", (0.05, 1.0))
+    monkeypatch.setattr("bench.transfer.classification.label_subsets.SHARES", (0.05, 1.0))
     labels = {id(part.images): part.labels for part in (task.train, task.validation, task.test)}
     found = match_labels(task.classes, read_vocabulary("pack-synsets").keys)
     of = rows(len(task.classes))
@@ -167,7 +167,7 @@ def test_copied_rows_classify_before_training(task: Task, monkeypatch: pytest.Mo
         tower=tower,
         device=CPU,
         experiment=None,
-        known=LoadedTower(tower, "knows", "", label_classifier=known),
+        loaded=LoadedTower(tower, "knows", "", label_classifier=known),
     )
     scored = score_transfer_init(subject, task)
     text = [one for one in scored if isinstance(one, TaskMetric)]

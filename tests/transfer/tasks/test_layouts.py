@@ -13,10 +13,10 @@ from bench.data.manifest import CACHE
 from bench.transfer.tasks import coco as coco_layout
 from bench.transfer.tasks import image_sources
 from bench.transfer.tasks import voc as voc_layout
-from bench.transfer.tasks.coco import coco
+from bench.transfer.tasks.coco import coco_labels
 from bench.transfer.tasks.image_sources import FileImageSource
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.transfer.tasks.voc import objects_in, voc
+from bench.transfer.tasks.voc import read_objects, voc_labels
 
 # Which classes images show: 7 is person, 9 is dog; COCO's ids have gaps.
 TRAIN = {f"{number:03}": ({7} if number % 2 else {7, 9}) if number % 4 else set() for number in range(12)}
@@ -73,7 +73,7 @@ def named(shown: dict[str, set[int]]) -> dict[str, set[str]]:
 def test_coco_has_the_classes_of_its_annotations(tmp_path: Path) -> None:
     root = coco_tree(tmp_path)
     make_image(root / "train2017" / "999.jpg")
-    task = coco(root, tmp_path / CACHE)
+    task = coco_labels(root, tmp_path / CACHE)
     assert all_shown(task) == (named(TRAIN), named(VAL))
     assert (task.classes, len(task.validation.images)) == (("person", "dog"), 3)
     assert not task.train.unjudged.any()
@@ -95,7 +95,7 @@ def test_missing_coco_file_error_shows_the_layout(tmp_path: Path, lost: str, tex
     path = coco_tree(tmp_path) / lost
     path.rename(path.with_name("elsewhere"))
     with pytest.raises(ValueError, match="is not laid out as COCO is") as error:
-        coco(tmp_path, tmp_path / CACHE)
+        coco_labels(tmp_path, tmp_path / CACHE)
     assert text in str(error.value)
     assert f"{tmp_path}/annotations/instances_val2017.json" in str(error.value)
 
@@ -118,7 +118,7 @@ def test_missing_coco_file_error_shows_the_layout(tmp_path: Path, lost: str, tex
 )
 def test_inconsistent_coco_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object], text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        coco(coco_tree(tmp_path, change), tmp_path / CACHE)
+        coco_labels(coco_tree(tmp_path, change), tmp_path / CACHE)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 200_000, '{"images": 1}', "\ud800"])
@@ -126,22 +126,22 @@ def test_invalid_json_is_refused_with_the_file_name(tmp_path: Path, content: str
     path = coco_tree(tmp_path) / "annotations" / "instances_train2017.json"
     path.write_bytes(content.encode(errors="surrogatepass"))
     with pytest.raises(ValueError, match=r"instances_train2017\.json: "):
-        coco(tmp_path, tmp_path / CACHE)
+        coco_labels(tmp_path, tmp_path / CACHE)
 
 
 def test_a_json_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coco_layout, "MOST_BYTES", 100)
     with pytest.raises(ValueError, match=r"instances_train2017\.json: over"):
-        coco(coco_tree(tmp_path), tmp_path / CACHE)
+        coco_labels(coco_tree(tmp_path), tmp_path / CACHE)
 
 
 def test_broken_image_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = coco_tree(tmp_path)
     (root / "val2017" / "101.jpg").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"COCO test: 1 of 3 images cannot be read .*101\.jpg: .*nothing is scored"):
-        coco(root, tmp_path / CACHE)
+        coco_labels(root, tmp_path / CACHE)
     monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)
-    task = coco(root, tmp_path / CACHE)
+    task = coco_labels(root, tmp_path / CACHE)
     assert shown_by(task.test, task.classes) == {name: of for name, of in named(VAL).items() if name != "101"}
     assert any("101.jpg" in note and note.endswith("they are left out") for note in task.notes)
 
@@ -187,7 +187,7 @@ def voc_tree(root: Path, *, lists: bool = True, annotations: bool = True, test: 
 
 @pytest.mark.parametrize("lists", [True, False])
 def test_voc_lists_and_annotations_agree(tmp_path: Path, *, lists: bool) -> None:
-    task = voc(voc_tree(tmp_path, lists=lists, annotations=not lists), tmp_path / CACHE)
+    task = voc_labels(voc_tree(tmp_path, lists=lists, annotations=not lists), tmp_path / CACHE)
     trained, tested = all_shown(task)
     expected = {f"2008_{name}": of for name, of in named(TRAIN).items()}
     assert trained == expected | {"2008_200": {"person"}, "2008_201": {"dog"}}
@@ -203,14 +203,14 @@ def test_voc_lists_and_annotations_agree(tmp_path: Path, *, lists: bool) -> None
 
 
 def test_a_voc_whose_test_has_labels_is_tested_on_it(tmp_path: Path) -> None:
-    task = voc(voc_tree(tmp_path, test=True), tmp_path / CACHE)
+    task = voc_labels(voc_tree(tmp_path, test=True), tmp_path / CACHE)
     sizes = [len(part.images) for part in (task.train, task.validation, task.test)]
     assert sizes == [len(VOC_TRAIN), len(VOC_VAL), len(VOC_VAL)]
     assert "VOC train: 14 images, 3 show no class; 1 pairs of image and class are left out" in task.notes[0]
 
 
 def test_a_difficult_object_counts_neither_for_nor_against(tmp_path: Path) -> None:
-    task = voc(voc_tree(tmp_path), tmp_path / CACHE)
+    task = voc_labels(voc_tree(tmp_path), tmp_path / CACHE)
     assert not (task.train.labels & task.train.unjudged).any()
 
 
@@ -225,7 +225,7 @@ def test_a_difficult_object_counts_neither_for_nor_against(tmp_path: Path) -> No
 def test_missing_voc_file_error_shows_the_layout(tmp_path: Path, lost: str, text: str) -> None:
     (voc_tree(tmp_path) / lost).unlink()
     with pytest.raises(ValueError, match="is not laid out as Pascal VOC is") as error:
-        voc(tmp_path, tmp_path / CACHE)
+        voc_labels(tmp_path, tmp_path / CACHE)
     assert text in str(error.value)
     assert f"{tmp_path}/JPEGImages/*.jpg" in str(error.value)
 
@@ -243,17 +243,17 @@ def test_missing_voc_file_error_shows_the_layout(tmp_path: Path, lost: str, text
 def test_inconsistent_voc_lists_are_refused(tmp_path: Path, file: str, content: str, text: str) -> None:
     (voc_tree(tmp_path) / file).write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=text):
-        voc(tmp_path, tmp_path / CACHE)
+        voc_labels(tmp_path, tmp_path / CACHE)
 
 
 def test_missing_annotations_and_unknown_classes_are_named(tmp_path: Path) -> None:
     root = voc_tree(tmp_path, lists=False)
     (root / "Annotations" / "2008_100.xml").write_text(annotation([("cat", False)]))
     with pytest.raises(ValueError, match="2008_100 of val shows 'cat', which no image of train shows"):
-        voc(root, tmp_path / CACHE)
+        voc_labels(root, tmp_path / CACHE)
     (root / "Annotations" / "2008_100.xml").unlink()
     with pytest.raises(ValueError, match="1 images have no file in Annotations: 2008_100"):
-        voc(root, tmp_path / CACHE)
+        voc_labels(root, tmp_path / CACHE)
 
 
 BOMB = "<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'>" + "".join(
@@ -279,17 +279,17 @@ def test_malicious_annotations_are_refused(tmp_path: Path, content: str, text: s
     path = tmp_path / "x.xml"
     path.write_text(content, encoding=encoding)
     with pytest.raises(ValueError, match=rf"x\.xml: {text}|x\.xml: .*(no element|not well-formed|mismatched tag)"):
-        objects_in(path)
+        read_objects(path)
     if "DOCTYPE" in content:
         with pytest.raises(ValueError, match="a document type is refused"):
-            objects_in(path)
+            read_objects(path)
 
 
 def test_oversized_files_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = voc_tree(tmp_path, lists=False)
     monkeypatch.setattr(voc_layout, "MOST_ANNOTATION_BYTES", 10)
     with pytest.raises(ValueError, match=r"2008_000\.xml: over"):
-        voc(root, tmp_path / CACHE)
+        voc_labels(root, tmp_path / CACHE)
     monkeypatch.setattr(voc_layout, "MOST_BYTES", 10)
     with pytest.raises(ValueError, match=r"train\.txt: over"):
-        voc(root, tmp_path / CACHE)
+        voc_labels(root, tmp_path / CACHE)

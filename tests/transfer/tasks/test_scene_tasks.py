@@ -22,10 +22,10 @@ COUNTS = {"train": 6, "validation": 3, "test": 5}
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    scene_tasks._run_dense.cache_clear()
+    scene_tasks._draw_dense_scenes.cache_clear()
     monkeypatch.setattr(scene_tasks, "COUNTS", COUNTS)
     yield
-    scene_tasks._run_dense.cache_clear()
+    scene_tasks._draw_dense_scenes.cache_clear()
 
 
 def subject() -> FeatureExtractor:

@@ -29,7 +29,7 @@ SIDE = 96
 
 @pytest.fixture(scope="module")
 def train(results: Path) -> SceneDataset:
-    return make_scenes("train", 200, SIDE, results / "cache")
+    return make_scenes("train", SIDE, results / "cache")
 
 
 def everything(scene: Scene) -> list[bytes]:
@@ -37,16 +37,16 @@ def everything(scene: Scene) -> list[bytes]:
 
 
 def test_scene_k_is_reproducible_and_distinct(train: SceneDataset, results: Path) -> None:
-    again = make_scenes("train", 3, SIDE, results / "cache")
+    again = make_scenes("train", SIDE, results / "cache")
     assert [everything(train.scene(k)) for k in range(3)] == [everything(again.scene(k)) for k in range(3)]
     assert len({train.scene(k).rgb.numpy().tobytes() for k in range(50)}) == 50
-    assert everything(train.scene(0)) != everything(make_scenes("test", 1, SIDE, results / "cache").scene(0))
+    assert everything(train.scene(0)) != everything(make_scenes("test", SIDE, results / "cache").scene(0))
 
 
 @settings(max_examples=30, deadline=None)
 @given(row=st.integers(0, 10_000), side=st.sampled_from((64, 96, 128)))
 def test_scene_boxes_masks_and_labels_are_consistent(train: SceneDataset, row: int, side: int) -> None:
-    scene = SceneDataset("train", 10_001, side, train.parts).scene(row)
+    scene = SceneDataset("train", side, train.cutouts).scene(row)
     assert scene.rgb.shape == (3, side, side)
     assert 1 <= len(scene.labels) <= MAX_OBJECTS
     assert scene.masks.sum(0).max() == 1
@@ -64,8 +64,8 @@ def test_overlapping_pixels_belong_to_the_upper_object(train: SceneDataset) -> N
     """One opaque square over another: whatever is drawn, the later label shows, and the lower keeps what it must."""
     squares = tuple((np.full((8, 8, 4), 255 - k, np.uint8),) for k in range(len(CLASSES)))
     opaque = tuple((np.concatenate([square[..., :3], np.full((8, 8, 1), 255, np.uint8)], -1),) for (square,) in squares)
-    parts = type(train.parts)(opaque, train.parts.photos)
-    crowded, overlaps = SceneDataset("train", 200, SIDE, parts), 0
+    parts = type(train.cutouts)(opaque, train.cutouts.photos)
+    crowded, overlaps = SceneDataset("train", SIDE, parts), 0
     for k in range(200):
         scene = crowded.scene(k)
         for mask, label in zip(scene.masks, scene.labels, strict=True):
@@ -123,7 +123,7 @@ def test_every_class_has_cutouts(results: Path) -> None:
 
 def test_scenes_at_other_sizes_show_the_same_content(train: SceneDataset) -> None:
     for k in range(20):
-        small, large = (SceneDataset("train", 20, side, train.parts).scene(k) for side in (64, 128))
+        small, large = (SceneDataset("train", side, train.cutouts).scene(k) for side in (64, 128))
         scaled = torch.nn.functional.interpolate(large.rgb[None].float(), 64, mode="area")[0]
         assert (scaled - small.rgb.float()).abs().mean() < 25
 

@@ -37,7 +37,7 @@ def distinct_shares(sizes: Sequence[int]) -> list[float]:
     return sorted(first.values())
 
 
-def describe_left_out(scores: Iterable[Score]) -> str:
+def describe_omitted_shares(scores: Iterable[Score]) -> str:
     """Return a note on the shares that have no score because they equal another share."""
     scored = {score.label_share for score in scores} - {None}
     absent = ", ".join(f"{share:.0%}" for share in SHARES if share not in scored)
@@ -45,7 +45,7 @@ def describe_left_out(scores: Iterable[Score]) -> str:
     return note if scored and absent else ""
 
 
-def describe_too_few(scores: Iterable[Score]) -> str:
+def describe_small_classes(scores: Iterable[Score]) -> str:
     """Return a note on the numbers of shots that exceed the size of some class."""
     short = {one.per_class for one in scores if one.per_class and one.num_train < one.per_class * one.num_classes}
     numbers = ", ".join(map(str, sorted(short, key=int)))

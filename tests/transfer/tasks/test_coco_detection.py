@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench.transfer.detection import coco_tool
 from bench.transfer.tasks import image_sources
-from bench.transfer.tasks.coco import coco_objects
+from bench.transfer.tasks.coco import coco_detection
 
 HEIGHT, WIDTH = 10, 20
 NAMES = [f"{number:03}" for number in range(6)]
@@ -62,7 +62,7 @@ def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Pa
 
 
 def test_polygon_and_run_length_masks_agree(tmp_path: Path) -> None:
-    task = coco_objects(coco_tree(tmp_path), tmp_path / "cache")
+    task = coco_detection(coco_tree(tmp_path), tmp_path / "cache")
     assert task.classes == ("person", "dog")
     assert len(task.train) + len(task.validation) == len(task.test) == len(NAMES)
     rgb, objects = task.train[0]
@@ -138,12 +138,12 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
 )
 def test_inconsistent_annotations_are_named_before_training(name: str, lines: str, tmp_path: Path) -> None:
     """And again, should a good state have been found and kept before."""
-    coco_objects(coco_tree(tmp_path), tmp_path / "cache")
+    coco_detection(coco_tree(tmp_path), tmp_path / "cache")
     shutil.rmtree(tmp_path / "annotations")
     coco_tree(tmp_path, CHANGES[name])
     for _ in range(2):
         with pytest.raises(ValueError, match=lines):
-            coco_objects(tmp_path, tmp_path / "cache")
+            coco_detection(tmp_path, tmp_path / "cache")
 
 
 def test_broken_image_is_reported_and_left_out_with_its_objects(
@@ -152,9 +152,9 @@ def test_broken_image_is_reported_and_left_out_with_its_objects(
     path = coco_tree(tmp_path) / "train2017" / "003.jpg"
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"coco \w+: 1 of \d images cannot be read \(.*train2017/003.jpg: "):
-        coco_objects(tmp_path, tmp_path / "cache")
+        coco_detection(tmp_path, tmp_path / "cache")
     monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)
-    task = coco_objects(tmp_path, tmp_path / "cache")
+    task = coco_detection(tmp_path, tmp_path / "cache")
     assert len(task.train) + len(task.validation) == len(NAMES) - 1
     assert ["003.jpg" in note and "left out" in note for note in task.notes] == [True]
     assert all(len(part[row][1].labels) == 3 for part in (task.train, task.validation) for row in range(len(part)))
@@ -162,7 +162,7 @@ def test_broken_image_is_reported_and_left_out_with_its_objects(
 
 def test_degenerate_polygon_adds_nothing_and_is_reported(tmp_path: Path) -> None:
     square: list[float] = [3, 2, 9, 2, 9, 6, 3, 6]
-    task = coco_objects(coco_tree(tmp_path, with_masks([0, 0, 19, 9], square)), tmp_path / "cache")
+    task = coco_detection(coco_tree(tmp_path, with_masks([0, 0, 19, 9], square)), tmp_path / "cache")
     assert all(int(mask.sum()) == 24 for mask in task.train[0][1].masks)
     assert [note.split(": ")[1] for note in task.notes] == [
         "18 polygons have fewer than three corners; they are left out"
@@ -171,4 +171,4 @@ def test_degenerate_polygon_adds_nothing_and_is_reported(tmp_path: Path) -> None
 
 def test_missing_coco_folder_error_shows_the_layout(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"(?s)is not laid out as COCO is.*instances_train2017.json.*train2017"):
-        coco_objects(tmp_path, tmp_path / "cache")
+        coco_detection(tmp_path, tmp_path / "cache")
