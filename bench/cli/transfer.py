@@ -29,8 +29,7 @@ from bench.experiments import EXPERIMENTS
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.preflight import open_comparison
 from bench.towers.provenance import is_made_here, latest_towers, read_provenance
-from bench.transfer.classification.init_tables import drop_init_records, init_tables
-from bench.transfer.score_tables import accuracy_tables
+from bench.transfer.score_tables import accuracy_tables, drop_init_records, init_tables
 
 STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experiment trained
 

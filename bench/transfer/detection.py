@@ -24,6 +24,7 @@ from bench.data.order import shuffled_rows
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.record import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.tasks.tasks import SplitTask
 from bench.transfer.transfer_training import TransferTraining, prefetch, train_on_task
 from models.dense_heads import DetectorHeads, mask_rcnn
 from models.image_tower import ImageTower
@@ -152,16 +153,10 @@ PUBLISHED = DetectionRecipe(
 
 
 @dataclass(frozen=True, slots=True)
-class DetectionTask:
-    """A data set of images and objects: settings are tuned on `validation`, `test` is only reported."""
+class DetectionTask(SplitTask[AnnotatedImages]):
+    """A task of images and objects; label k is classes[k - 1]."""
 
-    name: str
-    classes: tuple[str, ...]  # label k is classes[k - 1]
-    train: AnnotatedImages
-    validation: AnnotatedImages
-    test: AnnotatedImages
     recipe: DetectionRecipe
-    notes: tuple[str, ...] = ()  # remarks on the files, for the user
 
     def __post_init__(self) -> None:
         """Raise ValueError for a part without objects; each part is read up to its first image with an object."""

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import cast
 
 import numpy as np
 import torch
@@ -28,18 +26,13 @@ class FeatureExtractor:
     """A feature extractor, with the fields of its record."""
 
     name: str  # in records
-    embed: Embed  # cached by `cache_features`
+    embed: Embed  # cached, so that protocols and tasks share the features of a set of images
     tower: ImageTower | None  # None for untrained features
     device: torch.device
     experiment: Experiment | None  # that trained the tower
     loaded: LoadedTower | None = None  # the tower with its classifier or text tower
     images: int = 0  # seen in pre-training
     budgets: tuple[str, ...] = ()  # for which the tower was cooled down
-
-
-def cache_features(embed: Embed) -> Embed:
-    """Return an embedding function that embeds each set of images once: protocols and tasks share them."""
-    return cast("Embed", cache(embed))
 
 
 def tower_embedder(tower: ImageTower, device: torch.device, normalise: Normalise = normalise) -> Embed:

@@ -1,10 +1,13 @@
-"""Tables of transfer accuracy; a figure with its interval is (value, low, high). No torch here."""
+"""Tables of transfer accuracy, and of heads that are initialised from pre-training. No torch here.
+
+A figure with its interval is (value, low, high).
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 from bench.console.tables import Table
 from bench.measure.throughput import throughputs_by_round
@@ -18,6 +21,14 @@ WHOLE_READER = "GPU"  # key of the reason where the device could not be opened
 Cell = tuple[float, float | None, float | None]
 SAME_STEPS = "All batches have the same size, so that equal steps are equal images and no budget of their own. "
 SEED_UNIT = "A claim about a method needs several training seeds; one tower does not rank methods."
+INIT_PROTOCOL = "transfer-init"
+RANDOM_HEAD, COPIED_ROWS, CLASS_NAMES = "random head", "copied rows", "class names"  # heads
+INIT_NOTE = (
+    "Accuracy on the test images of a head on the frozen tower: the mean over draws of labelled images, the same for "
+    "every head, with a 95 % interval over these draws alone. A row with a plus: the difference from the random head "
+    "on the same draw.\nNo labels: the initial head. A draw's rate is chosen on validation images of its own, no more "
+    "than are fitted; all labels are one draw. One training of the tower is no evidence on other trainings."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +45,7 @@ class ScoredRecord:
         return self.transfer.images, self.transfer.subject, experiment.seed if experiment else -1
 
     @property
-    def words(self) -> dict[str, Any]:
+    def first_cells(self) -> dict[str, Any]:
         """The first cells of the row in a table."""
         images, subject, seed = self.key
         return {"features": subject, "images": images, "seed": None if seed < 0 else seed}
@@ -47,14 +58,14 @@ def accuracy_tables(records: Sequence[Record]) -> list[Table]:
 
 def score_tables(records: Sequence[Record]) -> list[Table]:
     """Return accuracies on whole tasks, one table per protocol, each with its interval over test images."""
-    scores = [(row, score) for row, score in _scores(records) if not _is_point(score)]
+    scores = [(row, score) for row in _scored_records(records) for score in row.transfer.scores if not _is_point(score)]
     tables = []
     for protocol in sorted({score.protocol for _, score in scores}, key=lambda name: (name != PROBE, name)):
         lines: dict[tuple[int, str, int], dict[str, Any]] = {}
         for row, score in scores:
             if score.protocol == protocol:
                 correct = [answer == "1" for answer in score.correct]
-                lines.setdefault(row.key, row.words)[score.task] = _cell(accuracy_interval(correct))
+                lines.setdefault(row.key, row.first_cells)[score.task] = _interval_cell(accuracy_interval(correct))
         note = f"Accuracy on the test images, with a 95 % interval over these images for this one tower. {SEED_UNIT}"
         tables.append(Table(f"Transfer: {protocol}", [*lines.values()], note))
     return tables
@@ -62,14 +73,14 @@ def score_tables(records: Sequence[Record]) -> list[Table]:
 
 def curve_tables(records: Sequence[Record]) -> list[Table]:
     """Return few-shot and label-fraction curves, one table per protocol and task."""
-    points = [(row, score) for row, score in _scores(records) if _is_point(score)]
+    points = [(row, score) for row in _scored_records(records) for score in row.transfer.scores if _is_point(score)]
     tables = []
     for protocol, task in dict.fromkeys((score.protocol, score.task) for _, score in points):
         here = [(row, score) for row, score in points if (score.protocol, score.task) == (protocol, task)]
         lines: dict[tuple[int, str, int], dict[str, Any]] = {}
         for row in {row.key: row for row, _ in here}.values():
             own = [score for other, score in here if other.key == row.key]
-            lines[row.key] = row.words | {
+            lines[row.key] = row.first_cells | {
                 point: mean_cell([accuracy_of(score) for score in own if point_name(score) == point])
                 for point in dict.fromkeys(map(point_name, own))
             }
@@ -85,19 +96,19 @@ def curve_tables(records: Sequence[Record]) -> list[Table]:
 
 def metric_tables(records: Sequence[Record]) -> list[Table]:
     """Return the other metrics, one table per task and protocol, trivial baselines last."""
-    found = [(row, metric) for row in _rows(records) for metric in row.transfer.metrics]
+    found = [(row, metric) for row in _scored_records(records) for metric in row.transfer.metrics]
     tables = []
     for task, protocol in dict.fromkeys((one.task, one.protocol) for _, one in found):
-        firsts: dict[tuple[int, str, int, int | None], dict[str, Any]] = {}
+        first: dict[tuple[int, str, int, int | None], dict[str, Any]] = {}
         values: dict[tuple[int, str, int, int | None], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         baselines: dict[str, Any] = {"features": "trivial baseline"}
         for row, one in found:
             if (one.task, one.protocol) == (task, protocol):
                 key = (*row.key, one.per_class)
-                firsts[key] = row.words | ({} if one.per_class is None else {"per class": one.per_class})
+                first[key] = row.first_cells | ({} if one.per_class is None else {"per class": one.per_class})
                 values[key][one.name].append(one.value)
                 baselines |= {} if one.baseline is None else {one.name: one.baseline}
-        lines = [firsts[key] | {name: mean_cell(of) for name, of in named.items()} for key, named in values.items()]
+        lines = [first[key] | {name: mean_cell(of) for name, of in named.items()} for key, named in values.items()]
         lines += [baselines] if len(baselines) > 1 else []
         tables.append(Table(f"{protocol} on {task}", lines, f"Several draws: mean and 95 % interval. {SEED_UNIT}"))
     return tables
@@ -106,7 +117,7 @@ def metric_tables(records: Sequence[Record]) -> list[Table]:
 def budget_table(records: Sequence[Record]) -> Table:
     """Return accuracy against images seen, device seconds and energy, for every budget; references last."""
     groups: dict[tuple[str, str, int], list[ScoredRecord]] = {}
-    for row in _rows(records):
+    for row in _scored_records(records):
         for budget in row.transfer.budgets or ("reference",):
             groups.setdefault((budget, row.transfer.subject, row.transfer.images), []).append(row)
     costs, lines = image_costs(records), list[dict[str, Any]]()
@@ -120,12 +131,12 @@ def budget_table(records: Sequence[Record]) -> Table:
             "energy kJ": images * cost.joules / 1000 if cost and cost.joules and images else None,
             "seeds": len({row.key for row in rows}),
         }
-        if accuracies := _over_seeds(rows):
+        if accuracies := _probe_accuracies(rows):
             lines.append(line | accuracies)
     reasons = dict.fromkeys(cost.why_no_joules for cost in costs.values() if cost.joules is None)
     energy = f"\nEnergy was not measured: {'; '.join(reasons)}." if reasons else ""
     timed = "" if costs else "\nDevice seconds and energy need speed records, and this comparison has none."
-    batches = {row.record.experiment.batch_size for row in _rows(records) if row.record.experiment}
+    batches = {row.record.experiment.batch_size for row in _scored_records(records) if row.record.experiment}
     return Table(
         "Accuracy against images seen, device seconds and energy, linear probe",
         lines,
@@ -149,7 +160,7 @@ def image_costs(records: Iterable[Record]) -> dict[str, ImageCost]:
     rows = list(records)
     speeds = [(row.experiment.name, row.measured) for row in rows if isinstance(row.measured, Speed) and row.experiment]
     return {
-        name: _cost(median(rates.values()), [speed for of, speed in speeds if of == name])
+        name: _cost_per_image(median(rates.values()), [speed for of, speed in speeds if of == name])
         for name, rates in throughputs_by_round(rows).items()
     }
 
@@ -168,10 +179,10 @@ def accuracy_of(score: Score) -> float:
 
 def mean_cell(values: Sequence[float]) -> Cell:
     """Return the mean over draws of the labelled images, with its interval."""
-    return _cell(over_draws({"": dict(enumerate(values))}))
+    return _interval_cell(over_draws({"": dict(enumerate(values))}))
 
 
-def _cost(rate: float, runs: Sequence[Speed]) -> ImageCost:
+def _cost_per_image(rate: float, runs: Sequence[Speed]) -> ImageCost:
     for power in POWERS:
         if all(power in run.utilisation for run in runs):
             return ImageCost(rate, fmean(run.utilisation[power] * run.processes for run in runs) / rate, "")
@@ -180,27 +191,94 @@ def _cost(rate: float, runs: Sequence[Speed]) -> ImageCost:
     return ImageCost(rate, None, "; ".join(reasons) or "this device has no counter of power or energy")
 
 
-def _over_seeds(rows: Sequence[ScoredRecord]) -> dict[str, Cell]:
+def _probe_accuracies(rows: Sequence[ScoredRecord]) -> dict[str, Cell]:
     found: dict[str, list[float]] = {}
     for row in rows:
         for score in row.transfer.scores:
             if score.protocol == PROBE and not _is_point(score):
                 found.setdefault(score.task, []).append(accuracy_of(score))
-    return {task: _cell(over_seeds(accuracies)) for task, accuracies in found.items()}
+    return {task: _interval_cell(over_seeds(accuracies)) for task, accuracies in found.items()}
 
 
 def _is_point(score: Score) -> bool:
     return score.per_class is not None or score.label_share is not None
 
 
-def _rows(records: Iterable[Record]) -> list[ScoredRecord]:
+def _scored_records(records: Iterable[Record]) -> list[ScoredRecord]:
     rows = [ScoredRecord(record, record.measured) for record in records if isinstance(record.measured, Transfer)]
     return sorted(rows, key=lambda row: row.key)
 
 
-def _scores(records: Iterable[Record]) -> list[tuple[ScoredRecord, Score]]:
-    return [(row, score) for row in _rows(records) for score in row.transfer.scores]
-
-
-def _cell(interval: Interval | Estimate) -> Cell:
+def _interval_cell(interval: Interval | Estimate) -> Cell:
     return interval.value, interval.low, interval.high
+
+
+class NearestLabel(NamedTuple):
+    """The label nearest in WordNet to a synset of a task's class."""
+
+    task: str
+    of: str  # the class
+    path: tuple[str, ...]  # from the class's synset over the common ancestor to the label
+    similarity: float
+
+
+def drop_init_records(records: Iterable[Record]) -> list[Record]:
+    """Return the records of other protocols."""
+    return [record for record in records if not _is_init(record.measured)]
+
+
+def _is_init(measured: object) -> TypeGuard[Transfer]:
+    return isinstance(measured, Transfer) and any(score.protocol.startswith(INIT_PROTOCOL) for score in measured.scores)
+
+
+def init_tables(records: Iterable[Record]) -> list[Table]:
+    """Show the label that each class took, and every head's accuracy against the number of labels."""
+    transfers = [record.measured for record in records if _is_init(record.measured)]
+    rows = [
+        {"task": one.task, "class": one.of, "synset": one.path[0], "label": one.path[-1]}
+        | {"similarity": one.similarity, "way": " > ".join(one.path)}
+        for one in nearest_labels(transfers)
+    ]
+    note = (
+        "similarity: 1 / (1 + steps of the way in WordNet's hierarchy). A class of several synsets takes the mean row."
+    )
+    tasks = dict.fromkeys(score.task for transfer in transfers for score in transfer.scores)
+    labels = Table("The label whose row each class takes", rows, note)
+    return [labels, *(_heads_table(task, transfers) for task in tasks)]
+
+
+def nearest_labels(transfers: Iterable[Transfer]) -> list[NearestLabel]:
+    """Return the recorded nearest labels of each class, one per synset; none for a class without a synset."""
+    found = dict.fromkeys(
+        (metric.task, metric.name, metric.value)
+        for transfer in transfers
+        for metric in transfer.metrics
+        if metric.protocol == INIT_PROTOCOL
+    )
+    parts = ((task, name.rpartition(": "), similarity) for task, name, similarity in found)
+    return [NearestLabel(task, of, tuple(way.split(" > ")), similarity) for task, (of, _, way), similarity in parts]
+
+
+def _heads_table(task: str, transfers: Sequence[Transfer]) -> Table:
+    rows = []
+    for transfer in transfers:
+        heads: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+        for score in transfer.scores:
+            if score.task == task:
+                heads[score.protocol.removeprefix(f"{INIT_PROTOCOL}, ")][point_name(score)][score.draw] = accuracy_of(
+                    score
+                )
+        first = {"features": transfer.subject, "images": transfer.images}
+        for head, points in heads.items():
+            rows.append(
+                first | {"head": head} | {point: mean_cell([*draws.values()]) for point, draws in points.items()}
+            )
+            if head != RANDOM_HEAD:
+                random = heads[RANDOM_HEAD]
+                gains = {
+                    point: mean_cell([accuracy - random[point][draw] for draw, accuracy in draws.items()])
+                    for point, draws in points.items()
+                }
+                rows.append(first | {"head": f"+ {head}"} | gains)
+    scores = [score for transfer in transfers for score in transfer.scores if score.task == task]
+    return Table(f"{INIT_PROTOCOL} on {task}", rows, f"{INIT_NOTE}{describe_omitted_shares(scores)}")

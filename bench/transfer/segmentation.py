@@ -20,6 +20,7 @@ from bench.data.order import shuffled_rows
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.record import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.tasks.tasks import SplitTask
 from bench.transfer.transfer_training import TransferTraining, prefetch, train_on_task
 from models.dense_heads import ASPP_CHANNELS, Segmenter, with_deeplab_head, with_linear_head
 from models.image_tower import ImageTower
@@ -67,16 +68,10 @@ PUBLISHED = SegmentationRecipe(
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentationTask:
-    """A data set of images and masks: settings are tuned on `validation`, `test` is only reported."""
+class SegmentationTask(SplitTask[MaskedImages]):
+    """A task of images and masks."""
 
-    name: str
-    classes: tuple[str, ...]
-    train: MaskedImages
-    validation: MaskedImages
-    test: MaskedImages
     recipe: SegmentationRecipe
-    notes: tuple[str, ...] = ()  # remarks on the files, for the user
 
     def __post_init__(self) -> None:
         """Raise ValueError for a part without classes; each part is read up to its first image with a class."""
@@ -101,17 +96,17 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
         counts = {"num_train": num_train, "num_test": len(task.test)}
         return TaskMetric(task=task.name, protocol="segmentation", name=name, value=value, baseline=baseline, **counts)
 
-    deeplab = partial(with_deeplab_head, channels=recipe.channels)
+    heads: dict[str, tuple[Callable[[ImageTower, int], Segmenter], TransferTraining]] = {
+        "linear head": (with_linear_head, recipe.linear),
+        "DeepLabV3": (partial(with_deeplab_head, channels=recipe.channels), recipe.deeplab),
+    }
 
     def scores(model: Segmenter, part: MaskedImages) -> tuple[float, float]:
         return mean_iou(partial(_predict, model), part, num_classes, side)
 
     found = []
     joint = cast("MaskedImages", ConcatDataset(cast("Any", [task.train, task.validation])))
-    for name, add_head, how in (
-        ("linear head", with_linear_head, recipe.linear),
-        ("DeepLabV3", deeplab, recipe.deeplab),
-    ):
+    for name, (add_head, how) in heads.items():
         fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, how)
 
         def quality(rate: float, fit: Callable[[MaskedImages, float], Segmenter] = fit) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from bench.catalog import RANDOM_INIT
 from bench.record import Transfer
 from bench.statistics import Difference, Estimate, difference_verdict
-from bench.transfer.classification.init_tables import CLASS_NAMES, COPIED_ROWS, PROTOCOL, RANDOM_HEAD, nearest_labels
+from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, RANDOM_HEAD, nearest_labels
 from reports.accuracy.label_charts import CurveLine, reference_lines
 from reports.accuracy.label_curves import PER_CLASS, Curve, drawn, format_labels, numbers_of
 from reports.accuracy.label_tables import NOT_SCORED, number_columns
@@ -32,12 +32,12 @@ VERDICTS: Sequence[Difference] = ("better", "not distinguishable", "worse", "no 
 
 def is_of_heads(curve: Curve) -> bool:
     """Return whether a curve is of the protocol that compares initial heads."""
-    return curve.protocol.startswith(PROTOCOL)
+    return curve.protocol.startswith(INIT_PROTOCOL)
 
 
 def head_of(curve: Curve) -> str:
     """Return the initialisation of a curve's head."""
-    return curve.protocol.removeprefix(f"{PROTOCOL}, ")
+    return curve.protocol.removeprefix(f"{INIT_PROTOCOL}, ")
 
 
 def subjects_of(curves: Sequence[Curve]) -> list[str]:

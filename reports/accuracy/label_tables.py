@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from bench.catalog import RANDOM_INIT
 from bench.record import TaskMetric, Transfer
 from bench.statistics import over_draws
-from bench.transfer.classification.init_tables import PROTOCOL
+from bench.transfer.score_tables import INIT_PROTOCOL
 from reports.accuracy.label_curves import SHARE, Curve, Run, format_labels, numbers_of
 from reports.accuracy.score_tables import NOT_SCORED as NO_METRIC
 from reports.accuracy.score_tables import NOT_TRAINED, images_cell, subject_name_cell
@@ -62,7 +62,7 @@ def metric_tables(comparison: ComparisonRecords) -> list[tuple[str, HtmlTable, s
         (transfer, (record.experiment.name, record.experiment.seed) if record.experiment else ("", None), metric)
         for record, transfer in comparison.of(Transfer)
         for metric in transfer.metrics
-        if metric.protocol != PROTOCOL  # these are the nearest labels of heads
+        if metric.protocol != INIT_PROTOCOL  # these are the nearest labels of heads
     ]
     pairs = dict.fromkeys((metric.task, metric.protocol) for _, _, metric in found)
     return [_metrics(comparison, [one for one in found if (one[2].task, one[2].protocol) == pair]) for pair in pairs]

@@ -1,6 +1,7 @@
 """Mean average precisions are scikit-learn's, the linear head is its logistic regression, and both tell what counts."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.logistic import Axes
-from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor, cache_features
+from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor
 from bench.transfer.multi_label import (
     PUBLISHED,
     fit_sigmoids,
@@ -171,7 +172,7 @@ def test_linear_head_and_fine_tuning_learn_colours(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 40)
     monkeypatch.setattr(fine_tune_module, "RATES", (1e-3,))
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), coloured(2, 80))
-    embed = cache_features(REFERENCE_FEATURES["raw pixels"])
+    embed = cache(REFERENCE_FEATURES["raw pixels"])
     subject = FeatureExtractor(name="toy", embed=embed, tower=toy_tower(), device=CPU, experiment=None)
     for score, protocol in ((score_linear, "multi-label, linear"), (score_fine_tuned, "multi-label, fine-tuned")):
         found = score(subject, task)
@@ -186,7 +187,7 @@ def test_linear_head_and_fine_tuning_learn_colours(monkeypatch: pytest.MonkeyPat
 def test_uninformative_labels_score_as_a_constant_prediction() -> None:
     shuffled = replace(coloured(2, 300), labels=coloured(3, 300).labels)
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), shuffled)
-    embed = cache_features(REFERENCE_FEATURES["raw pixels"])
+    embed = cache(REFERENCE_FEATURES["raw pixels"])
     for metric in score_linear(
         FeatureExtractor(name="toy", embed=embed, tower=None, device=CPU, experiment=None), task
     ):

@@ -1,11 +1,13 @@
-"""Linear probe and nearest neighbours on frozen features.
+"""Linear probe and nearest neighbours on frozen features, and accuracy against the number of labelled images.
 
-Both choose their one setting on the task's validation part, are refitted on training and validation part together, and
-are reported on the test part.
+Both classifiers choose their one setting on the task's validation part, are refitted on training and validation part
+together, and are reported on the test part. For the curves each draw orders the images of every class in the training
+and the validation part; a point takes the first of them: a few per class, or a share of all. The order depends only on
+the task and the draw, so that all feature extractors get the same images.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bench.record import Score
-from bench.transfer.classification.label_subsets import Order, class_orders
+from bench.transfer.classification.label_subsets import Order, class_orders, distinct_shares, first_rows
 from bench.transfer.classification.logistic import Axes, sweep
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import Task, TaskSplit
@@ -25,6 +27,9 @@ KS = (1.0, 3.0, 5.0, 10.0, 20.0)
 Classes = Int[Tensor, " images"]
 MAX_COSINES = 2**24  # cosines, or normalised features, in memory at once
 COSINE_STEPS = 2**31  # per unit of the cosine; a sort key has as many bits again for the row
+DRAWS = 10
+SHOTS = (1, 2, 4, 8, 16)
+MAX_SHOTS_TO_TUNE = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +122,7 @@ def neighbour_predictions(
 
 LINEAR_PROBE = ProbeProtocol("linear probe", INVERSE_L2, linear_predictions)
 NEAREST_NEIGHBOURS = ProbeProtocol("k-NN", KS, neighbour_predictions)
+FEW_SHOT, LABEL_FRACTIONS = (replace(LINEAR_PROBE, name=name) for name in ("few-shot", "label fractions"))
 
 
 def score_linear_probe(subject: FeatureExtractor, task: Task) -> list[Score]:
@@ -212,3 +218,49 @@ def make_score(
 
 def _accuracy(answers: Classes, part: LabelledFeatures) -> float:
     return float((answers == part.labels).double().mean())
+
+
+def score_few_shot(subject: FeatureExtractor, task: Task) -> list[Score]:
+    """Score with 1, 2, 4, 8 and 16 images per class, or all images of a smaller class.
+
+    The penalty is chosen on other images, as many per class but at most four, which are not fitted to. So the choice
+    costs no more labels than the fit.
+    Source: Zhou et al. 2021, arXiv:2109.01134, the linear probe beside CoOp (lpclip/linear_probe.py has the numbers).
+    """
+    embedded = embed_task(subject, task)
+    return [
+        score_not_refitted(
+            FEW_SHOT,
+            embedded,
+            embedded.train.select(first_rows(train_order, shots=shots)),
+            embedded.validation.select(first_rows(validation_order, shots=min(shots, MAX_SHOTS_TO_TUNE))),
+            per_class=shots,
+            draw=draw,
+        )
+        for draw, train_order, validation_order in draw_class_orders(embedded, DRAWS)
+        for shots in SHOTS
+    ]
+
+
+def score_label_fractions(subject: FeatureExtractor, task: Task) -> list[Score]:
+    """Score with 1, 5, 10, 25, 50 and 100 % of the labelled images of each class, at least one.
+
+    A share that selects the same images as a smaller share, or as all, is left out. The same share of the validation
+    part is used to choose the penalty, then both are fitted to. All labels are a single draw, and the linear probe.
+    """
+    embedded = embed_task(subject, task)
+    sizes = [size for of in (task.train, task.validation) for size in np.bincount(of.labels).tolist()]
+    *shares, whole = distinct_shares(sizes)
+    some = [
+        score_refitted(
+            LABEL_FRACTIONS,
+            embedded,
+            embedded.train.select(first_rows(train_order, share=share)),
+            embedded.validation.select(first_rows(validation_order, share=share)),
+            label_share=share,
+            draw=draw,
+        )
+        for draw, train_order, validation_order in draw_class_orders(embedded, DRAWS)
+        for share in shares
+    ]
+    return [*some, score_refitted(LABEL_FRACTIONS, embedded, embedded.train, embedded.validation, label_share=whole)]

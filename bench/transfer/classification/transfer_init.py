@@ -19,11 +19,11 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.record import Score, TaskMetric
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
-from bench.transfer.classification.curves import DRAWS, MAX_SHOTS_TO_TUNE
 from bench.transfer.classification.fine_tune import FineTuning, init_head
-from bench.transfer.classification.init_tables import CLASS_NAMES, COPIED_ROWS, PROTOCOL, RANDOM_HEAD
 from bench.transfer.classification.label_subsets import Order, distinct_shares, first_rows
 from bench.transfer.classification.probe import (
+    DRAWS,
+    MAX_SHOTS_TO_TUNE,
     EmbeddedTask,
     LabelledFeatures,
     draw_class_orders,
@@ -31,6 +31,7 @@ from bench.transfer.classification.probe import (
     make_score,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, RANDOM_HEAD
 from bench.transfer.tasks.tasks import Task
 from bench.transfer.transfer_training import BETAS
 
@@ -74,7 +75,7 @@ def score_transfer_init(subject: FeatureExtractor, task: Task) -> list[Score | T
     metrics = [
         TaskMetric(
             task=task.name,
-            protocol=PROTOCOL,
+            protocol=INIT_PROTOCOL,
             name=f"{name}: {' > '.join(label.path)}",
             value=label.similarity,
             num_train=0,
@@ -231,7 +232,7 @@ def _make_scores(
 ) -> Iterator[Score]:
     """Yield one score per draw; each training has run all its steps and counts as converged."""
     is_correct = head.predictions(task.test.features) == task.test.labels
-    for draw, (correct, (rate, accuracy, images)) in enumerate(zip(is_correct, chosen, strict=True)):
+    for draw, (correct, by) in enumerate(zip(is_correct, chosen, strict=True)):
         yield make_score(
-            task, f"{PROTOCOL}, {name}", rate, accuracy, correct, converged=True, num_train=images, draw=draw, **point
+            task, f"{INIT_PROTOCOL}, {name}", by.rate, by.accuracy, correct, True, by.images, draw=draw, **point
         )

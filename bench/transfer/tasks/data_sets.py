@@ -125,7 +125,7 @@ def _check_part(title: str, data: Any, classes: list[str]) -> FoundPart:
     if own != classes:
         differing = sorted({*own} ^ {*classes}) or ["their order"]
         raise ValueError(f"{title} has other classes than the train part: they differ in {format_some(differing)}")
-    return FoundPart(title, _image_source(title, raw), numbers)
+    return FoundPart(_image_source(title, raw), numbers, title)
 
 
 def _raw_images_and_labels(data: Any) -> tuple[Any, Any]:

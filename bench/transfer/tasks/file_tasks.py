@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 
-from bench.transfer.tasks.image_sources import FileImageSource, ImageSource, ImageSubset, format_some, readable_rows
+from bench.transfer.tasks.image_sources import FileImageSource, ImageSubset, format_some, readable_rows
 from bench.transfer.tasks.tasks import VALIDATION_SHARE, Task, TaskSplit
 
 TEST_SHARE = 0.2
@@ -26,16 +25,14 @@ or, to be split by this program,
 Files = dict[str, list[Path]]  # by class
 
 
-@dataclass(frozen=True, slots=True)
-class FoundPart:
-    """A part as it lies on disk; `title` names it in messages."""
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundPart(TaskSplit):
+    """A part as it lies on disk."""
 
-    title: str
-    images: ImageSource
-    labels: Int[np.ndarray, " images"]
+    title: str  # in messages
 
     def select(self, rows: Sequence[int], title: str) -> "FoundPart":
-        return FoundPart(title, ImageSubset(self.images, rows), self.labels[np.asarray(rows, dtype=int)])
+        return FoundPart(ImageSubset(self.images, rows), self.labels[np.asarray(rows, dtype=int)], title)
 
 
 def make_task(
@@ -75,8 +72,7 @@ def make_task(
                 f"{name}: {part.title} has {len(part.labels):,} readable images of {len(classes):,} classes, "
                 f"and none of {format_classes([classes[label] for label in absent])}; every part needs every class"
             )
-    splits = (TaskSplit(parts[what].images, parts[what].labels) for what in ("train", "validation", "test"))
-    return Task(name, tuple(classes), *splits, notes=tuple(notes))
+    return Task(name, tuple(classes), parts["train"], parts["validation"], parts["test"], notes=tuple(notes))
 
 
 def _hold_out(
@@ -158,4 +154,4 @@ def _require_same_classes(folders: Mapping[str, Path], files: Mapping[str, Files
 def _make_part(folder: Path, files: Files, classes: Sequence[str]) -> FoundPart:
     paths = [path for name in classes for path in files[name]]
     labels = np.repeat(np.arange(len(classes)), [len(files[name]) for name in classes])
-    return FoundPart(str(folder), FileImageSource(paths), labels)
+    return FoundPart(FileImageSource(paths), labels, str(folder))

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from bench.transfer.tasks.image_sources import FileImageSource, ImageSource, readable_rows
+from bench.transfer.tasks.tasks import SplitTask
 
 VALIDATION_SHARE, MAX_VALIDATION = 0.25, 5000  # share of the training part, and largest number of images
 
@@ -37,15 +38,8 @@ class MultiLabelPart:
 
 
 @dataclass(frozen=True, slots=True)
-class MultiLabelTask:
-    """A labelled data set with a fixed split: settings are tuned on `validation`, `test` is only reported."""
-
-    name: str
-    classes: tuple[str, ...]
-    train: MultiLabelPart
-    validation: MultiLabelPart
-    test: MultiLabelPart
-    notes: tuple[str, ...] = ()  # remarks on the files and the split, for the user
+class MultiLabelTask(SplitTask[MultiLabelPart]):
+    """A task whose images show several classes at once, or none."""
 
     def __post_init__(self) -> None:
         for part in ("train", "validation", "test"):

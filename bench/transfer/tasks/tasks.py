@@ -8,8 +8,9 @@ import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -21,6 +22,7 @@ from bench.transfer.tasks.image_sources import ImageSource, PackImageSource
 VALIDATION_SHARE = 0.25  # of the training part
 MIN_MEMBERS = 20  # images of a class that a task keeps
 FEW_SHOTS, MOST_SHOTS = 20, 100
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,15 +34,20 @@ class TaskSplit:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A labelled data set with a fixed split: settings are tuned on `validation`, `test` is only reported."""
+class SplitTask(Generic[Part]):
+    """A data set with a fixed split: settings are tuned on `validation`, `test` is only reported."""
 
     name: str
     classes: tuple[str, ...]
-    train: TaskSplit
-    validation: TaskSplit
-    test: TaskSplit
-    notes: tuple[str, ...] = ()  # remarks on the files and the split, for the user
+    train: Part
+    validation: Part
+    test: Part
+    notes: tuple[str, ...] = field(default=(), kw_only=True)  # remarks on the files and the split, for the user
+
+
+@dataclass(frozen=True, slots=True)
+class Task(SplitTask[TaskSplit]):
+    """A task with one class per image."""
 
 
 @functools.cache

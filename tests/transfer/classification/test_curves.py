@@ -12,10 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.record import Circumstances, Record, Score, Transfer
-from bench.transfer.classification import curves
-from bench.transfer.classification.curves import DRAWS, MAX_SHOTS_TO_TUNE, SHOTS, score_few_shot, score_label_fractions
+from bench.transfer.classification import probe
 from bench.transfer.classification.label_subsets import SHARES, distinct_shares, images_for_share
-from bench.transfer.classification.probe import score_linear_probe
+from bench.transfer.classification.probe import (
+    DRAWS,
+    MAX_SHOTS_TO_TUNE,
+    SHOTS,
+    score_few_shot,
+    score_label_fractions,
+    score_linear_probe,
+)
 from bench.transfer.feature_extractor import Embed, FeatureExtractor
 from bench.transfer.score_tables import curve_tables
 from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
@@ -102,7 +108,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[float], frozen
             given.append(tuple(frozenset(of.features[:, -1].tolist()) for of in arguments[2:4]))
             return original(*arguments, **point)
 
-        monkeypatch.setattr(curves, name, partial(noting, getattr(curves, name)))
+        monkeypatch.setattr(probe, name, partial(noting, getattr(probe, name)))
     return given
 
 

@@ -18,7 +18,6 @@ from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.train.build import build_untrained_tower
 from bench.transfer.classification.fine_tune import FineTuning
-from bench.transfer.classification.init_tables import drop_init_records, init_tables
 from bench.transfer.classification.probe import EmbeddedTask, LabelledFeatures
 from bench.transfer.classification.transfer_init import (
     DRAWS,
@@ -33,6 +32,7 @@ from bench.transfer.classification.transfer_init import (
     tune_heads,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.score_tables import drop_init_records, init_tables
 from bench.transfer.tasks.tasks import Task, pack_tasks
 from tests.small import small
 

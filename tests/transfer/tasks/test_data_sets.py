@@ -130,8 +130,8 @@ def test_invalid_data_is_refused_with_the_reason(spoil: Callable[[Path], None], 
 def test_every_part_needs_every_class(tmp_path: Path) -> None:
     root = folders(tmp_path / "set", {"train": 1})
     paths = sorted(root.rglob("*.png"))
-    whole = FoundPart("train", FileImageSource(paths), np.arange(3))
-    few = FoundPart("val", FileImageSource(paths[:2]), np.arange(2))
+    whole = FoundPart(FileImageSource(paths), np.arange(3), "train")
+    few = FoundPart(FileImageSource(paths[:2]), np.arange(2), "val")
     text = r"set: val has 2 readable images of 3 classes, and none of class 'red'; every part needs every class"
     with pytest.raises(ValueError, match=text):
         make_task("set", ["blue", "green", "red"], whole, few, whole, tmp_path)
