@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from bench.transfer.classification.logistic import Axes, LogisticFit, sweep
+from bench.transfer.classification.logistic import LogisticFit, PrincipalAxes, fit_path
 
 NUM_IMAGES, FEATURES, CLASSES = 10_000, 512, 100
 INVERSE_L2 = np.logspace(-5, 0, 20).tolist()
@@ -61,7 +61,7 @@ def test_a_sweep_of_twenty_strengths(benchmark: BenchmarkFixture, generator: tor
         left.append(gradient(x, labels, weights, intercepts, strength))
 
     def ours() -> list[LogisticFit]:
-        return list(sweep(Axes.fit(x).project(x), labels, INVERSE_L2, min(left)))
+        return list(fit_path(PrincipalAxes.fit(x).project(x), labels, INVERSE_L2, min(left)))
 
     start, start_cpu = time.perf_counter(), time.process_time()
     fits: list[LogisticFit] = benchmark.pedantic(ours, rounds=1)  # type: ignore[no-untyped-call]

@@ -9,14 +9,13 @@ import io
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
-from torch.utils.data import ConcatDataset
 from torchvision.models.detection import MaskRCNN
 
 from bench.data.normalisation import WHITE
@@ -25,7 +24,7 @@ from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.record import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import SplitTask
-from bench.transfer.transfer_training import TransferTraining, prefetch, train_on_task
+from bench.transfer.transfer_training import Examples, TransferTraining, concatenate_examples, prefetch, train_on_task
 from models.dense_heads import DetectorHeads, mask_rcnn
 from models.image_tower import ImageTower
 
@@ -115,15 +114,6 @@ def _to_coco(number: int, objects: ObjectAnnotations | Detections, encode: Any) 
 Annotated = tuple[UInt8[Tensor, "3 height width"], ObjectAnnotations]
 
 
-@runtime_checkable
-class AnnotatedImages(Protocol):
-    """Images and the objects in them."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, row: int, /) -> Annotated: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectionRecipe:
     """The settings of a detector and its training."""
@@ -153,7 +143,7 @@ PUBLISHED = DetectionRecipe(
 
 
 @dataclass(frozen=True, slots=True)
-class DetectionTask(SplitTask[AnnotatedImages]):
+class DetectionTask(SplitTask[Examples[Annotated]]):
     """A task of images and objects; label k is classes[k - 1]."""
 
     recipe: DetectionRecipe
@@ -178,7 +168,7 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Task
         return average_precision(_detect(_train_detector(tower, task, task.train, rate), task.validation))["box AP"]
 
     rate = task.recipe.training.best_rate(tower.width, quality)
-    joint = cast("AnnotatedImages", ConcatDataset(cast("Any", [task.train, task.validation])))
+    joint = concatenate_examples(task.train, task.validation)
     found = average_precision(_detect(_train_detector(tower, task, joint, rate), task.test))
     known = average_precision(_predict_mean_boxes(joint, task.test, len(task.classes)))
     counts = {"num_train": len(joint), "num_test": len(task.test)}
@@ -188,7 +178,7 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Task
     ]
 
 
-def _train_detector(tower: ImageTower, task: DetectionTask, part: AnnotatedImages, rate: float) -> MaskRCNN:
+def _train_detector(tower: ImageTower, task: DetectionTask, part: Examples[Annotated], rate: float) -> MaskRCNN:
     """Train a copy of a tower with new heads, by the sum of torchvision's five losses."""
     device, how = next(tower.parameters()).device, task.recipe.training
     with torch.random.fork_rng([]):
@@ -227,7 +217,7 @@ def _make_target(rgb: Tensor, objects: ObjectAnnotations, *, mirrored: bool) -> 
 
 
 @torch.inference_mode()
-def _detect(model: MaskRCNN, part: AnnotatedImages) -> Iterator[tuple[ObjectAnnotations, Detections]]:
+def _detect(model: MaskRCNN, part: Examples[Annotated]) -> Iterator[tuple[ObjectAnnotations, Detections]]:
     """Yield the objects and the model's detections of each image."""
     device = next(model.parameters()).device
     for row in range(len(part)):
@@ -238,26 +228,26 @@ def _detect(model: MaskRCNN, part: AnnotatedImages) -> Iterator[tuple[ObjectAnno
 
 
 def _predict_mean_boxes(
-    train: AnnotatedImages, part: AnnotatedImages, num_classes: int
+    train: Examples[Annotated], part: Examples[Annotated], num_classes: int
 ) -> Iterator[tuple[ObjectAnnotations, Detections]]:
     """Yield each image's objects, and the mean box of each class in training, relative to the sides of the image."""
     sums, counts = torch.zeros(num_classes, 4), torch.zeros(num_classes)
     for row in range(min(len(train), MAX_AVERAGED_IMAGES)):
         rgb, objects = train[row]
         labels = objects.labels[~objects.crowd] - 1
-        sums.index_add_(0, labels, objects.boxes[~objects.crowd] / _image_size_twice(rgb))
+        sums.index_add_(0, labels, objects.boxes[~objects.crowd] / _box_scale(rgb))
         counts.index_add_(0, labels, torch.ones(len(labels)))
     seen = counts.nonzero()[:, 0]
     means, shares = sums[seen] / counts[seen, None], counts[seen] / counts.sum()
     for row in range(len(part)):
         rgb, objects = part[row]
-        boxes = means * _image_size_twice(rgb)
+        boxes = means * _box_scale(rgb)
         masks = torch.zeros(len(boxes), *rgb.shape[1:], dtype=torch.bool)
         for mask, (left, top, right, bottom) in zip(masks, boxes.round().int().tolist(), strict=True):
             mask[top:bottom, left:right] = True
         yield objects, Detections(boxes, seen + 1, shares, masks)
 
 
-def _image_size_twice(rgb: UInt8[Tensor, "3 height width"]) -> Float[Tensor, "4"]:
+def _box_scale(rgb: UInt8[Tensor, "3 height width"]) -> Float[Tensor, "4"]:
     height, width = rgb.shape[1:]
     return torch.tensor([width, height, width, height], dtype=torch.float32)

@@ -28,7 +28,7 @@ from bench.transfer.classification.fine_tune import (
     search_rate,
     train_classifier,
 )
-from bench.transfer.classification.logistic import Along, Axes
+from bench.transfer.classification.logistic import PrincipalAxes, Projected
 from bench.transfer.classification.probe import INVERSE_L2
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ConcatenatedImages, format_some
@@ -62,7 +62,7 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[TaskMe
     train, validation, test = features
 
     def scores(features: Tensor, part: MultiLabelPart, others: Tensor, strengths: Sequence[float]) -> Iterator[Scores]:
-        axes = Axes.fit(features)
+        axes = PrincipalAxes.fit(features)
         labels, unjudged = (torch.from_numpy(mask).to(subject.device) for mask in (part.labels, part.unjudged))
         for fit in fit_sigmoids(axes.project(features), labels, unjudged, strengths):
             if not fit.converged:
@@ -180,12 +180,12 @@ class SigmoidFit:
     weights: Float[Tensor, "rows classes"]  # one row per axis, and the biases
     converged: bool
 
-    def logits(self, along: Along) -> Float[Tensor, "images classes"]:
-        return along @ self.weights[:-1] + self.weights[-1]
+    def logits(self, projected: Projected) -> Float[Tensor, "images classes"]:
+        return projected @ self.weights[:-1] + self.weights[-1]
 
 
 def fit_sigmoids(
-    along: Along,
+    projected: Projected,
     labels: Bool[Tensor, "images classes"],
     unjudged: Bool[Tensor, "images classes"],
     strengths: Iterable[float],
@@ -196,8 +196,8 @@ def fit_sigmoids(
     without the bias: scikit-learn's logistic regression with C = `strength`. Classes are independent, and solved
     together by L-BFGS in float64 to share the matrix products. Weights are scaled by their curvature at a logit of 0.
     """
-    count, device = len(along), along.device
-    inputs = torch.cat([along, along.new_ones(count, 1)], dim=1)
+    count, device = len(projected), projected.device
+    inputs = torch.cat([projected, projected.new_ones(count, 1)], dim=1)
     shown, judged = labels.to(inputs.dtype), (~unjudged).to(inputs.dtype)
     shares = (shown.sum(0) + 1) / (judged.sum(0) + 2)
     weights = torch.zeros(inputs.shape[1], labels.shape[1], dtype=inputs.dtype, device=device)

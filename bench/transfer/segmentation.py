@@ -4,13 +4,11 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.utils.data import ConcatDataset
 from torchmetrics.classification import MulticlassJaccardIndex
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
@@ -21,7 +19,7 @@ from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.record import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import SplitTask
-from bench.transfer.transfer_training import TransferTraining, prefetch, train_on_task
+from bench.transfer.transfer_training import Examples, TransferTraining, concatenate_examples, prefetch, train_on_task
 from models.dense_heads import ASPP_CHANNELS, Segmenter, with_deeplab_head, with_linear_head
 from models.image_tower import ImageTower
 from models.patch_map import map_channels_and_patch_size
@@ -29,16 +27,7 @@ from models.patch_map import map_channels_and_patch_size
 IGNORED = 255  # in a mask: excluded from training and scoring
 MAX_ASPECT_RATIO = 2.0  # largest ratio of a training image's longer side, before cropping, to the crop's side
 PREDICT_BATCH_SIZE = 16  # images per batch of scoring
-Pair = tuple[UInt8[Tensor, "3 height width"], UInt8[Tensor, "height width"]]
-
-
-@runtime_checkable
-class MaskedImages(Protocol):
-    """Images and the class of each pixel, or IGNORED."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, row: int, /) -> Pair: ...
+Pair = tuple[UInt8[Tensor, "3 height width"], UInt8[Tensor, "height width"]]  # an image and the class of each pixel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +57,7 @@ PUBLISHED = SegmentationRecipe(
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentationTask(SplitTask[MaskedImages]):
+class SegmentationTask(SplitTask[Examples[Pair]]):
     """A task of images and masks."""
 
     recipe: SegmentationRecipe
@@ -101,15 +90,15 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
         "DeepLabV3": (partial(with_deeplab_head, channels=recipe.channels), recipe.deeplab),
     }
 
-    def scores(model: Segmenter, part: MaskedImages) -> tuple[float, float]:
+    def scores(model: Segmenter, part: Examples[Pair]) -> tuple[float, float]:
         return mean_iou(partial(_predict, model), part, num_classes, side)
 
     found = []
-    joint = cast("MaskedImages", ConcatDataset(cast("Any", [task.train, task.validation])))
+    joint = concatenate_examples(task.train, task.validation)
     for name, (add_head, how) in heads.items():
         fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, how)
 
-        def quality(rate: float, fit: Callable[[MaskedImages, float], Segmenter] = fit) -> float:
+        def quality(rate: float, fit: Callable[[Examples[Pair], float], Segmenter] = fit) -> float:
             return scores(fit(task.train, rate), task.validation)[0]
 
         rate = how.best_rate(tower.width, quality)
@@ -120,7 +109,7 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
 
 @torch.inference_mode()
 def mean_iou(
-    predict: Callable[[Sequence[Pair], int], Iterator[Tensor]], part: MaskedImages, num_classes: int, side: int
+    predict: Callable[[Sequence[Pair], int], Iterator[Tensor]], part: Examples[Pair], num_classes: int, side: int
 ) -> tuple[float, float]:
     """Return the mean IoU over classes, from the pixels of all images together, and that of the commonest class.
 
@@ -162,7 +151,7 @@ def _train_segmenter(
     side: int,
     scales: tuple[float, float],
     how: TransferTraining,
-    part: MaskedImages,
+    part: Examples[Pair],
     rate: float,
 ) -> Segmenter:
     """Train a copy of a tower with a new head, by cross-entropy in nats, the mean over pixels with a class."""

@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor, nn
+from torch.utils.data import ConcatDataset
 
 from bench.data.crops import crop_and_resize, draw_crop_params
 from bench.data.order import shuffled_rows
@@ -24,21 +25,33 @@ from models.token_subsets import PatchDrop
 from models.tower_blocks import parameters_by_depth
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Model = TypeVar("Model", bound=nn.Module)
 PUBLISHED_WIDTH = 768  # of the smallest tower with published learning rates
 BETAS, EPS = (0.9, 0.999), 1e-8
 CHECK_EVERY = 50  # steps between checks for finite losses; a check synchronises the device
 
 
+@runtime_checkable
+class Examples(Protocol[T_co]):
+    """Examples by their row."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> T_co: ...
+
+
+def concatenate_examples(first: Examples[T], second: Examples[T]) -> Examples[T]:
+    """Return the examples of both, in order."""
+    return cast("Examples[T]", ConcatDataset(cast("Any", [first, second])))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransferTraining:
+class TrainingRecipe:
     """Training settings: AdamW with a linear warm-up, then a cosine or step schedule."""
 
     epochs: int
     batch_size: int
-    micro_batch_size: int  # images per micro-batch
-    learning_rates: tuple[float, ...]  # see `find_best_rate`
-    final_rate_share: float = 0.1  # of the learning rate, at the end of a cosine
     milestones: tuple[float, ...] = ()  # shares of the steps at which the rate falls to a tenth; empty for a cosine
     warmup_share: float = 0.02  # of the steps
     weight_decay: float = 0.1
@@ -57,10 +70,10 @@ class TransferTraining:
         """Whether the tower's weights change and its batch norms update their statistics."""
         return self.train_tower and self.layer_decay > 0
 
-    def best_rate(self, width: int, quality: Callable[[float], float]) -> float:
-        """Return the learning rate of the highest quality; the first, without a search, for towers as wide as ViT-B."""
-        first, *others = self.learning_rates
-        return find_best_rate(self.learning_rates, quality)[0] if others and width < PUBLISHED_WIDTH else first
+    @property
+    def final_rate_share(self) -> float:
+        """The learning rate at the end of a cosine, as a share of the initial one."""
+        return 0.1
 
     def ema_decay_for(self, steps: int) -> float | None:
         """Return the EMA decay, or None for a run of fewer steps than its horizon, 1 / (1 - decay).
@@ -77,6 +90,19 @@ class TransferTraining:
         if self.milestones:
             return 0.1 ** sum(step >= fall * steps for fall in self.milestones)
         return cosine_decay(1.0, self.final_rate_share, (step - warmup) / max(1, steps - warmup))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferTraining(TrainingRecipe):
+    """A recipe with the learning rates to choose from, in micro-batches."""
+
+    micro_batch_size: int  # images per micro-batch
+    learning_rates: tuple[float, ...]  # see `find_best_rate`
+
+    def best_rate(self, width: int, quality: Callable[[float], float]) -> float:
+        """Return the learning rate of the highest quality; the first, without a search, for towers as wide as ViT-B."""
+        first, *others = self.learning_rates
+        return find_best_rate(self.learning_rates, quality)[0] if others and width < PUBLISHED_WIDTH else first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,7 +165,7 @@ def train_on_task(
     batches: Iterable[Sequence[T]],
     steps: int,
     loss_of: Callable[[T], Tensor],
-    recipe: TransferTraining,
+    recipe: TrainingRecipe,
     learning_rate: float,
 ) -> Model:
     """Train a model that contains a tower, in place; return the model or its EMA, in evaluation mode.
@@ -179,7 +205,7 @@ def train_on_task(
 
 
 def _parameter_groups(
-    model: nn.Module, tower: ImageTower, recipe: TransferTraining, learning_rate: float
+    model: nn.Module, tower: ImageTower, recipe: TrainingRecipe, learning_rate: float
 ) -> list[dict[str, Any]]:
     """Return parameter groups for an optimizer, each with its factor of the learning rate.
 

@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 
 from bench.transfer.classification import fine_tune as fine_tune_module
-from bench.transfer.classification.logistic import Axes
+from bench.transfer.classification.logistic import PrincipalAxes
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor
 from bench.transfer.multi_label import (
     PUBLISHED,
@@ -114,7 +114,7 @@ def test_baseline_ap_is_the_share_of_positives() -> None:
 
 def fitted(features: np.ndarray, labels: np.ndarray, unjudged: np.ndarray, *strengths: float) -> np.ndarray:
     """The logits at the last strength."""
-    axes = Axes.fit(torch.from_numpy(features))
+    axes = PrincipalAxes.fit(torch.from_numpy(features))
     along = axes.project(torch.from_numpy(features))
     *_, last = fit_sigmoids(along, torch.from_numpy(labels), torch.from_numpy(unjudged), strengths)
     assert last.converged

@@ -24,7 +24,7 @@ from bench.transfer.tasks.tasks import Task, TaskSplit
 from bench.transfer.transfer_training import (
     PUBLISHED_WIDTH,
     TaskBatches,
-    TransferTraining,
+    TrainingRecipe,
     find_best_rate,
     prefetch,
     train_on_task,
@@ -40,7 +40,7 @@ FEWEST_STEPS, SMALL_BATCH = 500, 32  # of a training on fewer images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FineTuning:
+class FineTuning(TrainingRecipe):
     """Settings of fine-tuning; the defaults are CatLIP's on ImageNet-1k.
 
     AdamW with a linear warm-up and a cosine; random resized crops and flips. RangeAugment and the sampler of several
@@ -50,18 +50,15 @@ class FineTuning:
     """
 
     epochs: int = 10
+    batch_size: int = 128
     learning_rate: float = 3e-5
     min_learning_rate: float = 3e-6
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
-    clip_norm: float | None = 1.0  # of the gradient over all parameters
-    ema_decay: float | None = 0.9995  # of the averaged weights
-    layer_decay: float = 1.0  # factor of the rate from the head to the last block, and from each block to its previous
-    batch_size: int = 128
+    clip_norm: float | None = 1.0
+    ema_decay: float | None = 0.9995
     crop_scale: tuple[float, float] = (0.08, 1.0)  # range of a random crop's area, as a share of the image's
     flip: bool = True
-    seed: int = 0
-    train_tower: bool = True  # otherwise only the head
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -71,22 +68,10 @@ class FineTuning:
         if not 0 <= self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be from 0 to 1, got {self.layer_decay}")
 
-    def transfer_training(self, images: int) -> TransferTraining:
-        """Return the training settings for this number of images."""
-        size = min(self.batch_size, images)
-        return TransferTraining(
-            epochs=self.epochs,
-            batch_size=size,
-            micro_batch_size=size,
-            learning_rates=(self.learning_rate,),
-            final_rate_share=self.min_learning_rate / self.learning_rate,
-            weight_decay=self.weight_decay,
-            layer_decay=self.layer_decay,
-            clip_norm=self.clip_norm,
-            ema_decay=self.ema_decay,
-            train_tower=self.train_tower,
-            seed=self.seed,
-        )
+    @property
+    def final_rate_share(self) -> float:
+        """The ratio of the last to the first learning rate."""
+        return self.min_learning_rate / self.learning_rate
 
 
 class FineTunedClassifier(nn.Module):
@@ -131,9 +116,9 @@ def train_classifier(
 ) -> FineTunedClassifier:
     """Return trained copies of a tower and a head; `loss_of` takes logits, and rows of the images on the CPU."""
     model = FineTunedClassifier(copy.deepcopy(tower), copy.deepcopy(head)).to(device)
-    training = recipe.transfer_training(len(images))
-    steps = training.steps(len(images))
-    batches = TaskBatches(images, tower.image_size, training.batch_size, recipe.crop_scale, recipe.flip, recipe.seed)
+    recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
+    steps = recipe.steps(len(images))
+    batches = TaskBatches(images, tower.image_size, recipe.batch_size, recipe.crop_scale, recipe.flip, recipe.seed)
 
     def loss_of_batch(batch: tuple[Tensor, Tensor]) -> Tensor:
         images, rows = batch
@@ -141,7 +126,7 @@ def train_classifier(
             return loss_of(model(normalise(images.to(device) / WHITE)), rows)
 
     micro_batches = ([batch] for batch in prefetch(batches.load, steps))
-    return train_on_task(model, model.tower, micro_batches, steps, loss_of_batch, training, recipe.learning_rate)
+    return train_on_task(model, model.tower, micro_batches, steps, loss_of_batch, recipe, recipe.learning_rate)
 
 
 @torch.inference_mode()

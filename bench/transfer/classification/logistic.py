@@ -6,7 +6,7 @@ the squared weights, without the intercepts; here divided by C and the number of
 
 Newton steps, each solved by conjugate gradients, start from the solution of the stronger penalty before. Products with
 the Hessian are two matrix products in float32, because it only shapes the step; objective and gradient, which decide
-when to stop, are float64. Along principal axes the Hessian is nearly diagonal; its diagonal is the preconditioner.
+when to stop, are float64. Projected principal axes the Hessian is nearly diagonal; its diagonal is the preconditioner.
 Memory: about 50 bytes per image and class, beside the features.
 Source: Nocedal and Wright 2006, "Numerical Optimization", algorithms 3.1 and 7.1.
 """
@@ -26,11 +26,11 @@ STEP_SIZES = [2.0**-halving for halving in range(20)]  # step sizes of the line 
 ROUNDING = 1e-14  # relative, of the objective
 
 Features = Float[Tensor, "images features"]
-Along = Float[Tensor, "images axes"]
+Projected = Float[Tensor, "images axes"]
 
 
 @dataclass(frozen=True, slots=True)
-class Axes:
+class PrincipalAxes:
     """Standardised features (mean 0, deviation 1), rotated to their principal axes.
 
     A rotation changes neither penalty nor solution. Axes without variance have weight 0 and are dropped, so that there
@@ -42,7 +42,7 @@ class Axes:
     axes: Float[Tensor, "features axes"]
 
     @classmethod
-    def fit(cls, features: Features) -> "Axes":
+    def fit(cls, features: Features) -> "PrincipalAxes":
         """Compute the axes; a constant feature is only centred."""
         mean, deviation = features.mean(0), features.std(0, correction=0)
         deviation = torch.where(deviation > 1e-12 * (1 + mean.abs()), deviation, 1.0)
@@ -55,7 +55,7 @@ class Axes:
             values, axes = torch.linalg.eigh(scaled.T @ scaled)
         return cls(mean, deviation, axes[:, values > 1e-12 * values.max()].contiguous())
 
-    def project(self, features: Features) -> Along:
+    def project(self, features: Features) -> Projected:
         return (features - self.mean) / self.deviation @ self.axes
 
 
@@ -66,27 +66,28 @@ class LogisticFit:
     strength: float  # C
     weights: Float[Tensor, "classes columns"]  # one column per axis, and the intercepts
     present: Int[Tensor, " classes"]  # labels that occur in the training part
+    objective: float  # divided by C and the number of images
     gradient: float  # norm
     converged: bool  # whether the norm is within the tolerance
 
-    def predictions(self, along: Along) -> Int[Tensor, " images"]:
+    def predictions(self, projected: Projected) -> Int[Tensor, " images"]:
         """Return the most probable label of each image."""
-        return self.present[(along @ self.weights[:, :-1].T + self.weights[:, -1]).argmax(1)]
+        return self.present[(projected @ self.weights[:, :-1].T + self.weights[:, -1]).argmax(1)]
 
 
-def sweep(
-    along: Along, labels: Int[Tensor, " images"], strengths: Iterable[float], tolerance: float = TOLERANCE
+def fit_path(
+    projected: Projected, labels: Int[Tensor, " images"], strengths: Iterable[float], tolerance: float = TOLERANCE
 ) -> Iterator[LogisticFit]:
     """Yield a fit for each strength (C), which are solved fastest from small to large.
 
     A class that does not occur is never predicted, because its intercept has no optimum.
     """
     present, targets = torch.unique(labels, return_inverse=True)
-    problem = _LogisticObjective(along, targets)
-    weights = along.new_zeros(len(present), along.shape[1] + 1)
+    problem = _LogisticObjective(projected, targets)
+    weights = projected.new_zeros(len(present), projected.shape[1] + 1)
     for strength in strengths:
-        weights, gradient = problem.minimise(weights, strength, tolerance)
-        yield LogisticFit(strength, weights, present, gradient, gradient <= tolerance)
+        weights, objective, gradient = problem.minimise(weights, strength, tolerance)
+        yield LogisticFit(strength, weights, present, objective, gradient, gradient <= tolerance)
 
 
 class _LogisticObjective:
@@ -96,14 +97,17 @@ class _LogisticObjective:
     to 50 % less time on a CPU.
     """
 
-    def __init__(self, along: Along, targets: Int[Tensor, " images"]) -> None:
-        self.inputs = torch.cat([along, along.new_ones(len(along), 1)], dim=1)
+    def __init__(self, projected: Projected, targets: Int[Tensor, " images"]) -> None:
+        self.inputs = torch.cat([projected, projected.new_ones(len(projected), 1)], dim=1)
         self.rough_inputs = self.inputs.float()
         self.spread = self.inputs.square().mean(0)
         self.targets = targets.unsqueeze(0)
 
-    def minimise(self, weights: Tensor, strength: float, tolerance: float) -> tuple[Tensor, float]:
-        """Return the weights and gradient norm of the minimum; above the tolerance if rounding prevents progress."""
+    def minimise(self, weights: Tensor, strength: float, tolerance: float) -> tuple[Tensor, float, float]:
+        """Return the weights, objective and gradient norm of the minimum.
+
+        It stops above the tolerance if rounding prevents progress.
+        """
         penalty = self.spread.new_full((len(self.spread),), 1 / (strength * len(self.inputs)))
         penalty[-1] = 0  # intercepts
         logits, normaliser, objective = self._objective(weights, penalty)
@@ -124,7 +128,7 @@ class _LogisticObjective:
             else:
                 break
             weights, objective = tried, value
-        return weights, length
+        return weights, objective, length
 
     def _objective(self, weights: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor, float]:
         """Return the logits, their logsumexp for each image, and the objective."""

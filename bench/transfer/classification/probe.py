@@ -18,9 +18,9 @@ from torch import Tensor
 
 from bench.record import Score
 from bench.transfer.classification.label_subsets import Order, class_orders, distinct_shares, first_rows
-from bench.transfer.classification.logistic import Axes, sweep
+from bench.transfer.classification.logistic import PrincipalAxes, fit_path
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.tasks import Task, TaskSplit
+from bench.transfer.tasks.tasks import SplitTask, Task, TaskSplit
 
 INVERSE_L2 = tuple(float(strength) for strength in np.logspace(-5, 0, 11))  # C, the inverse of the L2 penalty
 KS = (1.0, 3.0, 5.0, 10.0, 20.0)
@@ -48,14 +48,8 @@ class LabelledFeatures:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedTask:
+class EmbeddedTask(SplitTask[LabelledFeatures]):
     """A task whose images are embedded."""
-
-    name: str
-    classes: tuple[str, ...]
-    train: LabelledFeatures
-    validation: LabelledFeatures
-    test: LabelledFeatures
 
     def with_classes(self, classes: Sequence[int], name: str) -> "EmbeddedTask":
         """Return the task restricted to some of its classes."""
@@ -83,10 +77,10 @@ def linear_predictions(
     train: LabelledFeatures, queries: Float[Tensor, "queries features"], strengths: Sequence[float], _num_classes: int
 ) -> Iterator[tuple[Classes, bool]]:
     """Yield the predictions of logistic regression, and whether it converged."""
-    axes = Axes.fit(train.features)
-    along = axes.project(queries)
-    for fit in sweep(axes.project(train.features), train.labels, strengths):
-        yield fit.predictions(along), fit.converged
+    axes = PrincipalAxes.fit(train.features)
+    projected = axes.project(queries)
+    for fit in fit_path(axes.project(train.features), train.labels, strengths):
+        yield fit.predictions(projected), fit.converged
 
 
 def _majority_classes(neighbours: Int[Tensor, "queries k"], num_classes: int) -> Int[Tensor, " queries"]:
@@ -191,7 +185,7 @@ def score_not_refitted(
 
 
 def make_score(
-    task: Task | EmbeddedTask,
+    task: SplitTask[Any],
     protocol: str,
     chosen: float,
     validation_accuracy: float,

@@ -148,14 +148,13 @@ def fit_heads(
     weight, bias = (value.clone().requires_grad_() for value in start)
     groups: list[dict[str, Any]] = [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=BETAS, weight_decay=RECIPE.weight_decay, fused=True)
-    schedule, smoothing = RECIPE.transfer_training(STEPS * RECIPE.batch_size), RECIPE.label_smoothing
     for step in range(STEPS):
         logits = (features @ weight.mT + bias[:, None]).flatten(0, 1)
-        losses = F.cross_entropy(logits, labels.flatten(), label_smoothing=smoothing, reduction="sum")
+        losses = F.cross_entropy(logits, labels.flatten(), label_smoothing=RECIPE.label_smoothing, reduction="sum")
         optimizer.zero_grad()
         (losses / labels.shape[1]).backward()  # type: ignore[no-untyped-call]
         for group in optimizer.param_groups:
-            group["lr"] = rate * schedule.rate_share(step, STEPS)
+            group["lr"] = rate * RECIPE.rate_share(step, STEPS)
         optimizer.step()
     return InitialHead(weight.detach(), bias.detach())
 

@@ -125,10 +125,10 @@ def test_fine_tuning_drops_no_patches() -> None:
 
 
 def test_ema_needs_a_run_as_long_as_its_horizon() -> None:
-    how = FineTuning().transfer_training(images=1000)
+    how = FineTuning()
     assert how.ema_decay_for(1999) is None
     assert how.ema_decay_for(2000) == 0.9995
-    assert FineTuning(ema_decay=None).transfer_training(1000).ema_decay_for(10**6) is None
+    assert FineTuning(ema_decay=None).ema_decay_for(10**6) is None
 
 
 def test_ema_with_zero_decay_is_the_last_weights() -> None:
@@ -141,7 +141,7 @@ def test_ema_with_zero_decay_is_the_last_weights() -> None:
 @given(st.integers(1, 3000))
 def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
     recipe = FineTuning()
-    rates = [recipe.learning_rate * recipe.transfer_training(1000).rate_share(step, steps) for step in range(steps)]
+    rates = [recipe.learning_rate * recipe.rate_share(step, steps) for step in range(steps)]
     top = rates.index(max(rates))
     assert rates[top] == pytest.approx(recipe.learning_rate)
     assert rates[: top + 1] == sorted(rates[: top + 1])

@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from bench.transfer.classification import logistic
-from bench.transfer.classification.logistic import TOLERANCE, Axes, sweep
+from bench.transfer.classification.logistic import TOLERANCE, PrincipalAxes, fit_path
 from bench.transfer.classification.probe import INVERSE_L2
 
 SHAPES = {"more images than features": (400, 30, 5), "fewer": (40, 120, 3), "two classes": (150, 20, 2)}
@@ -36,9 +36,9 @@ def test_optimum_equals_scikit_learns(shape: str) -> None:
     """Of two classes scikit-learn keeps the difference of the weights, whose square is twice theirs: C counts twice."""
     x, labels = problem(*SHAPES[shape])
     new, _ = problem(*SHAPES[shape], seed=1)
-    scaled, axes = standardised(x, x), Axes.fit(torch.from_numpy(x))
+    scaled, axes = standardised(x, x), PrincipalAxes.fit(torch.from_numpy(x))
     times = 2 if shape == "two classes" else 1
-    for fit in sweep(axes.project(torch.from_numpy(x)), torch.from_numpy(labels), INVERSE_L2):
+    for fit in fit_path(axes.project(torch.from_numpy(x)), torch.from_numpy(labels), INVERSE_L2):
         theirs = LogisticRegression(C=times * fit.strength, tol=1e-7, max_iter=5000).fit(scaled, labels)
         penalty = (theirs.coef_**2).sum() / (2 * times * fit.strength * len(labels))
         entropy = -theirs.predict_log_proba(scaled)[np.arange(len(labels)), labels].mean()
@@ -52,9 +52,9 @@ def test_optimum_equals_scikit_learns(shape: str) -> None:
 def test_reported_gradient_is_of_the_objective(shape: str) -> None:
     """By automatic differentiation, in the features' own coordinates: the axes are only how they are looked at."""
     x, labels = map(torch.from_numpy, problem(*SHAPES[shape]))
-    axes = Axes.fit(x)
+    axes = PrincipalAxes.fit(x)
     scaled = (x - x.mean(0)) / x.std(0, correction=0)
-    for fit in sweep(axes.project(x), labels, INVERSE_L2):
+    for fit in fit_path(axes.project(x), labels, INVERSE_L2):
         weights = (axes.axes @ fit.weights[:, :-1].T).requires_grad_()
         intercepts = fit.weights[:, -1].clone().requires_grad_()
         entropy = torch.nn.functional.cross_entropy(scaled @ weights + intercepts, labels)
@@ -68,10 +68,10 @@ def test_reported_gradient_is_of_the_objective(shape: str) -> None:
 
 def test_fit_is_independent_of_its_start() -> None:
     x, labels = map(torch.from_numpy, problem(300, 20, 4))
-    along = Axes.fit(x).project(x)
-    swept = dict(zip(INVERSE_L2, sweep(along, labels, INVERSE_L2), strict=True))
+    along = PrincipalAxes.fit(x).project(x)
+    swept = dict(zip(INVERSE_L2, fit_path(along, labels, INVERSE_L2), strict=True))
     for strength in INVERSE_L2[::4]:
-        separate = next(sweep(along, labels, [strength]))
+        separate = next(fit_path(along, labels, [strength]))
         shifts = [fit.weights - fit.weights.mean(0) for fit in (separate, swept[strength])]
         torch.testing.assert_close(*shifts, rtol=1e-3, atol=1e-4)  # what all classes have in common is free
         assert separate.objective == pytest.approx(swept[strength].objective, rel=1e-9)
@@ -79,29 +79,30 @@ def test_fit_is_independent_of_its_start() -> None:
 
 def test_unconverged_fit_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels = map(torch.from_numpy, problem(300, 20, 4))
-    along = Axes.fit(x).project(x)
+    along = PrincipalAxes.fit(x).project(x)
     monkeypatch.setattr(logistic, "MAX_STEPS", 1)
-    hurried = next(sweep(along, labels, [1.0]))
+    hurried = next(fit_path(along, labels, [1.0]))
     assert not hurried.converged
     assert hurried.gradient > TOLERANCE
-    unreachable = next(sweep(along, labels, [1e-3], tolerance=0.0))
+    unreachable = next(fit_path(along, labels, [1e-3], tolerance=0.0))
     assert not unreachable.converged
 
 
 def test_absent_class_is_never_predicted() -> None:
     x, labels = map(torch.from_numpy, problem(200, 10, 3))
-    along = Axes.fit(x).project(x)
-    fit = next(sweep(along, labels * 2 + 1, [0.1]))
+    along = PrincipalAxes.fit(x).project(x)
+    fit = next(fit_path(along, labels * 2 + 1, [0.1]))
     assert fit.converged
-    assert torch.equal(fit.predictions(along), next(sweep(along, labels, [0.1])).predictions(along) * 2 + 1)
+    assert torch.equal(fit.predictions(along), next(fit_path(along, labels, [0.1])).predictions(along) * 2 + 1)
 
 
 def test_constant_and_duplicate_features_change_nothing() -> None:
     x, labels = map(torch.from_numpy, problem(200, 10, 3))
     wider = torch.cat([x, torch.full((200, 2), 7.0)], dim=1)
-    plain, constant = (next(sweep(Axes.fit(f).project(f), labels, [0.1])) for f in (x, wider))
+    plain, constant = (next(fit_path(PrincipalAxes.fit(f).project(f), labels, [0.1])) for f in (x, wider))
     assert constant.objective == pytest.approx(plain.objective, rel=1e-9)
     twice = torch.cat([x, x], dim=1)
-    assert Axes.fit(twice).axes.shape[1] == 10
-    repeated = next(sweep(Axes.fit(twice).project(twice), labels, [0.05]))  # weights are shared out: half the penalty
+    assert PrincipalAxes.fit(twice).axes.shape[1] == 10
+    # Weights are shared out: half the penalty.
+    repeated = next(fit_path(PrincipalAxes.fit(twice).project(twice), labels, [0.05]))
     assert repeated.objective == pytest.approx(plain.objective, rel=1e-9)

@@ -99,7 +99,7 @@ def test_batched_head_training_equals_torch_per_draw() -> None:
     """By a plain loop over a linear layer, with the recipe's rates, decay and smoothing."""
     draw = torch.Generator().manual_seed(2)
     features, labels = torch.randn(3, 12, 8, generator=draw), torch.randint(0, 4, (3, 12), generator=draw)
-    start, rate, descent = make_random_head(8, 4, 3), 1e-2, FineTuning().transfer_training(128 * STEPS)
+    start, rate, descent = make_random_head(8, 4, 3), 1e-2, FineTuning()
     joint = fit_heads(start, features, labels, rate)
     for one in range(3):
         layer = torch.nn.Linear(8, 4)
