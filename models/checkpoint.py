@@ -116,7 +116,6 @@ def _shape(weight: Tensor) -> str:
 
 
 def _describe_load_error(error: Exception) -> str:
-    """Return the reason in one line."""
     text = str(error)
     if asked := re.search(r"GLOBAL (\S+)", text):
         return f"it asks for {asked[1]}, and only tensors are taken from a file"

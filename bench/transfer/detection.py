@@ -74,9 +74,9 @@ def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) ->
         height, width = objects.masks.shape[1:]
         coco_images.append({"id": number, "height": height, "width": width})
         crowd = objects.crowd.int().tolist()
-        for row, is_crowd in zip(_to_coco(number, objects, encode), crowd, strict=True):
+        for row, is_crowd in zip(_to_coco_annotations(number, objects, encode), crowd, strict=True):
             real.append(row | {"id": len(real) + 1, "iscrowd": is_crowd, "area": int(row.pop("pixels"))})
-        for row, score in zip(_to_coco(number, found, encode), found.scores.tolist(), strict=True):
+        for row, score in zip(_to_coco_annotations(number, found, encode), found.scores.tolist(), strict=True):
             detected.append(row | {"score": score})
     if not real:
         raise ValueError("there is no object in the test part, so nothing can be detected")
@@ -100,8 +100,7 @@ def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) ->
     return dict(zip(names, values, strict=True))
 
 
-def _to_coco(number: int, objects: ObjectAnnotations | Detections, encode: Any) -> list[dict[str, Any]]:
-    """Return the annotations of an image's objects or detections in COCO's format."""
+def _to_coco_annotations(number: int, objects: ObjectAnnotations | Detections, encode: Any) -> list[dict[str, Any]]:
     boxes = torch.cat([objects.boxes[:, :2], objects.boxes[:, 2:] - objects.boxes[:, :2]], dim=1).tolist()
     masks = np.asfortranarray(objects.masks.permute(1, 2, 0).numpy().astype(np.uint8))
     pixels = objects.masks.flatten(1).sum(1).tolist()
@@ -218,7 +217,6 @@ def _make_target(rgb: Tensor, objects: ObjectAnnotations, *, mirrored: bool) -> 
 
 @torch.inference_mode()
 def _detect(model: MaskRCNN, part: Examples[Annotated]) -> Iterator[tuple[ObjectAnnotations, Detections]]:
-    """Yield the objects and the model's detections of each image."""
     device = next(model.parameters()).device
     for row in range(len(part)):
         rgb, objects = part[row]

@@ -76,35 +76,29 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
     The baseline predicts the commonest class everywhere.
     """
     assert subject.tower is not None
-    tower, recipe = subject.tower.to(subject.device), task.recipe
+    tower, recipe, num_classes = subject.tower.to(subject.device), task.recipe, len(task.classes)
     patch = map_channels_and_patch_size(tower)[1]
     side = max(1, round(recipe.side / patch)) * patch
-    num_classes, num_train = len(task.classes), len(task.train) + len(task.validation)
-
-    def metric(name: str, value: float, baseline: float) -> TaskMetric:
-        counts = {"num_train": num_train, "num_test": len(task.test)}
-        return TaskMetric(task=task.name, protocol="segmentation", name=name, value=value, baseline=baseline, **counts)
-
     heads: dict[str, tuple[Callable[[ImageTower, int], Segmenter], TransferTraining]] = {
         "linear head": (with_linear_head, recipe.linear),
         "DeepLabV3": (partial(with_deeplab_head, channels=recipe.channels), recipe.deeplab),
     }
-
-    def scores(model: Segmenter, part: Examples[Pair]) -> tuple[float, float]:
-        return mean_iou(partial(_predict, model), part, num_classes, side)
-
-    found = []
-    joint = concatenate_examples(task.train, task.validation)
-    for name, (add_head, how) in heads.items():
-        fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, how)
+    joint, scores = concatenate_examples(task.train, task.validation), dict[str, tuple[float, float]]()
+    for name, (add_head, training) in heads.items():
+        fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, training)
 
         def quality(rate: float, fit: Callable[[Examples[Pair], float], Segmenter] = fit) -> float:
-            return scores(fit(task.train, rate), task.validation)[0]
+            return mean_iou(partial(_predict, fit(task.train, rate)), task.validation, num_classes, side)[0]
 
-        rate = how.best_rate(tower.width, quality)
-        found.append(metric(f"mIoU, {name}", *scores(fit(joint, rate), task.test)))
+        rate = training.best_rate(tower.width, quality)
+        scores[f"mIoU, {name}"] = mean_iou(partial(_predict, fit(joint, rate)), task.test, num_classes, side)
     best = partial(_majority_by_patch, patch=patch)
-    return [*found, metric("mIoU, one class a patch at best", *mean_iou(best, task.test, num_classes, side))]
+    scores["mIoU, one class a patch at best"] = mean_iou(best, task.test, num_classes, side)
+    counts = {"num_train": len(joint), "num_test": len(task.test)}
+    return [
+        TaskMetric(task=task.name, protocol="segmentation", name=name, value=value, baseline=baseline, **counts)
+        for name, (value, baseline) in scores.items()
+    ]
 
 
 @torch.inference_mode()
@@ -150,22 +144,23 @@ def _train_segmenter(
     num_classes: int,
     side: int,
     scales: tuple[float, float],
-    how: TransferTraining,
+    training: TransferTraining,
     part: Examples[Pair],
     rate: float,
 ) -> Segmenter:
     """Train a copy of a tower with a new head, by cross-entropy in nats, the mean over pixels with a class."""
     device = next(tower.parameters()).device
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed_for(how.seed, HEAD))
+        torch.manual_seed(seed_for(training.seed, HEAD))
         model = add_head(copy.deepcopy(tower).cpu(), num_classes).to(device)
 
     def load(k: int) -> list[tuple[Tensor, Tensor]]:
-        rows = shuffled_rows(how.seed, len(part), start=k * how.batch_size, size=how.batch_size)
-        generator = torch.Generator().manual_seed(seed_for(how.seed, AUGMENTATION, k))
+        rows = shuffled_rows(training.seed, len(part), start=k * training.batch_size, size=training.batch_size)
+        generator = torch.Generator().manual_seed(seed_for(training.seed, AUGMENTATION, k))
         crops = [random_crop(part[row], side, scales, generator) for row in rows.tolist()]
         rgb, masks = (torch.stack(one) for one in zip(*crops, strict=True))
-        return list(zip(torch.split(rgb, how.micro_batch_size), torch.split(masks, how.micro_batch_size), strict=True))
+        micro_batches = (torch.split(one, training.micro_batch_size) for one in (rgb, masks))
+        return list(zip(*micro_batches, strict=True))
 
     def loss_of(batch: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:
         rgb, masks = (one.to(device) for one in batch)
@@ -173,8 +168,8 @@ def _train_segmenter(
         sum_of_all = F.cross_entropy(logits, masks.long(), ignore_index=IGNORED, reduction="sum")
         return sum_of_all / (masks != IGNORED).sum().clamp(min=1)
 
-    steps = how.steps(len(part))
-    return train_on_task(model, model.tower, prefetch(load, steps), steps, loss_of, how, rate)
+    steps = training.steps(len(part))
+    return train_on_task(model, model.tower, prefetch(load, steps), steps, loss_of, training, rate)
 
 
 def _predict(model: Segmenter, pairs: Sequence[Pair], side: int) -> Iterator[Tensor]:

@@ -18,8 +18,7 @@ from bench.data.order import shuffled_rows
 from bench.environment.seeds import AUGMENTATION, STEP, seed_for
 from bench.train.loop import cosine_decay
 from bench.train.step import make_ema, make_gradient_clipper, weight_decay_groups
-from bench.transfer.progress import progress_bar
-from bench.transfer.tasks.image_sources import ImageSource
+from bench.transfer.tasks.image_sources import ImageSource, progress_bar
 from models.image_tower import ImageTower
 from models.token_subsets import PatchDrop
 from models.tower_blocks import parameters_by_depth

@@ -110,7 +110,6 @@ def image_paths(instances: Instances, file: Path, folder: Path) -> list[Path]:
 
 
 def _read_labels(root: Path, split: str) -> tuple[tuple[str, ...], MultiLabelPart, list[str]]:
-    """Return the classes of a split, its images with their labels, and notes on the files."""
     file, folder = find_split(root, split)
     instances = read_instances(file, Instances)
     paths = image_paths(instances, file, folder)
@@ -229,7 +228,6 @@ def _read_objects(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, 
 def _decode_mask(
     segmentation: list[list[float]] | _RunLengths, height: int, width: int, path: Path
 ) -> Bool[np.ndarray, "height width"]:
-    """Rasterise polygons, or decode run lengths."""
     tool: Any = coco_tool("mask")
     if segmentation == []:
         raise ValueError(f"an object in {path} has no mask")

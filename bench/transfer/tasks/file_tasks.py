@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.transfer.tasks.image_sources import FileImageSource, ImageSubset, format_some, readable_rows
+from bench.transfer.tasks.image_sources import IMAGE_SUFFIXES, FileImageSource, ImageSubset, format_some, readable_rows
 from bench.transfer.tasks.tasks import VALIDATION_SHARE, Task, TaskSplit
 
 TEST_SHARE = 0.2
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 PART_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 IMAGENET_CLASSES = 1000
 LAYOUT = """expected is

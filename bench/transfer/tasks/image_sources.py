@@ -1,11 +1,14 @@
 """Images by their row, from any source: how they are preprocessed for scoring, and which cannot be decoded."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
 import torch
@@ -14,15 +17,39 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
+from bench.console.console import printable
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.environment.files import atomic_write
-from bench.transfer.progress import progress_bar
+from bench.train.train_logger import LINE_SECONDS
 
 BATCH_SIZE = 256
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MAX_ASPECT_RATIO = 16  # largest aspect ratio of an image that is scaled; of a longer one the middle is cut out first
 RESIZE_OVER_CROP = 232 / 224  # torchvision's recipe for evaluation, which CatLIP's fine-tuning follows
 MAX_NAMES = 3  # in a message
 MAX_UNREADABLE_SHARE = 0.01  # share of a data set's files; with more missing, its scores would be of another data set
+T = TypeVar("T")
+
+
+def progress_bar(steps: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Yield the steps of a training, and show the number of finished steps and the remaining time.
+
+    Nothing is shown if TQDM_DISABLE is set, which is the case where several runs share the terminal.
+    """
+    what = printable(what)
+    if "TQDM_DISABLE" in os.environ:
+        yield from steps
+    elif sys.stderr.isatty():
+        yield from tqdm(steps, what, total, leave=False, mininterval=1, unit=" steps")
+    else:
+        began = line_at = time.perf_counter()
+        for done, step in enumerate(steps):
+            now = time.perf_counter()
+            if done and now >= line_at + LINE_SECONDS:
+                left = tqdm.format_interval((total - done) * (now - began) / done)
+                print(f"{what}: {done:,} of {total:,} steps, about {left} left", file=sys.stderr, flush=True)
+                line_at = now
+            yield step
 
 
 class UnreadableImageError(ValueError):
@@ -174,7 +201,6 @@ def readable_rows(
 
 
 def _find_unreadable(decode: Callable[[int], object], count: int, what: str) -> dict[int, str]:
-    """Return the reason for each row that cannot be decoded."""
 
     def why_unreadable(row: int) -> str | None:
         try:

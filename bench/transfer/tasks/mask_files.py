@@ -11,10 +11,15 @@ from PIL import Image
 
 from bench.data.decoding import MAX_PIXELS, TOO_LARGE
 from bench.transfer.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTask
-from bench.transfer.tasks.image_sources import FileImageSource, UnreadableImageError, format_some, readable_rows
+from bench.transfer.tasks.image_sources import (
+    IMAGE_SUFFIXES,
+    FileImageSource,
+    UnreadableImageError,
+    format_some,
+    readable_rows,
+)
 from bench.transfer.tasks.multi_label_tasks import holdout
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FORMATS = ("PNG", "BMP", "TIFF")
 ONE_CHANNEL_MODES = ("L", "P", "1")  # Pillow's modes with one number per pixel
 

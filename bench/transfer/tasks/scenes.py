@@ -195,7 +195,6 @@ def _draw_background(cutouts: Cutouts, side: int, draw: np.random.Generator) -> 
 def _draw_object(
     members: tuple[UInt8[np.ndarray, "_ _ 4"], ...], side: int, draw: np.random.Generator
 ) -> UInt8[np.ndarray, "height width 4"]:
-    """Draw a cut-out of a class and its size."""
     member = members[draw.integers(len(members))]
     height, width = member.shape[:2]
     scale = side * draw.uniform(*LONGEST_SIDE) / max(height, width)
