@@ -77,41 +77,39 @@ def curve_tables(records: Sequence[Record]) -> list[Table]:
     tables = []
     for protocol, task in dict.fromkeys((score.protocol, score.task) for _, score in points):
         here = [(row, score) for row, score in points if (score.protocol, score.task) == (protocol, task)]
-        lines: dict[tuple[int, str, int], dict[str, Any]] = {}
-        for row in {row.key: row for row, _ in here}.values():
-            own = [score for other, score in here if other.key == row.key]
-            lines[row.key] = row.first_cells | {
-                point: mean_cell([accuracy_of(score) for score in own if point_name(score) == point])
-                for point in dict.fromkeys(map(point_name, own))
-            }
+        lines = _mean_lines((row.first_cells, point_name(score), accuracy_of(score)) for row, score in here)
         scores = [score for _, score in here]
         note = (
             f"Mean of {1 + max(score.draw for score in scores)} draws of the labelled images, the same for every row, "
             "with a 95 % interval over these draws alone, which is no evidence on other trainings. "
             f"{SEED_UNIT}{describe_omitted_shares(scores)}{describe_small_classes(scores)}"
         )
-        tables.append(Table(f"{protocol} on {task}", [*lines.values()], note))
+        tables.append(Table(f"{protocol} on {task}", lines, note))
     return tables
 
 
 def metric_tables(records: Sequence[Record]) -> list[Table]:
     """Return the other metrics, one table per task and protocol, trivial baselines last."""
-    found = [(row, metric) for row in _scored_records(records) for metric in row.transfer.metrics]
+    metrics = [(row, metric) for row in _scored_records(records) for metric in row.transfer.metrics]
     tables = []
-    for task, protocol in dict.fromkeys((one.task, one.protocol) for _, one in found):
-        first: dict[tuple[int, str, int, int | None], dict[str, Any]] = {}
-        values: dict[tuple[int, str, int, int | None], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        baselines: dict[str, Any] = {"features": "trivial baseline"}
-        for row, one in found:
-            if (one.task, one.protocol) == (task, protocol):
-                key = (*row.key, one.per_class)
-                first[key] = row.first_cells | ({} if one.per_class is None else {"per class": one.per_class})
-                values[key][one.name].append(one.value)
-                baselines |= {} if one.baseline is None else {one.name: one.baseline}
-        lines = [first[key] | {name: mean_cell(of) for name, of in named.items()} for key, named in values.items()]
-        lines += [baselines] if len(baselines) > 1 else []
+    for task, protocol in dict.fromkeys((one.task, one.protocol) for _, one in metrics):
+        here = [(row, one) for row, one in metrics if (one.task, one.protocol) == (task, protocol)]
+        lines = _mean_lines(
+            (row.first_cells | ({} if one.per_class is None else {"per class": one.per_class}), one.name, one.value)
+            for row, one in here
+        )
+        if baselines := {one.name: one.baseline for _, one in here if one.baseline is not None}:
+            lines.append({"features": "trivial baseline"} | baselines)
         tables.append(Table(f"{protocol} on {task}", lines, f"Several draws: mean and 95 % interval. {SEED_UNIT}"))
     return tables
+
+
+def _mean_lines(values: Iterable[tuple[dict[str, Any], str, float]]) -> list[dict[str, Any]]:
+    """Return a line for all values with the same first cells, with the mean of each column."""
+    grouped: dict[tuple[Any, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for first_cells, column, value in values:
+        grouped[(*first_cells.items(),)][column].append(value)
+    return [dict(first) | {name: mean_cell(of) for name, of in columns.items()} for first, columns in grouped.items()]
 
 
 def budget_table(records: Sequence[Record]) -> Table:
