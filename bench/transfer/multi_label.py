@@ -31,7 +31,7 @@ from bench.transfer.classification.fine_tune import (
 from bench.transfer.classification.logistic import PrincipalAxes, Projected
 from bench.transfer.classification.probe import INVERSE_L2
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.image_sources import ConcatenatedImages, format_some
+from bench.transfer.tasks.image_sources import format_some
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
 from losses.chunks import LINEAR_FROM
 from losses.multilabel import multilabel_loss
@@ -71,7 +71,7 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[TaskMe
 
     tried = scores(train, task.train, validation, INVERSE_L2)
     best = int(np.argmax([mean_average_precision(found, task.validation).macro for found in tried]))
-    joint = concatenate(task.train, task.validation)
+    joint = task.train.concatenate(task.validation)
     found = next(scores(torch.cat([train, validation]), joint, test, [INVERSE_L2[best]]))
     return task_metrics(task, "multi-label, linear", found, joint)
 
@@ -92,7 +92,7 @@ def score_fine_tuned(subject: FeatureExtractor, task: MultiLabelTask) -> list[Ta
         return mean_average_precision(scores(fit(task.train, recipe), task.validation), task.validation).macro
 
     recipe, _ = search_rate(recipe_for(PUBLISHED, count), candidate_rates(tower, count, PUBLISHED), quality)
-    joint = concatenate(task.train, task.validation)
+    joint = task.train.concatenate(task.validation)
     return task_metrics(task, "multi-label, fine-tuned", scores(fit(joint, recipe), task.test), joint)
 
 
@@ -161,15 +161,6 @@ def task_metrics(task: MultiLabelTask, protocol: str, scores: Scores, fitted: Mu
         )
         for name in ("macro", "micro", "weighted")
     ]
-
-
-def concatenate(first: MultiLabelPart, second: MultiLabelPart) -> MultiLabelPart:
-    """Concatenate two parts."""
-    return MultiLabelPart(
-        ConcatenatedImages(first.images, second.images),
-        np.vstack([first.labels, second.labels]),
-        np.vstack([first.unjudged, second.unjudged]),
-    )
 
 
 @dataclass(frozen=True, slots=True)

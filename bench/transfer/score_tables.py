@@ -215,7 +215,7 @@ class NearestLabel(NamedTuple):
     """The label nearest in WordNet to a synset of a task's class."""
 
     task: str
-    of: str  # the class
+    class_name: str
     path: tuple[str, ...]  # from the class's synset over the common ancestor to the label
     similarity: float
 
@@ -233,7 +233,7 @@ def init_tables(records: Iterable[Record]) -> list[Table]:
     """Show the label that each class took, and every head's accuracy against the number of labels."""
     transfers = [record.measured for record in records if _is_init(record.measured)]
     rows = [
-        {"task": one.task, "class": one.of, "synset": one.path[0], "label": one.path[-1]}
+        {"task": one.task, "class": one.class_name, "synset": one.path[0], "label": one.path[-1]}
         | {"similarity": one.similarity, "way": " > ".join(one.path)}
         for one in nearest_labels(transfers)
     ]

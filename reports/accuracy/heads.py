@@ -96,7 +96,7 @@ def nearest_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> tup
     groups: dict[str, list[list[Cell]]] = {}
     for one in found:
         steps = value_cell(len(one.path) - 1)
-        cells = [value_cell(one.of), value_cell(one.path[-1]), value_cell(one.similarity, ratio), steps]
+        cells = [value_cell(one.class_name), value_cell(one.path[-1]), value_cell(one.similarity, ratio), steps]
         groups.setdefault(one.task, []).append([*cells, Cell(" → ".join(one.path))])
     sizes = {curve.task: curve.num_classes for curve in curves}
     without = {task: sizes[task] - len({row[0].text for row in rows}) for task, rows in groups.items() if task in sizes}

@@ -20,7 +20,7 @@ from bench.train.checkpoints import (
     log_differences,
     write_checkpoint,
 )
-from bench.transfer.multi_label import concatenate, task_metrics
+from bench.transfer.multi_label import task_metrics
 from bench.transfer.preload_check import main as opened
 from bench.transfer.score import open_extractor
 from bench.transfer.tasks.named_tasks import load_task
@@ -159,7 +159,7 @@ def _task(name: str, write: Callable[[Path], None]) -> Attack:
             return None
         task = load_task(name, folder / "out", str(folder / "task"))
         scores = np.zeros((len(task.test.images), len(task.classes)))
-        return task_metrics(task, "multi-label", scores, concatenate(task.train, task.validation))
+        return task_metrics(task, "multi-label", scores, task.train.concatenate(task.validation))
 
     return attack
 

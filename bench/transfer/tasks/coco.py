@@ -15,7 +15,7 @@ from bench.transfer.detection import PUBLISHED, Annotated, DetectionTask, Object
 from bench.transfer.tasks.image_sources import FileImageSource, format_some, readable_rows
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout, task_of_files
 
-MOST_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
+MAX_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
 LAYOUT = """{root} is not laid out as COCO is:
   {root}/annotations/instances_train2017.json
   {root}/annotations/instances_val2017.json
@@ -67,8 +67,8 @@ def coco_labels(root: Path, cache: Path) -> MultiLabelTask:
 
 def read_instances(path: Path, kind: type[T]) -> T:
     """Read an annotations file; ValueError for a file that is too large, is not JSON, or contradicts itself."""
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path}: over {MOST_BYTES / 2**30:.0f} GiB")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: over {MAX_BYTES / 2**30:.0f} GiB")
     try:
         found = msgspec.json.decode(path.read_bytes(), type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

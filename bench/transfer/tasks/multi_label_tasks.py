@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from bench.transfer.tasks.image_sources import FileImageSource, ImageSource, readable_rows
+from bench.transfer.tasks.image_sources import ConcatenatedImages, FileImageSource, ImageSource, readable_rows
 from bench.transfer.tasks.tasks import SplitTask
 
 VALIDATION_SHARE, MAX_VALIDATION = 0.25, 5000  # share of the training part, and largest number of images
@@ -35,6 +35,10 @@ class MultiLabelPart:
     def select(self, rows: Sequence[int]) -> "MultiLabelPart":
         images = FileImageSource([self.paths[row] for row in rows])
         return MultiLabelPart(images, self.labels[rows], self.unjudged[rows])
+
+    def concatenate(self, other: "MultiLabelPart") -> "MultiLabelPart":
+        labels, unjudged = np.vstack([self.labels, other.labels]), np.vstack([self.unjudged, other.unjudged])
+        return MultiLabelPart(ConcatenatedImages(self.images, other.images), labels, unjudged)
 
 
 @dataclass(frozen=True, slots=True)

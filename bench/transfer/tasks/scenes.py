@@ -28,7 +28,7 @@ LONGEST_SIDE = (0.3, 0.6)  # of an object, as a share of the scene's side
 LEAST_VISIBLE = 0.5  # share of an object that upper objects leave uncovered
 POSITIONS_TRIED = 10  # for an object that would cover too much, before it is left out
 LEAST_CROP = 0.5  # smallest background crop, as a share of the photo's side
-SOLID = 128  # smallest alpha of a pixel that belongs to the object
+MIN_OBJECT_ALPHA = 128  # smallest alpha of a pixel that belongs to the object
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 CLASSES = ("chair", "table", "cabinet", "plant", "mammal", "fruit", "vehicle", "building")
@@ -161,7 +161,7 @@ class SceneDataset:
             for _ in range(POSITIONS_TRIED):
                 position = _draw_position(pixels, self.side, draw)
                 above = on_top.copy()
-                above[position][alpha >= SOLID] = len(labels) + 1
+                above[position][alpha >= MIN_OBJECT_ALPHA] = len(labels) + 1
                 visible = np.bincount(above.ravel(), minlength=len(labels) + 2)[1:]
                 if all(left >= LEAST_VISIBLE * area for left, area in zip(visible, [*areas, 1], strict=True)):
                     on_top = above

@@ -11,8 +11,8 @@ import numpy as np
 from bench.transfer.tasks.image_sources import FileImageSource, format_some
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, task_of_files
 
-MOST_BYTES = 2**26  # of a list of images
-MOST_ANNOTATION_BYTES = 2**20  # VOC's annotations have some kB
+MAX_BYTES = 2**26  # of a list of images
+MAX_ANNOTATION_BYTES = 2**20  # VOC's annotations have some kB
 LAYOUT = """{root} is not laid out as Pascal VOC is:
   {root}/ImageSets/Main/train.txt, val.txt (and test.txt, where the test has labels)
   {root}/ImageSets/Main/CLASS_train.txt, CLASS_val.txt, ... or {root}/Annotations/*.xml
@@ -58,8 +58,8 @@ def read_objects(path: Path) -> list[tuple[str, bool]]:
     A document type is refused, because it could define entities that expand without end or name other files. Raises
     ValueError with the file's name, also for a file of more than 1 MiB.
     """
-    if path.stat().st_size > MOST_ANNOTATION_BYTES:
-        raise ValueError(f"{path}: over {MOST_ANNOTATION_BYTES // 2**20} MiB")
+    if path.stat().st_size > MAX_ANNOTATION_BYTES:
+        raise ValueError(f"{path}: over {MAX_ANNOTATION_BYTES // 2**20} MiB")
     parser = ET.XMLParser(target=_NoDoctypeBuilder())  # noqa: S314 - document types are refused
     try:
         parser.feed(path.read_bytes())
@@ -124,8 +124,8 @@ def _part_of(root: Path, split: str, names: Sequence[str], found: Judgements, cl
 
 def _read_lines(path: Path) -> list[str]:
     """Return a list's non-empty lines; ValueError for a file that is too large or not text, or repeats a name."""
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path}: over {MOST_BYTES // 2**20} MiB")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: over {MAX_BYTES // 2**20} MiB")
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
