@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -17,7 +17,7 @@ from bench.transfer.classification.fine_tune import score_fine_tuning
 from bench.transfer.classification.probe import score_few_shot, score_k_nn, score_label_fractions, score_linear_probe
 from bench.transfer.classification.transfer_init import score_transfer_init
 from bench.transfer.detection import score_detection
-from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor, tower_embedder
+from bench.transfer.feature_extractor import REFERENCE_FEATURES, Embed, FeatureExtractor, tower_embedder
 from bench.transfer.segmentation import score_segmentation
 from models.image_tower import ImageTower
 
@@ -48,7 +48,7 @@ def open_extractor(name: str, experiment: Experiment, device: torch.device, role
     if role == "untrained":
         return _open_random_init(load_tower(name), experiment, device)
     if name in REFERENCE_FEATURES:
-        embed = cache(REFERENCE_FEATURES[name])
+        embed = cast("Embed", cache(REFERENCE_FEATURES[name]))
         return FeatureExtractor(name=name, embed=embed, tower=None, device=device, experiment=None)
     if name == RANDOM_INIT:
         return _tower_extractor(name, build_untrained_tower(experiment), device, experiment)
@@ -71,7 +71,7 @@ def _open_random_init(loaded: LoadedTower, compared: Experiment, device: torch.d
 def _tower_extractor(
     name: str, tower: ImageTower, device: torch.device, experiment: Experiment | None = None
 ) -> FeatureExtractor:
-    embed = cache(tower_embedder(tower, device))
+    embed = cast("Embed", cache(tower_embedder(tower, device)))
     return FeatureExtractor(name=name, embed=embed, tower=tower, device=device, experiment=experiment)
 
 

@@ -197,7 +197,7 @@ def coco_detection(root: Path, cache: Path) -> DetectionTask:
         rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"coco {what}", "boxes and masks")
         parts.append(part.select(rows))
         notes += note
-    return DetectionTask("coco", classes, *parts, recipe=PUBLISHED, notes=tuple(notes))
+    return DetectionTask("coco", classes, parts[0], parts[1], parts[2], PUBLISHED, notes=tuple(notes))
 
 
 def _read_objects(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, tuple[str, ...]]:

@@ -127,7 +127,7 @@ def _make_task(name: str, classes: tuple[str, ...], train: MaskFiles, test: Mask
         rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"{name} {what}", how)
         parts.append(part.select(rows))
         notes += note
-    return SegmentationTask(name, classes, *parts, recipe=PUBLISHED, notes=tuple(notes))
+    return SegmentationTask(name, classes, parts[0], parts[1], parts[2], PUBLISHED, notes=tuple(notes))
 
 
 def _pair_folders(root: Path, layout: str, images: Path, masks: Path, class_of: Mapping[int, int]) -> MaskFiles:
