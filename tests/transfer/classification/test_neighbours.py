@@ -18,8 +18,8 @@ from bench.transfer.classification.probe import MAX_COSINES, LabelledFeatures, n
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
 
-def predictions(bank: Tensor, labels: Tensor, queries: Tensor, ks: Sequence[float], num_classes: int) -> Tensor:
-    found = neighbour_predictions(LabelledFeatures(bank, labels), queries, ks, num_classes)
+def predictions(bank: Tensor, labels: Tensor, queries: Tensor, ks: Sequence[int], num_classes: int) -> Tensor:
+    found = neighbour_predictions(LabelledFeatures(bank, labels), queries, [float(k) for k in ks], num_classes)
     return torch.stack([classes for classes, _ in found])
 
 
