@@ -1,12 +1,15 @@
-"""Shapes in signatures are checked while the tests run; images are decoded once a session.
+"""Shapes in signatures are checked while the tests run; the pack is decoded and tokenised once a session.
 
 Tests run in a random order (pytest-randomly prints its seed; `--randomly-seed N` repeats it).
 """
 
+import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -25,6 +28,7 @@ import torch
 from bench.console.signals import INTERRUPTED
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack import main as decode
+from bench.labels import subwords
 from tests.processes import Parting
 
 # Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
@@ -43,6 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def pytest_collection_finish() -> None:
+    """Leave imported modules and collected tests out of later garbage collections, which would look at each again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_keyboard_interrupt() -> None:
     """Leave no process behind, neither a worker nor a process that a test started."""
     for process in psutil.Process().children(recursive=True):
@@ -57,6 +67,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if session is not None and session.exitstatus == pytest.ExitCode.INTERRUPTED:
         sys.stdout.flush()
         os._exit(INTERRUPTED)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tokenised_once() -> Iterator[None]:
+    """Many tests load the pack; each of its captions is tokenised once a session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subwords, "encode_caption", lru_cache(2**16)(subwords.encode_caption))
+        yield
 
 
 @pytest.fixture(scope="session")
