@@ -7,9 +7,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -22,13 +20,13 @@ with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
     import bench.methods
     import bench.train.loop
     import bench.transfer.score  # noqa: F401
+    import tests.tokenised  # noqa: F401
 
 import torch
 
 from bench.console.signals import INTERRUPTED
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack import main as decode
-from bench.labels import subwords
 from tests.processes import Parting
 
 # Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
@@ -67,14 +65,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if session is not None and session.exitstatus == pytest.ExitCode.INTERRUPTED:
         sys.stdout.flush()
         os._exit(INTERRUPTED)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def tokenised_once() -> Iterator[None]:
-    """Many tests load the pack; each of its captions is tokenised once a session."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subwords, "encode_caption", lru_cache(2**16)(subwords.encode_caption))
-        yield
 
 
 @pytest.fixture(scope="session")
