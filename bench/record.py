@@ -149,7 +149,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seconds: float  # of the whole run, for information: speeds come from speed records
     skipped: dict[str, int] = {}  # samples that could not be used, by what is wrong with them
     unverified: bool = False  # the shards have no manifest that they could be compared with
-    # By which the resident memory of one process grew (bench/profilers/growth.py); None: too few steps to tell.
+    # By which the resident memory of one process grew (bench/profilers/memory.py); None: too few steps to tell.
     rss_bytes_per_step: float | None = None
     steps_per_loss: int = 1
 

@@ -16,10 +16,9 @@ from bench.environment.machine import resolve_auto
 from bench.environment.slots import is_interleaved, yield_slot
 from bench.measure.flops import count_flops
 from bench.measure.peak import peak_flops
-from bench.profilers.clock import clock
+from bench.profilers.clock import clock, forward_clocks
 from bench.profilers.compilation import GRAPHS, compilation_counts
 from bench.profilers.device import OTHERS_BUSY, Readings, open_reader, sampled
-from bench.profilers.phases import forward_clocks
 from bench.profilers.trace import trace_to
 from bench.record import Speed
 from bench.train.build import (

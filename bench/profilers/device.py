@@ -30,9 +30,20 @@ class Readings:
     def mean(cls, blocks: Sequence["Readings"]) -> "Readings":
         """Return the means of blocks of about equal length; a figure that some lack is averaged over the others."""
         names = dict.fromkeys(name for block in blocks for name in block.figures)
-        found = {name: fmean(block.figures[name] for block in blocks if name in block.figures) for name in names}
+        means = {name: fmean(block.figures[name] for block in blocks if name in block.figures) for name in names}
         missing = {name: reason for block in blocks for name, reason in block.not_measured.items()}
-        return cls(found, missing, fmean(block.sampler_share for block in blocks))
+        return cls(means, missing, fmean(block.sampler_share for block in blocks))
+
+    def add_means(self, values: Mapping[str, Sequence[float]], every_s: float) -> None:
+        """Add the mean of each gauge's values, which were read every `every_s` seconds."""
+        for name, read in values.items():
+            if not read:
+                too_short = f"the block ended before the first reading, {every_s} s after its start"
+                self.not_measured.setdefault(name, too_short)
+                continue
+            self.figures[name] = fmean(read)
+            if name in self.not_measured:
+                self.not_measured[name] += f" (the figure is of the {len(read)} readings before)"
 
     def attempt(self, name: str, read: Callable[[], T]) -> T | None:
         """Return a reading, or record why it failed: an instrument's error must not stop the measured run."""
@@ -65,7 +76,7 @@ def sampled(reader: Reader, device: torch.device, *, every_s: float = 0.2) -> It
 
     sampler = threading.Thread(target=poll, name="device-sampler", daemon=True)
     synchronize(device)
-    ends = {name: readings.attempt(name, begin) for name, begin in reader.spans.items()}
+    end_gauges = {name: readings.attempt(name, begin) for name, begin in reader.spans.items()}
     start = time.perf_counter()
     if values:
         sampler.start()
@@ -74,25 +85,14 @@ def sampled(reader: Reader, device: torch.device, *, every_s: float = 0.2) -> It
         synchronize(device)
     finally:
         seconds = time.perf_counter() - start
-        for name, end in ends.items():
-            if end is not None and (value := readings.attempt(name, end)) is not None:
+        for name, gauge in end_gauges.items():
+            if gauge is not None and (value := readings.attempt(name, gauge)) is not None:
                 readings.figures[name] = value
         done.set()
         if values:
             sampler.join()
         readings.sampler_share /= seconds
-        _average(values, every_s, readings)
-
-
-def _average(values: Mapping[str, Sequence[float]], every_s: float, readings: Readings) -> None:
-    for name, read in values.items():
-        if not read:
-            too_short = f"the block ended before the first reading, {every_s} s after its start"
-            readings.not_measured.setdefault(name, too_short)
-            continue
-        readings.figures[name] = fmean(read)
-        if name in readings.not_measured:
-            readings.not_measured[name] += f" (the figure is of the {len(read)} readings before)"
+        readings.add_means(values, every_s)
 
 
 def open_reader(device: torch.device) -> Reader:

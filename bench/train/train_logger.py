@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from bench.data.stream import Stream
-from bench.profilers.growth import MemoryGrowth
+from bench.profilers.memory import MemoryGrowth
 
 LINE_SECONDS = 30  # between two lines without a progress bar
 
