@@ -53,7 +53,7 @@ class Method(Generic[T]):
     classifier's rows, which can initialise a transfer.
     """
 
-    wrap: Callable[[ImageTower, Experiment], nn.Module]
+    build_model: Callable[[ImageTower, Experiment], nn.Module]
     targets: Callable[[Experiment], Callable[[Captions], T]]
     loss: Callable[[nn.Module, Images, T, ProcessGroupLike], Loss]
     after_update: Callable[[nn.Module], None] = keep_weights

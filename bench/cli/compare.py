@@ -26,7 +26,7 @@ from bench.console.console import PROGRAM
 from bench.console.exit_codes import OK
 from bench.console.tables import Table, print_tables
 from bench.experiments import COMPARED, EXPERIMENTS
-from bench.measure.tables import cost_table, experiment_table, fit_table, speed_table
+from bench.measure.tables import batch_trial_table, cost_table, experiment_table, speed_table
 from bench.orchestration.comparison import (
     CURVE_TASK,
     FULL_IMAGES,
@@ -148,7 +148,7 @@ class Measure:
                     title, records, names, MAY_DIFFER_AT_LARGEST_BATCH, allow_differences=self.allow_differences
                 )
             )
-            tables.append(fit_table(records))
+            tables.append(batch_trial_table(records))
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
         return finish(comparison, tables, self.json)

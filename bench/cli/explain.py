@@ -162,7 +162,7 @@ def plan_ladder(
 
 def _reason_unsupported(first: Experiment, factor: Factor) -> str | None:
     """Return the reason why a tower cannot be built with a factor's values, or None."""
-    from bench.measure.flops import build_on_meta
+    from bench.measure.costs import build_on_meta
 
     if factor.field not in TOWER_FIELDS:
         return None

@@ -85,7 +85,7 @@ def throughputs_of(timed: Mapping[str, Sequence[Run]], base: str | None) -> list
             flop_ratio=_flop_ratio(medians, base, name),
             figures=medians[name],
             peak_source=runs[0][1].peak_source,
-            not_measured=tuple(dict.fromkeys(filter(None, (not_measured(speed) for _, speed in runs)))),
+            not_measured=tuple(dict.fromkeys(filter(None, (format_not_measured(speed) for _, speed in runs)))),
         )
         for name, runs in timed.items()
     ]
@@ -126,7 +126,7 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
     }
 
 
-def not_measured(speed: Speed) -> str:
+def format_not_measured(speed: Speed) -> str:
     """Return the readings that the device did not give, with the reason of each."""
     return "; ".join(f"{name}: {reason}" for name, reason in speed.not_measured.items())
 

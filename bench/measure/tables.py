@@ -143,7 +143,7 @@ def _memory_costs(memory: Memory) -> dict[str, Any]:
     return {name: round(size / MIB, 1) for name, size in sizes.items() if size is not None}
 
 
-def fit_table(records: Sequence[Record]) -> Table:
+def batch_trial_table(records: Sequence[Record]) -> Table:
     """List every batch size that was tried under a memory limit."""
     tries = [
         (r.experiment, r.measured) for r in records if isinstance(r.measured, BatchTrial) and r.experiment is not None

@@ -290,7 +290,7 @@ def _noting(failed: list[str], what: str) -> Iterator[None]:
 
     A process in which oneDNN ran out of memory never computes again, so that everything after it would fail, too.
     """
-    from bench.measure.memory_limit import is_out_of_memory
+    from bench.measure.memory import is_out_of_memory
 
     try:
         yield

@@ -6,8 +6,7 @@ from msgspec.structs import replace
 from torch import nn
 
 from bench.config import Experiment
-from bench.measure.costs import count_costs
-from bench.measure.flops import build_on_meta
+from bench.measure.costs import build_on_meta, count_costs
 from bench.plan.collectives import ParameterCounts
 from bench.plan.model import StepFlops
 from bench.train.distributed import transformer_blocks

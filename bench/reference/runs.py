@@ -239,7 +239,7 @@ def _classify(run: TrainState, windows: WindowTimer, *, is_dense: bool) -> tuple
 def _dense_step(run: TrainState) -> Any:
     experiment, catlip = run.stream.experiment, METHODS["catlip"]
     precision, compiled = resolve_auto(experiment, run.stream.device)
-    method: Method[Any] = Method(catlip.wrap, catlip.targets, _dense_loss)
+    method: Method[Any] = Method(catlip.build_model, catlip.targets, _dense_loss)
     return make_step(experiment, run.model, method, precision, compiled=compiled)
 
 

@@ -70,7 +70,7 @@ def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState
     experiment, device = stream.experiment, stream.device
     method, tower = get_method(experiment.method), build_untrained_tower(experiment)
     torch.manual_seed(seed_for(experiment.seed, HEAD))
-    model = method.wrap(tower, experiment).to(device)
+    model = method.build_model(tower, experiment).to(device)
     if experiment.activation_checkpointing:
         checkpoint_activations(model)
     torch.manual_seed(seed_for(experiment.seed, STEP))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bench.config import METHOD_NAMES
 from bench.data.pack import load_pack_images
 from bench.data.targets import Captions
-from bench.measure.flops import count_flops
+from bench.measure.costs import count_flops
 from bench.methods import get_method
 from bench.plan.collectives import (
     FP32_BYTES,
@@ -166,7 +166,7 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
             run.step(run.stream.batch(k), 1e-3)
         found[f"{method} {sharding}"] = list(log)
     experiment = small("clip", batch_size=BATCH)
-    model = get_method("clip").wrap(build_untrained_tower(experiment), experiment)
+    model = get_method("clip").build_model(build_untrained_tower(experiment), experiment)
     spread_out: Any = parallelize(
         ModelWithLoss(model, get_method("clip").loss, world_group()), experiment, "fp32", compiled=False
     )

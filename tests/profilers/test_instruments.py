@@ -24,9 +24,8 @@ from bench.data.pack_stream import PackStream
 from bench.data.targets import Captions
 from bench.environment.commit import CHECKOUT
 from bench.experiments import EXPERIMENTS
-from bench.measure.flops import count_flops
-from bench.measure.memory import count_tensor_bytes, measure_memory, try_batch_size
-from bench.measure.memory_limit import is_out_of_memory, memory_limit
+from bench.measure.costs import count_flops
+from bench.measure.memory import count_tensor_bytes, is_out_of_memory, measure_memory, memory_limit, try_batch_size
 from bench.measure.speed import measure_phases, measure_speed, trace
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock, forward_clocks

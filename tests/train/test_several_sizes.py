@@ -13,7 +13,7 @@ from torch._dynamo import config as dynamo
 
 from bench.config import Experiment, at_batch_size
 from bench.data.image_sizes import image_size_at, images_seen_before, steps_for
-from bench.measure.flops import count_flops
+from bench.measure.costs import count_flops
 from bench.measure.memory import count_tensor_bytes, measure_memory, try_batch_size
 from bench.measure.speed import measure_speed
 from bench.measure.throughput import images_per_second, images_per_step
