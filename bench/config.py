@@ -16,11 +16,7 @@ T = TypeVar("T")
 
 MethodName = Literal["clip", "siglip", "catlip", "superclass", "superclip", "distill"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
-CONTRASTIVE: tuple[MethodName, ...] = (
-    "clip",
-    "siglip",
-    "superclip",
-)  # losses that compare all pairs of a batch
+CONTRASTIVE: tuple[MethodName, ...] = ("clip", "siglip", "superclip")  # losses that compare all pairs of a batch
 COMPUTED, PACK_DATA = "computed", "pack"
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]

@@ -18,7 +18,7 @@ from bench.data.shards.identity import data_digest
 from bench.environment.file_names import PLAIN
 from bench.environment.files import fsync_path
 from bench.environment.json_file import decode_json, decode_older, read_limited
-from bench.old_names import upgrade_holder
+from bench.old_names import upgrade_experiment_of
 
 FORMAT = 2  # raise it when a file changes its meaning; 2: moments are named by their parameters
 MAX_KEPT = 2
@@ -103,7 +103,7 @@ def read_state(path: Path) -> CheckpointMetadata:
     content = read_limited(path / STATE)
     if (found := decode_json(content, _FormatOnly).format) != FORMAT:
         raise ValueError(f"has format {found}, this version reads {FORMAT}")
-    return decode_older(content, CheckpointMetadata, upgrade_holder)
+    return decode_older(content, CheckpointMetadata, upgrade_experiment_of)
 
 
 def latest_valid(folder: Path) -> tuple[Path, CheckpointMetadata]:
