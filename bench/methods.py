@@ -128,7 +128,6 @@ def simulated_group(experiment: Experiment) -> SimulatedGroup | None:
 
 
 def _encode(pair: ImageProjection, images: Images, target: Tokens | Features) -> tuple[Tensor, Tensor]:
-    """Return the features of the images and of the captions."""
     if isinstance(target, Features):
         return pair.encode_with_text(images, target.values)
     image, text = pair(images, target.groups, target.lengths, target.inverse_permutation)

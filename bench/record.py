@@ -193,6 +193,12 @@ Measured = Speed | Memory | BatchTrial | ReferenceRun | Training | Transfer | Fa
 KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Measured))
 
 
+class FormatHeader(msgspec.Struct):
+    """The format number of a document."""
+
+    format: int
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A run's document."""
 
@@ -248,7 +254,7 @@ def _record_files(results: Path) -> list[Path]:
 
 def _decode(content: bytes, path: Path) -> Record:
     try:
-        number = decode_json(content, _FormatOnly).format
+        number = decode_json(content, FormatHeader).format
     except ValueError as error:
         raise ValueError(f"{path}: not a record: {error}") from None
     if number not in READABLE_FORMATS:
@@ -273,7 +279,3 @@ def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) 
         differences["format"] = tuple(sorted(formats))
     if differences:
         raise ValueError(f"these records cannot be compared, they differ in {format_differences(differences)}")
-
-
-class _FormatOnly(msgspec.Struct):
-    format: int

@@ -22,9 +22,8 @@ from bench.environment.commit import commit
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Comparison, Scope, scopes
-from bench.orchestration.duration_estimates import speed_seconds
 from bench.orchestration.preflight import CGROUP_QUOTA, available_cores, has_gpu, open_comparison
-from bench.orchestration.runner import Runner
+from bench.orchestration.runner import Runner, speed_seconds
 from bench.record import Record, Speed
 
 OBSERVED_SECONDS = 2.0

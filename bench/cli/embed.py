@@ -8,9 +8,9 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import Results, Settings, experiment_from, finish
 from bench.orchestration.comparison import Scope
-from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import open_comparison
 from bench.orchestration.requests import EmbeddingRequest
+from bench.orchestration.runner import START_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

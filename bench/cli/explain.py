@@ -21,10 +21,9 @@ from bench.explain.tables import cause_table, reference_table, side_by_side
 from bench.ladder import CLASSIFYING, PADDING, PAIRED, Factor, Ladder, ReferenceRatio, build_ladder, stages_between
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison, Scope
-from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import available_cores, has_gpu, open_comparison
 from bench.orchestration.requests import LadderRequest
-from bench.orchestration.runner import Job
+from bench.orchestration.runner import START_SECONDS, Job
 from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
 from bench.record import read_record
 from bench.statistics import Agreement

@@ -17,9 +17,9 @@ from bench.console.exit_codes import DISAGREEMENT, OK
 from bench.console.tables import Table
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.orchestration.comparison import Scope, required_rounds
-from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import ReferenceRequest
+from bench.orchestration.runner import START_SECONDS
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Record, ReferenceRun
 from bench.reference.sides import OURS, SIDES, ReferenceName

@@ -12,7 +12,7 @@ from torch import nn
 from bench.config import Experiment
 from bench.data.targets import Target, Tokens
 from bench.methods import get_method, simulated_group
-from bench.profilers.flops import count_matmul_flops
+from bench.profilers.counters import count_matmul_flops
 from bench.record import Flops
 from bench.train.build import build_untrained_tower, count_trained_parameters
 from models.checkpointing import checkpoint_activations
@@ -147,7 +147,6 @@ def _teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
 def _image_flops_by_size(
     tower_name: str, image_size: int, image_sizes: tuple[int, ...], patch_drop: float, channels: int | None
 ) -> dict[int, int]:
-    """Return the FLOPs of an image, by its side in pixels."""
     with META:
         tower = build_image_tower(tower_name, image_size, 0, image_sizes, patch_drop, channels)
     return {

@@ -14,8 +14,8 @@ from torch import Tensor
 from bench.config import Experiment
 from bench.data.image_sizes import first_of_each_size
 from bench.data.stream import Stream
+from bench.profilers.counters import TensorBytes
 from bench.profilers.memory import PeakMemory, Peaks, read_status_bytes
-from bench.profilers.tensors import TensorBytes
 from bench.record import BatchTrial, Memory
 from bench.train.build import (
     build_train_state,

@@ -19,6 +19,7 @@ from bench.environment.file_names import PLAIN
 from bench.environment.files import fsync_path
 from bench.environment.json_file import decode_json, decode_older, read_limited
 from bench.old_names import upgrade_experiment_of
+from bench.record import FormatHeader
 
 FORMAT = 2  # raise it when a file changes its meaning; 2: moments are named by their parameters
 MAX_KEPT = 2
@@ -39,10 +40,6 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     processes: int  # number that shared each batch
     data_digest: str  # of the training data's files
     seconds: float  # of training, without time lost with killed processes
-
-
-class _FormatOnly(msgspec.Struct):
-    format: int
 
 
 class _FileEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +98,7 @@ def read_checkpoint(path: Path) -> CheckpointMetadata:
 def read_state(path: Path) -> CheckpointMetadata:
     """Read the metadata of a checkpoint; ValueError if its format is not this version's."""
     content = read_limited(path / STATE)
-    if (found := decode_json(content, _FormatOnly).format) != FORMAT:
+    if (found := decode_json(content, FormatHeader).format) != FORMAT:
         raise ValueError(f"has format {found}, this version reads {FORMAT}")
     return decode_older(content, CheckpointMetadata, upgrade_experiment_of)
 

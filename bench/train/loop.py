@@ -101,7 +101,6 @@ def _run_segment(
     *,
     is_last: bool,
 ) -> None:
-    """Take the remaining steps of a segment."""
     while (taken := len(progress.losses)) < segment.end_step:
         max_steps = CHECK_INTERVAL if manager is None else manager.maybe_save(run, progress, segment)
         if segment.images is not None and not is_last and not progress.trunk:
@@ -111,8 +110,8 @@ def _run_segment(
         losses = _take_steps(run, steps, segment, manager)
         progress.losses += losses
         steps = steps[: len(losses)]
-        images = images_in_steps(run.stream.experiment, steps)
-        logger.log_steps(losses, images, _learning_rate(run, segment, steps[-1]))
+        first, last = (images_seen_before(run.stream.experiment, step) for step in (steps.start, steps.stop))
+        logger.log_steps(losses, (last - first) * _world_size(), _learning_rate(run, segment, steps[-1]))
 
 
 def trunk_learning_rate(experiment: Experiment, step: int) -> float:
@@ -169,11 +168,6 @@ def _take_steps(
 
 def _world_size() -> int:
     return rank_and_world_size(world_group())[1]
-
-
-def images_in_steps(experiment: Experiment, steps: range) -> int:
-    """Return the images of consecutive steps, of all processes."""
-    return (images_seen_before(experiment, steps.stop) - images_seen_before(experiment, steps.start)) * _world_size()
 
 
 def _names_of_budget(budgets: Mapping[str, int], images: int) -> tuple[str, ...]:

@@ -33,7 +33,11 @@ class TrainLogger:
             disable=not self._has_bar,
         )
         self.growth = MemoryGrowth()
-        self._board = _open_event_writer(events, taken) if events and stream.order.rank == 0 else None
+        self._board: Any = None
+        if events and stream.order.rank == 0:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(events, purge_step=taken + 1)  # hides later steps of an earlier process
         self._started = self._last_log = time.perf_counter()
         self._last_wait, self._next_line = stream.wait_seconds, self._started
 
@@ -69,10 +73,3 @@ class TrainLogger:
             }
             for name, value in values.items():
                 self._board.add_scalar(name, value, self._taken)
-
-
-def _open_event_writer(folder: str, taken: int) -> Any:
-    """Open event files; later steps of an earlier process are hidden."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(folder, purge_step=taken + 1)

@@ -9,7 +9,7 @@ from typing import Any
 from bench.console.tables import Table
 from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Score, Speed, Transfer
-from bench.statistics import Estimate, Interval, accuracy_interval, over_draws, over_seeds
+from bench.statistics import Estimate, Interval, accuracy_interval, estimate_over_draws, estimate_over_seeds
 from bench.transfer.classification.shares import describe_left_out, describe_too_few
 
 PROBE = "linear probe"
@@ -168,7 +168,7 @@ def accuracy_of(score: Score) -> float:
 
 def mean_cell(values: Sequence[float]) -> Cell:
     """Return the mean over draws of the labelled images, with its interval."""
-    return _cell(over_draws({"": dict(enumerate(values))}))
+    return _cell(estimate_over_draws({"": dict(enumerate(values))}))
 
 
 def _cost(rate: float, runs: Sequence[Speed]) -> ImageCost:
@@ -186,7 +186,7 @@ def _over_seeds(rows: Sequence[ScoredRecord]) -> dict[str, Cell]:
         for score in row.transfer.scores:
             if score.protocol == PROBE and not _is_point(score):
                 found.setdefault(score.task, []).append(accuracy_of(score))
-    return {task: _cell(over_seeds(accuracies)) for task, accuracies in found.items()}
+    return {task: _cell(estimate_over_seeds(accuracies)) for task, accuracies in found.items()}
 
 
 def _is_point(score: Score) -> bool:

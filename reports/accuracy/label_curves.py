@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bench.record import Score
-from bench.statistics import SEEDS_FOR_INTERVAL, Estimate, over_draws
+from bench.statistics import SEEDS_FOR_INTERVAL, Estimate, estimate_over_draws
 from bench.transfer.classification.shares import SHARES
 from reports.accuracy.scores import ANSWERING, Scored, every_answer
 from reports.render.formats import NBSP, listed, times
@@ -46,7 +46,7 @@ class Curve:
     def at(self, labels: float) -> Estimate | None:
         """Return the accuracy at a number of labels; None where it was not scored."""
         runs = self.accuracies.get(labels)
-        return None if runs is None else over_draws(runs)
+        return None if runs is None else estimate_over_draws(runs)
 
     def gain(self, base: "Curve", labels: float) -> Estimate | None:
         """Return the gain over another curve at a number of labels, on the same draws of the same trainings."""
@@ -57,7 +57,7 @@ class Curve:
             if run in theirs
         }
         gains = {run: draws for run, draws in gains.items() if draws}
-        return over_draws(gains) if gains else None
+        return estimate_over_draws(gains) if gains else None
 
 
 def curves_of(comparison: ComparisonRecords) -> list[Curve]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.catalog import RANDOM_INIT
 from bench.record import TaskMetric, Transfer
-from bench.statistics import over_draws
+from bench.statistics import estimate_over_draws
 from bench.transfer.classification.init_tables import PROTOCOL
 from reports.accuracy.label_curves import SHARE, Curve, Run, format_labels, numbers_of
 from reports.accuracy.score_tables import NOT_SCORED as NO_METRIC
@@ -104,6 +104,6 @@ def _metric_cell(runs: Runs | None) -> Cell:
     """Show a metric with its interval; one draw of one training has none, and the cell does not repeat that."""
     if runs is None:
         return absent_cell(NO_METRIC)
-    found = over_draws(runs)
+    found = estimate_over_draws(runs)
     is_single = sum(map(len, runs.values())) == 1
     return value_cell(found.value, accuracy) if is_single else estimate_cell(found, accuracy, "")

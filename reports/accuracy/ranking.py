@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from bench.catalog import RANDOM_INIT
 from bench.record import Transfer
-from bench.statistics import SEEDS_FOR_RANKING, Estimate, difference_verdict, paired_over_seeds
+from bench.statistics import SEEDS_FOR_RANKING, Estimate, difference_verdict, estimate_paired_over_seeds
 from reports.accuracy.scores import (
     PROBE,
     Scored,
@@ -84,7 +84,7 @@ def _rankings(comparison: ComparisonRecords, answers: Sequence[Scored], found: S
         for other in rows:
             if base is None or other is base:
                 continue
-            if (difference := paired_over_seeds(base.by_seed(), other.by_seed())) is not None:
+            if (difference := estimate_paired_over_seeds(base.by_seed(), other.by_seed())) is not None:
                 clauses.setdefault(other.subject, []).append(_verdict(comparison, budget, difference))
     first = lead_of(comparison, list(clauses)) if clauses else ""
     return [

@@ -8,7 +8,7 @@ import pandas as pd
 from bench.catalog import RANDOM_INIT
 from bench.config import Experiment
 from bench.record import Score, Transfer
-from bench.statistics import Estimate, Interval, accuracy_interval, over_seeds, paired_difference
+from bench.statistics import Estimate, Interval, accuracy_interval, estimate_over_seeds, paired_difference
 from reports.render.frames import ComparisonRecords
 
 PROBE = "linear probe"
@@ -178,7 +178,7 @@ def _point(runs: Sequence[Scored], random_inits: Sequence[Scored]) -> ScorePoint
 def _estimate(values: Sequence[float], run: Scored, over_items: Callable[[Sequence[bool]], Interval]) -> Estimate:
     """Estimate a mean over seeds; of one seed the figure of its run, with the interval over test images."""
     if len(values) > 1 or len(run.score.correct) == 1:
-        return over_seeds(values)
+        return estimate_over_seeds(values)
     found = over_items(run.correct)
     return Estimate(found.value, found.low, found.high, f"{len(run.score.correct):,} test images")
 

@@ -13,9 +13,8 @@ from bench.cli.explain import plan_ladder
 from bench.console.exit_codes import INCONCLUSIVE
 from bench.experiments import EXPERIMENTS
 from bench.ladder import PADDING, REST, TEXT_TOWER
-from bench.orchestration.interleave import Slot
 from bench.orchestration.requests import Request
-from bench.orchestration.runner import Runner
+from bench.orchestration.runner import Runner, Slot
 from bench.orchestration.worker import run_request
 from bench.record import Ladder, Speed, read_records
 

@@ -29,9 +29,9 @@ from bench.measure.memory import count_tensor_bytes, is_out_of_memory, measure_m
 from bench.measure.speed import measure_phases, measure_speed, trace
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock, forward_clocks
+from bench.profilers.counters import TensorBytes
 from bench.profilers.device import open_reader, sampled
 from bench.profilers.nvml import Reader, counter_rate
-from bench.profilers.tensors import TensorBytes
 from bench.record import PHASES, Speed
 from bench.train.build import build_train_state, load_data, take_steps
 from models.image_tower import build_image_tower

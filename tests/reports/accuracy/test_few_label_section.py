@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from bench.experiments import get_experiment
 from bench.record import Record, Score, TaskMetric, Transfer
-from bench.statistics import Interval, mean_interval, over_draws
+from bench.statistics import Interval, estimate_over_draws, mean_interval
 from reports.accuracy.label_curves import PER_CLASS, SHARE, curves_of, drawn
 from reports.page import page
 from reports.render.frames import group_comparison
@@ -177,11 +177,11 @@ def test_two_seeds_give_no_interval(make: Make, words: Words) -> None:
 @given(st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=4), min_size=3, max_size=5))
 def test_a_mean_over_seeds_weighs_each_training_once(runs: list[list[float]]) -> None:
     """However many draws one of them has."""
-    found = over_draws({("x", seed): dict(enumerate(draws)) for seed, draws in enumerate(runs)})
+    found = estimate_over_draws({("x", seed): dict(enumerate(draws)) for seed, draws in enumerate(runs)})
     assert found.value == pytest.approx(fmean(fmean(draws) for draws in runs))
     more = {("x", seed): dict(enumerate(draws * (1 + seed))) for seed, draws in enumerate(runs)}
-    assert over_draws(more).value == pytest.approx(found.value)
-    assert over_draws(more).low == pytest.approx(found.low)
+    assert estimate_over_draws(more).value == pytest.approx(found.value)
+    assert estimate_over_draws(more).low == pytest.approx(found.low)
 
 
 def test_records_without_curves_have_no_such_section(whole: list[Record]) -> None:
