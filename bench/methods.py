@@ -99,10 +99,9 @@ def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels, gr
 
 # Distillation predicts a teacher's features of the augmented image, or stored ones of the whole image; no caption.
 def distill_loss(model: nn.Module, images: Images, target: Features | NoTarget, _group: ProcessGroupLike) -> Loss:
-    teacher_features = (
-        target.values if isinstance(target, Features) else cast("Student", model).teacher_features(images)
-    )
-    return distillation_loss(model(images), teacher_features)
+    student = cast("Student", model)
+    features = target.values if isinstance(target, Features) else student.teacher_features(images)
+    return distillation_loss(student(images), features)
 
 
 METHODS: dict[str, Method[Any]] = {

@@ -5,6 +5,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,20 +95,18 @@ def memory_limit(device: torch.device, limit_bytes: int) -> Iterator[None]:
         total = torch.cuda.get_device_properties(device).total_memory
         allowed = torch.cuda.memory_reserved(device) + limit_bytes
         torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total), device)
-        try:
-            yield
-        finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, device)
-        return
-    held = read_status_bytes("VmData")
-    if held is None:
-        raise OSError("a memory limit on a CPU needs Linux: the kernel keeps it (RLIMIT_DATA)")
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (held + limit_bytes, hard))
+        lift = partial(torch.cuda.set_per_process_memory_fraction, 1.0, device)
+    else:
+        held = read_status_bytes("VmData")
+        if held is None:
+            raise OSError("a memory limit on a CPU needs Linux: the kernel keeps it (RLIMIT_DATA)")
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (held + limit_bytes, hard))
+        lift = partial(resource.setrlimit, resource.RLIMIT_DATA, (soft, hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+        lift()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

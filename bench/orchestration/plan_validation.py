@@ -126,9 +126,8 @@ def all_agree(rows: Sequence[Validation], experiment: str) -> bool:
 
 def describe_communication_check(share: float) -> str:
     """Describe how far the validation tests the communication model."""
-    if share < TOLERANCE:
-        return f"Communication is {share:.0%} of the prediction: too little to test its model."
-    return f"Communication is {share:.0%} of the prediction, so its model is tested, too."
+    conclusion = ": too little to test its model" if share < TOLERANCE else ", so its model is tested, too"
+    return f"Communication is {share:.0%} of the prediction{conclusion}."
 
 
 def _validate_step(case: PlanCase, basis: str, processes: int, links: Interconnect, measured: float) -> Validation:

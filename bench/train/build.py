@@ -56,10 +56,8 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
     if experiment.data != PACK_DATA:
         shards = open_experiment_shards(experiment, results / CACHE)
         return ShardStream(experiment, shards, method.targets, device, rank=rank, ranks=ranks)
-    targets = method.targets(experiment)
-    return PackStream(
-        experiment, load_pack_images("pretrain", results / CACHE), targets, device, rank=rank, ranks=ranks
-    )
+    targets, images = method.targets(experiment), load_pack_images("pretrain", results / CACHE)
+    return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks)
 
 
 def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState:
