@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.measure.throughput import Throughput
+from bench.measure.summary import Throughput
 from reports.accuracy.scores import Scored, ScorePoint, answered_tasks, answering, at_budget, points, protocols
 from reports.render.formats import NBSP, accuracy, format_seconds, percent, ratio
 from reports.render.frames import ComparisonRecords, sized_family

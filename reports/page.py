@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 import msgspec
 
 from bench.catalog import RANDOM_INIT
-from bench.measure.throughput import Throughput
+from bench.measure.summary import Throughput
 from bench.record import BatchTrial, Record, Training, Transfer
 from reports.accuracy import few_label_section, score_tables
 from reports.accuracy.curves import accuracy_chart, loss_chart

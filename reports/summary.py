@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from bench.measure.throughput import Throughput, engineering_gap
+from bench.measure.summary import Throughput, engineering_gap
 from bench.record import BatchTrial, Speed
 from bench.statistics import Ratio, fewest_rounds, is_disturbed
 from reports.accuracy.ranking import INTERVAL, MOST_TOLD, accuracy_sentences, lead_of, other_rankings, the_rest

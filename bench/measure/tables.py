@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, format_differences
 from bench.console.tables import Table
-from bench.measure.throughput import PHASE, UTILISATION, Throughput, throughputs_of, timed_runs
+from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of, timed_runs
 from bench.record import PHASES, BatchTrial, Failure, Memory, Record, Speed, require_comparable
 from bench.statistics import bound_by, relative_spread
 

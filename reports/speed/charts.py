@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.measure.throughput import Throughput
+from bench.measure.summary import Throughput
 from bench.statistics import SMALLEST_EFFECT, Ratio
 from reports.render.formats import format_rate, ratio, span, times
 from reports.render.frames import ComparisonRecords

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.config import FIELDS, Experiment, differing_fields
 from bench.environment.circumstances import Circumstances
-from bench.measure.throughput import Throughput
+from bench.measure.summary import Throughput
 from bench.record import RECOMPUTED_SINCE
 from reports.render.formats import count, listed, percent
 from reports.render.frames import ComparisonRecords, failures, losses_frame

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from bench.measure.throughput import PHASE, Throughput
+from bench.measure.summary import PHASE, Throughput
 from bench.record import PHASES
 from bench.statistics import Bottleneck, bound_by, phases_add_up
 from reports.render.formats import count, format_rate, listed, percent, ratio

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.measure.throughput import UTILISATION, Throughput
+from bench.measure.summary import UTILISATION, Throughput
 from bench.record import BatchTrial, Memory
 from reports.render.formats import GIB, MIB, NBSP, count, format_rate, memory, p_value, percent, ratio, span, times
 from reports.render.frames import COUNTS, ComparisonRecords, failures

@@ -1,0 +1,164 @@
+"""Summaries of timed runs: the figures of a run, their medians over runs, and ratios to a base.
+
+The terminal's tables and the reports derive their figures here. No torch here.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench.config import Experiment
+from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step, model_flops_utilisation
+from bench.record import PHASES, Record, Speed
+from bench.statistics import Interval, Ratio, geometric_mean_interval, is_engineering_gap, ratios_of, unexplained_factor
+
+NAN = float("nan")
+PHASE = "phase, ms: "  # prefix of a figure from `Speed.phase_seconds`
+UTILISATION = "utilisation: "  # prefix of a figure from `Speed.utilisation`
+Run = tuple[Experiment, Speed]
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """The speed of an experiment over its runs. None: not measured, or not comparable with a base."""
+
+    experiment: str
+    rounds: dict[int, float]  # images per second by round
+    runs: tuple[float, ...]  # images per second, in the order of the rounds
+    images_per_second: float  # the median of the runs
+    interval: Interval | None  # of the geometric mean of the runs; None under two runs
+    ratio: Ratio | None  # of images per second to the base; None for the base itself
+    forward_backward: Ratio | None  # the same of forward and backward alone
+    flop_ratio: float | None  # the FLOP-predicted ratio
+    figures: dict[str, float | None]  # medians over the runs of `run_figures`
+    peak_source: str
+    not_measured: tuple[str, ...]  # readings that the device did not give, with the reason
+
+    @property
+    def mfu(self) -> float | None:
+        """The model FLOPs utilisation; None without a peak."""
+        return self.figures["model_flops_utilisation"]
+
+    @property
+    def others_busy_percent(self) -> float:
+        """How busy other processes kept the machine; 0 where it is unknown."""
+        prefix = f"{UTILISATION}other processes"
+        return max((value for name, value in self.figures.items() if name.startswith(prefix) and value), default=0.0)
+
+    @property
+    def data_share(self) -> float | None:
+        """The share of the phases that is spent on data; None where no run was split into phases."""
+        total = self.figures["phases_ms"]
+        return (self.figures.get(f"{PHASE}data") or 0.0) / total if total else None
+
+    def unexplained(self) -> float | None:
+        """Return forward and backward's measured ratio over the predicted one; see `unexplained_factor`."""
+        return unexplained_factor(self.forward_backward, self.flop_ratio)
+
+
+def timed_runs(records: Iterable[Record], names: Iterable[str]) -> dict[str, list[Run]]:
+    """Return the timed runs of each of the names that has any, by round."""
+    found: dict[str, list[Run]] = {}
+    for record in records:
+        if isinstance(record.measured, Speed) and record.experiment is not None:
+            found.setdefault(record.experiment.name, []).append((record.experiment, record.measured))
+    return {name: sorted(found[name], key=lambda run: run[1].round) for name in names if name in found}
+
+
+def throughputs_of(timed: Mapping[str, Sequence[Run]], base: str | None) -> list[Throughput]:
+    """Summarise the runs of each experiment and compare it with `base`; p and verdict are adjusted for their number."""
+    peak = device_peak(speed for runs in timed.values() for _, speed in runs)
+    figures = {name: [run_figures(one, speed, peak) for one, speed in runs] for name, runs in timed.items()}
+    medians = {name: _medians(rows) for name, rows in figures.items()}
+    whole = _ratios(figures, base, "images_per_second")
+    separate = _ratios(figures, base, "forward_backward_images_per_second")
+    return [
+        Throughput(
+            experiment=name,
+            rounds={int(row["round"]): row["images_per_second"] for row in figures[name]},
+            runs=(rates := tuple(row["images_per_second"] for row in figures[name])),
+            images_per_second=median(rates),
+            interval=geometric_mean_interval(rates),
+            ratio=whole.get(name),
+            forward_backward=separate.get(name),
+            flop_ratio=_flop_ratio(medians, base, name),
+            figures=medians[name],
+            peak_source=runs[0][1].peak_source,
+            not_measured=tuple(dict.fromkeys(filter(None, (missing_readings(speed) for _, speed in runs)))),
+        )
+        for name, runs in timed.items()
+    ]
+
+
+def device_peak(speeds: Iterable[Speed]) -> float:
+    """Return the largest peak in FLOP/s that any run found, NaN without one: on a CPU each run measures it."""
+    return max((speed.peak_flops_per_second for speed in speeds if speed.peak_flops_per_second), default=NAN)
+
+
+def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, float]:
+    """Derive the figures of one timed run; NaN is not measured."""
+    images = images_per_step(experiment, speed)
+    phases = {name: 1000 * median(seconds) for name in PHASES if (seconds := speed.phase_seconds.get(name))}
+    return {
+        "round": speed.round,
+        "batch_size": experiment.batch_size,  # of one process, as the FLOPs are
+        "images_per_second": images_per_second(experiment, speed),
+        "forward_backward_images_per_second": forward_backward_rate(experiment, speed) or NAN,
+        "step_ms": 1000 * median(speed.window_seconds) / experiment.steps_per_window,
+        "phases_ms": sum(phases.values()) if phases else NAN,
+        "step_flops_per_image": speed.flops.step / images,
+        "forward_flops_per_image": speed.flops.forward / images,
+        "image_forward_flops_per_image": speed.flops.image_forward / images,
+        "text_forward_flops_per_image": speed.flops.text_forward / images,
+        "model_flops_utilisation": model_flops_utilisation(experiment, speed, peak),
+        "peak_flops_per_second": peak,
+        "captions_per_second": speed.num_captions / speed.targets_seconds if speed.targets_seconds > 0 else NAN,
+        "tokens_per_caption": NAN if speed.tokens_per_caption is None else speed.tokens_per_caption,
+        "trained_parameters": speed.trained_parameters,
+        "tower_parameters": speed.tower_parameters,
+        "sampler_share": speed.sampler_share,
+        "wait_share": NAN if speed.wait_share is None else speed.wait_share,
+        "warmup_seconds": speed.warmup_seconds,
+        "windows": len(speed.window_seconds),
+        **{PHASE + name: milliseconds for name, milliseconds in phases.items()},
+        **{UTILISATION + name: value for name, value in speed.utilisation.items()},
+    }
+
+
+def missing_readings(speed: Speed) -> str:
+    """Return the readings that the device did not give, with the reason of each."""
+    return "; ".join(f"{name}: {reason}" for name, reason in speed.not_measured.items())
+
+
+def engineering_gap(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput] | None:
+    """Return the rows of the least and the largest MFU where these compare implementations and not methods."""
+    known = sorted((row for row in rows if row.mfu), key=lambda row: row.mfu or 0.0)
+    is_gap = bool(known) and is_engineering_gap(known[0].mfu or 0.0, known[-1].mfu or 0.0)
+    return (known[0], known[-1]) if is_gap else None
+
+
+def _ratios(figures: Mapping[str, Sequence[Mapping[str, float]]], base: str | None, column: str) -> dict[str, Ratio]:
+    values = {
+        name: {int(row["round"]): row[column] for row in rows if not math.isnan(row[column])}
+        for name, rows in figures.items()
+    }
+    measured = {name: runs for name, runs in values.items() if runs}
+    if base not in measured:
+        return {}
+    return ratios_of(measured[base], {name: runs for name, runs in measured.items() if name != base})
+
+
+def _flop_ratio(medians: Mapping[str, Mapping[str, float | None]], base: str | None, name: str) -> float | None:
+    if base is None or base not in medians or name == base:
+        return None
+    ours, theirs = (medians[one]["step_flops_per_image"] for one in (name, base))
+    return theirs / ours if theirs is not None and ours else None
+
+
+def _medians(rows: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row[name] for row in rows if name in row and not math.isnan(row[name])]
+        found[name] = float(median(values)) if values else None
+    return found
