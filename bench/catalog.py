@@ -29,7 +29,7 @@ TASK_KINDS = (
 )
 
 
-class Scored(NamedTuple):
+class ScoringSubject(NamedTuple):
     """A tower or features to score."""
 
     name: str  # a tower as `bench.towers.load_tower` accepts it, RANDOM_INIT or one of REFERENCES

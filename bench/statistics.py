@@ -267,7 +267,7 @@ def paired_difference(base: Sequence[bool], other: Sequence[bool]) -> Interval:
     """
     if len(base) != len(other):
         raise ValueError(f"paired answers must be of the same items: {len(base)} and {len(other)}")
-    differences = [int(b) - int(a) for a, b in zip(base, other, strict=True)]
+    differences = [float(b) - float(a) for a, b in zip(base, other, strict=True)]
     return mean_interval(differences)
 
 

@@ -36,6 +36,6 @@ class Embed:
             raise ValueError(f"{self.out} exists; remove it, or name another file")
         comparison = open_comparison(self.results, [experiment], Scope("embed", 0), trained=False)
         label, file = f"features of {experiment.teacher}", str(self.out.resolve())
-        job = comparison.job(EmbeddingRequest, experiment, label, START_SECONDS, file=file)
+        job = comparison.new_job(EmbeddingRequest, experiment, label, START_SECONDS, file=file)
         comparison.runner.run([job], threads=comparison.cores)
         return finish(comparison)

@@ -111,7 +111,7 @@ class ExplainRatio:
         comparison = open_comparison(
             self.results, configurations, scope, resume=self.resume, trained=False, may_differ=FIELDS
         )
-        job = comparison.job(LadderRequest, ends[-1], "the ladder", START_SECONDS, ladder=ladder)
+        job = comparison.new_job(LadderRequest, ends[-1], "the ladder", START_SECONDS, ladder=ladder)
         if job.is_done and read_record(job.request.paths[0]).measured != ladder:
             raise ValueError(f"{comparison.name} has another ladder: start a new decomposition without --resume")
         comparison.runner.progress.expect(job.expected_seconds)

@@ -70,7 +70,7 @@ class Reference:
                 for side in sides[:: -1 if round_ % 2 else 1]:
                     label = f"{experiment.name}, {side}, round {round_ + 1} of {rounds}"
                     jobs.append(
-                        comparison.job(ReferenceRequest, longer, label, EXPECTED_SECONDS, side=side, round=round_)
+                        comparison.new_job(ReferenceRequest, longer, label, EXPECTED_SECONDS, side=side, round=round_)
                     )
                 groups.append(jobs)
         comparison.runner.progress.expect(sum(job.expected_seconds for jobs in groups for job in jobs))

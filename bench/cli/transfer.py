@@ -18,7 +18,7 @@ from bench.catalog import (
     RANDOM_INIT,
     TASK_KINDS,
     TASKS,
-    Scored,
+    ScoringSubject,
     compatible_pairs,
 )
 from bench.cli.options import Json, Protocols, Results, Tasks, finish
@@ -70,7 +70,10 @@ class Transfer:
             self.results, [experiment], scope, resume=self.resume, trained=False, scored=made.values()
         )
         _require_openable(comparison, root, opened, elsewhere)
-        subjects = [*map(Scored, towers), *([] if upper_bound is None else [Scored(upper_bound, "reference")])]
+        subjects = [
+            *map(ScoringSubject, towers),
+            *([] if upper_bound is None else [ScoringSubject(upper_bound, "reference")]),
+        ]
         subjects += _random_init_subjects(opened, made)
         comparison.score_towers(subjects, [], tasks, protocols, root)
         records = comparison.records()
@@ -93,11 +96,11 @@ def _most_trained(towers: Sequence[str]) -> str:
     return max(towers, key=lambda tower: read_provenance(Path(tower)).images)
 
 
-def _random_init_subjects(towers: Sequence[str], made: Mapping[str, Experiment]) -> list[Scored]:
+def _random_init_subjects(towers: Sequence[str], made: Mapping[str, Experiment]) -> list[ScoringSubject]:
     """Return random-init baselines: one per architecture and seed of the towers made here, one per external tower."""
     kinds = {tower: (of.tower, of.image_size, of.seed) for tower, of in made.items()}
     first = {kinds.get(tower, tower): tower for tower in reversed(towers)}
-    return [Scored(tower, "untrained") for tower in first.values()]
+    return [ScoringSubject(tower, "untrained") for tower in first.values()]
 
 
 def _select_pairs(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:

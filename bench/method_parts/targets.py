@@ -23,9 +23,8 @@ def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
     subwords = SubwordIds(experiment.subword_vocabulary)
     start, end = subwords.start_and_end
     padding = "max_length" if why_padding_is_needed(experiment.text_tower) else experiment.text_padding
-    return lambda captions: Tokens.from_ids(
-        subwords.encode(captions.texts), start, end, experiment.context_length, padding
-    )
+    length = experiment.context_length
+    return lambda captions: Tokens.from_ids(subwords.encode(captions.texts), start, end, length, padding)
 
 
 def tokens_or_features(experiment: Experiment) -> Callable[[Captions], Tokens | Features]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, TASKS, Scored
+from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, TASKS, ScoringSubject
 from bench.config import CheckpointConfig, Experiment, at_batch_size
 from bench.console.console import log
 from bench.data.image_sizes import images_seen_before, steps_for
@@ -118,7 +118,7 @@ class Comparison:
         order = [*arms[first:], *arms[:first]][:: -1 if rotation % 2 else 1]
         label = f"round {round_ + 1} of {rounds}"
         return [
-            self.job(SpeedRequest, one, f"speed of {one.name}, {label}", speed_seconds(one), round=round_)
+            self.new_job(SpeedRequest, one, f"speed of {one.name}, {label}", speed_seconds(one), round=round_)
             for one in order
         ]
 
@@ -142,7 +142,7 @@ class Comparison:
             def fits(size: int, experiment: Experiment = experiment) -> bool:
                 sized, limit = at_batch_size(experiment, size), limit_bytes / GIB
                 label = f"{experiment.name} at batch {size} in {limit:g} GiB"
-                job = self.job(FitRequest, sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
+                job = self.new_job(FitRequest, sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
                 self.runner.run([job], threads=self.cores)
                 if not job.is_done:
                     raise _SearchFailed
@@ -161,7 +161,7 @@ class Comparison:
     def trace(self) -> list[Path]:
         """Write a trace of a few steps of every experiment; return the files."""
         self.runner.progress.expect(len(self.experiments) * MEMORY_SECONDS)
-        jobs = [self.job(TraceRequest, one, f"trace of {one.name}", MEMORY_SECONDS) for one in self.experiments]
+        jobs = [self.new_job(TraceRequest, one, f"trace of {one.name}", MEMORY_SECONDS) for one in self.experiments]
         self.runner.run(jobs, threads=self.cores)
         return [path for job in jobs for path in job.request.paths if path.is_file()]
 
@@ -177,11 +177,11 @@ class Comparison:
     def score(self, scope: Scope, tasks: Sequence[str] = TASKS, protocols: Sequence[str] = DEFAULT_PROTOCOLS) -> None:
         """Score every tower trained here, the random-init baseline of each seed, and the reference features."""
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
-        self.score_towers([*map(Scored, towers)], scope.seeds, tasks, protocols)
+        self.score_towers([*map(ScoringSubject, towers)], scope.seeds, tasks, protocols)
 
     def score_towers(
         self,
-        towers: Sequence[Scored],
+        towers: Sequence[ScoringSubject],
         seeds: Sequence[int],
         tasks: Sequence[str] = TASKS,
         protocols: Sequence[str] = DEFAULT_PROTOCOLS,
@@ -201,7 +201,7 @@ class Comparison:
             jobs += self._training_jobs(scope, {})
             # Each budget leaves a tower, but the slowest experiment's two budgets of equal size share one.
             towers = len(self.experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
-            scored = [Scored(RANDOM_INIT)] * towers * len(scope.seeds)
+            scored = [ScoringSubject(RANDOM_INIT)] * towers * len(scope.seeds)
             for protocols in (DEFAULT_PROTOCOLS, scope.curves):
                 jobs += self._scoring_jobs(scored, scope.seeds, protocols=protocols) if protocols else []
         return sum(job.expected_seconds for job in jobs)
@@ -228,7 +228,7 @@ class Comparison:
 
     def _memory_jobs(self, experiments: Sequence[Experiment]) -> list[Job]:
         seconds = MEMORY_SECONDS / self.max_parallel
-        return [self.job(MemoryRequest, one, f"memory of {one.name}", seconds) for one in experiments]
+        return [self.new_job(MemoryRequest, one, f"memory of {one.name}", seconds) for one in experiments]
 
     def _training_jobs(
         self, scope: Scope, speeds: Mapping[str, float], checkpoint_config: CheckpointConfig | None = None
@@ -239,13 +239,13 @@ class Comparison:
             seconds = training_seconds(experiment, budgets) / self.max_parallel
             label = f"training of {experiment.name}, seed {seed}, {max(budgets.values()):,} images"
             fields = {"budgets": budgets, "checkpoint_config": checkpoint_config}
-            jobs.append(self.job(TrainingRequest, replace(experiment, seed=seed), label, seconds, **fields))
+            jobs.append(self.new_job(TrainingRequest, replace(experiment, seed=seed), label, seconds, **fields))
         return jobs
 
-    def _scoring_jobs(self, towers: Sequence[Scored], seeds: Sequence[int], **fields: Any) -> list[Job]:
+    def _scoring_jobs(self, towers: Sequence[ScoringSubject], seeds: Sequence[int], **fields: Any) -> list[Job]:
         """Return runs that share the subjects and the first seed's baseline, and one for each further baseline."""
-        baseline, max_parallel = [Scored(RANDOM_INIT)], self.max_parallel
-        subjects = [*towers, *map(Scored, REFERENCES), *(baseline if seeds else [])]
+        baseline, max_parallel = [ScoringSubject(RANDOM_INIT)], self.max_parallel
+        subjects = [*towers, *map(ScoringSubject, REFERENCES), *(baseline if seeds else [])]
         groups = [(subjects[first::max_parallel], seeds[0] if seeds else 0) for first in range(max_parallel)]
         jobs = []
         for group, seed in [*groups, *((baseline, seed) for seed in seeds[1:])]:
@@ -253,10 +253,10 @@ class Comparison:
                 experiment = replace(self.experiments[0], seed=seed)
                 seconds = scoring_seconds(len(group), fields["protocols"]) / max_parallel
                 label = f"scoring of {len(group)} towers"
-                jobs.append(self.job(ScoringRequest, experiment, label, seconds, subjects=tuple(group), **fields))
+                jobs.append(self.new_job(ScoringRequest, experiment, label, seconds, subjects=tuple(group), **fields))
         return jobs
 
-    def job(self, kind: type[AnyRequest], experiment: Experiment, label: str, seconds: float, **fields: Any) -> Job:
+    def new_job(self, kind: type[AnyRequest], experiment: Experiment, label: str, seconds: float, **fields: Any) -> Job:
         """Return a run of this comparison; `fields` are the request's other fields."""
         request = kind(results=str(self.results), comparison=self.name, experiment=experiment, **fields)
         return Job(request, label, seconds)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, TASKS, Scored, compatible_pairs
+from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, TASKS, ScoringSubject, compatible_pairs
 from bench.config import CheckpointConfig, Experiment
 from bench.console.signals import StopRequest
 from bench.environment.rank_info import torchrun_env
@@ -202,7 +202,7 @@ class EmbeddingRequest(Request, frozen=True, kw_only=True, tag="embedding"):
 class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
     """Score towers and reference features; a failed scoring does not stop the others, except out of memory."""
 
-    subjects: tuple[Scored, ...]
+    subjects: tuple[ScoringSubject, ...]
     tasks: tuple[str, ...] = TASKS
     protocols: tuple[str, ...] = DEFAULT_PROTOCOLS
     root: str = ""  # folder of the tasks that lie on disk
@@ -228,22 +228,20 @@ class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
                 for task, protocol, path in missing:
                     with _collect_error(errors, f"{subject.title}, {protocol} on {task}"):
                         now = current_circumstances(None, device)
-                        scores = score_task(extractor, load_task(task, Path(self.results), self.root), protocol)
-                        record = Record(
-                            comparison=comparison, experiment=experiment, circumstances=now, measured=scores
-                        )
+                        score = score_task(extractor, load_task(task, Path(self.results), self.root), protocol)
+                        record = Record(comparison=comparison, experiment=experiment, circumstances=now, measured=score)
                         write_record(record, path)
         if errors:
             raise RuntimeError("; ".join(errors))
 
-    def _scorings(self, subject: Scored) -> list[tuple[str, str, Path]]:
+    def _scorings(self, subject: ScoringSubject) -> list[tuple[str, str, Path]]:
         names = self._subject_names(subject)
         return [
             (task, protocol, self._path("transfer", *names, task, protocol))
             for task, protocol in compatible_pairs(subject.name, self.tasks, self.protocols)
         ]
 
-    def _subject_names(self, subject: Scored) -> tuple[str, ...]:
+    def _subject_names(self, subject: ScoringSubject) -> tuple[str, ...]:
         if subject.name == RANDOM_INIT:
             return ("random-init", *self._name_parts())
         role = (subject.role,) if subject.role else ()

@@ -266,7 +266,7 @@ def follow_rank0(coordinator: Coordinator) -> None:
     """Execute the runs that rank 0 announces, until it is done."""
     runner = Runner(Progress(0.0), coordinator)
     try:
-        for start in coordinator.announced():
+        for start in coordinator.iter_announcements():
             runner.run_announced(start, coordinator)
     except BaseException:
         runner.stop()

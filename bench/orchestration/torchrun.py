@@ -56,7 +56,7 @@ class Coordinator:
         self._announced += 1
         return start
 
-    def announced(self) -> Iterator[Announcement]:
+    def iter_announcements(self) -> Iterator[Announcement]:
         """Yield the runs that rank 0 announces, until it is done."""
         number = 0
         while not self.store.check(["end"]):

@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from bench.profilers.clock import synchronize
-from bench.profilers.nvml import Reader, Span, counter_rate, nvml_reader
+from bench.profilers.nvml import DeviceReader, Span, counter_rate, nvml_reader
 
 T = TypeVar("T")
 OTHERS_BUSY = "other processes CPU busy percent"
@@ -55,7 +55,7 @@ class Readings:
 
 
 @contextmanager
-def sampled(reader: Reader, device: torch.device, *, every_s: float = 0.2) -> Iterator[Readings]:
+def sampled(reader: DeviceReader, device: torch.device, *, every_s: float = 0.2) -> Iterator[Readings]:
     """Read the device while the block runs: spans at its idle ends, gauges every `every_s` seconds, averaged.
 
     NVML averages over 1/6 s to 1 s itself, so a shorter interval returns the same number again. A gauge that fails is
@@ -95,14 +95,14 @@ def sampled(reader: Reader, device: torch.device, *, every_s: float = 0.2) -> It
         readings.add_means(values, every_s)
 
 
-def open_reader(device: torch.device) -> Reader:
+def open_reader(device: torch.device) -> DeviceReader:
     """Return the reader of a device: the kernel's counters of CPU time, and NVML on CUDA; it never raises."""
     if device.type != "cuda":
-        return Reader(spans=cpu_spans())
+        return DeviceReader(spans=cpu_spans())
     opening = Readings()
     uuid, index = str(torch.cuda.get_device_properties(device).uuid), device.index or 0
-    gpu = opening.attempt("GPU", lambda: nvml_reader(uuid, index)) or Reader(missing=opening.not_measured)
-    return Reader(gpu.gauges, cpu_spans() | dict(gpu.spans), gpu.missing)
+    gpu = opening.attempt("GPU", lambda: nvml_reader(uuid, index)) or DeviceReader(missing=opening.not_measured)
+    return DeviceReader(gpu.gauges, cpu_spans() | dict(gpu.spans), gpu.missing)
 
 
 def cpu_spans() -> dict[str, Span]:

@@ -29,7 +29,7 @@ GPM = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class DeviceReader:
     """Figures by name with unit: gauges of a moment, spans of a block, and the reasons for `missing` ones."""
 
     gauges: Mapping[str, Gauge] = field(default_factory=dict)
@@ -47,7 +47,7 @@ def counter_rate(counter: Gauge, scale: float = 1.0) -> Span:
     return begin
 
 
-def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> Reader:
+def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> DeviceReader:
     """Return NVML's reader of the GPU, or MIG slice, with CUDA's `index` and `uuid`.
 
     Power is NVML's own average (over 1 s from Ampere on, instantaneous before); the energy counter's rise is exact. A
@@ -67,7 +67,7 @@ def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> Reader:
     spans: dict[str, Span] = {
         "power W, by the energy counter": counter_rate(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
     } | {name: partial(_gpm_span, handle, getattr(nvml, metric), nvml) for name, metric in GPM.items()}
-    return Reader(gauges, spans)
+    return DeviceReader(gauges, spans)
 
 
 def device_handle(uuid: str, index: int, nvml: Any = pynvml) -> Any:
