@@ -66,9 +66,9 @@ def _load_first_batches(experiment: Experiment, device: torch.device, results: P
 
 def max_over_ranks(peaks: Peaks, device: torch.device) -> Peaks:
     """Return the maximum of each peak over the processes; None if one has no such counter."""
-    own = [math.nan if value is None else float(value) for value in astuple(peaks)]
-    of_ranks = zip(*all_gather_floats(own, device, world_group()), strict=True)
-    return Peaks(*(None if any(map(math.isnan, values)) else int(max(values)) for values in of_ranks))
+    own_peaks = [math.nan if value is None else float(value) for value in astuple(peaks)]
+    peaks_by_rank = zip(*all_gather_floats(own_peaks, device, world_group()), strict=True)
+    return Peaks(*(None if any(map(math.isnan, values)) else int(max(values)) for values in peaks_by_rank))
 
 
 def try_batch_size(experiment: Experiment, device: torch.device, results: Path, limit_bytes: int) -> BatchTrial:

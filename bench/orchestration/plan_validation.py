@@ -212,13 +212,13 @@ def _start_module(module: Sequence[str], cores: Sequence[int], output: int) -> I
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(len(cores)), "-m"]
     command = [sys.executable, "-m", *(torchrun if len(cores) > 1 else []), *module]
     settings = {"PYTHONPATH": pythonpath_with_checkout(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    own = os.sched_getaffinity(0)
+    own_cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)  # children are bound as their parent is
     try:
         # SIGINT reaches this process alone, which ends its children.
         child = subprocess.Popen(command, stdout=output, env=os.environ | settings, process_group=0)
     finally:
-        os.sched_setaffinity(0, own)
+        os.sched_setaffinity(0, own_cores)
     try:
         yield child
     finally:

@@ -247,9 +247,9 @@ class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
         role = (subject.role,) if subject.role else ()
         if not subject.name.endswith(".safetensors"):
             return (*role, subject.name.replace(" ", "-"))
-        path, own = Path(subject.name), f"{self.comparison}.tower."
-        names = path.stem.removeprefix(own).split(".")
-        if not path.name.startswith(own):  # files of several folders may have one name
+        path, prefix = Path(subject.name), f"{self.comparison}.tower."
+        names = path.stem.removeprefix(prefix).split(".")
+        if not path.name.startswith(prefix):  # files of several folders may have one name
             names.append(hashlib.sha256(str(path).encode()).hexdigest()[:8])
         return (*role, *names)
 

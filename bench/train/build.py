@@ -43,8 +43,8 @@ class TrainState:
 def build_untrained_tower(experiment: Experiment) -> ImageTower:
     """Build the tower with the initial weights of every method's training, from its own generator."""
     seed = seed_for(experiment.seed, TOWER)
-    drawn = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
-    return build_image_tower(experiment.tower, experiment.image_size, seed, *drawn)
+    tower_options = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
+    return build_image_tower(experiment.tower, experiment.image_size, seed, *tower_options)
 
 
 def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
@@ -81,9 +81,9 @@ def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState
 def take_steps(run: TrainState, steps: Iterable[int]) -> list[Tensor]:
     """Take steps at the full learning rate, then sleep for `injected_slowdown`; the losses stay on the device."""
     experiment = run.stream.experiment
-    with clock(run.stream.device) as own:
+    with clock(run.stream.device) as elapsed:
         losses = [run.step(run.stream.batch(k), experiment.learning_rate) for k in steps]
-    time.sleep(experiment.injected_slowdown * own.seconds)
+    time.sleep(experiment.injected_slowdown * elapsed.seconds)
     return losses
 
 

@@ -46,17 +46,17 @@ def process_group(rendezvous_id: str, device: torch.device) -> Iterator[torch.de
     if not rendezvous_id:
         yield device
         return
-    where, on_gpu = torchrun_env(), device.type == "cuda"
+    rank_info, on_gpu = torchrun_env(), device.type == "cuda"
     if on_gpu:
-        device = torch.device("cuda", where.local_rank)
+        device = torch.device("cuda", rank_info.local_rank)
         torch.cuda.set_device(device)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = PrefixStore(rendezvous_id, TCPStore(address, port, is_master=False, timeout=WATCHDOG_TIMEOUT))
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         store=store,
-        rank=where.rank,
-        world_size=where.world_size,
+        rank=rank_info.rank,
+        world_size=rank_info.world_size,
         timeout=WATCHDOG_TIMEOUT,
         device_id=device if on_gpu else None,
     )

@@ -113,8 +113,8 @@ def head_to_score(run: TrainState) -> State:
     """Return the scored weights outside the tower, without a teacher's. All ranks must call it."""
     frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
     model = run.model if run.step.ema is None else run.step.ema
-    own = {name: value for name, value in model.state_dict().items() if not name.startswith("tower.")}
-    return {name: full_tensor(value) for name, value in own.items() if name not in frozen}
+    head = {name: value for name, value in model.state_dict().items() if not name.startswith("tower.")}
+    return {name: full_tensor(value) for name, value in head.items() if name not in frozen}
 
 
 def clone_state(state: State) -> State:
