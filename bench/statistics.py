@@ -268,7 +268,8 @@ def paired_difference(base: Sequence[bool], other: Sequence[bool]) -> Interval:
     if len(base) != len(other):
         raise ValueError(f"paired answers must be of the same items: {len(base)} and {len(other)}")
     differences = [float(b) - float(a) for a, b in zip(base, other, strict=True)]
-    return mean_interval(differences)
+    mean, margin = fmean(differences), _student_margin(differences)
+    return Interval(mean, mean - margin, mean + margin)
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
