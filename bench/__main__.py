@@ -15,7 +15,7 @@ from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; return the exit code: 0, or what `bench.console` names in `exit_codes` and `signals`."""
+    """Run a command line; return the exit code: 0, or what `bench.console` names in `console` and `signals`."""
     signal.signal(signal.SIGTERM, terminate)
     try:
         if arguments and arguments[0] == "report":

@@ -9,21 +9,18 @@ from msgspec.structs import replace
 from tyro.conf import Positional
 
 from bench.cli.doctor import Doctor
-from bench.cli.embed import Embed
 from bench.cli.explain import ExplainRatio
-from bench.cli.export import Export
-from bench.cli.history import History
 from bench.cli.label import Label
 from bench.cli.options import Command, Data, Json, Results, Rounds, Settings, experiment_from, finish
 from bench.cli.plan import Plan
 from bench.cli.reference import Reference
-from bench.cli.regress import Regress
 from bench.cli.selftest import SlowdownDetectionCheck
+from bench.cli.suites import History, Regress
+from bench.cli.towers import Embed, Export
 from bench.cli.train import Train
 from bench.cli.transfer import Transfer
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH
-from bench.console.console import PROGRAM
-from bench.console.exit_codes import OK
+from bench.console.console import OK, PROGRAM
 from bench.console.tables import Table, print_tables
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.tables import cost_table, experiment_table, fit_table, speed_table

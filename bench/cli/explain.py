@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from bench.cli.options import Json, Results, Settings
 from bench.config import FIELDS, Experiment, with_settings
-from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK
+from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK
 from bench.console.tables import print_tables
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.explain.decomposition import decompose

@@ -13,8 +13,7 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import Json
 from bench.config import format_differences
-from bench.console.console import PROGRAM, log
-from bench.console.exit_codes import FAILED_CASE, OK, USAGE
+from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, log
 from bench.console.tables import print_tables
 from bench.data.captions.shards import Shard, find_caption_files, select_part
 from bench.labels.explanation import explanation_table

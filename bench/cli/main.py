@@ -8,8 +8,7 @@ import tyro
 from bench.cli.compare import DISTRIBUTED_VERBS, GROUPS, VERBS, Bench
 from bench.cli.options import Command
 from bench.config import choose
-from bench.console.console import PROGRAM, log
-from bench.console.exit_codes import OK, USAGE
+from bench.console.console import OK, PROGRAM, USAGE, log
 from bench.environment.rank_info import torchrun_env
 from bench.old_names import upgrade_arguments, upgrade_verb
 from bench.orchestration.runner import follow_rank0

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Protocol
 from tyro.conf import UseAppendAction, arg
 
 from bench.config import Experiment, with_settings
-from bench.console.exit_codes import FAILED_CASE, OK
+from bench.console.console import FAILED_CASE, OK
 from bench.console.tables import Table, print_tables
 from bench.experiments import get_experiment
 from bench.measure.tables import failure_table

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from bench.cli.options import Json, Results, Settings, experiment_from
 from bench.cli.train import Images, parse_count
 from bench.config import Experiment, choose
-from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, OK
+from bench.console.console import DISAGREEMENT, FAILED_CASE, OK
 from bench.console.tables import print_tables
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.experiments import EXPERIMENTS

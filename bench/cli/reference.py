@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from bench.cli.options import Json, Results, Rounds, Settings, finish, ratio_columns
 from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment, at_batch_size, with_settings
-from bench.console.exit_codes import DISAGREEMENT, OK
+from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import Table
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.orchestration.comparison import Scope, required_rounds
@@ -22,7 +22,7 @@ from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import ReferenceRequest
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Record, ReferenceRun
-from bench.reference.sides import OURS, SIDES, ReferenceName
+from bench.reference import OURS, SIDES, ReferenceName
 from bench.statistics import ratios_of, relative_spread
 
 EQUAL_LOSSES, STEPS_COMPARED = 1e-4, 20  # relative difference over the first steps; rounding grows with training

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from bench.cli.options import Json, Results, finish, ratio_columns
 from bench.config import MAY_DIFFER, Experiment, with_settings
-from bench.console.exit_codes import DISAGREEMENT, OK
+from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import Table, print_tables
 from bench.experiments import EXPERIMENTS
 from bench.measure.throughput import throughputs_by_round

@@ -16,7 +16,7 @@ from bench.catalog import TASKS
 from bench.cli.options import Data, Json, Settings, Tasks, experiment_from, finish
 from bench.config import CheckpointConfig, Experiment, choose
 from bench.environment.commit import commit
-from bench.environment.file_names import plain_name
+from bench.environment.files import plain_name
 from bench.environment.rank_info import restart_count, torchrun_env
 from bench.orchestration.comparison import Scope, with_images
 from bench.orchestration.preflight import open_comparison

@@ -145,7 +145,7 @@ class TraceRequest(Request, frozen=True, kw_only=True, tag="trace"):
 class ReferenceRequest(Request, frozen=True, kw_only=True, tag="reference"):
     """Time one side of a comparison with a reference implementation."""
 
-    side: str  # a name of `bench.reference.sides`
+    side: str  # a name of `bench.reference`
     round: int = 0
 
     def _names(self) -> tuple[str, ...]:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from bench.console.console import log
-from bench.console.progress import Progress
+from bench.console.console import Progress, log
 from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
 from bench.environment.commit import CHECKOUT
 from bench.orchestration.interleave import Slot, round_robin

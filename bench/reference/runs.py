@@ -25,7 +25,7 @@ from bench.environment.slots import yield_slot
 from bench.labels.subwords import SubwordIds
 from bench.methods import METHODS, Method
 from bench.record import ReferenceRun
-from bench.reference.sides import DENSE, OPEN_CLIP_FUSED, OURS, WARMUP_STEPS
+from bench.reference import DENSE, OPEN_CLIP_FUSED, OURS, WARMUP_STEPS
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.step import make_optimizer, make_step
 from losses.collectives import ProcessGroupLike

@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 from scipy import stats
 
-from bench.history.figures import Commit
+from bench.history.observations import Commit
 from bench.history.quantities import format_quantity
 from bench.statistics import FEWEST_SUSPECTED, ChangeKind, is_change
 from reports.history.series import Series

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.console.exit_codes import DISAGREEMENT, INCONCLUSIVE, OK
+from bench.console.console import DISAGREEMENT, INCONCLUSIVE, OK
 from bench.console.tables import Table
-from bench.history.figures import BenchmarkId, Metric, Observation
+from bench.history.observations import BenchmarkId, Metric, Observation
 from bench.history.quantities import format_exactly, format_quantity
 from bench.statistics import Ratio, ratios_of_pairs
 

@@ -1,5 +1,6 @@
-"""The verb `embed`: the features that a distillation's teacher computes of the pack's images."""
+"""The verbs `embed` and `export`: a teacher's features, and a tower as files that open_clip or timm loads."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Results, Settings, experiment_from, finish
+from bench.console.console import OK
 from bench.orchestration.comparison import Scope
 from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import open_comparison
@@ -39,3 +41,26 @@ class Embed:
         job = comparison.job(EmbeddingRequest, experiment, label, START_SECONDS, file=file)
         comparison.runner.run([job], threads=comparison.cores)
         return finish(comparison)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Export a trained tower in open_clip's layout, or in timm's layout if it is a timm tower."""
+
+    tower: Positional[str]  # tower file, or name of an experiment whose newest tower is exported
+    out: Annotated[Path, arg(help="folder for the exported files, empty or absent")]
+    results: Results = Path("results")
+    resume_hint = "an unfinished folder holds no configuration; remove it and start the command again"
+
+    def run(self) -> int:
+        """Write the folder, and print the code that loads it."""
+        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise ValueError(f"{self.out} exists and is not an empty folder; remove it, or name another folder")
+        from bench.towers.exported import export_tower
+        from bench.towers.tower_from import load_tower
+
+        known = load_tower(self.tower, self.results)
+        self.out.mkdir(parents=True, exist_ok=True)
+        print(export_tower(known, self.out))
+        print(f"written: {self.out}", file=sys.stderr)
+        return OK
