@@ -1,8 +1,9 @@
 """Contrasts: weighted sums of log throughputs, with intervals over rounds."""
 
 import math
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, stdev
 from typing import TypeVar
@@ -44,26 +45,17 @@ class LogRatio:
         """The upper bound of the ratio."""
         return None if self.margin is None else math.exp(self.mean + self.margin)
 
-    def divided_by(self, counted: float) -> "LogRatio":
-        """Divide by an exact ratio."""
-        return replace(self, mean=self.mean - math.log(counted))
-
 
 def contrast(logarithms: Mapping[C, Rounds], weights: Mapping[C, float]) -> LogRatio | None:
     """Return a weighted sum of logarithms over the rounds that have all of them; None if there is no such round.
 
     Rounds are independent; configurations within a round may be correlated.
     """
-    weighed = {configuration: weight for configuration, weight in weights.items() if weight}
-    if not all(configuration in logarithms for configuration in weighed):
-        return None
-    rounds = sorted(set.intersection(*({*logarithms[configuration]} for configuration in weighed)))
+    weighted = [(logarithms.get(configuration, {}), weight) for configuration, weight in weights.items() if weight]
+    rounds = sorted(set.intersection(*({*logs} for logs, _ in weighted))) if weighted else []
     if not rounds:
         return None
-    sums = [
-        sum(weight * logarithms[configuration][round_] for configuration, weight in weighed.items())
-        for round_ in rounds
-    ]
+    sums = [sum(weight * logs[round_] for logs, weight in weighted) for round_ in rounds]
     error = stdev(sums) / math.sqrt(len(sums)) if len(sums) > 1 else None
     return LogRatio(fmean(sums), error, len(sums) - 1)
 
@@ -95,18 +87,19 @@ def shapley(num_causes: int, factors: Sequence[str]) -> list[dict[tuple[int, fro
     Source: Shapley 1953, "A value for n-person games", Contributions to the Theory of Games 2.
     """
     players = len(factors) + 1
-    share = [1 / (players * math.comb(players - 1, before)) for before in range(players)]
-    found = []
+    share_of_orders = [1 / (players * math.comb(players - 1, before)) for before in range(players)]
+    subsets = [frozenset(subset) for count in range(players) for subset in combinations(factors, count)]
+    found: list[dict[tuple[int, frozenset[str]], float]] = []
     for factor in factors:
-        weights: dict[tuple[int, frozenset[str]], float] = {}
-        others = [other for other in factors if other != factor]
-        for count in range(len(others) + 1):
-            for some in map(frozenset, combinations(others, count)):
-                for stage, before in ((0, count), (num_causes, count + 1)):
-                    weights[stage, some | {factor}] = weights.get((stage, some | {factor}), 0.0) + share[before]
-                    weights[stage, some] = weights.get((stage, some), 0.0) - share[before]
+        weights = defaultdict[tuple[int, frozenset[str]], float](float)
+        for subset in subsets:
+            if factor in subset:
+                continue
+            for stage, before in ((0, len(subset)), (num_causes, len(subset) + 1)):
+                weights[stage, subset | {factor}] += share_of_orders[before]
+                weights[stage, subset] -= share_of_orders[before]
         found.append(weights)
     for stage in range(num_causes):
-        subsets = [frozenset(some) for count in range(players) for some in combinations(factors, count)]
-        found.append({(stage + up, some): (1 if up else -1) * share[len(some)] for some in subsets for up in (0, 1)})
+        signs = ((stage, -1), (stage + 1, 1))
+        found.append({(at, subset): sign * share_of_orders[len(subset)] for subset in subsets for at, sign in signs})
     return found

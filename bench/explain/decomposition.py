@@ -1,8 +1,9 @@
 """Decomposition of a throughput ratio from the records of a ladder: factors, their product, the whole and a summary."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import get_args
 
@@ -22,7 +23,7 @@ from bench.statistics import (
 
 Logarithms = Mapping[Coordinates, Rounds]
 Weights = Mapping[Coordinates, float]
-Ends = tuple[Coordinates, Coordinates]
+NO_WEIGHTS: Weights = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,15 @@ class Contribution:
     @property
     def flops_deviation(self) -> LogRatio | None:
         """The ratio of `best` to its FLOP-predicted value."""
-        return None if self.best is None or self.best_flop_ratio is None else self.best.divided_by(self.best_flop_ratio)
+        if self.best is None or self.best_flop_ratio is None:
+            return None
+        return replace(self.best, mean=self.best.mean - math.log(self.best_flop_ratio))
 
     @property
     def verdict(self) -> Prediction | None:
         """Whether `best` is consistent with FLOPs."""
-        return (
-            None
-            if self.flops_deviation is None
-            else judge_prediction(self.flops_deviation.mean, self.flops_deviation.margin)
-        )
+        deviation = self.flops_deviation
+        return None if deviation is None else judge_prediction(deviation.mean, deviation.margin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,8 @@ class Decomposition:
     @property
     def rounds(self) -> tuple[int, int]:
         """The numbers of rounds for the parts and for the whole."""
-        parts, whole = (
-            0 if one.chain is None else round(one.chain.degrees_of_freedom) + 1 for one in (self.product, self.whole)
-        )
+        ratios = self.product.chain, self.whole.chain
+        parts, whole = (0 if ratio is None else round(ratio.degrees_of_freedom) + 1 for ratio in ratios)
         return parts, whole
 
     @property
@@ -98,27 +97,28 @@ class Decomposition:
 
 def decompose(records: Iterable[Record]) -> Decomposition | None:
     """Decompose the ratio of the ladder in the records; None if there is no ladder."""
-    rows = list(records)
-    ladder = next((record.measured for record in rows if isinstance(record.measured, Ladder)), None)
+    records = list(records)
+    ladder = next((record.measured for record in records if isinstance(record.measured, Ladder)), None)
     if ladder is None:
         return None
     chain, before = ladder.chain, ladder.chain[len(ladder.factors) + (REST in ladder.causes)]
     begin, end = chain[0], chain[-1]
-    measured = _log_throughputs(ladder, rows)
-    of_parts, of_whole = (
-        measured.rounds(lambda round_: round_ % 2 == 0),
-        measured.rounds(lambda round_: round_ % 2 == 1),
-    )
-    values = shapley(len(ladder.causes), [factor.name for factor in ladder.factors]) if ladder.is_factorial else []
+    measured = _log_throughputs(ladder, records)
+    even_rounds = measured.select_rounds(lambda round_: round_ % 2 == 0)
+    odd_rounds = measured.select_rounds(lambda round_: round_ % 2 == 1)
+    factors = [factor.name for factor in ladder.factors]
+    averages: Sequence[Weights] = [NO_WEIGHTS] * len(ladder.steps)
+    if ladder.is_factorial:
+        averages = shapley(len(ladder.causes), factors)
     changes = {factor.name: f"{factor.before} -> {factor.after.partition('=')[2]}" for factor in ladder.factors}
     parts = [
-        of_parts.part(cause, ends, changes.get(cause, ""), values[at] if values else None)
-        for at, (cause, ends) in enumerate(zip(ladder.steps, pairwise(chain), strict=True))
+        even_rounds.contribution(cause, ends, changes.get(cause, ""), weights)
+        for cause, ends, weights in zip(ladder.steps, pairwise(chain), averages, strict=True)
     ]
     has_objective = before not in (begin, end)
-    product = of_parts.complete(chain).part("product of the parts", (begin, end))
-    whole = of_whole.part("whole, measured apart", (begin, end))
-    unexplained, step_residue = (
+    product = even_rounds.select_complete(chain).contribution("product of the parts", (begin, end))
+    whole = odd_rounds.contribution("whole, measured apart", (begin, end))
+    unexplained, step_unexplained = (
         None if one is None or other is None else divide(one, other)
         for one, other in ((whole.chain, product.chain), (whole.step, product.step))
     )
@@ -127,11 +127,11 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         baseline=ladder.configurations[0].experiment,
         experiment=ladder.configurations[len(chain) - 1].experiment,
         parts=tuple(parts),
-        objective=of_parts.part("objective, all else equal", (before, end)) if has_objective else None,
+        objective=even_rounds.contribution("objective, all else equal", (before, end)) if has_objective else None,
         product=product,
         whole=whole,
         unexplained=unexplained,
-        step_unexplained=step_residue,
+        step_unexplained=step_unexplained,
         verdict="inconclusive" if unexplained is None else judge_agreement(unexplained.mean, unexplained.margin),
     )
 
@@ -141,20 +141,20 @@ def summarize(found: Decomposition) -> str:
     whole, rest, parts = found.whole.chain, found.unexplained, [(part.cause, part.best) for part in found.parts]
     if whole is None or rest is None or any(best is None for _, best in parts):
         return "Some configurations were not measured, so the ratio cannot be decomposed."
-    first, against = short_name(found.experiment), short_name(found.baseline)
+    experiment, baseline = short_name(found.experiment), short_name(found.baseline)
     order = "over all orders" if found.parts[0].shapley is not None else "in this order"
-    listed = ", ".join(f"{_times(best)} for {cause}" for cause, best in parts)
-    ends, verdict = f"the end of the ladder ({first}) as at its beginning ({against})", VERDICTS[found.verdict]
+    factors = ", ".join(f"{_format_ratio(best)} for {cause}" for cause, best in parts)
+    ends, verdict = f"the end of the ladder ({experiment}) as at its beginning ({baseline})", VERDICTS[found.verdict]
     sentences = [
-        f"Forward and backward are {_times(whole)} ({_span(whole)}) as fast at {ends}.",
-        f"The factors, {order}, are {listed}.",
-        f"{_times(rest)} ({_span(rest)}) is unexplained: {verdict}{found.verdict_text}.",
+        f"Forward and backward are {_format_with_interval(whole)} as fast at {ends}.",
+        f"The factors, {order}, are {factors}.",
+        f"{_format_with_interval(rest)} is unexplained: {verdict}{found.verdict_text}.",
     ]
-    if found.objective is not None and (separate := found.objective.chain) is not None:
-        sentences.append(f"The objective alone, at the end of the ladder, is {_times(separate)} ({_span(separate)}).")
+    if found.objective is not None and (objective := found.objective.chain) is not None:
+        sentences.append(f"The objective alone, at the end of the ladder, is {_format_with_interval(objective)}.")
     if found.whole.flop_ratio is not None and found.whole.step is not None:
         sentences += [f"FLOPs predict {found.whole.flop_ratio:.2f}x.", *_compare_with_flops(found.parts)]
-        sentences.append(f"With data and optimizer a step is {_times(found.whole.step)} as fast.")
+        sentences.append(f"With data and optimizer a step is {_format_ratio(found.whole.step)} as fast.")
     sentences += [f"{line.what.capitalize()}: {line.ratio:.2f}x." for line in found.ladder.references]
     return " ".join(sentences)
 
@@ -163,16 +163,16 @@ def _compare_with_flops(parts: Iterable[Contribution]) -> list[str]:
     """List the factors by their verdict against FLOPs."""
     causes: dict[Prediction, list[str]] = {verdict: [] for verdict in get_args(Prediction)}
     for part in parts:
-        if part.verdict is not None and part.flops_deviation is not None:
+        if part.verdict and part.flops_deviation:
             causes[part.verdict].append(f"{part.cause} ({format_deviation(part.flops_deviation)})")
     listed = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in causes.items() if names)
     scale = f"log of measured over predicted ratio; up to {FLOPS_TOLERANCE:.2f} is consistent with FLOPs"
     return [f"By factor, {listed} ({scale})."] if listed else []
 
 
-def format_deviation(off: LogRatio) -> str:
+def format_deviation(ratio: LogRatio) -> str:
     """Format a logarithm with half of its interval."""
-    return f"{off.mean:+.2f}" if off.margin is None else f"{off.mean:+.2f} ± {off.margin:.2f}"
+    return f"{ratio.mean:+.2f}" if ratio.margin is None else f"{ratio.mean:+.2f} ± {ratio.margin:.2f}"
 
 
 VERDICTS: dict[Agreement, str] = {
@@ -184,67 +184,64 @@ VERDICTS: dict[Agreement, str] = {
 
 @dataclass(frozen=True, slots=True)
 class _LogThroughputs:
-    """Log throughputs of configurations by round, and their FLOP-predicted log throughputs."""
+    """Log throughputs of configurations by round, measured and FLOP-predicted."""
 
-    forward_backward: Logarithms  # forward and backward
+    forward_backward: Logarithms
     step: Logarithms
-    flops: Mapping[Coordinates, float]
+    flops: Logarithms  # of forward and backward, the same in every round: of one round
 
-    def rounds(self, kept: Callable[[int], bool]) -> "_LogThroughputs":
+    def select_rounds(self, is_selected: Callable[[int], bool]) -> "_LogThroughputs":
         """Select rounds by their number."""
-        apart, step = (
-            {at: {number: value for number, value in rounds.items() if kept(number)} for at, rounds in logs.items()}
+        forward_backward, step = (
+            {at: {round_: log for round_, log in rounds.items() if is_selected(round_)} for at, rounds in logs.items()}
             for logs in (self.forward_backward, self.step)
         )
-        return _LogThroughputs(apart, step, self.flops)
+        return _LogThroughputs(forward_backward, step, self.flops)
 
-    def complete(self, configurations: Iterable[Coordinates]) -> "_LogThroughputs":
+    def select_complete(self, configurations: Iterable[Coordinates]) -> "_LogThroughputs":
         """Select the rounds that have all of the configurations."""
         common = set.intersection(*({*self.forward_backward.get(at, {})} for at in configurations))
-        return self.rounds(common.__contains__)
+        return self.select_rounds(common.__contains__)
 
-    def part(self, cause: str, ends: Ends, change: str = "", averaged: Weights | None = None) -> Contribution:
+    def contribution(
+        self, cause: str, ends: tuple[Coordinates, Coordinates], change: str = "", shapley_weights: Weights = NO_WEIGHTS
+    ) -> Contribution:
         """Return the ratio of two configurations, and its Shapley value if weights are given."""
         weights = difference_weights(*ends)
+        flops, shapley_flops = (contrast(self.flops, one) for one in (weights, shapley_weights))
         return Contribution(
             cause=cause,
             change=change,
             chain=contrast(self.forward_backward, weights),
-            shapley=None if averaged is None else contrast(self.forward_backward, averaged),
+            shapley=contrast(self.forward_backward, shapley_weights),
             step=contrast(self.step, weights),
-            flop_ratio=self._predicted(weights),
-            shapley_flop_ratio=None if averaged is None else self._predicted(averaged),
+            flop_ratio=flops and flops.value,
+            shapley_flop_ratio=shapley_flops and shapley_flops.value,
         )
-
-    def _predicted(self, weights: Weights) -> float | None:
-        """Return the FLOP-predicted ratio; None if a configuration was not measured."""
-        weighed = {at: weight for at, weight in weights.items() if weight}
-        if not all(at in self.flops for at in weighed):
-            return None
-        return math.exp(sum(weight * self.flops[at] for at, weight in weighed.items()))
 
 
 def _log_throughputs(ladder: Ladder, records: Iterable[Record]) -> _LogThroughputs:
-    where = {configuration.experiment: configuration.coordinates for configuration in ladder.configurations}
-    apart, step, flops = dict[Coordinates, dict[int, float]](), dict[Coordinates, dict[int, float]](), {}
+    coordinates = {configuration.experiment: configuration.coordinates for configuration in ladder.configurations}
+    forward_backward, step, flops = (defaultdict[Coordinates, dict[int, float]](dict) for _ in range(3))
     for record in records:
-        one, run = record.experiment, record.measured
-        if one is None or not isinstance(run, Speed) or one.name not in where:
+        experiment, run = record.experiment, record.measured
+        if experiment is None or not isinstance(run, Speed) or experiment.name not in coordinates:
             continue
-        at = where[one.name]
-        step.setdefault(at, {})[run.round] = math.log(images_per_second(one, run))
-        flops[at] = -math.log(run.flops.step / images_per_step(one, run))  # the same in every round
-        if (rate := forward_backward_rate(one, run)) is not None:
-            apart.setdefault(at, {})[run.round] = math.log(rate)
-    return _LogThroughputs(apart, step, flops)
+        at = coordinates[experiment.name]
+        step[at][run.round] = math.log(images_per_second(experiment, run))
+        flops[at][0] = -math.log(run.flops.step / images_per_step(experiment, run))
+        if (rate := forward_backward_rate(experiment, run)) is not None:
+            forward_backward[at][run.round] = math.log(rate)
+    return _LogThroughputs(forward_backward, step, flops)
 
 
-def _times(ratio: LogRatio | None) -> str:
+def _format_ratio(ratio: LogRatio | None) -> str:
     return "?" if ratio is None else f"{ratio.value:.2f}x"
 
 
-def _span(ratio: LogRatio) -> str:
-    return "no interval" if ratio.low is None or ratio.high is None else f"{ratio.low:.2f} to {ratio.high:.2f}"
+def _format_with_interval(ratio: LogRatio) -> str:
+    has_interval = ratio.low is not None and ratio.high is not None
+    return f"{_format_ratio(ratio)} ({f'{ratio.low:.2f} to {ratio.high:.2f}' if has_interval else 'no interval'})"
 
 
 def short_name(experiment: str) -> str:

@@ -13,20 +13,18 @@ from bench.statistics import FLOPS_TOLERANCE
 def cause_table(found: Decomposition) -> Table:
     """List the factors, their product, the whole and the unexplained ratio."""
     rest = Contribution("unexplained", "", found.unexplained, None, found.step_unexplained, None)
-    objective = [found.objective] if found.objective else []
     has_changes, has_shapley = bool(found.ladder.factors), found.parts[0].shapley is not None
     rows = []
-    for part in (*found.parts, *objective, found.product, found.whole, rest):
+    for part in filter(None, (*found.parts, found.objective, found.product, found.whole, rest)):
         row: dict[str, Any] = {"cause": part.cause} | ({"change": part.change} if has_changes else {})
-        row |= _interval("forward + backward", "", part.chain) | {"FLOP-predicted": part.flop_ratio}
+        row |= _interval_cells("forward + backward", "", part.chain) | {"FLOP-predicted": part.flop_ratio}
         if has_shapley:
-            row |= _interval("Shapley", "Shapley ", part.shapley) | {"FLOP-predicted Shapley": part.shapley_flop_ratio}
-        row |= {
-            "off FLOPs": part.flops_deviation and part.flops_deviation.mean,
-            "+/-": part.flops_deviation and part.flops_deviation.margin,
-        }
+            row |= _interval_cells("Shapley", "Shapley ", part.shapley)
+            row |= {"FLOP-predicted Shapley": part.shapley_flop_ratio}
+        off = part.flops_deviation
+        row |= {"off FLOPs": off and off.mean, "+/-": off and off.margin}
         row |= {"verdict": part.verdict if part is not rest else found.verdict_text}
-        rows.append(row | _interval("whole step", "step ", part.step))
+        rows.append(row | _interval_cells("whole step", "step ", part.step))
     parts, whole = found.rounds
     notes = [
         "Ratios of images/s with 95 % intervals over rounds of fresh processes. forward + backward: of a step timed in",
@@ -71,7 +69,7 @@ def side_by_side(found: Mapping[str, Decomposition]) -> Table:
 
 
 def _column(found: Decomposition) -> dict[str, Any]:
-    parts = [*found.parts, *([found.objective] if found.objective else []), found.whole]
+    parts = filter(None, (*found.parts, found.objective, found.whole))
     return {
         **{part.cause: part.best and part.best.value for part in parts},
         "unexplained": found.unexplained and found.unexplained.value,
@@ -80,5 +78,5 @@ def _column(found: Decomposition) -> dict[str, Any]:
     }
 
 
-def _interval(name: str, prefix: str, ratio: LogRatio | None) -> dict[str, Any]:
+def _interval_cells(name: str, prefix: str, ratio: LogRatio | None) -> dict[str, Any]:
     return {name: ratio and ratio.value, f"{prefix}low": ratio and ratio.low, f"{prefix}high": ratio and ratio.high}

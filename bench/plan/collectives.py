@@ -96,15 +96,14 @@ def step_collectives(
 
 def collective_seconds(collective: Collective, processes: int, links: Interconnect) -> float:
     """Return the seconds of all calls of a collective."""
-    nodes = math.ceil(processes / links.gpus_per_node)
-    within, size = processes / nodes, collective.size / collective.calls
-    node = ring_seconds(size, within, links.link_bytes_per_second, links.link_latency_seconds)
-    network = ring_seconds(size / within, nodes, links.network_bytes_per_second, links.network_latency_seconds)
-    if collective.kind == "all-reduce":
-        sent = network - (nodes - 1) * links.network_latency_seconds
-        tree = 2 * math.ceil(math.log2(nodes)) * links.network_latency_seconds
-        return collective.calls * (2 * node + 2 * sent + tree)
-    return collective.calls * (node + network)
+    nodes, latency = math.ceil(processes / links.gpus_per_node), links.network_latency_seconds
+    per_node, size = processes / nodes, collective.size / collective.calls
+    within = ring_seconds(size, per_node, links.link_bytes_per_second, links.link_latency_seconds)
+    between = ring_seconds(size / per_node, nodes, links.network_bytes_per_second, latency)
+    if collective.kind != "all-reduce":
+        return collective.calls * (within + between)
+    tree = 2 * math.ceil(math.log2(nodes)) * latency
+    return collective.calls * (2 * within + 2 * (between - (nodes - 1) * latency) + tree)
 
 
 def ring_seconds(size: float, processes: float, bandwidth: float, latency: float) -> float:
@@ -119,6 +118,5 @@ def total_seconds(
     collectives: Sequence[Collective], processes: int, links: Interconnect, overlaps_with: Phase | None
 ) -> float:
     """Return the seconds of the collectives that one phase can hide, or with None of the exposed ones."""
-    return math.fsum(
-        collective_seconds(one, processes, links) for one in collectives if one.overlaps_with == overlaps_with
-    )
+    hidden = (one for one in collectives if one.overlaps_with == overlaps_with)
+    return math.fsum(collective_seconds(one, processes, links) for one in hidden)

@@ -35,15 +35,15 @@ def measure_link(size: int) -> LinkSpeed:
 
 
 def _all_reduce_seconds(numbers: int) -> list[float]:
-    values, matrix, taken = torch.zeros(numbers), torch.ones(WIDTH, WIDTH), []
+    values, matrix, seconds = torch.zeros(numbers), torch.ones(WIDTH, WIDTH), []
     for _ in range(REPETITIONS):
         dist.barrier()
         for _ in range(WORK):
             torch.mm(matrix, matrix)
         start = time.perf_counter()
         dist.all_reduce(values)
-        taken.append(time.perf_counter() - start)
-    return taken
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def main() -> None:
