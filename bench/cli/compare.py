@@ -138,13 +138,9 @@ class Measure:
         comparison.measure(rounds, list({one.name: one for one in (*experiments, *largest)}.values()))
         tables = _cost_tables(comparison, allow_differences=self.allow_differences)
         if self.memory_gib is not None:
-            title, names = f"Each at its largest batch under {self.memory_gib:g} GiB", [one.name for one in largest]
-            records = comparison.records()
-            tables.append(
-                speed_table(
-                    title, records, names, MAY_DIFFER_AT_LARGEST_BATCH, allow_differences=self.allow_differences
-                )
-            )
+            title, records = f"Each at its largest batch under {self.memory_gib:g} GiB", comparison.records()
+            names, may_differ = [one.name for one in largest], MAY_DIFFER_AT_LARGEST_BATCH
+            tables.append(speed_table(title, records, names, may_differ, allow_differences=self.allow_differences))
             tables.append(fit_table(records))
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
