@@ -122,9 +122,9 @@ class Train:
         if restart_count() and not list_checkpoints(self._checkpoints):
             return "", None  # a process failed before the first checkpoint
         if not (self.resume or restart_count()):
-            if found := list_checkpoints(self._checkpoints):
+            if checkpoints := list_checkpoints(self._checkpoints):
                 remedy = f"resume with: {self._command} --resume, or name another folder with --out"
-                raise ValueError(f"{self._out} already holds a checkpoint ({found[0].name}); {remedy}")
+                raise ValueError(f"{self._out} already holds a checkpoint ({checkpoints[0].name}); {remedy}")
             return "", None
         with exclusive_lock(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
             path, saved = latest_valid(self._checkpoints)

@@ -101,12 +101,6 @@ def save_document(measured: Path, path: Path, fingerprint: str, turn: str) -> No
         part.write_text(json.dumps(document, indent=1, allow_nan=False))
 
 
-def require_measured(document: Document, name: str) -> None:
-    """Raise ValueError if a document holds no benchmark."""
-    if not document.benchmarks:
-        raise ValueError(f"{name} measured nothing: it holds no benchmark")
-
-
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A metric; with `better` "same" any change counts as worse."""
@@ -174,33 +168,31 @@ class Observation:
     slot: str = ""  # equal for interleaved processes; "" if not interleaved
 
 
-def read_observations(places: Sequence[Path]) -> list[Observation]:
+def read_observations(paths: Sequence[Path]) -> list[Observation]:
     """Read the records and pytest-benchmark documents in files and folders; other JSON files in folders are ignored.
 
     ValueError if a path holds no value, or a document no benchmark.
     """
-    figures: list[Observation] = []
-    for place in places:
-        found = [figure for path in json_files(place) for figure in _observations_in(path, required=path == place)]
+    observations: list[Observation] = []
+    for path in paths:
+        found = [one for file in json_files(path) for one in _read_file(file, required=file == path)]
         if not found:
-            raise ValueError(
-                f"{place} measured nothing: no figure in a record or a pytest-benchmark document was found"
-            )
-        figures += found
-    return figures
+            raise ValueError(f"{path} measured nothing: no figure in a record or a pytest-benchmark document was found")
+        observations += found
+    return observations
 
 
-def json_files(place: Path) -> list[Path]:
+def json_files(path: Path) -> list[Path]:
     """Return a file, or the JSON files below a folder without hidden ones; ValueError if the path does not exist."""
-    if not place.exists():
-        raise ValueError(f"there is no file or folder {place}")
-    if place.is_file():
-        return [place]
-    found = sorted(place.rglob("*.json"))
-    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(place).parts)]
+    if not path.exists():
+        raise ValueError(f"there is no file or folder {path}")
+    if path.is_file():
+        return [path]
+    files = sorted(path.rglob("*.json"))
+    return [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
 
 
-def _observations_in(path: Path, *, required: bool) -> list[Observation]:
+def _read_file(path: Path, *, required: bool) -> list[Observation]:
     if is_record(path):
         return list(observations_of_record(read_record(path)))
     content = path.read_bytes()
@@ -212,7 +204,8 @@ def _observations_in(path: Path, *, required: bool) -> list[Observation]:
         if not isinstance(decoded, dict) or "benchmarks" not in decoded:
             return []
     document = parse_document(content, str(path))
-    require_measured(document, str(path))
+    if not document.benchmarks:
+        raise ValueError(f"{path} measured nothing: it holds no benchmark")
     return list(observations_of_document(document))
 
 
@@ -222,12 +215,12 @@ def observations_of_document(document: Document) -> Iterable[Observation]:
     commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
     for benchmark in document.benchmarks:
         subject = BenchmarkId(benchmark.fullname or benchmark.name, benchmark.group or "no group")
-        found: dict[Metric, Any] = {SECONDS: benchmark.stats.median}
-        found |= {SUITE_COUNTERS[name]: value for name, value in benchmark.extra_info.items() if name in SUITE_COUNTERS}
-        for measure, value in found.items():
+        values: dict[Metric, Any] = {SECONDS: benchmark.stats.median}
+        values |= {SUITE_COUNTERS[name]: one for name, one in benchmark.extra_info.items() if name in SUITE_COUNTERS}
+        for metric, value in values.items():
             if isinstance(value, int | float):
-                where = machine, commit, info.time, document.datetime, document.turn
-                yield Observation(subject, measure, float(value), *where)
+                origin = machine, commit, info.time, document.datetime, document.turn
+                yield Observation(subject, metric, float(value), *origin)
 
 
 def observations_of_record(record: Record) -> Iterable[Observation]:
@@ -235,31 +228,29 @@ def observations_of_record(record: Record) -> Iterable[Observation]:
     if record.experiment is None:
         return
     where = record.circumstances
-    subject = BenchmarkId(record.experiment.name, "experiments", _digest(record.experiment))
+    subject = BenchmarkId(record.experiment.name, "experiments", _settings_digest(record.experiment))
     commit = Commit(where.commit.removesuffix("-dirty").replace("unknown", ""), where.commit.endswith("-dirty"))
-    for measure, value in _measured(record.experiment, record.measured, where.device, record.format):
+    for metric, value in _metric_values(record, record.experiment):
         if value is not None:
-            yield Observation(subject, measure, float(value), make_fingerprint(where), commit, None, where.started_at)
+            yield Observation(subject, metric, float(value), make_fingerprint(where), commit, None, where.started_at)
 
 
-def _measured(
-    experiment: Experiment, measured: Any, device: str, record_format: int
-) -> Iterable[tuple[Metric, float | None]]:
-    match measured:
+def _metric_values(record: Record, experiment: Experiment) -> Iterable[tuple[Metric, float | None]]:
+    match measured := record.measured:
         case Speed():
             yield IMAGES_PER_SECOND, images_per_second(experiment, measured)
             yield PARAMETERS, measured.trained_parameters
             yield TOWER_PARAMETERS, measured.tower_parameters
-            yield STEP_FLOPS if record_format >= RECOMPUTED_SINCE else OLDER_FLOPS, measured.flops.step
+            yield STEP_FLOPS if record.format >= RECOMPUTED_SINCE else OLDER_FLOPS, measured.flops.step
             yield TOKENS, measured.tokens_per_caption
         case Memory():
             yield PEAK_RSS, measured.peak_rss_bytes
             yield PEAK_ALLOCATED, measured.peak_allocated_bytes
             yield PEAK_TENSORS, measured.peak_tensor_bytes
-        case Training() if measured.steps_per_loss == 1 and len(measured.trunk_losses) >= LOSS_STEP and device == "cpu":
-            yield LOSS, measured.trunk_losses[LOSS_STEP - 1]
+        case Training(steps_per_loss=1, trunk_losses=losses) if record.circumstances.device == "cpu":
+            yield LOSS, losses[LOSS_STEP - 1] if len(losses) >= LOSS_STEP else None
 
 
 @cache
-def _digest(experiment: Experiment) -> str:
+def _settings_digest(experiment: Experiment) -> str:
     return hashlib.sha256(msgspec.json.encode(experiment, order="deterministic")).hexdigest()[:8]
