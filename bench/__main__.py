@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from bench.console.console import PROGRAM
-from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
+from bench.console.console import INTERRUPTED, PROGRAM, TERMINATED, Terminated
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; return the exit code: 0, or what `bench.console` names in `console` and `signals`."""
+    """Run a command line; return the exit code: 0, or one that `bench.console.console` names."""
     signal.signal(signal.SIGTERM, terminate)
     try:
         if arguments and arguments[0] == "report":

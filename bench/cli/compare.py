@@ -16,8 +16,7 @@ from bench.cli.plan import Plan
 from bench.cli.reference import Reference
 from bench.cli.selftest import SlowdownDetectionCheck
 from bench.cli.suites import History, Regress
-from bench.cli.towers import Embed, Export
-from bench.cli.train import Train
+from bench.cli.train import Embed, Export, Train
 from bench.cli.transfer import Transfer
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH
 from bench.console.console import OK, PROGRAM

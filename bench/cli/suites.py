@@ -63,14 +63,14 @@ class History:
             for round_ in range(self.rounds):
                 for first in range(0, len(commits), MAX_INTERLEAVED):
                     group = commits[first : first + MAX_INTERLEAVED][:: -1 if round_ % 2 else 1]
-                    progress.started(f"round {round_ + 1} of {self.rounds}: {', '.join(one[:8] for one in group)}")
+                    progress.log_start(f"round {round_ + 1} of {self.rounds}: {', '.join(one[:8] for one in group)}")
                     names = {one: f"{one[:12]}-{stamp}-{round_:02}.json" for one in group if one not in failed}
                     paths = {self.out / name: one for one, name in names.items()}
                     reasons = time_suites({path: trees[one] for path, one in paths.items()}, fingerprint, self.only)
                     for path, reason in reasons.items():
                         print(f"error: {reason}", file=sys.stderr)
                         failed.add(paths[path])
-                    progress.finished(PROCESS_SECONDS * len(group))
+                    progress.finish(PROCESS_SECONDS * len(group))
         return FAILED_CASE if failed else OK
 
 
@@ -115,10 +115,10 @@ class Regress:
         fingerprint, progress = current_fingerprint(), Progress(2 * PROCESS_SECONDS * self.rounds)
         with checkout_work_tree(CHECKOUT, base) as tree:
             for round_ in range(self.rounds):
-                progress.started(f"round {round_ + 1} of {self.rounds}, old and new interleaved")
+                progress.log_start(f"round {round_ + 1} of {self.rounds}, old and new interleaved")
                 sides = [("old", tree), ("new", CHECKOUT)][:: -1 if round_ % 2 else 1]
                 trees = {out / side / f"{round_:02}.json": of_side for side, of_side in sides}
                 if failed := time_suites(trees, fingerprint, self.only):
                     return failed
-                progress.finished(2 * PROCESS_SECONDS)
+                progress.finish(2 * PROCESS_SECONDS)
         return {}

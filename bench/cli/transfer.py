@@ -60,7 +60,9 @@ class Transfer:
         if on_disk and self.root is None:
             raise ValueError(f"--root is missing: name the folder that holds the data of {', '.join(on_disk)}")
         towers, root = _tower_names(self.tower, self.results), str(self.root.resolve()) if self.root else ""
-        references = [] if self.reference is None else [_most_trained(_tower_names(self.reference, self.results))]
+        references = [] if self.reference is None else _tower_names(self.reference, self.results)
+        if len(references) > 1:  # the most trained one is the upper bound
+            references = [max(references, key=lambda tower: read_provenance(Path(tower)).images)]
         every = [*towers, *references]
         trained_by = {tower: read_provenance(Path(tower)).experiment for tower in every if is_made_here(Path(tower))}
         experiment = trained_by.get(towers[0], EXPERIMENTS[STAND_IN])
@@ -85,12 +87,6 @@ def _tower_names(tower: str, results: Path) -> list[str]:
     if not Path(file).exists():
         raise ValueError(f"there is no tower file {file} (nor an experiment of that name: {PROGRAM} list)")
     return [f"{name}{equals}{Path(file).resolve()}"]
-
-
-def _most_trained(towers: Sequence[str]) -> str:
-    if len(towers) == 1:
-        return towers[0]
-    return max(towers, key=lambda tower: read_provenance(Path(tower)).images)
 
 
 def _random_init_subjects(towers: Sequence[str], trained_by: Mapping[str, Experiment]) -> list[Scored]:

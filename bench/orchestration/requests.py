@@ -11,7 +11,7 @@ import msgspec
 
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, TASKS, Scored, compatible_pairs
 from bench.config import CheckpointConfig, Experiment
-from bench.console.signals import StopRequest
+from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.ladder import Ladder
 from bench.record import Failure, Record, record_path, write_record

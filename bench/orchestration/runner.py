@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from bench.console.console import Progress, log
-from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
+from bench.console.console import INTERRUPTED, TERMINATED, Progress, Terminated, log
 from bench.environment.commit import CHECKOUT
 from bench.orchestration.interleave import Slot, round_robin
 from bench.orchestration.requests import AnyRequest, FailureRequest
@@ -125,9 +124,9 @@ class Runner:
 
     def _run(self, job: Job, settings: dict[str, str], slot: Slot | None = None) -> None:
         if job.is_done:
-            self.progress.skipped(job.expected_seconds)
+            self.progress.skip(job.expected_seconds)
             return
-        self.progress.started(job.label)
+        self.progress.log_start(job.label)
         if self.coordinator is not None and job.request.is_of_all_ranks:
             start = self.coordinator.announce(job.request, settings)
             self.run_announced(start, self.coordinator)
@@ -147,7 +146,7 @@ class Runner:
                 reason=reason,
             )
             self._start(failure, settings)
-        self.progress.finished(job.expected_seconds)
+        self.progress.finish(job.expected_seconds)
 
     def _start(
         self,

@@ -142,8 +142,9 @@ def _run_open_clip(
         optimizer = torch.optim.AdamW(groups, lr=experiment.learning_rate, betas=experiment.betas, eps=experiment.eps)
     (ids,) = stream.targets.groups
     texts = [to_device(ids[stream.order.batch_rows(k)], device) for k in range(len(batches))]
-    loader = _Loader([batch.images for batch in batches], texts, windows)
-    loss = _RecordedLoss()
+    loader = _TimedLoader([batch.images for batch in batches], texts, windows)
+    loss, losses = ClipLoss(), list[Tensor]()
+    loss.register_forward_hook(lambda _loss, _inputs, values: losses.append(values["contrastive_loss"].detach()))
     arguments = SimpleNamespace(
         device=str(device),
         precision="amp_bf16" if resolve_auto(experiment, device)[0] == "bf16" else "fp32",
@@ -159,11 +160,11 @@ def _run_open_clip(
     scheduler = const_lr(optimizer, experiment.learning_rate, RAMP_STEPS, RAMP_STEPS)
     data = {"train": SimpleNamespace(set_epoch=lambda _: None, dataloader=loader)}
     train_one_epoch(model, data, loss, 0, optimizer, None, scheduler, None, arguments)
-    return loss.losses
+    return losses
 
 
 @dataclass(slots=True)
-class _Loader:
+class _TimedLoader:
     """The data loader of open_clip_train's loop; windows end where it requests the next batch."""
 
     images: Sequence[Tensor]
@@ -181,19 +182,6 @@ class _Loader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for k in self.windows.time_steps(len(self.images)):
             yield self.images[k], self.texts[k]
-
-
-class _RecordedLoss(ClipLoss):  # type: ignore[misc]
-    """open_clip's loss, which also stores its values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.losses: list[Tensor] = []
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        found = super().forward(*args, **kwargs)
-        self.losses.append(found["contrastive_loss"].detach())
-        return found
 
 
 # CatLIP

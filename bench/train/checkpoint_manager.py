@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from bench.config import CheckpointConfig
-from bench.console.console import printable
-from bench.console.signals import StopRequest
+from bench.console.console import StopRequest, printable
 from bench.data.image_sizes import images_seen_before
 from bench.data.shards.identity import data_digest
 from bench.environment.commit import commit

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.history.metric_diffs import compare_observations, describe_worse, diff_table, exit_code, on_one_side
+from bench.history.metric_diffs import (
+    compare_observations,
+    describe_worse,
+    diff_table,
+    exit_code,
+    format_exactly,
+    format_quantity,
+    on_one_side,
+)
 from bench.history.observations import (
     BenchmarkId,
     Commit,
@@ -19,7 +27,6 @@ from bench.history.observations import (
     read_observations,
     save_document,
 )
-from bench.history.quantities import format_exactly, format_quantity
 from tests.documents import MACHINE, document, written
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
