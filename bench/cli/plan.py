@@ -183,7 +183,13 @@ class Plan:
         links, device, found = self._cluster.links, self._device, dict[str, tuple[str, str]]()
         for experiment in self._experiments:
             if (runs := self._timed_runs(experiment)) is not None:
-                found |= _measured_assumptions(experiment.name, runs)
+                timed, name = runs.experiment, experiment.name
+                basis = f"measured: {len(runs.runs)} runs, batch {timed.batch_size}, {runs.where.precision}"
+                if (tokens := runs.runs[0].tokens_per_caption) is not None:
+                    basis += f", {tokens:.1f} tokens per caption"
+                found[f"step of {name}"] = (basis, runs.where.machine)
+                if runs.watts is not None:
+                    found[f"power, {name}"] = (f"{runs.watts:.0f} W, constant", "measured, by the energy counter")
         if self.device is not None and device is not None:
             source = "given" if self.utilisation else "median of plan --published, communication excluded"
             utilisation = self.utilisation or published_utilisation()
@@ -207,13 +213,3 @@ class Plan:
         found["computation"] = ("proportional to the number of images", "assumed, within the memory limit")
         found["not modelled"] = ("waiting for slow GPUs and for data, stalls, restarts, scoring, power of hosts", "")
         return found
-
-
-def _measured_assumptions(name: str, runs: TimedRuns) -> dict[str, tuple[str, str]]:
-    basis = f"measured: {len(runs.runs)} runs, batch {runs.experiment.batch_size}, {runs.where.precision}"
-    if (tokens := runs.runs[0].tokens_per_caption) is not None:
-        basis += f", {tokens:.1f} tokens per caption"
-    found = {f"step of {name}": (basis, runs.where.machine)}
-    if runs.watts is not None:
-        found[f"power, {name}"] = (f"{runs.watts:.0f} W, constant", "measured, by the energy counter")
-    return found

@@ -61,10 +61,8 @@ class SlowdownDetectionCheck:
     def run(self) -> int:
         """Measure and simulate comparisons, then check the bounds."""
         arms, scope = injected_slowdown_arms(), Scope("selftest", COMPARISONS * ROUNDS)
-        may_differ = (*MAY_DIFFER, "injected_slowdown")
-        comparison = open_comparison(
-            self.results, arms, scope, resume=self.resume, trained=False, may_differ=may_differ
-        )
+        allowed = (*MAY_DIFFER, "injected_slowdown")
+        comparison = open_comparison(self.results, arms, scope, resume=self.resume, trained=False, may_differ=allowed)
         comparison.measure_memory(arms[:1])
         comparison.measure(scope.rounds)
         comparison.measure_memory(arms[1:3])

@@ -64,12 +64,11 @@ class History:
                 for first in range(0, len(commits), MAX_INTERLEAVED):
                     group = commits[first : first + MAX_INTERLEAVED][:: -1 if round_ % 2 else 1]
                     progress.log_start(f"round {round_ + 1} of {self.rounds}: {', '.join(one[:8] for one in group)}")
-                    names = {one: f"{one[:12]}-{stamp}-{round_:02}.json" for one in group if one not in failed}
-                    paths = {self.out / name: one for one, name in names.items()}
-                    reasons = time_suites({path: trees[one] for path, one in paths.items()}, fingerprint, self.only)
-                    for path, reason in reasons.items():
+                    names = {f"{one[:12]}-{stamp}-{round_:02}.json": one for one in group if one not in failed}
+                    documents = {self.out / name: trees[one] for name, one in names.items()}
+                    for path, reason in time_suites(documents, fingerprint, self.only).items():
                         print(f"error: {reason}", file=sys.stderr)
-                        failed.add(paths[path])
+                        failed.add(names[path.name])
                     progress.finish(PROCESS_SECONDS * len(group))
         return FAILED_CASE if failed else OK
 
@@ -96,7 +95,7 @@ class Regress:
         base, out = resolve_commit(CHECKOUT, self.base), self.results / "regress"
         changed = run_git(CHECKOUT, "diff", "--name-only", base, "--", "bench/suites").splitlines()
         shutil.rmtree(out, ignore_errors=True)
-        if failed := self._measure(base, out):
+        if failed := self._time_sides(base, out):
             print("\n".join(f"error: {reason}" for reason in failed.values()), file=sys.stderr)
             return FAILED_CASE
         old, new = (read_observations([out / side]) for side in ("old", "new"))
@@ -110,15 +109,15 @@ class Regress:
         print(printable_lines("\n".join(describe_worse(judged) or [describe_none_worse(judged)])))
         return exit_code(judged)
 
-    def _measure(self, base: str, out: Path) -> dict[Path, str]:
+    def _time_sides(self, base: str, out: Path) -> dict[Path, str]:
         """Store a document per side and round; return the reasons of failed suites by the document's path."""
         fingerprint, progress = current_fingerprint(), Progress(2 * PROCESS_SECONDS * self.rounds)
         with checkout_work_tree(CHECKOUT, base) as tree:
             for round_ in range(self.rounds):
                 progress.log_start(f"round {round_ + 1} of {self.rounds}, old and new interleaved")
                 sides = [("old", tree), ("new", CHECKOUT)][:: -1 if round_ % 2 else 1]
-                trees = {out / side / f"{round_:02}.json": of_side for side, of_side in sides}
-                if failed := time_suites(trees, fingerprint, self.only):
+                documents = {out / side / f"{round_:02}.json": side_tree for side, side_tree in sides}
+                if failed := time_suites(documents, fingerprint, self.only):
                     return failed
                 progress.finish(2 * PROCESS_SECONDS)
         return {}

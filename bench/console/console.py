@@ -88,8 +88,9 @@ class Progress:
         """Log that a job starts."""
         with self._lock:
             elapsed = time.monotonic() - self._started_at
-            left = _format_minutes(self._seconds_left(elapsed))
-            log(f"{_format_minutes(elapsed):>6} elapsed, about {left:>5} left | {label}")
+            pace = self._elapsed_at_finish / self._done if self._done else 1.0
+            left = pace * (self._expected - self._done) - (elapsed - self._elapsed_at_finish)
+            log(f"{_format_minutes(elapsed):>6} elapsed, about {_format_minutes(max(0.0, left)):>5} left | {label}")
 
     def skip(self, expected_seconds: float) -> None:
         """Remove a job that is not run."""
@@ -100,10 +101,6 @@ class Progress:
         with self._lock:
             self._done += expected_seconds
             self._elapsed_at_finish = time.monotonic() - self._started_at
-
-    def _seconds_left(self, elapsed: float) -> float:
-        pace = self._elapsed_at_finish / self._done if self._done else 1.0
-        return max(0.0, pace * (self._expected - self._done) - (elapsed - self._elapsed_at_finish))
 
 
 def _format_minutes(seconds: float) -> str:

@@ -142,7 +142,8 @@ def _run_open_clip(
         optimizer = torch.optim.AdamW(groups, lr=experiment.learning_rate, betas=experiment.betas, eps=experiment.eps)
     (ids,) = stream.targets.groups
     texts = [to_device(ids[stream.order.batch_rows(k)], device) for k in range(len(batches))]
-    loader = _TimedLoader([batch.images for batch in batches], texts, windows)
+    images = [batch.images for batch in batches]
+    loader = _TimedLoader(images, texts, windows, len(images), sum(map(len, images)))
     loss, losses = ClipLoss(), list[Tensor]()
     loss.register_forward_hook(lambda _loss, _inputs, values: losses.append(values["contrastive_loss"].detach()))
     arguments = SimpleNamespace(
@@ -170,14 +171,8 @@ class _TimedLoader:
     images: Sequence[Tensor]
     texts: Sequence[Tensor]
     windows: WindowTimer
-
-    @property
-    def num_batches(self) -> int:
-        return len(self.images)
-
-    @property
-    def num_samples(self) -> int:
-        return sum(map(len, self.images))
+    num_batches: int
+    num_samples: int
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for k in self.windows.time_steps(len(self.images)):
