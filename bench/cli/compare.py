@@ -138,8 +138,8 @@ class Measure:
         tables = _cost_tables(comparison, allow_differences=self.allow_differences)
         if self.memory_gib is not None:
             title, records = f"Each at its largest batch under {self.memory_gib:g} GiB", comparison.records()
-            names, may_differ = [one.name for one in largest], MAY_DIFFER_AT_LARGEST_BATCH
-            tables.append(speed_table(title, records, names, may_differ, allow_differences=self.allow_differences))
+            names, allowed = [one.name for one in largest], MAY_DIFFER_AT_LARGEST_BATCH
+            tables.append(speed_table(title, records, names, allowed, allow_differences=self.allow_differences))
             tables.append(fit_table(records))
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)

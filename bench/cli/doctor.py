@@ -29,7 +29,7 @@ from bench.data.shards.manifest import (
     write_manifest,
 )
 from bench.data.shards.shards import find_tar_files
-from bench.environment.commit import commit
+from bench.environment.commit import current_commit
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Comparison, Scope, scopes
@@ -173,8 +173,8 @@ def check_dependencies(results: Path) -> Iterator[Finding]:
     folder = next(path for path in (results.resolve(), *results.resolve().parents) if path.exists())
     free = shutil.disk_usage(folder).free / GIB
     yield _judge("disk", f"{free:.0f} GiB free at {folder}", "free disk space", disturbs=free < MIN_FREE_GIB)
-    advice = "records of a changed checkout cannot be reproduced" if commit().endswith("-dirty") else ""
-    yield Finding("commit", commit(), FINDING_OK, advice)
+    advice = "records of a changed checkout cannot be reproduced" if current_commit().endswith("-dirty") else ""
+    yield Finding("commit", current_commit(), FINDING_OK, advice)
 
 
 def trial_run(records: list[Record], pace: float) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from bench.catalog import TASKS
 from bench.cli.options import Data, Json, Results, Settings, Tasks, experiment_from, finish
 from bench.config import CheckpointConfig, Experiment, choose
 from bench.console.console import OK
-from bench.environment.commit import commit
+from bench.environment.commit import current_commit
 from bench.environment.files import plain_name
 from bench.environment.rank_info import restart_count, torchrun_env
 from bench.orchestration.comparison import Scope, with_images
@@ -132,7 +132,7 @@ class Train:
         with exclusive_lock(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
             path, saved = latest_valid(self._checkpoints)
         require_same_experiment(saved, experiment, torchrun_env().world_size)
-        log_differences(path, saved, torchrun_env().world_size, commit())
+        log_differences(path, saved, torchrun_env().world_size, current_commit())
         return str(path.resolve()), saved.comparison
 
 

@@ -11,7 +11,7 @@ import torch
 
 from bench.config import Experiment
 from bench.environment.circumstances import Circumstances, make_fingerprint
-from bench.environment.commit import commit
+from bench.environment.commit import current_commit
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 GIB = 2**30
@@ -35,7 +35,7 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
         precision=precision,
         compiled=compiled,
         packages={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        commit=commit(),
+        commit=current_commit(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         processes=processes,
     )

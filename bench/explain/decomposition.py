@@ -1,18 +1,23 @@
-"""Decomposition of a throughput ratio from the records of a ladder: factors, their product, the whole and a summary."""
+"""Decomposition of a throughput ratio from the records of a ladder, by contrasts of log throughputs.
+
+The ratio is that of factors, their product, the whole and what neither explains.
+"""
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import get_args
+from itertools import combinations, pairwise
+from statistics import fmean, stdev
+from typing import TypeVar
 
-from bench.explain.contrasts import LogRatio, contrast, difference_weights, divide, shapley
+from scipy.special import stdtrit
+
 from bench.ladder import REST, Coordinates, Ladder
 from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step
 from bench.record import Record, Speed
 from bench.statistics import (
-    FLOPS_TOLERANCE,
+    CONFIDENCE,
     Agreement,
     Prediction,
     Rounds,
@@ -20,6 +25,99 @@ from bench.statistics import (
     judge_prediction,
     max_relative_difference,
 )
+
+C = TypeVar("C", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class LogRatio:
+    """The logarithm of a ratio: mean over rounds and standard error of the mean, None if it is unknown."""
+
+    mean: float
+    error: float | None
+    degrees_of_freedom: float  # of the error
+
+    @property
+    def value(self) -> float:
+        """The ratio."""
+        return math.exp(self.mean)
+
+    @property
+    def margin(self) -> float | None:
+        """Half the width of the logarithm's 95 % interval, by Student's t."""
+        if self.error is None:
+            return None
+        return self.error * float(stdtrit(self.degrees_of_freedom, (1 + CONFIDENCE) / 2))
+
+    @property
+    def low(self) -> float | None:
+        """The lower bound of the ratio."""
+        return None if self.margin is None else math.exp(self.mean - self.margin)
+
+    @property
+    def high(self) -> float | None:
+        """The upper bound of the ratio."""
+        return None if self.margin is None else math.exp(self.mean + self.margin)
+
+
+def contrast(logarithms: Mapping[C, Rounds], weights: Mapping[C, float]) -> LogRatio | None:
+    """Return a weighted sum of logarithms over the rounds that have all of them; None if there is no such round.
+
+    Rounds are independent; configurations within a round may be correlated.
+    """
+    weighted = [(logarithms.get(configuration, {}), weight) for configuration, weight in weights.items() if weight]
+    rounds = sorted(set.intersection(*({*logs} for logs, _ in weighted))) if weighted else []
+    if not rounds:
+        return None
+    sums = [sum(weight * logs[round_] for logs, weight in weighted) for round_ in rounds]
+    error = stdev(sums) / math.sqrt(len(sums)) if len(sums) > 1 else None
+    return LogRatio(fmean(sums), error, len(sums) - 1)
+
+
+def difference_weights(one: C, other: C) -> dict[C, float]:
+    """Return the weights of the log ratio of `other` over `one`."""
+    return {one: -1.0, other: 1.0}
+
+
+def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
+    """Divide a ratio by one from other rounds, whose error is independent.
+
+    Degrees of freedom: Welch 1947, "The generalization of 'Student's' problem", Biometrika 34.
+    """
+    if whole.error is None or parts.error is None:
+        return LogRatio(whole.mean - parts.mean, None, 0)
+    squares = [(one.error or 0.0) ** 2 for one in (whole, parts)]
+    spread = sum(square**2 / one.degrees_of_freedom for square, one in zip(squares, (whole, parts), strict=True))
+    freedom = sum(squares) ** 2 / spread if spread else whole.degrees_of_freedom + parts.degrees_of_freedom
+    return LogRatio(whole.mean - parts.mean, math.sqrt(sum(squares)), freedom)
+
+
+def shapley(num_causes: int, factors: Sequence[str]) -> list[dict[tuple[int, frozenset[str]], float]]:
+    """Return the weights of configurations in the Shapley value of each factor, then of each stage.
+
+    The players are the factors and the objective; a value is the mean change by a player over all orders. Each stage
+    has its share of the objective, which changes as one player. A configuration is the number of stages before it and
+    the set of changed factors. The values sum to the last configuration minus the first.
+    Source: Shapley 1953, "A value for n-person games", Contributions to the Theory of Games 2.
+    """
+    players = len(factors) + 1
+    share_of_orders = [1 / (players * math.comb(players - 1, before)) for before in range(players)]
+    subsets = [frozenset(subset) for count in range(players) for subset in combinations(factors, count)]
+    found: list[dict[tuple[int, frozenset[str]], float]] = []
+    for factor in factors:
+        weights = defaultdict[tuple[int, frozenset[str]], float](float)
+        for subset in subsets:
+            if factor in subset:
+                continue
+            for stage, before in ((0, len(subset)), (num_causes, len(subset) + 1)):
+                weights[stage, subset | {factor}] += share_of_orders[before]
+                weights[stage, subset] -= share_of_orders[before]
+        found.append(weights)
+    for stage in range(num_causes):
+        signs = ((stage, -1), (stage + 1, 1))
+        found.append({(at, subset): sign * share_of_orders[len(subset)] for subset in subsets for at, sign in signs})
+    return found
+
 
 Logarithms = Mapping[Coordinates, Rounds]
 Weights = Mapping[Coordinates, float]
@@ -136,52 +234,6 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
     )
 
 
-def summarize(found: Decomposition) -> str:
-    """Summarise a decomposition in a few sentences."""
-    whole, rest, parts = found.whole.chain, found.unexplained, [(part.cause, part.best) for part in found.parts]
-    if whole is None or rest is None or any(best is None for _, best in parts):
-        return "Some configurations were not measured, so the ratio cannot be decomposed."
-    experiment, baseline = short_name(found.experiment), short_name(found.baseline)
-    order = "over all orders" if found.parts[0].shapley is not None else "in this order"
-    factors = ", ".join(f"{_format_ratio(best)} for {cause}" for cause, best in parts)
-    ends, verdict = f"the end of the ladder ({experiment}) as at its beginning ({baseline})", VERDICTS[found.verdict]
-    sentences = [
-        f"Forward and backward are {_format_with_interval(whole)} as fast at {ends}.",
-        f"The factors, {order}, are {factors}.",
-        f"{_format_with_interval(rest)} is unexplained: {verdict}{found.verdict_text}.",
-    ]
-    if found.objective is not None and (objective := found.objective.chain) is not None:
-        sentences.append(f"The objective alone, at the end of the ladder, is {_format_with_interval(objective)}.")
-    if found.whole.flop_ratio is not None and found.whole.step is not None:
-        sentences += [f"FLOPs predict {found.whole.flop_ratio:.2f}x.", *_compare_with_flops(found.parts)]
-        sentences.append(f"With data and optimizer a step is {_format_ratio(found.whole.step)} as fast.")
-    sentences += [f"{line.what.capitalize()}: {line.ratio:.2f}x." for line in found.ladder.references]
-    return " ".join(sentences)
-
-
-def _compare_with_flops(parts: Iterable[Contribution]) -> list[str]:
-    """List the factors by their verdict against FLOPs."""
-    causes: dict[Prediction, list[str]] = {verdict: [] for verdict in get_args(Prediction)}
-    for part in parts:
-        if part.verdict and part.flops_deviation:
-            causes[part.verdict].append(f"{part.cause} ({format_deviation(part.flops_deviation)})")
-    listed = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in causes.items() if names)
-    scale = f"log of measured over predicted ratio; up to {FLOPS_TOLERANCE:.2f} is consistent with FLOPs"
-    return [f"By factor, {listed} ({scale})."] if listed else []
-
-
-def format_deviation(ratio: LogRatio) -> str:
-    """Format a logarithm with half of its interval."""
-    return f"{ratio.mean:+.2f}" if ratio.margin is None else f"{ratio.mean:+.2f} ± {ratio.margin:.2f}"
-
-
-VERDICTS: dict[Agreement, str] = {
-    "agree": "product and whole ratio ",
-    "disagree": "an unknown factor acts, product and whole ratio ",
-    "inconclusive": "more rounds or a calmer machine are needed to test the product: ",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class _LogThroughputs:
     """Log throughputs of configurations by round, measured and FLOP-predicted."""
@@ -215,8 +267,8 @@ class _LogThroughputs:
             chain=contrast(self.forward_backward, weights),
             shapley=contrast(self.forward_backward, shapley_weights),
             step=contrast(self.step, weights),
-            flop_ratio=flops and flops.value,
-            shapley_flop_ratio=shapley_flops and shapley_flops.value,
+            flop_ratio=None if flops is None else flops.value,
+            shapley_flop_ratio=None if shapley_flops is None else shapley_flops.value,
         )
 
 
@@ -233,17 +285,3 @@ def _log_throughputs(ladder: Ladder, records: Iterable[Record]) -> _LogThroughpu
         if (rate := forward_backward_rate(experiment, run)) is not None:
             forward_backward[at][run.round] = math.log(rate)
     return _LogThroughputs(forward_backward, step, flops)
-
-
-def _format_ratio(ratio: LogRatio | None) -> str:
-    return "?" if ratio is None else f"{ratio.value:.2f}x"
-
-
-def _format_with_interval(ratio: LogRatio) -> str:
-    has_interval = ratio.low is not None and ratio.high is not None
-    return f"{_format_ratio(ratio)} ({f'{ratio.low:.2f} to {ratio.high:.2f}' if has_interval else 'no interval'})"
-
-
-def short_name(experiment: str) -> str:
-    """Return an experiment's name without its settings."""
-    return experiment.partition("[")[0]

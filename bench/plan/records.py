@@ -73,8 +73,9 @@ def measured_compute(runs: TimedRuns, loss_flops: float) -> ComputeSeconds:
 
     The step time is that of the windows, in which phases may overlap; it is divided in proportion to the phases.
     """
-    phases = [_phase_shares(runs.experiment, run) for run in runs.runs]
-    return ComputeSeconds(*map(median, zip(*phases, strict=True)), runs.experiment.mean_batch_size, loss_flops)
+    phases = zip(*(_phase_shares(runs.experiment, run) for run in runs.runs), strict=True)
+    data, forward, backward, optimizer = map(median, phases)
+    return ComputeSeconds(data, forward, backward, optimizer, runs.experiment.mean_batch_size, loss_flops)
 
 
 def _phase_shares(experiment: Experiment, run: Speed) -> tuple[float, float, float, float]:

@@ -15,7 +15,7 @@ from bench.config import CheckpointConfig
 from bench.console.console import StopRequest, printable
 from bench.data.image_sizes import images_seen_before
 from bench.data.shards.identity import data_digest
-from bench.environment.commit import commit
+from bench.environment.commit import current_commit
 from bench.towers.made import Provenance
 from bench.train.build import TrainState
 from bench.train.checkpoints import (
@@ -53,7 +53,7 @@ class CheckpointManager:
         self, config: CheckpointConfig, comparison: str, budgets: Mapping[str, int], stop: StopRequest
     ) -> None:
         self.config, self.stop = config, stop
-        self._comparison, self._budgets, self._commit = comparison, dict(budgets), commit()
+        self._comparison, self._budgets, self._commit = comparison, dict(budgets), current_commit()
         self._data_digest = ""
         self._steps_saved, self._began, self._tried = 0, time.monotonic(), time.monotonic()
         self._steps_looked, self._looked = 0, time.monotonic()
