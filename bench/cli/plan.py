@@ -157,11 +157,7 @@ class Plan:
         workload, runs, device = count_workload(experiment), self._timed_runs(experiment), self._device
         weights, bytes_per_parameter = workload.weights, 2
         largest: tuple[int | None, str] = (None, "unknown without memory records of one GPU; give --record")
-        if runs is None:
-            assert device is not None
-            utilisation = self.utilisation or published_utilisation()
-            compute, watts = assumed_compute(workload.work, device, utilisation), device.watts
-        else:
+        if runs is not None:
             cpu_peak = runs.runs[0].peak_flops_per_second if runs.where.device == "cpu" else None
             peak = cpu_peak if device is None else device.fp32_flops
             if peak is None:
@@ -171,6 +167,10 @@ class Plan:
             if device is not None:
                 limit_bytes = USABLE * device.memory_bytes
                 largest = known_largest_batch(experiment, self._records, limit_bytes, weights, self.gpus)
+        else:
+            assert device is not None
+            utilisation = self.utilisation or published_utilisation()
+            compute, watts = assumed_compute(workload.work, device, utilisation), device.watts
         batch = experiment.mean_batch_size
         case = PlanCase(experiment.name, weights, compute, batch, experiment.sharding, bytes_per_parameter)
         step = plan_step(case, self._cluster, self.gpus, self.batch)
