@@ -196,11 +196,11 @@ def trial_run(records: list[Record], pace: float) -> Iterator[Finding]:
 
 def _cpu_seconds_by_process() -> dict[tuple[int, str], float]:
     """Return the CPU seconds of other processes by id and name."""
-    found = {}
+    seconds = {}
     for process in psutil.process_iter(["name", "cpu_times"]):
         if process.pid != os.getpid() and (times := process.info["cpu_times"]):
-            found[process.pid, process.info["name"] or "?"] = times.user + times.system
-    return found
+            seconds[process.pid, process.info["name"] or "?"] = times.user + times.system
+    return seconds
 
 
 def _query_nvml(query: Callable[..., Any], *arguments: Any) -> str:

@@ -180,36 +180,36 @@ class Plan:
 
     def _assumptions(self) -> dict[str, tuple[str, str]]:
         """Return the value and the source of each assumption."""
-        links, device, found = self._cluster.links, self._device, dict[str, tuple[str, str]]()
+        links, device, rows = self._cluster.links, self._device, dict[str, tuple[str, str]]()
         for experiment in self._experiments:
             if (runs := self._timed_runs(experiment)) is not None:
                 timed, name = runs.experiment, experiment.name
                 basis = f"measured: {len(runs.runs)} runs, batch {timed.batch_size}, {runs.where.precision}"
                 if (tokens := runs.runs[0].tokens_per_caption) is not None:
                     basis += f", {tokens:.1f} tokens per caption"
-                found[f"step of {name}"] = (basis, runs.where.machine)
+                rows[f"step of {name}"] = (basis, runs.where.machine)
                 if runs.watts is not None:
-                    found[f"power, {name}"] = (f"{runs.watts:.0f} W, constant", "measured, by the energy counter")
+                    rows[f"power, {name}"] = (f"{runs.watts:.0f} W, constant", "measured, by the energy counter")
         if self.device is not None and device is not None:
             source = "given" if self.utilisation else "median of plan --published, communication excluded"
             utilisation = self.utilisation or published_utilisation()
             peak = f"{utilisation:.3f} of {device.bf16_flops / 1e12:g} TFLOP/s, bf16 ({device.source})"
-            found["utilisation"] = (peak, f"assumed, not a measurement: {source}")
-            found["power of a GPU"] = (f"{device.watts:g} W, constant", device.source)
-            found["captions"] = ("as long as the context", "assumed; shorter ones: --set context_length=N")
-        found["GPUs per node"] = (str(links.gpus_per_node), "given" if self.per_node else "data sheet")
+            rows["utilisation"] = (peak, f"assumed, not a measurement: {source}")
+            rows["power of a GPU"] = (f"{device.watts:g} W, constant", device.source)
+            rows["captions"] = ("as long as the context", "assumed; shorter ones: --set context_length=N")
+        rows["GPUs per node"] = (str(links.gpus_per_node), "given" if self.per_node else "data sheet")
         for name, rate, latency, is_given, usual in (
             ("links within a node", links.link_bytes_per_second, links.link_latency_seconds, self.link_gbs, LINK_US),
             ("network", links.network_bytes_per_second, links.network_latency_seconds, self.network_gbs, NETWORK_US),
         ):
             source = "given" if is_given else f"data sheet x {LINK_SHARE}, as nccl-tests reach on A100"
-            found[name] = (f"{rate / GB:.4g} GB/s per GPU and direction", source)
+            rows[name] = (f"{rate / GB:.4g} GB/s per GPU and direction", source)
             source = "NCCL's constant" if latency == MICRO * usual else "given"
-            found[f"{name}, latency"] = (f"{latency / MICRO:g} us per ring step", source)
+            rows[f"{name}, latency"] = (f"{latency / MICRO:g} us per ring step", source)
         overlap = f"hidden behind {self.overlap:.0%} of forward and backward"
-        found["communication of gradients and weights"] = (overlap, "--overlap")
-        found["communication of features"] = ("not hidden: the loss waits for it", "losses/collectives.py")
-        found["loss with additional captions"] = (f"{LOSS_SHARE:.0%} of the fp32 peak", "assumed")
-        found["computation"] = ("proportional to the number of images", "assumed, within the memory limit")
-        found["not modelled"] = ("waiting for slow GPUs and for data, stalls, restarts, scoring, power of hosts", "")
-        return found
+        rows["communication of gradients and weights"] = (overlap, "--overlap")
+        rows["communication of features"] = ("not hidden: the loss waits for it", "losses/collectives.py")
+        rows["loss with additional captions"] = (f"{LOSS_SHARE:.0%} of the fp32 peak", "assumed")
+        rows["computation"] = ("proportional to the number of images", "assumed, within the memory limit")
+        rows["not modelled"] = ("waiting for slow GPUs and for data, stalls, restarts, scoring, power of hosts", "")
+        return rows

@@ -103,7 +103,7 @@ def shapley(num_causes: int, factors: Sequence[str]) -> list[dict[tuple[int, fro
     players = len(factors) + 1
     share_of_orders = [1 / (players * math.comb(players - 1, before)) for before in range(players)]
     subsets = [frozenset(subset) for count in range(players) for subset in combinations(factors, count)]
-    found: list[dict[tuple[int, frozenset[str]], float]] = []
+    values: list[dict[tuple[int, frozenset[str]], float]] = []
     for factor in factors:
         weights = defaultdict[tuple[int, frozenset[str]], float](float)
         for subset in subsets:
@@ -112,11 +112,11 @@ def shapley(num_causes: int, factors: Sequence[str]) -> list[dict[tuple[int, fro
             for stage, before in ((0, len(subset)), (num_causes, len(subset) + 1)):
                 weights[stage, subset | {factor}] += share_of_orders[before]
                 weights[stage, subset] -= share_of_orders[before]
-        found.append(weights)
+        values.append(weights)
     for stage in range(num_causes):
         signs = ((stage, -1), (stage + 1, 1))
-        found.append({(at, subset): sign * share_of_orders[len(subset)] for subset in subsets for at, sign in signs})
-    return found
+        values.append({(at, subset): sign * share_of_orders[len(subset)] for subset in subsets for at, sign in signs})
+    return values
 
 
 Logarithms = Mapping[Coordinates, Rounds]

@@ -78,5 +78,5 @@ def _factor_by_start(field: str, start: str, first: Experiment) -> Factor:
 
 def catlip_sizes(image_size: int) -> tuple[int, ...]:
     """Return the image sizes of CatLIP's released sampler in pixels, scaled from a base of 224."""
-    least, most = (round(side * image_size / 224) for side in (128, 320))
-    return multi_scale(least, most, scales=25, multiple=16, base=image_size)
+    smallest, largest = (round(side * image_size / 224) for side in (128, 320))
+    return multi_scale(smallest, largest, scales=25, multiple=16, base=image_size)

@@ -70,11 +70,11 @@ def step_collectives(
     gradients = float(FP32_BYTES * weights.trained)
     if sharding == "ddp":
         buckets = 1 + math.ceil(max(0, gradients - DDP_FIRST_BUCKET_BYTES) / DDP_BUCKET_BYTES)
-        found = [Collective("gradients", "all-reduce", gradients, buckets, "backward")]
+        collectives = [Collective("gradients", "all-reduce", gradients, buckets, "backward")]
     else:
         gathers = weights.blocks + weights.frozen_blocks + 1
         whole, again = float(weights.trained + weights.frozen), float(weights.in_blocks)
-        found = [
+        collectives = [
             Collective("weights", "all-gather", bytes_per_parameter * whole, gathers, "forward"),
             Collective("blocks' weights again", "all-gather", bytes_per_parameter * again, weights.blocks, "backward"),
             Collective("gradients", "reduce-scatter", gradients, weights.blocks + 1, "backward"),
@@ -82,16 +82,16 @@ def step_collectives(
         sums += 1 + weights.scalars  # the gradient's norm
     if weights.method in CONTRASTIVE:
         features = FP32_BYTES * rows * weights.feature_width
-        found += [
+        collectives += [
             Collective("caption features", "all-gather", features),
             Collective("gradients of caption features", "reduce-scatter", features),
         ]
         sums += 1  # the sum of the loss over processes
         if weights.method != "siglip":
-            found.append(Collective("softmax normalisers of columns", "all-reduce", 2 * FP32_BYTES * rows, 2))
+            collectives.append(Collective("softmax normalisers of columns", "all-reduce", 2 * FP32_BYTES * rows, 2))
     if weights.counted_tokens:
-        found.append(Collective("token counts", "all-reduce", float(FP32_BYTES * weights.counted_tokens)))
-    return [*found, Collective("scalars", "all-reduce", float(FP32_BYTES * sums), sums)]
+        collectives.append(Collective("token counts", "all-reduce", float(FP32_BYTES * weights.counted_tokens)))
+    return [*collectives, Collective("scalars", "all-reduce", float(FP32_BYTES * sums), sums)]
 
 
 def collective_seconds(collective: Collective, processes: int, links: Interconnect) -> float:

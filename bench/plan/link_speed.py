@@ -50,9 +50,9 @@ def main() -> None:
     """Print the `LinkSpeed` as JSON on rank 0."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    found = measure_link(int(sys.argv[1]))
+    speed = measure_link(int(sys.argv[1]))
     if dist.get_rank() == 0:
-        print(msgspec.json.encode(found).decode(), flush=True)
+        print(msgspec.json.encode(speed).decode(), flush=True)
     dist.barrier()
     dist.destroy_process_group()
 

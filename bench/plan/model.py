@@ -156,8 +156,8 @@ def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | N
 def scaling_curve(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | None = None) -> list[PlannedStep]:
     """Return the steps on powers of two and on `gpus` devices, with at least one image of a global batch per device."""
     numbers = {1 << power for power in range(MAX_GPUS.bit_length())} | {gpus}
-    most = max(numbers) if global_batch is None else global_batch
-    return [plan_step(case, cluster, number, global_batch) for number in sorted(numbers) if number <= most]
+    limit = max(numbers) if global_batch is None else global_batch
+    return [plan_step(case, cluster, number, global_batch) for number in sorted(numbers) if number <= limit]
 
 
 def first_slower(steps: Sequence[PlannedStep], share: float) -> int | None:

@@ -44,22 +44,22 @@ def read_comparison(path: Path, experiments: Sequence[Experiment]) -> list[Recor
     """
     if path.is_file():
         return read_records(path.parent, read_record(path).comparison)
-    found = comparisons(path) if path.is_dir() else []
-    some = [records for name in reversed(found) if _select_timed(records := read_records(path, name))]
-    if not some:
+    names = comparisons(path) if path.is_dir() else []
+    timed = [records for name in reversed(names) if _select_timed(records := read_records(path, name))]
+    if not timed:
         raise ValueError(f"{path} holds no speed record; {PROGRAM} measure stores them in its results folder")
-    whole = (rows for rows in some if all(any(find_matching(one, rows, Speed)) for one in experiments))
-    return next(whole, some[0])
+    whole = (rows for rows in timed if all(any(find_matching(one, rows, Speed)) for one in experiments))
+    return next(whole, timed[0])
 
 
 def find_timed_runs(experiment: Experiment, records: Sequence[Record], path: Path) -> TimedRuns:
     """Return an experiment's timed runs, preferably at its own batch; ValueError names the nearest experiment."""
     rows = find_matching(experiment, records, Speed)
     if not rows:
-        there = {one.experiment.name: one.experiment for one in _select_timed(records) if one.experiment}
-        nearest = min((_differences(experiment, other) for other in there.values()), key=len)
+        timed_experiments = {one.experiment.name: one.experiment for one in _select_timed(records) if one.experiment}
+        nearest = min((_differences(experiment, other) for other in timed_experiments.values()), key=len)
         raise ValueError(
-            f"{path} has no speed record of {experiment.name}: it has {', '.join(there)}, "
+            f"{path} has no speed record of {experiment.name}: it has {', '.join(timed_experiments)}, "
             f"of which the nearest differs in {format_differences(nearest)}"
         )
     _, timed, where = next((row for row in rows if row[1].batch_size == experiment.batch_size), rows[0])
