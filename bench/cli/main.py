@@ -63,8 +63,8 @@ def _describe_verbs() -> str:
     for purpose, verbs in GROUPS.items():
         lines = [f"  {name:10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in verbs.items()]
         paragraphs.append("\n".join([f"To {purpose}:", *lines]))
-    report = "To report:\n  report     Build pages, charts over commits and exports from records."
-    return "\n\n".join([*paragraphs, report])
+    paragraphs.append("To report:\n  report     Build pages, charts over commits and exports from records.")
+    return "\n\n".join(paragraphs)
 
 
 def _report_usage_error(error: Exception | str) -> int:

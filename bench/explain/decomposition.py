@@ -1,7 +1,4 @@
-"""Decomposition of a throughput ratio from the records of a ladder, by contrasts of log throughputs.
-
-The ratio is that of factors, their product, the whole and what neither explains.
-"""
+"""Decomposition of a throughput ratio from the records of a ladder: contrasts of log throughputs over rounds."""
 
 import math
 from collections import defaultdict
@@ -185,11 +182,10 @@ class Decomposition:
     @property
     def verdict_text(self) -> str:
         """The verdict; agreement with the far end of the interval of the unexplained factor in percent, rounded up."""
-        if self.verdict != "agree":
+        ratio = self.unexplained
+        if self.verdict != "agree" or ratio is None or ratio.margin is None:
             return self.verdict
-        assert self.unexplained is not None
-        assert self.unexplained.margin is not None
-        percent = 100 * max_relative_difference(self.unexplained.mean, self.unexplained.margin)
+        percent = 100 * max_relative_difference(ratio.mean, ratio.margin)
         return f"agree within {math.ceil(10 * percent) / 10:.1f} %"
 
 
