@@ -10,15 +10,11 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from bench.console.console import PROGRAM
-from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
+from bench.console.console import INTERRUPTED, PROGRAM, TERMINATED, Terminated
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line, by default that of this process; return the exit code.
-
-    It is 0, or what `bench.console` names in `exit_codes` and `signals`.
-    """
+    """Run a command line, by default that of this process; return 0 or an exit code of `bench.console.console`."""
     signal.signal(signal.SIGTERM, terminate)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:

@@ -12,9 +12,7 @@ import msgspec
 
 from bench.config import Experiment, differing_fields, format_differences
 from bench.environment.circumstances import Circumstances
-from bench.environment.file_names import PLAIN, plain_name
-from bench.environment.files import atomic_write
-from bench.environment.json_file import decode_json, decode_older, read_limited
+from bench.environment.files import PLAIN, atomic_write, decode_json, decode_older, plain_name, read_limited
 from bench.ladder import Ladder
 from bench.old_names import upgrade_kind, upgrade_record
 

@@ -7,8 +7,7 @@ from typing import Protocol
 import tyro
 
 from bench.config import choose
-from bench.console.console import log
-from bench.console.exit_codes import USAGE
+from bench.console.console import USAGE, log
 from reports.verbs import CompareFigures, ComparisonPage, ExportFigures, HistoryPage, PlanPage
 
 

@@ -6,8 +6,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from bench.explain.contrasts import LogRatio
-from bench.explain.decomposition import Contribution, Decomposition, decompose, format_deviation, short_name, summarize
+from bench.explain.decomposition import Contribution, Decomposition, LogRatio, decompose
+from bench.explain.tables import format_deviation, short_name, summarize
 from bench.statistics import FLOPS_TOLERANCE
 from reports.render.formats import ratio, span
 from reports.render.frames import ComparisonRecords

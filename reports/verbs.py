@@ -8,12 +8,17 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from bench.config import choose
-from bench.console.console import printable, printable_lines
-from bench.console.exit_codes import DISAGREEMENT, OK
+from bench.console.console import DISAGREEMENT, OK, printable, printable_lines
 from bench.console.tables import Table, print_tables
 from bench.environment.files import atomic_write
-from bench.history.compared import compare_observations, describe_none_worse, describe_worse, diff_table, on_one_side
-from bench.history.figures import Observation, read_observations
+from bench.history.metric_diffs import (
+    compare_observations,
+    describe_none_worse,
+    describe_worse,
+    diff_table,
+    on_one_side,
+)
+from bench.history.observations import Observation, read_observations
 from bench.record import comparisons, read_records
 from bench.statistics import fewest_rounds
 from reports.exports.exports import Format, exported

@@ -24,7 +24,7 @@ with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
 
 import torch
 
-from bench.console.signals import INTERRUPTED
+from bench.console.console import INTERRUPTED
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack import main as decode
 from tests.processes import Parting

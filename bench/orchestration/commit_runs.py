@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.environment.commit import CHECKOUT
-from bench.history.suite_documents import save_document
+from bench.history.observations import save_document
 from bench.orchestration.runner import Slot, round_robin
 
 # At most 0.25 s per benchmark after three warm-up rounds: a process takes half a minute.

@@ -13,10 +13,10 @@ import pynvml
 from msgspec.structs import replace
 
 from bench.config import MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_comparable_experiments
-from bench.console.progress import Progress
+from bench.console.console import Progress
 from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
 from bench.data.shards.shards import log_notes, open_experiment_shards
-from bench.environment.commit import CHECKOUT, commit
+from bench.environment.commit import CHECKOUT, current_commit
 from bench.environment.rank_info import torchrun_env
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.runner import Runner
@@ -55,8 +55,9 @@ def open_comparison(
     others = {one.experiment.name for one in finished if one.experiment and not _is_one_of(accepted, one.experiment)}
     if others:
         raise ValueError(f"{name} is of other experiments, {', '.join(sorted(others))}: begin a new comparison")
-    if other := {record.circumstances.commit for record in finished} - {commit()}:
-        raise ValueError(f"{name} was begun at commit {', '.join(other)}, this is {commit()}: begin a new comparison")
+    if other := {record.circumstances.commit for record in finished} - {current_commit()}:
+        text = f"{name} was begun at commit {', '.join(other)}, this is {current_commit()}"
+        raise ValueError(f"{text}: begin a new comparison")
     _cache_decoded_images(results.parent / CACHE, results / CACHE)
     by_shards = {(one.data, one.embedding_channels is None): one for one in experiments if one.data != PACK_DATA}
     for experiment in by_shards.values():

@@ -11,7 +11,7 @@ import msgspec
 
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, TASKS, ScoringSubject, compatible_pairs
 from bench.config import CheckpointConfig, Experiment
-from bench.console.signals import StopRequest
+from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.ladder import Ladder
 from bench.record import Failure, Record, record_path, write_record
@@ -143,7 +143,7 @@ class TraceRequest(Request, frozen=True, kw_only=True, tag="trace"):
 class ReferenceRequest(Request, frozen=True, kw_only=True, tag="reference"):
     """Time one side of a comparison with a reference implementation."""
 
-    side: str  # a name of `bench.reference.sides`
+    side: str  # a name of `bench.reference`
     round: int = 0
 
     def _name_parts(self) -> tuple[str, ...]:

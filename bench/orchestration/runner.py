@@ -18,9 +18,7 @@ from functools import partial
 import msgspec
 
 from bench.config import Experiment
-from bench.console.console import log
-from bench.console.progress import Progress
-from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
+from bench.console.console import INTERRUPTED, TERMINATED, Progress, Terminated, log
 from bench.environment.commit import CHECKOUT
 from bench.environment.slots import SLOT_VARIABLE
 from bench.orchestration.requests import AnyRequest, FailureRequest
@@ -196,9 +194,9 @@ class Runner:
         if self._stopping:
             return
         if job.is_done:
-            self.progress.skipped(job.expected_seconds)
+            self.progress.skip(job.expected_seconds)
             return
-        self.progress.started(job.label)
+        self.progress.log_start(job.label)
         if self.coordinator is not None and job.request.is_of_all_ranks:
             start = self.coordinator.announce(job.request, settings)
             self.run_announced(start, self.coordinator)
@@ -211,7 +209,7 @@ class Runner:
             log(f"FAILED {job.label}: {reason}")
             shared = {name: getattr(job.request, name) for name in ("results", "comparison", "experiment")}
             self._start(FailureRequest(**shared, label=job.label, reason=reason), settings)
-        self.progress.finished(job.expected_seconds)
+        self.progress.finish(job.expected_seconds)
 
     def _start(
         self,

@@ -35,24 +35,24 @@ def measure_link(size: int) -> LinkSpeed:
 
 
 def _all_reduce_seconds(numbers: int) -> list[float]:
-    values, matrix, taken = torch.zeros(numbers), torch.ones(WIDTH, WIDTH), []
+    values, matrix, seconds = torch.zeros(numbers), torch.ones(WIDTH, WIDTH), []
     for _ in range(REPETITIONS):
         dist.barrier()
         for _ in range(WORK):
             torch.mm(matrix, matrix)
         start = time.perf_counter()
         dist.all_reduce(values)
-        taken.append(time.perf_counter() - start)
-    return taken
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def main() -> None:
     """Print the `LinkSpeed` as JSON on rank 0."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    found = measure_link(int(sys.argv[1]))
+    speed = measure_link(int(sys.argv[1]))
     if dist.get_rank() == 0:
-        print(msgspec.json.encode(found).decode(), flush=True)
+        print(msgspec.json.encode(speed).decode(), flush=True)
     dist.barrier()
     dist.destroy_process_group()
 

@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 
 from bench.config import Experiment
 from bench.console.console import PROGRAM
-from bench.environment.json_file import decode_older
+from bench.environment.files import decode_older
 from bench.old_names import upgrade_experiment_of
 
 

@@ -12,11 +12,10 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from bench.config import CheckpointConfig
-from bench.console.console import printable
-from bench.console.signals import StopRequest
+from bench.console.console import StopRequest, printable
 from bench.data.image_sizes import images_seen_before
 from bench.data.shards.identity import data_digest
-from bench.environment.commit import commit
+from bench.environment.commit import current_commit
 from bench.towers.made import Provenance
 from bench.train.build import TrainState
 from bench.train.checkpoints import (
@@ -55,7 +54,7 @@ class CheckpointManager:
         self, config: CheckpointConfig, comparison: str, budgets: Mapping[str, int], stop: StopRequest
     ) -> None:
         self.config, self.stop = config, stop
-        self._comparison, self._budgets, self._commit = comparison, dict(budgets), commit()
+        self._comparison, self._budgets, self._commit = comparison, dict(budgets), current_commit()
         self._data_digest = ""
         self._steps_saved, self._started, self._last_save = 0, time.monotonic(), time.monotonic()
         self._steps_at_check, self._last_check = 0, time.monotonic()

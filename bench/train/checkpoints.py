@@ -15,9 +15,7 @@ from msgspec.structs import replace
 from bench.config import Experiment, differing_fields, format_differences
 from bench.console.console import log
 from bench.data.shards.identity import data_digest
-from bench.environment.file_names import PLAIN
-from bench.environment.files import fsync_path
-from bench.environment.json_file import decode_json, decode_older, read_limited
+from bench.environment.files import PLAIN, decode_json, decode_older, fsync_path, read_limited
 from bench.old_names import upgrade_experiment_of
 from bench.record import FormatHeader
 

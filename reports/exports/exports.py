@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.history.figures import BenchmarkId, Observation
+from bench.history.observations import BenchmarkId, Observation
 from bench.statistics import mean_interval
 from reports.history.series import Series, build_history, figures_frame
 

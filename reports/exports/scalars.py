@@ -11,9 +11,8 @@ from typing import Any
 
 from bench.config import Experiment
 from bench.data.image_sizes import images_seen_before
-from bench.environment.file_names import plain_name
-from bench.environment.files import atomic_write
-from bench.history.figures import json_files, observations_of_record
+from bench.environment.files import atomic_write, plain_name
+from bench.history.observations import json_files, observations_of_record
 from bench.measure.throughput import window_rates
 from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
 from reports.render.frames import curves

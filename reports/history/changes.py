@@ -13,8 +13,8 @@ from statistics import median
 import numpy as np
 from scipy import stats
 
-from bench.history.figures import Commit
-from bench.history.quantities import format_quantity
+from bench.history.metric_diffs import format_quantity
+from bench.history.observations import Commit
 from bench.statistics import FEWEST_SUSPECTED, ChangeKind, is_change
 from reports.history.series import Series
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.console.tables import Table
-from bench.history.figures import SECONDS, BenchmarkId, Commit
+from bench.history.observations import SECONDS, BenchmarkId, Commit
 from reports.history.changes import Change, find_changes
 from reports.history.series import CommitPoint, Series
 

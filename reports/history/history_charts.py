@@ -6,8 +6,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from bench.history.figures import Commit
-from bench.history.quantities import format_quantity, unit_size
+from bench.history.metric_diffs import format_quantity, unit_size
+from bench.history.observations import Commit
 from reports.history.changes import Change
 from reports.history.series import CommitHistory, CommitPoint, Series
 from reports.render.formats import ratio

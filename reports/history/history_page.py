@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
-from bench.history.quantities import format_quantity
+from bench.history.metric_diffs import format_quantity
 from bench.statistics import relative_spread
 from reports.history.changes import Change
 from reports.history.history_charts import line_chart

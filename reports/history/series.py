@@ -8,7 +8,7 @@ from statistics import median
 
 import pandas as pd
 
-from bench.history.figures import BenchmarkId, Commit, Metric, Observation
+from bench.history.observations import BenchmarkId, Commit, Metric, Observation
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 MIN_IN_SLOT = 3  # commits for an estimate of the common factor of a turn

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from bench.history.quantities import format_duration
-from bench.history.suite_documents import Document, parse_document
+from bench.history.metric_diffs import format_duration
+from bench.history.observations import Document, parse_document
 from reports.render.tables import Cell, Column, Group, HtmlTable, value_cell
 
 FILE = "suites.json"

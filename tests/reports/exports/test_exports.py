@@ -17,7 +17,7 @@ from msgspec import Meta
 from pytest_benchmark.logger import Logger
 from pytest_benchmark.storage.file import FileStorage
 
-from bench.history.figures import read_observations
+from bench.history.observations import read_observations
 from reports.__main__ import main
 from reports.exports.exports import WRITERS, Format, exported
 from tests.documents import document, written

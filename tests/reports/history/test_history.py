@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bench.history.figures import BenchmarkId, Commit, Metric, observations_of_record, read_observations
+from bench.history.observations import BenchmarkId, Commit, Metric, observations_of_record, read_observations
 from reports.__main__ import main
 from reports.history.changes import Change, find_changes, mann_whitney_p
 from reports.history.detection import LOOKS, few_commits_table, rates_table
