@@ -12,7 +12,7 @@ from bench.statistics import FLOPS_TOLERANCE
 from reports.render.formats import ratio, span
 from reports.render.frames import ComparisonRecords
 from reports.render.svg import INK, MUTED, PAPER, SERIES, add_tooltip, drawing, svg
-from reports.render.tables import Cell, Column, HtmlTable, absent_cell, figure_cell, ungrouped_table, value_cell
+from reports.render.tables import Cell, Column, HtmlTable
 from reports.speed.charts import FOOT, NARROWEST, WIDTH, head, rows_of
 
 ROW = 46
@@ -104,7 +104,7 @@ def _limits(axes: Axes, values: Sequence[float]) -> None:
 def _table(found: Decomposition) -> HtmlTable:
     has_shapley = any(part.shapley for part in found.parts)
     columns = [
-        Column("cause", numeric=False),
+        Column.text("cause"),
         Column("forward and backward", "95 % interval"),
         Column("predicted FLOP-predicted"),
         *(
@@ -112,7 +112,7 @@ def _table(found: Decomposition) -> HtmlTable:
             if has_shapley
             else []
         ),
-        Column("verdict", "ln(measured / predicted)", numeric=False),
+        Column.text("verdict", "ln(measured / predicted)"),
         Column("whole step", "95 % interval"),
     ]
     shown = [*found.parts, *([found.objective] if found.objective else []), found.product, found.whole]
@@ -120,19 +120,19 @@ def _table(found: Decomposition) -> HtmlTable:
     rest = Contribution("unexplained", "", found.unexplained, None, found.step_unexplained, None)
     rows.append(_row(rest, has_shapley=has_shapley, verdict=Cell(found.verdict_text)))
     rows += [
-        [Cell(line.what, line.source, line.what), value_cell(line.ratio, ratio)]
-        + [absent_cell("from another source")] * (len(columns) - 2)
+        [Cell(line.what, line.source, line.what), Cell.of(line.ratio, ratio)]
+        + [Cell.absent("from another source")] * (len(columns) - 2)
         for line in found.ladder.references
     ]
-    return ungrouped_table("The causes of the ratio", columns, rows)
+    return HtmlTable.of_rows("The causes of the ratio", columns, rows)
 
 
 def _row(part: Contribution, *, has_shapley: bool, verdict: Cell | None = None) -> list[Cell]:
     return [
         Cell(part.cause, part.change, part.cause),
         _cell(part.chain),
-        figure_cell(part.flop_ratio, ratio, NO_FLOPS),
-        *([_cell(part.shapley), figure_cell(part.shapley_flop_ratio, ratio, NO_ORDERS)] if has_shapley else []),
+        Cell.figure(part.flop_ratio, ratio, NO_FLOPS),
+        *([_cell(part.shapley), Cell.figure(part.shapley_flop_ratio, ratio, NO_ORDERS)] if has_shapley else []),
         verdict or _verdict(part),
         _cell(part.step),
     ]
@@ -141,12 +141,12 @@ def _row(part: Contribution, *, has_shapley: bool, verdict: Cell | None = None) 
 def _verdict(part: Contribution) -> Cell:
     """Return whether a cause is consistent with FLOPs, with its difference from them."""
     if part.flops_deviation is None or part.verdict is None:
-        return absent_cell(NOT_MEASURED)
+        return Cell.absent(NOT_MEASURED)
     return Cell(part.verdict, format_deviation(part.flops_deviation), part.verdict)
 
 
 def _cell(one: LogRatio | None) -> Cell:
     if one is None:
-        return absent_cell(NOT_MEASURED)
+        return Cell.absent(NOT_MEASURED)
     note = "" if one.low is None or one.high is None else span(one.low, one.high, ratio)
     return Cell(ratio(one.value), note, one.value)

@@ -6,17 +6,7 @@ from bench.measure.summary import Throughput
 from reports.accuracy.scores import Scored, ScorePoint, answered_tasks, answering, at_budget, points, protocols
 from reports.render.formats import NBSP, accuracy, format_seconds, percent, ratio
 from reports.render.frames import ComparisonRecords, sized_family
-from reports.render.tables import (
-    Cell,
-    Column,
-    HtmlTable,
-    absent_cell,
-    estimate_cell,
-    figure_cell,
-    missing_cell,
-    name_cell,
-    ungrouped_table,
-)
+from reports.render.tables import Cell, Column, HtmlTable, experiment_cell
 
 INTERVAL = f"95{NBSP}%"
 NOT_TRAINED = "its tower was not scored at this budget"
@@ -36,7 +26,7 @@ def headline_table(
     budgets = [budget for budget in answering(answers) if at_budget(found, budget)]
     base = comparison.label(comparison.base or "") if rows else "the base"
     columns = [
-        Column("experiment", numeric=False),
+        Column.text("experiment"),
         Column("images/s at equal batch size", f"times {base}’s, {INTERVAL}"),
         *([Column("at its largest batch size", f"times {base}’s, {INTERVAL}")] if largest else []),
         Column("FLOP-predicted ratio", "at equal batch size"),
@@ -48,32 +38,32 @@ def headline_table(
     shown = []
     for name, experiment in comparison.experiments.items():
         row = by_name.get(name)
-        cells = [name_cell(comparison.label(name), name), _ratio_cell(comparison, row)]
+        cells = [experiment_cell(comparison, name), _ratio_cell(comparison, row)]
         if largest:
             cells.append(_largest_cell(largest[0], at_largest.get(sized_family(experiment))))
         cells.append(_flops_cell(comparison, row))
-        cells.append(figure_cell(row.mfu if row else None, percent, row.peak_source if row else NOT_TIMED))
+        cells.append(Cell.figure(row.mfu if row else None, percent, row.peak_source if row else NOT_TIMED))
         cells += [_accuracy_cell(at_budget(found, budget), name, row) for budget in budgets]
         shown.append(cells)
-    return ungrouped_table("The answer in figures", columns, shown)
+    return HtmlTable.of_rows("The answer in figures", columns, shown)
 
 
 def _ratio_cell(comparison: ComparisonRecords, row: Throughput | None) -> Cell:
     if row is None:
-        return missing_cell(NOT_TIMED)
+        return Cell.unmeasured(NOT_TIMED)
     if row.experiment == comparison.base:
         return Cell("1", "base", 1)
-    return estimate_cell(row.ratio, ratio, comparison.incomparable or IS_BASE)
+    return Cell.estimate(row.ratio, ratio, comparison.incomparable or IS_BASE)
 
 
 def _largest_cell(largest: ComparisonRecords, row: Throughput | None) -> Cell:
     if row is None:
-        return missing_cell("no batch size fits, or its runs failed")
+        return Cell.unmeasured("no batch size fits, or its runs failed")
     batch = f"batch {largest.experiments[row.experiment].batch_size:,}"
     if row.ratio is None:
         is_base = row.experiment == largest.base
-        return Cell("1", f"base, {batch}", 1) if is_base else absent_cell(largest.incomparable or IS_BASE)
-    cell = estimate_cell(row.ratio, ratio, "")
+        return Cell("1", f"base, {batch}", 1) if is_base else Cell.absent(largest.incomparable or IS_BASE)
+    cell = Cell.estimate(row.ratio, ratio, "")
     return Cell(cell.text, ", ".join(filter(None, [cell.note, batch])), cell.sort)
 
 
@@ -81,13 +71,13 @@ def _flops_cell(comparison: ComparisonRecords, row: Throughput | None) -> Cell:
     if row is not None and row.experiment == comparison.base:
         return Cell("1", "base", 1)
     why = comparison.incomparable if row else None
-    return figure_cell(row.flop_ratio if row else None, ratio, why or NOT_TIMED)
+    return Cell.figure(row.flop_ratio if row else None, ratio, why or NOT_TIMED)
 
 
 def _accuracy_cell(found: Sequence[ScorePoint], name: str, row: Throughput | None) -> Cell:
     point = next((point for point in found if point.subject == name), None)
     if point is None:
-        return absent_cell(NOT_TRAINED)
-    cell = estimate_cell(point.accuracy, accuracy, "")
+        return Cell.absent(NOT_TRAINED)
+    cell = Cell.estimate(point.accuracy, accuracy, "")
     taken = f"; in {format_seconds(point.images / row.images_per_second)}" if row else ""
     return Cell(cell.text, cell.note + taken, cell.sort)

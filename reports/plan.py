@@ -24,7 +24,7 @@ from reports.render.svg import (
     names_at_ends,
     svg,
 )
-from reports.render.tables import Cell, Column, HtmlTable, ungrouped_table
+from reports.render.tables import Cell, Column, HtmlTable
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, FOOT, TOP = 42, 140, 46, 10
@@ -142,9 +142,9 @@ def _table(title: str, figures: Figures) -> HtmlTable | None:
     keys = list(figures.rows[0])
     if len(keys) <= WIDEST:
         columns = [Column(key, numeric=not isinstance(figures.rows[0][key], str)) for key in keys]
-        return ungrouped_table(title, columns, [[_cell(row[key]) for key in keys] for row in figures.rows])
-    columns = [Column("figure", numeric=False), *(Column(str(row[keys[0]])) for row in figures.rows)]
-    return ungrouped_table(
+        return HtmlTable.of_rows(title, columns, [[_cell(row[key]) for key in keys] for row in figures.rows])
+    columns = [Column.text("figure"), *(Column(str(row[keys[0]])) for row in figures.rows)]
+    return HtmlTable.of_rows(
         title, columns, [[Cell(key), *(_cell(row[key]) for row in figures.rows)] for key in keys[1:]]
     )
 

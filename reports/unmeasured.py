@@ -6,7 +6,7 @@ from bench.record import Measured, Memory, Speed, Training, Transfer
 from reports.accuracy.pareto import cost_axes
 from reports.render.formats import listed
 from reports.render.frames import ComparisonRecords
-from reports.render.tables import NOT_MEASURED, Cell, HtmlTable, text_columns, ungrouped_table, value_cell
+from reports.render.tables import NOT_MEASURED, Cell, Column, HtmlTable
 
 KINDS: Mapping[str, type[Measured]] = {
     "speed": Speed,
@@ -36,8 +36,8 @@ def unmeasured_table(comparison: ComparisonRecords, tables: Sequence[HtmlTable])
     reasons: dict[tuple[str, str], dict[str, None]] = {}  # figures by rows and reason
     for (what, why), names in found.items():
         reasons.setdefault((_named([*names]), why), {})[what] = None
-    rows = [[Cell(listed([*what])), value_cell(of), value_cell(why)] for (of, why), what in reasons.items()]
-    return ungrouped_table("Not measured, and why", text_columns("figures", "of", "reason"), rows)
+    rows = [[Cell(listed([*what])), Cell.of(of), Cell.of(why)] for (of, why), what in reasons.items()]
+    return HtmlTable.of_rows("Not measured, and why", Column.texts("figures", "of", "reason"), rows)
 
 
 def _dashes(table: HtmlTable) -> list[tuple[str, str, str]]:

@@ -13,16 +13,7 @@ from reports.accuracy.score_tables import images_cell, subject_name_cell
 from reports.render.formats import accuracy, gain, listed, ratio, span, times
 from reports.render.frames import ComparisonRecords
 from reports.render.svg import SERIES
-from reports.render.tables import (
-    Cell,
-    Column,
-    Group,
-    HtmlTable,
-    estimate_cell,
-    text_columns,
-    ungrouped_table,
-    value_cell,
-)
+from reports.render.tables import Cell, Column, Group, HtmlTable
 
 LOOKS = {COPIED_ROWS: (0, "o"), CLASS_NAMES: (3, "^"), RANDOM_HEAD: (1, "s")}  # colour and mark
 OTHER_LOOK = (4, "D")
@@ -62,14 +53,14 @@ def heads_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> HtmlT
     rows = []
     for curve in curves:
         head, base = head_of(curve), _random(curves, curve)
-        found = [(head, [estimate_cell(curve.at(labels), accuracy, NOT_SCORED) for labels in numbers])]
+        found = [(head, [Cell.estimate(curve.at(labels), accuracy, NOT_SCORED) for labels in numbers])]
         if base is not None:
-            gains = [estimate_cell(curve.gain(base, labels), gain, NOT_SCORED) for labels in numbers]
+            gains = [Cell.estimate(curve.gain(base, labels), gain, NOT_SCORED) for labels in numbers]
             found.append((f"{head}, gain over random", gains))
         subject, images = subject_name_cell(comparison, curve.subject), images_cell(curve.images)
-        rows += [[subject, value_cell(title), images, *cells] for title, cells in found]
-    columns = [*text_columns("features", "head"), Column("images seen"), *number_columns(curves)]
-    return ungrouped_table(f"{first.task}: heads against the {first.along}", columns, rows)
+        rows += [[subject, Cell.of(title), images, *cells] for title, cells in found]
+    columns = [*Column.texts("features", "head"), Column("images seen"), *number_columns(curves)]
+    return HtmlTable.of_rows(f"{first.task}: heads against the {first.along}", columns, rows)
 
 
 def standing(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[str]:
@@ -91,12 +82,12 @@ def nearest_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> tup
     found = nearest_labels(transfer for _, transfer in comparison.of(Transfer))
     if not found:
         return None
-    columns = [*text_columns("class", "nearest label"), Column("similarity"), Column("steps")]
-    columns += text_columns("path in WordNet")
+    columns = [*Column.texts("class", "nearest label"), Column("similarity"), Column("steps")]
+    columns += Column.texts("path in WordNet")
     groups: dict[str, list[list[Cell]]] = {}
     for one in found:
-        steps = value_cell(len(one.path) - 1)
-        cells = [value_cell(one.of), value_cell(one.path[-1]), value_cell(one.similarity, ratio), steps]
+        steps = Cell.of(len(one.path) - 1)
+        cells = [Cell.of(one.of), Cell.of(one.path[-1]), Cell.of(one.similarity, ratio), steps]
         groups.setdefault(one.task, []).append([*cells, Cell(" → ".join(one.path))])
     sizes = {curve.task: curve.num_classes for curve in curves}
     without = {task: sizes[task] - len({row[0].text for row in rows}) for task, rows in groups.items() if task in sizes}

@@ -12,17 +12,7 @@ from reports.accuracy.score_tables import NOT_TRAINED, images_cell, subject_name
 from reports.accuracy.scores import position
 from reports.render.formats import accuracy, count
 from reports.render.frames import ComparisonRecords
-from reports.render.tables import (
-    Cell,
-    Column,
-    Group,
-    HtmlTable,
-    absent_cell,
-    estimate_cell,
-    figure_cell,
-    text_columns,
-    value_cell,
-)
+from reports.render.tables import Cell, Column, Group, HtmlTable
 
 NOT_SCORED = "not scored with this number of labels"
 NO_BASELINE = "this metric has no trivial baseline"
@@ -34,11 +24,11 @@ Key = tuple[str, int, int | None]  # subject, images seen, labelled images per c
 def labels_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> HtmlTable:
     """Show the accuracy of all towers by one protocol on one task at each number of labels, then of references."""
     first, numbers = curves[0], numbers_of(curves)
-    columns = [*text_columns("features"), Column("images seen"), Column("seeds"), *number_columns(curves)]
+    columns = [*Column.texts("features"), Column("images seen"), Column("seeds"), *number_columns(curves)]
     groups: dict[str, list[list[Cell]]] = {"Towers": [], "References": []}
     for curve in curves:
-        cells = [estimate_cell(curve.at(labels), accuracy, NOT_SCORED) for labels in numbers]
-        row = [subject_name_cell(comparison, curve.subject), images_cell(curve.images), value_cell(curve.seeds), *cells]
+        cells = [Cell.estimate(curve.at(labels), accuracy, NOT_SCORED) for labels in numbers]
+        row = [subject_name_cell(comparison, curve.subject), images_cell(curve.images), Cell.of(curve.seeds), *cells]
         groups["References" if curve.is_reference else "Towers"].append(row)
     name = f"{first.task}: accuracy by {first.protocol} against the {first.along}"
     return HtmlTable(name, columns, [Group(title, rows) for title, rows in groups.items() if rows])
@@ -77,9 +67,9 @@ def _metrics(
         of = rows.setdefault((transfer.subject, transfer.images, metric.per_class), {})
         of.setdefault(metric.name, {}).setdefault(run, {})[metric.draw] = metric.value
     baselines = {metric.name: metric.baseline for _, _, metric in found if metric.baseline is not None}
-    last = [Cell(BASELINE), absent_cell(NOT_TRAINED), absent_cell(NOT_TRAINED)]
-    last += [figure_cell(baselines.get(name), accuracy, NO_BASELINE) for name in names]
-    columns = [*text_columns("features"), Column("images seen"), Column("seeds"), *map(Column, names)]
+    last = [Cell(BASELINE), Cell.absent(NOT_TRAINED), Cell.absent(NOT_TRAINED)]
+    last += [Cell.figure(baselines.get(name), accuracy, NO_BASELINE) for name in names]
+    columns = [*Column.texts("features"), Column("images seen"), Column("seeds"), *map(Column, names)]
     title, order = f"{first.task} by {first.protocol}", [*comparison.experiments, RANDOM_INIT]
     keys = sorted(rows, key=lambda key: (position(order, key[0]), key[:2]))
     groups = [
@@ -97,13 +87,13 @@ def _metrics_row(
     name, seeds = subject_name_cell(comparison, subject), len({run for runs in found.values() for run in runs})
     if per_class is not None:
         name = Cell(name.text, f"{per_class} labelled per class", name.sort)
-    return [name, images_cell(images), value_cell(seeds), *(_metric_cell(found.get(one)) for one in names)]
+    return [name, images_cell(images), Cell.of(seeds), *(_metric_cell(found.get(one)) for one in names)]
 
 
 def _metric_cell(runs: Runs | None) -> Cell:
     """Show a metric with its interval; one draw of one training has none, and the cell does not repeat that."""
     if runs is None:
-        return absent_cell(NO_METRIC)
+        return Cell.absent(NO_METRIC)
     found = over_draws(runs)
     is_single = sum(map(len, runs.values())) == 1
-    return value_cell(found.value, accuracy) if is_single else estimate_cell(found, accuracy, "")
+    return Cell.of(found.value, accuracy) if is_single else Cell.estimate(found, accuracy, "")

@@ -16,19 +16,7 @@ from reports.accuracy.scores import (
 )
 from reports.render.formats import NBSP, accuracy, count, format_rate, format_seconds, gain, listed, percent
 from reports.render.frames import ComparisonRecords
-from reports.render.tables import (
-    Cell,
-    Column,
-    Group,
-    HtmlTable,
-    absent_cell,
-    estimate_cell,
-    figure_cell,
-    name_cell,
-    text_columns,
-    ungrouped_table,
-    value_cell,
-)
+from reports.render.tables import Cell, Column, Group, HtmlTable
 
 RANDOM_INIT_TITLE = "random-init baseline"
 NO_SPEED = "its speed was not measured"
@@ -42,7 +30,7 @@ def overview_table(comparison: ComparisonRecords, answers: Sequence[Scored]) -> 
     """Show the linear probe on all tasks at the first budget, then references."""
     protocol = protocols(answers)[0]
     found = {task: points(answers, task, protocol) for task in answered_tasks(answers)}
-    columns = [Column("features", numeric=False), *(Column(task, _size_note(answers, task)) for task in found)]
+    columns = [Column.text("features"), *(Column(task, _size_note(answers, task)) for task in found)]
     groups = []
     for budget in budgets(answers)[:1]:
         names = dict.fromkeys(point.subject for of in found.values() for point in at_budget(of, budget))
@@ -58,7 +46,7 @@ def task_table(comparison: ComparisonRecords, answers: Sequence[Scored], task: s
     """Show the accuracies on a task at each budget, with gains over the random-init baseline."""
     here = [one for one in answers if one.score.task == task]
     shown = {protocol: points(here, task, protocol) for protocol in protocols(here)}
-    columns = [Column("features", numeric=False), Column("images seen"), Column("device time", "at its measured speed")]
+    columns = [Column.text("features"), Column("images seen"), Column("device time", "at its measured speed")]
     for protocol in shown:
         columns += [Column(protocol, f"accuracy, {INTERVAL}"), Column("gain", f"over random init, {INTERVAL}")]
         columns += [Column(CHOSEN.get(protocol, "rate"), "chosen on validation")]
@@ -80,15 +68,15 @@ def points_table(
     """Show every point of the accuracy charts; energy where it was measured for any tower."""
     paid = [device, *([energy] if energy.per_image else [])]
     columns = [
-        *text_columns("features", "task"),
+        *Column.texts("features", "task"),
         Column("images seen"),
         Column("device seconds"),
         *(Column("energy, kJ") for _ in paid[1:]),
         Column("accuracy"),
         Column("low"),
         Column("high"),
-        Column("over", numeric=False),
-        Column("on the Pareto front", "against", numeric=False),
+        Column.text("over"),
+        Column.text("on the Pareto front", "against"),
     ]
     rows = []
     for task in answered_tasks(answers):
@@ -97,28 +85,28 @@ def points_table(
         rows += [
             [
                 subject_name_cell(comparison, point.subject),
-                value_cell(task),
-                value_cell(point.images, count),
+                Cell.of(task),
+                Cell.of(point.images, count),
                 *(_cost(point, price) for price in paid),
-                value_cell(point.accuracy.value, accuracy),
+                Cell.of(point.accuracy.value, accuracy),
                 _end(point.accuracy.low),
                 _end(point.accuracy.high),
-                value_cell(point.accuracy.over),
+                Cell.of(point.accuracy.over),
                 _fronts(point, fronts),
             ]
             for point in found
         ]
-    return ungrouped_table(f"Points of the accuracy charts ({protocol})", columns, rows)
+    return HtmlTable.of_rows(f"Points of the accuracy charts ({protocol})", columns, rows)
 
 
 def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
     """Return the cell that names a scored subject."""
-    return name_cell(RANDOM_INIT_TITLE if subject == RANDOM_INIT else comparison.label(subject), subject)
+    return Cell.of_name(RANDOM_INIT_TITLE if subject == RANDOM_INIT else comparison.label(subject), subject)
 
 
 def images_cell(images: int) -> Cell:
     """Return the cell with the number of images seen in pre-training."""
-    return value_cell(images, count) if images else absent_cell(NOT_TRAINED)
+    return Cell.of(images, count) if images else Cell.absent(NOT_TRAINED)
 
 
 def task_note(answers: Sequence[Scored], task: str) -> str:
@@ -151,17 +139,17 @@ def _task_row(comparison: ComparisonRecords, row: Sequence[ScorePoint | None], d
     point = _any(row)
     cells = [
         subject_name_cell(comparison, point.subject),
-        value_cell(point.images, count) if point.images else absent_cell(NOT_TRAINED),
-        figure_cell(device.of(point), format_seconds, NO_SPEED) if point.images else absent_cell(NOT_TRAINED),
+        Cell.of(point.images, count) if point.images else Cell.absent(NOT_TRAINED),
+        Cell.figure(device.of(point), format_seconds, NO_SPEED) if point.images else Cell.absent(NOT_TRAINED),
     ]
     for of in row:
         cells += [
-            estimate_cell(of.accuracy if of else None, accuracy, NOT_SCORED),
-            estimate_cell(of.gain if of else None, gain, _why_no_gain(point)),
-            absent_cell(NOT_SCORED) if of is None else _choose_rate(of),
+            Cell.estimate(of.accuracy if of else None, accuracy, NOT_SCORED),
+            Cell.estimate(of.gain if of else None, gain, _why_no_gain(point)),
+            Cell.absent(NOT_SCORED) if of is None else _choose_rate(of),
         ]
     seeds = len(point.runs)
-    return [*cells, value_cell(seeds)]
+    return [*cells, Cell.of(seeds)]
 
 
 def _choose_rate(point: ScorePoint) -> Cell:
@@ -181,27 +169,27 @@ def _why_no_gain(point: ScorePoint) -> str:
 
 def _cost(point: ScorePoint, price: CostAxis) -> Cell:
     if not point.images:
-        return absent_cell(NOT_TRAINED)
-    return figure_cell(price.of(point), format_rate, price.why_not.get(point.subject, NO_SPEED))
+        return Cell.absent(NOT_TRAINED)
+    return Cell.figure(price.of(point), format_rate, price.why_not.get(point.subject, NO_SPEED))
 
 
 def _fronts(point: ScorePoint, fronts: Sequence[tuple[CostAxis, Sequence[ScorePoint]]]) -> Cell:
     if point.is_reference:
-        return absent_cell(NOT_TRAINED)
+        return Cell.absent(NOT_TRAINED)
     if all(price.of(point) is None for price, _ in fronts):
-        return absent_cell(NO_SPEED)
+        return Cell.absent(NO_SPEED)
     text = " and ".join(price.title for price, front in fronts if point in front) or "no"
-    return value_cell(text)
+    return Cell.of(text)
 
 
 def _end(value: float | None) -> Cell:
-    return absent_cell("two seeds give no interval") if value is None else value_cell(value, accuracy)
+    return Cell.absent("two seeds give no interval") if value is None else Cell.of(value, accuracy)
 
 
 def _across(comparison: ComparisonRecords, name: str, found: Sequence[Sequence[ScorePoint]]) -> list[Cell]:
     """Return the accuracies of a subject on all tasks."""
     own = [next((point for point in of if point.subject == name), None) for of in found]
-    cells = [estimate_cell(point.accuracy if point else None, accuracy, NOT_SCORED) for point in own]
+    cells = [Cell.estimate(point.accuracy if point else None, accuracy, NOT_SCORED) for point in own]
     return [subject_name_cell(comparison, name), *cells]
 
 

@@ -14,7 +14,7 @@ from reports.history.series import CommitHistory, Series, figures_frame
 from reports.render.document import csv_download, rendered
 from reports.render.formats import UNMEASURED, listed, p_value, percent, ratio, times
 from reports.render.svg import swatch
-from reports.render.tables import Cell, Column, Group, HtmlTable, absent_cell, text_columns, ungrouped_table, value_cell
+from reports.render.tables import Cell, Column, Group, HtmlTable
 
 GLOSSARY = {
     "confirmed": "asv's step detection finds a jump of 2 % or more with two or more processes on both sides; in "
@@ -158,30 +158,30 @@ def _told_level(change: Change, value: float) -> str:
 
 def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTable:
     columns = [
-        *text_columns("subject", "change"),
+        *Column.texts("subject", "change"),
         Column("size", "new / old"),
         Column("old"),
         Column("new"),
-        Column("where", "after … up to", numeric=False),
+        Column.text("where", "after … up to"),
         Column("p"),
         Column("processes", "before + after"),
-        *text_columns("machine"),
+        *Column.texts("machine"),
     ]
     rows = [
         [
             Cell(change.series.benchmark.short, change.series.metric.name, change.series.benchmark.short),
             Cell(f"{'▼' if change.is_worse else '▲'} {change.kind}, {'worse' if change.is_worse else 'better'}"),
-            Cell(_times(change), "", change.size) if change.size is not None else absent_cell("the old level is 0"),
+            Cell(_times(change), "", change.size) if change.size is not None else Cell.absent("the old level is 0"),
             Cell(_told_level(change, change.old), "", change.old),
             Cell(_told_level(change, change.new), "", change.new),
             Cell(f"{change.before.short} … {change.after.short}"),
-            value_cell(change.p, p_value) if change.p is not None else absent_cell("a counter has no random variation"),
+            Cell.of(change.p, p_value) if change.p is not None else Cell.absent("a counter has no random variation"),
             Cell(f"{change.sides[0]} + {change.sides[1]}"),
             _machine(history, change.series),
         ]
         for change in changes
     ]
-    return ungrouped_table("Changes", columns, rows)
+    return HtmlTable.of_rows("Changes", columns, rows)
 
 
 def _chart(name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]) -> Chart:
@@ -193,7 +193,7 @@ def _chart(name: str, history: CommitHistory, lines: Sequence[Series], changes: 
     title = f"{subject.short} (settings {subject.settings})" if several else subject.short
     noise = listed([percent(found) for line in lines if (found := _noise(line, own)) is not None])
     note = f"{lines[0].metric.name}, {lines[0].metric.better} is better" + (f"; noise {noise}" if noise else "")
-    columns = [Column("commit", numeric=False), Column("median"), Column("processes"), Column("each", numeric=False)]
+    columns = [Column.text("commit"), Column("median"), Column("processes"), Column.text("each")]
     groups = [
         Group(
             f"machine {_letter(history.machines.index(line.machine))}",
@@ -201,7 +201,7 @@ def _chart(name: str, history: CommitHistory, lines: Sequence[Series], changes: 
                 [
                     Cell(point.commit.short, "", history.committed_at[point.commit]),
                     Cell(format_quantity(point.value, line.metric.unit), "", point.value),
-                    value_cell(len(point.runs)),
+                    Cell.of(len(point.runs)),
                     Cell(", ".join(format_quantity(value, line.metric.unit) for value in point.runs)),
                 ]
                 for point in line.points
@@ -227,33 +227,33 @@ def _noise(line: Series, changes: Sequence[Change]) -> float | None:
 
 def _counters_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTable:
     changed = [change.series for change in changes if change.kind == "counted"]
-    columns = [*text_columns("subject", "counter"), Column("newest"), Column("commits")]
-    columns += [Column("changes"), *text_columns("machine")]
+    columns = [*Column.texts("subject", "counter"), Column("newest"), Column("commits")]
+    columns += [Column("changes"), *Column.texts("machine")]
     rows = [
         [
-            value_cell(line.benchmark.short),
+            Cell.of(line.benchmark.short),
             Cell(line.metric.name),
             Cell(format_quantity(line.points[-1].value, line.metric.unit), "", line.points[-1].value),
-            value_cell(len(line.points)),
+            Cell.of(len(line.points)),
             _times_changed(line, changed.count(line)),
             _machine(history, line),
         ]
         for line in history.series
         if line.metric.is_counter
     ]
-    return ungrouped_table("Counters", columns, rows)
+    return HtmlTable.of_rows("Counters", columns, rows)
 
 
 def _times_changed(line: Series, times_changed: int) -> Cell:
     if any(len({*point.runs}) > 1 for point in line.points):
         return Cell(UNMEASURED, "varies", why="processes of one commit differ, so it is not a counter here")
-    return value_cell(times_changed)
+    return Cell.of(times_changed)
 
 
 def _commits_table(history: CommitHistory) -> HtmlTable:
-    columns = [Column("commit", numeric=False), Column("committed", "or first measured", numeric=False)]
+    columns = [Column.text("commit"), Column.text("committed", "or first measured")]
     rows = [
         [Cell(commit.id + (", changed" if commit.is_dirty else "")), Cell(history.committed_at[commit])]
         for commit in history.commits
     ]
-    return ungrouped_table("Commits", columns, rows)
+    return HtmlTable.of_rows("Commits", columns, rows)

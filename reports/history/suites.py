@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bench.history.quantities import format_duration
 from bench.history.suite_documents import Document, parse_document
-from reports.render.tables import Cell, Column, Group, HtmlTable, value_cell
+from reports.render.tables import Cell, Column, Group, HtmlTable
 
 FILE = "suites.json"
 
@@ -23,7 +23,7 @@ def suites_of(document: bytes) -> Document:
 def suites_table(suites: Document) -> HtmlTable:
     """Show median and interquartile range of each benchmark by group."""
     columns = [
-        Column("benchmark", numeric=False),
+        Column.text("benchmark"),
         Column("median"),
         Column("IQR", "interquartile range"),
         Column("rounds"),
@@ -31,9 +31,9 @@ def suites_table(suites: Document) -> HtmlTable:
     groups: dict[str, list[list[Cell]]] = {}
     for one in sorted(suites.benchmarks, key=lambda one: (one.group or "", one.name)):
         row = [
-            value_cell(one.name),
-            value_cell(one.stats.median, format_duration),
-            value_cell(one.stats.iqr, format_duration),
+            Cell.of(one.name),
+            Cell.of(one.stats.median, format_duration),
+            Cell.of(one.stats.iqr, format_duration),
             Cell(f"{one.stats.rounds:,}", "", one.stats.rounds),
         ]
         groups.setdefault(one.group or "no group", []).append(row)

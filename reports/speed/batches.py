@@ -26,16 +26,7 @@ from reports.render.svg import (
     names_at_ends,
     svg,
 )
-from reports.render.tables import (
-    Cell,
-    Column,
-    HtmlTable,
-    absent_cell,
-    figure_cell,
-    name_cell,
-    ungrouped_table,
-    value_cell,
-)
+from reports.render.tables import Cell, Column, HtmlTable
 from reports.render.words import title_of
 from reports.speed.charts import series_colour, series_marker
 from reports.speed.speed_tables import MEMORY_TITLES
@@ -216,14 +207,16 @@ def _table(
 ) -> HtmlTable:
     unit = _unit(sizes, limits)
     columns = [
-        Column("experiment", numeric=False),
+        Column.text("experiment"),
         Column("batch", "images per step"),
         Column("images/s", "median of runs, 95 %"),
         Column("runs"),
         Column(MEMORY_TITLES[kind] if kind else "peak memory", "GiB" if unit == GIB else "MiB"),
-        *(Column(f"fits {limit / GIB:g} GiB", numeric=False) for limit in limits),
+        *(Column.text(f"fits {limit / GIB:g} GiB") for limit in limits),
     ]
-    return ungrouped_table("Against the batch size", columns, [_row(comparison, size, limits, unit) for size in sizes])
+    return HtmlTable.of_rows(
+        "Against the batch size", columns, [_row(comparison, size, limits, unit) for size in sizes]
+    )
 
 
 def _row(comparison: ComparisonRecords, size: BatchSizeRuns, limits: Sequence[int], unit: int) -> list[Cell]:
@@ -231,15 +224,15 @@ def _row(comparison: ComparisonRecords, size: BatchSizeRuns, limits: Sequence[in
     note = span(interval.low, interval.high, format_rate) if interval else times(len(size.runs), "run")
     marks = {True: "✓ fits", False: "✕ out of memory"}
     return [
-        name_cell(_family(comparison, size.experiment), size.experiment),
-        value_cell(size.batch_size, count),
+        Cell.of_name(_family(comparison, size.experiment), size.experiment),
+        Cell.of(size.batch_size, count),
         Cell(format_rate(median(size.runs)), note, median(size.runs))
         if size.runs
-        else absent_cell("not timed at this batch"),
-        value_cell(len(size.runs)),
-        figure_cell(size.peak, lambda held: memory(int(held), unit), "no memory run at this batch"),
+        else Cell.absent("not timed at this batch"),
+        Cell.of(len(size.runs)),
+        Cell.figure(size.peak, lambda held: memory(int(held), unit), "no memory run at this batch"),
         *(
-            Cell(marks[size.fits[limit]], "", int(size.fits[limit])) if limit in size.fits else absent_cell("not tried")
+            Cell(marks[size.fits[limit]], "", int(size.fits[limit])) if limit in size.fits else Cell.absent("not tried")
             for limit in limits
         ),
     ]

@@ -9,17 +9,7 @@ from bench.measure.summary import Throughput
 from bench.record import RECOMPUTED_SINCE
 from reports.render.formats import count, listed, percent
 from reports.render.frames import ComparisonRecords, failures, losses_frame
-from reports.render.tables import (
-    Cell,
-    Column,
-    HtmlTable,
-    absent_cell,
-    figure_cell,
-    name_cell,
-    text_columns,
-    ungrouped_table,
-    value_cell,
-)
+from reports.render.tables import Cell, Column, HtmlTable, experiment_cell
 from reports.render.words import METHODS
 
 NOT_TIMED = "its speed was not measured"
@@ -37,7 +27,7 @@ class Fact:
 def methods_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show the targets, the loss and the parameters of each method."""
     columns = [
-        *text_columns("experiment", "targets", "loss"),
+        *Column.texts("experiment", "targets", "loss"),
         Column("text tower", "share of the two towers' forward FLOPs"),
         Column("head and loss", "share of all forward FLOPs"),
         Column("trained", "parameters"),
@@ -45,7 +35,7 @@ def methods_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> 
     ]
     by_name = {row.experiment: row.figures for row in rows}
     shown = [_method_row(comparison, one, by_name.get(one.name)) for one in comparison.experiments.values()]
-    return ungrouped_table("Methods", columns, shown)
+    return HtmlTable.of_rows("Methods", columns, shown)
 
 
 def differences_table(comparison: ComparisonRecords) -> HtmlTable | None:
@@ -55,13 +45,11 @@ def differences_table(comparison: ComparisonRecords) -> HtmlTable | None:
     if not fields:
         return None
     columns = [
-        Column("setting", numeric=False),
+        Column.text("setting"),
         *(Column(comparison.label(one.name), numeric=False) for one in experiments),
     ]
-    rows = [
-        [value_cell(field), *(Cell(format_setting(getattr(one, field))) for one in experiments)] for field in fields
-    ]
-    return ungrouped_table("Settings that differ", columns, rows)
+    rows = [[Cell.of(field), *(Cell(format_setting(getattr(one, field))) for one in experiments)] for field in fields]
+    return HtmlTable.of_rows("Settings that differ", columns, rows)
 
 
 def common_settings(comparison: ComparisonRecords) -> list[Fact]:
@@ -106,12 +94,12 @@ def environment_differences(comparison: ComparisonRecords) -> HtmlTable | None:
     if not differing:
         return None
     columns = [
-        Column("circumstance", numeric=False),
-        Column(f"of {comparison.label(comparison.base or '')}", "the baseline", numeric=False),
-        *text_columns("here", "of"),
+        Column.text("circumstance"),
+        Column.text(f"of {comparison.label(comparison.base or '')}", "the baseline"),
+        *Column.texts("here", "of"),
     ]
     rows = [[*map(Cell, key), Cell(listed(names))] for key, names in differing.items()]
-    return ungrouped_table("Circumstances that differ from the baseline's", columns, rows)
+    return HtmlTable.of_rows("Circumstances that differ from the baseline's", columns, rows)
 
 
 def packages(comparison: ComparisonRecords) -> list[Fact]:
@@ -124,44 +112,44 @@ def packages(comparison: ComparisonRecords) -> list[Fact]:
 def failures_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show every run that failed, with the reason."""
     columns = [
-        Column("experiment", numeric=False),
-        Column("run", "kind", numeric=False),
-        Column("reason", numeric=False),
-        Column("started", "UTC", numeric=False),
+        Column.text("experiment"),
+        Column.text("run", "kind"),
+        Column.text("reason"),
+        Column.text("started", "UTC"),
     ]
     rows = [
         [
-            name_cell(comparison.label(name), name)
+            experiment_cell(comparison, name)
             if (name := record.experiment and record.experiment.name)
             else Cell("none"),
-            value_cell(failure.what),
-            value_cell(failure.reason),
-            value_cell(record.circumstances.started_at),
+            Cell.of(failure.what),
+            Cell.of(failure.reason),
+            Cell.of(record.circumstances.started_at),
         ]
         for record, failure in failures(comparison)
     ]
-    return ungrouped_table("Runs that failed", columns, rows)
+    return HtmlTable.of_rows("Runs that failed", columns, rows)
 
 
 def losses_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show the loss curves at ten points each."""
     columns = [
-        *text_columns("experiment", "part"),
+        *Column.texts("experiment", "part"),
         Column("seed"),
         Column("images seen"),
         Column("loss", "nats, mean since the previous row"),
     ]
     rows = [
         [
-            name_cell(comparison.label(name), name),
-            value_cell(part),
-            value_cell(seed),
-            value_cell(images, count),
+            experiment_cell(comparison, name),
+            Cell.of(part),
+            Cell.of(seed),
+            Cell.of(images, count),
             Cell(f"{loss:.4g}", "", loss),
         ]
         for name, seed, part, images, loss in losses_frame(comparison, most=10).itertuples(index=False)
     ]
-    return ungrouped_table("Training losses", columns, rows)
+    return HtmlTable.of_rows("Training losses", columns, rows)
 
 
 def format_setting(value: object) -> str:
@@ -184,13 +172,13 @@ def _method_row(
     trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
     outside = trained - tower if trained is not None and tower is not None else None
     return [
-        name_cell(comparison.label(experiment.name), experiment.name),
-        Cell(method.reads) if method else absent_cell(unknown),
-        Cell(method.loss) if method else absent_cell(unknown),
-        Cell("none", "", 0) if text == 0 else figure_cell(text, percent, NOT_TIMED),
-        figure_cell(rest, percent, NOT_TIMED),
-        figure_cell(trained, count, NOT_TIMED),
-        figure_cell(outside, count, NOT_TIMED),
+        experiment_cell(comparison, experiment.name),
+        Cell(method.reads) if method else Cell.absent(unknown),
+        Cell(method.loss) if method else Cell.absent(unknown),
+        Cell("none", "", 0) if text == 0 else Cell.figure(text, percent, NOT_TIMED),
+        Cell.figure(rest, percent, NOT_TIMED),
+        Cell.figure(trained, count, NOT_TIMED),
+        Cell.figure(outside, count, NOT_TIMED),
     ]
 
 

@@ -11,17 +11,7 @@ from bench.statistics import Bottleneck, bound_by, phases_add_up
 from reports.render.formats import count, format_rate, listed, percent, ratio
 from reports.render.frames import ComparisonRecords
 from reports.render.svg import INK, PAPER, SERIES, add_tooltip, drawing, svg
-from reports.render.tables import (
-    Cell,
-    Column,
-    HtmlTable,
-    absent_cell,
-    figure_cell,
-    missing_cell,
-    name_cell,
-    ungrouped_table,
-    value_cell,
-)
+from reports.render.tables import Cell, Column, HtmlTable, experiment_cell
 from reports.speed.charts import FOOT, WIDTH, head, rows_of
 
 ROW = 46
@@ -107,30 +97,30 @@ def phase_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ht
     """Show the phases of a step, the check of their sum, and whether data or compute limits it."""
     phases = phases_of(rows)
     columns = [
-        Column("experiment", numeric=False),
+        Column.text("experiment"),
         Column("batch", "images per step"),
         *(Column(phase, "ms per step") for phase in phases),
         Column("sum of phases", "ms per step"),
         Column("whole step", "ms, from the windows"),
         Column("sum over whole", "check: near 1"),
         Column("data", "share of the phases"),
-        Column("bound", numeric=False),
+        Column.text("bound"),
     ]
-    return ungrouped_table("Where a step's time goes", columns, [_phase_row(comparison, row, phases) for row in rows])
+    return HtmlTable.of_rows("Where a step's time goes", columns, [_phase_row(comparison, row, phases) for row in rows])
 
 
 def _phase_row(comparison: ComparisonRecords, row: Throughput, phases: Sequence[str]) -> list[Cell]:
     of = row.figures
     total, whole, share = of["phases_ms"], of["step_ms"], row.data_share
     return [
-        name_cell(comparison.label(row.experiment), row.experiment),
-        figure_cell(of["batch_size"], count, ""),
+        experiment_cell(comparison, row.experiment),
+        Cell.figure(of["batch_size"], count, ""),
         *(_phase_cell(of.get(PHASE + phase), total) for phase in phases),
-        figure_cell(total, format_rate, NO_PHASES),
-        figure_cell(whole, format_rate, ""),
+        Cell.figure(total, format_rate, NO_PHASES),
+        Cell.figure(whole, format_rate, ""),
         _check(total, whole),
-        figure_cell(share, percent, NO_PHASES),
-        missing_cell(NO_PHASES) if share is None else Cell(_bound(comparison, row.experiment, share), "", share),
+        Cell.figure(share, percent, NO_PHASES),
+        Cell.unmeasured(NO_PHASES) if share is None else Cell(_bound(comparison, row.experiment, share), "", share),
     ]
 
 
@@ -140,14 +130,14 @@ def _bound(comparison: ComparisonRecords, name: str, share: float) -> Bottleneck
 
 def _phase_cell(value: float | None, total: float | None) -> Cell:
     if value is None:
-        return absent_cell(NO_SUCH_PHASE) if total else missing_cell(NO_PHASES)
-    return value_cell(value, format_rate)
+        return Cell.absent(NO_SUCH_PHASE) if total else Cell.unmeasured(NO_PHASES)
+    return Cell.of(value, format_rate)
 
 
 def _check(total: float | None, whole: float | None) -> Cell:
     """Compare the sum of the phases with the whole step; mark a difference of more than 10 %."""
     if not total or not whole:
-        return missing_cell(NO_PHASES)
+        return Cell.unmeasured(NO_PHASES)
     found = total / whole
     return Cell(ratio(found), "" if phases_add_up(found) else "does not add up", found)
 

@@ -6,18 +6,7 @@ from bench.measure.summary import UTILISATION, Throughput
 from bench.record import BatchTrial, Memory
 from reports.render.formats import GIB, MIB, NBSP, count, format_rate, memory, p_value, percent, ratio, span, times
 from reports.render.frames import COUNTS, ComparisonRecords, failures
-from reports.render.tables import (
-    Cell,
-    Column,
-    HtmlTable,
-    absent_cell,
-    estimate_cell,
-    figure_cell,
-    missing_cell,
-    name_cell,
-    ungrouped_table,
-    value_cell,
-)
+from reports.render.tables import Cell, Column, HtmlTable, experiment_cell
 from reports.render.words import VERDICTS
 
 EQUAL_BATCH, LARGEST_BATCH = "Throughput of each experiment", "Throughput of each at its largest batch"
@@ -45,19 +34,19 @@ def throughput_table(comparison: ComparisonRecords, rows: Sequence[Throughput], 
     """Show speed, measured and FLOP-predicted ratios, verdicts and MFU."""
     base = comparison.label(comparison.base or "") if rows else "the base"
     columns = [
-        Column("experiment", numeric=False),
+        Column.text("experiment"),
         Column("images/s", f"median of runs, {INTERVAL}"),
         Column("runs"),
         Column("ratio", f"to {base}, {INTERVAL}"),
         Column("p", "Holm"),
-        Column("verdict", numeric=False),
+        Column.text("verdict"),
         Column("forward + backward", f"ratio, {INTERVAL}"),
         Column("FLOP ratio", "predicted FLOP-predicted alone"),
         Column("MFU", "3 x forward over peak"),
     ]
     shown = [_speed_row(comparison, row) for row in rows]
     shown += [_untimed_row(comparison, name, len(columns)) for name in untimed(comparison, rows)]
-    return ungrouped_table(title, columns, shown)
+    return HtmlTable.of_rows(title, columns, shown)
 
 
 def cost_html_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
@@ -67,7 +56,7 @@ def cost_html_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -
     busy = list(dict.fromkeys(name for row in rows for name in row.figures if name.startswith(UTILISATION)))
     by_name = {row.experiment: row for row in rows}
     columns = [
-        Column("experiment", numeric=False),
+        Column.text("experiment"),
         *(Column(MEMORY_TITLES[name], f"{_unit_name(unit)}, {MEMORY_NOTES[name]}") for name in kept),
         *([] if kept else [Column("peak memory", "GiB")]),
         *(Column(name.removeprefix(UTILISATION), "mean over the windows") for name in busy),
@@ -86,38 +75,38 @@ def cost_html_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -
         ]
         for name in names
     ]
-    return ungrouped_table("Memory, utilisation, targets and sizes", columns, shown)
+    return HtmlTable.of_rows("Memory, utilisation, targets and sizes", columns, shown)
 
 
 def tries_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show every batch size that was tried under a memory limit."""
-    columns = [Column("experiment", numeric=False), Column("batch"), Column("fits", numeric=False)]
+    columns = [Column.text("experiment"), Column("batch"), Column.text("fits")]
     tries = [(one, fit) for record, fit in comparison.of(BatchTrial) if (one := record.experiment) is not None]
     tries.sort(key=lambda tried: (tried[0].method, tried[0].batch_size))
     rows = [
         [
-            name_cell(comparison.label(one.name), one.name),
-            value_cell(one.batch_size, count),
+            experiment_cell(comparison, one.name),
+            Cell.of(one.batch_size, count),
             Cell("✓ fits", "", 1) if fit.fits else Cell("✕ out of memory", fit.reason, 0),
         ]
         for one, fit in tries
     ]
-    return ungrouped_table("Batches tried under the memory limit", columns, rows)
+    return HtmlTable.of_rows("Batches tried under the memory limit", columns, rows)
 
 
 def runs_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show the images per second of every run."""
     most = max((len(row.runs) for row in rows), default=0)
     columns = [
-        Column("experiment", numeric=False),
+        Column.text("experiment"),
         *(Column(f"run {number + 1}", "images/s") for number in range(most)),
     ]
     shown = [
-        [_name(comparison, row.experiment), *(value_cell(run, format_rate) for run in row.runs)]
-        + [absent_cell("this experiment has fewer runs")] * (most - len(row.runs))
+        [_name(comparison, row.experiment), *(Cell.of(run, format_rate) for run in row.runs)]
+        + [Cell.absent("this experiment has fewer runs")] * (most - len(row.runs))
         for row in rows
     ]
-    return ungrouped_table("Images per second of every run", columns, shown)
+    return HtmlTable.of_rows("Images per second of every run", columns, shown)
 
 
 def untimed(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[str]:
@@ -130,22 +119,22 @@ def untimed(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[s
 def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     is_base = row.experiment == comparison.base
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
-    found, no_p = row.ratio, absent_cell(why)
+    found, no_p = row.ratio, Cell.absent(why)
     return [
         _name(comparison, row.experiment),
         Cell(format_rate(row.images_per_second), _interval_note(row), row.images_per_second),
-        value_cell(len(row.runs)),
-        Cell("1", "base", 1) if is_base else estimate_cell(found, ratio, why),
-        no_p if found is None else value_cell(found.p, p_value) if found.p is not None else absent_cell(ONE_RUN),
+        Cell.of(len(row.runs)),
+        Cell("1", "base", 1) if is_base else Cell.estimate(found, ratio, why),
+        no_p if found is None else Cell.of(found.p, p_value) if found.p is not None else Cell.absent(ONE_RUN),
         no_p if found is None else Cell(VERDICTS[found.verdict], "", found.verdict),
-        Cell("1", "base", 1) if is_base else estimate_cell(row.forward_backward, ratio, why),
-        Cell("1", "base", 1) if is_base else figure_cell(row.flop_ratio, ratio, why),
-        figure_cell(row.mfu, percent, row.peak_source),
+        Cell("1", "base", 1) if is_base else Cell.estimate(row.forward_backward, ratio, why),
+        Cell("1", "base", 1) if is_base else Cell.figure(row.flop_ratio, ratio, why),
+        Cell.figure(row.mfu, percent, row.peak_source),
     ]
 
 
 def _untimed_row(comparison: ComparisonRecords, name: str, width: int) -> list[Cell]:
-    empty = missing_cell("every timed run of this experiment failed")
+    empty = Cell.unmeasured("every timed run of this experiment failed")
     row = [_name(comparison, name), *[empty] * (width - 1)]
     row[5] = Cell("✕ failed", "see failures", "failed", anchor="failures")
     return row
@@ -157,20 +146,20 @@ def _interval_note(row: Throughput) -> str:
 
 def _memory_cells(counts: dict[str, int | None], kept: Sequence[str], unit: int) -> list[Cell]:
     why = "this device has no such counter" if counts else "no memory run is recorded"
-    return [figure_cell(counts.get(column), lambda size: memory(int(size), unit), why) for column in kept or ["none"]]
+    return [Cell.figure(counts.get(column), lambda size: memory(int(size), unit), why) for column in kept or ["none"]]
 
 
 def _cost_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
     of = row.figures if row else {}
 
     def known(column: str, why: str = "no timed run is recorded") -> Cell:
-        return figure_cell(of.get(column), count if column.endswith("parameters") else format_rate, why)
+        return Cell.figure(of.get(column), count if column.endswith("parameters") else format_rate, why)
 
     reads_text = row is None or of.get("tokens_per_caption") is not None
     return [
         *(known(column, "not read on this device") for column in busy),
         known("captions_per_second"),
-        known("tokens_per_caption") if reads_text else absent_cell("the method reads no text"),
+        known("tokens_per_caption") if reads_text else Cell.absent("the method reads no text"),
         known("trained_parameters"),
         known("tower_parameters"),
         known("warmup_seconds"),
@@ -193,7 +182,7 @@ def _unit_name(unit: int) -> str:
 
 
 def _name(comparison: ComparisonRecords, name: str) -> Cell:
-    return name_cell(comparison.label(name), name)
+    return experiment_cell(comparison, name)
 
 
 def runs_note(rows: Sequence[Throughput]) -> str:
