@@ -18,7 +18,7 @@ Format = Literal["pytest-benchmark", "github-action-bigger", "github-action-smal
 LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64  # characters of a name that Bencher accepts
 
 
-def exported(figures: Sequence[Observation], form: Format) -> bytes:
+def export_figures(figures: Sequence[Observation], form: Format) -> bytes:
     """Return the figures of the newest commit in this format; csv and parquet contain those of all commits.
 
     Raises ValueError where the format can represent none of them, or where it would mix machines.

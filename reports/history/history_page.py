@@ -1,7 +1,6 @@
 """Series over commits -> one HTML document. A pure function: equal figures give equal bytes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 from markupsafe import Markup
@@ -9,12 +8,12 @@ from markupsafe import Markup
 from bench.history.quantities import format_quantity
 from bench.statistics import relative_spread
 from reports.history.changes import Change
-from reports.history.history_charts import line_chart
+from reports.history.history_charts import series_chart
 from reports.history.series import CommitHistory, Series, figures_frame
-from reports.render.document import csv_download, rendered
-from reports.render.formats import UNMEASURED, listed, p_value, percent, ratio, times
+from reports.render.document import Panel, embed_csv, render_template
+from reports.render.formats import UNMEASURED, join_words, p_value, percent, pluralize, ratio
 from reports.render.svg import swatch
-from reports.render.tables import Cell, Column, Group, HtmlTable
+from reports.render.tables import Cell, Column, HtmlTable
 
 GLOSSARY = {
     "confirmed": "asv's step detection finds a jump of 2 % or more with two or more processes on both sides; in "
@@ -33,27 +32,21 @@ GLOSSARY = {
 KINDS = {"confirmed": 0, "counted": 1, "suspected": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """The chart of one metric over commits, with its table."""
-
-    title: str
-    note: str
-    drawing: Markup
-    table: HtmlTable
-
-
 def history_page(history: CommitHistory, found: Sequence[Change]) -> str:
     """Return the page of a history and its changes."""
-    changes = sorted(found, key=lambda change: (KINDS[change.kind], not change.is_worse, -_size(change)))
-    groups: dict[str, list[Chart]] = {}
-    for lines in _charted(history):
-        group = groups.setdefault(lines[0].benchmark.group, [])
-        group.append(_chart(f"chart-{sum(map(len, groups.values()))}", history, lines, changes))
-    return rendered(
+    changes = sorted(found, key=lambda change: (KINDS[change.kind], not change.is_worse, -_relative_size(change)))
+    charts: dict[object, list[Series]] = {}  # the series of one metric on every machine
+    for line in history.series:
+        if not line.metric.is_counter:
+            charts.setdefault((line.benchmark, line.metric), []).append(line)
+    groups: dict[str, list[Panel]] = {}
+    for number, lines in enumerate(charts.values()):
+        panel = _chart_panel(f"chart-{number}", history, lines, changes)
+        groups.setdefault(lines[0].benchmark.group, []).append(panel)
+    return render_template(
         "history.html",
         facts=_facts(history),
-        lead=_lead(history, changes),
+        lead=_lead_sentences(history, changes),
         machines=[(swatch(at), _letter(at), machine) for at, machine in enumerate(history.machines)],
         changes=_changes_table(history, changes),
         groups=groups,
@@ -61,8 +54,8 @@ def history_page(history: CommitHistory, found: Sequence[Change]) -> str:
         commits=_commits_table(history),
         glossary=GLOSSARY,
         downloads=[
-            csv_download("figures.csv", "every process", figures_frame(history)),
-            csv_download("changes.csv", "every change", changes_frame(changes)),
+            embed_csv("figures.csv", "every process", figures_frame(history)),
+            embed_csv("changes.csv", "every change", changes_frame(changes)),
         ],
     )
 
@@ -89,61 +82,55 @@ def changes_frame(changes: Sequence[Change]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _size(change: Change) -> float:
+def _relative_size(change: Change) -> float:
     return abs(change.new - change.old) / abs(change.old) if change.old else float("inf")
-
-
-def _charted(history: CommitHistory) -> list[list[Series]]:
-    """Return the series of each chart: one metric on every machine, without counters."""
-    found: dict[object, list[Series]] = {}
-    for line in history.series:
-        if not line.metric.is_counter:
-            found.setdefault((line.benchmark, line.metric), []).append(line)
-    return list(found.values())
 
 
 def _facts(history: CommitHistory) -> list[str]:
     processes = max(len(point.runs) for line in history.series for point in line.points)
     return [
-        times(len(history.commits), "commit"),
-        times(len(history.machines), "machine"),
+        pluralize(len(history.commits), "commit"),
+        pluralize(len(history.machines), "machine"),
         f"{len(history.series):,} series",
-        f"up to {processes} {'process' if processes == 1 else 'processes'} per commit",
+        f"up to {pluralize(processes, 'process', 'processes')} per commit",
     ]
 
 
-def _lead(history: CommitHistory, changes: Sequence[Change]) -> list[Markup]:
+def _lead_sentences(history: CommitHistory, changes: Sequence[Change]) -> list[Markup]:
     """Summarise the changes in one or two sentences."""
     worse = [change for change in changes if change.is_worse and change.kind != "suspected"]
     suspected = [change for change in changes if change.kind == "suspected"]
     if worse:
-        text = Markup("<strong>{}</strong> for the worse. {}.").format(times(len(worse), "change"), _largest(worse))
+        text = Markup("<strong>{}</strong> for the worse. {}.").format(
+            pluralize(len(worse), "change"), _describe_largest(worse)
+        )
     elif suspected:
         text = Markup("No change for the worse is confirmed in {}. <strong>{} suspected</strong>. {}.").format(
-            times(len(history.commits), "commit"), times(len(suspected), "change"), _largest(suspected)
+            pluralize(len(history.commits), "commit"), pluralize(len(suspected), "change"), _describe_largest(suspected)
         )
     else:
-        text = Markup("No change for the worse was found in {}.").format(times(len(history.commits), "commit"))
+        text = Markup("No change for the worse was found in {}.").format(pluralize(len(history.commits), "commit"))
     better = sum(not change.is_worse and change.kind != "suspected" for change in changes)
-    more = [times(better, "change") + " for the better"] if better else []
+    more = [pluralize(better, "change") + " for the better"] if better else []
     more += [f"{len(suspected)} suspected, which should not fail a gate"] if suspected and worse else []
-    return [text, *([Markup("Other changes: {}.").format(listed(more))] if more else [])]
+    return [text, *([Markup("Other changes: {}.").format(join_words(more))] if more else [])]
 
 
-def _largest(changes: Sequence[Change]) -> str:
-    largest = max(changes, key=_size)
-    levels = f"{_told_level(largest, largest.old)} to {_told_level(largest, largest.new)}"
+def _describe_largest(changes: Sequence[Change]) -> str:
+    largest = max(changes, key=_relative_size)
+    levels = f"{_format_level(largest, largest.old)} to {_format_level(largest, largest.new)}"
     where = f"between {largest.before.short} and {largest.after.short}"
     return f"The largest is {largest.series.benchmark.short}, {largest.series.metric.name}, {levels} {where}"
 
 
-def _times(change: Change) -> str:
-    """Write the size of a change; that of a counter with four digits."""
-    assert change.size is not None
-    return f"{change.size:.4g}x" if change.kind == "counted" else f"{ratio(change.size)}x"
+def _size_cell(change: Change) -> Cell:
+    """Show the size of a change; that of a counter with four digits."""
+    if change.size is None:
+        return Cell.absent("the old level is 0")
+    return Cell(f"{change.size:.4g}x" if change.kind == "counted" else f"{ratio(change.size)}x", "", change.size)
 
 
-def _machine(history: CommitHistory, line: Series) -> Cell:
+def _machine_cell(history: CommitHistory, line: Series) -> Cell:
     return Cell(_letter(history.machines.index(line.machine)))
 
 
@@ -152,7 +139,7 @@ def _letter(at: int) -> str:
     return chr(ord("A") + at) if at < 26 else str(at)  # noqa: PLR2004
 
 
-def _told_level(change: Change, value: float) -> str:
+def _format_level(change: Change, value: float) -> str:
     return format_quantity(value, change.series.metric.unit)
 
 
@@ -171,45 +158,41 @@ def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTab
         [
             Cell(change.series.benchmark.short, change.series.metric.name, change.series.benchmark.short),
             Cell(f"{'▼' if change.is_worse else '▲'} {change.kind}, {'worse' if change.is_worse else 'better'}"),
-            Cell(_times(change), "", change.size) if change.size is not None else Cell.absent("the old level is 0"),
-            Cell(_told_level(change, change.old), "", change.old),
-            Cell(_told_level(change, change.new), "", change.new),
+            _size_cell(change),
+            Cell(_format_level(change, change.old), "", change.old),
+            Cell(_format_level(change, change.new), "", change.new),
             Cell(f"{change.before.short} … {change.after.short}"),
             Cell.of(change.p, p_value) if change.p is not None else Cell.absent("a counter has no random variation"),
             Cell(f"{change.sides[0]} + {change.sides[1]}"),
-            _machine(history, change.series),
+            _machine_cell(history, change.series),
         ]
         for change in changes
     ]
     return HtmlTable.of_rows("Changes", columns, rows)
 
 
-def _chart(name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]) -> Chart:
+def _chart_panel(name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]) -> Panel:
     own = [change for change in changes if change.series in lines]
-    several = (
-        len({line.benchmark.settings for line in history.series if line.benchmark.name == lines[0].benchmark.name}) > 1
-    )
     subject = lines[0].benchmark
-    title = f"{subject.short} (settings {subject.settings})" if several else subject.short
-    noise = listed([percent(found) for line in lines if (found := _noise(line, own)) is not None])
+    settings = {line.benchmark.settings for line in history.series if line.benchmark.name == subject.name}
+    title = f"{subject.short} (settings {subject.settings})" if len(settings) > 1 else subject.short
+    noise = join_words([percent(found) for line in lines if (found := _noise(line, own)) is not None])
     note = f"{lines[0].metric.name}, {lines[0].metric.better} is better" + (f"; noise {noise}" if noise else "")
     columns = [Column.text("commit"), Column("median"), Column("processes"), Column.text("each")]
-    groups = [
-        Group(
-            f"machine {_letter(history.machines.index(line.machine))}",
+    groups = {
+        f"machine {_letter(history.machines.index(line.machine))}": [
             [
-                [
-                    Cell(point.commit.short, "", history.committed_at[point.commit]),
-                    Cell(format_quantity(point.value, line.metric.unit), "", point.value),
-                    Cell.of(len(point.runs)),
-                    Cell(", ".join(format_quantity(value, line.metric.unit) for value in point.runs)),
-                ]
-                for point in line.points
-            ],
-        )
+                Cell(point.commit.short, "", history.committed_at[point.commit]),
+                Cell(format_quantity(point.value, line.metric.unit), "", point.value),
+                Cell.of(len(point.runs)),
+                Cell(", ".join(format_quantity(value, line.metric.unit) for value in point.runs)),
+            ]
+            for point in line.points
+        ]
         for line in lines
-    ]
-    return Chart(title, note, line_chart(name, history, lines, own), HtmlTable(title, columns, groups))
+    }
+    table = HtmlTable.of_groups(title, columns, groups)
+    return Panel(title, series_chart(name, history, lines, own), note, table)
 
 
 def _noise(line: Series, changes: Sequence[Change]) -> float | None:
@@ -235,19 +218,15 @@ def _counters_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTa
             Cell(line.metric.name),
             Cell(format_quantity(line.points[-1].value, line.metric.unit), "", line.points[-1].value),
             Cell.of(len(line.points)),
-            _times_changed(line, changed.count(line)),
-            _machine(history, line),
+            Cell(UNMEASURED, "varies", why="processes of one commit differ, so it is not a counter here")
+            if any(len({*point.runs}) > 1 for point in line.points)
+            else Cell.of(changed.count(line)),
+            _machine_cell(history, line),
         ]
         for line in history.series
         if line.metric.is_counter
     ]
     return HtmlTable.of_rows("Counters", columns, rows)
-
-
-def _times_changed(line: Series, times_changed: int) -> Cell:
-    if any(len({*point.runs}) > 1 for point in line.points):
-        return Cell(UNMEASURED, "varies", why="processes of one commit differ, so it is not a counter here")
-    return Cell.of(times_changed)
 
 
 def _commits_table(history: CommitHistory) -> HtmlTable:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bench.statistics import Estimate, Ratio
-from reports.render.formats import UNMEASURED, span
+from reports.render.formats import UNMEASURED, format_interval
 from reports.render.frames import ComparisonRecords
 
 V = TypeVar("V", float, int, str)
 NOT_MEASURED = "not measured: "  # prefix of the reason of a cell that could have a figure
+UNTIMED = "its speed was not measured"
+IS_BASE = "it is the base of the ratios"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,11 @@ class Cell:
 
     @staticmethod
     def estimate(found: Estimate | Ratio | None, write: Callable[[float], str], why: str = "") -> "Cell":
-        """Return the cell of a ratio, an accuracy or a gain, with its interval beneath; `why` there is none."""
+        """Return the cell of a figure with its interval beneath, or the reason why it cannot exist."""
         if found is None:
             return Cell.absent(why)
-        if found.low is None or found.high is None:
-            return Cell.of(found.value, write, found.over if isinstance(found, Estimate) else "")
-        return Cell.of(found.value, write, span(found.low, found.high, write))
+        unit_of_repetition = found.over if isinstance(found, Estimate) else ""
+        return Cell.of(found.value, write, format_interval(found, write) or unit_of_repetition)
 
     @staticmethod
     def of_name(label: str, name: str) -> "Cell":
@@ -101,6 +102,9 @@ class HtmlTable:
     def of_groups(name: str, columns: Sequence[Column], groups: Mapping[str, Sequence[Sequence[Cell]]]) -> "HtmlTable":
         """Return a table of the groups that have rows, by their headings."""
         return HtmlTable(name, columns, [Group(title, rows) for title, rows in groups.items() if rows])
+
+
+BASE_CELL = Cell("1", "base", 1)  # the ratio of the base to itself
 
 
 def experiment_cell(comparison: ComparisonRecords, name: str) -> Cell:

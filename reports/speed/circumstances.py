@@ -1,18 +1,17 @@
 """Methods, settings and environments of the experiments, failed runs, and losses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.config import FIELDS, Experiment, differing_fields
 from bench.environment.circumstances import Circumstances
+from bench.experiments import TRAITS
 from bench.measure.summary import Throughput
 from bench.record import RECOMPUTED_SINCE
-from reports.render.formats import count, listed, percent
+from reports.render.formats import count, join_words, percent
 from reports.render.frames import ComparisonRecords, failures, losses_frame
-from reports.render.tables import Cell, Column, HtmlTable, experiment_cell
-from reports.render.words import METHODS
+from reports.render.tables import UNTIMED, Cell, Column, HtmlTable, experiment_cell
 
-NOT_TIMED = "its speed was not measured"
 COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled", "commit")
 
 
@@ -34,7 +33,7 @@ def methods_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> 
         Column("outside the tower", "parameters"),
     ]
     by_name = {row.experiment: row.figures for row in rows}
-    shown = [_method_row(comparison, one, by_name.get(one.name)) for one in comparison.experiments.values()]
+    shown = [_method_row(comparison, one, by_name.get(one.name, {})) for one in comparison.experiments.values()]
     return HtmlTable.of_rows("Methods", columns, shown)
 
 
@@ -55,20 +54,19 @@ def differences_table(comparison: ComparisonRecords) -> HtmlTable | None:
 def common_settings(comparison: ComparisonRecords) -> list[Fact]:
     """Return the settings that all experiments share."""
     experiments = list(comparison.experiments.values())
-    differing = differing_fields(experiments)
-    shared = [field for field in FIELDS if field not in differing and field not in ("name", "seed")]
-    return [Fact(field, [format_setting(getattr(experiments[0], field))]) for field in shared] if experiments else []
+    differing = {"name", "seed", *differing_fields(experiments)}
+    return [fact for fact in setting_facts(experiments[0]) if fact.name not in differing] if experiments else []
 
 
-def settings_of(experiment: Experiment) -> list[Fact]:
+def setting_facts(experiment: Experiment) -> list[Fact]:
     """Return all settings of an experiment."""
     return [Fact(field, [format_setting(getattr(experiment, field))]) for field in FIELDS]
 
 
-def environment(comparison: ComparisonRecords) -> list[Fact]:
+def environment_facts(comparison: ComparisonRecords) -> list[Fact]:
     """Return machine, device, versions and times of the records."""
     found = [record.circumstances for record in comparison.records]
-    facts = [Fact(name, _values(found, name)) for name in COMPARED]
+    facts = [Fact(name, _distinct_values(found, name)) for name in COMPARED]
     started = sorted(one.started_at for one in found)
     when = [started[0]] if started[0] == started[-1] else [f"{started[0]} to {started[-1]}"]
     facts.append(Fact("started (UTC)", when))
@@ -87,10 +85,12 @@ def environment_differences(comparison: ComparisonRecords) -> HtmlTable | None:
     packages = dict.fromkeys(package for of in found.values() for one in of for package in one.packages)
     differing: dict[tuple[str, str, str], list[str]] = {}
     for what in (*COMPARED, *packages):
-        expected = listed(_values(base, what))
+        expected = join_words(_distinct_values(base, what))
         for name, of in found.items():
-            if of and sorted(_values(of, what)) != sorted(_values(base, what)):
-                differing.setdefault((what, expected, listed(_values(of, what))), []).append(comparison.label(name))
+            if of and sorted(_distinct_values(of, what)) != sorted(_distinct_values(base, what)):
+                differing.setdefault((what, expected, join_words(_distinct_values(of, what))), []).append(
+                    comparison.label(name)
+                )
     if not differing:
         return None
     columns = [
@@ -98,15 +98,15 @@ def environment_differences(comparison: ComparisonRecords) -> HtmlTable | None:
         Column.text(f"of {comparison.label(comparison.base or '')}", "the baseline"),
         *Column.texts("here", "of"),
     ]
-    rows = [[*map(Cell, key), Cell(listed(names))] for key, names in differing.items()]
+    rows = [[*map(Cell, key), Cell(join_words(names))] for key, names in differing.items()]
     return HtmlTable.of_rows("Circumstances that differ from the baseline's", columns, rows)
 
 
-def packages(comparison: ComparisonRecords) -> list[Fact]:
+def package_facts(comparison: ComparisonRecords) -> list[Fact]:
     """Return the versions of packages."""
     found = [record.circumstances for record in comparison.records]
     names = dict.fromkeys(name for one in found for name in one.packages)
-    return [Fact(name, _values(found, name)) for name in names]
+    return [Fact(name, _distinct_values(found, name)) for name in names]
 
 
 def failures_table(comparison: ComparisonRecords) -> HtmlTable:
@@ -117,35 +117,23 @@ def failures_table(comparison: ComparisonRecords) -> HtmlTable:
         Column.text("reason"),
         Column.text("started", "UTC"),
     ]
-    rows = [
-        [
-            experiment_cell(comparison, name)
-            if (name := record.experiment and record.experiment.name)
-            else Cell("none"),
-            Cell.of(failure.what),
-            Cell.of(failure.reason),
-            Cell.of(record.circumstances.started_at),
-        ]
-        for record, failure in failures(comparison)
-    ]
+    rows = []
+    for record, failure in failures(comparison):
+        name = experiment_cell(comparison, record.experiment.name) if record.experiment else Cell("none")
+        rows.append([name, *map(Cell.of, (failure.what, failure.reason, record.circumstances.started_at))])
     return HtmlTable.of_rows("Runs that failed", columns, rows)
 
 
 def losses_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show the loss curves at ten points each."""
-    columns = [
-        *Column.texts("experiment", "part"),
-        Column("seed"),
-        Column("images seen"),
-        Column("loss", "nats, mean since the previous row"),
-    ]
+    columns = [*Column.texts("experiment", "part"), Column("seed"), Column("images seen")]
+    columns.append(Column("loss", "nats, mean since the previous row"))
     rows = [
         [
             experiment_cell(comparison, name),
-            Cell.of(part),
-            Cell.of(seed),
+            *map(Cell.of, (part, seed)),
             Cell.of(images, count),
-            Cell(f"{loss:.4g}", "", loss),
+            Cell.of(loss, "{:.4g}".format),
         ]
         for name, seed, part, images, loss in losses_frame(comparison, most=10).itertuples(index=False)
     ]
@@ -163,35 +151,34 @@ def format_setting(value: object) -> str:
 
 
 def _method_row(
-    comparison: ComparisonRecords, experiment: Experiment, of: dict[str, float | None] | None
+    comparison: ComparisonRecords, experiment: Experiment, figures: Mapping[str, float | None]
 ) -> list[Cell]:
-    method = METHODS.get(experiment.method)
+    method = TRAITS.get(experiment.method)
     unknown = "this version has no description of the method"
-    figures = of or {}
-    text, rest = _shares(figures)
+    text, rest = _flops_shares(figures)
     trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
     outside = trained - tower if trained is not None and tower is not None else None
     return [
         experiment_cell(comparison, experiment.name),
         Cell(method.reads) if method else Cell.absent(unknown),
         Cell(method.loss) if method else Cell.absent(unknown),
-        Cell("none", "", 0) if text == 0 else Cell.figure(text, percent, NOT_TIMED),
-        Cell.figure(rest, percent, NOT_TIMED),
-        Cell.figure(trained, count, NOT_TIMED),
-        Cell.figure(outside, count, NOT_TIMED),
+        Cell("none", "", 0) if text == 0 else Cell.figure(text, percent, UNTIMED),
+        Cell.figure(rest, percent, UNTIMED),
+        Cell.figure(trained, count, UNTIMED),
+        Cell.figure(outside, count, UNTIMED),
     ]
 
 
-def _shares(figures: dict[str, float | None]) -> tuple[float | None, float | None]:
+def _flops_shares(figures: Mapping[str, float | None]) -> tuple[float | None, float | None]:
     """Return the share of the text tower in both towers' forward FLOPs, and that of head and loss in all."""
-    parts = [figures.get(f"{part}_flops_per_image") for part in ("image_forward", "text_forward", "forward")]
-    image, text, forward = parts
+    parts = ("image_forward", "text_forward", "forward")
+    image, text, forward = (figures.get(f"{part}_flops_per_image") for part in parts)
     if image is None or text is None or not forward:
         return None, None
     return text / (image + text), (forward - image - text) / forward
 
 
-def _values(found: Sequence[Circumstances], what: str) -> list[str]:
+def _distinct_values(found: Sequence[Circumstances], what: str) -> list[str]:
     """Return the distinct values of a circumstance, or the versions of a package."""
     if what in COMPARED:
         return list(dict.fromkeys(format_setting(getattr(one, what)) for one in found))

@@ -1,19 +1,32 @@
-"""The tables of the throughput section."""
+"""The tables of the throughput section, and of the components that pytest-benchmark timed."""
 
 from collections.abc import Sequence
 
+from bench.history.quantities import format_duration
+from bench.history.suite_documents import parse_document
 from bench.measure.summary import UTILISATION, Throughput
 from bench.record import BatchTrial, Memory
-from reports.render.formats import GIB, MIB, NBSP, count, format_rate, memory, p_value, percent, ratio, span, times
-from reports.render.frames import COUNTS, ComparisonRecords, failures
-from reports.render.tables import Cell, Column, HtmlTable, experiment_cell
-from reports.render.words import VERDICTS
+from reports.render.formats import (
+    GIB,
+    INTERVAL,
+    UNIT_NAMES,
+    VERDICTS,
+    count,
+    format_interval,
+    format_memory,
+    format_rate,
+    memory_unit,
+    p_value,
+    percent,
+    pluralize,
+    ratio,
+)
+from reports.render.frames import MEMORY_COUNTS, ComparisonRecords, failures
+from reports.render.tables import BASE_CELL, IS_BASE, Cell, Column, HtmlTable, experiment_cell
 
 EQUAL_BATCH, LARGEST_BATCH = "Throughput of each experiment", "Throughput of each at its largest batch"
-INTERVAL = f"95{NBSP}%"
-NO_INTERVAL = "one run"
+SUITES_FILE = "suites.json"
 ONE_RUN = "one run: an interval needs two"
-IS_BASE = "it is the base of the ratios"
 MEMORY_TITLES = {
     "peak_allocated_bytes": "peak allocated",
     "peak_reserved_bytes": "peak reserved",
@@ -45,19 +58,25 @@ def throughput_table(comparison: ComparisonRecords, rows: Sequence[Throughput], 
         Column("MFU", "3 x forward over peak"),
     ]
     shown = [_speed_row(comparison, row) for row in rows]
-    shown += [_untimed_row(comparison, name, len(columns)) for name in untimed(comparison, rows)]
+    shown += [_untimed_row(comparison, name, len(columns)) for name in untimed_experiments(comparison, rows)]
     return HtmlTable.of_rows(title, columns, shown)
 
 
-def cost_html_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
+def cost_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show memory, utilisation, the cost of targets, and numbers of parameters."""
-    counts, unit = _memory(comparison)
-    kept = [name for name in COUNTS if any(found.get(name) is not None for found in counts.values())]
+    counts = {
+        record.experiment.name: {name: getattr(found, name) for name in MEMORY_COUNTS}
+        for record, found in comparison.of(Memory)
+        if record.experiment is not None
+    }
+    sizes = [size for peaks in counts.values() for size in peaks.values() if size is not None]
+    unit = memory_unit(max(sizes, default=GIB))
+    kept = [name for name in MEMORY_COUNTS if any(found.get(name) is not None for found in counts.values())]
     busy = list(dict.fromkeys(name for row in rows for name in row.figures if name.startswith(UTILISATION)))
     by_name = {row.experiment: row for row in rows}
     columns = [
         Column.text("experiment"),
-        *(Column(MEMORY_TITLES[name], f"{_unit_name(unit)}, {MEMORY_NOTES[name]}") for name in kept),
+        *(Column(MEMORY_TITLES[name], f"{UNIT_NAMES[unit]}, {MEMORY_NOTES[name]}") for name in kept),
         *([] if kept else [Column("peak memory", "GiB")]),
         *(Column(name.removeprefix(UTILISATION), "mean over the windows") for name in busy),
         Column("captions/s", "converted to targets, once"),
@@ -69,7 +88,7 @@ def cost_html_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -
     names = [name for name in comparison.experiments if name in by_name or name in counts]
     shown = [
         [
-            _name(comparison, name),
+            experiment_cell(comparison, name),
             *_memory_cells(counts.get(name, {}), kept, unit),
             *_cost_cells(by_name.get(name), busy),
         ]
@@ -78,7 +97,7 @@ def cost_html_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -
     return HtmlTable.of_rows("Memory, utilisation, targets and sizes", columns, shown)
 
 
-def tries_table(comparison: ComparisonRecords) -> HtmlTable:
+def trials_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show every batch size that was tried under a memory limit."""
     columns = [Column.text("experiment"), Column("batch"), Column.text("fits")]
     tries = [(one, fit) for record, fit in comparison.of(BatchTrial) if (one := record.experiment) is not None]
@@ -102,14 +121,14 @@ def runs_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Htm
         *(Column(f"run {number + 1}", "images/s") for number in range(most)),
     ]
     shown = [
-        [_name(comparison, row.experiment), *(Cell.of(run, format_rate) for run in row.runs)]
+        [experiment_cell(comparison, row.experiment), *(Cell.of(run, format_rate) for run in row.runs)]
         + [Cell.absent("this experiment has fewer runs")] * (most - len(row.runs))
         for row in rows
     ]
     return HtmlTable.of_rows("Images per second of every run", columns, shown)
 
 
-def untimed(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[str]:
+def untimed_experiments(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[str]:
     """Return the experiments whose timed runs all failed."""
     timed = {row.experiment for row in rows}
     failed = {record.experiment.name for record, _ in failures(comparison) if record.experiment is not None}
@@ -119,34 +138,33 @@ def untimed(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[s
 def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     is_base = row.experiment == comparison.base
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
-    found, no_p = row.ratio, Cell.absent(why)
+    p = verdict = Cell.absent(why)
+    if row.ratio is not None:
+        p = Cell.absent(ONE_RUN) if row.ratio.p is None else Cell.of(row.ratio.p, p_value)
+        verdict = Cell(VERDICTS[row.ratio.verdict], "", row.ratio.verdict)
     return [
-        _name(comparison, row.experiment),
-        Cell(format_rate(row.images_per_second), _interval_note(row), row.images_per_second),
+        experiment_cell(comparison, row.experiment),
+        Cell.of(row.images_per_second, format_rate, format_interval(row.interval, format_rate) or "one run"),
         Cell.of(len(row.runs)),
-        Cell("1", "base", 1) if is_base else Cell.estimate(found, ratio, why),
-        no_p if found is None else Cell.of(found.p, p_value) if found.p is not None else Cell.absent(ONE_RUN),
-        no_p if found is None else Cell(VERDICTS[found.verdict], "", found.verdict),
-        Cell("1", "base", 1) if is_base else Cell.estimate(row.forward_backward, ratio, why),
-        Cell("1", "base", 1) if is_base else Cell.figure(row.flop_ratio, ratio, why),
+        BASE_CELL if is_base else Cell.estimate(row.ratio, ratio, why),
+        p,
+        verdict,
+        BASE_CELL if is_base else Cell.estimate(row.forward_backward, ratio, why),
+        BASE_CELL if is_base else Cell.figure(row.flop_ratio, ratio, why),
         Cell.figure(row.mfu, percent, row.peak_source),
     ]
 
 
 def _untimed_row(comparison: ComparisonRecords, name: str, width: int) -> list[Cell]:
     empty = Cell.unmeasured("every timed run of this experiment failed")
-    row = [_name(comparison, name), *[empty] * (width - 1)]
+    row = [experiment_cell(comparison, name), *[empty] * (width - 1)]
     row[5] = Cell("✕ failed", "see failures", "failed", anchor="failures")
     return row
 
 
-def _interval_note(row: Throughput) -> str:
-    return span(row.interval.low, row.interval.high, format_rate) if row.interval else NO_INTERVAL
-
-
 def _memory_cells(counts: dict[str, int | None], kept: Sequence[str], unit: int) -> list[Cell]:
     why = "this device has no such counter" if counts else "no memory run is recorded"
-    return [Cell.figure(counts.get(column), lambda size: memory(int(size), unit), why) for column in kept or ["none"]]
+    return [Cell.figure(counts.get(column), lambda size: format_memory(size, unit), why) for column in kept or ["none"]]
 
 
 def _cost_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
@@ -166,31 +184,28 @@ def _cost_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
     ]
 
 
-def _memory(comparison: ComparisonRecords) -> tuple[dict[str, dict[str, int | None]], int]:
-    """Return the peaks of each experiment, and their unit."""
-    counts = {
-        record.experiment.name: {name: getattr(found, name) for name in COUNTS}
-        for record, found in comparison.of(Memory)
-        if record.experiment is not None
-    }
-    largest = max((size for peaks in counts.values() for size in peaks.values() if size is not None), default=GIB)
-    return counts, GIB if largest >= GIB else MIB
+def components_table(document: bytes) -> HtmlTable:
+    """Show median and interquartile range of each benchmark in a document of pytest-benchmark, by group.
+
+    Raises ValueError for a document of another kind.
+    """
+    columns = [Column.text("benchmark"), Column("median"), Column("IQR", "interquartile range"), Column("rounds")]
+    groups: dict[str, list[list[Cell]]] = {}
+    suites = parse_document(document, SUITES_FILE)
+    for one in sorted(suites.benchmarks, key=lambda one: (one.group or "", one.name)):
+        times = [Cell.of(time, format_duration) for time in (one.stats.median, one.stats.iqr)]
+        groups.setdefault(one.group or "no group", []).append(
+            [Cell.of(one.name), *times, Cell.of(one.stats.rounds, count)]
+        )
+    return HtmlTable.of_groups("Components, timed by pytest-benchmark", columns, groups)
 
 
-def _unit_name(unit: int) -> str:
-    return "GiB" if unit == GIB else "MiB"
-
-
-def _name(comparison: ComparisonRecords, name: str) -> Cell:
-    return experiment_cell(comparison, name)
-
-
-def runs_note(rows: Sequence[Throughput]) -> str:
+def describe_runs(rows: Sequence[Throughput]) -> str:
     """Return a sentence on the number of runs and the unit of repetition of the intervals."""
     numbers = sorted({len(row.runs) for row in rows})
     if not numbers:
         return ""
-    text = times(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
+    text = pluralize(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
     if numbers == [1]:
         return f"n: {text} each, in a fresh process. One run gives neither an interval nor a verdict."
     return (
