@@ -11,11 +11,10 @@ from bench.explain.decomposition import Contribution, Decomposition, decompose, 
 from bench.statistics import FLOPS_TOLERANCE
 from reports.render.formats import format_interval, ratio
 from reports.render.frames import ComparisonRecords
-from reports.render.svg import INK, MUTED, PAPER, SERIES, add_tooltip, drawing, svg
+from reports.render.svg import INK, MUTED, PAPER, SERIES, add_tooltip, svg
 from reports.render.tables import Cell, Column, HtmlTable
-from reports.speed.charts import FOOT, NARROWEST, WIDTH, row_axes, write_row_label
+from reports.speed.charts import NARROWEST, row_chart, write_row_label
 
-ROW = 46
 TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 50, 100)
 MOST_TICKS = 7
 NOT_MEASURED = "some of its runs are missing"
@@ -47,24 +46,20 @@ def waterfall(found: Decomposition) -> Markup:
     whole = found.whole.chain
     parts = [(part, part.best) for part in found.parts if part.best is not None]
     lines = found.ladder.references
-    with drawing(WIDTH, ROW * (len(parts) + 2 + len(lines)) + FOOT) as drawn:
-        axes = row_axes(drawn, len(parts) + 2 + len(lines), ROW)
+    with row_chart(len(parts) + 2 + len(lines)) as (figure, axes):
         axes.set_xscale("log")
         axes.axvline(1, color=MUTED, linewidth=1)
         reached, ends = 1.0, [*NARROWEST]
         for at, (part, one) in enumerate(parts):
-            write_row_label(axes, at, part.cause, f"{ratio(one.value)}x")
-            ends += _draw_bar(axes, at, reached, one, SERIES[0])
+            ends += _draw_bar(axes, at, part.cause, reached, one, SERIES[0])
             if (predicted := part.best_flop_ratio) is not None:
                 mark = axes.plot([reached * predicted], [at + 0.3], "D", color=SERIES[2], markersize=6)
                 add_tooltip(mark[0], f"predicted FLOP-predicted {ratio(predicted)}x")
                 ends.append(reached * predicted)
             reached *= one.value
         at = len(parts)
-        write_row_label(axes, at, "unexplained", f"{ratio(found.unexplained.value)}x")
-        ends += _draw_bar(axes, at, reached, found.unexplained, SERIES[3], hatch="////")
-        write_row_label(axes, at + 1, "whole ratio, measured", f"{ratio(whole.value)}x")
-        ends += _draw_bar(axes, at + 1, 1.0, whole, SERIES[1])
+        ends += _draw_bar(axes, at, "unexplained", reached, found.unexplained, SERIES[3], hatch="////")
+        ends += _draw_bar(axes, at + 1, "whole ratio, measured", 1.0, whole, SERIES[1])
         for row, line in enumerate(lines, at + 2):
             write_row_label(axes, row, line.what, f"{ratio(line.ratio)}x")
             axes.plot([line.ratio], [row + 0.06], "D", color=INK, markersize=6)
@@ -73,17 +68,20 @@ def waterfall(found: Decomposition) -> Markup:
         axes.set_xlabel("ratio of images per second")
         causes = "; ".join(f"{part.cause} {ratio(one.value)}" for part, one in parts)
         rest = f"unexplained {ratio(found.unexplained.value)}; whole ratio {ratio(whole.value)}"
-        return svg(drawn, "waterfall", f"Causes of a ratio: {causes}; {rest}.")
+        return svg(figure, "waterfall", f"Causes of a ratio: {causes}; {rest}.")
 
 
-def _draw_bar(axes: Axes, at: float, start: float, one: LogRatio, colour: str, hatch: str = "") -> list[float]:
+def _draw_bar(
+    axes: Axes, row: int, label: str, start: float, one: LogRatio, colour: str, hatch: str = ""
+) -> list[float]:
     """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
+    write_row_label(axes, row, label, f"{ratio(one.value)}x")
     end = start * one.value
-    bar = axes.barh(at + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
+    bar = axes.barh(row + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
     add_tooltip(bar[0], f"{ratio(one.value)}x{format_interval(one, ratio, ', 95 % ')}")
     if one.low is None or one.high is None:
         return [start, end]
-    axes.hlines(at + 0.06, start * one.low, start * one.high, color=INK, linewidth=2)
+    axes.hlines(row + 0.06, start * one.low, start * one.high, color=INK, linewidth=2)
     return [start, end, start * one.low, start * one.high]
 
 
@@ -134,7 +132,7 @@ def _verdict_cell(part: Contribution) -> Cell:
     """Return whether a cause is consistent with FLOPs, with its difference from them."""
     if part.flops_deviation is None or part.verdict is None:
         return Cell.absent(NOT_MEASURED)
-    return Cell(part.verdict, format_deviation(part.flops_deviation), part.verdict)
+    return Cell.of(part.verdict, note=format_deviation(part.flops_deviation))
 
 
 def _ratio_cell(one: LogRatio | None) -> Cell:

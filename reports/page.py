@@ -8,39 +8,22 @@ import msgspec
 from bench.catalog import RANDOM_INIT
 from bench.measure.summary import Throughput
 from bench.record import BatchTrial, Measured, Memory, Record, Speed, Training, Transfer
-from reports.accuracy import score_tables
+from reports.accuracy import score_tables, scores
 from reports.accuracy.curves import accuracy_chart, loss_chart
 from reports.accuracy.few_label_section import few_label_section
 from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, describe_front, describe_unpriced
-from reports.accuracy.scores import (
-    SubjectScore,
-    fewest_seeds,
-    score_points,
-    scored_protocols,
-    scored_tasks,
-    scores_frame,
-    whole_task_scores,
-)
+from reports.accuracy.scores import SubjectScore
 from reports.explanation import explanation_section
 from reports.plan import view_plan
+from reports.render import frames
 from reports.render.document import Download, Panel, embed_csv, embed_file, render_template
 from reports.render.formats import GIB, GLOSSARY, join_words, pluralize
-from reports.render.frames import (
-    ComparisonRecords,
-    conflicting_settings,
-    group_comparison,
-    losses_frame,
-    memory_frame,
-    speeds_frame,
-    split_largest_batch,
-    throughputs,
-)
+from reports.render.frames import ComparisonRecords
 from reports.render.tables import NOT_MEASURED, Cell, Column, HtmlTable
 from reports.speed import circumstances as about
 from reports.speed import speed_tables
 from reports.speed.batches import batches_section
 from reports.speed.charts import legend, ratio_chart, throughput_chart
-from reports.speed.circumstances import losses_table
 from reports.speed.phases import bound_sentence, phase_chart, phase_keys, phase_table
 from reports.summary import answer_sentences, headline_table
 
@@ -66,10 +49,10 @@ def page(
     `suites` is a document of pytest-benchmark, `plan` one of `python -m bench plan --json`. Raises ValueError for a
     document of another kind.
     """
-    at_equal_batch, at_largest_batch = split_largest_batch(records)
-    comparison, sized = group_comparison(name, at_equal_batch), group_comparison(name, at_largest_batch)
-    rows, answers = throughputs(comparison), whole_task_scores(comparison)
-    largest = (sized, throughputs(sized)) if at_largest_batch else None
+    at_equal_batch, at_largest_batch = frames.split_largest_batch(records)
+    comparison, sized = frames.group_comparison(name, at_equal_batch), frames.group_comparison(name, at_largest_batch)
+    rows, answers = frames.throughputs(comparison), scores.whole_task_scores(comparison)
+    largest = (sized, frames.throughputs(sized)) if at_largest_batch else None
     sections = {
         "headline": headline_table(comparison, rows, largest, answers),
         "speed": _speed_section(comparison, rows),
@@ -85,11 +68,11 @@ def page(
         others=others,
         facts=_facts(comparison, rows, answers),
         answer=answer_sentences(comparison, rows, largest, answers),
-        conflicts=conflicting_settings(comparison),
+        conflicts=frames.conflicting_settings(comparison),
         explanation=explanation_section(comparison),
         **sections,
         losses=_loss_panels(comparison),
-        losses_table=losses_table(comparison),
+        losses_table=about.losses_table(comparison),
         about=about,
         plan=view_plan(plan) if plan is not None else None,
         suites=speed_tables.components_table(suites) if suites is not None else None,
@@ -103,12 +86,12 @@ def page(
 def _facts(comparison: ComparisonRecords, rows: Sequence[Throughput], answers: Sequence[SubjectScore]) -> list[str]:
     """Return the numbers of experiments, runs, seeds, tasks and records."""
     most = max((len(row.runs) for row in rows), default=0)
-    seeds = fewest_seeds(answers)
+    seeds = scores.fewest_seeds(answers)
     found = [
         pluralize(len(comparison.experiments), "experiment"),
         f"{pluralize(most, 'timed run')} each" if most else "no timed runs",
         pluralize(seeds, "training seed") if seeds else "" if comparison.of(Transfer) else "no towers scored",
-        pluralize(len(scored_tasks(answers)), "transfer task") if answers else "",
+        pluralize(len(scores.scored_tasks(answers)), "transfer task") if answers else "",
         pluralize(len(comparison.records), "record"),
     ]
     return [fact for fact in found if fact]
@@ -147,7 +130,7 @@ def _largest_batch_section(largest: ComparisonRecords, rows: Sequence[Throughput
 def _accuracy_section(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> dict[str, object] | None:
     if not answers:
         return None
-    protocol, names = scored_protocols(answers)[0], scored_tasks(answers)
+    protocol, names = scores.scored_protocols(answers)[0], scores.scored_tasks(answers)
     trained = list(dict.fromkeys(one.subject for one in answers if not one.is_reference))
     device, energy = cost_axes(comparison)
 
@@ -171,7 +154,7 @@ def _accuracy_section(comparison: ComparisonRecords, answers: Sequence[SubjectSc
             (task, score_tables.task_table(comparison, answers, task, device), score_tables.task_note(answers, task))
             for task in names
         ],
-        "seeds": fewest_seeds(answers),
+        "seeds": scores.fewest_seeds(answers),
         "has_floor": any(one.subject == RANDOM_INIT for one in answers),
     }
 
@@ -180,8 +163,8 @@ def _lead_chart(
     comparison: ComparisonRecords, answers: Sequence[SubjectScore], protocol: str, device: CostAxis
 ) -> Panel | None:
     """Draw the first task against device seconds, beside the answer; None without a timed tower."""
-    task = scored_tasks(answers)[0]
-    found = score_points(answers, task, protocol)
+    task = scores.scored_tasks(answers)[0]
+    found = scores.score_points(answers, task, protocol)
     if not any(not point.is_reference and device.of(point) is not None for point in found):
         return None
     chart = accuracy_chart(comparison, answers, task, protocol, device, "lead")
@@ -241,13 +224,13 @@ def _loss_panels(comparison: ComparisonRecords) -> list[Panel]:
 
 
 def _downloads(comparison: ComparisonRecords, records: Sequence[Record], suites: bytes | None) -> list[Download]:
-    frames = {
-        "speeds.csv": ("every timed run, derived figures", speeds_frame(comparison)),
-        "memory.csv": ("peaks of the memory runs", memory_frame(comparison)),
-        "scores.csv": ("every tower, task and protocol", scores_frame(comparison)),
-        "losses.csv": ("the points of the loss charts", losses_frame(comparison)),
+    tables = {
+        "speeds.csv": ("every timed run, derived figures", frames.speeds_frame(comparison)),
+        "memory.csv": ("peaks of the memory runs", frames.memory_frame(comparison)),
+        "scores.csv": ("every tower, task and protocol", scores.scores_frame(comparison)),
+        "losses.csv": ("the points of the loss charts", frames.losses_frame(comparison)),
     }
-    found = [embed_csv(name, what, frame) for name, (what, frame) in frames.items() if len(frame)]
+    found = [embed_csv(name, description, frame) for name, (description, frame) in tables.items() if len(frame)]
     found.append(embed_file("records.json", "all records, with every step", msgspec.json.encode(records)))
     if suites is not None:
         found.append(embed_file("suites.json", "the document of pytest-benchmark", suites))

@@ -9,16 +9,9 @@ from markupsafe import Markup
 from bench.measure.summary import Throughput, engineering_gap
 from bench.record import BatchTrial, Speed
 from bench.statistics import Ratio, fewest_rounds, is_disturbed
+from reports.accuracy import scores
 from reports.accuracy.ranking import MOST_NAMED, accuracy_sentences, lead_experiment, link_to_rest, other_rankings
-from reports.accuracy.scores import (
-    ScorePoint,
-    SubjectScore,
-    question_budgets,
-    score_points,
-    scored_protocols,
-    scored_tasks,
-    towers_at_budget,
-)
+from reports.accuracy.scores import ScorePoint, SubjectScore
 from reports.render.formats import (
     GIB,
     INTERVAL,
@@ -49,10 +42,7 @@ class Answer:
 
 
 def answer_sentences(
-    comparison: ComparisonRecords,
-    rows: Sequence[Throughput],
-    largest: LargestBatch,
-    answers: Sequence[SubjectScore],
+    comparison: ComparisonRecords, rows: Sequence[Throughput], largest: LargestBatch, answers: Sequence[SubjectScore]
 ) -> Answer:
     """Summarise the records; `largest` are the experiments at their largest batch size, where these were timed."""
     notes = [*other_rankings(comparison, answers), *_unexplained_notes(comparison, rows), *_too_few_runs_notes(rows)]
@@ -61,15 +51,12 @@ def answer_sentences(
 
 
 def headline_table(
-    comparison: ComparisonRecords,
-    rows: Sequence[Throughput],
-    largest: LargestBatch,
-    answers: Sequence[SubjectScore],
+    comparison: ComparisonRecords, rows: Sequence[Throughput], largest: LargestBatch, answers: Sequence[SubjectScore]
 ) -> HtmlTable:
     """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
-    task = scored_tasks(answers)[0] if answers else ""
-    found = score_points(answers, task, scored_protocols(answers)[0]) if answers else []
-    budgets = [budget for budget in question_budgets(answers) if towers_at_budget(found, budget)]
+    task = scores.scored_tasks(answers)[0] if answers else ""
+    found = scores.score_points(answers, task, scores.scored_protocols(answers)[0]) if answers else []
+    budgets = [budget for budget in scores.question_budgets(answers) if scores.towers_at_budget(found, budget)]
     base = comparison.label(comparison.base or "") if rows else "the base"
     columns = [
         Column.text("experiment"),
@@ -91,7 +78,7 @@ def headline_table(
                 *_largest_batch_cells(comparison, name, largest),
                 predicted,
                 Cell.figure(row.mfu if row else None, percent, row.peak_source if row else UNTIMED),
-                *(_accuracy_cell(towers_at_budget(found, budget), name, row) for budget in budgets),
+                *(_accuracy_cell(scores.towers_at_budget(found, budget), name, row) for budget in budgets),
             ]
         )
     return HtmlTable.of_rows("The answer in figures", columns, shown)

@@ -7,28 +7,9 @@ from bench.catalog import RANDOM_INIT
 from bench.record import Transfer
 from bench.statistics import Difference, Estimate, difference_verdict
 from bench.transfer.classification.init_tables import CLASS_NAMES, COPIED_ROWS, PROTOCOL, RANDOM_HEAD, nearest_labels
-from reports.accuracy.label_curves import (
-    PER_CLASS,
-    Curve,
-    describe_repetition,
-    describe_shares_left_out,
-    few_label_curves,
-    format_labels,
-    group_curves,
-    label_counts,
-    one_per_subject,
-)
-from reports.accuracy.label_views import (
-    NOT_SCORED,
-    CurveLine,
-    curve_lines,
-    highest_accuracy,
-    label_chart,
-    label_count_columns,
-    labels_table,
-    metric_tables,
-    reference_lines,
-)
+from reports.accuracy import label_curves, label_views
+from reports.accuracy.label_curves import PER_CLASS, Curve, format_labels, group_curves, label_counts, one_per_subject
+from reports.accuracy.label_views import NOT_SCORED, CurveLine
 from reports.accuracy.score_tables import images_cell, subject_name_cell
 from reports.render.document import Panel
 from reports.render.formats import accuracy, format_interval, gain, join_words, pluralize, ratio
@@ -55,10 +36,10 @@ class PanelGroup:
 
 def few_label_section(comparison: ComparisonRecords) -> dict[str, object] | None:
     """Return the results beside accuracies on whole tasks; None where there are none."""
-    found = few_label_curves(comparison)
+    found = label_curves.few_label_curves(comparison)
     heads = [curve for curve in found if curve.protocol.startswith(PROTOCOL)]
     curves = [curve for curve in found if not curve.protocol.startswith(PROTOCOL)]
-    metrics = metric_tables(comparison)
+    metrics = label_views.metric_tables(comparison)
     if not found and not metrics:
         return None
     protocols = group_curves(curves, lambda curve: (curve.protocol, curve.label_unit)).values()
@@ -78,11 +59,13 @@ def _curve_panels(comparison: ComparisonRecords, number: int, curves: Sequence[C
     panels = []
     for index, (task, own) in enumerate(group_curves(curves, lambda curve: curve.task).items()):
         shown = one_per_subject(own)
-        lines, title = curve_lines(comparison, shown), f"{task}, {curves[0].protocol}"
-        chart = label_chart(f"labels-{number}-{index}", title, lines, highest_accuracy(shown))
-        panels.append(Panel(task, chart, describe_shares_left_out(own), labels_table(comparison, own)))
+        lines, title = label_views.curve_lines(comparison, shown), f"{task}, {curves[0].protocol}"
+        chart = label_views.label_chart(f"labels-{number}-{index}", title, lines, label_views.highest_accuracy(shown))
+        panels.append(
+            Panel(task, chart, label_curves.describe_shares_left_out(own), label_views.labels_table(comparison, own))
+        )
     labels = "few labels per class" if curves[0].label_unit == PER_CLASS else "the share of the labels"
-    return PanelGroup(f"Accuracy against {labels}", describe_repetition(curves), panels)
+    return PanelGroup(f"Accuracy against {labels}", label_curves.describe_repetition(curves), panels)
 
 
 def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> PanelGroup:
@@ -96,13 +79,13 @@ def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Cu
         subjects = list(dict.fromkeys(curve.subject for curve in own))
         subjects = [subject for subject in subjects if not subject.startswith(RANDOM_INIT)] or subjects
         lines = {subject: _head_lines(own, subject) for subject in subjects}
-        highest = highest_accuracy([line.curve for of_subject in lines.values() for line in of_subject])
+        highest = label_views.highest_accuracy([line.curve for of_subject in lines.values() for line in of_subject])
         for index, subject in enumerate(subjects):
             title = f"{comparison.label(subject)} on {task}"
             name = f"heads-{number}-{task_index}-{index}"
-            chart = label_chart(name, f"{title}, heads", lines[subject], highest)
-            panels.append(Panel(title, chart, describe_shares_left_out(own)))
-    return PanelGroup(f"Against the {curves[0].label_unit}", describe_repetition(curves), panels, tables)
+            chart = label_views.label_chart(name, f"{title}, heads", lines[subject], highest)
+            panels.append(Panel(title, chart, label_curves.describe_shares_left_out(own)))
+    return PanelGroup(f"Against the {curves[0].label_unit}", label_curves.describe_repetition(curves), panels, tables)
 
 
 def _initial_head(curve: Curve) -> str:
@@ -116,7 +99,7 @@ def _head_lines(curves: Sequence[Curve], subject: str) -> list[CurveLine]:
     heads = sorted((c for c in own if c.images == images), key=lambda curve: _initial_head(curve) == RANDOM_HEAD)
     random_inits = {RANDOM_INIT, f"{RANDOM_INIT} of {subject}"} - {subject}
     baselines = [curve for curve in curves if curve.subject in random_inits and _initial_head(curve) == RANDOM_HEAD]
-    return [*map(_head_line, heads), *reference_lines(one_per_subject(baselines))]
+    return [*map(_head_line, heads), *label_views.reference_lines(one_per_subject(baselines))]
 
 
 def _head_line(curve: Curve) -> CurveLine:
@@ -136,7 +119,7 @@ def _heads_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Html
             titled.append((f"{head}, gain over random", gains))
         subject, images = subject_name_cell(comparison, curve.subject), images_cell(curve.images)
         rows += [[subject, Cell.of(title), images, *cells] for title, cells in titled]
-    columns = [*Column.texts("features", "head"), Column("images seen"), *label_count_columns(curves)]
+    columns = [*Column.texts("features", "head"), Column("images seen"), *label_views.label_count_columns(curves)]
     return HtmlTable.of_rows(f"{curves[0].task}: heads against the {curves[0].label_unit}", columns, rows)
 
 

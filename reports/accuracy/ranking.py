@@ -6,17 +6,9 @@ from markupsafe import Markup
 
 from bench.record import Transfer
 from bench.statistics import SEEDS_FOR_RANKING, Estimate, difference_verdict, paired_over_seeds
+from reports.accuracy import scores
 from reports.accuracy.pareto import UNTRAINED
-from reports.accuracy.scores import (
-    PROBE,
-    ScorePoint,
-    SubjectScore,
-    fewest_seeds,
-    question_budgets,
-    score_points,
-    scored_tasks,
-    towers_at_budget,
-)
+from reports.accuracy.scores import PROBE, ScorePoint, SubjectScore
 from reports.render.formats import INTERVAL, accuracy, format_interval, gain
 from reports.render.frames import ComparisonRecords
 
@@ -32,13 +24,13 @@ def accuracy_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectS
     found = _first_task_points(answers)
     references = [point for point in found if point.is_reference]
     clauses: list[Markup] = []
-    for budget in question_budgets(answers):
-        if towers := towers_at_budget(found, budget):
+    for budget in scores.question_budgets(answers):
+        if towers := scores.towers_at_budget(found, budget):
             clauses.append(_budget_clause(comparison, budget, towers, [] if clauses else references))
     if not clauses:
         last = max(point.images for point in found)
         clauses = [_budget_clause(comparison, f"{last:,} images", [p for p in found if p.images == last], [])]
-    scope = Markup("On {} by {}: ").format(scored_tasks(answers)[0], found[0].runs[0].score.protocol)
+    scope = Markup("On {} by {}: ").format(scores.scored_tasks(answers)[0], found[0].runs[0].score.protocol)
     return [scope + Markup("; ").join(clauses) + Markup(". ") + _lead_ranking(comparison, answers, found)]
 
 
@@ -68,7 +60,7 @@ def _lead_ranking(
     comparison: ComparisonRecords, answers: Sequence[SubjectScore], found: Sequence[ScorePoint]
 ) -> Markup:
     """Rank the first experiment where the seeds allow it; `other_rankings` has the others."""
-    seeds, tests = fewest_seeds(answers), len(found[0].runs[0].score.correct)
+    seeds, tests = scores.fewest_seeds(answers), len(found[0].runs[0].score.correct)
     if seeds == 1:
         return Markup("{} test images; <strong>one seed: no ranking.</strong>").format(f"{tests:,}")
     if seeds < SEEDS_FOR_RANKING:
@@ -85,8 +77,8 @@ def _rankings(
 ) -> list[Markup]:
     """Compare each tower with the base over their common seeds, at every budget of the question."""
     clauses: dict[str, list[Markup]] = {}
-    for budget in question_budgets(answers):
-        towers = towers_at_budget(found, budget)
+    for budget in scores.question_budgets(answers):
+        towers = scores.towers_at_budget(found, budget)
         base = next((point for point in towers if point.subject == comparison.base), None)
         for other in towers:
             if base is None or other is base:
@@ -112,7 +104,7 @@ def _verdict_clause(comparison: ComparisonRecords, budget: str, found: Estimate)
 
 def other_rankings(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[Markup]:
     """Report the rankings beside that of the first experiment."""
-    if fewest_seeds(answers) < SEEDS_FOR_RANKING:
+    if scores.fewest_seeds(answers) < SEEDS_FOR_RANKING:
         return []
     found = _first_task_points(answers)
     rest = _rankings(comparison, answers, found)[1:]
@@ -124,8 +116,8 @@ def other_rankings(comparison: ComparisonRecords, answers: Sequence[SubjectScore
 
 def _first_task_points(answers: Sequence[SubjectScore]) -> list[ScorePoint]:
     """Return the points of the first task by the linear probe, or by the first protocol where there is none."""
-    task = scored_tasks(answers)[0]
-    return score_points(answers, task, PROBE) or score_points(answers, task, answers[0].score.protocol)
+    task = scores.scored_tasks(answers)[0]
+    return scores.score_points(answers, task, PROBE) or scores.score_points(answers, task, answers[0].score.protocol)
 
 
 def link_to_rest(number: int, section: str) -> list[Markup]:

@@ -3,17 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from bench.catalog import RANDOM_INIT
+from reports.accuracy import scores
 from reports.accuracy.pareto import CostAxis, pareto_front
-from reports.accuracy.scores import (
-    PROBE,
-    ScorePoint,
-    SubjectScore,
-    score_points,
-    scored_budgets,
-    scored_protocols,
-    scored_tasks,
-    towers_at_budget,
-)
+from reports.accuracy.scores import PROBE, ScorePoint, SubjectScore
 from reports.render.formats import INTERVAL, accuracy, count, format_rate, format_seconds, gain, join_words, percent
 from reports.render.frames import ComparisonRecords
 from reports.render.tables import UNTIMED, Cell, Column, HtmlTable
@@ -26,13 +18,15 @@ CHOSEN = {PROBE: "C", "k-NN": "k"}  # the hyperparameter chosen on validation; o
 
 def overview_table(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> HtmlTable:
     """Show the linear probe on all tasks at the first budget, then references."""
-    protocol = scored_protocols(answers)[0]
-    found = {task: score_points(answers, task, protocol) for task in scored_tasks(answers)}
+    protocol = scores.scored_protocols(answers)[0]
+    found = {task: scores.score_points(answers, task, protocol) for task in scores.scored_tasks(answers)}
     sizes = {one.score.task: len(one.score.correct) for one in reversed(answers)}
     columns = [Column.text("features"), *(Column(task, f"{sizes[task]:,} test images") for task in found)]
     groups = {
-        f"Towers at {budget}": _rows_over_tasks(comparison, [towers_at_budget(of, budget) for of in found.values()])
-        for budget in scored_budgets(answers)[:1]
+        f"Towers at {budget}": _rows_over_tasks(
+            comparison, [scores.towers_at_budget(of, budget) for of in found.values()]
+        )
+        for budget in scores.scored_budgets(answers)[:1]
     }
     references = [[point for point in of if point.is_reference] for of in found.values()]
     groups["References"] = _rows_over_tasks(comparison, references)
@@ -44,7 +38,7 @@ def task_table(
 ) -> HtmlTable:
     """Show the accuracies on a task at each budget, with gains over the random-init baseline."""
     here = [one for one in answers if one.score.task == task]
-    shown = {protocol: score_points(here, task, protocol) for protocol in scored_protocols(here)}
+    shown = {protocol: scores.score_points(here, task, protocol) for protocol in scores.scored_protocols(here)}
     columns = [Column.text("features"), Column("images seen"), Column("device time", "at its measured speed")]
     for protocol in shown:
         columns += [Column(protocol, f"accuracy, {INTERVAL}"), Column("gain", f"over random init, {INTERVAL}")]
@@ -78,8 +72,8 @@ def points_table(
         Column.text("on the Pareto front", "against"),
     ]
     rows = []
-    for task in scored_tasks(answers):
-        found = score_points(answers, task, protocol)
+    for task in scores.scored_tasks(answers):
+        found = scores.score_points(answers, task, protocol)
         fronts = [(cost_axis, pareto_front(found, cost_axis)) for cost_axis in paid]
         rows += [
             [
@@ -128,8 +122,8 @@ def _group_by_budget(
 ) -> dict[str, list[dict[str, ScorePoint]]]:
     """Group the rows of a task by budget; a tower of two budgets is in both groups."""
     groups = {
-        budget[:1].upper() + budget[1:]: [row for row in rows if towers_at_budget([*row.values()], budget)]
-        for budget in scored_budgets(here)
+        budget[:1].upper() + budget[1:]: [row for row in rows if scores.towers_at_budget([*row.values()], budget)]
+        for budget in scores.scored_budgets(here)
     }
     trained = [row for row in rows if not next(iter(row.values())).is_reference]
     groups["Other numbers of images"] = [row for row in trained if not any(one.budgets for one in row.values())]

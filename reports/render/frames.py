@@ -123,13 +123,15 @@ def losses_frame(comparison: ComparisonRecords, most: int = 120, of: str | None 
         for record, training in comparison.of(Training)
         if (one := record.experiment) is not None and of in (None, one.name)
         for steps in [max(1, math.ceil(len(training.trunk_losses) / most))]
-        for part, curve in curves(one, training, record.circumstances.processes)
+        for part, curve in loss_curves(one, training, record.circumstances.processes)
         for images, loss in average_points(curve, steps)
     ]
     return pd.DataFrame(rows)
 
 
-def curves(experiment: Experiment, training: Training, processes: int) -> list[tuple[str, list[tuple[int, float]]]]:
+def loss_curves(
+    experiment: Experiment, training: Training, processes: int
+) -> list[tuple[str, list[tuple[int, float]]]]:
     """Return (part, [(images of all processes, loss)]) for the trunk and for each cool-down."""
     each = training.steps_per_loss
 

@@ -1,6 +1,7 @@
 """The charts of speed: dots are runs, lines are intervals, and no axis is cut to the data."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -43,8 +44,7 @@ class RatioStyle:
 
 def throughput_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Markup:
     """Draw images per second: each run as a dot, their median as a bar, the interval of their mean as a line."""
-    with drawing(WIDTH, ROW * len(rows) + FOOT) as figure:
-        axes = row_axes(figure, len(rows), ROW)
+    with row_chart(len(rows)) as (figure, axes):
         largest = max(max(row.runs) for row in rows)
         axes.set_xlim(0, 1.04 * largest)
         for at, row in enumerate(rows):
@@ -66,8 +66,7 @@ def ratio_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ma
     """Draw the ratios of each experiment to the base: whole step, forward and backward alone, FLOP-predicted."""
     compared = [row for row in rows if row.ratio is not None]
     base = comparison.label(comparison.base or "")
-    with drawing(WIDTH, RATIO_ROW * len(compared) + FOOT) as figure:
-        axes = row_axes(figure, len(compared), RATIO_ROW)
+    with row_chart(len(compared), RATIO_ROW) as (figure, axes):
         axes.set_xlim(*_ratio_limits(compared))
         axes.axvspan(1 - SMALLEST_EFFECT, 1 + SMALLEST_EFFECT, color=LINE, alpha=0.55, linewidth=0)
         axes.axvline(1, color=MUTED, linewidth=1)
@@ -99,16 +98,18 @@ def series_index(comparison: ComparisonRecords, experiment: str) -> int:
     return list(comparison.experiments).index(experiment)
 
 
-def row_axes(figure: Figure, number: int, height: int) -> Axes:
-    """Add axes with one row per experiment, the first on top; `write_row_label` writes its label above its marks."""
+@contextmanager
+def row_chart(number: int, height: int = ROW) -> Iterator[tuple[Figure, Axes]]:
+    """Open a chart with rows of this height in SVG units, the first on top; `write_row_label` writes their labels."""
     total = height * number + FOOT
-    axes = figure.add_axes((4 / WIDTH, (FOOT - 4) / total, 1 - 8 / WIDTH, height * number / total))
-    axes.set_ylim(number - 0.5, -0.5)
-    axes.set_yticks([])
-    axes.xaxis.grid(visible=True)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.set_axisbelow(True)
-    return axes
+    with drawing(WIDTH, total) as figure:
+        axes = figure.add_axes((4 / WIDTH, (FOOT - 4) / total, 1 - 8 / WIDTH, height * number / total))
+        axes.set_ylim(number - 0.5, -0.5)
+        axes.set_yticks([])
+        axes.xaxis.grid(visible=True)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.set_axisbelow(True)
+        yield figure, axes
 
 
 def write_row_label(axes: Axes, row: int, label: str, value: str, above: float = 0.34) -> None:

@@ -43,10 +43,7 @@ def differences_table(comparison: ComparisonRecords) -> HtmlTable | None:
     fields = [field for field in differing_fields(experiments) if field != "seed"]
     if not fields:
         return None
-    columns = [
-        Column.text("setting"),
-        *(Column(comparison.label(one.name), numeric=False) for one in experiments),
-    ]
+    columns = Column.texts("setting", *(comparison.label(one.name) for one in experiments))
     rows = [[Cell.of(field), *(Cell(format_setting(getattr(one, field))) for one in experiments)] for field in fields]
     return HtmlTable.of_rows("Settings that differ", columns, rows)
 
@@ -85,19 +82,16 @@ def environment_differences(comparison: ComparisonRecords) -> HtmlTable | None:
     packages = dict.fromkeys(package for of in found.values() for one in of for package in one.packages)
     differing: dict[tuple[str, str, str], list[str]] = {}
     for what in (*COMPARED, *packages):
-        expected = join_words(_distinct_values(base, what))
-        for name, of in found.items():
-            if of and sorted(_distinct_values(of, what)) != sorted(_distinct_values(base, what)):
-                differing.setdefault((what, expected, join_words(_distinct_values(of, what))), []).append(
-                    comparison.label(name)
-                )
+        expected = _distinct_values(base, what)
+        for name, circumstances in found.items():
+            values = _distinct_values(circumstances, what)
+            if circumstances and sorted(values) != sorted(expected):
+                key = what, join_words(expected), join_words(values)
+                differing.setdefault(key, []).append(comparison.label(name))
     if not differing:
         return None
-    columns = [
-        Column.text("circumstance"),
-        Column.text(f"of {comparison.label(comparison.base or '')}", "the baseline"),
-        *Column.texts("here", "of"),
-    ]
+    base_column = Column.text(f"of {comparison.label(comparison.base or '')}", "the baseline")
+    columns = [Column.text("circumstance"), base_column, *Column.texts("here", "of")]
     rows = [[*map(Cell, key), Cell(join_words(names))] for key, names in differing.items()]
     return HtmlTable.of_rows("Circumstances that differ from the baseline's", columns, rows)
 
@@ -111,12 +105,8 @@ def package_facts(comparison: ComparisonRecords) -> list[Fact]:
 
 def failures_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show every run that failed, with the reason."""
-    columns = [
-        Column.text("experiment"),
-        Column.text("run", "kind"),
-        Column.text("reason"),
-        Column.text("started", "UTC"),
-    ]
+    columns = [Column.text("experiment"), Column.text("run", "kind"), Column.text("reason")]
+    columns.append(Column.text("started", "UTC"))
     rows = []
     for record, failure in failures(comparison):
         name = experiment_cell(comparison, record.experiment.name) if record.experiment else Cell("none")
@@ -129,12 +119,8 @@ def losses_table(comparison: ComparisonRecords) -> HtmlTable:
     columns = [*Column.texts("experiment", "part"), Column("seed"), Column("images seen")]
     columns.append(Column("loss", "nats, mean since the previous row"))
     rows = [
-        [
-            experiment_cell(comparison, name),
-            *map(Cell.of, (part, seed)),
-            Cell.of(images, count),
-            Cell.of(loss, "{:.4g}".format),
-        ]
+        [experiment_cell(comparison, name), Cell.of(part), Cell.of(seed), Cell.of(images, count)]
+        + [Cell.of(loss, "{:.4g}".format)]
         for name, seed, part, images, loss in losses_frame(comparison, most=10).itertuples(index=False)
     ]
     return HtmlTable.of_rows("Training losses", columns, rows)

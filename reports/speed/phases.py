@@ -10,11 +10,10 @@ from bench.record import PHASES
 from bench.statistics import Bottleneck, bound_by, phases_add_up
 from reports.render.formats import count, format_rate, join_words, percent, ratio
 from reports.render.frames import ComparisonRecords
-from reports.render.svg import INK, PAPER, SERIES, add_tooltip, drawing, svg
+from reports.render.svg import INK, PAPER, SERIES, add_tooltip, svg
 from reports.render.tables import Cell, Column, HtmlTable, experiment_cell
-from reports.speed.charts import FOOT, WIDTH, row_axes, write_row_label
+from reports.speed.charts import row_chart, write_row_label
 
-ROW = 46
 NO_PHASES = "this run was not split into phases"
 NO_SUCH_PHASE = "no such phase: the method reads no text, or its forward is compiled as a whole"
 
@@ -66,8 +65,7 @@ def bound_sentence(comparison: ComparisonRecords, rows: Sequence[Throughput]) ->
 def phase_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Markup:
     """Draw the phases of a step in milliseconds, one bar per experiment."""
     split, described = [row for row in rows if row.figures["phases_ms"]], []
-    with drawing(WIDTH, ROW * len(split) + FOOT) as drawn:
-        axes = row_axes(drawn, len(split), ROW)
+    with row_chart(len(split)) as (figure, axes):
         axes.set_xlim(0, 1.04 * max(max(_ms(row, "phases_ms"), _ms(row, "step_ms")) for row in split))
         for at, row in enumerate(split):
             start = 0.0
@@ -85,7 +83,7 @@ def phase_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ma
             durations = [f"{phase} {format_rate(_ms(row, PHASE + phase))}" for phase in measured_phases([row])]
             described.append(f"{comparison.label(row.experiment)} {', '.join(durations)}")
         axes.set_xlabel("milliseconds per step")
-        return svg(drawn, "phases", f"Milliseconds per step by phase: {'; '.join(described)}.")
+        return svg(figure, "phases", f"Milliseconds per step by phase: {'; '.join(described)}.")
 
 
 def phase_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:

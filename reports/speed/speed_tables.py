@@ -27,19 +27,12 @@ from reports.render.tables import BASE_CELL, IS_BASE, Cell, Column, HtmlTable, e
 EQUAL_BATCH, LARGEST_BATCH = "Throughput of each experiment", "Throughput of each at its largest batch"
 SUITES_FILE = "suites.json"
 ONE_RUN = "one run: an interval needs two"
-MEMORY_TITLES = {
-    "peak_allocated_bytes": "peak allocated",
-    "peak_reserved_bytes": "peak reserved",
-    "process_bytes": "process",
-    "peak_rss_bytes": "peak resident",
-    "peak_tensor_bytes": "tensors",
-}
-MEMORY_NOTES = {
-    "peak_allocated_bytes": "tensors on the device",
-    "peak_reserved_bytes": "the allocator's share of the device",
-    "process_bytes": "on the device, from NVML",
-    "peak_rss_bytes": "above imports and data",
-    "peak_tensor_bytes": "counted, equal on every run",
+MEMORY_COLUMNS = {  # title and note
+    "peak_allocated_bytes": ("peak allocated", "tensors on the device"),
+    "peak_reserved_bytes": ("peak reserved", "the allocator's share of the device"),
+    "process_bytes": ("process", "on the device, from NVML"),
+    "peak_rss_bytes": ("peak resident", "above imports and data"),
+    "peak_tensor_bytes": ("tensors", "counted, equal on every run"),
 }
 
 
@@ -76,7 +69,7 @@ def cost_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Htm
     by_name = {row.experiment: row for row in rows}
     columns = [
         Column.text("experiment"),
-        *(Column(MEMORY_TITLES[name], f"{UNIT_NAMES[unit]}, {MEMORY_NOTES[name]}") for name in kept),
+        *(Column(title, f"{UNIT_NAMES[unit]}, {note}") for title, note in map(MEMORY_COLUMNS.__getitem__, kept)),
         *([] if kept else [Column("peak memory", "GiB")]),
         *(Column(name.removeprefix(UTILISATION), "mean over the windows") for name in busy),
         Column("captions/s", "converted to targets, once"),
@@ -86,14 +79,14 @@ def cost_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Htm
         Column("warm-up", "s, not timed"),
     ]
     names = [name for name in comparison.experiments if name in by_name or name in counts]
-    shown = [
-        [
-            experiment_cell(comparison, name),
-            *_memory_cells(counts.get(name, {}), kept, unit),
-            *_cost_cells(by_name.get(name), busy),
+    shown = []
+    for name in names:
+        peaks = counts.get(name, {})
+        why = "this device has no such counter" if peaks else "no memory run is recorded"
+        memory = [
+            Cell.figure(peaks.get(column), lambda size: format_memory(size, unit), why) for column in kept or ["none"]
         ]
-        for name in names
-    ]
+        shown.append([experiment_cell(comparison, name), *memory, *_cost_cells(by_name.get(name), busy)])
     return HtmlTable.of_rows("Memory, utilisation, targets and sizes", columns, shown)
 
 
@@ -116,10 +109,7 @@ def trials_table(comparison: ComparisonRecords) -> HtmlTable:
 def runs_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show the images per second of every run."""
     most = max((len(row.runs) for row in rows), default=0)
-    columns = [
-        Column.text("experiment"),
-        *(Column(f"run {number + 1}", "images/s") for number in range(most)),
-    ]
+    columns = [Column.text("experiment"), *(Column(f"run {number + 1}", "images/s") for number in range(most))]
     shown = [
         [experiment_cell(comparison, row.experiment), *(Cell.of(run, format_rate) for run in row.runs)]
         + [Cell.absent("this experiment has fewer runs")] * (most - len(row.runs))
@@ -160,11 +150,6 @@ def _untimed_row(comparison: ComparisonRecords, name: str, width: int) -> list[C
     row = [experiment_cell(comparison, name), *[empty] * (width - 1)]
     row[5] = Cell("✕ failed", "see failures", "failed", anchor="failures")
     return row
-
-
-def _memory_cells(counts: dict[str, int | None], kept: Sequence[str], unit: int) -> list[Cell]:
-    why = "this device has no such counter" if counts else "no memory run is recorded"
-    return [Cell.figure(counts.get(column), lambda size: format_memory(size, unit), why) for column in kept or ["none"]]
 
 
 def _cost_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
