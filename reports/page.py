@@ -9,10 +9,10 @@ from bench.catalog import RANDOM_INIT
 from bench.measure.summary import Throughput
 from bench.record import BatchTrial, Measured, Memory, Record, Speed, Training, Transfer
 from reports.accuracy import score_tables, scores
-from reports.accuracy.curves import accuracy_chart, loss_chart
 from reports.accuracy.few_label_section import few_label_section
 from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, describe_front, describe_unpriced
 from reports.accuracy.scores import SubjectScore
+from reports.accuracy.training_charts import accuracy_chart, loss_chart
 from reports.explanation import explanation_section
 from reports.plan import view_plan
 from reports.render import frames
@@ -98,13 +98,11 @@ def _facts(comparison: ComparisonRecords, rows: Sequence[Throughput], answers: S
 
 
 def _speed_section(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> dict[str, object]:
-    has_ratios = any(row.ratio is not None for row in rows)
-    has_phases = any(row.figures["phases_ms"] for row in rows)
     return {
         "rows": rows,
         "chart": throughput_chart(comparison, rows) if rows else None,
-        "ratios": ratio_chart(comparison, rows) if has_ratios else None,
-        "phases": phase_chart(comparison, rows) if has_phases else None,
+        "ratios": ratio_chart(comparison, rows) if any(row.ratio is not None for row in rows) else None,
+        "phases": phase_chart(comparison, rows) if any(row.figures["phases_ms"] for row in rows) else None,
         "table": speed_tables.throughput_table(comparison, rows),
         "phase_keys": phase_keys(rows),
         "bound": bound_sentence(comparison, rows),

@@ -12,11 +12,11 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from bench.plan.model import SCALING_TITLE
 from reports.render.document import render_template
 from reports.render.formats import UNMEASURED, format_rate, percent
+from reports.render.frames import group_by
 from reports.render.svg import (
     PAPER,
     add_tooltip,
     binary_axis,
-    chart_label,
     colour_and_marker,
     drawing,
     label_line_ends,
@@ -76,14 +76,11 @@ def view_plan(content: bytes, name: str = PLAN_FILE) -> PlanView:
         points = msgspec.convert(found[SCALING_TITLE].rows, list[PlanPoint])
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, RecursionError) as error:
         raise ValueError(f"{name} is not a document of `python -m bench plan --json`: {error}") from None
-    curves: dict[str, list[PlanPoint]] = {}
-    for point in points:
-        curves.setdefault(point.experiment, []).append(point)
-    if not curves:
+    if not points:
         raise ValueError(f"{name}: the plan has no curve; write it again with `python -m bench plan --json`")
     return PlanView(
         title=next(iter(found)),
-        chart=curve_chart(curves),
+        chart=curve_chart(group_by(points, lambda point: point.experiment)),
         curve=_html_table(SCALING_TITLE, found[SCALING_TITLE]),
         note=found[SCALING_TITLE].note,
         sections=[
@@ -108,9 +105,9 @@ def curve_chart(curves: Mapping[str, Sequence[PlanPoint]]) -> Markup:
         ends, descriptions = [], []
         for index, (name, points) in enumerate(curves.items()):
             colour, last = _draw_curve(axes, index, points), points[-1]
-            ends.append((chart_label(name, 19), last.share, colour))
+            ends.append((name, last.share, colour))
             descriptions.append(f"{name} {percent(last.share, 0)} on {last.gpus:,}")
-        label_line_ends(axes, ends)
+        label_line_ends(axes, ends, longest=19)
         text = "; ".join(descriptions)
         return svg(figure, "plan", f"Images per second per GPU, relative to one GPU alone, by number of GPUs. {text}.")
 

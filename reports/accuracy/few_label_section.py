@@ -8,18 +8,17 @@ from bench.record import Transfer
 from bench.statistics import Difference, Estimate, difference_verdict
 from bench.transfer.classification.init_tables import CLASS_NAMES, COPIED_ROWS, PROTOCOL, RANDOM_HEAD, nearest_labels
 from reports.accuracy import label_curves, label_views
-from reports.accuracy.label_curves import PER_CLASS, Curve, format_labels, group_curves, label_counts, one_per_subject
+from reports.accuracy.label_curves import PER_CLASS, Curve, format_labels, label_counts, one_per_subject
 from reports.accuracy.label_views import NOT_SCORED, CurveLine
 from reports.accuracy.score_tables import images_cell, subject_name_cell
 from reports.render.document import Panel
 from reports.render.formats import accuracy, format_interval, gain, join_words, pluralize, ratio
-from reports.render.frames import ComparisonRecords
+from reports.render.frames import ComparisonRecords, group_by
 from reports.render.svg import SERIES
 from reports.render.tables import Cell, Column, HtmlTable
 from reports.speed.charts import legend
 
 STYLES = {COPIED_ROWS: (0, "o"), CLASS_NAMES: (3, "^"), RANDOM_HEAD: (1, "s")}  # series of the colour, and marker
-OTHER_STYLE = (4, "D")
 RANDOM_DASHES = (5.0, 2.5)
 VERDICTS: Sequence[Difference] = ("better", "not distinguishable", "worse", "no interval")
 
@@ -42,8 +41,8 @@ def few_label_section(comparison: ComparisonRecords) -> dict[str, object] | None
     metrics = label_views.metric_tables(comparison)
     if not found and not metrics:
         return None
-    protocols = group_curves(curves, lambda curve: (curve.protocol, curve.label_unit)).values()
-    units = group_curves(heads, lambda curve: curve.label_unit).values()
+    protocols = group_by(curves, lambda curve: (curve.protocol, curve.label_unit)).values()
+    units = group_by(heads, lambda curve: curve.label_unit).values()
     return {
         "legend": legend(comparison, [curve.subject for curve in curves if not curve.is_reference]),
         "curves": [_curve_panels(comparison, number, group) for number, group in enumerate(protocols)],
@@ -57,7 +56,7 @@ def few_label_section(comparison: ComparisonRecords) -> dict[str, object] | None
 def _curve_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> PanelGroup:
     """Draw one protocol, one chart per task."""
     panels = []
-    for index, (task, own) in enumerate(group_curves(curves, lambda curve: curve.task).items()):
+    for index, (task, own) in enumerate(group_by(curves, lambda curve: curve.task).items()):
         shown = one_per_subject(own)
         lines, title = label_views.curve_lines(comparison, shown), f"{task}, {curves[0].protocol}"
         chart = label_views.label_chart(f"labels-{number}-{index}", title, lines, label_views.highest_accuracy(shown))
@@ -74,7 +73,7 @@ def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Cu
     The random-init baseline has a chart of its own only where no tower was trained.
     """
     panels, tables = [], []
-    for task_index, (task, own) in enumerate(group_curves(curves, lambda curve: curve.task).items()):
+    for task_index, (task, own) in enumerate(group_by(curves, lambda curve: curve.task).items()):
         tables.append(_heads_table(comparison, own))
         subjects = list(dict.fromkeys(curve.subject for curve in own))
         subjects = [subject for subject in subjects if not subject.startswith(RANDOM_INIT)] or subjects
@@ -104,7 +103,7 @@ def _head_lines(curves: Sequence[Curve], subject: str) -> list[CurveLine]:
 
 def _head_line(curve: Curve) -> CurveLine:
     head = _initial_head(curve)
-    series, marker = STYLES.get(head, OTHER_STYLE)
+    series, marker = STYLES.get(head, (4, "D"))
     return CurveLine(head, curve, SERIES[series], marker, RANDOM_DASHES if head == RANDOM_HEAD else ())
 
 

@@ -4,9 +4,8 @@ A point is a mean over draws of the labelled images. Its interval is over these 
 trainings (each the mean of its draws) from three trainings on; two trainings give no interval.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from bench.statistics import SEEDS_FOR_INTERVAL, Estimate, over_draws
 from bench.transfer.classification.shares import SHARES
@@ -14,7 +13,6 @@ from reports.accuracy.scores import QUESTION_BUDGETS, SubjectScore, all_scores
 from reports.render.formats import INTERVAL, NBSP, join_words, pluralize
 from reports.render.frames import ComparisonRecords
 
-K = TypeVar("K")
 PER_CLASS, SHARE = "labelled images per class", "share of the labelled images"
 PERCENT = f"{NBSP}%"
 Run = tuple[str, int | None]  # name and seed of an experiment
@@ -83,14 +81,6 @@ def one_per_subject(curves: Sequence[Curve]) -> list[Curve]:
     in_order = sorted(curves, key=lambda curve: (QUESTION_BUDGETS[0] in curve.budgets, curve.images))
     chosen = {curve.subject: curve for curve in in_order}
     return [chosen[subject] for subject in dict.fromkeys(curve.subject for curve in curves)]
-
-
-def group_curves(curves: Sequence[Curve], key: Callable[[Curve], K]) -> dict[K, list[Curve]]:
-    """Group curves by a key, in the order of the keys' first appearance."""
-    groups: dict[K, list[Curve]] = {}
-    for curve in curves:
-        groups.setdefault(key(curve), []).append(curve)
-    return groups
 
 
 def label_counts(curves: Sequence[Curve]) -> list[float]:

@@ -15,18 +15,7 @@ from bench.catalog import RANDOM_INIT
 from bench.record import TaskMetric, Transfer
 from bench.statistics import Estimate, over_draws
 from bench.transfer.classification.init_tables import PROTOCOL
-from reports.accuracy.curves import (
-    CHANCE,
-    HEIGHT,
-    SHIFT,
-    WIDTH,
-    draw_intervals,
-    labelled_axes,
-    reference_dashes,
-    scale_accuracy,
-    shifted_transform,
-    write_labels,
-)
+from reports.accuracy import training_charts
 from reports.accuracy.label_curves import PERCENT, SHARE, Curve, Run, format_labels, label_counts
 from reports.accuracy.score_tables import NOT_SCORED as NO_METRIC
 from reports.accuracy.score_tables import NOT_TRAINED, RANDOM_INIT_TITLE, images_cell, subject_name_cell
@@ -38,8 +27,6 @@ from reports.render.tables import Cell, Column, HtmlTable
 from reports.speed.charts import series_style
 
 NOT_SCORED = "not scored with this number of labels"
-NO_BASELINE = "this metric has no trivial baseline"
-BASELINE = "trivial baseline"
 Key = tuple[str, int, int | None]  # subject, images seen, labelled images per class
 
 
@@ -68,7 +55,7 @@ def reference_lines(curves: Sequence[Curve]) -> list[CurveLine]:
     """Return the lines of reference curves, each with its own dashes."""
     titles = {RANDOM_INIT: RANDOM_INIT_TITLE}
     return [
-        CurveLine(titles.get(curve.subject, curve.subject), curve, MUTED, "", reference_dashes(index))
+        CurveLine(titles.get(curve.subject, curve.subject), curve, MUTED, "", training_charts.reference_dashes(index))
         for index, curve in enumerate(curves)
     ]
 
@@ -79,22 +66,28 @@ def label_chart(name: str, text: str, lines: Sequence[CurveLine], highest: float
     unit, numbers = curves[0].label_unit, label_counts(curves)
     x_of = _x_positions(numbers)
     marked = [line for line in lines if line.marker]
-    with drawing(WIDTH, HEIGHT) as figure:
-        axes = labelled_axes(figure)
-        scale_accuracy(axes, highest)
+    with drawing(training_charts.WIDTH, training_charts.HEIGHT) as figure:
+        axes = training_charts.labelled_axes(figure)
+        training_charts.scale_accuracy(axes, highest)
         margin = 0.06 * ((x_of[numbers[-1]] - x_of[numbers[0]]) or 1.0)
         axes.set_xlim(x_of[numbers[0]] - margin, x_of[numbers[-1]] + margin)
         axes.set_xticks(list(x_of.values()), [format_labels(unit, number).removesuffix(PERCENT) for number in numbers])
         axes.set_xlabel(f"{unit},{PERCENT}" if unit == SHARE else unit)
         chance = max(curve.majority for curve in curves)
-        axes.axhline(chance, color=MUTED, linewidth=1, linestyle=(0, reference_dashes(len(lines) - len(marked))))
+        axes.axhline(
+            chance, color=MUTED, linewidth=1, linestyle=(0, training_charts.reference_dashes(len(lines) - len(marked)))
+        )
         for line in lines:
-            shift = SHIFT * (marked.index(line) - (len(marked) - 1) / 2) if line.marker else 0.0
-            _draw_line(axes, line, x_of, shifted_transform(axes, shift))
+            shift = training_charts.SHIFT * (marked.index(line) - (len(marked) - 1) / 2) if line.marker else 0.0
+            _draw_line(axes, line, x_of, training_charts.shifted_transform(axes, shift))
         ends = [(line.name, line.curve.points()[-1][1].value, line.colour) for line in lines]
-        write_labels(axes, [*ends, (CHANCE, chance, MUTED)])
+        training_charts.write_labels(axes, [*ends, (training_charts.CHANCE, chance, MUTED)])
         described = "; ".join(f"{line.name} {_describe_ends(line.curve)}" for line in lines)
-        return svg(figure, name, f"{text}: accuracy against the {unit}. {described}; {CHANCE} {accuracy(chance)}.")
+        return svg(
+            figure,
+            name,
+            f"{text}: accuracy against the {unit}. {described}; {training_charts.CHANCE} {accuracy(chance)}.",
+        )
 
 
 def highest_accuracy(curves: Sequence[Curve]) -> float:
@@ -116,7 +109,7 @@ def _draw_line(axes: Axes, line: CurveLine, x_of: dict[float, float], transform:
     style = (0, line.dashes) if line.dashes else "-"
     axes.plot(x, y, color=line.colour, linewidth=1.25, linestyle=style, transform=transform, clip_on=False)
     if line.marker:
-        draw_intervals(axes, x, estimates, line.colour, transform)
+        training_charts.draw_intervals(axes, x, estimates, line.colour, transform)
         tooltip = f"{line.name}: {_format_points(line.curve, points)}"
         draw_marks(axes, x, y, line.marker, line.colour, tooltip, size=6, transform=transform, clip_on=False)
 
@@ -174,8 +167,8 @@ def _metric_table(
         by_name = values.setdefault((transfer.subject, transfer.images, metric.per_class), {})
         by_name.setdefault(metric.name, {}).setdefault(run, {})[metric.draw] = metric.value
     baselines = {metric.name: metric.baseline for _, _, metric in found if metric.baseline is not None}
-    last = [Cell(BASELINE), Cell.absent(NOT_TRAINED), Cell.absent(NOT_TRAINED)]
-    last += [Cell.figure(baselines.get(name), accuracy, NO_BASELINE) for name in names]
+    last = [Cell("trivial baseline"), Cell.absent(NOT_TRAINED), Cell.absent(NOT_TRAINED)]
+    last += [Cell.figure(baselines.get(name), accuracy, "this metric has no trivial baseline") for name in names]
     columns = [*Column.texts("features"), Column("images seen"), Column("seeds"), *map(Column, names)]
     title, order = f"{first.task} by {first.protocol}", [*comparison.experiments, RANDOM_INIT]
     rows = []

@@ -8,7 +8,7 @@ from bench.catalog import RANDOM_INIT, REFERENCES
 from bench.transfer.score_tables import image_costs
 from reports.accuracy.scores import ScorePoint
 from reports.render.formats import NBSP, accuracy, count, format_rate, format_seconds, join_words, pluralize
-from reports.render.frames import ComparisonRecords
+from reports.render.frames import ComparisonRecords, group_by
 from reports.render.tables import UNTIMED
 
 MOST_NAMED = 3  # towers named in a sentence
@@ -104,11 +104,9 @@ def describe_front(comparison: ComparisonRecords, points: Sequence[ScorePoint], 
 
 def describe_unpriced(comparison: ComparisonRecords, subjects: Sequence[str], cost_axis: CostAxis) -> list[str]:
     """Return the towers without this cost, grouped by reason."""
-    reasons: dict[str, list[str]] = {}
-    for subject in subjects:
-        if subject not in (cost_axis.per_image or {}):
-            reasons.setdefault(cost_axis.why_not.get(subject, UNTIMED), []).append(comparison.label(subject))
-    return [f"{join_words(names)}: {reason}" for reason, names in reasons.items()]
+    unpriced = [subject for subject in subjects if subject not in (cost_axis.per_image or {})]
+    reasons = group_by(unpriced, lambda subject: cost_axis.why_not.get(subject, UNTIMED))
+    return [f"{join_words([*map(comparison.label, names)])}: {reason}" for reason, names in reasons.items()]
 
 
 def _cost(point: ScorePoint, cost_axis: CostAxis) -> float | None:

@@ -65,9 +65,7 @@ def points_table(
         Column("images seen"),
         Column("device seconds"),
         *(Column("energy, kJ") for _ in paid[1:]),
-        Column("accuracy"),
-        Column("low"),
-        Column("high"),
+        *map(Column, ("accuracy", "low", "high")),
         Column.text("over"),
         Column.text("on the Pareto front", "against"),
     ]

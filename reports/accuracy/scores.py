@@ -9,7 +9,7 @@ from bench.catalog import RANDOM_INIT
 from bench.config import Experiment
 from bench.record import Score, Transfer
 from bench.statistics import Estimate, Interval, accuracy_interval, over_seeds, paired_difference
-from reports.render.frames import ComparisonRecords
+from reports.render.frames import ComparisonRecords, group_by
 
 PROBE = "linear probe"
 QUESTION_BUDGETS = ("equal images", "equal device seconds")
@@ -108,9 +108,7 @@ def score_points(answers: Sequence[SubjectScore], task: str, protocol: str) -> l
     """Group the scores on a task by subject and images, over seeds."""
     chosen = [one for one in answers if (one.score.task, one.score.protocol) == (task, protocol)]
     random_inits = [one for one in chosen if one.subject == RANDOM_INIT]
-    groups: dict[tuple[str, int], list[SubjectScore]] = {}
-    for one in chosen:
-        groups.setdefault((one.subject, one.images), []).append(one)
+    groups = group_by(chosen, lambda one: (one.subject, one.images))
     return [_score_point(group, random_inits) for group in groups.values()]
 
 
@@ -121,11 +119,8 @@ def towers_at_budget(found: Sequence[ScorePoint], budget: str) -> list[ScorePoin
 
 def fewest_seeds(answers: Sequence[SubjectScore]) -> int:
     """Return the number of training seeds of the trained subject that has the fewest."""
-    seeds: dict[str, set[int | None]] = {}
-    for one in answers:
-        if not one.is_reference:
-            seeds.setdefault(one.subject, set()).add(one.seed)
-    return min(map(len, seeds.values()), default=0)
+    trained = group_by((one for one in answers if not one.is_reference), lambda one: one.subject)
+    return min((len({one.seed for one in scores}) for scores in trained.values()), default=0)
 
 
 def scores_frame(comparison: ComparisonRecords) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Figures in the formats of other tools."""
 
-import io
 import json
 import math
 from collections import Counter, defaultdict
@@ -147,16 +146,6 @@ def _unique_names(lines: Sequence[Series]) -> dict[BenchmarkId, str]:
     return {one: f"{one.name} ({one.settings})" if counts[one.name] > 1 else one.name for one in subjects}
 
 
-def _csv(figures: Sequence[Observation]) -> bytes:
-    return figures_frame(build_history(figures)).to_csv(index=False, lineterminator="\n").encode()
-
-
-def _parquet(figures: Sequence[Observation]) -> bytes:
-    buffer = io.BytesIO()
-    figures_frame(build_history(figures)).to_parquet(buffer, index=False)
-    return buffer.getvalue()
-
-
 def _json(content: object) -> bytes:
     return json.dumps(content, indent=1, allow_nan=False).encode()
 
@@ -166,6 +155,6 @@ WRITERS: dict[Format, Callable[[Sequence[Observation]], bytes]] = {
     "github-action-bigger": lambda figures: _github_action(figures, bigger=True),
     "github-action-smaller": lambda figures: _github_action(figures, bigger=False),
     "bencher": _bencher,
-    "csv": _csv,
-    "parquet": _parquet,
+    "csv": lambda figures: figures_frame(build_history(figures)).to_csv(index=False, lineterminator="\n").encode(),
+    "parquet": lambda figures: figures_frame(build_history(figures)).to_parquet(index=False),
 }

@@ -59,8 +59,9 @@ def rates_table(count: int) -> tuple[Table, bool]:
         rows[0]["confirmed falsely"] <= MAX_FALSE_ALARMS and rows[0][f"found after {COMMITS_AFTER[-1]}"] >= MIN_FOUND
     )
     note = (
-        f"Each rate is over {count:,} simulated series of {COMMITS} commits with one process each. The injected change\n"
-        f"makes times {INJECTED:.0%} longer from commit {INJECTED_AT} on; detection runs after so many commits with it.\n"
+        f"Each rate is over {count:,} simulated series of {COMMITS} commits with one process each. "
+        f"The injected change\nmakes times {INJECTED:.0%} longer from commit {INJECTED_AT} on; "
+        "detection runs after so many commits with it.\n"
         "found: suspected or confirmed; only a confirmed change may fail a gate. Bounds for 2 % iid:\n"
         f"at most {MAX_FALSE_ALARMS:.0%} confirmed falsely, at least {MIN_FOUND:.0%} found after {COMMITS_AFTER[-1]}: "
         f"{'met' if holds else 'not met'}."

@@ -12,6 +12,7 @@ from reports.history.history_charts import series_chart
 from reports.history.series import CommitHistory, Series, figures_frame
 from reports.render.document import Panel, embed_csv, render_template
 from reports.render.formats import UNMEASURED, join_words, p_value, percent, pluralize, ratio
+from reports.render.frames import group_by
 from reports.render.svg import swatch
 from reports.render.tables import Cell, Column, HtmlTable
 
@@ -35,10 +36,8 @@ KINDS = {"confirmed": 0, "counted": 1, "suspected": 2}
 def history_page(history: CommitHistory, found: Sequence[Change]) -> str:
     """Return the page of a history and its changes."""
     changes = sorted(found, key=lambda change: (KINDS[change.kind], not change.is_worse, -_relative_size(change)))
-    charts: dict[object, list[Series]] = {}  # the series of one metric on every machine
-    for line in history.series:
-        if not line.metric.is_counter:
-            charts.setdefault((line.benchmark, line.metric), []).append(line)
+    varying = [line for line in history.series if not line.metric.is_counter]
+    charts = group_by(varying, lambda line: (line.benchmark, line.metric))  # one metric on every machine
     groups: dict[str, list[Panel]] = {}
     for number, lines in enumerate(charts.values()):
         panel = _chart_panel(f"chart-{number}", history, lines, changes)

@@ -1,8 +1,8 @@
 """Records -> a comparison with its experiments and labels, and frames of its runs."""
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TypeVar
@@ -16,6 +16,8 @@ from bench.measure.summary import Throughput, device_peak, not_measured, run_fig
 from bench.record import BatchTrial, Failure, Measured, Memory, Record, Speed, Training, require_comparable
 from reports.render.formats import title_of
 
+K = TypeVar("K")
+V = TypeVar("V")
 M = TypeVar("M", bound=Measured)
 # Counts of peak memory; two kinds are never in one column.
 MEMORY_COUNTS = ("peak_allocated_bytes", "peak_reserved_bytes", "process_bytes", "peak_rss_bytes", "peak_tensor_bytes")
@@ -43,6 +45,14 @@ class ComparisonRecords:
         return self.labels.get(subject, subject)
 
 
+def group_by(items: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
+    """Group items by a key, in the order of the keys' first appearance."""
+    groups: dict[K, list[V]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
 def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
     """Collect the experiments of one comparison and choose their labels and base."""
     found = sorted(
@@ -55,7 +65,9 @@ def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
     timed = [record for record in records if isinstance(record.measured, Speed)]
     names = {record.experiment.name for record in timed if record.experiment is not None}
     base = next((one for one in experiments if one in names), next(iter(experiments), None))
-    return ComparisonRecords(name, tuple(records), experiments, _labels(experiments), base, _reason_incomparable(timed))
+    return ComparisonRecords(
+        name, tuple(records), experiments, _unique_labels(experiments), base, _reason_incomparable(timed)
+    )
 
 
 def split_largest_batch(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
@@ -159,10 +171,8 @@ def failures(comparison: ComparisonRecords) -> list[tuple[Record, Failure]]:
 
 def conflicting_settings(comparison: ComparisonRecords) -> dict[str, list[str]]:
     """Return the names whose records differ in settings other than the seed, with the fields."""
-    by_name: dict[str, list[Experiment]] = {}
-    for record in comparison.records:
-        if record.experiment is not None:
-            by_name.setdefault(record.experiment.name, []).append(record.experiment)
+    experiments = [record.experiment for record in comparison.records if record.experiment is not None]
+    by_name = group_by(experiments, lambda one: one.name)
     differing = {name: [f for f in differing_fields(group) if f != "seed"] for name, group in by_name.items()}
     return {name: fields for name, fields in differing.items() if fields}
 
@@ -178,20 +188,17 @@ def settings_without_batch_size(experiment: Experiment) -> tuple[object, ...]:
     return tuple(getattr(experiment, field) for field in FIELDS if field not in BY_BATCH)
 
 
-def _labels(experiments: dict[str, Experiment]) -> dict[str, str]:
+def _unique_labels(experiments: dict[str, Experiment]) -> dict[str, str]:
     """Name an experiment by its method, and where others share it, also by its batch size or its own settings."""
-    alike: dict[str, list[Experiment]] = defaultdict(list)
-    for experiment in experiments.values():
-        alike[title_of(experiment)].append(experiment)
     labels = {}
-    for name, experiment in experiments.items():
-        others = alike[title_of(experiment)]
-        if len(others) == 1:
-            labels[name] = title_of(experiment)
-        elif {*differing_fields(others)} <= {*BATCH_SIZE_FIELDS}:
-            labels[name] = f"{title_of(experiment)} at batch {experiment.batch_size}"
-        else:
-            labels[name] = ", ".join([title_of(experiment), *_distinguishing_settings(experiment, others)])
+    for title, same in group_by(experiments.values(), title_of).items():
+        for experiment in same:
+            if len(same) == 1:
+                labels[experiment.name] = title
+            elif {*differing_fields(same)} <= {*BATCH_SIZE_FIELDS}:
+                labels[experiment.name] = f"{title} at batch {experiment.batch_size}"
+            else:
+                labels[experiment.name] = ", ".join([title, *_distinguishing_settings(experiment, same)])
     counted = Counter(labels.values())
     return {name: label if counted[label] == 1 else name for name, label in labels.items()}
 

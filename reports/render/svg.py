@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.style import context as style
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import ArrayLike
 
 # Placeholder colours for matplotlib; the style sheet defines them for the light and the dark theme.
 INK, MUTED, LINE, PAPER = "#a1b2c0", "#a1b2c1", "#a1b2c2", "#a1b2c3"
@@ -129,7 +130,7 @@ def _restyle_tag(tag: str, name: str) -> str:
 
 
 def draw_marks(
-    axes: Axes, x: object, y: object, marker: str, colour: str, tooltip: str, size: float = 6.5, **style: Any
+    axes: Axes, x: ArrayLike, y: ArrayLike, marker: str, colour: str, tooltip: str, size: float = 6.5, **style: Any
 ) -> None:
     """Draw marks with an edge in the colour of the page, and a tooltip."""
     style = {"markeredgecolor": PAPER, "markeredgewidth": 0.75, **style}
@@ -155,8 +156,8 @@ def binary_axis(axes: Axes, low: float, high: float, ticks: Sequence[float]) -> 
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
-def label_line_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
-    """Write (name, y, colour) at the right of the axes, without overlaps, each tied to its y by a thin line."""
+def label_line_ends(axes: Axes, ends: Sequence[tuple[str, float, str]], longest: int = LONGEST_LABEL) -> None:
+    """Write (name, y, colour) at the right of the axes, without overlaps, each tied to its y; long names are cut."""
     pixels = axes.get_window_extent()
     width, height = pixels.width, pixels.height  # SVG units, for the figure has 72 dots per inch
     low, high = axes.get_ylim()
@@ -166,7 +167,8 @@ def label_line_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
         y = label_height / height
         x = [1.0, 1 + 6 / width, 1 + 16 / width]
         axes.plot(x, [start, start, y], color=LINE, linewidth=0.75, transform=axes.transAxes, clip_on=False)
-        axes.text(1 + 19 / width, y, name, color=colour, fontsize=12, transform=axes.transAxes, va="center_baseline")
+        label = chart_label(name, longest)
+        axes.text(1 + 19 / width, y, label, color=colour, fontsize=12, transform=axes.transAxes, va="center_baseline")
 
 
 def chart_label(label: object, longest: int = LONGEST_LABEL) -> str:

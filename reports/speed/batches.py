@@ -25,17 +25,7 @@ from reports.render.formats import (
     title_of,
 )
 from reports.render.frames import MEMORY_COUNTS, ComparisonRecords, settings_without_batch_size
-from reports.render.svg import (
-    MUTED,
-    add_tooltip,
-    binary_axis,
-    chart_label,
-    draw_marks,
-    drawing,
-    label_line_ends,
-    margin_axes,
-    svg,
-)
+from reports.render.svg import MUTED, add_tooltip, binary_axis, draw_marks, drawing, label_line_ends, margin_axes, svg
 from reports.render.tables import Cell, Column, HtmlTable
 from reports.speed.charts import series_style
 from reports.speed.speed_tables import MEMORY_COLUMNS
@@ -61,7 +51,8 @@ def batches_section(comparison: ComparisonRecords, records: Sequence[Record]) ->
 
     `records` are all of the comparison, with trials and those at the largest batch size.
     """
-    kind = _memory_count(records)
+    memories = [record.measured for record in records if isinstance(record.measured, Memory)]
+    kind = next((name for name in MEMORY_COUNTS if any(getattr(one, name) is not None for one in memories)), None)
     sizes = batch_size_runs(comparison, records, kind)
     limits = sorted({limit for size in sizes for limit in size.fits})
     timed = [size for size in sizes if size.runs]
@@ -100,12 +91,6 @@ def batch_size_runs(comparison: ComparisonRecords, records: Sequence[Record], ki
             size.peak = getattr(measured, kind)
     order = list(comparison.experiments)
     return sorted(found.values(), key=lambda size: (order.index(size.experiment), size.batch_size))
-
-
-def _memory_count(records: Sequence[Record]) -> str | None:
-    """Return the first of the counts of memory that any run has; a chart shows one kind."""
-    memories = [record.measured for record in records if isinstance(record.measured, Memory)]
-    return next((name for name in MEMORY_COUNTS if any(getattr(one, name) is not None for one in memories)), None)
 
 
 def _has_several_sizes(sizes: Sequence[BatchSizeRuns]) -> bool:
@@ -188,10 +173,10 @@ def _draw_lines(
         for batch_size, value in points:
             tooltip = f"{title}, batch {count(batch_size)}: {write(value)}"
             draw_marks(axes, batch_size, value, marker, colour, tooltip, clip_on=False)
-        ends.append((chart_label(title, 13), points[-1][1], colour))
+        ends.append((title, points[-1][1], colour))
         listed = ", ".join(f"{write(value)} at {count(batch_size)}" for batch_size, value in points)
         descriptions.append(f"{title} {listed}")
-    label_line_ends(axes, ends)
+    label_line_ends(axes, ends, longest=13)
     return "; ".join(descriptions)
 
 

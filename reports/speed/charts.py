@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -31,15 +30,6 @@ WIDTH = 440  # SVG units; a phone scales it by 0.8, a desktop by about 1.1
 ROW, RATIO_ROW = 46, 74
 FOOT = 44
 NARROWEST = (0.8, 1.25)  # the least range of an axis of ratios, so that 1 % looks small
-
-
-@dataclass(frozen=True, slots=True)
-class RatioStyle:
-    """The name and the look of one kind of ratio."""
-
-    name: str
-    marker: str
-    colour: str
 
 
 def throughput_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Markup:
@@ -73,8 +63,8 @@ def ratio_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ma
         for at, row in enumerate(compared):
             assert row.ratio is not None
             write_row_label(axes, at, comparison.label(row.experiment), ratio(row.ratio.value), 0.37)
-            _draw_ratio(axes, at - 0.08, row.ratio, RatioStyle("whole step", "o", SERIES[0]))
-            _draw_ratio(axes, at + 0.13, row.forward_backward, RatioStyle("forward and backward", "s", SERIES[1]))
+            _draw_ratio(axes, at - 0.08, row.ratio, "whole step", "o", SERIES[0])
+            _draw_ratio(axes, at + 0.13, row.forward_backward, "forward and backward", "s", SERIES[1])
             if row.flop_ratio is not None:
                 predicted = axes.plot([row.flop_ratio], [at + 0.34], "D", color=SERIES[2], markersize=6)
                 add_tooltip(predicted[0], f"predicted FLOP-predicted {ratio(row.flop_ratio)}")
@@ -126,14 +116,14 @@ def _runs_tooltip(comparison: ComparisonRecords, row: Throughput) -> str:
     return median + mean + format_interval(row.interval, format_rate, ", 95 % ")
 
 
-def _draw_ratio(axes: Axes, y: float, found: Ratio | None, style: RatioStyle) -> None:
+def _draw_ratio(axes: Axes, y: float, found: Ratio | None, name: str, marker: str, colour: str) -> None:
     if found is None:
         return
-    text = f"{style.name}: {ratio(found.value)}"
+    text = f"{name}: {ratio(found.value)}"
     if found.low is not None and found.high is not None:
-        axes.hlines(y, found.low, found.high, color=style.colour, linewidth=2)
+        axes.hlines(y, found.low, found.high, color=colour, linewidth=2)
         text += f", 95 % {format_interval(found, ratio)}, {found.verdict}"
-    draw_marks(axes, [found.value], [y], style.marker, style.colour, text, size=6)
+    draw_marks(axes, [found.value], [y], marker, colour, text, size=6)
 
 
 def _ratio_limits(rows: Sequence[Throughput]) -> tuple[float, float]:

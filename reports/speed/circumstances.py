@@ -65,8 +65,7 @@ def environment_facts(comparison: ComparisonRecords) -> list[Fact]:
     found = [record.circumstances for record in comparison.records]
     facts = [Fact(name, _distinct_values(found, name)) for name in COMPARED]
     started = sorted(one.started_at for one in found)
-    when = [started[0]] if started[0] == started[-1] else [f"{started[0]} to {started[-1]}"]
-    facts.append(Fact("started (UTC)", when))
+    facts.append(Fact("started (UTC)", [" to ".join(dict.fromkeys((started[0], started[-1])))]))
     if any(record.format < RECOMPUTED_SINCE for record in comparison.records):
         facts.append(Fact("FLOPs of a step", ["from an older format, maybe without recomputation in backward"]))
     return facts
@@ -118,9 +117,14 @@ def losses_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show the loss curves at ten points each."""
     columns = [*Column.texts("experiment", "part"), Column("seed"), Column("images seen")]
     columns.append(Column("loss", "nats, mean since the previous row"))
+    write_loss = "{:.4g}".format
     rows = [
-        [experiment_cell(comparison, name), Cell.of(part), Cell.of(seed), Cell.of(images, count)]
-        + [Cell.of(loss, "{:.4g}".format)]
+        [
+            experiment_cell(comparison, name),
+            *map(Cell.of, (part, seed)),
+            Cell.of(images, count),
+            Cell.of(loss, write_loss),
+        ]
         for name, seed, part, images, loss in losses_frame(comparison, most=10).itertuples(index=False)
     ]
     return HtmlTable.of_rows("Training losses", columns, rows)
