@@ -31,7 +31,7 @@ def explanation_section(comparison: ComparisonRecords) -> Mapping[str, object] |
     return {
         "title": " against ".join(short if short[0] != short[1] else (found.experiment, found.baseline)),
         "summary": summarize(found),
-        "chart": waterfall(found),
+        "chart": waterfall_chart(found),
         "table": _causes_table(found),
         "rounds": found.rounds,
         "left_out": found.ladder.left_out,
@@ -39,7 +39,7 @@ def explanation_section(comparison: ComparisonRecords) -> Mapping[str, object] |
     }
 
 
-def waterfall(found: Decomposition) -> Markup:
+def waterfall_chart(found: Decomposition) -> Markup:
     """Draw each cause as a bar that starts at the end of the previous one, then unexplained, whole and other ratios."""
     assert found.whole.chain is not None
     assert found.unexplained is not None

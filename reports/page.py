@@ -78,7 +78,7 @@ def page(
         suites=speed_tables.components_table(suites) if suites is not None else None,
         failures=about.failures_table(comparison),
         unmeasured=_unmeasured_table(comparison, _nested_tables(sections)),
-        downloads=_downloads(comparison, records, suites),
+        downloads=_embedded_files(comparison, records, suites),
         glossary=GLOSSARY,
     )
 
@@ -221,7 +221,7 @@ def _loss_panels(comparison: ComparisonRecords) -> list[Panel]:
     return [Panel(comparison.label(name), loss_chart(comparison, name)) for name in names]
 
 
-def _downloads(comparison: ComparisonRecords, records: Sequence[Record], suites: bytes | None) -> list[Download]:
+def _embedded_files(comparison: ComparisonRecords, records: Sequence[Record], suites: bytes | None) -> list[Download]:
     tables = {
         "speeds.csv": ("every timed run, derived figures", frames.speeds_frame(comparison)),
         "memory.csv": ("peaks of the memory runs", frames.memory_frame(comparison)),

@@ -131,14 +131,14 @@ def _html_table(title: str, figures: PlanTable) -> HtmlTable | None:
         return None
     first, keys = figures.rows[0], list(figures.rows[0])
     columns = [Column(key, numeric=not isinstance(first[key], str)) for key in keys]
-    rows = [[_cell(row[key]) for key in keys] for row in figures.rows]
+    rows = [[_value_cell(row[key]) for key in keys] for row in figures.rows]
     if len(keys) > MOST_COLUMNS:
         columns = [Column.text("figure"), *(Column(str(row[keys[0]])) for row in figures.rows)]
-        rows = [[Cell(key), *(_cell(row[key]) for row in figures.rows)] for key in keys[1:]]
+        rows = [[Cell(key), *(_value_cell(row[key]) for row in figures.rows)] for key in keys[1:]]
     return HtmlTable.of_rows(title, columns, rows)
 
 
-def _cell(value: object) -> Cell:
+def _value_cell(value: object) -> Cell:
     if value is None:
         return Cell(UNMEASURED, why="unknown, or not applicable")
     if isinstance(value, float):

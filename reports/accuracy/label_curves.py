@@ -73,7 +73,7 @@ def few_label_curves(comparison: ComparisonRecords) -> list[Curve]:
         if labels is not None:
             unit = SHARE if score.per_class is None else PER_CLASS
             groups.setdefault((score.protocol, score.task, unit, one.subject, one.images), []).append((labels, one))
-    return [_curve(unit, group) for (_, _, unit, _, _), group in groups.items()]
+    return [_make_curve(unit, group) for (_, _, unit, _, _), group in groups.items()]
 
 
 def one_per_subject(curves: Sequence[Curve]) -> list[Curve]:
@@ -123,7 +123,7 @@ def describe_repetition(curves: Sequence[Curve]) -> str:
     )
 
 
-def _curve(label_unit: str, group: Sequence[tuple[float, SubjectScore]]) -> Curve:
+def _make_curve(label_unit: str, group: Sequence[tuple[float, SubjectScore]]) -> Curve:
     first, accuracies = group[0][1], dict[float, dict[Run, dict[int, float]]]()
     for labels, one in group:
         run = (one.experiment.name if one.experiment else "", one.seed)

@@ -76,7 +76,8 @@ def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[Scor
 
     No other tower is at least as accurate and at least as cheap, and strictly better in one of the two.
     """
-    paid = [(cost, -point.accuracy.value, point) for point in points if (cost := _cost(point, cost_axis)) is not None]
+    costs = [(_cost_of(point, cost_axis), -point.accuracy.value, point) for point in points]
+    paid = [(cost, below, point) for cost, below, point in costs if cost is not None]
     front: list[ScorePoint] = []
     last, best = math.nan, -math.inf
     for cost, below, point in sorted(paid, key=lambda one: one[:2]):
@@ -89,7 +90,7 @@ def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[Scor
 def describe_front(comparison: ComparisonRecords, points: Sequence[ScorePoint], cost_axis: CostAxis) -> str:
     """Name the towers on the front, and the references that reach its highest accuracy without training."""
     front = pareto_front(points, cost_axis)
-    paid = sum(_cost(point, cost_axis) is not None for point in points)
+    paid = sum(_cost_of(point, cost_axis) is not None for point in points)
     towers = [
         f"{comparison.label(point.subject)} for {cost_axis.format_cost(point)} ({accuracy(point.accuracy.value)})"
         for point in front
@@ -109,5 +110,5 @@ def describe_unpriced(comparison: ComparisonRecords, subjects: Sequence[str], co
     return [f"{join_words([*map(comparison.label, names)])}: {reason}" for reason, names in reasons.items()]
 
 
-def _cost(point: ScorePoint, cost_axis: CostAxis) -> float | None:
+def _cost_of(point: ScorePoint, cost_axis: CostAxis) -> float | None:
     return None if point.is_reference else cost_axis.of(point)

@@ -67,12 +67,12 @@ def _lead_ranking(
         return Markup("Means over {} seeds; <strong>under {} paired seeds: no ranking.</strong>").format(
             seeds, SEEDS_FOR_RANKING
         )
-    sentences = _rankings(comparison, answers, found)
+    sentences = _ranking_sentences(comparison, answers, found)
     first = next(iter(sentences), Markup("No two towers have {} seeds in common.").format(SEEDS_FOR_RANKING))
     return Markup("Means over {} seeds. {}").format(seeds, first)
 
 
-def _rankings(
+def _ranking_sentences(
     comparison: ComparisonRecords, answers: Sequence[SubjectScore], found: Sequence[ScorePoint]
 ) -> list[Markup]:
     """Compare each tower with the base over their common seeds, at every budget of the question."""
@@ -107,7 +107,7 @@ def other_rankings(comparison: ComparisonRecords, answers: Sequence[SubjectScore
     if scores.fewest_seeds(answers) < SEEDS_FOR_RANKING:
         return []
     found = _first_task_points(answers)
-    rest = _rankings(comparison, answers, found)[1:]
+    rest = _ranking_sentences(comparison, answers, found)[1:]
     if not rest:
         return []
     head = Markup("<strong>The other experiments on {}.</strong> {} Intervals are not adjusted for their number.")

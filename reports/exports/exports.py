@@ -38,7 +38,7 @@ def newest_series(figures: Sequence[Observation]) -> list[Series]:
     return list(history.series)
 
 
-def _pytest_benchmark(figures: Sequence[Observation]) -> bytes:
+def _write_pytest_benchmark(figures: Sequence[Observation]) -> bytes:
     """Write the times of the processes as rounds of a benchmark, and counters as its extra_info."""
     lines = newest_series(figures)
     timed = [line for line in lines if line.metric.unit in ("s", "images/s")]
@@ -52,14 +52,14 @@ def _pytest_benchmark(figures: Sequence[Observation]) -> bytes:
     document = {
         "machine_info": {"fingerprint": timed[0].machine, "cpu": {}},
         "commit_info": {"id": first.commit.id, "time": first.committed_at, "dirty": first.commit.is_dirty},
-        "benchmarks": [_benchmark(line, counters[line.benchmark]) for line in timed],
+        "benchmarks": [_benchmark_entry(line, counters[line.benchmark]) for line in timed],
         "datetime": first.measured_at,
         "version": "5.3.1",
     }
-    return _json(document)
+    return _encode_json(document)
 
 
-def _benchmark(line: Series, extra: dict[str, float]) -> dict[str, Any]:
+def _benchmark_entry(line: Series, extra: dict[str, float]) -> dict[str, Any]:
     """Return one benchmark, in seconds per call or per image."""
     values = line.points[0].runs
     seconds = [value if line.metric.unit == "s" else 1 / value for value in values]
@@ -103,7 +103,7 @@ def _round_stats(seconds: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _github_action(figures: Sequence[Observation], *, bigger: bool) -> bytes:
+def _write_github_action(figures: Sequence[Observation], *, bigger: bool) -> bytes:
     """Write the figures with one direction: the action reads a file as bigger-is-better or smaller-is-better."""
     lines = newest_series(figures)
     names = _unique_names(lines)
@@ -120,10 +120,10 @@ def _github_action(figures: Sequence[Observation], *, bigger: bool) -> bytes:
     ]
     if not rows:
         raise ValueError(f"no figure is {'bigger' if bigger else 'smaller'}-is-better; choose the other format")
-    return _json(rows)
+    return _encode_json(rows)
 
 
-def _bencher(figures: Sequence[Observation]) -> bytes:
+def _write_bencher(figures: Sequence[Observation]) -> bytes:
     """Write Bencher Metric Format: all metrics of a benchmark, with the interval of their mean."""
     lines = newest_series(figures)
     names, found = _unique_names(lines), defaultdict[str, dict[str, dict[str, float]]](dict)
@@ -136,7 +136,7 @@ def _bencher(figures: Sequence[Observation]) -> bytes:
             metric |= {"lower_value": lower, "upper_value": upper}
         measure = f"{line.metric.name} ({line.metric.unit})" if line.metric.unit else line.metric.name
         found[names[line.benchmark][-LONGEST_BENCHMARK:]][measure[:LONGEST_MEASURE]] = metric
-    return _json(found)
+    return _encode_json(found)
 
 
 def _unique_names(lines: Sequence[Series]) -> dict[BenchmarkId, str]:
@@ -146,15 +146,15 @@ def _unique_names(lines: Sequence[Series]) -> dict[BenchmarkId, str]:
     return {one: f"{one.name} ({one.settings})" if counts[one.name] > 1 else one.name for one in subjects}
 
 
-def _json(content: object) -> bytes:
+def _encode_json(content: object) -> bytes:
     return json.dumps(content, indent=1, allow_nan=False).encode()
 
 
 WRITERS: dict[Format, Callable[[Sequence[Observation]], bytes]] = {
-    "pytest-benchmark": _pytest_benchmark,
-    "github-action-bigger": lambda figures: _github_action(figures, bigger=True),
-    "github-action-smaller": lambda figures: _github_action(figures, bigger=False),
-    "bencher": _bencher,
+    "pytest-benchmark": _write_pytest_benchmark,
+    "github-action-bigger": lambda figures: _write_github_action(figures, bigger=True),
+    "github-action-smaller": lambda figures: _write_github_action(figures, bigger=False),
+    "bencher": _write_bencher,
     "csv": lambda figures: figures_frame(build_history(figures)).to_csv(index=False, lineterminator="\n").encode(),
     "parquet": lambda figures: figures_frame(build_history(figures)).to_parquet(index=False),
 }

@@ -64,7 +64,7 @@ def scalars_of(records: Iterable[Record]) -> list[Scalars]:
     """Group the points by comparison, subject and seed, in this order."""
     groups: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for record in records:
-        if (subject := _subject(record)) is not None:
+        if (subject := _subject_of_points(record)) is not None:
             seed = -1 if record.experiment is None else record.experiment.seed
             groups[record.comparison, subject, seed].append(record)
     return [
@@ -79,7 +79,7 @@ def scalars_of(records: Iterable[Record]) -> list[Scalars]:
     ]
 
 
-def _subject(record: Record) -> str | None:
+def _subject_of_points(record: Record) -> str | None:
     """Return the subject of the points of a record; None for a record without points."""
     match record.measured:
         case Transfer(subject=subject):

@@ -44,9 +44,9 @@ def history_page(history: CommitHistory, found: Sequence[Change]) -> str:
         groups.setdefault(lines[0].benchmark.group, []).append(panel)
     return render_template(
         "history.html",
-        facts=_facts(history),
+        facts=_summary_facts(history),
         lead=_lead_sentences(history, changes),
-        machines=[(swatch(at), _letter(at), machine) for at, machine in enumerate(history.machines)],
+        machines=[(swatch(at), _machine_letter(at), machine) for at, machine in enumerate(history.machines)],
         changes=_changes_table(history, changes),
         groups=groups,
         counters=_counters_table(history, changes),
@@ -85,7 +85,7 @@ def _relative_size(change: Change) -> float:
     return abs(change.new - change.old) / abs(change.old) if change.old else float("inf")
 
 
-def _facts(history: CommitHistory) -> list[str]:
+def _summary_facts(history: CommitHistory) -> list[str]:
     processes = max(len(point.runs) for line in history.series for point in line.points)
     return [
         pluralize(len(history.commits), "commit"),
@@ -130,10 +130,10 @@ def _size_cell(change: Change) -> Cell:
 
 
 def _machine_cell(history: CommitHistory, line: Series) -> Cell:
-    return Cell(_letter(history.machines.index(line.machine)))
+    return Cell(_machine_letter(history.machines.index(line.machine)))
 
 
-def _letter(at: int) -> str:
+def _machine_letter(at: int) -> str:
     """Return the letter of a machine, A to Z, then its number."""
     return chr(ord("A") + at) if at < 26 else str(at)  # noqa: PLR2004
 
@@ -175,11 +175,11 @@ def _chart_panel(name: str, history: CommitHistory, lines: Sequence[Series], cha
     subject = lines[0].benchmark
     settings = {line.benchmark.settings for line in history.series if line.benchmark.name == subject.name}
     title = f"{subject.short} (settings {subject.settings})" if len(settings) > 1 else subject.short
-    noise = join_words([percent(found) for line in lines if (found := _noise(line, own)) is not None])
+    noise = join_words([percent(found) for line in lines if (found := _noise_about_levels(line, own)) is not None])
     note = f"{lines[0].metric.name}, {lines[0].metric.better} is better" + (f"; noise {noise}" if noise else "")
     columns = [Column.text("commit"), Column("median"), Column("processes"), Column.text("each")]
     groups = {
-        f"machine {_letter(history.machines.index(line.machine))}": [
+        f"machine {_machine_letter(history.machines.index(line.machine))}": [
             [
                 Cell(point.commit.short, "", history.committed_at[point.commit]),
                 Cell(format_quantity(point.value, line.metric.unit), "", point.value),
@@ -194,7 +194,7 @@ def _chart_panel(name: str, history: CommitHistory, lines: Sequence[Series], cha
     return Panel(title, series_chart(name, history, lines, own), note, table)
 
 
-def _noise(line: Series, changes: Sequence[Change]) -> float | None:
+def _noise_about_levels(line: Series, changes: Sequence[Change]) -> float | None:
     """Return the relative standard deviation of processes about the levels between changes; None under two."""
     starts = [0, *(change.at for change in changes if change.series == line), len(line.points)]
     squares, freedom = 0.0, 0

@@ -64,7 +64,7 @@ def batches_section(comparison: ComparisonRecords, records: Sequence[Record]) ->
     if not any(charts.values()):
         return None
     return charts | {
-        "table": _table(comparison, sizes, limits, kind),
+        "table": _batches_table(comparison, sizes, limits, kind),
         "limits": [limit / GIB for limit in limits],
         "kind": f"{MEMORY_COLUMNS[kind][0]}, {UNIT_NAMES[memory_unit(_peak_bytes(held, limits))]}" if kind else "",
     }
@@ -138,14 +138,14 @@ def _peak_bytes(sizes: Sequence[BatchSizeRuns], limits: Sequence[int]) -> int:
 def _batch_axes(figure: Figure, sizes: Sequence[BatchSizeRuns], highest: float) -> Axes:
     axes = margin_axes(figure, LEFT, RIGHT, FOOT, TOP)
     batches = sorted({size.batch_size for size in sizes})
-    binary_axis(axes, 0.9 * batches[0], 1.1 * batches[-1], _ticks(batches))
+    binary_axis(axes, 0.9 * batches[0], 1.1 * batches[-1], _choose_ticks(batches))
     axes.set_ylim(0, 1.08 * highest)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("batch size, images per step")
     return axes
 
 
-def _ticks(batches: Sequence[int]) -> list[int]:
+def _choose_ticks(batches: Sequence[int]) -> list[int]:
     """Return the batch sizes whose tick labels do not overlap, with the smallest and the largest."""
     least_factor = (batches[-1] / batches[0]) ** (1 / MOST_TICKS)
     ticks = [batches[0]]
@@ -187,7 +187,7 @@ def _family_label(comparison: ComparisonRecords, name: str) -> str:
     return title if [*titles.values()].count(title) == 1 else comparison.label(name)
 
 
-def _table(
+def _batches_table(
     comparison: ComparisonRecords, sizes: Sequence[BatchSizeRuns], limits: Sequence[int], kind: str | None
 ) -> HtmlTable:
     unit = memory_unit(_peak_bytes(sizes, limits))
@@ -200,11 +200,11 @@ def _table(
         *(Column.text(f"fits {limit / GIB:g} GiB") for limit in limits),
     ]
     return HtmlTable.of_rows(
-        "Against the batch size", columns, [_row(comparison, size, limits, unit) for size in sizes]
+        "Against the batch size", columns, [_batch_row(comparison, size, limits, unit) for size in sizes]
     )
 
 
-def _row(comparison: ComparisonRecords, size: BatchSizeRuns, limits: Sequence[int], unit: int) -> list[Cell]:
+def _batch_row(comparison: ComparisonRecords, size: BatchSizeRuns, limits: Sequence[int], unit: int) -> list[Cell]:
     interval = geometric_mean_interval(size.runs)
     note = format_interval(interval, format_rate) or pluralize(len(size.runs), "run")
     speed = Cell.of(median(size.runs), format_rate, note) if size.runs else Cell.absent("not timed at this batch")
