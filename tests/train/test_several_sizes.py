@@ -26,7 +26,7 @@ from bench.train.step import make_step
 from bench.transfer.feature_extractor import tower_embedder
 from bench.transfer.tasks.pictures import PackImageSource
 from models.checkpoint import load_weights
-from reports.render.frames import curves
+from reports.render.frames import loss_curves
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -84,7 +84,7 @@ def test_loss_curves_are_at_images_seen() -> None:
     branch = Branch(images=images_seen_before(experiment, 30), budgets=("equal images",), tower="t")
     training = Training(trunk_losses=(1.0,) * 25, cooldown_losses=((0.5,) * 5,), branches=(branch,), seconds=1.0)
     batches = [experiment.batch_size_for(image_size_at(experiment, k)) for k in range(30)]
-    (_, trunk), (_, cooled) = curves(experiment, training, 1)
+    (_, trunk), (_, cooled) = loss_curves(experiment, training, 1)
     assert [images for images, _ in (*trunk, *cooled)] == list(accumulate(batches))
 
 
