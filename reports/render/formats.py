@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from bench.config import Experiment
 from bench.experiments import TRAITS
-from bench.explain.contrasts import LogRatio
+from bench.explain.decomposition import LogRatio
 from bench.statistics import Estimate, Interval, Ratio
 
 UNMEASURED = "\N{EN DASH}"
