@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from bench.console.console import PROGRAM
-from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
+from bench.console.console import INTERRUPTED, PROGRAM, TERMINATED, Terminated
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run a command line; return the exit code: 0, or what `bench.console` names in `exit_codes` and `signals`."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, by default that of this process; return 0 or an exit code of `bench.console.console`."""
     signal.signal(signal.SIGTERM, terminate)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         if arguments and arguments[0] == "report":
             from reports.__main__ import main as report
@@ -34,10 +34,5 @@ def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
-def console_script() -> int:
-    """Run `catlip-bench`; return the exit code."""
-    return main(sys.argv[1:])
-
-
 if __name__ == "__main__":
-    sys.exit(console_script())
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """The names of towers, tasks and protocols that the command line accepts. No torch here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its architecture with random weights
@@ -29,7 +29,7 @@ TASK_KINDS = (
 )
 
 
-class Scored(NamedTuple):
+class ScoringSubject(NamedTuple):
     """A tower or features to score."""
 
     name: str  # a tower as `bench.towers.load_tower` accepts it, RANDOM_INIT or one of REFERENCES
@@ -61,16 +61,15 @@ PROTOCOLS: dict[str, ProtocolSpec] = {
     "detection": ProtocolSpec(OBJECTS, needs_tower=True, is_default=True),
     "transfer-init": ProtocolSpec(SINGLE_LABEL, needs_tower=True),
 }
-DEFAULT_PROTOCOLS = tuple(name for name, takes in PROTOCOLS.items() if takes.is_default)
+DEFAULT_PROTOCOLS = tuple(name for name, spec in PROTOCOLS.items() if spec.is_default)
 
 
-def compatible_pairs(subject: str, tasks: Iterable[str], protocols: Iterable[str]) -> list[tuple[str, str]]:
+def compatible_pairs(subject: str, tasks: Iterable[str], protocols: Sequence[str]) -> list[tuple[str, str]]:
     """Return the pairs of a task and a protocol that are compatible with each other and with the subject."""
-    asked = [*protocols]
     has_tower = subject not in REFERENCES
     return [
         (task, protocol)
         for task in tasks
-        for protocol in asked
+        for protocol in protocols
         if PROTOCOLS[protocol].kind == TASK_KINDS[task] and (has_tower or not PROTOCOLS[protocol].needs_tower)
     ]

@@ -16,24 +16,16 @@ T = TypeVar("T")
 
 MethodName = Literal["clip", "siglip", "catlip", "superclass", "superclip", "distill"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
-CONTRASTIVE: tuple[MethodName, ...] = (
-    "clip",
-    "siglip",
-    "superclip",
-)  # losses that compare all pairs of a batch
+CONTRASTIVE: tuple[MethodName, ...] = ("clip", "siglip", "superclip")  # losses that compare all pairs of a batch
 COMPUTED, PACK_DATA = "computed", "pack"
 Precision = Literal["auto", "fp32", "bf16"]
-Switch = Literal["auto", "on", "off"]
 TextPadding = Literal["bucketed", "longest", "max_length"]
-TextFeatures = Literal["computed", "stored"]
 Attention = Literal["fused", "plain"]
-Schedule = Literal["wsd", "cosine"]
 Sharding = Literal["ddp", "fsdp2"]
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
 PositiveInt = Annotated[int, Meta(ge=1)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0)]
-OpenFraction = Annotated[float, Meta(gt=0, lt=1)]
 BelowOne = Annotated[float, Meta(ge=0, lt=1)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 
@@ -63,7 +55,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # Padding of captions: "bucketed" in groups of similar length, "longest", "max_length" to `context_length`.
     text_padding: TextPadding = "bucketed"
     # "stored" replaces the text tower by random features from memory, to measure its cost (clip and siglip).
-    text_features: TextFeatures = "computed"
+    text_features: Literal["computed", "stored"] = "computed"
     # Number of images per step on all devices of a simulated process group, for a contrastive loss on one process;
     # nothing is communicated. None: no simulation.
     simulated_global_batch: PositiveInt | None = None
@@ -95,7 +87,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # Decay per step of the weights' moving average, which is scored; None: no average.
     ema_decay: BelowOne | None = None
     precision: Precision = "auto"
-    compile: Switch = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
     attention: Attention = "fused"  # Attention kernel: torch's fused one, or "plain" for product, softmax, product.
     activation_checkpointing: bool = False  # Recompute each block's forward in the backward to save memory.
     sharding: Sharding = "ddp"  # Over several processes, "ddp" replicates the weights and "fsdp2" shards them.
@@ -104,8 +96,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # "cosine" is a separate run from the start for each budget.
     images: PositiveInt  # Number of training images in the largest budget that all methods share.
     warmup_images: Annotated[int, Meta(ge=0)]  # Number of training images in the warm-up.
-    schedule: Schedule = "wsd"
-    cooldown_share: OpenFraction = 0.2  # Fraction of a budget's images in the cool-down.
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    cooldown_share: Annotated[float, Meta(gt=0, lt=1)] = 0.2  # Fraction of a budget's images in the cool-down.
     min_learning_rate: NonNegativeFloat = 0.0  # Learning rate at the end of a cosine.
 
     # Timed runs record their warm-up and exclude it from the figures.

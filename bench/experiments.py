@@ -76,12 +76,7 @@ def vit_l14() -> Experiment:
     return replace(vit_b32(), name="clip-vit-l14", tower="ViT-L-14", text_tower="ViT-L-14", batch_size=128)
 
 
-SCALES: dict[str, Callable[[], Experiment]] = {
-    "tiny": tiny,
-    "vit-b32": vit_b32,
-    "vit-b16": vit_b16,
-    "vit-l14": vit_l14,
-}
+SCALES: dict[str, Callable[[], Experiment]] = {"tiny": tiny, "vit-b32": vit_b32, "vit-b16": vit_b16, "vit-l14": vit_l14}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +176,11 @@ COMPARED = ("clip", "siglip", "catlip", "superclass")  # what `python -m bench` 
 
 
 def _make_experiment(name: str, scale: str) -> Experiment:
-    row = METHOD_SETTINGS[name]
-    changes = {**row.fields, **row.by_scale.get(scale, {})}
+    settings = METHOD_SETTINGS[name]
+    changes = {**settings.fields, **settings.by_scale.get(scale, {})}
     if scale == "tiny":
-        changes["learning_rate"] = TRAITS[row.method].tiny_learning_rate
-    return replace(SCALES[scale](), name=f"{name}-{scale}", method=row.method, **changes)
+        changes["learning_rate"] = TRAITS[settings.method].tiny_learning_rate
+    return replace(SCALES[scale](), name=f"{name}-{scale}", method=settings.method, **changes)
 
 
 EXPERIMENTS: dict[str, Experiment] = {

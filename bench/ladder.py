@@ -7,7 +7,7 @@ combination of factors has every stage.
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -116,7 +116,7 @@ def stages_between(
     rest = [name for name in differing_fields([baseline, first]) if name in RECIPE_FIELDS and name not in taken]
     if not rest:
         return [begin, *others]
-    before, after = (tuple(setting(name, getattr(one, name)) for name in rest) for one in (baseline, first))
+    before, after = (tuple(write_setting(name, getattr(one, name)) for name in rest) for one in (baseline, first))
     return [
         Stage("", begin.base, (*begin.settings, *before)),
         Stage(REST, begin.base, (*begin.settings, *after)),
@@ -124,16 +124,14 @@ def stages_between(
     ]
 
 
-def setting(field: str, value: object) -> str:
+def write_setting(field: str, value: object) -> str:
     """Write a setting as `with_settings` reads it."""
     return f"{field}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def _objective_stages(baseline: Experiment, first: Experiment, padding_reason: str | None) -> list[Stage]:
     methods = baseline.method, first.method
-    differing = {
-        field: values for field, values in differing_fields([baseline, first]).items() if field in SHARED_FIELDS
-    }
+    differing = {name: ends for name, ends in differing_fields([baseline, first]).items() if name in SHARED_FIELDS}
     if differing:
         raise ValueError(f"a ladder has one tower and one data set, these differ in {format_differences(differing)}")
     if methods[0] == methods[1]:
@@ -167,8 +165,8 @@ def build_chain(num_causes: int, factors: Sequence[str]) -> tuple[Coordinates, .
 
 def all_configurations(num_causes: int, factors: Sequence[str]) -> tuple[Coordinates, ...]:
     """Return every stage under every combination of factors, those of the chain first."""
-    subsets = [frozenset(some) for count in range(len(factors) + 1) for some in combinations(factors, count)]
-    every = [(stage, some) for some in subsets for stage in range(num_causes + 1)]
+    subsets = [frozenset(subset) for count in range(len(factors) + 1) for subset in combinations(factors, count)]
+    every = [(stage, subset) for subset in subsets for stage in range(num_causes + 1)]
     return tuple(dict.fromkeys([*build_chain(num_causes, factors), *every]))
 
 
@@ -184,18 +182,15 @@ def build_ladder(
         raise ValueError(f"{stages[0].base.name} differs from the other in nothing that a step's work depends on")
     if factorial and len(names) > MAX_FACTORS:
         raise ValueError(f"at most {MAX_FACTORS} factors are combined, got {', '.join(names)}")
-    where = all_configurations(len(causes), names) if factorial else build_chain(len(causes), names)
-    experiments = [_experiment_at(stages[stage], factors, after, pace) for stage, after in where]
-    configurations = tuple(
-        Configuration(experiment=experiment.name, stage=stage, after=tuple(name for name in names if name in after))
-        for experiment, (stage, after) in zip(experiments, where, strict=True)
-    )
-    return Ladder(causes=tuple(causes), factors=tuple(factors), configurations=configurations), experiments
-
-
-def _experiment_at(stage: Stage, factors: Iterable[Factor], after: Collection[str], pace: Experiment) -> Experiment:
-    settings = [factor.after if factor.name in after else factor.before for factor in factors]
-    return _with_pace(with_settings(stage.base, [*stage.settings, *settings]), pace)
+    experiments, configurations = list[Experiment](), list[Configuration]()
+    for number, changed in (all_configurations if factorial else build_chain)(len(causes), names):
+        stage = stages[number]
+        settings = [factor.after if factor.name in changed else factor.before for factor in factors]
+        experiment = _with_pace(with_settings(stage.base, [*stage.settings, *settings]), pace)
+        experiments.append(experiment)
+        after = tuple(name for name in names if name in changed)
+        configurations.append(Configuration(experiment=experiment.name, stage=number, after=after))
+    return Ladder(causes=tuple(causes), factors=tuple(factors), configurations=tuple(configurations)), experiments
 
 
 def _with_pace(configuration: Experiment, pace: Experiment) -> Experiment:
@@ -205,8 +200,8 @@ def _with_pace(configuration: Experiment, pace: Experiment) -> Experiment:
     """
     sizes = len(configuration.all_image_sizes)
 
-    def steps(of_pace: int) -> int:
-        return sizes * max(1, round(of_pace * pace.batch_size / configuration.batch_size / sizes))
+    def steps(pace_steps: int) -> int:
+        return sizes * max(1, round(pace_steps * pace.batch_size / configuration.batch_size / sizes))
 
     return replace(
         configuration,

@@ -8,6 +8,7 @@ name in `bench.config` and its traits and experiments in `bench.experiments`.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -16,8 +17,7 @@ from torch import Tensor, nn
 
 from bench.config import CONTRASTIVE, Experiment, choose
 from bench.data.targets import Captions, Features, Labels, NoTarget, Target, Tokens, TokensAndLabels
-from bench.method_parts import models as around
-from bench.method_parts import targets as read
+from bench.method_parts import models, targets
 from losses.collectives import ProcessGroupLike, SimulatedGroup
 from losses.contrastive import contrastive_loss
 from losses.distillation import distillation_loss
@@ -28,18 +28,9 @@ from models.heads import DualEncoderClassifier, ImageProjection, Student, TokenC
 from models.image_tower import ImageTower
 
 T = TypeVar("T", bound=Target)
-CLIP_SCALE = 1 / 0.07
+CLIP_SCALE = 1 / 0.07  # of the logits, initially
 Images = Float[Tensor, "batch channels height width"]
 Loss = Float[Tensor, ""]
-
-
-def keep_weights(_: nn.Module) -> None:
-    """Do nothing after an update."""
-
-
-def no_row_labels(_: Experiment) -> tuple[str, ...]:
-    """Return no labels: the model has no classifier whose rows can initialise a transfer."""
-    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +41,18 @@ class Method(Generic[T]):
     called in timed windows and copies nothing from the device. The group is that of the processes that share the batch:
     contrastive losses all-gather the captions themselves; the other losses average over the local batch, which has as
     many images on every process. `targets` turns captions into targets. `row_labels` returns the WordNet synsets of the
-    classifier's rows, which can initialise a transfer.
+    classifier's rows, which can initialise a transfer; none without such a classifier.
     """
 
-    wrap: Callable[[ImageTower, Experiment], nn.Module]
+    build_model: Callable[[ImageTower, Experiment], nn.Module]
     targets: Callable[[Experiment], Callable[[Captions], T]]
     loss: Callable[[nn.Module, Images, T, ProcessGroupLike], Loss]
-    after_update: Callable[[nn.Module], None] = keep_weights
-    row_labels: Callable[[Experiment], tuple[str, ...]] = no_row_labels
+    after_update: Callable[[nn.Module], None] = lambda _: None
+    row_labels: Callable[[Experiment], tuple[str, ...]] = lambda _: ()
 
 
 # CLIP classifies which of the batch's captions belongs to each image, and the reverse.
-def build_clip(tower: ImageTower, experiment: Experiment) -> nn.Module:
-    return around.build_dual_encoder(tower, experiment, CLIP_SCALE, None)
+build_clip = partial(models.build_dual_encoder, scale=CLIP_SCALE, bias=None)
 
 
 def clip_loss(model: nn.Module, images: Images, target: Tokens | Features, group: ProcessGroupLike) -> Loss:
@@ -77,8 +67,7 @@ def clamp_scale(model: nn.Module) -> None:
 
 
 # SigLIP classifies for every image and caption of the batch whether they are a pair.
-def build_siglip(tower: ImageTower, experiment: Experiment) -> nn.Module:
-    return around.build_dual_encoder(tower, experiment, 10.0, -10.0)
+build_siglip = partial(models.build_dual_encoder, scale=10.0, bias=-10.0)
 
 
 def siglip_loss(model: nn.Module, images: Images, target: Tokens | Features, group: ProcessGroupLike) -> Loss:
@@ -97,8 +86,7 @@ def superclass_loss(model: nn.Module, images: Images, target: Labels, group: Pro
 
 
 # SuperCLIP adds CLIP's loss and SuperClass's loss on one image tower, with equal weights.
-def build_superclip(tower: ImageTower, experiment: Experiment) -> nn.Module:
-    return around.build_dual_encoder_classifier(tower, experiment, CLIP_SCALE)
+build_superclip = partial(models.build_dual_encoder_classifier, scale=CLIP_SCALE)
 
 
 def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels, group: ProcessGroupLike) -> Loss:
@@ -111,19 +99,18 @@ def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels, gr
 
 # Distillation predicts a teacher's features of the augmented image, or stored ones of the whole image; no caption.
 def distill_loss(model: nn.Module, images: Images, target: Features | NoTarget, _group: ProcessGroupLike) -> Loss:
-    teacher_features = (
-        target.values if isinstance(target, Features) else cast("Student", model).teacher_features(images)
-    )
-    return distillation_loss(model(images), teacher_features)
+    student = cast("Student", model)
+    features = target.values if isinstance(target, Features) else student.teacher_features(images)
+    return distillation_loss(student(images), features)
 
 
 METHODS: dict[str, Method[Any]] = {
-    "clip": Method(build_clip, read.tokens_or_features, clip_loss, clamp_scale),
-    "siglip": Method(build_siglip, read.tokens_or_features, siglip_loss),
-    "catlip": Method(around.build_synset_classifier, read.synset_labels, catlip_loss, row_labels=around.synsets),
-    "superclass": Method(around.build_token_classifier, read.subword_labels, superclass_loss),
-    "superclip": Method(build_superclip, read.tokens_and_labels, superclip_loss, clamp_scale),
-    "distill": Method(around.build_student, read.teacher_features, distill_loss),
+    "clip": Method(build_clip, targets.tokens_or_features, clip_loss, clamp_scale),
+    "siglip": Method(build_siglip, targets.tokens_or_features, siglip_loss),
+    "catlip": Method(models.build_synset_classifier, targets.synset_labels, catlip_loss, row_labels=models.row_synsets),
+    "superclass": Method(models.build_token_classifier, targets.subword_labels, superclass_loss),
+    "superclip": Method(build_superclip, targets.tokens_and_labels, superclip_loss, clamp_scale),
+    "distill": Method(models.build_student, targets.teacher_features, distill_loss),
 }
 
 
@@ -140,7 +127,6 @@ def simulated_group(experiment: Experiment) -> SimulatedGroup | None:
 
 
 def _encode(pair: ImageProjection, images: Images, target: Tokens | Features) -> tuple[Tensor, Tensor]:
-    """Return the features of the images and of the captions."""
     if isinstance(target, Features):
         return pair.encode_with_text(images, target.values)
     image, text = pair(images, target.groups, target.lengths, target.inverse_permutation)

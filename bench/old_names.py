@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-FIELDS = {
+EXPERIMENT_FIELDS = {
     "simulated_batch": "simulated_global_batch",
     "last_learning_rate": "min_learning_rate",
     "planted_delay": "injected_slowdown",
-}  # of an experiment
-VALUES = {"text_padding": {"none": "bucketed", "batch": "longest", "full": "max_length"}}  # of its fields
-FACTORS = {"columns": "global_negatives", **FIELDS}  # of a ladder
+}
+FIELD_VALUES = {"text_padding": {"none": "bucketed", "batch": "longest", "full": "max_length"}}
+FACTORS = {"columns": "global_negatives", **EXPERIMENT_FIELDS}  # of a ladder
 RANDOM_INIT = ("random tower", "random init")  # a subject's name, or what it begins with
-KINDS = {"peer": "reference"}  # of a record
-LADDER = {"cells": "configurations", "lines": "references"}
+RECORD_KINDS = {"peer": "reference"}  # of a record
+LADDER_FIELDS = {"cells": "configurations", "lines": "references"}
 FORMAT = 3  # the last format of records with these names
 
 VERBS = {"peer": "reference"}
@@ -29,30 +29,30 @@ OPTIONS = {
 
 def upgrade_experiment(fields: dict[str, Any]) -> dict[str, Any]:
     """Return an experiment's fields under their names of today, with their values of today."""
-    upgraded = {FIELDS.get(name, name): value for name, value in fields.items()}
-    for name, values in VALUES.items():
+    upgraded = {EXPERIMENT_FIELDS.get(name, name): value for name, value in fields.items()}
+    for name, values in FIELD_VALUES.items():
         if name in upgraded:
             upgraded[name] = values.get(upgraded[name], upgraded[name])
     return upgraded | {"name": upgrade_name(upgraded["name"])}
 
 
-def upgrade_holder(document: dict[str, Any]) -> dict[str, Any]:
+def upgrade_experiment_of(document: dict[str, Any]) -> dict[str, Any]:
     """Return a document that has an experiment, as a tower's or a checkpoint's has, with that of today's names."""
     return document | {"experiment": upgrade_experiment(document["experiment"])}
 
 
 def upgrade_name(name: str) -> str:
     """Return an experiment's name with its settings, `clip-tiny[text_padding=full]`, as they are written today."""
-    if not any(f"{field}=" in name for field in (*FIELDS, *VALUES)):
+    if not any(f"{field}=" in name for field in (*EXPERIMENT_FIELDS, *FIELD_VALUES)):
         return name
     base, *groups = re.split(r"(?<=[\w\]])\[(?=\w+=)", name)
-    return base + "".join(f"[{','.join(sorted(map(upgrade_setting, _settings(group))))}]" for group in groups)
+    return base + "".join(f"[{','.join(sorted(map(upgrade_setting, _split_settings(group))))}]" for group in groups)
 
 
 def upgrade_setting(setting: str) -> str:
     """Return FIELD=VALUE as it is written today."""
     field, equals, value = setting.partition("=")
-    return f"{FIELDS.get(field, field)}{equals}{VALUES.get(field, {}).get(value, value)}"
+    return f"{EXPERIMENT_FIELDS.get(field, field)}{equals}{FIELD_VALUES.get(field, {}).get(value, value)}"
 
 
 def upgrade_record(record: dict[str, Any]) -> dict[str, Any]:
@@ -61,12 +61,10 @@ def upgrade_record(record: dict[str, Any]) -> dict[str, Any]:
     One of the format before is then of today's, for only names have changed; what an older one means differently stays
     its own.
     """
-    measured = record["measured"]
-    kind = upgrade_kind(measured["kind"])
-    measured = measured | {"kind": kind}
-    if kind == "ladder":
+    measured = record["measured"] | {"kind": upgrade_kind(record["measured"]["kind"])}
+    if measured["kind"] == "ladder":
         measured = _upgrade_ladder(measured)
-    if kind == "transfer":
+    if measured["kind"] == "transfer":
         measured["subject"] = upgrade_name(upgrade_subject(measured["subject"]))
     experiment = record["experiment"]
     return record | {
@@ -84,7 +82,7 @@ def upgrade_subject(subject: str) -> str:
 
 def upgrade_kind(kind: str) -> str:
     """Return a record's kind, which its file's name has, too, as it is called today."""
-    return KINDS.get(kind, kind)
+    return RECORD_KINDS.get(kind, kind)
 
 
 def upgrade_arguments(verb: str, arguments: Sequence[str]) -> list[str]:
@@ -95,63 +93,54 @@ def upgrade_arguments(verb: str, arguments: Sequence[str]) -> list[str]:
 
 def upgrade_verb(verb: str) -> str:
     """Return the verb as it is called today; an old name prints the new one once."""
-    if verb in VERBS:
-        _tell(verb, VERBS[verb])
-    return VERBS.get(verb, verb)
+    return _report_rename(verb, VERBS.get(verb, verb))
 
 
 def upgrade_typed_setting(setting: str) -> str:
     """Return FIELD=VALUE as it is written today; an old spelling prints the new one once."""
-    if (upgraded := upgrade_setting(setting)) != setting:
-        _tell(setting, upgraded)
-    return upgraded
+    return _report_rename(setting, upgrade_setting(setting))
 
 
 def upgrade_typed_factor(factor: str) -> str:
     """Return the factor of a ladder as it is called today, FIELD=VALUE, too; an old name prints the new one once."""
-    if "=" in factor:
-        return upgrade_typed_setting(factor)
-    if factor in FACTORS:
-        _tell(factor, FACTORS[factor])
-    return FACTORS.get(factor, factor)
+    return upgrade_typed_setting(factor) if "=" in factor else _report_rename(factor, FACTORS.get(factor, factor))
 
 
 def _upgrade_option(argument: str, options: dict[str, str]) -> str:
-    match = re.fullmatch(r"--(no-)?([\w-]+)(=.*)?", argument, re.DOTALL)
+    match = re.fullmatch(r"(--(?:no-)?)([\w-]+)(=.*)?", argument, re.DOTALL)
     if match is None or (new := options.get(match[2].replace("_", "-"))) is None:
         return argument
-    no = match[1] or ""
-    _tell(f"--{no}{match[2]}", f"--{no}{new}")
-    return f"--{no}{new}{match[3] or ''}"
+    return _report_rename(match[1] + match[2], match[1] + new) + (match[3] or "")
 
 
 def _upgrade_ladder(ladder: dict[str, Any]) -> dict[str, Any]:
-    def factor(name: str) -> str:
-        return FACTORS.get(name, name)
-
-    ladder = {LADDER.get(name, name): value for name, value in ladder.items()}
+    ladder = {LADDER_FIELDS.get(name, name): value for name, value in ladder.items()}
     ladder["factors"] = [
-        {"name": factor(one["name"]), **{end: upgrade_setting(one[end]) for end in ("before", "after")}}
-        for one in ladder["factors"]
+        {"name": FACTORS.get(factor["name"], factor["name"])}
+        | {end: upgrade_setting(factor[end]) for end in ("before", "after")}
+        for factor in ladder["factors"]
     ]
     ladder["configurations"] = [
         {
-            "experiment": upgrade_name(one["experiment"]),
-            "stage": one["rung"],
-            "after": [factor(name) for name in one["after"]],
+            "experiment": upgrade_name(configuration["experiment"]),
+            "stage": configuration["rung"],
+            "after": [FACTORS.get(name, name) for name in configuration["after"]],
         }
-        for one in ladder["configurations"]
+        for configuration in ladder["configurations"]
     ]
     if "left_out" in ladder:
-        ladder["left_out"] = {factor(name): reason for name, reason in ladder["left_out"].items()}
+        ladder["left_out"] = {FACTORS.get(name, name): reason for name, reason in ladder["left_out"].items()}
     return ladder
 
 
-def _settings(text: str) -> list[str]:
+def _split_settings(text: str) -> list[str]:
     """Cut `a=1,b=[2,3]]` at the commas that part settings."""
     return re.split(r",(?=\w+=)", text.removesuffix("]"))
 
 
 @cache
-def _tell(old: str, new: str) -> None:
-    print(f"{old} is now {new}; the old spelling goes with the next release", file=sys.stderr)
+def _report_rename(old: str, new: str) -> str:
+    """Return the new spelling; print it once if it differs."""
+    if new != old:
+        print(f"{old} is now {new}; the old spelling goes with the next release", file=sys.stderr)
+    return new

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr
 
+Floats = npt.NDArray[np.float64]
 MAX_PERMUTATIONS = 200_000  # enumerated exactly; ten runs per side have 184,756
 ROUNDING = 1e-9  # tolerance on logarithms, so that equal differences compare as equal
 
@@ -19,10 +20,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6.
     """
-    adjusted, worst = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = worst
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        adjusted[index] = largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
     return adjusted
 
 
@@ -32,9 +32,10 @@ def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
     It is exact up to ten per side; beyond, it counts as many random splits (seeded) and the observed one.
     """
     values, size = np.array([*a, *b]), len(a)
-    dealt = _permutations(len(values), size, MAX_PERMUTATIONS) @ values
-    apart = np.abs(dealt / size - (values.sum() - dealt) / len(b))
-    return _share(apart, abs(fmean(b) - fmean(a)), values, exact=math.comb(len(values), size) <= MAX_PERMUTATIONS)
+    sums = _permutations(len(values), size, MAX_PERMUTATIONS) @ values
+    distances = np.abs(sums / size - (values.sum() - sums) / len(b))
+    observed, is_exact = abs(fmean(b) - fmean(a)), math.comb(len(values), size) <= MAX_PERMUTATIONS
+    return _fraction_as_far(distances, observed, values, exact=is_exact)
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
@@ -43,8 +44,9 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     It is exact up to 17 differences; beyond, it counts as many random flips (seeded) and the observed one.
     """
     values = np.array(differences)
-    apart = np.abs(_sign_flips(len(values), MAX_PERMUTATIONS) @ values) / len(values)
-    return _share(apart, abs(fmean(differences)), values, exact=2 ** len(values) <= MAX_PERMUTATIONS)
+    distances = np.abs(_sign_flips(len(values), MAX_PERMUTATIONS) @ values) / len(values)
+    is_exact = 2 ** len(values) <= MAX_PERMUTATIONS
+    return _fraction_as_far(distances, abs(fmean(differences)), values, exact=is_exact)
 
 
 def student_p(differences: Sequence[float]) -> float:
@@ -59,31 +61,30 @@ def student_p(differences: Sequence[float]) -> float:
     return 2 * float(stdtr(len(differences) - 1, -abs(mean) / spread * math.sqrt(len(differences)))) if spread else 0.0
 
 
-def _share(apart: npt.NDArray[np.float64], seen: float, values: npt.NDArray[np.float64], *, exact: bool) -> float:
-    as_far = int((apart >= seen - ROUNDING * np.abs(values).max()).sum())
-    return as_far / len(apart) if exact else (1 + as_far) / (1 + len(apart))
+def _fraction_as_far(distances: Floats, observed: float, values: Floats, *, exact: bool) -> float:
+    as_far = int((distances >= observed - ROUNDING * np.abs(values).max()).sum())
+    return as_far / len(distances) if exact else (1 + as_far) / (1 + len(distances))
 
 
 @lru_cache(maxsize=4)
-def _permutations(values: int, size: int, most: int) -> npt.NDArray[np.float64]:
+def _permutations(num_values: int, size: int, max_rows: int) -> Floats:
     """Return one row per split, with 1 for members of the first group."""
-    deals = math.comb(values, size)
-    if deals <= most:
-        members = chain.from_iterable(combinations(range(values), size))
-        places = np.fromiter(members, np.intp, deals * size).reshape(deals, size)
-    else:
-        draw = np.random.default_rng(0)  # deterministic
-        places = draw.random((most, values)).argsort(axis=1)[:, :size]
-    hands = np.zeros((len(places), values))
-    np.put_along_axis(hands, places, 1.0, axis=1)
-    return hands
+    splits = math.comb(num_values, size)
+    if splits <= max_rows:
+        indices = chain.from_iterable(combinations(range(num_values), size))
+        members = np.fromiter(indices, np.intp, splits * size).reshape(splits, size)
+    else:  # deterministic
+        members = np.random.default_rng(0).random((max_rows, num_values)).argsort(axis=1)[:, :size]
+    rows = np.zeros((len(members), num_values))
+    np.put_along_axis(rows, members, 1.0, axis=1)
+    return rows
 
 
 @lru_cache(maxsize=4)
-def _sign_flips(values: int, most: int) -> npt.NDArray[np.float64]:
+def _sign_flips(num_values: int, max_rows: int) -> Floats:
     """Return one row of 1 and -1 per flip."""
-    if 2**values <= most:
-        bits = np.arange(2**values)[:, None] >> np.arange(values) & 1
+    if 2**num_values <= max_rows:
+        bits = np.arange(2**num_values)[:, None] >> np.arange(num_values) & 1
     else:
-        bits = np.random.default_rng(0).integers(0, 2, (most, values))  # deterministic
+        bits = np.random.default_rng(0).integers(0, 2, (max_rows, num_values))  # deterministic
     return 1.0 - 2.0 * bits.astype(np.float64)

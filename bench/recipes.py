@@ -59,7 +59,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         attention="plain",
         compile="off",
         activation_checkpointing=True,
-        images=STEPS * 65_536,  # at 224 px; `_recipe_on` corrects it for the image sizes
+        images=STEPS * 65_536,  # at 224 px; `_with_schedule_images` corrects it for the image sizes
         warmup_images=WARMUP_STEPS * 65_536,
         schedule="cosine",
         min_learning_rate=1e-6,
@@ -67,7 +67,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         windows=10,
         steps_per_window=12,
     )
-    return _recipe_on(256, recipe)
+    return _with_schedule_images(256, recipe)
 
 
 def catlip_vit_b16_datacomp() -> Experiment:
@@ -93,7 +93,7 @@ def catlip_vit_b16_datacomp() -> Experiment:
         warmup_steps=13,
         steps_per_window=13,
     )
-    return _recipe_on(64, recipe)
+    return _with_schedule_images(64, recipe)
 
 
 def catlip_vit_l16_datacomp() -> Experiment:
@@ -109,7 +109,7 @@ def catlip_vit_l16_datacomp() -> Experiment:
         learning_rate=6e-4,
         min_learning_rate=6e-6,
     )
-    return _recipe_on(128, recipe)
+    return _with_schedule_images(128, recipe)
 
 
 def catlip_vit_h16_datacomp() -> Experiment:
@@ -126,7 +126,7 @@ def catlip_vit_h16_datacomp() -> Experiment:
         learning_rate=4e-4,
         min_learning_rate=4e-6,
     )
-    return _recipe_on(256, recipe)
+    return _with_schedule_images(256, recipe)
 
 
 def clip_vit_b16_cc3m() -> Experiment:
@@ -202,10 +202,10 @@ def clip_vit_b16_controlled() -> Experiment:
     return replace(catlip_vit_b16_controlled(), name="clip-vit-b16-controlled", method="clip", head_rows=None)
 
 
-def _recipe_on(devices: int, recipe: Experiment) -> Experiment:
+def _with_schedule_images(devices: int, recipe: Experiment) -> Experiment:
     """Return the recipe with the images of all devices in the steps of its schedule."""
-    images_a_step = devices * recipe.mean_batch_size
-    return replace(recipe, images=round(STEPS * images_a_step), warmup_images=round(WARMUP_STEPS * images_a_step))
+    images_per_step = devices * recipe.mean_batch_size
+    return replace(recipe, images=round(STEPS * images_per_step), warmup_images=round(WARMUP_STEPS * images_per_step))
 
 
 RECIPES = (
@@ -228,9 +228,9 @@ def multi_scale(least: int, most: int, scales: int, multiple: int, base: int) ->
     Source: apple/corenet, `corenet/data/sampler/utils.py`, and `make_divisible` of `corenet/utils/math_utils.py`.
     """
     spaced = np.linspace(least, most, scales).tolist()
-    return tuple(sorted({_divisible(side, multiple) for side in (*spaced, float(base))}))
+    return tuple(sorted({_round_to_multiple(side, multiple) for side in (*spaced, float(base))}))
 
 
-def _divisible(side: float, multiple: int) -> int:
+def _round_to_multiple(side: float, multiple: int) -> int:
     rounded = max(multiple, int(side + multiple / 2) // multiple * multiple)
     return rounded if rounded >= 0.9 * side else rounded + multiple  # at most a tenth smaller

@@ -12,22 +12,13 @@ import msgspec
 
 from bench.config import Experiment, differing_fields, format_differences
 from bench.environment.circumstances import Circumstances
-from bench.environment.file_names import PLAIN, plain_name
-from bench.environment.files import atomic_write
-from bench.environment.json_file import decode_json, decode_older, read_limited
+from bench.environment.files import PLAIN, atomic_write, decode_json, decode_older, plain_name, read_limited
 from bench.ladder import Ladder
 from bench.old_names import upgrade_kind, upgrade_record
 
 # What must be equal where speeds are compared, and the experiment's field that may explain a difference.
-CIRCUMSTANCES = {
-    "machine": None,
-    "device": None,
-    "threads": None,
-    "processes": None,
-    "packages": None,
-    "precision": "precision",
-    "compiled": "compile",
-}
+CIRCUMSTANCES = dict.fromkeys(("machine", "device", "threads", "processes", "packages"))
+CIRCUMSTANCES |= {"precision": "precision", "compiled": "compile"}
 # Raise it when a field changes its meaning, and say here what did. 2: finer phases, and why a reading is not there.
 # 3: a step's FLOPs count what a backward computes again, and all products of losses; those of 2 may, or may not.
 # 4: as 3, under other names (bench/old_names.py): one of format 3 is read as one of 4.
@@ -50,15 +41,11 @@ class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     teacher_forward: int = 0  # part of the forward that no backward follows
 
 
-class Speed(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    omit_defaults=True,
-    tag="speed",
-    tag_field="kind",
-):
+class _Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """What one kind of run leaves."""
+
+
+class Speed(_Measurement, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):
     """Windows of a timed run, wall-clock seconds with the device idle at both ends; of several processes rank 0's."""
 
     round: int
@@ -91,7 +78,7 @@ class Speed(
         return max(1, len(self.rank_window_seconds))
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="memory", tag_field="kind"):
+class Memory(_Measurement, frozen=True, kw_only=True, tag="memory"):
     """Peaks of a few steps in a process that did nothing else. None: this device keeps no such count.
 
     Above what was held before the model was built: imports and data. Reserved bytes are all that CUDA's allocator took.
@@ -107,7 +94,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     peak_tensor_bytes: int | None
 
 
-class BatchTrial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fit", tag_field="kind"):
+class BatchTrial(_Measurement, frozen=True, kw_only=True, tag="fit"):
     """Whether a batch size can be trained under a memory limit, above imports and data."""
 
     limit_bytes: int
@@ -115,9 +102,7 @@ class BatchTrial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reason: str = ""  # why it does not
 
 
-class ReferenceRun(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="reference", tag_field="kind"
-):
+class ReferenceRun(_Measurement, frozen=True, kw_only=True, tag="reference"):
     """One side of a comparison with other people's training code: a run of theirs or of ours."""
 
     side: str
@@ -136,7 +121,7 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tower: str  # file name beside the record
 
 
-class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="training", tag_field="kind"):
+class Training(_Measurement, frozen=True, kw_only=True, tag="training"):
     """Losses of the trunk's steps, in nats, and the branches cooled down from it.
 
     A training of very many steps keeps the means of `steps_per_loss` steps each. What does not fill a mean is left out:
@@ -149,7 +134,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seconds: float  # of the whole run, for information: speeds come from speed records
     skipped: dict[str, int] = {}  # samples that could not be used, by what is wrong with them
     unverified: bool = False  # the shards have no manifest that they could be compared with
-    # By which the resident memory of one process grew (bench/profilers/growth.py); None: too few steps to tell.
+    # By which the resident memory of one process grew (bench/profilers/memory.py); None: too few steps to tell.
     rss_bytes_per_step: float | None = None
     steps_per_loss: int = 1
 
@@ -185,7 +170,7 @@ class TaskMetric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     per_class: int | None = None
 
 
-class Transfer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="transfer", tag_field="kind"):
+class Transfer(_Measurement, frozen=True, kw_only=True, tag="transfer"):
     """What features know about the tasks."""
 
     subject: str  # an experiment's name, or "random init", "raw pixels", "HOG and colour"
@@ -195,7 +180,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     metrics: tuple[TaskMetric, ...] = ()
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="failure", tag_field="kind"):
+class Failure(_Measurement, frozen=True, kw_only=True, tag="failure"):
     """A run that left nothing else; it is listed in the tables."""
 
     what: str  # the kind of run that failed
@@ -204,6 +189,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 Measured = Speed | Memory | BatchTrial | ReferenceRun | Training | Transfer | Failure | Ladder
 KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Measured))
+
+
+class FormatHeader(msgspec.Struct):
+    """The format number of a document."""
+
+    format: int
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -256,18 +247,18 @@ def is_record(path: Path) -> bool:
 
 
 def _record_files(results: Path) -> list[Path]:
-    return [path for path in sorted(results.glob("*.*.json")) if is_record(path)]
+    return sorted(filter(is_record, results.glob("*.*.json")))
 
 
 def _decode(content: bytes, path: Path) -> Record:
     try:
-        found = decode_json(content, _FormatOnly).format
+        number = decode_json(content, FormatHeader).format
     except ValueError as error:
         raise ValueError(f"{path}: not a record: {error}") from None
-    if found not in READABLE_FORMATS:
-        raise ValueError(f"{path}: has format {found}, this version reads {' and '.join(map(str, READABLE_FORMATS))}")
+    if number not in READABLE_FORMATS:
+        raise ValueError(f"{path}: has format {number}, this version reads {' and '.join(map(str, READABLE_FORMATS))}")
     try:
-        return decode_json(content, Record) if found == FORMAT else decode_older(content, Record, upgrade_record)
+        return decode_json(content, Record) if number == FORMAT else decode_older(content, Record, upgrade_record)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -286,7 +277,3 @@ def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) 
         differences["format"] = tuple(sorted(formats))
     if differences:
         raise ValueError(f"these records cannot be compared, they differ in {format_differences(differences)}")
-
-
-class _FormatOnly(msgspec.Struct):
-    format: int

@@ -31,6 +31,20 @@ CONFIDENCE = 0.95
 MIN_FIGURE, MAX_FIGURE = 1e-30, 1e30  # beyond these a figure is a fault, not a measurement
 MIN_ROUNDS = 5
 MIN_PAIRED_ROUNDS = 10  # rounds; under these a sign flip finds less than a permutation, unless the machine drifts
+MAX_WAIT_SHARE = 0.05  # of a step's time, for batches that are loaded ahead
+MAX_AGREEMENT_MARGIN = math.log(1.1)  # beyond it a tenth of a ratio could be missing unseen
+FLOPS_TOLERANCE = 0.08  # of a logarithm: what is left to elementwise work, memory and launches
+DISTURBING_PERCENT = 5.0  # of the machine's CPU time, used by other processes during the timing
+ENGINEERING_FACTOR = 2.0  # between two MFU
+PHASES_TOLERANCE = 0.1  # relative, between the sum of the phases and the whole step
+FEWEST_SUSPECTED = 3  # processes on each side of a suspected change
+# Of a change between commits: processes on each side, relative size, upper bound of p (Mann-Whitney).
+CHANGE_LIMITS: Mapping[ChangeKind, tuple[int, float, float]] = {
+    "confirmed": (2, SMALLEST_EFFECT, math.inf),  # one process alone may be an accident; step detection replaces p
+    "suspected": (FEWEST_SUSPECTED, 0.03, 0.001),
+}
+SEEDS_FOR_INTERVAL = 3  # training seeds; fewer give a mean without an interval
+SEEDS_FOR_RANKING = 5  # training seeds that two methods have in common
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,39 +86,56 @@ def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]], *, exact: bool =
     single ratios. A p of None (too few runs) is left out of the family. Raises ValueError where a figure is not
     positive and finite.
     """
-    ratios = {name: _ratio(base, other, len(pairs), exact=exact) for name, (base, other) in pairs.items()}
+    ratios = {name: _compare(base, other, len(pairs), exact=exact) for name, (base, other) in pairs.items()}
     known = [(name, ratio.p) for name, ratio in ratios.items() if ratio.p is not None]
-    adjusted = dict(zip((name for name, _ in known), holm([p for _, p in known]), strict=True))
-    return {name: ratio if (p := adjusted.get(name)) is None else _with_p(ratio, p) for name, ratio in ratios.items()}
+    adjusted = zip((name for name, _ in known), holm([p for _, p in known]), strict=True)
+    return ratios | {name: _judge_ratio(ratios[name], p) for name, p in adjusted}
 
 
-def _ratio(base: Rounds, other: Rounds, num_ratios: int, *, exact: bool) -> Ratio:
+def _compare(base: Rounds, other: Rounds, num_ratios: int, *, exact: bool) -> Ratio:
+    """Return the ratio with its p, before p is adjusted and the ratio judged."""
     a, b = _logarithms(base), _logarithms(other)
     rounds = sorted(a.keys() & b.keys())
     if len(rounds) < MIN_ROUNDS:
-        return _unpaired([*a.values()], [*b.values()])
+        return _compare_unpaired([*a.values()], [*b.values()])
     differences = [b[round_] - a[round_] for round_ in rounds]
-    margin = _student_t_quantile(len(rounds) - 1) * stdev(differences) / math.sqrt(len(rounds))
+    is_paired = exact and len(rounds) >= MIN_PAIRED_ROUNDS and num_ratios * 2 / 2 ** len(rounds) <= ALPHA
     if not exact:
-        return _ratio_with_verdict(fmean(differences), margin, student_p(differences), (len(rounds), len(rounds)))
-    flips = len(rounds) >= MIN_PAIRED_ROUNDS and num_ratios * 2 / 2 ** len(rounds) <= ALPHA
-    p = sign_flip_p(differences) if flips else permutation_p(*([one[round_] for round_ in rounds] for one in (a, b)))
-    return replace(_ratio_with_verdict(fmean(differences), margin, p, (len(rounds), len(rounds))), is_paired=flips)
+        p = student_p(differences)
+    elif is_paired:
+        p = sign_flip_p(differences)
+    else:
+        p = permutation_p(*([one[round_] for round_ in rounds] for one in (a, b)))
+    runs = (len(rounds), len(rounds))
+    return _to_ratio(fmean(differences), _student_margin(differences), p, runs, is_paired=is_paired)
 
 
-def _unpaired(a: Sequence[float], b: Sequence[float]) -> Ratio:
+def _compare_unpaired(a: Sequence[float], b: Sequence[float]) -> Ratio:
     difference, runs = fmean(b) - fmean(a), (len(a), len(b))
     if min(runs) < 2:  # noqa: PLR2004 - one run has no spread
         return Ratio(math.exp(difference), None, None, None, runs, "inconclusive")
     freedom = sum(runs) - 2
     pooled = math.sqrt(((len(a) - 1) * stdev(a) ** 2 + (len(b) - 1) * stdev(b) ** 2) / freedom)
     margin = _student_t_quantile(freedom) * pooled * math.sqrt(1 / len(a) + 1 / len(b))
-    return _ratio_with_verdict(difference, margin, permutation_p(a, b), runs)
+    return _to_ratio(difference, margin, permutation_p(a, b), runs)
 
 
-def _ratio_with_verdict(difference: float, margin: float, p: float, runs: tuple[int, int]) -> Ratio:
+def _to_ratio(difference: float, margin: float, p: float, runs: tuple[int, int], *, is_paired: bool = False) -> Ratio:
     low, high = math.exp(difference - margin), math.exp(difference + margin)
-    return Ratio(math.exp(difference), low, high, p, runs, _verdict(difference, low, high, p))
+    return Ratio(math.exp(difference), low, high, p, runs, "inconclusive", is_paired)
+
+
+def _judge_ratio(ratio: Ratio, p: float) -> Ratio:
+    """Return the ratio with its adjusted p and its verdict."""
+    assert ratio.low is not None
+    assert ratio.high is not None
+    difference, smallest = math.log(ratio.value), math.log1p(SMALLEST_EFFECT) - ROUNDING
+    verdict: Verdict = "inconclusive"
+    if p <= ALPHA and abs(difference) >= smallest and not ratio.low <= 1 <= ratio.high:
+        verdict = "faster" if difference > 0 else "slower"
+    elif math.log(ratio.low) > -smallest and math.log(ratio.high) < smallest:
+        verdict = "no difference"
+    return replace(ratio, p=p, verdict=verdict)
 
 
 def fewest_rounds(num_ratios: int) -> int:
@@ -119,9 +150,6 @@ def fewest_rounds(num_ratios: int) -> int:
     return rounds
 
 
-MAX_WAIT_SHARE = 0.05  # of a step's time, for batches that are loaded ahead
-
-
 def bound_by(data_share: float, *, ahead: bool) -> Bottleneck:
     """Say what a step waits for most, by the share of its time that goes to its data.
 
@@ -129,10 +157,6 @@ def bound_by(data_share: float, *, ahead: bool) -> Bottleneck:
     one does work `ahead`, what a step spends on its data is waiting, and little of it is allowed.
     """
     return "input-bound" if data_share > (MAX_WAIT_SHARE if ahead else 0.5) else "compute-bound"
-
-
-MAX_AGREEMENT_MARGIN = math.log(1.1)  # beyond it a tenth of a ratio could be missing unseen
-FLOPS_TOLERANCE = 0.08  # of a logarithm: what is left to elementwise work, memory and launches
 
 
 def judge_agreement(difference: float, margin: float | None) -> Agreement:
@@ -174,11 +198,6 @@ def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float
     return None if is_within or abs(math.log(factor)) <= FLOPS_TOLERANCE else factor
 
 
-DISTURBING_PERCENT = 5.0  # of the machine's CPU time, used by other processes during the timing
-ENGINEERING_FACTOR = 2.0  # between two MFU
-PHASES_TOLERANCE = 0.1  # relative, between the sum of the phases and the whole step
-
-
 def is_disturbed(busy_percent: float) -> bool:
     """Return whether other processes used so much of the machine that its speeds are in doubt."""
     return busy_percent >= DISTURBING_PERCENT
@@ -192,14 +211,6 @@ def is_engineering_gap(least_mfu: float, largest_mfu: float) -> bool:
 def phases_add_up(sum_over_step: float) -> bool:
     """Return whether the phases of a step sum to the step timed without a split."""
     return abs(sum_over_step - 1) <= PHASES_TOLERANCE
-
-
-FEWEST_SUSPECTED = 3  # processes on each side of a suspected change
-# Of a change between commits: processes on each side, relative size, upper bound of p (Mann-Whitney).
-CHANGE_LIMITS: Mapping[ChangeKind, tuple[int, float, float]] = {
-    "confirmed": (2, SMALLEST_EFFECT, math.inf),  # one process alone may be an accident; step detection replaces p
-    "suspected": (FEWEST_SUSPECTED, 0.03, 0.001),
-}
 
 
 def is_change(kind: ChangeKind, old: float, new: float, processes: tuple[int, int], p: float) -> bool:
@@ -256,10 +267,9 @@ def paired_difference(base: Sequence[bool], other: Sequence[bool]) -> Interval:
     """
     if len(base) != len(other):
         raise ValueError(f"paired answers must be of the same items: {len(base)} and {len(other)}")
-    differences = [int(b) - int(a) for a, b in zip(base, other, strict=True)]
-    value = fmean(differences)
-    margin = _student_t_quantile(len(differences) - 1) * stdev(differences) / math.sqrt(len(differences))
-    return Interval(value, value - margin, value + margin)
+    differences = [float(b) - float(a) for a, b in zip(base, other, strict=True)]
+    mean, margin = fmean(differences), _student_margin(differences)
+    return Interval(mean, mean - margin, mean + margin)
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -268,8 +278,8 @@ def mean_interval(values: Sequence[float]) -> Interval:
         raise ValueError("an interval over seeds needs two seeds or more")
     if not all(map(math.isfinite, values)):
         raise ValueError(f"an interval is made of finite figures, got {list(values)}")
-    margin = _student_t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return Interval(fmean(values), fmean(values) - margin, fmean(values) + margin)
+    mean, margin = fmean(values), _student_margin(values)
+    return Interval(mean, mean - margin, mean + margin)
 
 
 def geometric_mean_interval(values: Sequence[float]) -> Interval | None:
@@ -278,10 +288,6 @@ def geometric_mean_interval(values: Sequence[float]) -> Interval | None:
         return None
     logs = mean_interval([math.log(value) for value in values])
     return Interval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
-
-
-SEEDS_FOR_INTERVAL = 3  # training seeds; fewer give a mean without an interval
-SEEDS_FOR_RANKING = 5  # training seeds that two methods have in common
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +300,7 @@ class Estimate:
     over: str
 
 
-def over_seeds(values: Sequence[float]) -> Estimate:
+def estimate_over_seeds(values: Sequence[float]) -> Estimate:
     """Estimate a mean over training seeds, with an interval from three seeds on."""
     if len(values) < SEEDS_FOR_INTERVAL:
         return Estimate(fmean(values), None, None, f"{len(values)} seeds, no interval")
@@ -302,10 +308,10 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     return Estimate(found.value, found.low, found.high, f"{len(values)} seeds")
 
 
-def over_draws(runs: Mapping[K, Mapping[int, float]]) -> Estimate:
+def estimate_over_draws(runs: Mapping[K, Mapping[int, float]]) -> Estimate:
     """Estimate a mean over draws of the labelled images (one training), or over the trainings' means (several)."""
     if len(runs) > 1:
-        return over_seeds([fmean(draws.values()) for draws in runs.values()])
+        return estimate_over_seeds([fmean(draws.values()) for draws in runs.values()])
     (draws,) = runs.values()
     if len(draws) == 1:
         return Estimate(fmean(draws.values()), None, None, "one draw, no interval")
@@ -313,10 +319,10 @@ def over_draws(runs: Mapping[K, Mapping[int, float]]) -> Estimate:
     return Estimate(found.value, found.low, found.high, f"{len(draws)} draws")
 
 
-def paired_over_seeds(base: Mapping[int | None, float], other: Mapping[int | None, float]) -> Estimate | None:
+def estimate_paired_over_seeds(base: Mapping[int | None, float], other: Mapping[int | None, float]) -> Estimate | None:
     """Estimate other - base over the training seeds that both have; None under five, which rank nothing."""
-    common = [seed for seed in base if seed in other]
-    return over_seeds([other[seed] - base[seed] for seed in common]) if len(common) >= SEEDS_FOR_RANKING else None
+    differences = [other[seed] - base[seed] for seed in base if seed in other]
+    return estimate_over_seeds(differences) if len(differences) >= SEEDS_FOR_RANKING else None
 
 
 def difference_verdict(found: Estimate) -> Difference:
@@ -324,6 +330,11 @@ def difference_verdict(found: Estimate) -> Difference:
     if found.low is None or found.high is None:
         return "no interval"
     return "better" if found.low > 0 else "worse" if found.high < 0 else "not distinguishable"
+
+
+def _student_margin(values: Sequence[float]) -> float:
+    """Return half of the mean's interval."""
+    return _student_t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
 
 
 @lru_cache(maxsize=64)
@@ -337,18 +348,3 @@ def _logarithms(figures: Rounds) -> dict[int, float]:
         if not MIN_FIGURE <= figure <= MAX_FIGURE:
             raise ValueError(f"a ratio is made of positive finite figures, got {figure}")
     return {round_: math.log(figure) for round_, figure in figures.items()}
-
-
-def _verdict(difference: float, low: float, high: float, p: float) -> Verdict:
-    smallest = math.log1p(SMALLEST_EFFECT) - ROUNDING
-    if p <= ALPHA and abs(difference) >= smallest and not low <= 1 <= high:
-        return "faster" if difference > 0 else "slower"
-    if math.log(low) > -smallest and math.log(high) < smallest:
-        return "no difference"
-    return "inconclusive"
-
-
-def _with_p(ratio: Ratio, p: float) -> Ratio:
-    assert ratio.low is not None
-    assert ratio.high is not None
-    return replace(ratio, p=p, verdict=_verdict(math.log(ratio.value), ratio.low, ratio.high, p))

@@ -2,25 +2,176 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
+from tyro.conf import Positional, arg
 
 from bench.config import choose
-from bench.console.console import log
-from bench.console.exit_codes import USAGE
-from reports.verbs import CompareFigures, ComparisonPage, ExportFigures, HistoryPage, PlanPage
+from bench.console.console import DISAGREEMENT, OK, USAGE, log, printable, printable_lines
+from bench.console.tables import Table, print_tables
+from bench.environment.files import atomic_write
+from bench.history.metric_diffs import (
+    compare_observations,
+    describe_none_worse,
+    describe_worse,
+    diff_table,
+    on_one_side,
+)
+from bench.history.observations import read_observations
+from bench.record import comparisons, read_records
+from bench.statistics import fewest_rounds
+from reports.exports.exports import Format, export_figures
+from reports.exports.scalars import read_scalars, write_event_files
+from reports.history.changes import find_changes
+from reports.history.detection import few_commits_table, rates_table
+from reports.history.history_page import history_page
+from reports.history.series import build_history
+from reports.page import page
+from reports.plan import PLAN_FILE, plan_page
+from reports.speed.speed_tables import SUITES_FILE
 
 
-class Verb(Protocol):
-    """A command: its fields are the options."""
+@dataclass(frozen=True)
+class ComparisonPage:
+    """Write the page of one comparison and print its path."""
+
+    results: Positional[Path] = Path("results")
+    """Folder of the records."""
+    out: Path | None = None
+    """Path of the page; default index.html in the folder of the records."""
+    comparison: str | None = None
+    """Name of the comparison; default the newest."""
 
     def run(self) -> int:
-        """Run the command and return the exit code; raise ValueError or OSError for a mistake of the user."""
-        ...
+        """Read the records and write the page."""
+        found = comparisons(self.results)
+        if not found:
+            raise ValueError(f"{self.results} holds no records; run `python -m bench` first, which writes them")
+        name = found[-1] if self.comparison is None else self.comparison
+        choose(name, dict.fromkeys(found), f"comparison in {self.results}")
+        others = [other for other in reversed(found) if other != name]
+        suites, plan = (
+            path.read_bytes() if path.is_file() else None
+            for path in (self.results / SUITES_FILE, self.results / PLAN_FILE)
+        )
+        text = page(name, read_records(self.results, name), others=others, suites=suites, plan=plan)
+        return _write_page(self.out or self.results / "index.html", text)
 
 
-VERBS: dict[str, type[Verb]] = {
+@dataclass(frozen=True)
+class PlanPage:
+    """Write the page of a plan and print its path."""
+
+    plan: Positional[Path]
+    """Document of `python -m bench plan --json`."""
+    out: Path | None = None
+    """Path of the page; default that of the plan with the suffix .html."""
+
+    def run(self) -> int:
+        """Read the plan and write the page."""
+        text = plan_page(self.plan.read_bytes(), str(self.plan))
+        return _write_page(self.out or self.plan.with_suffix(".html"), text)
+
+
+@dataclass(frozen=True)
+class HistoryPage:
+    """Write charts over commits with the detected changes, and print their path."""
+
+    results: Positional[Path] = Path("results/history")
+    """Folder of pytest-benchmark documents and records of several commits."""
+    out: Path | None = None
+    """Path of the page; default charts.html in the folder."""
+    simulate: bool = False
+    """Instead, simulate series and report the rates of detected changes and of false alarms."""
+    lines: int = 400
+    """Number of series simulated per rate."""
+
+    def run(self) -> int:
+        """Write the page; or simulate, with exit code 1 where the detection misses its bounds."""
+        if self.simulate:
+            if self.lines < 1:
+                raise ValueError(f"--lines must be at least 1, got {self.lines}")
+            table, holds = rates_table(self.lines)
+            print_tables([table, few_commits_table(self.lines)])
+            return OK if holds else DISAGREEMENT
+        history = build_history(read_observations([self.results]))
+        changes = [change for line in history.series for change in find_changes(line)]
+        out = self.out or self.results / "charts.html"
+        _write(out, history_page(history, changes).encode())
+        for change in changes:
+            worse, series = "worse" if change.is_worse else "better", change.series
+            print(printable(f"{change.kind}, {worse}: {series.benchmark.name}, {series.metric.name}: {change.text}"))
+        print(out)
+        return OK
+
+
+@dataclass(frozen=True)
+class CompareFigures:
+    """Compare two sets of figures from one machine: files or folders of documents and records."""
+
+    old: Positional[Path]
+    new: Positional[Path]
+    fail: Annotated[
+        Literal["never", "slower"], arg(help="condition of exit code 1: a figure is slower or a counter worse")
+    ] = "never"
+
+    def run(self) -> int:
+        """Print the verdicts."""
+        old, new = (read_observations([path]) for path in (self.old, self.new))
+        machines = list(dict.fromkeys(figure.machine for figure in [*old, *new]))
+        if len(machines) > 1:
+            raise ValueError(
+                f"figures of several machines are not comparable, name files of one: {' / '.join(machines)}"
+            )
+        diffs = compare_observations(old, new, paired=False)
+        table = diff_table(diffs, paired=False)
+        notes = [printable(f"not compared: {name}") for name in on_one_side(old, new)]
+        varying = [diff for diff in diffs if not diff.metric.is_counter]
+        needed = fewest_rounds(len(varying))
+        if any(min(len(diff.old), len(diff.new)) < needed for diff in varying):
+            notes.append(f"a verdict on {len(varying)} times needs {needed} processes per side")
+        print_tables([Table(table.title, table.rows, "\n".join([table.note, *notes]))])
+        worse = describe_worse(diffs)
+        print(printable_lines("\n".join(worse or [describe_none_worse(diffs)])))
+        return DISAGREEMENT if worse and self.fail == "slower" else OK
+
+
+@dataclass(frozen=True)
+class ExportFigures:
+    """Write figures in the format of another tool, and print their path."""
+
+    results: Positional[tuple[Path, ...]]
+    """Files or folders of documents and records."""
+    format: Literal[Format, "tensorboard"]
+    out: Path
+    """Path of the file; for tensorboard of the folder."""
+
+    def run(self) -> int:
+        """Read the figures and write the file."""
+        if self.format == "tensorboard":
+            write_event_files(read_scalars(self.results), self.out)
+        else:
+            _write(self.out, export_figures(read_observations(self.results), self.format))
+        print(self.out)
+        return OK
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _write_page(path: Path, text: str) -> int:
+    """Write a page and print its path; return the exit code."""
+    _write(path, text.encode())
+    print(path)
+    return OK
+
+
+VERBS: dict[str, type[ComparisonPage | PlanPage | HistoryPage | CompareFigures | ExportFigures]] = {
     "build": ComparisonPage,
     "plan": PlanPage,
     "history": HistoryPage,

@@ -6,16 +6,15 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from bench.explain.contrasts import LogRatio
-from bench.explain.decomposition import Contribution, Decomposition, decompose, format_deviation, short_name, summarize
+from bench.explain.decomposition import Contribution, Decomposition, LogRatio, decompose
+from bench.explain.tables import format_deviation, short_name, summarize
 from bench.statistics import FLOPS_TOLERANCE
-from reports.render.formats import ratio, span
+from reports.render.formats import format_interval, ratio
 from reports.render.frames import ComparisonRecords
-from reports.render.svg import INK, MUTED, PAPER, SERIES, add_tooltip, drawing, svg
-from reports.render.tables import Cell, Column, HtmlTable, absent_cell, figure_cell, ungrouped_table, value_cell
-from reports.speed.charts import FOOT, NARROWEST, WIDTH, head, rows_of
+from reports.render.svg import INK, MUTED, PAPER, SERIES, add_tooltip, svg
+from reports.render.tables import Cell, Column, HtmlTable
+from reports.speed.charts import NARROWEST, row_chart, write_row_label
 
-ROW = 46
 TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 50, 100)
 MOST_TICKS = 7
 NOT_MEASURED = "some of its runs are missing"
@@ -31,68 +30,62 @@ def explanation_section(comparison: ComparisonRecords) -> Mapping[str, object] |
     short = [short_name(name) for name in (found.experiment, found.baseline)]
     return {
         "title": " against ".join(short if short[0] != short[1] else (found.experiment, found.baseline)),
-        "words": summarize(found),
-        "chart": waterfall(found),
-        "table": _table(found),
+        "summary": summarize(found),
+        "chart": waterfall_chart(found),
+        "table": _causes_table(found),
         "rounds": found.rounds,
         "left_out": found.ladder.left_out,
         "as_flops_say": ratio(FLOPS_TOLERANCE),
     }
 
 
-def waterfall(found: Decomposition) -> Markup:
+def waterfall_chart(found: Decomposition) -> Markup:
     """Draw each cause as a bar that starts at the end of the previous one, then unexplained, whole and other ratios."""
     assert found.whole.chain is not None
     assert found.unexplained is not None
     whole = found.whole.chain
     parts = [(part, part.best) for part in found.parts if part.best is not None]
     lines = found.ladder.references
-    with drawing(WIDTH, ROW * (len(parts) + 2 + len(lines)) + FOOT) as drawn:
-        axes = rows_of(drawn, len(parts) + 2 + len(lines), ROW)
+    with row_chart(len(parts) + 2 + len(lines)) as (figure, axes):
         axes.set_xscale("log")
         axes.axvline(1, color=MUTED, linewidth=1)
         reached, ends = 1.0, [*NARROWEST]
         for at, (part, one) in enumerate(parts):
-            head(axes, at, part.cause, f"{ratio(one.value)}x", 0.34)
-            ends += _bar(axes, at, reached, one, SERIES[0])
+            ends += _draw_bar(axes, at, part.cause, reached, one, SERIES[0])
             if (predicted := part.best_flop_ratio) is not None:
                 mark = axes.plot([reached * predicted], [at + 0.3], "D", color=SERIES[2], markersize=6)
                 add_tooltip(mark[0], f"predicted FLOP-predicted {ratio(predicted)}x")
                 ends.append(reached * predicted)
             reached *= one.value
         at = len(parts)
-        head(axes, at, "unexplained", f"{ratio(found.unexplained.value)}x", 0.34)
-        ends += _bar(axes, at, reached, found.unexplained, SERIES[3], hatch="////")
-        head(axes, at + 1, "whole ratio, measured", f"{ratio(whole.value)}x", 0.34)
-        ends += _bar(axes, at + 1, 1.0, whole, SERIES[1])
-        for below, line in enumerate(lines, at + 2):
-            head(axes, below, line.what, f"{ratio(line.ratio)}x", 0.34)
-            axes.plot([line.ratio], [below + 0.06], "D", color=INK, markersize=6)
+        ends += _draw_bar(axes, at, "unexplained", reached, found.unexplained, SERIES[3], hatch="////")
+        ends += _draw_bar(axes, at + 1, "whole ratio, measured", 1.0, whole, SERIES[1])
+        for row, line in enumerate(lines, at + 2):
+            write_row_label(axes, row, line.what, f"{ratio(line.ratio)}x")
+            axes.plot([line.ratio], [row + 0.06], "D", color=INK, markersize=6)
             ends.append(line.ratio)
-        _limits(axes, ends)
+        _scale_ratios(axes, ends)
         axes.set_xlabel("ratio of images per second")
-        text = "; ".join(f"{part.cause} {ratio(one.value)}" for part, one in parts)
+        causes = "; ".join(f"{part.cause} {ratio(one.value)}" for part, one in parts)
         rest = f"unexplained {ratio(found.unexplained.value)}; whole ratio {ratio(whole.value)}"
-        label = f"Causes of a ratio: {text}; {rest}."
-        return svg(drawn, "waterfall", label)
+        return svg(figure, "waterfall", f"Causes of a ratio: {causes}; {rest}.")
 
 
-def _bar(axes: Axes, at: float, start: float, one: LogRatio, colour: str, hatch: str = "") -> list[float]:
+def _draw_bar(
+    axes: Axes, row: int, label: str, start: float, one: LogRatio, colour: str, hatch: str = ""
+) -> list[float]:
     """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
+    write_row_label(axes, row, label, f"{ratio(one.value)}x")
     end = start * one.value
-    bar = axes.barh(at + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
-    add_tooltip(bar[0], f"{ratio(one.value)}x{_ends(one)}")
+    bar = axes.barh(row + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
+    add_tooltip(bar[0], f"{ratio(one.value)}x{format_interval(one, ratio, ', 95 % ')}")
     if one.low is None or one.high is None:
         return [start, end]
-    axes.hlines(at + 0.06, start * one.low, start * one.high, color=INK, linewidth=2)
+    axes.hlines(row + 0.06, start * one.low, start * one.high, color=INK, linewidth=2)
     return [start, end, start * one.low, start * one.high]
 
 
-def _ends(one: LogRatio) -> str:
-    return "" if one.low is None or one.high is None else f", 95 % {span(one.low, one.high, ratio)}"
-
-
-def _limits(axes: Axes, values: Sequence[float]) -> None:
+def _scale_ratios(axes: Axes, values: Sequence[float]) -> None:
     low, high = min(values) / 1.03, max(values) * 1.03
     axes.set_xlim(low, high)
     ticks = [tick for tick in TICKS if low <= tick <= high]
@@ -101,52 +94,46 @@ def _limits(axes: Axes, values: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def _table(found: Decomposition) -> HtmlTable:
+def _causes_table(found: Decomposition) -> HtmlTable:
     has_shapley = any(part.shapley for part in found.parts)
+    shapley = [Column("Shapley value", "over all orders"), Column("Shapley, predicted FLOP-predicted")]
     columns = [
-        Column("cause", numeric=False),
+        Column.text("cause"),
         Column("forward and backward", "95 % interval"),
         Column("predicted FLOP-predicted"),
-        *(
-            [Column("Shapley value", "over all orders"), Column("Shapley, predicted FLOP-predicted")]
-            if has_shapley
-            else []
-        ),
-        Column("verdict", "ln(measured / predicted)", numeric=False),
+        *(shapley if has_shapley else []),
+        Column.text("verdict", "ln(measured / predicted)"),
         Column("whole step", "95 % interval"),
     ]
     shown = [*found.parts, *([found.objective] if found.objective else []), found.product, found.whole]
-    rows = [_row(part, has_shapley=has_shapley) for part in shown]
+    rows = [_cause_row(part, has_shapley=has_shapley) for part in shown]
     rest = Contribution("unexplained", "", found.unexplained, None, found.step_unexplained, None)
-    rows.append(_row(rest, has_shapley=has_shapley, verdict=Cell(found.verdict_text)))
+    rows.append(_cause_row(rest, has_shapley=has_shapley, verdict=Cell(found.verdict_text)))
     rows += [
-        [Cell(line.what, line.source, line.what), value_cell(line.ratio, ratio)]
-        + [absent_cell("from another source")] * (len(columns) - 2)
+        [Cell(line.what, line.source, line.what), Cell.of(line.ratio, ratio)]
+        + [Cell.absent("from another source")] * (len(columns) - 2)
         for line in found.ladder.references
     ]
-    return ungrouped_table("The causes of the ratio", columns, rows)
+    return HtmlTable.of_rows("The causes of the ratio", columns, rows)
 
 
-def _row(part: Contribution, *, has_shapley: bool, verdict: Cell | None = None) -> list[Cell]:
+def _cause_row(part: Contribution, *, has_shapley: bool, verdict: Cell | None = None) -> list[Cell]:
     return [
         Cell(part.cause, part.change, part.cause),
-        _cell(part.chain),
-        figure_cell(part.flop_ratio, ratio, NO_FLOPS),
-        *([_cell(part.shapley), figure_cell(part.shapley_flop_ratio, ratio, NO_ORDERS)] if has_shapley else []),
-        verdict or _verdict(part),
-        _cell(part.step),
+        _ratio_cell(part.chain),
+        Cell.figure(part.flop_ratio, ratio, NO_FLOPS),
+        *([_ratio_cell(part.shapley), Cell.figure(part.shapley_flop_ratio, ratio, NO_ORDERS)] if has_shapley else []),
+        verdict or _verdict_cell(part),
+        _ratio_cell(part.step),
     ]
 
 
-def _verdict(part: Contribution) -> Cell:
+def _verdict_cell(part: Contribution) -> Cell:
     """Return whether a cause is consistent with FLOPs, with its difference from them."""
     if part.flops_deviation is None or part.verdict is None:
-        return absent_cell(NOT_MEASURED)
-    return Cell(part.verdict, format_deviation(part.flops_deviation), part.verdict)
+        return Cell.absent(NOT_MEASURED)
+    return Cell.of(part.verdict, note=format_deviation(part.flops_deviation))
 
 
-def _cell(one: LogRatio | None) -> Cell:
-    if one is None:
-        return absent_cell(NOT_MEASURED)
-    note = "" if one.low is None or one.high is None else span(one.low, one.high, ratio)
-    return Cell(ratio(one.value), note, one.value)
+def _ratio_cell(one: LogRatio | None) -> Cell:
+    return Cell.absent(NOT_MEASURED) if one is None else Cell.of(one.value, ratio, format_interval(one, ratio))

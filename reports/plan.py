@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,26 +10,26 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from bench.plan.model import SCALING_TITLE
-from reports.render.document import rendered
+from reports.render.document import render_template
 from reports.render.formats import UNMEASURED, format_rate, percent
+from reports.render.frames import group_by
 from reports.render.svg import (
     PAPER,
     add_tooltip,
     binary_axis,
-    chart_label,
     colour_and_marker,
     drawing,
+    label_line_ends,
     margin_axes,
-    names_at_ends,
     svg,
 )
-from reports.render.tables import Cell, Column, HtmlTable, ungrouped_table
+from reports.render.tables import Cell, Column, HtmlTable
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, FOOT, TOP = 42, 140, 46, 10
 TOP_SHARE = 1.05  # the upper end of the axis
-WIDEST = 12  # columns; a wider table is transposed
-FILE = "plan.json"
+MOST_COLUMNS = 12  # a wider table is transposed
+PLAN_FILE = "plan.json"
 
 
 class PlanPoint(msgspec.Struct, frozen=True):
@@ -42,7 +41,7 @@ class PlanPoint(msgspec.Struct, frozen=True):
     waiting: float = msgspec.field(name="communication, share")
 
 
-class Figures(msgspec.Struct, frozen=True):
+class PlanTable(msgspec.Struct, frozen=True):
     """A table of the document."""
 
     rows: list[dict[str, Any]]
@@ -67,34 +66,27 @@ class PlanView:
 
 def plan_page(content: bytes, name: str) -> str:
     """Return the page of the plan in a file of this name; raise ValueError for a document of another kind."""
-    return rendered("plan.html", plan=view_plan(content, name))
+    return render_template("plan.html", plan=view_plan(content, name))
 
 
-def read_plan(results: Path) -> bytes | None:
-    """Return the bytes of the plan in a folder of records; None where there is none."""
-    path = results / FILE
-    return path.read_bytes() if path.is_file() else None
-
-
-def view_plan(content: bytes, name: str = FILE) -> PlanView:
+def view_plan(content: bytes, name: str = PLAN_FILE) -> PlanView:
     """Return the charts and tables of a plan; raise ValueError for a document of another kind."""
     try:
-        found = msgspec.json.decode(content, type=dict[str, Figures])
+        found = msgspec.json.decode(content, type=dict[str, PlanTable])
         points = msgspec.convert(found[SCALING_TITLE].rows, list[PlanPoint])
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, RecursionError) as error:
         raise ValueError(f"{name} is not a document of `python -m bench plan --json`: {error}") from None
-    curves: dict[str, list[PlanPoint]] = {}
-    for point in points:
-        curves.setdefault(point.experiment, []).append(point)
-    if not curves:
+    if not points:
         raise ValueError(f"{name}: the plan has no curve; write it again with `python -m bench plan --json`")
     return PlanView(
         title=next(iter(found)),
-        chart=curve_chart(curves),
-        curve=_table(SCALING_TITLE, found[SCALING_TITLE]),
+        chart=curve_chart(group_by(points, lambda point: point.experiment)),
+        curve=_html_table(SCALING_TITLE, found[SCALING_TITLE]),
         note=found[SCALING_TITLE].note,
         sections=[
-            (title, _table(title, one), one.note.splitlines()) for title, one in found.items() if title != SCALING_TITLE
+            (title, _html_table(title, one), one.note.splitlines())
+            for title, one in found.items()
+            if title != SCALING_TITLE
         ],
     )
 
@@ -110,46 +102,43 @@ def curve_chart(curves: Mapping[str, Sequence[PlanPoint]]) -> Markup:
         axes.yaxis.set_major_locator(MultipleLocator(0.2))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, 0)))
         axes.set_xlabel("GPUs")
-        for index, points in enumerate(curves.values()):
-            _curve(axes, index, points)
-        ends = [
-            (chart_label(name, 19), points[-1].share, colour_and_marker(index)[0])
-            for index, (name, points) in enumerate(curves.items())
-        ]
-        names_at_ends(axes, ends)
-        text = "; ".join(
-            f"{name} {percent(points[-1].share, 0)} on {points[-1].gpus:,}" for name, points in curves.items()
-        )
+        ends, descriptions = [], []
+        for index, (name, points) in enumerate(curves.items()):
+            colour, last = _draw_curve(axes, index, points), points[-1]
+            ends.append((name, last.share, colour))
+            descriptions.append(f"{name} {percent(last.share, 0)} on {last.gpus:,}")
+        label_line_ends(axes, ends, longest=19)
+        text = "; ".join(descriptions)
         return svg(figure, "plan", f"Images per second per GPU, relative to one GPU alone, by number of GPUs. {text}.")
 
 
-def _curve(axes: Axes, index: int, points: Sequence[PlanPoint]) -> None:
+def _draw_curve(axes: Axes, index: int, points: Sequence[PlanPoint]) -> str:
+    """Draw one experiment and return its colour."""
     colour, marker = colour_and_marker(index)
     axes.plot([point.gpus for point in points], [point.share for point in points], color=colour, linewidth=1.75)
     for point in points:
-        inside = PAPER if point.waiting > 1 / 2 else colour
-        mark = axes.plot(
-            [point.gpus], [point.share], marker, color=inside, markersize=6.5, markeredgecolor=colour, clip_on=False
-        )
+        fill = PAPER if point.waiting > 1 / 2 else colour
+        mark = axes.plot([point.gpus], [point.share], marker, color=fill, markersize=6.5, clip_on=False)
+        mark[0].set(markeredgecolor=colour)
         waiting = f"{percent(point.waiting, 0)} of the step is communication"
         add_tooltip(mark[0], f"{point.experiment} on {point.gpus:,}: {percent(point.share, 0)} of one alone, {waiting}")
+    return colour
 
 
-def _table(title: str, figures: Figures) -> HtmlTable | None:
+def _html_table(title: str, figures: PlanTable) -> HtmlTable | None:
     """Return a table as the terminal prints it: a wide one transposed."""
     if not figures.rows:
         return None
-    keys = list(figures.rows[0])
-    if len(keys) <= WIDEST:
-        columns = [Column(key, numeric=not isinstance(figures.rows[0][key], str)) for key in keys]
-        return ungrouped_table(title, columns, [[_cell(row[key]) for key in keys] for row in figures.rows])
-    columns = [Column("figure", numeric=False), *(Column(str(row[keys[0]])) for row in figures.rows)]
-    return ungrouped_table(
-        title, columns, [[Cell(key), *(_cell(row[key]) for row in figures.rows)] for key in keys[1:]]
-    )
+    first, keys = figures.rows[0], list(figures.rows[0])
+    columns = [Column(key, numeric=not isinstance(first[key], str)) for key in keys]
+    rows = [[_value_cell(row[key]) for key in keys] for row in figures.rows]
+    if len(keys) > MOST_COLUMNS:
+        columns = [Column.text("figure"), *(Column(str(row[keys[0]])) for row in figures.rows)]
+        rows = [[Cell(key), *(_value_cell(row[key]) for row in figures.rows)] for key in keys[1:]]
+    return HtmlTable.of_rows(title, columns, rows)
 
 
-def _cell(value: object) -> Cell:
+def _value_cell(value: object) -> Cell:
     if value is None:
         return Cell(UNMEASURED, why="unknown, or not applicable")
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""The answer of the page: two or three sentences, with notes and warnings."""
+"""The answer of the page: two or three sentences with notes and warnings, and one table of figures."""
 
 import math
 from collections.abc import Sequence
@@ -9,10 +9,27 @@ from markupsafe import Markup
 from bench.measure.summary import Throughput, engineering_gap
 from bench.record import BatchTrial, Speed
 from bench.statistics import Ratio, fewest_rounds, is_disturbed
-from reports.accuracy.ranking import INTERVAL, MOST_TOLD, accuracy_sentences, lead_of, other_rankings, the_rest
-from reports.accuracy.scores import Scored
-from reports.render.formats import GIB, NBSP, format_rate, listed, percent, ratio, span, times
-from reports.render.frames import ComparisonRecords, failures
+from reports.accuracy import scores
+from reports.accuracy.ranking import MOST_NAMED, accuracy_sentences, lead_experiment, link_to_rest, other_rankings
+from reports.accuracy.scores import ScorePoint, SubjectScore
+from reports.render.formats import (
+    GIB,
+    INTERVAL,
+    NBSP,
+    accuracy,
+    format_interval,
+    format_rate,
+    format_seconds,
+    join_words,
+    percent,
+    pluralize,
+    ratio,
+)
+from reports.render.frames import ComparisonRecords, failures, settings_without_batch_size
+from reports.render.tables import BASE_CELL, IS_BASE, UNTIMED, Cell, Column, HtmlTable, experiment_cell
+
+NOT_SCORED = "its tower was not scored at this budget"
+LargestBatch = tuple[ComparisonRecords, Sequence[Throughput]] | None  # the experiments at their largest batch size
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,93 +41,112 @@ class Answer:
     warnings: Sequence[Markup]
 
 
-def answer_of(
-    comparison: ComparisonRecords,
-    rows: Sequence[Throughput],
-    largest: tuple[ComparisonRecords, Sequence[Throughput]] | None,
-    answers: Sequence[Scored],
+def answer_sentences(
+    comparison: ComparisonRecords, rows: Sequence[Throughput], largest: LargestBatch, answers: Sequence[SubjectScore]
 ) -> Answer:
     """Summarise the records; `largest` are the experiments at their largest batch size, where these were timed."""
-    notes = [*other_rankings(comparison, answers), *_unexplained(comparison, rows), *_too_few_runs(rows)]
-    lead = [*_speed(comparison, rows), *_at_largest(largest), *accuracy_sentences(comparison, answers)]
-    return Answer(lead, notes, _warnings(comparison, rows))
+    notes = [*other_rankings(comparison, answers), *_unexplained_notes(comparison, rows), *_too_few_runs_notes(rows)]
+    speeds = [*_speed_sentences(comparison, rows), *_largest_batch_sentences(largest)]
+    return Answer([*speeds, *accuracy_sentences(comparison, answers)], notes, _warnings(comparison, rows))
 
 
-def _speed(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
+def headline_table(
+    comparison: ComparisonRecords, rows: Sequence[Throughput], largest: LargestBatch, answers: Sequence[SubjectScore]
+) -> HtmlTable:
+    """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
+    task = scores.scored_tasks(answers)[0] if answers else ""
+    found = scores.score_points(answers, task, scores.scored_protocols(answers)[0]) if answers else []
+    budgets = [budget for budget in scores.question_budgets(answers) if scores.towers_at_budget(found, budget)]
+    base = comparison.label(comparison.base or "") if rows else "the base"
+    columns = [
+        Column.text("experiment"),
+        Column("images/s at equal batch size", f"times {base}’s, {INTERVAL}"),
+        *([Column("at its largest batch size", f"times {base}’s, {INTERVAL}")] if largest else []),
+        Column("FLOP-predicted ratio", "at equal batch size"),
+        Column("MFU"),
+        *(Column(f"{task} at {budget}", f"accuracy, {INTERVAL}") for budget in budgets),
+    ]
+    by_name = {row.experiment: row for row in rows}
+    shown = []
+    for name in comparison.experiments:
+        row = by_name.get(name)
+        measured, predicted = _ratio_cells(comparison, row)
+        shown.append(
+            [
+                experiment_cell(comparison, name),
+                measured,
+                *_largest_batch_cells(comparison, name, largest),
+                predicted,
+                Cell.figure(row.mfu if row else None, percent, row.peak_source if row else UNTIMED),
+                *(_accuracy_cell(scores.towers_at_budget(found, budget), name, row) for budget in budgets),
+            ]
+        )
+    return HtmlTable.of_rows("The answer in figures", columns, shown)
+
+
+def _speed_sentences(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
     if not rows:
         return [Markup("No speed was measured in this comparison.")]
-    compared = [row for row in rows if row.ratio is not None]
-    machine = _machine(comparison)
-    if not compared:
+    machines = list(dict.fromkeys(record.circumstances.machine for record, _ in comparison.of(Speed)))
+    scope = f"On {'this machine' if len(machines) == 1 else 'different machines'} ({join_words(machines)})"
+    if (lead := _lead_row(comparison, rows)) is None:
         sentences = [
             Markup("{} trains <strong>{}</strong> images per second ({})").format(
                 comparison.label(row.experiment),
                 format_rate(row.images_per_second),
-                f"median of {times(len(row.runs), 'run')}" if len(row.runs) > 1 else "one run: no interval",
+                f"median of {pluralize(len(row.runs), 'run')}" if len(row.runs) > 1 else "one run: no interval",
             )
             for row in rows
         ]
-        return [Markup("{}, {}.").format(machine, Markup("; ").join(sentences))]
-    first = lead_of(comparison, [row.experiment for row in compared])
+        return [Markup("{}, {}.").format(scope, Markup("; ").join(sentences))]
     base = next(row for row in rows if row.experiment == comparison.base)
-    lead = next(row for row in compared if row.experiment == first)
-    return [_ratio_sentence(comparison, lead, base, machine)]
+    details = f"; FLOP-predicted ratio {ratio(lead.flop_ratio)}" if lead.flop_ratio else "; FLOPs unknown"
+    if lead.mfu and base.mfu:
+        details += f"; MFU {percent(lead.mfu)} against {percent(base.mfu)}"
+    return [_ratio_sentence(comparison, lead, scope, "images per second", details)]
 
 
-def _at_largest(largest: tuple[ComparisonRecords, Sequence[Throughput]] | None) -> list[Markup]:
-    """Report the ratio of experiments that each fill the same memory, apart from the ratio at equal batch size."""
-    comparison, rows = largest or (None, [])
-    compared = [row for row in rows if row.ratio is not None]
-    if comparison is None or not compared:
+def _largest_batch_sentences(largest: LargestBatch) -> list[Markup]:
+    """Report the ratio of experiments that each fill the same memory, separately from that at equal batch size."""
+    if largest is None or (lead := _lead_row(*largest)) is None:
         return []
-    first = lead_of(comparison, [row.experiment for row in compared])
-    row = next(row for row in compared if row.experiment == first)
-    assert row.ratio is not None
-    return [
-        Markup(
-            "Each at its largest batch size under {}, {} trains <strong>{} times</strong> as many images as {} "
-            "({}; {})."
-        ).format(
-            listed(sorted({f"{fit.limit_bytes / GIB:g}{NBSP}GiB" for _, fit in comparison.of(BatchTrial)})),
-            comparison.label(row.experiment),
-            ratio(row.ratio.value),
-            comparison.label(comparison.base or ""),
-            _over_runs(row.ratio),
-            f"verdict: {row.ratio.verdict}",
-        )
-    ]
+    limits = sorted({f"{trial.limit_bytes / GIB:g}{NBSP}GiB" for _, trial in largest[0].of(BatchTrial)})
+    scope = f"Each at its largest batch size under {join_words(limits)}"
+    return [_ratio_sentence(largest[0], lead, scope, "images")]
 
 
-def _ratio_sentence(comparison: ComparisonRecords, row: Throughput, base: Throughput, machine: str) -> Markup:
+def _lead_row(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Throughput | None:
+    """Return the experiment that the answer begins with; None without a ratio."""
+    compared = {row.experiment: row for row in rows if row.ratio is not None}
+    return compared[lead_experiment(comparison, list(compared))] if compared else None
+
+
+def _ratio_sentence(comparison: ComparisonRecords, row: Throughput, scope: str, unit: str, details: str = "") -> Markup:
     assert row.ratio is not None
-    return Markup("{}, {} trains <strong>{} times</strong> as many images per second as {} ({}; {}; {}{}).").format(
-        machine,
+    return Markup("{}, {} trains <strong>{} times</strong> as many {} as {} ({}; verdict: {}{}).").format(
+        scope,
         comparison.label(row.experiment),
         ratio(row.ratio.value),
+        unit,
         comparison.label(comparison.base or ""),
-        _over_runs(row.ratio),
-        f"verdict: {row.ratio.verdict}",
-        f"FLOP-predicted ratio {ratio(row.flop_ratio)}" if row.flop_ratio else "FLOPs unknown",
-        _against_base(row, base),
+        _format_runs_interval(row.ratio),
+        row.ratio.verdict,
+        details,
     )
 
 
-def _against_base(row: Throughput, base: Throughput) -> str:
-    return f"; MFU {percent(row.mfu)} against {percent(base.mfu)}" if row.mfu and base.mfu else ""
-
-
-def _over_runs(found: Ratio) -> str:
+def _format_runs_interval(found: Ratio) -> str:
     if found.low is None or found.high is None:
         return "one run each: no interval" if found.runs == (1, 1) else "too few runs: no interval"
     runs = f"{found.runs[0]} runs each" if len(set(found.runs)) == 1 else f"{found.runs[1]} and {found.runs[0]} runs"
-    return f"{INTERVAL} {span(found.low, found.high, ratio)} over {runs}"
+    return f"{INTERVAL} interval {format_interval(found, ratio)} over {runs}"
 
 
-def _unexplained(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
+def _unexplained_notes(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
     """Report ratios that differ from the FLOP-predicted ones by more than 8 %, with likely reasons."""
     base = next((row for row in rows if row.experiment == comparison.base), None)
-    found = [(row, factor) for row in rows if (factor := row.unexplained()) is not None]
-    left = sorted(found, key=lambda pair: -abs(math.log(pair[1])))
+    factors = [(row, factor) for row in rows if (factor := row.unexplained()) is not None]
+    left = sorted(factors, key=lambda pair: -abs(math.log(pair[1])))
     if base is None or not left:
         return []
     clauses = [
@@ -121,12 +157,12 @@ def _unexplained(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> l
             ratio(row.flop_ratio or 1.0),
             ratio(factor),
         )
-        for row, factor in left[:MOST_TOLD]
+        for row, factor in left[:MOST_NAMED]
         if row.forward_backward
     ]
-    clauses += the_rest(len(left) - MOST_TOLD, "throughput")
-    shown = [base, *(row for row, _ in left[:MOST_TOLD])]
-    utilisation = listed([f"{comparison.label(row.experiment)} {percent(row.mfu)}" for row in shown if row.mfu])
+    clauses += link_to_rest(len(left) - MOST_NAMED, "throughput")
+    shown = [base, *(row for row, _ in left[:MOST_NAMED])]
+    utilisation = join_words([f"{comparison.label(row.experiment)} {percent(row.mfu)}" for row in shown if row.mfu])
     one_run = " With one run each, run-to-run variation is another." if all(len(row.runs) == 1 for row in shown) else ""
     return [
         Markup(
@@ -137,17 +173,17 @@ def _unexplained(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> l
     ]
 
 
-def _too_few_runs(rows: Sequence[Throughput]) -> list[Markup]:
-    compared = [row.ratio for row in rows if row.ratio is not None]
-    needed = fewest_rounds(len(compared)) if compared else 0
-    fewest = min((min(found.runs) for found in compared), default=needed)
+def _too_few_runs_notes(rows: Sequence[Throughput]) -> list[Markup]:
+    ratios = [row.ratio for row in rows if row.ratio is not None]
+    needed = fewest_rounds(len(ratios)) if ratios else 0
+    fewest = min((min(one.runs) for one in ratios), default=needed)
     if fewest >= needed:
         return []
     return [
         Markup(
             "<strong>Too few runs for a verdict.</strong> {} per experiment cannot reach p ≤ 0.01: {} rounds are "
             "needed before {} can be called faster or slower."
-        ).format(times(fewest, "run"), needed, "this ratio" if len(compared) == 1 else f"these {len(compared)} ratios")
+        ).format(pluralize(fewest, "run"), needed, "this ratio" if len(ratios) == 1 else f"these {len(ratios)} ratios")
     ]
 
 
@@ -157,25 +193,56 @@ def _warnings(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list
         found.append(Markup("<strong>No ratios are shown:</strong> {}.").format(comparison.incomparable))
     worst = max(rows, key=lambda row: row.others_busy_percent, default=None)
     if worst is not None and is_disturbed(worst.others_busy_percent):
-        words = Markup(
+        text = Markup(
             "<strong>The machine was not idle.</strong> Other processes kept {} of it busy while {} was timed (median "
             "of its runs), which may have changed speeds and ratios."
         )
-        found.append(words.format(percent(worst.others_busy_percent / 100, 0), comparison.label(worst.experiment)))
+        found.append(text.format(percent(worst.others_busy_percent / 100, 0), comparison.label(worst.experiment)))
     if (gap := engineering_gap(rows)) is not None:
-        words = Markup(
+        text = Markup(
             "<strong>Engineering is being compared, not methods.</strong> {} uses {} of the device's peak and {} only "
             "{}: a factor of {} in MFU means that one implementation fills the device better."
         )
         (low, least), (high, largest) = ((comparison.label(row.experiment), row.mfu or 1.0) for row in gap)
-        found.append(words.format(high, percent(largest), low, percent(least), ratio(largest / least)))
+        found.append(text.format(high, percent(largest), low, percent(least), ratio(largest / least)))
     if number := len(failures(comparison)):
-        words = Markup('<strong>{} failed.</strong> <a href="#failures">See the reasons</a>.')
-        found.append(words.format(times(number, "run")))
+        text = Markup('<strong>{} failed.</strong> <a href="#failures">See the reasons</a>.')
+        found.append(text.format(pluralize(number, "run")))
     return found
 
 
-def _machine(comparison: ComparisonRecords) -> str:
-    """Name the machines of the speed records."""
-    machines = list(dict.fromkeys(record.circumstances.machine for record, _ in comparison.of(Speed)))
-    return f"On {'this machine' if len(machines) == 1 else 'different machines'} ({listed(machines)})"
+def _ratio_cells(comparison: ComparisonRecords, row: Throughput | None) -> tuple[Cell, Cell]:
+    """Return the measured and the FLOP-predicted ratio."""
+    if row is None:
+        return Cell.unmeasured(UNTIMED), Cell.unmeasured(UNTIMED)
+    if row.experiment == comparison.base:
+        return BASE_CELL, BASE_CELL
+    measured = Cell.estimate(row.ratio, ratio, comparison.incomparable or IS_BASE)
+    return measured, Cell.figure(row.flop_ratio, ratio, comparison.incomparable or UNTIMED)
+
+
+def _largest_batch_cells(comparison: ComparisonRecords, name: str, largest: LargestBatch) -> list[Cell]:
+    """Return the ratio of an experiment at its largest batch size; no cell where none was timed at it."""
+    if largest is None:
+        return []
+    sized, rows = largest
+    family = settings_without_batch_size(comparison.experiments[name])
+    same = [row for row in rows if settings_without_batch_size(sized.experiments[row.experiment]) == family]
+    if not same:
+        return [Cell.unmeasured("no batch size fits, or its runs failed")]
+    row = same[-1]
+    batch = f"batch {sized.experiments[row.experiment].batch_size:,}"
+    if row.ratio is None:
+        is_base = row.experiment == sized.base
+        return [Cell("1", f"base, {batch}", 1) if is_base else Cell.absent(sized.incomparable or IS_BASE)]
+    cell = Cell.estimate(row.ratio, ratio)
+    return [Cell(cell.text, ", ".join(filter(None, [cell.note, batch])), cell.sort)]
+
+
+def _accuracy_cell(towers: Sequence[ScorePoint], name: str, row: Throughput | None) -> Cell:
+    point = next((point for point in towers if point.subject == name), None)
+    if point is None:
+        return Cell.absent(NOT_SCORED)
+    cell = Cell.estimate(point.accuracy, accuracy)
+    taken = f"; in {format_seconds(point.images / row.images_per_second)}" if row else ""
+    return Cell(cell.text, cell.note + taken, cell.sort)

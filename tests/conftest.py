@@ -1,8 +1,9 @@
-"""Shapes in signatures are checked while the tests run; images are decoded once a session.
+"""Shapes in signatures are checked while the tests run; the pack is decoded and tokenised once a session.
 
 Tests run in a random order (pytest-randomly prints its seed; `--randomly-seed N` repeats it).
 """
 
+import gc
 import os
 import signal
 import sys
@@ -19,10 +20,11 @@ with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
     import bench.methods
     import bench.train.loop
     import bench.transfer.score  # noqa: F401
+    import tests.tokenised  # noqa: F401
 
 import torch
 
-from bench.console.signals import INTERRUPTED
+from bench.console.console import INTERRUPTED
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack import main as decode
 from tests.processes import Parting
@@ -41,6 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Leave imported modules and collected tests out of later garbage collections, which would look at each again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_keyboard_interrupt() -> None:

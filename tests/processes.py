@@ -29,6 +29,7 @@ PRELOAD = [
     "bench.transfer.score",
     "bench.orchestration.worker",
     "bench.measure.memory",
+    "tests.tokenised",
 ]
 LONGEST_SECONDS = 300  # after which a test that waits has hung; no law depends on it, however busy the machine
 

@@ -13,7 +13,7 @@ from bench.data.stream import Batch
 from bench.data.targets import Captions, Features
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.labels.subwords import SubwordIds, tokenizer
-from bench.measure.flops import count_flops
+from bench.measure.costs import count_flops
 from bench.methods import METHODS, clamp_scale
 from bench.record import Flops
 from bench.towers.provenance import Provenance

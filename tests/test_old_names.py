@@ -16,7 +16,15 @@ from bench.config import with_settings
 from bench.experiments import EXPERIMENTS
 from bench.explain.factors import select_factors
 from bench.ladder import Configuration, Factor, Ladder, ReferenceRatio
-from bench.old_names import FIELDS, OPTIONS, VALUES, VERBS, _tell, upgrade_arguments, upgrade_name
+from bench.old_names import (
+    EXPERIMENT_FIELDS,
+    FIELD_VALUES,
+    OPTIONS,
+    VERBS,
+    _report_rename,
+    upgrade_arguments,
+    upgrade_name,
+)
 from bench.record import (
     FORMAT,
     Record,
@@ -33,8 +41,8 @@ from models.checkpoint import save_tower
 from tests.reports.conftest import HERE
 
 RECORDS = Path(__file__).parent / "records"
-OLD_FIELDS = {new: old for old, new in FIELDS.items()}
-OLD_PADDING = {new: old for old, new in VALUES["text_padding"].items()}
+OLD_FIELDS = {new: old for old, new in EXPERIMENT_FIELDS.items()}
+OLD_PADDING = {new: old for old, new in FIELD_VALUES["text_padding"].items()}
 NAME = "clip-tiny[injected_slowdown=0.1,text_padding=max_length]"
 NEW = replace(
     with_settings(EXPERIMENTS["clip-tiny"], ["text_padding=max_length", "injected_slowdown=0.1"]),
@@ -124,8 +132,10 @@ def test_kept_records_have_the_names_of_today(folder: Path) -> None:
     for one in read_records(folder):
         assert one.format in (2, FORMAT)  # what changed its meaning since stays apart
         text = msgspec.json.encode(one).decode()
-        assert not any(f'"{old}"' in text or f"{old}=" in text for old in (*FIELDS, "cells", "rung", "random tower"))
-        assert one.experiment is None or one.experiment.text_padding in VALUES["text_padding"].values()
+        assert not any(
+            f'"{old}"' in text or f"{old}=" in text for old in (*EXPERIMENT_FIELDS, "cells", "rung", "random tower")
+        )
+        assert one.experiment is None or one.experiment.text_padding in FIELD_VALUES["text_padding"].values()
 
 
 @pytest.mark.parametrize(
@@ -189,7 +199,7 @@ def test_checkpoint_with_old_names_is_read(tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def untold() -> None:
-    _tell.cache_clear()
+    _report_rename.cache_clear()
 
 
 SPELLINGS: list[tuple[Sequence[str], Sequence[str], str]] = [

@@ -25,6 +25,7 @@ from bench.statistics import (
     Verdict,
     accuracy_interval,
     difference_verdict,
+    estimate_paired_over_seeds,
     fewest_rounds,
     is_change,
     judge_agreement,
@@ -33,7 +34,6 @@ from bench.statistics import (
     mean_interval,
     median_ratio_interval,
     paired_difference,
-    paired_over_seeds,
     relative_spread,
 )
 
@@ -526,8 +526,8 @@ def test_a_difference_is_judged_by_its_interval() -> None:
 
 def test_seeds_are_ranked_from_five_common_ones_on() -> None:
     base = dict.fromkeys(range(6), 0.5)
-    assert paired_over_seeds(base, dict.fromkeys(range(2, 6), 0.6)) is None
-    found = paired_over_seeds(base, {seed: 0.6 + seed / 1000 for seed in range(1, 9)})
+    assert estimate_paired_over_seeds(base, dict.fromkeys(range(2, 6), 0.6)) is None
+    found = estimate_paired_over_seeds(base, {seed: 0.6 + seed / 1000 for seed in range(1, 9)})
     assert found is not None
     assert (found.over, difference_verdict(found)) == ("5 seeds", "better")
 

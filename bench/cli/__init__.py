@@ -1,1 +1,1 @@
-"""The command line: one file per verb, the parser and how a command ends."""
+"""The command line: its verbs, the parser and how a command ends."""

@@ -9,24 +9,20 @@ from msgspec.structs import replace
 from tyro.conf import Positional
 
 from bench.cli.doctor import Doctor
-from bench.cli.embed import Embed
 from bench.cli.explain import ExplainRatio
-from bench.cli.export import Export
-from bench.cli.history import History
 from bench.cli.label import Label
 from bench.cli.options import Command, Data, Json, Results, Rounds, Settings, experiment_from, finish
 from bench.cli.plan import Plan
 from bench.cli.reference import Reference
-from bench.cli.regress import Regress
 from bench.cli.selftest import SlowdownDetectionCheck
-from bench.cli.train import Train
+from bench.cli.suites import History, Regress
+from bench.cli.train import Embed, Export, Train
 from bench.cli.transfer import Transfer
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH
-from bench.console.console import PROGRAM
-from bench.console.exit_codes import OK
+from bench.console.console import OK, PROGRAM
 from bench.console.tables import Table, print_tables
 from bench.experiments import COMPARED, EXPERIMENTS
-from bench.measure.tables import cost_table, experiment_table, fit_table, speed_table
+from bench.measure.tables import batch_trial_table, cost_table, experiment_table, speed_table
 from bench.orchestration.comparison import (
     CURVE_TASK,
     FULL_IMAGES,
@@ -141,14 +137,10 @@ class Measure:
         comparison.measure(rounds, list({one.name: one for one in (*experiments, *largest)}.values()))
         tables = _cost_tables(comparison, allow_differences=self.allow_differences)
         if self.memory_gib is not None:
-            title, names = f"Each at its largest batch under {self.memory_gib:g} GiB", [one.name for one in largest]
-            records = comparison.records()
-            tables.append(
-                speed_table(
-                    title, records, names, MAY_DIFFER_AT_LARGEST_BATCH, allow_differences=self.allow_differences
-                )
-            )
-            tables.append(fit_table(records))
+            title, records = f"Each at its largest batch under {self.memory_gib:g} GiB", comparison.records()
+            names, allowed = [one.name for one in largest], MAY_DIFFER_AT_LARGEST_BATCH
+            tables.append(speed_table(title, records, names, allowed, allow_differences=self.allow_differences))
+            tables.append(batch_trial_table(records))
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
         return finish(comparison, tables, self.json)

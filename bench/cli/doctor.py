@@ -1,9 +1,10 @@
-"""The verb `doctor`: checks of this machine for disturbances and missing tools, and the duration of a comparison."""
+"""The verb `doctor`: disturbances and missing tools of this machine, or faults of tar shards."""
 
 import os
 import shutil
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +13,28 @@ from typing import Annotated, Any
 
 import psutil
 import pynvml
+from tqdm import tqdm
 from tyro.conf import arg
 
 from bench.cli.options import Json, Results, finish
-from bench.cli.shard_check import check_shards
-from bench.console.progress import Progress
-from bench.console.tables import Table
-from bench.environment.commit import commit
+from bench.console.console import DISAGREEMENT, OK, Progress
+from bench.console.tables import Table, print_tables
+from bench.data.shards.manifest import (
+    MANIFEST_NAME,
+    ShardFacts,
+    compute_facts,
+    describe_difference,
+    missing_shards,
+    read_manifest,
+    write_manifest,
+)
+from bench.data.shards.shards import find_tar_files
+from bench.environment.commit import current_commit
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Comparison, Scope, scopes
-from bench.orchestration.duration_estimates import speed_seconds
 from bench.orchestration.preflight import CGROUP_QUOTA, available_cores, has_gpu, open_comparison
-from bench.orchestration.runner import Runner
+from bench.orchestration.runner import Runner, speed_seconds
 from bench.record import Record, Speed
 
 OBSERVED_SECONDS = 2.0
@@ -84,7 +94,7 @@ class Doctor:
             return finish(trial, [Table("This machine", rows)], self.json)
 
 
-def _check(what: str, found: str, advice: str, *, disturbs: bool) -> Finding:
+def _judge(what: str, found: str, advice: str, *, disturbs: bool) -> Finding:
     return Finding(what, found, DISTURBS, advice) if disturbs else Finding(what, found)
 
 
@@ -95,25 +105,25 @@ def check_host() -> Iterator[Finding]:
     if CGROUP_QUOTA.is_file() and not CGROUP_QUOTA.read_text().startswith("max"):
         quota = f"container quota of {' / '.join(CGROUP_QUOTA.read_text().split())} microseconds"
         yield Finding("quota", quota, DISTURBS, "a quota pauses all threads periodically; bind whole cores instead")
-    swapped, before = psutil.swap_memory(), _cpu_seconds()
-    busy = psutil.cpu_times_percent(OBSERVED_SECONDS)
-    used = ((seconds - before[one], one[1]) for one, seconds in _cpu_seconds().items() if one in before)
-    others = sorted(used, reverse=True)
-    listed = ", ".join(f"{name} {spent / OBSERVED_SECONDS:.0%} of a core" for spent, name in others[:3] if spent > 0)
-    load = f"{100 - busy.idle:.0f} % of all cores" + (f" ({listed})" if listed else "")
-    yield _check("other processes", load, "end them, or wait", disturbs=100 - busy.idle > BUSY_PERCENT)
+    swap_before, seconds_before = psutil.swap_memory(), _cpu_seconds_by_process()
+    busy, seconds_after = psutil.cpu_times_percent(OBSERVED_SECONDS), _cpu_seconds_by_process()
+    common = seconds_before.keys() & seconds_after.keys()
+    used = sorted(((seconds_after[one] - seconds_before[one], one[1]) for one in common), reverse=True)
+    busiest = ", ".join(f"{name} {spent / OBSERVED_SECONDS:.0%} of a core" for spent, name in used[:3] if spent > 0)
+    load = f"{100 - busy.idle:.0f} % of all cores" + (f" ({busiest})" if busiest else "")
+    yield _judge("other processes", load, "end them, or wait", disturbs=100 - busy.idle > BUSY_PERCENT)
     if (stolen := getattr(busy, "steal", 0.0)) > 1:
         advice = "another virtual machine is busy: wait"
         yield Finding("host", f"takes {stolen:.0f} % of the cores' time", DISTURBS, advice)
     free = f"{memory.available / GIB:.1f} GiB available of {memory.total / GIB:.1f} GiB"
-    yield _check("memory", free, "end processes that hold memory", disturbs=memory.available < MIN_FREE_GIB * GIB)
-    paging = psutil.swap_memory().sin - swapped.sin
-    swap = f"{swapped.used / GIB:.1f} GiB used, {paging} bytes read in {OBSERVED_SECONDS:g} s"
-    yield _check("swap", swap, "free memory, then run `swapoff -a`", disturbs=bool(paging))
+    yield _judge("memory", free, "end processes that hold memory", disturbs=memory.available < MIN_FREE_GIB * GIB)
+    paging = psutil.swap_memory().sin - swap_before.sin
+    swap = f"{swap_before.used / GIB:.1f} GiB used, {paging} bytes read in {OBSERVED_SECONDS:g} s"
+    yield _judge("swap", swap, "free memory, then run `swapoff -a`", disturbs=bool(paging))
     if HUGE_PAGES.is_file():
         mode = HUGE_PAGES.read_text().partition("[")[2].partition("]")[0]
         advice = f"run-to-run spread is four times as large without: `echo madvise > {HUGE_PAGES}`"
-        yield _check("huge pages", mode, advice, disturbs=mode == "never")
+        yield _judge("huge pages", mode, advice, disturbs=mode == "never")
     battery = getattr(psutil, "sensors_battery", lambda: None)()
     if battery is not None and not battery.power_plugged:
         yield Finding("power", f"on battery, {battery.percent:.0f} %", DISTURBS, "connect the power supply")
@@ -124,13 +134,13 @@ def check_cpu_clocks() -> Iterator[Finding]:
     governors = {path.read_text().strip() for path in CPU.glob("cpu[0-9]*/cpufreq/scaling_governor")}
     if governors:
         advice = "`cpupower frequency-set -g performance`"
-        yield _check("governor", ", ".join(sorted(governors)), advice, disturbs=governors != {"performance"})
+        yield _judge("governor", ", ".join(sorted(governors)), advice, disturbs=governors != {"performance"})
     else:
         yield Finding("governor", "the kernel shows no clocks (a virtual machine?)", UNKNOWN)
     counts = [int(path.read_text()) for path in CPU.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
     if counts:
         throttled = f"throttled {sum(counts)} times since boot"
-        yield _check("temperature", throttled, "cool it, and check whether the count grows", disturbs=sum(counts) > 0)
+        yield _judge("temperature", throttled, "cool it, and check whether the count grows", disturbs=sum(counts) > 0)
 
 
 def check_gpus() -> Iterator[Finding]:
@@ -142,45 +152,40 @@ def check_gpus() -> Iterator[Finding]:
         yield Finding("NVML", str(error), MISSING, "runs use the CPU; no GPU is read")
         return
     for index, handle in enumerate(handles):
-        name, driver = _answer(pynvml.nvmlDeviceGetName, handle), _answer(pynvml.nvmlSystemGetDriverVersion)
+        name, driver = _query_nvml(pynvml.nvmlDeviceGetName, handle), _query_nvml(pynvml.nvmlSystemGetDriverVersion)
         yield Finding(f"GPU {index}", f"{name}, driver {driver}")
-        running = _answer(lambda of: len(pynvml.nvmlDeviceGetComputeRunningProcesses(of)), handle)
+        running = _query_nvml(lambda of: len(pynvml.nvmlDeviceGetComputeRunningProcesses(of)), handle)
         is_busy = running.isdecimal() and running != "0"
-        yield _check(f"GPU {index}: processes", running, "end them, or wait", disturbs=is_busy)
-        slowed = _answer(lambda of: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(of) & THROTTLE_REASONS, handle)
+        yield _judge(f"GPU {index}: processes", running, "end them, or wait", disturbs=is_busy)
+        slowed = _query_nvml(lambda of: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(of) & THROTTLE_REASONS, handle)
         advice = "see `nvidia-smi -q -d PERFORMANCE`"
-        yield _check(f"GPU {index}: slowdown reasons", slowed, advice, disturbs=slowed not in {"0", ""})
-        yield Finding(f"GPU {index}: persistence mode", _answer(pynvml.nvmlDeviceGetPersistenceMode, handle))
+        yield _judge(f"GPU {index}: slowdown reasons", slowed, advice, disturbs=slowed not in {"0", ""})
+        yield Finding(f"GPU {index}: persistence mode", _query_nvml(pynvml.nvmlDeviceGetPersistenceMode, handle))
 
 
 def check_dependencies(results: Path) -> Iterator[Finding]:
     """Check the compiler, the disk and the state of the checkout."""
-    compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
-    if compiler is None:
-        yield Finding("C++ compiler", "none", MISSING, "torch.compile needs one (`--set compile=on`)")
-    else:
+    if compiler := next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None):
         yield Finding("C++ compiler", compiler)
+    else:
+        yield Finding("C++ compiler", "none", MISSING, "torch.compile needs one (`--set compile=on`)")
     folder = next(path for path in (results.resolve(), *results.resolve().parents) if path.exists())
     free = shutil.disk_usage(folder).free / GIB
-    yield _check("disk", f"{free:.0f} GiB free at {folder}", "free disk space", disturbs=free < MIN_FREE_GIB)
-    is_dirty = commit().endswith("-dirty")
-    yield Finding(
-        "commit", commit(), FINDING_OK, "records of a changed checkout cannot be reproduced" if is_dirty else ""
-    )
+    yield _judge("disk", f"{free:.0f} GiB free at {folder}", "free disk space", disturbs=free < MIN_FREE_GIB)
+    advice = "records of a changed checkout cannot be reproduced" if current_commit().endswith("-dirty") else ""
+    yield Finding("commit", current_commit(), FINDING_OK, advice)
 
 
 def trial_run(records: list[Record], pace: float) -> Iterator[Finding]:
     """Report one run of clip-tiny, and the duration of the default comparison at `pace` times the expected seconds."""
     for record in records:
-        if not isinstance(record.measured, Speed) or record.experiment is None:
+        speed, experiment, where = record.measured, record.experiment, record.circumstances
+        if not isinstance(speed, Speed) or experiment is None:
             continue
-        speed, where = record.measured, record.circumstances
         yield Finding("device", f"{where.machine}; torch {where.packages['torch']}, {where.precision}")
         excess = max(speed.window_seconds) / median(speed.window_seconds) - 1
-        rate = (
-            f"{images_per_second(record.experiment, speed):,.0f} images/s, slowest window {excess:.0%} over the median"
-        )
-        yield _check("trial of clip-tiny", rate, "", disturbs=excess > MAX_WINDOW_SPREAD)
+        found = f"{images_per_second(experiment, speed):,.0f} images/s, slowest window {excess:.0%} over the median"
+        yield _judge("trial of clip-tiny", found, "", disturbs=excess > MAX_WINDOW_SPREAD)
         experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
         scope = scopes(len(experiments), on_gpu=has_gpu())["default"]
         planned = Comparison("doctor", Path(), experiments, available_cores(), has_gpu(), Runner(Progress(0.0)))
@@ -188,18 +193,54 @@ def trial_run(records: list[Record], pace: float) -> Iterator[Finding]:
         yield Finding("default comparison", f"takes about {minutes:.0f} minutes")
 
 
-def _cpu_seconds() -> dict[tuple[int, str], float]:
+def _cpu_seconds_by_process() -> dict[tuple[int, str], float]:
     """Return the CPU seconds of other processes by id and name."""
-    found = {}
+    seconds = {}
     for process in psutil.process_iter(["name", "cpu_times"]):
         if process.pid != os.getpid() and (times := process.info["cpu_times"]):
-            found[process.pid, process.info["name"] or "?"] = times.user + times.system
-    return found
+            seconds[process.pid, process.info["name"] or "?"] = times.user + times.system
+    return seconds
 
 
-def _answer(read: Callable[..., Any], *of: Any) -> str:
+def _query_nvml(query: Callable[..., Any], *arguments: Any) -> str:
     """Return NVML's answer or its error message."""
     try:
-        return str(read(*of))
+        return str(query(*arguments))
     except pynvml.NVMLError as error:
         return str(error)
+
+
+GIB = 2**30
+
+
+def check_shards(data: str, json_file: Path | None) -> int:
+    """Read shards whole; verify each folder's manifest, or write it if all shards of the folder are readable."""
+    paths = find_tar_files(data)
+    manifests = {folder: read_manifest(folder) for folder in sorted({path.parent for path in paths})}
+    readable, faults = defaultdict[Path, dict[str, ShardFacts]](dict), dict[Path, str]()
+    with tqdm(total=sum(path.stat().st_size for path in paths), unit="B", unit_scale=True, mininterval=1) as bar:
+        for path in paths:
+            try:
+                readable[path.parent][path.name] = compute_facts(path, bar.update)
+            except ValueError as error:
+                faults[path] = str(error).removeprefix(f"{path}: ")
+    rows = []
+    for folder, manifest in manifests.items():
+        shards = readable[folder]
+        if manifest is not None:
+            faults |= {folder / name: "missing" for name in missing_shards(folder, manifest, data)}
+            for name, facts in shards.items():
+                listed = manifest.shards.get(name)
+                if fault := "not in the manifest" if listed is None else describe_difference(listed, facts):
+                    faults[folder / name] = fault
+        is_good = not any(path.parent == folder for path in faults)
+        if manifest is None and is_good:
+            write_manifest(folder, shards)
+        verdicts = ("written", "not written") if manifest is None else ("agrees", "disagrees")
+        row: dict[str, str | float] = {"folder": str(folder), "shards": len(shards)}
+        row["samples"] = sum(facts.samples for facts in shards.values())
+        row["GiB"] = sum(facts.bytes for facts in shards.values()) / GIB
+        rows.append(row | {MANIFEST_NAME: verdicts[not is_good]})
+    faulty = [{"shard": str(path), "fault": fault} for path, fault in sorted(faults.items())]
+    print_tables([Table("Shards", rows), Table("Faulty shards", faulty)], json_file)
+    return DISAGREEMENT if faults else OK

@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from bench.cli.options import Json, Results, Settings
 from bench.config import FIELDS, Experiment, with_settings
-from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK
+from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK
 from bench.console.tables import print_tables
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.explain.decomposition import decompose
@@ -21,10 +21,9 @@ from bench.explain.tables import cause_table, reference_table, side_by_side
 from bench.ladder import CLASSIFYING, PADDING, PAIRED, Factor, Ladder, ReferenceRatio, build_ladder, stages_between
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison, Scope
-from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import available_cores, has_gpu, open_comparison
 from bench.orchestration.requests import LadderRequest
-from bench.orchestration.runner import Job
+from bench.orchestration.runner import START_SECONDS, Job
 from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
 from bench.record import read_record
 from bench.statistics import Agreement
@@ -74,31 +73,29 @@ class ExplainRatio:
         recipes: Sequence[Recipe | None] = [*dict.fromkeys(self.recipe)] or [None]
         plans = {recipe: self._plan(recipe) for recipe in recipes}  # errors are raised before the first run
         begun = [self._begin(recipe, *plan) for recipe, plan in plans.items()]
-        comparison, rounds = begun[0][0], [jobs for _, of_one in begun for jobs in of_one]
+        comparison, rounds = begun[0][0], [*chain.from_iterable(of_recipe for _, of_recipe in begun)]
         runner = comparison.runner
         runner.progress.expect(sum(job.expected_seconds for jobs in rounds for job in jobs))
         for jobs in rounds:
             comparison.run_round(jobs)
-        records = [comparison.records() for comparison, _ in begun]
-        named = zip(recipes, map(decompose, records), strict=True)
-        found = {recipe or self.name: one for recipe, one in named if one}
-        beside = [side_by_side(found)] if len(found) > 1 else [reference_table(one) for one in found.values()]
-        print_tables(
-            [*map(cause_table, found.values()), *beside, failure_table([*chain.from_iterable(records)])], self.json
-        )
+        records, names = [comparison.records() for comparison, _ in begun], [recipe or self.name for recipe in recipes]
+        found = {name: one for name, rows in zip(names, records, strict=True) if (one := decompose(rows))}
+        last = [side_by_side(found)] if len(found) > 1 else [reference_table(one) for one in found.values()]
+        failures = failure_table([*chain.from_iterable(records)])
+        print_tables([*map(cause_table, found.values()), *last, failures], self.json)
         if runner.failures or len(found) < len(begun):
             return FAILED_CASE
         return EXIT_CODES[max((one.verdict for one in found.values()), key=[*EXIT_CODES].index)]
 
     def _plan(self, recipe: Recipe | None) -> tuple[Ladder, list[Experiment]]:
-        named = [get_experiment(name) for name in (self.name, self.baseline)]
+        pair = [get_experiment(name) for name in (self.name, self.baseline)]
         if recipe is not None:
-            named = [get_recipe(one.name, recipe) for one in named]
-        first, baseline = (with_settings(one, self.settings) for one in named)
+            pair = [get_recipe(one.name, recipe) for one in pair]
+        first, baseline = (with_settings(one, self.settings) for one in pair)
         chosen = (*PUBLISHED_FACTORS, *self.factors) if recipe == "published" else self.factors
         ladder, configurations = plan_ladder(first, baseline, chosen, factorial=self.factorial, on_gpu=has_gpu())
         if recipe is not None:
-            ladder = structs.replace(ladder, references=reference_ratios(*named))
+            ladder = structs.replace(ladder, references=reference_ratios(*pair))
         if recipe == "published":
             ladder = structs.replace(ladder, left_out=ladder.left_out | NOT_PUBLISHED_HERE)
         return ladder, configurations
@@ -112,7 +109,7 @@ class ExplainRatio:
         comparison = open_comparison(
             self.results, configurations, scope, resume=self.resume, trained=False, may_differ=FIELDS
         )
-        job = comparison.job(LadderRequest, ends[-1], "the ladder", START_SECONDS, ladder=ladder)
+        job = comparison.new_job(LadderRequest, ends[-1], "the ladder", START_SECONDS, ladder=ladder)
         if job.is_done and read_record(job.request.paths[0]).measured != ladder:
             raise ValueError(f"{comparison.name} has another ladder: start a new decomposition without --resume")
         comparison.runner.progress.expect(job.expected_seconds)
@@ -131,8 +128,8 @@ def get_recipe(name: str, recipe: Recipe) -> Experiment:
     """Return a named experiment's recipe; ValueError lists the experiments that have one."""
     ending = ENDINGS[recipe]
     if f"{name}-{ending}" not in EXPERIMENTS:
-        there = [one.removesuffix(f"-{ending}") for one in EXPERIMENTS if one.endswith(f"-{ending}")]
-        raise ValueError(f"{name} has no {recipe} recipe (experiments with one: {', '.join(there)})")
+        others = [one.removesuffix(f"-{ending}") for one in EXPERIMENTS if one.endswith(f"-{ending}")]
+        raise ValueError(f"{name} has no {recipe} recipe (experiments with one: {', '.join(others)})")
     return EXPERIMENTS[f"{name}-{ending}"]
 
 
@@ -149,20 +146,16 @@ def plan_ladder(
     padding_reason = why_padding_is_needed(baseline.text_tower) if is_text else None
     factors, left_out = select_factors(baseline, first, chosen, on_gpu=on_gpu)
     left_out |= {PADDING: padding_reason} if padding_reason else {}
-    can = []
-    for factor in factors:
-        if (reason := _reason_unsupported(first, factor)) is None:
-            can.append(factor)
-        else:
-            left_out[factor.name] = reason
-    stages = stages_between(baseline, first, padding_reason, can)
-    ladder, configurations = build_ladder(stages, can, factorial=factorial, pace=first)
-    return structs.replace(ladder, left_out=left_out), configurations
+    refusals = {one.name: reason for one in factors if (reason := _tower_refusal(first, one)) is not None}
+    factors = [factor for factor in factors if factor.name not in refusals]
+    stages = stages_between(baseline, first, padding_reason, factors)
+    ladder, configurations = build_ladder(stages, factors, factorial=factorial, pace=first)
+    return structs.replace(ladder, left_out=left_out | refusals), configurations
 
 
-def _reason_unsupported(first: Experiment, factor: Factor) -> str | None:
+def _tower_refusal(first: Experiment, factor: Factor) -> str | None:
     """Return the reason why a tower cannot be built with a factor's values, or None."""
-    from bench.measure.flops import build_on_meta
+    from bench.measure.costs import build_on_meta
 
     if factor.field not in TOWER_FIELDS:
         return None
@@ -179,17 +172,15 @@ def reference_ratios(first: Experiment, baseline: Experiment) -> tuple[Reference
     """Return the FLOP-predicted ratios of a pair of recipes, and the published ratio."""
     from bench.measure.costs import count_flops_as_released
 
-    def ratio(**changes: tuple[int, ...]) -> float:
-        costs = [count_flops_as_released(structs.replace(one, **changes)) for one in (baseline, first)]
-        return costs[0] / costs[1]
+    def counted(what: str, **changes: tuple[int, ...]) -> ReferenceRatio:
+        flops = [count_flops_as_released(structs.replace(one, **changes)) for one in (baseline, first)]
+        source = "counted: image tower, captions padded to their context, head"
+        return ReferenceRatio(what=what, ratio=flops[0] / flops[1], source=source)
 
-    counted = "counted: image tower, captions padded to their context, head"
-    published = ReferenceRatio(what="published", ratio=1 / PUBLISHED_HOURS, source=PUBLISHED_SOURCE)
-    return (
-        ReferenceRatio(what="FLOPs alone, one image size", ratio=ratio(image_sizes=()), source=counted),
-        ReferenceRatio(what="FLOPs alone, the recipes' image sizes", ratio=ratio(), source=counted),
-        *([published] if (baseline.method, first.method) == ("clip", "catlip") else []),
-    )
+    ratios = counted("FLOPs alone, one image size", image_sizes=()), counted("FLOPs alone, the recipes' image sizes")
+    if (baseline.method, first.method) != ("clip", "catlip"):
+        return ratios
+    return (*ratios, ReferenceRatio(what="published", ratio=1 / PUBLISHED_HOURS, source=PUBLISHED_SOURCE))
 
 
 def estimate_run_seconds(configurations: Sequence[Experiment], *, on_gpu: bool) -> dict[str, float]:
@@ -197,12 +188,12 @@ def estimate_run_seconds(configurations: Sequence[Experiment], *, on_gpu: bool) 
     from bench.measure.costs import count_costs
 
     device_flops = GPU_FLOPS if on_gpu else CPU_CORE_FLOPS * available_cores()
-    of_rungs = {(configuration.method, configuration.text_features): configuration for configuration in configurations}
-    costs = {stage: count_costs(configuration) for stage, configuration in of_rungs.items()}
+    by_objective = {(one.method, one.text_features): one for one in configurations}
+    costs = {objective: count_costs(one) for objective, one in by_objective.items()}
     seconds = {}
-    for configuration in configurations:
-        of = costs[configuration.method, configuration.text_features]
-        steps = configuration.warmup_steps + (configuration.windows + 1) * configuration.steps_per_window
-        flops = 3 * steps * configuration.mean_batch_size * (of.image_flops + of.text_flops)
-        seconds[configuration.name] = START_SECONDS + flops / device_flops
+    for one in configurations:
+        cost = costs[one.method, one.text_features]
+        steps = one.warmup_steps + (one.windows + 1) * one.steps_per_window
+        flops = 3 * steps * one.mean_batch_size * (cost.image_flops + cost.text_flops)
+        seconds[one.name] = START_SECONDS + flops / device_flops
     return seconds

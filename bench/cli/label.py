@@ -13,8 +13,7 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import Json
 from bench.config import format_differences
-from bench.console.console import PROGRAM, log
-from bench.console.exit_codes import FAILED_CASE, OK, USAGE
+from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, log
 from bench.console.tables import print_tables
 from bench.data.captions.shards import Shard, find_caption_files, select_part
 from bench.labels.explanation import explanation_table
@@ -35,6 +34,7 @@ from bench.labels.vocabulary import (
 from bench.orchestration.preflight import available_cores
 
 SHOWN_FAILURES = 10
+Shards = Annotated[str | None, arg(metavar="K/N", help="share of the files: every N-th, beginning at the K-th")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,7 @@ class Label:
     size: int | None = None  # largest number of labels in the vocabulary
     merge: tuple[Path, ...] = ()  # vocabularies to add up, or one CoreNet vocabulary to convert to JSON
     explain: str | None = None  # caption whose labels are explained word by word
-    shards: Annotated[str | None, arg(metavar="K/N", help="share of the files: every N-th, beginning at the K-th")] = (
-        None
-    )
+    shards: Shards = None
     engine: Literal["local", "ray"] = "local"  # where jobs run: local processes or a Ray cluster
     workers: int | None = None  # number of processes; default: number of cores
     force: bool = False  # label complete files again
@@ -86,10 +84,11 @@ class Label:
     def _count(self) -> int:
         self._require_out("FILE")
         rule = get_rule(self.rule or "corenet")
-        total, failures, seconds = self._run([LabelJob(shard.path, rule.name, self.column) for shard in self._shards()])
+        jobs = [LabelJob(shard.path, rule.name, self.column) for shard in self._find_shards()]
+        total, failures, seconds = self._run(jobs)
         vocabulary = count_vocabulary(rule, total.counts, total.captions)
         print_tables(summary_tables(total, total.captions / seconds, vocabulary.labels), self.json)
-        return _report(failures) or self._write(vocabulary)  # a partial vocabulary would look complete
+        return _report_failures(failures) or self._write(vocabulary)  # a partial vocabulary would look complete
 
     def _write(self, vocabulary: Vocabulary) -> int:
         out = self._require_out("FILE")
@@ -114,24 +113,24 @@ class Label:
             raise ValueError(f"{self.vocabulary} is a vocabulary of the rule {vocabulary.rule!r}, not of {rule!r}")
         path = str(vocabulary_path(self.vocabulary).absolute())
         labeller(rule, path)  # an incompatible pair raises one error, not one per file
-        target, shards = out.absolute(), self._shards()
-        jobs = [LabelJob(shard.path, rule, self.column, path, target / shard.labels_name) for shard in shards]
-        _require_distinct(jobs)
+        folder = out.absolute()
+        jobs = [LabelJob(one.path, rule, self.column, path, folder / one.labels_name) for one in self._find_shards()]
+        _require_distinct_targets(jobs)
         todo, finished = [], Tally()
         for job in jobs:
-            if self.force or (found := _existing_tally(job)) is None:
+            if self.force or (tally := _existing_tally(job)) is None:
                 todo.append(job)
             else:
-                finished.add(found)
+                finished.add(tally)
         if len(todo) < len(jobs):
             print(f"{len(jobs) - len(todo)} of {len(jobs)} files are already labelled", file=sys.stderr)
         total, failures, seconds = self._run(todo)
         rate, labels = total.captions / seconds, most_frequent(vocabulary, total.counts)
         total.add(finished)
         print_tables(summary_tables(total, rate, labels), self.json)
-        return _report(failures)
+        return _report_failures(failures)
 
-    def _shards(self) -> Sequence[Shard]:
+    def _find_shards(self) -> Sequence[Shard]:
         shards = find_caption_files(self.inputs, self.out)
         return select_part(shards, self.shards) if self.shards else shards
 
@@ -168,7 +167,7 @@ class Label:
             yield from run_jobs(jobs, self.workers or useful_processes(jobs, available_cores()), report)
 
 
-def _report(failures: Sequence[Exception]) -> int:
+def _report_failures(failures: Sequence[Exception]) -> int:
     """Print the errors of failed files; return the exit code."""
     for failure in failures[:SHOWN_FAILURES]:
         log(f"error: {failure}")
@@ -177,15 +176,15 @@ def _report(failures: Sequence[Exception]) -> int:
     return USAGE if failures else OK
 
 
-def _require_distinct(jobs: Sequence[LabelJob]) -> None:
+def _require_distinct_targets(jobs: Sequence[LabelJob]) -> None:
     """Raise ValueError if two inputs have the same label file, or a label file is an input."""
-    taken: dict[Path | None, Path] = {}
+    sources: dict[Path | None, Path] = {}
     for job in jobs:
-        if job.target in taken:
-            raise ValueError(f"{taken[job.target]} and {job.source} would both write {job.target}: label one at a time")
-        taken[job.target] = job.source
-    if over := {job.source.resolve() for job in jobs} & {path.resolve() for path in taken if path}:
-        raise ValueError(f"the labels would be written over {min(over)}: choose another --out")
+        if first := sources.get(job.target):
+            raise ValueError(f"{first} and {job.source} would both write {job.target}: label one at a time")
+        sources[job.target] = job.source
+    if overwritten := {job.source.resolve() for job in jobs} & {path.resolve() for path in sources if path}:
+        raise ValueError(f"the labels would be written over {min(overwritten)}: choose another --out")
 
 
 def _existing_tally(job: LabelJob) -> Tally | None:
@@ -196,16 +195,15 @@ def _existing_tally(job: LabelJob) -> Tally | None:
     assert job.target is not None
     if not job.target.exists():
         return None
-    found, origin = read_label_file_info(job.target), job.origin()
-    if found is None:
+    info, origin = read_label_file_info(job.target), job.origin()
+    if info is None:
         log(f"{job.target} is not a complete file of labels: it is labelled again")
         return None
-    asked = {name: (getattr(found.origin, name), getattr(origin, name)) for name in origin.__struct_fields__}
-    if changed := {name: pair for name, pair in asked.items() if pair[0] != pair[1] and name != "input_digest"}:
-        raise ValueError(
-            f"{job.target} was made with other options ({format_differences(changed)}): use --force or another --out"
-        )
-    if found.origin != origin:
+    pairs = {name: (getattr(info.origin, name), getattr(origin, name)) for name in origin.__struct_fields__}
+    if changed := {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and name != "input_digest"}:
+        options = format_differences(changed)
+        raise ValueError(f"{job.target} was made with other options ({options}): use --force or another --out")
+    if info.origin != origin:
         log(f"{job.source} changed since {job.target} was made: it is labelled again")
         return None
-    return tally_of(found)
+    return tally_of(info)

@@ -8,8 +8,7 @@ import tyro
 from bench.cli.compare import DISTRIBUTED_VERBS, GROUPS, VERBS, Bench
 from bench.cli.options import Command
 from bench.config import choose
-from bench.console.console import PROGRAM, log
-from bench.console.exit_codes import OK, USAGE
+from bench.console.console import OK, PROGRAM, USAGE, log
 from bench.environment.rank_info import torchrun_env
 from bench.old_names import upgrade_arguments, upgrade_verb
 from bench.orchestration.runner import follow_rank0
@@ -22,54 +21,52 @@ def dispatch(arguments: Sequence[str]) -> int:
     Under torchrun only rank 0 runs the verb; the other ranks follow it.
     """
     try:
-        met = connect_coordinator()
-        if met is None:
-            return _run(arguments)
-        if met.rank_info.rank > 0:
-            follow_rank0(met)
+        coordinator = connect_coordinator()
+        if coordinator is None:
+            return _run_verb(arguments)
+        if coordinator.rank_info.rank > 0:
+            follow_rank0(coordinator)
             return OK
     except ValueError as error:
-        return _usage(error)
+        return _report_usage_error(error)
     try:
-        return _run(arguments)
+        return _run_verb(arguments)
     finally:
-        met.shut_down()
+        coordinator.shut_down()
 
 
-def _run(arguments: Sequence[str]) -> int:
+def _run_verb(arguments: Sequence[str]) -> int:
     try:
         command = parse(arguments)
-    except ValueError as error:
-        return _usage(error)
-    if torchrun_env().world_size > 1 and not isinstance(command, DISTRIBUTED_VERBS):
-        return _usage(ValueError("torchrun can start measure and train only; start other verbs without torchrun"))
-    try:
-        return command.run()
+        if torchrun_env().world_size > 1 and not isinstance(command, DISTRIBUTED_VERBS):
+            return _report_usage_error("torchrun can start measure and train only; start other verbs without torchrun")
+        try:
+            return command.run()
+        except KeyboardInterrupt:
+            print(f"\ninterrupted: {command.resume_hint}", file=sys.stderr)
+            raise
     except (ValueError, OSError) as error:
-        return _usage(error)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted: {command.resume_hint}", file=sys.stderr)
-        raise
+        return _report_usage_error(error)
 
 
 def parse(arguments: Sequence[str]) -> Command:
     """Parse a verb and its options, or without a verb the options of the default comparison."""
     if not arguments or arguments[0].startswith("-"):
-        return tyro.cli(Bench, prog=PROGRAM, args=arguments, description=_overview())
+        return tyro.cli(Bench, prog=PROGRAM, args=arguments, description=_describe_verbs())
     verb, options = upgrade_verb(arguments[0]), upgrade_arguments(arguments[0], arguments[1:])
     return tyro.cli(choose(verb, VERBS, "verb"), prog=f"{PROGRAM} {verb}", args=options)
 
 
-def _overview() -> str:
+def _describe_verbs() -> str:
     """Return the help of the program: its verbs, grouped by purpose."""
-    lines = {
-        purpose: [f"  {name:10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in verbs.items()]
-        for purpose, verbs in GROUPS.items()
-    } | {"report": ["  report     Build pages, charts over commits and exports from records."]}
-    groups = ("\n".join([f"To {purpose}:", *rows]) for purpose, rows in lines.items())
-    return "\n\n".join([Bench.__doc__ or "", "Verbs; each has its own --help.", *groups])
+    paragraphs = [Bench.__doc__ or "", "Verbs; each has its own --help."]
+    for purpose, verbs in GROUPS.items():
+        lines = [f"  {name:10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in verbs.items()]
+        paragraphs.append("\n".join([f"To {purpose}:", *lines]))
+    paragraphs.append("To report:\n  report     Build pages, charts over commits and exports from records.")
+    return "\n\n".join(paragraphs)
 
 
-def _usage(error: Exception) -> int:
+def _report_usage_error(error: Exception | str) -> int:
     log(f"error: {error}")
     return USAGE

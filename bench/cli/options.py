@@ -7,28 +7,23 @@ from typing import Annotated, Any, Protocol
 from tyro.conf import UseAppendAction, arg
 
 from bench.config import Experiment, with_settings
-from bench.console.exit_codes import FAILED_CASE, OK
+from bench.console.console import FAILED_CASE, OK
 from bench.console.tables import Table, print_tables
 from bench.experiments import get_experiment
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison
 from bench.statistics import Ratio
 
+Repeated = Annotated[tuple[str, ...], UseAppendAction]
 Settings = Annotated[
-    tuple[str, ...],
-    UseAppendAction,
-    arg(name="set", metavar="FIELD=VALUE", help="field of the experiments and its value; repeatable"),
+    Repeated, arg(name="set", metavar="FIELD=VALUE", help="field of the experiments and its value; repeatable")
+]
+Tasks = Annotated[Repeated, arg(name="task", metavar="TASK", help="name of a transfer task; repeatable")]
+Protocols = Annotated[
+    Repeated, arg(name="protocol", metavar="PROTOCOL", help="name of an evaluation protocol; repeatable")
 ]
 Data = Annotated[
     str | None, arg(metavar="SHARDS", help="folder, file or glob of tar shards; default: the shipped pack")
-]
-Tasks = Annotated[
-    tuple[str, ...], UseAppendAction, arg(name="task", metavar="TASK", help="name of a transfer task; repeatable")
-]
-Protocols = Annotated[
-    tuple[str, ...],
-    UseAppendAction,
-    arg(name="protocol", metavar="PROTOCOL", help="name of an evaluation protocol; repeatable"),
 ]
 DEFAULT_ROUNDS = "default 10 on a CPU, 5 on a GPU, more if the number of comparisons requires it"
 Rounds = Annotated[int | None, arg(help=f"number of rounds of fresh processes; {DEFAULT_ROUNDS}")]

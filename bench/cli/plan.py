@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from bench.cli.options import Json, Results, Settings, experiment_from
 from bench.cli.train import Images, parse_count
 from bench.config import Experiment, choose
-from bench.console.exit_codes import DISAGREEMENT, FAILED_CASE, OK
+from bench.console.console import DISAGREEMENT, FAILED_CASE, OK
 from bench.console.tables import print_tables
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.experiments import EXPERIMENTS
@@ -76,7 +76,7 @@ class Plan:
 
     def run(self) -> int:
         """Predict, or validate the prediction."""
-        self._require_sound()
+        self._require_valid_options()
         if self.published:
             latencies = MICRO * self.link_us, MICRO * self.network_us
             print_tables([published_table(self.utilisation, latencies, self.overlap)], self.json)
@@ -87,7 +87,7 @@ class Plan:
             return self._validate_local(self.validate_local)
         if (self.record is None) == (self.device is None):
             raise ValueError("a plan needs either --record FILE (measured) or --device NAME (assumed): give one")
-        plans = [self._planned(experiment) for experiment in self._experiments]
+        plans = [self._plan(experiment) for experiment in self._experiments]
         tables = [plan_table(plans, self.gpus), communication_table(plans, self._cluster), curve_table(plans)]
         print_tables([*tables, assumption_table(self._assumptions())], self.json)
         return OK
@@ -104,7 +104,7 @@ class Plan:
         print_tables([table], self.json)
         return OK if agrees else DISAGREEMENT
 
-    def _require_sound(self) -> None:
+    def _require_valid_options(self) -> None:
         for name in ("gpus", "batch", "price", "per_node", "link_gbs", "network_gbs", "link_us", "network_us"):
             if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
                 raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
@@ -125,7 +125,7 @@ class Plan:
     def _records(self) -> Sequence[Record]:
         return [] if self.record is None else read_comparison(self.record, self._experiments)
 
-    def _timed(self, experiment: Experiment) -> TimedRuns | None:
+    def _timed_runs(self, experiment: Experiment) -> TimedRuns | None:
         return None if self.record is None else find_timed_runs(experiment, self._records, self.record)
 
     @cached_property
@@ -133,95 +133,83 @@ class Plan:
         """The data-sheet values of the named or the recorded device."""
         if self.device is not None:
             return choose(self.device.lower(), GPU_SPECS, "device")
-        runs = self._timed(self._experiments[0])
+        runs = self._timed_runs(self._experiments[0])
         return find_gpu_spec(runs.where.machine) if runs is not None and runs.where.device == "cuda" else None
 
     @cached_property
     def _cluster(self) -> Cluster:
-        device = self._device
         per_node, link, network = self.per_node, self.link_gbs, self.network_gbs
-        if device is not None:
+        if (device := self._device) is not None:
             per_node, link = per_node or device.gpus_per_node, link or LINK_SHARE * device.link_bytes_per_second / GB
-            network = network or (
-                None if device.network_bytes_per_second is None else LINK_SHARE * device.network_bytes_per_second / GB
-            )
+            if network is None and device.network_bytes_per_second is not None:
+                network = LINK_SHARE * device.network_bytes_per_second / GB
         if per_node is None or link is None or network is None:
-            asked = {"--per-node": per_node, "--link-gbs": link, "--network-gbs": network}
-            unknown = ", ".join(option for option, value in asked.items() if value is None)
+            options = {"--per-node": per_node, "--link-gbs": link, "--network-gbs": network}
+            unknown = ", ".join(option for option, value in options.items() if value is None)
             name = self.device or "the device of the record"
             raise ValueError(f"no data sheet is known for the interconnect of {name}: give {unknown}")
         links = Interconnect(per_node, GB * link, MICRO * self.link_us, GB * network, MICRO * self.network_us)
         return Cluster(links, self.overlap)
 
-    def _planned(self, experiment: Experiment) -> PlanResult:
+    def _plan(self, experiment: Experiment) -> PlanResult:
         from bench.plan.workload import count_workload
 
-        needs, runs, device = count_workload(experiment), self._timed(experiment), self._device
+        workload, runs, device = count_workload(experiment), self._timed_runs(experiment), self._device
+        weights, bytes_per_parameter = workload.weights, 2
+        largest: tuple[int | None, str] = (None, "unknown without memory records of one GPU; give --record")
         if runs is not None:
-            compute, watts = measured_compute(runs, self._loss_flops(runs)), runs.watts
+            cpu_peak = runs.runs[0].peak_flops_per_second if runs.where.device == "cpu" else None
+            peak = cpu_peak if device is None else device.fp32_flops
+            if peak is None:
+                raise ValueError(f"no fp32 peak is known of {runs.where.machine}")
+            compute, watts = measured_compute(runs, LOSS_SHARE * peak), runs.watts
             bytes_per_parameter = 2 if runs.where.precision == "bf16" else FP32_BYTES
+            if device is not None:
+                limit_bytes = USABLE * device.memory_bytes
+                largest = known_largest_batch(experiment, self._records, limit_bytes, weights, self.gpus)
         else:
             assert device is not None
-            compute, watts, bytes_per_parameter = assumed_compute(needs.work, device, self._share), device.watts, 2
+            utilisation = self.utilisation or published_utilisation()
+            compute, watts = assumed_compute(workload.work, device, utilisation), device.watts
         batch = experiment.mean_batch_size
-        case = PlanCase(experiment.name, needs.weights, compute, batch, experiment.sharding, bytes_per_parameter)
+        case = PlanCase(experiment.name, weights, compute, batch, experiment.sharding, bytes_per_parameter)
         step = plan_step(case, self._cluster, self.gpus, self.batch)
         images = experiment.images if self.images is None else parse_count(self.images)
-        largest: tuple[int | None, str] = (None, "unknown without memory records of one GPU; give --record")
-        if device is not None and runs is not None:
-            largest = known_largest_batch(
-                experiment, self._records, USABLE * device.memory_bytes, needs.weights, self.gpus
-            )
         basis, cost = "assumed" if runs is None else "measured", training_cost(step, images, self.price, watts)
         return PlanResult(case, basis, step, cost, scaling_curve(case, self._cluster, self.gpus, self.batch), largest)
 
-    @cached_property
-    def _share(self) -> float:
-        return self.utilisation or published_utilisation()
-
-    def _loss_flops(self, runs: TimedRuns) -> float:
-        peak = runs.runs[0].peak_flops_per_second if runs.where.device == "cpu" else None
-        if self._device is not None:
-            peak = self._device.fp32_flops
-        if peak is None:
-            raise ValueError(f"no fp32 peak is known of {runs.where.machine}")
-        return LOSS_SHARE * peak
-
     def _assumptions(self) -> dict[str, tuple[str, str]]:
         """Return the value and the source of each assumption."""
-        links, device, found = self._cluster.links, self._device, dict[str, tuple[str, str]]()
+        links, device, rows = self._cluster.links, self._device, dict[str, tuple[str, str]]()
         for experiment in self._experiments:
-            if (runs := self._timed(experiment)) is not None:
-                found |= _measured(experiment.name, runs)
+            if (runs := self._timed_runs(experiment)) is not None:
+                timed, name = runs.experiment, experiment.name
+                basis = f"measured: {len(runs.runs)} runs, batch {timed.batch_size}, {runs.where.precision}"
+                if (tokens := runs.runs[0].tokens_per_caption) is not None:
+                    basis += f", {tokens:.1f} tokens per caption"
+                rows[f"step of {name}"] = (basis, runs.where.machine)
+                if runs.watts is not None:
+                    rows[f"power, {name}"] = (f"{runs.watts:.0f} W, constant", "measured, by the energy counter")
         if self.device is not None and device is not None:
             source = "given" if self.utilisation else "median of plan --published, communication excluded"
-            peak = f"{self._share:.3f} of {device.bf16_flops / 1e12:g} TFLOP/s, bf16 ({device.source})"
-            found["utilisation"] = (peak, f"assumed, not a measurement: {source}")
-            found["power of a GPU"] = (f"{device.watts:g} W, constant", device.source)
-            found["captions"] = ("as long as the context", "assumed; shorter ones: --set context_length=N")
-        found["GPUs per node"] = (str(links.gpus_per_node), "given" if self.per_node else "data sheet")
+            utilisation = self.utilisation or published_utilisation()
+            peak = f"{utilisation:.3f} of {device.bf16_flops / 1e12:g} TFLOP/s, bf16 ({device.source})"
+            rows["utilisation"] = (peak, f"assumed, not a measurement: {source}")
+            rows["power of a GPU"] = (f"{device.watts:g} W, constant", device.source)
+            rows["captions"] = ("as long as the context", "assumed; shorter ones: --set context_length=N")
+        rows["GPUs per node"] = (str(links.gpus_per_node), "given" if self.per_node else "data sheet")
         for name, rate, latency, is_given, usual in (
             ("links within a node", links.link_bytes_per_second, links.link_latency_seconds, self.link_gbs, LINK_US),
             ("network", links.network_bytes_per_second, links.network_latency_seconds, self.network_gbs, NETWORK_US),
         ):
             source = "given" if is_given else f"data sheet x {LINK_SHARE}, as nccl-tests reach on A100"
-            found[name] = (f"{rate / GB:.4g} GB/s per GPU and direction", source)
+            rows[name] = (f"{rate / GB:.4g} GB/s per GPU and direction", source)
             source = "NCCL's constant" if latency == MICRO * usual else "given"
-            found[f"{name}, latency"] = (f"{latency / MICRO:g} us per ring step", source)
+            rows[f"{name}, latency"] = (f"{latency / MICRO:g} us per ring step", source)
         overlap = f"hidden behind {self.overlap:.0%} of forward and backward"
-        found["communication of gradients and weights"] = (overlap, "--overlap")
-        found["communication of features"] = ("not hidden: the loss waits for it", "losses/collectives.py")
-        found["loss with additional captions"] = (f"{LOSS_SHARE:.0%} of the fp32 peak", "assumed")
-        found["computation"] = ("proportional to the number of images", "assumed, within the memory limit")
-        found["not modelled"] = ("waiting for slow GPUs and for data, stalls, restarts, scoring, power of hosts", "")
-        return found
-
-
-def _measured(name: str, runs: TimedRuns) -> dict[str, tuple[str, str]]:
-    basis = f"measured: {len(runs.runs)} runs, batch {runs.experiment.batch_size}, {runs.where.precision}"
-    if (tokens := runs.runs[0].tokens_per_caption) is not None:
-        basis += f", {tokens:.1f} tokens per caption"
-    found = {f"step of {name}": (basis, runs.where.machine)}
-    if runs.watts is not None:
-        found[f"power, {name}"] = (f"{runs.watts:.0f} W, constant", "measured, by the energy counter")
-    return found
+        rows["communication of gradients and weights"] = (overlap, "--overlap")
+        rows["communication of features"] = ("not hidden: the loss waits for it", "losses/collectives.py")
+        rows["loss with additional captions"] = (f"{LOSS_SHARE:.0%} of the fp32 peak", "assumed")
+        rows["computation"] = ("proportional to the number of images", "assumed, within the memory limit")
+        rows["not modelled"] = ("waiting for slow GPUs and for data, stalls, restarts, scoring, power of hosts", "")
+        return rows

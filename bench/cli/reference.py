@@ -1,10 +1,10 @@
-"""The verb `peer`: compares this project's training speed and losses with reference implementations."""
+"""The verb `reference`: compares this project's training speed and losses with reference implementations."""
 
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -13,16 +13,16 @@ from tyro.conf import Positional
 
 from bench.cli.options import Json, Results, Rounds, Settings, finish, ratio_columns
 from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment, at_batch_size, with_settings
-from bench.console.exit_codes import DISAGREEMENT, OK
+from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import Table
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.orchestration.comparison import Scope, required_rounds
-from bench.orchestration.duration_estimates import START_SECONDS
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import ReferenceRequest
+from bench.orchestration.runner import START_SECONDS
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Record, ReferenceRun
-from bench.reference.sides import OURS, SIDES, ReferenceName
+from bench.reference import OURS, SIDES, ReferenceName
 from bench.statistics import ratios_of, relative_spread
 
 EQUAL_LOSSES, STEPS_COMPARED = 1e-4, 20  # relative difference over the first steps; rounding grows with training
@@ -62,19 +62,15 @@ class Reference:
         comparison = open_comparison(
             self.results, experiments, Scope("reference", 0), trained=False, may_differ=MAY_DIFFER_AT_LARGEST_BATCH
         )
-        groups = []
-        for round_ in range(rounds):
-            for experiment in experiments:
-                longer = replace(experiment, windows=experiment.windows * (1 if round_ else FIRST_ROUND_FACTOR))
-                jobs = []
-                for side in sides[:: -1 if round_ % 2 else 1]:
-                    label = f"{experiment.name}, {side}, round {round_ + 1} of {rounds}"
-                    jobs.append(
-                        comparison.job(ReferenceRequest, longer, label, EXPECTED_SECONDS, side=side, round=round_)
-                    )
-                groups.append(jobs)
-        comparison.runner.progress.expect(sum(job.expected_seconds for jobs in groups for job in jobs))
-        for jobs in groups:
+        comparison.runner.progress.expect(EXPECTED_SECONDS * rounds * len(experiments) * len(sides))
+        for round_, experiment in product(range(rounds), experiments):
+            longer = replace(experiment, windows=experiment.windows * (1 if round_ else FIRST_ROUND_FACTOR))
+            jobs = []
+            for side in sides[:: -1 if round_ % 2 else 1]:
+                label = f"{experiment.name}, {side}, round {round_ + 1} of {rounds}"
+                jobs.append(
+                    comparison.new_job(ReferenceRequest, longer, label, EXPECTED_SECONDS, side=side, round=round_)
+                )
             comparison.run_round(jobs)
         records = comparison.records()
         losses = compare_losses(records)
@@ -84,31 +80,25 @@ class Reference:
 
     def _experiments(self) -> list[Experiment]:
         if self.reference == "open-clip":
-            named = get_experiment(self.name)
-            if named.method != "clip":
-                raise ValueError(
-                    f"open-clip is compared with an experiment of the method clip; {self.name} has {named.method}"
-                )
-            return [replace(named, batch_size=8, clip_norm=None, windows=2, steps_per_window=3)]
-        wide = replace(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS)
-        return [
-            replace(at_batch_size(wide, size), windows=3, steps_per_window=max(2, DENSE_WINDOW // size))
-            for size in BATCHES
-        ]
+            experiment = get_experiment(self.name)
+            if experiment.method != "clip":
+                offered = f"{self.name} has {experiment.method}"
+                raise ValueError(f"open-clip is compared with an experiment of the method clip; {offered}")
+            return [replace(experiment, batch_size=8, clip_norm=None, windows=2, steps_per_window=3)]
+        wide = replace(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS, windows=3)
+        steps = {size: max(2, DENSE_WINDOW // size) for size in BATCHES}
+        return [replace(at_batch_size(wide, size), steps_per_window=number) for size, number in steps.items()]
 
 
 def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:
     """List each side's images per second, and its ratio to the first side's, for each experiment."""
     rows = []
-    for name, runs in _by_experiment(records).items():
-        rates: dict[str, dict[int, float]] = {}
-        for side in sides:
-            if rounds := {round_: rate for (of, round_), (rate, _) in runs.items() if of == side}:
-                rates[side] = rounds
+    for name, runs in _runs_by_experiment(records).items():
+        rates = {side: {round_: rate for round_, (rate, _) in runs[side].items()} for side in sides if side in runs}
         others = {side: rounds for side, rounds in rates.items() if side != sides[0]}
         ratios = ratios_of(rates[sides[0]], others) if sides[0] in rates else {}
         for side, rounds in rates.items():
-            run = next(run for (of, _), (_, run) in runs.items() if of == side)
+            _, run = next(iter(runs[side].values()))
             row = {"experiment": name, "side": side, "runs": len(rounds), "images/s": median(rounds.values())}
             row |= {"spread": relative_spread(rounds)} | ratio_columns(ratios.get(side))
             rows.append(row | {"tokens": run.tokens_per_caption, "target bytes": run.target_bytes_per_image})
@@ -122,24 +112,23 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
 def compare_losses(records: Sequence[Record]) -> list[dict[str, str | int | float]]:
     """Compare the sides' losses over the first steps of the first round."""
     rows: list[dict[str, str | int | float]] = []
-    for name, runs in _by_experiment(records).items():
-        losses = {side: run.losses[:STEPS_COMPARED] for (side, round_), (_, run) in runs.items() if round_ == 0}
+    for name, runs in _runs_by_experiment(records).items():
+        losses = {side: rounds[0][1].losses[:STEPS_COMPARED] for side, rounds in runs.items() if 0 in rounds}
         ours = losses.pop(OURS, ())
         for side, theirs in losses.items():
-            apart = max((abs(a - b) / abs(a) for a, b in zip(theirs, ours, strict=False)), default=float("inf"))
-            is_equal = apart <= EQUAL_LOSSES and len(ours) == len(theirs)
+            difference = max((abs(a - b) / abs(a) for a, b in zip(theirs, ours, strict=False)), default=float("inf"))
+            is_equal = difference <= EQUAL_LOSSES and len(ours) == len(theirs)
             row: dict[str, str | int | float] = {"experiment": name, "reference": side}
             row |= {"steps": len(theirs), "first": theirs[0], "last": theirs[-1]}
-            rows.append(row | {"largest difference, relative": apart, "equal": "yes" if is_equal else "no"})
+            rows.append(row | {"largest difference, relative": difference, "equal": "yes" if is_equal else "no"})
     return rows
 
 
-def _by_experiment(records: Sequence[Record]) -> dict[str, dict[tuple[str, int], tuple[float, ReferenceRun]]]:
+def _runs_by_experiment(records: Sequence[Record]) -> dict[str, dict[str, dict[int, tuple[float, ReferenceRun]]]]:
     """Return images per second and run by side and round, for each experiment."""
-    found: dict[str, dict[tuple[str, int], tuple[float, ReferenceRun]]] = defaultdict(dict)
+    runs: dict[str, dict[str, dict[int, tuple[float, ReferenceRun]]]] = {}
     for record in records:
-        if isinstance(record.measured, ReferenceRun) and record.experiment is not None:
-            run = record.measured
+        if isinstance(run := record.measured, ReferenceRun) and record.experiment is not None:
             rate = record.experiment.images_per_window / median(run.window_seconds)
-            found[record.experiment.name][run.side, run.round] = (rate, run)
-    return found
+            runs.setdefault(record.experiment.name, {}).setdefault(run.side, {})[run.round] = (rate, run)
+    return runs

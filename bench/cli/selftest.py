@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from bench.cli.options import Json, Results, finish, ratio_columns
 from bench.config import MAY_DIFFER, Experiment, with_settings
-from bench.console.exit_codes import DISAGREEMENT, OK
+from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import Table, print_tables
 from bench.experiments import EXPERIMENTS
 from bench.measure.throughput import throughputs_by_round
@@ -60,22 +60,19 @@ class SlowdownDetectionCheck:
 
     def run(self) -> int:
         """Measure and simulate comparisons, then check the bounds."""
-        arms = injected_slowdown_arms()
-        scope = Scope("selftest", COMPARISONS * ROUNDS)
-        may_differ = (*MAY_DIFFER, "injected_slowdown")
-        comparison = open_comparison(
-            self.results, arms, scope, resume=self.resume, trained=False, may_differ=may_differ
-        )
+        arms, scope = injected_slowdown_arms(), Scope("selftest", COMPARISONS * ROUNDS)
+        allowed = (*MAY_DIFFER, "injected_slowdown")
+        comparison = open_comparison(self.results, arms, scope, resume=self.resume, trained=False, may_differ=allowed)
         comparison.measure_memory(arms[:1])
         comparison.measure(scope.rounds)
         comparison.measure_memory(arms[1:3])
         if comparison.runner.failures:
             return finish(comparison, json_file=self.json)
         comparisons = rates_by_comparison(comparison)
-        found, spread = [compare_arms(rates) for rates in comparisons], fit_spread(comparisons)
+        ratios, spread = [compare_arms(rates) for rates in comparisons], fit_spread(comparisons)
         simulated = [simulate_row(spread, rounds) for rounds in ROUNDS_SHOWN]
-        checks = [*check_measured(found, spread), *check_simulated(simulated), check_memory(comparison)]
-        print_tables([measured_table(found), simulated_table(simulated, spread), Table("Bounds", checks)], self.json)
+        checks = [*check_measured(ratios, spread), *check_simulated(simulated), check_memory(comparison)]
+        print_tables([measured_table(ratios), simulated_table(simulated, spread), Table("Bounds", checks)], self.json)
         return OK if all(check["holds"] != "no" for check in checks) else DISAGREEMENT
 
 
@@ -106,19 +103,18 @@ def fit_spread(comparisons: Sequence[Sequence[Rounds]]) -> Spread:
     for arms in comparisons:
         logs = np.log([list(arm.values()) for arm in arms])  # [arms, rounds]
         logs -= logs.mean(axis=1, keepdims=True)
-        of_round = logs.mean(axis=0)
-        freedom = (len(logs) - 1) * (len(of_round) - 1)
-        rest = float(((logs - of_round) ** 2).sum() / freedom)
-        own.append(rest)
-        shared.append(float(of_round @ of_round) / (len(of_round) - 1) - rest / len(logs))
+        round_means = logs.mean(axis=0)
+        freedom = (len(logs) - 1) * (len(round_means) - 1)
+        own.append(float(((logs - round_means) ** 2).sum() / freedom))
+        shared.append(float(round_means @ round_means) / (len(round_means) - 1) - own[-1] / len(logs))
     return Spread(shared=math.sqrt(max(0.0, float(np.mean(shared)))), own=math.sqrt(float(np.mean(own))))
 
 
-def simulate(spread: Spread, rounds: int, change: float, many: int) -> list[Ratio]:
+def simulate(spread: Spread, rounds: int, change: float, comparisons: int) -> list[Ratio]:
     """Compare simulated runs of two arms, the second slower by `change`, with normal log throughputs."""
-    draw = np.random.default_rng((rounds, round(1e6 * change)))
-    shared = draw.normal(0, spread.shared, (many, 1, rounds))
-    rates = np.exp(shared + draw.normal(0, spread.own, (many, 2, rounds)))
+    random = np.random.default_rng((rounds, round(1e6 * change)))
+    shared = random.normal(0, spread.shared, (comparisons, 1, rounds))
+    rates = np.exp(shared + random.normal(0, spread.own, (comparisons, 2, rounds)))
     rates[:, 1] /= 1 + change
     return [ratio_of(dict(enumerate(base)), dict(enumerate(other))) for base, other in rates.tolist()]
 
@@ -138,59 +134,56 @@ def fraction_called(ratios: Sequence[Ratio], *verdicts: str) -> float:
     return sum(ratio.verdict in verdicts for ratio in ratios) / len(ratios)
 
 
-def check_measured(found: Sequence[Sequence[Ratio]], spread: Spread) -> list[dict[str, str]]:
+def check_measured(comparisons: Sequence[Sequence[Ratio]], spread: Spread) -> list[dict[str, str]]:
     """Check the bounds of the measured comparisons."""
-    again, five, ten = zip(*found, strict=True)
-    alarms = sum(ratio.verdict in ("faster", "slower") for ratio in again)
-    slower = [sum(ratio.verdict == "slower" for ratio in arm) for arm in (five, ten)]
-    shown = f"{slower[1]}; run-to-run spread {spread.between_runs:.1%} ({spread.shared:.1%} shared within a round)"
-    is_calm, bound = spread.between_runs < MAX_CALM_SPREAD, f"at most {MAX_ALARMS} of {COMPARISONS}"
-    holds = slower[1] == COMPARISONS if is_calm else None
+    equal, five, ten = zip(*comparisons, strict=True)
+    alarms = sum(ratio.verdict in ("faster", "slower") for ratio in equal)
+    slower_five, slower_ten = (sum(ratio.verdict == "slower" for ratio in arm) for arm in (five, ten))
+    spreads = f"run-to-run spread {spread.between_runs:.1%} ({spread.shared:.1%} shared within a round)"
+    holds = slower_ten == COMPARISONS if spread.between_runs < MAX_CALM_SPREAD else None
+    few, every = f"at most {MAX_ALARMS} of {COMPARISONS}", f"all {COMPARISONS} if spread is under {MAX_CALM_SPREAD:.0%}"
     return [
-        _check("equal arms: false positives", bound, str(alarms), holds=alarms <= MAX_ALARMS),
-        _check(
-            "10 % slower: detected", f"all {COMPARISONS} if spread is under {MAX_CALM_SPREAD:.0%}", shown, holds=holds
-        ),
-        _check("5 % slower: detected", "no bound", str(slower[0]), holds=None),
+        _check_row("equal arms: false positives", few, str(alarms), holds=alarms <= MAX_ALARMS),
+        _check_row("10 % slower: detected", every, f"{slower_ten}; {spreads}", holds=holds),
+        _check_row("5 % slower: detected", "no bound", str(slower_five), holds=None),
     ]
 
 
 def check_simulated(rows: Sequence[Mapping[str, float | int]]) -> list[dict[str, str]]:
     """Check the bounds of the simulated comparisons."""
-    alarms, covers = max(row["false alarms"] for row in rows), [row["interval covers"] for row in rows]
-    least, most = min(covers), max(covers)
-    stated = fraction_called(simulate(Spread(0.0, ASSUMED_SPREAD), 10, 0.05, SIMULATED), "slower")
-    is_covered, coverage = least >= MIN_COVERAGE and most <= MAX_COVERAGE, f"{MIN_COVERAGE:.0%} to {MAX_COVERAGE:.0%}"
-    found, power = "5 % slower, ten rounds, 2 % spread: detected", f"at least {MIN_POWER:.0%}"
-    bound = f"at most {MAX_FALSE_ALARM_RATE:.0%}"
+    alarms, coverages = max(row["false alarms"] for row in rows), [row["interval covers"] for row in rows]
+    low, high = min(coverages), max(coverages)
+    power = fraction_called(simulate(Spread(0.0, ASSUMED_SPREAD), 10, 0.05, SIMULATED), "slower")
+    is_covered, bound = low >= MIN_COVERAGE and high <= MAX_COVERAGE, f"{MIN_COVERAGE:.0%} to {MAX_COVERAGE:.0%}"
+    detected, at_least = "5 % slower, ten rounds, 2 % spread: detected", f"at least {MIN_POWER:.0%}"
+    is_rare, at_most = alarms <= MAX_FALSE_ALARM_RATE, f"at most {MAX_FALSE_ALARM_RATE:.0%}"
     return [
-        _check("simulated false-positive rate", bound, f"{alarms:.2%}", holds=alarms <= MAX_FALSE_ALARM_RATE),
-        _check("simulated interval coverage", coverage, f"{least:.1%} to {most:.1%}", holds=is_covered),
-        _check(found, power, f"{stated:.1%}", holds=stated >= MIN_POWER),
+        _check_row("simulated false-positive rate", at_most, f"{alarms:.2%}", holds=is_rare),
+        _check_row("simulated interval coverage", bound, f"{low:.1%} to {high:.1%}", holds=is_covered),
+        _check_row(detected, at_least, f"{power:.1%}", holds=power >= MIN_POWER),
     ]
 
 
 def check_memory(comparison: Comparison) -> dict[str, str]:
     """Check that memory of equal experiments is equal: alone, after the others, and beside another."""
-    found = [record.measured for record in comparison.records() if isinstance(record.measured, Memory)]
-    peaks = [memory.peak_rss_bytes or memory.peak_allocated_bytes or 0 for memory in found]
-    apart, is_equal = max(peaks) / min(peaks) - 1, len({memory.peak_tensor_bytes for memory in found}) == 1
-    bound, shown = f"within {MAX_MEMORY_DIFFERENCE:.0%}, equal tensor bytes", "equal" if is_equal else "unequal"
-    holds = apart <= MAX_MEMORY_DIFFERENCE and is_equal
-    return _check("peak memory, three runs", bound, f"{apart:.1%} apart, {shown} tensor bytes", holds=holds)
+    runs = [record.measured for record in comparison.records() if isinstance(record.measured, Memory)]
+    peaks = [memory.peak_rss_bytes or memory.peak_allocated_bytes or 0 for memory in runs]
+    difference, is_equal = max(peaks) / min(peaks) - 1, len({memory.peak_tensor_bytes for memory in runs}) == 1
+    bound, tensors = f"within {MAX_MEMORY_DIFFERENCE:.0%}, equal tensor bytes", "equal" if is_equal else "unequal"
+    holds = difference <= MAX_MEMORY_DIFFERENCE and is_equal
+    return _check_row("peak memory, three runs", bound, f"{difference:.1%} apart, {tensors} tensor bytes", holds=holds)
 
 
-def _check(what: str, bound: str, found: str, *, holds: bool | None) -> dict[str, str]:
+def _check_row(what: str, bound: str, found: str, *, holds: bool | None) -> dict[str, str]:
     return {"check": what, "bound": bound, "found": found, "holds": {True: "yes", False: "no", None: "-"}[holds]}
 
 
-def measured_table(found: Sequence[Sequence[Ratio]]) -> Table:
+def measured_table(comparisons: Sequence[Sequence[Ratio]]) -> Table:
     """List the measured ratios."""
-    arms = ("equal", "5 % slower", "10 % slower")
     rows = [
         {"comparison": number, "arm": arm} | ratio_columns(ratio)
-        for number, ratios in enumerate(found, start=1)
-        for arm, ratio in zip(arms, ratios, strict=True)
+        for number, ratios in enumerate(comparisons, start=1)
+        for arm, ratio in zip(("equal", "5 % slower", "10 % slower"), ratios, strict=True)
     ]
     return Table(f"{COMPARISONS} comparisons of {ROUNDS} rounds", rows, "Expected: 1, 1/1.05 = 0.952, 1/1.10 = 0.909.")
 

@@ -1,4 +1,4 @@
-"""The verb `train`: a resumable pre-training run with checkpoints and logs, and the transfer scores of its tower."""
+"""The verbs `train`, `embed` and `export`: a resumable pre-training run, a teacher's features, and tower files."""
 
 import math
 import re
@@ -13,13 +13,16 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.catalog import TASKS
-from bench.cli.options import Data, Json, Settings, Tasks, experiment_from, finish
+from bench.cli.options import Data, Json, Results, Settings, Tasks, experiment_from, finish
 from bench.config import CheckpointConfig, Experiment, choose
-from bench.environment.commit import commit
-from bench.environment.file_names import plain_name
+from bench.console.console import OK
+from bench.environment.commit import current_commit
+from bench.environment.files import plain_name
 from bench.environment.rank_info import restart_count, torchrun_env
 from bench.orchestration.comparison import Scope, with_images
 from bench.orchestration.preflight import open_comparison
+from bench.orchestration.requests import EmbeddingRequest
+from bench.orchestration.runner import START_SECONDS
 from bench.train.checkpoints import (
     exclusive_lock,
     latest_valid,
@@ -122,14 +125,14 @@ class Train:
         if restart_count() and not list_checkpoints(self._checkpoints):
             return "", None  # a process failed before the first checkpoint
         if not (self.resume or restart_count()):
-            if found := list_checkpoints(self._checkpoints):
+            if checkpoints := list_checkpoints(self._checkpoints):
                 remedy = f"resume with: {self._command} --resume, or name another folder with --out"
-                raise ValueError(f"{self._out} already holds a checkpoint ({found[0].name}); {remedy}")
+                raise ValueError(f"{self._out} already holds a checkpoint ({checkpoints[0].name}); {remedy}")
             return "", None
         with exclusive_lock(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
             path, saved = latest_valid(self._checkpoints)
         require_same_experiment(saved, experiment, torchrun_env().world_size)
-        log_differences(path, saved, torchrun_env().world_size, commit())
+        log_differences(path, saved, torchrun_env().world_size, current_commit())
         return str(path.resolve()), saved.comparison
 
 
@@ -139,3 +142,54 @@ def parse_count(text: str) -> int:
     if match is None:
         raise ValueError(f"--images must be a number such as 80000, 80k or 12.8M, got {text!r}")
     return round(float(match[1]) * UNITS[match[2]])
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Compute a distillation teacher's features of every image and store them for training."""
+
+    name: Positional[str]  # name of a distillation experiment
+    out: Annotated[Path, arg(help=".safetensors file for the features, to be passed as `--set teacher=FILE`")]
+    settings: Settings = ()
+    results: Results = Path("results")
+    resume_hint = "unfinished features are not stored; start the command again"
+
+    def run(self) -> int:
+        """Compute the features in a separate process."""
+        experiment = experiment_from(self.name, self.settings)
+        if experiment.method != "distill":
+            raise ValueError(
+                f"{self.name} has the method {experiment.method}; name an experiment of the method distill"
+            )
+        if self.out.suffix != ".safetensors":
+            raise ValueError(f"--out must be a .safetensors file, got {self.out}")
+        if self.out.exists():
+            raise ValueError(f"{self.out} exists; remove it, or name another file")
+        comparison = open_comparison(self.results, [experiment], Scope("embed", 0), trained=False)
+        label, file = f"features of {experiment.teacher}", str(self.out.resolve())
+        job = comparison.new_job(EmbeddingRequest, experiment, label, START_SECONDS, file=file)
+        comparison.runner.run([job], threads=comparison.cores)
+        return finish(comparison)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Export a trained tower in open_clip's layout, or in timm's layout if it is a timm tower."""
+
+    tower: Positional[str]  # tower file, or name of an experiment whose newest tower is exported
+    out: Annotated[Path, arg(help="folder for the exported files, empty or absent")]
+    results: Results = Path("results")
+    resume_hint = "an unfinished folder holds no configuration; remove it and start the command again"
+
+    def run(self) -> int:
+        """Write the folder, and print the code that loads it."""
+        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise ValueError(f"{self.out} exists and is not an empty folder; remove it, or name another folder")
+        from bench.towers.export import export_tower
+        from bench.towers.tower_from import load_tower
+
+        known = load_tower(self.tower, self.results)
+        self.out.mkdir(parents=True, exist_ok=True)
+        print(export_tower(known, self.out))
+        print(f"written: {self.out}", file=sys.stderr)
+        return OK

@@ -18,7 +18,7 @@ from bench.catalog import (
     RANDOM_INIT,
     TASK_KINDS,
     TASKS,
-    Scored,
+    ScoringSubject,
     compatible_pairs,
 )
 from bench.cli.options import Json, Protocols, Results, Tasks, finish
@@ -55,22 +55,24 @@ class Transfer:
     def run(self) -> int:
         """Score the towers and print the accuracy tables."""
         tasks, protocols = _select_pairs(self.tasks, self.protocols)
-        elsewhere = [task for task in tasks if task in ON_DISK]
-        if elsewhere and self.root is None:
-            raise ValueError(f"--root is missing: name the folder that holds the data of {', '.join(elsewhere)}")
+        on_disk = [task for task in tasks if task in ON_DISK]
+        if on_disk and self.root is None:
+            raise ValueError(f"--root is missing: name the folder that holds the data of {', '.join(on_disk)}")
         towers, root = _tower_names(self.tower, self.results), str(self.root.resolve()) if self.root else ""
-        upper_bound = None if self.reference is None else _most_trained(_tower_names(self.reference, self.results))
-        opened = [*towers, *([] if upper_bound is None else [upper_bound])]
-        made = {tower: read_provenance(Path(tower)).experiment for tower in opened if is_made_here(Path(tower))}
-        experiment = made.get(towers[0], EXPERIMENTS[STAND_IN])
-        what = hashlib.sha256("\0".join(map(str, (*towers, upper_bound, root))).encode()).hexdigest()[:8]
-        scope = Scope(f"transfer-{what}", 0)
+        references = [] if self.reference is None else _tower_names(self.reference, self.results)
+        if len(references) > 1:  # the most trained one is the upper bound
+            references = [max(references, key=lambda tower: read_provenance(Path(tower)).images)]
+        every = [*towers, *references]
+        trained_by = {tower: read_provenance(Path(tower)).experiment for tower in every if is_made_here(Path(tower))}
+        experiment = trained_by.get(towers[0], EXPERIMENTS[STAND_IN])
+        digest = hashlib.sha256("\0".join([*towers, *(references or ["None"]), root]).encode()).hexdigest()[:8]
+        scope, scored = Scope(f"transfer-{digest}", 0), trained_by.values()
         comparison = open_comparison(
-            self.results, [experiment], scope, resume=self.resume, trained=False, scored=made.values()
+            self.results, [experiment], scope, resume=self.resume, trained=False, scored=scored
         )
-        _require_openable(comparison, root, opened, elsewhere)
-        subjects = [*map(Scored, towers), *([] if upper_bound is None else [Scored(upper_bound, "reference")])]
-        subjects += _random_init_subjects(opened, made)
+        _require_openable(comparison, root, every, on_disk)
+        subjects = [*map(ScoringSubject, towers), *(ScoringSubject(tower, "reference") for tower in references)]
+        subjects += _random_init_subjects(every, trained_by)
         comparison.score_towers(subjects, [], tasks, protocols, root)
         records = comparison.records()
         return finish(comparison, [*accuracy_tables(drop_init_records(records)), *init_tables(records)], self.json)
@@ -86,17 +88,11 @@ def _tower_names(tower: str, results: Path) -> list[str]:
     return [f"{name}{equals}{Path(file).resolve()}"]
 
 
-def _most_trained(towers: Sequence[str]) -> str:
-    if len(towers) == 1:
-        return towers[0]
-    return max(towers, key=lambda tower: read_provenance(Path(tower)).images)
-
-
-def _random_init_subjects(towers: Sequence[str], made: Mapping[str, Experiment]) -> list[Scored]:
+def _random_init_subjects(towers: Sequence[str], trained_by: Mapping[str, Experiment]) -> list[ScoringSubject]:
     """Return random-init baselines: one per architecture and seed of the towers made here, one per external tower."""
-    kinds = {tower: (of.tower, of.image_size, of.seed) for tower, of in made.items()}
-    first = {kinds.get(tower, tower): tower for tower in reversed(towers)}
-    return [Scored(tower, "untrained") for tower in first.values()]
+    kinds = {tower: (one.tower, one.image_size, one.seed) for tower, one in trained_by.items()}
+    first_of_kind = {kinds.get(tower, tower): tower for tower in reversed(towers)}
+    return [ScoringSubject(tower, "untrained") for tower in first_of_kind.values()]
 
 
 def _select_pairs(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -106,7 +102,7 @@ def _select_pairs(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[
     protocols = [choose(name, dict.fromkeys(PROTOCOLS, name), "protocol") for name in protocols] or by_default
     for task in tasks:
         if not compatible_pairs(RANDOM_INIT, [task], protocols):
-            fitting = [name for name, takes in PROTOCOLS.items() if takes.kind == TASK_KINDS[task]]
+            fitting = [name for name, protocol in PROTOCOLS.items() if protocol.kind == TASK_KINDS[task]]
             raise ValueError(f"{task} has {TASK_KINDS[task]}: add one of the protocols {', '.join(fitting)}")
     for protocol in protocols:
         if not compatible_pairs(RANDOM_INIT, tasks, [protocol]):
@@ -116,8 +112,8 @@ def _select_pairs(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[
 
 def _require_openable(comparison: Comparison, root: str, towers: Sequence[str], tasks: Sequence[str]) -> None:
     """Open towers and on-disk tasks once in a separate process; ValueError if one cannot be opened."""
-    asked = (str(comparison.results), root, json.dumps(towers), json.dumps(tasks))
-    command = [sys.executable, "-m", "bench.transfer.preload_check", *asked]
+    command = [sys.executable, "-m", "bench.transfer.preload_check"]
+    command += [str(comparison.results), root, json.dumps(towers), json.dumps(tasks)]
     done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         failure = f"opening {', '.join([*towers, *tasks])} failed with exit code {done.returncode}"

@@ -1,10 +1,58 @@
-"""Terminal output, with control characters of untrusted text escaped."""
+"""Exit codes, signals, and what a terminal shows: text with control characters escaped, and the progress of jobs."""
 
+import os
+import signal
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
+OK, DISAGREEMENT, USAGE, FAILED_CASE, INCONCLUSIVE = 0, 1, 2, 3, 4  # exit codes of commands
+INTERRUPTED, TERMINATED = 130, 143  # exit codes after SIGINT and SIGTERM
 # The program as it was started, for messages that name a command.
 PROGRAM = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else "python -m bench"
+
+
+class Terminated(KeyboardInterrupt):
+    """The process received SIGTERM."""
+
+
+class StopRequest:
+    """Records SIGTERM, SIGINT and the end of the parent process, for a training to check between two steps.
+
+    While `can_save` is False a signal ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.can_save = False
+        self._parent = os.getppid()
+        self._code = 0
+
+    @property
+    def code(self) -> int:
+        """The requested exit code; 0 if there is none."""
+        return self._code or (TERMINATED if os.getppid() != self._parent else 0)
+
+    def handle_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
+        self._code = INTERRUPTED if number == signal.SIGINT else TERMINATED
+        if not self.can_save:
+            raise SystemExit(self._code)
+
+
+@contextmanager
+def handle_signals() -> Iterator[StopRequest]:
+    """Handle SIGTERM and SIGINT by a `StopRequest` while the block runs."""
+    stop = StopRequest()
+    before = {number: signal.signal(number, stop.handle_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def printable(text: str) -> str:
@@ -20,3 +68,41 @@ def printable_lines(text: str) -> str:
 def log(text: str) -> None:
     """Print a line to standard error, escaped."""
     print(printable(text), file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Estimates the remaining time from expected seconds, corrected by the pace of finished jobs."""
+
+    def __init__(self, expected_seconds: float) -> None:
+        self._expected = expected_seconds
+        self._started_at = time.monotonic()
+        self._lock = threading.Lock()
+        self._done, self._elapsed_at_finish = 0.0, 0.0
+
+    def expect(self, seconds: float) -> None:
+        """Add expected seconds."""
+        with self._lock:
+            self._expected += seconds
+
+    def log_start(self, label: str) -> None:
+        """Log that a job starts."""
+        with self._lock:
+            elapsed = time.monotonic() - self._started_at
+            pace = self._elapsed_at_finish / self._done if self._done else 1.0
+            left = pace * (self._expected - self._done) - (elapsed - self._elapsed_at_finish)
+            log(f"{_format_minutes(elapsed):>6} elapsed, about {_format_minutes(max(0.0, left)):>5} left | {label}")
+
+    def skip(self, expected_seconds: float) -> None:
+        """Remove a job that is not run."""
+        self.expect(-expected_seconds)
+
+    def finish(self, expected_seconds: float) -> None:
+        """Count a job as finished."""
+        with self._lock:
+            self._done += expected_seconds
+            self._elapsed_at_finish = time.monotonic() - self._started_at
+
+
+def _format_minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"

@@ -6,7 +6,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[2]
 
 
-def commit() -> str:
+def current_commit() -> str:
     """Return the commit of this checkout, with "-dirty" appended if tracked files differ; "unknown" outside git."""
 
     def git(*arguments: str) -> str:

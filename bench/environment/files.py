@@ -1,13 +1,22 @@
-"""Files that are written atomically."""
+"""Files: names, atomic writing, and reading of untrusted JSON with every error a ValueError."""
 
 import fcntl
+import hashlib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 from uuid import uuid4
 
+import msgspec
+
 LOCKS = f".*.{'[0-9a-f]' * 32}.lock"
+PLAIN = "[A-Za-z0-9=+,_-]+"  # characters of a name as part of a file name
+LONGEST_NAME = 80  # characters
+MAX_BYTES = 2**28  # of a file that is read; a vocabulary of all of WordNet has 20 MB, a record 4
+T = TypeVar("T")
 
 
 @contextmanager
@@ -49,3 +58,41 @@ def _remove_if_unlocked(lock: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         lock.with_suffix(".part").unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
+
+
+def plain_name(name: str) -> str:
+    """Return the name as part of a file name; a shortened or cleaned name ends with a hash of the original."""
+    cleaned = re.sub(rf"(?!{PLAIN}).", "-", name, flags=re.DOTALL)[:LONGEST_NAME]
+    if cleaned == name and name:
+        return name
+    return f"{cleaned}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
+
+
+def read_limited(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
+    """Read a file; ValueError if it is larger than the limit."""
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"{path}: larger than {most_bytes / 2**20:g} MiB")
+    return content
+
+
+def decode_json(content: bytes | str, kind: type[T]) -> T:
+    """Decode JSON; ValueError if it is malformed, of another type, or nested too deep."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from None
+
+
+def decode_older(content: bytes | str, kind: type[T], upgrade: Callable[[dict[str, Any]], dict[str, Any]]) -> T:
+    """Decode an object whose names an earlier version may have written; ValueError as `decode_json`."""
+    document: dict[str, Any] = decode_json(content, dict)
+    with suppress(LookupError, TypeError, AttributeError):  # it is broken, and converting says in what
+        document = upgrade(document)
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None

@@ -34,7 +34,7 @@ class GpuSpec:
 
 
 # The order is that of matching CUDA device names: "H100" is in several.
-_GPU_SPECS = (
+_SPECS = (
     GpuSpec("GB200", 2500e12, 80e12, 186 * GB, 1200.0, 900 * GB, 50 * GB, 72, "NVIDIA GB200 NVL72 datasheet"),
     GpuSpec("B200", 2250e12, 80e12, 180 * GB, 1000.0, 900 * GB, 50 * GB, sheet="NVIDIA DGX B200 datasheet"),
     GpuSpec("H200 NVL", 835.5e12, 60e12, 141 * GB, 600.0, 64 * GB, None),
@@ -49,16 +49,16 @@ _GPU_SPECS = (
     GpuSpec("L4", 121e12, 30.3e12, 24 * GB, 72.0, 32 * GB, None),
     GpuSpec("RTX 4090", 165.2e12, 82.6e12, 24 * GB, 450.0, 32 * GB, None, sheet="NVIDIA Ada architecture whitepaper"),
 )
-GPU_SPECS: Mapping[str, GpuSpec] = {device.name_words.lower().replace(" ", "-"): device for device in _GPU_SPECS}
+GPU_SPECS: Mapping[str, GpuSpec] = {spec.name_words.lower().replace(" ", "-"): spec for spec in _SPECS}
 
 
 def find_gpu_spec(name: str) -> GpuSpec | None:
     """Return the specification for a CUDA device name; None if it is unknown."""
-    return next((device for device in _GPU_SPECS if all(word in name for word in device.name_words.split())), None)
+    return next((spec for spec in _SPECS if all(word in name for word in spec.name_words.split())), None)
 
 
 def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:
     """Return the peak of a GPU in FLOP/s by its CUDA device name, and its source; None if it is unknown."""
-    if precision == "bf16" and (device := find_gpu_spec(name)) is not None:
-        return device.bf16_flops, f"{device.source}, bf16 dense"
+    if precision == "bf16" and (spec := find_gpu_spec(name)) is not None:
+        return spec.bf16_flops, f"{spec.source}, bf16 dense"
     return None, f"no peak known for {name} at {precision}"

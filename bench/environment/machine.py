@@ -1,6 +1,7 @@
 """The machine and software that a speed depends on: device, threads, versions, commit."""
 
 import platform
+import re
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from bench.config import Experiment
 from bench.environment.circumstances import Circumstances, make_fingerprint
-from bench.environment.commit import commit
+from bench.environment.commit import current_commit
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 GIB = 2**30
@@ -34,7 +35,7 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
         precision=precision,
         compiled=compiled,
         packages={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        commit=commit(),
+        commit=current_commit(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         processes=processes,
     )
@@ -57,17 +58,10 @@ def describe_machine(device: torch.device) -> str:
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.split(":", 1)[1].split())
+    if info.is_file() and (names := re.findall(r"^model name[^:\n]*:(.*)", info.read_text(), re.MULTILINE)):
+        return " ".join(names[0].split())
     return platform.processor() or platform.machine()
 
 
-def main() -> None:
-    """Print the fingerprint of this machine for one process: `python -m bench.environment.machine`."""
+if __name__ == "__main__":  # print the fingerprint of this machine for one process
     print(make_fingerprint(current_circumstances(None, default_device())))
-
-
-if __name__ == "__main__":
-    main()

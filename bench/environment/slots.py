@@ -1,6 +1,6 @@
 """The slots of an interleaved process: it works in its own slot and waits in the others'.
 
-The parent process gives out the slots (`bench.orchestration.interleave`). A slot begins with a byte read from one pipe
+The parent process gives out the slots (`bench.orchestration.runner`). A slot begins with a byte read from one pipe
 and ends with a byte written to another; an environment variable names both. This module imports only the standard
 library, because the suites of other commits load it as a file.
 """

@@ -1,17 +1,20 @@
-"""Decomposition of a throughput ratio from the records of a ladder: factors, their product, the whole and a summary."""
+"""Decomposition of a throughput ratio from the records of a ladder: contrasts of log throughputs over rounds."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import get_args
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
+from statistics import fmean, stdev
+from typing import TypeVar
 
-from bench.explain.contrasts import LogRatio, contrast, difference_weights, divide, shapley
+from scipy.special import stdtrit
+
 from bench.ladder import REST, Coordinates, Ladder
 from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step
 from bench.record import Record, Speed
 from bench.statistics import (
-    FLOPS_TOLERANCE,
+    CONFIDENCE,
     Agreement,
     Prediction,
     Rounds,
@@ -20,9 +23,102 @@ from bench.statistics import (
     max_relative_difference,
 )
 
+C = TypeVar("C", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class LogRatio:
+    """The logarithm of a ratio: mean over rounds and standard error of the mean, None if it is unknown."""
+
+    mean: float
+    error: float | None
+    degrees_of_freedom: float  # of the error
+
+    @property
+    def value(self) -> float:
+        """The ratio."""
+        return math.exp(self.mean)
+
+    @property
+    def margin(self) -> float | None:
+        """Half the width of the logarithm's 95 % interval, by Student's t."""
+        if self.error is None:
+            return None
+        return self.error * float(stdtrit(self.degrees_of_freedom, (1 + CONFIDENCE) / 2))
+
+    @property
+    def low(self) -> float | None:
+        """The lower bound of the ratio."""
+        return None if self.margin is None else math.exp(self.mean - self.margin)
+
+    @property
+    def high(self) -> float | None:
+        """The upper bound of the ratio."""
+        return None if self.margin is None else math.exp(self.mean + self.margin)
+
+
+def contrast(logarithms: Mapping[C, Rounds], weights: Mapping[C, float]) -> LogRatio | None:
+    """Return a weighted sum of logarithms over the rounds that have all of them; None if there is no such round.
+
+    Rounds are independent; configurations within a round may be correlated.
+    """
+    weighted = [(logarithms.get(configuration, {}), weight) for configuration, weight in weights.items() if weight]
+    rounds = sorted(set.intersection(*({*logs} for logs, _ in weighted))) if weighted else []
+    if not rounds:
+        return None
+    sums = [sum(weight * logs[round_] for logs, weight in weighted) for round_ in rounds]
+    error = stdev(sums) / math.sqrt(len(sums)) if len(sums) > 1 else None
+    return LogRatio(fmean(sums), error, len(sums) - 1)
+
+
+def difference_weights(one: C, other: C) -> dict[C, float]:
+    """Return the weights of the log ratio of `other` over `one`."""
+    return {one: -1.0, other: 1.0}
+
+
+def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
+    """Divide a ratio by one from other rounds, whose error is independent.
+
+    Degrees of freedom: Welch 1947, "The generalization of 'Student's' problem", Biometrika 34.
+    """
+    if whole.error is None or parts.error is None:
+        return LogRatio(whole.mean - parts.mean, None, 0)
+    squares = [(one.error or 0.0) ** 2 for one in (whole, parts)]
+    spread = sum(square**2 / one.degrees_of_freedom for square, one in zip(squares, (whole, parts), strict=True))
+    freedom = sum(squares) ** 2 / spread if spread else whole.degrees_of_freedom + parts.degrees_of_freedom
+    return LogRatio(whole.mean - parts.mean, math.sqrt(sum(squares)), freedom)
+
+
+def shapley(num_causes: int, factors: Sequence[str]) -> list[dict[tuple[int, frozenset[str]], float]]:
+    """Return the weights of configurations in the Shapley value of each factor, then of each stage.
+
+    The players are the factors and the objective; a value is the mean change by a player over all orders. Each stage
+    has its share of the objective, which changes as one player. A configuration is the number of stages before it and
+    the set of changed factors. The values sum to the last configuration minus the first.
+    Source: Shapley 1953, "A value for n-person games", Contributions to the Theory of Games 2.
+    """
+    players = len(factors) + 1
+    share_of_orders = [1 / (players * math.comb(players - 1, before)) for before in range(players)]
+    subsets = [frozenset(subset) for count in range(players) for subset in combinations(factors, count)]
+    values: list[dict[tuple[int, frozenset[str]], float]] = []
+    for factor in factors:
+        weights = defaultdict[tuple[int, frozenset[str]], float](float)
+        for subset in subsets:
+            if factor in subset:
+                continue
+            for stage, before in ((0, len(subset)), (num_causes, len(subset) + 1)):
+                weights[stage, subset | {factor}] += share_of_orders[before]
+                weights[stage, subset] -= share_of_orders[before]
+        values.append(weights)
+    for stage in range(num_causes):
+        signs = ((stage, -1), (stage + 1, 1))
+        values.append({(at, subset): sign * share_of_orders[len(subset)] for subset in subsets for at, sign in signs})
+    return values
+
+
 Logarithms = Mapping[Coordinates, Rounds]
 Weights = Mapping[Coordinates, float]
-Ends = tuple[Coordinates, Coordinates]
+NO_WEIGHTS: Weights = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +146,15 @@ class Contribution:
     @property
     def flops_deviation(self) -> LogRatio | None:
         """The ratio of `best` to its FLOP-predicted value."""
-        return None if self.best is None or self.best_flop_ratio is None else self.best.divided_by(self.best_flop_ratio)
+        if self.best is None or self.best_flop_ratio is None:
+            return None
+        return replace(self.best, mean=self.best.mean - math.log(self.best_flop_ratio))
 
     @property
     def verdict(self) -> Prediction | None:
         """Whether `best` is consistent with FLOPs."""
-        return (
-            None
-            if self.flops_deviation is None
-            else judge_prediction(self.flops_deviation.mean, self.flops_deviation.margin)
-        )
+        deviation = self.flops_deviation
+        return None if deviation is None else judge_prediction(deviation.mean, deviation.margin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,45 +175,44 @@ class Decomposition:
     @property
     def rounds(self) -> tuple[int, int]:
         """The numbers of rounds for the parts and for the whole."""
-        parts, whole = (
-            0 if one.chain is None else round(one.chain.degrees_of_freedom) + 1 for one in (self.product, self.whole)
-        )
+        ratios = self.product.chain, self.whole.chain
+        parts, whole = (0 if ratio is None else round(ratio.degrees_of_freedom) + 1 for ratio in ratios)
         return parts, whole
 
     @property
     def verdict_text(self) -> str:
         """The verdict; agreement with the far end of the interval of the unexplained factor in percent, rounded up."""
-        if self.verdict != "agree":
+        ratio = self.unexplained
+        if self.verdict != "agree" or ratio is None or ratio.margin is None:
             return self.verdict
-        assert self.unexplained is not None
-        assert self.unexplained.margin is not None
-        percent = 100 * max_relative_difference(self.unexplained.mean, self.unexplained.margin)
+        percent = 100 * max_relative_difference(ratio.mean, ratio.margin)
         return f"agree within {math.ceil(10 * percent) / 10:.1f} %"
 
 
 def decompose(records: Iterable[Record]) -> Decomposition | None:
     """Decompose the ratio of the ladder in the records; None if there is no ladder."""
-    rows = list(records)
-    ladder = next((record.measured for record in rows if isinstance(record.measured, Ladder)), None)
+    records = list(records)
+    ladder = next((record.measured for record in records if isinstance(record.measured, Ladder)), None)
     if ladder is None:
         return None
     chain, before = ladder.chain, ladder.chain[len(ladder.factors) + (REST in ladder.causes)]
     begin, end = chain[0], chain[-1]
-    measured = _log_throughputs(ladder, rows)
-    of_parts, of_whole = (
-        measured.rounds(lambda round_: round_ % 2 == 0),
-        measured.rounds(lambda round_: round_ % 2 == 1),
-    )
-    values = shapley(len(ladder.causes), [factor.name for factor in ladder.factors]) if ladder.is_factorial else []
+    measured = _log_throughputs(ladder, records)
+    even_rounds = measured.select_rounds(lambda round_: round_ % 2 == 0)
+    odd_rounds = measured.select_rounds(lambda round_: round_ % 2 == 1)
+    factors = [factor.name for factor in ladder.factors]
+    averages: Sequence[Weights] = [NO_WEIGHTS] * len(ladder.steps)
+    if ladder.is_factorial:
+        averages = shapley(len(ladder.causes), factors)
     changes = {factor.name: f"{factor.before} -> {factor.after.partition('=')[2]}" for factor in ladder.factors}
     parts = [
-        of_parts.part(cause, ends, changes.get(cause, ""), values[at] if values else None)
-        for at, (cause, ends) in enumerate(zip(ladder.steps, pairwise(chain), strict=True))
+        even_rounds.contribution(cause, ends, changes.get(cause, ""), weights)
+        for cause, ends, weights in zip(ladder.steps, pairwise(chain), averages, strict=True)
     ]
     has_objective = before not in (begin, end)
-    product = of_parts.complete(chain).part("product of the parts", (begin, end))
-    whole = of_whole.part("whole, measured apart", (begin, end))
-    unexplained, step_residue = (
+    product = even_rounds.select_complete(chain).contribution("product of the parts", (begin, end))
+    whole = odd_rounds.contribution("whole, measured apart", (begin, end))
+    unexplained, step_unexplained = (
         None if one is None or other is None else divide(one, other)
         for one, other in ((whole.chain, product.chain), (whole.step, product.step))
     )
@@ -127,126 +221,63 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         baseline=ladder.configurations[0].experiment,
         experiment=ladder.configurations[len(chain) - 1].experiment,
         parts=tuple(parts),
-        objective=of_parts.part("objective, all else equal", (before, end)) if has_objective else None,
+        objective=even_rounds.contribution("objective, all else equal", (before, end)) if has_objective else None,
         product=product,
         whole=whole,
         unexplained=unexplained,
-        step_unexplained=step_residue,
+        step_unexplained=step_unexplained,
         verdict="inconclusive" if unexplained is None else judge_agreement(unexplained.mean, unexplained.margin),
     )
 
 
-def summarize(found: Decomposition) -> str:
-    """Summarise a decomposition in a few sentences."""
-    whole, rest, parts = found.whole.chain, found.unexplained, [(part.cause, part.best) for part in found.parts]
-    if whole is None or rest is None or any(best is None for _, best in parts):
-        return "Some configurations were not measured, so the ratio cannot be decomposed."
-    first, against = short_name(found.experiment), short_name(found.baseline)
-    order = "over all orders" if found.parts[0].shapley is not None else "in this order"
-    listed = ", ".join(f"{_times(best)} for {cause}" for cause, best in parts)
-    ends, verdict = f"the end of the ladder ({first}) as at its beginning ({against})", VERDICTS[found.verdict]
-    sentences = [
-        f"Forward and backward are {_times(whole)} ({_span(whole)}) as fast at {ends}.",
-        f"The factors, {order}, are {listed}.",
-        f"{_times(rest)} ({_span(rest)}) is unexplained: {verdict}{found.verdict_text}.",
-    ]
-    if found.objective is not None and (separate := found.objective.chain) is not None:
-        sentences.append(f"The objective alone, at the end of the ladder, is {_times(separate)} ({_span(separate)}).")
-    if found.whole.flop_ratio is not None and found.whole.step is not None:
-        sentences += [f"FLOPs predict {found.whole.flop_ratio:.2f}x.", *_compare_with_flops(found.parts)]
-        sentences.append(f"With data and optimizer a step is {_times(found.whole.step)} as fast.")
-    sentences += [f"{line.what.capitalize()}: {line.ratio:.2f}x." for line in found.ladder.references]
-    return " ".join(sentences)
-
-
-def _compare_with_flops(parts: Iterable[Contribution]) -> list[str]:
-    """List the factors by their verdict against FLOPs."""
-    causes: dict[Prediction, list[str]] = {verdict: [] for verdict in get_args(Prediction)}
-    for part in parts:
-        if part.verdict is not None and part.flops_deviation is not None:
-            causes[part.verdict].append(f"{part.cause} ({format_deviation(part.flops_deviation)})")
-    listed = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in causes.items() if names)
-    scale = f"log of measured over predicted ratio; up to {FLOPS_TOLERANCE:.2f} is consistent with FLOPs"
-    return [f"By factor, {listed} ({scale})."] if listed else []
-
-
-def format_deviation(off: LogRatio) -> str:
-    """Format a logarithm with half of its interval."""
-    return f"{off.mean:+.2f}" if off.margin is None else f"{off.mean:+.2f} ± {off.margin:.2f}"
-
-
-VERDICTS: dict[Agreement, str] = {
-    "agree": "product and whole ratio ",
-    "disagree": "an unknown factor acts, product and whole ratio ",
-    "inconclusive": "more rounds or a calmer machine are needed to test the product: ",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class _LogThroughputs:
-    """Log throughputs of configurations by round, and their FLOP-predicted log throughputs."""
+    """Log throughputs of configurations by round, measured and FLOP-predicted."""
 
-    forward_backward: Logarithms  # forward and backward
+    forward_backward: Logarithms
     step: Logarithms
-    flops: Mapping[Coordinates, float]
+    flops: Logarithms  # of forward and backward, the same in every round: of one round
 
-    def rounds(self, kept: Callable[[int], bool]) -> "_LogThroughputs":
+    def select_rounds(self, is_selected: Callable[[int], bool]) -> "_LogThroughputs":
         """Select rounds by their number."""
-        apart, step = (
-            {at: {number: value for number, value in rounds.items() if kept(number)} for at, rounds in logs.items()}
+        forward_backward, step = (
+            {at: {round_: log for round_, log in rounds.items() if is_selected(round_)} for at, rounds in logs.items()}
             for logs in (self.forward_backward, self.step)
         )
-        return _LogThroughputs(apart, step, self.flops)
+        return _LogThroughputs(forward_backward, step, self.flops)
 
-    def complete(self, configurations: Iterable[Coordinates]) -> "_LogThroughputs":
+    def select_complete(self, configurations: Iterable[Coordinates]) -> "_LogThroughputs":
         """Select the rounds that have all of the configurations."""
         common = set.intersection(*({*self.forward_backward.get(at, {})} for at in configurations))
-        return self.rounds(common.__contains__)
+        return self.select_rounds(common.__contains__)
 
-    def part(self, cause: str, ends: Ends, change: str = "", averaged: Weights | None = None) -> Contribution:
+    def contribution(
+        self, cause: str, ends: tuple[Coordinates, Coordinates], change: str = "", shapley_weights: Weights = NO_WEIGHTS
+    ) -> Contribution:
         """Return the ratio of two configurations, and its Shapley value if weights are given."""
         weights = difference_weights(*ends)
+        flops, shapley_flops = (contrast(self.flops, one) for one in (weights, shapley_weights))
         return Contribution(
             cause=cause,
             change=change,
             chain=contrast(self.forward_backward, weights),
-            shapley=None if averaged is None else contrast(self.forward_backward, averaged),
+            shapley=contrast(self.forward_backward, shapley_weights),
             step=contrast(self.step, weights),
-            flop_ratio=self._predicted(weights),
-            shapley_flop_ratio=None if averaged is None else self._predicted(averaged),
+            flop_ratio=None if flops is None else flops.value,
+            shapley_flop_ratio=None if shapley_flops is None else shapley_flops.value,
         )
-
-    def _predicted(self, weights: Weights) -> float | None:
-        """Return the FLOP-predicted ratio; None if a configuration was not measured."""
-        weighed = {at: weight for at, weight in weights.items() if weight}
-        if not all(at in self.flops for at in weighed):
-            return None
-        return math.exp(sum(weight * self.flops[at] for at, weight in weighed.items()))
 
 
 def _log_throughputs(ladder: Ladder, records: Iterable[Record]) -> _LogThroughputs:
-    where = {configuration.experiment: configuration.coordinates for configuration in ladder.configurations}
-    apart, step, flops = dict[Coordinates, dict[int, float]](), dict[Coordinates, dict[int, float]](), {}
+    coordinates = {configuration.experiment: configuration.coordinates for configuration in ladder.configurations}
+    forward_backward, step, flops = (defaultdict[Coordinates, dict[int, float]](dict) for _ in range(3))
     for record in records:
-        one, run = record.experiment, record.measured
-        if one is None or not isinstance(run, Speed) or one.name not in where:
+        experiment, run = record.experiment, record.measured
+        if experiment is None or not isinstance(run, Speed) or experiment.name not in coordinates:
             continue
-        at = where[one.name]
-        step.setdefault(at, {})[run.round] = math.log(images_per_second(one, run))
-        flops[at] = -math.log(run.flops.step / images_per_step(one, run))  # the same in every round
-        if (rate := forward_backward_rate(one, run)) is not None:
-            apart.setdefault(at, {})[run.round] = math.log(rate)
-    return _LogThroughputs(apart, step, flops)
-
-
-def _times(ratio: LogRatio | None) -> str:
-    return "?" if ratio is None else f"{ratio.value:.2f}x"
-
-
-def _span(ratio: LogRatio) -> str:
-    return "no interval" if ratio.low is None or ratio.high is None else f"{ratio.low:.2f} to {ratio.high:.2f}"
-
-
-def short_name(experiment: str) -> str:
-    """Return an experiment's name without its settings."""
-    return experiment.partition("[")[0]
+        at = coordinates[experiment.name]
+        step[at][run.round] = math.log(images_per_second(experiment, run))
+        flops[at][0] = -math.log(run.flops.step / images_per_step(experiment, run))
+        if (rate := forward_backward_rate(experiment, run)) is not None:
+            forward_backward[at][run.round] = math.log(rate)
+    return _LogThroughputs(forward_backward, step, flops)

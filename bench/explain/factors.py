@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bench.config import FIELDS, Experiment, choose, differing_fields, with_settings
-from bench.ladder import FIELDS_WITHOUT_WORK, OBJECTIVE_FIELDS, PACE_FIELDS, SHARED_FIELDS, Factor, setting
+from bench.ladder import FIELDS_WITHOUT_WORK, OBJECTIVE_FIELDS, PACE_FIELDS, SHARED_FIELDS, Factor, write_setting
 from bench.old_names import upgrade_typed_factor
 from bench.recipes import multi_scale
 
@@ -18,6 +18,7 @@ FACTOR_FIELDS = {
     "batch": "batch_size",
     "global_negatives": "simulated_global_batch",
 }
+NEVER_FACTORS = (*OBJECTIVE_FIELDS, *SHARED_FIELDS)  # fields that are never factors
 NOT_ON_A_CPU = {
     "precision": "on a CPU without bf16 units, bf16 is nine times slower than fp32",
     "compile": "on a CPU compilation takes minutes and gains nothing",
@@ -31,17 +32,13 @@ def select_factors(
 
     A factor is chosen by name, or as FIELD=VALUE with its value at the beginning; ValueError for unknown ones.
     """
-    fields = [
-        field
-        for field in differing_fields([baseline, first])
-        if field not in (*OBJECTIVE_FIELDS, *SHARED_FIELDS, *FIELDS_WITHOUT_WORK)
-    ]
-    by_field = {field: _make_factor(field, getattr(baseline, field), getattr(first, field)) for field in fields}
+    differing, no_factors = differing_fields([baseline, first]), (*NEVER_FACTORS, *FIELDS_WITHOUT_WORK)
+    by_field = {field: _make_factor(field, *values) for field, values in differing.items() if field not in no_factors}
     left_out = {} if on_gpu else dict(NOT_ON_A_CPU)
     for one in dict.fromkeys(map(upgrade_typed_factor, chosen)):
         field, equals, _ = one.partition("=")
         field = field if equals else choose(one, FACTOR_FIELDS, "factor (or FIELD=VALUE)")
-        factor = _parse_factor(one, first) if equals else _factor_by_name(one, first)
+        factor = _factor_by_start(field, one, first) if equals else _factor_by_name(one, first)
         if factor.before == factor.after:
             left_out[factor.name] = f"{first.name} has {factor.after} already"
         elif equals or factor.name not in left_out:
@@ -52,7 +49,7 @@ def select_factors(
 
 def _make_factor(field: str, before: object, after: object) -> Factor:
     names = {of: name for name, of in FACTOR_FIELDS.items()}
-    return Factor(name=names.get(field, field), before=setting(field, before), after=setting(field, after))
+    return Factor(name=names.get(field, field), before=write_setting(field, before), after=write_setting(field, after))
 
 
 def _factor_by_name(name: str, first: Experiment) -> Factor:
@@ -66,25 +63,20 @@ def _factor_by_name(name: str, first: Experiment) -> Factor:
         "batch": max(1, first.batch_size // BATCH_DIVISOR),
         "global_negatives": PUBLISHED_GLOBAL_BATCH,
     }
-    own = getattr(first, FACTOR_FIELDS[name])
-    return _make_factor(
-        FACTOR_FIELDS[name], before[name], own or catlip_sizes(first.image_size) if name == "sampler" else own
-    )
+    after = getattr(first, FACTOR_FIELDS[name])
+    if name == "sampler":
+        after = after or catlip_sizes(first.image_size)
+    return _make_factor(FACTOR_FIELDS[name], before[name], after)
 
 
-def _parse_factor(start: str, first: Experiment) -> Factor:
+def _factor_by_start(field: str, start: str, first: Experiment) -> Factor:
     """Return the factor whose value at the beginning is FIELD=VALUE."""
-    field = start.partition("=")[0]
     changed = with_settings(first, [start])
-    choose(
-        field,
-        dict.fromkeys(name for name in FIELDS if name not in (*OBJECTIVE_FIELDS, *SHARED_FIELDS, *PACE_FIELDS)),
-        "factor",
-    )
+    choose(field, dict.fromkeys(name for name in FIELDS if name not in (*NEVER_FACTORS, *PACE_FIELDS)), "factor")
     return _make_factor(field, getattr(changed, field), getattr(first, field))
 
 
 def catlip_sizes(image_size: int) -> tuple[int, ...]:
     """Return the image sizes of CatLIP's released sampler in pixels, scaled from a base of 224."""
-    least, most = (round(side * image_size / 224) for side in (128, 320))
-    return multi_scale(least, most, scales=25, multiple=16, base=image_size)
+    smallest, largest = (round(side * image_size / 224) for side in (128, 320))
+    return multi_scale(smallest, largest, scales=25, multiple=16, base=image_size)

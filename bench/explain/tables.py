@@ -1,32 +1,35 @@
-"""Tables of a decomposition."""
+"""Tables and sentences of a decomposition."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, get_args
 
 from bench.console.tables import Table
-from bench.explain.contrasts import LogRatio
-from bench.explain.decomposition import Contribution, Decomposition, summarize
-from bench.statistics import FLOPS_TOLERANCE
+from bench.explain.decomposition import Contribution, Decomposition, LogRatio
+from bench.statistics import FLOPS_TOLERANCE, Agreement, Prediction
+
+VERDICTS: dict[Agreement, str] = {
+    "agree": "product and whole ratio ",
+    "disagree": "an unknown factor acts, product and whole ratio ",
+    "inconclusive": "more rounds or a calmer machine are needed to test the product: ",
+}  # the beginning of a verdict in a sentence
 
 
 def cause_table(found: Decomposition) -> Table:
     """List the factors, their product, the whole and the unexplained ratio."""
     rest = Contribution("unexplained", "", found.unexplained, None, found.step_unexplained, None)
-    objective = [found.objective] if found.objective else []
     has_changes, has_shapley = bool(found.ladder.factors), found.parts[0].shapley is not None
     rows = []
-    for part in (*found.parts, *objective, found.product, found.whole, rest):
+    for part in filter(None, (*found.parts, found.objective, found.product, found.whole, rest)):
         row: dict[str, Any] = {"cause": part.cause} | ({"change": part.change} if has_changes else {})
-        row |= _interval("forward + backward", "", part.chain) | {"FLOP-predicted": part.flop_ratio}
+        row |= _interval_cells("forward + backward", "", part.chain) | {"FLOP-predicted": part.flop_ratio}
         if has_shapley:
-            row |= _interval("Shapley", "Shapley ", part.shapley) | {"FLOP-predicted Shapley": part.shapley_flop_ratio}
-        row |= {
-            "off FLOPs": part.flops_deviation and part.flops_deviation.mean,
-            "+/-": part.flops_deviation and part.flops_deviation.margin,
-        }
+            row |= _interval_cells("Shapley", "Shapley ", part.shapley)
+            row |= {"FLOP-predicted Shapley": part.shapley_flop_ratio}
+        off = part.flops_deviation
+        row |= {"off FLOPs": off and off.mean, "+/-": off and off.margin}
         row |= {"verdict": part.verdict if part is not rest else found.verdict_text}
-        rows.append(row | _interval("whole step", "step ", part.step))
+        rows.append(row | _interval_cells("whole step", "step ", part.step))
     parts, whole = found.rounds
     notes = [
         "Ratios of images/s with 95 % intervals over rounds of fresh processes. forward + backward: of a step timed in",
@@ -71,7 +74,7 @@ def side_by_side(found: Mapping[str, Decomposition]) -> Table:
 
 
 def _column(found: Decomposition) -> dict[str, Any]:
-    parts = [*found.parts, *([found.objective] if found.objective else []), found.whole]
+    parts = filter(None, (*found.parts, found.objective, found.whole))
     return {
         **{part.cause: part.best and part.best.value for part in parts},
         "unexplained": found.unexplained and found.unexplained.value,
@@ -80,5 +83,58 @@ def _column(found: Decomposition) -> dict[str, Any]:
     }
 
 
-def _interval(name: str, prefix: str, ratio: LogRatio | None) -> dict[str, Any]:
+def _interval_cells(name: str, prefix: str, ratio: LogRatio | None) -> dict[str, Any]:
     return {name: ratio and ratio.value, f"{prefix}low": ratio and ratio.low, f"{prefix}high": ratio and ratio.high}
+
+
+def summarize(found: Decomposition) -> str:
+    """Summarise a decomposition in a few sentences."""
+    whole, rest, parts = found.whole.chain, found.unexplained, [(part.cause, part.best) for part in found.parts]
+    if whole is None or rest is None or any(best is None for _, best in parts):
+        return "Some configurations were not measured, so the ratio cannot be decomposed."
+    experiment, baseline = short_name(found.experiment), short_name(found.baseline)
+    order = "over all orders" if found.parts[0].shapley is not None else "in this order"
+    factors = ", ".join(f"{_format_ratio(best)} for {cause}" for cause, best in parts)
+    ends, verdict = f"the end of the ladder ({experiment}) as at its beginning ({baseline})", VERDICTS[found.verdict]
+    sentences = [
+        f"Forward and backward are {_format_with_interval(whole)} as fast at {ends}.",
+        f"The factors, {order}, are {factors}.",
+        f"{_format_with_interval(rest)} is unexplained: {verdict}{found.verdict_text}.",
+    ]
+    if found.objective is not None and (objective := found.objective.chain) is not None:
+        sentences.append(f"The objective alone, at the end of the ladder, is {_format_with_interval(objective)}.")
+    if found.whole.flop_ratio is not None and found.whole.step is not None:
+        sentences += [f"FLOPs predict {found.whole.flop_ratio:.2f}x.", *_compare_with_flops(found.parts)]
+        sentences.append(f"With data and optimizer a step is {_format_ratio(found.whole.step)} as fast.")
+    sentences += [f"{line.what.capitalize()}: {line.ratio:.2f}x." for line in found.ladder.references]
+    return " ".join(sentences)
+
+
+def _compare_with_flops(parts: Iterable[Contribution]) -> list[str]:
+    """List the factors by their verdict against FLOPs."""
+    causes: dict[Prediction, list[str]] = {verdict: [] for verdict in get_args(Prediction)}
+    for part in parts:
+        if part.verdict and part.flops_deviation:
+            causes[part.verdict].append(f"{part.cause} ({format_deviation(part.flops_deviation)})")
+    listed = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in causes.items() if names)
+    scale = f"log of measured over predicted ratio; up to {FLOPS_TOLERANCE:.2f} is consistent with FLOPs"
+    return [f"By factor, {listed} ({scale})."] if listed else []
+
+
+def format_deviation(ratio: LogRatio) -> str:
+    """Format a logarithm with half of its interval."""
+    return f"{ratio.mean:+.2f}" if ratio.margin is None else f"{ratio.mean:+.2f} ± {ratio.margin:.2f}"
+
+
+def _format_ratio(ratio: LogRatio | None) -> str:
+    return "?" if ratio is None else f"{ratio.value:.2f}x"
+
+
+def _format_with_interval(ratio: LogRatio) -> str:
+    has_interval = ratio.low is not None and ratio.high is not None
+    return f"{_format_ratio(ratio)} ({f'{ratio.low:.2f} to {ratio.high:.2f}' if has_interval else 'no interval'})"
+
+
+def short_name(experiment: str) -> str:
+    """Return an experiment's name without its settings."""
+    return experiment.partition("[")[0]

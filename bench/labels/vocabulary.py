@@ -15,8 +15,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from bench.config import choose, format_differences
-from bench.environment.files import atomic_write
-from bench.environment.json_file import decode_json, read_limited
+from bench.environment.files import atomic_write, decode_json, read_limited
 from bench.labels.rules import LabelRule
 
 SHIPPED_FOLDER = Path(__file__).parent / "vocabularies"

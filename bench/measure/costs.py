@@ -1,5 +1,7 @@
-"""The costs of an experiment by count: parameters, and FLOPs of an image and its caption."""
+"""Costs by count: FLOPs of a step, and parameters and FLOPs of an experiment."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -8,12 +10,17 @@ from msgspec.structs import replace
 from torch import nn
 
 from bench.config import Experiment
-from bench.measure.flops import META, build_on_meta, meta_captions, meta_images
-from bench.profilers.flops import count_matmul_flops
-from bench.train.build import count_trained_parameters
+from bench.data.targets import Target, Tokens
+from bench.methods import get_method, simulated_group
+from bench.profilers.counters import count_matmul_flops
+from bench.record import Flops
+from bench.train.build import build_untrained_tower, count_trained_parameters
 from models.heads import Classifier, DualEncoder, ImageProjection, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower
 from models.text_tower import open_clip_text_tower
+from models.tower_blocks import checkpoint_activations
+
+META = torch.device("meta")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +45,16 @@ class Costs:
 def count_costs(experiment: Experiment) -> Costs:
     """Count on the `meta` device, without weights and data."""
     tower, model = build_on_meta(replace(experiment, image_sizes=()))  # the weights are the same
-    caption = meta_captions(1, experiment.context_length)
-    text = teacher = 0
-    if isinstance(model, DualEncoder):
-        text = count_matmul_flops(lambda: model.text(caption.groups, caption.lengths, caption.inverse_permutation))
-    drawn = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
-    flops = _image_flops(experiment.tower, experiment.image_size, *drawn)
-    images = {side: experiment.batch_size_for(side) for side in experiment.all_image_sizes}
-    if isinstance(model, Student) and model.teacher is not None:
-        teacher = count_matmul_flops(
-            lambda: model.teacher_features(meta_images(1, experiment.image_size, PIXEL_CHANNELS))
-        )
+    tower_options = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
+    flops_by_size = _image_flops_by_size(experiment.tower, experiment.image_size, *tower_options)
+    images_by_size = {size: experiment.batch_size_for(size) for size in experiment.all_image_sizes}
+    image_flops = sum(images * flops_by_size[size] for size, images in images_by_size.items())
     return Costs(
         parameters=count_trained_parameters(model),
-        tower_parameters=_num_parameters(tower),
-        image_flops=sum(images[side] * flops[side] for side in images) // sum(images.values()),
-        text_flops=text,
-        teacher_flops=teacher,
+        tower_parameters=sum(parameter.numel() for parameter in tower.parameters()),
+        image_flops=image_flops // sum(images_by_size.values()),
+        text_flops=_text_forward_flops(model, meta_captions(1, experiment.context_length)),
+        teacher_flops=_teacher_forward_flops(model, meta_images(1, experiment.image_size, PIXEL_CHANNELS)),
     )
 
 
@@ -64,29 +64,120 @@ def count_flops_as_released(experiment: Experiment) -> int:
     Captions are padded to the context, and every token is computed. With several image sizes it is the mean.
     """
     _, model = build_on_meta(replace(experiment, image_sizes=()))
-    beside = 0
+    head_or_text_flops = 0
     if isinstance(model, Classifier):
-        beside = count_matmul_flops(lambda: model.head(torch.empty(1, model.head.in_features, device=META)))
+        features = torch.empty(1, model.head.in_features, device=META)
+        head_or_text_flops = count_matmul_flops(lambda: model.head(features))
     if isinstance(model, ImageProjection):
         with META:
             text = open_clip_text_tower(experiment.text_tower, experiment.context_length, 2)
             ids = torch.zeros(1, experiment.context_length, dtype=torch.int64)
-        beside = count_matmul_flops(lambda: text(ids))
-    return count_costs(experiment).image_flops + beside
+        head_or_text_flops = count_matmul_flops(lambda: text(ids))
+    return count_costs(experiment).image_flops + head_or_text_flops
+
+
+def count_flops(experiment: Experiment, batches: Sequence[Target], image_sizes: Sequence[int] = ()) -> Flops:
+    """Count the FLOPs of a step's matrix products on the `meta` device, the mean over the batches.
+
+    On the CPU, torch's counter misses attention. `image_sizes` are the sides of the batches' images in pixels (by
+    default the experiment's one size). Text is counted at the computed tokens: each width as if the whole batch had it,
+    then the mean over the captions, because the text tower's work is proportional to the captions. Recomputation in the
+    backward and products with simulated captions are counted. Elementwise work is not counted, nor are products of this
+    process's images with the captions of other processes.
+    """
+    tower, model = build_on_meta(experiment)
+    by_size: dict[int, list[Target]] = {}
+    for size, batch in zip(image_sizes or [experiment.image_size] * len(batches), batches, strict=True):
+        by_size.setdefault(size, []).append(batch)
+    counts = ((len(group), _count_at_size(experiment, tower, model, size, group)) for size, group in by_size.items())
+    return _weighted_mean([*counts])
+
+
+def _count_at_size(
+    experiment: Experiment, tower: nn.Module, model: nn.Module, image_size: int, batches: Sequence[Target]
+) -> Flops:
+    """Count a step at one image side, the mean over its batches."""
+    method, batch_size = get_method(experiment.method), experiment.batch_size_for(image_size)
+    simulated = simulated_group(experiment)
+    images = meta_images(batch_size, image_size, experiment.embedding_channels or PIXEL_CHANNELS)
+    image_forward, teacher_forward = count_matmul_flops(lambda: tower(images)), _teacher_forward_flops(model, images)
+
+    def count(target: Target) -> Flops:
+        def step() -> None:
+            method.loss(model, images, target, simulated).backward()  # type: ignore[no-untyped-call]
+
+        with torch.no_grad():  # a loss may compute its gradient in its forward
+            forward = count_matmul_flops(lambda: method.loss(model, images, target, simulated))
+        return Flops(
+            image_forward=image_forward,
+            text_forward=_text_forward_flops(model, target.captions),
+            forward=forward,
+            step=count_matmul_flops(step),
+            teacher_forward=teacher_forward,
+        )
+
+    captions_by_width: Counter[int] = Counter()
+    for batch in batches:
+        captions_by_width.update(batch.captions.count_widths if batch.captions else {})
+    target = batches[0].to(META)
+    if not captions_by_width:
+        return count(target)
+    return _weighted_mean(
+        [
+            (captions, count(target.with_captions(meta_captions(batch_size, width))))
+            for width, captions in captions_by_width.items()
+        ]
+    )
+
+
+def _text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
+    if captions is None or not isinstance(model, DualEncoder):
+        return 0
+    return count_matmul_flops(lambda: model.text(captions.groups, captions.lengths, captions.inverse_permutation))
+
+
+def _teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
+    if not isinstance(model, Student) or model.teacher is None:
+        return 0
+    return count_matmul_flops(lambda: model.teacher_features(images))
 
 
 @cache
-def _image_flops(
-    name: str, image_size: int, image_sizes: tuple[int, ...], patch_drop: float, channels: int | None
+def _image_flops_by_size(
+    tower_name: str, image_size: int, image_sizes: tuple[int, ...], patch_drop: float, channels: int | None
 ) -> dict[int, int]:
-    """Return the FLOPs of an image, by its side in pixels."""
     with META:
-        tower = build_image_tower(name, image_size, 0, image_sizes, patch_drop, channels)
+        tower = build_image_tower(tower_name, image_size, 0, image_sizes, patch_drop, channels)
     return {
-        side: count_matmul_flops(partial(tower, meta_images(1, side, tower.channels)))
-        for side in image_sizes or (image_size,)
+        size: count_matmul_flops(partial(tower, meta_images(1, size, tower.channels)))
+        for size in image_sizes or (image_size,)
     }
 
 
-def _num_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _weighted_mean(counts: Sequence[tuple[int, Flops]]) -> Flops:
+    """Return the mean of counts, weighted by the numbers before them."""
+    total = sum(weight for weight, _ in counts)
+    names = Flops.__struct_fields__
+    return Flops(**{name: sum(weight * getattr(flops, name) for weight, flops in counts) // total for name in names})
+
+
+def build_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
+    """Return the image tower and the model around it, on the `meta` device."""
+    with META:
+        tower = build_untrained_tower(experiment)
+        model = get_method(experiment.method).build_model(tower, experiment)
+    if experiment.activation_checkpointing:
+        checkpoint_activations(model)
+    return tower, model
+
+
+def meta_images(count: int, image_size: int, channels: int) -> torch.Tensor:
+    """Return a batch of images on the `meta` device."""
+    return torch.empty(count, channels, image_size, image_size, device=META)
+
+
+def meta_captions(count: int, width: int) -> Tokens:
+    """Return a batch of captions of one width, on the `meta` device."""
+    with META:
+        ids, row = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
+    return Tokens((ids,), row, row, "max_length")

@@ -1,7 +1,11 @@
 """Memory of a run: the peaks of a few steps, whether they fit a limit, and the tensor bytes of one step."""
 
 import math
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +15,8 @@ from torch import Tensor
 from bench.config import Experiment
 from bench.data.image_sizes import first_of_each_size
 from bench.data.stream import Stream
-from bench.measure.memory_limit import is_out_of_memory, memory_limit
-from bench.profilers.memory import PeakMemory, Peaks
-from bench.profilers.tensors import TensorBytes
+from bench.profilers.counters import TensorBytes
+from bench.profilers.memory import PeakMemory, Peaks, read_status_bytes
 from bench.record import BatchTrial, Memory
 from bench.train.build import (
     build_train_state,
@@ -26,7 +29,9 @@ from bench.train.build import (
 from bench.train.distributed import all_gather_floats, world_group
 
 MEMORY_STEPS = 4
-LONGEST_REASON = 300  # characters recorded of an allocator's message
+MAX_REASON_LENGTH = 300  # characters recorded of an allocator's message
+# Out-of-memory messages of torch's allocators, the C++ library and oneDNN (the last).
+OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "could not create a primitive")
 
 
 def measure_memory(experiment: Experiment, device: torch.device, results: Path) -> Memory:
@@ -35,9 +40,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     Data is loaded before, because its memory is not the method's: decoded images, targets, and the pages of the batches
     that the steps read. Over several processes the peaks are the maxima.
     """
-    stream, steps = load_data(experiment, device, results), first_steps(experiment, MEMORY_STEPS)
-    for k in steps:
-        stream.batch(k)
+    stream, steps = _load_first_batches(experiment, device, results)
     peak = PeakMemory(device)
     run = build_train_state(stream)
     check_finite(take_steps(run, steps), steps, stream)
@@ -54,26 +57,62 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     )
 
 
+def _load_first_batches(experiment: Experiment, device: torch.device, results: Path) -> tuple[Stream[Any], list[int]]:
+    stream, steps = load_data(experiment, device, results), first_steps(experiment, MEMORY_STEPS)
+    for k in steps:
+        stream.batch(k)
+    return stream, steps
+
+
 def max_over_ranks(peaks: Peaks, device: torch.device) -> Peaks:
     """Return the maximum of each peak over the processes; None if one has no such counter."""
-    own = [math.nan if value is None else float(value) for value in astuple(peaks)]
-    of_ranks = zip(*all_gather_floats(own, device, world_group()), strict=True)
-    return Peaks(*(None if any(map(math.isnan, values)) else int(max(values)) for values in of_ranks))
+    own_peaks = [math.nan if value is None else float(value) for value in astuple(peaks)]
+    peaks_by_rank = zip(*all_gather_floats(own_peaks, device, world_group()), strict=True)
+    return Peaks(*(None if any(map(math.isnan, values)) else int(max(values)) for values in peaks_by_rank))
 
 
 def try_batch_size(experiment: Experiment, device: torch.device, results: Path, limit_bytes: int) -> BatchTrial:
     """Test whether a few steps fit into a memory limit, above imports and data."""
-    stream, steps = load_data(experiment, device, results), first_steps(experiment, MEMORY_STEPS)
-    for k in steps:
-        stream.batch(k)
+    stream, steps = _load_first_batches(experiment, device, results)
     try:
         with memory_limit(device, limit_bytes):
             check_finite(take_steps(build_train_state(stream), steps), steps, stream)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return BatchTrial(limit_bytes=limit_bytes, fits=False, reason=" ".join(str(error).split())[:LONGEST_REASON])
+        return BatchTrial(limit_bytes=limit_bytes, fits=False, reason=" ".join(str(error).split())[:MAX_REASON_LENGTH])
     return BatchTrial(limit_bytes=limit_bytes, fits=True)
+
+
+@contextmanager
+def memory_limit(device: torch.device, limit_bytes: int) -> Iterator[None]:
+    """Limit the block to so many bytes above those that the process holds now.
+
+    On CUDA the limit is of the allocator's reserved memory; on a CPU of private writable memory (RLIMIT_DATA, Linux
+    only). Raises OSError on other systems.
+    """
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        allowed = torch.cuda.memory_reserved(device) + limit_bytes
+        torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total), device)
+        lift = partial(torch.cuda.set_per_process_memory_fraction, 1.0, device)
+    else:
+        held = read_status_bytes("VmData")
+        if held is None:
+            raise OSError("a memory limit on a CPU needs Linux: the kernel keeps it (RLIMIT_DATA)")
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (held + limit_bytes, hard))
+        lift = partial(resource.setrlimit, resource.RLIMIT_DATA, (soft, hard))
+    try:
+        yield
+    finally:
+        lift()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error is out of memory."""
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in text for word in OUT_OF_MEMORY)
 
 
 def count_tensor_bytes(stream: Stream[Any]) -> int:
@@ -82,16 +121,16 @@ def count_tensor_bytes(stream: Stream[Any]) -> int:
     The step is the second, when the optimizer has its state; with several image sizes, the next one of each size. The
     counter cannot count compiled steps. The step is of a single process: DDP's buckets are views of the gradients.
     """
-    run, rate = build_train_state(stream, plain=True), stream.experiment.learning_rate
-    run.step(stream.batch(0), rate)
-    state = (value for of_one in run.step.optimizer.state.values() for value in of_one.values())
+    run, learning_rate = build_train_state(stream, plain=True), stream.experiment.learning_rate
+    run.step(stream.batch(0), learning_rate)
+    moments = (value for state in run.step.optimizer.state.values() for value in state.values())
     models = [model for model in (run.model, run.step.ema) if model is not None]
     held = [tensor for model in models for tensor in (*model.parameters(), *model.buffers())]
-    held += [value for value in state if isinstance(value, Tensor)]
+    held += [value for value in moments if isinstance(value, Tensor)]
     held += [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]
     counted = TensorBytes(stream.device, held)
     del held
     with counted:
         for k in first_of_each_size(stream.experiment, 1):
-            run.step(stream.batch(k), rate)
+            run.step(stream.batch(k), learning_rate)
     return counted.peak

@@ -2,25 +2,22 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.profiler import record_function
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.config import Experiment
 from bench.data.image_sizes import images_seen_before
+from bench.environment.gpu_specs import datasheet_peak
 from bench.environment.machine import resolve_auto
 from bench.environment.slots import is_interleaved, yield_slot
-from bench.measure.flops import count_flops
-from bench.measure.peak import peak_flops
-from bench.profilers.clock import clock
-from bench.profilers.compilation import GRAPHS, compilation_counts
+from bench.measure.costs import count_flops
+from bench.profilers.clock import clock, forward_clocks
 from bench.profilers.device import OTHERS_BUSY, Readings, open_reader, sampled
-from bench.profilers.phases import forward_clocks
-from bench.profilers.trace import trace_to
 from bench.record import Speed
 from bench.train.build import (
     TrainState,
@@ -36,6 +33,7 @@ from losses.collectives import rank_and_world_size
 from models.heads import DualEncoder
 
 TRACED_STEPS = 3
+GRAPHS = "graphs"  # compiled so far, by torch.compile
 
 
 def measure_speed(experiment: Experiment, device: torch.device, results: Path, round_: int) -> Speed:
@@ -49,23 +47,23 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     with clock(device) as warmup:
         check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)
 
-    waited, group, count = run.stream.wait_seconds, world_group(), experiment.steps_per_window
-    timed = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * count)
-    windows = [timed[first : first + count] for first in range(0, len(timed), count)]
+    wait_before, group, count = run.stream.wait_seconds, world_group(), experiment.steps_per_window
+    timed_steps = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * count)
+    windows = [timed_steps[first : first + count] for first in range(0, len(timed_steps), count)]
     (seconds, graphs), readings = time_windows(run, windows)
-    made = all_reduce_max(graphs, device, group)  # maximum over the ranks
-    kept = [at for at in range(len(windows)) if not made[at]]
+    graphs = all_reduce_max(graphs, device, group)
+    kept = [index for index, compiled in enumerate(graphs) if not compiled]
     if not kept:
         raise RuntimeError("every window compiled something: give the experiment more warmup_steps")
-    void = {f"window {at + 1}": f"{new:.0f} graphs were compiled in it" for at, new in enumerate(made) if new}
-    window_seconds, windows = [seconds[at] for at in kept], [windows[at] for at in kept]
-    waited = run.stream.wait_seconds - waited
+    compiled_in = {f"window {k + 1}": f"{new:.0f} graphs were compiled in it" for k, new in enumerate(graphs) if new}
+    window_seconds, windows = [seconds[index] for index in kept], [windows[index] for index in kept]
+    wait_seconds = run.stream.wait_seconds - wait_before
 
     if group is not None and readings.figures.pop(OTHERS_BUSY, None) is not None:
         readings.not_measured[OTHERS_BUSY] = "the run's own processes are among the others"
-    split = range(timed.stop, timed.stop + len(timed))
-    phases = measure_phases(run, split)
-    batches = [run.stream.target(k) for k in timed]
+    phase_steps = range(timed_steps.stop, timed_steps.stop + len(timed_steps))
+    phases = measure_phases(run, phase_steps)
+    batches = [run.stream.target(k) for k in timed_steps]
     tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
     peak, peak_source = peak_flops(device, resolve_auto(experiment, device)[0])
     return Speed(
@@ -74,8 +72,8 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         window_seconds=tuple(window_seconds),
         window_images=window_images(experiment, windows),
         phase_seconds=phases,
-        phase_images=window_images(experiment, [range(k, k + 1) for k in split]),
-        flops=count_flops(experiment, batches, [run.stream.order.image_size(k) for k in timed]),
+        phase_images=window_images(experiment, [range(k, k + 1) for k in phase_steps]),
+        flops=count_flops(experiment, batches, [run.stream.order.image_size(k) for k in timed_steps]),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
         trained_parameters=count_trained_parameters(run.model),
         tower_parameters=sum(parameter.numel() for parameter in run.tower.parameters()),
@@ -84,9 +82,9 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         targets_seconds=run.stream.targets_seconds,
         num_captions=run.stream.num_captions,
         utilisation=readings.figures,
-        not_measured=readings.not_measured | why_padding_is_kept(run.model) | void,
+        not_measured=readings.not_measured | reasons_for_padding(run.model) | compiled_in,
         sampler_share=readings.sampler_share,
-        wait_share=waited / sum(seconds),
+        wait_share=wait_seconds / sum(seconds),
         skipped=run.stream.skipped,
         unverified=run.stream.is_unverified,
         rank_window_seconds=() if group is None else all_gather_floats(window_seconds, device, group),
@@ -97,11 +95,11 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
 def time_windows(run: TrainState, windows: Sequence[range]) -> tuple[tuple[tuple[float, ...], ...], Readings]:
     """Return the results of `time_window`, and the device's readings, sampled only in this run's own slots."""
     timed, readings, device = list[tuple[float, float]](), list[Readings](), run.stream.device
-    for turn in [[window] for window in windows] if is_interleaved() else [windows]:
+    for slot_windows in [[window] for window in windows] if is_interleaved() else [windows]:
         yield_slot()
-        with sampled(open_reader(device), device) as of_turn:
-            timed += [time_window(run, window) for window in turn]
-        readings.append(of_turn)
+        with sampled(open_reader(device), device) as slot_readings:
+            timed += [time_window(run, window) for window in slot_windows]
+        readings.append(slot_readings)
     return tuple(zip(*timed, strict=True)), Readings.mean(readings)
 
 
@@ -116,21 +114,52 @@ def time_window(run: TrainState, window: range) -> tuple[float, float]:
 
 
 def compilation_so_far(run: TrainState) -> dict[str, float]:
-    """Return the counts of torch.compile in this process; empty if the run is not compiled."""
-    return compilation_counts() if resolve_auto(run.stream.experiment, run.stream.device)[1] else {}
+    """Return the number of graphs and of graph breaks, and the seconds of tracing and compiling, in this process.
+
+    They are dynamo's counters; empty if the run is not compiled. Source: `torch._dynamo.utils`, `counters` and
+    `calculate_time_spent`; the seconds are the sum of `entire_frame_compile` and `entire_backward_compile`.
+    """
+    if not resolve_auto(run.stream.experiment, run.stream.device)[1]:
+        return {}
+    from torch._dynamo.utils import calculate_time_spent, counters
+
+    return {
+        GRAPHS: float(counters["stats"]["unique_graphs"]),
+        "graph breaks": float(sum(counters["graph_break"].values())),
+        "seconds": calculate_time_spent()["total_wall_time"],
+    }
+
+
+def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]:
+    """Return the device's peak in FLOP/s and its source; None if it is unknown.
+
+    On a CPU it is measured: the best of a few large matrix products at this run's thread count.
+    """
+    if device.type != "cpu":
+        return datasheet_peak(torch.cuda.get_device_name(device), precision)
+    side, seconds = 1024, list[float]()
+    a, b = torch.rand(side, side), torch.rand(side, side)
+    for _ in range(10):
+        with clock(device) as elapsed:
+            a @ b
+        seconds.append(elapsed.seconds)
+    source = "best of ten 1024 x 1024 x 1024 fp32 matrix products measured in the same process"
+    return 2 * side**3 / min(seconds), source
 
 
 def window_images(experiment: Experiment, windows: Iterable[range]) -> tuple[int, ...]:
     """Return the images of each window; empty if all steps have one size."""
     if not experiment.image_sizes:
         return ()
-    return tuple(images_seen_before(experiment, of.stop) - images_seen_before(experiment, of.start) for of in windows)
+    return tuple(
+        images_seen_before(experiment, steps.stop) - images_seen_before(experiment, steps.start) for steps in windows
+    )
 
 
-def why_padding_is_kept(model: nn.Module) -> dict[str, str]:
+def reasons_for_padding(model: nn.Module) -> dict[str, str]:
     """Return the reason why captions stay padded, if the text tower needs it."""
-    why = model.text.padding_reason if isinstance(model, DualEncoder) else None
-    return {"captions without padding": why} if why else {}
+    reason = model.text.padding_reason if isinstance(model, DualEncoder) else None
+    return {"captions without padding": reason} if reason else {}
 
 
 def measure_phases(run: TrainState, steps: Iterable[int]) -> dict[str, tuple[float, ...]]:
@@ -151,31 +180,44 @@ def measure_phases(run: TrainState, steps: Iterable[int]) -> dict[str, tuple[flo
             yield_slot()
         with clock(device) as data:
             batch = run.stream.batch(k)
-        parts = defaultdict[str, float](float, data=data.seconds)
-        for part in batch.micro_batches(run.step.num_micro_batches):
+        step_seconds = defaultdict[str, float](float, data=data.seconds)
+        for micro_batch in batch.micro_batches(run.step.num_micro_batches):
             with clock(device) as forward, forward_clocks(modules, device) as towers:
-                loss = run.step.forward(part)
+                loss = run.step.forward(micro_batch)
             with clock(device) as backward:
                 run.step.backward(loss)
-            with clock(device) as planted:
+            with clock(device) as slowdown:
                 time.sleep(experiment.injected_slowdown * (forward.seconds + backward.seconds))
-            own = {**towers, rest: forward.seconds - sum(towers.values())}
-            own["backward"] = backward.seconds + planted.seconds
-            for name, elapsed in own.items():
-                parts[name] += elapsed
+            phases = towers | {rest: forward.seconds - sum(towers.values())}
+            phases["backward"] = backward.seconds + slowdown.seconds
+            for name, elapsed in phases.items():
+                step_seconds[name] += elapsed
         with clock(device) as update:
             run.step.update(loss, experiment.learning_rate)
-        for name, elapsed in (parts | {"optimizer": update.seconds}).items():
+        for name, elapsed in (step_seconds | {"optimizer": update.seconds}).items():
             seconds[name].append(elapsed)
     return {name: tuple(values) for name, values in seconds.items()}
 
 
 def trace(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
-    """Warm up, then write a trace of a few steps of rank 0."""
+    """Warm up, then write a trace (.json.gz) of a few steps of rank 0 for Perfetto or chrome://tracing.
+
+    It holds the operations on CPU and device, with shapes. Tracing slows a run, so no timed run is traced.
+    """
     run = build_train_state(load_data(experiment, device, results))
     first, warmup_steps = experiment.warmup_steps, first_steps(experiment, experiment.warmup_steps)
     check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)
-    with trace_to(device, path) if rank_and_world_size(world_group())[0] == 0 else nullcontext():
+    with _trace_to(device, path) if rank_and_world_size(world_group())[0] == 0 else nullcontext():
         for k in range(first, first + TRACED_STEPS):
             with record_function(f"step {k}"):
                 take_steps(run, [k])
+
+
+@contextmanager
+def _trace_to(device: torch.device, path: Path) -> Iterator[None]:
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    with profile(activities=activities, record_shapes=True) as profiler:
+        yield
+    unfinished = path.with_name(f".{path.name}")  # with the same suffix: the profiler compresses files named .gz
+    profiler.export_chrome_trace(str(unfinished))
+    unfinished.replace(path)

@@ -71,8 +71,8 @@ def throughputs_of(timed: Mapping[str, Sequence[Run]], base: str | None) -> list
     peak = device_peak(speed for runs in timed.values() for _, speed in runs)
     figures = {name: [run_figures(one, speed, peak) for one, speed in runs] for name, runs in timed.items()}
     medians = {name: _medians(rows) for name, rows in figures.items()}
-    whole = _ratios(figures, base, "images_per_second")
-    separate = _ratios(figures, base, "forward_backward_images_per_second")
+    step_ratios = _ratios(figures, base, "images_per_second")
+    forward_backward_ratios = _ratios(figures, base, "forward_backward_images_per_second")
     return [
         Throughput(
             experiment=name,
@@ -80,12 +80,12 @@ def throughputs_of(timed: Mapping[str, Sequence[Run]], base: str | None) -> list
             runs=(rates := tuple(row["images_per_second"] for row in figures[name])),
             images_per_second=median(rates),
             interval=geometric_mean_interval(rates),
-            ratio=whole.get(name),
-            forward_backward=separate.get(name),
+            ratio=step_ratios.get(name),
+            forward_backward=forward_backward_ratios.get(name),
             flop_ratio=_flop_ratio(medians, base, name),
             figures=medians[name],
             peak_source=runs[0][1].peak_source,
-            not_measured=tuple(dict.fromkeys(filter(None, (not_measured(speed) for _, speed in runs)))),
+            not_measured=tuple(dict.fromkeys(filter(None, (missing_readings(speed) for _, speed in runs)))),
         )
         for name, runs in timed.items()
     ]
@@ -126,7 +126,7 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
     }
 
 
-def not_measured(speed: Speed) -> str:
+def missing_readings(speed: Speed) -> str:
     """Return the readings that the device did not give, with the reason of each."""
     return "; ".join(f"{name}: {reason}" for name, reason in speed.not_measured.items())
 

@@ -143,22 +143,20 @@ def _memory_costs(memory: Memory) -> dict[str, Any]:
     return {name: round(size / MIB, 1) for name, size in sizes.items() if size is not None}
 
 
-def fit_table(records: Sequence[Record]) -> Table:
+def batch_trial_table(records: Sequence[Record]) -> Table:
     """List every batch size that was tried under a memory limit."""
-    tries = [
-        (r.experiment, r.measured) for r in records if isinstance(r.measured, BatchTrial) and r.experiment is not None
-    ]
-    tries.sort(key=lambda tried: (tried[0].name.split("[")[0], tried[0].batch_size))
+    trials = [(r.experiment, r.measured) for r in records if isinstance(r.measured, BatchTrial) and r.experiment]
+    trials.sort(key=lambda trial: (trial[0].name.split("[")[0], trial[0].batch_size))
     return Table(
         "Batches tried under the memory limit",
         [
             {
                 "experiment": experiment.name,
                 "batch": experiment.batch_size,
-                "limit GiB": fit.limit_bytes / GIB,
-                "fits": "yes" if fit.fits else "no: out of memory",
+                "limit GiB": trial.limit_bytes / GIB,
+                "fits": "yes" if trial.fits else "no: out of memory",
             }
-            for experiment, fit in tries
+            for experiment, trial in trials
         ],
     )
 

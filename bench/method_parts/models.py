@@ -23,7 +23,7 @@ def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classi
     return Classifier(tower, _num_head_rows(experiment, len(read_vocabulary(experiment.synset_vocabulary).labels)))
 
 
-def synsets(experiment: Experiment) -> tuple[str, ...]:
+def row_synsets(experiment: Experiment) -> tuple[str, ...]:
     """Return the synsets in the order of the classifier's rows."""
     return read_vocabulary(experiment.synset_vocabulary).keys
 

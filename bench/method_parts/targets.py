@@ -23,9 +23,8 @@ def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
     subwords = SubwordIds(experiment.subword_vocabulary)
     start, end = subwords.start_and_end
     padding = "max_length" if why_padding_is_needed(experiment.text_tower) else experiment.text_padding
-    return lambda captions: Tokens.from_ids(
-        subwords.encode(captions.texts), start, end, experiment.context_length, padding
-    )
+    length = experiment.context_length
+    return lambda captions: Tokens.from_ids(subwords.encode(captions.texts), start, end, length, padding)
 
 
 def tokens_or_features(experiment: Experiment) -> Callable[[Captions], Tokens | Features]:
@@ -35,9 +34,9 @@ def tokens_or_features(experiment: Experiment) -> Callable[[Captions], Tokens | 
     """
     if experiment.text_features == "computed":
         return tokens(experiment)
-    draw = torch.Generator().manual_seed(seed_for(experiment.seed, TEXT))
+    generator = torch.Generator().manual_seed(seed_for(experiment.seed, TEXT))
     width = text_width(experiment.text_tower, experiment.context_length)
-    table = torch.randn(STORED_CAPTIONS, width, generator=draw)
+    table = torch.randn(STORED_CAPTIONS, width, generator=generator)
     return lambda captions: Features(table[torch.tensor(captions.rows) % STORED_CAPTIONS])
 
 
@@ -58,8 +57,8 @@ def subword_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
 
 def tokens_and_labels(experiment: Experiment) -> Callable[[Captions], TokensAndLabels]:
     """Return a function to tokens and subwords of captions."""
-    both = tokens(experiment), subword_labels(experiment)
-    return lambda captions: TokensAndLabels(both[0](captions), both[1](captions))
+    to_tokens, to_labels = tokens(experiment), subword_labels(experiment)
+    return lambda captions: TokensAndLabels(to_tokens(captions), to_labels(captions))
 
 
 def teacher_features(experiment: Experiment) -> Callable[[Captions], Features | NoTarget]:

@@ -14,8 +14,8 @@ def guess_batch_size(memory: Memory, batch_size: int, limit_bytes: int) -> int:
     if memory.peak_tensor_bytes is None:
         return batch_size
     fixed = BYTES_PER_PARAMETER * memory.trained_parameters
-    an_image = max(1, memory.peak_tensor_bytes - fixed) / batch_size
-    return max(1, int((limit_bytes - fixed) / an_image))
+    bytes_per_image = max(1, memory.peak_tensor_bytes - fixed) / batch_size
+    return max(1, int((limit_bytes - fixed) / bytes_per_image))
 
 
 def find_largest_fitting(fits: Callable[[int], bool], guess: int, least: int, most: int) -> int | None:

@@ -5,20 +5,19 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.environment.commit import CHECKOUT
-from bench.history.suite_documents import save_document
-from bench.orchestration.interleave import Slot, round_robin
+from bench.history.observations import save_document
+from bench.orchestration.runner import Slot, round_robin
 
 # At most 0.25 s per benchmark after three warm-up rounds: a process takes half a minute.
-BUDGET = tuple(
+BENCHMARK_OPTIONS = tuple(
     f"--benchmark-{option}" for option in ("warmup=on", "warmup-iterations=3", "min-rounds=3", "max-time=0.25")
 )
-SETTINGS = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+CHILD_ENV = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 PROCESS_SECONDS = 30.0  # estimate for two cores, corrected as processes end
 LINES_SHOWN = 15  # of the output of failed suites
 PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
@@ -64,67 +63,47 @@ def time_suites(trees: Mapping[Path, Path], fingerprint: str, only: str | None =
     `trees` are by the paths of their documents. Return the last output of failed suites by path. All processes hold
     their memory, about 1 GiB each, at once.
     """
-    turn = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
+    started_at = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
     with TemporaryDirectory() as folder:
-        runs = [_SuitesRun(tree, Path(folder) / str(number)) for number, tree in enumerate(trees.values())]
-        slots = [Slot.create() for _ in runs]
+        slots, runs = [Slot.create() for _ in trees], list[_SuitesRun]()
         try:
-            for run, slot in zip(runs, slots, strict=True):
-                run.start(slot, only)
+            for number, (tree, slot) in enumerate(zip(trees.values(), slots, strict=True)):
+                runs.append(_SuitesRun(tree, Path(folder) / str(number), slot, only))
             round_robin(slots)
         except BaseException:
             for run in runs:
-                run.end()
+                run.process.kill()
+                run.process.wait()
             raise
         failed = {}
         for run, path in zip(runs, trees, strict=True):
-            if reason := run.why_failed():
+            if reason := run.failure_reason():
                 failed[path] = reason
             else:
-                save_document(run.measured_path, path, fingerprint, turn)
+                save_document(run.document_path, path, fingerprint, started_at)
         return failed
 
 
-@dataclass(slots=True)
 class _SuitesRun:
-    """A process of one tree's suites, and the temporary folder of its output."""
+    """A process of one tree's suites, which waits for its first slot after collecting its benchmarks."""
 
-    tree: Path
-    scratch: Path
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def measured_path(self) -> Path:
-        return self.scratch / "suites.json"
-
-    @property
-    def output_path(self) -> Path:
-        return self.scratch / "output"
-
-    def start(self, slot: Slot, only: str | None) -> None:
-        """Start the process; it waits for its first slot after collecting its benchmarks."""
-        self.scratch.mkdir()
-        (self.tree / "results" / "cache").mkdir(parents=True, exist_ok=True)  # the pack is decoded once per tree
+    def __init__(self, tree: Path, scratch: Path, slot: Slot, only: str | None) -> None:
+        scratch.mkdir()
+        self.tree, self.document_path, self.output_path = tree, scratch / "suites.json", scratch / "output"
+        (tree / "results" / "cache").mkdir(parents=True, exist_ok=True)  # the pack is decoded once per tree
         command = [sys.executable, "-m", "pytest", "bench/suites", "-q", "-m", "not minutes", "-p", PLUGIN.stem]
         command += ["-p", "no:randomly"]  # equal order in every tree
-        command += [*BUDGET, f"--benchmark-json={self.measured_path}", *(["-k", only] if only else [])]
+        command += [*BENCHMARK_OPTIONS, f"--benchmark-json={self.document_path}", *(["-k", only] if only else [])]
         path = os.pathsep.join(filter(None, (str(PLUGIN.parent), os.environ.get("PYTHONPATH"))))
-        environment = os.environ | SETTINGS | slot.environment | {"PYTHONPATH": path}
+        environment = os.environ | CHILD_ENV | slot.environment | {"PYTHONPATH": path}
         with self.output_path.open("wb") as output, closing(slot):
             self.process = subprocess.Popen(
-                command, cwd=self.tree, env=environment, pass_fds=slot.run_ends, stdout=output, stderr=output
+                command, cwd=tree, env=environment, pass_fds=slot.run_ends, stdout=output, stderr=output
             )
 
-    def end(self) -> None:
-        """Kill the process if it was started."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def why_failed(self) -> str:
+    def failure_reason(self) -> str:
         """Wait for the process; return the last lines of its output if it failed or measured nothing, else ""."""
-        assert self.process is not None
-        if not self.process.wait() and self.measured_path.is_file() and self.measured_path.stat().st_size:
+        if not self.process.wait() and self.document_path.is_file() and self.document_path.stat().st_size:
             return ""
         last = "\n".join(self.output_path.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
         return f"the suites of {self.tree.name} failed with exit code {self.process.returncode}:\n{last}"
@@ -133,5 +112,5 @@ class _SuitesRun:
 def current_fingerprint() -> str:
     """Return the fingerprint of this machine, from a separate process because it imports torch."""
     command = [sys.executable, "-m", "bench.environment.machine"]
-    done = subprocess.run(command, cwd=CHECKOUT, env=os.environ | SETTINGS, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=CHECKOUT, env=os.environ | CHILD_ENV, capture_output=True, text=True, check=True)
     return done.stdout.strip()

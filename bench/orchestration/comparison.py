@@ -10,14 +10,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, TASKS, Scored
+from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, TASKS, ScoringSubject
 from bench.config import CheckpointConfig, Experiment, at_batch_size
 from bench.console.console import log
 from bench.data.image_sizes import images_seen_before, steps_for
 from bench.environment.rank_info import torchrun_env
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size
-from bench.orchestration.duration_estimates import MEMORY_SECONDS, scoring_seconds, speed_seconds, training_seconds
 from bench.orchestration.requests import (
     AnyRequest,
     FitRequest,
@@ -27,7 +26,7 @@ from bench.orchestration.requests import (
     TraceRequest,
     TrainingRequest,
 )
-from bench.orchestration.runner import Job, Runner
+from bench.orchestration.runner import MEMORY_SECONDS, Job, Runner, scoring_seconds, speed_seconds, training_seconds
 from bench.record import BatchTrial, Memory, Record, read_record, read_records
 from bench.statistics import MIN_PAIRED_ROUNDS, fewest_rounds, median_ratio_interval
 
@@ -107,19 +106,19 @@ class Comparison:
         (self.runner.run if self.on_gpu else self.runner.run_interleaved)(jobs, threads=self.cores)
 
     def jobs_of_round(
-        self, arms: Sequence[Experiment], round_: int, rounds: int, is_reversed: int | None = None
+        self, arms: Sequence[Experiment], round_: int, rounds: int, rotation: int | None = None
     ) -> list[Job]:
         """Return the speed runs of a round.
 
         The order is rotated, and reversed in every other round, so that no run always follows the same other run;
-        `is_reversed` numbers the rounds of one kind where there are several kinds.
+        `rotation` numbers the rounds of one kind where there are several kinds.
         """
-        is_reversed = round_ if is_reversed is None else is_reversed
-        turn = is_reversed % len(arms)
-        order = [*arms[turn:], *arms[:turn]][:: -1 if is_reversed % 2 else 1]
+        rotation = round_ if rotation is None else rotation
+        first = rotation % len(arms)
+        order = [*arms[first:], *arms[:first]][:: -1 if rotation % 2 else 1]
         label = f"round {round_ + 1} of {rounds}"
         return [
-            self.job(SpeedRequest, one, f"speed of {one.name}, {label}", speed_seconds(one), round=round_)
+            self.new_job(SpeedRequest, one, f"speed of {one.name}, {label}", speed_seconds(one), round=round_)
             for one in order
         ]
 
@@ -143,7 +142,7 @@ class Comparison:
             def fits(size: int, experiment: Experiment = experiment) -> bool:
                 sized, limit = at_batch_size(experiment, size), limit_bytes / GIB
                 label = f"{experiment.name} at batch {size} in {limit:g} GiB"
-                job = self.job(FitRequest, sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
+                job = self.new_job(FitRequest, sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
                 self.runner.run([job], threads=self.cores)
                 if not job.is_done:
                     raise _SearchFailed
@@ -162,7 +161,7 @@ class Comparison:
     def trace(self) -> list[Path]:
         """Write a trace of a few steps of every experiment; return the files."""
         self.runner.progress.expect(len(self.experiments) * MEMORY_SECONDS)
-        jobs = [self.job(TraceRequest, one, f"trace of {one.name}", MEMORY_SECONDS) for one in self.experiments]
+        jobs = [self.new_job(TraceRequest, one, f"trace of {one.name}", MEMORY_SECONDS) for one in self.experiments]
         self.runner.run(jobs, threads=self.cores)
         return [path for job in jobs for path in job.request.paths if path.is_file()]
 
@@ -178,19 +177,18 @@ class Comparison:
     def score(self, scope: Scope, tasks: Sequence[str] = TASKS, protocols: Sequence[str] = DEFAULT_PROTOCOLS) -> None:
         """Score every tower trained here, the random-init baseline of each seed, and the reference features."""
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
-        self.score_towers([*map(Scored, towers)], scope.seeds, tasks, protocols)
+        self.score_towers([*map(ScoringSubject, towers)], scope.seeds, tasks, protocols)
 
     def score_towers(
         self,
-        towers: Sequence[Scored],
+        towers: Sequence[ScoringSubject],
         seeds: Sequence[int],
         tasks: Sequence[str] = TASKS,
         protocols: Sequence[str] = DEFAULT_PROTOCOLS,
         root: str = "",
     ) -> None:
         """Score towers, the random-init baseline of each seed, and the reference features."""
-        what = {"tasks": tuple(tasks), "protocols": tuple(protocols), "root": root}
-        self._run_parallel(self._scoring_jobs(towers, seeds, what))
+        self._run_parallel(self._scoring_jobs(towers, seeds, tasks=tuple(tasks), protocols=tuple(protocols), root=root))
 
     def expected_seconds(self, scope: Scope, *, trained: bool = True) -> float:
         """Sum the expected seconds of the jobs of a whole comparison, on two cores at the tiny scale.
@@ -203,9 +201,9 @@ class Comparison:
             jobs += self._training_jobs(scope, {})
             # Each budget leaves a tower, but the slowest experiment's two budgets of equal size share one.
             towers = len(self.experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
-            scored = [Scored(RANDOM_INIT)] * towers * len(scope.seeds)
+            scored = [ScoringSubject(RANDOM_INIT)] * towers * len(scope.seeds)
             for protocols in (DEFAULT_PROTOCOLS, scope.curves):
-                jobs += self._scoring_jobs(scored, scope.seeds, {"protocols": protocols}) if protocols else []
+                jobs += self._scoring_jobs(scored, scope.seeds, protocols=protocols) if protocols else []
         return sum(job.expected_seconds for job in jobs)
 
     def records(self) -> list[Record]:
@@ -230,38 +228,37 @@ class Comparison:
 
     def _memory_jobs(self, experiments: Sequence[Experiment]) -> list[Job]:
         seconds = MEMORY_SECONDS / self.max_parallel
-        return [self.job(MemoryRequest, one, f"memory of {one.name}", seconds) for one in experiments]
+        return [self.new_job(MemoryRequest, one, f"memory of {one.name}", seconds) for one in experiments]
 
     def _training_jobs(
         self, scope: Scope, speeds: Mapping[str, float], checkpoint_config: CheckpointConfig | None = None
     ) -> list[Job]:
-        jobs = []
+        jobs, processes = [], torchrun_env().world_size
         for seed, experiment in product(scope.seeds, self.experiments):
-            budgets = image_budgets(experiment, speeds, half_way=scope.half_way, processes=torchrun_env().world_size)
+            budgets = image_budgets(experiment, speeds, half_way=scope.half_way, processes=processes)
             seconds = training_seconds(experiment, budgets) / self.max_parallel
-            seeded = replace(experiment, seed=seed)
-            label = f"training of {seeded.name}, seed {seed}, {max(budgets.values()):,} images"
-            jobs.append(
-                self.job(TrainingRequest, seeded, label, seconds, budgets=budgets, checkpoint_config=checkpoint_config)
-            )
+            label = f"training of {experiment.name}, seed {seed}, {max(budgets.values()):,} images"
+            fields = {"budgets": budgets, "checkpoint_config": checkpoint_config}
+            jobs.append(self.new_job(TrainingRequest, replace(experiment, seed=seed), label, seconds, **fields))
         return jobs
 
-    def _scoring_jobs(self, towers: Sequence[Scored], seeds: Sequence[int], what: Mapping[str, Any]) -> list[Job]:
-        baseline, seed = [Scored(RANDOM_INIT)], seeds[0] if seeds else 0
-        subjects = [*towers, *map(Scored, REFERENCES), *(baseline if seeds else [])]
-        shares = [subjects[lane :: self.max_parallel] for lane in range(self.max_parallel)]
-        jobs = [self._scoring_job(share, seed, what) for share in shares if share]
-        return jobs + [self._scoring_job(baseline, seed, what) for seed in seeds[1:]]
+    def _scoring_jobs(self, towers: Sequence[ScoringSubject], seeds: Sequence[int], **fields: Any) -> list[Job]:
+        """Return runs that share the subjects and the first seed's baseline, and one for each further baseline."""
+        baseline, max_parallel = [ScoringSubject(RANDOM_INIT)], self.max_parallel
+        subjects = [*towers, *map(ScoringSubject, REFERENCES), *(baseline if seeds else [])]
+        groups = [(subjects[first::max_parallel], seeds[0] if seeds else 0) for first in range(max_parallel)]
+        jobs = []
+        for group, seed in [*groups, *((baseline, seed) for seed in seeds[1:])]:
+            if group:
+                experiment = replace(self.experiments[0], seed=seed)
+                seconds = scoring_seconds(len(group), fields["protocols"]) / max_parallel
+                label = f"scoring of {len(group)} towers"
+                jobs.append(self.new_job(ScoringRequest, experiment, label, seconds, subjects=tuple(group), **fields))
+        return jobs
 
-    def _scoring_job(self, subjects: Sequence[Scored], seed: int, what: Mapping[str, Any]) -> Job:
-        experiment = replace(self.experiments[0], seed=seed)
-        seconds = scoring_seconds(1, len(subjects), what["protocols"]) / self.max_parallel
-        label = f"scoring of {len(subjects)} towers"
-        return self.job(ScoringRequest, experiment, label, seconds, subjects=tuple(subjects), **what)
-
-    def job(self, kind: type[AnyRequest], experiment: Experiment, label: str, seconds: float, **what: Any) -> Job:
-        """Return a run of this comparison; `what` holds the request's other fields."""
-        request = kind(results=str(self.results), comparison=self.name, experiment=experiment, **what)
+    def new_job(self, kind: type[AnyRequest], experiment: Experiment, label: str, seconds: float, **fields: Any) -> Job:
+        """Return a run of this comparison; `fields` are the request's other fields."""
+        request = kind(results=str(self.results), comparison=self.name, experiment=experiment, **fields)
         return Job(request, label, seconds)
 
     def _run_parallel(self, jobs: Sequence[Job]) -> None:

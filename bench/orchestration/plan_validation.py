@@ -46,14 +46,19 @@ class Validation:
     measured_seconds: float
 
     @property
+    def predicted_seconds(self) -> float:
+        """The predicted step."""
+        return self.compute_seconds + self.comm_seconds
+
+    @property
     def comm_share(self) -> float:
         """Share of the prediction that is communication."""
-        return self.comm_seconds / (self.compute_seconds + self.comm_seconds)
+        return self.comm_seconds / self.predicted_seconds
 
     @property
     def error(self) -> float:
         """The relative error of the prediction."""
-        return (self.compute_seconds + self.comm_seconds) / self.measured_seconds - 1
+        return self.predicted_seconds / self.measured_seconds - 1
 
     @property
     def agrees(self) -> bool:
@@ -76,37 +81,37 @@ def validate_locally(
         raise ValueError(f"--validate-local {processes} needs a core for each process, and {len(cores)} are available")
     for name, experiment in experiments.items():
         # the cached images beside it are shared
-        begun = str(results.resolve() / f"{new_comparison_name('plan')}-{name}")
+        folder = str(results.resolve() / f"{new_comparison_name('plan')}-{name}")
         words = ["measure", name, *(word for setting in settings for word in ("--set", setting))]
-        with _start_measurement(words, Path(f"{begun}-alone"), cores[:1], ROUNDS) as separate:
-            both = separate()
-        first, again = (replace(both, runs=[run]) for run in both.runs)
+        with _start_measurement(words, Path(f"{folder}-alone"), cores[:1], ROUNDS) as wait_for_runs:
+            alone = wait_for_runs()
+        first, repeated = (replace(alone, runs=[run]) for run in alone.runs)
         with ExitStack() as stack:
-            folders = {core: Path(f"{begun}-beside-{core}") for core in cores}
-            running = [
-                stack.enter_context(_start_measurement(words, path, [core], 1)) for core, path in folders.items()
+            waits = [
+                stack.enter_context(_start_measurement(words, Path(f"{folder}-beside-{core}"), [core], 1))
+                for core in cores
             ]
-            beside = [timed() for timed in running]
+            side_by_side = [wait_for_runs() for wait_for_runs in waits]
         weights = count_workload(experiment).weights
-        links = _links(min(FP32_BYTES * weights.trained, DDP_BUCKET_BYTES), cores)
-        with _start_measurement(words, Path(f"{begun}-together"), cores, 1) as joint:
-            taken = _step_seconds(joint())
-        case = PlanCase(experiment.name, weights, _compute([first]), experiment.mean_batch_size, experiment.sharding)
-        shared = replace(case, compute=_compute(beside))
+        links = _measure_links(min(FP32_BYTES * weights.trained, DDP_BUCKET_BYTES), cores)
+        with _start_measurement(words, Path(f"{folder}-together"), cores, 1) as wait_for_runs:
+            joint_seconds = _step_seconds(wait_for_runs())
+        compute = _mean_compute_seconds([first])
+        case = PlanCase(experiment.name, weights, compute, experiment.mean_batch_size, experiment.sharding)
+        shared = replace(case, compute=_mean_compute_seconds(side_by_side))
         rows += [
-            _row(case, "one alone", 1, links, _step_seconds(again)),
-            _row(case, "one alone", processes, links, taken),
-            _row(shared, f"{processes} side by side", processes, links, taken),
+            _validate_step(case, "one alone", 1, links, _step_seconds(repeated)),
+            _validate_step(case, "one alone", processes, links, joint_seconds),
+            _validate_step(shared, f"{processes} side by side", processes, links, joint_seconds),
         ]
-        slower = rows[-1].compute_seconds / rows[-2].compute_seconds
-        speed = (
-            f"{links.link_bytes_per_second / 1e9:.2f} GB/s and {1e6 * links.link_latency_seconds:.0f} us per ring step"
-        )
+        slowdown = rows[-1].compute_seconds / rows[-2].compute_seconds
+        speed, delay = links.link_bytes_per_second / 1e9, 1e6 * links.link_latency_seconds
         notes.append(
-            f"{name}: gloo reaches {speed}; {processes} processes side by side without communication are {slower:.2f} "
-            f"times as slow as one alone. {describe_communication_check(rows[-1].comm_share)}"
+            f"{name}: gloo reaches {speed:.2f} GB/s and {delay:.0f} us per ring step; {processes} processes side by "
+            f"side without communication are {slowdown:.2f} times as slow as one alone. "
+            f"{describe_communication_check(rows[-1].comm_share)}"
         )
-    return _table(rows, notes), all(all_agree(rows, one.name) for one in experiments.values())
+    return _validation_table(rows, notes), all(all_agree(rows, one.name) for one in experiments.values())
 
 
 def all_agree(rows: Sequence[Validation], experiment: str) -> bool:
@@ -115,24 +120,23 @@ def all_agree(rows: Sequence[Validation], experiment: str) -> bool:
     A repeated single process must be as predicted, and the processes together as predicted from one alone or from
     processes side by side. In the latter case sharing the machine slows the processes, which is no communication.
     """
-    once, separate, beside = (row for row in rows if row.experiment == experiment)
-    return once.agrees and (separate.agrees or beside.agrees)
+    repeated, from_alone, from_side_by_side = (row for row in rows if row.experiment == experiment)
+    return repeated.agrees and (from_alone.agrees or from_side_by_side.agrees)
 
 
 def describe_communication_check(share: float) -> str:
     """Describe how far the validation tests the communication model."""
-    if share < TOLERANCE:
-        return f"Communication is {share:.0%} of the prediction: too little to test its model."
-    return f"Communication is {share:.0%} of the prediction, so its model is tested, too."
+    conclusion = ": too little to test its model" if share < TOLERANCE else ", so its model is tested, too"
+    return f"Communication is {share:.0%} of the prediction{conclusion}."
 
 
-def _row(case: PlanCase, basis: str, processes: int, links: Interconnect, measured: float) -> Validation:
+def _validate_step(case: PlanCase, basis: str, processes: int, links: Interconnect, measured: float) -> Validation:
     """Predict a step without overlap, because every core computes."""
     step = plan_step(case, Cluster(links, overlap=0.0), processes)
     return Validation(case.name, processes, basis, step.seconds - step.exposed_seconds, step.exposed_seconds, measured)
 
 
-def _table(rows: Sequence[Validation], notes: Sequence[str]) -> Table:
+def _validation_table(rows: Sequence[Validation], notes: Sequence[str]) -> Table:
     columns = [
         {
             "experiment": row.experiment,
@@ -140,7 +144,7 @@ def _table(rows: Sequence[Validation], notes: Sequence[str]) -> Table:
             "basis": row.basis,
             "computation, ms": MS * row.compute_seconds,
             "communication, ms": MS * row.comm_seconds,
-            "predicted, ms": MS * (row.compute_seconds + row.comm_seconds),
+            "predicted, ms": MS * row.predicted_seconds,
             "measured, ms": MS * row.measured_seconds,
             "measured less computation, ms": MS * (row.measured_seconds - row.compute_seconds)
             if row.processes > 1
@@ -157,14 +161,14 @@ def _table(rows: Sequence[Validation], notes: Sequence[str]) -> Table:
     return Table("Predicted and measured steps", columns, "\n".join([*notes, note]))
 
 
-def _compute(timed: Sequence[TimedRuns]) -> ComputeSeconds:
+def _mean_compute_seconds(timed: Sequence[TimedRuns]) -> ComputeSeconds:
     """Return the mean of the processes' first runs."""
-    found = []
-    for one in timed:
-        peak = one.runs[0].peak_flops_per_second
+    seconds = []
+    for process in timed:
+        peak = process.runs[0].peak_flops_per_second
         assert peak is not None, "a CPU's is measured"
-        found.append(astuple(measured_compute(one, LOSS_SHARE * peak)))
-    return ComputeSeconds(*map(fmean, zip(*found, strict=True)))
+        seconds.append(astuple(measured_compute(process, LOSS_SHARE * peak)))
+    return ComputeSeconds(*map(fmean, zip(*seconds, strict=True)))
 
 
 def _step_seconds(timed: TimedRuns) -> float:
@@ -180,7 +184,7 @@ def _start_measurement(
     options = ["--rounds", str(rounds), "--results", str(results)]
     with _start_module(["bench", *words, *options], cores, subprocess.DEVNULL) as child:
 
-        def timed() -> TimedRuns:
+        def wait_for_runs() -> TimedRuns:
             child.wait()
             records = read_records(results) if results.is_dir() else []
             speeds = [(r.measured, r.experiment, r.circumstances) for r in records if isinstance(r.measured, Speed)]
@@ -188,10 +192,10 @@ def _start_measurement(
                 raise RunFailedError(f"a run of the validation left no speed record in {results}")
             return TimedRuns(speeds[0][1], speeds[0][2], [run for run, _, _ in speeds])
 
-        yield timed
+        yield wait_for_runs
 
 
-def _links(size: int, cores: Sequence[int]) -> Interconnect:
+def _measure_links(size: int, cores: Sequence[int]) -> Interconnect:
     """Measure gloo's bandwidth and latency between processes on these cores, for messages of about `size` bytes."""
     with _start_module(["bench.plan.link_speed", str(size)], cores, subprocess.PIPE) as child:
         printed = child.communicate()[0]
@@ -199,37 +203,31 @@ def _links(size: int, cores: Sequence[int]) -> Interconnect:
         found = msgspec.json.decode(printed, type=LinkSpeed)
     except msgspec.DecodeError:
         raise RunFailedError("gloo's speed could not be measured") from None
-    return Interconnect(
-        len(cores), found.bytes_per_second, found.latency_seconds, found.bytes_per_second, found.latency_seconds
-    )
+    return Interconnect(len(cores), *2 * (found.bytes_per_second, found.latency_seconds))
 
 
 @contextmanager
 def _start_module(module: Sequence[str], cores: Sequence[int], output: int) -> Iterator[Popen]:
     """Run a module on some cores without GPUs, under torchrun if several; kill all its processes at the block's end."""
-    several = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(len(cores)), "-m"]
-    command = [sys.executable, "-m", *(several if len(cores) > 1 else []), *module]
-    environment = os.environ | {
-        "PYTHONPATH": pythonpath_with_checkout(),
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
-    own = os.sched_getaffinity(0)
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(len(cores)), "-m"]
+    command = [sys.executable, "-m", *(torchrun if len(cores) > 1 else []), *module]
+    settings = {"PYTHONPATH": pythonpath_with_checkout(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    own_cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)  # children are bound as their parent is
     try:
         # SIGINT reaches this process alone, which ends its children.
-        child = subprocess.Popen(command, stdout=output, env=environment, process_group=0)
+        child = subprocess.Popen(command, stdout=output, env=os.environ | settings, process_group=0)
     finally:
-        os.sched_setaffinity(0, own)
+        os.sched_setaffinity(0, own_cores)
     try:
         yield child
     finally:
         if child.poll() is None:
-            _kill_family(psutil.Process(child.pid))
+            _kill_process_tree(psutil.Process(child.pid))
         child.wait()
 
 
-def _kill_family(process: psutil.Process) -> None:
+def _kill_process_tree(process: psutil.Process) -> None:
     """Kill a process and its descendants in all groups, each stopped first so that it starts no other.
 
     SIGTERM would let torchrun wait half a minute for stalled processes; there is nothing to save.
@@ -237,5 +235,5 @@ def _kill_family(process: psutil.Process) -> None:
     process.suspend()
     for child in process.children():
         with suppress(psutil.NoSuchProcess):
-            _kill_family(child)
+            _kill_process_tree(child)
     process.kill()

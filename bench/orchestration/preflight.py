@@ -13,10 +13,10 @@ import pynvml
 from msgspec.structs import replace
 
 from bench.config import MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_comparable_experiments
-from bench.console.progress import Progress
+from bench.console.console import Progress
 from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
 from bench.data.shards.shards import log_notes, open_experiment_shards
-from bench.environment.commit import CHECKOUT, commit
+from bench.environment.commit import CHECKOUT, current_commit
 from bench.environment.rank_info import torchrun_env
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.runner import Runner
@@ -51,16 +51,16 @@ def open_comparison(
     comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(0.0), connect_coordinator()))
     comparison.runner.progress.expect(comparison.expected_seconds(scope, trained=trained))
     finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
-    own = [*experiments, *scored]
-    others = {one.experiment.name for one in finished if one.experiment and not _is_one_of(own, one.experiment)}
+    accepted = [*experiments, *scored]
+    others = {one.experiment.name for one in finished if one.experiment and not _is_one_of(accepted, one.experiment)}
     if others:
         raise ValueError(f"{name} is of other experiments, {', '.join(sorted(others))}: begin a new comparison")
-    if other := {record.circumstances.commit for record in finished} - {commit()}:
-        raise ValueError(f"{name} was begun at commit {', '.join(other)}, this is {commit()}: begin a new comparison")
-    _link_decoded_images(results.parent / CACHE, results / CACHE)
-    _decode_images(results / CACHE)
-    read = {(one.data, one.embedding_channels is None): one for one in experiments if one.data != PACK_DATA}
-    for experiment in read.values():
+    if other := {record.circumstances.commit for record in finished} - {current_commit()}:
+        text = f"{name} was begun at commit {', '.join(other)}, this is {current_commit()}"
+        raise ValueError(f"{text}: begin a new comparison")
+    _cache_decoded_images(results.parent / CACHE, results / CACHE)
+    by_shards = {(one.data, one.embedding_channels is None): one for one in experiments if one.data != PACK_DATA}
+    for experiment in by_shards.values():
         log_notes(open_experiment_shards(experiment, results / CACHE))
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # the run is repeated
@@ -75,27 +75,26 @@ def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
 
 
 def _require_parallelizable(experiments: Sequence[Experiment]) -> None:
-    for one in experiments:
-        if torchrun_env().world_size > 1 and one.sharding == "fsdp2" and one.ema_decay is not None:
+    for one in experiments if torchrun_env().world_size > 1 else ():
+        if one.sharding == "fsdp2" and one.ema_decay is not None:
             raise ValueError(f"{one.name}: ema_decay needs sharding=ddp: averages of shards are not supported")
-        if torchrun_env().world_size > 1 and one.simulated_global_batch is not None:
+        if one.simulated_global_batch is not None:
             raise ValueError(f"{one.name}: simulated_global_batch needs one process: several exchange their captions")
-        if torchrun_env().world_size > 1 and one.accumulation > 1:
+        if one.accumulation > 1:
             raise ValueError(f"{one.name}: accumulation needs one process: several would all-reduce every micro-batch")
 
 
-def _link_decoded_images(theirs: Path, ours: Path) -> None:
-    """Link to images that are decoded in the parent folder, which the results of all trainings share."""
+def _cache_decoded_images(shared_cache: Path, cache: Path) -> None:
+    """Link to the pack's images that are decoded in the parent folder, which the results of all trainings share.
+
+    If they are not there, decode them in a separate process; no run then includes the cost.
+    """
     for part in PARTS:
-        there, here = cache_path(part, theirs), cache_path(part, ours)
-        if there.is_file() and not here.is_file():
-            ours.mkdir(exist_ok=True)
+        shared, own = cache_path(part, shared_cache), cache_path(part, cache)
+        if shared.is_file() and not own.is_file():
+            cache.mkdir(exist_ok=True)
             with suppress(OSError):  # another file system or owner: decode here
-                here.hardlink_to(there)
-
-
-def _decode_images(cache: Path) -> None:
-    """Decode the pack's images in a separate process if they are not cached; no run then includes the cost."""
+                own.hardlink_to(shared)
     if not all(cache_path(part, cache).is_file() for part in PARTS):
         print("decoding the pack's images, once", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "bench.data.pack", str(cache)], cwd=CHECKOUT, check=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, TASKS, Scored, compatible_pairs
+from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, TASKS, ScoringSubject, compatible_pairs
 from bench.config import CheckpointConfig, Experiment
-from bench.console.signals import StopRequest
+from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.ladder import Ladder
 from bench.record import Failure, Record, record_path, write_record
@@ -43,7 +43,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def paths(self) -> tuple[Path, ...]:
         """Return the files that exist once the run is done."""
-        return (self._path(self.kind, *self._names()).with_suffix(self.extension),)
+        return (self._path(self.kind, *self._name_parts()).with_suffix(self.extension),)
 
     @property
     def saves_checkpoints(self) -> bool:
@@ -52,10 +52,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def carry_out(self, device: "torch.device", stop: StopRequest | None) -> None:
         """Run, and write the record with the time and the commit of the start; rank 0 writes for all ranks."""
-        where = self._circumstances(device)
+        circumstances = self._circumstances(device)
         measured = self._measure(device, stop)
         if measured is not None:
-            self._write(measured, where)
+            self._write(measured, circumstances)
 
     def _measure(self, _device: "torch.device", _stop: StopRequest | None) -> "Measured | None":
         raise NotImplementedError
@@ -65,18 +65,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
         return current_circumstances(self.experiment, device, torchrun_env().world_size if self.rendezvous_id else 1)
 
-    def _write(self, measured: "Measured", where: "Circumstances", *, by_any: bool = False) -> None:
-        of = self.experiment
-        if by_any or not self.rendezvous_id or torchrun_env().rank == 0:
-            record = Record(comparison=self.comparison, experiment=of, circumstances=where, measured=measured)
+    def _write(self, measured: "Measured", circumstances: "Circumstances", *, by_any_rank: bool = False) -> None:
+        if by_any_rank or not self.rendezvous_id or torchrun_env().rank == 0:
+            record = Record(
+                comparison=self.comparison, experiment=self.experiment, circumstances=circumstances, measured=measured
+            )
             write_record(record, self.paths[0])
 
-    def _run_names(self) -> tuple[str, ...]:
-        return (self.experiment.name, f"seed{self.experiment.seed}")
-
-    def _names(self) -> tuple[str, ...]:
+    def _name_parts(self) -> tuple[str, ...]:
         """Return the parts of the record's file name that follow its kind."""
-        return self._run_names()
+        return (self.experiment.name, f"seed{self.experiment.seed}")
 
     def _path(self, *names: object) -> Path:
         return record_path(Path(self.results), self.comparison, *map(str, names))
@@ -88,8 +86,8 @@ class SpeedRequest(Request, frozen=True, kw_only=True, tag="speed"):
     is_of_all_ranks = True
     round: int = 0
 
-    def _names(self) -> tuple[str, ...]:
-        return (*self._run_names(), f"round{self.round:02}")
+    def _name_parts(self) -> tuple[str, ...]:
+        return (*super()._name_parts(), f"round{self.round:02}")
 
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
         from bench.measure.speed import measure_speed
@@ -118,14 +116,14 @@ class FitRequest(Request, frozen=True, kw_only=True, tag="fit"):
         """Write the result; a batch that does not fit on one rank's device fits on none, and that rank writes."""
         from bench.measure.memory import try_batch_size
 
-        where = self._circumstances(device)
+        circumstances = self._circumstances(device)
         try:
             fit = try_batch_size(self.experiment, device, Path(self.results), self.limit_bytes)
         except Exception:
             if self.paths[0].is_file():  # another rank has recorded that it does not fit, and has left
                 sys.exit(1)
             raise
-        self._write(fit, where, by_any=not fit.fits)
+        self._write(fit, circumstances, by_any_rank=not fit.fits)
         if self.rendezvous_id and not fit.fits:
             sys.exit(1)  # the other ranks are in the middle of a step and wait for this one, so none can be informed
 
@@ -145,11 +143,11 @@ class TraceRequest(Request, frozen=True, kw_only=True, tag="trace"):
 class ReferenceRequest(Request, frozen=True, kw_only=True, tag="reference"):
     """Time one side of a comparison with a reference implementation."""
 
-    side: str  # a name of `bench.reference.sides`
+    side: str  # a name of `bench.reference`
     round: int = 0
 
-    def _names(self) -> tuple[str, ...]:
-        return (*self._run_names(), self.side, f"round{self.round:02}")
+    def _name_parts(self) -> tuple[str, ...]:
+        return (*super()._name_parts(), self.side, f"round{self.round:02}")
 
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
         from bench.reference.runs import run_side
@@ -170,7 +168,7 @@ class TrainingRequest(Request, frozen=True, kw_only=True, tag="training"):
         return self.checkpoint_config is not None
 
     def _tower_path(self, images: int) -> Path:
-        return self._path("tower", *self._names(), images).with_suffix(".safetensors")
+        return self._path("tower", *self._name_parts(), images).with_suffix(".safetensors")
 
     def _measure(self, device: "torch.device", stop: StopRequest | None) -> "Measured":
         from bench.train.loop import train
@@ -181,8 +179,8 @@ class TrainingRequest(Request, frozen=True, kw_only=True, tag="training"):
         from bench.train.checkpoint_manager import CheckpointManager
 
         with exclusive_lock(Path(self.checkpoint_config.folder)) if torchrun_env().rank == 0 else nullcontext():
-            keeper = CheckpointManager(self.checkpoint_config, self.comparison, self.budgets, stop)
-            return train(self.experiment, device, results, self.budgets, self._tower_path, keeper)
+            manager = CheckpointManager(self.checkpoint_config, self.comparison, self.budgets, stop)
+            return train(self.experiment, device, results, self.budgets, self._tower_path, manager)
 
 
 class EmbeddingRequest(Request, frozen=True, kw_only=True, tag="embedding"):
@@ -204,7 +202,7 @@ class EmbeddingRequest(Request, frozen=True, kw_only=True, tag="embedding"):
 class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
     """Score towers and reference features; a failed scoring does not stop the others, except out of memory."""
 
-    subjects: tuple[Scored, ...]
+    subjects: tuple[ScoringSubject, ...]
     tasks: tuple[str, ...] = TASKS
     protocols: tuple[str, ...] = DEFAULT_PROTOCOLS
     root: str = ""  # folder of the tasks that lie on disk
@@ -219,39 +217,39 @@ class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
         from bench.transfer.score import open_extractor, score_task
         from bench.transfer.tasks.named_tasks import load_task
 
-        failed = list[str]()
-        for source in self.subjects:
-            left = [scoring for scoring in self._scorings(source) if not scoring[-1].is_file()]
-            if not left:
+        errors = list[str]()
+        for subject in self.subjects:
+            missing = [scoring for scoring in self._scorings(subject) if not scoring[-1].is_file()]
+            if not missing:
                 continue
-            with _noting(failed, source.title):
-                subject = open_extractor(source.name, self.experiment, device, source.role)
-                for task, protocol, path in left:
-                    with _noting(failed, f"{source.title}, {protocol} on {task}"):
-                        where = current_circumstances(None, device)
-                        found = score_task(subject, load_task(task, Path(self.results), self.root), protocol)
-                        name, of = self.comparison, subject.experiment
-                        write_record(Record(comparison=name, experiment=of, circumstances=where, measured=found), path)
-        if failed:
-            raise RuntimeError("; ".join(failed))
+            with _collect_error(errors, subject.title):
+                extractor = open_extractor(subject.name, self.experiment, device, subject.role)
+                comparison, experiment = self.comparison, extractor.experiment
+                for task, protocol, path in missing:
+                    with _collect_error(errors, f"{subject.title}, {protocol} on {task}"):
+                        now = current_circumstances(None, device)
+                        score = score_task(extractor, load_task(task, Path(self.results), self.root), protocol)
+                        record = Record(comparison=comparison, experiment=experiment, circumstances=now, measured=score)
+                        write_record(record, path)
+        if errors:
+            raise RuntimeError("; ".join(errors))
 
-    def _scorings(self, subject: Scored) -> list[tuple[str, str, Path]]:
-        """Return each task and protocol of a subject, and the file of its record."""
+    def _scorings(self, subject: ScoringSubject) -> list[tuple[str, str, Path]]:
         names = self._subject_names(subject)
         return [
             (task, protocol, self._path("transfer", *names, task, protocol))
             for task, protocol in compatible_pairs(subject.name, self.tasks, self.protocols)
         ]
 
-    def _subject_names(self, subject: Scored) -> tuple[str, ...]:
+    def _subject_names(self, subject: ScoringSubject) -> tuple[str, ...]:
         if subject.name == RANDOM_INIT:
-            return ("random-init", *self._names())
+            return ("random-init", *self._name_parts())
         role = (subject.role,) if subject.role else ()
         if not subject.name.endswith(".safetensors"):
             return (*role, subject.name.replace(" ", "-"))
-        path, own = Path(subject.name), f"{self.comparison}.tower."
-        names = path.stem.removeprefix(own).split(".")
-        if not path.name.startswith(own):  # files of several folders may have one name
+        path, prefix = Path(subject.name), f"{self.comparison}.tower."
+        names = path.stem.removeprefix(prefix).split(".")
+        if not path.name.startswith(prefix):  # files of several folders may have one name
             names.append(hashlib.sha256(str(path).encode()).hexdigest()[:8])
         return (*role, *names)
 
@@ -262,7 +260,7 @@ class FailureRequest(Request, frozen=True, kw_only=True, tag="failure"):
     label: str  # name of the job
     reason: str
 
-    def _names(self) -> tuple[str, ...]:
+    def _name_parts(self) -> tuple[str, ...]:
         return (self.label,)
 
     def _measure(self, _device: "torch.device", _stop: StopRequest | None) -> Failure:
@@ -278,23 +276,23 @@ class LadderRequest(Request, frozen=True, kw_only=True, tag="ladder"):
         return self.ladder
 
 
-_OneRecord = (
+_RecordRequest = (
     SpeedRequest | MemoryRequest | FitRequest | ReferenceRequest | TrainingRequest | FailureRequest | LadderRequest
 )
-AnyRequest = _OneRecord | TraceRequest | EmbeddingRequest | ScoringRequest
+AnyRequest = _RecordRequest | TraceRequest | EmbeddingRequest | ScoringRequest
 
 
 @contextmanager
-def _noting(failed: list[str], what: str) -> Iterator[None]:
+def _collect_error(errors: list[str], label: str) -> Iterator[None]:
     """Add an error to a list and continue after the block; out of memory ends the process.
 
     A process in which oneDNN ran out of memory never computes again, so that everything after it would fail, too.
     """
-    from bench.measure.memory_limit import is_out_of_memory
+    from bench.measure.memory import is_out_of_memory
 
     try:
         yield
     except Exception as error:
-        failed.append(f"{what}: {type(error).__name__}: {error}")
+        errors.append(f"{label}: {type(error).__name__}: {error}")
         if is_out_of_memory(error):
-            raise RuntimeError("; ".join(failed)) from error
+            raise RuntimeError("; ".join(errors)) from error

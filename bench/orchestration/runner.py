@@ -1,21 +1,26 @@
-"""Runs as child processes: started one by one, in parallel or interleaved, and skipped where their records exist."""
+"""Runs as child processes: started one by one, in parallel or interleaved, and skipped where their records exist.
+
+A shared machine has slow seconds and slow minutes. Consecutive runs meet different ones; runs interleaved window by
+window meet the same: one works while the others wait. A slot begins with a byte from the scheduler and ends with a byte
+back.
+"""
 
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
-from bench.console.console import log
-from bench.console.progress import Progress
-from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
+from bench.config import Experiment
+from bench.console.console import INTERRUPTED, TERMINATED, Progress, Terminated, log
 from bench.environment.commit import CHECKOUT
-from bench.orchestration.interleave import Slot, round_robin
+from bench.environment.slots import SLOT_VARIABLE
 from bench.orchestration.requests import AnyRequest, FailureRequest
 from bench.orchestration.torchrun import Announcement, Child, Coordinator
 from bench.orchestration.worker import PARENT
@@ -32,7 +37,57 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
 }
 
+# Estimates for two cores at the tiny scale; progress corrects them by finished jobs.
+START_SECONDS, SECONDS_PER_IMAGE, MEMORY_SECONDS, SCORING_SECONDS = 4.0, 1 / 900, 5.0, 4.0
+CURVE_SECONDS = {"few-shot": 2.0, "label-fractions": 3.0}  # per subject on one task; others take SCORING_SECONDS
 SAVING_SECONDS = 25.0  # time for a child to save its state; torchrun kills after 30 s
+
+
+@dataclass(slots=True)
+class Slot:
+    """The ends of the two pipes between an interleaved run and the scheduler."""
+
+    grant_read: int  # read by the run
+    grant_write: int
+    done_read: int
+    done_write: int  # written by the run
+    is_closed: bool = False
+
+    @classmethod
+    def create(cls) -> "Slot":
+        """Open the pipes."""
+        return cls(*os.pipe(), *os.pipe())
+
+    @property
+    def run_ends(self) -> tuple[int, int]:
+        """Return the ends that the run inherits."""
+        return self.grant_read, self.done_write
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the environment variable that names these ends."""
+        return {SLOT_VARIABLE: f"{self.grant_read} {self.done_write}"}
+
+    def close(self) -> None:
+        """Close the run's ends in this process, once: the scheduler then notices when the run ends."""
+        if not self.is_closed:
+            self.is_closed = True
+            for end in self.run_ends:
+                os.close(end)
+
+
+def round_robin(slots: Iterable[Slot]) -> None:
+    """Give the runs slots in this order, repeatedly, until all have ended."""
+    running = list(slots)
+    while running:
+        for slot in tuple(running):
+            with suppress(BrokenPipeError):
+                os.write(slot.grant_write, b"!")
+                if os.read(slot.done_read, 1):
+                    continue
+            running.remove(slot)
+            os.close(slot.grant_write)
+            os.close(slot.done_read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +102,24 @@ class Job:
     def is_done(self) -> bool:
         """Whether every file of the run exists."""
         return all(path.is_file() for path in self.request.paths)
+
+
+def speed_seconds(experiment: Experiment) -> float:
+    """Estimate the duration of a speed run on two cores at the tiny scale."""
+    steps = experiment.warmup_steps + (experiment.windows + 2) * experiment.steps_per_window
+    return START_SECONDS + steps * experiment.batch_size * SECONDS_PER_IMAGE
+
+
+def training_seconds(experiment: Experiment, budgets: Mapping[str, int]) -> float:
+    """Estimate the duration of a training on one core at the tiny scale."""
+    cooldowns = experiment.cooldown_share * (sum(budgets.values()) - max(budgets.values()))
+    return START_SECONDS + (max(budgets.values()) + cooldowns) * SECONDS_PER_IMAGE
+
+
+def scoring_seconds(num_subjects: int, protocols: Sequence[str]) -> float:
+    """Estimate the duration of a process that scores so many subjects on one core at the tiny scale."""
+    seconds_per_subject = sum(CURVE_SECONDS.get(protocol, 0.0) for protocol in protocols) or SCORING_SECONDS
+    return START_SECONDS + seconds_per_subject * num_subjects
 
 
 @dataclass(slots=True)
@@ -68,15 +141,7 @@ class Runner:
         """
         max_parallel = max(1, min(max_parallel, len(jobs)))
         settings = {"OMP_NUM_THREADS": str(threads)} | ({"TQDM_DISABLE": "1"} if max_parallel > 1 else {})
-        with ThreadPoolExecutor(max_parallel) as pool:
-            running = [pool.submit(self._run, job, settings) for job in jobs]
-            try:
-                for future in as_completed(running):
-                    future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                self.stop()
-                raise
+        self._run_in_threads([partial(self._run, job, settings) for job in jobs], max_parallel)
 
     def run_interleaved(self, jobs: Sequence[Job], *, threads: int) -> None:
         """Run the jobs that are not done interleaved, one working while the others wait; under torchrun as `run`.
@@ -88,11 +153,12 @@ class Runner:
             return
         slots = [Slot.create() for _ in jobs]
         settings = {"OMP_NUM_THREADS": str(threads)}
-        with ThreadPoolExecutor(len(jobs) + 1) as pool:
-            running = [
-                pool.submit(self._run_in_slot, job, settings, slot) for job, slot in zip(jobs, slots, strict=True)
-            ]
-            running.append(pool.submit(round_robin, slots))
+        runs = [partial(self._run_in_slot, job, settings, slot) for job, slot in zip(jobs, slots, strict=True)]
+        self._run_in_threads([*runs, partial(round_robin, slots)], len(jobs) + 1)
+
+    def _run_in_threads(self, tasks: Sequence[Callable[[], None]], num_threads: int) -> None:
+        with ThreadPoolExecutor(num_threads) as pool:
+            running = [pool.submit(task) for task in tasks]
             try:
                 for future in as_completed(running):
                     future.result()
@@ -125,10 +191,12 @@ class Runner:
             self._run(job, settings, slot)
 
     def _run(self, job: Job, settings: dict[str, str], slot: Slot | None = None) -> None:
-        if job.is_done:
-            self.progress.skipped(job.expected_seconds)
+        if self._stopping:
             return
-        self.progress.started(job.label)
+        if job.is_done:
+            self.progress.skip(job.expected_seconds)
+            return
+        self.progress.log_start(job.label)
         if self.coordinator is not None and job.request.is_of_all_ranks:
             start = self.coordinator.announce(job.request, settings)
             self.run_announced(start, self.coordinator)
@@ -139,16 +207,9 @@ class Runner:
         if not job.is_done and not self._stopping:
             self.failures.append(f"{job.label}: {reason}")
             log(f"FAILED {job.label}: {reason}")
-            of = job.request
-            failure = FailureRequest(
-                results=of.results,
-                comparison=of.comparison,
-                experiment=of.experiment,
-                label=job.label,
-                reason=reason,
-            )
-            self._start(failure, settings)
-        self.progress.finished(job.expected_seconds)
+            shared = {name: getattr(job.request, name) for name in ("results", "comparison", "experiment")}
+            self._start(FailureRequest(**shared, label=job.label, reason=reason), settings)
+        self.progress.finish(job.expected_seconds)
 
     def _start(
         self,
@@ -157,23 +218,19 @@ class Runner:
         supervise: Callable[[Child], tuple[bytes, bool]] | None = None,
         slot: Slot | None = None,
     ) -> str:
-        """Run a request in a fresh process, interleaved if it has a seat; return the reason of its failure, or "".
+        """Run a request in a fresh process, interleaved if it has a slot; return the reason of its failure, or "".
 
         `supervise` sends the request and returns the process's output, and whether it stopped the process.
         """
+        # The last argument is for process lists: the request comes on standard input.
+        command = [sys.executable, "-P", "-m", "bench.orchestration.worker"]
+        command.append(f"{request.kind} of {request.experiment.name}")
         own = {"PYTHONPATH": pythonpath_with_checkout(), PARENT: str(os.getpid())} | (slot.environment if slot else {})
         with self._lock, closing(slot) if slot else nullcontext():
             if self._stopping:
                 return ""
             child = subprocess.Popen(
-                # The last argument is for process lists: the request comes on standard input.
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "bench.orchestration.worker",
-                    f"{request.kind} of {request.experiment.name}",
-                ],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=os.environ | ENVIRONMENT | settings | own,
@@ -207,7 +264,7 @@ def follow_rank0(coordinator: Coordinator) -> None:
     """Execute the runs that rank 0 announces, until it is done."""
     runner = Runner(Progress(0.0), coordinator)
     try:
-        for start in coordinator.announced():
+        for start in coordinator.iter_announcements():
             runner.run_announced(start, coordinator)
     except BaseException:
         runner.stop()

@@ -56,7 +56,7 @@ class Coordinator:
         self._announced += 1
         return start
 
-    def announced(self) -> Iterator[Announcement]:
+    def iter_announcements(self) -> Iterator[Announcement]:
         """Yield the runs that rank 0 announces, until it is done."""
         number = 0
         while not self.store.check(["end"]):
@@ -112,15 +112,15 @@ class Coordinator:
 @cache
 def connect_coordinator() -> Coordinator | None:
     """Connect to the other command lines of this torchrun; None for a single process."""
-    where = torchrun_env()
-    if where.world_size == 1:
+    rank_info = torchrun_env()
+    if rank_info.world_size == 1:
         return None
     from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
     agent_shares = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = TCPStore(address, port, is_master=where.rank == 0 and not agent_shares, timeout=CONNECT_TIMEOUT)
-    return Coordinator(where, PrefixStore(_store_prefix(), store))
+    store = TCPStore(address, port, is_master=rank_info.rank == 0 and not agent_shares, timeout=CONNECT_TIMEOUT)
+    return Coordinator(rank_info, PrefixStore(_store_prefix(), store))
 
 
 def _store_prefix() -> str:

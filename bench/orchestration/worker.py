@@ -14,8 +14,7 @@ from contextlib import contextmanager, nullcontext
 
 import msgspec
 
-from bench.console.console import log, printable
-from bench.console.signals import INTERRUPTED, StopRequest, handle_signals
+from bench.console.console import INTERRUPTED, StopRequest, handle_signals, log, printable
 from bench.environment.files import atomic_write
 from bench.environment.rank_info import torchrun_env
 from bench.environment.slots import wait_for_slot

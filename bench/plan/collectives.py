@@ -70,11 +70,11 @@ def step_collectives(
     gradients = float(FP32_BYTES * weights.trained)
     if sharding == "ddp":
         buckets = 1 + math.ceil(max(0, gradients - DDP_FIRST_BUCKET_BYTES) / DDP_BUCKET_BYTES)
-        found = [Collective("gradients", "all-reduce", gradients, buckets, "backward")]
+        collectives = [Collective("gradients", "all-reduce", gradients, buckets, "backward")]
     else:
         gathers = weights.blocks + weights.frozen_blocks + 1
         whole, again = float(weights.trained + weights.frozen), float(weights.in_blocks)
-        found = [
+        collectives = [
             Collective("weights", "all-gather", bytes_per_parameter * whole, gathers, "forward"),
             Collective("blocks' weights again", "all-gather", bytes_per_parameter * again, weights.blocks, "backward"),
             Collective("gradients", "reduce-scatter", gradients, weights.blocks + 1, "backward"),
@@ -82,29 +82,28 @@ def step_collectives(
         sums += 1 + weights.scalars  # the gradient's norm
     if weights.method in CONTRASTIVE:
         features = FP32_BYTES * rows * weights.feature_width
-        found += [
+        collectives += [
             Collective("caption features", "all-gather", features),
             Collective("gradients of caption features", "reduce-scatter", features),
         ]
         sums += 1  # the sum of the loss over processes
         if weights.method != "siglip":
-            found.append(Collective("softmax normalisers of columns", "all-reduce", 2 * FP32_BYTES * rows, 2))
+            collectives.append(Collective("softmax normalisers of columns", "all-reduce", 2 * FP32_BYTES * rows, 2))
     if weights.counted_tokens:
-        found.append(Collective("token counts", "all-reduce", float(FP32_BYTES * weights.counted_tokens)))
-    return [*found, Collective("scalars", "all-reduce", float(FP32_BYTES * sums), sums)]
+        collectives.append(Collective("token counts", "all-reduce", float(FP32_BYTES * weights.counted_tokens)))
+    return [*collectives, Collective("scalars", "all-reduce", float(FP32_BYTES * sums), sums)]
 
 
 def collective_seconds(collective: Collective, processes: int, links: Interconnect) -> float:
     """Return the seconds of all calls of a collective."""
-    nodes = math.ceil(processes / links.gpus_per_node)
-    within, size = processes / nodes, collective.size / collective.calls
-    node = ring_seconds(size, within, links.link_bytes_per_second, links.link_latency_seconds)
-    network = ring_seconds(size / within, nodes, links.network_bytes_per_second, links.network_latency_seconds)
-    if collective.kind == "all-reduce":
-        sent = network - (nodes - 1) * links.network_latency_seconds
-        tree = 2 * math.ceil(math.log2(nodes)) * links.network_latency_seconds
-        return collective.calls * (2 * node + 2 * sent + tree)
-    return collective.calls * (node + network)
+    nodes, latency = math.ceil(processes / links.gpus_per_node), links.network_latency_seconds
+    per_node, size = processes / nodes, collective.size / collective.calls
+    within = ring_seconds(size, per_node, links.link_bytes_per_second, links.link_latency_seconds)
+    between = ring_seconds(size / per_node, nodes, links.network_bytes_per_second, latency)
+    if collective.kind != "all-reduce":
+        return collective.calls * (within + between)
+    tree = 2 * math.ceil(math.log2(nodes)) * latency
+    return collective.calls * (2 * within + 2 * (between - (nodes - 1) * latency) + tree)
 
 
 def ring_seconds(size: float, processes: float, bandwidth: float, latency: float) -> float:
@@ -119,6 +118,5 @@ def total_seconds(
     collectives: Sequence[Collective], processes: int, links: Interconnect, overlaps_with: Phase | None
 ) -> float:
     """Return the seconds of the collectives that one phase can hide, or with None of the exposed ones."""
-    return math.fsum(
-        collective_seconds(one, processes, links) for one in collectives if one.overlaps_with == overlaps_with
-    )
+    hidden = (one for one in collectives if one.overlaps_with == overlaps_with)
+    return math.fsum(collective_seconds(one, processes, links) for one in hidden)

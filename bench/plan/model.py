@@ -85,14 +85,8 @@ class PlannedStep:
     @property
     def seconds(self) -> float:
         """The whole step, exposed communication included."""
-        return (
-            self.data
-            + self.forward
-            + self.backward
-            + self.extra_negatives_seconds
-            + self.optimizer
-            + self.exposed_seconds
-        )
+        loss_and_gradients = self.data + self.forward + self.backward + self.extra_negatives_seconds
+        return loss_and_gradients + self.optimizer + self.exposed_seconds
 
     @property
     def images_per_second(self) -> float:
@@ -143,9 +137,8 @@ def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | N
     pairs = batch * max(0.0, batch * gpus - compute.captions)
     products = 2 * LOSS_PRODUCTS.get(weights.method, 0) * weights.feature_width * pairs
     collectives = step_collectives(weights, case.sharding, case.bytes_per_parameter, batch, gpus)
-    in_forward, in_backward, separate = (
-        total_seconds(collectives, gpus, cluster.links, overlaps_with)
-        for overlaps_with in ("forward", "backward", None)
+    in_forward, in_backward, exposed = (
+        total_seconds(collectives, gpus, cluster.links, phase) for phase in ("forward", "backward", None)
     )
     return PlannedStep(
         gpus=gpus,
@@ -155,7 +148,7 @@ def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | N
         backward=backward,
         extra_negatives_seconds=products / compute.loss_flops,
         optimizer=compute.optimizer / (gpus if case.sharding == "fsdp2" else 1),
-        comm_seconds=in_forward + in_backward + separate,
+        comm_seconds=in_forward + in_backward + exposed,
         hidden_seconds=min(in_forward, cluster.overlap * forward) + min(in_backward, cluster.overlap * backward),
     )
 
@@ -163,14 +156,14 @@ def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | N
 def scaling_curve(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | None = None) -> list[PlannedStep]:
     """Return the steps on powers of two and on `gpus` devices, with at least one image of a global batch per device."""
     numbers = {1 << power for power in range(MAX_GPUS.bit_length())} | {gpus}
-    most = max(numbers) if global_batch is None else global_batch
-    return [plan_step(case, cluster, number, global_batch) for number in sorted(numbers) if number <= most]
+    limit = max(numbers) if global_batch is None else global_batch
+    return [plan_step(case, cluster, number, global_batch) for number in sorted(numbers) if number <= limit]
 
 
 def first_slower(steps: Sequence[PlannedStep], share: float) -> int | None:
     """Return the smallest number of devices at which each is slower than a single one by more than `share`."""
-    separate = steps[0].images_per_second / steps[0].gpus
-    return next((step.gpus for step in steps if step.images_per_second / step.gpus < (1 - share) * separate), None)
+    single = steps[0].images_per_second / steps[0].gpus
+    return next((step.gpus for step in steps if step.images_per_second / step.gpus < (1 - share) * single), None)
 
 
 def first_communication_bound(steps: Sequence[PlannedStep]) -> int | None:

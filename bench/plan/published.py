@@ -11,6 +11,7 @@ JUWELS Booster: 4 A100 of 40 GB and 4 x 200 Gbit/s per node; Stability's cluster
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from statistics import median
 
 from scipy.optimize import brentq
@@ -24,6 +25,7 @@ A100, H100 = GPU_SPECS["a100"], GPU_SPECS["h100"]
 Latencies = tuple[float, float]  # seconds per ring step, within a node and between nodes
 NCCL: Latencies = (1e-6 * LINK_US, 1e-6 * NETWORK_US)
 JUWELS = replace(GPU_SPECS["a100-40gb"], gpus_per_node=4, network_bytes_per_second=25 * GB)
+A100_EFA = replace(A100, network_bytes_per_second=6.25 * GB)
 P4D = replace(GPU_SPECS["a100-40gb"], network_bytes_per_second=6.25 * GB)
 
 
@@ -68,9 +70,8 @@ class PublishedRun:
     @property
     def utilisation(self) -> float:
         """The model FLOPs of the whole step over the dense peak, recomputed ones included."""
-        return (
-            (4 if self.is_recomputed else 3) * 1e9 * MODELS[self.model].gflops * self.midpoint / self.device.bf16_flops
-        )
+        forwards = 4 if self.is_recomputed else 3
+        return forwards * 1e9 * MODELS[self.model].gflops * self.midpoint / self.device.bf16_flops
 
 
 PUBLISHED_RUNS: Sequence[PublishedRun] = (
@@ -83,16 +84,7 @@ PUBLISHED_RUNS: Sequence[PublishedRun] = (
     PublishedRun("LAION 2022, bf16", "H/14", P4D, 824, 96, 42.0, 42.0, is_recomputed=True),
     PublishedRun("LAION 2022, fp16", "g/14", P4D, 800, 40, 20.0, 20.0, is_recomputed=True),
     PublishedRun("LAION 2022, bf16", "g/14", P4D, 800, 80, 31.0, 31.0, is_recomputed=True),
-    PublishedRun(
-        "LAION 2023",
-        "bigG/14",
-        replace(A100, network_bytes_per_second=6.25 * GB),
-        512,
-        313,
-        20.4,
-        20.4,
-        is_recomputed=True,
-    ),
+    PublishedRun("LAION 2023", "bigG/14", A100_EFA, 512, 313, 20.4, 20.4, is_recomputed=True),
     PublishedRun("scaling laws", "B/32", JUWELS, 128, 256, 729.0, 850.0),
     PublishedRun("scaling laws", "B/32", JUWELS, 128, 672, 412.0, 412.0),
     PublishedRun("scaling laws", "B/32", JUWELS, 344, 256, 289.0, 639.0),
@@ -112,44 +104,38 @@ PUBLISHED_RUNS: Sequence[PublishedRun] = (
 )
 
 
+@cache
 def published_utilisation() -> float:
     """Return the published trainings' median utilisation of the dense peak, communication excluded."""
-    return median(fit_utilisation(point, NCCL, OVERLAP) for point in PUBLISHED_RUNS)
+    return median(fit_utilisation(run, NCCL, OVERLAP) for run in PUBLISHED_RUNS)
 
 
-def fit_utilisation(point: PublishedRun, latencies: Latencies, overlap: float) -> float:
-    """Return the utilisation, communication excluded, at which the model predicts a point's rate.
+def fit_utilisation(run: PublishedRun, latencies: Latencies, overlap: float) -> float:
+    """Return the utilisation, communication excluded, at which the model predicts a run's rate.
 
     Without a batch it includes communication. ValueError if communication alone takes longer than the step.
     """
 
-    def missing(share: float) -> float:
-        return point.midpoint - predicted_rate(point, share, latencies, overlap)[0]
+    def shortfall(utilisation: float) -> float:
+        return run.midpoint - predicted_rate(run, utilisation, latencies, overlap)[0]
 
-    if missing(1.0) > 0:
-        training = f"{point.model} on {point.gpus} GPUs ({point.source})"
+    if shortfall(1.0) > 0:
+        training = f"{run.model} on {run.gpus} GPUs ({run.source})"
         raise ValueError(f"the predicted communication of {training} exceeds its step: give smaller latencies")
-    return float(brentq(missing, point.utilisation / 2, 1.0))
+    return float(brentq(shortfall, run.utilisation / 2, 1.0))
 
 
 def predicted_rate(
-    point: PublishedRun, utilisation: float, latencies: Latencies, overlap: float
+    run: PublishedRun, utilisation: float, latencies: Latencies, overlap: float
 ) -> tuple[float, float | None]:
     """Return the predicted images per second and GPU, and the share of communication if the batch is known."""
-    model = MODELS[point.model]
-    compute = assumed_compute(
-        StepFlops(1e9 * model.gflops, is_recomputed=point.is_recomputed), point.device, utilisation
-    )
-    if point.batch is None or point.device.network_bytes_per_second is None:
+    model, device = MODELS[run.model], run.device
+    compute = assumed_compute(StepFlops(1e9 * model.gflops, is_recomputed=run.is_recomputed), device, utilisation)
+    if run.batch is None or device.network_bytes_per_second is None:
         return 1 / (compute.forward + compute.backward), None
-    sent = ParameterCounts("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0)
-    within, between = latencies
-    reached = (
-        LINK_SHARE * point.device.link_bytes_per_second,
-        within,
-        LINK_SHARE * point.device.network_bytes_per_second,
-        between,
-    )
-    cluster = Cluster(Interconnect(point.device.gpus_per_node, *reached), overlap)
-    step = plan_step(PlanCase(point.model, sent, compute, float(point.batch)), cluster, point.gpus)
-    return step.images_per_second / point.gpus, step.communication_share
+    weights = ParameterCounts("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0)
+    link, network = (LINK_SHARE * one for one in (device.link_bytes_per_second, device.network_bytes_per_second))
+    links = Interconnect(device.gpus_per_node, link, latencies[0], network, latencies[1])
+    case = PlanCase(run.model, weights, compute, float(run.batch))
+    step = plan_step(case, Cluster(links, overlap), run.gpus)
+    return step.images_per_second / run.gpus, step.communication_share

@@ -44,31 +44,28 @@ def read_comparison(path: Path, experiments: Sequence[Experiment]) -> list[Recor
     """
     if path.is_file():
         return read_records(path.parent, read_record(path).comparison)
-    found = comparisons(path) if path.is_dir() else []
-    some = [records for name in reversed(found) if _timed(records := read_records(path, name))]
-    if not some:
+    names = comparisons(path) if path.is_dir() else []
+    timed = [records for name in reversed(names) if _select_timed(records := read_records(path, name))]
+    if not timed:
         raise ValueError(f"{path} holds no speed record; {PROGRAM} measure stores them in its results folder")
-    whole = (rows for rows in some if all(any(find_matching(one, rows, Speed)) for one in experiments))
-    return next(whole, some[0])
+    whole = (rows for rows in timed if all(any(find_matching(one, rows, Speed)) for one in experiments))
+    return next(whole, timed[0])
 
 
 def find_timed_runs(experiment: Experiment, records: Sequence[Record], path: Path) -> TimedRuns:
     """Return an experiment's timed runs, preferably at its own batch; ValueError names the nearest experiment."""
     rows = find_matching(experiment, records, Speed)
     if not rows:
-        there = {record.experiment.name: record.experiment for record in _timed(records) if record.experiment}
-        least = min((_differences(experiment, other) for other in there.values()), key=len)
+        timed_experiments = {one.experiment.name: one.experiment for one in _select_timed(records) if one.experiment}
+        nearest = min((_differences(experiment, other) for other in timed_experiments.values()), key=len)
         raise ValueError(
-            f"{path} has no speed record of {experiment.name}: it has {', '.join(there)}, "
-            f"of which the nearest differs in {format_differences(least)}"
+            f"{path} has no speed record of {experiment.name}: it has {', '.join(timed_experiments)}, "
+            f"of which the nearest differs in {format_differences(nearest)}"
         )
-    same = [row for row in rows if row[1].batch_size == experiment.batch_size] or rows
-    _, as_timed, where = same[0]
+    _, timed, where = next((row for row in rows if row[1].batch_size == experiment.batch_size), rows[0])
     if where.processes > 1:
-        raise ValueError(
-            f"{path}: {as_timed.name} was timed on {where.processes} processes; a plan needs records of one"
-        )
-    return TimedRuns(as_timed, where, [run for run, one, _ in same if one.batch_size == as_timed.batch_size])
+        raise ValueError(f"{path}: {timed.name} was timed on {where.processes} processes; a plan needs records of one")
+    return TimedRuns(timed, where, [run for run, one, _ in rows if one.batch_size == timed.batch_size])
 
 
 def measured_compute(runs: TimedRuns, loss_flops: float) -> ComputeSeconds:
@@ -76,13 +73,13 @@ def measured_compute(runs: TimedRuns, loss_flops: float) -> ComputeSeconds:
 
     The step time is that of the windows, in which phases may overlap; it is divided in proportion to the phases.
     """
-    parts = [_parts(runs.experiment, run) for run in runs.runs]
-    data, forward, backward, optimizer = (median(of_runs) for of_runs in zip(*parts, strict=True))
-    captions = runs.experiment.mean_batch_size
-    return ComputeSeconds(data, forward, backward, optimizer, captions, loss_flops)
+    phases = zip(*(_phase_shares(runs.experiment, run) for run in runs.runs), strict=True)
+    data, forward, backward, optimizer = map(median, phases)
+    return ComputeSeconds(data, forward, backward, optimizer, runs.experiment.mean_batch_size, loss_flops)
 
 
-def _parts(experiment: Experiment, run: Speed) -> tuple[float, float, float, float]:
+def _phase_shares(experiment: Experiment, run: Speed) -> tuple[float, float, float, float]:
+    """Return the seconds of a step for data, forward and backward per image, and for the optimizer."""
     images = images_per_step(experiment, run)
     typical: Callable[[Sequence[float]], float] = fmean if run.phase_images else median
     phases = {name: typical(seconds) for name, seconds in run.phase_seconds.items()}
@@ -101,27 +98,23 @@ def known_largest_batch(
     sizes, or from one with 16 bytes per parameter (weights, gradients, moments) and the rest in proportion to images.
     FSDP2 shards the constant share. Captions gathered from all devices, and their gradients, are added per image.
     """
-    tries = [
-        (fit, one) for fit, one, _ in find_matching(experiment, records, BatchTrial) if fit.limit_bytes <= limit_bytes
-    ]
-    if sizes := [one.batch_size for fit, one in tries if fit.fits]:
-        limit = max(fit.limit_bytes for fit, _ in tries) / GIB
+    trials = [row for row in find_matching(experiment, records, BatchTrial) if row[0].limit_bytes <= limit_bytes]
+    if sizes := [one.batch_size for trial, one, _ in trials if trial.fits]:
+        limit = max(trial.limit_bytes for trial, _, _ in trials) / GIB
         return max(sizes), f"tried, under {limit:g} GiB on one device"
     memories = [(memory.peak_tensor_bytes, one) for memory, one, _ in find_matching(experiment, records, Memory)]
-    counted = {one.mean_batch_size: size for size, one in memories if size is not None}
-    if not counted:
+    peaks = {one.mean_batch_size: peak for peak, one in memories if peak is not None}
+    if not peaks:
         return None, "unknown: there is no memory record of it"
-    (small, least), (large, most) = min(counted.items()), max(counted.items())
+    (small, least), (large, most) = min(peaks.items()), max(peaks.items())
     if large > small:
-        an_image, how = (most - least) / (large - small), f"peak tensor bytes at batches of {small:g} and {large:g}"
+        image_bytes, how = (most - least) / (large - small), f"peak tensor bytes at batches of {small:g} and {large:g}"
     else:
         how = f"peak tensor bytes at a batch of {large:g}, of which 16 per parameter are constant"
-        an_image = (most - BYTES_PER_PARAMETER * weights.trained) / large
-    always = most - an_image * large
-    if experiment.sharding == "fsdp2":
-        always /= gpus
-    gathered = 2 * FP32_BYTES * weights.feature_width * (gpus - 1)
-    return max(0, int((limit_bytes - always) / (max(1.0, an_image) + gathered))), how
+        image_bytes = (most - BYTES_PER_PARAMETER * weights.trained) / large
+    constant_bytes = (most - image_bytes * large) / (gpus if experiment.sharding == "fsdp2" else 1)
+    gathered_bytes = 2 * FP32_BYTES * weights.feature_width * (gpus - 1)
+    return max(0, int((limit_bytes - constant_bytes) / (max(1.0, image_bytes) + gathered_bytes))), how
 
 
 def find_matching(
@@ -135,7 +128,7 @@ def find_matching(
     ]
 
 
-def _timed(records: Iterable[Record]) -> list[Record]:
+def _select_timed(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if isinstance(record.measured, Speed)]
 
 

@@ -108,6 +108,7 @@ def communication_table(plans: Sequence[PlanResult], cluster: Cluster) -> Table:
     for one in plans:
         case, step = one.case, one.step
         batch = step.images / step.gpus
+        collectives = step_collectives(case.weights, case.sharding, case.bytes_per_parameter, batch, step.gpus)
         rows += [
             {
                 "experiment": case.name,
@@ -118,7 +119,7 @@ def communication_table(plans: Sequence[PlanResult], cluster: Cluster) -> Table:
                 "ms": MS * collective_seconds(collective, step.gpus, cluster.links),
                 "can be hidden by": collective.overlaps_with,
             }
-            for collective in step_collectives(case.weights, case.sharding, case.bytes_per_parameter, batch, step.gpus)
+            for collective in collectives
         ]
     return Table("Communication of a step", rows, "MB: of the full tensor. ms: of all calls, hidden or not.")
 
@@ -132,21 +133,21 @@ def assumption_table(assumptions: Mapping[str, tuple[str, str]]) -> Table:
 def published_table(utilisation: float | None, latencies: Latencies, overlap: float) -> Table:
     """Compare predictions with published trainings, each at the others' median utilisation or at a given one."""
     rows, errors = [], []
-    shares = [fit_utilisation(point, latencies, overlap) for point in PUBLISHED_RUNS]
-    for at, point in enumerate(PUBLISHED_RUNS):
-        planned_at = utilisation or median([*shares[:at], *shares[at + 1 :]])
-        rate, share = predicted_rate(point, planned_at, latencies, overlap)
-        errors.append(rate / point.midpoint - 1)
+    utilisations = [fit_utilisation(run, latencies, overlap) for run in PUBLISHED_RUNS]
+    for at, run in enumerate(PUBLISHED_RUNS):
+        planned_at = utilisation or median([*utilisations[:at], *utilisations[at + 1 :]])
+        rate, share = predicted_rate(run, planned_at, latencies, overlap)
+        errors.append(rate / run.midpoint - 1)
         rows.append(
             {
-                "source": point.source,
-                "CLIP": point.model,
-                "GPUs": f"{point.gpus} x {point.device.name_words}",
-                "batch": point.batch,
-                "checkpointed": "yes" if point.is_recomputed else "no",
-                "images/s/GPU": f"{point.low:g}" if point.low == point.high else f"{point.low:g} to {point.high:g}",
-                "utilisation": point.utilisation,
-                "computing": shares[at],
+                "source": run.source,
+                "CLIP": run.model,
+                "GPUs": f"{run.gpus} x {run.device.name_words}",
+                "batch": run.batch,
+                "checkpointed": "yes" if run.is_recomputed else "no",
+                "images/s/GPU": f"{run.low:g}" if run.low == run.high else f"{run.low:g} to {run.high:g}",
+                "utilisation": run.utilisation,
+                "computing": utilisations[at],
                 "planned at": planned_at,
                 "planned": rate,
                 "error": errors[-1],

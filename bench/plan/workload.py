@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 
 from msgspec.structs import replace
-from torch import nn
 
 from bench.config import Experiment
-from bench.measure.costs import count_costs
-from bench.measure.flops import build_on_meta
+from bench.measure.costs import build_on_meta, count_costs
 from bench.plan.collectives import ParameterCounts
 from bench.plan.model import StepFlops
 from bench.train.distributed import transformer_blocks
@@ -29,34 +27,27 @@ def count_workload(experiment: Experiment) -> Workload:
     costs = count_costs(experiment)
     _, model = build_on_meta(replace(experiment, image_sizes=()))
     towers = [module for module in model.modules() if isinstance(module, ImageTower | TextTower)]
-    found = [block for tower in towers for block in transformer_blocks(tower)]
-    of_blocks = [block for block in found if all(one.requires_grad for one in block.parameters())]
+    blocks = [block for tower in towers for block in transformer_blocks(tower)]
+    trained_blocks = [block for block in blocks if all(one.requires_grad for one in block.parameters())]
     counts = [module for module in model.modules() if isinstance(module, TokenCounts)]
     parameters = list(model.parameters())
+    layers = [one for name, one in model.named_parameters() if name.split(".")[0] in ("head", "projection")]
+    last_layer_flops = 2 * sum(one.numel() for one in layers if one.ndim == 2)  # noqa: PLR2004
     return Workload(
         ParameterCounts(
             method=experiment.method,
             trained=costs.parameters,
             frozen=sum(one.numel() for one in parameters if not one.requires_grad),
-            in_blocks=sum(one.numel() for block in of_blocks for one in block.parameters()),
-            blocks=len(of_blocks),
-            frozen_blocks=len(found) - len(of_blocks),
+            in_blocks=sum(one.numel() for block in trained_blocks for one in block.parameters()),
+            blocks=len(trained_blocks),
+            frozen_blocks=len(blocks) - len(trained_blocks),
             scalars=sum(one.ndim == 0 for one in parameters),
             feature_width=model.text.width if isinstance(model, DualEncoder) else 0,
             counted_tokens=sum(len(one.images_with_token) for one in counts),
         ),
         StepFlops(
-            forward=float(costs.image_flops + costs.text_flops + 2 * _last_layer(model)),
+            forward=float(costs.image_flops + costs.text_flops + last_layer_flops),
             teacher=float(costs.teacher_flops),
             is_recomputed=experiment.activation_checkpointing,
         ),
-    )
-
-
-def _last_layer(model: nn.Module) -> int:
-    """Count the multiply-adds of the head or projection after the image tower."""
-    return sum(
-        parameter.numel()
-        for name, parameter in model.named_parameters()
-        if parameter.ndim == 2 and name.split(".")[0] in ("head", "projection")  # noqa: PLR2004
     )

@@ -1,12 +1,13 @@
-"""Wall-clock seconds of a block, with the device idle at both ends."""
+"""Wall-clock seconds of a block or of modules' forwards, with the device idle at both ends."""
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 
 @dataclass(slots=True)
@@ -29,3 +30,23 @@ def clock(device: torch.device) -> Iterator[Elapsed]:
     yield elapsed
     synchronize(device)
     elapsed.seconds = time.perf_counter() - start
+
+
+@contextmanager
+def forward_clocks(modules: Mapping[str, nn.Module], device: torch.device) -> Iterator[dict[str, float]]:
+    """Yield the total seconds of each module's forward within the block; the waits forbid it in a timed window."""
+    seconds, started = dict.fromkeys(modules, 0.0), dict.fromkeys(modules, 0.0)
+
+    def start(name: str) -> None:
+        synchronize(device)
+        started[name] = time.perf_counter()
+
+    def stop(name: str) -> None:
+        synchronize(device)
+        seconds[name] += time.perf_counter() - started[name]
+
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            hooks.callback(module.register_forward_pre_hook(lambda *_, name=name: start(name)).remove)
+            hooks.callback(module.register_forward_hook(lambda *_, name=name: stop(name)).remove)
+        yield seconds

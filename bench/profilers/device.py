@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from bench.profilers.clock import synchronize
-from bench.profilers.nvml import Reader, Span, counter_rate, nvml_reader
+from bench.profilers.nvml import DeviceReader, Span, counter_rate, nvml_reader
 
 T = TypeVar("T")
 OTHERS_BUSY = "other processes CPU busy percent"
@@ -30,9 +30,20 @@ class Readings:
     def mean(cls, blocks: Sequence["Readings"]) -> "Readings":
         """Return the means of blocks of about equal length; a figure that some lack is averaged over the others."""
         names = dict.fromkeys(name for block in blocks for name in block.figures)
-        found = {name: fmean(block.figures[name] for block in blocks if name in block.figures) for name in names}
+        means = {name: fmean(block.figures[name] for block in blocks if name in block.figures) for name in names}
         missing = {name: reason for block in blocks for name, reason in block.not_measured.items()}
-        return cls(found, missing, fmean(block.sampler_share for block in blocks))
+        return cls(means, missing, fmean(block.sampler_share for block in blocks))
+
+    def add_means(self, values: Mapping[str, Sequence[float]], every_s: float) -> None:
+        """Add the mean of each gauge's values, which were read every `every_s` seconds."""
+        for name, read in values.items():
+            if not read:
+                too_short = f"the block ended before the first reading, {every_s} s after its start"
+                self.not_measured.setdefault(name, too_short)
+                continue
+            self.figures[name] = fmean(read)
+            if name in self.not_measured:
+                self.not_measured[name] += f" (the figure is of the {len(read)} readings before)"
 
     def attempt(self, name: str, read: Callable[[], T]) -> T | None:
         """Return a reading, or record why it failed: an instrument's error must not stop the measured run."""
@@ -44,7 +55,7 @@ class Readings:
 
 
 @contextmanager
-def sampled(reader: Reader, device: torch.device, *, every_s: float = 0.2) -> Iterator[Readings]:
+def sampled(reader: DeviceReader, device: torch.device, *, every_s: float = 0.2) -> Iterator[Readings]:
     """Read the device while the block runs: spans at its idle ends, gauges every `every_s` seconds, averaged.
 
     NVML averages over 1/6 s to 1 s itself, so a shorter interval returns the same number again. A gauge that fails is
@@ -65,7 +76,7 @@ def sampled(reader: Reader, device: torch.device, *, every_s: float = 0.2) -> It
 
     sampler = threading.Thread(target=poll, name="device-sampler", daemon=True)
     synchronize(device)
-    ends = {name: readings.attempt(name, begin) for name, begin in reader.spans.items()}
+    end_gauges = {name: readings.attempt(name, begin) for name, begin in reader.spans.items()}
     start = time.perf_counter()
     if values:
         sampler.start()
@@ -74,35 +85,24 @@ def sampled(reader: Reader, device: torch.device, *, every_s: float = 0.2) -> It
         synchronize(device)
     finally:
         seconds = time.perf_counter() - start
-        for name, end in ends.items():
-            if end is not None and (value := readings.attempt(name, end)) is not None:
+        for name, gauge in end_gauges.items():
+            if gauge is not None and (value := readings.attempt(name, gauge)) is not None:
                 readings.figures[name] = value
         done.set()
         if values:
             sampler.join()
         readings.sampler_share /= seconds
-        _average(values, every_s, readings)
+        readings.add_means(values, every_s)
 
 
-def _average(values: Mapping[str, Sequence[float]], every_s: float, readings: Readings) -> None:
-    for name, read in values.items():
-        if not read:
-            too_short = f"the block ended before the first reading, {every_s} s after its start"
-            readings.not_measured.setdefault(name, too_short)
-            continue
-        readings.figures[name] = fmean(read)
-        if name in readings.not_measured:
-            readings.not_measured[name] += f" (the figure is of the {len(read)} readings before)"
-
-
-def open_reader(device: torch.device) -> Reader:
+def open_reader(device: torch.device) -> DeviceReader:
     """Return the reader of a device: the kernel's counters of CPU time, and NVML on CUDA; it never raises."""
     if device.type != "cuda":
-        return Reader(spans=cpu_spans())
+        return DeviceReader(spans=cpu_spans())
     opening = Readings()
     uuid, index = str(torch.cuda.get_device_properties(device).uuid), device.index or 0
-    gpu = opening.attempt("GPU", lambda: nvml_reader(uuid, index)) or Reader(missing=opening.not_measured)
-    return Reader(gpu.gauges, cpu_spans() | dict(gpu.spans), gpu.missing)
+    gpu = opening.attempt("GPU", lambda: nvml_reader(uuid, index)) or DeviceReader(missing=opening.not_measured)
+    return DeviceReader(gpu.gauges, cpu_spans() | dict(gpu.spans), gpu.missing)
 
 
 def cpu_spans() -> dict[str, Span]:

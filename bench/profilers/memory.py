@@ -1,8 +1,9 @@
-"""Peak memory of a process dedicated to the measurement."""
+"""Memory of a process: its peak in a process dedicated to the measurement, and its growth with the number of steps."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 
@@ -10,6 +11,8 @@ from bench.profilers.nvml import process_bytes
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): reset the peak of resident memory to the current value
+SETTLING_FRACTION = 1 / 3  # of the readings, at the beginning, that is ignored because caches fill
+MIN_READINGS = 8  # that a slope needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +36,50 @@ class PeakMemory:
         self._device = device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-            self._held = torch.cuda.memory_allocated(device)
+            self._start_bytes = torch.cuda.memory_allocated(device)
         else:
             if RESET.exists():
                 RESET.write_text(RESET_PEAK)
-            self._held = psutil.Process().memory_info().rss
+            self._start_bytes = psutil.Process().memory_info().rss
 
     def read(self) -> Peaks:
         if self._device.type != "cuda":
             peak = read_status_bytes("VmHWM")
-            return Peaks(None if peak is None else peak - self._held, None, None, None)
+            return Peaks(None if peak is None else peak - self._start_bytes, None, None, None)
         return Peaks(
             rss=None,
-            allocated=torch.cuda.max_memory_allocated(self._device) - self._held,
+            allocated=torch.cuda.max_memory_allocated(self._device) - self._start_bytes,
             reserved=torch.cuda.max_memory_reserved(self._device),
-            process=_process_bytes(self._device),
+            process=self._process_bytes(),
         )
+
+    def _process_bytes(self) -> int | None:
+        try:
+            uuid = str(torch.cuda.get_device_properties(self._device).uuid)
+            return process_bytes(uuid, self._device.index or 0)
+        except Exception:  # noqa: BLE001 - an instrument's error must not stop the measured run
+            return None
+
+
+class MemoryGrowth:
+    """Resident memory of this process, read between steps. Linux only; elsewhere there is no slope."""
+
+    def __init__(self) -> None:
+        self._readings: list[tuple[int, int]] = []
+
+    def sample(self, step: int) -> None:
+        resident = read_status_bytes("VmRSS")
+        if resident is not None:
+            self._readings.append((step, resident))
+
+    @property
+    def bytes_per_step(self) -> float | None:
+        """Least-squares slope of the readings in bytes per step, without the first third; None if there are too few."""
+        settled = self._readings[int(len(self._readings) * SETTLING_FRACTION) :]
+        if len(settled) < MIN_READINGS:
+            return None
+        steps, resident = np.array(settled, dtype=np.float64).T
+        return float(np.polyfit(steps - steps[0], resident - resident[0], 1)[0])
 
 
 def read_status_bytes(field: str) -> int | None:
@@ -57,10 +88,3 @@ def read_status_bytes(field: str) -> int | None:
         return None
     fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
     return int(fields[field].split()[0]) * 1024
-
-
-def _process_bytes(device: torch.device) -> int | None:
-    try:
-        return process_bytes(str(torch.cuda.get_device_properties(device).uuid), device.index or 0)
-    except Exception:  # noqa: BLE001 - an instrument's error must not stop the measured run
-        return None

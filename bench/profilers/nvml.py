@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -28,7 +29,7 @@ GPM = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class DeviceReader:
     """Figures by name with unit: gauges of a moment, spans of a block, and the reasons for `missing` ones."""
 
     gauges: Mapping[str, Gauge] = field(default_factory=dict)
@@ -46,7 +47,7 @@ def counter_rate(counter: Gauge, scale: float = 1.0) -> Span:
     return begin
 
 
-def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> Reader:
+def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> DeviceReader:
     """Return NVML's reader of the GPU, or MIG slice, with CUDA's `index` and `uuid`.
 
     Power is NVML's own average (over 1 s from Ampere on, instantaneous before); the energy counter's rise is exact. A
@@ -62,11 +63,11 @@ def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> Reader:
         "SM clock MHz": lambda: float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
         "memory clock MHz": lambda: float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)),
         "temperature C": lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
-    } | {name: partial(_slowed, handle, reasons, nvml) for name, reasons in SLOWDOWNS.items()}
+    } | {name: partial(_slowdown_percent, handle, reasons, nvml) for name, reasons in SLOWDOWNS.items()}
     spans: dict[str, Span] = {
         "power W, by the energy counter": counter_rate(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
     } | {name: partial(_gpm_span, handle, getattr(nvml, metric), nvml) for name, metric in GPM.items()}
-    return Reader(gauges, spans)
+    return DeviceReader(gauges, spans)
 
 
 def device_handle(uuid: str, index: int, nvml: Any = pynvml) -> Any:
@@ -74,15 +75,12 @@ def device_handle(uuid: str, index: int, nvml: Any = pynvml) -> Any:
 
     The device is found by UUID; a MIG slice by CUDA_VISIBLE_DEVICES, if that names one.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    named = visible[index].strip() if index < len(visible) else ""
-    tried = ([named] if named.startswith("MIG-") else []) + [f"GPU-{uuid}", f"MIG-{uuid}"]
-    for name in tried[:-1]:
-        try:
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    slices = [name for name in visible[index : index + 1] if name.startswith("MIG-")]
+    for name in [*slices, f"GPU-{uuid}"]:
+        with suppress(nvml.NVMLError):
             return nvml.nvmlDeviceGetHandleByUUID(name)
-        except nvml.NVMLError:
-            continue
-    return nvml.nvmlDeviceGetHandleByUUID(tried[-1])
+    return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
 
 
 def process_bytes(uuid: str, index: int, nvml: Any = pynvml) -> int | None:
@@ -95,7 +93,7 @@ def process_bytes(uuid: str, index: int, nvml: Any = pynvml) -> int | None:
     return next((process.usedGpuMemory for process in running if process.pid == os.getpid()), None)
 
 
-def _slowed(handle: Any, reasons: tuple[str, ...], nvml: Any) -> float:
+def _slowdown_percent(handle: Any, reasons: tuple[str, ...], nvml: Any) -> float:
     now = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
     return 100.0 * any(now & getattr(nvml, f"nvmlClocksThrottleReason{reason}") for reason in reasons)
 
@@ -105,20 +103,20 @@ def _gpm_span(handle: Any, metric: int, nvml: Any) -> Gauge:
     first = _gpm_sample(handle, nvml)
 
     def end() -> float:
-        question = nvml.c_nvmlGpmMetricsGet_t()
-        question.version = nvml.NVML_GPM_METRICS_GET_VERSION
-        question.numMetrics = 1
-        question.sample1, question.sample2 = first, _gpm_sample(handle, nvml)
-        question.metrics[0].metricId = metric
+        request = nvml.c_nvmlGpmMetricsGet_t()
+        request.version = nvml.NVML_GPM_METRICS_GET_VERSION
+        request.numMetrics = 1
+        request.sample1, request.sample2 = first, _gpm_sample(handle, nvml)
+        request.metrics[0].metricId = metric
         try:
-            nvml.nvmlGpmMetricsGet(question)
-            answer = question.metrics[0]
-            if answer.nvmlReturn != nvml.NVML_SUCCESS:
-                raise nvml.NVMLError(answer.nvmlReturn)
-            return float(answer.value)
+            nvml.nvmlGpmMetricsGet(request)
+            metric_value = request.metrics[0]
+            if metric_value.nvmlReturn != nvml.NVML_SUCCESS:
+                raise nvml.NVMLError(metric_value.nvmlReturn)
+            return float(metric_value.value)
         finally:
-            nvml.nvmlGpmSampleFree(question.sample1)
-            nvml.nvmlGpmSampleFree(question.sample2)
+            nvml.nvmlGpmSampleFree(request.sample1)
+            nvml.nvmlGpmSampleFree(request.sample2)
 
     return end
 

@@ -25,7 +25,7 @@ from bench.environment.slots import yield_slot
 from bench.labels.subwords import SubwordIds
 from bench.methods import METHODS, Method
 from bench.record import ReferenceRun
-from bench.reference.sides import DENSE, OPEN_CLIP_FUSED, OURS, WARMUP_STEPS
+from bench.reference import DENSE, OPEN_CLIP_FUSED, OURS, WARMUP_STEPS
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.step import make_optimizer, make_step
 from losses.collectives import ProcessGroupLike
@@ -43,7 +43,7 @@ class WindowTimer:
     starts: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
 
-    def over(self, steps: int) -> Iterator[int]:
+    def time_steps(self, steps: int) -> Iterator[int]:
         """Yield the numbers of steps; take the times at the ends of the warm-up and of each window."""
         for step in range(steps + 1):
             if step >= WARMUP_STEPS and (step - WARMUP_STEPS) % self.steps == 0:
@@ -63,9 +63,11 @@ class WindowTimer:
 
 def run_side(experiment: Experiment, device: torch.device, results: Path, side: str, round_: int) -> ReferenceRun:
     """Run the warm-up and the windows of an experiment on one side of a comparison."""
-    windows, steps = WindowTimer(device, experiment.steps_per_window), _steps(experiment)
+    windows = WindowTimer(device, experiment.steps_per_window)
+    steps = WARMUP_STEPS + experiment.windows * experiment.steps_per_window
+    tokens = target_bytes = None
     if experiment.method == "clip":
-        stream = _long_captions(experiment, device, results)
+        stream = _load_long_captions(experiment, device, results)
         batches = [stream.batch(k) for k in range(steps)]
         if side == OURS:
             losses = _run_ours(build_train_state(stream), batches, windows)
@@ -73,22 +75,17 @@ def run_side(experiment: Experiment, device: torch.device, results: Path, side: 
         else:
             losses = _run_open_clip(stream, batches, windows, fused=side == OPEN_CLIP_FUSED)
             tokens = float(experiment.context_length)
-        handed = None
     else:
-        run, tokens = build_train_state(load_data(experiment, device, results)), None
-        losses, handed = _classify(run, windows, is_dense=side == DENSE)
+        state = build_train_state(load_data(experiment, device, results))
+        losses, target_bytes = _run_catlip(state, windows, steps, is_dense=side == DENSE)
     return ReferenceRun(
         side=side,
         round=round_,
         window_seconds=windows.seconds,
         losses=tuple(torch.stack(losses).tolist()),
         tokens_per_caption=tokens,
-        target_bytes_per_image=handed,
+        target_bytes_per_image=target_bytes,
     )
-
-
-def _steps(experiment: Experiment) -> int:
-    return WARMUP_STEPS + experiment.windows * experiment.steps_per_window
 
 
 def _learning_rate(experiment: Experiment, step: int) -> float:
@@ -98,7 +95,7 @@ def _learning_rate(experiment: Experiment, step: int) -> float:
 # CLIP
 
 
-def _long_captions(experiment: Experiment, device: torch.device, results: Path) -> PackStream[Tokens]:
+def _load_long_captions(experiment: Experiment, device: torch.device, results: Path) -> PackStream[Tokens]:
     """Return the pack's images with captions of web length; ValueError for other data."""
     if experiment.data != PACK_DATA:
         raise ValueError(f"{experiment.name}: the comparison needs the pack's images, data is {experiment.data!r}")
@@ -113,12 +110,12 @@ def _long_captions(experiment: Experiment, device: torch.device, results: Path) 
     return PackStream(experiment, load_pack_images("pretrain", results / CACHE), targets, device)
 
 
-def _run_ours(run: TrainState, batches: Sequence[Batch[Tokens]], windows: WindowTimer) -> list[Tensor]:
+def _run_ours(state: TrainState, batches: Sequence[Batch[Tokens]], windows: WindowTimer) -> list[Tensor]:
     """Run our steps; captions are padded and sorted inside the windows."""
-    losses, stream = list[Tensor](), run.stream
-    for k in windows.over(len(batches)):
+    losses, stream = list[Tensor](), state.stream
+    for k in windows.time_steps(len(batches)):
         target = stream.target(k).to(stream.device)
-        losses.append(run.step(Batch(batches[k].images, target), _learning_rate(stream.experiment, k)))
+        losses.append(state.step(Batch(batches[k].images, target), _learning_rate(stream.experiment, k)))
     return losses
 
 
@@ -132,68 +129,53 @@ def _run_open_clip(
     from open_clip_train.scheduler import const_lr
     from open_clip_train.train import train_one_epoch
 
-    experiment, device, run = stream.experiment, stream.device, build_train_state(stream)
+    experiment, device, state = stream.experiment, stream.device, build_train_state(stream)
     vocabulary_size = SubwordIds(experiment.subword_vocabulary).size
     sizes = (experiment.image_size, experiment.context_length, vocabulary_size)
     model = open_clip_model(experiment.tower, *sizes, bias=False).to(device)
-    assert isinstance(run.model, DualEncoder)
-    model.load_state_dict(open_clip_state(run.model))
+    assert isinstance(state.model, DualEncoder)
+    model.load_state_dict(open_clip_state(state.model))
     optimizer: torch.optim.Optimizer = make_optimizer(experiment, model)
     if not fused:
         groups = [{name: group[name] for name in ("params", "weight_decay")} for group in optimizer.param_groups]
         optimizer = torch.optim.AdamW(groups, lr=experiment.learning_rate, betas=experiment.betas, eps=experiment.eps)
     (ids,) = stream.targets.groups
     texts = [to_device(ids[stream.order.batch_rows(k)], device) for k in range(len(batches))]
-    loader = _Loader([batch.images for batch in batches], texts, windows)
-    loss = _RecordedLoss()
+    images = [batch.images for batch in batches]
+    loader = _TimedLoader(images, texts, windows, len(images), sum(map(len, images)))
+    loss, losses = ClipLoss(), list[Tensor]()
+    loss.register_forward_hook(lambda _loss, _inputs, values: losses.append(values["contrastive_loss"].detach()))
     arguments = SimpleNamespace(
         device=str(device),
         precision="amp_bf16" if resolve_auto(experiment, device)[0] == "bf16" else "fp32",
         grad_clip_norm=experiment.clip_norm,
         **dict.fromkeys(("distill", "horovod", "skip_scheduler", "wandb"), False),
-        **dict.fromkeys(("accum_freq", "world_size"), 1),
-        **dict.fromkeys(("rank", "local_rank"), 0),
+        accum_freq=1,
+        world_size=1,
+        rank=0,
+        local_rank=0,
         batch_size=experiment.batch_size,
         log_every_n_steps=100,
     )
     scheduler = const_lr(optimizer, experiment.learning_rate, RAMP_STEPS, RAMP_STEPS)
     data = {"train": SimpleNamespace(set_epoch=lambda _: None, dataloader=loader)}
     train_one_epoch(model, data, loss, 0, optimizer, None, scheduler, None, arguments)
-    return loss.losses
+    return losses
 
 
 @dataclass(slots=True)
-class _Loader:
+class _TimedLoader:
     """The data loader of open_clip_train's loop; windows end where it requests the next batch."""
 
     images: Sequence[Tensor]
     texts: Sequence[Tensor]
     windows: WindowTimer
-
-    @property
-    def num_batches(self) -> int:
-        return len(self.images)
-
-    @property
-    def num_samples(self) -> int:
-        return sum(map(len, self.images))
+    num_batches: int
+    num_samples: int
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for k in self.windows.over(len(self.images)):
+        for k in self.windows.time_steps(len(self.images)):
             yield self.images[k], self.texts[k]
-
-
-class _RecordedLoss(ClipLoss):  # type: ignore[misc]
-    """open_clip's loss, which also stores its values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.losses: list[Tensor] = []
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        found = super().forward(*args, **kwargs)
-        self.losses.append(found["contrastive_loss"].detach())
-        return found
 
 
 # CatLIP
@@ -214,32 +196,28 @@ class MultiHot(NoTextMixin):
         return MultiHot(to_device(self.matrix, device))
 
 
-def _classify(run: TrainState, windows: WindowTimer, *, is_dense: bool) -> tuple[list[Tensor], float]:
+def _run_catlip(state: TrainState, windows: WindowTimer, steps: int, *, is_dense: bool) -> tuple[list[Tensor], float]:
     """Run steps with targets as index lists or dense; return losses and bytes of targets per image.
 
     Dense targets are int64 multi-hot rows, stacked, copied to the device and cast in the loss; all else is ours.
     Source: apple/corenet, `wordnet_tagged_classification.py` and `binary_cross_entropy.py`.
     """
-    losses, target_bytes, stream = list[Tensor](), 0, run.stream
-    experiment, labels = stream.experiment, int(run.model.head.out_features)  # type: ignore[union-attr, arg-type]
-    step, steps = _dense_step(run) if is_dense else run.step, _steps(experiment)
-    for k in windows.over(steps):
+    losses, target_bytes, stream, step = list[Tensor](), 0, state.stream, state.step
+    experiment, num_labels = stream.experiment, int(state.model.head.out_features)  # type: ignore[union-attr, arg-type]
+    if is_dense:
+        catlip, (precision, compiled) = METHODS["catlip"], resolve_auto(experiment, stream.device)
+        method: Method[Any] = Method(catlip.build_model, catlip.targets, _dense_loss)
+        step = make_step(experiment, state.model, method, precision, compiled=compiled)
+    for k in windows.time_steps(steps):
         batch: Batch[Any] = stream.batch(k)
         if is_dense:
-            target = MultiHot(make_multi_hot(stream.target(k), labels))
+            target = MultiHot(make_multi_hot(stream.target(k), num_labels))
             target_bytes += target.matrix.nbytes
             batch = Batch(batch.images, target.to(stream.device))
         else:
             target_bytes += batch.target.rows.nbytes + batch.target.columns.nbytes
         losses.append(step(batch, _learning_rate(experiment, k)))
     return losses, target_bytes / (steps * experiment.batch_size)
-
-
-def _dense_step(run: TrainState) -> Any:
-    experiment, catlip = run.stream.experiment, METHODS["catlip"]
-    precision, compiled = resolve_auto(experiment, run.stream.device)
-    method: Method[Any] = Method(catlip.wrap, catlip.targets, _dense_loss)
-    return make_step(experiment, run.model, method, precision, compiled=compiled)
 
 
 def make_multi_hot(labels: Labels, num_labels: int) -> Int[Tensor, "batch labels"]:

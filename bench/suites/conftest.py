@@ -9,7 +9,7 @@ import torch
 from bench.data.pack import PackImages, load_pack_images
 from bench.environment.circumstances import make_fingerprint
 from bench.environment.machine import current_circumstances
-from bench.history.suite_documents import FINGERPRINT
+from bench.history.observations import FINGERPRINT
 from bench.suites.device import DEVICE
 
 

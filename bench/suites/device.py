@@ -7,7 +7,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.environment.machine import default_device
 from bench.profilers.clock import synchronize
-from bench.profilers.tensors import TensorBytes
+from bench.profilers.counters import TensorBytes
 
 DEVICE = default_device()
 

@@ -23,7 +23,7 @@ from bench.data.pack import PackImages
 from bench.data.targets import Labels, Tokens
 from bench.experiments import EXPERIMENTS
 from bench.labels.subwords import SubwordIds
-from bench.profilers.tensors import TensorBytes
+from bench.profilers.counters import TensorBytes
 from losses.contrastive import contrastive_loss
 from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.console.exit_codes import INCONCLUSIVE, OK
+from bench.console.console import INCONCLUSIVE, OK
 
 PLANTED, NEAR = 0.25, 0.08
 

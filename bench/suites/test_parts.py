@@ -30,7 +30,7 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
     """The update alone; what three whole steps count stands beside it."""
     experiment = EXPERIMENTS[f"{method}-tiny"]
     tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
-    model = METHODS[method].wrap(tower, experiment).to(DEVICE)
+    model = METHODS[method].build_model(tower, experiment).to(DEVICE)
     optimizer = make_optimizer(experiment, model)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)

@@ -7,8 +7,8 @@ from safetensors import SafetensorError, safe_open
 
 from bench.config import Experiment
 from bench.console.console import PROGRAM
-from bench.environment.json_file import decode_older
-from bench.old_names import upgrade_holder
+from bench.environment.files import decode_older
+from bench.old_names import upgrade_experiment_of
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +29,7 @@ def read_provenance(path: Path) -> Provenance:
     if "made" not in facts:
         raise ValueError(f"{path} does not say which experiment made it, so its tower cannot be built")
     try:
-        return decode_older(facts["made"], Provenance, upgrade_holder)
+        return decode_older(facts["made"], Provenance, upgrade_experiment_of)
     except ValueError as error:
         raise ValueError(f"{path} has invalid metadata of the experiment that made it: {error}") from None
 

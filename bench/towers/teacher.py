@@ -21,8 +21,7 @@ from bench.data.pack import load_pack_images
 from bench.data.pack_stream import eval_transform
 from bench.data.shards.identity import files_digest
 from bench.data.shards.shards import find_shards, open_samples, open_shards
-from bench.environment.files import atomic_write
-from bench.environment.json_file import decode_json
+from bench.environment.files import atomic_write, decode_json
 from bench.environment.seeds import TEACHER, seed_for
 from bench.towers.provenance import read_metadata
 from bench.towers.tower_from import load_trained_tower

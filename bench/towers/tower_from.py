@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from bench.environment.json_file import decode_json, read_limited
+from bench.environment.files import decode_json, read_limited
 from bench.environment.seeds import TOWER, seed_for
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import read_vocabulary

@@ -43,8 +43,8 @@ class TrainState:
 def build_untrained_tower(experiment: Experiment) -> ImageTower:
     """Build the tower with the initial weights of every method's training, from its own generator."""
     seed = seed_for(experiment.seed, TOWER)
-    drawn = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
-    return build_image_tower(experiment.tower, experiment.image_size, seed, *drawn)
+    tower_options = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
+    return build_image_tower(experiment.tower, experiment.image_size, seed, *tower_options)
 
 
 def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
@@ -56,10 +56,8 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
     if experiment.data != PACK_DATA:
         shards = open_experiment_shards(experiment, results / CACHE)
         return ShardStream(experiment, shards, method.targets, device, rank=rank, ranks=ranks)
-    targets = method.targets(experiment)
-    return PackStream(
-        experiment, load_pack_images("pretrain", results / CACHE), targets, device, rank=rank, ranks=ranks
-    )
+    targets, images = method.targets(experiment), load_pack_images("pretrain", results / CACHE)
+    return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks)
 
 
 def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState:
@@ -70,7 +68,7 @@ def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState
     experiment, device = stream.experiment, stream.device
     method, tower = get_method(experiment.method), build_untrained_tower(experiment)
     torch.manual_seed(seed_for(experiment.seed, HEAD))
-    model = method.wrap(tower, experiment).to(device)
+    model = method.build_model(tower, experiment).to(device)
     if experiment.activation_checkpointing:
         checkpoint_activations(model)
     torch.manual_seed(seed_for(experiment.seed, STEP))
@@ -83,9 +81,9 @@ def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState
 def take_steps(run: TrainState, steps: Iterable[int]) -> list[Tensor]:
     """Take steps at the full learning rate, then sleep for `injected_slowdown`; the losses stay on the device."""
     experiment = run.stream.experiment
-    with clock(run.stream.device) as own:
+    with clock(run.stream.device) as elapsed:
         losses = [run.step(run.stream.batch(k), experiment.learning_rate) for k in steps]
-    time.sleep(experiment.injected_slowdown * own.seconds)
+    time.sleep(experiment.injected_slowdown * elapsed.seconds)
     return losses
 
 

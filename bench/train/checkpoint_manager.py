@@ -12,11 +12,10 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from bench.config import CheckpointConfig
-from bench.console.console import printable
-from bench.console.signals import StopRequest
+from bench.console.console import StopRequest, printable
 from bench.data.image_sizes import images_seen_before
 from bench.data.shards.identity import data_digest
-from bench.environment.commit import commit
+from bench.environment.commit import current_commit
 from bench.towers.provenance import Provenance
 from bench.train.build import TrainState
 from bench.train.checkpoints import (
@@ -29,7 +28,9 @@ from bench.train.checkpoints import (
 )
 from bench.train.distributed import all_reduce_max, barrier, world_group
 from bench.train.state import (
+    ScheduleSegment,
     State,
+    TrainProgress,
     clone_state,
     collect_state,
     load_state,
@@ -37,11 +38,10 @@ from bench.train.state import (
     strip_prefix,
     weights_to_score,
 )
-from bench.train.train_progress import ScheduleSegment, TrainProgress
 from losses.collectives import rank_and_world_size
 from models.checkpoint import save_tower
 
-LOOK_SECONDS = 5.0  # maximum interval between checks of several processes: torchrun kills 30 s after its signal
+MAX_CHECK_SECONDS = 5.0  # maximum interval between checks of several processes: torchrun kills 30 s after its signal
 
 
 class CheckpointManager:
@@ -54,10 +54,10 @@ class CheckpointManager:
         self, config: CheckpointConfig, comparison: str, budgets: Mapping[str, int], stop: StopRequest
     ) -> None:
         self.config, self.stop = config, stop
-        self._comparison, self._budgets, self._commit = comparison, dict(budgets), commit()
+        self._comparison, self._budgets, self._commit = comparison, dict(budgets), current_commit()
         self._data_digest = ""
-        self._steps_saved, self._began, self._tried = 0, time.monotonic(), time.monotonic()
-        self._steps_looked, self._looked = 0, time.monotonic()
+        self._steps_saved, self._started, self._last_save = 0, time.monotonic(), time.monotonic()
+        self._steps_at_check, self._last_check = 0, time.monotonic()
 
     def restore(self, run: TrainState) -> TrainProgress:
         """Restore a run from its checkpoint; signals then wait for the end of a step."""
@@ -70,8 +70,8 @@ class CheckpointManager:
                 raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
             load_state(run, tensors)
             progress = TrainProgress(tensors["losses"].tolist(), strip_prefix("trunk.", tensors), saved.seconds)
-        self._steps_saved, self._began, self._tried = len(progress.losses), time.monotonic(), time.monotonic()
-        self._steps_looked, self._looked = len(progress.losses), time.monotonic()
+        self._steps_saved, self._started, self._last_save = len(progress.losses), time.monotonic(), time.monotonic()
+        self._steps_at_check, self._last_check = len(progress.losses), time.monotonic()
         self.stop.can_save = True
         return progress
 
@@ -81,18 +81,19 @@ class CheckpointManager:
         Return the number of steps until the next call: several processes notice a signal only here.
         """
         taken, is_first, now = len(progress.losses), rank_and_world_size(world_group())[0] == 0, time.monotonic()
-        pace = (now - self._looked) / (taken - self._steps_looked) if taken > self._steps_looked else math.inf
-        self._looked, self._steps_looked = now, taken
-        cools_next = segment.images is not None and taken == segment.first_step
-        has_waited = is_first and now - self._tried >= 60 * self.config.interval_minutes
-        values = [float(self.stop.code), float(has_waited), pace]
+        new_steps = taken - self._steps_at_check
+        seconds_per_step = (now - self._last_check) / new_steps if new_steps > 0 else math.inf
+        self._last_check, self._steps_at_check = now, taken
+        is_before_cooldown = segment.images is not None and taken == segment.first_step
+        is_due = is_first and now - self._last_save >= 60 * self.config.interval_minutes
+        values = [float(self.stop.code), float(is_due), seconds_per_step]
         code, is_time, slowest = all_reduce_max(values, run.stream.device, world_group())
-        if taken > self._steps_saved and (code or cools_next or is_time):
+        if taken > self._steps_saved and (code or is_before_cooldown or is_time):
             self._save(run, progress, segment)
         if code:
             barrier(world_group())  # a rank that ends earlier ends the others
             raise SystemExit(int(code))
-        return sys.maxsize if world_group() is None else max(1, int(LOOK_SECONDS / slowest))
+        return sys.maxsize if world_group() is None else max(1, int(MAX_CHECK_SECONDS / slowest))
 
     @property
     def is_stopping(self) -> bool:
@@ -114,16 +115,15 @@ class CheckpointManager:
             images=images,
             processes=ranks,
             data_digest=self._data_digest,
-            seconds=progress.seconds + time.monotonic() - self._began,
+            seconds=progress.seconds + time.monotonic() - self._started,
         )
-
         state = collect_state(run) | {f"trunk.{name}": value for name, value in progress.trunk.items()}
         state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
-        weights, whole = weights_to_score(run), state_to_cpu(state)
-        is_written = rank == 0 and self._write(saved, weights, whole)
+        weights, cpu_state = weights_to_score(run), state_to_cpu(state)
+        is_written = rank == 0 and self._write(saved, weights, cpu_state)
         if any(all_reduce_max([float(is_written)], run.stream.device, world_group())):
             self._steps_saved = taken
-        self._tried = time.monotonic()
+        self._last_save = time.monotonic()
 
     def _write(self, saved: CheckpointMetadata, weights: State, state: State) -> bool:
         """Write a checkpoint; return whether it succeeded, and log the result."""
@@ -136,8 +136,8 @@ class CheckpointManager:
         try:
             path = write_checkpoint(Path(self.config.folder), saved, write)
         except (OSError, SafetensorError) as error:
-            config = f"no checkpoint of step {saved.steps_taken:,}, the one before it is kept: {error}"
-            tqdm.write(printable(config), file=sys.stderr)
+            message = f"no checkpoint of step {saved.steps_taken:,}, the one before it is kept: {error}"
+            tqdm.write(printable(message), file=sys.stderr)
             return False
         if self.stop.code:
             tqdm.write(f"saved {path}", file=sys.stderr)

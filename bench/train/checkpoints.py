@@ -15,10 +15,9 @@ from msgspec.structs import replace
 from bench.config import Experiment, differing_fields, format_differences
 from bench.console.console import log
 from bench.data.shards.identity import data_digest
-from bench.environment.file_names import PLAIN
-from bench.environment.files import fsync_path
-from bench.environment.json_file import decode_json, decode_older, read_limited
-from bench.old_names import upgrade_holder
+from bench.environment.files import PLAIN, decode_json, decode_older, fsync_path, read_limited
+from bench.old_names import upgrade_experiment_of
+from bench.record import FormatHeader
 
 FORMAT = 2  # raise it when a file changes its meaning; 2: moments are named by their parameters
 MAX_KEPT = 2
@@ -41,11 +40,7 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     seconds: float  # of training, without time lost with killed processes
 
 
-class _FormatOnly(msgspec.Struct):
-    format: int
-
-
-class _File(msgspec.Struct, frozen=True, kw_only=True):
+class _FileEntry(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     sha256: str
 
@@ -70,29 +65,30 @@ def write_checkpoint(folder: Path, saved: CheckpointMetadata, write_tensors: Cal
     try:
         write_tensors(part)
         (part / STATE).write_bytes(msgspec.json.format(msgspec.json.encode(saved), indent=1))
-        manifest = {file.name: _measured(file) for file in part.iterdir()}
+        manifest = {file.name: _describe_file(file) for file in part.iterdir()}
         (part / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         for written in (*part.iterdir(), part):
             fsync_path(written)
         if path.exists():  # it was damaged, and the training resumed from the previous one
-            _remove(path)
+            _remove_atomically(path)
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     fsync_path(folder)
-    for other in set(list_checkpoints(folder)) - {*[old for old in list_checkpoints(folder) if old <= path][:MAX_KEPT]}:
-        _remove(other)
+    found = list_checkpoints(folder)
+    for other in {*found} - {*[old for old in found if old <= path][:MAX_KEPT]}:
+        _remove_atomically(other)
     return path
 
 
 def read_checkpoint(path: Path) -> CheckpointMetadata:
     """Verify every file of a checkpoint against its manifest; ValueError or OSError names the defect."""
     try:
-        manifest = msgspec.convert(decode_json(read_limited(path / MANIFEST), dict), dict[str, _File])
+        manifest = msgspec.convert(decode_json(read_limited(path / MANIFEST), dict), dict[str, _FileEntry])
     except ValueError as error:
         raise ValueError(f"{MANIFEST}: {error}") from None
     for name in (TOWER, TENSORS, STATE):
-        if manifest.get(name) != _measured(path / name):
+        if manifest.get(name) != _describe_file(path / name):
             raise ValueError(f"{name} is not what {MANIFEST} says")
     return read_state(path)
 
@@ -100,9 +96,9 @@ def read_checkpoint(path: Path) -> CheckpointMetadata:
 def read_state(path: Path) -> CheckpointMetadata:
     """Read the metadata of a checkpoint; ValueError if its format is not this version's."""
     content = read_limited(path / STATE)
-    if (found := decode_json(content, _FormatOnly).format) != FORMAT:
+    if (found := decode_json(content, FormatHeader).format) != FORMAT:
         raise ValueError(f"has format {found}, this version reads {FORMAT}")
-    return decode_older(content, CheckpointMetadata, upgrade_holder)
+    return decode_older(content, CheckpointMetadata, upgrade_experiment_of)
 
 
 def latest_valid(folder: Path) -> tuple[Path, CheckpointMetadata]:
@@ -136,14 +132,16 @@ def require_same_experiment(saved: CheckpointMetadata, experiment: Experiment, p
         raise ValueError(f"data={experiment.data}, its subset or its teacher is not what it was: files were replaced")
 
 
-def _require_equal_batches(before: Experiment, of: int, now: Experiment, processes: int) -> None:
-    if all(before.batch_size_for(side) * of == now.batch_size_for(side) * processes for side in before.all_image_sizes):
+def _require_equal_batches(before: Experiment, processes_before: int, now: Experiment, processes: int) -> None:
+    sides = before.all_image_sizes
+    if all(before.batch_size_for(side) * processes_before == now.batch_size_for(side) * processes for side in sides):
         return
-    each, rest = divmod(before.batch_size * of, processes)
-    remedy = f"--set batch_size={each}" if not rest else f"as many, {before.batch_size * of} images have no equal parts"
+    global_batch_size = before.batch_size * processes_before
+    each, rest = divmod(global_batch_size, processes)
+    remedy = f"--set batch_size={each}" if not rest else f"as many, {global_batch_size} images have no equal parts"
     raise ValueError(
-        f"the checkpoint is of {of} processes with {before.batch_size} images per step each, this is {processes} with "
-        f"{now.batch_size}: resume with {remedy}"
+        f"the checkpoint is of {processes_before} processes with {before.batch_size} images per step each, "
+        f"this is {processes} with {now.batch_size}: resume with {remedy}"
     )
 
 
@@ -171,13 +169,12 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _measured(path: Path) -> _File:
+def _describe_file(path: Path) -> _FileEntry:
     with path.open("rb") as file:
-        return _File(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+        return _FileEntry(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _remove(path: Path) -> None:
-    """Remove a checkpoint atomically."""
-    going = path.with_name(f".{path.name}.old.part")
-    path.rename(going)
-    shutil.rmtree(going)
+def _remove_atomically(path: Path) -> None:
+    renamed = path.with_name(f".{path.name}.old.part")
+    path.rename(renamed)
+    shutil.rmtree(renamed)

@@ -40,23 +40,23 @@ WATCHDOG_FRACTION = 0.9
 def process_group(rendezvous_id: str, device: torch.device) -> Iterator[torch.device]:
     """Form the process group of all ranks for the block, and yield this rank's device.
 
-    CPUs use gloo, GPUs nccl, one per rank. `meeting` is a unique name of the rendezvous; it is empty for a single
+    CPUs use gloo, GPUs nccl, one per rank. `rendezvous_id` is a unique name; it is empty for a single
     process. The end of the block is a barrier, so that the files of rank 0 exist when any rank has ended.
     """
     if not rendezvous_id:
         yield device
         return
-    where, on_gpu = torchrun_env(), device.type == "cuda"
+    rank_info, on_gpu = torchrun_env(), device.type == "cuda"
     if on_gpu:
-        device = torch.device("cuda", where.local_rank)
+        device = torch.device("cuda", rank_info.local_rank)
         torch.cuda.set_device(device)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = PrefixStore(rendezvous_id, TCPStore(address, port, is_master=False, timeout=WATCHDOG_TIMEOUT))
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         store=store,
-        rank=where.rank,
-        world_size=where.world_size,
+        rank=rank_info.rank,
+        world_size=rank_info.world_size,
         timeout=WATCHDOG_TIMEOUT,
         device_id=device if on_gpu else None,
     )
@@ -129,20 +129,23 @@ class ModelWithLoss(nn.Module):
         return self.loss(self.model, images, target, self.loss_group)
 
 
-def parallelize(whole: ModelWithLoss, experiment: Experiment, precision: str, *, compiled: bool) -> nn.Module:
+def parallelize(model_with_loss: ModelWithLoss, experiment: Experiment, precision: str, *, compiled: bool) -> nn.Module:
     """Parallelize a model over its group; the gradients after a backward are means over the ranks.
 
     FSDP2 replaces the parameters by shards (DTensors), so that the optimizer must be built afterwards.
     """
-    if compiled:
-        _allow_graphs_per_image_size(len(experiment.all_image_sizes))
-    if whole.group is not None and experiment.sharding == "fsdp2":
-        return fully_shard_model(whole, precision, compiled=compiled)
-    parallel: nn.Module = whole
-    if whole.group is not None:
+    if compiled:  # beyond dynamo's limit code would run uncompiled without a warning
+        from torch._dynamo import config
+
+        graphs = GRAPHS_PER_IMAGE_SIZE * len(experiment.all_image_sizes)
+        config.cache_size_limit = max(config.cache_size_limit, graphs)
+    if model_with_loss.group is not None and experiment.sharding == "fsdp2":
+        return fully_shard_model(model_with_loss, precision, compiled=compiled)
+    parallel: nn.Module = model_with_loss
+    if model_with_loss.group is not None:
         with warnings.catch_warnings(action="ignore", category=FutureWarning):  # a name changed in torch 2.13
             parallel = DistributedDataParallel(
-                whole,
+                model_with_loss,
                 broadcast_buffers=False,  # buffers already count over all ranks
                 gradient_as_bucket_view=True,
                 static_graph=not compiled,
@@ -150,14 +153,7 @@ def parallelize(whole: ModelWithLoss, experiment: Experiment, precision: str, *,
     return cast("nn.Module", torch.compile(parallel)) if compiled else parallel
 
 
-def _allow_graphs_per_image_size(sizes: int) -> None:
-    """Raise dynamo's limit to one graph per image size: beyond it, code runs uncompiled without a warning."""
-    from torch._dynamo import config
-
-    config.cache_size_limit = max(config.cache_size_limit, GRAPHS_PER_IMAGE_SIZE * sizes)
-
-
-def fully_shard_model(whole: ModelWithLoss, precision: str, *, compiled: bool) -> nn.Module:
+def fully_shard_model(model_with_loss: ModelWithLoss, precision: str, *, compiled: bool) -> nn.Module:
     """Shard every block of the towers, and the remaining parameters.
 
     Scalars cannot be sharded: every rank holds them, and a hook averages their gradients. Only blocks are compiled.
@@ -165,33 +161,32 @@ def fully_shard_model(whole: ModelWithLoss, precision: str, *, compiled: bool) -
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    device = next(whole.parameters()).device
-    bf16 = precision == "bf16"
+    device = next(model_with_loss.parameters()).device
     shard = partial(
         fully_shard,
         mesh=init_device_mesh(device.type, (dist.get_world_size(),)),
-        mp_policy=MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy(),
+        mp_policy=MixedPrecisionPolicy(*((torch.bfloat16, torch.float32) if precision == "bf16" else ())),
     )
-    for module in list(whole.modules()):
+    for module in list(model_with_loss.modules()):
         if isinstance(module, ImageTower | TextTower):
             for block in transformer_blocks(module):
                 if compiled:
                     block.compile()
                 shard(block)
-    scalars = {parameter for parameter in whole.parameters() if parameter.ndim == 0}
+    scalars = {parameter for parameter in model_with_loss.parameters() if parameter.ndim == 0}
     for scalar in scalars:
         scalar.register_post_accumulate_grad_hook(_average_gradient)  # type: ignore[no-untyped-call]
-    shard(whole, ignored_params=scalars)
-    return whole
+    shard(model_with_loss, ignored_params=scalars)
+    return model_with_loss
 
 
 def transformer_blocks(tower: nn.Module) -> Iterator[nn.Module]:
     """Yield the blocks of a tower: members of its outermost lists or sequences of equal modules with parameters."""
     for child in tower.children():
-        row = list(child.children()) if isinstance(child, (nn.Sequential, nn.ModuleList)) else []
-        is_row = len(row) > 1 and (isinstance(child, nn.ModuleList) or len({*map(type, row)}) == 1)
-        if is_row and all(any(True for _ in one.parameters()) for one in row):
-            yield from row
+        blocks = list(child.children()) if isinstance(child, (nn.Sequential, nn.ModuleList)) else []
+        is_uniform = len(blocks) > 1 and (isinstance(child, nn.ModuleList) or len({*map(type, blocks)}) == 1)
+        if is_uniform and all(any(True for _ in block.parameters()) for block in blocks):
+            yield from blocks
         else:
             yield from transformer_blocks(child)
 
@@ -203,16 +198,16 @@ def _average_gradient(parameter: Tensor) -> None:
 
 def split_by_sharding(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
     """Split parameters by sharding, because one kernel takes one kind; only FSDP2 has two kinds."""
-    kinds: dict[bool, list[nn.Parameter]] = {}
+    groups: dict[bool, list[nn.Parameter]] = {}
     for parameter in parameters:
-        kinds.setdefault(is_sharded(parameter), []).append(parameter)
-    return list(kinds.values())
+        groups.setdefault(is_sharded(parameter), []).append(parameter)
+    return list(groups.values())
 
 
 def total_norm(norms: Iterable[Float[Tensor, ""]]) -> Float[Tensor, ""]:
     """Return the joint norm of groups from their norms, which are gathered if they are shards."""
-    whole = list(map(full_tensor, norms))
-    return whole[0] if len(whole) == 1 else torch.linalg.vector_norm(torch.stack(whole))
+    gathered = list(map(full_tensor, norms))
+    return gathered[0] if len(gathered) == 1 else torch.linalg.vector_norm(torch.stack(gathered))
 
 
 def is_sharded(tensor: Tensor) -> bool:

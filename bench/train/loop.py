@@ -23,9 +23,16 @@ from bench.towers.provenance import Provenance
 from bench.train.build import TrainState, build_train_state, check_finite, load_data
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.distributed import reset_watchdog, world_group
-from bench.train.state import clone_state, collect_state, head_to_score, load_state, weights_to_score
+from bench.train.state import (
+    ScheduleSegment,
+    TrainProgress,
+    clone_state,
+    collect_state,
+    head_to_score,
+    load_state,
+    weights_to_score,
+)
 from bench.train.train_logger import TrainLogger
-from bench.train.train_progress import ScheduleSegment, TrainProgress
 from losses.collectives import rank_and_world_size
 from models.checkpoint import save_tower
 
@@ -51,28 +58,29 @@ def train(
     events = "" if manager is None else manager.config.tensorboard
     with (
         clock(device) as elapsed,
-        closing(TrainLogger(run.stream, segments[-1].end_step, len(progress.losses), events)) as watch,
+        closing(TrainLogger(run.stream, segments[-1].end_step, len(progress.losses), events)) as logger,
     ):
         for segment in segments:
             if len(progress.losses) < segment.end_step:
-                _run_segment(run, segment, progress, watch, manager, is_last=segment is segments[-1])
+                _run_segment(run, segment, progress, logger, manager, is_last=segment is segments[-1])
                 if segment.images is not None:
                     _save_tower(run, segment.images, budgets, tower_path)
                 if progress.trunk:
                     load_state(run, progress.trunk)
                     progress.trunk = {}
     seconds = progress.seconds + elapsed.seconds
-    found = _training(progress.losses, segments, budgets, tower_path, seconds)
-    growth, stream = watch.growth.bytes_per_step, run.stream
-    return replace(found, skipped=stream.skipped, unverified=stream.is_unverified, rss_bytes_per_step=growth)
+    record = _training_record(progress.losses, segments, budgets, tower_path, seconds)
+    growth, stream = logger.growth.bytes_per_step, run.stream
+    return replace(record, skipped=stream.skipped, unverified=stream.is_unverified, rss_bytes_per_step=growth)
 
 
 def plan_segments(experiment: Experiment, budgets: Mapping[str, int]) -> list[ScheduleSegment]:
     """Return the segments to each budget: its part of the trunk, if any, and its cool-down."""
     segments, begin, trunk = list[ScheduleSegment](), 0, 0
+    cooldown_share = experiment.cooldown_share if experiment.schedule == "wsd" else 1.0  # a cosine has no trunk
     for images in sorted(set(budgets.values())):
-        last = _num_steps(experiment, images)
-        branch_at = last - _cooldown_steps(experiment, images)
+        last = max(2, steps_for(experiment, round(images / _world_size())))
+        branch_at = last - max(1, round(last * cooldown_share))
         for segment in (
             ScheduleSegment(begin, range(trunk, branch_at), None),
             ScheduleSegment(begin + branch_at - trunk, range(branch_at, last), images),
@@ -88,25 +96,22 @@ def _run_segment(
     run: TrainState,
     segment: ScheduleSegment,
     progress: TrainProgress,
-    watch: TrainLogger,
+    logger: TrainLogger,
     manager: CheckpointManager | None,
     *,
     is_last: bool,
 ) -> None:
-    """Take the remaining steps of a segment."""
     while (taken := len(progress.losses)) < segment.end_step:
-        most = CHECK_INTERVAL if manager is None else min(CHECK_INTERVAL, manager.maybe_save(run, progress, segment))
+        max_steps = CHECK_INTERVAL if manager is None else manager.maybe_save(run, progress, segment)
         if segment.images is not None and not is_last and not progress.trunk:
             progress.trunk = clone_state(collect_state(run))
         reset_watchdog()
-        ahead = segment.batches[taken - segment.first_step :][:most]
-        losses = _take_steps(run, ahead, segment, manager)
+        steps = segment.batches[taken - segment.first_step :][: min(CHECK_INTERVAL, max_steps)]
+        losses = _take_steps(run, steps, segment, manager)
         progress.losses += losses
-        watch.log_steps(
-            losses,
-            images_in_steps(run.stream.experiment, ahead[: len(losses)]),
-            _learning_rate(run, segment, ahead[len(losses) - 1]),
-        )
+        steps = steps[: len(losses)]
+        first, last = (images_seen_before(run.stream.experiment, step) for step in (steps.start, steps.stop))
+        logger.log_steps(losses, (last - first) * _world_size(), _learning_rate(run, segment, steps[-1]))
 
 
 def trunk_learning_rate(experiment: Experiment, step: int) -> float:
@@ -151,33 +156,18 @@ def _take_steps(
     run: TrainState, steps: range, segment: ScheduleSegment, manager: CheckpointManager | None
 ) -> list[float]:
     """Take steps, fewer after a signal to end; return their losses."""
-    pending: list[Tensor] = []
+    device_losses: list[Tensor] = []
     for k in steps:
-        pending.append(run.step(run.stream.batch(k), _learning_rate(run, segment, k)))
+        device_losses.append(run.step(run.stream.batch(k), _learning_rate(run, segment, k)))
         if manager is not None and manager.is_stopping:
             break
-    check_finite(pending, steps[: len(pending)], run.stream)
-    losses: list[float] = torch.stack(pending).tolist()
+    check_finite(device_losses, steps[: len(device_losses)], run.stream)
+    losses: list[float] = torch.stack(device_losses).tolist()
     return losses
-
-
-def _num_steps(experiment: Experiment, images: int) -> int:
-    return max(2, steps_for(experiment, round(images / _world_size())))
 
 
 def _world_size() -> int:
     return rank_and_world_size(world_group())[1]
-
-
-def images_in_steps(experiment: Experiment, steps: range) -> int:
-    """Return the images of consecutive steps, of all processes."""
-    return (images_seen_before(experiment, steps.stop) - images_seen_before(experiment, steps.start)) * _world_size()
-
-
-def _cooldown_steps(experiment: Experiment, images: int) -> int:
-    """Return the steps of a budget after it leaves the trunk; a cosine has no trunk."""
-    share = experiment.cooldown_share if experiment.schedule == "wsd" else 1.0
-    return max(1, round(_num_steps(experiment, images) * share))
 
 
 def _names_of_budget(budgets: Mapping[str, int], images: int) -> tuple[str, ...]:
@@ -186,13 +176,13 @@ def _names_of_budget(budgets: Mapping[str, int], images: int) -> tuple[str, ...]
 
 def _save_tower(run: TrainState, images: int, budgets: Mapping[str, int], tower_path: Callable[[int], Path]) -> None:
     provenance = Provenance(experiment=run.stream.experiment, images=images, budgets=_names_of_budget(budgets, images))
-    weights, around = weights_to_score(run), head_to_score(run)
+    weights, head = weights_to_score(run), head_to_score(run)
     if rank_and_world_size(world_group())[0] == 0:
-        save_head(around, tower_path(images), provenance, run.method.row_labels(run.stream.experiment))
+        save_head(head, tower_path(images), provenance, run.method.row_labels(run.stream.experiment))
         save_tower(weights, tower_path(images), provenance.to_facts())
 
 
-def _training(
+def _training_record(
     losses: list[float],
     segments: list[ScheduleSegment],
     budgets: Mapping[str, int],
@@ -201,16 +191,16 @@ def _training(
 ) -> Training:
     """Split the losses into those of the trunk and of the cool-downs."""
     each = math.ceil(len(losses) / MAX_LOSSES_KEPT)
-    cooldowns = [segment for segment in segments if segment.images is not None]
-    trunk = [
-        loss for segment in segments if segment.images is None for loss in losses[segment.first_step : segment.end_step]
-    ]
+    trunk, cooldowns = list[float](), list[tuple[float, ...]]()
+    for segment in segments:
+        of_segment = losses[segment.first_step : segment.end_step]
+        if segment.images is None:
+            trunk += of_segment
+        else:
+            cooldowns.append(_chunk_means(of_segment[len(of_segment) % each :], each))
     return Training(
-        trunk_losses=_mean_per(trunk, each),
-        cooldown_losses=tuple(
-            _mean_per(losses[segment.end_step - len(segment.batches) // each * each : segment.end_step], each)
-            for segment in cooldowns
-        ),
+        trunk_losses=_chunk_means(trunk, each),
+        cooldown_losses=tuple(cooldowns),
         branches=tuple(
             Branch(images=images, budgets=_names_of_budget(budgets, images), tower=tower_path(images).name)
             for images in sorted(set(budgets.values()))
@@ -220,6 +210,6 @@ def _training(
     )
 
 
-def _mean_per(losses: list[float], each: int) -> tuple[float, ...]:
+def _chunk_means(losses: list[float], each: int) -> tuple[float, ...]:
     """Return the means of `each` consecutive losses; an incomplete rest is dropped."""
     return tuple(fmean(losses[first : first + each]) for first in range(0, len(losses) // each * each, each))

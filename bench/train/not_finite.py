@@ -10,9 +10,8 @@ class NotFiniteError(FloatingPointError):
 
     def __init__(self, step: int, keys: Sequence[str], file: str = "") -> None:
         """Name the step and its first samples, and the file that holds all of them."""
-        text = ", ".join(keys[:MAX_KEYS_SHOWN]) + (
-            f" and {len(keys) - MAX_KEYS_SHOWN} more" if len(keys) > MAX_KEYS_SHOWN else ""
-        )
-        all_of_them = f"; all {len(keys)} are in {file}" if file else ""
-        super().__init__(f"loss or gradient of step {step} is not finite; its samples: {text}{all_of_them}")
+        text, hidden = ", ".join(keys[:MAX_KEYS_SHOWN]), len(keys) - MAX_KEYS_SHOWN
+        more = f" and {hidden} more" if hidden > 0 else ""
+        where = f"; all {len(keys)} are in {file}" if file else ""
+        super().__init__(f"loss or gradient of step {step} is not finite; its samples: {text}{more}{where}")
         self.step, self.keys = step, tuple(keys)

@@ -1,9 +1,10 @@
-"""The state of a training that its next steps depend on, as tensors by name."""
+"""The state of a training that its next steps depend on: tensors by name, and its progress in the schedule."""
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.train.build import TrainState
 from bench.train.distributed import full_tensor, is_sharded
@@ -12,6 +13,35 @@ if TYPE_CHECKING:
     from models.image_tower import ImageTower
 
 State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSegment:
+    """Consecutive steps: a part of the trunk, or a cool-down from it to a budget."""
+
+    first_step: int  # steps taken before it, of trunk and cool-downs
+    batches: range  # batch numbers
+    images: int | None  # of the budget; None: the trunk
+
+    @property
+    def end_step(self) -> int:
+        """Return the steps taken at its end."""
+        return self.first_step + len(self.batches)
+
+    @property
+    def phase(self) -> str:
+        """Describe the segment."""
+        return "trunk" if self.images is None else f"cool-down to {self.images:,} images"
+
+
+@dataclass(slots=True)
+class TrainProgress:
+    """The progress of a training: one loss for each step taken."""
+
+    losses: list[float] = field(default_factory=list)  # in the order in which the steps were taken
+    # State of the trunk during every cool-down but the last.
+    trunk: State = field(default_factory=dict)
+    seconds: float = 0.0  # spent before this process
 
 
 def collect_state(run: TrainState) -> State:
@@ -41,19 +71,21 @@ def load_state(run: TrainState, state: State) -> None:
 
     Whole tensors are sharded if this process holds shards.
     """
-    kept = run.model.state_dict()
-    own = {name: _shard_like(value, kept[name]) for name, value in strip_prefix("model.", state).items()}
-    run.model.load_state_dict(kept | own)
+    own_state = run.model.state_dict()
+    model_state = {name: _shard_like(value, own_state[name]) for name, value in strip_prefix("model.", state).items()}
+    run.model.load_state_dict(own_state | model_state)
     if run.step.ema is not None:
         run.step.ema.load_state_dict(run.step.ema.state_dict() | strip_prefix("average.", state))
     parameters = dict(run.model.named_parameters())
-    places = {parameter: place for place, parameter in enumerate(_optimizer_parameters(run))}
+    # The optimizer's order depends on which parameters are shards.
+    in_order = (parameter for group in run.step.optimizer.param_groups for parameter in group["params"])
+    indices = {parameter: index for index, parameter in enumerate(in_order)}
     moments: dict[int, State] = {}
     for name, value in strip_prefix("optimizer.", state).items():
-        of, _, moment = name.rpartition(".")
-        parameter = parameters[of]
-        whole = _shard_like(value, parameter) if value.shape == parameter.shape else value
-        moments.setdefault(places[parameter], {})[moment] = whole
+        parameter_name, _, moment = name.rpartition(".")
+        parameter = parameters[parameter_name]
+        loaded = _shard_like(value, parameter) if value.shape == parameter.shape else value
+        moments.setdefault(indices[parameter], {})[moment] = loaded
     groups = run.step.optimizer.state_dict()["param_groups"]
     run.step.optimizer.load_state_dict({"state": moments, "param_groups": groups})
     torch.set_rng_state(state["generator.cpu"])
@@ -61,18 +93,13 @@ def load_state(run: TrainState, state: State) -> None:
         torch.cuda.set_rng_state(state["generator.cuda"], run.stream.device)
 
 
-def _optimizer_parameters(run: TrainState) -> list[nn.Parameter]:
-    """Return the parameters in the optimizer's order, which depends on which of them are shards."""
-    return [parameter for group in run.step.optimizer.param_groups for parameter in group["params"]]
-
-
-def _shard_like(value: Tensor, kept: Tensor) -> Tensor:
+def _shard_like(value: Tensor, target: Tensor) -> Tensor:
     """Shard a whole tensor if this process holds a shard of it."""
-    if not is_sharded(kept) or is_sharded(value):
+    if not is_sharded(target) or is_sharded(value):
         return value
     from torch.distributed.tensor import DTensor, distribute_tensor
 
-    shard = cast("DTensor", kept)
+    shard = cast("DTensor", target)
     return distribute_tensor(value.to(shard.device), shard.device_mesh, shard.placements)
 
 
@@ -86,8 +113,8 @@ def head_to_score(run: TrainState) -> State:
     """Return the scored weights outside the tower, without a teacher's. All ranks must call it."""
     frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
     model = run.model if run.step.ema is None else run.step.ema
-    own = {name: value for name, value in model.state_dict().items() if not name.startswith("tower.")}
-    return {name: full_tensor(value) for name, value in own.items() if name not in frozen}
+    head = {name: value for name, value in model.state_dict().items() if not name.startswith("tower.")}
+    return {name: full_tensor(value) for name, value in head.items() if name not in frozen}
 
 
 def clone_state(state: State) -> State:

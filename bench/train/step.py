@@ -2,21 +2,22 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.backends import cuda
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from bench.config import Experiment
+from bench.config import Attention, Experiment
 from bench.data.stream import Batch
 from bench.data.targets import Target
 from bench.methods import Method, simulated_group
-from bench.train.attention import use_attention_kernel
 from bench.train.distributed import ModelWithLoss, all_reduce_mean, parallelize, split_by_sharding, total_norm
 from losses.collectives import Group
 
@@ -42,52 +43,44 @@ class Step(Generic[T]):
     def __call__(self, batch: Batch[T], learning_rate: float) -> Float[Tensor, ""]:
         """Update once; the loss stays on the device, because reading it would wait for the step."""
         losses = []
-        for part in batch.micro_batches(self.num_micro_batches):
-            loss = self.forward(part)
+        for micro_batch in batch.micro_batches(self.num_micro_batches):
+            loss = self.forward(micro_batch)
             self.backward(loss)
             losses.append(loss.detach())
         return self.update(torch.stack(losses).mean(), learning_rate)
 
 
 def make_step(
-    experiment: Experiment,
-    model: nn.Module,
-    method: Method[T],
-    precision: str,
-    *,
-    compiled: bool,
-    group: Group = None,
+    experiment: Experiment, model: nn.Module, method: Method[T], precision: str, *, compiled: bool, group: Group = None
 ) -> Step[T]:
     """Build the step of a model: precision, compilation, processes, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
-    whole = ModelWithLoss(model, method.loss, group, simulated_group(experiment))
-    loss_of = parallelize(whole, experiment, precision, compiled=compiled)
+    model_with_loss = ModelWithLoss(model, method.loss, group, simulated_group(experiment))
+    compute_loss = parallelize(model_with_loss, experiment, precision, compiled=compiled)
     optimizer = make_optimizer(experiment, model)
-    norm_of_gradient = make_gradient_clipper(list(model.parameters()), experiment.clip_norm)
+    clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.clip_norm)
     ema, update_ema = make_ema(model, experiment.ema_decay)
 
-    def autocast() -> AbstractContextManager[Any]:
-        return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-
     def forward(batch: Batch[T]) -> Tensor:
-        with autocast(), use_attention_kernel(experiment.attention):
-            return cast("Tensor", loss_of(batch.images, batch.target))
+        autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+        with autocast, use_attention_kernel(experiment.attention):
+            return cast("Tensor", compute_loss(batch.images, batch.target))
 
     def backward(loss: Tensor) -> None:
         with use_attention_kernel(experiment.attention):  # checkpointed blocks are recomputed
             (loss / experiment.accumulation).backward()  # type: ignore[no-untyped-call]
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
-        whole = all_reduce_mean(loss.detach(), group)
-        finite = whole.isfinite() & norm_of_gradient().isfinite()
+        mean_loss = all_reduce_mean(loss.detach(), group)
+        finite = mean_loss.isfinite() & clip_gradient().isfinite()
         optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined] # GradScaler's flag for fused optimizers
-        for parameters in optimizer.param_groups:
-            parameters["lr"] = learning_rate
+        for parameter_group in optimizer.param_groups:
+            parameter_group["lr"] = learning_rate
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         method.after_update(model)
         update_ema()
-        return torch.where(finite, whole, math.nan)
+        return torch.where(finite, mean_loss, math.nan)
 
     return Step(forward, backward, update, optimizer, experiment.accumulation, ema)
 
@@ -109,31 +102,26 @@ def weight_decay_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, An
 
     Biases, norms, class embedding, scale and bias of the logits have fewer than two dimensions: open_clip_train's rule.
     """
-    rows = list(parameters)
-    matrices = split_by_sharding(parameter for parameter in rows if parameter.ndim >= 2)  # noqa: PLR2004
-    vectors = split_by_sharding(parameter for parameter in rows if parameter.ndim < 2)  # noqa: PLR2004
-    groups: list[dict[str, Any]] = [{"params": one} for one in matrices]
-    return groups + [{"params": one, "weight_decay": 0.0} for one in vectors]
+    matrices, vectors = list[nn.Parameter](), list[nn.Parameter]()
+    for parameter in parameters:
+        (matrices if parameter.ndim >= 2 else vectors).append(parameter)  # noqa: PLR2004
+    groups: list[dict[str, Any]] = [{"params": group} for group in split_by_sharding(matrices)]
+    return groups + [{"params": group, "weight_decay": 0.0} for group in split_by_sharding(vectors)]
 
 
-def make_gradient_clipper(parameters: list[nn.Parameter], most: float | None) -> Callable[[], Float[Tensor, ""]]:
-    """Return a function that returns the norm of the whole gradient and clips the gradient to `most`."""
-    kinds = split_by_sharding(parameters)
+def make_gradient_clipper(parameters: list[nn.Parameter], max_norm: float | None) -> Callable[[], Float[Tensor, ""]]:
+    """Return a function that returns the norm of the whole gradient and clips it to `max_norm`; None: no clipping."""
+    groups = split_by_sharding(parameters)
 
-    def norm() -> Tensor:
-        gradients = ([parameter.grad for parameter in kind if parameter.grad is not None] for kind in kinds)
-        return total_norm(torch.nn.utils.get_total_norm(kind, foreach=True) for kind in gradients)
-
-    if most is None:
+    def clip() -> Tensor:
+        gradients = ([parameter.grad for parameter in group if parameter.grad is not None] for group in groups)
+        norm = total_norm(torch.nn.utils.get_total_norm(group, foreach=True) for group in gradients)
+        if max_norm is not None:
+            for group in groups:
+                torch.nn.utils.clip_grads_with_norm_(group, max_norm, norm, foreach=True)
         return norm
 
-    def clipped() -> Tensor:
-        whole = norm()
-        for kind in kinds:
-            torch.nn.utils.clip_grads_with_norm_(kind, most, whole, foreach=True)
-        return whole
-
-    return clipped
+    return clip
 
 
 def make_ema(model: nn.Module, decay: float | None) -> tuple[nn.Module | None, Callable[[], None]]:
@@ -142,14 +130,33 @@ def make_ema(model: nn.Module, decay: float | None) -> tuple[nn.Module | None, C
         return None, lambda: None
     frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
     average = copy.deepcopy(model, frozen)
-    ours, theirs = ([parameter for parameter in of.parameters() if parameter.requires_grad] for of in (average, model))
+    averages, weights = (
+        [parameter for parameter in module.parameters() if parameter.requires_grad] for module in (average, model)
+    )
     average.requires_grad_(requires_grad=False)
     buffers = list(zip(average.buffers(), model.buffers(), strict=True))
-    move: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    update_parameters: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
-    def take() -> None:
-        move(ours, theirs, None)
-        for our_buffer, their_buffer in buffers:
-            our_buffer.copy_(their_buffer)
+    def update() -> None:
+        update_parameters(averages, weights, None)
+        for average_buffer, buffer in buffers:
+            average_buffer.copy_(buffer)
 
-    return average, take
+    return average, update
+
+
+def use_attention_kernel(kernel: Attention) -> AbstractContextManager[None]:
+    """Select the kernel of all attention in the block, for towers of any library."""
+    return _unfused_attention() if kernel == "plain" else nullcontext()
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Use separate products in the precision of their inputs; torch would widen bf16 to fp32 by default."""
+    widened = not cuda.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
+    cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        cuda.allow_fp16_bf16_reduction_math_sdp(not widened)

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from bench.data.stream import Stream
-from bench.profilers.growth import MemoryGrowth
+from bench.profilers.memory import MemoryGrowth
 
 LINE_SECONDS = 30  # between two lines without a progress bar
 
@@ -20,7 +20,7 @@ class TrainLogger:
 
     def __init__(self, stream: Stream[Any], total: int, taken: int, events: str = "") -> None:
         """Begin after `taken` of `total` steps; `events` is the folder of TensorBoard's files."""
-        self._stream, self._total, self._began_with, self._taken = stream, total, taken, taken
+        self._stream, self._total, self._steps_at_start, self._taken = stream, total, taken, taken
         self._is_quiet = "TQDM_DISABLE" in os.environ or stream.order.rank > 0  # parallel runs share the terminal
         self._has_bar = sys.stderr.isatty() and not self._is_quiet
         self._bar = tqdm(
@@ -33,9 +33,13 @@ class TrainLogger:
             disable=not self._has_bar,
         )
         self.growth = MemoryGrowth()
-        self._board = _open_event_writer(events, taken) if events and stream.order.rank == 0 else None
-        self._began = self._told = time.perf_counter()
-        self._waited, self._line_at = stream.wait_seconds, self._began
+        self._board: Any = None
+        if events and stream.order.rank == 0:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(events, purge_step=taken + 1)  # hides later steps of an earlier process
+        self._started = self._last_log = time.perf_counter()
+        self._last_wait, self._next_line = stream.wait_seconds, self._started
 
     def close(self) -> None:
         """Remove the bar, and flush the event files."""
@@ -46,20 +50,20 @@ class TrainLogger:
     def log_steps(self, losses: Sequence[float], images: int, learning_rate: float) -> None:
         """Log the losses and the images of the steps since the last call, and the last learning rate."""
         now, waited = time.perf_counter(), self._stream.wait_seconds
-        seconds = now - self._told
+        seconds = now - self._last_log
         images_per_second = images / seconds
-        waiting = (waited - self._waited) / seconds
-        self._taken, self._told, self._waited = self._taken + len(losses), now, waited
+        waiting = (waited - self._last_wait) / seconds
+        self._taken, self._last_log, self._last_wait = self._taken + len(losses), now, waited
         self.growth.sample(self._taken)
         figures = f"loss {losses[-1]:.3f}, {images_per_second:,.0f} images/s, {waiting:.0%} waiting for data"
         figures += f", rate {learning_rate:.2e}"
         self._bar.set_postfix_str(figures, refresh=False)
         self._bar.update(len(losses))
-        if not self._has_bar and not self._is_quiet and now >= self._line_at:
-            left = (self._total - self._taken) * (now - self._began) / (self._taken - self._began_with)
+        if not self._has_bar and not self._is_quiet and now >= self._next_line:
+            left = (self._total - self._taken) * (now - self._started) / (self._taken - self._steps_at_start)
             done = f"{self._stream.experiment.name}: {self._taken:,} of {self._total:,} steps"
             print(f"{done}, {figures}, about {tqdm.format_interval(left)} left", file=sys.stderr, flush=True)
-            self._line_at = now + LINE_SECONDS
+            self._next_line = now + LINE_SECONDS
         if self._board is not None:
             values = {
                 "loss": fmean(losses),
@@ -69,10 +73,3 @@ class TrainLogger:
             }
             for name, value in values.items():
                 self._board.add_scalar(name, value, self._taken)
-
-
-def _open_event_writer(folder: str, taken: int) -> Any:
-    """Open event files; later steps of an earlier process are hidden."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(folder, purge_step=taken + 1)

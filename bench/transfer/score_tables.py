@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 from bench.console.tables import Table
 from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Score, Speed, Transfer
-from bench.statistics import Estimate, Interval, accuracy_interval, over_draws, over_seeds
+from bench.statistics import Estimate, Interval, accuracy_interval, estimate_over_draws, estimate_over_seeds
 from bench.transfer.classification.label_subsets import describe_omitted_shares, describe_small_classes
 
 PROBE = "linear probe"
@@ -177,7 +177,7 @@ def accuracy_of(score: Score) -> float:
 
 def mean_cell(values: Sequence[float]) -> Cell:
     """Return the mean over draws of the labelled images, with its interval."""
-    return _interval_cell(over_draws({"": dict(enumerate(values))}))
+    return _interval_cell(estimate_over_draws({"": dict(enumerate(values))}))
 
 
 def _cost_per_image(rate: float, runs: Sequence[Speed]) -> ImageCost:
@@ -195,7 +195,7 @@ def _probe_accuracies(rows: Sequence[ScoredRecord]) -> dict[str, Cell]:
         for score in row.transfer.scores:
             if score.protocol == PROBE and not _is_point(score):
                 found.setdefault(score.task, []).append(accuracy_of(score))
-    return {task: _interval_cell(over_seeds(accuracies)) for task, accuracies in found.items()}
+    return {task: _interval_cell(estimate_over_seeds(accuracies)) for task, accuracies in found.items()}
 
 
 def _is_point(score: Score) -> bool:

@@ -1,95 +1,182 @@
 """The section on few labels, metrics of other tasks, and heads initialised from pre-training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
+from bench.catalog import RANDOM_INIT
+from bench.record import Transfer
+from bench.statistics import Difference, Estimate, difference_verdict
+from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, RANDOM_HEAD, nearest_labels
+from reports.accuracy import label_curves, label_views
+from reports.accuracy.label_curves import PER_CLASS, Curve, format_labels, label_counts, one_per_subject
+from reports.accuracy.label_views import NOT_SCORED, CurveLine
+from reports.accuracy.score_tables import images_cell, subject_name_cell
+from reports.render.document import Panel
+from reports.render.formats import accuracy, format_interval, gain, join_words, pluralize, ratio
+from reports.render.frames import ComparisonRecords, group_by
+from reports.render.svg import SERIES
+from reports.render.tables import Cell, Column, HtmlTable
+from reports.speed.charts import legend
 
-from reports.accuracy.heads import head_lines, heads_table, is_of_heads, nearest_table, standing, subjects_of
-from reports.accuracy.label_charts import curve_lines, highest_of, label_chart
-from reports.accuracy.label_curves import (
-    PER_CLASS,
-    Curve,
-    curves_of,
-    describe_shares_left_out,
-    drawn,
-    over_words,
-    sets_of,
-)
-from reports.accuracy.label_tables import labels_table, metric_tables
-from reports.render.frames import ComparisonRecords
-from reports.render.svg import swatch
-from reports.render.tables import HtmlTable
-from reports.speed.charts import series_index
-
-
-@dataclass(frozen=True, slots=True)
-class Facet:
-    """One small chart of a set, with its table where no other chart shares it."""
-
-    title: str
-    chart: Markup
-    table: HtmlTable | None
-    note: str = ""
+STYLES = {COPIED_ROWS: (0, "o"), CLASS_NAMES: (3, "^"), RANDOM_HEAD: (1, "s")}  # series of the colour, and marker
+RANDOM_DASHES = (5.0, 2.5)
+VERDICTS: Sequence[Difference] = ("better", "not distinguishable", "worse", "no interval")
 
 
 @dataclass(frozen=True, slots=True)
-class Facets:
+class PanelGroup:
     """Small charts under one heading."""
 
     title: str
     note: str
-    panels: Sequence[Facet]
+    panels: Sequence[Panel]
     tables: Sequence[HtmlTable] = ()  # of all panels
 
 
-def section(comparison: ComparisonRecords) -> dict[str, object] | None:
+def few_label_section(comparison: ComparisonRecords) -> dict[str, object] | None:
     """Return the results beside accuracies on whole tasks; None where there are none."""
-    found = curves_of(comparison)
-    heads, curves = [c for c in found if is_of_heads(c)], [c for c in found if not is_of_heads(c)]
-    metrics = metric_tables(comparison)
+    found = label_curves.few_label_curves(comparison)
+    heads = [curve for curve in found if curve.protocol.startswith(INIT_PROTOCOL)]
+    curves = [curve for curve in found if not curve.protocol.startswith(INIT_PROTOCOL)]
+    metrics = label_views.metric_tables(comparison)
     if not found and not metrics:
         return None
-    protocols = sets_of(curves, lambda curve: (curve.protocol, curve.along)).values()
-    kinds = sets_of(heads, lambda curve: curve.along).values()
-    trained = list(dict.fromkeys(curve.subject for curve in curves if not curve.is_reference))
+    protocols = group_by(curves, lambda curve: (curve.protocol, curve.label_unit)).values()
+    units = group_by(heads, lambda curve: curve.label_unit).values()
     return {
-        "legend": [(comparison.label(name), swatch(series_index(comparison, name))) for name in trained],
-        "curves": [_curves(comparison, number, of) for number, of in enumerate(protocols)],
+        "legend": legend(comparison, [curve.subject for curve in curves if not curve.is_reference]),
+        "curves": [_curve_panels(comparison, number, group) for number, group in enumerate(protocols)],
         "metrics": metrics,
-        "heads": [_heads(comparison, number, of) for number, of in enumerate(kinds)],
-        "standing": standing(comparison, heads),
-        "nearest": nearest_table(comparison, heads),
+        "heads": [_head_panels(comparison, number, group) for number, group in enumerate(units)],
+        "verdicts": _verdict_sentences(comparison, heads),
+        "nearest": _nearest_label_table(comparison, heads),
     }
 
 
-def _curves(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> Facets:
+def _curve_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> PanelGroup:
     """Draw one protocol, one chart per task."""
     panels = []
-    for place, (task, of) in enumerate(sets_of(curves, lambda curve: curve.task).items()):
-        shown = drawn(of)
-        chart = label_chart(
-            f"labels-{number}-{place}",
-            f"{task}, {curves[0].protocol}",
-            curve_lines(comparison, shown),
-            highest_of(shown),
+    for index, (task, own) in enumerate(group_by(curves, lambda curve: curve.task).items()):
+        shown = one_per_subject(own)
+        lines, title = label_views.curve_lines(comparison, shown), f"{task}, {curves[0].protocol}"
+        chart = label_views.label_chart(f"labels-{number}-{index}", title, lines, label_views.highest_accuracy(shown))
+        panels.append(
+            Panel(task, chart, label_curves.describe_shares_left_out(own), label_views.labels_table(comparison, own))
         )
-        panels.append(Facet(task, chart, labels_table(comparison, of), describe_shares_left_out(of)))
-    what = "few labels per class" if curves[0].along == PER_CLASS else "the share of the labels"
-    return Facets(f"Accuracy against {what}", over_words(curves), panels)
+    labels = "few labels per class" if curves[0].label_unit == PER_CLASS else "the share of the labels"
+    return PanelGroup(f"Accuracy against {labels}", label_curves.describe_repetition(curves), panels)
 
 
-def _heads(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> Facets:
-    """Draw the heads of each tower on each task; the charts of one task have equal axes."""
+def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> PanelGroup:
+    """Draw the heads of each tower on each task; the charts of one task have equal axes.
+
+    The random-init baseline has a chart of its own only where no tower was trained.
+    """
     panels, tables = [], []
-    for place, (task, of) in enumerate(sets_of(curves, lambda curve: curve.task).items()):
-        tables.append(heads_table(comparison, of))
-        drawings = {subject: head_lines(of, subject) for subject in subjects_of(of)}
-        highest = highest_of([line.curve for lines in drawings.values() for line in lines])
-        for index, (subject, lines) in enumerate(drawings.items()):
+    for task_index, (task, own) in enumerate(group_by(curves, lambda curve: curve.task).items()):
+        tables.append(_heads_table(comparison, own))
+        subjects = list(dict.fromkeys(curve.subject for curve in own))
+        subjects = [subject for subject in subjects if not subject.startswith(RANDOM_INIT)] or subjects
+        lines = {subject: _head_lines(own, subject) for subject in subjects}
+        highest = label_views.highest_accuracy([line.curve for of_subject in lines.values() for line in of_subject])
+        for index, subject in enumerate(subjects):
             title = f"{comparison.label(subject)} on {task}"
-            name = f"heads-{number}-{place}-{index}"
-            panels.append(
-                Facet(title, label_chart(name, f"{title}, heads", lines, highest), None, describe_shares_left_out(of))
-            )
-    return Facets(f"Against the {curves[0].along}", over_words(curves), panels, tables)
+            name = f"heads-{number}-{task_index}-{index}"
+            chart = label_views.label_chart(name, f"{title}, heads", lines[subject], highest)
+            panels.append(Panel(title, chart, label_curves.describe_shares_left_out(own)))
+    return PanelGroup(f"Against the {curves[0].label_unit}", label_curves.describe_repetition(curves), panels, tables)
+
+
+def _initial_head(curve: Curve) -> str:
+    return curve.protocol.removeprefix(f"{INIT_PROTOCOL}, ")
+
+
+def _head_lines(curves: Sequence[Curve], subject: str) -> list[CurveLine]:
+    """Return the lines of a tower's heads, and of the random head on the random-init baseline as their reference."""
+    own = [curve for curve in curves if curve.subject == subject]
+    images = one_per_subject(own)[0].images
+    heads = sorted((c for c in own if c.images == images), key=lambda curve: _initial_head(curve) == RANDOM_HEAD)
+    random_inits = {RANDOM_INIT, f"{RANDOM_INIT} of {subject}"} - {subject}
+    baselines = [curve for curve in curves if curve.subject in random_inits and _initial_head(curve) == RANDOM_HEAD]
+    return [*map(_head_line, heads), *label_views.reference_lines(one_per_subject(baselines))]
+
+
+def _head_line(curve: Curve) -> CurveLine:
+    head = _initial_head(curve)
+    series, marker = STYLES.get(head, (4, "D"))
+    return CurveLine(head, curve, SERIES[series], marker, RANDOM_DASHES if head == RANDOM_HEAD else ())
+
+
+def _heads_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> HtmlTable:
+    """Show every head of one task, and its gain over the random head on the same draws."""
+    numbers, rows = label_counts(curves), []
+    for curve in curves:
+        head, base = _initial_head(curve), _random_head(curves, curve)
+        titled = [(head, [Cell.estimate(curve.at(labels), accuracy, NOT_SCORED) for labels in numbers])]
+        if base is not None:
+            gains = [Cell.estimate(curve.gain(base, labels), gain, NOT_SCORED) for labels in numbers]
+            titled.append((f"{head}, gain over random", gains))
+        subject, images = subject_name_cell(comparison, curve.subject), images_cell(curve.images)
+        rows += [[subject, Cell.of(title), images, *cells] for title, cells in titled]
+    columns = [*Column.texts("features", "head"), Column("images seen"), *label_views.label_count_columns(curves)]
+    return HtmlTable.of_rows(f"{curves[0].task}: heads against the {curves[0].label_unit}", columns, rows)
+
+
+def _random_head(curves: Sequence[Curve], curve: Curve) -> Curve | None:
+    """Return the random head of the same tower on the same task; None for itself."""
+
+    def tower(one: Curve) -> tuple[object, ...]:
+        return one.subject, one.images, one.task, one.label_unit
+
+    same = (other for other in curves if tower(other) == tower(curve) and _initial_head(other) == RANDOM_HEAD)
+    return None if _initial_head(curve) == RANDOM_HEAD else next(same, None)
+
+
+def _verdict_sentences(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[str]:
+    """Report for each head the numbers of labels per class with which it is better than the random head."""
+    sentences = []
+    for curve in curves:
+        base = _random_head(curves, curve)
+        if base is None or curve.label_unit != PER_CLASS:
+            continue
+        gains = {labels: one for labels in curve.accuracies if (one := curve.gain(base, labels)) is not None}
+        if gains:
+            tower = f"{comparison.label(curve.subject)} of {pluralize(curve.images, 'image')}"
+            verdicts = _format_verdicts(gains)
+            sentences.append(f"{curve.task}, {tower}: {_initial_head(curve)} against a random head: {verdicts}.")
+    return sentences
+
+
+def _format_verdicts(gains: Mapping[float, Estimate]) -> str:
+    """Group the numbers of labels by verdict."""
+    found: dict[Difference, list[str]] = {}
+    for labels, one in gains.items():
+        where = f"{format_labels(PER_CLASS, labels)} per class" if labels else "no labels"
+        text = f"{where} ({gain(one.value)}{format_interval(one, gain, ', ')})"
+        found.setdefault(difference_verdict(one), []).append(text)
+    return "; ".join(f"{verdict} with {join_words(found[verdict])}" for verdict in VERDICTS if verdict in found)
+
+
+def _nearest_label_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> tuple[HtmlTable, str] | None:
+    """Show the nearest label of each class with the path to it; and the number of classes without one."""
+    found = nearest_labels(transfer for _, transfer in comparison.of(Transfer))
+    if not found:
+        return None
+    columns = [*Column.texts("class", "nearest label"), Column("similarity"), Column("steps")]
+    columns += Column.texts("path in WordNet")
+    groups: dict[str, list[list[Cell]]] = {}
+    for one in found:
+        cells = [
+            Cell.of(one.class_name),
+            Cell.of(one.path[-1]),
+            Cell.of(one.similarity, ratio),
+            Cell.of(len(one.path) - 1),
+        ]
+        groups.setdefault(one.task, []).append([*cells, Cell(" → ".join(one.path))])
+    sizes = {curve.task: curve.num_classes for curve in curves}
+    without = {task: sizes[task] - len({row[0].text for row in rows}) for task, rows in groups.items() if task in sizes}
+    classes = [f"{number} of the classes of {task}" for task, number in without.items() if number]
+    return (
+        HtmlTable.of_groups("The nearest label of each class", columns, groups),
+        f" WordNet has no noun for {join_words(classes)}: their rows of a copied head are random." if classes else "",
+    )

@@ -1,21 +1,18 @@
-"""Answers with few labels -> curves of accuracy against labelled images per class, or against their share of all.
+"""Scores with few labels -> curves of accuracy against labelled images per class, or against their share of all.
 
 A point is a mean over draws of the labelled images. Its interval is over these draws for one training, and over
 trainings (each the mean of its draws) from three trainings on; two trainings give no interval.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-from bench.record import Score
-from bench.statistics import SEEDS_FOR_INTERVAL, Estimate, over_draws
+from bench.statistics import SEEDS_FOR_INTERVAL, Estimate, estimate_over_draws
 from bench.transfer.classification.label_subsets import SHARES
-from reports.accuracy.scores import ANSWERING, Scored, every_answer
-from reports.render.formats import NBSP, listed, times
+from reports.accuracy.scores import QUESTION_BUDGETS, SubjectScore, all_scores
+from reports.render.formats import INTERVAL, NBSP, join_words, pluralize
 from reports.render.frames import ComparisonRecords
 
-K = TypeVar("K")
 PER_CLASS, SHARE = "labelled images per class", "share of the labelled images"
 PERCENT = f"{NBSP}%"
 Run = tuple[str, int | None]  # name and seed of an experiment
@@ -28,7 +25,7 @@ class Curve:
 
     task: str
     protocol: str
-    along: str  # the unit of the number of labels: PER_CLASS or SHARE
+    label_unit: str  # PER_CLASS or SHARE
     subject: str
     is_reference: bool
     images: int
@@ -46,102 +43,96 @@ class Curve:
     def at(self, labels: float) -> Estimate | None:
         """Return the accuracy at a number of labels; None where it was not scored."""
         runs = self.accuracies.get(labels)
-        return None if runs is None else over_draws(runs)
+        return None if runs is None else estimate_over_draws(runs)
 
     def gain(self, base: "Curve", labels: float) -> Estimate | None:
         """Return the gain over another curve at a number of labels, on the same draws of the same trainings."""
         ours, theirs = self.accuracies.get(labels, {}), base.accuracies.get(labels, {})
         gains = {
-            run: {draw: share - theirs[run][draw] for draw, share in draws.items() if draw in theirs[run]}
+            run: gain
             for run, draws in ours.items()
-            if run in theirs
+            if (
+                gain := {
+                    draw: value - theirs[run][draw] for draw, value in draws.items() if draw in theirs.get(run, {})
+                }
+            )
         }
         gains = {run: draws for run, draws in gains.items() if draws}
-        return over_draws(gains) if gains else None
+        return estimate_over_draws(gains) if gains else None
+
+    def points(self) -> list[tuple[float, Estimate]]:
+        """Return (number of labels, accuracy), fewest labels first."""
+        return [(labels, estimate_over_draws(runs)) for labels, runs in self.accuracies.items()]
 
 
-def curves_of(comparison: ComparisonRecords) -> list[Curve]:
+def few_label_curves(comparison: ComparisonRecords) -> list[Curve]:
     """Return all curves: towers in the page's order, then the random-init baseline, then reference features."""
-    groups: dict[tuple[str, str, str, str, int], list[tuple[float, Scored]]] = {}
-    for one in every_answer(comparison):
-        if (found := _along(one.score)) is not None:
-            along, labels = found
-            key = (one.score.protocol, one.score.task, along, one.subject, one.images)
-            groups.setdefault(key, []).append((labels, one))
-    return [_curve(along, group) for (_, _, along, _, _), group in groups.items()]
+    groups: dict[tuple[str, str, str, str, int], list[tuple[float, SubjectScore]]] = {}
+    for one in all_scores(comparison):
+        score = one.score
+        labels = score.label_share if score.per_class is None else float(score.per_class)
+        if labels is not None:
+            unit = SHARE if score.per_class is None else PER_CLASS
+            groups.setdefault((score.protocol, score.task, unit, one.subject, one.images), []).append((labels, one))
+    return [_make_curve(unit, group) for (_, _, unit, _, _), group in groups.items()]
 
 
-def drawn(curves: Sequence[Curve]) -> list[Curve]:
+def one_per_subject(curves: Sequence[Curve]) -> list[Curve]:
     """Return one curve per subject: of its tower at equal images where there is one, else of the most images."""
-    chosen: dict[str, Curve] = {}
-    for curve in sorted(curves, key=lambda curve: (ANSWERING[0] in curve.budgets, curve.images)):
-        chosen[curve.subject] = curve
+    in_order = sorted(curves, key=lambda curve: (QUESTION_BUDGETS[0] in curve.budgets, curve.images))
+    chosen = {curve.subject: curve for curve in in_order}
     return [chosen[subject] for subject in dict.fromkeys(curve.subject for curve in curves)]
 
 
-def sets_of(curves: Sequence[Curve], key: Callable[[Curve], K]) -> dict[K, list[Curve]]:
-    """Group curves by a key, in the order of the keys' first appearance."""
-    sets: dict[K, list[Curve]] = {}
-    for curve in curves:
-        sets.setdefault(key(curve), []).append(curve)
-    return sets
-
-
-def numbers_of(curves: Sequence[Curve]) -> list[float]:
+def label_counts(curves: Sequence[Curve]) -> list[float]:
     """Return the numbers of labels at which any of the curves has a point."""
     return sorted({labels for curve in curves for labels in curve.accuracies})
 
 
-def format_labels(along: str, labels: float) -> str:
+def format_labels(unit: str, labels: float) -> str:
     """Write a number of labels: 5, or 25 %."""
-    if along == SHARE:
+    if unit == SHARE:
         return f"{100 * labels:g}{PERCENT}"
     return f"{labels:g}" if labels else "none"
 
 
 def describe_shares_left_out(curves: Sequence[Curve]) -> str:
     """Return the shares of the labels that were not scored, and why; empty where all or none were."""
-    scored = {labels for curve in curves if curve.along == SHARE for labels in curve.accuracies}
+    scored = {labels for curve in curves if curve.label_unit == SHARE for labels in curve.accuracies}
     absent = [format_labels(SHARE, share) for share in SHARES if share not in scored]
     if not scored or not absent:
         return ""
-    return f"{listed(absent)}: the same images as another share, because each class has at least one."
+    return f"{join_words(absent)}: the same images as another share, because each class has at least one."
 
 
-def over_words(curves: Sequence[Curve]) -> str:
+def describe_repetition(curves: Sequence[Curve]) -> str:
     """Return a sentence on the unit of repetition of the curves' intervals."""
     trained = [curve.seeds for curve in curves if not curve.is_reference]
     draws = sorted({len(of) for curve in curves for runs in curve.accuracies.values() for of in runs.values()} - {1})
-    over = f"{listed([f'{number:,}' for number in draws])} draws of the labelled images" if draws else "one draw"
-    words = f"Each point is the mean of {over}, the same for every row."
+    over = f"{join_words([f'{number:,}' for number in draws])} draws of the labelled images" if draws else "one draw"
+    sentence = f"Each point is the mean of {over}, the same for every row."
     if max(trained, default=1) >= SEEDS_FOR_INTERVAL:
         return (
-            f"{words} Intervals of 95{NBSP}% of towers with {SEEDS_FOR_INTERVAL} training seeds or more are over these "
-            "seeds, all others over the draws alone."
+            f"{sentence} Intervals of {INTERVAL} of towers with {SEEDS_FOR_INTERVAL} training seeds or more are over "
+            "these seeds, all others over the draws alone."
         )
     if max(trained, default=1) > 1:
-        return f"{words} {times(max(trained), 'training seed')}: means over both, no interval."
+        return f"{sentence} {pluralize(max(trained), 'training seed')}: means over both, no interval."
     return (
-        f"{words} Intervals of 95{NBSP}% are over these draws alone, for one training each; they do "
+        f"{sentence} Intervals of {INTERVAL} are over these draws alone, for one training each; they do "
         "not cover another training, so methods are not ranked."
     )
 
 
-def _along(score: Score) -> tuple[str, float] | None:
-    if score.per_class is not None:
-        return PER_CLASS, float(score.per_class)
-    return None if score.label_share is None else (SHARE, score.label_share)
-
-
-def _curve(along: str, group: Sequence[tuple[float, Scored]]) -> Curve:
-    first, points = group[0][1], dict[float, dict[Run, dict[int, float]]]()
+def _make_curve(label_unit: str, group: Sequence[tuple[float, SubjectScore]]) -> Curve:
+    first, accuracies = group[0][1], dict[float, dict[Run, dict[int, float]]]()
     for labels, one in group:
         run = (one.experiment.name if one.experiment else "", one.seed)
-        points.setdefault(labels, {}).setdefault(run, {})[one.score.draw] = one.accuracy
+        accuracies.setdefault(labels, {}).setdefault(run, {})[one.score.draw] = one.accuracy
     return Curve(
         task=first.score.task,
         protocol=first.score.protocol,
-        along=along,
+        label_unit=label_unit,
         subject=first.subject,
         is_reference=first.is_reference,
         images=first.images,
@@ -149,5 +140,5 @@ def _curve(along: str, group: Sequence[tuple[float, Scored]]) -> Curve:
         majority=first.score.majority,
         num_classes=first.score.num_classes,
         labelled_images={labels: one.score.num_train for labels, one in group},
-        accuracies=dict(sorted(points.items())),
+        accuracies=dict(sorted(accuracies.items())),
     )

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from bench.catalog import RANDOM_INIT, REFERENCES
 from bench.transfer.score_tables import image_costs
 from reports.accuracy.scores import ScorePoint
-from reports.render.formats import NBSP, accuracy, count, format_rate, format_seconds, listed, times
-from reports.render.frames import ComparisonRecords
+from reports.render.formats import NBSP, accuracy, count, format_rate, format_seconds, join_words, pluralize
+from reports.render.frames import ComparisonRecords, group_by
+from reports.render.tables import UNTIMED
 
-MOST_TOLD = 3  # towers named in a sentence
-UNTIMED = "its speed was not measured"
+MOST_NAMED = 3  # towers named in a sentence
 UNTRAINED = {RANDOM_INIT: "the random-init baseline", **dict(zip(REFERENCES, REFERENCES, strict=True))}
 
 
@@ -32,6 +32,10 @@ class CostAxis:
             return float(point.images)
         each = self.per_image.get(point.subject)
         return None if each is None else each * point.images
+
+    def format_cost(self, point: ScorePoint) -> str:
+        """Write the cost of a point."""
+        return self.write(self.of(point) or 0.0)
 
 
 IMAGES = CostAxis(
@@ -67,12 +71,13 @@ def cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
     return device, energy
 
 
-def on_front(points: Sequence[ScorePoint], price: CostAxis) -> list[ScorePoint]:
+def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[ScorePoint]:
     """Return the Pareto-optimal towers by means over seeds, the cheapest first.
 
     No other tower is at least as accurate and at least as cheap, and strictly better in one of the two.
     """
-    paid = [(cost, -point.accuracy.value, point) for point in points if (cost := _cost(point, price)) is not None]
+    costs = [(_cost_of(point, cost_axis), -point.accuracy.value, point) for point in points]
+    paid = [(cost, below, point) for cost, below, point in costs if cost is not None]
     front: list[ScorePoint] = []
     last, best = math.nan, -math.inf
     for cost, below, point in sorted(paid, key=lambda one: one[:2]):
@@ -82,31 +87,28 @@ def on_front(points: Sequence[ScorePoint], price: CostAxis) -> list[ScorePoint]:
     return front
 
 
-def front_sentence(comparison: ComparisonRecords, points: Sequence[ScorePoint], price: CostAxis) -> str:
+def describe_front(comparison: ComparisonRecords, points: Sequence[ScorePoint], cost_axis: CostAxis) -> str:
     """Name the towers on the front, and the references that reach its highest accuracy without training."""
-    front = on_front(points, price)
-    paid = sum(_cost(point, price) is not None for point in points)
-    costs = [price.write(price.of(point) or 0.0) for point in front]
-    sentences = [
-        f"{comparison.label(point.subject)} for {cost} ({accuracy(point.accuracy.value)})"
-        for point, cost in zip(front, costs, strict=True)
+    front = pareto_front(points, cost_axis)
+    paid = sum(_cost_of(point, cost_axis) is not None for point in points)
+    towers = [
+        f"{comparison.label(point.subject)} for {cost_axis.format_cost(point)} ({accuracy(point.accuracy.value)})"
+        for point in front
     ]
     best = max((point.accuracy.value for point in front), default=math.inf)
     free = [UNTRAINED[p.subject] for p in points if p.subject in UNTRAINED and p.accuracy.value >= best]
-    beaten = f" No tower is above {listed(free)}, which needs no training." if free else ""
-    named = f": {listed(sentences)}" if len(sentences) <= MOST_TOLD else f", from {sentences[0]} to {sentences[-1]}"
+    beaten = f" No tower is above {join_words(free)}, which needs no training." if free else ""
+    named = f": {join_words(towers)}" if len(towers) <= MOST_NAMED else f", from {towers[0]} to {towers[-1]}"
     verb = "is" if len(front) == 1 else "are"
-    return f"{len(front)} of {times(paid, 'tower')} {verb} on the front{named}.{beaten}"
+    return f"{len(front)} of {pluralize(paid, 'tower')} {verb} on the front{named}.{beaten}"
 
 
-def describe_unpriced(comparison: ComparisonRecords, subjects: Sequence[str], price: CostAxis) -> list[str]:
+def describe_unpriced(comparison: ComparisonRecords, subjects: Sequence[str], cost_axis: CostAxis) -> list[str]:
     """Return the towers without this cost, grouped by reason."""
-    reasons: dict[str, list[str]] = {}
-    for subject in subjects:
-        if subject not in (price.per_image or {}):
-            reasons.setdefault(price.why_not.get(subject, UNTIMED), []).append(comparison.label(subject))
-    return [f"{listed(names)}: {reason}" for reason, names in reasons.items()]
+    unpriced = [subject for subject in subjects if subject not in (cost_axis.per_image or {})]
+    reasons = group_by(unpriced, lambda subject: cost_axis.why_not.get(subject, UNTIMED))
+    return [f"{join_words([*map(comparison.label, names)])}: {reason}" for reason, names in reasons.items()]
 
 
-def _cost(point: ScorePoint, price: CostAxis) -> float | None:
-    return None if point.is_reference else price.of(point)
+def _cost_of(point: ScorePoint, cost_axis: CostAxis) -> float | None:
+    return None if point.is_reference else cost_axis.of(point)

@@ -8,16 +8,16 @@ import pandas as pd
 from bench.catalog import RANDOM_INIT
 from bench.config import Experiment
 from bench.record import Score, Transfer
-from bench.statistics import Estimate, Interval, accuracy_interval, over_seeds, paired_difference
-from reports.render.frames import ComparisonRecords
+from bench.statistics import Estimate, Interval, accuracy_interval, estimate_over_seeds, paired_difference
+from reports.render.frames import ComparisonRecords, group_by
 
 PROBE = "linear probe"
-ANSWERING = ("equal images", "equal device seconds")
+QUESTION_BUDGETS = ("equal images", "equal device seconds")
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """The answers of one tower, or of one kind of reference features, on one task by one protocol."""
+class SubjectScore:
+    """The score of one tower, or of one kind of reference features, on one task by one protocol."""
 
     subject: str
     is_reference: bool
@@ -50,7 +50,7 @@ class ScorePoint:
     is_reference: bool
     images: int
     budgets: tuple[str, ...]
-    runs: tuple[Scored, ...]  # one per seed
+    runs: tuple[SubjectScore, ...]  # one per seed
     accuracy: Estimate
     gain: Estimate | None  # over the random-init baseline; None for the baseline itself, or without one
 
@@ -59,15 +59,15 @@ class ScorePoint:
         return {run.seed: run.accuracy for run in self.runs}
 
 
-def whole_task_answers(comparison: ComparisonRecords) -> list[Scored]:
-    """Return the answers on whole tasks; `label_curves.py` has those of few labels."""
-    return [one for one in every_answer(comparison) if one.score.per_class is None and one.score.label_share is None]
+def whole_task_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
+    """Return the scores on whole tasks; `label_curves.py` has those of few labels."""
+    return [one for one in all_scores(comparison) if one.score.per_class is None and one.score.label_share is None]
 
 
-def every_answer(comparison: ComparisonRecords) -> list[Scored]:
-    """Return all answers: experiments in the page's order, then the random-init baseline, then reference features."""
+def all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
+    """Return all scores: experiments in the page's order, then the random-init baseline, then reference features."""
     found = [
-        Scored(
+        SubjectScore(
             transfer.subject,
             record.experiment is None or transfer.subject != record.experiment.name,
             record.experiment,
@@ -79,59 +79,54 @@ def every_answer(comparison: ComparisonRecords) -> list[Scored]:
         for score in transfer.scores
     ]
     order = [*comparison.experiments, RANDOM_INIT]
-    return sorted(found, key=lambda one: (position(order, one.subject), one.subject, one.images, one.seed or 0))
+    return sorted(found, key=lambda one: (index_or_end(order, one.subject), one.subject, one.images, one.seed or 0))
 
 
-def answered_tasks(answers: Sequence[Scored]) -> list[str]:
+def scored_tasks(answers: Sequence[SubjectScore]) -> list[str]:
     """Return the tasks in the order of the records."""
     return list(dict.fromkeys(one.score.task for one in answers))
 
 
-def protocols(answers: Sequence[Scored]) -> list[str]:
+def scored_protocols(answers: Sequence[SubjectScore]) -> list[str]:
     """Return the protocols, the linear probe first."""
     return sorted(dict.fromkeys(one.score.protocol for one in answers), key=lambda protocol: protocol != PROBE)
 
 
-def budgets(answers: Sequence[Scored]) -> list[str]:
+def scored_budgets(answers: Sequence[SubjectScore]) -> list[str]:
     """Return the budgets at which towers were scored, those of the page's question first."""
     found = dict.fromkeys(budget for one in answers if not one.is_reference for budget in one.budgets)
-    return sorted(found, key=lambda budget: position(ANSWERING, budget))
+    return sorted(found, key=lambda budget: index_or_end(QUESTION_BUDGETS, budget))
 
 
-def answering(answers: Sequence[Scored]) -> list[str]:
+def question_budgets(answers: Sequence[SubjectScore]) -> list[str]:
     """Return the budgets of the page's question, or the first budget where none of these was scored."""
-    found = budgets(answers)
-    return [budget for budget in found if budget in ANSWERING] or found[:1]
+    found = scored_budgets(answers)
+    return [budget for budget in found if budget in QUESTION_BUDGETS] or found[:1]
 
 
-def points(answers: Sequence[Scored], task: str, protocol: str) -> list[ScorePoint]:
-    """Group the answers on a task by subject and images, over seeds."""
+def score_points(answers: Sequence[SubjectScore], task: str, protocol: str) -> list[ScorePoint]:
+    """Group the scores on a task by subject and images, over seeds."""
     chosen = [one for one in answers if (one.score.task, one.score.protocol) == (task, protocol)]
     random_inits = [one for one in chosen if one.subject == RANDOM_INIT]
-    groups: dict[tuple[str, int], list[Scored]] = {}
-    for one in chosen:
-        groups.setdefault((one.subject, one.images), []).append(one)
-    return [_point(group, random_inits) for group in groups.values()]
+    groups = group_by(chosen, lambda one: (one.subject, one.images))
+    return [_score_point(group, random_inits) for group in groups.values()]
 
 
-def at_budget(found: Sequence[ScorePoint], budget: str) -> list[ScorePoint]:
+def towers_at_budget(found: Sequence[ScorePoint], budget: str) -> list[ScorePoint]:
     """Return the trained towers at a budget."""
     return [point for point in found if not point.is_reference and budget in point.budgets]
 
 
-def fewest_seeds(answers: Sequence[Scored]) -> int:
+def fewest_seeds(answers: Sequence[SubjectScore]) -> int:
     """Return the number of training seeds of the trained subject that has the fewest."""
-    seeds: dict[str, set[int | None]] = {}
-    for one in answers:
-        if not one.is_reference:
-            seeds.setdefault(one.subject, set()).add(one.seed)
-    return min(map(len, seeds.values()), default=0)
+    trained = group_by((one for one in answers if not one.is_reference), lambda one: one.subject)
+    return min((len({one.seed for one in scores}) for scores in trained.values()), default=0)
 
 
 def scores_frame(comparison: ComparisonRecords) -> pd.DataFrame:
     """Return one row per tower, task and protocol."""
     rows = []
-    for one in whole_task_answers(comparison):
+    for one in whole_task_scores(comparison):
         interval = accuracy_interval(one.correct)
         rows.append(
             {
@@ -157,47 +152,39 @@ def scores_frame(comparison: ComparisonRecords) -> pd.DataFrame:
     return frame.astype({"seed": "Int64"}) if rows else frame
 
 
-def position(order: Sequence[str], subject: str) -> int:
-    """Return the index of a subject in an order; the length of the order for one that is not in it."""
-    return order.index(subject) if subject in order else len(order)
+def index_or_end(order: Sequence[str], name: str) -> int:
+    """Return the index of a name in an order; the length of the order for one that is not in it."""
+    return order.index(name) if name in order else len(order)
 
 
-def _point(runs: Sequence[Scored], random_inits: Sequence[Scored]) -> ScorePoint:
+def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectScore]) -> ScorePoint:
     first = runs[0]
     pairs = [(random_init, run) for run in runs if (random_init := _random_init_for(run, random_inits)) is not None]
     gain = None
     if first.subject != RANDOM_INIT and pairs:
         random_init, run = pairs[0]
         gains = [run.accuracy - random_init.accuracy for random_init, run in pairs]
-        gain = _estimate(gains, run, lambda correct: paired_difference(random_init.correct, correct))
+        gain = _estimate_mean(gains, run, lambda correct: paired_difference(random_init.correct, correct))
     budgets = tuple(dict.fromkeys(budget for run in runs for budget in run.budgets))
-    accuracy = _estimate([run.accuracy for run in runs], first, accuracy_interval)
+    accuracy = _estimate_mean([run.accuracy for run in runs], first, accuracy_interval)
     return ScorePoint(first.subject, first.is_reference, first.images, budgets, tuple(runs), accuracy, gain)
 
 
-def _estimate(values: Sequence[float], run: Scored, over_items: Callable[[Sequence[bool]], Interval]) -> Estimate:
+def _estimate_mean(
+    values: Sequence[float], run: SubjectScore, interval_over_images: Callable[[Sequence[bool]], Interval]
+) -> Estimate:
     """Estimate a mean over seeds; of one seed the figure of its run, with the interval over test images."""
     if len(values) > 1 or len(run.score.correct) == 1:
-        return over_seeds(values)
-    found = over_items(run.correct)
+        return estimate_over_seeds(values)
+    found = interval_over_images(run.correct)
     return Estimate(found.value, found.low, found.high, f"{len(run.score.correct):,} test images")
 
 
-def _random_init_for(one: Scored, random_inits: Sequence[Scored]) -> Scored | None:
+def _random_init_for(one: SubjectScore, random_inits: Sequence[SubjectScore]) -> SubjectScore | None:
     """Return the random-init baseline of the same tower, with the same seed where there is one."""
-    same_items = [
-        random_init for random_init in random_inits if len(random_init.score.correct) == len(one.score.correct)
-    ]
-    if one.is_reference or one.experiment is None:
-        return same_items[0] if same_items else None
-    shape = _shape(one.experiment)
-    same = [
-        random_init
-        for random_init in same_items
-        if random_init.experiment is None or _shape(random_init.experiment) == shape
-    ]
-    return next((random_init for random_init in same if random_init.seed == one.seed), same[0] if same else None)
-
-
-def _shape(experiment: Experiment) -> tuple[str, int]:
-    return experiment.tower, experiment.image_size
+    same = [other for other in random_inits if len(other.score.correct) == len(one.score.correct)]
+    if not one.is_reference and (own := one.experiment) is not None:
+        shape = own.tower, own.image_size
+        same = [o for o in same if o.experiment is None or (o.experiment.tower, o.experiment.image_size) == shape]
+        same = [other for other in same if other.seed == one.seed] or same
+    return same[0] if same else None

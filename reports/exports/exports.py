@@ -1,6 +1,5 @@
 """Figures in the formats of other tools."""
 
-import io
 import json
 import math
 from collections import Counter, defaultdict
@@ -10,15 +9,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.history.figures import BenchmarkId, Observation
+from bench.history.observations import BenchmarkId, Observation
 from bench.statistics import mean_interval
 from reports.history.series import Series, build_history, figures_frame
+from reports.render.formats import pluralize
 
 Format = Literal["pytest-benchmark", "github-action-bigger", "github-action-smaller", "bencher", "csv", "parquet"]
 LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64  # characters of a name that Bencher accepts
 
 
-def exported(figures: Sequence[Observation], form: Format) -> bytes:
+def export_figures(figures: Sequence[Observation], form: Format) -> bytes:
     """Return the figures of the newest commit in this format; csv and parquet contain those of all commits.
 
     Raises ValueError where the format can represent none of them, or where it would mix machines.
@@ -26,41 +26,40 @@ def exported(figures: Sequence[Observation], form: Format) -> bytes:
     return WRITERS[form](figures)
 
 
-def newest(figures: Sequence[Observation]) -> list[Series]:
+def newest_series(figures: Sequence[Observation]) -> list[Series]:
     """Return the series of the newest commit, of one point each; raise ValueError if several machines measured it."""
-    history = build_history(figures)
-    commit = history.commits[-1]
-    found = build_history([figure for figure in figures if figure.commit == commit])
-    if len(found.machines) > 1:
+    commit = build_history(figures).commits[-1]
+    history = build_history([figure for figure in figures if figure.commit == commit])
+    if len(history.machines) > 1:
         raise ValueError(
             f"{commit.short} was measured on several machines, but this format has no machines; name the files of "
-            f"one: {'; '.join(found.machines)}"
+            f"one: {'; '.join(history.machines)}"
         )
-    return list(found.series)
+    return list(history.series)
 
 
-def _pytest_benchmark(figures: Sequence[Observation]) -> bytes:
+def _write_pytest_benchmark(figures: Sequence[Observation]) -> bytes:
     """Write the times of the processes as rounds of a benchmark, and counters as its extra_info."""
-    lines = newest(figures)
+    lines = newest_series(figures)
     timed = [line for line in lines if line.metric.unit in ("s", "images/s")]
-    counted: dict[object, dict[str, float]] = defaultdict(dict)
+    counters: dict[object, dict[str, float]] = defaultdict(dict)
     for line in lines:
         if line not in timed:
-            counted[line.benchmark][line.metric.name] = line.points[0].value
+            counters[line.benchmark][line.metric.name] = line.points[0].value
     if not timed:
         raise ValueError("pytest-benchmark's format needs times, and there are none; choose csv or bencher")
     first = next(figure for figure in figures if figure.commit == timed[0].points[0].commit)
     document = {
         "machine_info": {"fingerprint": timed[0].machine, "cpu": {}},
         "commit_info": {"id": first.commit.id, "time": first.committed_at, "dirty": first.commit.is_dirty},
-        "benchmarks": [_benchmark(line, counted[line.benchmark]) for line in timed],
+        "benchmarks": [_benchmark_entry(line, counters[line.benchmark]) for line in timed],
         "datetime": first.measured_at,
         "version": "5.3.1",
     }
-    return _json(document)
+    return _encode_json(document)
 
 
-def _benchmark(line: Series, extra: dict[str, float]) -> dict[str, Any]:
+def _benchmark_entry(line: Series, extra: dict[str, float]) -> dict[str, Any]:
     """Return one benchmark, in seconds per call or per image."""
     values = line.points[0].runs
     seconds = [value if line.metric.unit == "s" else 1 / value for value in values]
@@ -72,11 +71,11 @@ def _benchmark(line: Series, extra: dict[str, float]) -> dict[str, Any]:
         "param": None,
         "extra_info": extra | ({} if line.metric.unit == "s" else {line.metric.name: median(values)}),
         "options": {"disable_gc": False, "timer": "perf_counter", "warmup": True},
-        "stats": _stats(seconds),
+        "stats": _round_stats(seconds),
     }
 
 
-def _stats(seconds: Sequence[float]) -> dict[str, Any]:
+def _round_stats(seconds: Sequence[float]) -> dict[str, Any]:
     first, middle, third = (float(np.quantile(seconds, share)) for share in (0.25, 0.5, 0.75))
     low, high = first - 1.5 * (third - first), third + 1.5 * (third - first)
     inside = [value for value in seconds if low <= value <= high]
@@ -104,30 +103,30 @@ def _stats(seconds: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _github_action(figures: Sequence[Observation], *, bigger: bool) -> bytes:
+def _write_github_action(figures: Sequence[Observation], *, bigger: bool) -> bytes:
     """Write the figures with one direction: the action reads a file as bigger-is-better or smaller-is-better."""
-    lines = newest(figures)
-    names = _names(lines)
+    lines = newest_series(figures)
+    names = _unique_names(lines)
     rows = [
         {
             "name": f"{names[line.benchmark]}, {line.metric.name}",
             "unit": line.metric.unit or "1",
             "value": line.points[0].value,
             **({"range": f"± {stdev(values):.3g}"} if len(values := line.points[0].runs) > 1 else {}),
-            "extra": f"{len(values)} processes; {line.machine}" if len(values) > 1 else f"1 process; {line.machine}",
+            "extra": f"{pluralize(len(values), 'process', 'processes')}; {line.machine}",
         }
         for line in lines
         if line.metric.better == ("more" if bigger else "less")
     ]
     if not rows:
         raise ValueError(f"no figure is {'bigger' if bigger else 'smaller'}-is-better; choose the other format")
-    return _json(rows)
+    return _encode_json(rows)
 
 
-def _bencher(figures: Sequence[Observation]) -> bytes:
+def _write_bencher(figures: Sequence[Observation]) -> bytes:
     """Write Bencher Metric Format: all metrics of a benchmark, with the interval of their mean."""
-    lines = newest(figures)
-    names, found = _names(lines), defaultdict[str, dict[str, dict[str, float]]](dict)
+    lines = newest_series(figures)
+    names, found = _unique_names(lines), defaultdict[str, dict[str, dict[str, float]]](dict)
     for line in lines:
         values = line.points[0].runs
         metric = {"value": line.points[0].value}
@@ -137,35 +136,25 @@ def _bencher(figures: Sequence[Observation]) -> bytes:
             metric |= {"lower_value": lower, "upper_value": upper}
         measure = f"{line.metric.name} ({line.metric.unit})" if line.metric.unit else line.metric.name
         found[names[line.benchmark][-LONGEST_BENCHMARK:]][measure[:LONGEST_MEASURE]] = metric
-    return _json(found)
+    return _encode_json(found)
 
 
-def _names(lines: Sequence[Series]) -> dict[BenchmarkId, str]:
+def _unique_names(lines: Sequence[Series]) -> dict[BenchmarkId, str]:
     """Return the names of subjects, with the settings where several subjects share a name."""
     subjects = list(dict.fromkeys(line.benchmark for line in lines))
-    often = Counter(subject.name for subject in subjects)
-    return {one: f"{one.name} ({one.settings})" if often[one.name] > 1 else one.name for one in subjects}
+    counts = Counter(subject.name for subject in subjects)
+    return {one: f"{one.name} ({one.settings})" if counts[one.name] > 1 else one.name for one in subjects}
 
 
-def _csv(figures: Sequence[Observation]) -> bytes:
-    return figures_frame(build_history(figures)).to_csv(index=False, lineterminator="\n").encode()
-
-
-def _parquet(figures: Sequence[Observation]) -> bytes:
-    buffer = io.BytesIO()
-    figures_frame(build_history(figures)).to_parquet(buffer, index=False)
-    return buffer.getvalue()
-
-
-def _json(content: object) -> bytes:
+def _encode_json(content: object) -> bytes:
     return json.dumps(content, indent=1, allow_nan=False).encode()
 
 
 WRITERS: dict[Format, Callable[[Sequence[Observation]], bytes]] = {
-    "pytest-benchmark": _pytest_benchmark,
-    "github-action-bigger": lambda figures: _github_action(figures, bigger=True),
-    "github-action-smaller": lambda figures: _github_action(figures, bigger=False),
-    "bencher": _bencher,
-    "csv": _csv,
-    "parquet": _parquet,
+    "pytest-benchmark": _write_pytest_benchmark,
+    "github-action-bigger": lambda figures: _write_github_action(figures, bigger=True),
+    "github-action-smaller": lambda figures: _write_github_action(figures, bigger=False),
+    "bencher": _write_bencher,
+    "csv": lambda figures: figures_frame(build_history(figures)).to_csv(index=False, lineterminator="\n").encode(),
+    "parquet": lambda figures: figures_frame(build_history(figures)).to_parquet(index=False),
 }

@@ -11,12 +11,11 @@ from typing import Any
 
 from bench.config import Experiment
 from bench.data.image_sizes import images_seen_before
-from bench.environment.file_names import plain_name
-from bench.environment.files import atomic_write
-from bench.history.figures import json_files, observations_of_record
+from bench.environment.files import atomic_write, plain_name
+from bench.history.observations import json_files, observations_of_record
 from bench.measure.throughput import window_rates
 from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
-from reports.render.frames import curves
+from reports.render.frames import loss_curves
 
 EVENTS = "events.out.tfevents.0"  # the file name by which TensorBoard finds a run
 VERSION = "brain.Event:2"  # of the file's format
@@ -53,7 +52,7 @@ def read_scalars(locations: Sequence[Path]) -> list[Scalars]:
 
     Raises ValueError where no record has a loss, a speed, a memory or a score.
     """
-    paths = [path for place in locations for path in json_files(place) if is_record(path)]
+    paths = [path for location in locations for path in json_files(location) if is_record(path)]
     if not (found := scalars_of(map(read_record, paths))):
         text = ", ".join(map(str, locations))
         raise ValueError(f"{text}: no record of a training, a speed, a memory or a score; name a folder of records")
@@ -64,22 +63,22 @@ def scalars_of(records: Iterable[Record]) -> list[Scalars]:
     """Group the points by comparison, subject and seed, in this order."""
     groups: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for record in records:
-        if (subject := _subject(record)) is not None:
+        if (subject := _subject_of_points(record)) is not None:
             seed = -1 if record.experiment is None else record.experiment.seed
             groups[record.comparison, subject, seed].append(record)
     return [
         Scalars(
             comparison,
             subject,
-            some[0].experiment,
-            min(record.circumstances.started_at for record in some),
-            tuple(sorted(point for record in some for point in _points(record))),
+            group[0].experiment,
+            min(record.circumstances.started_at for record in group),
+            tuple(sorted(point for record in group for point in _record_points(record))),
         )
-        for (comparison, subject, _), some in sorted(groups.items())
+        for (comparison, subject, _), group in sorted(groups.items())
     ]
 
 
-def _subject(record: Record) -> str | None:
+def _subject_of_points(record: Record) -> str | None:
     """Return the subject of the points of a record; None for a record without points."""
     match record.measured:
         case Transfer(subject=subject):
@@ -89,13 +88,13 @@ def _subject(record: Record) -> str | None:
     return None
 
 
-def _points(record: Record) -> Iterator[Scalar]:
+def _record_points(record: Record) -> Iterator[Scalar]:
     experiment, measured, processes = record.experiment, record.measured, record.circumstances.processes
     match measured:
         case Transfer():
-            yield from _of_scores(measured)
+            yield from _score_points(measured)
         case Training() if experiment is not None:
-            for part, losses in curves(experiment, measured, processes):
+            for part, losses in loss_curves(experiment, measured, processes):
                 yield from (Scalar(images, f"loss/{part}", loss) for images, loss in losses)
         case Speed() if experiment is not None:
             for number, rate in enumerate(window_rates(experiment, measured), 1):
@@ -107,7 +106,7 @@ def _points(record: Record) -> Iterator[Scalar]:
                 yield Scalar(seen, f"memory/{figure.metric.name}, bytes", figure.value)
 
 
-def _of_scores(transfer: Transfer) -> Iterator[Scalar]:
+def _score_points(transfer: Transfer) -> Iterator[Scalar]:
     """Yield the scores on whole tasks, averaged over draws; those with few labels have no curve."""
     values: dict[str, list[float]] = defaultdict(list)
     for score in transfer.scores:

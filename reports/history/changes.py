@@ -13,8 +13,8 @@ from statistics import median
 import numpy as np
 from scipy import stats
 
-from bench.history.figures import Commit
-from bench.history.quantities import format_quantity
+from bench.history.metric_diffs import format_quantity
+from bench.history.observations import Commit
 from bench.statistics import FEWEST_SUSPECTED, ChangeKind, is_change
 from reports.history.series import Series
 
@@ -68,20 +68,20 @@ class Change:
 def find_changes(line: Series) -> list[Change]:
     """Return the changes of a series, oldest first."""
     if line.metric.is_counter:
-        return _counted(line)
+        return _counter_changes(line)
     values, _ = line.processes()
     if min(values) <= 0:
         raise ValueError(f"{line.benchmark.name}: {line.metric.name} must be positive, got {min(values)}")
-    confirmed = _changes(line, "confirmed", _steps(values))
+    confirmed = _changes_at(line, "confirmed", _asv_steps(values))
     suspected = [
         change
-        for change in _changes(line, "suspected", _change_points(values))
-        if all(abs(change.at - sure.at) > NEARBY for sure in confirmed)
+        for change in _changes_at(line, "suspected", _pelt_change_points(values))
+        if all(abs(change.at - other.at) > NEARBY for other in confirmed)
     ]
     return sorted([*confirmed, *suspected], key=lambda change: change.at)
 
 
-def _counted(line: Series) -> list[Change]:
+def _counter_changes(line: Series) -> list[Change]:
     found = []
     for at, (before, after) in enumerate(pairwise(line.points), start=1):
         old, new = {*before.runs}, {*after.runs}
@@ -91,10 +91,10 @@ def _counted(line: Series) -> list[Change]:
     return found
 
 
-def _changes(line: Series, kind: ChangeKind, boundaries: Sequence[int]) -> list[Change]:
+def _changes_at(line: Series, kind: ChangeKind, boundaries: Sequence[int]) -> list[Change]:
     """Return the changes at these indices of processes, each moved to the nearest boundary between two commits."""
     values, points = line.processes()
-    starts = sorted({_moved(boundary, points) for boundary in boundaries} - {0, len(values)})
+    starts = sorted({_nearest_commit_start(boundary, points) for boundary in boundaries} - {0, len(values)})
     edges = [0, *starts, len(values)]
     autocorrelation = _autocorrelation(values, edges)
     found = []
@@ -107,13 +107,13 @@ def _changes(line: Series, kind: ChangeKind, boundaries: Sequence[int]) -> list[
     return found
 
 
-def _moved(boundary: int, points: Sequence[int]) -> int:
+def _nearest_commit_start(boundary: int, points: Sequence[int]) -> int:
     """Return the nearest index at which the processes of a commit begin."""
-    begins = [at for at in range(len(points)) if at == 0 or points[at] != points[at - 1]]
-    return min([*begins, len(points)], key=lambda at: abs(at - boundary))
+    starts = [points.index(point) for point in dict.fromkeys(points)]
+    return min([*starts, len(points)], key=lambda start: abs(start - boundary))
 
 
-def _steps(values: Sequence[float]) -> list[int]:
+def _asv_steps(values: Sequence[float]) -> list[int]:
     """Return the jumps of asv's fit of a piecewise constant function.
 
     Source: asv.step_detect, after Friedrich et al. 2008, "Complexity penalized M-estimation: fast computation",
@@ -128,7 +128,7 @@ def _steps(values: Sequence[float]) -> list[int]:
     return [step[0] for step in detect_steps(list(values))[1:]]
 
 
-def _change_points(values: Sequence[float]) -> list[int]:
+def _pelt_change_points(values: Sequence[float]) -> list[int]:
     """Return the change points of the mean of the logarithms, by PELT.
 
     The noise is estimated from successive differences, which a few jumps hardly affect.
@@ -152,9 +152,9 @@ def _change_points(values: Sequence[float]) -> list[int]:
 
 def _autocorrelation(values: Sequence[float], edges: Sequence[int]) -> float:
     """Return the lag-1 autocorrelation of the residuals about the levels, clipped to 0 and 0.9."""
-    residues = np.concatenate([np.array(values[a:b]) - median(values[a:b]) for a, b in pairwise(edges)])
-    total = float(residues @ residues)
-    return min(max(float(residues[1:] @ residues[:-1]) / total, 0.0), 0.9) if total else 0.0
+    residuals = np.concatenate([np.array(values[a:b]) - median(values[a:b]) for a, b in pairwise(edges)])
+    total = float(residuals @ residuals)
+    return min(max(float(residuals[1:] @ residuals[:-1]) / total, 0.0), 0.9) if total else 0.0
 
 
 def mann_whitney_p(before: Sequence[float], after: Sequence[float], autocorrelation: float = 0.0) -> float:

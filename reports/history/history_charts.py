@@ -6,12 +6,12 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from bench.history.figures import Commit
-from bench.history.quantities import format_quantity, unit_size
+from bench.history.metric_diffs import format_quantity, unit_size
+from bench.history.observations import Commit
 from reports.history.changes import Change
-from reports.history.series import CommitHistory, CommitPoint, Series
-from reports.render.formats import ratio
-from reports.render.svg import INK, MUTED, PAPER, add_tooltip, chart_label, colour_and_marker, drawing, margin_axes, svg
+from reports.history.series import CommitHistory, Series
+from reports.render.formats import pluralize, ratio
+from reports.render.svg import INK, MUTED, chart_label, colour_and_marker, draw_marks, drawing, margin_axes, svg
 
 WIDTH, HEIGHT = 440, 200  # SVG units
 LEFT, RIGHT, TOP, FOOT = 78, 10, 26, 34
@@ -19,29 +19,27 @@ LEAST_SPAN = 0.1  # least half-range of an axis, as a share of the median, so th
 MOST_TICKS = 5
 
 
-def line_chart(name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]) -> Markup:
+def series_chart(name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]) -> Markup:
     """Draw the series of one metric over commits; `name` is the prefix of its ids."""
     measured = {point.commit for line in lines for point in line.points}
     commits = [commit for commit in history.commits if commit in measured]
     with drawing(WIDTH, HEIGHT) as figure:
         axes = margin_axes(figure, LEFT, RIGHT, FOOT, TOP)
-        axes.set_ylim(*_limits(lines))
+        axes.set_ylim(*_y_limits(lines))
         axes.set_xlim(-0.5, max(len(commits), 2) - 0.5)
         for line in lines:
             colour, marker = colour_and_marker(history.machines.index(line.machine))
-            places = [commits.index(point.commit) for point in line.points]
-            every = [(at, value) for at, point in zip(places, line.points, strict=True) for value in point.runs]
-            if len(every) > len(places):
-                axes.plot(*zip(*every, strict=True), "o", color=colour, markersize=2.5, alpha=0.45)
-            values = [point.value for point in line.points]
-            axes.plot(places, values, color=colour, linewidth=1.25)
-            for at, point in zip(places, line.points, strict=True):
-                mark = axes.plot(
-                    at, point.value, marker, color=colour, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.75
-                )
-                add_tooltip(mark[0], _point_told(line, point))
+            x = [commits.index(point.commit) for point in line.points]
+            dots = [(at, value) for at, point in zip(x, line.points, strict=True) for value in point.runs]
+            if len(dots) > len(x):
+                axes.plot(*zip(*dots, strict=True), "o", color=colour, markersize=2.5, alpha=0.45)
+            axes.plot(x, [point.value for point in line.points], color=colour, linewidth=1.25)
+            for at, point in zip(x, line.points, strict=True):
+                tooltip = f"{point.commit.short}: {format_quantity(point.value, line.metric.unit)}, median of "
+                tooltip += pluralize(len(point.runs), "process", "processes")
+                draw_marks(axes, at, point.value, marker, colour, tooltip, size=5.5)
         for change in changes:
-            _mark(axes, commits, change, lines.index(change.series))
+            _draw_change(axes, commits, change, lines.index(change.series))
         unit = lines[0].metric.unit
         low, high = axes.get_ylim()
         step = unit_size(low + (high - low) / 2, unit)
@@ -50,49 +48,36 @@ def line_chart(name: str, history: CommitHistory, lines: Sequence[Series], chang
         axes.yaxis.set_major_formatter(
             FuncFormatter(lambda value, _: format_quantity(value, unit) if value > 0 else "")
         )
-        ticks = _ticks(len(commits))
+        step = -(-len(commits) // MOST_TICKS)
+        ticks = range((len(commits) - 1) % step, len(commits), step)  # the last commit has one
         axes.set_xticks(ticks, [commits[at].short for at in ticks])
-        return svg(figure, name, describe_chart(lines, changes))
+        return svg(figure, name, _describe_chart(lines, changes))
 
 
-def describe_chart(lines: Sequence[Series], changes: Sequence[Change]) -> str:
+def _describe_chart(lines: Sequence[Series], changes: Sequence[Change]) -> str:
     """Return the text of a chart for screen readers."""
     measure, points = lines[0].metric, lines[0].points
     first, last = (format_quantity(point.value, measure.unit) for point in (points[0], points[-1]))
-    words = [f"{lines[0].benchmark.name}, {measure.name} over {len(points)} commits: from {first} to {last}"]
-    words += [f"{change_words(change)} after {change.before.short}, by {change.after.short}" for change in changes]
-    return "; ".join(words) + "."
+    clauses = [f"{lines[0].benchmark.name}, {measure.name} over {len(points)} commits: from {first} to {last}"]
+    for change in changes:
+        size = "" if change.size is None else f" {ratio(change.size)} times"
+        clauses.append(f"{change.kind}{size} after {change.before.short}, by {change.after.short}")
+    return "; ".join(clauses) + "."
 
 
-def change_words(change: Change) -> str:
-    """Return kind and size of a change: confirmed 1.10 times."""
-    return f"{change.kind} {ratio(change.new / change.old)} times" if change.old else change.kind
-
-
-def _point_told(line: Series, point: CommitPoint) -> str:
-    processes = f"{len(point.runs)} {'process' if len(point.runs) == 1 else 'processes'}"
-    return f"{point.commit.short}: {format_quantity(point.value, line.metric.unit)}, median of {processes}"
-
-
-def _mark(axes: Axes, commits: Sequence[Commit], change: Change, row: int) -> None:
+def _draw_change(axes: Axes, commits: Sequence[Commit], change: Change, row: int) -> None:
     """Draw a vertical line between two commits: solid for a confirmed change, dashed for a suspected one."""
-    place = (commits.index(change.before) + commits.index(change.after)) / 2
+    x = (commits.index(change.before) + commits.index(change.after)) / 2
     sure = change.kind == "confirmed"
-    axes.axvline(place, color=INK if sure else MUTED, linewidth=1.25, linestyle="-" if sure else (0, (3, 3)))
+    axes.axvline(x, color=INK if sure else MUTED, linewidth=1.25, linestyle="-" if sure else (0, (3, 3)))
     sign = ("▼" if change.is_worse else "▲") if sure else ("▽" if change.is_worse else "△")
     text = f"{sign} {ratio(change.new / change.old)}x"
     above = axes.get_xaxis_transform()
-    axes.text(place, 1.03 + 0.1 * row, chart_label(text), transform=above, ha="center", va="bottom", fontsize=11)
+    axes.text(x, 1.03 + 0.1 * row, chart_label(text), transform=above, ha="center", va="bottom", fontsize=11)
 
 
-def _limits(lines: Sequence[Series]) -> tuple[float, float]:
+def _y_limits(lines: Sequence[Series]) -> tuple[float, float]:
     values = [value for line in lines for point in line.points for value in point.runs]
     middle = sorted(values)[len(values) // 2]
     low, high = min([*values, (1 - LEAST_SPAN) * middle]), max([*values, (1 + LEAST_SPAN) * middle])
     return low - 0.04 * (high - low), high + 0.04 * (high - low)
-
-
-def _ticks(count: int) -> list[int]:
-    """Return the indices of a few ticks, with the last."""
-    step = -(-count // MOST_TICKS)
-    return list(range((count - 1) % step, count, step))

@@ -1,20 +1,20 @@
 """Series over commits -> one HTML document. A pure function: equal figures give equal bytes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 from markupsafe import Markup
 
-from bench.history.quantities import format_quantity
+from bench.history.metric_diffs import format_quantity
 from bench.statistics import relative_spread
 from reports.history.changes import Change
-from reports.history.history_charts import line_chart
+from reports.history.history_charts import series_chart
 from reports.history.series import CommitHistory, Series, figures_frame
-from reports.render.document import csv_download, rendered
-from reports.render.formats import UNMEASURED, listed, p_value, percent, ratio, times
+from reports.render.document import Panel, embed_csv, render_template
+from reports.render.formats import UNMEASURED, join_words, p_value, percent, pluralize, ratio
+from reports.render.frames import group_by
 from reports.render.svg import swatch
-from reports.render.tables import Cell, Column, Group, HtmlTable, absent_cell, text_columns, ungrouped_table, value_cell
+from reports.render.tables import Cell, Column, HtmlTable
 
 GLOSSARY = {
     "confirmed": "asv's step detection finds a jump of 2 % or more with two or more processes on both sides; in "
@@ -33,36 +33,28 @@ GLOSSARY = {
 KINDS = {"confirmed": 0, "counted": 1, "suspected": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """The chart of one metric over commits, with its table."""
-
-    title: str
-    note: str
-    drawing: Markup
-    table: HtmlTable
-
-
 def history_page(history: CommitHistory, found: Sequence[Change]) -> str:
     """Return the page of a history and its changes."""
-    changes = sorted(found, key=lambda change: (KINDS[change.kind], not change.is_worse, -_size(change)))
-    groups: dict[str, list[Chart]] = {}
-    for lines in _charted(history):
-        group = groups.setdefault(lines[0].benchmark.group, [])
-        group.append(_chart(f"chart-{sum(map(len, groups.values()))}", history, lines, changes))
-    return rendered(
+    changes = sorted(found, key=lambda change: (KINDS[change.kind], not change.is_worse, -_relative_size(change)))
+    varying = [line for line in history.series if not line.metric.is_counter]
+    charts = group_by(varying, lambda line: (line.benchmark, line.metric))  # one metric on every machine
+    groups: dict[str, list[Panel]] = {}
+    for number, lines in enumerate(charts.values()):
+        panel = _chart_panel(f"chart-{number}", history, lines, changes)
+        groups.setdefault(lines[0].benchmark.group, []).append(panel)
+    return render_template(
         "history.html",
-        facts=_facts(history),
-        lead=_lead(history, changes),
-        machines=[(swatch(at), _letter(at), machine) for at, machine in enumerate(history.machines)],
+        facts=_summary_facts(history),
+        lead=_lead_sentences(history, changes),
+        machines=[(swatch(at), _machine_letter(at), machine) for at, machine in enumerate(history.machines)],
         changes=_changes_table(history, changes),
         groups=groups,
         counters=_counters_table(history, changes),
         commits=_commits_table(history),
         glossary=GLOSSARY,
         downloads=[
-            csv_download("figures.csv", "every process", figures_frame(history)),
-            csv_download("changes.csv", "every change", changes_frame(changes)),
+            embed_csv("figures.csv", "every process", figures_frame(history)),
+            embed_csv("changes.csv", "every change", changes_frame(changes)),
         ],
     )
 
@@ -89,130 +81,120 @@ def changes_frame(changes: Sequence[Change]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _size(change: Change) -> float:
+def _relative_size(change: Change) -> float:
     return abs(change.new - change.old) / abs(change.old) if change.old else float("inf")
 
 
-def _charted(history: CommitHistory) -> list[list[Series]]:
-    """Return the series of each chart: one metric on every machine, without counters."""
-    found: dict[object, list[Series]] = {}
-    for line in history.series:
-        if not line.metric.is_counter:
-            found.setdefault((line.benchmark, line.metric), []).append(line)
-    return list(found.values())
-
-
-def _facts(history: CommitHistory) -> list[str]:
+def _summary_facts(history: CommitHistory) -> list[str]:
     processes = max(len(point.runs) for line in history.series for point in line.points)
     return [
-        times(len(history.commits), "commit"),
-        times(len(history.machines), "machine"),
+        pluralize(len(history.commits), "commit"),
+        pluralize(len(history.machines), "machine"),
         f"{len(history.series):,} series",
-        f"up to {processes} {'process' if processes == 1 else 'processes'} per commit",
+        f"up to {pluralize(processes, 'process', 'processes')} per commit",
     ]
 
 
-def _lead(history: CommitHistory, changes: Sequence[Change]) -> list[Markup]:
+def _lead_sentences(history: CommitHistory, changes: Sequence[Change]) -> list[Markup]:
     """Summarise the changes in one or two sentences."""
     worse = [change for change in changes if change.is_worse and change.kind != "suspected"]
     suspected = [change for change in changes if change.kind == "suspected"]
     if worse:
-        text = Markup("<strong>{}</strong> for the worse. {}.").format(times(len(worse), "change"), _largest(worse))
+        text = Markup("<strong>{}</strong> for the worse. {}.").format(
+            pluralize(len(worse), "change"), _describe_largest(worse)
+        )
     elif suspected:
         text = Markup("No change for the worse is confirmed in {}. <strong>{} suspected</strong>. {}.").format(
-            times(len(history.commits), "commit"), times(len(suspected), "change"), _largest(suspected)
+            pluralize(len(history.commits), "commit"), pluralize(len(suspected), "change"), _describe_largest(suspected)
         )
     else:
-        text = Markup("No change for the worse was found in {}.").format(times(len(history.commits), "commit"))
+        text = Markup("No change for the worse was found in {}.").format(pluralize(len(history.commits), "commit"))
     better = sum(not change.is_worse and change.kind != "suspected" for change in changes)
-    more = [times(better, "change") + " for the better"] if better else []
+    more = [pluralize(better, "change") + " for the better"] if better else []
     more += [f"{len(suspected)} suspected, which should not fail a gate"] if suspected and worse else []
-    return [text, *([Markup("Other changes: {}.").format(listed(more))] if more else [])]
+    return [text, *([Markup("Other changes: {}.").format(join_words(more))] if more else [])]
 
 
-def _largest(changes: Sequence[Change]) -> str:
-    largest = max(changes, key=_size)
-    levels = f"{_told_level(largest, largest.old)} to {_told_level(largest, largest.new)}"
+def _describe_largest(changes: Sequence[Change]) -> str:
+    largest = max(changes, key=_relative_size)
+    levels = f"{_format_level(largest, largest.old)} to {_format_level(largest, largest.new)}"
     where = f"between {largest.before.short} and {largest.after.short}"
     return f"The largest is {largest.series.benchmark.short}, {largest.series.metric.name}, {levels} {where}"
 
 
-def _times(change: Change) -> str:
-    """Write the size of a change; that of a counter with four digits."""
-    assert change.size is not None
-    return f"{change.size:.4g}x" if change.kind == "counted" else f"{ratio(change.size)}x"
+def _size_cell(change: Change) -> Cell:
+    """Show the size of a change; that of a counter with four digits."""
+    if change.size is None:
+        return Cell.absent("the old level is 0")
+    return Cell(f"{change.size:.4g}x" if change.kind == "counted" else f"{ratio(change.size)}x", "", change.size)
 
 
-def _machine(history: CommitHistory, line: Series) -> Cell:
-    return Cell(_letter(history.machines.index(line.machine)))
+def _machine_cell(history: CommitHistory, line: Series) -> Cell:
+    return Cell(_machine_letter(history.machines.index(line.machine)))
 
 
-def _letter(at: int) -> str:
+def _machine_letter(at: int) -> str:
     """Return the letter of a machine, A to Z, then its number."""
     return chr(ord("A") + at) if at < 26 else str(at)  # noqa: PLR2004
 
 
-def _told_level(change: Change, value: float) -> str:
+def _format_level(change: Change, value: float) -> str:
     return format_quantity(value, change.series.metric.unit)
 
 
 def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTable:
     columns = [
-        *text_columns("subject", "change"),
+        *Column.texts("subject", "change"),
         Column("size", "new / old"),
         Column("old"),
         Column("new"),
-        Column("where", "after … up to", numeric=False),
+        Column.text("where", "after … up to"),
         Column("p"),
         Column("processes", "before + after"),
-        *text_columns("machine"),
+        *Column.texts("machine"),
     ]
     rows = [
         [
             Cell(change.series.benchmark.short, change.series.metric.name, change.series.benchmark.short),
             Cell(f"{'▼' if change.is_worse else '▲'} {change.kind}, {'worse' if change.is_worse else 'better'}"),
-            Cell(_times(change), "", change.size) if change.size is not None else absent_cell("the old level is 0"),
-            Cell(_told_level(change, change.old), "", change.old),
-            Cell(_told_level(change, change.new), "", change.new),
+            _size_cell(change),
+            Cell(_format_level(change, change.old), "", change.old),
+            Cell(_format_level(change, change.new), "", change.new),
             Cell(f"{change.before.short} … {change.after.short}"),
-            value_cell(change.p, p_value) if change.p is not None else absent_cell("a counter has no random variation"),
+            Cell.of(change.p, p_value) if change.p is not None else Cell.absent("a counter has no random variation"),
             Cell(f"{change.sides[0]} + {change.sides[1]}"),
-            _machine(history, change.series),
+            _machine_cell(history, change.series),
         ]
         for change in changes
     ]
-    return ungrouped_table("Changes", columns, rows)
+    return HtmlTable.of_rows("Changes", columns, rows)
 
 
-def _chart(name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]) -> Chart:
+def _chart_panel(name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]) -> Panel:
     own = [change for change in changes if change.series in lines]
-    several = (
-        len({line.benchmark.settings for line in history.series if line.benchmark.name == lines[0].benchmark.name}) > 1
-    )
     subject = lines[0].benchmark
-    title = f"{subject.short} (settings {subject.settings})" if several else subject.short
-    noise = listed([percent(found) for line in lines if (found := _noise(line, own)) is not None])
+    settings = {line.benchmark.settings for line in history.series if line.benchmark.name == subject.name}
+    title = f"{subject.short} (settings {subject.settings})" if len(settings) > 1 else subject.short
+    noise = join_words([percent(found) for line in lines if (found := _noise_about_levels(line, own)) is not None])
     note = f"{lines[0].metric.name}, {lines[0].metric.better} is better" + (f"; noise {noise}" if noise else "")
-    columns = [Column("commit", numeric=False), Column("median"), Column("processes"), Column("each", numeric=False)]
-    groups = [
-        Group(
-            f"machine {_letter(history.machines.index(line.machine))}",
+    columns = [Column.text("commit"), Column("median"), Column("processes"), Column.text("each")]
+    groups = {
+        f"machine {_machine_letter(history.machines.index(line.machine))}": [
             [
-                [
-                    Cell(point.commit.short, "", history.committed_at[point.commit]),
-                    Cell(format_quantity(point.value, line.metric.unit), "", point.value),
-                    value_cell(len(point.runs)),
-                    Cell(", ".join(format_quantity(value, line.metric.unit) for value in point.runs)),
-                ]
-                for point in line.points
-            ],
-        )
+                Cell(point.commit.short, "", history.committed_at[point.commit]),
+                Cell(format_quantity(point.value, line.metric.unit), "", point.value),
+                Cell.of(len(point.runs)),
+                Cell(", ".join(format_quantity(value, line.metric.unit) for value in point.runs)),
+            ]
+            for point in line.points
+        ]
         for line in lines
-    ]
-    return Chart(title, note, line_chart(name, history, lines, own), HtmlTable(title, columns, groups))
+    }
+    table = HtmlTable.of_groups(title, columns, groups)
+    return Panel(title, series_chart(name, history, lines, own), note, table)
 
 
-def _noise(line: Series, changes: Sequence[Change]) -> float | None:
+def _noise_about_levels(line: Series, changes: Sequence[Change]) -> float | None:
     """Return the relative standard deviation of processes about the levels between changes; None under two."""
     starts = [0, *(change.at for change in changes if change.series == line), len(line.points)]
     squares, freedom = 0.0, 0
@@ -227,33 +209,29 @@ def _noise(line: Series, changes: Sequence[Change]) -> float | None:
 
 def _counters_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTable:
     changed = [change.series for change in changes if change.kind == "counted"]
-    columns = [*text_columns("subject", "counter"), Column("newest"), Column("commits")]
-    columns += [Column("changes"), *text_columns("machine")]
+    columns = [*Column.texts("subject", "counter"), Column("newest"), Column("commits")]
+    columns += [Column("changes"), *Column.texts("machine")]
     rows = [
         [
-            value_cell(line.benchmark.short),
+            Cell.of(line.benchmark.short),
             Cell(line.metric.name),
             Cell(format_quantity(line.points[-1].value, line.metric.unit), "", line.points[-1].value),
-            value_cell(len(line.points)),
-            _times_changed(line, changed.count(line)),
-            _machine(history, line),
+            Cell.of(len(line.points)),
+            Cell(UNMEASURED, "varies", why="processes of one commit differ, so it is not a counter here")
+            if any(len({*point.runs}) > 1 for point in line.points)
+            else Cell.of(changed.count(line)),
+            _machine_cell(history, line),
         ]
         for line in history.series
         if line.metric.is_counter
     ]
-    return ungrouped_table("Counters", columns, rows)
-
-
-def _times_changed(line: Series, times_changed: int) -> Cell:
-    if any(len({*point.runs}) > 1 for point in line.points):
-        return Cell(UNMEASURED, "varies", why="processes of one commit differ, so it is not a counter here")
-    return value_cell(times_changed)
+    return HtmlTable.of_rows("Counters", columns, rows)
 
 
 def _commits_table(history: CommitHistory) -> HtmlTable:
-    columns = [Column("commit", numeric=False), Column("committed", "or first measured", numeric=False)]
+    columns = [Column.text("commit"), Column.text("committed", "or first measured")]
     rows = [
         [Cell(commit.id + (", changed" if commit.is_dirty else "")), Cell(history.committed_at[commit])]
         for commit in history.commits
     ]
-    return ungrouped_table("Commits", columns, rows)
+    return HtmlTable.of_rows("Commits", columns, rows)

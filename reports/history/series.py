@@ -8,7 +8,7 @@ from statistics import median
 
 import pandas as pd
 
-from bench.history.figures import BenchmarkId, Commit, Metric, Observation
+from bench.history.observations import BenchmarkId, Commit, Metric, Observation
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 MIN_IN_SLOT = 3  # commits for an estimate of the common factor of a turn
@@ -27,6 +27,10 @@ class CommitPoint:
         """The median over processes."""
         return median(self.runs)
 
+    def runs_with_slots(self) -> Iterable[tuple[float, str]]:
+        """Return (value, slot) of each process."""
+        return zip(self.runs, self.slots or [""] * len(self.runs), strict=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -42,8 +46,8 @@ class Series:
 
         The common factor of the processes of a turn, such as a slow minute of the machine, is divided out.
         """
-        shared = _shared(self.points)
-        values = [value / shared.get(turn, 1.0) for point in self.points for value, turn in _runs_with_slots(point)]
+        factors = _slot_factors(self.points)
+        values = [value / factors.get(turn, 1.0) for point in self.points for value, turn in point.runs_with_slots()]
         return values, [at for at, point in enumerate(self.points) for _ in point.runs]
 
 
@@ -61,18 +65,14 @@ class CommitHistory:
         return list(dict.fromkeys(line.machine for line in self.series))
 
 
-def _runs_with_slots(point: CommitPoint) -> Iterable[tuple[float, str]]:
-    return zip(point.runs, point.slots or [""] * len(point.runs), strict=True)
-
-
-def _shared(points: Sequence[CommitPoint]) -> dict[str, float]:
+def _slot_factors(points: Sequence[CommitPoint]) -> dict[str, float]:
     """Return the common factor of each turn: the median over three or more commits of process / median of its commit.
 
     Source: a step of median polish, Tukey 1977, "Exploratory Data Analysis", chapter 11, on ratios.
     """
     ratios: dict[str, list[float]] = defaultdict(list)
     for point in points:
-        for value, turn in _runs_with_slots(point):
+        for value, turn in point.runs_with_slots():
             if turn and point.value > 0:
                 ratios[turn].append(value / point.value)
     return {turn: median(found) for turn, found in ratios.items() if len(found) >= MIN_IN_SLOT}
@@ -81,37 +81,32 @@ def _shared(points: Sequence[CommitPoint]) -> dict[str, float]:
 def build_history(figures: Iterable[Observation]) -> CommitHistory:
     """Group figures into series; commits are in the order of their times."""
     figures = list(figures)
-    commits = _in_order(figures)
-    runs: dict[tuple[BenchmarkId, Metric, str], dict[Commit, list[Observation]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
+    commits = _times_of_commits(figures)
+    runs: dict[tuple[BenchmarkId, Metric, str], dict[Commit, list[tuple[float, str]]]] = {}  # (value, slot)
     for figure in figures:
-        runs[figure.benchmark, figure.metric, figure.machine][figure.commit].append(figure)
+        of_series = runs.setdefault((figure.benchmark, figure.metric, figure.machine), {})
+        of_series.setdefault(figure.commit, []).append((figure.value, figure.slot))
     lines = [
-        Series(*key, tuple(_point(commit, found[commit]) for commit in commits if commit in found))
+        Series(*key, tuple(CommitPoint(at, *zip(*found[at], strict=True)) for at in commits if at in found))
         for key, found in runs.items()
     ]
     lines.sort(key=lambda line: (line.benchmark.group, line.benchmark.name, line.metric.name, line.machine))
     return CommitHistory(tuple(lines), tuple(commits), commits)
 
 
-def _point(commit: Commit, figures: Sequence[Observation]) -> CommitPoint:
-    return CommitPoint(commit, tuple(figure.value for figure in figures), tuple(figure.slot for figure in figures))
-
-
-def _in_order(figures: Sequence[Observation]) -> dict[Commit, str]:
+def _times_of_commits(figures: Sequence[Observation]) -> dict[Commit, str]:
     """Return the commits with their times, in their order; a changed work tree follows its commit."""
     commit_times: dict[str, str] = {}
     measured: dict[Commit, str] = {}
-    for figure in sorted(figures, key=lambda figure: _time(figure.measured_at)):
+    for figure in sorted(figures, key=lambda figure: _parse_time(figure.measured_at)):
         if figure.committed_at:
             commit_times.setdefault(figure.commit.id, figure.committed_at)
         measured.setdefault(figure.commit, figure.measured_at)
     times = {commit: commit_times.get(commit.id, at) for commit, at in measured.items()}
-    return dict(sorted(times.items(), key=lambda item: (_time(item[1]), item[0].is_dirty)))
+    return dict(sorted(times.items(), key=lambda item: (_parse_time(item[1]), item[0].is_dirty)))
 
 
-def _time(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     """Parse a time; an invalid one is before all others."""
     try:
         time = datetime.fromisoformat(text)

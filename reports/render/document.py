@@ -10,6 +10,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from reports.render.tables import HtmlTable
+
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
@@ -18,21 +20,22 @@ class Download:
     """A file embedded in the page."""
 
     name: str
-    what: str
+    description: str
     size: str
     url: Markup
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One small chart of a set."""
+    """One small chart of a set, with its table where no other chart shares it."""
 
     title: str
     chart: Markup
-    words: str = ""
+    note: str = ""
+    table: HtmlTable | None = None
 
 
-def rendered(template: str, **what: object) -> str:
+def render_template(template: str, **variables: object) -> str:
     """Fill a template; autoescape is on."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -44,23 +47,23 @@ def rendered(template: str, **what: object) -> str:
     )
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     return environment.get_template(template).render(
-        **what,
+        **variables,
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
-def csv_download(name: str, what: str, frame: pd.DataFrame) -> Download:
+def embed_csv(name: str, description: str, frame: pd.DataFrame) -> Download:
     """Return a frame as an embedded CSV file."""
-    return download(name, what, frame.to_csv(index=False, lineterminator="\n").encode())
+    return embed_file(name, description, frame.to_csv(index=False, lineterminator="\n").encode())
 
 
-def download(name: str, what: str, content: bytes) -> Download:
+def embed_file(name: str, description: str, content: bytes) -> Download:
     """Return bytes as an embedded file, compressed by bzip2.
 
     Of strings of zeros and ones bzip2 makes two thirds of deflate's size, in no more time.
     """
     small = bz2.compress(content)
     url = f"data:application/x-bzip2;base64,{base64.b64encode(small).decode()}"
-    return Download(f"{name}.bz2", what, f"{max(1, round(len(small) / 1000)):,} kB", Markup(url))  # noqa: S704 - base64
+    return Download(f"{name}.bz2", description, f"{max(1, round(len(small) / 1000)):,} kB", Markup(url))  # noqa: S704 - base64

@@ -1,11 +1,50 @@
-"""Figures as text, one format per kind of figure."""
+"""Figures as text, one format per kind of figure; titles of methods, and the glossary."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from bench.config import Experiment
+from bench.experiments import TRAITS
+from bench.explain.decomposition import LogRatio
+from bench.statistics import Estimate, Interval, Ratio
 
 UNMEASURED = "\N{EN DASH}"
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 GIB, MIB = 2**30, 2**20
+UNIT_NAMES = {GIB: "GiB", MIB: "MiB"}
+INTERVAL = f"95{NBSP}%"
+VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}  # CLIP with other settings, by the first word of the experiment's name
+
+GLOSSARY: dict[str, str] = {
+    "method": "a way to pre-train the tower: the model around it, its targets, and its loss",
+    "tower": "the image encoder, equal for all methods of a comparison and scored without projection or head",
+    "text tower": "the encoder of captions; only contrastive methods have one",
+    "experiment": "all settings that can change a figure, under one name",
+    "run": "one process that runs one experiment; the unit of repetition of speeds",
+    "window": "one timed sample of a run, several steps long; the figure of a run is the median of its windows",
+    "round": "one run of every experiment, each in a fresh process, in rotating order; on a CPU interleaved by window",
+    "comparison": "runs started together, of experiments that differ only in named fields",
+    "record": "the document of a run; all figures of this page come from records",
+    "seed": "the state of the random generator of a training; the unit of repetition of accuracies",
+    "budget": "the quantity that is equal for compared towers: images seen, or seconds on the device",
+    "device seconds": "images seen divided by the experiment's measured images per second",
+    "random-init baseline": "the same tower with random weights, without any training",
+    "linear probe": "logistic regression on the tower's frozen features",
+    "k-NN": "a vote of the nearest training images in the tower's frozen features",
+    "few-shot": "a linear probe on few labelled images per class, over several draws of them",
+    "label fractions": "a linear probe on a share of the labelled images, over several draws of them",
+    "copied rows": "a new head initialised with the classifier's rows of the labels nearest to its classes",
+    "Pareto front": "the towers that no other tower exceeds in accuracy at an equal or lower cost",
+    "MFU": "model FLOPs utilisation: 3 x forward FLOPs per image x images per second, over the device's peak",
+    "interval": "95 %: Student's t for runs, seeds and draws, Wilson's for a share of test images",
+}
+
+VERDICTS: dict[str, str] = {
+    "faster": "▲\N{NO-BREAK SPACE}faster",
+    "slower": "▼\N{NO-BREAK SPACE}slower",
+    "no difference": "=\N{NO-BREAK SPACE}no\N{NO-BREAK SPACE}difference",
+    "inconclusive": "?\N{NO-BREAK SPACE}inconclusive",
+}
 
 
 def format_rate(value: float) -> str:
@@ -54,9 +93,13 @@ def gain(difference: float) -> str:
     return f"+{accuracy(difference)}" if difference >= 0 else accuracy(difference)
 
 
-def span(low: float, high: float, write: Callable[[float], str]) -> str:
-    """Write the ends of an interval."""
-    return f"{write(low)} to {write(high)}"
+def format_interval(
+    found: Interval | Estimate | Ratio | LogRatio | None, write: Callable[[float], str], prefix: str = ""
+) -> str:
+    """Write the ends of an interval after `prefix`; empty where there is no interval."""
+    if found is None or found.low is None or found.high is None:
+        return ""
+    return f"{prefix}{write(found.low)} to {write(found.high)}"
 
 
 def p_value(p: float) -> str:
@@ -64,16 +107,28 @@ def p_value(p: float) -> str:
     return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")  # noqa: PLR2004
 
 
-def memory(size: int, unit: int) -> str:
+def memory_unit(largest: int) -> int:
+    """Return the unit, GIB or MIB, in which a table or chart shows up to `largest` bytes."""
+    return GIB if largest >= GIB else MIB
+
+
+def format_memory(size: float, unit: int) -> str:
     """Write bytes in `unit`, GIB or MIB."""
     return f"{size / unit:,.2f}" if unit == GIB else f"{size / unit:,.0f}"
 
 
-def times(number: int, thing: str) -> str:
+def pluralize(number: int, singular: str, plural: str = "") -> str:
     """Write a number with its noun: 1 run, 6 runs."""
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+    return f"{number:,} {singular}" if number == 1 else f"{number:,} {plural or f'{singular}s'}"
 
 
-def listed(parts: list[str]) -> str:
+def join_words(parts: Sequence[str]) -> str:
     """Join words: a, b and c."""
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+
+
+def title_of(experiment: Experiment) -> str:
+    """Return the name of an experiment's method in its paper."""
+    method = experiment.method
+    title = TRAITS[method].title if method in TRAITS else method
+    return VARIANTS.get(experiment.name.partition("-")[0], title)

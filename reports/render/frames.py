@@ -1,8 +1,8 @@
 """Records -> a comparison with its experiments and labels, and frames of its runs."""
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TypeVar
@@ -12,13 +12,15 @@ import pandas as pd
 
 from bench.config import BATCH_SIZE_FIELDS, FIELDS, METHOD_NAMES, Experiment, differing_fields
 from bench.data.image_sizes import images_seen_before, steps_for
-from bench.measure.summary import Throughput, device_peak, not_measured, run_figures, throughputs_of, timed_runs
+from bench.measure.summary import Throughput, device_peak, missing_readings, run_figures, throughputs_of, timed_runs
 from bench.record import BatchTrial, Failure, Measured, Memory, Record, Speed, Training, require_comparable
-from reports.render.words import title_of
+from reports.render.formats import title_of
 
+K = TypeVar("K")
+V = TypeVar("V")
 M = TypeVar("M", bound=Measured)
 # Counts of peak memory; two kinds are never in one column.
-COUNTS = ("peak_allocated_bytes", "peak_reserved_bytes", "process_bytes", "peak_rss_bytes", "peak_tensor_bytes")
+MEMORY_COUNTS = ("peak_allocated_bytes", "peak_reserved_bytes", "process_bytes", "peak_rss_bytes", "peak_tensor_bytes")
 # Fields in which an experiment may differ from itself at another batch size; its speed is independent of the seed.
 BY_BATCH = {"name", "seed", "images", "warmup_images", *BATCH_SIZE_FIELDS}
 
@@ -43,10 +45,18 @@ class ComparisonRecords:
         return self.labels.get(subject, subject)
 
 
+def group_by(items: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
+    """Group items by a key, in the order of the keys' first appearance."""
+    groups: dict[K, list[V]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
 def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
     """Collect the experiments of one comparison and choose their labels and base."""
     found = sorted(
-        (record.experiment for record in records if record.experiment is not None and _is_of_experiment(record)),
+        (record.experiment for record in records if record.experiment is not None and _is_own_record(record)),
         key=lambda one: (METHOD_NAMES.index(one.method), one.name, one.seed),
     )
     experiments: dict[str, Experiment] = {}
@@ -55,10 +65,12 @@ def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
     timed = [record for record in records if isinstance(record.measured, Speed)]
     names = {record.experiment.name for record in timed if record.experiment is not None}
     base = next((one for one in experiments if one in names), next(iter(experiments), None))
-    return ComparisonRecords(name, tuple(records), experiments, _labels(experiments), base, _incomparable(timed))
+    return ComparisonRecords(
+        name, tuple(records), experiments, _unique_labels(experiments), base, _reason_incomparable(timed)
+    )
 
 
-def at_largest_batch(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+def split_largest_batch(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """Split records into those at equal batch size, and those at the largest batch under a memory limit, with trials.
 
     An experiment whose own batch size is the largest is in both.
@@ -85,7 +97,7 @@ def speeds_frame(comparison: ComparisonRecords) -> pd.DataFrame:
                 "method": record.experiment.method,
                 **run_figures(record.experiment, speed, peak),
                 "peak_source": speed.peak_source,
-                "not_measured": not_measured(speed),
+                "not_measured": missing_readings(speed),
             }
             for record, speed in speeds
             if record.experiment is not None
@@ -110,7 +122,7 @@ def memory_frame(comparison: ComparisonRecords) -> pd.DataFrame:
         for record, memory in comparison.of(Memory)
         if record.experiment is not None
     ]
-    return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS, "Int64")) if rows else pd.DataFrame()
+    return pd.DataFrame(rows).astype(dict.fromkeys(MEMORY_COUNTS, "Int64")) if rows else pd.DataFrame()
 
 
 def losses_frame(comparison: ComparisonRecords, most: int = 120, of: str | None = None) -> pd.DataFrame:
@@ -123,13 +135,15 @@ def losses_frame(comparison: ComparisonRecords, most: int = 120, of: str | None 
         for record, training in comparison.of(Training)
         if (one := record.experiment) is not None and of in (None, one.name)
         for steps in [max(1, math.ceil(len(training.trunk_losses) / most))]
-        for part, curve in curves(one, training, record.circumstances.processes)
-        for images, loss in thinned(curve, steps)
+        for part, curve in loss_curves(one, training, record.circumstances.processes)
+        for images, loss in average_points(curve, steps)
     ]
     return pd.DataFrame(rows)
 
 
-def curves(experiment: Experiment, training: Training, processes: int) -> list[tuple[str, list[tuple[int, float]]]]:
+def loss_curves(
+    experiment: Experiment, training: Training, processes: int
+) -> list[tuple[str, list[tuple[int, float]]]]:
     """Return (part, [(images of all processes, loss)]) for the trunk and for each cool-down."""
     each = training.steps_per_loss
 
@@ -144,7 +158,7 @@ def curves(experiment: Experiment, training: Training, processes: int) -> list[t
     return parts
 
 
-def thinned(curve: Sequence[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
+def average_points(curve: Sequence[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
     """Average each `steps` points to one at the last of them."""
     shares = [curve[start : start + steps] for start in range(0, len(curve), steps)]
     return [(share[-1][0], fmean(loss for _, loss in share)) for share in shares]
@@ -157,44 +171,39 @@ def failures(comparison: ComparisonRecords) -> list[tuple[Record, Failure]]:
 
 def conflicting_settings(comparison: ComparisonRecords) -> dict[str, list[str]]:
     """Return the names whose records differ in settings other than the seed, with the fields."""
-    by_name: dict[str, list[Experiment]] = {}
-    for record in comparison.records:
-        if record.experiment is not None:
-            by_name.setdefault(record.experiment.name, []).append(record.experiment)
+    experiments = [record.experiment for record in comparison.records if record.experiment is not None]
+    by_name = group_by(experiments, lambda one: one.name)
     differing = {name: [f for f in differing_fields(group) if f != "seed"] for name, group in by_name.items()}
     return {name: fields for name, fields in differing.items() if fields}
 
 
-def _is_of_experiment(record: Record) -> bool:
+def _is_own_record(record: Record) -> bool:
     """Return whether a record is an experiment's own, and not of the random-init baseline of its tower."""
     subject = getattr(record.measured, "subject", None)
     return subject is None or record.experiment is None or subject == record.experiment.name
 
 
-def sized_family(experiment: Experiment) -> tuple[object, ...]:
+def settings_without_batch_size(experiment: Experiment) -> tuple[object, ...]:
     """Return the settings that are equal for an experiment at all batch sizes."""
     return tuple(getattr(experiment, field) for field in FIELDS if field not in BY_BATCH)
 
 
-def _labels(experiments: dict[str, Experiment]) -> dict[str, str]:
+def _unique_labels(experiments: dict[str, Experiment]) -> dict[str, str]:
     """Name an experiment by its method, and where others share it, also by its batch size or its own settings."""
-    alike: dict[str, list[Experiment]] = defaultdict(list)
-    for experiment in experiments.values():
-        alike[title_of(experiment)].append(experiment)
     labels = {}
-    for name, experiment in experiments.items():
-        others = alike[title_of(experiment)]
-        if len(others) == 1:
-            labels[name] = title_of(experiment)
-        elif {*differing_fields(others)} <= {*BATCH_SIZE_FIELDS}:
-            labels[name] = f"{title_of(experiment)} at batch {experiment.batch_size}"
-        else:
-            labels[name] = ", ".join([title_of(experiment), *_own_settings(experiment, others)])
+    for title, same in group_by(experiments.values(), title_of).items():
+        for experiment in same:
+            if len(same) == 1:
+                labels[experiment.name] = title
+            elif {*differing_fields(same)} <= {*BATCH_SIZE_FIELDS}:
+                labels[experiment.name] = f"{title} at batch {experiment.batch_size}"
+            else:
+                labels[experiment.name] = ", ".join([title, *_distinguishing_settings(experiment, same)])
     counted = Counter(labels.values())
     return {name: label if counted[label] == 1 else name for name, label in labels.items()}
 
 
-def _own_settings(experiment: Experiment, others: Sequence[Experiment]) -> list[str]:
+def _distinguishing_settings(experiment: Experiment, others: Sequence[Experiment]) -> list[str]:
     """Return the settings in which an experiment differs from most of the others."""
     fields = [field for field in differing_fields(others) if field != "name"]
     usual = {field: Counter(str(getattr(one, field)) for one in others).most_common(1)[0][0] for field in fields}
@@ -202,7 +211,7 @@ def _own_settings(experiment: Experiment, others: Sequence[Experiment]) -> list[
     return [f"{field}={value}" for field, value in own.items() if value != usual[field]]
 
 
-def _incomparable(timed: Sequence[Record]) -> str | None:
+def _reason_incomparable(timed: Sequence[Record]) -> str | None:
     """Return the reason why these speeds are not comparable: other machines or versions; settings may differ."""
     try:
         require_comparable(timed, may_differ=FIELDS)

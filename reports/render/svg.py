@@ -7,6 +7,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from markupsafe import Markup, escape
 from matplotlib.artist import Artist
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.style import context as style
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import ArrayLike
 
 # Placeholder colours for matplotlib; the style sheet defines them for the light and the dark theme.
 INK, MUTED, LINE, PAPER = "#a1b2c0", "#a1b2c1", "#a1b2c2", "#a1b2c3"
@@ -84,16 +86,16 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     body = text[text.index(">") + 1 :]
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
-    body = re.sub(r"<[^>]+>", lambda tag: _restyled(tag[0], name), body)  # only tags: text comes from the records
+    body = re.sub(r"<[^>]+>", lambda tag: _restyle_tag(tag[0], name), body)  # only tags: text comes from the records
     body = re.sub(r'<path d="[^"]*"( clip-path="[^"]*")? style="fill: none"/>', "", body)  # draws nothing
     body = re.sub(r"\s*\n\s*", "\n", body)
     body = re.sub(r"<g>\s*</g>\n?", "", body)
-    body = _with_classes(body)
+    body = _styles_to_classes(body)
     head = Markup('<svg {} role="img" aria-label="{}">').format(Markup(view[0]), label)  # noqa: S704 - matplotlib's
     return head + Markup(body)  # noqa: S704 - matplotlib has escaped its text
 
 
-def _with_classes(body: str) -> str:
+def _styles_to_classes(body: str) -> str:
     """Replace the styles that many tags share by CSS classes: most of a chart is dots of runs and seeds."""
     many = Counter(re.findall(r'<use [^>]* style="([^"]*)"/>', body))
     named = {rule: f"s{zlib.crc32(rule.encode()):x}" for rule, tags in many.items() if tags > MANY}
@@ -108,7 +110,7 @@ def add_tooltip(artist: Artist, text: str) -> None:
     artist.set_gid(f"{HOVERED}{text.encode().hex()}")  # hexadecimal, so that no text can end the attribute
 
 
-def _restyled(tag: str, name: str) -> str:
+def _restyle_tag(tag: str, name: str) -> str:
     """Remove a tag's font, replace its colours by CSS variables, prefix its ids and round its numbers.
 
     Groups lose their ids; a group with a tooltip gets a title.
@@ -125,6 +127,15 @@ def _restyled(tag: str, name: str) -> str:
     tag = re.sub(r"(\bid=\"|xlink:href=\"#|url\(#)", rf"\g<1>{name}-", tag).replace("xlink:href", "href")
     tag = re.sub(r'(?<=[ ("])-?\d+\.\d{3,}', lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), tag)
     return re.sub(r"#[0-9a-f]{6}", lambda found: CSS.get(found[0], found[0]), tag)
+
+
+def draw_marks(
+    axes: Axes, x: ArrayLike, y: ArrayLike, marker: str, colour: str, tooltip: str, size: float = 6.5, **style: Any
+) -> None:
+    """Draw marks with an edge in the colour of the page, and a tooltip."""
+    style = {"markeredgecolor": PAPER, "markeredgewidth": 0.75, **style}
+    marks = axes.plot(x, y, marker, color=colour, markersize=size, **style)
+    add_tooltip(marks[0], tooltip)
 
 
 def margin_axes(figure: Figure, left: float, right: float, foot: float, top: float) -> Axes:
@@ -145,18 +156,19 @@ def binary_axis(axes: Axes, low: float, high: float, ticks: Sequence[float]) -> 
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
-def names_at_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
-    """Write (name, y, colour) at the right of the axes, without overlaps, each tied to its y by a thin line."""
+def label_line_ends(axes: Axes, ends: Sequence[tuple[str, float, str]], longest: int = LONGEST_LABEL) -> None:
+    """Write (name, y, colour) at the right of the axes, without overlaps, each tied to its y; long names are cut."""
     pixels = axes.get_window_extent()
     width, height = pixels.width, pixels.height  # SVG units, for the figure has 72 dots per inch
     low, high = axes.get_ylim()
     starts = [(y - low) / (high - low) for _, y, _ in ends]
-    placed = spread_labels([start * height for start in starts], LABEL_GAP, 6.0, height - 4.0)
-    for (name, _, colour), start, place in zip(ends, starts, placed, strict=True):
-        tie = ([1.0, 1 + 6 / width, 1 + 16 / width], [start, start, place / height])
-        axes.plot(*tie, color=LINE, linewidth=0.75, transform=axes.transAxes, clip_on=False)
-        at = 1 + 19 / width, place / height
-        axes.text(*at, name, color=colour, fontsize=12, transform=axes.transAxes, va="center_baseline")
+    label_heights = spread_labels([start * height for start in starts], LABEL_GAP, 6.0, height - 4.0)
+    for (name, _, colour), start, label_height in zip(ends, starts, label_heights, strict=True):
+        y = label_height / height
+        x = [1.0, 1 + 6 / width, 1 + 16 / width]
+        axes.plot(x, [start, start, y], color=LINE, linewidth=0.75, transform=axes.transAxes, clip_on=False)
+        label = chart_label(name, longest)
+        axes.text(1 + 19 / width, y, label, color=colour, fontsize=12, transform=axes.transAxes, va="center_baseline")
 
 
 def chart_label(label: object, longest: int = LONGEST_LABEL) -> str:
@@ -193,7 +205,4 @@ def spread_labels(wanted: list[float], gap: float, low: float, high: float) -> l
     for at in range(len(placed) - 1, -1, -1):
         placed[at] = min(placed[at], top)
         top = placed[at] - gap
-    found = [0.0] * len(wanted)
-    for index, place in zip(order, placed, strict=True):
-        found[index] = place
-    return found
+    return [position for _, position in sorted(zip(order, placed, strict=True))]

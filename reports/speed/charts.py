@@ -1,7 +1,7 @@
 """The charts of speed: dots are runs, lines are intervals, and no axis is cut to the data."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -10,19 +10,20 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.measure.summary import Throughput
 from bench.statistics import SMALLEST_EFFECT, Ratio
-from reports.render.formats import format_rate, ratio, span, times
+from reports.render.formats import format_interval, format_rate, pluralize, ratio
 from reports.render.frames import ComparisonRecords
 from reports.render.svg import (
     INK,
     LINE,
     MUTED,
-    PAPER,
     SERIES,
     add_tooltip,
     chart_label,
     colour_and_marker,
+    draw_marks,
     drawing,
     svg,
+    swatch,
 )
 
 WIDTH = 440  # SVG units; a phone scales it by 0.8, a desktop by about 1.1
@@ -31,33 +32,20 @@ FOOT = 44
 NARROWEST = (0.8, 1.25)  # the least range of an axis of ratios, so that 1 % looks small
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """The look of one kind of ratio."""
-
-    name: str
-    marker: str
-    colour: str
-
-
 def throughput_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Markup:
     """Draw images per second: each run as a dot, their median as a bar, the interval of their mean as a line."""
-    with drawing(WIDTH, ROW * len(rows) + FOOT) as figure:
-        axes = rows_of(figure, len(rows), ROW)
+    with row_chart(len(rows)) as (figure, axes):
         largest = max(max(row.runs) for row in rows)
         axes.set_xlim(0, 1.04 * largest)
         for at, row in enumerate(rows):
-            colour = series_colour(comparison, row.experiment)
+            colour, marker = series_style(comparison, row.experiment)
             axes.barh(at, row.images_per_second, height=0.2, color=colour, alpha=0.28, linewidth=0)
             spread = [at + 0.05 * (index % 3 - 1) for index in range(len(row.runs))]
-            marker = series_marker(comparison, row.experiment)
-            dots = axes.plot(
-                row.runs, spread, marker, color=colour, markersize=4.5, markeredgecolor=PAPER, markeredgewidth=0.5
-            )
-            add_tooltip(dots[0], _runs_told(comparison, row))
+            tooltip = _runs_tooltip(comparison, row)
+            draw_marks(axes, row.runs, spread, marker, colour, tooltip, size=4.5, markeredgewidth=0.5)
             if row.interval is not None:
                 axes.hlines(at + 0.26, row.interval.low, row.interval.high, color=INK, linewidth=2)
-            head(axes, at, comparison.label(row.experiment), format_rate(row.images_per_second), 0.34)
+            write_row_label(axes, at, comparison.label(row.experiment), format_rate(row.images_per_second))
         axes.set_xlabel("images per second")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         text = "; ".join(f"{comparison.label(row.experiment)} {format_rate(row.images_per_second)}" for row in rows)
@@ -68,32 +56,31 @@ def ratio_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ma
     """Draw the ratios of each experiment to the base: whole step, forward and backward alone, FLOP-predicted."""
     compared = [row for row in rows if row.ratio is not None]
     base = comparison.label(comparison.base or "")
-    with drawing(WIDTH, RATIO_ROW * len(compared) + FOOT) as figure:
-        axes = rows_of(figure, len(compared), RATIO_ROW)
+    with row_chart(len(compared), RATIO_ROW) as (figure, axes):
         axes.set_xlim(*_ratio_limits(compared))
         axes.axvspan(1 - SMALLEST_EFFECT, 1 + SMALLEST_EFFECT, color=LINE, alpha=0.55, linewidth=0)
         axes.axvline(1, color=MUTED, linewidth=1)
         for at, row in enumerate(compared):
             assert row.ratio is not None
-            head(axes, at, comparison.label(row.experiment), ratio(row.ratio.value), 0.37)
-            _ratio_mark(axes, at - 0.08, row.ratio, Kind("whole step", "o", SERIES[0]))
-            _ratio_mark(axes, at + 0.13, row.forward_backward, Kind("forward and backward", "s", SERIES[1]))
+            write_row_label(axes, at, comparison.label(row.experiment), ratio(row.ratio.value), 0.37)
+            _draw_ratio(axes, at - 0.08, row.ratio, "whole step", "o", SERIES[0])
+            _draw_ratio(axes, at + 0.13, row.forward_backward, "forward and backward", "s", SERIES[1])
             if row.flop_ratio is not None:
                 predicted = axes.plot([row.flop_ratio], [at + 0.34], "D", color=SERIES[2], markersize=6)
                 add_tooltip(predicted[0], f"predicted FLOP-predicted {ratio(row.flop_ratio)}")
         axes.set_xlabel(f"times {chart_label(base)}'s images per second")
-        text = "; ".join(_ratio_told(comparison, row) for row in compared)
+        text = "; ".join(_describe_ratios(comparison, row) for row in compared)
         return svg(figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {text}.")
 
 
-def series_colour(comparison: ComparisonRecords, experiment: str) -> str:
-    """Return the colour of an experiment in every chart."""
-    return colour_and_marker(series_index(comparison, experiment))[0]
+def series_style(comparison: ComparisonRecords, experiment: str) -> tuple[str, str]:
+    """Return the colour and the marker of an experiment in every chart."""
+    return colour_and_marker(series_index(comparison, experiment))
 
 
-def series_marker(comparison: ComparisonRecords, experiment: str) -> str:
-    """Return the marker of an experiment in every chart."""
-    return colour_and_marker(series_index(comparison, experiment))[1]
+def legend(comparison: ComparisonRecords, experiments: Iterable[str]) -> list[tuple[str, Markup]]:
+    """Return the label and the marker of each experiment, once."""
+    return [(comparison.label(one), swatch(series_index(comparison, one))) for one in dict.fromkeys(experiments)]
 
 
 def series_index(comparison: ComparisonRecords, experiment: str) -> int:
@@ -101,62 +88,56 @@ def series_index(comparison: ComparisonRecords, experiment: str) -> int:
     return list(comparison.experiments).index(experiment)
 
 
-def rows_of(figure: Figure, number: int, height: int) -> Axes:
-    """Add axes with one row per experiment, the first on top; `head` writes its label above its marks."""
+@contextmanager
+def row_chart(number: int, height: int = ROW) -> Iterator[tuple[Figure, Axes]]:
+    """Open a chart with rows of this height in SVG units, the first on top; `write_row_label` writes their labels."""
     total = height * number + FOOT
-    axes = figure.add_axes((4 / WIDTH, (FOOT - 4) / total, 1 - 8 / WIDTH, height * number / total))
-    axes.set_ylim(number - 0.5, -0.5)
-    axes.set_yticks([])
-    axes.xaxis.grid(visible=True)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.set_axisbelow(True)
-    return axes
+    with drawing(WIDTH, total) as figure:
+        axes = figure.add_axes((4 / WIDTH, (FOOT - 4) / total, 1 - 8 / WIDTH, height * number / total))
+        axes.set_ylim(number - 0.5, -0.5)
+        axes.set_yticks([])
+        axes.xaxis.grid(visible=True)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.set_axisbelow(True)
+        yield figure, axes
 
 
-def head(axes: Axes, at: int, label: str, value: str, above: float) -> None:
-    """Write the name of a row at its left and its figure at its right."""
-    place = axes.get_yaxis_transform()
-    axes.text(0.004, at - above, chart_label(label), transform=place, va="center", ha="left", fontsize=13)
-    axes.text(0.996, at - above, value, transform=place, va="center", ha="right", fontsize=13, fontweight="bold")
+def write_row_label(axes: Axes, row: int, label: str, value: str, above: float = 0.34) -> None:
+    """Write the name of a row at its left and its figure at its right, `above` rows above its middle."""
+    transform = axes.get_yaxis_transform()
+    axes.text(0.004, row - above, chart_label(label), transform=transform, va="center", ha="left", fontsize=13)
+    axes.text(0.996, row - above, value, transform=transform, va="center", ha="right", fontsize=13, fontweight="bold")
 
 
-def _runs_told(comparison: ComparisonRecords, row: Throughput) -> str:
-    runs = times(len(row.runs), "run")
+def _runs_tooltip(comparison: ComparisonRecords, row: Throughput) -> str:
+    runs = pluralize(len(row.runs), "run")
     median = f"{comparison.label(row.experiment)}: median {format_rate(row.images_per_second)} images/s of {runs}"
-    if row.interval is None:
-        return median
-    interval = span(row.interval.low, row.interval.high, format_rate)
-    return f"{median}, mean {format_rate(row.interval.value)}, 95 % {interval}"
+    mean = f", mean {format_rate(row.interval.value)}" if row.interval else ""
+    return median + mean + format_interval(row.interval, format_rate, ", 95 % ")
 
 
-def _ratio_mark(axes: Axes, at: float, found: Ratio | None, kind: Kind) -> None:
+def _draw_ratio(axes: Axes, y: float, found: Ratio | None, name: str, marker: str, colour: str) -> None:
     if found is None:
         return
-    words = f"{kind.name}: {ratio(found.value)}"
+    text = f"{name}: {ratio(found.value)}"
     if found.low is not None and found.high is not None:
-        axes.hlines(at, found.low, found.high, color=kind.colour, linewidth=2)
-        words += f", 95 % {span(found.low, found.high, ratio)}, {found.verdict}"
-    mark = axes.plot(
-        [found.value], [at], kind.marker, color=kind.colour, markersize=6, markeredgecolor=PAPER, markeredgewidth=0.75
-    )
-    add_tooltip(mark[0], words)
+        axes.hlines(y, found.low, found.high, color=colour, linewidth=2)
+        text += f", 95 % {format_interval(found, ratio)}, {found.verdict}"
+    draw_marks(axes, [found.value], [y], marker, colour, text, size=6)
 
 
 def _ratio_limits(rows: Sequence[Throughput]) -> tuple[float, float]:
-    values = [value for row in rows for value in _ratio_values(row)]
-    low, high = min([NARROWEST[0], *values]), max([NARROWEST[1], *values])
-    return low - 0.02 * (high - low), high + 0.02 * (high - low)
+    values: list[float | None] = [*NARROWEST]
+    for row in rows:
+        values.append(row.flop_ratio)
+        for one in (row.ratio, row.forward_backward):
+            values += [one.value, one.low, one.high] if one else []
+    known = [value for value in values if value is not None]
+    margin = 0.02 * (max(known) - min(known))
+    return min(known) - margin, max(known) + margin
 
 
-def _ratio_values(row: Throughput) -> list[float]:
-    found = [row.flop_ratio]
-    for one in (row.ratio, row.forward_backward):
-        if one is not None:
-            found += [one.value, one.low, one.high]
-    return [value for value in found if value is not None]
-
-
-def _ratio_told(comparison: ComparisonRecords, row: Throughput) -> str:
+def _describe_ratios(comparison: ComparisonRecords, row: Throughput) -> str:
     assert row.ratio is not None
     separate = f", forward and backward {ratio(row.forward_backward.value)}" if row.forward_backward else ""
     flops = f", predicted FLOP-predicted {ratio(row.flop_ratio)}" if row.flop_ratio else ""

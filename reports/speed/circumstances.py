@@ -1,28 +1,17 @@
 """Methods, settings and environments of the experiments, failed runs, and losses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.config import FIELDS, Experiment, differing_fields
 from bench.environment.circumstances import Circumstances
+from bench.experiments import TRAITS
 from bench.measure.summary import Throughput
 from bench.record import RECOMPUTED_SINCE
-from reports.render.formats import count, listed, percent
+from reports.render.formats import count, join_words, percent
 from reports.render.frames import ComparisonRecords, failures, losses_frame
-from reports.render.tables import (
-    Cell,
-    Column,
-    HtmlTable,
-    absent_cell,
-    figure_cell,
-    name_cell,
-    text_columns,
-    ungrouped_table,
-    value_cell,
-)
-from reports.render.words import METHODS
+from reports.render.tables import UNTIMED, Cell, Column, HtmlTable, experiment_cell
 
-NOT_TIMED = "its speed was not measured"
 COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled", "commit")
 
 
@@ -37,15 +26,15 @@ class Fact:
 def methods_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show the targets, the loss and the parameters of each method."""
     columns = [
-        *text_columns("experiment", "targets", "loss"),
+        *Column.texts("experiment", "targets", "loss"),
         Column("text tower", "share of the two towers' forward FLOPs"),
         Column("head and loss", "share of all forward FLOPs"),
         Column("trained", "parameters"),
         Column("outside the tower", "parameters"),
     ]
     by_name = {row.experiment: row.figures for row in rows}
-    shown = [_method_row(comparison, one, by_name.get(one.name)) for one in comparison.experiments.values()]
-    return ungrouped_table("Methods", columns, shown)
+    shown = [_method_row(comparison, one, by_name.get(one.name, {})) for one in comparison.experiments.values()]
+    return HtmlTable.of_rows("Methods", columns, shown)
 
 
 def differences_table(comparison: ComparisonRecords) -> HtmlTable | None:
@@ -54,36 +43,29 @@ def differences_table(comparison: ComparisonRecords) -> HtmlTable | None:
     fields = [field for field in differing_fields(experiments) if field != "seed"]
     if not fields:
         return None
-    columns = [
-        Column("setting", numeric=False),
-        *(Column(comparison.label(one.name), numeric=False) for one in experiments),
-    ]
-    rows = [
-        [value_cell(field), *(Cell(format_setting(getattr(one, field))) for one in experiments)] for field in fields
-    ]
-    return ungrouped_table("Settings that differ", columns, rows)
+    columns = Column.texts("setting", *(comparison.label(one.name) for one in experiments))
+    rows = [[Cell.of(field), *(Cell(format_setting(getattr(one, field))) for one in experiments)] for field in fields]
+    return HtmlTable.of_rows("Settings that differ", columns, rows)
 
 
 def common_settings(comparison: ComparisonRecords) -> list[Fact]:
     """Return the settings that all experiments share."""
     experiments = list(comparison.experiments.values())
-    differing = differing_fields(experiments)
-    shared = [field for field in FIELDS if field not in differing and field not in ("name", "seed")]
-    return [Fact(field, [format_setting(getattr(experiments[0], field))]) for field in shared] if experiments else []
+    differing = {"name", "seed", *differing_fields(experiments)}
+    return [fact for fact in setting_facts(experiments[0]) if fact.name not in differing] if experiments else []
 
 
-def settings_of(experiment: Experiment) -> list[Fact]:
+def setting_facts(experiment: Experiment) -> list[Fact]:
     """Return all settings of an experiment."""
     return [Fact(field, [format_setting(getattr(experiment, field))]) for field in FIELDS]
 
 
-def environment(comparison: ComparisonRecords) -> list[Fact]:
+def environment_facts(comparison: ComparisonRecords) -> list[Fact]:
     """Return machine, device, versions and times of the records."""
     found = [record.circumstances for record in comparison.records]
-    facts = [Fact(name, _values(found, name)) for name in COMPARED]
+    facts = [Fact(name, _distinct_values(found, name)) for name in COMPARED]
     started = sorted(one.started_at for one in found)
-    when = [started[0]] if started[0] == started[-1] else [f"{started[0]} to {started[-1]}"]
-    facts.append(Fact("started (UTC)", when))
+    facts.append(Fact("started (UTC)", [" to ".join(dict.fromkeys((started[0], started[-1])))]))
     if any(record.format < RECOMPUTED_SINCE for record in comparison.records):
         facts.append(Fact("FLOPs of a step", ["from an older format, maybe without recomputation in backward"]))
     return facts
@@ -99,69 +81,53 @@ def environment_differences(comparison: ComparisonRecords) -> HtmlTable | None:
     packages = dict.fromkeys(package for of in found.values() for one in of for package in one.packages)
     differing: dict[tuple[str, str, str], list[str]] = {}
     for what in (*COMPARED, *packages):
-        expected = listed(_values(base, what))
-        for name, of in found.items():
-            if of and sorted(_values(of, what)) != sorted(_values(base, what)):
-                differing.setdefault((what, expected, listed(_values(of, what))), []).append(comparison.label(name))
+        expected = _distinct_values(base, what)
+        for name, circumstances in found.items():
+            values = _distinct_values(circumstances, what)
+            if circumstances and sorted(values) != sorted(expected):
+                key = what, join_words(expected), join_words(values)
+                differing.setdefault(key, []).append(comparison.label(name))
     if not differing:
         return None
-    columns = [
-        Column("circumstance", numeric=False),
-        Column(f"of {comparison.label(comparison.base or '')}", "the baseline", numeric=False),
-        *text_columns("here", "of"),
-    ]
-    rows = [[*map(Cell, key), Cell(listed(names))] for key, names in differing.items()]
-    return ungrouped_table("Circumstances that differ from the baseline's", columns, rows)
+    base_column = Column.text(f"of {comparison.label(comparison.base or '')}", "the baseline")
+    columns = [Column.text("circumstance"), base_column, *Column.texts("here", "of")]
+    rows = [[*map(Cell, key), Cell(join_words(names))] for key, names in differing.items()]
+    return HtmlTable.of_rows("Circumstances that differ from the baseline's", columns, rows)
 
 
-def packages(comparison: ComparisonRecords) -> list[Fact]:
+def package_facts(comparison: ComparisonRecords) -> list[Fact]:
     """Return the versions of packages."""
     found = [record.circumstances for record in comparison.records]
     names = dict.fromkeys(name for one in found for name in one.packages)
-    return [Fact(name, _values(found, name)) for name in names]
+    return [Fact(name, _distinct_values(found, name)) for name in names]
 
 
 def failures_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show every run that failed, with the reason."""
-    columns = [
-        Column("experiment", numeric=False),
-        Column("run", "kind", numeric=False),
-        Column("reason", numeric=False),
-        Column("started", "UTC", numeric=False),
-    ]
-    rows = [
-        [
-            name_cell(comparison.label(name), name)
-            if (name := record.experiment and record.experiment.name)
-            else Cell("none"),
-            value_cell(failure.what),
-            value_cell(failure.reason),
-            value_cell(record.circumstances.started_at),
-        ]
-        for record, failure in failures(comparison)
-    ]
-    return ungrouped_table("Runs that failed", columns, rows)
+    columns = [Column.text("experiment"), Column.text("run", "kind"), Column.text("reason")]
+    columns.append(Column.text("started", "UTC"))
+    rows = []
+    for record, failure in failures(comparison):
+        name = experiment_cell(comparison, record.experiment.name) if record.experiment else Cell("none")
+        rows.append([name, *map(Cell.of, (failure.what, failure.reason, record.circumstances.started_at))])
+    return HtmlTable.of_rows("Runs that failed", columns, rows)
 
 
 def losses_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show the loss curves at ten points each."""
-    columns = [
-        *text_columns("experiment", "part"),
-        Column("seed"),
-        Column("images seen"),
-        Column("loss", "nats, mean since the previous row"),
-    ]
+    columns = [*Column.texts("experiment", "part"), Column("seed"), Column("images seen")]
+    columns.append(Column("loss", "nats, mean since the previous row"))
+    write_loss = "{:.4g}".format
     rows = [
         [
-            name_cell(comparison.label(name), name),
-            value_cell(part),
-            value_cell(seed),
-            value_cell(images, count),
-            Cell(f"{loss:.4g}", "", loss),
+            experiment_cell(comparison, name),
+            *map(Cell.of, (part, seed)),
+            Cell.of(images, count),
+            Cell.of(loss, write_loss),
         ]
         for name, seed, part, images, loss in losses_frame(comparison, most=10).itertuples(index=False)
     ]
-    return ungrouped_table("Training losses", columns, rows)
+    return HtmlTable.of_rows("Training losses", columns, rows)
 
 
 def format_setting(value: object) -> str:
@@ -175,35 +141,34 @@ def format_setting(value: object) -> str:
 
 
 def _method_row(
-    comparison: ComparisonRecords, experiment: Experiment, of: dict[str, float | None] | None
+    comparison: ComparisonRecords, experiment: Experiment, figures: Mapping[str, float | None]
 ) -> list[Cell]:
-    method = METHODS.get(experiment.method)
+    method = TRAITS.get(experiment.method)
     unknown = "this version has no description of the method"
-    figures = of or {}
-    text, rest = _shares(figures)
+    text, rest = _flops_shares(figures)
     trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
     outside = trained - tower if trained is not None and tower is not None else None
     return [
-        name_cell(comparison.label(experiment.name), experiment.name),
-        Cell(method.reads) if method else absent_cell(unknown),
-        Cell(method.loss) if method else absent_cell(unknown),
-        Cell("none", "", 0) if text == 0 else figure_cell(text, percent, NOT_TIMED),
-        figure_cell(rest, percent, NOT_TIMED),
-        figure_cell(trained, count, NOT_TIMED),
-        figure_cell(outside, count, NOT_TIMED),
+        experiment_cell(comparison, experiment.name),
+        Cell(method.reads) if method else Cell.absent(unknown),
+        Cell(method.loss) if method else Cell.absent(unknown),
+        Cell("none", "", 0) if text == 0 else Cell.figure(text, percent, UNTIMED),
+        Cell.figure(rest, percent, UNTIMED),
+        Cell.figure(trained, count, UNTIMED),
+        Cell.figure(outside, count, UNTIMED),
     ]
 
 
-def _shares(figures: dict[str, float | None]) -> tuple[float | None, float | None]:
+def _flops_shares(figures: Mapping[str, float | None]) -> tuple[float | None, float | None]:
     """Return the share of the text tower in both towers' forward FLOPs, and that of head and loss in all."""
-    parts = [figures.get(f"{part}_flops_per_image") for part in ("image_forward", "text_forward", "forward")]
-    image, text, forward = parts
+    parts = ("image_forward", "text_forward", "forward")
+    image, text, forward = (figures.get(f"{part}_flops_per_image") for part in parts)
     if image is None or text is None or not forward:
         return None, None
     return text / (image + text), (forward - image - text) / forward
 
 
-def _values(found: Sequence[Circumstances], what: str) -> list[str]:
+def _distinct_values(found: Sequence[Circumstances], what: str) -> list[str]:
     """Return the distinct values of a circumstance, or the versions of a package."""
     if what in COMPARED:
         return list(dict.fromkeys(format_setting(getattr(one, what)) for one in found))

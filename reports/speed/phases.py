@@ -8,23 +8,12 @@ from markupsafe import Markup
 from bench.measure.summary import PHASE, Throughput
 from bench.record import PHASES
 from bench.statistics import Bottleneck, bound_by, phases_add_up
-from reports.render.formats import count, format_rate, listed, percent, ratio
+from reports.render.formats import count, format_rate, join_words, percent, ratio
 from reports.render.frames import ComparisonRecords
-from reports.render.svg import INK, PAPER, SERIES, add_tooltip, drawing, svg
-from reports.render.tables import (
-    Cell,
-    Column,
-    HtmlTable,
-    absent_cell,
-    figure_cell,
-    missing_cell,
-    name_cell,
-    ungrouped_table,
-    value_cell,
-)
-from reports.speed.charts import FOOT, WIDTH, head, rows_of
+from reports.render.svg import INK, PAPER, SERIES, add_tooltip, svg
+from reports.render.tables import Cell, Column, HtmlTable, experiment_cell
+from reports.speed.charts import row_chart, write_row_label
 
-ROW = 46
 NO_PHASES = "this run was not split into phases"
 NO_SUCH_PHASE = "no such phase: the method reads no text, or its forward is compiled as a whole"
 
@@ -49,14 +38,14 @@ PHASE_STYLES = {
 }
 
 
-def phases_of(rows: Sequence[Throughput]) -> list[str]:
+def measured_phases(rows: Sequence[Throughput]) -> list[str]:
     """Return the phases that any row has, in the order of the step."""
     return [phase for phase in PHASES if any(row.figures.get(PHASE + phase) is not None for row in rows)]
 
 
 def phase_keys(rows: Sequence[Throughput]) -> list[tuple[str, str, str]]:
     """Return class, glyph and name of each phase, for the legend."""
-    return [(f"c{PHASE_STYLES[phase].series}", PHASE_STYLES[phase].glyph, phase) for phase in phases_of(rows)]
+    return [(f"c{PHASE_STYLES[phase].series}", PHASE_STYLES[phase].glyph, phase) for phase in measured_phases(rows)]
 
 
 def bound_sentence(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> str:
@@ -64,90 +53,81 @@ def bound_sentence(comparison: ComparisonRecords, rows: Sequence[Throughput]) ->
     known = {row.experiment: share for row in rows if (share := row.data_share) is not None}
     if not known:
         return ""
-    text = f"from {percent(min(known.values()))} to {percent(max(known.values()))}"
     starved = [
-        comparison.label(name) for name, share in known.items() if _bound(comparison, name, share) == "input-bound"
+        comparison.label(name) for name, share in known.items() if _bottleneck(comparison, name, share) == "input-bound"
     ]
+    subject = "All experiments are compute-bound:"
     if starved:
-        return (
-            f"Input-bound: {listed(starved)}. Their ratios compare loading, not methods; data takes {text} of a step."
-        )
-    return f"All experiments are compute-bound: data takes {text} of a step."
+        subject = f"Input-bound: {join_words(starved)}. Their ratios compare loading, not methods;"
+    return f"{subject} data takes from {percent(min(known.values()))} to {percent(max(known.values()))} of a step."
 
 
 def phase_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Markup:
     """Draw the phases of a step in milliseconds, one bar per experiment."""
-    split = [row for row in rows if row.figures["phases_ms"]]
-    with drawing(WIDTH, ROW * len(split) + FOOT) as drawn:
-        axes = rows_of(drawn, len(split), ROW)
+    split, described = [row for row in rows if row.figures["phases_ms"]], []
+    with row_chart(len(split)) as (figure, axes):
         axes.set_xlim(0, 1.04 * max(max(_ms(row, "phases_ms"), _ms(row, "step_ms")) for row in split))
         for at, row in enumerate(split):
             start = 0.0
-            for phase in phases_of([row]):
-                one, width = PHASE_STYLES[phase], _ms(row, PHASE + phase)
-                colour = SERIES[one.series - 1]
+            for phase in measured_phases([row]):
+                style, ms = PHASE_STYLES[phase], _ms(row, PHASE + phase)
+                colour = SERIES[style.series - 1]
                 bar = axes.barh(
-                    at + 0.08, width, 0.3, start, color=colour, edgecolor=PAPER, hatch=one.hatch, linewidth=1
+                    at + 0.08, ms, 0.3, start, color=colour, edgecolor=PAPER, hatch=style.hatch, linewidth=1
                 )
-                add_tooltip(bar[0], f"{phase}: {format_rate(width)} ms, {percent(width / _ms(row, 'phases_ms'))}")
-                start += width
+                add_tooltip(bar[0], f"{phase}: {format_rate(ms)} ms, {percent(ms / _ms(row, 'phases_ms'))}")
+                start += ms
             whole = _ms(row, "step_ms")
             axes.vlines(whole, at - 0.14, at + 0.3, color=INK, linewidth=2)
-            head(axes, at, comparison.label(row.experiment), f"{format_rate(whole)} ms", 0.34)
+            write_row_label(axes, at, comparison.label(row.experiment), f"{format_rate(whole)} ms")
+            durations = [f"{phase} {format_rate(_ms(row, PHASE + phase))}" for phase in measured_phases([row])]
+            described.append(f"{comparison.label(row.experiment)} {', '.join(durations)}")
         axes.set_xlabel("milliseconds per step")
-        text = "; ".join(
-            f"{comparison.label(row.experiment)} "
-            + ", ".join(f"{phase} {format_rate(_ms(row, PHASE + phase))}" for phase in phases_of([row]))
-            for row in split
-        )
-        return svg(drawn, "phases", f"Milliseconds per step by phase: {text}.")
+        return svg(figure, "phases", f"Milliseconds per step by phase: {'; '.join(described)}.")
 
 
 def phase_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show the phases of a step, the check of their sum, and whether data or compute limits it."""
-    phases = phases_of(rows)
+    phases = measured_phases(rows)
     columns = [
-        Column("experiment", numeric=False),
+        Column.text("experiment"),
         Column("batch", "images per step"),
         *(Column(phase, "ms per step") for phase in phases),
         Column("sum of phases", "ms per step"),
         Column("whole step", "ms, from the windows"),
         Column("sum over whole", "check: near 1"),
         Column("data", "share of the phases"),
-        Column("bound", numeric=False),
+        Column.text("bound"),
     ]
-    return ungrouped_table("Where a step's time goes", columns, [_phase_row(comparison, row, phases) for row in rows])
+    return HtmlTable.of_rows("Where a step's time goes", columns, [_phase_row(comparison, row, phases) for row in rows])
 
 
 def _phase_row(comparison: ComparisonRecords, row: Throughput, phases: Sequence[str]) -> list[Cell]:
     of = row.figures
     total, whole, share = of["phases_ms"], of["step_ms"], row.data_share
+    no_phase = Cell.absent(NO_SUCH_PHASE) if total else Cell.unmeasured(NO_PHASES)
     return [
-        name_cell(comparison.label(row.experiment), row.experiment),
-        figure_cell(of["batch_size"], count, ""),
-        *(_phase_cell(of.get(PHASE + phase), total) for phase in phases),
-        figure_cell(total, format_rate, NO_PHASES),
-        figure_cell(whole, format_rate, ""),
-        _check(total, whole),
-        figure_cell(share, percent, NO_PHASES),
-        missing_cell(NO_PHASES) if share is None else Cell(_bound(comparison, row.experiment, share), "", share),
+        experiment_cell(comparison, row.experiment),
+        Cell.figure(of["batch_size"], count, ""),
+        *(no_phase if (ms := of.get(PHASE + phase)) is None else Cell.of(ms, format_rate) for phase in phases),
+        Cell.figure(total, format_rate, NO_PHASES),
+        Cell.figure(whole, format_rate, ""),
+        _sum_check_cell(total, whole),
+        Cell.figure(share, percent, NO_PHASES),
+        Cell.unmeasured(NO_PHASES)
+        if share is None
+        else Cell(_bottleneck(comparison, row.experiment, share), "", share),
     ]
 
 
-def _bound(comparison: ComparisonRecords, name: str, share: float) -> Bottleneck:
+def _bottleneck(comparison: ComparisonRecords, name: str, share: float) -> Bottleneck:
     return bound_by(share, ahead=comparison.experiments[name].workers > 0)
 
 
-def _phase_cell(value: float | None, total: float | None) -> Cell:
-    if value is None:
-        return absent_cell(NO_SUCH_PHASE) if total else missing_cell(NO_PHASES)
-    return value_cell(value, format_rate)
-
-
-def _check(total: float | None, whole: float | None) -> Cell:
+def _sum_check_cell(total: float | None, whole: float | None) -> Cell:
     """Compare the sum of the phases with the whole step; mark a difference of more than 10 %."""
     if not total or not whole:
-        return missing_cell(NO_PHASES)
+        return Cell.unmeasured(NO_PHASES)
     found = total / whole
     return Cell(ratio(found), "" if phases_add_up(found) else "does not add up", found)
 

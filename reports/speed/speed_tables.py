@@ -1,43 +1,38 @@
-"""The tables of the throughput section."""
+"""The tables of the throughput section, and of the components that pytest-benchmark timed."""
 
 from collections.abc import Sequence
 
+from bench.history.metric_diffs import format_duration
+from bench.history.observations import parse_document
 from bench.measure.summary import UTILISATION, Throughput
 from bench.record import BatchTrial, Memory
-from reports.render.formats import GIB, MIB, NBSP, count, format_rate, memory, p_value, percent, ratio, span, times
-from reports.render.frames import COUNTS, ComparisonRecords, failures
-from reports.render.tables import (
-    Cell,
-    Column,
-    HtmlTable,
-    absent_cell,
-    estimate_cell,
-    figure_cell,
-    missing_cell,
-    name_cell,
-    ungrouped_table,
-    value_cell,
+from reports.render.formats import (
+    GIB,
+    INTERVAL,
+    UNIT_NAMES,
+    VERDICTS,
+    count,
+    format_interval,
+    format_memory,
+    format_rate,
+    memory_unit,
+    p_value,
+    percent,
+    pluralize,
+    ratio,
 )
-from reports.render.words import VERDICTS
+from reports.render.frames import MEMORY_COUNTS, ComparisonRecords, failures
+from reports.render.tables import BASE_CELL, IS_BASE, Cell, Column, HtmlTable, experiment_cell
 
 EQUAL_BATCH, LARGEST_BATCH = "Throughput of each experiment", "Throughput of each at its largest batch"
-INTERVAL = f"95{NBSP}%"
-NO_INTERVAL = "one run"
+SUITES_FILE = "suites.json"
 ONE_RUN = "one run: an interval needs two"
-IS_BASE = "it is the base of the ratios"
-MEMORY_TITLES = {
-    "peak_allocated_bytes": "peak allocated",
-    "peak_reserved_bytes": "peak reserved",
-    "process_bytes": "process",
-    "peak_rss_bytes": "peak resident",
-    "peak_tensor_bytes": "tensors",
-}
-MEMORY_NOTES = {
-    "peak_allocated_bytes": "tensors on the device",
-    "peak_reserved_bytes": "the allocator's share of the device",
-    "process_bytes": "on the device, from NVML",
-    "peak_rss_bytes": "above imports and data",
-    "peak_tensor_bytes": "counted, equal on every run",
+MEMORY_COLUMNS = {  # title and note
+    "peak_allocated_bytes": ("peak allocated", "tensors on the device"),
+    "peak_reserved_bytes": ("peak reserved", "the allocator's share of the device"),
+    "process_bytes": ("process", "on the device, from NVML"),
+    "peak_rss_bytes": ("peak resident", "above imports and data"),
+    "peak_tensor_bytes": ("tensors", "counted, equal on every run"),
 }
 
 
@@ -45,30 +40,36 @@ def throughput_table(comparison: ComparisonRecords, rows: Sequence[Throughput], 
     """Show speed, measured and FLOP-predicted ratios, verdicts and MFU."""
     base = comparison.label(comparison.base or "") if rows else "the base"
     columns = [
-        Column("experiment", numeric=False),
+        Column.text("experiment"),
         Column("images/s", f"median of runs, {INTERVAL}"),
         Column("runs"),
         Column("ratio", f"to {base}, {INTERVAL}"),
         Column("p", "Holm"),
-        Column("verdict", numeric=False),
+        Column.text("verdict"),
         Column("forward + backward", f"ratio, {INTERVAL}"),
         Column("FLOP ratio", "predicted FLOP-predicted alone"),
         Column("MFU", "3 x forward over peak"),
     ]
     shown = [_speed_row(comparison, row) for row in rows]
-    shown += [_untimed_row(comparison, name, len(columns)) for name in untimed(comparison, rows)]
-    return ungrouped_table(title, columns, shown)
+    shown += [_untimed_row(comparison, name, len(columns)) for name in untimed_experiments(comparison, rows)]
+    return HtmlTable.of_rows(title, columns, shown)
 
 
-def cost_html_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
+def cost_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show memory, utilisation, the cost of targets, and numbers of parameters."""
-    counts, unit = _memory(comparison)
-    kept = [name for name in COUNTS if any(found.get(name) is not None for found in counts.values())]
+    counts = {
+        record.experiment.name: {name: getattr(found, name) for name in MEMORY_COUNTS}
+        for record, found in comparison.of(Memory)
+        if record.experiment is not None
+    }
+    sizes = [size for peaks in counts.values() for size in peaks.values() if size is not None]
+    unit = memory_unit(max(sizes, default=GIB))
+    kept = [name for name in MEMORY_COUNTS if any(found.get(name) is not None for found in counts.values())]
     busy = list(dict.fromkeys(name for row in rows for name in row.figures if name.startswith(UTILISATION)))
     by_name = {row.experiment: row for row in rows}
     columns = [
-        Column("experiment", numeric=False),
-        *(Column(MEMORY_TITLES[name], f"{_unit_name(unit)}, {MEMORY_NOTES[name]}") for name in kept),
+        Column.text("experiment"),
+        *(Column(title, f"{UNIT_NAMES[unit]}, {note}") for title, note in map(MEMORY_COLUMNS.__getitem__, kept)),
         *([] if kept else [Column("peak memory", "GiB")]),
         *(Column(name.removeprefix(UTILISATION), "mean over the windows") for name in busy),
         Column("captions/s", "converted to targets, once"),
@@ -78,49 +79,46 @@ def cost_html_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -
         Column("warm-up", "s, not timed"),
     ]
     names = [name for name in comparison.experiments if name in by_name or name in counts]
-    shown = [
-        [
-            _name(comparison, name),
-            *_memory_cells(counts.get(name, {}), kept, unit),
-            *_cost_cells(by_name.get(name), busy),
+    shown = []
+    for name in names:
+        peaks = counts.get(name, {})
+        why = "this device has no such counter" if peaks else "no memory run is recorded"
+        memory = [
+            Cell.figure(peaks.get(column), lambda size: format_memory(size, unit), why) for column in kept or ["none"]
         ]
-        for name in names
-    ]
-    return ungrouped_table("Memory, utilisation, targets and sizes", columns, shown)
+        shown.append([experiment_cell(comparison, name), *memory, *_cost_cells(by_name.get(name), busy)])
+    return HtmlTable.of_rows("Memory, utilisation, targets and sizes", columns, shown)
 
 
-def tries_table(comparison: ComparisonRecords) -> HtmlTable:
+def trials_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show every batch size that was tried under a memory limit."""
-    columns = [Column("experiment", numeric=False), Column("batch"), Column("fits", numeric=False)]
+    columns = [Column.text("experiment"), Column("batch"), Column.text("fits")]
     tries = [(one, fit) for record, fit in comparison.of(BatchTrial) if (one := record.experiment) is not None]
     tries.sort(key=lambda tried: (tried[0].method, tried[0].batch_size))
     rows = [
         [
-            name_cell(comparison.label(one.name), one.name),
-            value_cell(one.batch_size, count),
+            experiment_cell(comparison, one.name),
+            Cell.of(one.batch_size, count),
             Cell("✓ fits", "", 1) if fit.fits else Cell("✕ out of memory", fit.reason, 0),
         ]
         for one, fit in tries
     ]
-    return ungrouped_table("Batches tried under the memory limit", columns, rows)
+    return HtmlTable.of_rows("Batches tried under the memory limit", columns, rows)
 
 
 def runs_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show the images per second of every run."""
     most = max((len(row.runs) for row in rows), default=0)
-    columns = [
-        Column("experiment", numeric=False),
-        *(Column(f"run {number + 1}", "images/s") for number in range(most)),
-    ]
+    columns = [Column.text("experiment"), *(Column(f"run {number + 1}", "images/s") for number in range(most))]
     shown = [
-        [_name(comparison, row.experiment), *(value_cell(run, format_rate) for run in row.runs)]
-        + [absent_cell("this experiment has fewer runs")] * (most - len(row.runs))
+        [experiment_cell(comparison, row.experiment), *(Cell.of(run, format_rate) for run in row.runs)]
+        + [Cell.absent("this experiment has fewer runs")] * (most - len(row.runs))
         for row in rows
     ]
-    return ungrouped_table("Images per second of every run", columns, shown)
+    return HtmlTable.of_rows("Images per second of every run", columns, shown)
 
 
-def untimed(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[str]:
+def untimed_experiments(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[str]:
     """Return the experiments whose timed runs all failed."""
     timed = {row.experiment for row in rows}
     failed = {record.experiment.name for record, _ in failures(comparison) if record.experiment is not None}
@@ -130,78 +128,69 @@ def untimed(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[s
 def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     is_base = row.experiment == comparison.base
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
-    found, no_p = row.ratio, absent_cell(why)
+    p = verdict = Cell.absent(why)
+    if row.ratio is not None:
+        p = Cell.absent(ONE_RUN) if row.ratio.p is None else Cell.of(row.ratio.p, p_value)
+        verdict = Cell(VERDICTS[row.ratio.verdict], "", row.ratio.verdict)
     return [
-        _name(comparison, row.experiment),
-        Cell(format_rate(row.images_per_second), _interval_note(row), row.images_per_second),
-        value_cell(len(row.runs)),
-        Cell("1", "base", 1) if is_base else estimate_cell(found, ratio, why),
-        no_p if found is None else value_cell(found.p, p_value) if found.p is not None else absent_cell(ONE_RUN),
-        no_p if found is None else Cell(VERDICTS[found.verdict], "", found.verdict),
-        Cell("1", "base", 1) if is_base else estimate_cell(row.forward_backward, ratio, why),
-        Cell("1", "base", 1) if is_base else figure_cell(row.flop_ratio, ratio, why),
-        figure_cell(row.mfu, percent, row.peak_source),
+        experiment_cell(comparison, row.experiment),
+        Cell.of(row.images_per_second, format_rate, format_interval(row.interval, format_rate) or "one run"),
+        Cell.of(len(row.runs)),
+        BASE_CELL if is_base else Cell.estimate(row.ratio, ratio, why),
+        p,
+        verdict,
+        BASE_CELL if is_base else Cell.estimate(row.forward_backward, ratio, why),
+        BASE_CELL if is_base else Cell.figure(row.flop_ratio, ratio, why),
+        Cell.figure(row.mfu, percent, row.peak_source),
     ]
 
 
 def _untimed_row(comparison: ComparisonRecords, name: str, width: int) -> list[Cell]:
-    empty = missing_cell("every timed run of this experiment failed")
-    row = [_name(comparison, name), *[empty] * (width - 1)]
+    empty = Cell.unmeasured("every timed run of this experiment failed")
+    row = [experiment_cell(comparison, name), *[empty] * (width - 1)]
     row[5] = Cell("✕ failed", "see failures", "failed", anchor="failures")
     return row
-
-
-def _interval_note(row: Throughput) -> str:
-    return span(row.interval.low, row.interval.high, format_rate) if row.interval else NO_INTERVAL
-
-
-def _memory_cells(counts: dict[str, int | None], kept: Sequence[str], unit: int) -> list[Cell]:
-    why = "this device has no such counter" if counts else "no memory run is recorded"
-    return [figure_cell(counts.get(column), lambda size: memory(int(size), unit), why) for column in kept or ["none"]]
 
 
 def _cost_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
     of = row.figures if row else {}
 
     def known(column: str, why: str = "no timed run is recorded") -> Cell:
-        return figure_cell(of.get(column), count if column.endswith("parameters") else format_rate, why)
+        return Cell.figure(of.get(column), count if column.endswith("parameters") else format_rate, why)
 
     reads_text = row is None or of.get("tokens_per_caption") is not None
     return [
         *(known(column, "not read on this device") for column in busy),
         known("captions_per_second"),
-        known("tokens_per_caption") if reads_text else absent_cell("the method reads no text"),
+        known("tokens_per_caption") if reads_text else Cell.absent("the method reads no text"),
         known("trained_parameters"),
         known("tower_parameters"),
         known("warmup_seconds"),
     ]
 
 
-def _memory(comparison: ComparisonRecords) -> tuple[dict[str, dict[str, int | None]], int]:
-    """Return the peaks of each experiment, and their unit."""
-    counts = {
-        record.experiment.name: {name: getattr(found, name) for name in COUNTS}
-        for record, found in comparison.of(Memory)
-        if record.experiment is not None
-    }
-    largest = max((size for peaks in counts.values() for size in peaks.values() if size is not None), default=GIB)
-    return counts, GIB if largest >= GIB else MIB
+def components_table(document: bytes) -> HtmlTable:
+    """Show median and interquartile range of each benchmark in a document of pytest-benchmark, by group.
+
+    Raises ValueError for a document of another kind.
+    """
+    columns = [Column.text("benchmark"), Column("median"), Column("IQR", "interquartile range"), Column("rounds")]
+    groups: dict[str, list[list[Cell]]] = {}
+    suites = parse_document(document, SUITES_FILE)
+    for one in sorted(suites.benchmarks, key=lambda one: (one.group or "", one.name)):
+        times = [Cell.of(time, format_duration) for time in (one.stats.median, one.stats.iqr)]
+        groups.setdefault(one.group or "no group", []).append(
+            [Cell.of(one.name), *times, Cell.of(one.stats.rounds, count)]
+        )
+    return HtmlTable.of_groups("Components, timed by pytest-benchmark", columns, groups)
 
 
-def _unit_name(unit: int) -> str:
-    return "GiB" if unit == GIB else "MiB"
-
-
-def _name(comparison: ComparisonRecords, name: str) -> Cell:
-    return name_cell(comparison.label(name), name)
-
-
-def runs_note(rows: Sequence[Throughput]) -> str:
+def describe_runs(rows: Sequence[Throughput]) -> str:
     """Return a sentence on the number of runs and the unit of repetition of the intervals."""
     numbers = sorted({len(row.runs) for row in rows})
     if not numbers:
         return ""
-    text = times(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
+    text = pluralize(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
     if numbers == [1]:
         return f"n: {text} each, in a fresh process. One run gives neither an interval nor a verdict."
     return (

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import tyro
 
 from bench.__main__ import terminate
-from bench.console.console import log
-from bench.console.exit_codes import USAGE
-from bench.console.signals import INTERRUPTED, TERMINATED, Terminated
+from bench.console.console import INTERRUPTED, TERMINATED, USAGE, Terminated, log
 from bench.old_names import upgrade_arguments
 from tests.chaos.harness import Chaos
 

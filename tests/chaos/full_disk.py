@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, redirect_stderr, 
 from pathlib import Path
 
 from bench.config import CheckpointConfig
-from bench.console.signals import StopRequest
+from bench.console.console import StopRequest
 from bench.environment.machine import current_circumstances
 from bench.record import Failure, Record, read_record, write_record
 from bench.train.checkpoint_manager import CheckpointManager

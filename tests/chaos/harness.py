@@ -23,9 +23,7 @@ from tyro.conf import UseAppendAction, arg
 
 from bench.cli.options import Json
 from bench.config import choose
-from bench.console.console import log
-from bench.console.exit_codes import DISAGREEMENT, OK
-from bench.console.signals import TERMINATED
+from bench.console.console import DISAGREEMENT, OK, TERMINATED, log
 from bench.console.tables import Table, print_tables
 from tests.chaos.bound import Check
 

@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 from bench.config import CheckpointConfig
-from bench.console.signals import StopRequest
+from bench.console.console import StopRequest
 from bench.profilers.memory import read_status_bytes
 from bench.train.checkpoint_manager import CheckpointManager
 from tests.chaos.bound import Check, num_tries

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.measure.memory_limit import is_out_of_memory
+from bench.measure.memory import is_out_of_memory
 from bench.record import BatchTrial, Failure, Memory, Speed, read_records
 from tests.chaos.commands import child_runs
 from tests.processes import LONGEST_SECONDS, have_ended, run_of, wait_until

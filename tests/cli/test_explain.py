@@ -10,12 +10,11 @@ import pytest
 import bench.orchestration.preflight
 from bench.__main__ import main
 from bench.cli.explain import plan_ladder
-from bench.console.exit_codes import INCONCLUSIVE
+from bench.console.console import INCONCLUSIVE
 from bench.experiments import EXPERIMENTS
 from bench.ladder import PADDING, REST, TEXT_TOWER
-from bench.orchestration.interleave import Slot
 from bench.orchestration.requests import Request
-from bench.orchestration.runner import Runner
+from bench.orchestration.runner import Runner, Slot
 from bench.orchestration.worker import run_request
 from bench.record import Ladder, Speed, read_records
 

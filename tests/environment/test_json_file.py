@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.data.shards.manifest import read_manifest
-from bench.environment.json_file import decode_json, read_limited
+from bench.environment.files import decode_json, read_limited
 from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record
 from bench.towers.provenance import Provenance

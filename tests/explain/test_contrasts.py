@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.explain.contrasts import LogRatio, contrast, difference_weights, divide, shapley
+from bench.explain.decomposition import LogRatio, contrast, difference_weights, divide, shapley
 from bench.ladder import Coordinates, all_configurations, build_chain
 from bench.statistics import Agreement, judge_agreement
 

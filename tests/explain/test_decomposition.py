@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from bench.cli.explain import EXIT_CODES
-from bench.explain.decomposition import Decomposition, decompose, summarize
-from bench.explain.tables import cause_table, reference_table, side_by_side
+from bench.explain.decomposition import Decomposition, decompose
+from bench.explain.tables import cause_table, reference_table, side_by_side, summarize
 from bench.ladder import HEAD, PADDING, REST, TEXT_TOWER, Coordinates, ReferenceRatio
 from bench.record import Ladder, Record, read_record, record_path, write_record
 from tests.ladders import ladder_of, measured

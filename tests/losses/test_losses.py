@@ -12,7 +12,7 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 
 import losses.chunks
-from bench.profilers.tensors import TensorBytes
+from bench.profilers.counters import TensorBytes
 from losses.contrastive import contrastive_loss
 from losses.distillation import distillation_loss
 from losses.multilabel import multilabel_loss

@@ -9,8 +9,7 @@ from bench.cli.explain import reference_ratios
 from bench.config import METHOD_NAMES
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS, get_experiment
-from bench.measure.costs import count_costs, count_flops_as_released
-from bench.measure.flops import count_flops
+from bench.measure.costs import count_costs, count_flops, count_flops_as_released
 from bench.methods import METHODS
 from bench.train.build import build_train_state, load_data
 from tests.small import small

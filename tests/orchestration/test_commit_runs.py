@@ -9,10 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.cli import regress
-from bench.cli.history import History
-from bench.cli.regress import Regress
-from bench.history.figures import read_observations
+from bench.cli import suites
+from bench.cli.suites import History, Regress
+from bench.history.observations import read_observations
 from bench.orchestration.commit_runs import checkout_work_tree, time_suites
 from tests.processes import LONGEST_SECONDS, wait_until
 
@@ -126,7 +125,7 @@ def test_work_tree_is_removed_however_its_block_ends(repository: Path) -> None:
 def test_slower_benchmark_and_changed_counter_are_named(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(regress, "CHECKOUT", repository)
+    monkeypatch.setattr(suites, "CHECKOUT", repository)
     commit(repository, 0.002, parameters=2)
     assert Regress("HEAD~1", rounds=5, results=tmp_path / "results").run() == 1
     text = capsys.readouterr().out
@@ -140,7 +139,7 @@ def test_slower_benchmark_and_changed_counter_are_named(
 def test_an_unchanged_tree_has_no_regression(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(regress, "CHECKOUT", repository)
+    monkeypatch.setattr(suites, "CHECKOUT", repository)
     assert Regress("HEAD", rounds=5, results=tmp_path).run() == 0
     assert "no regression was found" in capsys.readouterr().out
 
@@ -148,7 +147,7 @@ def test_an_unchanged_tree_has_no_regression(
 def test_failed_suites_are_not_a_pass(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(regress, "CHECKOUT", repository)
+    monkeypatch.setattr(suites, "CHECKOUT", repository)
     commit(repository, 0.001, suite="def test_none():\n    raise RuntimeError('broken')")
     assert Regress("HEAD~1", rounds=1, results=tmp_path).run() == 3
     assert "RuntimeError: broken" in capsys.readouterr().err

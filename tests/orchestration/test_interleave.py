@@ -5,10 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.console.progress import Progress
-from bench.orchestration.interleave import Slot, round_robin
+from bench.console.console import Progress
 from bench.orchestration.requests import SpeedRequest
-from bench.orchestration.runner import Job, Runner
+from bench.orchestration.runner import Job, Runner, Slot, round_robin
 from bench.record import Speed, read_record
 from tests.small import small
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bench.config import METHOD_NAMES
 from bench.data.pack import load_pack_images
 from bench.data.targets import Captions
-from bench.measure.flops import count_flops
+from bench.measure.costs import count_flops
 from bench.methods import get_method
 from bench.plan.collectives import (
     FP32_BYTES,
@@ -166,7 +166,7 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
             run.step(run.stream.batch(k), 1e-3)
         found[f"{method} {sharding}"] = list(log)
     experiment = small("clip", batch_size=BATCH)
-    model = get_method("clip").wrap(build_untrained_tower(experiment), experiment)
+    model = get_method("clip").build_model(build_untrained_tower(experiment), experiment)
     spread_out: Any = parallelize(
         ModelWithLoss(model, get_method("clip").loss, world_group()), experiment, "fp32", compiled=False
     )
@@ -249,3 +249,12 @@ def test_gloo_has_a_bandwidth_and_a_latency(tmp_path: Path) -> None:
     for bandwidth, latency in in_ranks(link_speed, RANKS, tmp_path):
         assert 1e6 < bandwidth < 1e12
         assert 1e-7 < latency < 1
+
+
+def test_bandwidth_is_finite_where_noise_hides_the_sending(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = iter([[3e-3, 2e-3], [1e-3, 4e-3]])  # one number took longer than the many
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: RANKS)
+    monkeypatch.setattr("bench.plan.link_speed._all_reduce_seconds", lambda _: next(taken))
+    found = measure_link(1 << 20)
+    assert found.bytes_per_second == pytest.approx((1 << 20) / 1e-4)
+    assert found.latency_seconds == pytest.approx(2.5e-3 / 2)

@@ -4,13 +4,13 @@ import mmap
 
 import pytest
 
-from bench.profilers import growth
-from bench.profilers.growth import FEWEST, MemoryGrowth
+from bench.profilers import memory
+from bench.profilers.memory import MIN_READINGS, MemoryGrowth
 
 
 def slope_of(resident: list[int], monkeypatch: pytest.MonkeyPatch) -> float | None:
     values = iter(resident)
-    monkeypatch.setattr(growth, "read_status_bytes", lambda _: next(values))
+    monkeypatch.setattr(memory, "read_status_bytes", lambda _: next(values))
     looked = MemoryGrowth()
     for number in range(len(resident)):
         looked.sample(20 * (number + 1))
@@ -26,8 +26,8 @@ def test_slope_equals_the_bytes_kept_per_step(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_few_samples_give_no_slope(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert slope_of([1] * FEWEST, monkeypatch) is None
-    monkeypatch.setattr(growth, "read_status_bytes", lambda _: None)
+    assert slope_of([1] * MIN_READINGS, monkeypatch) is None
+    monkeypatch.setattr(memory, "read_status_bytes", lambda _: None)
     looked = MemoryGrowth()
     for number in range(100):
         looked.sample(number)

@@ -24,16 +24,14 @@ from bench.data.pack_stream import PackStream
 from bench.data.targets import Captions
 from bench.environment.commit import CHECKOUT
 from bench.experiments import EXPERIMENTS
-from bench.measure.flops import count_flops
-from bench.measure.memory import count_tensor_bytes, measure_memory, try_batch_size
-from bench.measure.memory_limit import is_out_of_memory, memory_limit
+from bench.measure.costs import count_flops
+from bench.measure.memory import count_tensor_bytes, is_out_of_memory, measure_memory, memory_limit, try_batch_size
 from bench.measure.speed import measure_phases, measure_speed, trace
 from bench.methods import METHODS
-from bench.profilers.clock import Elapsed, clock
+from bench.profilers.clock import Elapsed, clock, forward_clocks
+from bench.profilers.counters import TensorBytes
 from bench.profilers.device import open_reader, sampled
-from bench.profilers.nvml import Reader, counter_rate
-from bench.profilers.phases import forward_clocks
-from bench.profilers.tensors import TensorBytes
+from bench.profilers.nvml import DeviceReader, counter_rate
 from bench.record import PHASES, Speed
 from bench.train.build import build_train_state, load_data, take_steps
 from models.image_tower import build_image_tower
@@ -65,7 +63,7 @@ def test_gauges_are_averaged_and_spans_are_differences() -> None:
         asked.append(asked[-1] + 1)
         return asked[-1]
 
-    reader = Reader(gauges={"busy percent": gauge}, spans={"rise a second": counter_rate(lambda: counter[0])})
+    reader = DeviceReader(gauges={"busy percent": gauge}, spans={"rise a second": counter_rate(lambda: counter[0])})
     before = time.perf_counter()
     with sampled(reader, CPU, every_s=0.01) as readings, clock(CPU) as block:
         wait_until(lambda: len(asked) > 3)
@@ -86,7 +84,7 @@ def test_failing_gauge_leaves_its_reason_and_others_continue() -> None:
         raise OSError("no driver")
 
     gauges = {"dies": fails_later, "is dead": fails, "lives": lambda: 7.0}
-    with sampled(Reader(gauges=gauges, spans={"no span": lambda: fails}), CPU, every_s=0.01) as readings:
+    with sampled(DeviceReader(gauges=gauges, spans={"no span": lambda: fails}), CPU, every_s=0.01) as readings:
         wait_until(lambda: "dies" in readings.not_measured)
     assert readings.figures == {"dies": 2.0, "lives": 7.0}  # the mean of what there was
     assert readings.not_measured["dies"].endswith("(the figure is of the 2 readings before)")
@@ -94,7 +92,7 @@ def test_failing_gauge_leaves_its_reason_and_others_continue() -> None:
 
 
 def test_a_block_too_short_for_a_reading_is_not_zero() -> None:
-    with sampled(Reader(gauges={"busy percent": lambda: 0.0}, missing={"GPU": "no driver"}), CPU) as readings:
+    with sampled(DeviceReader(gauges={"busy percent": lambda: 0.0}, missing={"GPU": "no driver"}), CPU) as readings:
         pass
     assert readings.figures == {}
     assert "before the first reading" in readings.not_measured["busy percent"]
@@ -102,7 +100,7 @@ def test_a_block_too_short_for_a_reading_is_not_zero() -> None:
 
 
 def test_error_in_the_block_propagates_and_stops_the_sampler() -> None:
-    with pytest.raises(RuntimeError), sampled(Reader(gauges={"busy percent": lambda: 0.0}), CPU):
+    with pytest.raises(RuntimeError), sampled(DeviceReader(gauges={"busy percent": lambda: 0.0}), CPU):
         raise RuntimeError
     assert "device-sampler" not in {thread.name for thread in threading.enumerate()}
 
@@ -118,7 +116,7 @@ def test_sampler_share_is_its_own_cpu_time() -> None:
         return 1.0
 
     before = time.perf_counter()
-    with sampled(Reader(gauges={"slow": slow}), CPU, every_s=0.02) as readings:
+    with sampled(DeviceReader(gauges={"slow": slow}), CPU, every_s=0.02) as readings:
         wait_until(lambda: len(asked) > 3)
     assert 0.02 * 4 / (time.perf_counter() - before) <= readings.sampler_share < 1
     with sampled(open_reader(CPU), CPU) as readings:

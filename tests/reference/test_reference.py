@@ -10,8 +10,8 @@ from bench.cli.reference import compare_losses, reference_speed_table
 from bench.config import Experiment
 from bench.data.targets import Labels
 from bench.record import Record, ReferenceRun
+from bench.reference import DENSE, OPEN_CLIP, OURS, SIDES, WARMUP_STEPS
 from bench.reference.runs import make_multi_hot, run_side
-from bench.reference.sides import DENSE, OPEN_CLIP, OURS, SIDES, WARMUP_STEPS
 from tests.reports.conftest import HERE
 from tests.small import small
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from bench.explain.decomposition import decompose, summarize
+from bench.explain.decomposition import decompose
+from bench.explain.tables import summarize
 from bench.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, ReferenceRatio
 from bench.record import Record, read_records
 from reports.page import page

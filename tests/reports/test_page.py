@@ -14,10 +14,10 @@ import pytest
 from msgspec.structs import replace
 
 from bench.config import METHOD_NAMES
+from bench.experiments import TRAITS
 from bench.record import Record, Speed, Transfer
 from bench.statistics import accuracy_interval, paired_difference, ratio_of, ratios_of
 from reports.page import page
-from reports.render.words import METHODS
 from tests.reports.test_plan import document as plan_document
 
 Make = dict[str, Callable[..., Any]]
@@ -377,7 +377,7 @@ def test_runs_in_another_environment_than_the_baseline_are_reported(make: Make) 
 
 
 def test_every_method_has_a_description() -> None:
-    assert set(METHODS) == set(METHOD_NAMES)
+    assert set(TRAITS) == set(METHOD_NAMES)
 
 
 def test_a_plan_beside_the_records_is_on_the_page(make: Make) -> None:

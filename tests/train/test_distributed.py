@@ -20,7 +20,7 @@ from torch import Tensor
 
 import bench.train.loop as train_module
 from bench.config import METHOD_NAMES, CheckpointConfig
-from bench.console.signals import TERMINATED, StopRequest
+from bench.console.console import TERMINATED, StopRequest
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Batch

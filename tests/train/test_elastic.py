@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import bench.train.loop as train_module
 from bench.config import CheckpointConfig
-from bench.console.signals import TERMINATED, StopRequest
+from bench.console.console import TERMINATED, StopRequest
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import latest_valid
 from bench.train.loop import train

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench.config import CheckpointConfig, Experiment
-from bench.console.signals import handle_signals
+from bench.console.console import handle_signals
 from bench.data.pack_stream import PackStream
 from bench.data.stream import Stream
 from bench.record import Training

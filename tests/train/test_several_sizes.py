@@ -13,7 +13,7 @@ from torch._dynamo import config as dynamo
 
 from bench.config import Experiment, at_batch_size
 from bench.data.image_sizes import image_size_at, images_seen_before, steps_for
-from bench.measure.flops import count_flops
+from bench.measure.costs import count_flops
 from bench.measure.memory import count_tensor_bytes, measure_memory, try_batch_size
 from bench.measure.speed import measure_speed
 from bench.measure.throughput import images_per_second, images_per_step
@@ -26,7 +26,7 @@ from bench.train.step import make_step
 from bench.transfer.feature_extractor import tower_embedder
 from bench.transfer.tasks.image_sources import PackImageSource
 from models.checkpoint import load_weights
-from reports.render.frames import curves
+from reports.render.frames import loss_curves
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -84,7 +84,7 @@ def test_loss_curves_are_at_images_seen() -> None:
     branch = Branch(images=images_seen_before(experiment, 30), budgets=("equal images",), tower="t")
     training = Training(trunk_losses=(1.0,) * 25, cooldown_losses=((0.5,) * 5,), branches=(branch,), seconds=1.0)
     batches = [experiment.batch_size_for(image_size_at(experiment, k)) for k in range(30)]
-    (_, trunk), (_, cooled) = curves(experiment, training, 1)
+    (_, trunk), (_, cooled) = loss_curves(experiment, training, 1)
     assert [images for images, _ in (*trunk, *cooled)] == list(accumulate(batches))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.data.stream import Batch
-from bench.profilers.tensors import TensorBytes
+from bench.profilers.counters import TensorBytes
 from bench.train.build import TrainState, build_train_state, check_finite, load_data
 from tests.small import small
 

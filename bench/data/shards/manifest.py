@@ -9,8 +9,7 @@ import msgspec
 
 from bench.data.captions.captions import name_errors
 from bench.data.shards.tar_samples import iterate_samples
-from bench.environment.files import atomic_write
-from bench.environment.json_file import decode_json, read_limited
+from bench.environment.files import atomic_write, decode_json, read_limited
 
 MANIFEST_NAME = "manifest.json"
 CHUNK = 2**22  # bytes

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from bench.experiments import get_experiment
 from bench.record import Record, Score, TaskMetric, Transfer
-from bench.statistics import Interval, mean_interval, over_draws
-from reports.accuracy.label_curves import PER_CLASS, SHARE, curves_of, drawn
+from bench.statistics import Interval, estimate_over_draws, mean_interval
+from reports.accuracy.label_curves import PER_CLASS, SHARE, few_label_curves, one_per_subject
 from reports.page import page
 from reports.render.frames import group_comparison
 
@@ -177,26 +177,25 @@ def test_two_seeds_give_no_interval(make: Make, words: Words) -> None:
 @given(st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=4), min_size=3, max_size=5))
 def test_a_mean_over_seeds_weighs_each_training_once(runs: list[list[float]]) -> None:
     """However many draws one of them has."""
-    found = over_draws({("x", seed): dict(enumerate(draws)) for seed, draws in enumerate(runs)})
+    found = estimate_over_draws({("x", seed): dict(enumerate(draws)) for seed, draws in enumerate(runs)})
     assert found.value == pytest.approx(fmean(fmean(draws) for draws in runs))
     more = {("x", seed): dict(enumerate(draws * (1 + seed))) for seed, draws in enumerate(runs)}
-    assert over_draws(more).value == pytest.approx(found.value)
-    assert over_draws(more).low == pytest.approx(found.low)
+    assert estimate_over_draws(more).value == pytest.approx(found.value)
+    assert estimate_over_draws(more).low == pytest.approx(found.low)
 
 
 def test_records_without_curves_have_no_such_section(whole: list[Record]) -> None:
-    assert curves_of(group_comparison("x", whole)) == []
+    assert few_label_curves(group_comparison("x", whole)) == []
     assert "Few labels" not in page("x", whole)
 
 
 def test_one_tower_per_subject_is_drawn_and_all_are_listed(make: Make) -> None:
     short = curve_record(make, "clip-tiny", 0)
     long = replace(short, measured=replace(short.measured, images=160_000, budgets=("equal device seconds",)))
-    curves = curves_of(group_comparison("x", [short, long]))
-    assert [(curve.along, curve.images) for curve in drawn([c for c in curves if c.along == SHARE])] == [
-        (SHARE, 80_000)
-    ]
-    assert {curve.images for curve in curves if curve.along == PER_CLASS} == {80_000, 160_000}
+    curves = few_label_curves(group_comparison("x", [short, long]))
+    shares = [curve for curve in curves if curve.label_unit == SHARE]
+    assert [(curve.label_unit, curve.images) for curve in one_per_subject(shares)] == [(SHARE, 80_000)]
+    assert {curve.images for curve in curves if curve.label_unit == PER_CLASS} == {80_000, 160_000}
 
 
 def test_page_with_few_label_records_only_has_an_answer(make: Make, words: Words) -> None:

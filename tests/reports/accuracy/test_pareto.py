@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from bench.record import Record, Transfer
 from bench.statistics import Estimate
-from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, on_front
-from reports.accuracy.scores import ScorePoint, points, whole_task_answers
+from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, pareto_front
+from reports.accuracy.scores import ScorePoint, score_points, whole_task_scores
 from reports.page import page
 from reports.render.frames import group_comparison
 
@@ -41,12 +41,12 @@ def test_pareto_front_is_not_dominated(drawn: list[tuple[str, int, int]]) -> Non
         return least and (first[1] < second[1] or first[0].accuracy.value > second[0].accuracy.value)
 
     expected = [one for one in paid if not any(beats(other, one) for other in paid)]
-    front = on_front(found, DEVICE)
+    front = pareto_front(found, DEVICE)
     assert sorted(map(id, front)) == sorted(id(one) for one, _ in expected)
     costs = [DEVICE.of(one) or 0.0 for one in front]
     assert costs == sorted(costs)
     assert [one.accuracy.value for one in front] == sorted(one.accuracy.value for one in front)
-    assert sorted(map(id, on_front(found[::-1], DEVICE))) == sorted(map(id, front))
+    assert sorted(map(id, pareto_front(found[::-1], DEVICE))) == sorted(map(id, front))
 
 
 def test_images_seen_are_a_cost_axis() -> None:
@@ -56,8 +56,8 @@ def test_images_seen_are_a_cost_axis() -> None:
 def test_the_page_marks_the_front(whole: list[Record], words: Words) -> None:
     comparison = group_comparison("x", whole)
     device, energy = cost_axes(comparison)
-    found = points(whole_task_answers(comparison), "Twemoji group", "linear probe")
-    front = on_front(found, device)
+    found = score_points(whole_task_scores(comparison), "Twemoji group", "linear probe")
+    front = pareto_front(found, device)
     assert 0 < len(front) < len([one for one in found if not one.is_reference])
     text = words(page("x", whole))
     trained = sum(not one.is_reference for one in found)
@@ -79,7 +79,7 @@ def test_energy_is_power_times_time_and_what_has_none_says_why(make: Make, words
     towers = [one for one in make["transfers"](0) if one.measured.subject in ("clip-tiny", "catlip-tiny")]
     comparison = group_comparison("x", [*speeds, *towers])
     device, energy = cost_axes(comparison)
-    found = points(whole_task_answers(comparison), "Twemoji group", "linear probe")
+    found = score_points(whole_task_scores(comparison), "Twemoji group", "linear probe")
     clip = next(one for one in found if one.subject == "clip-tiny")
     catlip = next(one for one in found if one.subject == "catlip-tiny")
     assert energy.of(clip) == pytest.approx(250.0 * (device.of(clip) or 0) / 1000)

@@ -17,9 +17,9 @@ from msgspec import Meta
 from pytest_benchmark.logger import Logger
 from pytest_benchmark.storage.file import FileStorage
 
-from bench.history.figures import read_observations
+from bench.history.observations import read_observations
 from reports.__main__ import main
-from reports.exports.exports import WRITERS, Format, exported
+from reports.exports.exports import WRITERS, Format, export_figures
 from tests.documents import document, written
 
 Make = dict[str, Callable[..., Any]]
@@ -65,7 +65,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def of(results: Path, form: Format) -> bytes:
-    return exported(read_observations([results]), form)
+    return export_figures(read_observations([results]), form)
 
 
 def test_pytest_benchmark_reads_and_compares_its_own_format(results: Path, tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bench.history.figures import BenchmarkId, Commit, Metric, observations_of_record, read_observations
+from bench.history.observations import BenchmarkId, Commit, Metric, observations_of_record, read_observations
 from reports.__main__ import main
 from reports.history.changes import Change, find_changes, mann_whitney_p
-from reports.history.detection import LOOKS, few_commits_table, rates_table
+from reports.history.detection import COMMITS_AFTER, few_commits_table, rates_table
 from reports.history.history_page import history_page
 from reports.history.series import CommitPoint, Series, build_history
 from tests.documents import document, written
@@ -188,7 +188,7 @@ def test_detection_rates_match_the_readme() -> None:
     table, _ = rates_table(40)
     first = table.rows[0]
     assert first["confirmed falsely"] <= 0.05
-    assert first[f"found after {LOOKS[-1]}"] >= 0.7
+    assert first[f"found after {COMMITS_AFTER[-1]}"] >= 0.7
     assert [row["noise"] for row in table.rows] == ["2 % iid", "2 % AR(1) 0.5", "2 % iid, 5 % outliers"]
 
 

@@ -52,7 +52,7 @@ def rows(width: int = 8) -> LabelClassifier:
 
 def texts() -> TextEncoder:
     experiment = small("clip")
-    pair = get_method("clip").wrap(build_untrained_tower(experiment), experiment)
+    pair = get_method("clip").build_model(build_untrained_tower(experiment), experiment)
     return TextEncoder(pair.eval(), SubwordIds(experiment.subword_vocabulary), experiment.context_length)
 
 

@@ -1,22 +1,53 @@
-"""Comparison of two sides' measurements: times and memory by statistics, counters exactly."""
+"""Comparison of two sides' measurements (times and memory by statistics, counters exactly), and values with units."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.console.exit_codes import DISAGREEMENT, INCONCLUSIVE, OK
+from bench.console.console import DISAGREEMENT, INCONCLUSIVE, OK
 from bench.console.tables import Table
-from bench.history.figures import BenchmarkId, Metric, Observation
-from bench.history.quantities import format_exactly, format_quantity
+from bench.history.observations import BenchmarkId, Metric, Observation
 from bench.statistics import Ratio, ratios_of_pairs
 
 Key = tuple[BenchmarkId, Metric]
 OF_BYTES = {"faster": "smaller", "slower": "larger"}  # verdicts on memory
+# Sizes and names of units, from large to small, and the format of a number.
+UNITS = {
+    "s": (((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")), ".3g"),
+    "B": (((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")), ",.4g"),
+    "FLOP": (((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1.0, "FLOP")), ".5g"),
+}
+
+
+def format_duration(seconds: float) -> str:
+    """Format seconds in a suitable unit with three digits."""
+    return format_quantity(seconds, "s")
+
+
+def unit_size(value: float, unit: str) -> float:
+    """Return the size of the unit in which `format_quantity` formats a value."""
+    sizes = UNITS[unit][0] if unit in UNITS else ((1.0, unit),)
+    return next((size for size, _ in sizes if value >= size), sizes[-1][0])
+
+
+def format_quantity(value: float, unit: str) -> str:
+    """Format a value in a suitable unit, rounded; integers without a unit with every digit."""
+    if unit in UNITS:
+        (sizes, digits), size = UNITS[unit], unit_size(value, unit)
+        return f"{value / size:{digits}} {dict(sizes)[size]}"
+    number = f"{value:,.0f}" if value.is_integer() else f"{value:.6g}"
+    return f"{number} {unit}".strip()
+
+
+def format_exactly(value: float, unit: str) -> str:
+    """Format a value with every digit."""
+    return f"{value:,.17g} {unit}".strip()
 
 
 @dataclass(frozen=True, slots=True)
 class MetricDiff:
-    """A metric of both sides; `change` is new / old, with its interval."""
+    """A metric of both sides; `ratio` is new over old, with its interval."""
 
     benchmark: BenchmarkId
     metric: Metric
@@ -47,34 +78,34 @@ def compare_observations(old: Sequence[Observation], new: Sequence[Observation],
     processes of both sides were interleaved and are in that order; p is Student's on their differences, because eight
     rounds have too few signs for 25 benchmarks. Otherwise p is of a permutation test.
     """
-    before, after = by_key(old), by_key(new)
+    before, after = _values_by_key(old), _values_by_key(new)
     common = [key for key in before if key in after]
     if not common:
         raise ValueError("nothing was compared: the two sides have no metric in common")
     varying = [key for key in common if not key[1].is_counter]
     rates = {str(at): _rates(key, before, after, paired) for at, key in enumerate(varying)}
     ratios = ratios_of_pairs(rates, exact=not paired)
-    judged = [_diff(key, before[key], after[key], ratio) for key, ratio in zip(varying, ratios.values(), strict=True)]
-    return judged + [_diff_counter(key, before[key], after[key]) for key in common if key[1].is_counter]
+    diffs = [_diff(key, before[key], after[key], ratio) for key, ratio in zip(varying, ratios.values(), strict=True)]
+    return diffs + [_diff_counter(key, before[key], after[key]) for key in common if key[1].is_counter]
 
 
-def by_key(figures: Sequence[Observation]) -> dict[Key, list[float]]:
+def _values_by_key(observations: Sequence[Observation]) -> dict[Key, list[float]]:
     """Return the values of every metric, in the order of the processes."""
-    found: dict[Key, list[float]] = {}
-    for figure in figures:
-        found.setdefault((figure.benchmark, figure.metric), []).append(figure.value)
-    return found
+    values = defaultdict[Key, list[float]](list)
+    for one in observations:
+        values[one.benchmark, one.metric].append(one.value)
+    return values
 
 
 def on_one_side(old: Sequence[Observation], new: Sequence[Observation]) -> list[str]:
     """List benchmarks, and metrics of common benchmarks, that only one side has."""
-    before, after = ({(figure.benchmark.name, figure.metric.name) for figure in side} for side in (old, new))
-    common = {part for part, _ in before} & {part for part, _ in after}
-    found = []
-    for separate, side in ((before - after, "before"), (after - before, "after")):
-        names = {f"{part}, {measure}" if part in common else part for part, measure in separate}
-        found += [f"{name} (only {side})" for name in sorted(names)]
-    return found
+    before, after = ({(one.benchmark.name, one.metric.name) for one in side} for side in (old, new))
+    common = {benchmark for benchmark, _ in before} & {benchmark for benchmark, _ in after}
+    lines = []
+    for missing, side in ((before - after, "before"), (after - before, "after")):
+        names = {f"{benchmark}, {metric}" if benchmark in common else benchmark for benchmark, metric in missing}
+        lines += [f"{name} (only {side})" for name in sorted(names)]
+    return lines
 
 
 def exit_code(judged: Sequence[MetricDiff]) -> int:
@@ -116,16 +147,17 @@ def diff_table(judged: Sequence[MetricDiff], *, paired: bool) -> Table:
 
 def describe_worse(judged: Sequence[MetricDiff]) -> list[str]:
     """Describe each worse metric in one line."""
-    return [_describe(one) for one in judged if one.is_worse]
+    return [_describe_worse_metric(one) for one in judged if one.is_worse]
 
 
 def describe_none_worse(judged: Sequence[MetricDiff]) -> str:
     """Report in one line that no metric is worse, and the number of inconclusive ones."""
-    open_ = sum(one.verdict == "inconclusive" for one in judged)
-    return "no regression was found" + (f"; inconclusive: {open_} of {len(judged)} metrics" if open_ else "")
+    inconclusive = sum(one.verdict == "inconclusive" for one in judged)
+    addition = f"; inconclusive: {inconclusive} of {len(judged)} metrics" if inconclusive else ""
+    return f"no regression was found{addition}"
 
 
-def _describe(one: MetricDiff) -> str:
+def _describe_worse_metric(one: MetricDiff) -> str:
     before, after = one.format_side(one.old), one.format_side(one.new)
     if one.metric.is_counter:
         return f"regressed: {one.benchmark.name}: {one.metric.name} went from {before} to {after}"
@@ -142,12 +174,11 @@ def _rates(
 
     Values are in the order of rounds.
     """
-    sides = []
-    for values in (before[key], after[key]):
-        if bad := [value for value in values if not value > 0]:
-            raise ValueError(f"{key[0].name}: {key[1].name} must be positive to be compared, got {bad[0]}")
-        sides.append([value if key[1].better == "more" else 1 / value for value in values])
-    old, new = sides
+    benchmark, metric = key
+    if bad := [value for value in (*before[key], *after[key]) if not value > 0]:
+        raise ValueError(f"{benchmark.name}: {metric.name} must be positive to be compared, got {bad[0]}")
+    is_rate = metric.better == "more"
+    old, new = ([value if is_rate else 1 / value for value in side[key]] for side in (before, after))
     are_pairs = paired and len(old) == len(new)  # else one is missing, of an unknown round
     return dict(enumerate(old)), dict(enumerate(new, start=0 if are_pairs else len(old)))
 
@@ -156,8 +187,7 @@ def _diff(key: Key, old: Sequence[float], new: Sequence[float], ratio: Ratio) ->
     change, low, high = ratio.value, ratio.low, ratio.high
     if key[1].better == "less":
         change, low, high = 1 / change, high and 1 / high, low and 1 / low
-    words = OF_BYTES if key[1].unit == "B" else {}
-    verdict: str = words.get(ratio.verdict, ratio.verdict)
+    verdict = OF_BYTES.get(ratio.verdict, ratio.verdict) if key[1].unit == "B" else ratio.verdict
     return MetricDiff(*key, tuple(old), tuple(new), change, low, high, ratio.p, verdict, ratio.verdict == "slower")
 
 

@@ -8,10 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.history.compared import compare_observations, describe_worse, diff_table, exit_code, on_one_side
-from bench.history.figures import BenchmarkId, Commit, Metric, Observation, read_observations
-from bench.history.quantities import format_exactly, format_quantity
-from bench.history.suite_documents import machine_fingerprint, parse_document, save_document
+from bench.history.metric_diffs import (
+    compare_observations,
+    describe_worse,
+    diff_table,
+    exit_code,
+    format_exactly,
+    format_quantity,
+    on_one_side,
+)
+from bench.history.observations import (
+    BenchmarkId,
+    Commit,
+    Metric,
+    Observation,
+    machine_fingerprint,
+    parse_document,
+    read_observations,
+    save_document,
+)
 from tests.documents import MACHINE, document, written
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)

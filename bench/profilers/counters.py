@@ -1,19 +1,33 @@
-"""Bytes of live tensors, counted exactly and reproducibly, without the allocator's overhead."""
+"""Exact and reproducible counts of what torch runs: FLOPs of matrix products, and bytes of live tensors."""
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def count_matmul_flops(work: Callable[[], object]) -> int:
+    """Return the FLOPs of the matrix products that something does, two for each multiply-add."""
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops}) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def _addmm_flops(_: Sequence[int], a: Sequence[int], b: Sequence[int], **__: object) -> int:
+    """Count a product that is added in place, of two shapes: torch's counter does not know it."""
+    return 2 * a[0] * a[1] * b[1]
 
 
 class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the storages that operations return on a device, from allocation to release, while it is entered.
 
-    A storage counts once, however many tensors share it. Temporary memory inside an operation is not counted.
+    A storage counts once, however many tensors share it. Temporary memory inside an operation is not counted, nor is
+    the allocator's overhead.
     """
 
     def __init__(self, device: torch.device, held: Iterable[Tensor]) -> None:

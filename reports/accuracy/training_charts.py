@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 from markupsafe import Markup
@@ -13,12 +12,12 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from bench.catalog import RANDOM_INIT
 from bench.statistics import Estimate
-from reports.accuracy.pareto import IMAGES, CostAxis, on_front
-from reports.accuracy.scores import Scored, ScorePoint, answered_tasks, points
+from reports.accuracy.pareto import IMAGES, CostAxis, pareto_front
+from reports.accuracy.scores import ScorePoint, SubjectScore, score_points, scored_tasks
 from reports.render.formats import accuracy, format_short
 from reports.render.frames import ComparisonRecords, losses_frame
-from reports.render.svg import INK, MUTED, PAPER, add_tooltip, chart_label, drawing, margin_axes, names_at_ends, svg
-from reports.speed.charts import series_colour, series_index, series_marker
+from reports.render.svg import INK, MUTED, chart_label, draw_marks, drawing, label_line_ends, margin_axes, svg
+from reports.speed.charts import series_index, series_style
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, FOOT, TOP = 30, 152, 44, 8
@@ -29,54 +28,45 @@ SHIFT = 4.0  # SVG units between the marks of two subjects with equal x
 CHANCE = "majority class"
 
 
-@dataclass(frozen=True, slots=True)
-class MarkStyle:
-    """The look of a subject; its marks are shifted by `beside` SVG units, and `ringed` points have a ring."""
-
-    colour: str
-    marker: str
-    beside: float
-    ringed: Sequence[ScorePoint]
-    told: str  # the tooltip
-
-
 def accuracy_chart(
     comparison: ComparisonRecords,
-    answers: Sequence[Scored],
+    answers: Sequence[SubjectScore],
     task: str,
     protocol: str,
-    price: CostAxis,
+    cost_axis: CostAxis,
     name: str = "accuracy",
 ) -> Markup:
     """Draw the accuracies on one task against a cost, with their Pareto front; `name` is the prefix of its ids.
 
     There is no front against images seen, because an image takes a different time with each method.
     """
-    found = [p for p in points(answers, task, protocol) if p.is_reference or price.of(p) is not None]
+    found = [p for p in score_points(answers, task, protocol) if p.is_reference or cost_axis.of(p) is not None]
     majority = next(one.score.majority for one in answers if one.score.task == task)
-    front = [] if price is IMAGES else on_front(found, price)
+    front = [] if cost_axis is IMAGES else pareto_front(found, cost_axis)
     with drawing(WIDTH, HEIGHT) as figure:
         axes = labelled_axes(figure)
-        lowest = _axes_of_accuracy(axes, found, price)
-        labels = [_reference(axes, index, *line) for index, line in enumerate(_references(found, majority, lowest))]
-        _front(axes, front, price)
+        bottom = _scale_axes(axes, found, cost_axis)
+        labels = _draw_references(axes, found, majority if majority >= bottom else None)
+        if front:
+            costs = [cost_axis.of(point) or 0.0 for point in front]
+            values = [point.accuracy.value for point in front]
+            ends = [*costs, axes.get_xlim()[1]], [*values, values[-1]]
+            axes.plot(*ends, drawstyle="steps-post", color=INK, linewidth=1.5, alpha=0.8)
         start = next((point.accuracy.value for point in found if point.subject == RANDOM_INIT), None)
         subjects = dict.fromkeys(point.subject for point in found if not point.is_reference)
         for index, subject in enumerate(subjects):
             own = sorted((point for point in found if point.subject == subject), key=lambda point: point.images)
-            colour, marker = series_colour(comparison, subject), series_marker(comparison, subject)
-            costs = [price.of(point) or 0.0 for point in own]
-            beside = SHIFT * (index - (len(subjects) - 1) / 2)
-            text = f"{comparison.label(subject)}: {_bought(own, price)}"
-            _line(axes, own, costs, start, MarkStyle(colour, marker, beside, front, text))
-            labels.append((comparison.label(subject), own[-1].accuracy.value, colour))
+            label, style = comparison.label(subject), series_style(comparison, subject)
+            transform = shifted_transform(axes, SHIFT * (index - (len(subjects) - 1) / 2))
+            _draw_subject(axes, label, style, own, cost_axis, start, front, transform)
+            labels.append((label, own[-1].accuracy.value, style[0]))
         write_labels(axes, labels)
         last = "; ".join(f"{label} {accuracy(value)}" for label, value, _ in labels)
-        heard = f"{task}: accuracy by {protocol} against {price.title}. At the last point: {last}."
+        text = f"{task}: accuracy by {protocol} against {cost_axis.title}. At the last point: {last}."
         if front:
-            on = (f"{comparison.label(point.subject)} {_bought([point], price)}" for point in front)
-            heard += f" On the Pareto front: {'; '.join(on)}."
-        return svg(figure, f"{name}-{price.name}-{answered_tasks(answers).index(task)}", heard)
+            towers = (f"{comparison.label(point.subject)} {_format_costs([point], cost_axis)}" for point in front)
+            text += f" On the Pareto front: {'; '.join(towers)}."
+        return svg(figure, f"{name}-{cost_axis.name}-{scored_tasks(answers).index(task)}", text)
 
 
 def loss_chart(comparison: ComparisonRecords, experiment: str) -> Markup:
@@ -87,7 +77,7 @@ def loss_chart(comparison: ComparisonRecords, experiment: str) -> Markup:
         for _, run in frame.groupby("seed", sort=False):
             trunk = run[run["part"] == "trunk"]
             for part, curve in run.groupby("part", sort=False):
-                colour = series_colour(comparison, experiment) if part == "trunk" else INK
+                colour = series_style(comparison, experiment)[0] if part == "trunk" else INK
                 before = trunk[trunk["images"] < curve["images"].iloc[0]].tail(1)  # the branch point
                 joined = pd.concat([before, curve])
                 axes.plot(joined["images"], joined["loss"], color=colour, linewidth=1.5, alpha=0.8)
@@ -103,13 +93,13 @@ def loss_chart(comparison: ComparisonRecords, experiment: str) -> Markup:
         return svg(figure, name, f"Training loss of {comparison.label(experiment)} in nats. {text}")
 
 
-def _axes_of_accuracy(axes: Axes, found: Sequence[ScorePoint], price: CostAxis) -> float:
+def _scale_axes(axes: Axes, found: Sequence[ScorePoint], cost_axis: CostAxis) -> float:
     """Scale the cost from zero and accuracy from the tenth below all figures; return the lower end of accuracy."""
-    furthest = max((price.of(point) or 0.0 for point in found if not point.is_reference), default=1.0)
+    furthest = max((cost_axis.of(point) or 0.0 for point in found if not point.is_reference), default=1.0)
     axes.set_xlim(0, 1.04 * (furthest or 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_short(value)))
-    axes.set_xlabel(price.axis)
+    axes.set_xlabel(cost_axis.axis)
     highest = max([point.accuracy.high or point.accuracy.value for point in found], default=1.0)
     lowest = min([point.accuracy.low or point.accuracy.value for point in found], default=0.0)
     return scale_accuracy(axes, highest, lowest)
@@ -129,66 +119,70 @@ def scale_accuracy(axes: Axes, highest: float, lowest: float = 0.0) -> float:
     return bottom
 
 
-def _front(axes: Axes, front: Sequence[ScorePoint], price: CostAxis) -> None:
-    """Draw the Pareto front as steps: the highest accuracy up to each cost."""
-    if front:
-        costs = [price.of(point) or 0.0 for point in front]
-        values = [point.accuracy.value for point in front]
-        ends = [*costs, axes.get_xlim()[1]], [*values, values[-1]]
-        axes.plot(*ends, drawstyle="steps-post", color=INK, linewidth=1.5, alpha=0.8)
+def _format_costs(points: Sequence[ScorePoint], cost_axis: CostAxis) -> str:
+    return ", ".join(f"{accuracy(point.accuracy.value)} for {cost_axis.format_cost(point)}" for point in points)
 
 
-def _bought(found: Sequence[ScorePoint], price: CostAxis) -> str:
-    return ", ".join(f"{accuracy(point.accuracy.value)} for {price.write(price.of(point) or 0.0)}" for point in found)
+def _draw_references(axes: Axes, points: Sequence[ScorePoint], chance: float | None) -> list[tuple[str, float, str]]:
+    """Draw dashed lines at the accuracies of references and at chance; return their labels."""
+    lines = [
+        ("random init" if point.subject == RANDOM_INIT else point.subject, point.accuracy.value)
+        for point in points
+        if point.is_reference
+    ]
+    lines += [] if chance is None else [(CHANCE, chance)]
+    for index, (_, value) in enumerate(lines):
+        axes.axhline(value, color=MUTED, linewidth=1, linestyle=(0, reference_dashes(index)))
+    return [(name, value, MUTED) for name, value in lines]
 
 
-def _references(found: Sequence[ScorePoint], majority: float, lowest: float) -> list[tuple[str, float]]:
-    """Return (name, accuracy) of the references; chance only where it is inside the axis."""
-    names = {RANDOM_INIT: "random init"}
-    lines = [(names.get(p.subject, p.subject), p.accuracy.value) for p in found if p.is_reference]
-    return [*lines, *([(CHANCE, majority)] if majority >= lowest else [])]
+def reference_dashes(index: int) -> tuple[float, ...]:
+    """Return the lengths of dashes and gaps of a reference's line."""
+    return REFERENCE_DASHES[index % len(REFERENCE_DASHES)]
 
 
-def _reference(axes: Axes, index: int, name: str, value: float) -> tuple[str, float, str]:
-    dashes = REFERENCE_DASHES[index % len(REFERENCE_DASHES)]
-    axes.axhline(value, color=MUTED, linewidth=1, linestyle=(0, dashes))
-    return name, value, MUTED
-
-
-def _line(axes: Axes, own: Sequence[ScorePoint], costs: Sequence[float], start: float | None, look: MarkStyle) -> None:
-    """Draw the points of one subject with intervals, shifted so that they do not hide those of other subjects."""
-    values = [point.accuracy.value for point in own]
-    beside = aside(axes, look.beside)
+def _draw_subject(
+    axes: Axes,
+    label: str,
+    style: tuple[str, str],
+    points: Sequence[ScorePoint],
+    cost_axis: CostAxis,
+    start: float | None,
+    front: Sequence[ScorePoint],
+    transform: Transform,
+) -> None:
+    """Draw the points of one subject with intervals; points on the front have a ring."""
+    colour, marker = style
+    costs, values = [cost_axis.of(point) or 0.0 for point in points], [point.accuracy.value for point in points]
     x, y = ([0.0, *costs], [start, *values]) if start is not None else (costs, values)
-    axes.plot(x, y, color=look.colour, linewidth=1.25, alpha=0.25 if look.ringed else 0.5, clip_on=False)
-    draw_intervals(axes, costs, [point.accuracy for point in own], look.colour, beside)
-    for point, at in zip(own, costs, strict=True):
+    axes.plot(x, y, color=colour, linewidth=1.25, alpha=0.25 if front else 0.5, clip_on=False)
+    draw_intervals(axes, costs, [point.accuracy for point in points], colour, transform)
+    for point, cost in zip(points, costs, strict=True):
         if len(point.runs) > 1:
             seeds = [run.accuracy for run in point.runs]
-            axes.plot([at] * len(seeds), seeds, "_", color=look.colour, markersize=5, transform=beside, clip_on=False)
-    marks = axes.plot(costs, values, look.marker, color=look.colour, markersize=6.5, transform=beside, clip_on=False)
-    marks[0].set(markeredgecolor=PAPER, markeredgewidth=0.75)
-    add_tooltip(marks[0], look.told)
-    rings = [(at, value) for point, at, value in zip(own, costs, values, strict=True) if point in look.ringed]
+            axes.plot([cost] * len(seeds), seeds, "_", color=colour, markersize=5, transform=transform, clip_on=False)
+    tooltip = f"{label}: {_format_costs(points, cost_axis)}"
+    draw_marks(axes, costs, values, marker, colour, tooltip, transform=transform, clip_on=False)
+    rings = [(cost, value) for point, cost, value in zip(points, costs, values, strict=True) if point in front]
     if rings:
-        ring = axes.plot(*zip(*rings, strict=True), "o", color="none", markersize=12, transform=beside, clip_on=False)
-        ring[0].set(markeredgecolor=INK, markeredgewidth=1)
+        ring = axes.plot(*zip(*rings, strict=True), "o", markersize=12, transform=transform, clip_on=False)
+        ring[0].set(color="none", markeredgecolor=INK, markeredgewidth=1)
 
 
 def draw_intervals(
-    axes: Axes, places: Sequence[float], found: Sequence[Estimate], colour: str, moved: Transform
+    axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], colour: str, transform: Transform
 ) -> None:
     """Draw intervals as vertical lines, clipped to 0 and 1."""
-    x, y = list[float](), list[float]()
-    for at, one in zip(places, found, strict=True):
+    line_x, line_y = list[float](), list[float]()
+    for at, one in zip(x, estimates, strict=True):
         if one.low is not None and one.high is not None:
-            x += [at, at, math.nan]
-            y += [max(0.0, one.low), min(1.0, one.high), math.nan]
-    if x:
-        axes.plot(x, y, color=colour, linewidth=1.25, alpha=0.7, transform=moved, clip_on=False)
+            line_x += [at, at, math.nan]
+            line_y += [max(0.0, one.low), min(1.0, one.high), math.nan]
+    if line_x:
+        axes.plot(line_x, line_y, color=colour, linewidth=1.25, alpha=0.7, transform=transform, clip_on=False)
 
 
-def aside(axes: Axes, units: float) -> Transform:
+def shifted_transform(axes: Axes, units: float) -> Transform:
     """Return data coordinates shifted to the side by SVG units."""
     assert axes.figure is not None
     return axes.transData + ScaledTranslation(units / 72, 0, axes.figure.dpi_scale_trans)
@@ -196,6 +190,6 @@ def aside(axes: Axes, units: float) -> Transform:
 
 def write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]]) -> None:
     """Write (name, accuracy, colour) at the right of the axes."""
-    names_at_ends(
+    label_line_ends(
         axes, [(f"{chart_label(name, 15)} {accuracy(value)}", value, colour) for name, value, colour in labels]
     )

@@ -1,0 +1,256 @@
+"""Observations from records and pytest-benchmark's documents: one value of one process. No torch here.
+
+Each has its subject, machine and commit. Times and memory vary between processes and are compared statistically;
+counters are equal in every run of equal code.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from bench.config import Experiment
+from bench.environment.circumstances import make_fingerprint
+from bench.environment.files import atomic_write
+from bench.measure.throughput import images_per_second
+from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, is_record, read_record
+
+FINGERPRINT = "fingerprint"  # entry of `machine_info` written by `save_document`; see `make_fingerprint`
+LOSS_STEP = 10  # step of a training, counted from 1
+UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unknown commit
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """Statistics of one benchmark in one process, in seconds."""
+
+    median: float
+    iqr: float
+    rounds: int
+    iterations: int = 1
+    data: tuple[float, ...] = ()
+
+
+class Benchmark(msgspec.Struct, frozen=True):
+    """One benchmark."""
+
+    name: str
+    stats: Stats
+    group: str | None = None
+    fullname: str = ""
+    extra_info: dict[str, Any] = {}
+
+
+class CommitInfo(msgspec.Struct, frozen=True):
+    """The commit that was timed."""
+
+    id: str = ""
+    time: str | None = None  # of the commit, ISO 8601
+    dirty: bool = False
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A document of pytest-benchmark; other fields of the file are ignored."""
+
+    benchmarks: tuple[Benchmark, ...]
+    datetime: str = ""
+    machine_info: dict[str, Any] = {}
+    commit_info: CommitInfo = CommitInfo()
+    turn: str = ""  # equal in documents of interleaved processes; "" if not interleaved
+
+
+def parse_document(content: bytes, name: str) -> Document:
+    """Decode a document; `name` is the file's in the ValueError for invalid content."""
+    try:
+        return msgspec.json.decode(content, type=Document)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"{name}: not a document of pytest-benchmark: {error}") from None
+
+
+def machine_fingerprint(document: Document) -> str:
+    """Return the machine's fingerprint, or a description from pytest-benchmark's own fields."""
+    info = document.machine_info
+    if isinstance(info.get(FINGERPRINT), str):
+        return str(info[FINGERPRINT])
+    cpu: dict[str, Any] = found if isinstance(found := info.get("cpu"), dict) else {}
+    parts = [
+        cpu.get("brand_raw") or info.get("machine"),
+        f"{cpu['count']} logical cores" if cpu.get("count") else None,
+        info.get("system"),
+        f"python {info['python_version']}" if info.get("python_version") else None,
+    ]
+    return ", ".join(str(part) for part in parts if part) or "unknown machine"
+
+
+def save_document(measured: Path, path: Path, fingerprint: str, turn: str) -> None:
+    """Store a document with the machine and the turn, without the seconds of single rounds.
+
+    Comparisons are over processes and use the statistics of a process's rounds.
+    """
+    document = json.loads(measured.read_bytes())
+    document["turn"] = turn
+    document.setdefault("machine_info", {})[FINGERPRINT] = fingerprint
+    document["machine_info"].get("cpu", {}).pop("flags", None)
+    for benchmark in document["benchmarks"]:
+        benchmark["stats"].pop("data", None)
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(document, indent=1, allow_nan=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric; with `better` "same" any change counts as worse."""
+
+    name: str
+    unit: str
+    better: Literal["more", "less", "same"]
+    is_counter: bool  # equal in every run of equal code
+
+
+SECONDS = Metric("time", "s", "less", is_counter=False)
+IMAGES_PER_SECOND = Metric("images per second", "images/s", "more", is_counter=False)
+PEAK_RSS = Metric("peak resident memory", "B", "less", is_counter=False)
+PEAK_ALLOCATED = Metric("peak allocated memory", "B", "less", is_counter=True)
+PEAK_TENSORS = Metric("peak tensor bytes", "B", "less", is_counter=True)
+PARAMETERS = Metric("parameters", "", "same", is_counter=True)
+TOWER_PARAMETERS = Metric("tower's parameters", "", "same", is_counter=True)
+STEP_FLOPS = Metric("FLOPs of a step", "FLOP", "less", is_counter=True)
+OLDER_FLOPS = Metric("FLOPs of a step, as records of format 2 count them", "FLOP", "less", is_counter=True)
+TOKENS = Metric("tokens per caption", "", "less", is_counter=True)
+LOSS = Metric(f"loss at step {LOSS_STEP}", "nats", "same", is_counter=True)
+LOSS_AT_3 = Metric("loss at step 3", "nats", "same", is_counter=True)
+# The counters in a benchmark's `extra_info`.
+SUITE_COUNTERS = {one.name: one for one in (PARAMETERS, PEAK_TENSORS, STEP_FLOPS, TOKENS, LOSS_AT_3)}
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The measured commit, or a work tree with changes to it."""
+
+    id: str
+    is_dirty: bool = False
+
+    @property
+    def short(self) -> str:
+        """The abbreviated id, with "+" for a changed work tree."""
+        return (self.id[:8] or "unknown") + ("+" if self.is_dirty else "")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkId:
+    """A benchmark, or an experiment with its settings."""
+
+    name: str
+    group: str
+    settings: str = ""  # digest of an experiment's settings, equal in compared values
+
+    @property
+    def short(self) -> str:
+        """The name without the file."""
+        return self.name.split("::")[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One value of one process."""
+
+    benchmark: BenchmarkId
+    metric: Metric
+    value: float
+    machine: str
+    commit: Commit
+    committed_at: str | None  # ISO 8601
+    measured_at: str  # ISO 8601
+    slot: str = ""  # equal for interleaved processes; "" if not interleaved
+
+
+def read_observations(paths: Sequence[Path]) -> list[Observation]:
+    """Read the records and pytest-benchmark documents in files and folders; other JSON files in folders are ignored.
+
+    ValueError if a path holds no value, or a document no benchmark.
+    """
+    observations: list[Observation] = []
+    for path in paths:
+        found = [one for file in json_files(path) for one in _read_file(file, required=file == path)]
+        if not found:
+            raise ValueError(f"{path} measured nothing: no figure in a record or a pytest-benchmark document was found")
+        observations += found
+    return observations
+
+
+def json_files(path: Path) -> list[Path]:
+    """Return a file, or the JSON files below a folder without hidden ones; ValueError if the path does not exist."""
+    if not path.exists():
+        raise ValueError(f"there is no file or folder {path}")
+    if path.is_file():
+        return [path]
+    files = sorted(path.rglob("*.json"))
+    return [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+
+
+def _read_file(path: Path, *, required: bool) -> list[Observation]:
+    if is_record(path):
+        return list(observations_of_record(read_record(path)))
+    content = path.read_bytes()
+    if not required:
+        try:
+            decoded = msgspec.json.decode(content)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError(f"{path}: not JSON: {error}") from None
+        if not isinstance(decoded, dict) or "benchmarks" not in decoded:
+            return []
+    document = parse_document(content, str(path))
+    if not document.benchmarks:
+        raise ValueError(f"{path} measured nothing: it holds no benchmark")
+    return list(observations_of_document(document))
+
+
+def observations_of_document(document: Document) -> Iterable[Observation]:
+    """Yield each benchmark's median time and counters."""
+    machine, info = machine_fingerprint(document), document.commit_info
+    commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
+    for benchmark in document.benchmarks:
+        subject = BenchmarkId(benchmark.fullname or benchmark.name, benchmark.group or "no group")
+        values: dict[Metric, Any] = {SECONDS: benchmark.stats.median}
+        values |= {SUITE_COUNTERS[name]: one for name, one in benchmark.extra_info.items() if name in SUITE_COUNTERS}
+        for metric, value in values.items():
+            if isinstance(value, int | float):
+                origin = machine, commit, info.time, document.datetime, document.turn
+                yield Observation(subject, metric, float(value), *origin)
+
+
+def observations_of_record(record: Record) -> Iterable[Observation]:
+    """Yield the values of a speed, memory or training record."""
+    if record.experiment is None:
+        return
+    where = record.circumstances
+    subject = BenchmarkId(record.experiment.name, "experiments", _settings_digest(record.experiment))
+    commit = Commit(where.commit.removesuffix("-dirty").replace("unknown", ""), where.commit.endswith("-dirty"))
+    for metric, value in _metric_values(record, record.experiment):
+        if value is not None:
+            yield Observation(subject, metric, float(value), make_fingerprint(where), commit, None, where.started_at)
+
+
+def _metric_values(record: Record, experiment: Experiment) -> Iterable[tuple[Metric, float | None]]:
+    match measured := record.measured:
+        case Speed():
+            yield IMAGES_PER_SECOND, images_per_second(experiment, measured)
+            yield PARAMETERS, measured.trained_parameters
+            yield TOWER_PARAMETERS, measured.tower_parameters
+            yield STEP_FLOPS if record.format >= RECOMPUTED_SINCE else OLDER_FLOPS, measured.flops.step
+            yield TOKENS, measured.tokens_per_caption
+        case Memory():
+            yield PEAK_RSS, measured.peak_rss_bytes
+            yield PEAK_ALLOCATED, measured.peak_allocated_bytes
+            yield PEAK_TENSORS, measured.peak_tensor_bytes
+        case Training(steps_per_loss=1, trunk_losses=losses) if record.circumstances.device == "cpu":
+            yield LOSS, losses[LOSS_STEP - 1] if len(losses) >= LOSS_STEP else None
+
+
+@cache
+def _settings_digest(experiment: Experiment) -> str:
+    return hashlib.sha256(msgspec.json.encode(experiment, order="deterministic")).hexdigest()[:8]
