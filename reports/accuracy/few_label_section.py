@@ -166,12 +166,8 @@ def _nearest_label_table(comparison: ComparisonRecords, curves: Sequence[Curve])
     columns += Column.texts("path in WordNet")
     groups: dict[str, list[list[Cell]]] = {}
     for one in found:
-        cells = [
-            Cell.of(one.class_name),
-            Cell.of(one.path[-1]),
-            Cell.of(one.similarity, ratio),
-            Cell.of(len(one.path) - 1),
-        ]
+        steps = Cell.of(len(one.path) - 1)
+        cells = [Cell.of(one.class_name), Cell.of(one.path[-1]), Cell.of(one.similarity, ratio), steps]
         groups.setdefault(one.task, []).append([*cells, Cell(" → ".join(one.path))])
     sizes = {curve.task: curve.num_classes for curve in curves}
     without = {task: sizes[task] - len({row[0].text for row in rows}) for task, rows in groups.items() if task in sizes}
