@@ -15,7 +15,7 @@ from bench.cli.options import Json
 from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, log
 from bench.console.tables import print_tables
-from bench.data.captions.shards import Shard, find_caption_files, select_part
+from bench.data.captions.files import CaptionFile, find_caption_files, select_part
 from bench.labels.explanation import explanation_table
 from bench.labels.labeller import Tally, labeller
 from bench.labels.on_ray import run_jobs_on_ray
@@ -130,7 +130,7 @@ class Label:
         print_tables(summary_tables(total, rate, labels), self.json)
         return _report_failures(failures)
 
-    def _find_shards(self) -> Sequence[Shard]:
+    def _find_shards(self) -> Sequence[CaptionFile]:
         shards = find_caption_files(self.inputs, self.out)
         return select_part(shards, self.shards) if self.shards else shards
 

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.data.captions.batches import CaptionBatch
-from bench.data.captions.captions import read_captions
-from bench.data.captions.shards import digest_file
+from bench.data.captions.files import digest_file, read_captions
 from bench.environment.files import atomic_write
 from bench.labels.labeller import LISTS, Tally, labeller
 from bench.labels.vocabulary import read_vocabulary

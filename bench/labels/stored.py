@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from bench.console.console import PROGRAM
-from bench.data.captions.shards import digest_file, find_caption_files
+from bench.data.captions.files import digest_file, find_caption_files
 from bench.labels.shard_job import read_label_file_info
 from bench.labels.vocabulary import read_vocabulary
 

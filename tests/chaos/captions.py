@@ -11,8 +11,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 from bench.console.tables import print_tables
-from bench.data.captions.batches import NULL, TOO_LONG
-from bench.data.captions.line_files import NO_CAPTION, NOT_JSON
+from bench.data.captions.batches import NO_CAPTION, NOT_JSON, NULL, TOO_LONG
 from bench.data.manifest import CACHE
 from bench.data.shards.shards import open_samples, open_shards
 from bench.data.targets import Captions

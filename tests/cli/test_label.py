@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bench.__main__ import main
 from bench.data.captions.batches import CaptionBatch
-from bench.data.captions.shards import find_caption_files, select_part
+from bench.data.captions.files import find_caption_files, select_part
 from bench.data.manifest import pretrain_shards
 from bench.data.pack import PackImages
 from bench.data.targets import Captions

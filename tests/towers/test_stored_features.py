@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from bench.__main__ import main
 from bench.data.pack import PackImages
-from bench.data.pack_stream import eval_transform
+from bench.data.stream import eval_transform
 from bench.towers.stored_features import stored_features, write_features
 from bench.towers.trained import build_teacher
 from bench.train.build import build_train_state, load_data

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bench.data.normalisation import WHITE, normalise
+from bench.data.transforms import WHITE, normalise
 from bench.environment.seeds import HEAD, seed_for
 from bench.transfer.tasks.pictures import ImageSource, eval_batches
 from bench.transfer.tasks.tasks import TaskSplit

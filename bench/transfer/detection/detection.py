@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset
 from torchvision.models.detection import MaskRCNN
 
-from bench.data.normalisation import WHITE
 from bench.data.order import shuffled_rows
+from bench.data.transforms import WHITE
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.record import TaskMetric
 from bench.transfer.detection.average_precision import Detections, ObjectAnnotations, average_precision
