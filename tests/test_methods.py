@@ -8,8 +8,7 @@ import torch
 
 from bench.config import CONTRASTIVE, METHOD_NAMES
 from bench.data.pack import PackImages
-from bench.data.pack_stream import PackStream
-from bench.data.stream import Batch
+from bench.data.stream import Batch, PackStream
 from bench.data.targets import Captions, Features
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.labels.subwords import SubwordIds, tokenizer

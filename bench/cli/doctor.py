@@ -19,7 +19,7 @@ from tyro.conf import arg
 from bench.cli.options import Json, Results, finish
 from bench.console.console import DISAGREEMENT, OK, Progress
 from bench.console.tables import Table, print_tables
-from bench.data.shards.manifest import (
+from bench.data.shards.facts import (
     MANIFEST_NAME,
     ShardFacts,
     compute_facts,

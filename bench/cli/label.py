@@ -15,17 +15,13 @@ from bench.cli.options import Json
 from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, log
 from bench.console.tables import print_tables
-from bench.data.captions.shards import Shard, find_caption_files, select_part
-from bench.labels.explanation import explanation_table
-from bench.labels.labeller import Tally, labeller
-from bench.labels.on_ray import run_jobs_on_ray
-from bench.labels.processes import Ended, run_jobs, useful_processes
-from bench.labels.rules import get_rule
-from bench.labels.shard_job import LabelJob, Report, read_label_file_info, tally_of
-from bench.labels.summary import label_table, most_frequent, summary_tables
+from bench.data.captions.files import CaptionFile, find_caption_files, select_part
+from bench.labels.label_files import LabelJob, ReportProgress, read_label_file_info, tally_of
+from bench.labels.labeller import Tally, count_vocabulary, get_labeller, get_rule
+from bench.labels.parallel import JobOutcome, count_useful_processes, run_jobs, run_jobs_on_ray
+from bench.labels.tables import explanation_table, label_table, sort_by_count, summary_tables
 from bench.labels.vocabulary import (
     Vocabulary,
-    count_vocabulary,
     merge_vocabularies,
     read_vocabulary,
     vocabulary_path,
@@ -112,7 +108,7 @@ class Label:
         if rule != vocabulary.rule:
             raise ValueError(f"{self.vocabulary} is a vocabulary of the rule {vocabulary.rule!r}, not of {rule!r}")
         path = str(vocabulary_path(self.vocabulary).absolute())
-        labeller(rule, path)  # an incompatible pair raises one error, not one per file
+        get_labeller(rule, path)  # an incompatible pair raises one error, not one per file
         folder = out.absolute()
         jobs = [LabelJob(one.path, rule, self.column, path, folder / one.labels_name) for one in self._find_shards()]
         _require_distinct_targets(jobs)
@@ -125,12 +121,12 @@ class Label:
         if len(todo) < len(jobs):
             print(f"{len(jobs) - len(todo)} of {len(jobs)} files are already labelled", file=sys.stderr)
         total, failures, seconds = self._run(todo)
-        rate, labels = total.captions / seconds, most_frequent(vocabulary, total.counts)
+        rate, labels = total.captions / seconds, sort_by_count(vocabulary, total.counts)
         total.add(finished)
         print_tables(summary_tables(total, rate, labels), self.json)
         return _report_failures(failures)
 
-    def _find_shards(self) -> Sequence[Shard]:
+    def _find_shards(self) -> Sequence[CaptionFile]:
         shards = find_caption_files(self.inputs, self.out)
         return select_part(shards, self.shards) if self.shards else shards
 
@@ -160,11 +156,11 @@ class Label:
                     failures.append(outcome)
         return total, failures, time.monotonic() - start
 
-    def _outcomes(self, jobs: Sequence[LabelJob], report: Report) -> Generator[Ended, None, None]:
+    def _outcomes(self, jobs: Sequence[LabelJob], report: ReportProgress) -> Generator[JobOutcome, None, None]:
         if self.engine == "ray":
             yield from run_jobs_on_ray(jobs, report)
         else:
-            yield from run_jobs(jobs, self.workers or useful_processes(jobs, available_cores()), report)
+            yield from run_jobs(jobs, self.workers or count_useful_processes(jobs, available_cores()), report)
 
 
 def _report_failures(failures: Sequence[Exception]) -> int:

@@ -1,4 +1,7 @@
-"""Encoded images to pixels: size limits are enforced by the header, and every failure has a class."""
+"""Encoded images, or precomputed image embeddings, to tensors.
+
+Size limits are enforced by the header, and every failure has a class.
+"""
 
 import io
 import warnings
@@ -6,20 +9,20 @@ from typing import cast
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
 MAX_PIXELS = 25 * 10**6  # open_clip's limit; decoding takes up to 450 MiB (WebP)
 FORMATS = ("JPEG", "PNG", "WEBP")
-EMPTY, UNKNOWN_FORMAT, TOO_LARGE, TRUNCATED, CORRUPTED = (
-    "no bytes",
-    f"not {', '.join(FORMATS)}",
-    f"over {MAX_PIXELS / 1e6:.0f} megapixels",
-    "truncated",
-    "corrupted",
-)
+EMPTY = "no bytes"
+UNKNOWN_FORMAT = f"not {', '.join(FORMATS)}"
+TOO_LARGE = f"over {MAX_PIXELS / 1e6:.0f} megapixels"
+TRUNCATED, CORRUPTED = "truncated", "corrupted"
+NOT_AN_ARRAY = "not a .npy array of floats"
+TOO_SHORT = "fewer bytes than its header says"
+NOT_FINITE = "a value is not finite"
 ERROR_CLASSES = (EMPTY, UNKNOWN_FORMAT, TOO_LARGE, TRUNCATED, CORRUPTED)
 TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,6 +33,7 @@ TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # transposition to upright by EXIF orientation
+NPY_HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 class UnusableImageError(Exception):
@@ -62,12 +66,12 @@ def _decode(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
     with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:  # reads only the header
         if image.width * image.height > MAX_PIXELS:
             raise UnusableImageError(TOO_LARGE)
-        if image.format == "JPEG" and image.mode in ("RGB", "L") and _transpose_for(image) is None:
+        if image.format == "JPEG" and image.mode in ("RGB", "L") and _transpose_to_upright(image) is None:
             content = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
             return cast("Tensor", decode_jpeg(content, ImageReadMode.RGB))
         image.load()
-        turn = _transpose_for(image)
-        upright = image if turn is None else image.transpose(turn)
+        transpose = _transpose_to_upright(image)
+        upright = image if transpose is None else image.transpose(transpose)
         return torch.from_numpy(np.array(_to_rgb(upright))).permute(2, 0, 1)
 
 
@@ -80,9 +84,35 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-def _transpose_for(image: Image.Image) -> Image.Transpose | None:
+def _transpose_to_upright(image: Image.Image) -> Image.Transpose | None:
     """Return the transposition to upright; None if the image is upright or its EXIF data is broken."""
     try:
         return TRANSPOSES.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - an image with broken EXIF data is usable
         return None
+
+
+def decode_grid(encoded: bytes, channels: int, side: int) -> Float[Tensor, "channels side side"]:
+    """Read a grid of embeddings, fp16 or fp32 in C order, as fp32; nothing is unpickled.
+
+    A grid is the output of an image tokeniser or autoencoder, as Synth2 trains on (arXiv:2403.07750). Raises
+    UnusableImageError unless it has `channels` x `side` x `side` finite numbers.
+    """
+    if not encoded:
+        raise UnusableImageError(EMPTY)
+    file = io.BytesIO(encoded)
+    try:
+        shape, fortran, kind = NPY_HEADER_READERS[np.lib.format.read_magic(file)](file)
+    except (ValueError, KeyError):
+        raise UnusableImageError(NOT_AN_ARRAY) from None
+    if fortran or kind not in (np.dtype("<f2"), np.dtype("<f4")):
+        raise UnusableImageError(NOT_AN_ARRAY)
+    if shape != (channels, side, side):
+        raise UnusableImageError(f"shape {shape}, not {(channels, side, side)}")
+    content = encoded[file.tell() :]
+    if len(content) != channels * side * side * kind.itemsize:
+        raise UnusableImageError(TOO_SHORT)
+    grid = torch.from_numpy(np.frombuffer(content, kind).reshape(shape).astype(np.float32))
+    if not grid.isfinite().all():
+        raise UnusableImageError(NOT_FINITE)
+    return grid

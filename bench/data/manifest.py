@@ -11,14 +11,15 @@ CACHE = "cache"  # folder of decoded images, below the results folder
 
 def verify_pack(folder: Path = PACK) -> None:
     """Check every file against the manifest; ValueError names a missing or corrupted file."""
+    remedy = f"bring it back with: git checkout -- {folder}"
     for name, expected in json.loads((folder / "manifest.json").read_bytes())["files"].items():
         path = folder / name
         if not path.is_file():
-            raise ValueError(f"{path} is missing from the pack; bring it back with: git checkout -- {folder}")
+            raise ValueError(f"{path} is missing from the pack; {remedy}")
         if (found := hashlib.sha256(path.read_bytes()).hexdigest()) != expected["sha256"]:
             raise ValueError(
                 f"{path} is corrupted: its sha256 begins with {found[:12]}, the manifest says "
-                f"{expected['sha256'][:12]}; bring it back with: git checkout -- {folder}"
+                f"{expected['sha256'][:12]}; {remedy}"
             )
 
 

@@ -24,12 +24,8 @@ class SampleOrder:
     def batch_rows(self, k: int) -> Int[Tensor, " batch"]:
         """Return the samples of batch k, equally many on every rank."""
         size = self.experiment.batch_size_for(self.image_size(k))
-        return shuffled_rows(
-            self.experiment.seed,
-            self.num_samples,
-            start=images_seen_before(self.experiment, k) * self.world_size + self.rank * size,
-            size=size,
-        )
+        start = images_seen_before(self.experiment, k) * self.world_size + self.rank * size
+        return shuffled_rows(self.experiment.seed, self.num_samples, start=start, size=size)
 
     def image_size(self, k: int) -> int:
         """Return the side in pixels of batch k's images, equal on every rank."""
@@ -38,12 +34,12 @@ class SampleOrder:
 
 def shuffled_rows(seed: int, count: int, *, start: int, size: int) -> Int[Tensor, " size"]:
     """Return `size` rows of the endless sequence of shuffled epochs of `count` rows, from position `start` on."""
-    parts = []
+    rows = []
     while size:
-        epoch, place = divmod(start, count)
-        parts.append(_epoch_permutation(seed, epoch, count)[place : place + size])
-        start, size = start + len(parts[-1]), size - len(parts[-1])
-    return torch.cat(parts)
+        epoch, row = divmod(start, count)
+        rows.append(_epoch_permutation(seed, epoch, count)[row : row + size])
+        start, size = start + len(rows[-1]), size - len(rows[-1])
+    return torch.cat(rows)
 
 
 @lru_cache(maxsize=2)

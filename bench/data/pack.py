@@ -44,26 +44,20 @@ def load_pack_images(part: str, cache: Path, folder: Path = PACK) -> PackImages:
     path = cache_path(part, cache, folder)
     if not path.is_file():
         verify_pack(folder)
-        images = _decode(part, folder)
+        images = _decode_part(part, folder)
         texts = {"captions": images.captions, "classes": images.classes, "keys": images.keys}
         with atomic_write(path) as temporary:
             save_file({"pixels": images.pixels}, temporary, metadata={"texts": json.dumps(texts)})
     with safe_open(path, framework="pt") as file:
         texts = json.loads(file.metadata()["texts"])
-    return PackImages(
-        load_file(path)["pixels"], tuple(texts["captions"]), tuple(texts["classes"]), tuple(texts["keys"])
-    )
+    return PackImages(load_file(path)["pixels"], **{name: tuple(values) for name, values in texts.items()})
 
 
-def _decode(part: str, folder: Path) -> PackImages:
+def _decode_part(part: str, folder: Path) -> PackImages:
     shards = pretrain_shards(folder) if part == "pretrain" else [folder / "transfer" / f"{part}.tar.gz"]
-    rows = [row for shard in shards for row in _read_pairs(shard)]
-    return PackImages(
-        pixels=torch.from_numpy(np.stack([pixels for _, pixels, _ in rows])),
-        captions=tuple(text["caption"] for _, _, text in rows),
-        classes=tuple(text.get("label", {}) for _, _, text in rows),
-        keys=tuple(key for key, _, _ in rows),
-    )
+    keys, pixels, texts = zip(*(pair for shard in shards for pair in _read_pairs(shard)), strict=True)
+    captions, classes = (text["caption"] for text in texts), (text.get("label", {}) for text in texts)
+    return PackImages(torch.from_numpy(np.stack(pixels)), tuple(captions), tuple(classes), keys)
 
 
 def _read_pairs(shard: Path) -> Iterator[tuple[str, UInt8[np.ndarray, "4 64 64"], dict[str, Any]]]:
@@ -73,13 +67,13 @@ def _read_pairs(shard: Path) -> Iterator[tuple[str, UInt8[np.ndarray, "4 64 64"]
         for member in members:
             key, _, _ = member.name.rpartition(".")
             # before the next header: seeking back would decompress all again
-            pixels = _decode_pixels(_content(tar, member))
+            pixels = _decode_pixels(_read_member(tar, member))
             text_member = next(members)
             assert text_member.name == f"{key}.json", f"{shard}: {member.name} is followed by {text_member.name}"
-            yield key, pixels, json.loads(_content(tar, text_member))
+            yield key, pixels, json.loads(_read_member(tar, text_member))
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     file = tar.extractfile(member)
     assert file is not None, f"{member.name} is not a file"
     return file.read()

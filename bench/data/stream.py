@@ -1,18 +1,28 @@
-"""Batch k of a run, a pure function of the experiment, the rank and k: equal images for every method."""
+"""Batch k of a run, a pure function of the experiment, the rank and k: equal images for every method.
 
+Batches of the shipped pack are shuffled by epoch, cropped, flipped, and put on a random background colour.
+"""
+
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import pyarrow as pa
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bench.config import Experiment
 from bench.data.order import SampleOrder
-from bench.data.targets import Target
+from bench.data.pack import PackImages
+from bench.data.subset import subset_rows
+from bench.data.targets import Captions, Target, to_device
+from bench.data.transforms import ASPECT_RATIOS, WHITE, normalise
+from bench.environment.seeds import AUGMENTATION, seed_for
 
 T = TypeVar("T", bound=Target)
 
@@ -66,3 +76,83 @@ class Stream(ABC, Generic[T]):
     @abstractmethod
     def keys(self, k: int) -> Sequence[str]:
         """Return the keys of batch k's samples."""
+
+
+class PackStream(Stream[T]):
+    """The images and what the method reads of their captions are in memory; images are augmented on the device."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        images: PackImages,
+        targets: Callable[[Captions], T],
+        device: torch.device,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.experiment, self.device = experiment, device
+        rows = subset_rows(experiment, pa.chunked_array([pa.array(images.keys, pa.large_string())]))
+        self.order = SampleOrder(experiment, len(rows), rank, ranks)
+        self.pixels = (images.pixels if isinstance(rows, range) else images.pixels[torch.tensor(rows)]).to(device)
+        captions = Captions([images.captions[row] for row in rows], rows, len(images))
+        start = time.perf_counter()
+        self.targets = targets(captions)
+        self.targets_seconds, self.num_captions = time.perf_counter() - start, len(rows)
+        self._keys = [images.keys[row] for row in rows]
+
+    def make_batch(self, k: int) -> Batch[T]:
+        rows = to_device(self.order.batch_rows(k), self.device)
+        generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.order.rank, k))
+        images = augment(self.pixels[rows], self.experiment, self.order.image_size(k), generator)
+        return Batch(images, self.target(k).to(self.device))
+
+    def target(self, k: int) -> T:
+        return self.targets.select(self.order.batch_rows(k))
+
+    def keys(self, k: int) -> Sequence[str]:
+        return [self._keys[row] for row in self.order.batch_rows(k).tolist()]
+
+
+def augment(
+    pixels: UInt8[Tensor, "batch 4 height width"], experiment: Experiment, image_size: int, generator: torch.Generator
+) -> Float[Tensor, "batch 3 side side"]:
+    """Crop and scale at random, flip at random, put on a random colour, normalise."""
+    batch, device = len(pixels), pixels.device
+    shape = [batch, 4, image_size, image_size]
+    crops = to_device(_draw_crop_maps(batch, experiment, generator), device)
+    colours = to_device(torch.rand(batch, 3, 1, 1, generator=generator), device)
+    rgba = F.grid_sample(pixels.float(), F.affine_grid(crops, shape, align_corners=False), align_corners=False)
+    return composite_on_background(rgba, colours)
+
+
+def eval_transform(pixels: UInt8[Tensor, "batch 4 height width"], side: int) -> Float[Tensor, "batch 3 side side"]:
+    """Scale whole images, put them on white, normalise: what a tower is given when it is scored."""
+    rgba = F.interpolate(pixels.float(), (side, side), mode="bilinear", antialias=True)
+    return composite_on_background(rgba, torch.ones(1, 3, 1, 1, device=pixels.device))
+
+
+def composite_on_background(
+    rgba: Float[Tensor, "batch 4 height width"], colour: Float[Tensor, "_ 3 1 1"]
+) -> Float[Tensor, "batch 3 height width"]:
+    """Put premultiplied images of range 0 to 255 on a colour of range 0 to 1; normalise as open_clip does."""
+    rgb = rgba[:, :3] / WHITE + (1 - rgba[:, 3:] / WHITE) * colour
+    return normalise(rgb)
+
+
+def _draw_crop_maps(batch: int, experiment: Experiment, generator: torch.Generator) -> Float[Tensor, "batch 2 3"]:
+    """Draw boxes as torchvision's RandomResizedCrop does, as maps from output to input coordinates (both -1 to 1).
+
+    A box that does not fit is cut to the image, where torchvision draws again.
+    """
+    draw = torch.rand(5, batch, generator=generator)
+    low, high = experiment.crop_scale
+    area = low + (high - low) * draw[0]
+    narrow, wide = map(math.log, ASPECT_RATIOS)
+    ratio = torch.exp(narrow + (wide - narrow) * draw[1])
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    mirrored = torch.where(draw[4] < 0.5, -1.0, 1.0) if experiment.flip else torch.ones(batch)  # noqa: PLR2004
+    maps = torch.zeros(batch, 2, 3)
+    maps[:, 0, 0], maps[:, 1, 1] = width * mirrored, height
+    maps[:, 0, 2], maps[:, 1, 2] = (2 * draw[2] - 1) * (1 - width), (2 * draw[3] - 1) * (1 - height)
+    return maps

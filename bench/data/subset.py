@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.config import Experiment
-from bench.data.captions.batches import KEY_COLUMNS, known_column
+from bench.data.captions.batches import KEY_COLUMNS, find_column
 from bench.environment.seeds import SUBSET, seed_for
 
 RANDOM = "random:"
@@ -56,7 +56,7 @@ def _listed_keys(path: Path) -> set[str]:
         raise ValueError(f"subset={path}: no such file; expected a csv file of keys or {RANDOM}N")
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
-        column = known_column(rows.fieldnames or (), KEY_COLUMNS)
+        column = find_column(rows.fieldnames or (), KEY_COLUMNS)
         if column is None:
             there = ", ".join(rows.fieldnames or ()) or "none"
             raise ValueError(f"{path}: no key column; expected {' or '.join(KEY_COLUMNS)} (there are {there})")

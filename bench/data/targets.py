@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.config import TextPadding
 
 MAX_LENGTHS, MAX_BUCKETS = 8, 4
-Kind = TypeVar("Kind", bound="Target")
+TargetType = TypeVar("TargetType", bound="Target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,15 @@ class Target(Protocol):
     @property
     def captions(self) -> "Tokens | None":
         """Captions that a text tower embeds; None if no text is computed."""
-        ...
 
-    def select(self: Kind, rows: Int[Tensor, " batch"]) -> Kind:
+    def select(self: TargetType, rows: Int[Tensor, " batch"]) -> TargetType:
         """Return the items of a batch."""
-        ...
 
-    def with_captions(self: Kind, captions: "Tokens") -> Kind:
+    def with_captions(self: TargetType, captions: "Tokens") -> TargetType:
         """Return the same target with other captions, if text is computed."""
-        ...
 
-    def to(self: Kind, device: torch.device) -> Kind:
+    def to(self: TargetType, device: torch.device) -> TargetType:
         """Move to a device asynchronously."""
-        ...
 
 
 class NoTextMixin:
@@ -60,7 +56,7 @@ class NoTextMixin:
     __slots__ = ()
     captions = None
 
-    def with_captions(self: Kind, _: "Tokens") -> Kind:
+    def with_captions(self: TargetType, _: "Tokens") -> TargetType:
         return self
 
 
@@ -132,9 +128,8 @@ class Tokens:
 
     def to(self, device: torch.device) -> "Tokens":
         groups = tuple(to_device(ids, device) for ids in self.groups)
-        return Tokens(
-            groups, to_device(self.lengths, device), to_device(self.inverse_permutation, device), self.padding
-        )
+        lengths, inverse = (to_device(tensor, device) for tensor in (self.lengths, self.inverse_permutation))
+        return Tokens(groups, lengths, inverse, self.padding)
 
 
 def allowed_lengths(context_length: int) -> list[int]:
@@ -189,10 +184,10 @@ class Labels(NoTextMixin):
         distinct = [tuple(dict.fromkeys(row)) for row in labels]
         counts = torch.tensor([len(row) for row in distinct], dtype=torch.int64)
         columns = torch.tensor([label for row in distinct for label in row], dtype=torch.int64)
-        return cls._counted(counts, columns)
+        return cls._from_counts(counts, columns)
 
     @classmethod
-    def _counted(cls, counts: Int[Tensor, " captions"], columns: Int[Tensor, " positives"]) -> "Labels":
+    def _from_counts(cls, counts: Int[Tensor, " captions"], columns: Int[Tensor, " positives"]) -> "Labels":
         rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
         return cls(rows, columns, starts)
@@ -200,7 +195,7 @@ class Labels(NoTextMixin):
     def select(self, rows: Int[Tensor, " batch"]) -> "Labels":
         counts = self.starts[rows + 1] - self.starts[rows]
         first = torch.repeat_interleave(self.starts[rows] - (counts.cumsum(0) - counts), counts)
-        return self._counted(counts, self.columns[to_device(first + torch.arange(len(first)), self.columns.device)])
+        return self._from_counts(counts, self.columns[to_device(first + torch.arange(len(first)), self.columns.device)])
 
     def to(self, device: torch.device) -> "Labels":
         return Labels(to_device(self.rows, device), to_device(self.columns, device), self.starts)

@@ -4,6 +4,8 @@ Source: apple/corenet `corenet/data/datasets/utils/text.py` and ftfy 6.2 to 6.3 
 """
 
 import re
+from functools import reduce
+from typing import Any
 from unicodedata import normalize
 from urllib.parse import unquote
 
@@ -80,15 +82,12 @@ def _without_tags(text: str) -> str:
 
 def _find_repairs() -> dict[str, str]:
     """Return the replacements of the non-ASCII characters that a pass of ftfy replaces in any context."""
-    quotes = (
-        {ord("\u02bc"): "'"} | dict.fromkeys(range(0x2018, 0x201C), "'") | dict.fromkeys(range(0x201C, 0x2020), '"')
-    )
+    single = {0x02BC: "'"} | dict.fromkeys(range(0x2018, 0x201C), "'")
+    double = dict.fromkeys(range(0x201C, 0x2020), '"')
     breaks = dict.fromkeys((0x2028, 0x2029), "\n")
-    mends = {}
-    for code in {*LIGATURES, *WIDTH_MAP, *quotes, *breaks, *CONTROL_CHARS}:
-        text = chr(code).translate(LIGATURES).translate(WIDTH_MAP).translate(quotes).translate(breaks)
-        mends[chr(code)] = text.translate(CONTROL_CHARS)
-    return {character: text for character, text in mends.items() if not character.isascii()}
+    tables: tuple[dict[int, Any], ...] = (LIGATURES, WIDTH_MAP, single | double, breaks, CONTROL_CHARS)
+    characters = {chr(code) for table in tables for code in table}
+    return {each: reduce(str.translate, tables, each) for each in characters if not each.isascii()}
 
 
 REPAIRS = _find_repairs()

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import TypeVar
 
-from bench.labels.lexicon import NOT_A_LABEL, Lexicon
 from bench.labels.tokens import Tokenizer
+from bench.labels.wordnet import NOT_A_LABEL, Lexicon
 
 # A word that is one token in any context, its genitive, and punctuation that is split off. A period must end a sentence
 # here, which `Tokenizer.sentences.always_ends` decides.
@@ -35,7 +35,7 @@ NEIGHBOUR = "of"  # no label, no abbreviation
 MAX_ENTRIES = 1 << 19  # pieces in the cache (100 MB)
 MAX_LENGTH = 64  # characters of a piece that is cached
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 Labels = tuple[int, ...]
 UNKNOWN: Labels = (NOT_A_LABEL,)
 
@@ -49,64 +49,64 @@ class PieceLabels:
         self._words: dict[str, int] = {}
         self._pieces: dict[str, Labels | None] = {}
 
-    def labels(self, pieces: Sequence[str]) -> list[Labels | None]:
+    def label_pieces(self, pieces: Sequence[str]) -> list[Labels | None]:
         """Return the labels of each piece; None if they depend on its neighbours."""
         known = list(map(self._pieces.get, pieces, repeat(UNKNOWN)))
         for index, labels in enumerate(known):
             if labels is UNKNOWN:
-                known[index] = self._found(pieces[index])
-                _remember(self._pieces, pieces[index], known[index])
+                known[index] = self._label_piece(pieces[index])
+                _cache_entry(self._pieces, pieces[index], known[index])
         return known
 
-    def label(self, word: str) -> int:
+    def label_word(self, word: str) -> int:
         label = self._words.get(word)
         if label is None:
             lemma = self._lexicon.lemma(word, detach_again=self._tokenizer.detach_again)
             label = self._lexicon.label_of.get(lemma, NOT_A_LABEL)
-            _remember(self._words, word, label)
+            _cache_entry(self._words, word, label)
         return label
 
-    def _found(self, piece: str) -> Labels | None:
+    def _label_piece(self, piece: str) -> Labels | None:
         if simple := SIMPLE.fullmatch(piece):
             word, period = simple.groups()
             is_decided = not period or self._tokenizer.sentences.always_ends(piece)
             if is_decided and CUT_IN_TWO.isdisjoint(word.split("-")):
-                label = self.label(word)
+                label = self.label_word(word)
                 return () if label == NOT_A_LABEL else (label,)
         parts = piece.split()
         if parts != [piece]:  # white space beyond ASCII: Punkt does not end a word there
             if self._tokenizer.spaces_only or ENDS.search(piece):
                 return () if not parts else None
-            found = self.labels(parts)
-            return None if None in found else tuple(label for labels in found for label in labels or ())
+            by_part = self.label_pieces(parts)
+            return None if None in by_part else tuple(label for labels in by_part for label in labels or ())
         if piece.isascii() and WITHOUT_NOUNS.fullmatch(piece):
             return ()
         if STEADY.fullmatch(piece):
-            return self.of_tokens(self._tokenizer.words(piece))
-        ways = set(self._ways(piece))
-        return ways.pop() if len(ways) == 1 else None
+            return self.label_tokens(self._tokenizer.words(piece))
+        labels_by_way = set(self._label_each_way(piece))
+        return labels_by_way.pop() if len(labels_by_way) == 1 else None
 
-    def _ways(self, piece: str) -> list[Labels]:
+    def _label_each_way(self, piece: str) -> list[Labels]:
         """Return the labels for each way in which a piece can be tokenised."""
         sentence = self._tokenizer.words
         starts = (piece, f"{NEIGHBOUR} {piece}")
         middles = [f"{start} {NEIGHBOUR}" for start in starts]
-        cuts = [self._tokenizer.cut(text) for text in starts]
+        tokenizations = [self._tokenizer.split(text) for text in starts]
         if piece[-1] not in ".?!":
-            cuts += [self._tokenizer.cut(text) for text in middles]
+            tokenizations += [self._tokenizer.split(text) for text in middles]
         else:
-            cuts += [sentence(text) for text in starts]
+            tokenizations += [sentence(text) for text in starts]
             if not self._tokenizer.sentences.always_ends(piece):
-                cuts += [sentence(text) for text in middles]
-        return [self.of_tokens(words) for words in cuts]
+                tokenizations += [sentence(text) for text in middles]
+        return [self.label_tokens(words) for words in tokenizations]
 
-    def of_tokens(self, words: list[str]) -> Labels:
-        return tuple(label for label in map(self.label, words) if label != NOT_A_LABEL)
+    def label_tokens(self, words: list[str]) -> Labels:
+        return tuple(label for label in map(self.label_word, words) if label != NOT_A_LABEL)
 
 
-def _remember(found: dict[str, Found], text: str, value: Found) -> None:
+def _cache_entry(cache: dict[str, Value], text: str, value: Value) -> None:
     """Cache an entry unless the text is long; clear the cache when it is full."""
-    if len(found) >= MAX_ENTRIES:
-        found.clear()
+    if len(cache) >= MAX_ENTRIES:
+        cache.clear()
     if len(text) <= MAX_LENGTH:
-        found[text] = value
+        cache[text] = value

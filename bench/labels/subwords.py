@@ -8,10 +8,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from open_clip.tokenizer import SimpleTokenizer
 
+from bench.labels.labeller import LabelIds, Offsets
 from bench.labels.vocabulary import read_vocabulary
 
-ALL = "all"
-MAX_BYTES = 2048  # bytes of a caption that are encoded: no context holds more, and a word's cost is quadratic in length
+ALL_SUBWORDS = "all"
+MAX_CAPTION_BYTES = 2048  # encoded: no context holds more, and a word's cost is quadratic in its length
 MAX_CACHED_WORDS = 2**20  # words in the tokenizer's cache, about 250 MB
 
 
@@ -25,8 +26,8 @@ def encode_caption(caption: str) -> list[int]:
     """Return the token ids of a caption's first 2 KiB, without start and end token."""
     if len(tokenizer().cache) > MAX_CACHED_WORDS:
         tokenizer.cache_clear()
-    if 4 * len(caption) > MAX_BYTES:
-        caption = caption.encode(errors="replace")[:MAX_BYTES].decode(errors="ignore")
+    if 4 * len(caption) > MAX_CAPTION_BYTES:
+        caption = caption.encode(errors="replace")[:MAX_CAPTION_BYTES].decode(errors="ignore")
     ids: list[int] = tokenizer().encode(caption)
     return ids
 
@@ -37,20 +38,20 @@ class SubwordRule:
     name = "subword"
 
     def __init__(self) -> None:
-        self._subword = tokenizer().decoder
-        self.keys: Sequence[str] = [str(number) for number in range(len(self._subword))]
+        self._subwords = tokenizer().decoder
+        self.keys: Sequence[str] = [str(number) for number in range(len(self._subwords))]
 
     def title(self, label: int) -> str:
         """Return the subword; `</w>` ends a word."""
-        return str(self._subword[label])
+        return str(self._subwords[label])
 
     def gloss(self, _label: int) -> str:
         return ""
 
-    def label(self, captions: pa.StringArray) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-        found = [dict.fromkeys(encode_caption(text or "")) for text in captions.to_pylist()]
-        ids = np.fromiter((label for row in found for label in row), np.uint32)
-        return ids, np.cumsum([0, *map(len, found)], dtype=np.int64)
+    def label(self, captions: pa.StringArray) -> tuple[LabelIds, Offsets]:
+        rows = [dict.fromkeys(encode_caption(text or "")) for text in captions.to_pylist()]
+        ids = np.fromiter((label for row in rows for label in row), np.uint32)
+        return ids, np.cumsum([0, *map(len, rows)], dtype=np.int64)
 
 
 class SubwordIds:
@@ -62,11 +63,11 @@ class SubwordIds:
 
     def __init__(self, vocabulary: str) -> None:
         self.start, self.end = int(tokenizer().sot_token_id), int(tokenizer().eot_token_id)
-        if vocabulary == ALL:
+        if vocabulary == ALL_SUBWORDS:
             kept = np.arange(self.end + 1)
         else:
-            labels = map(int, read_vocabulary(vocabulary).keys)
-            kept = np.array(sorted({0, *labels, self.start, self.end}))
+            subwords = map(int, read_vocabulary(vocabulary).keys)
+            kept = np.array(sorted({0, *subwords, self.start, self.end}))
         self.size = len(kept)
         self.id_map: npt.NDArray[np.int64] = np.full(self.end + 1, -1)  # id of each tokenizer id; -1: left out
         self.id_map[kept] = np.arange(self.size)
@@ -74,6 +75,5 @@ class SubwordIds:
 
     def encode(self, captions: Iterable[str]) -> list[list[int]]:
         """Return the captions' ids without start and end token; subwords outside the vocabulary are left out."""
-        numbers = self.id_map
-        found = map(encode_caption, captions)
-        return [[number for number in numbers[ids].tolist() if number >= 0] if ids else [] for ids in found]
+        encoded = map(encode_caption, captions)
+        return [[number for number in self.id_map[ids].tolist() if number >= 0] if ids else [] for ids in encoded]

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 from msgspec import Meta
 from msgspec.structs import replace
 
 from bench.config import choose, format_differences
 from bench.environment.files import atomic_write, decode_json, read_limited
-from bench.labels.rules import LabelRule
 
 SHIPPED_FOLDER = Path(__file__).parent / "vocabularies"
 SUBWORD = "subword"  # the only rule whose labels are subword ids; the labels of all others are synsets
@@ -55,9 +52,6 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         """Hash of the rule and the keys: equal for two vocabularies that give labels equal columns."""
         return sha256("\n".join((self.rule, *self.keys)).encode()).hexdigest()[:16]
 
-    def columns(self) -> dict[str, int]:
-        return {key: column for column, key in enumerate(self.keys)}
-
     def filtered(self, min_count: int, size: int | None) -> "Vocabulary":
         """Keep the labels with at least `min_count` occurrences, and the first `size` of these."""
         labels = tuple(label for label in self.labels if label.count >= min_count)[:size]
@@ -67,18 +61,6 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 def sort_labels(labels: Iterable[VocabularyLabel]) -> tuple[VocabularyLabel, ...]:
     """Sort by descending count; break ties by the synset's offset or the subword's id."""
     return tuple(sorted(labels, key=lambda label: (-label.count, int(label.key.lstrip("n")))))
-
-
-def count_vocabulary(rule: LabelRule, counts: npt.NDArray[np.int64], captions: int) -> Vocabulary:
-    """Return the labels that occur, by descending count; `counts` has one entry per label of the rule."""
-    kind = "subword" if rule.name == SUBWORD else "synset"
-    labels = (
-        VocabularyLabel(
-            **{kind: rule.keys[label]}, name=rule.title(label), count=int(counts[label]), gloss=rule.gloss(label)
-        )
-        for label in np.flatnonzero(counts).tolist()
-    )
-    return Vocabulary(rule=rule.name, captions=captions, labels=sort_labels(labels))
 
 
 def merge_vocabularies(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
@@ -97,11 +79,8 @@ def merge_vocabularies(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
         known = total.get(label.key)
         total[label.key] = replace(label, count=label.count + known.count) if known else label
     captions = [each.captions for each in vocabularies if each.captions is not None]
-    return Vocabulary(
-        rule=vocabularies[0].rule,
-        captions=sum(captions) if len(captions) == len(vocabularies) else None,
-        labels=sort_labels(total.values()),
-    )
+    num_captions = sum(captions) if len(captions) == len(vocabularies) else None
+    return Vocabulary(rule=rules[0], captions=num_captions, labels=sort_labels(total.values()))
 
 
 def vocabulary_path(name: str) -> Path:
@@ -130,10 +109,9 @@ def read_vocabulary(name: str) -> Vocabulary:
             raise ValueError(f"{path}: not a vocabulary: {error}") from None
         return _require_valid_keys(vocabulary, path)
     if content.startswith(b"\x80") or path.suffix in (".pkl", ".pickle"):
-        labels = (
-            VocabularyLabel(synset=key, name=key, count=count) for key, count in _read_released(content, path).items()
-        )
-        return _require_valid_keys(Vocabulary(rule="corenet", captions=None, labels=tuple(labels)), path)
+        counts = _read_released_counts(content, path).items()
+        labels = tuple(VocabularyLabel(synset=key, name=key, count=count) for key, count in counts)
+        return _require_valid_keys(Vocabulary(rule="corenet", captions=None, labels=labels), path)
     raise ValueError(
         f"{path}: unknown vocabulary format; accepted are JSON of `bench label --count-only` and CoreNet's pickle"
     )
@@ -174,7 +152,7 @@ class _PlainUnpickler(pickle._Unpickler):  # noqa: SLF001
         raise pickle.UnpicklingError(f"it asks for object {pid!r}")
 
 
-def _read_released(content: bytes, path: Path) -> dict[str, int]:
+def _read_released_counts(content: bytes, path: Path) -> dict[str, int]:
     """Return the counts by synset of CoreNet's pickle, in its order; ValueError unless it is a dict of str to int."""
     try:
         found = _PlainUnpickler(io.BytesIO(content)).load()

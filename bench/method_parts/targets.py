@@ -9,8 +9,8 @@ from bench.config import COMPUTED, Experiment
 from bench.data.shards.shards import find_shards
 from bench.data.targets import Captions, Features, Labels, NoTarget, Tokens, TokensAndLabels
 from bench.environment.seeds import TEXT, seed_for
-from bench.labels.labeller import labeller
-from bench.labels.stored import stored_labels
+from bench.labels.label_files import load_stored_labels
+from bench.labels.labeller import get_labeller
 from bench.labels.subwords import SubwordIds
 from bench.towers.teacher import stored_features
 from models.text_tower import text_width, why_padding_is_needed
@@ -43,10 +43,10 @@ def tokens_or_features(experiment: Experiment) -> Callable[[Captions], Tokens | 
 def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
     """Return a function to the WordNet nouns in captions, by the released rule or as stored."""
     if experiment.labels != COMPUTED:
-        stored = stored_labels(Path(experiment.labels), find_shards(experiment.data), experiment.synset_vocabulary)
-        return lambda captions: Labels.from_lists(stored.lists(captions.rows, captions.total))
-    label = labeller("corenet", experiment.synset_vocabulary)
-    return lambda captions: Labels.from_lists(label.lists(captions.texts))
+        stored = load_stored_labels(Path(experiment.labels), find_shards(experiment.data), experiment.synset_vocabulary)
+        return lambda captions: Labels.from_lists(stored.select(captions.rows, captions.total))
+    labeller = get_labeller("corenet", experiment.synset_vocabulary)
+    return lambda captions: Labels.from_lists(labeller.label_texts(captions.texts))
 
 
 def subword_labels(experiment: Experiment) -> Callable[[Captions], Labels]:

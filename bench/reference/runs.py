@@ -17,8 +17,7 @@ from bench.config import PACK_DATA, Experiment
 from bench.data.long_captions import lengthen_captions
 from bench.data.manifest import CACHE
 from bench.data.pack import load_pack_images
-from bench.data.pack_stream import PackStream
-from bench.data.stream import Batch
+from bench.data.stream import Batch, PackStream
 from bench.data.targets import Captions, Labels, NoTextMixin, Tokens, to_device
 from bench.environment.machine import resolve_auto
 from bench.environment.slots import yield_slot

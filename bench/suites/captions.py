@@ -2,7 +2,7 @@
 
 import random
 
-from bench.labels.lexicon import lexicon
+from bench.labels.wordnet import lexicon
 
 SHORTEST, LONGEST = 8, 40  # words
 UNCLEAN_EVERY = 10

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from bench.config import Experiment
 from bench.data.pack import PackImages
-from bench.data.pack_stream import PackStream
+from bench.data.stream import PackStream
 from bench.measure.costs import count_flops
 from bench.measure.memory import count_tensor_bytes
 from bench.methods import get_method

@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.labels.corenet import CorenetRule
-from bench.labels.lexicon import Lexicon
+from bench.labels.synset_rules import CorenetRule
+from bench.labels.wordnet import Lexicon
 from bench.suites.captions import distinct_captions
 
 CAPTIONS = 20_000

@@ -16,8 +16,8 @@ from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.data.order import SampleOrder
-from bench.data.shards.loader import LoadedBatch, ShardLoader
 from bench.data.shards.shards import Shards, open_shards
+from bench.data.shards.stream import LoadedBatch, ShardLoader
 from bench.experiments import EXPERIMENTS
 from bench.methods import METHODS
 

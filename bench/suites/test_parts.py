@@ -9,7 +9,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.config import METHOD_NAMES, TextPadding
 from bench.data.pack import PackImages
-from bench.data.pack_stream import augment
+from bench.data.stream import augment
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS
 from bench.labels.subwords import SubwordIds

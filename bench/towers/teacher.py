@@ -16,11 +16,10 @@ from bench.config import PACK_DATA, Experiment
 from bench.console.console import PROGRAM
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE
-from bench.data.normalisation import WHITE, normalise
 from bench.data.pack import load_pack_images
-from bench.data.pack_stream import eval_transform
-from bench.data.shards.identity import files_digest
-from bench.data.shards.shards import find_shards, open_samples, open_shards
+from bench.data.shards.shards import files_digest, find_shards, open_samples, open_shards
+from bench.data.stream import eval_transform
+from bench.data.transforms import WHITE, normalise
 from bench.environment.files import atomic_write, decode_json
 from bench.environment.seeds import TEACHER, seed_for
 from bench.towers.provenance import read_metadata

@@ -13,10 +13,9 @@ from bench.config import PACK_DATA, Experiment
 from bench.data.image_sizes import first_of_each_size
 from bench.data.manifest import CACHE
 from bench.data.pack import load_pack_images
-from bench.data.pack_stream import PackStream
 from bench.data.shards.shards import open_experiment_shards
 from bench.data.shards.stream import ShardStream
-from bench.data.stream import Stream
+from bench.data.stream import PackStream, Stream
 from bench.environment.machine import resolve_auto
 from bench.environment.seeds import HEAD, STEP, TOWER, seed_for
 from bench.methods import Method, get_method

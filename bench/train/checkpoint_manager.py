@@ -14,7 +14,7 @@ from tqdm import tqdm
 from bench.config import CheckpointConfig
 from bench.console.console import StopRequest, printable
 from bench.data.image_sizes import images_seen_before
-from bench.data.shards.identity import data_digest
+from bench.data.shards.shards import data_digest
 from bench.environment.commit import current_commit
 from bench.towers.provenance import Provenance
 from bench.train.build import TrainState

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from bench.config import Experiment, differing_fields, format_differences
 from bench.console.console import log
-from bench.data.shards.identity import data_digest
+from bench.data.shards.shards import data_digest
 from bench.environment.files import PLAIN, decode_json, decode_older, fsync_path, read_limited
 from bench.old_names import upgrade_experiment_of
 from bench.record import FormatHeader

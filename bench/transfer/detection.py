@@ -18,8 +18,8 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 
-from bench.data.normalisation import WHITE
 from bench.data.order import shuffled_rows
+from bench.data.transforms import WHITE
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.record import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.catalog import REFERENCES
 from bench.config import Experiment
-from bench.data.normalisation import WHITE, normalise
+from bench.data.transforms import WHITE, normalise
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.tasks.image_sources import ImageSource, eval_batches
 from models.image_tower import PIXEL_CHANNELS, ImageTower

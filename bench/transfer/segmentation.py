@@ -13,8 +13,8 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from bench.data.normalisation import WHITE, normalise
 from bench.data.order import shuffled_rows
+from bench.data.transforms import WHITE, normalise
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.record import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor

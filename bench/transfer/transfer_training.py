@@ -13,8 +13,8 @@ from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
-from bench.data.crops import crop_and_resize, draw_crop_params
 from bench.data.order import shuffled_rows
+from bench.data.transforms import crop_and_resize, draw_crop_params
 from bench.environment.seeds import AUGMENTATION, STEP, seed_for
 from bench.train.loop import cosine_decay
 from bench.train.step import make_ema, make_gradient_clipper, weight_decay_groups

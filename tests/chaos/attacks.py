@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.console.tables import Table, print_tables
-from bench.data.decoding import UnusableImageError
-from bench.data.embeddings import decode_grid
-from bench.data.shards.manifest import read_manifest
+from bench.data.decoding import UnusableImageError, decode_grid
+from bench.data.shards.facts import read_manifest
 from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record
 from bench.towers.tower_from import load_trained_tower

@@ -11,13 +11,12 @@ import hypothesis
 from hypothesis import strategies as st
 
 from bench.console.tables import print_tables
-from bench.data.captions.batches import NULL, TOO_LONG
-from bench.data.captions.line_files import NO_CAPTION, NOT_JSON
+from bench.data.captions.batches import NO_CAPTION, NOT_JSON, NULL, TOO_LONG
 from bench.data.manifest import CACHE
 from bench.data.shards.shards import open_samples, open_shards
 from bench.data.targets import Captions
-from bench.labels.explanation import explanation_table
-from bench.labels.rules import get_rule
+from bench.labels.labeller import get_rule
+from bench.labels.tables import explanation_table
 from bench.methods import get_method
 from tests.chaos.bound import Check, check_at_most, check_none, num_tries
 from tests.chaos.made import encode_image, make_image, write_shard

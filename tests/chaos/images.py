@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from bench.config import Experiment
-from bench.data.crops import crop_and_resize, draw_crop_params
 from bench.data.decoding import ERROR_CLASSES, UnusableImageError, decode_image
+from bench.data.transforms import crop_and_resize, draw_crop_params
 from bench.experiments import EXPERIMENTS
 from bench.profilers.memory import PeakMemory
 from tests.chaos.bound import Check, check_at_most, check_none, num_tries

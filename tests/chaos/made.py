@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.data.shards.manifest import compute_facts, write_manifest
+from bench.data.shards.facts import compute_facts, write_manifest
 
 CAPTIONS = ("a dog and a cat", "two cats", "a bird on a tree", "a red car", "an apple", "a horse beside a house")
 

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.data.shards.index import read_index
-from bench.data.shards.manifest import MANIFEST_NAME
+from bench.data.shards.facts import MANIFEST_NAME, read_index
 from bench.data.shards.shards import open_samples, open_shards
 from tests.chaos.bound import Check, check_none, num_tries
 from tests.chaos.made import write_shards

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.decoding import UnusableImageError
+from bench.data.shards import facts
 from bench.data.shards import shards as shards_module
 from bench.environment.machine import current_circumstances
 from bench.record import Record, Score, Transfer, record_path, write_record
@@ -58,7 +59,7 @@ def test_undetected_bit_flip_is_classified_as_such(tmp_path: Path, monkeypatch: 
 def test_bit_flip_after_the_only_verification_is_classified_as_undetected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards_module, "verified_marker_path", lambda _, index: index.with_suffix(".compared"))
+    monkeypatch.setattr(facts, "verified_marker_path", lambda _, index: index.with_suffix(".compared"))
     assert shards.UNSEEN in shards.damage_shards(tmp_path, shards.flip_bit, 12, 0, listed=True, warm=True)
 
 

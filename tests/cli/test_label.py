@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from bench.__main__ import main
 from bench.data.captions.batches import CaptionBatch
-from bench.data.captions.shards import find_caption_files, select_part
+from bench.data.captions.files import find_caption_files, select_part
 from bench.data.manifest import pretrain_shards
 from bench.data.pack import PackImages
 from bench.data.targets import Captions
-from bench.labels.labeller import Tally, labeller
-from bench.labels.rules import get_rule
+from bench.labels.labeller import Tally, get_labeller, get_rule
 from bench.labels.vocabulary import read_vocabulary
 from bench.methods import METHODS
 from tests.labels.files import FORMATS, write_captions
@@ -52,7 +51,7 @@ def batch_of(captions: list[str | None]) -> CaptionBatch:
 @given(CAPTIONS, st.sampled_from(["corenet", "subword"]))
 def test_labels_are_vocabulary_columns_of_the_rules_labels(captions: list[str | None], rule: str) -> None:
     name = {"subword": "pack-subwords"}.get(rule, "pack-synsets")
-    whole, some, vocabulary = labeller(rule, None), labeller(rule, name), read_vocabulary(name)
+    whole, some, vocabulary = get_labeller(rule, None), get_labeller(rule, name), read_vocabulary(name)
     (found, _), (columns, tally) = whole(batch_of(captions)), some(batch_of(captions))
     keys = [[whole.rule.keys[label] for label in row] for row in found.to_pylist()]
     known = set(vocabulary.keys)
@@ -66,7 +65,7 @@ def test_labels_are_vocabulary_columns_of_the_rules_labels(captions: list[str | 
 @settings(max_examples=40, derandomize=True, deadline=None)
 @given(CAPTIONS, CAPTIONS)
 def test_tallies_of_parts_sum_to_the_tally_of_the_whole(one: list[str | None], other: list[str | None]) -> None:
-    label = labeller("corenet", "pack-synsets")
+    label = get_labeller("corenet", "pack-synsets")
     total = Tally()
     for part in (one, other):
         total.add(label(batch_of(part))[1])
@@ -101,7 +100,7 @@ def test_every_format_gives_the_same_labels(suffix: str, tmp_path: Path, capsys:
     assert main(["label", str(path), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "out")]) == 0
     table = pq.read_table(tmp_path / "out" / "c.parquet")
     assert table.schema.field("labels").type.value_type == pa.uint32()
-    assert table.column("labels").to_pylist() == labeller("corenet", "pack-synsets").lists(captions)
+    assert table.column("labels").to_pylist() == get_labeller("corenet", "pack-synsets").label_texts(captions)
     assert table.column("key").to_pylist() == [str(row) if "txt" in suffix else f"k{row}" for row in range(20)]
     assert "Most frequent labels" in capsys.readouterr().out
 

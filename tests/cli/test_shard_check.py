@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.__main__ import main
-from bench.data.shards.manifest import read_manifest
+from bench.data.shards.facts import read_manifest
 from tests.data.shards import write_shard, write_shards
 
 BAD = "Faulty shards"

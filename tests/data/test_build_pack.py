@@ -15,11 +15,15 @@ import pytest
 from PIL import Image, ImageDraw
 
 from bench.data.build_pack.__main__ import Options, main, rebuild
-from bench.data.build_pack.backgrounds import PHOTOS, write_backgrounds
-from bench.data.build_pack.emoji import EmojiTexts, IconSet, emoji_pairs, icon_pairs
-from bench.data.build_pack.furniture import LICENCES, furniture_pairs
-from bench.data.build_pack.openclipart import caption, openclipart_pairs
-from bench.data.build_pack.punkt import write_parameters
+from bench.data.build_pack.language_tables import write_punkt_parameters, write_wordnet_tables
+from bench.data.build_pack.pretrain_images import (
+    EmojiTexts,
+    IconSet,
+    caption,
+    emoji_pairs,
+    icon_pairs,
+    openclipart_pairs,
+)
 from bench.data.build_pack.shards import (
     MIN_ALPHA,
     SIDE,
@@ -29,8 +33,14 @@ from bench.data.build_pack.shards import (
     data_files,
     write_pack_shard,
 )
-from bench.data.build_pack.silhouettes import ANIMALS, silhouette_pairs
-from bench.data.build_pack.wordnet import write_tables
+from bench.data.build_pack.transfer_images import (
+    ANIMALS,
+    FURNITURE_LICENCES,
+    PHOTOS,
+    furniture_pairs,
+    silhouette_pairs,
+    write_backgrounds,
+)
 
 PACK = Path(__file__).parents[2] / "bench" / "data" / "pack"
 FISH, RED_HEART, CAT_FLAG, TONE = "1F41F", "2764-FE0F", "1F3F4", "1F3FB"
@@ -219,7 +229,7 @@ def test_icons_are_found_by_code_points_by_name_and_by_alias(npm):
 
 
 def test_alias_without_target_is_ignored(npm):
-    names = IconSet.read(npm / "@iconify-json/noto").names()
+    names = IconSet(npm / "@iconify-json/noto").names
     assert names["red-heart"] == "heart-drawn"
     assert "lost" not in names
 
@@ -285,7 +295,7 @@ def furniture(tmp_path):
     drawing().save(icon, "PNG")
     chair = "name#2=Chair\ntags#2=Scopia, Seat\ncategory#2=Office\nicon#2=/a/chair.png\n"
     lamp = "name#10=Lamp\ntags#10=\ncategory#10=Lights\nicon#10=/a/chair.png\ncreator#10=Ann\n"
-    for catalogue in LICENCES:
+    for catalogue in FURNITURE_LICENCES:
         with zipfile.ZipFile(folder / f"{catalogue}.sh3f", "w") as archive:
             archive.writestr("a/chair.png", icon.getvalue())
             properties = f"id=x\n{lamp if catalogue == 'BlendSwap-CC-0' else ''}{chair}"
@@ -320,7 +330,7 @@ def test_silhouettes_are_sampled_without_duplicates(animals):
     assert sorted(one.key for one in pairs) == ["00000", "00001", "00002", "00003"]
     named = {one.key: one.caption for one in pairs}
     assert named == {"00000": "bear", "00001": "cow", "00002": "zebra", "00003": "bird"}
-    assert [one.key for one in silhouette_pairs(animals, kept=2)] == [one.key for one in pairs[:2]]
+    assert [one.key for one in silhouette_pairs(animals, count=2)] == [one.key for one in pairs[:2]]
     assert set(named.values()) <= set(ANIMALS)
 
 
@@ -359,7 +369,7 @@ def wordnet(tmp_path):
 
 
 def test_the_tables_hold_the_nouns_and_the_synsets_that_bear_their_name(wordnet, tmp_path):
-    write_tables(wordnet, tmp_path)
+    write_wordnet_tables(wordnet, tmp_path)
     nouns = gzip.decompress((tmp_path / "wordnet30-nouns.tsv.gz").read_bytes()).decode()
     exceptions = gzip.decompress((tmp_path / "wordnet30-noun-exc.tsv.gz").read_bytes()).decode()
     glosses = lzma.decompress((tmp_path / "wordnet30-glosses.tsv.xz").read_bytes()).decode()
@@ -383,7 +393,7 @@ def punkt(tmp_path):
 
 
 def test_the_parameters_of_punkt_are_those_that_lower_case_text_asks_for(punkt, tmp_path):
-    write_parameters(punkt, tmp_path)
+    write_punkt_parameters(punkt, tmp_path)
     assert json.loads((tmp_path / "punkt-english.json").read_text()) == {
         "abbreviations": ["dr", "u.s"],
         "collocations": [["b", "wigton"], ["j", "aron"]],

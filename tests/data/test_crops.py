@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
-from bench.data.crops import ASPECT_RATIOS, crop_and_resize, crop_box, draw_crop_params
+from bench.data.transforms import ASPECT_RATIOS, crop_and_resize, crop_box, draw_crop_params
 
 SIDES = st.integers(1, 2000)
 SCALE = (0.5, 1.0)

@@ -9,8 +9,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from bench.data.decoding import EMPTY, UnusableImageError
-from bench.data.embeddings import NOT_AN_ARRAY, NOT_FINITE, TOO_SHORT, decode_grid
+from bench.data.decoding import EMPTY, NOT_AN_ARRAY, NOT_FINITE, TOO_SHORT, UnusableImageError, decode_grid
 from bench.data.shards.stream import ShardStream
 from bench.measure.costs import count_costs
 from bench.measure.speed import measure_speed

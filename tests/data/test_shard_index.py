@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.data.captions.batches import MAX_CAPTION_BYTES
-from bench.data.shards import shards as shards_module
-from bench.data.shards.index import index_path, read_index, write_index
-from bench.data.shards.manifest import compute_facts, read_manifest, write_manifest
+from bench.data.shards import facts
+from bench.data.shards.facts import compute_facts, index_path, read_index, read_manifest, write_index, write_manifest
 from bench.data.shards.shards import Samples, find_shards, open_samples, open_shards
 from tests.data.shards import (
     CAPTIONS,
@@ -193,7 +192,7 @@ def test_modified_listed_shard_is_verified_again(tmp_path: Path, monkeypatch: py
     write_manifest(path.parent, {path.name: compute_facts(path)})
     first, unlisted = open_shards(str(path), cache), index_path(path, cache)
     read = []
-    monkeypatch.setattr(shards_module, "compute_facts", lambda path: read.append(path) or compute_facts(path))
+    monkeypatch.setattr(facts, "compute_facts", lambda path: read.append(path) or compute_facts(path))
     assert open_shards(str(path), cache).indexes == first.indexes
     assert not read
     time.sleep(0.02)  # that the file system's clock may not advance

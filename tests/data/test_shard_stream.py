@@ -8,7 +8,7 @@ import torch
 from bench.__main__ import main
 from bench.config import METHOD_NAMES
 from bench.data.decoding import CORRUPTED, UNKNOWN_FORMAT
-from bench.data.shards.manifest import compute_facts, write_manifest
+from bench.data.shards.facts import compute_facts, write_manifest
 from bench.data.shards.stream import ShardStream
 from bench.data.stream import Batch
 from bench.data.targets import Captions, Labels, Tokens

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.config import METHOD_NAMES, TextPadding
 from bench.data.pack import PackImages
-from bench.data.pack_stream import PackStream, augment, composite_on_background, eval_transform
+from bench.data.stream import PackStream, augment, composite_on_background, eval_transform
 from bench.data.targets import Labels, Tokens, allowed_lengths, length_buckets
 from bench.methods import METHODS
 from tests.small import small

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.pack import PackImages
-from bench.data.pack_stream import PackStream
+from bench.data.stream import PackStream
 from bench.data.subset import subset_rows
 from bench.methods import METHODS
 from bench.train.build import load_data

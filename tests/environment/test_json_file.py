@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.shards.manifest import read_manifest
+from bench.data.shards.facts import read_manifest
 from bench.environment.files import decode_json, read_limited
 from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record

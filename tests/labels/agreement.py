@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bench.data.pack import load_pack_images
-from bench.labels.corenet import CorenetRule
+from bench.labels.synset_rules import CorenetRule
 from bench.suites.captions import distinct_captions
 from tests.labels import oracle
 from tests.labels.corpus import captions, glosses

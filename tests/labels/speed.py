@@ -24,8 +24,8 @@ from nltk.stem import WordNetLemmatizer
 from nltk.tag.perceptron import PerceptronTagger
 from nltk.tokenize import word_tokenize
 
-from bench.labels.corenet import CorenetRule
-from bench.labels.lexicon import Lexicon, lexicon
+from bench.labels.synset_rules import CorenetRule
+from bench.labels.wordnet import Lexicon, lexicon
 from bench.suites.captions import distinct_captions
 from tests.labels.oracle import cleaned, synset_of
 

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.labels.cleaning import clean
-from bench.labels.corenet import clean_captions, corenet, corenet_with_nltk_3_8
-from bench.labels.lexicon import NOT_A_LABEL, lexicon
+from bench.labels.labeller import get_rule
 from bench.labels.pieces import PieceLabels
+from bench.labels.synset_rules import clean_captions
 from bench.labels.tokens import NLTK_3_8, NLTK_3_10
+from bench.labels.wordnet import NOT_A_LABEL, lexicon
 from tests.labels import oracle
 from tests.labels.hostile import captions, hostile_captions
 
@@ -25,7 +26,7 @@ needs_oracle = pytest.mark.skipif(bool(oracle.missing()), reason=oracle.missing(
 
 def whole(text: str) -> list[str]:
     """Label a caption by itself, cut as a whole."""
-    labels = (corenet().label_of(token) for token in NLTK_3_10(text))
+    labels = (get_rule("corenet").label_token(token) for token in NLTK_3_10(text))
     return [lexicon().keys[label] for label in labels if label != NOT_A_LABEL]
 
 
@@ -35,7 +36,7 @@ def test_kept_reference_labels_are_large_and_not_empty() -> None:
 
 
 def test_labels_equal_those_of_the_released_code() -> None:
-    assert corenet().synsets(TEXTS) == ANSWERS
+    assert get_rule("corenet").synsets(TEXTS) == ANSWERS
 
 
 def test_caption_has_the_same_labels_alone_and_in_a_column() -> None:
@@ -59,23 +60,25 @@ def test_caption_has_the_same_labels_alone_and_in_a_column() -> None:
     ],
 )
 def test_caption_names_its_nouns(caption: str, lemmas: list[str]) -> None:
-    assert corenet().synsets([caption]) == [[lexicon().synset_of(lemma) for lemma in lemmas]]
+    assert get_rule("corenet").synsets([caption]) == [[lexicon().synset_of(lemma) for lemma in lemmas]]
 
 
 @given(st.lists(captions, max_size=8))
 def test_labels_of_steady_captions_are_the_sum_of_their_pieces(texts: list[str]) -> None:
-    assert corenet().synsets(texts) == [whole(text) for text in texts]
+    assert get_rule("corenet").synsets(texts) == [whole(text) for text in texts]
 
 
 def test_labels_of_hostile_captions_are_the_sum_of_their_pieces() -> None:
     texts = hostile_captions(5_000, seed=2)
-    assert corenet().synsets(texts) == [whole(text) for text in texts]
+    assert get_rule("corenet").synsets(texts) == [whole(text) for text in texts]
 
 
 def test_nltk_38_labels_are_the_sum_of_their_pieces() -> None:
-    rule, texts = corenet_with_nltk_3_8(), hostile_captions(3_000, seed=3)
+    rule, texts = get_rule("corenet-nltk-3.8.1"), hostile_captions(3_000, seed=3)
     tokens = (NLTK_3_8(text) for text in texts)
-    keys = [[rule.keys[label] for word in words if (label := rule.label_of(word)) != NOT_A_LABEL] for words in tokens]
+    keys = [
+        [rule.keys[label] for word in words if (label := rule.label_token(word)) != NOT_A_LABEL] for words in tokens
+    ]
     assert rule.synsets(texts) == keys
     assert rule.synsets(["a cat–dog thing"]) == [[lexicon().synset_of("thing")]]
 
@@ -89,11 +92,11 @@ def test_column_cleaning_equals_caption_cleaning(texts: list[str]) -> None:
 @given(st.lists(st.one_of(st.none(), captions), max_size=12), st.integers(0, 12), st.integers(0, 12))
 def test_splitting_a_column_does_not_change_labels(texts: list[str | None], start: int, length: int) -> None:
     column = pa.array(texts, pa.string())
-    labels, offsets = corenet().label(column)
+    labels, offsets = get_rule("corenet").label(column)
     assert labels.dtype == np.uint32
     assert offsets.dtype == np.int64
     assert len(offsets) == len(texts) + 1
-    part, places = corenet().label(column.slice(start, length))
+    part, places = get_rule("corenet").label(column.slice(start, length))
     low, high = (min(row, len(texts)) for row in (start, start + length))
     np.testing.assert_array_equal(part, labels[offsets[low] : offsets[high]])
     np.testing.assert_array_equal(places, offsets[low : high + 1] - offsets[low])
@@ -101,7 +104,7 @@ def test_splitting_a_column_does_not_change_labels(texts: list[str | None], star
 
 def test_null_is_an_empty_caption_and_long_columns_work() -> None:
     rows = [None, "", "a dog", "a dog's' tail."] * 40_000
-    _, offsets = corenet().label(pa.array(rows, pa.string()))
+    _, offsets = get_rule("corenet").label(pa.array(rows, pa.string()))
     assert np.diff(offsets)[:4].tolist() == [0, 0, 1, 2]
     np.testing.assert_array_equal(np.diff(offsets), np.tile(np.diff(offsets)[:4], 40_000))
 
@@ -133,21 +136,21 @@ def test_null_is_an_empty_caption_and_long_columns_work() -> None:
 )
 def test_a_million_characters_are_labelled(part: str) -> None:
     text = (part * 1_000_000)[:1_000_000]
-    assert corenet().synsets([text, f"cat {text}"])[1][:1] == [lexicon().synset_of("cat")]
+    assert get_rule("corenet").synsets([text, f"cat {text}"])[1][:1] == [lexicon().synset_of("cat")]
 
 
 def test_piece_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.labels.pieces.MAX_ENTRIES", 3)
     pieces = PieceLabels(NLTK_3_10, lexicon())
     texts = ["dogs", "cats.", "mice", "men", "d'ye", "geese", "dogs", "can't", "oxen", "two"]
-    assert pieces.labels(texts) == [PieceLabels(NLTK_3_10, lexicon()).labels([text])[0] for text in texts]
+    assert pieces.label_pieces(texts) == [PieceLabels(NLTK_3_10, lexicon()).label_pieces([text])[0] for text in texts]
     assert len(pieces._pieces) <= 3
 
 
 @needs_oracle
 @given(captions)
 def test_arbitrary_captions_have_the_released_codes_labels(text: str) -> None:
-    assert corenet().synsets([text]) == [oracle.labels(text)]
+    assert get_rule("corenet").synsets([text]) == [oracle.labels(text)]
 
 
 @needs_oracle

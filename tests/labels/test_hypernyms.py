@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.labels.class_names import synsets_of
-from bench.labels.hypernyms import LabelSet, hypernyms
-from bench.labels.lexicon import lexicon
 from bench.labels.vocabulary import read_vocabulary
+from bench.labels.wordnet import SynsetCandidates, find_synsets, hypernyms, lexicon
 
 # What NLTK 3.10.4 says of WordNet 3.0: names of two synsets, their path similarity as 1 over this number.
 RECORDED = json.loads(Path(__file__).with_name("path-similarity.json").read_text())
@@ -18,7 +16,7 @@ RECORDED = json.loads(Path(__file__).with_name("path-similarity.json").read_text
 
 def keys_by_name() -> dict[str, str]:
     tree = hypernyms()
-    return {tree.name(key): key for key in tree.above}
+    return {tree.names[key]: key for key in tree.above}
 
 
 def test_every_noun_synset_has_a_unique_name_and_leads_to_entity() -> None:
@@ -51,7 +49,7 @@ def test_similarities_equal_installed_nltk() -> None:
     for _ in range(300):
         one, other = draw.sample(sorted(tree.above), 2)
         theirs = [wordnet.synset_from_pos_and_offset("n", int(key[1:])) for key in (one, other)]
-        assert [synset.name() for synset in theirs] == [tree.name(one), tree.name(other)]
+        assert [synset.name() for synset in theirs] == [tree.names[one], tree.names[other]]
         assert tree.similarity(one, other) == pytest.approx(theirs[0].path_similarity(theirs[1]))
 
 
@@ -66,7 +64,7 @@ def test_path_consists_of_single_steps() -> None:
 def test_the_nearest_label_is_the_first_of_the_most_similar() -> None:
     """As by asking every label."""
     tree, vocabulary = hypernyms(), read_vocabulary("pack-synsets").keys
-    labels = LabelSet(vocabulary, tree)
+    labels = SynsetCandidates(vocabulary, tree)
     for key in random.Random(2).sample(sorted(tree.above), 25):
         all_of_them = {label: tree.similarity(key, label) for label in vocabulary}
         found = labels.nearest(key)
@@ -90,4 +88,4 @@ def test_the_nearest_label_is_the_first_of_the_most_similar() -> None:
     ],
 )
 def test_class_name_is_looked_up_whole_then_by_words(name: str, synsets: list[str]) -> None:
-    assert [hypernyms().name(key) for key in synsets_of(name)] == synsets
+    assert [hypernyms().names[key] for key in find_synsets(name)] == synsets

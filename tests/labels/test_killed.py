@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.labels.shard_job import read_label_file_info
+from bench.labels.label_files import read_label_file_info
 from tests.processes import LONGEST_SECONDS, have_ended, wait_until
 
 ROOT = Path(__file__).parent.parent.parent

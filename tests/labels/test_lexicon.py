@@ -10,10 +10,10 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.labels.corenet import corenet
-from bench.labels.lexicon import NOT_A_LABEL, lexicon
-from bench.labels.paper import PaperRule
+from bench.labels.labeller import get_rule
+from bench.labels.synset_rules import PaperRule
 from bench.labels.tokens import WordSplitter
+from bench.labels.wordnet import NOT_A_LABEL, lexicon
 from tests.labels.hostile import captions
 
 
@@ -65,20 +65,20 @@ def test_both_engines_cut_ascii_alike(sentence: str) -> None:
 
 @given(captions)
 def test_an_explanation_gives_the_labels_and_a_reason_for_every_other_token(caption: str) -> None:
-    tokens = corenet().explain(caption)
-    assert [token.key for token in tokens if token.key] == corenet().synsets([caption])[0]
+    tokens = get_rule("corenet").explain(caption)
+    assert [token.key for token in tokens if token.key] == get_rule("corenet").synsets([caption])[0]
     assert all((token.key is None) == (token.dropped is not None) == (token.gloss is None) for token in tokens)
 
 
 def test_an_explanation_of_a_caption() -> None:
-    a, dog, riding, two, bicycles, photo = corenet().explain("A dog riding two bicycles: photo")[
+    a, dog, riding, two, bicycles, photo = get_rule("corenet").explain("A dog riding two bicycles: photo")[
         :5
-    ] + corenet().explain("photo")
+    ] + get_rule("corenet").explain("photo")
     assert (dog.token, dog.lemma, dog.key, dog.title) == ("dog", "dog", "n2084071", "dog.n.01")
     assert (bicycles.token, bicycles.lemma, bicycles.dropped) == ("bicycles", "bicycle", None)
     assert (a.key, riding.title, two.title) == (None, "riding.n.01", "two.n.01")
     assert "first synset has another word's name" in str(photo.dropped)
-    assert corenet().explain("the")[0].dropped == "no noun of WordNet"
+    assert get_rule("corenet").explain("the")[0].dropped == "no noun of WordNet"
 
 
 def shapes(words: list[str]) -> list[tuple[str, str]]:
@@ -98,7 +98,7 @@ def test_paper_rule_keeps_the_released_labels_of_nouns() -> None:
 @given(st.lists(captions, max_size=4))
 def test_rules_agree_if_every_token_is_a_noun(texts: list[str]) -> None:
     labels, offsets = PaperRule(lambda words: [(word, "NN") for word in words]).label(pa.array(texts, pa.string()))
-    expected, places = corenet().label(pa.array(texts, pa.string()))
+    expected, places = get_rule("corenet").label(pa.array(texts, pa.string()))
     np.testing.assert_array_equal(labels, expected)
     np.testing.assert_array_equal(offsets, places)
 

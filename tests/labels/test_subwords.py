@@ -6,7 +6,7 @@ import string
 import pytest
 
 from bench.labels import subwords
-from bench.labels.subwords import MAX_BYTES, SubwordIds, tokenizer
+from bench.labels.subwords import MAX_CAPTION_BYTES, SubwordIds, tokenizer
 
 encode_caption = subwords.encode_caption.__wrapped__  # the tests share a cache of captions
 
@@ -19,8 +19,8 @@ def test_subwords_equal_open_clips_tokenizer() -> None:
 @pytest.mark.parametrize("unit", ["a", "é", "犬", "\U0001f436", "a dog "])
 def test_long_caption_is_truncated_to_its_first_bytes(unit: str) -> None:
     kept, size = "", 0
-    for letter in unit * MAX_BYTES:
-        if (size := size + len(letter.encode())) > MAX_BYTES:
+    for letter in unit * MAX_CAPTION_BYTES:
+        if (size := size + len(letter.encode())) > MAX_CAPTION_BYTES:
             break
         kept += letter
     assert encode_caption(unit * 1_000_000) == tokenizer().encode(kept)

@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.build_pack.vocabularies import SHIPPED_VOCABULARIES, shipped_vocabulary
-from bench.labels.rules import get_rule
+from bench.labels.labeller import count_vocabulary, get_rule
 from bench.labels.vocabulary import (
     Vocabulary,
     VocabularyLabel,
-    count_vocabulary,
     merge_vocabularies,
     read_vocabulary,
     write_vocabulary,

@@ -20,7 +20,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.config import Experiment
-from bench.data.pack_stream import PackStream
+from bench.data.stream import PackStream
 from bench.data.targets import Captions
 from bench.environment.commit import CHECKOUT
 from bench.experiments import EXPERIMENTS

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from bench.__main__ import main
 from bench.config import CONTRASTIVE, Experiment
 from bench.data.pack import PackImages
-from bench.data.pack_stream import eval_transform
+from bench.data.stream import eval_transform
 from bench.labels.vocabulary import read_vocabulary
 from bench.towers.provenance import head_path
 from bench.towers.tower_from import LoadedTower, load_tower

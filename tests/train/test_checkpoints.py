@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.data.shards.identity import data_digest
+from bench.data.shards.shards import data_digest
 from bench.train.checkpoints import (
     MANIFEST,
     STATE,

@@ -22,8 +22,7 @@ import bench.train.loop as train_module
 from bench.config import METHOD_NAMES, CheckpointConfig
 from bench.console.console import TERMINATED, StopRequest
 from bench.data.pack import PackImages, load_pack_images
-from bench.data.pack_stream import PackStream
-from bench.data.stream import Batch
+from bench.data.stream import Batch, PackStream
 from bench.measure.memory import max_over_ranks
 from bench.measure.throughput import images_per_second
 from bench.methods import get_method

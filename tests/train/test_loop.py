@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.data.pack_stream import PackStream
+from bench.data.stream import PackStream
 from bench.record import Training
 from bench.towers.provenance import read_provenance
 from bench.train import loop as training

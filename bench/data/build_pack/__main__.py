@@ -11,14 +11,9 @@ from typing import NamedTuple
 import tyro
 from tqdm import tqdm
 
-from bench.data.build_pack.backgrounds import write_backgrounds
-from bench.data.build_pack.emoji import LICENCES, emoji_pairs, icon_pairs, vendor_files
-from bench.data.build_pack.furniture import catalogue_files, furniture_pairs
-from bench.data.build_pack.openclipart import openclipart_pairs
-from bench.data.build_pack.punkt import punkt_files, write_parameters
+from bench.data.build_pack import language_tables, transfer_images
+from bench.data.build_pack.pretrain_images import LICENCES, emoji_pairs, icon_pairs, openclipart_pairs, vendor_files
 from bench.data.build_pack.shards import Pair, write_pack_manifest, write_pack_shard
-from bench.data.build_pack.silhouettes import silhouette_files, silhouette_pairs
-from bench.data.build_pack.wordnet import wordnet_files, write_tables
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,19 +32,19 @@ class Options:
     punkt: Path | None = None  # .../tokenizers/punkt_tab/english
 
 
-class Step(NamedTuple):
+class Output(NamedTuple):
     """A part of the pack to write."""
 
-    needs: tuple[Path, ...]  # required files and folders
+    inputs: tuple[Path, ...]  # required files and folders
     write: Callable[[], None]
 
 
-def steps(options: Options) -> list[Step]:
+def choose_outputs(options: Options) -> list[Output]:
     """Return the parts of the pack that the given inputs allow, in the order of writing."""
-    found: list[Step] = []
+    outputs: list[Output] = []
 
-    def add_shard(name: str, needs: tuple[Path, ...], pairs: Iterator[Pair]) -> None:
-        found.append(Step(needs, partial(_write_shard, options.out / f"{name}.tar.gz", needs, pairs)))
+    def add_shard(name: str, inputs: tuple[Path, ...], pairs: Iterator[Pair]) -> None:
+        outputs.append(Output(inputs, partial(_write_nonempty_shard, options.out / f"{name}.tar.gz", inputs, pairs)))
 
     if npm := options.npm:
         for vendor in LICENCES:
@@ -60,14 +55,18 @@ def steps(options: Options) -> list[Step]:
     if folder := options.openclipart:
         add_shard("pretrain/openclipart", (folder,), openclipart_pairs(folder))
     if folder := options.sweethome3d:
-        add_shard("transfer/sweethome3d", catalogue_files(folder), furniture_pairs(folder))
+        inputs = transfer_images.catalogue_files(folder)
+        add_shard("transfer/sweethome3d", inputs, transfer_images.furniture_pairs(folder))
     if folder := options.animals:
-        add_shard("transfer/silhouettes", silhouette_files(folder), silhouette_pairs(folder))
+        inputs = transfer_images.silhouette_files(folder)
+        add_shard("transfer/silhouettes", inputs, transfer_images.silhouette_pairs(folder))
     if folder := options.wordnet:
-        found.append(Step(wordnet_files(folder), partial(write_tables, folder, options.out)))
+        write = partial(language_tables.write_wordnet_tables, folder, options.out)
+        outputs.append(Output(language_tables.wordnet_files(folder), write))
     if folder := options.punkt:
-        found.append(Step(punkt_files(folder), partial(write_parameters, folder, options.out)))
-    return found
+        write = partial(language_tables.write_punkt_parameters, folder, options.out)
+        outputs.append(Output(language_tables.punkt_files(folder), write))
+    return outputs
 
 
 def rebuild(options: Options) -> None:
@@ -75,9 +74,9 @@ def rebuild(options: Options) -> None:
 
     Raises ValueError for a missing input before anything is written, and later for an input without images.
     """
-    chosen = steps(options)
-    needs = dict.fromkeys(path for step in chosen for path in step.needs)
-    if missing := [str(path) for path in needs if not path.exists()]:
+    outputs = choose_outputs(options)
+    inputs = dict.fromkeys(path for output in outputs for path in output.inputs)
+    if missing := [str(path) for path in inputs if not path.exists()]:
         raise ValueError(
             f"missing inputs: {', '.join(missing)} (see the docstring of bench.data.build_pack for packages)"
         )
@@ -87,18 +86,18 @@ def rebuild(options: Options) -> None:
         print(f"skipped, because not given: {', '.join(skipped)}", file=sys.stderr)
     for part in ("pretrain", "transfer"):
         (options.out / part).mkdir(parents=True, exist_ok=True)
-    for step in chosen:
-        step.write()
-    write_backgrounds(options.out / "transfer")
+    for output in outputs:
+        output.write()
+    transfer_images.write_backgrounds(options.out / "transfer")
     write_pack_manifest(options.out)
 
 
-def _write_shard(path: Path, needs: tuple[Path, ...], pairs: Iterator[Pair]) -> None:
+def _write_nonempty_shard(path: Path, inputs: tuple[Path, ...], pairs: Iterator[Pair]) -> None:
     source = path.name.removesuffix(".tar.gz")
     progress = tqdm(pairs, desc=source, unit=" pairs")
     blank = write_pack_shard(path, source, progress)
     if progress.n == blank:
-        raise ValueError(f"{source}: no image found in {', '.join(map(str, needs))}")
+        raise ValueError(f"{source}: no image found in {', '.join(map(str, inputs))}")
     if blank:
         print(f"{source}: {blank} blank images dropped", file=sys.stderr)
 

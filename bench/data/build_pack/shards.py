@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -20,8 +21,8 @@ SIDE = 64  # pixels, of an image in the pack
 RENDER_SIDE = 2 * SIDE  # pixels, the width of a rendered SVG before it is fitted
 MARGIN = 0.03  # free fraction of the side at each edge
 MIN_ALPHA = 8  # of 255; pixels of at most this alpha do not belong to the drawing
-FORMAT = 1  # of the manifest; raise it when a field changes its meaning
-DATA = ("*.tar.gz", "*.tsv.gz", "*.tsv.xz", "*.webp", "punkt-*.json")
+MANIFEST_FORMAT = 1  # of the manifest; raise it when a field changes its meaning
+DATA_PATTERNS = ("*.tar.gz", "*.tsv.gz", "*.tsv.xz", "*.webp", "punkt-*.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,7 @@ def write_pack_shard(path: Path, source: str, pairs: Iterable[Pair]) -> int:
     Blank images are dropped. A repeated key gets the suffix "-b", because webdataset groups by key. No time and no user
     is written.
     """
-    blank = 0
-    keys: set[str] = set()
+    blank, keys = 0, set[str]()
     with (
         path.open("wb") as file,
         gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=file, mtime=0) as compressed,
@@ -53,19 +53,15 @@ def write_pack_shard(path: Path, source: str, pairs: Iterable[Pair]) -> int:
             while key in keys:
                 key += "-b"
             keys.add(key)
-            encoded = _encode(pair.image)
-            if encoded is None:
+            if (encoded := _encode_image(pair.image)) is None:
                 blank += 1
                 continue
             suffix, content = encoded
-            _add(tar, f"{source}-{key}.{suffix}", content)
-            text = {"caption": pair.caption, "source": source, "licence": pair.licence}
-            label = {"label": pair.label} if pair.label else {}
-            _add(
-                tar,
-                f"{source}-{key}.json",
-                json.dumps(text | label, ensure_ascii=False, separators=(",", ":")).encode(),
-            )
+            _add_member(tar, f"{source}-{key}.{suffix}", content)
+            text: dict[str, Any] = {"caption": pair.caption, "source": source, "licence": pair.licence}
+            text |= {"label": pair.label} if pair.label else {}
+            encoded_text = json.dumps(text, ensure_ascii=False, separators=(",", ":")).encode()
+            _add_member(tar, f"{source}-{key}.json", encoded_text)
     return blank
 
 
@@ -83,7 +79,7 @@ def render_svg(svg: str) -> Image.Image:
     """
     import resvg_py
 
-    png = resvg_py.svg_to_bytes(svg_string=_with_namespace(svg), width=RENDER_SIDE, dpi=96, skip_system_fonts=True)
+    png = resvg_py.svg_to_bytes(svg_string=_add_namespace(svg), width=RENDER_SIDE, dpi=96, skip_system_fonts=True)
     return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 
@@ -110,17 +106,17 @@ def crop_and_centre(image: Image.Image, side: int = SIDE) -> Image.Image | None:
 
 def write_pack_manifest(folder: Path) -> None:
     """Write manifest.json: SHA-256, size in bytes, and number of pairs or rows of each data file."""
-    content = {"format": FORMAT, "files": {name: _entry(folder / name) for name in data_files(folder)}}
+    content = {"format": MANIFEST_FORMAT, "files": {name: _describe_file(folder / name) for name in data_files(folder)}}
     text = json.dumps(content, indent=1, sort_keys=True)
     (folder / "manifest.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 def data_files(folder: Path) -> list[str]:
     """Return the relative paths of the pack's data files."""
-    return sorted(path.relative_to(folder).as_posix() for pattern in DATA for path in folder.rglob(pattern))
+    return sorted(path.relative_to(folder).as_posix() for pattern in DATA_PATTERNS for path in folder.rglob(pattern))
 
 
-def _entry(path: Path) -> dict[str, str | int]:
+def _describe_file(path: Path) -> dict[str, str | int]:
     content = path.read_bytes()
     entry: dict[str, str | int] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     if path.name.endswith(".tar.gz"):
@@ -131,7 +127,7 @@ def _entry(path: Path) -> dict[str, str | int]:
     return entry
 
 
-def _encode(image: Image.Image) -> tuple[str, bytes] | None:
+def _encode_image(image: Image.Image) -> tuple[str, bytes] | None:
     """Return an image's suffix and bytes: lossless PNG if grey, else lossy WebP (about 1,150 bytes); None if blank."""
     file = io.BytesIO()
     if image.mode == "L":
@@ -143,13 +139,13 @@ def _encode(image: Image.Image) -> tuple[str, bytes] | None:
     return "webp", file.getvalue()
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+def _add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))
 
 
-def _with_namespace(svg: str) -> str:
+def _add_namespace(svg: str) -> str:
     """Add SVG's namespace to a root element without one, as in some Open Clip Art files."""
     root = re.search(r"<(?:svg:)?svg\b[^>]*>", svg, re.DOTALL)
     if root is None or 'xmlns="' in root.group() or root.group().startswith("<svg:"):

@@ -1,10 +1,9 @@
 """The shipped vocabularies, counted over the pack's captions: `python -m bench.data.build_pack.vocabularies`."""
 
 from bench.data.manifest import pretrain_shards
-from bench.labels.labeller import Tally
-from bench.labels.rules import get_rule
-from bench.labels.shard_job import LabelJob, run_job
-from bench.labels.vocabulary import SHIPPED_FOLDER, Vocabulary, count_vocabulary, write_vocabulary
+from bench.labels.label_files import LabelJob, run_job
+from bench.labels.labeller import Tally, count_vocabulary, get_rule
+from bench.labels.vocabulary import SHIPPED_FOLDER, Vocabulary, write_vocabulary
 
 # Rule and least count of a label; CatLIP's least count was 500 in 1.3 billion captions.
 SHIPPED_VOCABULARIES = {"pack-synsets": ("corenet", 10), "pack-subwords": ("subword", 1)}

@@ -1,22 +1,37 @@
-"""Batches of captions, and the column of a file that holds them."""
+"""Batches of captions, and the rows of plain text, JSON lines, csv and tsv.
 
+Lines and csv are read in Python: pyarrow's csv reader drops rows or stops at common flaws of web data (an additional
+comma, a value longer than its block, bytes that are not UTF-8), and its JSON reader infers types by block.
+"""
+
+import csv
+import gzip
+import io
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import count
+from pathlib import Path
+from typing import cast
 
+import msgspec
 import pyarrow as pa
 
 from bench.config import choose
 
-ROWS, BYTES = 65_536, 16 * 2**20  # limits of a batch, which is also a row group of the labels
+MAX_BATCH_ROWS, MAX_BATCH_BYTES = 65_536, 16 * 2**20  # a batch is also a row group of the labels
 MAX_CAPTION_BYTES = 4 * 2**20  # bytes; a longer caption is skipped and counted
 NULL, TOO_LONG = "null", f"longer than {MAX_CAPTION_BYTES // 2**20} MiB"  # why a row has no caption
 CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "txt", "alt", "alt_text", "title", "description")
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
+MAX_LINE_BYTES = 64 * 2**20  # bytes; a longer line means another format or an unclosed quotation mark
+COMPRESSED = (".gz", ".tgz")
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
 
-
-Row = tuple[str | None, bytes | None, str]  # key (None: the row's number), caption, and flaw or ""
+CaptionRow = tuple[str | None, bytes | None, str]  # key (None: the row's number), caption, and flaw or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +44,7 @@ class CaptionBatch:
     flaws: Counter[str] = field(default_factory=Counter)
 
 
-def batched(rows: Iterable[Row], bytes_read: Callable[[], int]) -> Iterator[CaptionBatch]:
+def collect_batches(rows: Iterable[CaptionRow], bytes_read: Callable[[], int]) -> Iterator[CaptionBatch]:
     """Collect rows into batches; a key that is None becomes the row's number, counted from 0."""
     numbered, is_last = enumerate(rows), False
     while not is_last:
@@ -40,18 +55,18 @@ def batched(rows: Iterable[Row], bytes_read: Callable[[], int]) -> Iterator[Capt
             num_bytes += len(caption or b"")
             if flaw:
                 flaws[flaw] += 1
-            if len(keys) >= ROWS or num_bytes >= BYTES:
+            if len(keys) >= MAX_BATCH_ROWS or num_bytes >= MAX_BATCH_BYTES:
                 break
         else:
             is_last = True
         yield CaptionBatch(pa.array(keys, pa.string()), pa.array(captions, pa.binary()), bytes_read(), flaws)
 
 
-def caption_column(names: Sequence[str], asked: str | None) -> str:
+def find_caption_column(names: Sequence[str], requested: str | None) -> str:
     """Return the name of the caption column; ValueError lists the columns and suggests one."""
-    if asked is not None:
-        return choose(asked, {name: name for name in names}, "column")
-    if found := known_column(names, CAPTION_COLUMNS):
+    if requested is not None:
+        return choose(requested, {name: name for name in names}, "column")
+    if found := find_column(names, CAPTION_COLUMNS):
         return found
     lower = {name.lower(): name for name in names}
     near = [match for known in CAPTION_COLUMNS for match in get_close_matches(known, lower, n=1, cutoff=0.7)]
@@ -62,7 +77,118 @@ def caption_column(names: Sequence[str], asked: str | None) -> str:
     )
 
 
-def known_column(names: Sequence[str], known: Sequence[str]) -> str | None:
+def find_column(names: Sequence[str], known: Sequence[str]) -> str | None:
     """Return the first known name among `names`, in any case."""
     lower = {name.lower(): name for name in reversed(names)}
     return next((lower[name] for name in known if name in lower), None)
+
+
+def read_lines(
+    path: Path, column: str | None, parse: Callable[[Iterator[bytes], str | None], Iterator[CaptionRow]]
+) -> Iterator[CaptionBatch]:
+    """Read a file, plain or gzipped, whose lines `parse` turns into rows."""
+    with path.open("rb") as raw:
+        yield from collect_batches(parse(_split_lines(decompress(raw, path)), column), raw.tell)
+
+
+def decompress(raw: io.BufferedReader, path: Path) -> io.BufferedReader:
+    """Return the content of a file that may be gzipped."""
+    if path.suffix not in COMPRESSED:
+        return raw
+    return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), 2**20)
+
+
+def _split_lines(file: io.BufferedReader) -> Iterator[bytes]:
+    """Yield lines without their line breaks."""
+    for number in count(1):
+        if not (line := file.readline(MAX_LINE_BYTES + 1)):
+            return
+        if len(line) > MAX_LINE_BYTES:
+            raise ValueError(f"line {number} is longer than {MAX_LINE_BYTES // 2**20} MiB")
+        if number == 1:
+            if line.startswith(UTF16):
+                raise ValueError("the file is UTF-16, expected UTF-8")
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        yield line.rstrip(b"\n").removesuffix(b"\r")
+
+
+def parse_plain_text(lines: Iterator[bytes], column: str | None) -> Iterator[CaptionRow]:
+    """Read plain text, one caption per line."""
+    if column is not None:
+        raise ValueError(f"plain text has no columns: remove --column {column!r}")
+    return ((None, line, "") for line in lines)
+
+
+def parse_json_lines(lines: Iterator[bytes], column: str | None) -> Iterator[CaptionRow]:
+    """Read one JSON object per line; the fields of the first one determine the caption and the key field."""
+    name = key = None
+    for line in filter(None, lines):
+        fields = decode_json_object(line)
+        if name is None:
+            if fields is None:
+                raise ValueError("the first line is not a JSON object")
+            name, key = find_caption_column([*fields], column), find_column([*fields], KEY_COLUMNS)
+        if fields is None:
+            yield None, None, NOT_JSON
+        else:
+            yield _to_valid_text(fields.get(key)) if key else None, *read_caption(fields, name)
+
+
+def read_caption(fields: Mapping[str, object], name: str) -> tuple[bytes | None, str]:
+    """Return the caption of a JSON object and its flaw; a null is no flaw."""
+    caption = encode_text(fields.get(name))
+    return caption, NO_CAPTION if caption is None and fields.get(name, "") is not None else ""
+
+
+def decode_json_object(line: bytes) -> dict[str, object] | None:
+    """Return a JSON object, None for anything else; bytes that are not UTF-8 become surrogates."""
+    try:
+        value = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            value = json.loads(line.decode("utf-8", "surrogateescape"))
+        except (ValueError, RecursionError):
+            return None
+    except RecursionError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def encode_text(value: object) -> bytes | None:
+    """Return the original bytes of a text, invalid UTF-8 included; None unless the value is a text."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # an unpaired surrogate, which JSON can encode
+        return value.encode("utf-8", "surrogatepass")
+
+
+def parse_csv(lines: Iterator[bytes], column: str | None, *, delimiter: str) -> Iterator[CaptionRow]:
+    """Read csv or tsv. A column given as a number, counted from 1, means that the file has no header."""
+    csv.field_size_limit(MAX_LINE_BYTES)
+    texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in lines)
+    records = csv.reader(texts, delimiter=delimiter, strict=True)
+    key: int | None = None
+    try:
+        first = next(records, [])
+        if column is not None and column.isdecimal():
+            if not 1 <= int(column) <= len(first):
+                raise ValueError(f"no column {column}: expected 1 to {len(first)}")
+            index = int(column) - 1
+            yield None, encode_text(first[index]), ""
+        else:
+            index, key_name = first.index(find_caption_column(first, column)), find_column(first, KEY_COLUMNS)
+            key = first.index(key_name) if key_name else None
+        for values in filter(None, records):
+            if len(values) == len(first):
+                yield None if key is None else _to_valid_text(values[key]), encode_text(values[index]), ""
+            else:
+                yield None, None, MISCOUNTED
+    except csv.Error as error:
+        raise ValueError(f"line {records.line_num}: {error} (is a quotation mark left open?)") from None
+
+
+def _to_valid_text(value: object) -> str | None:
+    """Return a key as valid Unicode."""
+    return None if value is None else str(value).encode("utf-8", "replace").decode("utf-8", "replace")

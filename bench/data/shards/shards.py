@@ -1,11 +1,12 @@
-"""Tar shards as a data set: discovery, verification against manifests, and random access to samples."""
+"""Tar shards as a data set: discovery, verification against manifests, digests, and random access to samples."""
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from glob import has_magic
+from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
 from typing import cast
@@ -16,30 +17,13 @@ from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
 from bench.console.console import PROGRAM, log
-from bench.data.captions.captions import suffix_of
-from bench.data.captions.shards import find_caption_files
+from bench.data.captions.files import digest_file, find_caption_files, suffix_of
 from bench.data.manifest import pretrain_shards
-from bench.data.shards.index import (
-    EMBEDDINGS,
-    IMAGES,
-    MemberKind,
-    ShardContents,
-    index_path,
-    read_index,
-    verified_marker_path,
-    write_index,
-)
-from bench.data.shards.manifest import (
-    MANIFEST_NAME,
-    ShardFacts,
-    compute_facts,
-    describe_difference,
-    missing_shards,
-    read_manifest,
-)
+from bench.data.shards import facts
+from bench.data.shards.facts import EMBEDDINGS, IMAGES, MANIFEST_NAME, MemberKind, ShardContents, ShardFacts
 from bench.data.subset import is_listed
 
-MAX_INCOMPLETE_SHARE, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
+MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +39,7 @@ class Shards:
 
     @property
     def contents(self) -> list[ShardContents]:
-        return [read_index(path)[1] for path in self.indexes]
+        return [facts.read_index(path)[1] for path in self.indexes]
 
     @property
     def skipped(self) -> Counter[str]:
@@ -65,16 +49,15 @@ class Shards:
     @property
     def unverified(self) -> list[Path]:
         """Folders without a manifest."""
-        return [folder for folder in sorted({path.parent for path in self.paths}) if read_manifest(folder) is None]
+        folders = sorted({path.parent for path in self.paths})
+        return [folder for folder in folders if facts.read_manifest(folder) is None]
 
     def notes(self) -> list[str]:
         """Return log lines on the number of samples, on skipped ones and on folders without a manifest."""
         total, lacking = sum(each.samples for each in self.contents), self.skipped
         notes = [f"{self.data}: {total - lacking.total():,} samples in {len(self.paths):,} shards"]
         if lacking:
-            notes.append(
-                f"{self.data}: {lacking.total():,} of {total:,} samples are skipped ({format_counts(lacking)})"
-            )
+            notes += [f"{self.data}: {lacking.total():,} of {total:,} samples are skipped ({format_counts(lacking)})"]
         notes += [
             f"unverified: {folder} has no {MANIFEST_NAME}; write one with: {PROGRAM} doctor --shards {self.data!r}"
             for folder in self.unverified
@@ -86,7 +69,7 @@ class Samples:
     """The usable samples of shards in order, by row."""
 
     def __init__(self, shards: Shards) -> None:
-        self._paths, self._tables = shards.paths, [read_index(path)[0] for path in shards.indexes]
+        self._paths, self._tables = shards.paths, [facts.read_index(path)[0] for path in shards.indexes]
         self._ends = list(accumulate(map(len, self._tables)))
         self._begins = list(accumulate((each.samples for each in shards.contents), initial=0))
 
@@ -104,33 +87,33 @@ class Samples:
         return pa.chunked_array([chunk for table in self._tables for chunk in table["key"].chunks], pa.large_string())
 
     def key(self, row: int) -> str:
-        return cast("str", self._value(row, "key"))
+        return cast("str", self._read_column(row, "key"))
 
     def caption(self, row: int) -> str:
-        return cast("str", self._value(row, "caption"))
+        return cast("str", self._read_column(row, "caption"))
 
     def position(self, row: int) -> int:
         """Return a sample's index among all samples of all shards, by which stored labels are addressed."""
-        return self._begins[self._at(row)[0]] + cast("int", self._value(row, "place"))
+        return self._begins[self._find_shard(row)[0]] + cast("int", self._read_column(row, "place"))
 
     def image(self, row: int) -> bytes:
         """Read a sample's encoded image or embeddings; ValueError if the shard has become shorter."""
-        path, size = self._paths[self._at(row)[0]], cast("int", self._value(row, "size"))
+        path, size = self._paths[self._find_shard(row)[0]], cast("int", self._read_column(row, "size"))
         with path.open("rb", buffering=0) as file:
-            file.seek(cast("int", self._value(row, "offset")))
+            file.seek(cast("int", self._read_column(row, "offset")))
             encoded = file.read(size)
         if len(encoded) != size:
             raise ValueError(f"{path} has become shorter since training began")
         return encoded
 
-    def _at(self, row: int) -> tuple[int, int]:
+    def _find_shard(self, row: int) -> tuple[int, int]:
         """Return a row's shard and its row there."""
         shard = bisect_right(self._ends, row)
         return shard, row - (self._ends[shard - 1] if shard else 0)
 
-    def _value(self, row: int, column: str) -> object:
-        shard, within = self._at(row)
-        return self._tables[shard][column][within].as_py()
+    def _read_column(self, row: int, column: str) -> object:
+        shard, local_row = self._find_shard(row)
+        return self._tables[shard][column][local_row].as_py()
 
 
 @lru_cache(maxsize=2)
@@ -147,10 +130,10 @@ def open_experiment_shards(experiment: Experiment, cache_folder: Path) -> Shards
     members = IMAGES if experiment.embedding_channels is None else EMBEDDINGS
     shards = open_shards(experiment.data, cache_folder, members)
     lacking, total = shards.skipped, open_samples(shards).total
-    if lacking.total() > max(MIN_TOLERATED, MAX_INCOMPLETE_SHARE * total) and not is_listed(experiment.subset):
+    if lacking.total() > max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * total) and not is_listed(experiment.subset):
         raise ValueError(
             f"{shards.data}: {lacking.total():,} of {total:,} samples cannot be used ({format_counts(lacking)}), "
-            f"more than {MAX_INCOMPLETE_SHARE:.0%}: repair the shards, or list the keys to use: --set subset=FILE.csv"
+            f"more than {MAX_UNUSABLE_FRACTION:.0%}: repair the shards, or list the keys to use: --set subset=FILE.csv"
         )
     return shards
 
@@ -163,22 +146,23 @@ def open_shards(data: str, cache_folder: Path, members: MemberKind = IMAGES) -> 
     """
     paths = find_shards(data)
     listed = _read_manifests(paths, data)
-    sums = {path: facts.sha256 for path, facts in listed.items()}
-    indexes = {path: index_path(path, cache_folder, members, sums.get(path, "")) for path in paths}
-    compared = {path: verified_marker_path(path, indexes[path]) for path in listed}
-    todo = [path for path in paths if not (indexes[path].is_file() and compared.get(path, indexes[path]).is_file())]
-    for path in tqdm(todo, desc="reading shards", unit="shard", disable=not todo, leave=False):
+    sums = {path: listed[path].sha256 if path in listed else "" for path in paths}
+    indexes = {path: facts.index_path(path, cache_folder, members, sums[path]) for path in paths}
+    markers = {path: facts.verified_marker_path(path, indexes[path]) for path in listed}
+    unread = [path for path in paths if not (indexes[path].is_file() and markers.get(path, indexes[path]).is_file())]
+    for path in tqdm(unread, desc="reading shards", unit="shard", disable=not unread, leave=False):
         if path in listed:
-            _require_equal(path, listed[path], compute_facts(path))
+            _require_equal(path, listed[path], facts.compute_facts(path))
         if not indexes[path].is_file():
-            write_index(path, indexes[path], members)
-        if path in compared:
-            compared[path].touch()
+            facts.write_index(path, indexes[path], members)
+        if path in markers:
+            markers[path].touch()
     shards = Shards(data, tuple(paths), tuple(indexes[path] for path in paths))
-    for path, contents in zip(paths, shards.contents, strict=True):
+    for path, indexed in zip(paths, shards.contents, strict=True):
         if path in listed:
-            found = replace(listed[path], samples=contents.samples, bytes=path.stat().st_size)
-            _require_equal(path, listed[path], found)
+            _require_equal(
+                path, listed[path], replace(listed[path], samples=indexed.samples, bytes=path.stat().st_size)
+            )
     if not len(open_samples(shards)):
         text = format_counts(shards.skipped) or "there are none"
         raise ValueError(f"{data}: no sample has an {members.noun} and a caption ({text})")
@@ -219,18 +203,28 @@ def _read_manifests(paths: Sequence[Path], data: str) -> dict[Path, ShardFacts]:
     """Return the manifests' facts of shards; ValueError if a folder's shards are not those that its manifest lists."""
     listed = {}
     for folder in {path.parent for path in paths}:
-        if (manifest := read_manifest(folder)) is None:
+        if (manifest := facts.read_manifest(folder)) is None:
             continue
-        if lost := missing_shards(folder, manifest, data):
+        if lost := facts.missing_shards(folder, manifest, data):
             raise ValueError(f"{folder / lost[0]} is missing, {folder / MANIFEST_NAME} lists it")
-        for path in paths:
-            if path.parent == folder and path.name not in manifest.shards:
+        for path in (path for path in paths if path.parent == folder):
+            if path.name not in manifest.shards:
                 raise ValueError(f"{path} is not in {folder / MANIFEST_NAME}; remove that file to create it again")
-            if path.parent == folder:
-                listed[path] = manifest.shards[path.name]
+            listed[path] = manifest.shards[path.name]
     return listed
 
 
 def _require_equal(path: Path, listed: ShardFacts, found: ShardFacts) -> None:
-    if wrong := describe_difference(listed, found):
+    if wrong := facts.describe_difference(listed, found):
         raise ValueError(f"{path} differs from {path.with_name(MANIFEST_NAME)}: {wrong}")
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """Return a digest that changes if a file is replaced, added or removed."""
+    return sha256("".join(map(digest_file, files)).encode()).hexdigest()[:16]
+
+
+def data_digest(experiment: Experiment) -> str:
+    """Return a digest of an experiment's shards, its list of keys and its teacher's file."""
+    named = [Path(name) for name in (experiment.subset, experiment.teacher) if name is not None]
+    return files_digest([*find_shards(experiment.data), *(path for path in named if path.is_file())])

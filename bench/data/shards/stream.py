@@ -1,24 +1,138 @@
-"""Batches of tar shards: images are decoded, cropped and scaled on CPUs and normalised on the device; or embeddings."""
+"""Batches of tar shards: images are decoded, cropped and scaled on CPUs and normalised on the device; or embeddings.
 
+A batch is loaded in this process or in workers, to which the loader is handed.
+"""
+
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
 from typing import Any, Generic, TypeVar, cast
 
 import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bench.config import Experiment
-from bench.data.normalisation import WHITE, normalise
+from bench.data.decoding import UnusableImageError, decode_grid, decode_image
 from bench.data.order import SampleOrder
-from bench.data.shards.loader import DecodeStats, LoadedBatch, ShardLoader, TargetsOf
 from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
 from bench.data.stream import Batch, Stream
 from bench.data.subset import subset_rows
-from bench.data.targets import Target, to_device
+from bench.data.targets import Captions, Target, to_device
+from bench.data.transforms import WHITE, CropParams, crop_and_resize, draw_crop_params, normalise
+from bench.environment.seeds import AUGMENTATION, REPLACEMENT, seed_for
 
 T = TypeVar("T", bound=Target)
-MAX_UNUSABLE_SHARE = 0.01  # largest fraction of the decoded images
+MakeTargets = Callable[[Experiment], Callable[[Captions], T]]  # the result turns an experiment's captions into targets
+ImageOrGrid = UInt8[Tensor, "3 side side"] | Float[Tensor, "channels side side"]  # decoded and cropped, or embeddings
+MAX_REPLACEMENTS = 32  # of one image, one after the other
+MAX_UNUSABLE_FRACTION = 0.01  # of the decoded images
 START_METHOD = "spawn"  # a forked process may inherit a lock that a thread of its parent held, and deadlock
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedBatch(Generic[T]):
+    """A batch before it is on the device."""
+
+    images: UInt8[Tensor, "batch 3 side side"] | Float[Tensor, "batch channels side side"]
+    target: T
+    targets_seconds: float
+    stats: "DecodeStats"
+
+
+@dataclass(slots=True)
+class DecodeStats:
+    """Counts of the images that were read."""
+
+    decoded: int = 0  # or tried to
+    unusable: Counter[str] = field(default_factory=Counter)  # by what is wrong with them
+    replaced: dict[int, int] = field(default_factory=dict)  # samples, by the sample whose place they took
+
+    def add(self, other: "DecodeStats") -> None:
+        self.decoded += other.decoded
+        self.unusable += other.unusable
+        self.replaced |= other.replaced
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLoader(Generic[T]):
+    """Loads batch k: a pure function of the experiment, the shards, the rank and k."""
+
+    experiment: Experiment
+    targets: MakeTargets[T]  # a function that other processes can import, which make their own of it
+    shards: Shards
+    rows: Sequence[int]  # of the shards, that the experiment sees; the order numbers its samples by their places here
+    order: SampleOrder
+
+    def __getitem__(self, k: int) -> LoadedBatch[T] | Exception:
+        """Load batch k; an error that a person can mend is returned, to be raised where the batch is taken."""
+        try:
+            return self._load(k)
+        except (ValueError, OSError) as error:
+            return error
+
+    def _load(self, k: int) -> LoadedBatch[T]:
+        samples, side, stats = self.order.batch_rows(k).tolist(), self.order.image_size(k), DecodeStats()
+        generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.order.rank, k))
+        draws = draw_crop_params(len(samples), generator)
+        images = [self._load_image(sample, drawn, side, stats) for sample, drawn in zip(samples, draws, strict=True)]
+        _cached_targets(self.targets, self.experiment, self.shards)  # made outside the clock, as the pack's is
+        start = time.perf_counter()
+        target = self.target([stats.replaced.get(sample, sample) for sample in samples])
+        return LoadedBatch(torch.stack(images), target, time.perf_counter() - start, stats)
+
+    def target(self, samples: Sequence[int]) -> T:
+        """Return what the method reads of the samples' captions."""
+        shards, rows = open_samples(self.shards), [self.rows[sample] for sample in samples]
+        captions = Captions([shards.caption(row) for row in rows], [shards.position(row) for row in rows], shards.total)
+        targets = _cached_targets(self.targets, self.experiment, self.shards)(captions)
+        return cast("T", targets.select(torch.arange(len(rows))))
+
+    def keys(self, samples: Sequence[int]) -> list[str]:
+        """Return the samples' names."""
+        return [open_samples(self.shards).key(self.rows[sample]) for sample in samples]
+
+    def _load_image(self, sample: int, draws: CropParams, side: int, stats: DecodeStats) -> ImageOrGrid:
+        """Read a sample's image, or that of the sample that takes its place.
+
+        Where an image cannot be decoded, a sample drawn by the seed and the number of the sample replaces it, its
+        caption included: the same one each time, in every batch and epoch.
+        """
+        shards = open_samples(self.shards)
+        candidates = [sample]
+        while len(candidates) <= MAX_REPLACEMENTS:
+            stats.decoded += 1
+            try:
+                image = self._decode(shards.image(self.rows[candidates[-1]]), draws, side)
+            except UnusableImageError as error:
+                stats.unusable[str(error)] += 1
+                seed = seed_for(self.experiment.seed, REPLACEMENT, sample, len(candidates))
+                candidates.append(seed % self.order.num_samples)
+                continue
+            if candidates[-1] != sample:
+                stats.replaced[sample] = candidates[-1]
+            return image
+        raise ValueError(
+            f"{self.shards.data}: neither {self.keys([sample])[0]} nor any of {MAX_REPLACEMENTS} others drawn for it "
+            f"has an image that can be used ({format_counts(stats.unusable)})"
+        )
+
+    def _decode(self, encoded: bytes, draws: CropParams, side: int) -> ImageOrGrid:
+        """Decode and crop an image, or read a grid of embeddings as it is."""
+        experiment = self.experiment
+        if experiment.embedding_channels is not None:
+            return decode_grid(encoded, experiment.embedding_channels, side)
+        return crop_and_resize(decode_image(encoded), draws, experiment.crop_scale, side, flip=experiment.flip)
+
+
+@lru_cache(maxsize=2)  # of many trainings in one process the last two's
+def _cached_targets(targets: MakeTargets[Any], experiment: Experiment, _shards: Shards) -> Any:
+    """Return the function that turns captions of shards into what the method reads; a process makes it once."""
+    return targets(experiment)
 
 
 class ShardStream(Stream[T]):
@@ -28,7 +142,7 @@ class ShardStream(Stream[T]):
         self,
         experiment: Experiment,
         shards: Shards,
-        targets: TargetsOf[T],
+        targets: MakeTargets[T],
         device: torch.device,
         *,
         rank: int = 0,
@@ -39,27 +153,25 @@ class ShardStream(Stream[T]):
         self.order = SampleOrder(experiment, len(rows), rank, ranks)
         self.targets_seconds, self.num_captions = 0.0, 0
         self._loader: ShardLoader[T] = ShardLoader(experiment, targets, shards, rows, self.order)
-        self._load: Callable[[int], LoadedBatch[T] | Exception] = self._loader.__getitem__
-        if experiment.workers:
-            self._load = PrefetchingLoader(self._loader, experiment.workers)
-        self._lacking, self._seen = shards.skipped, DecodeStats()
+        self._batches = PrefetchingLoader(self._loader, experiment.workers) if experiment.workers else self._loader
+        self._incomplete, self._stats = shards.skipped, DecodeStats()
         self.is_unverified = bool(shards.unverified)
 
     @property
     def skipped(self) -> dict[str, int]:
-        return dict(self._lacking + self._seen.unusable)
+        return dict(self._incomplete + self._stats.unusable)
 
     def make_batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank; ValueError if too many images so far were unusable."""
-        loaded = self._load(k)
+        loaded = self._batches[k]
         if isinstance(loaded, Exception):
             raise loaded
-        self._seen.add(loaded.seen)
-        unusable, decoded = self._seen.unusable, self._seen.decoded
-        if unusable.total() > max(MIN_TOLERATED, MAX_UNUSABLE_SHARE * decoded):
+        self._stats.add(loaded.stats)
+        unusable, decoded = self._stats.unusable, self._stats.decoded
+        if unusable.total() > max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * decoded):
             raise ValueError(
                 f"{unusable.total():,} of {decoded:,} images cannot be used ({format_counts(unusable)}), "
-                f"more than {MAX_UNUSABLE_SHARE:.0%}: repair the shards, or exclude these samples by subset=FILE.csv"
+                f"more than {MAX_UNUSABLE_FRACTION:.0%}: repair the shards, or exclude these samples by subset=FILE.csv"
             )
         self.targets_seconds += loaded.targets_seconds
         self.num_captions += len(loaded.images)
@@ -78,27 +190,27 @@ class ShardStream(Stream[T]):
         return self._loader.keys(self._samples(k))
 
     def _samples(self, k: int) -> list[int]:
-        return self._loader.with_replacements(self.order.batch_rows(k).tolist(), self._seen.replaced)
+        """Return the samples of batch k, replacements instead of those whose image is unusable."""
+        return [self._stats.replaced.get(sample, sample) for sample in self.order.batch_rows(k).tolist()]
 
 
 class PrefetchingLoader(Generic[T]):
     """Returns batch k while workers load k + 1, k + 2, …; a k out of sequence restarts the workers there."""
 
     def __init__(self, loader: ShardLoader[T], workers: int) -> None:
-        self._numbers = _IndicesFrom()
+        self._numbers = _NumbersFrom()
         self._loader: DataLoader[LoadedBatch[T] | Exception] = DataLoader(
             cast("Any", loader),
             batch_size=None,
             sampler=self._numbers,
             num_workers=workers,
-            collate_fn=_identity,
             multiprocessing_context=START_METHOD,
             persistent_workers=True,
             generator=torch.Generator(),  # otherwise each start would draw from the model's generator
         )
         self._batches: Iterator[LoadedBatch[T] | Exception] = iter(())
 
-    def __call__(self, k: int) -> LoadedBatch[T] | Exception:
+    def __getitem__(self, k: int) -> LoadedBatch[T] | Exception:
         if k != self._numbers.next:
             self._numbers.next = k
             self._batches = iter(self._loader)
@@ -106,14 +218,10 @@ class PrefetchingLoader(Generic[T]):
         return next(self._batches)
 
 
-class _IndicesFrom:
+class _NumbersFrom:
     """All numbers from `next` on."""
 
     next = -1
 
     def __iter__(self) -> Iterator[int]:
         return count(self.next)
-
-
-def _identity(batch: Any) -> Any:
-    return batch

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import IO, cast
 
-from bench.data.captions.line_files import MAX_LINE_BYTES
+from bench.data.captions.batches import MAX_LINE_BYTES
 
-BLOCK, CHUNK = tarfile.BLOCKSIZE, 2**20  # bytes
+BLOCK_BYTES, CHUNK_BYTES = tarfile.BLOCKSIZE, 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Membe
     continues after its end mark, or has a member twice.
     """
     key, members = "", dict[str, Member]()
-    for name, member in _members(file):
+    for name, member in _iterate_files(file):
         folder, slash, base = name.rpartition("/")
         stem, _, suffix = base.partition(".")
         if not stem:
@@ -47,31 +47,31 @@ def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Membe
         yield key, members
 
 
-def _members(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
+def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
     """Yield all files, under names that are valid Unicode."""
     with tarfile.open(fileobj=file, mode="r:") as tar:
-        while (found := tar.next()) is not None:
+        while (header := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header
-            if not found.isfile():
+            if not header.isfile():
                 continue
-            name = found.name.encode("utf-8", "replace").decode()
-            if found.issparse():
+            name = header.name.encode("utf-8", "replace").decode()
+            if header.issparse():
                 raise ValueError(f"{name} is a sparse file, expected a regular file")
-            yield name, Member(found.offset_data, found.size, _content(tar, found, name))
+            yield name, Member(header.offset_data, header.size, _read_content(tar, header, name))
         file.seek(tar.offset)  # tarfile's end, which may be a truncated header
-        if file.read(BLOCK) != bytes(BLOCK):
+        if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
             raise ValueError("the archive is truncated: it has no end mark")
-        while rest := file.read(CHUNK):
+        while rest := file.read(CHUNK_BYTES):
             if any(rest):
                 raise ValueError("the archive continues after its end mark: were archives concatenated?")
 
 
-def _content(tar: tarfile.TarFile, found: tarfile.TarInfo, name: str) -> bytes:
+def _read_content(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
     if not name.lower().endswith((".txt", ".json")):
         return b""
-    if found.size > MAX_LINE_BYTES:
+    if header.size > MAX_LINE_BYTES:
         raise ValueError(f"{name} is longer than {MAX_LINE_BYTES // 2**20} MiB")
-    content = cast("IO[bytes]", tar.extractfile(found)).read()
-    if len(content) != found.size:
+    content = cast("IO[bytes]", tar.extractfile(header)).read()
+    if len(content) != header.size:
         raise ValueError(f"the archive is truncated in {name}")
     return content

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bench.data.normalisation import WHITE, normalise
+from bench.data.transforms import WHITE, normalise
 from bench.environment.seeds import HEAD, seed_for
 from bench.record import Score
 from bench.transfer.classification.probe import make_score

@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bench.labels.class_names import synsets_of
-from bench.labels.hypernyms import LabelSet, NearestSynset, hypernyms
 from bench.labels.vocabulary import read_vocabulary
+from bench.labels.wordnet import NearestSynset, SynsetCandidates, find_synsets, hypernyms
 from bench.record import Score, TaskMetric
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
@@ -95,8 +94,8 @@ def score_transfer_init(subject: FeatureExtractor, task: Task) -> list[Score | T
 
 def match_labels(classes: Sequence[str], keys: Sequence[str]) -> list[list[NearestSynset]]:
     """Return for each class the nearest label to each of its synsets; an empty list for a class without synsets."""
-    labels = LabelSet(keys, hypernyms())
-    return [[labels.nearest(key) for key in synsets_of(name)] for name in classes]
+    labels = SynsetCandidates(keys, hypernyms())
+    return [[labels.nearest(key) for key in find_synsets(name)] for name in classes]
 
 
 def copy_head(

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.data.captions import batches
-from bench.data.captions.captions import read_captions
+from bench.data.captions.files import read_captions
 from tests.labels.files import FORMATS, tar_bytes, write_captions
 
 # csv.reader takes a lone carriage return for an end of line outside quotes, and csv.writer quotes it.
@@ -42,8 +42,8 @@ def test_written_captions_are_read_back(suffix: str, tmp_path: Path, data: st.Da
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_batches_hold_every_row_once_in_order(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("batches", "captions"):
-        monkeypatch.setattr(f"bench.data.captions.{module}.ROWS", 7)
+    for module in ("batches", "files"):
+        monkeypatch.setattr(f"bench.data.captions.{module}.MAX_BATCH_ROWS", 7)
     captions = [f"caption {row}" for row in range(50)]
     path = write_captions(tmp_path / f"c.{suffix}", captions)
     read = list(read_captions(path, None))
@@ -57,10 +57,10 @@ def test_batches_hold_every_row_once_in_order(suffix: str, tmp_path: Path, monke
 
 
 def test_long_captions_end_a_batch_early(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(batches, "BYTES", 1000)
+    monkeypatch.setattr(batches, "MAX_BATCH_BYTES", 1000)
     path = write_captions(tmp_path / "c.txt", ["x" * 300] * 10)
     assert [len(batch.keys) for batch in read_captions(path, None)] == [4, 4, 2]
-    monkeypatch.setattr("bench.data.captions.captions.BYTES", 1000)
+    monkeypatch.setattr("bench.data.captions.files.MAX_BATCH_BYTES", 1000)
     pq.write_table(pa.table({"text": [str(row) * 300 for row in range(10)]}), tmp_path / "c.parquet")
     assert [len(batch.keys) for batch in read_captions(tmp_path / "c.parquet", None)] == [2] * 5
 
@@ -75,7 +75,7 @@ def test_long_captions_end_a_batch_early(monkeypatch: pytest.MonkeyPatch, tmp_pa
     ],
 )
 def test_the_captions_column_is_known_by_its_name(names: list[str], column: str) -> None:
-    assert batches.caption_column(names, None) == column
+    assert batches.find_caption_column(names, None) == column
 
 
 def test_keys_are_converted_to_text(tmp_path: Path) -> None:

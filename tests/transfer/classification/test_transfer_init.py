@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from bench.environment.circumstances import Circumstances
-from bench.labels.hypernyms import hypernyms
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
+from bench.labels.wordnet import hypernyms
 from bench.methods import get_method
 from bench.record import Record, Score, TaskMetric, Transfer
 from bench.towers.head_file import LabelClassifier, TextEncoder

@@ -1,15 +1,18 @@
-"""Random crops of images of different sizes, with the sampling of torchvision's RandomResizedCrop."""
+"""Image transforms: random crops with the sampling of torchvision's RandomResizedCrop, and normalisation."""
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from jaxtyping import Float, UInt8
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # bounds of a crop's width / height, torchvision's default
 MAX_TRIES = 10  # boxes drawn before the fallback, as in torchvision
+WHITE = 255.0  # the largest value of a channel
 CropParams = Float[Tensor, " draws"]
 
 
@@ -24,8 +27,7 @@ def crop_and_resize(
     """Crop and scale (bilinear, antialiased) an image by its draws; with `flip`, mirror half of the images."""
     values = draws.tolist()
     height, width = image.shape[1:]
-    box = crop_box(values, width, height, scale)
-    scaled: Tensor = F.resized_crop(image, *box, [side, side], antialias=True)
+    scaled: Tensor = F.resized_crop(image, *crop_box(values, width, height, scale), [side, side], antialias=True)
     return scaled.flip(-1) if flip and values[-1] < 0.5 else scaled  # noqa: PLR2004
 
 
@@ -48,3 +50,16 @@ def crop_box(draws: Sequence[float], width: int, height: int, scale: tuple[float
     box_width = min(width, max(1, round(height * ASPECT_RATIOS[1])))
     box_height = min(height, max(1, round(width / ASPECT_RATIOS[0])))
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+def normalise(rgb: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+    """Normalise images of range 0 to 1 with open_clip's mean and standard deviation."""
+    mean, std = _mean_and_std(rgb.device)
+    return (rgb - mean) / std
+
+
+@cache
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation on a device, copied once."""
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
+    return mean.to(device), std.to(device)

@@ -1,0 +1,220 @@
+"""Files of captions of any format: finding them, and reading them as batches in the file's order.
+
+Memory does not grow with a file's size.
+"""
+
+import csv
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from glob import glob, has_magic
+from hashlib import sha256
+from io import BufferedReader
+from os.path import commonpath
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.config import choose
+from bench.data.captions import batches
+from bench.data.captions.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, CaptionBatch, CaptionRow
+from bench.data.shards.tar_samples import Member, iterate_samples
+
+BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
+DIGEST_BYTES = 2**16  # read at each of three places of a file
+
+
+def read_parquet(path: Path, column: str | None) -> Iterator[CaptionBatch]:
+    """Read the caption column and the key column; without a key column the key is the row's number, from 0."""
+    size = path.stat().st_size
+    with pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True) as file:
+        names, total, before = file.schema_arrow.names, file.metadata.num_rows, 0
+        name, key = batches.find_caption_column(names, column), batches.find_column(names, batches.KEY_COLUMNS)
+        kind = file.schema_arrow.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (_is_text(kind) or pa.types.is_null(kind)):
+            raise ValueError(f"column {name!r} holds {kind}, expected text")
+        columns = [name] if key in (name, None) else [name, key]
+        for batch in file.iter_batches(_choose_batch_rows(file.metadata, name), columns=columns):
+            rows = len(batch)
+            keys = pa.array(np.arange(before, before + rows)) if key is None else _decode_dictionary(batch.column(key))
+            if pa.types.is_nested(keys.type):
+                raise ValueError(f"the key column holds {keys.type}, expected text or numbers")
+            before += rows
+            captions = _decode_dictionary(batch.column(name)).cast(pa.binary())
+            yield CaptionBatch(keys.cast(pa.string()), captions, size * before // max(total, 1))
+        if before != total:
+            raise ValueError(f"the file is truncated: {before} of its {total} rows can be read")
+
+
+def _choose_batch_rows(metadata: pq.FileMetaData, column: str) -> int:
+    """Return the number of rows per batch: fewer if captions are long."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
+    size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
+    return int(max(1, min(MAX_BATCH_ROWS, MAX_BATCH_BYTES * metadata.num_rows // max(size, 1))))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return any(test(kind) for test in (*tests, *binary))
+
+
+def _decode_dictionary(array: pa.Array) -> pa.Array:
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def read_tar(path: Path, column: str | None) -> Iterator[CaptionBatch]:
+    """Read a shard; ValueError if it ends before its end mark, or if all of its samples lack a caption."""
+    with path.open("rb") as raw:
+        yield from batches.collect_batches(_read_tar_rows(batches.decompress(raw, path), column), raw.tell)
+
+
+def _read_tar_rows(file: BufferedReader, column: str | None) -> Iterator[CaptionRow]:
+    reader, suffixes, has_captions = SampleCaptionReader(column), set[str](), False
+    for key, members in iterate_samples(file):
+        suffixes.update(members)
+        caption, flaw = reader.read(members)
+        has_captions = has_captions or caption is not None or not flaw
+        yield key, caption, flaw
+    if suffixes and not has_captions:
+        wanted = repr(column) if column else "a .txt or .json caption"
+        there = ", ".join(f".{suffix}" for suffix in sorted(suffixes))
+        raise ValueError(f"none of its samples has {wanted} (there are {there})")
+
+
+class SampleCaptionReader:
+    """Reads each sample's `.txt`, else a field of its `.json`; the first JSON object determines the field."""
+
+    def __init__(self, column: str | None) -> None:
+        self._text_only = column in ("txt", ".txt")
+        self._column, self._field = column, None if self._text_only else column
+
+    def read(self, members: Mapping[str, Member]) -> tuple[bytes | None, str]:
+        """Return a sample's caption and its flaw."""
+        if "txt" in members and (self._column is None or self._text_only):
+            return members["txt"].content, ""
+        if "json" not in members or self._text_only:
+            return None, batches.NO_CAPTION
+        fields = batches.decode_json_object(members["json"].content)
+        if fields is None:
+            return None, batches.NOT_JSON
+        if self._field is None:
+            self._field = batches.find_caption_column([*fields], None)
+        return batches.read_caption(fields, self._field)
+
+
+LINE_WISE: dict[str, Callable[[Path, str | None], Iterator[CaptionBatch]]] = {
+    ".csv": partial(batches.read_lines, parse=partial(batches.parse_csv, delimiter=",")),
+    ".tsv": partial(batches.read_lines, parse=partial(batches.parse_csv, delimiter="\t")),
+    ".jsonl": partial(batches.read_lines, parse=batches.parse_json_lines),
+    ".ndjson": partial(batches.read_lines, parse=batches.parse_json_lines),
+    ".txt": partial(batches.read_lines, parse=batches.parse_plain_text),
+    ".tar": read_tar,
+}
+READERS = {
+    ".parquet": read_parquet,
+    **LINE_WISE,
+    **{f"{suffix}.gz": read for suffix, read in LINE_WISE.items()},
+    ".tgz": read_tar,
+}
+UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.Error)
+
+
+def read_captions(path: Path, column: str | None) -> Iterator[CaptionBatch]:
+    """Read a file; ValueError names it and the reason why it cannot be read, also if that shows late."""
+    with name_errors(path):
+        if path.stat().st_size == 0:
+            raise ValueError("the file is empty")
+        yield from choose(suffix_of(path), READERS, "format of captions with the suffix")(path, column)
+
+
+@contextmanager
+def name_errors(path: Path) -> Iterator[None]:
+    """Raise the errors of an unreadable file as a ValueError that names it."""
+    try:
+        yield
+    except UNREADABLE as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        raise ValueError(f"{path}: {reason.splitlines()[0]}") from None
+
+
+def suffix_of(path: Path) -> str:
+    """Return a file's suffix in lower case, including the one before `.gz`."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    return "".join(suffixes if suffixes[-1:] == [".gz"] else suffixes[-1:])
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionFile:
+    """A file of captions, an input of the labelling."""
+
+    path: Path
+    name: str  # path below the common folder of all inputs, with `/`
+
+    @property
+    def labels_name(self) -> str:
+        """Path of the file of labels, below the folder for labels."""
+        return f"{self.name[: len(self.name) - len(suffix_of(self.path))]}.parquet"
+
+
+def find_caption_files(inputs: Iterable[str], out: Path | None = None) -> list[CaptionFile]:
+    """Return the files of names, globs and folders, each once, sorted; ValueError for an input without files.
+
+    If a folder contains `out`, the files in `out` are excluded: they hold labels.
+    """
+    paths = {path.absolute() for each in inputs for path in _find_paths(each, out)}
+    if not paths:
+        raise ValueError("no input given: name parquet, csv, tsv, jsonl, txt or tar files, globs or folders")
+    root = Path(commonpath([path.parent for path in paths]))
+    return sorted((CaptionFile(path, path.relative_to(root).as_posix()) for path in paths), key=lambda file: file.name)
+
+
+def _find_paths(name: str, out: Path | None) -> list[Path]:
+    folder = Path(name).absolute()
+    if folder.is_file():
+        return [Path(name)]
+    if folder.is_dir():
+        found = [path for path in folder.rglob("*") if _is_caption_file(path)]
+        if out is not None and folder in out.absolute().parents:
+            found = [path for path in found if out.absolute() not in path.parents]
+    elif has_magic(name):
+        found = [path for path in map(Path, glob(name, recursive=True)) if path.is_file()]  # noqa: PTH207 - a person's
+    else:
+        raise ValueError(f"no file, folder or glob {name!r}")
+    if not found:
+        raise ValueError(f"{name}: no file of captions found (suffixes that are read: {', '.join(READERS)})")
+    return found
+
+
+def _is_caption_file(path: Path) -> bool:
+    return path.is_file() and suffix_of(path) in READERS and not path.name.startswith(".")
+
+
+def select_part(files: Sequence[CaptionFile], part: str) -> list[CaptionFile]:
+    """Return part "k/n" of the files, k from 1 to n: every n-th file."""
+    match = re.fullmatch(r"(\d+)/(\d+)", part)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"--shards {part!r}: expected k/n with k from 1 to n")
+    return list(files[int(match[1]) - 1 :: int(match[2])])
+
+
+def digest_file(path: Path) -> str:
+    """Return a hash of a file's size and of 64 KiB at its beginning, middle and end.
+
+    An edit outside these that keeps the size is not detected.
+    """
+    size = path.stat().st_size
+    digest = sha256(str(size).encode())
+    with path.open("rb") as file:
+        for offset in (0, (size - DIGEST_BYTES) // 2, size - DIGEST_BYTES):
+            file.seek(max(0, offset))
+            digest.update(file.read(DIGEST_BYTES))
+    return digest.hexdigest()[:16]

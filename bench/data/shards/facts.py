@@ -1,0 +1,172 @@
+"""The contents of a tar shard: its index in the cache, and the facts that the manifest beside it lists.
+
+An index is made once for each shard and mapped into memory by who reads it. A manifest holds the number of samples, the
+size and the SHA-256 of each shard of a folder.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+
+from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG
+from bench.data.captions.files import SampleCaptionReader, digest_file, name_errors
+from bench.data.shards.tar_samples import Member, iterate_samples
+from bench.environment.files import atomic_write, decode_json, read_limited
+
+INDEX_FORMAT = 1  # raise it when the same shard gives another index
+SCHEMA = pa.schema(
+    [
+        ("key", pa.large_string()),
+        ("place", pa.int64()),  # among all samples of the shard
+        ("suffix", pa.string()),
+        ("offset", pa.int64()),  # of the image, in bytes
+        ("size", pa.int64()),
+        ("caption", pa.large_string()),
+    ]
+)
+METADATA_KEY = b"catlip-bench.shard"
+MANIFEST_NAME = "manifest.json"
+CHUNK_BYTES = 2**22
+
+
+@dataclass(frozen=True, slots=True)
+class MemberKind:
+    """The member of a sample that is trained on."""
+
+    kind: str  # in the index's name
+    noun: str
+    suffixes: tuple[str, ...]  # of several in a sample, the first of these
+
+
+IMAGES = MemberKind("shard", "image", ("jpg", "jpeg", "png", "webp"))
+EMBEDDINGS = MemberKind("grids", "embedding", ("npy",))
+
+
+class ShardContents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an index says of its shard."""
+
+    samples: int
+    skipped: dict[str, int]  # samples that cannot be used, by what they lack
+
+
+def index_path(shard: Path, cache_folder: Path, members: MemberKind = IMAGES, listed_sha256: str = "") -> Path:
+    """Return where a shard's index lies; a shard that was replaced, or is listed with another SHA-256, has another."""
+    ending = f"-{listed_sha256[:16]}" if listed_sha256 else ""
+    return cache_folder / f"{members.kind}{INDEX_FORMAT}-{digest_file(shard)}{ending}.arrow"
+
+
+def verified_marker_path(shard: Path, index: Path) -> Path:
+    """Return where an empty file says that a listed shard's whole content was compared with its manifest.
+
+    It is named by the shard's size and times: whoever writes to a shard changes them. The second time is the kernel's
+    own, which no program sets. What a disk spoils without a write is not seen, nor a write within the same few
+    milliseconds, in which the clock stood still.
+    """
+    found = shard.stat()
+    written = sha256(f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}".encode()).hexdigest()[:16]
+    return index.with_suffix(f".{written}.compared")
+
+
+def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
+    """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
+    rows, skipped, count = list[dict[str, object]](), Counter[str](), 0
+    reader = SampleCaptionReader(None)
+    with name_errors(shard), shard.open("rb") as file:
+        for key, members in iterate_samples(file):
+            suffix = next((suffix for suffix in kind.suffixes if suffix in members), None)
+            caption, flaw = _read_usable_caption(reader, members)
+            if suffix is None or caption is None:
+                skipped[f"no {kind.noun}" if suffix is None else flaw] += 1
+            else:
+                image = members[suffix]
+                row = (key, count, suffix, image.offset, image.size, caption.decode("utf-8", "replace"))
+                rows.append(dict(zip(SCHEMA.names, row, strict=True)))
+            count += 1
+    meta = msgspec.json.encode(ShardContents(samples=count, skipped=dict(sorted(skipped.items()))))
+    table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({METADATA_KEY: meta})
+    with atomic_write(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
+        writer.write_table(table)
+
+
+@cache
+def read_index(path: Path) -> tuple[pa.Table, ShardContents]:
+    """Return the usable samples of a shard and what it holds in all; its pages are shared by all processes."""
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    return table, msgspec.json.decode(table.schema.metadata[METADATA_KEY], type=ShardContents)
+
+
+def _read_usable_caption(reader: SampleCaptionReader, members: Mapping[str, Member]) -> tuple[bytes | None, str]:
+    """Return a sample's caption, or why it has none that can be used."""
+    caption, flaw = reader.read(members)
+    if caption is None:
+        return None, flaw or NULL
+    return (None, TOO_LONG) if len(caption) > MAX_CAPTION_BYTES else (caption, "")
+
+
+class ShardFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Facts of a shard."""
+
+    samples: int  # including unusable ones
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Facts of a folder's shards, by file name."""
+
+    format: int = 1
+    shards: dict[str, ShardFacts]
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return a folder's manifest, None if there is none; ValueError for an invalid file."""
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        return None
+    try:
+        return decode_json(read_limited(path), Manifest)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a manifest of shards: {error}") from None
+
+
+def write_manifest(folder: Path, shards: Mapping[str, ShardFacts]) -> None:
+    """Write a folder's manifest, one shard per line."""
+    lines = (msgspec.json.encode({name: shards[name]}).decode()[1:-1] for name in sorted(shards))
+    with atomic_write(folder / MANIFEST_NAME) as temporary:
+        temporary.write_text('{"format":1,"shards":{\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
+
+
+def compute_facts(shard: Path, report: Callable[[int], object] = lambda _: None) -> ShardFacts:
+    """Read a whole shard, reporting bytes; ValueError names a shard that cannot be read to its end."""
+    digest, size = sha256(), 0
+    with name_errors(shard), shard.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+            report(len(chunk))
+        file.seek(0)
+        return ShardFacts(samples=sum(1 for _ in iterate_samples(file)), bytes=size, sha256=digest.hexdigest())
+
+
+def describe_difference(listed: ShardFacts, found: ShardFacts) -> str:
+    """Describe the first difference between a shard and its manifest; empty if there is none."""
+    for field in ("bytes", "samples", "sha256"):
+        expected, there = getattr(listed, field), getattr(found, field)
+        if expected != there:
+            found_text, expected_text = (f"{fact:,}" if field != "sha256" else fact[:12] for fact in (there, expected))
+            return f"{field}: {found_text}, the manifest says {expected_text}"
+    return ""
+
+
+def missing_shards(folder: Path, manifest: Manifest, data: str) -> list[str]:
+    """Return the shards that the manifest lists, that `data` (a folder or glob) matches and that do not exist."""
+    pattern = str(Path(data).absolute())
+    requested = [name for name in manifest.shards if Path(data).is_dir() or fnmatch(str(folder / name), pattern)]
+    return [name for name in requested if not (folder / name).is_file()]

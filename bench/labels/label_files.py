@@ -1,0 +1,158 @@
+"""Files of labels: one per shard, written atomically batch by batch, and read for training."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.console.console import PROGRAM
+from bench.data.captions.batches import CaptionBatch
+from bench.data.captions.files import digest_file, find_caption_files, read_captions
+from bench.environment.files import atomic_write
+from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller
+from bench.labels.vocabulary import read_vocabulary
+
+FORMAT = 1  # of the labels; raise it when the same captions give another file
+SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("labels", LABEL_LISTS, nullable=False)])
+METADATA_KEY = b"catlip-bench.labels"
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Inputs of a file of labels: files of equal origins are equal."""
+
+    format: int = FORMAT
+    input_digest: str
+    rule: str
+    vocabulary_digest: str
+    column: str | None
+
+
+class LabelFileInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Metadata of a file of labels."""
+
+    origin: Origin
+    captions: int
+    empty: int
+    labels: int
+    flaws: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelJob:
+    """One shard to label, or to count if there is no vocabulary."""
+
+    source: Path
+    rule: str
+    column: str | None
+    vocabulary: str | None = None
+    target: Path | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the input."""
+        return self.source.stat().st_size
+
+    def origin(self) -> Origin:
+        digest = read_vocabulary(self.vocabulary).digest if self.vocabulary else ""
+        source = digest_file(self.source)
+        return Origin(input_digest=source, rule=self.rule, vocabulary_digest=digest, column=self.column)
+
+
+LabelledBatch = tuple[CaptionBatch, pa.ListArray, Tally]
+LabelFunction = Callable[[LabelJob, Iterator[CaptionBatch]], Iterator[LabelledBatch]]
+ReportProgress = Callable[[int, int], None]  # captions and bytes of the input since the last call
+
+
+def label_serially(job: LabelJob, batches: Iterator[CaptionBatch]) -> Iterator[LabelledBatch]:
+    """Label batches in this process."""
+    label = get_labeller(job.rule, job.vocabulary)
+    return ((batch, *label(batch)) for batch in batches)
+
+
+def run_job(
+    job: LabelJob, report: ReportProgress = lambda _captions, _bytes: None, label: LabelFunction = label_serially
+) -> Tally:
+    """Label a shard, or count its labels; ValueError says why it cannot be read, and no output remains."""
+    total = Tally()
+    rows = _accumulate(label(job, read_captions(job.source, job.column)), total, report)
+    if job.target is None:
+        deque(rows, maxlen=0)
+        return total
+    origin = job.origin()
+    with (
+        atomic_write(job.target) as temporary,
+        pq.ParquetWriter(temporary, SCHEMA, compression="zstd", use_dictionary=["labels.list.element"]) as writer,
+    ):
+        for batch in rows:
+            writer.write_batch(batch, row_group_size=len(batch))
+        flaws = dict(sorted(total.flaws.items()))
+        counts = {"captions": total.captions, "empty": total.empty, "labels": total.labels}
+        info = LabelFileInfo(origin=origin, flaws=flaws, **counts)
+        writer.add_key_value_metadata({METADATA_KEY: msgspec.json.encode(info)})
+    return total
+
+
+def _accumulate(labelled: Iterator[LabelledBatch], total: Tally, report: ReportProgress) -> Iterator[pa.RecordBatch]:
+    """Yield rows of labels; add their tallies to `total` and report the progress."""
+    reported = 0
+    for batch, labels, tally in labelled:
+        if len(labels):
+            yield pa.RecordBatch.from_arrays([batch.keys.fill_null(""), labels], schema=SCHEMA)
+        total.add(tally)
+        report(tally.captions, batch.bytes_read - reported)
+        reported = batch.bytes_read
+
+
+def read_label_file_info(target: Path) -> LabelFileInfo | None:
+    """Return the metadata of a file of labels; None if there is no complete one."""
+    try:
+        metadata = pq.read_metadata(target).metadata
+        return msgspec.json.decode(metadata[METADATA_KEY], type=LabelFileInfo)
+    except (OSError, ValueError, TypeError, KeyError, msgspec.DecodeError):
+        return None
+
+
+def tally_of(info: LabelFileInfo) -> Tally:
+    """Return a file's tally, without the counts of each label."""
+    return Tally(info.captions, info.empty, info.labels, Counter(info.flaws))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLabels:
+    """Columns of each caption, in the order of the shards and of their captions."""
+
+    folder: Path
+    columns: npt.NDArray[np.uint32]  # those of all captions, concatenated
+    ends: npt.NDArray[np.int64]  # offsets [captions + 1] into `columns`
+
+    def select(self, rows: Sequence[int], captions: int) -> list[list[int]]:
+        """Return the columns of the given rows; ValueError unless the files hold labels of `captions` captions."""
+        if len(self.ends) - 1 != captions:
+            raise ValueError(f"{self.folder} has labels of {len(self.ends) - 1} captions, there are {captions}")
+        return [self.columns[self.ends[row] : self.ends[row + 1]].tolist() for row in rows]
+
+
+def load_stored_labels(folder: Path, shards: Sequence[Path], vocabulary: str) -> StoredLabels:
+    """Read the labels of shards; ValueError if they were computed from other shards or with another vocabulary."""
+    columns, counts = [np.zeros(0, np.uint32)], [np.zeros(1, np.int64)]
+    expected = read_vocabulary(vocabulary)
+    for shard in find_caption_files(map(str, shards)):
+        path = folder / shard.labels_name
+        info = read_label_file_info(path)
+        if info is None:
+            command = f"{PROGRAM} label {shards[0].parent} --vocabulary {vocabulary} --out {folder}"
+            raise ValueError(f"{path} is no complete file of labels; create it with: {command}")
+        if (info.origin.rule, info.origin.vocabulary_digest) != (expected.rule, expected.digest):
+            raise ValueError(f"{path} was created with a vocabulary other than {vocabulary}: label the shards again")
+        if info.origin.input_digest != digest_file(shard.path):
+            raise ValueError(f"{path} was not created from {shard.path}: label the shards again")
+        for chunk in pq.read_table(path, columns=["labels"]).column("labels").chunks:
+            columns.append(chunk.flatten().to_numpy())
+            counts.append(chunk.value_lengths().to_numpy())
+    return StoredLabels(folder, np.concatenate(columns), np.concatenate(counts).cumsum())

@@ -1,0 +1,184 @@
+"""Labelling in parallel: on all cores, or on a Ray cluster.
+
+On cores: whole shards side by side, or the batches of one shard if there are more cores than shards. On Ray Data: one
+row per shard; all machines of the cluster must see the same files and checkout.
+"""
+
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import pyarrow as pa
+
+from bench.data.captions.batches import CaptionBatch
+from bench.environment.commit import CHECKOUT
+from bench.labels.label_files import LabelJob, LabelledBatch, ReportProgress, run_job
+from bench.labels.labeller import Tally, get_labeller
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import SynchronizedArray
+
+MIN_BYTES_PER_PROCESS = 8 * 2**20  # bytes of input
+POLL_SECONDS = 0.5
+
+P = ParamSpec("P")
+JobOutcome = tuple[LabelJob, Tally | Exception]
+SerializedLabels = tuple[pa.Buffer, Tally]
+
+
+def count_useful_processes(jobs: Sequence[LabelJob], cores: int) -> int:
+    """Return the number of processes to start, at most `cores`."""
+    return min(cores, 1 + sum(job.size for job in jobs) // MIN_BYTES_PER_PROCESS)
+
+
+def run_jobs(jobs: Sequence[LabelJob], workers: int, report: ReportProgress) -> Iterator[JobOutcome]:
+    """Run jobs on `workers` processes, or in this one if `workers` is 1; yield each with its tally or its error.
+
+    An error that the user can fix (ValueError, OSError) fails one job; the others continue.
+    """
+    if workers == 1:
+        for job in jobs:
+            yield job, _run_caught(run_job, job, report)
+        return
+    context = multiprocessing.get_context("spawn")
+    progress = context.Array("q", 2)
+    pool = ProcessPoolExecutor(workers, context, _init_worker, (progress,))
+    try:
+        if len(jobs) < workers:
+            for job in jobs:
+                yield job, _run_caught(run_job, job, report, partial(_label_on_pool, pool, workers + 2))
+        else:
+            yield from _run_side_by_side(jobs, pool, progress, report)
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()  # each removes its unfinished file
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _run_side_by_side(
+    jobs: Sequence[LabelJob], pool: ProcessPoolExecutor, progress: "SynchronizedArray[int]", report: ReportProgress
+) -> Iterator[JobOutcome]:
+    job_of = {pool.submit(run_job, job, _add_progress): job for job in jobs}
+    waiting, captions, size = set(job_of), 0, 0
+    while waiting:
+        done, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
+        before, (captions, size) = (captions, size), progress[:]
+        report(captions - before[0], size - before[1])
+        for future in done:
+            yield job_of[future], _run_caught(future.result)
+
+
+def _label_on_pool(
+    pool: ProcessPoolExecutor, ahead: int, job: LabelJob, batches: Iterator[CaptionBatch]
+) -> Iterator[LabelledBatch]:
+    """Label batches on a pool, in order, with at most `ahead` of them submitted."""
+    waiting = deque[tuple[CaptionBatch, Future[SerializedLabels]]]()
+    for batch in batches:
+        future = pool.submit(_label_batch, job.rule, job.vocabulary, _serialize(batch.captions), batch.flaws)
+        waiting.append((replace(batch, captions=pa.nulls(0, pa.binary())), future))
+        if len(waiting) == ahead:
+            yield _await_labels(*waiting.popleft())
+    while waiting:
+        yield _await_labels(*waiting.popleft())
+
+
+def _await_labels(batch: CaptionBatch, future: Future[SerializedLabels]) -> LabelledBatch:
+    labels, tally = future.result()
+    return batch, _deserialize(labels), tally
+
+
+def _serialize(array: pa.Array) -> pa.Buffer:
+    """Return an array as bytes; a pickled slice would contain the whole array that it was cut from."""
+    batch = pa.record_batch({"": array})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    return sink.getvalue()
+
+
+def _deserialize(stream: pa.Buffer) -> pa.Array:
+    return pa.ipc.open_stream(stream).read_next_batch().column(0)
+
+
+def _run_caught(run: Callable[P, Tally], *args: P.args, **kwargs: P.kwargs) -> Tally | Exception:
+    try:
+        return run(*args, **kwargs)
+    except (ValueError, OSError) as error:
+        return error
+    except BrokenProcessPool:
+        raise ChildProcessError("a labelling process was killed: check the free memory, or lower --workers") from None
+
+
+# The functions below run in a process of the pool.
+_progress: "SynchronizedArray[int]"  # captions and bytes of all processes on whole shards
+
+
+def _init_worker(progress: "SynchronizedArray[int]") -> None:
+    """Ignore Ctrl-C, which the parent handles; exit cleanly on SIGTERM, and whenever the parent ends."""
+    global _progress  # noqa: PLW0603 - a pool's initializer has no other way to keep its argument
+    _progress = progress
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit())
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _add_progress(captions: int, size: int) -> None:
+    with _progress.get_lock():
+        _progress[0] += captions
+        _progress[1] += size
+
+
+def _label_batch(
+    rule: str, vocabulary: str | None, captions: pa.Buffer, flaws: Counter[str]
+) -> tuple[pa.Buffer, Tally]:
+    batch = CaptionBatch(pa.nulls(0, pa.string()), _deserialize(captions), bytes_read=0, flaws=flaws)
+    labels, tally = get_labeller(rule, vocabulary)(batch)
+    return _serialize(labels), tally
+
+
+def run_jobs_on_ray(jobs: Sequence[LabelJob], report: ReportProgress) -> Iterator[JobOutcome]:
+    """Run jobs on a Ray cluster, or on a local one started here; yield each with its tally or its error."""
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise ValueError("--engine ray needs Ray: python -m pip install 'ray[data]'") from None
+    if not jobs:
+        return
+    if not ray.is_initialized():
+        checkout = {"env_vars": {"PYTHONPATH": str(CHECKOUT)}}
+        ray.init(runtime_env=checkout, log_to_driver=False, logging_level=logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    rows = ray.data.from_items([{"job": pickle.dumps(job)} for job in jobs], override_num_blocks=len(jobs))
+    for row in rows.map(_run_on_ray).iter_rows():
+        job, outcome = pickle.loads(row["outcome"])  # noqa: S301 - written by `_run_on_ray`
+        report(outcome.captions if isinstance(outcome, Tally) else 0, job.size)
+        yield job, outcome
+
+
+def _run_on_ray(row: dict[str, Any]) -> dict[str, bytes]:
+    job: LabelJob = pickle.loads(row["job"])  # noqa: S301 - written by `run_jobs_on_ray`
+    return {"outcome": pickle.dumps((job, _run_caught(run_job, job)))}

@@ -1,0 +1,72 @@
+"""Tables that summarise a labelling, or explain a caption's labels token by token (`--explain`)."""
+
+from collections.abc import Iterable
+from functools import partial
+from itertools import islice
+from textwrap import shorten
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from msgspec.structs import replace
+
+from bench.console.tables import Table
+from bench.labels.labeller import REPAIRED_FLAWS, LabelRule, Tally
+from bench.labels.synset_rules import CorenetRule
+from bench.labels.vocabulary import Vocabulary, VocabularyLabel
+
+MAX_FREQUENT_LABELS = 10
+GLOSS_CHARS, EXPLAINED_GLOSS_CHARS = 60, 90
+_shorten = partial(shorten, placeholder=" …")
+
+
+def explanation_table(rule: LabelRule, caption: str) -> Table:
+    """Return a table of the tokens with their labels; of the labels alone if the rule cannot explain them."""
+    if isinstance(rule, CorenetRule):
+        rows = [
+            {
+                "token": token.token,
+                "lemma": token.lemma,
+                "label": token.key,
+                "name": token.title,
+                "gloss, or why there is no label": _shorten(token.dropped or token.gloss or "", EXPLAINED_GLOSS_CHARS),
+            }
+            for token in rule.explain(caption)
+        ]
+    else:
+        ids, _ = rule.label(pa.array([caption], pa.string()))
+        rows = [{"label": rule.keys[id_], "name": rule.title(id_), "gloss": rule.gloss(id_)} for id_ in ids.tolist()]
+    return Table(f"Labels by the rule {rule.name}", rows)
+
+
+def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[VocabularyLabel]) -> list[Table]:
+    """Return tables of the captions, the most frequent labels and the flawed rows."""
+    row = {
+        "captions": total.captions,
+        "empty share": total.empty / total.captions if total.captions else None,
+        "labels per caption": total.labels / total.captions if total.captions else None,
+        "captions/s": round(captions_per_second) or None,
+    }
+    flaws = [
+        {"problem": flaw, "rows": rows, "labelled": "after a repair" if flaw in REPAIRED_FLAWS else "no"}
+        for flaw, rows in sorted(total.flaws.items())
+    ]
+    return [
+        Table("Captions", [row], "captions/s: of the captions read in this run."),
+        label_table(labels),
+        Table("Rows with problems", flaws),
+    ]
+
+
+def label_table(labels: Iterable[VocabularyLabel]) -> Table:
+    rows = [
+        {"label": label.key, "name": label.name, "count": label.count, "gloss": _shorten(label.gloss, GLOSS_CHARS)}
+        for label in islice(labels, MAX_FREQUENT_LABELS)
+    ]
+    return Table("Most frequent labels", rows, "Of the captions read in this run.")
+
+
+def sort_by_count(vocabulary: Vocabulary, counts: npt.NDArray[np.int64]) -> list[VocabularyLabel]:
+    """Return the labels that occur, by descending count; `counts` has one entry per column."""
+    order = np.argsort(-counts, kind="stable").tolist()
+    return [replace(vocabulary.labels[column], count=int(counts[column])) for column in order if counts[column]]
