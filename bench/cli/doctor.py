@@ -17,7 +17,8 @@ from tqdm import tqdm
 from tyro.conf import arg
 
 from bench.cli.options import Json, Results, finish
-from bench.console.console import DISAGREEMENT, OK, Progress
+from bench.console.console import DISAGREEMENT, OK
+from bench.console.progress import Progress
 from bench.console.tables import Table, print_tables
 from bench.data.shards.facts import (
     MANIFEST_NAME,

@@ -10,7 +10,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from bench.cli.options import Json, Results
-from bench.console.console import FAILED_CASE, OK, Progress, printable_lines
+from bench.console.console import FAILED_CASE, OK, printable_lines
+from bench.console.progress import Progress
 from bench.console.tables import Table, print_tables
 from bench.environment.commit import CHECKOUT
 from bench.history.metric_diffs import (

@@ -1,10 +1,8 @@
-"""Exit codes, signals, and what a terminal shows: text with control characters escaped, and the progress of jobs."""
+"""Exit codes, signals, and text on a terminal with its control characters escaped."""
 
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,41 +66,3 @@ def printable_lines(text: str) -> str:
 def log(text: str) -> None:
     """Print a line to standard error, escaped."""
     print(printable(text), file=sys.stderr, flush=True)
-
-
-class Progress:
-    """Estimates the remaining time from expected seconds, corrected by the pace of finished jobs."""
-
-    def __init__(self, expected_seconds: float) -> None:
-        self._expected = expected_seconds
-        self._started_at = time.monotonic()
-        self._lock = threading.Lock()
-        self._done, self._elapsed_at_finish = 0.0, 0.0
-
-    def expect(self, seconds: float) -> None:
-        """Add expected seconds."""
-        with self._lock:
-            self._expected += seconds
-
-    def log_start(self, label: str) -> None:
-        """Log that a job starts."""
-        with self._lock:
-            elapsed = time.monotonic() - self._started_at
-            pace = self._elapsed_at_finish / self._done if self._done else 1.0
-            left = pace * (self._expected - self._done) - (elapsed - self._elapsed_at_finish)
-            log(f"{_format_minutes(elapsed):>6} elapsed, about {_format_minutes(max(0.0, left)):>5} left | {label}")
-
-    def skip(self, expected_seconds: float) -> None:
-        """Remove a job that is not run."""
-        self.expect(-expected_seconds)
-
-    def finish(self, expected_seconds: float) -> None:
-        """Count a job as finished."""
-        with self._lock:
-            self._done += expected_seconds
-            self._elapsed_at_finish = time.monotonic() - self._started_at
-
-
-def _format_minutes(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02}"

@@ -13,7 +13,7 @@ import pynvml
 from msgspec.structs import replace
 
 from bench.config import MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_comparable_experiments
-from bench.console.console import Progress
+from bench.console.progress import Progress
 from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
 from bench.data.shards.shards import log_notes, open_experiment_shards
 from bench.environment.commit import CHECKOUT, current_commit

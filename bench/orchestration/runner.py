@@ -18,7 +18,8 @@ from functools import partial
 import msgspec
 
 from bench.config import Experiment
-from bench.console.console import INTERRUPTED, TERMINATED, Progress, Terminated, log
+from bench.console.console import INTERRUPTED, TERMINATED, Terminated, log
+from bench.console.progress import Progress
 from bench.environment.commit import CHECKOUT
 from bench.environment.slots import SLOT_VARIABLE
 from bench.orchestration.requests import AnyRequest, FailureRequest

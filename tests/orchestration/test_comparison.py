@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.config import Experiment
-from bench.console.console import Progress
+from bench.console.progress import Progress
 from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 from bench.orchestration.comparison import CURVE_TASK, Comparison, Scope, scopes

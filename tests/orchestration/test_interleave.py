@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.console.console import Progress
+from bench.console.progress import Progress
 from bench.orchestration.requests import SpeedRequest
 from bench.orchestration.runner import Job, Runner, Slot, round_robin
 from bench.record import Speed, read_record

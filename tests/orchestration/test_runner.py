@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.console.console import Progress
+from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.measure import costs
 from bench.measure.costs import count_costs

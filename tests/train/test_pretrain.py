@@ -14,7 +14,7 @@ from bench.__main__ import main
 from bench.catalog import TASKS
 from bench.cli.train import parse_count
 from bench.config import with_settings
-from bench.console.console import Progress
+from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.orchestration.comparison import image_budgets, with_images
 from bench.orchestration.preflight import available_cores
