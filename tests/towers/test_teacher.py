@@ -8,14 +8,8 @@ from safetensors.torch import load_file
 
 from bench.__main__ import main
 from bench.data.pack import PackImages
-<<<<<<< HEAD:tests/towers/test_teacher.py
-from bench.data.pack_stream import eval_transform
-from bench.towers.teacher import build_teacher, stored_features, write_features
-=======
 from bench.data.stream import eval_transform
-from bench.towers.stored_features import stored_features, write_features
-from bench.towers.trained import build_teacher
->>>>>>> g3:tests/towers/test_stored_features.py
+from bench.towers.teacher import build_teacher, stored_features, write_features
 from bench.train.build import build_train_state, load_data
 from models.heads import Student
 from tests.data.shards import img2dataset_members, write_shard
