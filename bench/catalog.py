@@ -1,7 +1,7 @@
 """The names of towers, tasks and protocols that the command line accepts. No torch here."""
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its architecture with random weights
 RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
@@ -13,10 +13,58 @@ SINGLE_LABEL = "one class per image"
 MULTI_LABEL = "several classes per image, or none"
 MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
 FOLDERS = ("imagefolder", "imagenet")  # data sets on disk with one folder per class
-DATA_SETS = (  # on disk, named after torchvision's classes
-    *("cifar10", "cifar100", "mnist", "fashionmnist", "svhn", "stl10", "flowers102", "oxfordiiitpet", "food101", "dtd"),
-    *("fgvcaircraft", "stanfordcars", "country211", "sun397", "eurosat", "places365"),
-)
+FLAGGED: dict[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
+ALL_IN_ONE: dict[str, dict[str, Any]] = {"train": {}}
+
+
+class DataSet(NamedTuple):
+    """A data set on disk that a class of torchvision.datasets reads; nothing is downloaded."""
+
+    reader: str  # name of the class
+    parts: Mapping[str, Mapping[str, Any]]  # its arguments for each part
+    layout: str  # of the files, below the root
+
+
+def _splits(train: str = "train", test: str = "test", **others: str) -> dict[str, dict[str, Any]]:
+    return {part: {"split": split} for part, split in {"train": train, "test": test, **others}.items()}
+
+
+DATA_SETS: dict[str, DataSet] = {
+    "cifar10": DataSet("CIFAR10", FLAGGED, "cifar-10-batches-py/{batches.meta, data_batch_1 to 5, test_batch}"),
+    "cifar100": DataSet("CIFAR100", FLAGGED, "cifar-100-python/{meta, train, test}"),
+    "mnist": DataSet("MNIST", FLAGGED, "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
+    "fashionmnist": DataSet("FashionMNIST", FLAGGED, "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
+    "svhn": DataSet("SVHN", _splits(), "{train,test}_32x32.mat"),
+    "stl10": DataSet("STL10", _splits(), "stl10_binary/{class_names.txt, {train,test}_{X,y}.bin}"),
+    "flowers102": DataSet(
+        "Flowers102",
+        _splits(validation="val"),
+        "flowers-102/{imagelabels.mat, setid.mat, jpg/image_00001.jpg to image_08189.jpg}",
+    ),
+    "oxfordiiitpet": DataSet(
+        "OxfordIIITPet", _splits("trainval"), "oxford-iiit-pet/{images/NAME.jpg, annotations/{trainval,test}.txt}"
+    ),
+    "food101": DataSet("Food101", _splits(), "food-101/{images/CLASS/ID.jpg, meta/{train,test}.json}"),
+    "dtd": DataSet("DTD", _splits(validation="val"), "dtd/dtd/{images/CLASS/NAME.jpg, labels/{train,val,test}1.txt}"),
+    "fgvcaircraft": DataSet(
+        "FGVCAircraft",
+        _splits(validation="val"),
+        "fgvc-aircraft-2013b/data/{images/ID.jpg, variants.txt, images_variant_{train,val,test}.txt}",
+    ),
+    "stanfordcars": DataSet(
+        "StanfordCars",
+        _splits(),
+        "stanford_cars/{devkit/cars_{meta,train_annos}.mat, cars_test_annos_withlabels.mat, cars_{train,test}/ID.jpg}",
+    ),
+    "country211": DataSet("Country211", _splits(validation="valid"), "country211/{train,valid,test}/COUNTRY/IMAGE.jpg"),
+    "sun397": DataSet("SUN397", ALL_IN_ONE, "SUN397/{ClassName.txt, LETTER/CLASS/sun_ID.jpg}"),
+    "eurosat": DataSet("EuroSAT", ALL_IN_ONE, "eurosat/2750/CLASS/CLASS_NUMBER.jpg"),
+    "places365": DataSet(
+        "Places365",
+        {"train": {"split": "train-standard", "small": True}, "test": {"split": "val", "small": True}},
+        "{categories_places365.txt, places365_{train_standard,val}.txt, data_256_standard/, val_256/}",
+    ),
+}
 # Tasks that need a root folder, with the kinds of their labels; the pack holds the others.
 ON_DISK: dict[str, str] = {
     **dict.fromkeys((*FOLDERS, *DATA_SETS), SINGLE_LABEL),

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.config import Experiment, MethodName, choose
+from bench.config import METHOD_NAMES, Experiment, MethodName, choose
 from bench.recipes import DATACOMP_SYNSETS, RECIPES
 
 
@@ -151,14 +151,10 @@ class MethodSettings:
 # FLIP (arXiv 2212.00794) trains CLIP on half of the patches, `--set patch_drop=0.75` on a quarter; any method can.
 # CLIPA (arXiv 2305.07017) trains it on small images and the first tokens of captions; its second phase, at full size,
 # is not included. The teacher is untrained unless one is named: `--set teacher=FILE`.
-METHOD_SETTINGS: dict[str, MethodSettings] = {
-    "clip": MethodSettings("clip"),
-    "siglip": MethodSettings("siglip"),
+METHOD_SETTINGS: dict[str, MethodSettings] = {name: MethodSettings(name) for name in METHOD_NAMES} | {
     "catlip": MethodSettings(
         "catlip", by_scale={scale: {"head_rows": DATACOMP_SYNSETS} for scale in ("vit-b32", "vit-b16", "vit-l14")}
     ),
-    "superclass": MethodSettings("superclass"),
-    "superclip": MethodSettings("superclip"),
     "flip": MethodSettings("clip", {"patch_drop": 0.5}),
     "clipa": MethodSettings(
         "clip",
@@ -170,7 +166,6 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {
             "vit-l14": {"image_size": 112},
         },
     ),
-    "distill": MethodSettings("distill"),
 }
 COMPARED = ("clip", "siglip", "catlip", "superclass")  # what `python -m bench` compares, at the tiny scale
 

@@ -8,19 +8,16 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from bench.catalog import DATA_SETS as NAMES
-from bench.catalog import FOLDERS, TASK_KINDS, TASKS
+from bench.catalog import DATA_SETS
 from bench.transfer.preload_check import main
-from bench.transfer.tasks.data_sets import DATA_SETS, data_set_task
+from bench.transfer.tasks.data_sets import data_set_task
 from bench.transfer.tasks.file_tasks import FoundPart, folder_task, make_task
 from bench.transfer.tasks.image_sources import FileImageSource, UnreadableImageError
 from tests.transfer.trees import colours, folders, make_image, sizes
 
 
-def test_data_set_names_match_the_catalog() -> None:
-    assert tuple(DATA_SETS) == NAMES
-    assert {*TASKS, *FOLDERS, *NAMES} <= {*TASK_KINDS}
-    assert all(hasattr(datasets, wanted.of) for wanted in DATA_SETS.values())
+def test_torchvision_has_the_readers_of_the_catalog() -> None:
+    assert all(hasattr(datasets, data_set.reader) for data_set in DATA_SETS.values())
 
 
 @pytest.mark.parametrize(
@@ -145,7 +142,7 @@ def test_imagenet_has_a_thousand_classes(tmp_path: Path) -> None:
         folder_task("imagenet", root, tmp_path)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DATA_SETS)
 def test_missing_data_set_error_shows_the_layout(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"(?s)does not hold the train part .* reads\n") as error:
         data_set_task(name, tmp_path, tmp_path)
