@@ -30,7 +30,7 @@ from bench.data.shards.facts import (
     write_manifest,
 )
 from bench.data.shards.shards import find_tar_files
-from bench.environment.commit import current_commit
+from bench.environment.circumstances import current_commit
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Comparison, Scope, scopes

@@ -13,7 +13,7 @@ from bench.cli.options import Json, Results
 from bench.console.console import FAILED_CASE, OK, printable_lines
 from bench.console.progress import Progress
 from bench.console.tables import Table, print_tables
-from bench.environment.commit import CHECKOUT
+from bench.environment.circumstances import CHECKOUT
 from bench.history.metric_diffs import (
     compare_observations,
     describe_none_worse,

@@ -16,7 +16,7 @@ from bench.catalog import TASKS
 from bench.cli.options import Data, Json, Results, Settings, Tasks, experiment_from, finish
 from bench.config import CheckpointConfig, Experiment, choose
 from bench.console.console import OK
-from bench.environment.commit import current_commit
+from bench.environment.circumstances import current_commit
 from bench.environment.files import plain_name
 from bench.environment.rank_info import restart_count, torchrun_env
 from bench.orchestration.comparison import Scope, with_images

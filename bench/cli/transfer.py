@@ -24,7 +24,7 @@ from bench.catalog import (
 from bench.cli.options import Json, Protocols, Results, Tasks, finish
 from bench.config import Experiment, choose
 from bench.console.console import PROGRAM
-from bench.environment.commit import CHECKOUT
+from bench.environment.circumstances import CHECKOUT
 from bench.experiments import EXPERIMENTS
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.preflight import open_comparison

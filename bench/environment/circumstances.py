@@ -1,6 +1,11 @@
-"""The circumstances of a run, as its record stores them. No torch here."""
+"""The circumstances of a run, as its record stores them, and the commit of this project. No torch here."""
+
+import subprocess
+from pathlib import Path
 
 import msgspec
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -23,3 +28,16 @@ def make_fingerprint(circumstances: Circumstances) -> str:
     threads = f"{circumstances.threads} thread{'s' if circumstances.threads > 1 else ''}"
     processes = f"; {circumstances.processes} processes" if circumstances.processes > 1 else ""
     return f"{circumstances.machine}; {threads}{processes}; {packages}"
+
+
+def current_commit() -> str:
+    """Return the commit of this checkout, with "-dirty" appended if tracked files differ; "unknown" outside git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(CHECKOUT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

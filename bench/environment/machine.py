@@ -10,8 +10,7 @@ import psutil
 import torch
 
 from bench.config import Experiment
-from bench.environment.circumstances import Circumstances, make_fingerprint
-from bench.environment.commit import current_commit
+from bench.environment.circumstances import Circumstances, current_commit, make_fingerprint
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 GIB = 2**30

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import pyarrow as pa
 
 from bench.data.captions.batches import CaptionBatch
-from bench.environment.commit import CHECKOUT
+from bench.environment.circumstances import CHECKOUT
 from bench.labels.label_files import LabelJob, LabelledBatch, ReportProgress, run_job
 from bench.labels.labeller import Tally, get_labeller
 

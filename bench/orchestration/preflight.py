@@ -16,7 +16,7 @@ from bench.config import MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, requi
 from bench.console.progress import Progress
 from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
 from bench.data.shards.shards import log_notes, open_experiment_shards
-from bench.environment.commit import CHECKOUT, current_commit
+from bench.environment.circumstances import CHECKOUT, current_commit
 from bench.environment.rank_info import torchrun_env
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.runner import Runner

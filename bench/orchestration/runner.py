@@ -20,7 +20,7 @@ import msgspec
 from bench.config import Experiment
 from bench.console.console import INTERRUPTED, TERMINATED, Terminated, log
 from bench.console.progress import Progress
-from bench.environment.commit import CHECKOUT
+from bench.environment.circumstances import CHECKOUT
 from bench.environment.slots import SLOT_VARIABLE
 from bench.orchestration.requests import AnyRequest, FailureRequest
 from bench.orchestration.torchrun import Announcement, Child, Coordinator

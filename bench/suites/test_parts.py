@@ -7,20 +7,23 @@ import torch
 from msgspec.structs import replace
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.config import METHOD_NAMES, TextPadding
+from bench.config import METHOD_NAMES, Experiment, TextPadding
 from bench.data.pack import PackImages
-from bench.data.stream import augment
+from bench.data.stream import PackStream, augment
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS
 from bench.labels.subwords import SubwordIds
-from bench.methods import METHODS
-from bench.suites.counters import step_counters
+from bench.measure.costs import count_flops
+from bench.measure.memory import count_tensor_bytes
+from bench.methods import METHODS, get_method
 from bench.suites.device import DEVICE, rate, seconds
+from bench.train.build import build_train_state, take_steps
 from bench.train.step import make_optimizer
 from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
 
 CLIP = EXPERIMENTS["clip-tiny"]
+BATCH, STEPS, NUM_IMAGES = 32, 3, 128  # of the counters
 READING = [name for name in METHOD_NAMES if name != "distill"]  # which has no targets to make
 
 
@@ -71,3 +74,20 @@ def test_targets_of_a_thousand_captions_seen_before(
     make = METHODS[method].targets(EXPERIMENTS[f"{method}-tiny"])
     benchmark(make, captions)
     rate(benchmark, "captions", len(captions.texts))
+
+
+def step_counters(experiment: Experiment, images: PackImages) -> dict[str, float]:
+    """Return bytes and FLOPs of a step of a small batch of few images, and on a CPU the loss of the third."""
+    few = PackImages(
+        images.pixels[:NUM_IMAGES], images.captions[:NUM_IMAGES], images.classes[:NUM_IMAGES], images.keys[:NUM_IMAGES]
+    )
+    small = replace(experiment, batch_size=BATCH, images=NUM_IMAGES, warmup_images=BATCH)
+    stream = PackStream(small, few, get_method(small.method).targets(small), DEVICE)
+    counted: dict[str, float] = {
+        "peak tensor bytes": count_tensor_bytes(stream),
+        "FLOPs of a step": count_flops(small, [stream.target(0)]).step,
+    }
+    if DEVICE.type == "cpu":  # elsewhere sums are taken in an order that varies
+        losses = take_steps(build_train_state(stream, plain=True), range(STEPS))
+        counted[f"loss at step {STEPS}"] = losses[-1].item()
+    return counted

@@ -15,7 +15,7 @@ from bench.config import CheckpointConfig
 from bench.console.console import StopRequest, printable
 from bench.data.image_sizes import images_seen_before
 from bench.data.shards.shards import data_digest
-from bench.environment.commit import current_commit
+from bench.environment.circumstances import current_commit
 from bench.towers.provenance import Provenance
 from bench.train.build import TrainState
 from bench.train.checkpoints import (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.environment.commit import CHECKOUT
+from bench.environment.circumstances import CHECKOUT
 from bench.orchestration.worker import PARENT
 from bench.record import Failure, Training, read_record
 from bench.train.checkpoints import list_checkpoints, read_checkpoint

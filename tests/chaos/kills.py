@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.environment.commit import CHECKOUT
+from bench.environment.circumstances import CHECKOUT
 from bench.train.checkpoints import list_checkpoints
 from tests.chaos.bound import Check, check_none, num_tries
 from tests.chaos.commands import (

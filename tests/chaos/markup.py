@@ -9,8 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.environment.circumstances import Circumstances
-from bench.environment.commit import CHECKOUT
+from bench.environment.circumstances import CHECKOUT, Circumstances
 from bench.experiments import EXPERIMENTS
 from bench.plan.model import SCALING_TITLE
 from bench.record import Failure, Memory, Record, record_path, write_record

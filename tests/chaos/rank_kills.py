@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.environment.commit import CHECKOUT
+from bench.environment.circumstances import CHECKOUT
 from bench.train.checkpoints import list_checkpoints
 from bench.train.distributed import WATCHDOG_SECONDS
 from tests.chaos.bound import Check, check_at_most, check_none, num_tries

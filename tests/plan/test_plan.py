@@ -20,8 +20,7 @@ from msgspec.structs import replace as with_fields
 
 from bench.__main__ import main
 from bench.config import Experiment, at_batch_size
-from bench.environment.circumstances import Circumstances
-from bench.environment.commit import CHECKOUT
+from bench.environment.circumstances import CHECKOUT, Circumstances
 from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
 from bench.experiments import EXPERIMENTS
 from bench.measure.throughput import images_per_second

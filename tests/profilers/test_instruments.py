@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.config import Experiment
 from bench.data.stream import PackStream
 from bench.data.targets import Captions
-from bench.environment.commit import CHECKOUT
+from bench.environment.circumstances import CHECKOUT
 from bench.experiments import EXPERIMENTS
 from bench.measure.costs import count_flops
 from bench.measure.memory import count_tensor_bytes, is_out_of_memory, measure_memory, memory_limit, try_batch_size
