@@ -59,8 +59,7 @@ class _Softmax(torch.autograd.Function):
 
 
 def inverse_document_frequency(
-    images_with_token: Float[Tensor, " tokens"],
-    images: Float[Tensor, ""],
+    images_with_token: Float[Tensor, " tokens"], images: Float[Tensor, ""]
 ) -> Float[Tensor, " tokens"]:
     """Return each token's weight log((N + 1) / (df + 1)); N counts the images seen, df those with the token.
 

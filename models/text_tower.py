@@ -18,15 +18,7 @@ from models import open_clip_config
 from models.token_subsets import UnpackedBlock
 
 # Settings with which open_clip builds other blocks than the usual; no causal text tower of open_clip has them.
-CUSTOM = {
-    "block_type",
-    "qk_norm",
-    "scaled_cosine_attn",
-    "scale_heads",
-    "scale_attn_inner",
-    "scale_attn",
-    "scale_fc",
-}
+CUSTOM = {"block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"}
 
 Shapes = list[tuple[int, int]]
 

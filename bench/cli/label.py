@@ -20,13 +20,7 @@ from bench.labels.label_files import LabelJob, ReportProgress, read_label_file_i
 from bench.labels.labeller import Tally, count_vocabulary, get_labeller, get_rule
 from bench.labels.parallel import JobOutcome, count_useful_processes, run_jobs, run_jobs_on_ray
 from bench.labels.tables import explanation_table, label_table, sort_by_count, summary_tables
-from bench.labels.vocabulary import (
-    Vocabulary,
-    merge_vocabularies,
-    read_vocabulary,
-    vocabulary_path,
-    write_vocabulary,
-)
+from bench.labels.vocabulary import Vocabulary, merge_vocabularies, read_vocabulary, vocabulary_path, write_vocabulary
 from bench.orchestration.preflight import available_cores
 
 SHOWN_FAILURES = 10

@@ -24,8 +24,7 @@ def measure_link(size: int) -> LinkSpeed:
 
     Each follows some milliseconds of computation, as in training, so that latency includes waking up and waiting for
     the last process: the median for one number is about twice that of idle processes. The bandwidth is that of the
-    fastest all-reduces, whose difference other processes disturb least; where they still hide it, a tenth of the time
-    counts as sending.
+    fastest all-reduces, which other processes disturb least; at least a tenth of their time counts as sending.
     """
     processes = dist.get_world_size()
     small, large = _all_reduce_seconds(1), _all_reduce_seconds(max(2, size // 4))
