@@ -41,11 +41,11 @@ class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     teacher_forward: int = 0  # part of the forward that no backward follows
 
 
-class _Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+class _MeasuredBase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
     """What one kind of run leaves."""
 
 
-class Speed(_Measurement, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):
+class Speed(_MeasuredBase, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):
     """Windows of a timed run, wall-clock seconds with the device idle at both ends; of several processes rank 0's."""
 
     round: int
@@ -78,7 +78,7 @@ class Speed(_Measurement, frozen=True, kw_only=True, omit_defaults=True, tag="sp
         return max(1, len(self.rank_window_seconds))
 
 
-class Memory(_Measurement, frozen=True, kw_only=True, tag="memory"):
+class Memory(_MeasuredBase, frozen=True, kw_only=True, tag="memory"):
     """Peaks of a few steps in a process that did nothing else. None: this device keeps no such count.
 
     Above what was held before the model was built: imports and data. Reserved bytes are all that CUDA's allocator took.
@@ -94,7 +94,7 @@ class Memory(_Measurement, frozen=True, kw_only=True, tag="memory"):
     peak_tensor_bytes: int | None
 
 
-class BatchTrial(_Measurement, frozen=True, kw_only=True, tag="fit"):
+class BatchTrial(_MeasuredBase, frozen=True, kw_only=True, tag="fit"):
     """Whether a batch size can be trained under a memory limit, above imports and data."""
 
     limit_bytes: int
@@ -102,7 +102,7 @@ class BatchTrial(_Measurement, frozen=True, kw_only=True, tag="fit"):
     reason: str = ""  # why it does not
 
 
-class ReferenceRun(_Measurement, frozen=True, kw_only=True, tag="reference"):
+class ReferenceRun(_MeasuredBase, frozen=True, kw_only=True, tag="reference"):
     """One side of a comparison with other people's training code: a run of theirs or of ours."""
 
     side: str
@@ -121,7 +121,7 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tower: str  # file name beside the record
 
 
-class Training(_Measurement, frozen=True, kw_only=True, tag="training"):
+class Training(_MeasuredBase, frozen=True, kw_only=True, tag="training"):
     """Losses of the trunk's steps, in nats, and the branches cooled down from it.
 
     A training of very many steps keeps the means of `steps_per_loss` steps each. What does not fill a mean is left out:
@@ -170,7 +170,7 @@ class TaskMetric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     per_class: int | None = None
 
 
-class Transfer(_Measurement, frozen=True, kw_only=True, tag="transfer"):
+class Transfer(_MeasuredBase, frozen=True, kw_only=True, tag="transfer"):
     """What features know about the tasks."""
 
     subject: str  # an experiment's name, or "random init", "raw pixels", "HOG and colour"
@@ -180,7 +180,7 @@ class Transfer(_Measurement, frozen=True, kw_only=True, tag="transfer"):
     metrics: tuple[TaskMetric, ...] = ()
 
 
-class Failure(_Measurement, frozen=True, kw_only=True, tag="failure"):
+class Failure(_MeasuredBase, frozen=True, kw_only=True, tag="failure"):
     """A run that left nothing else; it is listed in the tables."""
 
     what: str  # the kind of run that failed

@@ -325,7 +325,7 @@ def estimate_paired_over_seeds(base: Mapping[int | None, float], other: Mapping[
     return estimate_over_seeds(differences) if len(differences) >= SEEDS_FOR_RANKING else None
 
 
-def difference_verdict(found: Estimate) -> Difference:
+def judge_accuracy_difference(found: Estimate) -> Difference:
     """Judge a difference of accuracies: better or worse where its interval excludes 0."""
     if found.low is None or found.high is None:
         return "no interval"

@@ -111,7 +111,7 @@ def _causes_table(found: Decomposition) -> HtmlTable:
     rows.append(_cause_row(rest, has_shapley=has_shapley, verdict=Cell(found.verdict_text)))
     rows += [
         [Cell(line.what, line.source, line.what), Cell.of(line.ratio, ratio)]
-        + [Cell.absent("from another source")] * (len(columns) - 2)
+        + [Cell.not_applicable("from another source")] * (len(columns) - 2)
         for line in found.ladder.references
     ]
     return HtmlTable.of_rows("The causes of the ratio", columns, rows)
@@ -131,9 +131,9 @@ def _cause_row(part: Contribution, *, has_shapley: bool, verdict: Cell | None = 
 def _verdict_cell(part: Contribution) -> Cell:
     """Return whether a cause is consistent with FLOPs, with its difference from them."""
     if part.flops_deviation is None or part.verdict is None:
-        return Cell.absent(NOT_MEASURED)
+        return Cell.not_applicable(NOT_MEASURED)
     return Cell.of(part.verdict, note=format_deviation(part.flops_deviation))
 
 
 def _ratio_cell(one: LogRatio | None) -> Cell:
-    return Cell.absent(NOT_MEASURED) if one is None else Cell.of(one.value, ratio, format_interval(one, ratio))
+    return Cell.not_applicable(NOT_MEASURED) if one is None else Cell.of(one.value, ratio, format_interval(one, ratio))

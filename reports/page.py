@@ -49,7 +49,7 @@ def page(
     `suites` is a document of pytest-benchmark, `plan` one of `python -m bench plan --json`. Raises ValueError for a
     document of another kind.
     """
-    at_equal_batch, at_largest_batch = frames.split_largest_batch(records)
+    at_equal_batch, at_largest_batch = frames.select_equal_and_largest_batch(records)
     comparison, sized = frames.group_comparison(name, at_equal_batch), frames.group_comparison(name, at_largest_batch)
     rows, answers = frames.throughputs(comparison), scores.whole_task_scores(comparison)
     largest = (sized, frames.throughputs(sized)) if at_largest_batch else None
@@ -162,7 +162,7 @@ def _lead_chart(
 ) -> Panel | None:
     """Draw the first task against device seconds, beside the answer; None without a timed tower."""
     task = scores.scored_tasks(answers)[0]
-    found = scores.score_points(answers, task, protocol)
+    found = scores.group_scores_over_seeds(answers, task, protocol)
     if not any(not point.is_reference and device.of(point) is not None for point in found):
         return None
     chart = accuracy_chart(comparison, answers, task, protocol, device, "lead")

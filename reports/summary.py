@@ -55,7 +55,7 @@ def headline_table(
 ) -> HtmlTable:
     """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
     task = scores.scored_tasks(answers)[0] if answers else ""
-    found = scores.score_points(answers, task, scores.scored_protocols(answers)[0]) if answers else []
+    found = scores.group_scores_over_seeds(answers, task, scores.scored_protocols(answers)[0]) if answers else []
     budgets = [budget for budget in scores.question_budgets(answers) if scores.towers_at_budget(found, budget)]
     base = comparison.label(comparison.base or "") if rows else "the base"
     columns = [
@@ -234,7 +234,7 @@ def _largest_batch_cells(comparison: ComparisonRecords, name: str, largest: Larg
     batch = f"batch {sized.experiments[row.experiment].batch_size:,}"
     if row.ratio is None:
         is_base = row.experiment == sized.base
-        return [Cell("1", f"base, {batch}", 1) if is_base else Cell.absent(sized.incomparable or IS_BASE)]
+        return [Cell("1", f"base, {batch}", 1) if is_base else Cell.not_applicable(sized.incomparable or IS_BASE)]
     cell = Cell.estimate(row.ratio, ratio)
     return [Cell(cell.text, ", ".join(filter(None, [cell.note, batch])), cell.sort)]
 
@@ -242,7 +242,7 @@ def _largest_batch_cells(comparison: ComparisonRecords, name: str, largest: Larg
 def _accuracy_cell(towers: Sequence[ScorePoint], name: str, row: Throughput | None) -> Cell:
     point = next((point for point in towers if point.subject == name), None)
     if point is None:
-        return Cell.absent(NOT_SCORED)
+        return Cell.not_applicable(NOT_SCORED)
     cell = Cell.estimate(point.accuracy, accuracy)
     taken = f"; in {format_seconds(point.images / row.images_per_second)}" if row else ""
     return Cell(cell.text, cell.note + taken, cell.sort)

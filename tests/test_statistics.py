@@ -24,10 +24,10 @@ from bench.statistics import (
     Ratio,
     Verdict,
     accuracy_interval,
-    difference_verdict,
     estimate_paired_over_seeds,
     fewest_rounds,
     is_change,
+    judge_accuracy_difference,
     judge_agreement,
     judge_prediction,
     max_relative_difference,
@@ -521,7 +521,7 @@ def test_a_difference_is_judged_by_its_interval() -> None:
         (-0.1, 0.2): "not distinguishable",
         (None, None): "no interval",
     }
-    assert {(low, high): difference_verdict(Estimate(0.1, low, high, "")) for low, high in ends} == ends
+    assert {(low, high): judge_accuracy_difference(Estimate(0.1, low, high, "")) for low, high in ends} == ends
 
 
 def test_seeds_are_ranked_from_five_common_ones_on() -> None:
@@ -529,7 +529,7 @@ def test_seeds_are_ranked_from_five_common_ones_on() -> None:
     assert estimate_paired_over_seeds(base, dict.fromkeys(range(2, 6), 0.6)) is None
     found = estimate_paired_over_seeds(base, {seed: 0.6 + seed / 1000 for seed in range(1, 9)})
     assert found is not None
-    assert (found.over, difference_verdict(found)) == ("5 seeds", "better")
+    assert (found.over, judge_accuracy_difference(found)) == ("5 seeds", "better")
 
 
 @pytest.mark.parametrize(

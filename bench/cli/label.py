@@ -16,7 +16,7 @@ from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, log
 from bench.console.tables import print_tables
 from bench.data.captions.files import CaptionFile, find_caption_files, select_part
-from bench.labels.label_files import LabelJob, ReportProgress, read_label_file_info, tally_of
+from bench.labels.label_files import LabelJob, ReportProgress, read_label_file_info, tally_without_label_counts
 from bench.labels.labeller import Tally, count_vocabulary, get_labeller, get_rule
 from bench.labels.parallel import JobOutcome, count_useful_processes, run_jobs, run_jobs_on_ray
 from bench.labels.tables import explanation_table, label_table, sort_by_count, summary_tables
@@ -196,4 +196,4 @@ def _existing_tally(job: LabelJob) -> Tally | None:
     if info.origin != origin:
         log(f"{job.source} changed since {job.target} was made: it is labelled again")
         return None
-    return tally_of(info)
+    return tally_without_label_counts(info)

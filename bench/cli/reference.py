@@ -73,7 +73,7 @@ class Reference:
                 )
             comparison.run_round(jobs)
         records = comparison.records()
-        losses = compare_losses(records)
+        losses = compare_first_losses(records)
         tables = [reference_speed_table(records, sides), Table("Losses of the first round", losses)]
         are_equal = all(row["equal"] == "yes" for row in losses)
         return finish(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
@@ -109,7 +109,7 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
     return Table(f"Compared with {sides[0]}", rows, note)
 
 
-def compare_losses(records: Sequence[Record]) -> list[dict[str, str | int | float]]:
+def compare_first_losses(records: Sequence[Record]) -> list[dict[str, str | int | float]]:
     """Compare the sides' losses over the first steps of the first round."""
     rows: list[dict[str, str | int | float]] = []
     for name, runs in _runs_by_experiment(records).items():

@@ -94,7 +94,7 @@ def summarize(found: Decomposition) -> str:
         return "Some configurations were not measured, so the ratio cannot be decomposed."
     experiment, baseline = short_name(found.experiment), short_name(found.baseline)
     order = "over all orders" if found.parts[0].shapley is not None else "in this order"
-    factors = ", ".join(f"{_format_ratio(best)} for {cause}" for cause, best in parts)
+    factors = ", ".join(f"{_format_ratio_value(best)} for {cause}" for cause, best in parts)
     ends, verdict = f"the end of the ladder ({experiment}) as at its beginning ({baseline})", VERDICTS[found.verdict]
     sentences = [
         f"Forward and backward are {_format_with_interval(whole)} as fast at {ends}.",
@@ -105,7 +105,7 @@ def summarize(found: Decomposition) -> str:
         sentences.append(f"The objective alone, at the end of the ladder, is {_format_with_interval(objective)}.")
     if found.whole.flop_ratio is not None and found.whole.step is not None:
         sentences += [f"FLOPs predict {found.whole.flop_ratio:.2f}x.", *_compare_with_flops(found.parts)]
-        sentences.append(f"With data and optimizer a step is {_format_ratio(found.whole.step)} as fast.")
+        sentences.append(f"With data and optimizer a step is {_format_ratio_value(found.whole.step)} as fast.")
     sentences += [f"{line.what.capitalize()}: {line.ratio:.2f}x." for line in found.ladder.references]
     return " ".join(sentences)
 
@@ -126,13 +126,13 @@ def format_deviation(ratio: LogRatio) -> str:
     return f"{ratio.mean:+.2f}" if ratio.margin is None else f"{ratio.mean:+.2f} ± {ratio.margin:.2f}"
 
 
-def _format_ratio(ratio: LogRatio | None) -> str:
+def _format_ratio_value(ratio: LogRatio | None) -> str:
     return "?" if ratio is None else f"{ratio.value:.2f}x"
 
 
 def _format_with_interval(ratio: LogRatio) -> str:
     has_interval = ratio.low is not None and ratio.high is not None
-    return f"{_format_ratio(ratio)} ({f'{ratio.low:.2f} to {ratio.high:.2f}' if has_interval else 'no interval'})"
+    return f"{_format_ratio_value(ratio)} ({f'{ratio.low:.2f} to {ratio.high:.2f}' if has_interval else 'no interval'})"
 
 
 def short_name(experiment: str) -> str:

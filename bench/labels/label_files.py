@@ -118,7 +118,7 @@ def read_label_file_info(target: Path) -> LabelFileInfo | None:
         return None
 
 
-def tally_of(info: LabelFileInfo) -> Tally:
+def tally_without_label_counts(info: LabelFileInfo) -> Tally:
     """Return a file's tally, without the counts of each label."""
     return Tally(info.captions, info.empty, info.labels, Counter(info.flaws))
 

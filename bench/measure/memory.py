@@ -75,7 +75,7 @@ def try_batch_size(experiment: Experiment, device: torch.device, results: Path, 
     """Test whether a few steps fit into a memory limit, above imports and data."""
     stream, steps = _load_first_batches(experiment, device, results)
     try:
-        with memory_limit(device, limit_bytes):
+        with limit_additional_memory(device, limit_bytes):
             check_finite(take_steps(build_train_state(stream), steps), steps, stream)
     except Exception as error:
         if not is_out_of_memory(error):
@@ -85,7 +85,7 @@ def try_batch_size(experiment: Experiment, device: torch.device, results: Path, 
 
 
 @contextmanager
-def memory_limit(device: torch.device, limit_bytes: int) -> Iterator[None]:
+def limit_additional_memory(device: torch.device, limit_bytes: int) -> Iterator[None]:
     """Limit the block to so many bytes above those that the process holds now.
 
     On CUDA the limit is of the allocator's reserved memory; on a CPU of private writable memory (RLIMIT_DATA, Linux

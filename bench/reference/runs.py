@@ -76,7 +76,7 @@ def run_side(experiment: Experiment, device: torch.device, results: Path, side: 
             tokens = float(experiment.context_length)
     else:
         state = build_train_state(load_data(experiment, device, results))
-        losses, target_bytes = _run_catlip(state, windows, steps, is_dense=side == DENSE)
+        losses, target_bytes = _run_catlip_targets(state, windows, steps, is_dense=side == DENSE)
     return ReferenceRun(
         side=side,
         round=round_,
@@ -195,7 +195,9 @@ class MultiHot(NoTextMixin):
         return MultiHot(to_device(self.matrix, device))
 
 
-def _run_catlip(state: TrainState, windows: WindowTimer, steps: int, *, is_dense: bool) -> tuple[list[Tensor], float]:
+def _run_catlip_targets(
+    state: TrainState, windows: WindowTimer, steps: int, *, is_dense: bool
+) -> tuple[list[Tensor], float]:
     """Run steps with targets as index lists or dense; return losses and bytes of targets per image.
 
     Dense targets are int64 multi-hot rows, stacked, copied to the device and cast in the loss; all else is ours.

@@ -4,7 +4,7 @@ Both choose their one setting on the validation part by macro mAP, are refitted 
 together, and are reported on the test part. The linear head is one logistic regression per class, solved together.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,7 +29,7 @@ from bench.transfer.classification.fine_tune import (
     train_classifier,
 )
 from bench.transfer.classification.logistic import PrincipalAxes, Projected
-from bench.transfer.classification.probe import INVERSE_L2
+from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import format_some
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
@@ -61,7 +61,7 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[TaskMe
     features = [torch.from_numpy(subject.embed(part.images)).to(subject.device, torch.float64) for part in parts]
     train, validation, test = features
 
-    def scores(features: Tensor, part: MultiLabelPart, others: Tensor, strengths: Sequence[float]) -> Iterator[Scores]:
+    def scores(features: Tensor, part: MultiLabelPart, others: Tensor, strengths: Iterable[float]) -> Iterator[Scores]:
         axes = PrincipalAxes.fit(features)
         labels, unjudged = (torch.from_numpy(mask).to(subject.device) for mask in (part.labels, part.unjudged))
         for fit in fit_sigmoids(axes.project(features), labels, unjudged, strengths):
@@ -69,10 +69,11 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[TaskMe
                 log(f"{task.name}: the linear head of {subject.name} at {fit.strength:g} has not converged")
             yield fit.logits(axes.project(others)).cpu().numpy()
 
-    tried = scores(train, task.train, validation, INVERSE_L2)
-    best = int(np.argmax([mean_average_precision(found, task.validation).macro for found in tried]))
+    search = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS)
+    for found in scores(train, task.train, validation, search):
+        search.add(mean_average_precision(found, task.validation).macro)
     joint = task.train.concatenate(task.validation)
-    found = next(scores(torch.cat([train, validation]), joint, test, [INVERSE_L2[best]]))
+    found = next(scores(torch.cat([train, validation]), joint, test, [search.best]))
     return task_metrics(task, "multi-label, linear", found, joint)
 
 

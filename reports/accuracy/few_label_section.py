@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.catalog import RANDOM_INIT
 from bench.record import Transfer
-from bench.statistics import Difference, Estimate, difference_verdict
+from bench.statistics import Difference, Estimate, judge_accuracy_difference
 from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, RANDOM_HEAD, nearest_labels
 from reports.accuracy import label_curves, label_views
 from reports.accuracy.label_curves import PER_CLASS, Curve, format_labels, label_counts, one_per_subject
@@ -153,7 +153,7 @@ def _format_verdicts(gains: Mapping[float, Estimate]) -> str:
     for labels, one in gains.items():
         where = f"{format_labels(PER_CLASS, labels)} per class" if labels else "no labels"
         text = f"{where} ({gain(one.value)}{format_interval(one, gain, ', ')})"
-        found.setdefault(difference_verdict(one), []).append(text)
+        found.setdefault(judge_accuracy_difference(one), []).append(text)
     return "; ".join(f"{verdict} with {join_words(found[verdict])}" for verdict in VERDICTS if verdict in found)
 
 

@@ -167,7 +167,7 @@ def _metric_table(
         by_name = values.setdefault((transfer.subject, transfer.images, metric.per_class), {})
         by_name.setdefault(metric.name, {}).setdefault(run, {})[metric.draw] = metric.value
     baselines = {metric.name: metric.baseline for _, _, metric in found if metric.baseline is not None}
-    last = [Cell("trivial baseline"), Cell.absent(NOT_TRAINED), Cell.absent(NOT_TRAINED)]
+    last = [Cell("trivial baseline"), Cell.not_applicable(NOT_TRAINED), Cell.not_applicable(NOT_TRAINED)]
     last += [Cell.figure(baselines.get(name), accuracy, "this metric has no trivial baseline") for name in names]
     columns = [*Column.texts("features"), Column("images seen"), Column("seeds"), *map(Column, names)]
     title, order = f"{first.task} by {first.protocol}", [*comparison.experiments, RANDOM_INIT]
@@ -190,7 +190,7 @@ def _metric_table(
 def _metric_cell(runs: Mapping[Run, Mapping[int, float]] | None) -> Cell:
     """Show a metric with its interval; one draw of one training has none, and the cell does not repeat that."""
     if runs is None:
-        return Cell.absent(NO_METRIC)
+        return Cell.not_applicable(NO_METRIC)
     found = estimate_over_draws(runs)
     is_single = sum(map(len, runs.values())) == 1
     return Cell.of(found.value, accuracy) if is_single else Cell.estimate(found, accuracy)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from bench.record import Transfer
-from bench.statistics import SEEDS_FOR_RANKING, Estimate, difference_verdict, estimate_paired_over_seeds
+from bench.statistics import SEEDS_FOR_RANKING, Estimate, estimate_paired_over_seeds, judge_accuracy_difference
 from reports.accuracy import scores
 from reports.accuracy.pareto import UNTRAINED
 from reports.accuracy.scores import PROBE, ScorePoint, SubjectScore
@@ -93,7 +93,7 @@ def _ranking_sentences(
 
 
 def _verdict_clause(comparison: ComparisonRecords, budget: str, found: Estimate) -> Markup:
-    base, verdict = comparison.label(comparison.base or ""), difference_verdict(found)
+    base, verdict = comparison.label(comparison.base or ""), judge_accuracy_difference(found)
     if verdict == "not distinguishable":
         words = Markup("not distinguishable from {}").format(base)
     else:
@@ -117,7 +117,9 @@ def other_rankings(comparison: ComparisonRecords, answers: Sequence[SubjectScore
 def _first_task_points(answers: Sequence[SubjectScore]) -> list[ScorePoint]:
     """Return the points of the first task by the linear probe, or by the first protocol where there is none."""
     task = scores.scored_tasks(answers)[0]
-    return scores.score_points(answers, task, PROBE) or scores.score_points(answers, task, answers[0].score.protocol)
+    return scores.group_scores_over_seeds(answers, task, PROBE) or scores.group_scores_over_seeds(
+        answers, task, answers[0].score.protocol
+    )
 
 
 def link_to_rest(number: int, section: str) -> list[Markup]:

@@ -19,7 +19,7 @@ CHOSEN = {PROBE: "C", "k-NN": "k"}  # the hyperparameter chosen on validation; o
 def overview_table(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> HtmlTable:
     """Show the linear probe on all tasks at the first budget, then references."""
     protocol = scores.scored_protocols(answers)[0]
-    found = {task: scores.score_points(answers, task, protocol) for task in scores.scored_tasks(answers)}
+    found = {task: scores.group_scores_over_seeds(answers, task, protocol) for task in scores.scored_tasks(answers)}
     sizes = {one.score.task: len(one.score.correct) for one in reversed(answers)}
     columns = [Column.text("features"), *(Column(task, f"{sizes[task]:,} test images") for task in found)]
     groups = {
@@ -38,7 +38,9 @@ def task_table(
 ) -> HtmlTable:
     """Show the accuracies on a task at each budget, with gains over the random-init baseline."""
     here = [one for one in answers if one.score.task == task]
-    shown = {protocol: scores.score_points(here, task, protocol) for protocol in scores.scored_protocols(here)}
+    shown = {
+        protocol: scores.group_scores_over_seeds(here, task, protocol) for protocol in scores.scored_protocols(here)
+    }
     columns = [Column.text("features"), Column("images seen"), Column("device time", "at its measured speed")]
     for protocol in shown:
         columns += [Column(protocol, f"accuracy, {INTERVAL}"), Column("gain", f"over random init, {INTERVAL}")]
@@ -71,7 +73,7 @@ def points_table(
     ]
     rows = []
     for task in scores.scored_tasks(answers):
-        found = scores.score_points(answers, task, protocol)
+        found = scores.group_scores_over_seeds(answers, task, protocol)
         fronts = [(cost_axis, pareto_front(found, cost_axis)) for cost_axis in paid]
         rows += [
             [
@@ -81,7 +83,7 @@ def points_table(
                 *(_cost_cell(point, cost_axis) for cost_axis in paid),
                 Cell.of(point.accuracy.value, accuracy),
                 *(
-                    Cell.absent("two seeds give no interval") if end is None else Cell.of(end, accuracy)
+                    Cell.not_applicable("two seeds give no interval") if end is None else Cell.of(end, accuracy)
                     for end in (point.accuracy.low, point.accuracy.high)
                 ),
                 Cell.of(point.accuracy.over),
@@ -99,7 +101,7 @@ def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
 
 def images_cell(images: int) -> Cell:
     """Return the cell with the number of images seen in pre-training."""
-    return Cell.of(images, count) if images else Cell.absent(NOT_TRAINED)
+    return Cell.of(images, count) if images else Cell.not_applicable(NOT_TRAINED)
 
 
 def task_note(answers: Sequence[SubjectScore], task: str) -> str:
@@ -133,7 +135,7 @@ def _task_row(
     comparison: ComparisonRecords, row: dict[str, ScorePoint], protocols: Iterable[str], device: CostAxis
 ) -> list[Cell]:
     point = next(iter(row.values()))
-    time = Cell.figure(device.of(point), format_seconds, UNTIMED) if point.images else Cell.absent(NOT_TRAINED)
+    time = Cell.figure(device.of(point), format_seconds, UNTIMED) if point.images else Cell.not_applicable(NOT_TRAINED)
     cells = [subject_name_cell(comparison, point.subject), images_cell(point.images), time]
     is_baseline = point.subject == RANDOM_INIT
     no_gain = "this is the random-init baseline" if is_baseline else "its random-init baseline was not scored"
@@ -142,7 +144,7 @@ def _task_row(
         cells += [
             Cell.estimate(scored.accuracy if scored else None, accuracy, NOT_SCORED),
             Cell.estimate(scored.gain if scored else None, gain, no_gain),
-            _hyperparameter_cell(scored) if scored else Cell.absent(NOT_SCORED),
+            _hyperparameter_cell(scored) if scored else Cell.not_applicable(NOT_SCORED),
         ]
     return [*cells, Cell.of(len(point.runs))]
 
@@ -156,15 +158,15 @@ def _hyperparameter_cell(point: ScorePoint) -> Cell:
 
 def _cost_cell(point: ScorePoint, cost_axis: CostAxis) -> Cell:
     if not point.images:
-        return Cell.absent(NOT_TRAINED)
+        return Cell.not_applicable(NOT_TRAINED)
     return Cell.figure(cost_axis.of(point), format_rate, cost_axis.why_not.get(point.subject, UNTIMED))
 
 
 def _fronts_cell(point: ScorePoint, fronts: Sequence[tuple[CostAxis, Sequence[ScorePoint]]]) -> Cell:
     if point.is_reference:
-        return Cell.absent(NOT_TRAINED)
+        return Cell.not_applicable(NOT_TRAINED)
     if all(cost_axis.of(point) is None for cost_axis, _ in fronts):
-        return Cell.absent(UNTIMED)
+        return Cell.not_applicable(UNTIMED)
     return Cell.of(" and ".join(cost_axis.title for cost_axis, front in fronts if point in front) or "no")
 
 

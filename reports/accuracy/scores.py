@@ -104,7 +104,7 @@ def question_budgets(answers: Sequence[SubjectScore]) -> list[str]:
     return [budget for budget in found if budget in QUESTION_BUDGETS] or found[:1]
 
 
-def score_points(answers: Sequence[SubjectScore], task: str, protocol: str) -> list[ScorePoint]:
+def group_scores_over_seeds(answers: Sequence[SubjectScore], task: str, protocol: str) -> list[ScorePoint]:
     """Group the scores on a task by subject and images, over seeds."""
     chosen = [one for one in answers if (one.score.task, one.score.protocol) == (task, protocol)]
     random_inits = [one for one in chosen if one.subject == RANDOM_INIT]

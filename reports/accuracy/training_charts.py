@@ -13,7 +13,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 from bench.catalog import RANDOM_INIT
 from bench.statistics import Estimate
 from reports.accuracy.pareto import IMAGES, CostAxis, pareto_front
-from reports.accuracy.scores import ScorePoint, SubjectScore, score_points, scored_tasks
+from reports.accuracy.scores import ScorePoint, SubjectScore, group_scores_over_seeds, scored_tasks
 from reports.render.formats import accuracy, format_short
 from reports.render.frames import ComparisonRecords, losses_frame
 from reports.render.svg import INK, MUTED, chart_label, draw_marks, drawing, label_line_ends, margin_axes, svg
@@ -40,7 +40,9 @@ def accuracy_chart(
 
     There is no front against images seen, because an image takes a different time with each method.
     """
-    found = [p for p in score_points(answers, task, protocol) if p.is_reference or cost_axis.of(p) is not None]
+    found = [
+        p for p in group_scores_over_seeds(answers, task, protocol) if p.is_reference or cost_axis.of(p) is not None
+    ]
     majority = next(one.score.majority for one in answers if one.score.task == task)
     front = [] if cost_axis is IMAGES else pareto_front(found, cost_axis)
     with drawing(WIDTH, HEIGHT) as figure:

@@ -125,7 +125,7 @@ def _describe_largest(changes: Sequence[Change]) -> str:
 def _size_cell(change: Change) -> Cell:
     """Show the size of a change; that of a counter with four digits."""
     if change.size is None:
-        return Cell.absent("the old level is 0")
+        return Cell.not_applicable("the old level is 0")
     return Cell(f"{change.size:.4g}x" if change.kind == "counted" else f"{ratio(change.size)}x", "", change.size)
 
 
@@ -161,7 +161,9 @@ def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTab
             Cell(_format_level(change, change.old), "", change.old),
             Cell(_format_level(change, change.new), "", change.new),
             Cell(f"{change.before.short} … {change.after.short}"),
-            Cell.of(change.p, p_value) if change.p is not None else Cell.absent("a counter has no random variation"),
+            Cell.of(change.p, p_value)
+            if change.p is not None
+            else Cell.not_applicable("a counter has no random variation"),
             Cell(f"{change.sides[0]} + {change.sides[1]}"),
             _machine_cell(history, change.series),
         ]

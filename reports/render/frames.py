@@ -66,11 +66,11 @@ def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
     names = {record.experiment.name for record in timed if record.experiment is not None}
     base = next((one for one in experiments if one in names), next(iter(experiments), None))
     return ComparisonRecords(
-        name, tuple(records), experiments, _unique_labels(experiments), base, _reason_incomparable(timed)
+        name, tuple(records), experiments, _unique_labels(experiments), base, _reason_circumstances_differ(timed)
     )
 
 
-def split_largest_batch(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+def select_equal_and_largest_batch(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """Split records into those at equal batch size, and those at the largest batch under a memory limit, with trials.
 
     An experiment whose own batch size is the largest is in both.
@@ -211,7 +211,7 @@ def _distinguishing_settings(experiment: Experiment, others: Sequence[Experiment
     return [f"{field}={value}" for field, value in own.items() if value != usual[field]]
 
 
-def _reason_incomparable(timed: Sequence[Record]) -> str | None:
+def _reason_circumstances_differ(timed: Sequence[Record]) -> str | None:
     """Return the reason why these speeds are not comparable: other machines or versions; settings may differ."""
     try:
         require_comparable(timed, may_differ=FIELDS)

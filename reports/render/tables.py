@@ -35,7 +35,7 @@ class Cell:
         return Cell(UNMEASURED, why=NOT_MEASURED + why)
 
     @staticmethod
-    def absent(why: str) -> "Cell":
+    def not_applicable(why: str) -> "Cell":
         """Return the cell of a figure that cannot exist."""
         return Cell(UNMEASURED, why=why)
 
@@ -48,7 +48,7 @@ class Cell:
     def estimate(found: Estimate | Ratio | None, write: Callable[[float], str], why: str = "") -> "Cell":
         """Return the cell of a figure with its interval beneath, or the reason why it cannot exist."""
         if found is None:
-            return Cell.absent(why)
+            return Cell.not_applicable(why)
         unit_of_repetition = found.over if isinstance(found, Estimate) else ""
         return Cell.of(found.value, write, format_interval(found, write) or unit_of_repetition)
 

@@ -207,7 +207,9 @@ def _batches_table(
 def _batch_row(comparison: ComparisonRecords, size: BatchSizeRuns, limits: Sequence[int], unit: int) -> list[Cell]:
     interval = geometric_mean_interval(size.runs)
     note = format_interval(interval, format_rate) or pluralize(len(size.runs), "run")
-    speed = Cell.of(median(size.runs), format_rate, note) if size.runs else Cell.absent("not timed at this batch")
+    speed = (
+        Cell.of(median(size.runs), format_rate, note) if size.runs else Cell.not_applicable("not timed at this batch")
+    )
     marks = {True: "✓ fits", False: "✕ out of memory"}
     return [
         Cell.of_name(_family_label(comparison, size.experiment), size.experiment),
@@ -216,7 +218,9 @@ def _batch_row(comparison: ComparisonRecords, size: BatchSizeRuns, limits: Seque
         Cell.of(len(size.runs)),
         Cell.figure(size.peak, lambda peak: format_memory(peak, unit), "no memory run at this batch"),
         *(
-            Cell(marks[size.fits[limit]], "", int(size.fits[limit])) if limit in size.fits else Cell.absent("not tried")
+            Cell(marks[size.fits[limit]], "", int(size.fits[limit]))
+            if limit in size.fits
+            else Cell.not_applicable("not tried")
             for limit in limits
         ),
     ]

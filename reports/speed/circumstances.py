@@ -150,8 +150,8 @@ def _method_row(
     outside = trained - tower if trained is not None and tower is not None else None
     return [
         experiment_cell(comparison, experiment.name),
-        Cell(method.reads) if method else Cell.absent(unknown),
-        Cell(method.loss) if method else Cell.absent(unknown),
+        Cell(method.reads) if method else Cell.not_applicable(unknown),
+        Cell(method.loss) if method else Cell.not_applicable(unknown),
         Cell("none", "", 0) if text == 0 else Cell.figure(text, percent, UNTIMED),
         Cell.figure(rest, percent, UNTIMED),
         Cell.figure(trained, count, UNTIMED),

@@ -105,7 +105,7 @@ def phase_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ht
 def _phase_row(comparison: ComparisonRecords, row: Throughput, phases: Sequence[str]) -> list[Cell]:
     of = row.figures
     total, whole, share = of["phases_ms"], of["step_ms"], row.data_share
-    no_phase = Cell.absent(NO_SUCH_PHASE) if total else Cell.unmeasured(NO_PHASES)
+    no_phase = Cell.not_applicable(NO_SUCH_PHASE) if total else Cell.unmeasured(NO_PHASES)
     return [
         experiment_cell(comparison, row.experiment),
         Cell.figure(of["batch_size"], count, ""),

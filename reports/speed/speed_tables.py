@@ -112,7 +112,7 @@ def runs_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Htm
     columns = [Column.text("experiment"), *(Column(f"run {number + 1}", "images/s") for number in range(most))]
     shown = [
         [experiment_cell(comparison, row.experiment), *(Cell.of(run, format_rate) for run in row.runs)]
-        + [Cell.absent("this experiment has fewer runs")] * (most - len(row.runs))
+        + [Cell.not_applicable("this experiment has fewer runs")] * (most - len(row.runs))
         for row in rows
     ]
     return HtmlTable.of_rows("Images per second of every run", columns, shown)
@@ -128,9 +128,9 @@ def untimed_experiments(comparison: ComparisonRecords, rows: Sequence[Throughput
 def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     is_base = row.experiment == comparison.base
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
-    p = verdict = Cell.absent(why)
+    p = verdict = Cell.not_applicable(why)
     if row.ratio is not None:
-        p = Cell.absent(ONE_RUN) if row.ratio.p is None else Cell.of(row.ratio.p, p_value)
+        p = Cell.not_applicable(ONE_RUN) if row.ratio.p is None else Cell.of(row.ratio.p, p_value)
         verdict = Cell(VERDICTS[row.ratio.verdict], "", row.ratio.verdict)
     return [
         experiment_cell(comparison, row.experiment),
@@ -162,7 +162,7 @@ def _cost_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
     return [
         *(known(column, "not read on this device") for column in busy),
         known("captions_per_second"),
-        known("tokens_per_caption") if reads_text else Cell.absent("the method reads no text"),
+        known("tokens_per_caption") if reads_text else Cell.not_applicable("the method reads no text"),
         known("trained_parameters"),
         known("tower_parameters"),
         known("warmup_seconds"),

@@ -25,7 +25,13 @@ from bench.data.targets import Captions
 from bench.environment.circumstances import CHECKOUT
 from bench.experiments import EXPERIMENTS
 from bench.measure.costs import count_flops
-from bench.measure.memory import count_tensor_bytes, is_out_of_memory, measure_memory, memory_limit, try_batch_size
+from bench.measure.memory import (
+    count_tensor_bytes,
+    is_out_of_memory,
+    limit_additional_memory,
+    measure_memory,
+    try_batch_size,
+)
 from bench.measure.speed import measure_phases, measure_speed, trace
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock, forward_clocks
@@ -150,7 +156,7 @@ def test_a_memory_limit_stops_what_does_not_fit_and_is_lifted_afterwards() -> No
 
 
 def a_limited_process() -> None:
-    with memory_limit(CPU, 64 * MIB):
+    with limit_additional_memory(CPU, 64 * MIB):
         torch.zeros(32 * MIB // 4)
         with pytest.raises(RuntimeError) as error:
             torch.zeros(128 * MIB // 4)

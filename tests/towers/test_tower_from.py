@@ -228,7 +228,7 @@ def test_external_tower_is_a_feature_extractor_without_an_experiment(model: Any,
     assert _tower_names(str(path), tmp_path) == [str(path)]
     subject = open_extractor(given, EXPERIMENTS["catlip-tiny"], torch.device("cpu"), "reference")
     assert (subject.name, subject.experiment, subject.images) == (f"reference {TINY}=x.pt", None, 0)
-    assert subject.known is not None
+    assert subject.loaded is not None
     assert subject.embed(PackImageSource(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)
 
 

@@ -67,7 +67,7 @@ class LogisticFit:
     weights: Float[Tensor, "classes columns"]  # one column per axis, and the intercepts
     present: Int[Tensor, " classes"]  # labels that occur in the training part
     objective: float  # divided by C and the number of images
-    gradient: float  # norm
+    gradient_norm: float  # of that objective
     converged: bool  # whether the norm is within the tolerance
 
     def predictions(self, projected: Projected) -> Int[Tensor, " images"]:

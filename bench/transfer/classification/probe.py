@@ -6,7 +6,7 @@ and the validation part; a point takes the first of them: a few per class, or a 
 the task and the draw, so that all feature extractors get the same images.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +19,10 @@ from torch import Tensor
 from bench.record import Score
 from bench.transfer.classification.label_subsets import Order, class_orders, distinct_shares, first_rows
 from bench.transfer.classification.logistic import PrincipalAxes, fit_path
+from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import SplitTask, Task, TaskSplit
 
-INVERSE_L2 = tuple(float(strength) for strength in np.logspace(-5, 0, 11))  # C, the inverse of the L2 penalty
 KS = (1.0, 3.0, 5.0, 10.0, 20.0)
 Classes = Int[Tensor, " images"]
 MAX_COSINES = 2**24  # cosines, or normalised features, in memory at once
@@ -70,11 +70,12 @@ class ProbeProtocol:
 
     name: str
     settings: tuple[float, ...]
-    predictions: Callable[[LabelledFeatures, Tensor, Sequence[float], int], Iterator[tuple[Classes, bool]]]
+    predictions: Callable[[LabelledFeatures, Tensor, Iterable[float], int], Iterator[tuple[Classes, bool]]]
+    limits: tuple[float, float] | None = None  # of the settings beyond an end of the grid that is best
 
 
 def linear_predictions(
-    train: LabelledFeatures, queries: Float[Tensor, "queries features"], strengths: Sequence[float], _num_classes: int
+    train: LabelledFeatures, queries: Float[Tensor, "queries features"], strengths: Iterable[float], _num_classes: int
 ) -> Iterator[tuple[Classes, bool]]:
     """Yield the predictions of logistic regression, and whether it converged."""
     axes = PrincipalAxes.fit(train.features)
@@ -94,7 +95,7 @@ def _majority_classes(neighbours: Int[Tensor, "queries k"], num_classes: int) ->
 
 
 def neighbour_predictions(
-    train: LabelledFeatures, queries: Float[Tensor, "queries features"], ks: Sequence[float], num_classes: int
+    train: LabelledFeatures, queries: Float[Tensor, "queries features"], ks: Iterable[float], num_classes: int
 ) -> Iterator[tuple[Classes, bool]]:
     """Yield the majority class of each query's k nearest neighbours by cosine; k is at most the size of `train`.
 
@@ -114,7 +115,7 @@ def neighbour_predictions(
         yield predictions, True
 
 
-LINEAR_PROBE = ProbeProtocol("linear probe", INVERSE_L2, linear_predictions)
+LINEAR_PROBE = ProbeProtocol("linear probe", INVERSE_L2, linear_predictions, INVERSE_L2_LIMITS)
 NEAREST_NEIGHBOURS = ProbeProtocol("k-NN", KS, neighbour_predictions)
 FEW_SHOT, LABEL_FRACTIONS = (replace(LINEAR_PROBE, name=name) for name in ("few-shot", "label fractions"))
 
@@ -161,27 +162,27 @@ def score_refitted(
     protocol: ProbeProtocol, task: EmbeddedTask, train: LabelledFeatures, validation: LabelledFeatures, **point: Any
 ) -> Score:
     """Choose the setting on the validation part, refit on both parts, and score on the test part."""
-    accuracies = [
-        _accuracy(answers, validation)
-        for answers, _ in protocol.predictions(train, validation.features, protocol.settings, len(task.classes))
-    ]
-    best = int(np.argmax(accuracies))
-    both, setting = train.concatenate(validation), protocol.settings[best]
-    answers, converged = next(protocol.predictions(both, task.test.features, [setting], len(task.classes)))
+    search = SettingSearch(protocol.settings, protocol.limits)
+    for answers, _ in protocol.predictions(train, validation.features, search, len(task.classes)):
+        search.add(_accuracy(answers, validation))
+    both, quality = train.concatenate(validation), search.best_quality
+    answers, converged = next(protocol.predictions(both, task.test.features, [search.best], len(task.classes)))
     is_correct = answers == task.test.labels
-    return make_score(task, protocol.name, setting, accuracies[best], is_correct, converged, len(both.labels), **point)
+    return make_score(task, protocol.name, search.best, quality, is_correct, converged, len(both.labels), **point)
 
 
 def score_not_refitted(
     protocol: ProbeProtocol, task: EmbeddedTask, train: LabelledFeatures, validation: LabelledFeatures, **point: Any
 ) -> Score:
     """Choose the setting on the validation part, and score on the test part the fit to the training part alone."""
-    queries, tried = torch.cat([validation.features, task.test.features]), list[tuple[float, Tensor, bool]]()
-    for answers, converged in protocol.predictions(train, queries, protocol.settings, len(task.classes)):
+    queries, tried = torch.cat([validation.features, task.test.features]), list[tuple[Tensor, bool]]()
+    search = SettingSearch(protocol.settings, protocol.limits)
+    for answers, converged in protocol.predictions(train, queries, search, len(task.classes)):
         on_validation, on_test = torch.tensor_split(answers, [len(validation.labels)])
-        tried.append((_accuracy(on_validation, validation), on_test == task.test.labels, converged))
-    best = int(np.argmax([accuracy for accuracy, *_ in tried]))
-    return make_score(task, protocol.name, protocol.settings[best], *tried[best], len(train.labels), **point)
+        search.add(_accuracy(on_validation, validation))
+        tried.append((on_test == task.test.labels, converged))
+    (is_correct, converged), quality = tried[search.best_index], search.best_quality
+    return make_score(task, protocol.name, search.best, quality, is_correct, converged, len(train.labels), **point)
 
 
 def make_score(

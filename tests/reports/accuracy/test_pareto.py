@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from bench.record import Record, Transfer
 from bench.statistics import Estimate
 from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, pareto_front
-from reports.accuracy.scores import ScorePoint, score_points, whole_task_scores
+from reports.accuracy.scores import ScorePoint, group_scores_over_seeds, whole_task_scores
 from reports.page import page
 from reports.render.frames import group_comparison
 
@@ -56,7 +56,7 @@ def test_images_seen_are_a_cost_axis() -> None:
 def test_the_page_marks_the_front(whole: list[Record], words: Words) -> None:
     comparison = group_comparison("x", whole)
     device, energy = cost_axes(comparison)
-    found = score_points(whole_task_scores(comparison), "Twemoji group", "linear probe")
+    found = group_scores_over_seeds(whole_task_scores(comparison), "Twemoji group", "linear probe")
     front = pareto_front(found, device)
     assert 0 < len(front) < len([one for one in found if not one.is_reference])
     text = words(page("x", whole))
@@ -79,7 +79,7 @@ def test_energy_is_power_times_time_and_what_has_none_says_why(make: Make, words
     towers = [one for one in make["transfers"](0) if one.measured.subject in ("clip-tiny", "catlip-tiny")]
     comparison = group_comparison("x", [*speeds, *towers])
     device, energy = cost_axes(comparison)
-    found = score_points(whole_task_scores(comparison), "Twemoji group", "linear probe")
+    found = group_scores_over_seeds(whole_task_scores(comparison), "Twemoji group", "linear probe")
     clip = next(one for one in found if one.subject == "clip-tiny")
     catlip = next(one for one in found if one.subject == "catlip-tiny")
     assert energy.of(clip) == pytest.approx(250.0 * (device.of(clip) or 0) / 1000)

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from bench.transfer.classification import logistic
 from bench.transfer.classification.logistic import TOLERANCE, PrincipalAxes, fit_path
-from bench.transfer.classification.probe import INVERSE_L2
+from bench.transfer.classification.setting_search import INVERSE_L2
 
 SHAPES = {"more images than features": (400, 30, 5), "fewer": (40, 120, 3), "two classes": (150, 20, 2)}
 
@@ -62,7 +62,7 @@ def test_reported_gradient_is_of_the_objective(shape: str) -> None:
         gradients = torch.autograd.grad(value, [weights, intercepts])
         length = sum(float(one.square().sum()) for one in gradients) ** 0.5
         assert value.item() == pytest.approx(fit.objective, rel=1e-12)
-        assert fit.gradient == pytest.approx(length, rel=1e-3, abs=1e-11)
+        assert fit.gradient_norm == pytest.approx(length, rel=1e-3, abs=1e-11)
         assert fit.converged == (length <= TOLERANCE)
 
 
@@ -83,7 +83,7 @@ def test_unconverged_fit_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logistic, "MAX_STEPS", 1)
     hurried = next(fit_path(along, labels, [1.0]))
     assert not hurried.converged
-    assert hurried.gradient > TOLERANCE
+    assert hurried.gradient_norm > TOLERANCE
     unreachable = next(fit_path(along, labels, [1e-3], tolerance=0.0))
     assert not unreachable.converged
 

@@ -63,7 +63,7 @@ def test_seven_animals_are_labels_and_three_have_a_near_label() -> None:
     assert len(near) == 3
     for name, match in near.items():
         assert match.path[0] == f"{name}.n.01"
-        assert match.path[-1] == hypernyms().name(match.key)
+        assert match.path[-1] == hypernyms().names[match.key]
         assert match.similarity == pytest.approx(1 / len(match.path))
 
 

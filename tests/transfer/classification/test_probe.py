@@ -1,0 +1,57 @@
+"""The probe tries settings until the best one lies inside of them, and scores as scikit-learn with that setting."""
+
+import math
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from bench.transfer.classification.probe import LINEAR_PROBE, EmbeddedTask, LabelledFeatures, score_refitted
+from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch
+
+
+@given(st.floats(-7, 5))
+def test_best_setting_is_found_inside_of_the_tried_ones(peak: float) -> None:
+    search = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS)
+    for strength in search:
+        search.add(-abs(math.log10(strength) - peak))
+    assert abs(math.log10(search.best) - peak) <= 0.25 + 1e-9  # half of the grid's step
+    assert min(search.settings) < search.best < max(search.settings)
+
+
+def test_equally_good_settings_end_the_search_with_the_strongest_penalty_of_the_grid() -> None:
+    search = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS)
+    for _ in search:
+        search.add(0.5)
+    assert search.best == INVERSE_L2[0]
+    assert len(search.settings) == len(INVERSE_L2) + 1
+
+
+def test_search_ends_at_its_limits_and_without_limits_at_the_grid() -> None:
+    rising, fixed = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS), SettingSearch((1.0, 3.0))
+    for search in (rising, fixed):
+        for strength in search:
+            search.add(strength)
+    assert 0.3 * INVERSE_L2_LIMITS[1] < rising.best <= INVERSE_L2_LIMITS[1]
+    assert fixed.settings == [1.0, 3.0]
+
+
+def test_linear_probe_beyond_the_grid_scores_as_scikit_learn() -> None:
+    """Few saturated projections of the digits need a weak penalty; rounding may decide one test image."""
+    pixels, labels = load_digits(return_X_y=True)
+    x = np.tanh(pixels @ np.random.default_rng(0).normal(size=(pixels.shape[1], 24)) / 40)
+    features, classes = torch.from_numpy(x), torch.from_numpy(labels.astype(np.int64))
+    parts = [
+        LabelledFeatures(features[rows], classes[rows]) for rows in (slice(600), slice(600, 900), slice(900, None))
+    ]
+    task = EmbeddedTask("digits", tuple("0123456789"), *parts)
+    score = score_refitted(LINEAR_PROBE, task, task.train, task.validation)
+    assert INVERSE_L2[-1] < score.chosen < INVERSE_L2_LIMITS[1]
+    scaler = StandardScaler().fit(x[:900])
+    reference = LogisticRegression(C=score.chosen, max_iter=10_000, tol=1e-8)
+    answers = reference.fit(scaler.transform(x[:900]), labels[:900]).predict(scaler.transform(x[900:]))
+    assert abs((answers == labels[900:]).sum() - score.correct.count("1")) <= 1
