@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any
 
 import open_clip
@@ -173,9 +174,18 @@ def _create_timm_model(name: str, **arguments: Any) -> nn.Module:
 
 
 def _require_timm_model(name: str) -> None:
-    if not timm.is_model(name):
-        near = timm.list_models(f"*{name}*")[:3] or open_clip.list_models()[:3]
-        raise ValueError(f"no tower named {name!r} in open_clip or timm; did you mean {' or '.join(near)}?")
+    if ":" in name or not timm.is_model(name):  # timm asks a hub for "hf-hub:NAME" and reads a folder
+        near = _similar_names(name)
+        advice = f"did you mean {' or '.join(near)}?" if near else "their list_models() have the accepted names"
+        raise ValueError(f"no tower named {name!r} in open_clip or timm; {advice}")
+
+
+def _similar_names(name: str) -> list[str]:
+    """Return at most two names of towers that begin almost as this one."""
+    names = [*open_clip.list_models(), *timm.list_models()]
+    starts = dict.fromkeys(one[: len(name)] for one in names)
+    near = get_close_matches(name, starts, n=2, cutoff=0.75)
+    return [one for start in near for one in names if one.startswith(start)][:2]
 
 
 def _timm_counterpart(config: dict[str, Any]) -> str:

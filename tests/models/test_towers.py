@@ -1,7 +1,10 @@
 """Our text forward equals open_clip's on the padded batch, outputs and gradients."""
 
 import copy
+import json
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import open_clip
@@ -178,3 +181,17 @@ def test_an_unknown_tower_is_refused_with_a_near_one() -> None:
 def test_unsupported_image_size_is_refused() -> None:
     with pytest.raises(ValueError, match="'ViTamin-S' does not take images of 64 px"):
         build_image_tower("ViTamin-S", 64, 0)
+
+
+@pytest.mark.parametrize("prefix", ["hf-hub:", "local-dir:"])
+@pytest.mark.parametrize(
+    "build", [lambda name: build_image_tower(name, 48, 0), lambda name: build_text_tower(name, 24, 99, 0)]
+)
+def test_a_name_with_a_source_asks_no_hub_and_reads_no_folder(
+    prefix: str, build: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger's tower file may name any tower; its metadata must reach neither network nor folders."""
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": open_clip.get_model_config("ViT-B-32")}))
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asks for an address"))
+    with pytest.raises(ValueError, match="no tower named|has no model"):
+        build(f"{prefix}{tmp_path}")
