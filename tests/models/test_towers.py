@@ -193,5 +193,5 @@ def test_a_name_with_a_source_asks_no_hub_and_reads_no_folder(
     """A stranger's tower file may name any tower; its metadata must reach neither network nor folders."""
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": open_clip.get_model_config("ViT-B-32")}))
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asks for an address"))
-    with pytest.raises(ValueError, match="no tower named|has no model"):
+    with pytest.raises(ValueError, match=r"no tower named|has no model"):
         build(f"{prefix}{tmp_path}")
