@@ -1,18 +1,23 @@
-"""What a run leaves: raw figures, circumstances, the whole experiment. One JSON document a run, never edited.
-
-Everything else (rates, ratios, intervals) is derived when asked for, by whoever reads it.
-"""
+"""What a run leaves, one JSON document that is never edited: raw figures, circumstances, the whole experiment."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
 import msgspec
 
 from bench.config import Experiment, differing_fields, format_differences
 from bench.environment.circumstances import Circumstances
-from bench.environment.files import PLAIN, atomic_write, decode_json, decode_older, plain_name, read_limited
+from bench.environment.files import (
+    PLAIN,
+    atomic_write,
+    decode_json,
+    decode_older,
+    plain_name,
+    read_limited,
+    require_unique_keys,
+)
 from bench.ladder import Ladder
 from bench.old_names import upgrade_kind, upgrade_record
 
@@ -25,6 +30,13 @@ CIRCUMSTANCES |= {"precision": "precision", "compiled": "compile"}
 FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 4, (2, 3, 4), 3
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
 # A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
+MAX_ENTRIES = 1000  # of a mapping in a record
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Figure = Annotated[float, msgspec.Meta(ge=0)]
+Seconds = tuple[Annotated[float, msgspec.Meta(gt=0)], ...]
+Figures = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
+Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
 PHASES = ("data", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
 
 
@@ -34,11 +46,11 @@ class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     The mean over the timed steps.
     """
 
-    image_forward: int
-    text_forward: int
-    forward: int  # towers, projections, head and loss
-    step: int  # forward and backward, with what it computes again
-    teacher_forward: int = 0  # part of the forward that no backward follows
+    image_forward: Count
+    text_forward: Count
+    forward: Count  # towers, projections, head and loss
+    step: Count  # forward and backward, with what it computes again
+    teacher_forward: Count = 0  # part of the forward that no backward follows
 
 
 class _MeasuredBase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -48,29 +60,29 @@ class _MeasuredBase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class Speed(_MeasuredBase, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):
     """Windows of a timed run, wall-clock seconds with the device idle at both ends; of several processes rank 0's."""
 
-    round: int
-    warmup_seconds: float
-    window_seconds: tuple[float, ...]
-    window_images: tuple[int, ...] = ()  # that were processed in each; empty: the experiment's images_per_window
+    round: Count
+    warmup_seconds: Figure
+    window_seconds: Seconds
+    window_images: tuple[Count, ...] = ()  # that were processed in each; empty: the experiment's images_per_window
     # By name of PHASES, one entry a step, from a pass of its own that waits for the device between the phases.
-    phase_seconds: dict[str, tuple[float, ...]]
-    phase_images: tuple[int, ...] = ()  # of each of that pass's steps; empty: the experiment's batch_size
+    phase_seconds: Annotated[dict[str, tuple[Figure, ...]], msgspec.Meta(max_length=MAX_ENTRIES)]
+    phase_images: tuple[Count, ...] = ()  # of each of that pass's steps; empty: the experiment's batch_size
     flops: Flops
-    tokens_per_caption: float | None  # computed, padding included; None: the method reads no text
-    trained_parameters: int
-    tower_parameters: int
-    peak_flops_per_second: float | None  # None: not known for this device
+    tokens_per_caption: Figure | None  # computed, padding included; None: the method reads no text
+    trained_parameters: Count
+    tower_parameters: Count
+    peak_flops_per_second: Figure | None  # None: not known for this device
     peak_source: str
-    targets_seconds: float  # to turn all captions into what the method reads, once
-    num_captions: int
-    utilisation: dict[str, float]  # over the windows, by name with unit; what was not measured is not there
+    targets_seconds: Figure  # to turn all captions into what the method reads, once
+    num_captions: Count
+    utilisation: Figures  # over the windows, by name with unit; what was not measured is not there
     not_measured: dict[str, str] = {}  # by the reading's name: why it is not there, or not of the whole time
     sampler_share: float = 0.0  # of the windows' time that the sampling thread was running
-    wait_share: float | None = None  # of the windows' time that was spent waiting for batches; None: not measured
-    skipped: dict[str, int] = {}  # samples that could not be used, by what is wrong with them
+    wait_share: Share | None = None  # of the windows' time that was spent waiting for batches; None: not measured
+    skipped: Counts = {}  # samples that could not be used, by what is wrong with them
     unverified: bool = False  # the shards have no manifest that they could be compared with
-    rank_window_seconds: tuple[tuple[float, ...], ...] = ()  # of every rank, where there are several; begun together
-    compilation: dict[str, float] = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
+    rank_window_seconds: tuple[Seconds, ...] = ()  # of every rank, where there are several; begun together
+    compilation: Figures = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
 
     @property
     def processes(self) -> int:
@@ -84,20 +96,22 @@ class Memory(_MeasuredBase, frozen=True, kw_only=True, tag="memory"):
     Above what was held before the model was built: imports and data. Reserved bytes are all that CUDA's allocator took.
     """
 
-    steps: int
-    trained_parameters: int
-    peak_rss_bytes: int | None  # CPU: resident memory
-    peak_allocated_bytes: int | None  # CUDA: tensors
-    peak_reserved_bytes: int | None  # CUDA: the allocator's share of the device
-    process_bytes: int | None = None  # CUDA: what NVML counts for the process at the end, context and kernels included
+    steps: Count
+    trained_parameters: Count
+    peak_rss_bytes: Count | None  # CPU: resident memory
+    peak_allocated_bytes: Count | None  # CUDA: tensors
+    peak_reserved_bytes: Count | None  # CUDA: the allocator's share of the device
+    process_bytes: Count | None = (
+        None  # CUDA: what NVML counts for the process at the end, context and kernels included
+    )
     # Of one uncompiled step, counted tensor by tensor: the same on every run. None: shards cannot be counted like that.
-    peak_tensor_bytes: int | None
+    peak_tensor_bytes: Count | None
 
 
 class BatchTrial(_MeasuredBase, frozen=True, kw_only=True, tag="fit"):
     """Whether a batch size can be trained under a memory limit, above imports and data."""
 
-    limit_bytes: int
+    limit_bytes: Count
     fits: bool
     reason: str = ""  # why it does not
 
@@ -106,17 +120,17 @@ class ReferenceRun(_MeasuredBase, frozen=True, kw_only=True, tag="reference"):
     """One side of a comparison with other people's training code: a run of theirs or of ours."""
 
     side: str
-    round: int
-    window_seconds: tuple[float, ...]
+    round: Count
+    window_seconds: Seconds
     losses: tuple[float, ...]  # of every step, warm-up included
-    tokens_per_caption: float | None  # computed, padding included
-    target_bytes_per_image: float | None  # label targets handed to the device
+    tokens_per_caption: Figure | None  # computed, padding included
+    target_bytes_per_image: Figure | None  # label targets handed to the device
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tower cooled down for one budget."""
 
-    images: int
+    images: Count
     budgets: tuple[str, ...]  # why it was branched off: "equal images", "equal device seconds"
     tower: str  # file name beside the record
 
@@ -131,8 +145,8 @@ class Training(_MeasuredBase, frozen=True, kw_only=True, tag="training"):
     trunk_losses: tuple[float, ...]
     cooldown_losses: tuple[tuple[float, ...], ...]
     branches: tuple[Branch, ...]
-    seconds: float  # of the whole run, for information: speeds come from speed records
-    skipped: dict[str, int] = {}  # samples that could not be used, by what is wrong with them
+    seconds: Figure  # of the whole run, for information: speeds come from speed records
+    skipped: Counts = {}  # samples that could not be used, by what is wrong with them
     unverified: bool = False  # the shards have no manifest that they could be compared with
     # By which the resident memory of one process grew (bench/profilers/memory.py); None: too few steps to tell.
     rss_bytes_per_step: float | None = None
@@ -145,15 +159,15 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     task: str
     protocol: str  # "linear probe", "k-NN", ...
     chosen: float  # strength C or k, chosen on the validation part
-    validation_accuracy: float
+    validation_accuracy: Share
     converged: bool
-    correct: str  # "1" or "0" for each test image, in the task's order
-    num_classes: int
-    num_train: int  # images that the head was fitted on: of whole tasks and shares with the validation part's
-    majority: float  # accuracy of always saying the commonest class of the test part
+    correct: Annotated[str, msgspec.Meta(pattern="^[01]*$")]  # "1" or "0" for each test image, in the task's order
+    num_classes: Count
+    num_train: Count  # images that the head was fitted on: of whole tasks and shares with the validation part's
+    majority: Share  # accuracy of always saying the commonest class of the test part
     per_class: int | None = None  # of a few-shot curve: images of each class
-    label_share: float | None = None  # of a label-fraction curve: share of the labelled images
-    draw: int = 0  # which of several draws of these
+    label_share: Share | None = None  # of a label-fraction curve: share of the labelled images
+    draw: Count = 0  # which of several draws of these
 
 
 class TaskMetric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,10 +177,10 @@ class TaskMetric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     protocol: str
     name: str  # "macro mAP", "mIoU", "box AP", ...
     value: float
-    num_train: int  # training and validation part together
-    num_test: int
+    num_train: Count  # training and validation part together
+    num_test: Count
     baseline: float | None  # the same figure for what knows nothing; None: not measured
-    draw: int = 0
+    draw: Count = 0
     per_class: int | None = None
 
 
@@ -174,7 +188,7 @@ class Transfer(_MeasuredBase, frozen=True, kw_only=True, tag="transfer"):
     """What features know about the tasks."""
 
     subject: str  # an experiment's name, or "random init", "raw pixels", "HOG and colour"
-    images: int  # seen in pre-training
+    images: Count  # seen in pre-training
     budgets: tuple[str, ...]
     scores: tuple[Score, ...]
     metrics: tuple[TaskMetric, ...] = ()
@@ -205,6 +219,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     experiment: Experiment | None  # None: the subject was not trained (reference features)
     circumstances: Circumstances
     measured: Measured
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a run without an experiment: only features that were not trained have none."""
+        if self.experiment is None and not isinstance(self.measured, Transfer | Failure):
+            raise ValueError(f"a {self.measured.__struct_config__.tag} record has no experiment")
 
 
 def write_record(record: Record, path: Path) -> None:
@@ -258,6 +277,7 @@ def _decode(content: bytes, path: Path) -> Record:
     if number not in READABLE_FORMATS:
         raise ValueError(f"{path}: has format {number}, this version reads {' and '.join(map(str, READABLE_FORMATS))}")
     try:
+        require_unique_keys(content)
         return decode_json(content, Record) if number == FORMAT else decode_older(content, Record, upgrade_record)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

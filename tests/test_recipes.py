@@ -139,7 +139,14 @@ def test_published_pair_needs_allow_differences() -> None:
 
 def timed(experiment: Experiment, round_: int) -> Record:
     where = Circumstances(
-        machine="m", device="cpu", threads=2, precision="bf16", compiled=False, packages={}, commit="c", started_at="t"
+        machine="m",
+        device="cpu",
+        threads=2,
+        precision="bf16",
+        compiled=False,
+        packages={},
+        commit="c",
+        started_at="2026-01-01",
     )
     measured = speed(round=round_, window_seconds=(1.0 + round_,))
     return Record(comparison="c", experiment=experiment, circumstances=where, measured=measured)

@@ -1,7 +1,9 @@
 """The circumstances of a run, as its record stores them, and the commit of this project. No torch here."""
 
 import subprocess
+from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -13,13 +15,17 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     machine: str  # description; runs are compared only on equal machines
     device: str  # "cpu" or "cuda"
-    threads: int
+    threads: Annotated[int, msgspec.Meta(ge=1)]
     precision: str
     compiled: bool
     packages: dict[str, str]
     commit: str  # of this project at the start, with "-dirty" if the work tree differs
     started_at: str  # UTC, ISO 8601, before the run
-    processes: int = 1  # number that shared each batch; `threads` is per process
+    processes: Annotated[int, msgspec.Meta(ge=1)] = 1  # number that shared each batch; `threads` is per process
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a start that is no date."""
+        datetime.fromisoformat(self.started_at)
 
 
 def make_fingerprint(circumstances: Circumstances) -> str:

@@ -2,8 +2,10 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,7 +71,9 @@ def plain_name(name: str) -> str:
 
 
 def read_limited(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
-    """Read a file; ValueError if it is larger than the limit."""
+    """Read a regular file; ValueError if it is another kind of file, which may block, or is larger than the limit."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: not a regular file")
     with path.open("rb") as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
@@ -85,6 +89,16 @@ def decode_json(content: bytes | str, kind: type[T]) -> T:
         raise ValueError("nested too deep") from None
     except msgspec.DecodeError as error:
         raise ValueError(str(error)) from None
+
+
+def require_unique_keys(content: bytes) -> None:
+    """Raise ValueError if an object of a JSON document has a key twice, which decoders accept."""
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
+            raise ValueError(f"the key {twice[0]!r} occurs twice")
+
+    json.loads(content, object_pairs_hook=check)
 
 
 def decode_older(content: bytes | str, kind: type[T], upgrade: Callable[[dict[str, Any]], dict[str, Any]]) -> T:

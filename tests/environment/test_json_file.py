@@ -18,7 +18,7 @@ def test_file_is_read_fully_or_refused_with_its_name(tmp_path: Path) -> None:
     assert read_limited(path, 6) == b"[1, 2]"
     with pytest.raises(ValueError, match=r"x\.json: larger than"):
         read_limited(path, 5)
-    with pytest.raises(ValueError, match="/dev/zero: larger than 1 MiB"):
+    with pytest.raises(ValueError, match="/dev/zero: not a regular file"):
         read_limited(Path("/dev/zero"), 2**20)
 
 

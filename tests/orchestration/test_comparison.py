@@ -17,7 +17,14 @@ from tests.speeds import speed
 
 PAIR = [EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]]
 WHERE = Circumstances(
-    machine="m", device="cpu", threads=2, precision="fp32", compiled=False, packages={}, commit="c", started_at="t"
+    machine="m",
+    device="cpu",
+    threads=2,
+    precision="fp32",
+    compiled=False,
+    packages={},
+    commit="c",
+    started_at="2026-01-01",
 )
 
 

@@ -15,7 +15,14 @@ from bench.transfer.score_tables import accuracy_tables, budget_table, curve_tab
 from tests.speeds import speed
 
 HERE = Circumstances(
-    machine="m", device="cpu", threads=2, precision="fp32", compiled=False, packages={}, commit="c", started_at="now"
+    machine="m",
+    device="cpu",
+    threads=2,
+    precision="fp32",
+    compiled=False,
+    packages={},
+    commit="c",
+    started_at="2026-01-01",
 )
 CLIP = get_experiment("clip-tiny")
 FLOOR = "random init"

@@ -29,7 +29,14 @@ from bench.transfer.tasks.tasks import Task, TaskSplit
 
 CPU = torch.device("cpu")
 HERE = Circumstances(
-    machine="m", device="cpu", threads=1, precision="fp32", compiled=False, packages={}, commit="c", started_at="now"
+    machine="m",
+    device="cpu",
+    threads=1,
+    precision="fp32",
+    compiled=False,
+    packages={},
+    commit="c",
+    started_at="2026-01-01",
 )
 CLASSES, COUNTS = 4, {"train": 24, "validation": 6, "test": 50}  # of each class
 
