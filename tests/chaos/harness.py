@@ -31,6 +31,7 @@ PARTS = {
     "shards": "tar shards cut and with flipped bits",
     "images": "broken images",
     "captions": "odd captions",
+    "fuzz": "mutated records, towers, vocabularies and caption files",
     "hostile": "inputs that would execute, write or be obeyed",
     "disk": "a disk that is full",
     "loops": "many trainings in one process",
@@ -38,7 +39,7 @@ PARTS = {
     "ranks": "processes of a joint training killed, and held",
 }
 # Parts that keep one core busy, in two rows side by side; the others keep two and come behind, one after the other.
-PARALLEL_PARTS = (("shards", "images", "captions", "hostile", "disk"), ("loops",))
+PARALLEL_PARTS = (("shards", "images", "captions", "fuzz", "hostile", "disk"), ("loops",))
 MODULES = {"ranks": "rank_kills", "disk": "full_disk"}  # of those that are not called like their part
 
 

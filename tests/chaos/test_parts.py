@@ -18,7 +18,7 @@ from bench.data.shards import facts
 from bench.data.shards import shards as shards_module
 from bench.environment.machine import current_circumstances
 from bench.record import Record, Score, Transfer, record_path, write_record
-from tests.chaos import captions, full_disk, hostile, images, kills, loops, markup, matrices, rank_kills, shards
+from tests.chaos import captions, full_disk, fuzz, hostile, images, kills, loops, markup, matrices, rank_kills, shards
 from tests.chaos.attacks import attacks, bombs, pickles, terminal
 from tests.chaos.bound import Check, check_at_most, check_none
 from tests.chaos.broken_images import (
@@ -45,6 +45,18 @@ def test_checks_state_expected_and_actual() -> None:
     assert check_none("kills", 1000, []).row == {"what": "kills", "asked": "0", "found": "0 of 1,000", "holds": "yes"}
     assert check_none("kills", 10, ["one"]).row["holds"] == "no"
     assert [check_at_most("memory", 5, found, "MiB").is_met for found in (4.0, 5.0, 5.1)] == [True, True, False]
+
+
+def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:
+    assert not violated(fuzz.run(0.005, 0, tmp_path))
+
+
+def test_unexpected_error_of_a_reader_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: Path) -> None:
+        raise KeyError(path.name)
+
+    monkeypatch.setattr(fuzz, "readers", lambda: {"one": (".x", read, [b"content"])})
+    assert [bound.what.split()[4] for bound in violated(fuzz.run(0.0005, 0, tmp_path))] == ["one"]
 
 
 def test_damaged_shards_with_a_manifest_are_refused(tmp_path: Path) -> None:
