@@ -97,7 +97,11 @@ def _cache_decoded_images(shared_cache: Path, cache: Path) -> None:
                 own.hardlink_to(shared)
     if not all(cache_path(part, cache).is_file() for part in PARTS):
         print("decoding the pack's images, once", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "bench.data.pack", str(cache)], cwd=CHECKOUT, check=True)
+        command = [sys.executable, "-m", "bench.data.pack", str(cache)]
+        done = subprocess.run(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.splitlines() or [f"its process ended with exit code {done.returncode}"])[-1]
+            raise OSError(f"the pack's images cannot be decoded into {cache}: {reason}")
 
 
 def _require_writable(results: Path) -> None:

@@ -59,6 +59,20 @@ def test_killed_child_is_a_recorded_failure_and_other_runs_remain(own_results: P
     assert len([r for r in read_records(own_results) if isinstance(r.measured, Memory)]) == 2
 
 
+def test_disk_that_is_full_before_the_first_run_is_one_line(tmp_path: Path) -> None:
+    """The decoded pack has 200 MB; a limit on the size of files ends the writing as a full disk does."""
+    limited = (
+        "import resource, sys; from bench.__main__ import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(tmp_path / "results")]
+    command = [sys.executable, "-c", limited, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "error: the pack's images cannot be decoded into" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.usefixtures("forked_runs")
 def test_out_of_memory_run_is_a_recorded_failure(own_results: Path) -> None:
     """The limit is of a process of its own, for this one may hold more already; its children inherit it."""

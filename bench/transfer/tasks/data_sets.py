@@ -38,7 +38,7 @@ def _open_part(name: str, part: str, root: Path) -> Any:
             why = f"{error} is not listed" if isinstance(error, KeyError) else why
             raise ValueError(f"the {part} part of {name} in {root} cannot be read, at {file}: {why}") from None
         reason = re.split(r" You can (?:use|set) download=True", str(error))[0]
-        expected = f"torchvision's {data_set.reader} reads\n  {root}/{data_set.layout}"
+        expected = f"torchvision's {data_set.reader} reads {root}/{data_set.layout}"
         raise ValueError(f"{root} does not hold the {part} part of {name} ({reason}); {expected}") from None
 
 
