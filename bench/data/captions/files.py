@@ -41,7 +41,7 @@ def read_parquet(path: Path, column: str | None) -> Iterator[CaptionBatch]:
         if not (_is_text(kind) or pa.types.is_null(kind)):
             raise ValueError(f"column {name!r} holds {kind}, expected text")
         columns = [name] if key in (name, None) else [name, key]
-        for batch in file.iter_batches(_choose_batch_rows(file.metadata, name), columns=columns):
+        for batch in file.iter_batches(_choose_batch_rows(file.metadata), columns=columns):
             rows = len(batch)
             keys = pa.array(np.arange(before, before + rows)) if key is None else _decode_dictionary(batch.column(key))
             if pa.types.is_nested(keys.type):
@@ -53,11 +53,12 @@ def read_parquet(path: Path, column: str | None) -> Iterator[CaptionBatch]:
             raise ValueError(f"the file is truncated: {before} of its {total} rows can be read")
 
 
-def _choose_batch_rows(metadata: pq.FileMetaData, column: str) -> int:
-    """Return the number of rows per batch: fewer if captions are long."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
-    size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
+def _choose_batch_rows(metadata: pq.FileMetaData) -> int:
+    """Return the number of rows per batch: fewer if rows are long.
+
+    Sizes are of row groups, because pyarrow aborts the process where the statistics of a column are damaged.
+    """
+    size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
     return int(max(1, min(MAX_BATCH_ROWS, MAX_BATCH_BYTES * metadata.num_rows // max(size, 1))))
 
 

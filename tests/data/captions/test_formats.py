@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bench.data.captions import batches
 from bench.data.captions.files import read_captions
 from tests.labels.files import FORMATS, tar_bytes, write_captions
+from tests.processes import in_child
 
 # csv.reader takes a lone carriage return for an end of line outside quotes, and csv.writer quotes it.
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=20)
@@ -109,3 +110,10 @@ def test_shard_caption_is_the_txt_member_or_a_json_field(tmp_path: Path) -> None
     assert rows_of(tmp_path / "s.tar") == [("a/1", "by text"), ("a/2", "by JSON"), ("b/2", "another folder")]
     assert [text for _, text in rows_of(tmp_path / "s.tar", "url")] == [None, "", None]
     assert [text for _, text in rows_of(tmp_path / "s.tar", "txt")] == ["by text", None, "another folder"]
+
+
+def test_damaged_statistics_of_a_parquet_file_do_not_abort_the_process() -> None:
+    """Pyarrow ends the process where the size statistics of this file's column are asked for."""
+    path = Path(__file__).with_name("damaged-statistics.parquet")
+    with pytest.raises(ValueError, match=f"^{path}: "):
+        in_child(rows_of, path)
