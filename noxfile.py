@@ -25,8 +25,8 @@ SUITES = ["--benchmark-warmup=on", "--benchmark-warmup-iterations=3"]
 SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]  # the tests of a file share fixtures
 LEFT_TO_END = {"interrupt_timeout": 20, "terminate_timeout": 20}  # seconds for a command to save its state
 OF_EXTRAS = [
-    "tests/data/test_rebuild.py",
-    *map("tests/labels/test_{}.py".format, ("corenet", "hypernyms", "label", "lexicon")),
+    *("tests/cli/test_label.py", "tests/data/test_build_pack.py"),
+    *map("tests/labels/test_{}.py".format, ("corenet", "hypernyms", "lexicon")),
 ]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 QUICK_SUITES = ["--benchmark-min-rounds=1", "--benchmark-max-time=0.05"]
