@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from bench.config import Experiment
+from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 
 
@@ -17,3 +18,9 @@ def small(method: str, **changes: object) -> Experiment:
         "steps_per_window": 1,
     }
     return replace(EXPERIMENTS[f"{method}-tiny"], **fewer | changes)
+
+
+def circumstances(**changes: object) -> Circumstances:
+    """The circumstances of a run on a machine that no law depends on."""
+    where = {"machine": "m", "device": "cpu", "threads": 2, "precision": "fp32", "compiled": False, "packages": {}}
+    return Circumstances(**where | {"commit": "c", "started_at": "2026-01-01"} | changes)

@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import asdict, replace
 
 from bench.config import MAY_DIFFER, Experiment, differing_fields, require_comparable_experiments
-from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
 from bench.measure.costs import count_costs
 from bench.measure.tables import speed_table
 from bench.recipes import RECIPES
 from bench.record import Record
+from tests.small import circumstances
 from tests.speeds import speed
 
 # apple/corenet at 1aa3acd, the values of the yaml files; None: the key is not there.
@@ -138,16 +138,7 @@ def test_published_pair_needs_allow_differences() -> None:
 
 
 def timed(experiment: Experiment, round_: int) -> Record:
-    where = Circumstances(
-        machine="m",
-        device="cpu",
-        threads=2,
-        precision="bf16",
-        compiled=False,
-        packages={},
-        commit="c",
-        started_at="2026-01-01",
-    )
+    where = circumstances(precision="bf16")
     measured = speed(round=round_, window_seconds=(1.0 + round_,))
     return Record(comparison="c", experiment=experiment, circumstances=where, measured=measured)
 

@@ -7,25 +7,16 @@ from msgspec.structs import replace
 
 from bench.config import Experiment
 from bench.console.progress import Progress
-from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 from bench.orchestration.comparison import CURVE_TASK, Comparison, Scope, scopes
 from bench.orchestration.requests import AnyRequest
 from bench.orchestration.runner import Job, Runner
 from bench.record import Record, record_path, write_record
+from tests.small import circumstances
 from tests.speeds import speed
 
 PAIR = [EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]]
-WHERE = Circumstances(
-    machine="m",
-    device="cpu",
-    threads=2,
-    precision="fp32",
-    compiled=False,
-    packages={},
-    commit="c",
-    started_at="2026-01-01",
-)
+WHERE = circumstances()
 
 
 Noted = tuple[AnyRequest, int, int]  # with how many beside it, and how many threads

@@ -7,23 +7,14 @@ import pytest
 from msgspec.structs import replace
 
 from bench.console.tables import print_tables
-from bench.environment.circumstances import Circumstances
 from bench.experiments import get_experiment
 from bench.measure.throughput import images_per_second
 from bench.record import Flops, Record, Score, TaskMetric, Transfer
 from bench.transfer.score_tables import accuracy_tables, budget_table, curve_tables, metric_tables, score_tables
+from tests.small import circumstances
 from tests.speeds import speed
 
-HERE = Circumstances(
-    machine="m",
-    device="cpu",
-    threads=2,
-    precision="fp32",
-    compiled=False,
-    packages={},
-    commit="c",
-    started_at="2026-01-01",
-)
+HERE = circumstances()
 CLIP = get_experiment("clip-tiny")
 FLOOR = "random init"
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.record import Circumstances, Record, Score, Transfer
+from bench.record import Record, Score, Transfer
 from bench.transfer.classification import probe
 from bench.transfer.classification.label_subsets import SHARES, distinct_shares, images_for_share
 from bench.transfer.classification.probe import (
@@ -26,18 +26,10 @@ from bench.transfer.feature_extractor import Embed, FeatureExtractor
 from bench.transfer.score_tables import curve_tables
 from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
 from bench.transfer.tasks.tasks import Task, TaskSplit
+from tests.small import circumstances
 
 CPU = torch.device("cpu")
-HERE = Circumstances(
-    machine="m",
-    device="cpu",
-    threads=1,
-    precision="fp32",
-    compiled=False,
-    packages={},
-    commit="c",
-    started_at="2026-01-01",
-)
+HERE = circumstances(threads=1)
 CLASSES, COUNTS = 4, {"train": 24, "validation": 6, "test": 50}  # of each class
 
 
