@@ -29,14 +29,15 @@ CIRCUMSTANCES |= {"precision": "precision", "compiled": "compile"}
 # 4: as 3, under other names (bench/old_names.py): one of format 3 is read as one of 4.
 FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 4, (2, 3, 4), 3
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
-# A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
 MAX_ENTRIES = 1000  # of a mapping in a record
+# What a field of a record can be; reading refuses anything else.
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Figure = Annotated[float, msgspec.Meta(ge=0)]
-Seconds = tuple[Annotated[float, msgspec.Meta(gt=0)], ...]
-Figures = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+PositiveSeconds = tuple[Annotated[float, msgspec.Meta(gt=0)], ...]
+Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
+# A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
 PHASES = ("data", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
 
 
@@ -61,28 +62,28 @@ class Speed(_MeasuredBase, frozen=True, kw_only=True, omit_defaults=True, tag="s
     """Windows of a timed run, wall-clock seconds with the device idle at both ends; of several processes rank 0's."""
 
     round: Count
-    warmup_seconds: Figure
-    window_seconds: Seconds
+    warmup_seconds: NonNegative
+    window_seconds: PositiveSeconds
     window_images: tuple[Count, ...] = ()  # that were processed in each; empty: the experiment's images_per_window
     # By name of PHASES, one entry a step, from a pass of its own that waits for the device between the phases.
-    phase_seconds: Annotated[dict[str, tuple[Figure, ...]], msgspec.Meta(max_length=MAX_ENTRIES)]
+    phase_seconds: Annotated[dict[str, tuple[NonNegative, ...]], msgspec.Meta(max_length=MAX_ENTRIES)]
     phase_images: tuple[Count, ...] = ()  # of each of that pass's steps; empty: the experiment's batch_size
     flops: Flops
-    tokens_per_caption: Figure | None  # computed, padding included; None: the method reads no text
+    tokens_per_caption: NonNegative | None  # computed, padding included; None: the method reads no text
     trained_parameters: Count
     tower_parameters: Count
-    peak_flops_per_second: Figure | None  # None: not known for this device
+    peak_flops_per_second: NonNegative | None  # None: not known for this device
     peak_source: str
-    targets_seconds: Figure  # to turn all captions into what the method reads, once
+    targets_seconds: NonNegative  # to turn all captions into what the method reads, once
     num_captions: Count
-    utilisation: Figures  # over the windows, by name with unit; what was not measured is not there
+    utilisation: Readings  # over the windows, by name with unit; what was not measured is not there
     not_measured: dict[str, str] = {}  # by the reading's name: why it is not there, or not of the whole time
     sampler_share: float = 0.0  # of the windows' time that the sampling thread was running
     wait_share: Share | None = None  # of the windows' time that was spent waiting for batches; None: not measured
     skipped: Counts = {}  # samples that could not be used, by what is wrong with them
     unverified: bool = False  # the shards have no manifest that they could be compared with
-    rank_window_seconds: tuple[Seconds, ...] = ()  # of every rank, where there are several; begun together
-    compilation: Figures = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
+    rank_window_seconds: tuple[PositiveSeconds, ...] = ()  # of every rank, where there are several; begun together
+    compilation: Readings = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
 
     @property
     def processes(self) -> int:
@@ -121,10 +122,10 @@ class ReferenceRun(_MeasuredBase, frozen=True, kw_only=True, tag="reference"):
 
     side: str
     round: Count
-    window_seconds: Seconds
+    window_seconds: PositiveSeconds
     losses: tuple[float, ...]  # of every step, warm-up included
-    tokens_per_caption: Figure | None  # computed, padding included
-    target_bytes_per_image: Figure | None  # label targets handed to the device
+    tokens_per_caption: NonNegative | None  # computed, padding included
+    target_bytes_per_image: NonNegative | None  # label targets handed to the device
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -145,7 +146,7 @@ class Training(_MeasuredBase, frozen=True, kw_only=True, tag="training"):
     trunk_losses: tuple[float, ...]
     cooldown_losses: tuple[tuple[float, ...], ...]
     branches: tuple[Branch, ...]
-    seconds: Figure  # of the whole run, for information: speeds come from speed records
+    seconds: NonNegative  # of the whole run, for information: speeds come from speed records
     skipped: Counts = {}  # samples that could not be used, by what is wrong with them
     unverified: bool = False  # the shards have no manifest that they could be compared with
     # By which the resident memory of one process grew (bench/profilers/memory.py); None: too few steps to tell.

@@ -95,8 +95,9 @@ def require_unique_keys(content: bytes) -> None:
     """Raise ValueError if an object of a JSON document has a key twice, which decoders accept."""
 
     def check(pairs: list[tuple[str, Any]]) -> None:
-        if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
-            raise ValueError(f"the key {twice[0]!r} occurs twice")
+        if len(dict(pairs)) < len(pairs):
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise ValueError(f"the key {twice!r} occurs twice")
 
     json.loads(content, object_pairs_hook=check)
 
