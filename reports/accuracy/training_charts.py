@@ -117,7 +117,7 @@ def scale_accuracy(axes: Axes, highest: float, lowest: float = 0.0) -> float:
     bottom, top = int(lowest * 10) / 10, min(1.0, (int(highest * 10) + 1) / 10)
     axes.set_ylim(bottom, top)
     axes.yaxis.set_major_locator(MultipleLocator(0.1 if top - bottom <= SHORT else 0.2))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}".removeprefix("0") if value else "0"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}" if value else "0"))
     return bottom
 
 

@@ -84,8 +84,8 @@ def percent(share: float, decimals: int = 1) -> str:
 
 
 def accuracy(share: float) -> str:
-    """Write an accuracy without the leading zero, as tables do: .531."""
-    return f"{share:.3f}".removeprefix("0") if share >= 0 else MINUS + accuracy(-share)
+    """Write an accuracy with three decimals."""
+    return f"{share:.3f}" if share >= 0 else MINUS + accuracy(-share)
 
 
 def gain(difference: float) -> str:
@@ -104,7 +104,7 @@ def format_interval(
 
 def p_value(p: float) -> str:
     """Write a p value with three decimals."""
-    return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")  # noqa: PLR2004
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
 
 
 def memory_unit(largest: int) -> int:

@@ -135,7 +135,7 @@ def shown(found: Interval) -> str:
 
 
 def bare(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")
+    return f"{value:.3f}"
 
 
 def row(text: str, table: str, *names: str) -> list[str]:
@@ -215,10 +215,10 @@ def test_metrics_of_other_tasks_are_shown_with_their_baseline(make: Make, words:
         ],
     )
     table = "scenes by multi-label"
-    assert row(text, table, "CLIP")[2:] == ["1", ".336", ".041"]
-    assert row(text, table, "CatLIP")[3] == ".344"
+    assert row(text, table, "CLIP")[2:] == ["1", "0.336", "0.041"]
+    assert row(text, table, "CatLIP")[3] == "0.344"
     assert row(text, table, "CatLIP")[4].endswith("not scored")
-    assert row(text, table, "trivial baseline")[3] == ".227"
+    assert row(text, table, "trivial baseline")[3] == "0.227"
     assert row(text, table, "trivial baseline")[4].endswith("not measured: this metric has no trivial baseline")
     assert "1,000 test images; 900 for training and validation." in words(text)
 
@@ -245,10 +245,10 @@ def test_gains_of_a_head_are_paired_by_draw(make: Make, words: Words) -> None:
         assert cell.startswith(f"{sign}{bare(abs(expected.value))}|")
     reported = words(text)
     assert (
-        "birds, CatLIP of 39,936 images: copied rows against a random head: better with 20 per class (+.3" in reported
+        "birds, CatLIP of 39,936 images: copied rows against a random head: better with 20 per class (+0.3" in reported
     )
-    assert "copied rows against a random head: better with no labels (+.2" in reported
-    assert "worse with 20 per class (\N{MINUS SIGN}.0" in reported
+    assert "copied rows against a random head: better with no labels (+0.2" in reported
+    assert "worse with 20 per class (\N{MINUS SIGN}0.0" in reported
     assert "CatLIP on animals" in reported
     assert "elsewhere on animals" in reported
     assert "random init of elsewhere on animals" not in reported
