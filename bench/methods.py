@@ -24,9 +24,10 @@ from losses.distillation import distillation_loss
 from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import inverse_document_frequency, token_softmax_loss
-from models.heads import DualEncoderClassifier, ImageProjection, Student, TokenClassifier, TokenCounts
+from models.heads import Classifier, DualEncoderClassifier, ImageProjection, Student, TokenClassifier, TokenCounts
 from models.image_tower import ImageTower
 
+M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T", bound=Target)
 CLIP_SCALE = 1 / 0.07  # of the logits, initially
 Images = Float[Tensor, "batch channels height width"]
@@ -34,7 +35,7 @@ Loss = Float[Tensor, ""]
 
 
 @dataclass(frozen=True, slots=True)
-class Method(Generic[T]):
+class Method(Generic[M, T]):
     """A way to pre-train an image tower: the model around it, its targets, and its loss.
 
     `loss` is a scalar in nats, averaged over the batch's images, on the device and attached to the graph; it is
@@ -44,10 +45,10 @@ class Method(Generic[T]):
     classifier's rows, which can initialise a transfer; none without such a classifier.
     """
 
-    build_model: Callable[[ImageTower, Experiment], nn.Module]
+    build_model: Callable[[ImageTower, Experiment], M]
     targets: Callable[[Experiment], Callable[[Captions], T]]
-    loss: Callable[[nn.Module, Images, T, ProcessGroupLike], Loss]
-    after_update: Callable[[nn.Module], None] = lambda _: None
+    loss: Callable[[M, Images, T, ProcessGroupLike], Loss]
+    after_update: Callable[[M], None] = lambda _: None
     row_labels: Callable[[Experiment], tuple[str, ...]] = lambda _: ()
 
 
@@ -55,42 +56,42 @@ class Method(Generic[T]):
 build_clip = partial(models.build_dual_encoder, scale=CLIP_SCALE, bias=None)
 
 
-def clip_loss(model: nn.Module, images: Images, target: Tokens | Features, group: ProcessGroupLike) -> Loss:
-    pair = cast("ImageProjection", model)
+def clip_loss(pair: ImageProjection, images: Images, target: Tokens | Features, group: ProcessGroupLike) -> Loss:
     return contrastive_loss(*_encode(pair, images, target), pair.log_scale.exp(), group)
 
 
 @torch.no_grad()
-def clamp_scale(model: nn.Module) -> None:
+def clamp_scale(pair: ImageProjection) -> None:
     """Keep the logit scale in [1, 100], as open_clip_train does after each update."""
-    cast("ImageProjection", model).log_scale.clamp_(0, math.log(100))
+    pair.log_scale.clamp_(0, math.log(100))
 
 
 # SigLIP classifies for every image and caption of the batch whether they are a pair.
 build_siglip = partial(models.build_dual_encoder, scale=10.0, bias=-10.0)
 
 
-def siglip_loss(model: nn.Module, images: Images, target: Tokens | Features, group: ProcessGroupLike) -> Loss:
-    pair = cast("ImageProjection", model)
+def siglip_loss(pair: ImageProjection, images: Images, target: Tokens | Features, group: ProcessGroupLike) -> Loss:
     return sigmoid_loss(*_encode(pair, images, target), pair.log_scale.exp(), cast("Tensor", pair.bias), group)
 
 
 # CatLIP predicts the WordNet nouns in the caption.
-def catlip_loss(model: nn.Module, images: Images, target: Labels, _group: ProcessGroupLike) -> Loss:
+def catlip_loss(model: Classifier, images: Images, target: Labels, _group: ProcessGroupLike) -> Loss:
     return multilabel_loss(model(images), target.rows, target.columns)
 
 
 # SuperClass predicts the subwords of the caption, with higher weights for rare ones.
-def superclass_loss(model: nn.Module, images: Images, target: Labels, group: ProcessGroupLike) -> Loss:
-    return _weighted_softmax(model(images), target, cast("TokenClassifier", model).counts, group)
+def superclass_loss(model: TokenClassifier, images: Images, target: Labels, group: ProcessGroupLike) -> Loss:
+    return _weighted_softmax(model(images), target, model.counts, group)
 
 
 # SuperCLIP adds CLIP's loss and SuperClass's loss on one image tower, with equal weights.
 build_superclip = partial(models.build_dual_encoder_classifier, scale=CLIP_SCALE)
 
 
-def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels, group: ProcessGroupLike) -> Loss:
-    pair, captions = cast("DualEncoderClassifier", model), target.tokens
+def superclip_loss(
+    pair: DualEncoderClassifier, images: Images, target: TokensAndLabels, group: ProcessGroupLike
+) -> Loss:
+    captions = target.tokens
     embedded = pair.tower(images)
     image, text = pair.encode_pair(embedded, captions.groups, captions.lengths, captions.inverse_permutation)
     contrast = contrastive_loss(image, text, pair.log_scale.exp(), group)
@@ -98,13 +99,12 @@ def superclip_loss(model: nn.Module, images: Images, target: TokensAndLabels, gr
 
 
 # Distillation predicts a teacher's features of the augmented image, or stored ones of the whole image; no caption.
-def distill_loss(model: nn.Module, images: Images, target: Features | NoTarget, _group: ProcessGroupLike) -> Loss:
-    student = cast("Student", model)
+def distill_loss(student: Student, images: Images, target: Features | NoTarget, _group: ProcessGroupLike) -> Loss:
     features = target.values if isinstance(target, Features) else student.teacher_features(images)
     return distillation_loss(student(images), features)
 
 
-METHODS: dict[str, Method[Any]] = {
+METHODS: dict[str, Method[Any, Any]] = {
     "clip": Method(build_clip, targets.tokens_or_features, clip_loss, clamp_scale),
     "siglip": Method(build_siglip, targets.tokens_or_features, siglip_loss),
     "catlip": Method(models.build_synset_classifier, targets.synset_labels, catlip_loss, row_labels=models.row_synsets),
@@ -114,7 +114,7 @@ METHODS: dict[str, Method[Any]] = {
 }
 
 
-def get_method(name: str) -> Method[Any]:
+def get_method(name: str) -> Method[Any, Any]:
     """Return a method; ValueError suggests the nearest name."""
     return choose(name, METHODS, "method")
 

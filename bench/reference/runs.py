@@ -207,7 +207,7 @@ def _run_catlip_targets(
     experiment, num_labels = stream.experiment, int(state.model.head.out_features)  # type: ignore[union-attr, arg-type]
     if is_dense:
         catlip, (precision, compiled) = METHODS["catlip"], resolve_auto(experiment, stream.device)
-        method: Method[Any] = Method(catlip.build_model, catlip.targets, _dense_loss)
+        method: Method[Any, Any] = Method(catlip.build_model, catlip.targets, _dense_loss)
         step = make_step(experiment, state.model, method, precision, compiled=compiled)
     for k in windows.time_steps(steps):
         batch: Batch[Any] = stream.batch(k)

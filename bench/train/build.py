@@ -34,7 +34,7 @@ class TrainState:
 
     tower: ImageTower
     model: nn.Module
-    method: Method[Any]
+    method: Method[Any, Any]
     stream: Stream[Any]
     step: Step[Any]
 

@@ -51,7 +51,13 @@ class Step(Generic[T]):
 
 
 def make_step(
-    experiment: Experiment, model: nn.Module, method: Method[T], precision: str, *, compiled: bool, group: Group = None
+    experiment: Experiment,
+    model: nn.Module,
+    method: Method[Any, T],
+    precision: str,
+    *,
+    compiled: bool,
+    group: Group = None,
 ) -> Step[T]:
     """Build the step of a model: precision, compilation, processes, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
