@@ -178,7 +178,7 @@ def max_relative_difference(difference: float, margin: float) -> float:
 
 
 def judge_prediction(difference: float, margin: float | None) -> Prediction:
-    """Judge ln(measured ratio / that of the FLOPs), with half of its interval: within .08, beyond it, or neither."""
+    """Judge ln(measured ratio / that of the FLOPs), with half of its interval: within 0.08, beyond it, or neither."""
     if margin is None:
         return "cannot be told"
     if abs(difference) + margin <= FLOPS_TOLERANCE:

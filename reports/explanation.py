@@ -54,7 +54,7 @@ def waterfall_chart(found: Decomposition) -> Markup:
             ends += _draw_bar(axes, at, part.cause, reached, one, SERIES[0])
             if (predicted := part.best_flop_ratio) is not None:
                 mark = axes.plot([reached * predicted], [at + 0.3], "D", color=SERIES[2], markersize=6)
-                add_tooltip(mark[0], f"predicted FLOP-predicted {ratio(predicted)}x")
+                add_tooltip(mark[0], f"FLOP-predicted {ratio(predicted)}x")
                 ends.append(reached * predicted)
             reached *= one.value
         at = len(parts)
@@ -96,11 +96,11 @@ def _scale_ratios(axes: Axes, values: Sequence[float]) -> None:
 
 def _causes_table(found: Decomposition) -> HtmlTable:
     has_shapley = any(part.shapley for part in found.parts)
-    shapley = [Column("Shapley value", "over all orders"), Column("Shapley, predicted FLOP-predicted")]
+    shapley = [Column("Shapley value", "over all orders"), Column("Shapley, FLOP-predicted")]
     columns = [
         Column.text("cause"),
         Column("forward and backward", "95 % interval"),
-        Column("predicted FLOP-predicted"),
+        Column("FLOP-predicted"),
         *(shapley if has_shapley else []),
         Column.text("verdict", "ln(measured / predicted)"),
         Column("whole step", "95 % interval"),

@@ -33,7 +33,7 @@ def cause_table(found: Decomposition) -> Table:
     parts, whole = found.rounds
     notes = [
         "Ratios of images/s with 95 % intervals over rounds of fresh processes. forward + backward: of a step timed in",
-        "phases, without data and optimizer; whole step: of the windows, with both. FLOP-predicted: predicted by the",
+        "phases, without data and optimizer; whole step: of the windows, with both. FLOP-predicted: from the",
         "matrix products of forward and backward. off FLOPs: log of the measured (Shapley, if present) over the",
         f"predicted ratio, consistent with FLOPs if its interval is within {FLOPS_TOLERANCE:.2f}; it reveals a biased",
         "configuration, whose error cancels in the product.",

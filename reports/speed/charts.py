@@ -67,7 +67,7 @@ def ratio_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ma
             _draw_ratio(axes, at + 0.13, row.forward_backward, "forward and backward", "s", SERIES[1])
             if row.flop_ratio is not None:
                 predicted = axes.plot([row.flop_ratio], [at + 0.34], "D", color=SERIES[2], markersize=6)
-                add_tooltip(predicted[0], f"predicted FLOP-predicted {ratio(row.flop_ratio)}")
+                add_tooltip(predicted[0], f"FLOP-predicted {ratio(row.flop_ratio)}")
         axes.set_xlabel(f"times {chart_label(base)}'s images per second")
         text = "; ".join(_describe_ratios(comparison, row) for row in compared)
         return svg(figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {text}.")
@@ -140,5 +140,5 @@ def _ratio_limits(rows: Sequence[Throughput]) -> tuple[float, float]:
 def _describe_ratios(comparison: ComparisonRecords, row: Throughput) -> str:
     assert row.ratio is not None
     separate = f", forward and backward {ratio(row.forward_backward.value)}" if row.forward_backward else ""
-    flops = f", predicted FLOP-predicted {ratio(row.flop_ratio)}" if row.flop_ratio else ""
+    flops = f", FLOP-predicted {ratio(row.flop_ratio)}" if row.flop_ratio else ""
     return f"{comparison.label(row.experiment)}: whole step {ratio(row.ratio.value)}{separate}{flops}"

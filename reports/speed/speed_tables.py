@@ -47,7 +47,7 @@ def throughput_table(comparison: ComparisonRecords, rows: Sequence[Throughput], 
         Column("p", "Holm"),
         Column.text("verdict"),
         Column("forward + backward", f"ratio, {INTERVAL}"),
-        Column("FLOP ratio", "predicted FLOP-predicted alone"),
+        Column("FLOP ratio", "predicted from FLOPs alone"),
         Column("MFU", "3 x forward over peak"),
     ]
     shown = [_speed_row(comparison, row) for row in rows]
