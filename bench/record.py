@@ -58,7 +58,15 @@ class _MeasuredBase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What one kind of run leaves."""
 
 
-class Speed(_MeasuredBase, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):
+class _RunOnSamples(_MeasuredBase, frozen=True, kw_only=True):
+    """A run on a data set; of several processes the counts are rank 0's."""
+
+    skipped: Counts = {}  # samples that could not be used, by what is wrong with them
+    empty_captions: Count = 0  # samples of the shards with a caption without text; they are used
+    unverified: bool = False  # the shards have no manifest that they could be compared with
+
+
+class Speed(_RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):
     """Windows of a timed run, wall-clock seconds with the device idle at both ends; of several processes rank 0's."""
 
     round: Count
@@ -80,8 +88,6 @@ class Speed(_MeasuredBase, frozen=True, kw_only=True, omit_defaults=True, tag="s
     not_measured: dict[str, str] = {}  # by the reading's name: why it is not there, or not of the whole time
     sampler_share: float = 0.0  # of the windows' time that the sampling thread was running
     wait_share: Share | None = None  # of the windows' time that was spent waiting for batches; None: not measured
-    skipped: Counts = {}  # samples that could not be used, by what is wrong with them
-    unverified: bool = False  # the shards have no manifest that they could be compared with
     rank_window_seconds: tuple[PositiveSeconds, ...] = ()  # of every rank, where there are several; begun together
     compilation: Readings = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
 
@@ -102,9 +108,7 @@ class Memory(_MeasuredBase, frozen=True, kw_only=True, tag="memory"):
     peak_rss_bytes: Count | None  # CPU: resident memory
     peak_allocated_bytes: Count | None  # CUDA: tensors
     peak_reserved_bytes: Count | None  # CUDA: the allocator's share of the device
-    process_bytes: Count | None = (
-        None  # CUDA: what NVML counts for the process at the end, context and kernels included
-    )
+    process_bytes: Count | None = None  # CUDA: what NVML counts for the process at the end, with context and kernels
     # Of one uncompiled step, counted tensor by tensor: the same on every run. None: shards cannot be counted like that.
     peak_tensor_bytes: Count | None
 
@@ -136,7 +140,7 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tower: str  # file name beside the record
 
 
-class Training(_MeasuredBase, frozen=True, kw_only=True, tag="training"):
+class Training(_RunOnSamples, frozen=True, kw_only=True, tag="training"):
     """Losses of the trunk's steps, in nats, and the branches cooled down from it.
 
     A training of very many steps keeps the means of `steps_per_loss` steps each. What does not fill a mean is left out:
@@ -147,8 +151,6 @@ class Training(_MeasuredBase, frozen=True, kw_only=True, tag="training"):
     cooldown_losses: tuple[tuple[float, ...], ...]
     branches: tuple[Branch, ...]
     seconds: NonNegative  # of the whole run, for information: speeds come from speed records
-    skipped: Counts = {}  # samples that could not be used, by what is wrong with them
-    unverified: bool = False  # the shards have no manifest that they could be compared with
     # By which the resident memory of one process grew (bench/profilers/memory.py); None: too few steps to tell.
     rss_bytes_per_step: float | None = None
     steps_per_loss: int = 1

@@ -10,7 +10,7 @@ from bench.config import Experiment, with_settings
 from bench.console.console import FAILED_CASE, OK
 from bench.console.tables import Table, print_tables
 from bench.experiments import get_experiment
-from bench.measure.tables import failure_table
+from bench.measure.tables import failure_table, sample_table
 from bench.orchestration.comparison import Comparison
 from bench.statistics import Ratio
 
@@ -50,8 +50,9 @@ def experiment_from(name: str, settings: Sequence[str], data: str | None = None)
 
 
 def finish(comparison: Comparison, tables: Sequence[Table] = (), json_file: Path | None = None) -> int:
-    """Show tables and the recorded failures; return the exit code."""
-    print_tables([*tables, failure_table(comparison.records())], json_file)
+    """Show tables, the counts of skipped samples and the recorded failures; return the exit code."""
+    records = comparison.records()
+    print_tables([*tables, sample_table(records), failure_table(records)], json_file)
     return FAILED_CASE if comparison.runner.failures else OK
 
 

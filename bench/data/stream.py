@@ -6,8 +6,9 @@ Batches of the shipped pack are shuffled by epoch, cropped, flipped, and put on 
 import math
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import pyarrow as pa
@@ -42,21 +43,42 @@ class Batch(Generic[T]):
         return [Batch(self.images[part[0] : part[-1] + 1], self.target.select(part)) for part in rows]
 
 
+@dataclass(slots=True)
+class DecodeStats:
+    """Counts of the images that were read."""
+
+    decoded: int = 0  # or tried to
+    unusable: Counter[str] = field(default_factory=Counter)  # by what is wrong with them
+    replaced: dict[int, int] = field(default_factory=dict)  # samples, by the sample whose place they took
+
+    def add(self, other: "DecodeStats") -> None:
+        self.decoded += other.decoded
+        self.unusable += other.unusable
+        self.replaced |= other.replaced
+
+
 class Stream(ABC, Generic[T]):
     """Batches of a data set on a device, addressed by number."""
 
     experiment: Experiment
     device: torch.device
+    incomplete: Counter[str]  # samples of the data set that lack an image or a caption, by what they lack
+    stats: DecodeStats  # of the batches so far, those before a resume included
     order: SampleOrder
     targets_seconds: float  # spent so far to turn captions into targets
     num_captions: int  # turned into targets in that time
+    empty_captions = 0  # of usable samples
     is_unverified = False  # whether a shard has no manifest to verify it by
     wait_seconds: float = 0.0  # that `batch` has taken so far
+
+    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+        self.experiment, self.device = experiment, device
+        self.incomplete, self.stats = Counter[str](), DecodeStats()
 
     @property
     def skipped(self) -> dict[str, int]:
         """Number of samples skipped so far, by class of error."""
-        return {}
+        return dict(self.incomplete + self.stats.unusable)
 
     def batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank, and add the time to `wait_seconds`."""
@@ -91,7 +113,7 @@ class PackStream(Stream[T]):
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        self.experiment, self.device = experiment, device
+        super().__init__(experiment, device)
         rows = subset_rows(experiment, pa.chunked_array([pa.array(images.keys, pa.large_string())]))
         self.order = SampleOrder(experiment, len(rows), rank, ranks)
         self.pixels = (images.pixels if isinstance(rows, range) else images.pixels[torch.tensor(rows)]).to(device)

@@ -26,6 +26,7 @@ from bench.train.build import (
     count_trained_parameters,
     first_steps,
     load_data,
+    sample_counts,
     take_steps,
 )
 from bench.train.distributed import all_gather_floats, all_reduce_max, barrier, world_group
@@ -85,8 +86,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         not_measured=readings.not_measured | reasons_for_padding(run.model) | compiled_in,
         sampler_share=readings.sampler_share,
         wait_share=wait_seconds / sum(seconds),
-        skipped=run.stream.skipped,
-        unverified=run.stream.is_unverified,
+        **sample_counts(run.stream),
         rank_window_seconds=() if group is None else all_gather_floats(window_seconds, device, group),
         compilation=compilation_so_far(run),
     )

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, format_differences
 from bench.console.tables import Table
 from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of, timed_runs
-from bench.record import PHASES, BatchTrial, Failure, Memory, Record, Speed, require_comparable
+from bench.record import PHASES, BatchTrial, Failure, Memory, Record, Speed, Training, require_comparable
 from bench.statistics import bound_by, relative_spread
 
 if TYPE_CHECKING:
     from bench.measure.costs import Costs
 
 MIB, GIB = 2**20, 2**30
+SAMPLE_COLUMNS, EMPTY_CAPTION = ("experiment", "run", "what", "samples"), "empty caption (used)"
 CONFOUNDED_NOTE = "The ratio is not the method's alone, for the experiments also differ in"
 
 
@@ -159,6 +160,19 @@ def batch_trial_table(records: Sequence[Record]) -> Table:
             for experiment, trial in trials
         ],
     )
+
+
+def sample_table(records: Sequence[Record]) -> Table:
+    """List the samples of shards that runs skipped, by what is wrong with them, or used with an empty caption."""
+    counts = {
+        (r.experiment.name, str(r.measured.__struct_config__.tag), what): count
+        for r in records
+        if isinstance(r.measured, Speed | Training) and r.experiment
+        for what, count in (r.measured.skipped | {EMPTY_CAPTION: r.measured.empty_captions}).items()
+    }
+    note = "Images that cannot be decoded count each time that the run, of several processes rank 0, reads them."
+    rows = [dict(zip(SAMPLE_COLUMNS, (*key, count), strict=True)) for key, count in counts.items() if count]
+    return Table("Samples skipped or without text", rows, note)
 
 
 def failure_table(records: Sequence[Record]) -> Table:

@@ -59,6 +59,12 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
     return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks)
 
 
+def sample_counts(stream: Stream[Any]) -> dict[str, Any]:
+    """Return the fields of a record that count the samples of its data set."""
+    empty, unverified = stream.empty_captions, stream.is_unverified
+    return {"skipped": stream.skipped, "empty_captions": empty, "unverified": unverified}
+
+
 def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState:
     """Build tower, model and step around the data.
 

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bench.config import CheckpointConfig
 from bench.console.console import StopRequest, printable
 from bench.data.image_sizes import images_seen_before
 from bench.data.shards.shards import data_digest
+from bench.data.stream import DecodeStats
 from bench.environment.circumstances import current_commit
 from bench.towers.provenance import Provenance
 from bench.train.build import TrainState
@@ -69,6 +71,7 @@ class CheckpointManager:
             if saved.budgets != self._budgets:
                 raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
             load_state(run, tensors)
+            run.stream.stats = DecodeStats(saved.decoded, Counter(saved.unusable))
             progress = TrainProgress(tensors["losses"].tolist(), strip_prefix("trunk.", tensors), saved.seconds)
         self._steps_saved, self._started, self._last_save = len(progress.losses), time.monotonic(), time.monotonic()
         self._steps_at_check, self._last_check = len(progress.losses), time.monotonic()
@@ -116,6 +119,8 @@ class CheckpointManager:
             processes=ranks,
             data_digest=self._data_digest,
             seconds=progress.seconds + time.monotonic() - self._started,
+            decoded=run.stream.stats.decoded,
+            unusable=dict(run.stream.stats.unusable),
         )
         state = collect_state(run) | {f"trunk.{name}": value for name, value in progress.trunk.items()}
         state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)

@@ -38,6 +38,8 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     processes: int  # number that shared each batch
     data_digest: str  # of the training data's files
     seconds: float  # of training, without time lost with killed processes
+    decoded: int = 0  # images that rank 0 read so far, or tried to
+    unusable: dict[str, int] = {}  # of them, by what is wrong with them
 
 
 class _FileEntry(msgspec.Struct, frozen=True, kw_only=True):

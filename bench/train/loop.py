@@ -20,7 +20,7 @@ from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.towers.head_file import save_head
 from bench.towers.provenance import Provenance
-from bench.train.build import TrainState, build_train_state, check_finite, load_data
+from bench.train.build import TrainState, build_train_state, check_finite, load_data, sample_counts
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.distributed import reset_watchdog, world_group
 from bench.train.state import (
@@ -70,8 +70,7 @@ def train(
                     progress.trunk = {}
     seconds = progress.seconds + elapsed.seconds
     record = _training_record(progress.losses, segments, budgets, tower_path, seconds)
-    growth, stream = logger.growth.bytes_per_step, run.stream
-    return replace(record, skipped=stream.skipped, unverified=stream.is_unverified, rss_bytes_per_step=growth)
+    return replace(record, **sample_counts(run.stream), rss_bytes_per_step=logger.growth.bytes_per_step)
 
 
 def plan_segments(experiment: Experiment, budgets: Mapping[str, int]) -> list[ScheduleSegment]:

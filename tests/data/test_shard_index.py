@@ -130,6 +130,13 @@ def test_unusable_samples_are_counted_by_reason(tmp_path: Path) -> None:
     assert any("5 of 38 samples are skipped (" in note for note in shards.notes())
 
 
+def test_empty_captions_are_used_and_counted(tmp_path: Path) -> None:
+    blank = {"a.jpg": b"1", "a.txt": b"", "b.jpg": b"1", "b.json": b'{"caption": " \\t"}', "c.jpg": b"1", "c.txt": b"c"}
+    shards = open_shards(str(write_shard(tmp_path / "s.tar", blank)), tmp_path / "cache")
+    assert (len(open_samples(shards)), shards.skipped, shards.empty_captions) == (3, {}, 2)
+    assert any("2 of 3 samples have an empty caption; they are used" in note for note in shards.notes())
+
+
 def test_hidden_files_do_not_split_samples(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "s.tar", {"._1.jpg": b"", "1.jpg": b"1", "._1.txt": b"", "1.txt": b"a dog"})
     assert usable(open_samples(open_shards(str(path), tmp_path / "cache"))) == [("1", "a dog", b"1")]

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from bench.config import CheckpointConfig, Experiment
 from bench.console.console import handle_signals
-from bench.data.stream import PackStream, Stream
+from bench.data.decoding import UNKNOWN_FORMAT
+from bench.data.stream import Stream
 from bench.record import Training
 from bench.towers.provenance import read_provenance
 from bench.train import loop as training
@@ -23,6 +24,7 @@ from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import TENSORS, TOWER, latest_valid, list_checkpoints
 from bench.train.state import clone_state, collect_state, load_state, state_to_cpu
 from tests.chaos.full_disk import limit_file_size
+from tests.data.shards import encoded, make_image, webdataset_members, write_shard
 from tests.processes import in_child
 from tests.small import small
 
@@ -49,15 +51,15 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Send this process a SIGTERM while the n-th batch from now is made; 0: never."""
-    provenance, plain = {"at": 0, "count": 0}, PackStream.batch
+    provenance, plain = {"at": 0, "count": 0}, Stream.batch
 
-    def batch(stream: PackStream, k: int) -> object:
+    def batch(stream: Stream[object], k: int) -> object:
         provenance["count"] += 1
         if provenance["count"] == provenance["at"]:
             os.kill(os.getpid(), signal.SIGTERM)
         return plain(stream, k)
 
-    monkeypatch.setattr(PackStream, "batch", batch)
+    monkeypatch.setattr(Stream, "batch", batch)
     return lambda number: provenance.update(at=number, count=0)
 
 
@@ -129,6 +131,26 @@ def test_training_stopped_once_equals_an_unstopped_one(
         assert go(experiment, folder, results) == 143
         interrupt_at(0)
         require_equal(go(experiment, folder, results), folder, whole, tmp_path / "whole")
+
+
+def test_counts_of_samples_are_those_of_an_unstopped_training(
+    interrupt_at: Callable[[int], None], results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "load_data", load_data)  # a process has a stream of its own
+    odd = {"bad.jpg": b"<html>", "bad.txt": b"a dog", "blank.jpg": encoded(make_image(0)), "blank.txt": b" \n"}
+    data = write_shard(tmp_path / "s.tar", webdataset_members(0, 30) | odd)
+    experiment = small("catlip", data=str(data), **SHARE)
+    whole = unstopped(experiment, tmp_path / "whole", results)
+    interrupt_at(5)
+    assert go(experiment, tmp_path / "stopped", results) == 143
+    assert latest_valid(tmp_path / "stopped" / "checkpoints")[1].unusable != {}
+    interrupt_at(0)
+    found = go(experiment, tmp_path / "stopped", results)
+    require_equal(found, tmp_path / "stopped", whole, tmp_path / "whole")
+    assert isinstance(found, Training)
+    assert found.skipped == whole.skipped
+    assert whole.skipped[UNKNOWN_FORMAT] > 2
+    assert found.empty_captions == whole.empty_captions == 1
 
 
 def test_state_determines_the_next_steps(results: Path) -> None:

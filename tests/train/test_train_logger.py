@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.data.order import SampleOrder
 from bench.data.stream import Batch, Stream
@@ -23,8 +24,7 @@ from tests.small import small
 class Resting(Stream[Labels]):
     """Nobody asks it for a batch."""
 
-    experiment = small("catlip")
-    order = SampleOrder(experiment, 1000)
+    order = SampleOrder(small("catlip"), 1000)
 
     def make_batch(self, k: int) -> Batch[Labels]:
         raise NotImplementedError
@@ -36,7 +36,7 @@ class Resting(Stream[Labels]):
         raise NotImplementedError
 
 
-STREAM = Resting()
+STREAM = Resting(small("catlip"), torch.device("cpu"))
 
 
 def test_without_a_terminal_progress_is_logged_in_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from bench.data.captions.files import SampleCaptionReader, digest_file, name_err
 from bench.data.shards.tar_samples import Member, iterate_samples
 from bench.environment.files import atomic_write, decode_json, read_limited
 
-INDEX_FORMAT = 1  # raise it when the same shard gives another index
+INDEX_FORMAT = 2  # raise it when the same shard gives another index
 SCHEMA = pa.schema(
     [
         ("key", pa.large_string()),
@@ -54,6 +54,7 @@ class ShardContents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     samples: int
     skipped: dict[str, int]  # samples that cannot be used, by what they lack
+    empty_captions: int  # of usable samples
 
 
 def index_path(shard: Path, cache_folder: Path, members: MemberKind = IMAGES, listed_sha256: str = "") -> Path:
@@ -76,7 +77,7 @@ def verified_marker_path(shard: Path, index: Path) -> Path:
 
 def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
     """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
-    rows, skipped, count = list[dict[str, object]](), Counter[str](), 0
+    rows, skipped, count, empty = list[dict[str, object]](), Counter[str](), 0, 0
     reader = SampleCaptionReader(None)
     with name_errors(shard), shard.open("rb") as file:
         for key, members in iterate_samples(file):
@@ -85,12 +86,12 @@ def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
             if suffix is None or caption is None:
                 skipped[f"no {kind.noun}" if suffix is None else flaw] += 1
             else:
-                image = members[suffix]
+                image, empty = members[suffix], empty + (not caption.strip())
                 row = (key, count, suffix, image.offset, image.size, caption.decode("utf-8", "replace"))
                 rows.append(dict(zip(SCHEMA.names, row, strict=True)))
             count += 1
-    meta = msgspec.json.encode(ShardContents(samples=count, skipped=dict(sorted(skipped.items()))))
-    table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({METADATA_KEY: meta})
+    contents = ShardContents(samples=count, skipped=dict(sorted(skipped.items())), empty_captions=empty)
+    table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({METADATA_KEY: msgspec.json.encode(contents)})
     with atomic_write(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
         writer.write_table(table)
 

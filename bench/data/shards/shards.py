@@ -47,17 +47,24 @@ class Shards:
         return sum((Counter(each.skipped) for each in self.contents), Counter[str]())
 
     @property
+    def empty_captions(self) -> int:
+        """Number of usable samples whose caption has no text."""
+        return sum(each.empty_captions for each in self.contents)
+
+    @property
     def unverified(self) -> list[Path]:
         """Folders without a manifest."""
         folders = sorted({path.parent for path in self.paths})
         return [folder for folder in folders if facts.read_manifest(folder) is None]
 
     def notes(self) -> list[str]:
-        """Return log lines on the number of samples, on skipped ones and on folders without a manifest."""
+        """Return log lines on the number of samples, skipped ones, empty captions and folders without a manifest."""
         total, lacking = sum(each.samples for each in self.contents), self.skipped
         notes = [f"{self.data}: {total - lacking.total():,} samples in {len(self.paths):,} shards"]
         if lacking:
             notes += [f"{self.data}: {lacking.total():,} of {total:,} samples are skipped ({format_counts(lacking)})"]
+        if empty := self.empty_captions:
+            notes += [f"{self.data}: {empty:,} of {total:,} samples have an empty caption; they are used"]
         notes += [
             f"unverified: {folder} has no {MANIFEST_NAME}; write one with: {PROGRAM} doctor --shards {self.data!r}"
             for folder in self.unverified

@@ -4,9 +4,8 @@ A batch is loaded in this process or in workers, to which the loader is handed.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from typing import Any, Generic, TypeVar, cast
@@ -20,7 +19,7 @@ from bench.config import Experiment
 from bench.data.decoding import UnusableImageError, decode_grid, decode_image
 from bench.data.order import SampleOrder
 from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
-from bench.data.stream import Batch, Stream
+from bench.data.stream import Batch, DecodeStats, Stream
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
 from bench.data.transforms import WHITE, CropParams, crop_and_resize, draw_crop_params, normalise
@@ -41,21 +40,7 @@ class LoadedBatch(Generic[T]):
     images: UInt8[Tensor, "batch 3 side side"] | Float[Tensor, "batch channels side side"]
     target: T
     targets_seconds: float
-    stats: "DecodeStats"
-
-
-@dataclass(slots=True)
-class DecodeStats:
-    """Counts of the images that were read."""
-
-    decoded: int = 0  # or tried to
-    unusable: Counter[str] = field(default_factory=Counter)  # by what is wrong with them
-    replaced: dict[int, int] = field(default_factory=dict)  # samples, by the sample whose place they took
-
-    def add(self, other: "DecodeStats") -> None:
-        self.decoded += other.decoded
-        self.unusable += other.unusable
-        self.replaced |= other.replaced
+    stats: DecodeStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,26 +133,22 @@ class ShardStream(Stream[T]):
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        self.experiment, self.device = experiment, device
+        super().__init__(experiment, device)
         rows = subset_rows(experiment, open_samples(shards).keys)
         self.order = SampleOrder(experiment, len(rows), rank, ranks)
         self.targets_seconds, self.num_captions = 0.0, 0
         self._loader: ShardLoader[T] = ShardLoader(experiment, targets, shards, rows, self.order)
         self._batches = PrefetchingLoader(self._loader, experiment.workers) if experiment.workers else self._loader
-        self._incomplete, self._stats = shards.skipped, DecodeStats()
+        self.incomplete, self.empty_captions = shards.skipped, shards.empty_captions
         self.is_unverified = bool(shards.unverified)
-
-    @property
-    def skipped(self) -> dict[str, int]:
-        return dict(self._incomplete + self._stats.unusable)
 
     def make_batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank; ValueError if too many images so far were unusable."""
         loaded = self._batches[k]
         if isinstance(loaded, Exception):
             raise loaded
-        self._stats.add(loaded.stats)
-        unusable, decoded = self._stats.unusable, self._stats.decoded
+        self.stats.add(loaded.stats)
+        unusable, decoded = self.stats.unusable, self.stats.decoded
         if unusable.total() > max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * decoded):
             raise ValueError(
                 f"{unusable.total():,} of {decoded:,} images cannot be used ({format_counts(unusable)}), "
@@ -191,7 +172,7 @@ class ShardStream(Stream[T]):
 
     def _samples(self, k: int) -> list[int]:
         """Return the samples of batch k, replacements instead of those whose image is unusable."""
-        return [self._stats.replaced.get(sample, sample) for sample in self.order.batch_rows(k).tolist()]
+        return [self.stats.replaced.get(sample, sample) for sample in self.order.batch_rows(k).tolist()]
 
 
 class PrefetchingLoader(Generic[T]):
