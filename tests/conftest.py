@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,7 @@ with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
 import torch
 
 from bench.console.console import INTERRUPTED
+from bench.data.manifest import pack_cache
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack import main as decode
 from tests.processes import Parting
@@ -67,28 +69,38 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         os._exit(INTERRUPTED)
 
 
-@pytest.fixture(scope="session")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results folder whose cache of decoded images is filled once."""
-    return tmp_path_factory.mktemp("results")
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A user's cache of the session's own, in which the pack is decoded once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user-cache")))
+        yield pack_cache()
 
 
 @pytest.fixture(scope="session")
-def images(results: Path) -> PackImages:
-    return load_pack_images("pretrain", results / "cache")
+def results(user_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder whose cache is the user's."""
+    folder = tmp_path_factory.mktemp("results")
+    user_cache.mkdir(exist_ok=True)
+    (folder / "cache").symlink_to(user_cache)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images(user_cache: Path) -> PackImages:
+    return load_pack_images("pretrain", user_cache)
 
 
 @pytest.fixture(scope="session")
 def decoded(results: Path) -> Path:
     """The same folder, once all of the pack's images are decoded."""
-    decode(results / "cache")
+    decode()
     return results
 
 
 @pytest.fixture
-def own_results(decoded: Path, tmp_path: Path) -> Path:
-    """A results folder of a test's own, which shares the decoded images."""
-    (tmp_path / "cache").symlink_to(decoded / "cache")
+def own_results(decoded: Path, tmp_path: Path) -> Path:  # noqa: ARG001 - the pack is decoded
+    """A results folder of a test's own, once all of the pack's images are decoded."""
     return tmp_path
 
 

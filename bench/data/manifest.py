@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import os
+from importlib.metadata import version
 from pathlib import Path
 
 PACK = Path(__file__).parent / "pack"
 PARTS = ("pretrain", "twemoji", "sweethome3d", "silhouettes")
-CACHE = "cache"  # folder of decoded images, below the results folder
+CACHE = "cache"  # folder of indexes of shards and of tasks' images, below the results folder
 
 
 def verify_pack(folder: Path = PACK) -> None:
@@ -28,11 +30,13 @@ def pretrain_shards(folder: Path = PACK) -> list[Path]:
     return sorted((folder / "pretrain").glob("*.tar.gz"))
 
 
-def pack_digest(folder: Path = PACK) -> str:
-    """Return a digest that changes with any file of the pack."""
-    return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+def pack_cache() -> Path:
+    """Return the folder of the pack's decoded images in the user's cache; all results folders share it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "catlip-bench"
 
 
 def cache_path(part: str, cache: Path, folder: Path = PACK) -> Path:
-    """Return the cache file of a part's decoded images, named by the pack's digest."""
-    return cache / f"{part}-{pack_digest(folder)[:16]}.safetensors"
+    """Return the cache file of a part's decoded images, named by a digest of the pack and of its decoding."""
+    decoding = Path(__file__).with_name("pack.py").read_bytes() + version("pillow").encode()
+    digest = hashlib.sha256((folder / "manifest.json").read_bytes() + decoding).hexdigest()
+    return cache / f"{part}-{digest[:16]}.safetensors"

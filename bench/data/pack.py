@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.data.manifest import PACK, PARTS, cache_path, pretrain_shards, verify_pack
+from bench.data.manifest import PACK, PARTS, cache_path, pack_cache, pretrain_shards, verify_pack
 from bench.environment.files import atomic_write
 
 SIDE = 64  # pixels
@@ -39,7 +38,7 @@ class PackImages:
 def load_pack_images(part: str, cache: Path, folder: Path = PACK) -> PackImages:
     """Return the images of a part ("pretrain", or a transfer shard's name), from the cache if possible.
 
-    The cache file is named by the pack's digest, so that a changed pack is decoded again. The first call verifies it.
+    A changed pack, or another decoding of it, has another cache file. The first call verifies the pack.
     """
     path = cache_path(part, cache, folder)
     if not path.is_file():
@@ -87,11 +86,11 @@ def _decode_pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
     return np.asarray(rgba.convert("RGBa")).transpose(2, 0, 1).copy()
 
 
-def main(cache: Path) -> None:
-    """Decode every part into a cache, so that no run has to: `python -m bench.data.pack CACHE`."""
+def main() -> None:
+    """Decode every part into the user's cache, so that no run has to: `python -m bench.data.pack`."""
     for part in PARTS:
-        load_pack_images(part, cache)
+        load_pack_images(part, pack_cache())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from msgspec.structs import replace
 
 from bench.config import MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_comparable_experiments
 from bench.console.progress import Progress
-from bench.data.manifest import CACHE, PARTS, cache_path, verify_pack
+from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
 from bench.data.shards.shards import log_notes, open_experiment_shards
 from bench.environment.circumstances import CHECKOUT, current_commit
 from bench.environment.rank_info import torchrun_env
@@ -58,7 +57,8 @@ def open_comparison(
     if other := {record.circumstances.commit for record in finished} - {current_commit()}:
         text = f"{name} was begun at commit {', '.join(other)}, this is {current_commit()}"
         raise ValueError(f"{text}: begin a new comparison")
-    _cache_decoded_images(results.parent / CACHE, results / CACHE)
+    if any(one.data == PACK_DATA for one in experiments):
+        _decode_pack(pack_cache())
     by_shards = {(one.data, one.embedding_channels is None): one for one in experiments if one.data != PACK_DATA}
     for experiment in by_shards.values():
         log_notes(open_experiment_shards(experiment, results / CACHE))
@@ -84,24 +84,16 @@ def _require_parallelizable(experiments: Sequence[Experiment]) -> None:
             raise ValueError(f"{one.name}: accumulation needs one process: several would all-reduce every micro-batch")
 
 
-def _cache_decoded_images(shared_cache: Path, cache: Path) -> None:
-    """Link to the pack's images that are decoded in the parent folder, which the results of all trainings share.
-
-    If they are not there, decode them in a separate process; no run then includes the cost.
-    """
-    for part in PARTS:
-        shared, own = cache_path(part, shared_cache), cache_path(part, cache)
-        if shared.is_file() and not own.is_file():
-            cache.mkdir(exist_ok=True)
-            with suppress(OSError):  # another file system or owner: decode here
-                own.hardlink_to(shared)
+def _decode_pack(cache: Path) -> None:
+    """Decode the pack's images in a separate process, unless they are in the cache; no run then includes the cost."""
     if not all(cache_path(part, cache).is_file() for part in PARTS):
-        print("decoding the pack's images, once", file=sys.stderr)
-        command = [sys.executable, "-m", "bench.data.pack", str(cache)]
+        print(f"decoding the pack's images into {cache}, once", file=sys.stderr)
+        command = [sys.executable, "-m", "bench.data.pack"]
         done = subprocess.run(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             reason = (done.stderr.splitlines() or [f"its process ended with exit code {done.returncode}"])[-1]
-            raise OSError(f"the pack's images cannot be decoded into {cache}: {reason}")
+            remedy = "name a folder for caches with room for 1 GB in XDG_CACHE_HOME"
+            raise OSError(f"the pack's images cannot be decoded into {cache}: {reason}; {remedy}")
 
 
 def _require_writable(results: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.config import PACK_DATA, Experiment
 from bench.data.long_captions import lengthen_captions
-from bench.data.manifest import CACHE
+from bench.data.manifest import pack_cache
 from bench.data.pack import load_pack_images
 from bench.data.stream import Batch, PackStream
 from bench.data.targets import Captions, Labels, NoTextMixin, Tokens, to_device
@@ -66,7 +66,7 @@ def run_side(experiment: Experiment, device: torch.device, results: Path, side: 
     steps = WARMUP_STEPS + experiment.windows * experiment.steps_per_window
     tokens = target_bytes = None
     if experiment.method == "clip":
-        stream = _load_long_captions(experiment, device, results)
+        stream = _load_long_captions(experiment, device)
         batches = [stream.batch(k) for k in range(steps)]
         if side == OURS:
             losses = _run_ours(build_train_state(stream), batches, windows)
@@ -94,7 +94,7 @@ def _learning_rate(experiment: Experiment, step: int) -> float:
 # CLIP
 
 
-def _load_long_captions(experiment: Experiment, device: torch.device, results: Path) -> PackStream[Tokens]:
+def _load_long_captions(experiment: Experiment, device: torch.device) -> PackStream[Tokens]:
     """Return the pack's images with captions of web length; ValueError for other data."""
     if experiment.data != PACK_DATA:
         raise ValueError(f"{experiment.name}: the comparison needs the pack's images, data is {experiment.data!r}")
@@ -106,7 +106,7 @@ def _load_long_captions(experiment: Experiment, device: torch.device, results: P
             lengthen_captions(subwords.encode(captions.texts), experiment.seed), start, end, context, padding
         )
 
-    return PackStream(experiment, load_pack_images("pretrain", results / CACHE), targets, device)
+    return PackStream(experiment, load_pack_images("pretrain", pack_cache()), targets, device)
 
 
 def _run_ours(state: TrainState, batches: Sequence[Batch[Tokens]], windows: WindowTimer) -> list[Tensor]:

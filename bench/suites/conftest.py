@@ -1,11 +1,11 @@
 """Inputs of the suites: parts of a step, timed alone."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from bench.data.manifest import pack_cache
 from bench.data.pack import PackImages, load_pack_images
 from bench.environment.circumstances import make_fingerprint
 from bench.environment.machine import current_circumstances
@@ -30,7 +30,6 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> PackImages:
-    """The pack, from the results folder's cache where the harness has been run before."""
-    cache = Path("results/cache")
-    return load_pack_images("pretrain", cache if cache.is_dir() else tmp_path_factory.mktemp("cache"))
+def images() -> PackImages:
+    """The pack, from the user's cache."""
+    return load_pack_images("pretrain", pack_cache())

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from bench.config import PACK_DATA, Experiment
 from bench.console.console import PROGRAM
 from bench.data.decoding import UnusableImageError, decode_image
-from bench.data.manifest import CACHE
+from bench.data.manifest import CACHE, pack_cache
 from bench.data.pack import load_pack_images
 from bench.data.shards.shards import files_digest, find_shards, open_samples, open_shards
 from bench.data.stream import eval_transform
@@ -94,7 +94,7 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
 def _iter_image_batches(experiment: Experiment, side: int, results: Path) -> Iterator[tuple[list[int], Tensor]]:
     """Yield the indices of samples in the data, with their images."""
     if experiment.data == PACK_DATA:
-        pixels = load_pack_images("pretrain", results / CACHE).pixels
+        pixels = load_pack_images("pretrain", pack_cache()).pixels
         for first in tqdm(range(0, len(pixels), EMBED_BATCH_SIZE), unit="batch", leave=False):
             batch = pixels[first : first + EMBED_BATCH_SIZE]
             yield list(range(first, first + len(batch))), eval_transform(batch, side)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.config import PACK_DATA, Experiment
 from bench.data.image_sizes import first_of_each_size
-from bench.data.manifest import CACHE
+from bench.data.manifest import CACHE, pack_cache
 from bench.data.pack import load_pack_images
 from bench.data.shards.shards import open_experiment_shards
 from bench.data.shards.stream import ShardStream
@@ -55,7 +55,7 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
     if experiment.data != PACK_DATA:
         shards = open_experiment_shards(experiment, results / CACHE)
         return ShardStream(experiment, shards, method.targets, device, rank=rank, ranks=ranks)
-    targets, images = method.targets(experiment), load_pack_images("pretrain", results / CACHE)
+    targets, images = method.targets(experiment), load_pack_images("pretrain", pack_cache())
     return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks)
 
 

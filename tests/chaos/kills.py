@@ -38,7 +38,7 @@ OFTEN = ("--checkpoint-minutes", "0.0001")  # which is every twenty steps
 
 def run(fraction: float, seed: int, folder: Path) -> list[Check]:
     """Kill two chains of trainings side by side, then a comparison and a scoring, which leave many records."""
-    subprocess.run([sys.executable, "-m", "bench.data.pack", str(folder / "cache")], cwd=CHECKOUT, check=True)
+    subprocess.run([sys.executable, "-m", "bench.data.pack"], cwd=CHECKOUT, check=True)
     train_in_process(short_experiment("catlip"), folder)
     trainings = _side_by_side(kill_trainings, num_tries(TRAININGS, fraction), seed, folder)
     matrices = _side_by_side(kill_comparison, num_tries(MATRICES, fraction), seed, folder)

@@ -59,7 +59,7 @@ def run(fraction: float, seed: int, folder: Path) -> list[Check]:
 
     Each moment comes in turn, with a restart and without; the last try is of a model that the processes share.
     """
-    subprocess.run([sys.executable, "-m", "bench.data.pack", str(folder / "cache")], cwd=CHECKOUT, check=True)
+    subprocess.run([sys.executable, "-m", "bench.data.pack"], cwd=CHECKOUT, check=True)
     count, draw, kills = num_tries(FULL, fraction), random.Random(seed), KillResults()
     whole = _train_without_kill(folder / "unkilled")
     for number in range(count - 1):

@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -59,12 +58,13 @@ def test_killed_child_is_a_recorded_failure_and_other_runs_remain(own_results: P
     assert len([r for r in read_records(own_results) if isinstance(r.measured, Memory)]) == 2
 
 
-def test_disk_that_is_full_before_the_first_run_is_one_line(tmp_path: Path) -> None:
+def test_disk_that_is_full_before_the_first_run_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The decoded pack has 200 MB; a limit on the size of files ends the writing as a full disk does."""
     limited = (
         "import resource, sys; from bench.__main__ import main; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); sys.exit(main(sys.argv[1:]))"
     )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     arguments = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(tmp_path / "results")]
     command = [sys.executable, "-c", limited, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -131,9 +131,8 @@ def test_invalid_memory_limit_is_refused(limit: str, tmp_path: Path, capsys: pyt
 
 @pytest.mark.usefixtures("forked_runs")
 def test_doctor_times_a_run_and_estimates_the_bench_duration(
-    own_results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own_results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(own_results))  # beside images that are decoded
     figures = own_results / "figures.json"
     assert main(["doctor", "--json", str(figures), "--results", str(own_results / "none" / "yet")]) == 0
     rows = {row["what"]: row for row in json.loads(figures.read_text())["This machine"]["rows"]}

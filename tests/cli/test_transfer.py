@@ -11,8 +11,6 @@ from msgspec.structs import replace
 from bench.__main__ import main
 from bench.catalog import REFERENCES
 from bench.config import Experiment
-from bench.data.manifest import CACHE, PARTS, cache_path
-from bench.data.pack import load_pack_images
 from bench.experiments import EXPERIMENTS
 from bench.record import Transfer, read_records
 from bench.towers.provenance import Provenance
@@ -24,13 +22,10 @@ TINY = "catlip-bench-tiny"  # one of open_clip's models here
 
 
 @pytest.fixture
-def ready(results: Path, tmp_path: Path) -> Path:
-    """A results folder that shares the images decoded for other tests."""
+def ready(decoded: Path, tmp_path: Path) -> Path:  # noqa: ARG001 - the pack is decoded
+    """A results folder of a test's own."""
     folder = tmp_path / "results"
-    (folder / CACHE).mkdir(parents=True)
-    for part in PARTS:
-        load_pack_images(part, results / CACHE)
-        cache_path(part, folder / CACHE).hardlink_to(cache_path(part, results / CACHE))
+    folder.mkdir()
     return folder
 
 

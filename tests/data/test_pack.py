@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.data.manifest import PACK, pack_digest, verify_pack
+from bench.data.manifest import PACK, cache_path, verify_pack
 from bench.data.pack import PackImages, load_pack_images
 
 
@@ -41,11 +41,17 @@ def test_bit_flip_is_detected_with_the_file_name(pack: Path, tmp_path: Path) -> 
 
 def test_cached_images_equal_decoded_images(pack: Path, tmp_path: Path) -> None:
     first = load_pack_images("pretrain", tmp_path, pack)
-    assert [path.name for path in tmp_path.glob("*.safetensors")] == [f"pretrain-{pack_digest(pack)[:16]}.safetensors"]
+    assert [*tmp_path.glob("*.safetensors")] == [cache_path("pretrain", tmp_path, pack)]
     again = load_pack_images("pretrain", tmp_path, pack)
     assert torch.equal(first.pixels, again.pixels)
     assert (first.captions, first.classes, first.keys) == (again.captions, again.classes, again.keys)
     assert len(first) == 327
+
+
+def test_another_decoder_has_another_cache_file(pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = cache_path("pretrain", tmp_path, pack)
+    monkeypatch.setattr("bench.data.manifest.version", lambda _: "0.0")
+    assert cache_path("pretrain", tmp_path, pack) != path
 
 
 def test_colour_is_premultiplied(images: PackImages) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.catalog import DATA_SETS, TASKS
-from bench.data.manifest import CACHE
+from bench.data.manifest import CACHE, pack_cache
 from bench.transfer.tasks.coco import coco_detection, coco_labels
 from bench.transfer.tasks.data_sets import data_set_task
 from bench.transfer.tasks.file_tasks import folder_task
@@ -38,9 +38,9 @@ def load_task(name: str, results: Path, root: str) -> Any:
     """
     images = results / CACHE
     if name in TASKS:
-        return pack_tasks(images)[TASKS.index(name)]
+        return pack_tasks(pack_cache())[TASKS.index(name)]
     if name in OF_THE_PACK:
-        return OF_THE_PACK[name](images)
+        return OF_THE_PACK[name](pack_cache())
     if name in UNDER_ROOT:
         return UNDER_ROOT[name](Path(root), images)
     if name in DATA_SETS:
