@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 from tyro.conf import Positional
 
+from bench.catalog import TASKS
 from bench.cli.doctor import Doctor
 from bench.cli.explain import ExplainRatio
 from bench.cli.label import Label
@@ -66,7 +67,7 @@ class Bench:
             experiments = [replace(with_images(experiment, SMOKE_IMAGES), **shorter) for experiment in experiments]
         if self.full:
             experiments = [with_images(experiment, FULL_IMAGES) for experiment in experiments]
-        comparison = open_comparison(self.results, experiments, scope, resume=self.resume)
+        comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=TASKS)
         comparison.measure_memory()
         comparison.measure(scope.rounds)
         comparison.train(scope)

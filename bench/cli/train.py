@@ -70,7 +70,7 @@ class Train:
             raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
         resume_from, name = self._resume_from(experiment)
         scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False, curves=())
-        comparison = open_comparison(self._out, [experiment], scope, name=name)
+        comparison = open_comparison(self._out, [experiment], scope, name=name, tasks=tasks)
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
         folder = str(self._checkpoints.resolve())
         checkpoint_config = CheckpointConfig(

@@ -68,7 +68,14 @@ class Transfer:
         digest = hashlib.sha256("\0".join([*towers, *(references or ["None"]), root]).encode()).hexdigest()[:8]
         scope, scored = Scope(f"transfer-{digest}", 0), trained_by.values()
         comparison = open_comparison(
-            self.results, [experiment], scope, resume=self.resume, trained=False, scored=scored
+            self.results,
+            [experiment],
+            scope,
+            resume=self.resume,
+            trained=False,
+            scored=scored,
+            tasks=tasks,
+            reads_data=False,
         )
         _require_openable(comparison, root, every, on_disk)
         subjects = [*map(ScoringSubject, towers), *(ScoringSubject(tower, "reference") for tower in references)]

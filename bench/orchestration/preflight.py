@@ -11,6 +11,7 @@ from pathlib import Path
 import pynvml
 from msgspec.structs import replace
 
+from bench.catalog import SCENES, TASKS
 from bench.config import MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_comparable_experiments
 from bench.console.progress import Progress
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
@@ -35,10 +36,13 @@ def open_comparison(
     trained: bool = True,
     may_differ: Iterable[str] = MAY_DIFFER,
     scored: Iterable[Experiment] = (),
+    tasks: Iterable[str] = (),
+    reads_data: bool = True,
 ) -> Comparison:
     """Check conditions that would stop a long run late, then begin a comparison, or resume the newest or the named one.
 
-    A resumed comparison may also contain transfer records of the experiments in `scored`.
+    A resumed comparison may also contain transfer records of the experiments in `scored`. `tasks` will be scored. Where
+    no run `reads_data` of the experiments, their shards may be gone.
     """
     require_comparable_experiments(experiments, may_differ)
     _require_parallelizable(experiments)
@@ -57,10 +61,10 @@ def open_comparison(
     if other := {record.circumstances.commit for record in finished} - {current_commit()}:
         text = f"{name} was begun at commit {', '.join(other)}, this is {current_commit()}"
         raise ValueError(f"{text}: begin a new comparison")
-    if any(one.data == PACK_DATA for one in experiments):
+    by_data = {(one.data, one.embedding_channels is None): one for one in experiments if reads_data}
+    if (PACK_DATA, True) in by_data or not {*TASKS, *SCENES}.isdisjoint(tasks):
         _decode_pack(pack_cache())
-    by_shards = {(one.data, one.embedding_channels is None): one for one in experiments if one.data != PACK_DATA}
-    for experiment in by_shards.values():
+    for experiment in (one for one in by_data.values() if one.data != PACK_DATA):
         log_notes(open_experiment_shards(experiment, results / CACHE))
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # the run is repeated

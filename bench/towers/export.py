@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bench.labels.subwords import SubwordIds
+from bench.towers.head_file import TextEncoder
 from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, LoadedTower
 from models import open_clip_config
 from models.heads import open_clip_state
@@ -36,8 +37,10 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
         raise ValueError(f"{loaded.name} was not trained here: export accepts the towers of `catlip-bench train`")
     trunk, config = loaded.tower.trunk, open_clip_config(loaded.architecture)
     if isinstance(trunk, VisionTransformer) and config is not None:
-        convert = _dual_encoder_weights if loaded.text_encoder else _image_tower_weights
-        described, weights = convert(loaded, config)
+        texts = loaded.read_text_encoder()
+        described, weights = (
+            _dual_encoder_weights(loaded, config, texts) if texts else _image_tower_weights(loaded, config)
+        )
         described["vision_cfg"] |= {"image_size": loaded.tower.image_size}
         made = msgspec.to_builtins(loaded.provenance)
         facts = {"model_cfg": described, "preprocess_cfg": PREPROCESSING, "made": made}
@@ -49,10 +52,11 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
     raise ValueError(f"{loaded.name} has a {type(trunk).__name__}, which neither open_clip nor timm builds from a file")
 
 
-def _dual_encoder_weights(loaded: LoadedTower, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    assert loaded.text_encoder is not None
+def _dual_encoder_weights(
+    loaded: LoadedTower, config: dict[str, Any], texts: TextEncoder
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     assert loaded.provenance is not None
-    pair, trained = loaded.text_encoder.pair, loaded.provenance.experiment
+    pair, trained = texts.pair, loaded.provenance.experiment
     text = open_clip_config(trained.text_tower)
     assert text is not None
     if pair.text.padding_reason or text.get("quick_gelu", False) != config.get("quick_gelu", False):
@@ -66,7 +70,7 @@ def _dual_encoder_weights(loaded: LoadedTower, config: dict[str, Any]) -> tuple[
         described["init_logit_bias"] = 0.0  # makes open_clip build a bias; its value is loaded
     weights = open_clip_state(pair)
     name = "token_embedding.weight"
-    weights[name] = embeddings_for_all_ids(weights[name], loaded.text_encoder.subwords)
+    weights[name] = embeddings_for_all_ids(weights[name], texts.subwords)
     return described, weights
 
 

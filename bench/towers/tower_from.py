@@ -39,8 +39,15 @@ class LoadedTower:
     architecture: str
     provenance: Provenance | None = None  # None if trained elsewhere
     label_classifier: LabelClassifier | None = None  # the classifier that was trained with it
-    text_encoder: TextEncoder | None = None  # the text tower that was trained with it
     build: Callable[[], ImageTower] | None = None  # builds the untrained architecture, if it was trained elsewhere
+    file: Path | None = None  # of a tower that was trained here
+
+    def read_text_encoder(self) -> TextEncoder | None:
+        """Read the text tower that was trained with it, and its vocabulary; None if there was none, or none was kept.
+
+        Raises ValueError if the vocabulary is gone.
+        """
+        return read_text_encoder(self.tower, self.file, self.provenance) if self.file and self.provenance else None
 
 
 def load_tower(
@@ -105,8 +112,8 @@ def build_untrained_copy(loaded: LoadedTower) -> ImageTower:
 
 def _load_own_file(path: Path, image_size: int | None) -> LoadedTower:
     tower, provenance = load_trained_tower(path, image_size)
-    trained, text_encoder = provenance.experiment, read_text_encoder(tower, path, provenance)
-    return LoadedTower(tower, trained.name, trained.tower, provenance, read_label_classifier(path), text_encoder)
+    trained = provenance.experiment
+    return LoadedTower(tower, trained.name, trained.tower, provenance, read_label_classifier(path), file=path)
 
 
 def _load_open_clip_folder(path: Path, image_size: int | None) -> LoadedTower:

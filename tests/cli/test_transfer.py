@@ -13,9 +13,11 @@ from bench.catalog import REFERENCES
 from bench.config import Experiment
 from bench.experiments import EXPERIMENTS
 from bench.record import Transfer, read_records
-from bench.towers.provenance import Provenance
+from bench.towers.head_file import save_head
+from bench.towers.provenance import Provenance, read_provenance
 from bench.train.build import build_untrained_tower
 from models.checkpoint import save_tower
+from tests.transfer.trees import folders
 
 pytestmark = pytest.mark.usefixtures("forked_runs")
 TINY = "catlip-bench-tiny"  # one of open_clip's models here
@@ -82,6 +84,19 @@ def test_each_seed_has_a_random_init_baseline(ready: Path) -> None:
     records = {path: path.stat().st_mtime_ns for path in ready.glob("*.json")}
     assert main([*arguments, "--resume"]) == 0
     assert {path: path.stat().st_mtime_ns for path in ready.glob("*.json")} == records
+
+
+def test_tower_is_scored_from_its_file_and_the_task_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its shards and its vocabulary are gone, and the pack is not decoded."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    gone = {"data": str(tmp_path / "shards"), "subword_vocabulary": str(tmp_path / "words.json")}
+    tower = saved(tmp_path, replace(EXPERIMENTS["clip-tiny"], **gone))
+    save_head({"text.token_embedding.weight": torch.zeros(2, 2)}, tower, read_provenance(tower), ())
+    root = folders(tmp_path / "task", {"train": 8, "test": 4})
+    arguments = ["transfer", str(tower), "--task", "imagefolder", "--root", str(root), "--protocol", "linear-probe"]
+    assert main([*arguments, "--results", str(tmp_path / "results")]) == 0
+    assert ("clip-tiny", 0) in subjects(tmp_path / "results")
+    assert not (tmp_path / "caches" / "catlip-bench").exists()
 
 
 def test_external_tower_has_a_random_init_baseline(ready: Path, tmp_path: Path) -> None:

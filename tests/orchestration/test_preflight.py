@@ -15,4 +15,4 @@ def test_comparison_on_shards_decodes_nothing_of_the_pack(tmp_path: Path, monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     experiment = replace(EXPERIMENTS["clip-tiny"], data=str(write_shards(tmp_path / "shards")))
     open_comparison(tmp_path / "results", [experiment], Scope("measure", 0), trained=False)
-    assert not (tmp_path / "caches").exists()
+    assert not (tmp_path / "caches" / "catlip-bench").exists()

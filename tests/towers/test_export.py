@@ -64,13 +64,14 @@ def test_open_clip_loads_an_exported_dual_encoder_with_its_tokenizer(
     name = exported(path, tmp_path / "out")
     model: Any = open_clip.create_model(name).eval()
     known, captions = load_tower(str(path)), tuple(images.captions[:20])
-    assert known.text_encoder is not None
-    pair = known.text_encoder.pair
+    encoder = known.read_text_encoder()
+    assert encoder is not None
+    pair = encoder.pair
     with torch.no_grad():
         image = F.normalize(features(known, transformed(images)) @ pair.projection, dim=-1)
         torch.testing.assert_close(model.encode_image(transformed(images), normalize=True), image, rtol=1e-4, atol=1e-5)
         ids = open_clip.get_tokenizer(name)(list(captions))
-        text = known.text_encoder.encode(captions)
+        text = encoder.encode(captions)
         torch.testing.assert_close(model.encode_text(ids, normalize=True), text, rtol=1e-4, atol=1e-5)
     assert model.logit_scale == pair.log_scale
     assert pair.bias is None or model.logit_bias == pair.bias
@@ -115,7 +116,7 @@ def test_classifier_rows_are_saved_beside_the_tower_with_their_labels(trained: T
     keys = read_vocabulary("pack-synsets").keys
     assert known.label_classifier.keys == keys
     assert known.label_classifier.weight.shape == (1_000, known.tower.width)
-    assert known.text_encoder is None
+    assert known.read_text_encoder() is None
 
 
 def test_tower_without_a_head_file_still_loads(trained: Trained, tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_tower_without_a_head_file_still_loads(trained: Trained, tmp_path: Path)
         separate = tmp_path / path.name
         separate.write_bytes(path.read_bytes())
         known = load_tower(str(separate))
-        assert (known.label_classifier, known.text_encoder) == (None, None)
+        assert (known.label_classifier, known.read_text_encoder()) == (None, None)
     assert head_path(path).is_file()
 
 

@@ -198,7 +198,7 @@ def _score_heads(loaded: LoadedTower | None, task: EmbeddedTask, *, with_shares:
 def _initial_heads(loaded: LoadedTower | None, task: EmbeddedTask) -> dict[str, InitialHead]:
     random = make_random_head(task.train.features.shape[1], len(task.classes), DRAWS)
     heads = {RANDOM_HEAD: random}
-    classifier, texts = (loaded.label_classifier, loaded.text_encoder) if loaded is not None else (None, None)
+    classifier, texts = (loaded.label_classifier, loaded.read_text_encoder()) if loaded is not None else (None, None)
     if classifier is not None and classifier.keys:
         heads[COPIED_ROWS] = copy_head(classifier, match_labels(task.classes, classifier.keys), random)
     if texts is not None:
