@@ -15,8 +15,14 @@ from bench.cli.options import Json
 from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, log
 from bench.console.tables import print_tables
-from bench.data.captions.files import CaptionFile, find_caption_files, select_part
-from bench.labels.label_files import LabelJob, ReportProgress, read_label_file_info, tally_without_label_counts
+from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, find_caption_files, select_part, suffix_of
+from bench.labels.label_files import (
+    LabelJob,
+    ReportProgress,
+    is_other_table,
+    read_label_file_info,
+    tally_without_label_counts,
+)
 from bench.labels.labeller import Tally, count_vocabulary, get_labeller, get_rule
 from bench.labels.parallel import JobOutcome, count_useful_processes, run_jobs, run_jobs_on_ray
 from bench.labels.tables import explanation_table, label_table, sort_by_count, summary_tables
@@ -121,7 +127,12 @@ class Label:
         return _report_failures(failures)
 
     def _find_shards(self) -> Sequence[CaptionFile]:
-        shards = find_caption_files(self.inputs, self.out)
+        """Return the inputs, without img2dataset's tables: a parquet file beside a tar of its stem has its captions."""
+        found = find_caption_files(self.inputs, self.out)
+        of_tars = {one.labels_name for one in found if suffix_of(one.path) in TAR_SUFFIXES}
+        shards = [one for one in found if one.name not in of_tars]
+        if tables := len(found) - len(shards):
+            log(f"not labelled: {tables:,} parquet files with the captions of the tar files of their names beside them")
         return select_part(shards, self.shards) if self.shards else shards
 
     def _run(self, jobs: Sequence[LabelJob]) -> tuple[Tally, list[Exception], float]:
@@ -167,13 +178,15 @@ def _report_failures(failures: Sequence[Exception]) -> int:
 
 
 def _require_distinct_targets(jobs: Sequence[LabelJob]) -> None:
-    """Raise ValueError if two inputs have the same label file, or a label file is an input."""
+    """Raise ValueError if two inputs have the same label file, or a label file would replace an input or a table."""
     sources: dict[Path | None, Path] = {}
     for job in jobs:
         if first := sources.get(job.target):
             raise ValueError(f"{first} and {job.source} would both write {job.target}: label one at a time")
         sources[job.target] = job.source
-    if overwritten := {job.source.resolve() for job in jobs} & {path.resolve() for path in sources if path}:
+    targets = {path.resolve() for path in sources if path}
+    overwritten = {job.source.resolve() for job in jobs} & targets or {*filter(is_other_table, targets)}
+    if overwritten:
         raise ValueError(f"the labels would be written over {min(overwritten)}: choose another --out")
 
 

@@ -118,6 +118,14 @@ def read_label_file_info(target: Path) -> LabelFileInfo | None:
         return None
 
 
+def is_other_table(path: Path) -> bool:
+    """Return whether a file is a readable parquet table that holds no labels."""
+    try:
+        return METADATA_KEY not in (pq.read_metadata(path).metadata or {})
+    except (OSError, ValueError):
+        return False
+
+
 def tally_without_label_counts(info: LabelFileInfo) -> Tally:
     """Return a file's tally, without the counts of each label."""
     return Tally(info.captions, info.empty, info.labels, Counter(info.flaws))

@@ -22,6 +22,7 @@ from bench.data.targets import Captions
 from bench.labels.labeller import Tally, get_labeller, get_rule
 from bench.labels.vocabulary import read_vocabulary
 from bench.methods import METHODS
+from tests.data.shards import write_shard
 from tests.labels.files import FORMATS, write_captions
 from tests.small import small
 
@@ -223,6 +224,29 @@ def test_label_files_keep_subfolders_and_have_unique_names(tmp_path: Path, capsy
     assert "would both write" in capsys.readouterr().err
     assert main(["label", str(tmp_path / "a" / "0.parquet"), *arguments[:2], "--out", str(tmp_path / "a")]) == 2
     assert "written over" in capsys.readouterr().err
+
+
+def test_tables_of_img2dataset_are_not_labelled_beside_their_shards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder as img2dataset leaves it, one of its files alone, and the labels written beside the shards."""
+    shards, v, out = tmp_path / "shards", tmp_path / "v.json", tmp_path / "out"
+    shards.mkdir()
+    write_shard(shards / "00000.tar", {"a.txt": b"a dog", "b.txt": b"two dogs"})
+    pq.write_table(pa.table({"caption": ["a dog", "two dogs"], "key": ["a", "b"]}), shards / "00000.parquet")
+    (shards / "00000_stats.json").write_text('{"count": 2}')
+    table = (shards / "00000.parquet").read_bytes()
+    for inputs in ([str(shards)], [str(shards / "*.[pt]a*")], [str(one) for one in shards.glob("*.[pt]a*")]):
+        assert main(["label", *inputs, "--count-only", "--out", str(v)]) == 0
+        assert json.loads(v.read_bytes())["captions"] == 2
+        assert "not labelled: 1 parquet files with the captions of the tar files" in capsys.readouterr().err
+    assert main(["label", str(shards), "--vocabulary", str(v), "--out", str(out)]) == 0
+    assert pq.read_table(out / "00000.parquet").column("key").to_pylist() == ["a", "b"]
+    assert main(["label", str(shards / "00000.parquet"), "--count-only", "--out", str(v)]) == 0
+    for more in ([], ["--force"]):
+        assert main(["label", str(shards / "*.tar"), "--vocabulary", str(v), "--out", str(shards), *more]) == 2
+        assert "written over" in capsys.readouterr().err.splitlines()[-1]
+    assert (shards / "00000.parquet").read_bytes() == table
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ LINE_WISE: dict[str, Callable[[Path, str | None], Iterator[CaptionBatch]]] = {
     ".txt": partial(batches.read_lines, parse=batches.parse_plain_text),
     ".tar": read_tar,
 }
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 READERS = {
     ".parquet": read_parquet,
     **LINE_WISE,
