@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import pynvml
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 
 from bench.catalog import SCENES, TASKS
 from bench.config import MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_comparable_experiments
+from bench.console.console import log
 from bench.console.progress import Progress
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
 from bench.data.shards.shards import log_notes, open_experiment_shards
@@ -22,6 +24,7 @@ from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.runner import Runner
 from bench.orchestration.torchrun import connect_coordinator
 from bench.record import Failure, comparisons
+from bench.towers.patches import require_whole_patches
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -46,6 +49,8 @@ def open_comparison(
     """
     require_comparable_experiments(experiments, may_differ)
     _require_parallelizable(experiments)
+    for warning in chain.from_iterable(map(require_whole_patches, experiments)):
+        log(warning)
     verify_pack()
     results = results.resolve()
     _require_writable(results)

@@ -20,6 +20,7 @@ from bench.environment.machine import resolve_auto
 from bench.environment.seeds import HEAD, STEP, TOWER, seed_for
 from bench.methods import Method, get_method
 from bench.profilers.clock import clock
+from bench.towers.patches import require_whole_patches
 from bench.train.distributed import world_group
 from bench.train.not_finite import NotFiniteError
 from bench.train.step import Step, make_step
@@ -40,7 +41,11 @@ class TrainState:
 
 
 def build_untrained_tower(experiment: Experiment) -> ImageTower:
-    """Build the tower with the initial weights of every method's training, from its own generator."""
+    """Build the tower with the initial weights of every method's training, from its own generator.
+
+    ValueError for images that its patches do not cover, and as `build_image_tower`.
+    """
+    require_whole_patches(experiment)
     seed = seed_for(experiment.seed, TOWER)
     tower_options = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
     return build_image_tower(experiment.tower, experiment.image_size, seed, *tower_options)
