@@ -10,7 +10,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from bench.config import choose
-from bench.console.console import DISAGREEMENT, OK, USAGE, log, printable, printable_lines
+from bench.console.console import DISAGREEMENT, OK, USAGE, describe_error, log, printable, printable_lines, require_utf8
 from bench.console.tables import Table, print_tables
 from bench.environment.files import atomic_write
 from bench.history.metric_diffs import (
@@ -187,10 +187,11 @@ def main(arguments: Sequence[str], program: str = "python -m reports") -> int:
         print("\n".join(lines), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else USAGE
     try:
+        require_utf8(*arguments)
         verb = choose(arguments[0], VERBS, f"verb of {program}")
         return tyro.cli(verb, args=arguments[1:], prog=f"{program} {arguments[0]}").run()
     except (ValueError, OSError) as error:
-        log(f"{program}: {error}")
+        log(f"{program}: {describe_error(error)}")
         return USAGE
 
 

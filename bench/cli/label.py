@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import Json
 from bench.config import format_differences
-from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, log
+from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.tables import print_tables
 from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, find_caption_files, select_part, suffix_of
 from bench.labels.label_files import (
@@ -111,6 +111,7 @@ class Label:
         get_labeller(rule, path)  # an incompatible pair raises one error, not one per file
         folder = out.absolute()
         jobs = [LabelJob(one.path, rule, self.column, path, folder / one.labels_name) for one in self._find_shards()]
+        require_utf8(*(str(job.source) for job in jobs))  # the label files have the same names
         _require_distinct_targets(jobs)
         todo, finished = [], Tally()
         for job in jobs:
@@ -171,7 +172,7 @@ class Label:
 def _report_failures(failures: Sequence[Exception]) -> int:
     """Print the errors of failed files; return the exit code."""
     for failure in failures[:SHOWN_FAILURES]:
-        log(f"error: {failure}")
+        log(f"error: {describe_error(failure)}")
     if more := failures[SHOWN_FAILURES:]:
         log(f"error: {len(more)} more files failed")
     return USAGE if failures else OK

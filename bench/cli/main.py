@@ -8,7 +8,7 @@ import tyro
 from bench.cli.compare import DISTRIBUTED_VERBS, GROUPS, VERBS, Bench
 from bench.cli.options import Command
 from bench.config import choose
-from bench.console.console import OK, PROGRAM, USAGE, log
+from bench.console.console import OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.environment.rank_info import torchrun_env
 from bench.old_names import upgrade_arguments, upgrade_verb
 from bench.orchestration.runner import follow_rank0
@@ -37,6 +37,7 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 def _run_verb(arguments: Sequence[str]) -> int:
     try:
+        require_utf8(*arguments)
         command = parse(arguments)
         if torchrun_env().world_size > 1 and not isinstance(command, DISTRIBUTED_VERBS):
             return _report_usage_error("torchrun can start measure and train only; start other verbs without torchrun")
@@ -68,5 +69,5 @@ def _describe_verbs() -> str:
 
 
 def _report_usage_error(error: Exception | str) -> int:
-    log(f"error: {error}")
+    log(f"error: {describe_error(error)}")
     return USAGE

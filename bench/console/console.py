@@ -63,6 +63,19 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def describe_error(error: BaseException | str) -> str:
+    """Return an error's message as one line, escaped; where a name is no UTF-8, the message is to rename it."""
+    if isinstance(error, UnicodeEncodeError):
+        return printable(f"{error.object!r} is not UTF-8, rename the file or folder: JSON and parquet hold UTF-8 only")
+    return printable(" ".join(map(str.strip, str(error).splitlines())))
+
+
+def require_utf8(*names: str) -> None:
+    """Raise UnicodeEncodeError, a ValueError, for a name that is not UTF-8."""
+    for name in names:
+        name.encode()
+
+
 def log(text: str) -> None:
     """Print a line to standard error, escaped."""
     print(printable(text), file=sys.stderr, flush=True)

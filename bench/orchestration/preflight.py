@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from bench.catalog import SCENES, TASKS
 from bench.config import MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_comparable_experiments
-from bench.console.console import log
+from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
 from bench.data.shards.shards import log_notes, open_experiment_shards
@@ -53,6 +53,7 @@ def open_comparison(
         log(warning)
     verify_pack()
     results = results.resolve()
+    require_utf8(str(results))
     _require_writable(results)
     name = name or (latest_comparison_name(results, scope.name) if resume else new_comparison_name(scope.name))
     on_gpu, own_cores = has_gpu(), max(1, available_cores() // torchrun_env().local_world_size)

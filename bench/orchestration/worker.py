@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 
 import msgspec
 
-from bench.console.console import INTERRUPTED, StopRequest, handle_signals, log, printable
+from bench.console.console import INTERRUPTED, StopRequest, describe_error, handle_signals, log, printable
 from bench.environment.files import atomic_write
 from bench.environment.rank_info import torchrun_env
 from bench.environment.slots import wait_for_slot
@@ -69,7 +69,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the parent and the terminal receive the error
-        print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+        print(json.dumps({"error": describe_error(f"{type(error).__name__}: {error}")}))
         for line in traceback.format_exc().splitlines():
             log(line)
         sys.exit(1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from bench.console.console import log
+from bench.console.console import describe_error, log
 from bench.towers.tower_from import load_tower
 from bench.transfer.feature_extractor import tower_embedder
 from bench.transfer.tasks.named_tasks import load_task
@@ -26,7 +26,7 @@ def main(results: Path, root: str, towers: Sequence[str], tasks: Sequence[str]) 
             for note in load_task(task, results, root).notes:
                 log(note)
     except (ValueError, OSError, SafetensorError) as error:
-        return str(error)
+        return describe_error(error)
     return ""
 
 

@@ -206,7 +206,7 @@ def _find_unreadable(decode: Callable[[int], object], count: int, what: str) -> 
         try:
             decode(row)
         except UnreadableImageError as error:
-            return str(error)
+            return printable(str(error))
         return None
 
     found = dict[int, str]()
