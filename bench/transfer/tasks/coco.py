@@ -16,12 +16,10 @@ from bench.transfer.tasks.image_sources import FileImageSource, format_some, rea
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout, task_of_files
 
 MAX_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
-LAYOUT = """{root} is not laid out as COCO is:
-  {root}/annotations/instances_train2017.json
-  {root}/annotations/instances_val2017.json
-  {root}/train2017/*.jpg
-  {root}/val2017/*.jpg
-(any year in place of 2017); {lacks}"""
+LAYOUT = (
+    "{root} is not laid out as COCO is: {lacks}; expected are annotations/instances_train2017.json, "
+    "annotations/instances_val2017.json, train2017/*.jpg and val2017/*.jpg (any year in place of 2017)"
+)
 T = TypeVar("T", bound="Instances")
 FEWEST_NUMBERS = 6  # coordinates of a polygon: three corners
 

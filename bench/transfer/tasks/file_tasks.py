@@ -16,11 +16,10 @@ from bench.transfer.tasks.tasks import VALIDATION_SHARE, Task, TaskSplit
 TEST_SHARE = 0.2
 PART_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 IMAGENET_CLASSES = 1000
-LAYOUT = """expected is
-  {root}/train/CLASS/IMAGE.jpg   (or .jpeg, .png, .webp)
-  {root}/val/CLASS/IMAGE.jpg     (or test; where both are there, val is for tuning and test is reported)
-or, to be split by this program,
-  {root}/CLASS/IMAGE.jpg"""
+LAYOUT = (
+    "expected is {root}/train/CLASS/IMAGE.jpg (or .jpeg, .png, .webp) and {root}/val/CLASS/IMAGE.jpg (or test; where "
+    "both are there, val is for tuning and test is reported), or {root}/CLASS/IMAGE.jpg, which this program splits"
+)
 Files = dict[str, list[Path]]  # by class
 
 

@@ -24,24 +24,22 @@ FORMATS = ("PNG", "BMP", "TIFF")
 ONE_CHANNEL_MODES = ("L", "P", "1")  # Pillow's modes with one number per pixel
 
 ADE20K_CLASSES = 150
-ADE20K_LAYOUT = """{root} is not laid out as ADE20k is:
-  {root}/images/training/NAME.jpg
-  {root}/annotations/training/NAME.png (0: no class, else 1 to 150)
-  and both under validation/; {lacks}"""
+ADE20K_LAYOUT = (
+    "{root} is not laid out as ADE20k is: {lacks}; expected are images/training/NAME.jpg, "
+    "annotations/training/NAME.png (0: no class, else 1 to 150), and both under validation/"
+)
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
-VOC_LAYOUT = """{root} is not laid out as Pascal VOC is:
-  {root}/ImageSets/Segmentation/train.txt, val.txt (one NAME per line)
-  {root}/JPEGImages/NAME.jpg
-  {root}/SegmentationClass/NAME.png (255: not counted)
-{lacks}"""
-MASKS_LAYOUT = """{root} is not laid out as images and masks are:
-  {root}/classes.txt (line k names class k, from 0)
-  {root}/images/train/NAME.jpg
-  {root}/masks/train/NAME.png (one class per pixel; 255: not counted)
-  and both under val/; {lacks}"""
+VOC_LAYOUT = (
+    "{root} is not laid out as Pascal VOC is: {lacks}; expected are ImageSets/Segmentation/train.txt and val.txt (one "
+    "NAME per line), JPEGImages/NAME.jpg and SegmentationClass/NAME.png (255: not counted)"
+)
+MASKS_LAYOUT = (
+    "{root} is not laid out as images and masks are: {lacks}; expected are classes.txt (line k names class k, from 0), "
+    "images/train/NAME.jpg, masks/train/NAME.png (one class per pixel; 255: not counted), and both under val/"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,11 +13,10 @@ from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTas
 
 MAX_BYTES = 2**26  # of a list of images
 MAX_ANNOTATION_BYTES = 2**20  # VOC's annotations have some kB
-LAYOUT = """{root} is not laid out as Pascal VOC is:
-  {root}/ImageSets/Main/train.txt, val.txt (and test.txt, where the test has labels)
-  {root}/ImageSets/Main/CLASS_train.txt, CLASS_val.txt, ... or {root}/Annotations/*.xml
-  {root}/JPEGImages/*.jpg
-{lacks}"""
+LAYOUT = (
+    "{root} is not laid out as Pascal VOC is: {lacks}; expected are ImageSets/Main/train.txt and val.txt (and "
+    "test.txt, where it has labels), ImageSets/Main/CLASS_{{train,val}}.txt or Annotations/*.xml, and JPEGImages/*.jpg"
+)
 # In the list of a class: the image shows the class, shows it only in objects marked as difficult, does not show it.
 SHOWN, DIFFICULT, NOT_SHOWN = "1", "0", "-1"
 Judgements = dict[str, dict[str, bool]]  # by image, by class shown: whether all its objects are difficult

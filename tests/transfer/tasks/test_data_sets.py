@@ -113,14 +113,14 @@ def nothing(root: Path) -> None:
         (empty_class_in_every_part, r"set/train/green is a class folder without images \(.jpg, .jpeg, .png, .webp\)"),
         (one_class, r"all images are of one class, 'red'"),
         (one_image, r"set/train has 17 images of 3 classes, and fewer than two of class 'green'"),
-        (no_train, r"set has val and no train; expected is\n.*set/train/CLASS/IMAGE.jpg"),
-        (nothing, r"set has no class folder with images; expected is\n.*set/train/CLASS/IMAGE.jpg"),
+        (no_train, r"set has val and no train; expected is .*set/train/CLASS/IMAGE.jpg"),
+        (nothing, r"set has no class folder with images; expected is .*set/train/CLASS/IMAGE.jpg"),
     ],
 )
 def test_invalid_data_is_refused_with_the_reason(spoil: Callable[[Path], None], text: str, tmp_path: Path) -> None:
     root = folders(tmp_path / "set", {"train": 8, "val": 2})
     spoil(root)
-    with pytest.raises(ValueError, match=f"(?s){text}"):
+    with pytest.raises(ValueError, match=text):
         folder_task("imagefolder", root, tmp_path)
 
 
