@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from bench.config import CheckpointConfig, Experiment
 from bench.console.console import handle_signals
 from bench.data.decoding import UNKNOWN_FORMAT
-from bench.data.stream import Stream
+from bench.data.stream import PackStream, Stream
 from bench.record import Training
 from bench.towers.provenance import read_provenance
 from bench.train import loop as training
