@@ -1,5 +1,6 @@
 import math
 import random
+import tracemalloc
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations, product
@@ -104,6 +105,18 @@ def test_sampled_sign_flips_agree_with_enumeration(monkeypatch: pytest.MonkeyPat
             patched.setattr("bench.p_values.MAX_PERMUTATIONS", flips)
             drawn = sign_flip_p(differences)
         assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact / flips) + 1 / flips)
+
+
+def test_sign_flips_of_very_many_rounds_take_little_memory() -> None:
+    """A page of 500 runs has 125 rounds of each of four methods."""
+    draw = random.Random(5)
+    differences = [draw.gauss(0, 1) for _ in range(125)]
+    tracemalloc.start()
+    p = sign_flip_p(differences)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert p == pytest.approx(student_p(differences), abs=0.01)
+    assert peak < 64 * 2**20
 
 
 # Student's t of differences
