@@ -1,29 +1,28 @@
 """What a run leaves, one JSON document that is never edited: raw figures, circumstances, the whole experiment."""
 
 import re
-from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, get_args
 
 import msgspec
 
-from bench.config import Experiment, differing_fields, format_differences
+from bench.config import Experiment
 from bench.environment.circumstances import Circumstances
 from bench.environment.files import (
     PLAIN,
     atomic_write,
     decode_json,
     decode_older,
+    name_errors,
     plain_name,
+    read_each,
     read_limited,
     require_unique_keys,
 )
 from bench.ladder import Ladder
 from bench.old_names import upgrade_kind, upgrade_record
 
-# What must be equal where speeds are compared, and the experiment's field that may explain a difference.
-CIRCUMSTANCES = dict.fromkeys(("machine", "device", "threads", "processes", "packages"))
-CIRCUMSTANCES |= {"precision": "precision", "compiled": "compile"}
 # Raise it when a field changes its meaning, and say here what did. 2: finer phases, and why a reading is not there.
 # 3: a step's FLOPs count what a backward computes again, and all products of losses; those of 2 may, or may not.
 # 4: as 3, under other names (bench/old_names.py): one of format 3 is read as one of 4.
@@ -31,10 +30,12 @@ FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 4, (2, 3, 4), 3
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
 MAX_ENTRIES = 1000  # of a mapping in a record
 # What a field of a record can be; reading refuses anything else.
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**18)]
+PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
-PositiveSeconds = tuple[Annotated[float, msgspec.Meta(gt=0)], ...]
+# A clock's readings: one at least, each a nanosecond or more and less than a lifetime.
+Seconds = Annotated[tuple[Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)], ...], msgspec.Meta(min_length=1)]
 Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
 # A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
@@ -50,7 +51,7 @@ class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     image_forward: Count
     text_forward: Count
     forward: Count  # towers, projections, head and loss
-    step: Count  # forward and backward, with what it computes again
+    step: PositiveCount  # forward and backward, with what it computes again
     teacher_forward: Count = 0  # part of the forward that no backward follows
 
 
@@ -71,11 +72,11 @@ class Speed(_RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="s
 
     round: Count
     warmup_seconds: NonNegative
-    window_seconds: PositiveSeconds
-    window_images: tuple[Count, ...] = ()  # that were processed in each; empty: the experiment's images_per_window
+    window_seconds: Seconds
+    window_images: tuple[PositiveCount, ...] = ()  # processed in each; empty: the experiment's images_per_window
     # By name of PHASES, one entry a step, from a pass of its own that waits for the device between the phases.
-    phase_seconds: Annotated[dict[str, tuple[NonNegative, ...]], msgspec.Meta(max_length=MAX_ENTRIES)]
-    phase_images: tuple[Count, ...] = ()  # of each of that pass's steps; empty: the experiment's batch_size
+    phase_seconds: Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
+    phase_images: tuple[PositiveCount, ...] = ()  # of each of that pass's steps; empty: the experiment's batch_size
     flops: Flops
     tokens_per_caption: NonNegative | None  # computed, padding included; None: the method reads no text
     trained_parameters: Count
@@ -88,8 +89,14 @@ class Speed(_RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="s
     not_measured: dict[str, str] = {}  # by the reading's name: why it is not there, or not of the whole time
     sampler_share: float = 0.0  # of the windows' time that the sampling thread was running
     wait_share: Share | None = None  # of the windows' time that was spent waiting for batches; None: not measured
-    rank_window_seconds: tuple[PositiveSeconds, ...] = ()  # of every rank, where there are several; begun together
+    rank_window_seconds: tuple[Seconds, ...] = ()  # of every rank, where there are several; begun together
     compilation: Readings = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a figure of each window that some windows lack."""
+        of_windows = (self.window_seconds, self.window_images or self.window_seconds, *self.rank_window_seconds)
+        if len(set(map(len, of_windows))) > 1:
+            raise ValueError(f"window_images and rank_window_seconds must be of all {len(self.window_seconds)} windows")
 
     @property
     def processes(self) -> int:
@@ -126,7 +133,7 @@ class ReferenceRun(_MeasuredBase, frozen=True, kw_only=True, tag="reference"):
 
     side: str
     round: Count
-    window_seconds: PositiveSeconds
+    window_seconds: Seconds
     losses: tuple[float, ...]  # of every step, warm-up included
     tokens_per_caption: NonNegative | None  # computed, padding included
     target_bytes_per_image: NonNegative | None  # label targets handed to the device
@@ -153,7 +160,12 @@ class Training(_RunOnSamples, frozen=True, kw_only=True, tag="training"):
     seconds: NonNegative  # of the whole run, for information: speeds come from speed records
     # By which the resident memory of one process grew (bench/profilers/memory.py); None: too few steps to tell.
     rss_bytes_per_step: float | None = None
-    steps_per_loss: int = 1
+    steps_per_loss: PositiveCount = 1
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a branch without losses, or losses without a branch."""
+        if len(self.branches) != len(self.cooldown_losses):
+            raise ValueError(f"has {len(self.branches)} branches and losses of {len(self.cooldown_losses)} cool-downs")
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -164,7 +176,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     chosen: float  # strength C or k, chosen on the validation part
     validation_accuracy: Share
     converged: bool
-    correct: Annotated[str, msgspec.Meta(pattern="^[01]*$")]  # "1" or "0" for each test image, in the task's order
+    correct: Annotated[str, msgspec.Meta(pattern="^[01]+$")]  # "1" or "0" for each test image, in the task's order
     num_classes: Count
     num_train: Count  # images that the head was fitted on: of whole tasks and shares with the validation part's
     majority: Share  # accuracy of always saying the commonest class of the test part
@@ -247,8 +259,8 @@ def read_record(path: Path) -> Record:
 
 
 def read_records(results: Path, comparison: str = "*") -> list[Record]:
-    """Read a folder's records (of one comparison), in the order of their file names."""
-    return [read_record(path) for path in _record_files(results) if comparison in ("*", path.name.split(".", 1)[0])]
+    """Read a folder's records (of one comparison), in the order of their file names; a damaged one is a ValueError."""
+    return [read_record(path) for path in record_files(results) if comparison in ("*", comparison_of(path))]
 
 
 def record_path(results: Path, comparison: str, kind: str, *names: object) -> Path:
@@ -259,8 +271,14 @@ def record_path(results: Path, comparison: str, kind: str, *names: object) -> Pa
 
 
 def comparisons(results: Path) -> list[str]:
-    """Return the comparisons that a folder holds records of, oldest first."""
-    return sorted({path.name.split(".", 1)[0] for path in _record_files(results)})
+    """Return the comparisons of which a folder holds an intact record, oldest first."""
+    files = groupby(record_files(results), comparison_of)
+    return sorted(name for name, paths in files if any(read_each([path], read_record)[0] for path in paths))
+
+
+def comparison_of(path: Path) -> str:
+    """Return the comparison that the name of a record's file begins with."""
+    return path.name.split(".", 1)[0]
 
 
 def is_record(path: Path) -> bool:
@@ -268,35 +286,16 @@ def is_record(path: Path) -> bool:
     return path.match("*.*.json") and upgrade_kind(path.name.split(".")[1]) in KINDS
 
 
-def _record_files(results: Path) -> list[Path]:
+def record_files(results: Path) -> list[Path]:
+    """Return the files of a folder that are named as records, in the order of their names."""
     return sorted(filter(is_record, results.glob("*.*.json")))
 
 
 def _decode(content: bytes, path: Path) -> Record:
-    try:
+    with name_errors(f"{path}: not a record"):
         number = decode_json(content, FormatHeader).format
-    except ValueError as error:
-        raise ValueError(f"{path}: not a record: {error}") from None
-    if number not in READABLE_FORMATS:
-        raise ValueError(f"{path}: has format {number}, this version reads {' and '.join(map(str, READABLE_FORMATS))}")
-    try:
+    with name_errors(path):
+        if number not in READABLE_FORMATS:
+            raise ValueError(f"has format {number}, this version reads {' and '.join(map(str, READABLE_FORMATS))}")
         require_unique_keys(content)
         return decode_json(content, Record) if number == FORMAT else decode_older(content, Record, upgrade_record)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:
-    """Raise ValueError listing what differs beyond the experiments' fields named, machines included."""
-    rows, allowed = list(records), {*may_differ}
-    differences = differing_fields(record.experiment for record in rows if record.experiment is not None)
-    differences = {field: values for field, values in differences.items() if field not in allowed}
-    for circumstance, field in CIRCUMSTANCES.items():
-        found = (getattr(row.circumstances, circumstance) for row in rows)
-        values = {msgspec.json.encode(value, order="deterministic"): value for value in found}
-        if len(values) > 1 and field not in allowed:
-            differences[circumstance] = tuple(values.values())
-    if len(formats := {row.format for row in rows}) > 1:
-        differences["format"] = tuple(sorted(formats))
-    if differences:
-        raise ValueError(f"these records cannot be compared, they differ in {format_differences(differences)}")

@@ -10,9 +10,19 @@ import tyro
 from tyro.conf import Positional, arg
 
 from bench.config import choose
-from bench.console.console import DISAGREEMENT, OK, USAGE, describe_error, log, printable, printable_lines, require_utf8
+from bench.console.console import (
+    DISAGREEMENT,
+    FAILED_CASE,
+    OK,
+    USAGE,
+    describe_error,
+    log,
+    printable,
+    printable_lines,
+    require_utf8,
+)
 from bench.console.tables import Table, print_tables
-from bench.environment.files import atomic_write
+from bench.environment.files import atomic_write, read_each
 from bench.history.metric_diffs import (
     compare_observations,
     describe_none_worse,
@@ -21,7 +31,7 @@ from bench.history.metric_diffs import (
     on_one_side,
 )
 from bench.history.observations import read_observations
-from bench.record import comparisons, read_records
+from bench.record import comparison_of, comparisons, read_record, record_files
 from bench.statistics import fewest_rounds
 from reports.exports.exports import Format, export_figures
 from reports.exports.scalars import read_scalars, write_event_files
@@ -46,19 +56,22 @@ class ComparisonPage:
     """Name of the comparison; default the newest."""
 
     def run(self) -> int:
-        """Read the records and write the page."""
-        found = comparisons(self.results)
+        """Read the records and write the page; files that are damaged, or newer and no records, are named on it."""
+        found, files = comparisons(self.results), record_files(self.results)
         if not found:
+            _log_damaged(read_each(files, read_record)[1])
             raise ValueError(f"{self.results} holds no records; run `python -m bench` first, which writes them")
         name = found[-1] if self.comparison is None else self.comparison
         choose(name, dict.fromkeys(found), f"comparison in {self.results}")
         others = [other for other in reversed(found) if other != name]
+        own = [path for path in files if name <= comparison_of(path) and comparison_of(path) not in others]
+        records, damaged = read_each(own, read_record)
         suites, plan = (
             path.read_bytes() if path.is_file() else None
             for path in (self.results / SUITES_FILE, self.results / PLAN_FILE)
         )
-        text = page(name, read_records(self.results, name), others=others, suites=suites, plan=plan)
-        return _write_page(self.out or self.results / "index.html", text)
+        text = page(name, records, others=others, suites=suites, plan=plan, damaged=damaged)
+        return _write_page(self.out or self.results / "index.html", text) or _log_damaged(damaged)
 
 
 @dataclass(frozen=True)
@@ -97,15 +110,16 @@ class HistoryPage:
             table, holds = rates_table(self.lines)
             print_tables([table, few_commits_table(self.lines)])
             return OK if holds else DISAGREEMENT
-        history = build_history(read_observations([self.results]))
+        damaged = list[str]()
+        history = build_history(read_observations([self.results], damaged))
         changes = [change for line in history.series for change in find_changes(line)]
         out = self.out or self.results / "charts.html"
-        _write(out, history_page(history, changes).encode())
+        _write(out, history_page(history, changes, damaged).encode())
         for change in changes:
             worse, series = "worse" if change.is_worse else "better", change.series
             print(printable(f"{change.kind}, {worse}: {series.benchmark.name}, {series.metric.name}: {change.text}"))
         print(out)
-        return OK
+        return _log_damaged(damaged)
 
 
 @dataclass(frozen=True)
@@ -120,7 +134,8 @@ class CompareFigures:
 
     def run(self) -> int:
         """Print the verdicts."""
-        old, new = (read_observations([path]) for path in (self.old, self.new))
+        damaged = list[str]()
+        old, new = (read_observations([path], damaged) for path in (self.old, self.new))
         machines = list(dict.fromkeys(figure.machine for figure in [*old, *new]))
         if len(machines) > 1:
             raise ValueError(
@@ -136,7 +151,8 @@ class CompareFigures:
         print_tables([Table(table.title, table.rows, "\n".join([table.note, *notes]))])
         worse = describe_worse(diffs)
         print(printable_lines("\n".join(worse or [describe_none_worse(diffs)])))
-        return DISAGREEMENT if worse and self.fail == "slower" else OK
+        code = _log_damaged(damaged)
+        return DISAGREEMENT if worse and self.fail == "slower" else code
 
 
 @dataclass(frozen=True)
@@ -151,12 +167,13 @@ class ExportFigures:
 
     def run(self) -> int:
         """Read the figures and write the file."""
+        damaged = list[str]()
         if self.format == "tensorboard":
-            write_event_files(read_scalars(self.results), self.out)
+            write_event_files(read_scalars(self.results, damaged), self.out)
         else:
-            _write(self.out, export_figures(read_observations(self.results), self.format))
+            _write(self.out, export_figures(read_observations(self.results, damaged), self.format))
         print(self.out)
-        return OK
+        return _log_damaged(damaged)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -169,6 +186,13 @@ def _write_page(path: Path, text: str) -> int:
     _write(path, text.encode())
     print(path)
     return OK
+
+
+def _log_damaged(damaged: Sequence[str]) -> int:
+    """Log the errors of files that are left out; return the exit code."""
+    for error in damaged:
+        log(f"left out: {error}")
+    return FAILED_CASE if damaged else OK
 
 
 VERBS: dict[str, type[ComparisonPage | PlanPage | HistoryPage | CompareFigures | ExportFigures]] = {

@@ -43,8 +43,11 @@ def page(
     others: Sequence[str] = (),
     suites: bytes | None = None,
     plan: bytes | None = None,
+    damaged: Sequence[str] = (),
 ) -> str:
     """Return the page of one comparison; `others` are the other comparisons in its folder.
+
+    `damaged` are the errors of files that are left out.
 
     `suites` is a document of pytest-benchmark, `plan` one of `python -m bench plan --json`. Raises ValueError for a
     document of another kind.
@@ -77,6 +80,7 @@ def page(
         plan=view_plan(plan) if plan is not None else None,
         suites=speed_tables.components_table(suites) if suites is not None else None,
         failures=about.failures_table(comparison),
+        damaged=damaged,
         unmeasured=_unmeasured_table(comparison, _nested_tables(sections)),
         downloads=_embedded_files(comparison, records, suites),
         glossary=GLOSSARY,

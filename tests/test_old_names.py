@@ -16,6 +16,7 @@ from bench.config import with_settings
 from bench.experiments import EXPERIMENTS
 from bench.explain.factors import select_factors
 from bench.ladder import Configuration, Factor, Ladder, ReferenceRatio
+from bench.measure.throughput import require_comparable
 from bench.old_names import (
     EXPERIMENT_FIELDS,
     FIELD_VALUES,
@@ -33,7 +34,6 @@ from bench.record import (
     is_record,
     read_record,
     read_records,
-    require_comparable,
 )
 from bench.towers.provenance import Provenance, read_provenance
 from bench.train.checkpoints import STATE, CheckpointMetadata, read_state

@@ -21,8 +21,10 @@ from bench.config import FIELDS, Experiment
 from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import read_vocabulary
+from bench.measure.throughput import require_comparable
 from bench.record import (
     FORMAT,
+    Branch,
     Failure,
     Flops,
     Measured,
@@ -34,7 +36,6 @@ from bench.record import (
     read_record,
     read_records,
     record_path,
-    require_comparable,
     write_record,
 )
 
@@ -85,16 +86,35 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     fields = {name: values_of(field) for name, field in get_type_hints(hint, include_extras=True).items()}
     if "started_at" in fields:
         fields["started_at"] = st.datetimes().map(datetime.isoformat)
-    return st.builds(hint, **fields)
+    counts = st.integers(1, 3) if hint in (Speed, Training) else st.just(0)
+    return counts.flatmap(lambda count: st.builds(hint, **fields | of_each(hint, count)))
+
+
+def of_each(kind: type, count: int) -> dict[str, st.SearchStrategy[Any]]:
+    """The fields of a speed or a training that have an entry for each window, or for each branch; others have none."""
+    hints = get_type_hints(kind, include_extras=True)
+
+    def entries(hint: Any) -> st.SearchStrategy[Any]:
+        element = get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint)[0]
+        return st.lists(values_of(element), min_size=count, max_size=count).map(tuple)
+
+    if kind is not Speed:
+        names = ("branches", "cooldown_losses") if kind is Training else ()
+        return {name: entries(hints[name]) for name in names}
+    windows = entries(hints["window_seconds"])
+    images, ranks = st.just(()) | entries(hints["window_images"]), st.lists(windows, max_size=3).map(tuple)
+    return {"window_seconds": windows, "window_images": images, "rank_window_seconds": ranks}
 
 
 def within(kind: Any, meta: msgspec.Meta) -> st.SearchStrategy[Any]:
     """Any value of the kind that the meta data admits."""
     if kind is int:
-        return st.integers(meta.ge, 2**63 - 1)
+        return st.integers(meta.ge, 2**63 - 1 if meta.le is None else meta.le)
     if kind is float:
         low = meta.ge if meta.gt is None else meta.gt
         return st.floats(low, meta.le, exclude_min=meta.gt is not None, allow_nan=False, allow_infinity=False)
+    if meta.min_length:
+        return st.lists(values_of(get_args(kind)[0]), min_size=meta.min_length, max_size=4).map(tuple)
     return st.from_regex(meta.pattern, fullmatch=True) if meta.pattern else values_of(kind)
 
 
@@ -147,11 +167,11 @@ def test_record_round_trips(kind: type, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_a_float_keeps_its_last_digit(tmp_path: Path) -> None:
-    seconds = (0.1 + 0.2, 1 / 3, math.nextafter(1, 2), 5e-324, sys.float_info.max, 2.0**-1074 * 3, 1e16 + 2)
-    write_record(speed(window_seconds=seconds), tmp_path / NAME)
+    losses = (0.1 + 0.2, 1 / 3, math.nextafter(1, 2), 5e-324, sys.float_info.max, 2.0**-1074 * 3, 1e16 + 2)
+    write_record(failed(measured=Training(**LOSSES | {"trunk_losses": losses})), tmp_path / NAME)
     again = read_record(tmp_path / NAME).measured
-    assert isinstance(again, Speed)
-    assert [*map(float.hex, again.window_seconds)] == [*map(float.hex, seconds)]
+    assert isinstance(again, Training)
+    assert [*map(float.hex, again.trunk_losses)] == [*map(float.hex, losses)]
 
 
 def test_record_is_standard_json(tmp_path: Path) -> None:
@@ -162,12 +182,15 @@ def test_record_is_standard_json(tmp_path: Path) -> None:
     assert content["experiment"]["batch_size"] == TINY.batch_size
 
 
+BRANCH = Branch(images=8, budgets=(), tower="t.safetensors")
 LOSSES: dict[str, Any] = {"trunk_losses": (), "cooldown_losses": (), "branches": (), "seconds": 1.0}
 PLACES: dict[str, Callable[[float], Record]] = {
     "warmup_seconds": lambda bad: speed(warmup_seconds=bad),
     "window_seconds": lambda bad: speed(window_seconds=(1.0, bad)),
     "utilisation": lambda bad: speed(utilisation={"gpu_busy_percent": bad}),
-    "cooldown_losses": lambda bad: failed(measured=Training(**LOSSES | {"cooldown_losses": ((1.0, bad),)})),
+    "cooldown_losses": lambda bad: failed(
+        measured=Training(**LOSSES | {"cooldown_losses": ((1.0, bad),), "branches": (BRANCH,)})
+    ),
     "not finite": lambda bad: speed(tokens_per_caption=bad),  # JSON's null would read as "not measured"
 }
 
@@ -307,6 +330,14 @@ def test_corrupted_record_is_refused_with_its_file_name(what: str, tmp_path: Pat
 
 IMPOSSIBLE = {
     "a window of 0 s": ("measured", "window_seconds", [0.5, 0.0]),
+    "a window of 1e305 s": ("measured", "window_seconds", [1e305]),
+    "no window": ("measured", "window_seconds", []),
+    "a phase of no step": ("measured", "phase_seconds", {"data": []}),
+    "a window of no image": ("measured", "window_images", [0, 8]),
+    "images of some windows": ("measured", "window_images", [8] * 5),
+    "a rank that lacks a window": ("measured", "rank_window_seconds", [[0.5], [0.5] * 5]),
+    "a step without work": ("measured", "flops", {"image_forward": 0, "text_forward": 0, "forward": 0, "step": 0}),
+    "more steps than there can be": ("experiment", "steps_per_window", 10**30),
     "tokens below 0": ("measured", "tokens_per_caption", -1.0),
     "parameters below 0": ("measured", "trained_parameters", -1),
     "0 processes": ("circumstances", "processes", 0),

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,6 +79,27 @@ def read_limited(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
     if len(content) > most_bytes:
         raise ValueError(f"{path}: larger than {most_bytes / 2**20:g} MiB")
     return content
+
+
+def read_each(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T], list[str]]:
+    """Read files; return what the intact ones hold, and the error of each damaged one, which names it."""
+    found, damaged = list[T](), list[str]()
+    for path in paths:
+        try:
+            found.append(read(path))
+        except (ValueError, OSError) as error:
+            damaged.append(str(error))
+    return found, damaged
+
+
+@contextmanager
+def name_errors(name: object, kinds: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]:
+    """Raise errors of these kinds as a ValueError of one line that begins with the name of the file."""
+    try:
+        yield
+    except kinds as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        raise ValueError(f"{name}: {reason.splitlines()[0]}") from None
 
 
 def decode_json(content: bytes | str, kind: type[T]) -> T:

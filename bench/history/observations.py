@@ -8,15 +8,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from bench.config import Experiment
 from bench.environment.circumstances import make_fingerprint
-from bench.environment.files import atomic_write
+from bench.environment.files import atomic_write, decode_json, name_errors, read_each
 from bench.measure.throughput import images_per_second
 from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, is_record, read_record
 
@@ -28,7 +28,7 @@ UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unk
 class Stats(msgspec.Struct, frozen=True):
     """Statistics of one benchmark in one process, in seconds."""
 
-    median: float
+    median: Annotated[float, msgspec.Meta(gt=0)]
     iqr: float
     rounds: int
     iterations: int = 1
@@ -65,10 +65,8 @@ class Document(msgspec.Struct, frozen=True):
 
 def parse_document(content: bytes, name: str) -> Document:
     """Decode a document; `name` is the file's in the ValueError for invalid content."""
-    try:
-        return msgspec.json.decode(content, type=Document)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"{name}: not a document of pytest-benchmark: {error}") from None
+    with name_errors(f"{name}: not a document of pytest-benchmark"):
+        return decode_json(content, Document)
 
 
 def machine_fingerprint(document: Document) -> str:
@@ -168,14 +166,20 @@ class Observation:
     slot: str = ""  # equal for interleaved processes; "" if not interleaved
 
 
-def read_observations(paths: Sequence[Path]) -> list[Observation]:
+def read_observations(paths: Sequence[Path], damaged: list[str] | None = None) -> list[Observation]:
     """Read the records and pytest-benchmark documents in files and folders; other JSON files in folders are ignored.
 
-    ValueError if a path holds no value, or a document no benchmark.
+    The errors of damaged files in folders are appended to `damaged`. ValueError if a path holds no value, or, without
+    that list, a damaged file.
     """
     observations: list[Observation] = []
     for path in paths:
-        found = [one for file in json_files(path) for one in _read_file(file, required=file == path)]
+        files, errors = read_each(json_files(path), partial(_read_file, named=path))
+        if errors and (damaged is None or not files):
+            raise ValueError(errors[0])
+        if damaged is not None:
+            damaged += errors
+        found = [one for file in files for one in file]
         if not found:
             raise ValueError(f"{path} measured nothing: no figure in a record or a pytest-benchmark document was found")
         observations += found
@@ -192,15 +196,13 @@ def json_files(path: Path) -> list[Path]:
     return [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
 
 
-def _read_file(path: Path, *, required: bool) -> list[Observation]:
+def _read_file(path: Path, named: Path) -> list[Observation]:
     if is_record(path):
         return list(observations_of_record(read_record(path)))
     content = path.read_bytes()
-    if not required:
-        try:
-            decoded = msgspec.json.decode(content)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ValueError(f"{path}: not JSON: {error}") from None
+    if path != named:
+        with name_errors(f"{path}: not JSON"):
+            decoded: object = decode_json(content, object)
         if not isinstance(decoded, dict) or "benchmarks" not in decoded:
             return []
     document = parse_document(content, str(path))
@@ -244,7 +246,7 @@ def _metric_values(record: Record, experiment: Experiment) -> Iterable[tuple[Met
             yield STEP_FLOPS if record.format >= RECOMPUTED_SINCE else OLDER_FLOPS, measured.flops.step
             yield TOKENS, measured.tokens_per_caption
         case Memory():
-            yield PEAK_RSS, measured.peak_rss_bytes
+            yield PEAK_RSS, measured.peak_rss_bytes or None
             yield PEAK_ALLOCATED, measured.peak_allocated_bytes
             yield PEAK_TENSORS, measured.peak_tensor_bytes
         case Training(steps_per_loss=1, trunk_losses=losses) if record.circumstances.device == "cpu":

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, format_differences
 from bench.console.tables import Table
 from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of, timed_runs
-from bench.record import PHASES, BatchTrial, Failure, Memory, Record, Speed, Training, require_comparable
+from bench.measure.throughput import require_comparable
+from bench.record import PHASES, BatchTrial, Failure, Memory, Record, Speed, Training
 from bench.statistics import bound_by, relative_spread
 
 if TYPE_CHECKING:

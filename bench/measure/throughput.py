@@ -1,10 +1,16 @@
-"""Images per second, and how much of the device that uses, from speed records. No torch here."""
+"""Images per second, how much of the device that uses, and which records may be compared in it. No torch here."""
 
 from collections.abc import Iterable
 from statistics import fmean, median
 
-from bench.config import Experiment
+import msgspec
+
+from bench.config import Experiment, differing_fields, format_differences
 from bench.record import Record, Speed
+
+# What must be equal where speeds are compared, and the experiment's field that may explain a difference.
+CIRCUMSTANCES = dict.fromkeys(("machine", "device", "threads", "processes", "packages"))
+CIRCUMSTANCES |= {"precision": "precision", "compiled": "compile"}
 
 
 def images_per_second(experiment: Experiment, speed: Speed) -> float:
@@ -64,6 +70,22 @@ def throughputs_by_round(records: Iterable[Record]) -> dict[str, dict[int, float
             rate = images_per_second(record.experiment, record.measured)
             rates.setdefault(record.experiment.name, {})[record.measured.round] = rate
     return rates
+
+
+def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:
+    """Raise ValueError listing what differs beyond the experiments' fields named, machines included."""
+    rows, allowed = list(records), {*may_differ}
+    differences = differing_fields(record.experiment for record in rows if record.experiment is not None)
+    differences = {field: values for field, values in differences.items() if field not in allowed}
+    for circumstance, field in CIRCUMSTANCES.items():
+        found = (getattr(row.circumstances, circumstance) for row in rows)
+        values = {msgspec.json.encode(value, order="deterministic"): value for value in found}
+        if len(values) > 1 and field not in allowed:
+            differences[circumstance] = tuple(values.values())
+    if len(formats := {row.format for row in rows}) > 1:
+        differences["format"] = tuple(sorted(formats))
+    if differences:
+        raise ValueError(f"these records cannot be compared, they differ in {format_differences(differences)}")
 
 
 def _window_seconds(speed: Speed) -> list[float]:

@@ -7,12 +7,13 @@ from statistics import fmean, median
 from typing import TypeVar
 
 from bench.config import BATCH_SIZE_FIELDS, Experiment, differing_fields, format_differences
-from bench.console.console import PROGRAM
+from bench.console.console import PROGRAM, log
 from bench.environment.circumstances import Circumstances
+from bench.environment.files import read_each
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.plan.collectives import FP32_BYTES, ParameterCounts
 from bench.plan.model import ComputeSeconds
-from bench.record import BYTES_PER_PARAMETER, BatchTrial, Memory, Record, Speed, comparisons, read_record, read_records
+from bench.record import BYTES_PER_PARAMETER, BatchTrial, Memory, Record, Speed, read_record, read_records, record_files
 
 M = TypeVar("M", Speed, Memory, BatchTrial)
 # Fields that do not change the time per image.
@@ -40,12 +41,17 @@ class TimedRuns:
 def read_comparison(path: Path, experiments: Sequence[Experiment]) -> list[Record]:
     """Return the records of a record file's comparison, or of a folder's newest that timed all experiments.
 
-    If none timed all, return the newest that timed any experiment; ValueError if there is none.
+    If none timed all, return the newest that timed any experiment; ValueError if there is none. A folder's damaged
+    records are logged and left out.
     """
     if path.is_file():
         return read_records(path.parent, read_record(path).comparison)
-    names = comparisons(path) if path.is_dir() else []
-    timed = [records for name in reversed(names) if _select_timed(records := read_records(path, name))]
+    records, damaged = read_each(record_files(path), read_record)
+    for error in damaged:
+        log(f"left out: {error}")
+    names = sorted({record.comparison for record in records}, reverse=True)
+    groups = ([record for record in records if record.comparison == name] for name in names)
+    timed = [group for group in groups if _select_timed(group)]
     if not timed:
         raise ValueError(f"{path} holds no speed record; {PROGRAM} measure stores them in its results folder")
     whole = (rows for rows in timed if all(any(find_matching(one, rows, Speed)) for one in experiments))
@@ -65,7 +71,10 @@ def find_timed_runs(experiment: Experiment, records: Sequence[Record], path: Pat
     _, timed, where = next((row for row in rows if row[1].batch_size == experiment.batch_size), rows[0])
     if where.processes > 1:
         raise ValueError(f"{path}: {timed.name} was timed on {where.processes} processes; a plan needs records of one")
-    return TimedRuns(timed, where, [run for run, one, _ in rows if one.batch_size == timed.batch_size])
+    runs = [run for run, one, _ in rows if one.batch_size == timed.batch_size]
+    if not all(run.phase_seconds for run in runs):
+        raise ValueError(f"{path}: {timed.name} was timed without phases; a plan needs them")
+    return TimedRuns(timed, where, runs)
 
 
 def measured_compute(runs: TimedRuns, loss_flops: float) -> ComputeSeconds:
@@ -85,7 +94,7 @@ def _phase_shares(experiment: Experiment, run: Speed) -> tuple[float, float, flo
     phases = {name: typical(seconds) for name, seconds in run.phase_seconds.items()}
     scale = images / images_per_second(experiment, run) / sum(phases.values())
     forward = scale * sum(phases.get(name, 0.0) for name in FORWARD)
-    data, backward, optimizer = (scale * phases[name] for name in ("data", "backward", "optimizer"))
+    data, backward, optimizer = (scale * phases.get(name, 0.0) for name in ("data", "backward", "optimizer"))
     return data / images, forward / images, backward / images, optimizer
 
 

@@ -33,8 +33,8 @@ GLOSSARY = {
 KINDS = {"confirmed": 0, "counted": 1, "suspected": 2}
 
 
-def history_page(history: CommitHistory, found: Sequence[Change]) -> str:
-    """Return the page of a history and its changes."""
+def history_page(history: CommitHistory, found: Sequence[Change], damaged: Sequence[str] = ()) -> str:
+    """Return the page of a history and its changes; `damaged` are the errors of files that are left out."""
     changes = sorted(found, key=lambda change: (KINDS[change.kind], not change.is_worse, -_relative_size(change)))
     varying = [line for line in history.series if not line.metric.is_counter]
     charts = group_by(varying, lambda line: (line.benchmark, line.metric))  # one metric on every machine
@@ -51,6 +51,7 @@ def history_page(history: CommitHistory, found: Sequence[Change]) -> str:
         groups=groups,
         counters=_counters_table(history, changes),
         commits=_commits_table(history),
+        damaged=damaged,
         glossary=GLOSSARY,
         downloads=[
             embed_csv("figures.csv", "every process", figures_frame(history)),

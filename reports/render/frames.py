@@ -13,7 +13,8 @@ import pandas as pd
 from bench.config import BATCH_SIZE_FIELDS, FIELDS, METHOD_NAMES, Experiment, differing_fields
 from bench.data.image_sizes import images_seen_before, steps_for
 from bench.measure.summary import Throughput, device_peak, missing_readings, run_figures, throughputs_of, timed_runs
-from bench.record import BatchTrial, Failure, Measured, Memory, Record, Speed, Training, require_comparable
+from bench.measure.throughput import require_comparable
+from bench.record import BatchTrial, Failure, Measured, Memory, Record, Speed, Training
 from reports.render.formats import title_of
 
 K = TypeVar("K")

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from reports.__main__ import VERBS, main
 from tests.documents import document, written
 from tests.reports.built import frameworks_imported
+from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]
 
@@ -76,10 +77,61 @@ def test_impossible_request_lists_the_possible_ones(
     assert text in capsys.readouterr().err
 
 
-def test_a_broken_record_is_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_records_are_named_on_the_page_and_the_others_drawn(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (results / "2026-11-25-tiny.speed.json").write_text("{")
-    assert main(["build", str(results)]) == 2
-    assert "2026-11-25-tiny.speed.json: not a record" in capsys.readouterr().err
+    (results / "2026-11-20-tiny.speed.json").write_text("{")  # of a comparison that is not drawn
+    assert main(["build", str(results)]) == 3
+    out, err = capsys.readouterr()
+    assert out == f"{results / 'index.html'}\n"
+    assert err.count("\n") == 1
+    assert "2026-11-25-tiny.speed.json: not a record" in err
+    shown = Document((results / "index.html").read_text(encoding="utf-8"))
+    assert "1 damaged file is left out." in shown.words()
+    assert "2026-11-25-tiny.speed.json: not a record" in shown.words()
+    assert "Comparison 2026-11-25-tiny" in shown.words()
+    assert shown.tables["Throughput of each experiment"]
+
+
+def test_a_file_that_is_no_record_does_not_choose_the_comparison(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("zzz.speed.json", "zzz.failure.x.json"):
+        (results / name).write_text('{"format": 4}')
+    assert main(["build", str(results)]) == 3
+    text = (results / "index.html").read_text(encoding="utf-8")
+    assert "Comparison 2026-11-25-tiny" in text
+    assert "<li>zzz</li>" not in text
+    err = capsys.readouterr().err
+    assert "zzz.speed.json: " in err
+    assert "zzz.failure.x.json: " in err
+
+
+def test_folder_of_damaged_records_alone_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "2026-11-25-tiny.speed.json").write_text("{")
+    assert main(["build", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "2026-11-25-tiny.speed.json: not a record" in err
+    assert "holds no records; run `python -m bench` first" in err
+
+
+@pytest.mark.parametrize("verb", [["history"], ["compare"], ["export", "--format", "csv", "--out", "OUT"]])
+def test_damaged_files_of_a_folder_are_named_and_the_others_used(
+    verb: list[str], results: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("asv")
+    pytest.importorskip("ruptures")
+    broken = results / "2026-11-25-tiny.memory.clip-tiny.json"
+    broken.write_text("{")
+    folders = [str(results)] * (2 if verb == ["compare"] else 1)
+    options = [str(tmp_path_factory.mktemp("out") / "out.csv") if one == "OUT" else one for one in verb[1:]]
+    assert main([verb[0], *folders, *options]) == 3
+    assert f"{broken}: not a record" in capsys.readouterr().err
+    if verb == ["history"]:
+        shown = Document((results / "charts.html").read_text(encoding="utf-8"))
+        assert f"{broken}: not a record" in shown.words()
+    assert main(["compare", str(broken), str(results)]) == 2  # a file that is named is not left out
 
 
 HOSTILE, SPELLED_OUT = "\x1b[2J\x9bname\u202e", r"\x1b[2J\x9bname\u202e"

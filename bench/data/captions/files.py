@@ -8,7 +8,6 @@ import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from glob import glob, has_magic
@@ -25,6 +24,7 @@ from bench.config import choose
 from bench.data.captions import batches
 from bench.data.captions.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, CaptionBatch, CaptionRow
 from bench.data.shards.tar_samples import Member, iterate_samples
+from bench.environment.files import name_errors
 
 BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
 DIGEST_BYTES = 2**16  # read at each of three places of a file
@@ -132,20 +132,10 @@ UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.E
 
 def read_captions(path: Path, column: str | None) -> Iterator[CaptionBatch]:
     """Read a file; ValueError names it and the reason why it cannot be read, also if that shows late."""
-    with name_errors(path):
+    with name_errors(path, UNREADABLE):
         if path.stat().st_size == 0:
             raise ValueError("the file is empty")
         yield from choose(suffix_of(path), READERS, "format of captions with the suffix")(path, column)
-
-
-@contextmanager
-def name_errors(path: Path) -> Iterator[None]:
-    """Raise the errors of an unreadable file as a ValueError that names it."""
-    try:
-        yield
-    except UNREADABLE as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-        raise ValueError(f"{path}: {reason.splitlines()[0]}") from None
 
 
 def suffix_of(path: Path) -> str:

@@ -140,7 +140,7 @@ def test_tensorboard_reads_every_point(tmp_path: Path, records: list[Record], ma
     results, out = make["written"](records, tmp_path / "results"), tmp_path / "out"
     for _ in range(2):  # what is there is written anew
         assert main(["export", str(results), "--format", "tensorboard", "--out", str(out)]) == 0
-    expected = read_scalars([results])
+    expected = read_scalars([results], [])
     assert len([path for path in out.rglob("*") if path.is_file()]) == len(expected)
     for one in expected:
         read = EventAccumulator(str(out / one.folder), size_guidance={SCALARS: 0}).Reload()
