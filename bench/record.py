@@ -34,7 +34,6 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=10**18)]
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
-# A clock's readings: one at least, each a nanosecond or more and less than a lifetime.
 Seconds = Annotated[tuple[Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)], ...], msgspec.Meta(min_length=1)]
 Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
