@@ -293,6 +293,8 @@ def _collect_error(errors: list[str], label: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if errors and str(error) == "; ".join(errors):
+            raise  # of a block within this one, which has added it
         errors.append(f"{label}: {type(error).__name__}: {error}")
         if is_out_of_memory(error):
             raise RuntimeError("; ".join(errors)) from error

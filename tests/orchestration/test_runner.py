@@ -16,7 +16,7 @@ from bench.experiments import EXPERIMENTS
 from bench.measure import costs
 from bench.measure.costs import count_costs
 from bench.orchestration.comparison import image_budgets, scopes, with_images
-from bench.orchestration.requests import AnyRequest, MemoryRequest, SpeedRequest
+from bench.orchestration.requests import AnyRequest, MemoryRequest, SpeedRequest, _collect_error
 from bench.orchestration.runner import Job, Runner
 from bench.record import Failure, Memory, Speed, read_record, read_records
 from tests.processes import LONGEST_SECONDS, have_ended, wait_until
@@ -163,3 +163,13 @@ def test_a_short_training_has_a_short_warmup() -> None:
 def test_four_methods_get_enough_rounds_for_three_ratios() -> None:
     assert [scopes(many, on_gpu=True)["default"].rounds for many in (2, 4)] == [5, 6]
     assert [scopes(many, on_gpu=False)["default"].rounds for many in (2, 4)] == [10, 10]
+
+
+def test_out_of_memory_within_a_tower_is_given_once() -> None:
+    errors = list[str]()
+    with _collect_error(errors, "the first task"):
+        raise ValueError("no such task")
+    expected = "the first task: ValueError: no such task; the second task: MemoryError: out of memory"
+    outer, inner = _collect_error(errors, "the tower"), _collect_error(errors, "the second task")
+    with pytest.raises(RuntimeError, match=f"^{expected}$"), outer, inner:
+        raise MemoryError("out of memory")
