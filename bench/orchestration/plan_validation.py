@@ -15,7 +15,7 @@ import psutil
 from bench.config import Experiment
 from bench.console.tables import Table
 from bench.measure.throughput import images_per_second, images_per_step
-from bench.orchestration.preflight import new_comparison_name
+from bench.orchestration.preflight import begin_comparison
 from bench.orchestration.runner import pythonpath_with_checkout
 from bench.plan.collectives import DDP_BUCKET_BYTES, FP32_BYTES, Interconnect
 from bench.plan.link_speed import LinkSpeed
@@ -81,7 +81,7 @@ def validate_locally(
         raise ValueError(f"--validate-local {processes} needs a core for each process, and {len(cores)} are available")
     for name, experiment in experiments.items():
         # the cached images beside it are shared
-        folder = str(results.resolve() / f"{new_comparison_name('plan')}-{name}")
+        folder = str(results.resolve() / f"{begin_comparison(results, 'plan')}-{name}")
         words = ["measure", name, *(word for setting in settings for word in ("--set", setting))]
         with _start_measurement(words, Path(f"{folder}-alone"), cores[:1], ROUNDS) as wait_for_runs:
             alone = wait_for_runs()

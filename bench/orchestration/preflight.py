@@ -3,9 +3,9 @@
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from bench.console.progress import Progress
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
 from bench.data.shards.shards import log_notes, open_experiment_shards
 from bench.environment.circumstances import CHECKOUT, current_commit
+from bench.environment.files import atomic_write
 from bench.environment.rank_info import torchrun_env
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.runner import Runner
@@ -55,7 +56,7 @@ def open_comparison(
     results = results.resolve()
     require_utf8(str(results))
     _require_writable(results)
-    name = name or (latest_comparison_name(results, scope.name) if resume else new_comparison_name(scope.name))
+    name = name or (latest_comparison_name(results, scope.name) if resume else begin_comparison(results, scope.name))
     on_gpu, own_cores = has_gpu(), max(1, available_cores() // torchrun_env().local_world_size)
     comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(0.0), connect_coordinator()))
     comparison.runner.progress.expect(comparison.expected_seconds(scope, trained=trained))
@@ -108,9 +109,9 @@ def _decode_pack(cache: Path) -> None:
 
 def _require_writable(results: Path) -> None:
     try:
-        results.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=results):
-            pass
+        with atomic_write(results / ".writable") as temporary:  # as every record is
+            temporary.touch()
+        (results / ".writable").unlink(missing_ok=True)
     except OSError as error:
         raise OSError(f"the results folder {results} cannot be written: {error.strerror}") from None
 
@@ -131,9 +132,22 @@ def has_gpu() -> bool:
         return False
 
 
-def new_comparison_name(purpose: str) -> str:
-    """Name a comparison by its start time and its purpose."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{purpose}"
+def begin_comparison(results: Path, purpose: str) -> str:
+    """Name a comparison by its start time and its purpose; of several begun in one second each has one of its own.
+
+    A file of the name reserves it, which is removed once a later comparison begins. The others take the next seconds.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    start = datetime.now(UTC)
+    for earlier in results.glob(".*.begun"):
+        if earlier.name < f".{start:%Y%m%dT%H%M%S}":
+            earlier.unlink(missing_ok=True)
+    while True:
+        name = f"{start:%Y%m%dT%H%M%S}-{purpose}"
+        with suppress(FileExistsError):
+            (results / f".{name}.begun").touch(exist_ok=False)
+            return name
+        start += timedelta(seconds=1)
 
 
 def latest_comparison_name(results: Path, purpose: str) -> str:
