@@ -1,5 +1,6 @@
 """Files: names, atomic writing, and reading of untrusted JSON with every error a ValueError."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -7,13 +8,17 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from uuid import uuid4
 
 import msgspec
 
+from bench.console.console import log
+
+WITHOUT_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+REPORTED = "CATLIP_BENCH_SOFT_LOCKS"  # environment variable of a process, or its parent, that reported soft locks
 LOCKS = f".*.{'[0-9a-f]' * 32}.lock"
 PLAIN = "[A-Za-z0-9=+,_-]+"  # characters of a name as part of a file name
 LONGEST_NAME = 80  # characters
@@ -25,17 +30,16 @@ T = TypeVar("T")
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it is renamed to `path` if the block ends without an error.
 
-    Temporary files of killed processes in the folder are removed first. A writer holds a lock, which the kernel
-    releases when the writer ends, so that files being written by others stay.
+    Temporary files of killed processes in the folder are removed first. A writer holds a lock (see `hold_lock`), so
+    that files being written by others stay.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for other in path.parent.glob(LOCKS):
         _remove_if_unlocked(other)
     lock = path.with_name(f".{path.name}.{uuid4().hex}.lock")
     temporary = lock.with_suffix(".part")
-    with lock.open("xb") as held:
+    with lock.open("xb") as file, hold_lock(file, wait=True):
         try:
-            fcntl.flock(held, fcntl.LOCK_EX)
             yield temporary
             fsync_path(temporary)
             temporary.replace(path)
@@ -43,6 +47,31 @@ def atomic_write(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
             lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def hold_lock(file: IO[Any], *, wait: bool = False) -> Iterator[None]:
+    """Lock an open file while the block runs; BlockingIOError without `wait` if another process holds the lock.
+
+    The kernel releases it when the process ends. On a file system without flock, which is logged once, a file NAME.held
+    beside it names the process; the lock of a process that has ended on this machine is taken over.
+    """
+    with ExitStack() as stack:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            if error.errno not in WITHOUT_FLOCK:
+                raise
+            from filelock import SoftFileLock, Timeout
+
+            if REPORTED not in os.environ:
+                os.environ[REPORTED] = "1"
+                log(f"no flock in {Path(file.name).parent} ({error.strerror}): files *.held are the locks there")
+            try:
+                stack.enter_context(SoftFileLock(f"{file.name}.held", timeout=-1 if wait else 0))
+            except Timeout:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), file.name) from None
+        yield
 
 
 def fsync_path(path: Path) -> None:
@@ -56,8 +85,7 @@ def fsync_path(path: Path) -> None:
 
 def _remove_if_unlocked(lock: Path) -> None:
     """Remove a temporary file whose writer has ended."""
-    with suppress(FileNotFoundError, BlockingIOError), lock.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with suppress(FileNotFoundError, BlockingIOError, PermissionError), lock.open("r+b") as file, hold_lock(file):
         lock.with_suffix(".part").unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
 

@@ -1,10 +1,9 @@
 """Checkpoints on disk: folders that are written atomically, of which the newest two are kept. No torch here."""
 
-import fcntl
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from msgspec.structs import replace
 from bench.config import Experiment, differing_fields, format_differences
 from bench.console.console import log
 from bench.data.shards.shards import data_digest
-from bench.environment.files import PLAIN, decode_json, decode_older, fsync_path, read_limited
+from bench.environment.files import PLAIN, decode_json, decode_older, fsync_path, hold_lock, name_errors, read_limited
 from bench.old_names import upgrade_experiment_of
 from bench.record import FormatHeader
 
@@ -85,10 +84,8 @@ def write_checkpoint(folder: Path, saved: CheckpointMetadata, write_tensors: Cal
 
 def read_checkpoint(path: Path) -> CheckpointMetadata:
     """Verify every file of a checkpoint against its manifest; ValueError or OSError names the defect."""
-    try:
+    with name_errors(MANIFEST):
         manifest = msgspec.convert(decode_json(read_limited(path / MANIFEST), dict), dict[str, _FileEntry])
-    except ValueError as error:
-        raise ValueError(f"{MANIFEST}: {error}") from None
     for name in (TOWER, TENSORS, STATE):
         if manifest.get(name) != _describe_file(path / name):
             raise ValueError(f"{name} is not what {MANIFEST} says")
@@ -158,16 +155,14 @@ def log_differences(path: Path, saved: CheckpointMetadata, processes: int, commi
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Lock a folder for one training; ValueError if another training writes to it.
-
-    The kernel releases the lock when the process ends.
-    """
+    """Lock a folder for one training (see `hold_lock`); ValueError if another training writes to it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with (folder / ".lock").open("w") as file, ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(hold_lock(file))
         except BlockingIOError:
-            raise ValueError(f"another training writes to {folder}: wait for its end, or end it") from None
+            remedy = "name another folder with --out, or resume when it has ended, with --resume"
+            raise ValueError(f"another training writes to {folder}: {remedy}") from None
         yield
 
 

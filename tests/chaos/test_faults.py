@@ -4,6 +4,7 @@ The runs are real processes and break for real: a child is killed, a loss become
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -56,6 +57,19 @@ def test_killed_child_is_a_recorded_failure_and_other_runs_remain(own_results: P
     assert failures(own_results) == ["killed by signal 9"]
     assert timed(own_results) == {"catlip"}
     assert len([r for r in read_records(own_results) if isinstance(r.measured, Memory)]) == 2
+
+
+def test_file_system_without_flock_holds_the_records_and_is_reported_once(own_results: Path, tmp_path: Path) -> None:
+    """As Lustre mounted without `-o flock`."""
+    (tmp_path / "patch").mkdir()
+    refuse = "import errno, fcntl\ndef flock(*_):\n    raise OSError(errno.ENOSYS, 'not here')\nfcntl.flock = flock\n"
+    (tmp_path / "patch" / "sitecustomize.py").write_text(refuse)
+    command = [sys.executable, "-m", "bench", "measure", "catlip-tiny", *ONE_ROUND, "--results", str(own_results)]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "patch")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert timed(own_results) == {"catlip"}
+    assert done.stderr.count("no flock in ") == 1
 
 
 def test_disk_that_is_full_before_the_first_run_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

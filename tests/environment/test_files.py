@@ -23,9 +23,26 @@ with atomic_write(Path(sys.argv[1])) as temporary:
 """
 
 
-def writing(path: Path) -> "subprocess.Popen[str]":
+WITHOUT_FLOCK = """
+import errno, fcntl
+def flock(*_):
+    raise OSError(errno.{}, "not here")
+fcntl.flock = flock
+"""
+WRITE_TWICE = """
+import sys
+from pathlib import Path
+from bench.environment.files import atomic_write
+for text in ("mine", "again"):
+    with atomic_write(Path(sys.argv[1])) as temporary:
+        temporary.write_text(text)
+"""
+
+
+def writing(path: Path, before: str = "") -> "subprocess.Popen[str]":
     """A process that is in the midst of writing a file."""
-    child = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", before + WRITER, str(path)]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "writing\n"
     return child
@@ -46,6 +63,34 @@ def test_leftovers_of_killed_writers_are_removed_and_live_writers_kept(tmp_path:
         temporary.write_text("again")
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
     assert path.read_text() == "again"
+
+
+@pytest.mark.parametrize("code", ["ENOSYS", "EOPNOTSUPP", "ENOLCK"])
+def test_file_system_without_flock_is_written_to_and_reported_once(code: str, tmp_path: Path) -> None:
+    path, without = tmp_path / "it [1]*.txt", WITHOUT_FLOCK.format(code)
+    child = writing(path, without)
+    (living,) = tmp_path.glob(".*.part")
+    command = [sys.executable, "-c", without + WRITE_TWICE, str(path)]
+    both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for other in both:
+        _, text = other.communicate()
+        assert other.returncode == 0, text
+        assert text == f"no flock in {tmp_path} (not here): files *.held are the locks there\n"
+    assert path.read_text() == "again"
+    assert living.read_text() == "half"
+    child.kill()
+    child.communicate()
+    assert living.exists()
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_other_errors_of_flock_are_raised(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_FLOCK.format("EIO") + WRITE_TWICE, str(tmp_path / "it.txt")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "not here" in done.stderr
+    assert not (tmp_path / "it.txt").exists()
 
 
 def test_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
