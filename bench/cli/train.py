@@ -4,6 +4,7 @@ import math
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -69,6 +70,11 @@ class Train:
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
         resume_from, name = self._resume_from(experiment)
+        with exclusive_lock(self._out):
+            return self._run(experiment, tasks, resume_from, name)
+
+    def _run(self, experiment: Experiment, tasks: Sequence[str], resume_from: str, name: str | None) -> int:
+        """Train and score in a folder that this process has locked."""
         scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False, curves=())
         comparison = open_comparison(self._out, [experiment], scope, name=name, tasks=tasks)
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
@@ -122,14 +128,15 @@ class Train:
 
     def _resume_from(self, experiment: Experiment) -> tuple[str, str | None]:
         """Return the checkpoint to resume from, or "", and its comparison; ValueError if OUT does not allow it."""
-        if restart_count() and not list_checkpoints(self._checkpoints):
-            return "", None  # a process failed before the first checkpoint
-        if not (self.resume or restart_count()):
-            if checkpoints := list_checkpoints(self._checkpoints):
-                remedy = f"resume with: {self._command} --resume, or name another folder with --out"
-                raise ValueError(f"{self._out} already holds a checkpoint ({checkpoints[0].name}); {remedy}")
-            return "", None
         with exclusive_lock(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
+            checkpoints = list_checkpoints(self._checkpoints)
+            if restart_count() and not checkpoints:
+                return "", None  # a process failed before the first checkpoint
+            if not (self.resume or restart_count()):
+                if checkpoints:
+                    remedy = f"resume with: {self._command} --resume, or name another folder with --out"
+                    raise ValueError(f"{self._out} already holds a checkpoint ({checkpoints[0].name}); {remedy}")
+                return "", None
             path, saved = latest_valid(self._checkpoints)
         require_same_experiment(saved, experiment, torchrun_env().world_size)
         log_differences(path, saved, torchrun_env().world_size, current_commit())

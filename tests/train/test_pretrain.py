@@ -12,7 +12,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.catalog import TASKS
-from bench.cli.train import parse_count
+from bench.cli.train import Train, parse_count
 from bench.config import with_settings
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
@@ -146,6 +146,32 @@ def test_locked_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
     with exclusive_lock(path.parent):
         assert main(["train", *OPTIONS, "--out", str(tmp_path), "--resume"]) == 2
     assert "another training writes to" in capsys.readouterr().err
+
+
+def test_second_training_in_a_folder_is_refused_before_it_loads_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first may still be loading, and has no checkpoint; or its command was killed while it saves."""
+    for locked in (tmp_path, tmp_path / "checkpoints"):
+        with exclusive_lock(locked):
+            before = sorted(tmp_path.rglob("*"))
+            assert main(["train", *OPTIONS, "--out", str(tmp_path)]) == 2
+            assert sorted(tmp_path.rglob("*")) == before
+        text = capsys.readouterr().err
+        assert f"another training writes to {locked}: name another folder with --out, or resume" in text
+        assert text.count("\n") == 1
+        (locked / ".lock").unlink()
+
+
+def test_training_locks_its_folder_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_in_locked_folder(out: Path, *_: object, **__: object) -> None:
+        with pytest.raises(ValueError, match="another training writes to"), exclusive_lock(out):
+            pass
+        raise ValueError("it was locked")
+
+    monkeypatch.setattr("bench.cli.train.open_comparison", open_in_locked_folder)
+    with pytest.raises(ValueError, match="it was locked"):
+        Train("catlip-tiny", out=tmp_path).run()
 
 
 def test_image_counts_are_parsed_with_suffixes() -> None:
