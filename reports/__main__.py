@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from tyro.conf import Positional, arg
 
 from bench.config import choose
@@ -21,6 +20,7 @@ from bench.console.console import (
     printable_lines,
     require_utf8,
 )
+from bench.console.options import parse_options
 from bench.console.tables import Table, print_tables
 from bench.environment.files import atomic_write, read_each
 from bench.history.metric_diffs import (
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str], program: str = "python -m reports") -> int:
     try:
         require_utf8(*arguments)
         verb = choose(arguments[0], VERBS, f"verb of {program}")
-        return tyro.cli(verb, args=arguments[1:], prog=f"{program} {arguments[0]}").run()
+        return parse_options(verb, f"{program} {arguments[0]}", arguments[1:]).run()
     except (ValueError, OSError) as error:
         log(f"{program}: {describe_error(error)}")
         return USAGE

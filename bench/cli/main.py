@@ -3,12 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-import tyro
-
 from bench.cli.compare import DISTRIBUTED_VERBS, GROUPS, VERBS, Bench
 from bench.cli.options import Command
 from bench.config import choose
 from bench.console.console import OK, PROGRAM, USAGE, describe_error, log, require_utf8
+from bench.console.options import parse_options
 from bench.environment.rank_info import torchrun_env
 from bench.old_names import upgrade_arguments, upgrade_verb
 from bench.orchestration.runner import follow_rank0
@@ -53,9 +52,9 @@ def _run_verb(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> Command:
     """Parse a verb and its options, or without a verb the options of the default comparison."""
     if not arguments or arguments[0].startswith("-"):
-        return tyro.cli(Bench, prog=PROGRAM, args=arguments, description=_describe_verbs())
+        return parse_options(Bench, PROGRAM, arguments, _describe_verbs())
     verb, options = upgrade_verb(arguments[0]), upgrade_arguments(arguments[0], arguments[1:])
-    return tyro.cli(choose(verb, VERBS, "verb"), prog=f"{PROGRAM} {verb}", args=options)
+    return parse_options(choose(verb, VERBS, "verb"), f"{PROGRAM} {verb}", options)
 
 
 def _describe_verbs() -> str:

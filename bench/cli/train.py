@@ -18,7 +18,7 @@ from bench.cli.options import Data, Json, Results, Settings, Tasks, experiment_f
 from bench.config import CheckpointConfig, Experiment, choose
 from bench.console.console import OK
 from bench.environment.circumstances import current_commit
-from bench.environment.files import plain_name
+from bench.environment.files import make_folders, plain_name
 from bench.environment.rank_info import restart_count, torchrun_env
 from bench.orchestration.comparison import Scope, with_images
 from bench.orchestration.preflight import open_comparison
@@ -196,7 +196,7 @@ class Export:
         from bench.towers.tower_from import load_tower
 
         known = load_tower(self.tower, self.results)
-        self.out.mkdir(parents=True, exist_ok=True)
+        make_folders(self.out)
         print(export_tower(known, self.out))
         print(f"written: {self.out}", file=sys.stderr)
         return OK

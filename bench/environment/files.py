@@ -33,7 +33,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Temporary files of killed processes in the folder are removed first. A writer holds a lock (see `hold_lock`), so
     that files being written by others stay.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
     for other in path.parent.glob(LOCKS):
         _remove_if_unlocked(other)
     lock = path.with_name(f".{path.name}.{uuid4().hex}.lock")
@@ -72,6 +72,14 @@ def hold_lock(file: IO[Any], *, wait: bool = False) -> Iterator[None]:
             except Timeout:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), file.name) from None
         yield
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and those above it; ValueError if the first would be in the file system's root, as after a typo."""
+    top = Path(*folder.absolute().parts[:2])
+    if not top.exists():
+        raise ValueError(f"{folder} cannot be made, there is no {top}: make that folder, or name another")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def fsync_path(path: Path) -> None:

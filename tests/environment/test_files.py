@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.environment.files import atomic_write
+from bench.__main__ import main
+from bench.environment.files import atomic_write, make_folders
 from models.checkpoint import save_tower
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +125,29 @@ def test_rename_is_flushed_to_disk(writer: str, tmp_path: Path, monkeypatch: pyt
         with atomic_write(path) as temporary:
             temporary.write_text("new")
     assert written == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+
+
+def test_folders_are_made_below_existing_ones_but_not_in_the_root(tmp_path: Path) -> None:
+    make_folders(tmp_path / "results" / "x" / "y")
+    make_folders(tmp_path / "results" / "x" / "y")
+    assert (tmp_path / "results" / "x" / "y").is_dir()
+    nowhere = Path("/no folder of this name")
+    with pytest.raises(ValueError, match="x cannot be made, there is no /no folder of this name: make that folder"):
+        make_folders(nowhere / "x")
+    with pytest.raises(ValueError, match="/x cannot be made"), atomic_write(nowhere / "x" / "page.html"):
+        pass
+    assert not nowhere.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "build", "tests/records", "--out", "/no folder of this name/x/page.html"],
+        ["measure", "clip-tiny", "--results", "/no folder of this name"],
+        ["label", "--merge", "bench/labels/vocabularies/pack-synsets.json", "--out", "/no folder of this name/v.json"],
+    ],
+)
+def test_commands_make_no_folder_in_the_root(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(arguments) == 2
+    assert not Path("/no folder of this name").exists()

@@ -127,6 +127,7 @@ READERS = {
     **{f"{suffix}.gz": read for suffix, read in LINE_WISE.items()},
     ".tgz": read_tar,
 }
+CAPTION_FILE = f"file of captions found (suffixes that are read: {', '.join(READERS)})"
 UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.Error)
 
 
@@ -157,19 +158,19 @@ class CaptionFile:
         return f"{self.name[: len(self.name) - len(suffix_of(self.path))]}.parquet"
 
 
-def find_caption_files(inputs: Iterable[str], out: Path | None = None) -> list[CaptionFile]:
-    """Return the files of names, globs and folders, each once, sorted; ValueError for an input without files.
+def find_caption_files(inputs: Iterable[str], out: Path | None = None, wanted: str = CAPTION_FILE) -> list[CaptionFile]:
+    """Return the files of names, globs and folders, each once, sorted; ValueError for an input without files `wanted`.
 
     If a folder contains `out`, the files in `out` are excluded: they hold labels.
     """
-    paths = {path.absolute() for each in inputs for path in _find_paths(each, out)}
+    paths = {path.absolute() for each in inputs for path in _find_paths(each, out, wanted)}
     if not paths:
         raise ValueError("no input given: name parquet, csv, tsv, jsonl, txt or tar files, globs or folders")
     root = Path(commonpath([path.parent for path in paths]))
     return sorted((CaptionFile(path, path.relative_to(root).as_posix()) for path in paths), key=lambda file: file.name)
 
 
-def _find_paths(name: str, out: Path | None) -> list[Path]:
+def _find_paths(name: str, out: Path | None, wanted: str) -> list[Path]:
     folder = Path(name).absolute()
     if folder.is_file():
         return [Path(name)]
@@ -182,7 +183,7 @@ def _find_paths(name: str, out: Path | None) -> list[Path]:
     else:
         raise ValueError(f"no file, folder or glob {name!r}")
     if not found:
-        raise ValueError(f"{name}: no file of captions found (suffixes that are read: {', '.join(READERS)})")
+        raise ValueError(f"{name}: no {wanted}")
     return found
 
 

@@ -196,7 +196,7 @@ def find_tar_files(data: str) -> list[Path]:
     """Return the tar files of a folder, a file or a glob, in order; ValueError if there are none."""
     if not (Path(data).exists() or has_magic(data)):
         raise ValueError(f"data={data}: no folder, file or glob of tar shards (the shipped pack is {PACK_DATA!r})")
-    found = [shard.path for shard in find_caption_files([data])]
+    found = [shard.path for shard in find_caption_files([data], wanted=".tar shard found")]
     for path in found:
         if suffix_of(path) in (".tar.gz", ".tgz"):
             raise ValueError(f"{path}: a compressed shard has no random access; decompress it with: gunzip {path}")

@@ -1,0 +1,42 @@
+"""Options that are not accepted are one line, with exit code 2, on every command line."""
+
+import pytest
+
+from bench.__main__ import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["list", "--json"], "Missing value for argument '--json'"),
+        (["measure", "clip-tiny", "--roundz", "3"], "Unrecognized options: --roundz, 3; Perhaps you meant: --rounds"),
+        (["measure", "clip-tiny", "--rounds", "x"], "Error parsing --rounds: "),
+        (["train"], "name of the experiment"),
+        (["--smok"], "Unrecognized options: --smok"),
+        (
+            ["report", "export", ".", "--format", "x", "--out", "y"],
+            "invalid choice 'x' for argument '--format'",
+        ),
+        (["report", "build", "a", "b"], "Unrecognized options: b"),
+    ],
+)
+def test_options_that_are_not_accepted_are_one_line(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert text in line
+    assert line.endswith("--help)")
+    assert not {*line} & {*"╭╮╰╯│─"}
+    assert "---" not in line
+    assert not out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "--help"], ["report", "build", "--help"]])
+def test_help_goes_to_standard_output(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert (ended.value.code, err) == (0, "")
+    assert "--help" in out
