@@ -26,6 +26,7 @@ from bench.train.build import (
     count_trained_parameters,
     first_steps,
     load_data,
+    log_labels,
     sample_counts,
     take_steps,
 )
@@ -44,6 +45,8 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     graph was compiled is recorded as not measured. Raises RuntimeError if all windows are.
     """
     run = build_train_state(load_data(experiment, device, results))
+    if round_ == 0:
+        log_labels(run.stream)
     warmup_steps = first_steps(experiment, experiment.warmup_steps)
     with clock(device) as warmup:
         check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)

@@ -1,5 +1,6 @@
 """The training state of an experiment (data, tower, model and step), and its steps."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.config import PACK_DATA, Experiment
+from bench.console.console import log
 from bench.data.image_sizes import first_of_each_size
 from bench.data.manifest import CACHE, pack_cache
 from bench.data.pack import load_pack_images
@@ -27,6 +29,9 @@ from bench.train.step import Step, make_step
 from losses.collectives import rank_and_world_size
 from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import checkpoint_activations
+
+DESCRIBED_CAPTIONS = 1024
+TOKEN_METHODS = ("superclass", "superclip")  # methods whose labels are subwords
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,19 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
         return ShardStream(experiment, shards, method.targets, device, rank=rank, ranks=ranks)
     targets, images = method.targets(experiment), load_pack_images("pretrain", pack_cache())
     return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks)
+
+
+def log_labels(stream: Stream[Any]) -> None:
+    """Log on rank 0 what labels a method reads: their vocabulary, and their number in the first captions of the run."""
+    experiment = stream.experiment
+    vocabulary = {"catlip": experiment.synset_vocabulary} | dict.fromkeys(TOKEN_METHODS, experiment.subword_vocabulary)
+    if stream.order.rank > 0 or experiment.method not in vocabulary:
+        return
+    targets = [stream.target(k) for k in range(math.ceil(DESCRIBED_CAPTIONS / experiment.batch_size))]
+    counts = torch.cat([getattr(target, "labels", target).starts.diff() for target in targets])
+    mean, empty = counts.double().mean(), (counts == 0).double().mean()
+    text = f"{experiment.name}: vocabulary {vocabulary[experiment.method]}, {mean:.2f} labels per image"
+    log(f"{text}, {empty:.1%} of captions without a label (of the first {len(counts):,})")
 
 
 def sample_counts(stream: Stream[Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.towers.head_file import save_head
 from bench.towers.provenance import Provenance
-from bench.train.build import TrainState, build_train_state, check_finite, load_data, sample_counts
+from bench.train.build import TrainState, build_train_state, check_finite, load_data, log_labels, sample_counts
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.distributed import reset_watchdog, world_group
 from bench.train.state import (
@@ -54,6 +54,7 @@ def train(
     by its images. A `manager` saves checkpoints and may resume from one. Rank 0 writes.
     """
     run, segments = build_train_state(load_data(experiment, device, results)), plan_segments(experiment, budgets)
+    log_labels(run.stream)
     progress = TrainProgress() if manager is None else manager.restore(run)
     events = "" if manager is None else manager.config.tensorboard
     with (
