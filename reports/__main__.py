@@ -22,7 +22,7 @@ from bench.console.console import (
 )
 from bench.console.options import parse_options
 from bench.console.tables import Table, print_tables
-from bench.environment.files import atomic_write, read_each
+from bench.environment.files import atomic_write, read_each, read_limited
 from bench.history.metric_diffs import (
     compare_observations,
     describe_none_worse,
@@ -67,7 +67,7 @@ class ComparisonPage:
         own = [path for path in files if name <= comparison_of(path) and comparison_of(path) not in others]
         records, damaged = read_each(own, read_record)
         suites, plan = (
-            path.read_bytes() if path.is_file() else None
+            read_limited(path) if path.is_file() else None
             for path in (self.results / SUITES_FILE, self.results / PLAN_FILE)
         )
         text = page(name, records, others=others, suites=suites, plan=plan, damaged=damaged)
@@ -85,7 +85,7 @@ class PlanPage:
 
     def run(self) -> int:
         """Read the plan and write the page."""
-        text = plan_page(self.plan.read_bytes(), str(self.plan))
+        text = plan_page(read_limited(self.plan), str(self.plan))
         return _write_page(self.out or self.plan.with_suffix(".html"), text)
 
 

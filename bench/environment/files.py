@@ -106,15 +106,22 @@ def plain_name(name: str) -> str:
     return f"{cleaned}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
-def read_limited(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
-    """Read a regular file; ValueError if it is another kind of file, which may block, or is larger than the limit."""
+def require_regular(path: Path) -> Path:
+    """Return the path; ValueError if another kind of file is there, which may block or have no end."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: not a regular file")
-    with path.open("rb") as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise ValueError(f"{path}: larger than {most_bytes / 2**20:g} MiB")
-    return content
+    return path
+
+
+def read_limited(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
+    """Read a regular file; ValueError if it is another kind of file, or larger than the limit, which is then not read.
+
+    The bytes that are read count, because a file of the kernel's may say that it has none.
+    """
+    with require_regular(path).open("rb") as file:
+        if path.stat().st_size <= most_bytes and len(content := file.read(most_bytes + 1)) <= most_bytes:
+            return content
+    raise ValueError(f"{path}: larger than {most_bytes / 2**20:g} MiB")
 
 
 def read_each(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T], list[str]]:

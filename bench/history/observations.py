@@ -16,7 +16,7 @@ import msgspec
 
 from bench.config import Experiment
 from bench.environment.circumstances import make_fingerprint
-from bench.environment.files import atomic_write, decode_json, name_errors, read_each
+from bench.environment.files import atomic_write, decode_json, name_errors, read_each, read_limited
 from bench.measure.throughput import images_per_second
 from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, is_record, read_record
 
@@ -199,7 +199,7 @@ def json_files(path: Path) -> list[Path]:
 def _read_file(path: Path, named: Path) -> list[Observation]:
     if is_record(path):
         return list(observations_of_record(read_record(path)))
-    content = path.read_bytes()
+    content = read_limited(path)
     if path != named:
         with name_errors(f"{path}: not JSON"):
             decoded: object = decode_json(content, object)

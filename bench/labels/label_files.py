@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from bench.console.console import PROGRAM
 from bench.data.captions.batches import CaptionBatch
 from bench.data.captions.files import digest_file, find_caption_files, read_captions
-from bench.environment.files import atomic_write
+from bench.environment.files import atomic_write, require_regular
 from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller
 from bench.labels.vocabulary import read_vocabulary
 
@@ -112,7 +112,7 @@ def _accumulate(labelled: Iterator[LabelledBatch], total: Tally, report: ReportP
 def read_label_file_info(target: Path) -> LabelFileInfo | None:
     """Return the metadata of a file of labels; None if there is no complete one."""
     try:
-        metadata = pq.read_metadata(target).metadata
+        metadata = pq.read_metadata(require_regular(target)).metadata
         return msgspec.json.decode(metadata[METADATA_KEY], type=LabelFileInfo)
     except (OSError, ValueError, TypeError, KeyError, msgspec.DecodeError):
         return None

@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 
 from bench.config import Experiment
 from bench.console.console import PROGRAM
-from bench.environment.files import decode_older
+from bench.environment.files import decode_older, require_regular
 from bench.old_names import upgrade_experiment_of
 
 
@@ -42,7 +42,7 @@ def is_made_here(path: Path) -> bool:
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a safetensors file; ValueError for another file."""
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(require_regular(path), framework="numpy") as file:
             return file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from None

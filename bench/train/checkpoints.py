@@ -14,7 +14,16 @@ from msgspec.structs import replace
 from bench.config import Experiment, differing_fields, format_differences
 from bench.console.console import log
 from bench.data.shards.shards import data_digest
-from bench.environment.files import PLAIN, decode_json, decode_older, fsync_path, hold_lock, name_errors, read_limited
+from bench.environment.files import (
+    PLAIN,
+    decode_json,
+    decode_older,
+    fsync_path,
+    hold_lock,
+    name_errors,
+    read_limited,
+    require_regular,
+)
 from bench.old_names import upgrade_experiment_of
 from bench.record import FormatHeader
 
@@ -167,7 +176,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 
 def _describe_file(path: Path) -> _FileEntry:
-    with path.open("rb") as file:
+    with require_regular(path).open("rb") as file:
         return _FileEntry(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG
 from bench.data.captions.files import UNREADABLE, SampleCaptionReader, digest_file
 from bench.data.shards.tar_samples import Member, iterate_samples
-from bench.environment.files import atomic_write, decode_json, name_errors, read_limited
+from bench.environment.files import MAX_BYTES, atomic_write, decode_json, name_errors, read_limited
 
 INDEX_FORMAT = 2  # raise it when the same shard gives another index
 SCHEMA = pa.schema(
@@ -83,10 +83,13 @@ def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
         for key, members in iterate_samples(file):
             suffix = next((suffix for suffix in kind.suffixes if suffix in members), None)
             caption, flaw = _read_usable_caption(reader, members)
-            if suffix is None or caption is None:
-                skipped[f"no {kind.noun}" if suffix is None else flaw] += 1
+            image = members.get(suffix or "")
+            if image is None or caption is None:
+                skipped[f"no {kind.noun}" if image is None else flaw] += 1
+            elif image.size > MAX_BYTES:
+                skipped[f"{kind.noun} larger than {MAX_BYTES // 2**20} MiB"] += 1
             else:
-                image, empty = members[suffix], empty + (not caption.strip())
+                empty += not caption.strip()
                 row = (key, count, suffix, image.offset, image.size, caption.decode("utf-8", "replace"))
                 rows.append(dict(zip(SCHEMA.names, row, strict=True)))
             count += 1

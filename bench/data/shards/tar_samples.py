@@ -8,11 +8,13 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
-from typing import IO, cast
+from typing import IO, Any, NoReturn, cast
 
 from bench.data.captions.batches import MAX_LINE_BYTES
 
 BLOCK_BYTES, CHUNK_BYTES = tarfile.BLOCKSIZE, 2**20
+EXTENSIONS = (*b"LKxgX",)  # types of headers that extend the next ones: long names, and pax records
+MAX_EXTENSION_BYTES, MAX_GLOBAL_RECORDS = 2**16, 100  # of one such header; of pax records that stay for all members
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +49,36 @@ def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Membe
         yield key, members
 
 
+class _BoundedHeader(tarfile.TarInfo):
+    """A header of regular size: tarfile reads what extends a header at once, and follows sizes below zero backwards."""
+
+    def _proc_member(self, tar: Any) -> Any:
+        if self.size < 0 or (self.type[0] in EXTENSIONS and self.size > MAX_EXTENSION_BYTES):
+            raise ValueError(f"a header claims {self.size:,} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            self._proc_gnusparse_10()
+        try:
+            header = super()._proc_member(tar)  # type: ignore[misc]
+        except RecursionError:
+            raise ValueError("its headers extend each other without end") from None
+        if len(tar.pax_headers) > MAX_GLOBAL_RECORDS or not 0 <= tar.offset - header.offset < 2**62:
+            raise ValueError(f"the headers of {header.name} are damaged")
+        return header
+
+    def _proc_gnusparse_10(self, *_: object) -> NoReturn:
+        raise ValueError(f"{self.name} is a sparse file, expected a regular file")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10
+
+
 def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
     """Yield all files, under names that are valid Unicode."""
-    with tarfile.open(fileobj=file, mode="r:") as tar:
+    with tarfile.open(fileobj=file, mode="r:", tarinfo=_BoundedHeader) as tar:
         while (header := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header
             if not header.isfile():
                 continue
             name = header.name.encode("utf-8", "replace").decode()
-            if header.issparse():
-                raise ValueError(f"{name} is a sparse file, expected a regular file")
             yield name, Member(header.offset_data, header.size, _read_content(tar, header, name))
         file.seek(tar.offset)  # tarfile's end, which may be a truncated header
         if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
@@ -67,7 +89,7 @@ def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
 
 
 def _read_content(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
-    if not name.lower().endswith((".txt", ".json")):
+    if name.rpartition("/")[2].partition(".")[2].lower() not in ("txt", "json"):
         return b""
     if header.size > MAX_LINE_BYTES:
         raise ValueError(f"{name} is longer than {MAX_LINE_BYTES // 2**20} MiB")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
+from bench.environment.files import decode_json, read_limited
 from bench.transfer.detection import PUBLISHED, Annotated, DetectionTask, ObjectAnnotations, coco_tool
 from bench.transfer.tasks.image_sources import FileImageSource, format_some, readable_rows
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout, task_of_files
@@ -65,11 +66,10 @@ def coco_labels(root: Path, cache: Path) -> MultiLabelTask:
 
 def read_instances(path: Path, kind: type[T]) -> T:
     """Read an annotations file; ValueError for a file that is too large, is not JSON, or contradicts itself."""
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path}: over {MAX_BYTES / 2**30:.0f} GiB")
+    content = read_limited(path, MAX_BYTES)
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        found = decode_json(content, kind)
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     images, categories = [one.id for one in found.images], [one.id for one in found.categories]
     for what, ids in (("image", images), ("category", categories)):

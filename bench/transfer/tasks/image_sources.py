@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from bench.console.console import printable
 from bench.data.decoding import UnusableImageError, decode_image
-from bench.environment.files import atomic_write
+from bench.environment.files import atomic_write, read_limited
 from bench.train.train_logger import LINE_SECONDS
 
 BATCH_SIZE = 256
@@ -27,6 +27,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MAX_ASPECT_RATIO = 16  # largest aspect ratio of an image that is scaled; of a longer one the middle is cut out first
 RESIZE_OVER_CROP = 232 / 224  # torchvision's recipe for evaluation, which CatLIP's fine-tuning follows
 MAX_NAMES = 3  # in a message
+MAX_LIST_BYTES = 2**26  # of a list of images or classes
 MAX_UNREADABLE_SHARE = 0.01  # share of a data set's files; with more missing, its scores would be of another data set
 T = TypeVar("T")
 
@@ -98,9 +99,10 @@ class FileImageSource:
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
         path = self.paths[row]
+        encoded = read_image_file(path)
         try:
-            return decode_image(path.read_bytes())
-        except (UnusableImageError, OSError) as error:
+            return decode_image(encoded)
+        except UnusableImageError as error:
             raise UnreadableImageError(f"{path}: {error}") from None
 
     def select(self, rows: Sequence[int]) -> "FileImageSource":
@@ -171,6 +173,25 @@ def eval_batches(images: ImageSource, side: int) -> Iterator[UInt8[Tensor, "batc
         firsts = range(0, len(images), BATCH_SIZE)
         for first in progress_bar(firsts, len(firsts), "embedding"):
             yield torch.stack(list(pool.map(centre, range(first, min(first + BATCH_SIZE, len(images))))))
+
+
+def read_text_lines(path: Path) -> list[str]:
+    """Return a list's non-empty lines; ValueError for a file that is too large, not regular or not UTF-8."""
+    try:
+        text = read_limited(path, MAX_LIST_BYTES).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def read_image_file(path: Path) -> bytes:
+    """Return a file's bytes; UnreadableImageError for one that `read_limited` refuses or cannot open."""
+    try:
+        return read_limited(path)
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: {error}") from None
+    except ValueError as error:
+        raise UnreadableImageError(str(error)) from None
 
 
 def format_some(names: Sequence[object]) -> str:

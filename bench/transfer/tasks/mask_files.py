@@ -1,5 +1,6 @@
 """Segmentation tasks in files: ADE20k, Pascal VOC and plain folders of images and masks."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,12 @@ from bench.transfer.tasks.image_sources import (
     FileImageSource,
     UnreadableImageError,
     format_some,
+    read_image_file,
+    read_text_lines,
     readable_rows,
 )
 from bench.transfer.tasks.multi_label_tasks import holdout
+from bench.transfer.tasks.voc import read_image_list
 
 FORMATS = ("PNG", "BMP", "TIFF")
 ONE_CHANNEL_MODES = ("L", "P", "1")  # Pillow's modes with one number per pixel
@@ -92,7 +96,7 @@ def voc_masks(root: Path, cache: Path) -> SegmentationTask:
         listed = root / "ImageSets" / "Segmentation" / f"{name}.txt"
         if not listed.is_file():
             raise ValueError(VOC_LAYOUT.format(root=root, lacks=f"{listed} is not there"))
-        names = listed.read_text(encoding="utf-8").split()
+        names = [line.split()[0] for line in read_image_list(listed)]
         images = [root / "JPEGImages" / f"{name}.jpg" for name in names]
         masks = [root / "SegmentationClass" / f"{name}.png" for name in names]
         return _pair_files(root, VOC_LAYOUT, images, masks, class_of)
@@ -105,7 +109,7 @@ def mask_folders(root: Path, cache: Path) -> SegmentationTask:
     names_file = root / "classes.txt"
     if not names_file.is_file():
         raise ValueError(MASKS_LAYOUT.format(root=root, lacks=f"{names_file} is not there"))
-    classes = tuple(line.strip() for line in names_file.read_text(encoding="utf-8").splitlines() if line.strip())
+    classes = tuple(read_text_lines(names_file))
     if not 2 <= len(classes) <= IGNORED:  # noqa: PLR2004
         raise ValueError(f"{names_file} names {len(classes)} classes; 2 to {IGNORED} are accepted")
     class_of = {number: number for number in range(len(classes))} | {IGNORED: IGNORED}
@@ -152,8 +156,9 @@ def _pair_files(
 
 
 def _read_mask(path: Path) -> UInt8[np.ndarray, "height width"]:
+    encoded = read_image_file(path)
     try:
-        with Image.open(path, formats=FORMATS) as image:  # reads only the header
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:  # reads only the header
             mode, pixels = image.mode, image.width * image.height
             numbers = np.asarray(image) if mode in ONE_CHANNEL_MODES and pixels <= MAX_PIXELS else None
     except MemoryError:

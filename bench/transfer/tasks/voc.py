@@ -8,10 +8,10 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from bench.transfer.tasks.image_sources import FileImageSource, format_some
+from bench.environment.files import read_limited
+from bench.transfer.tasks.image_sources import FileImageSource, format_some, read_text_lines
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, task_of_files
 
-MAX_BYTES = 2**26  # of a list of images
 MAX_ANNOTATION_BYTES = 2**20  # VOC's annotations have some kB
 LAYOUT = (
     "{root} is not laid out as Pascal VOC is: {lacks}; expected are ImageSets/Main/train.txt and val.txt (and "
@@ -34,7 +34,7 @@ def voc_labels(root: Path, cache: Path) -> MultiLabelTask:
     if splits[:2] != ["train", "val"]:
         lost = "train.txt" if "train" not in splits else "val.txt"
         raise ValueError(LAYOUT.format(root=root, lacks=f"ImageSets/Main/{lost} is not there"))
-    names = {split: _read_lines(lists / f"{split}.txt") for split in splits}
+    names = {split: read_image_list(lists / f"{split}.txt") for split in splits}
     listed = sorted(path.name.removesuffix("_train.txt") for path in lists.glob("*_train.txt"))
     found = {
         split: _read_class_lists(root, split, names[split], listed) if listed else _read_annotations(root, names[split])
@@ -57,11 +57,10 @@ def read_objects(path: Path) -> list[tuple[str, bool]]:
     A document type is refused, because it could define entities that expand without end or name other files. Raises
     ValueError with the file's name, also for a file of more than 1 MiB.
     """
-    if path.stat().st_size > MAX_ANNOTATION_BYTES:
-        raise ValueError(f"{path}: over {MAX_ANNOTATION_BYTES // 2**20} MiB")
+    content = read_limited(path, MAX_ANNOTATION_BYTES)
     parser = ET.XMLParser(target=_NoDoctypeBuilder())  # noqa: S314 - document types are refused
     try:
-        parser.feed(path.read_bytes())
+        parser.feed(content)
         annotation = parser.close()
     except (ET.ParseError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
@@ -83,7 +82,7 @@ def _read_class_lists(root: Path, split: str, names: Sequence[str], classes: Seq
         path = root / "ImageSets" / "Main" / f"{one}_{split}.txt"
         if not path.is_file():
             raise ValueError(LAYOUT.format(root=root, lacks=f"ImageSets/Main/{path.name} is not there"))
-        rows = [line.split() for line in _read_lines(path)]
+        rows = [line.split() for line in read_image_list(path)]
         if wrong := [" ".join(row) for row in rows if len(row) != 2 or row[1] not in (SHOWN, DIFFICULT, NOT_SHOWN)]:  # noqa: PLR2004
             raise ValueError(f"{path}: a line is an image and 1, 0 or -1, got {format_some(wrong)}")
         if differing := sorted({name for name, _ in rows} ^ found.keys()):
@@ -121,14 +120,9 @@ def _part_of(root: Path, split: str, names: Sequence[str], found: Judgements, cl
     return MultiLabelPart(FileImageSource(paths), labels, unjudged)
 
 
-def _read_lines(path: Path) -> list[str]:
-    """Return a list's non-empty lines; ValueError for a file that is too large or not text, or repeats a name."""
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path}: over {MAX_BYTES // 2**20} MiB")
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: {error}") from None
+def read_image_list(path: Path) -> list[str]:
+    """Return a list's lines; ValueError for a file that `read_text_lines` refuses, or that repeats a name."""
+    lines = read_text_lines(path)
     names = [line.split()[0] for line in lines]
     if bad := [name for name in names if Path(name).name != name]:
         raise ValueError(f"{path}: an image is named without its folder, got {format_some(bad)}")

@@ -131,7 +131,7 @@ def test_invalid_json_is_refused_with_the_file_name(tmp_path: Path, content: str
 
 def test_a_json_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coco_layout, "MAX_BYTES", 100)
-    with pytest.raises(ValueError, match=r"instances_train2017\.json: over"):
+    with pytest.raises(ValueError, match=r"instances_train2017\.json: larger than"):
         coco_labels(coco_tree(tmp_path), tmp_path / CACHE)
 
 
@@ -288,8 +288,8 @@ def test_malicious_annotations_are_refused(tmp_path: Path, content: str, text: s
 def test_oversized_files_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = voc_tree(tmp_path, lists=False)
     monkeypatch.setattr(voc_layout, "MAX_ANNOTATION_BYTES", 10)
-    with pytest.raises(ValueError, match=r"2008_000\.xml: over"):
+    with pytest.raises(ValueError, match=r"2008_000\.xml: larger than"):
         voc_labels(root, tmp_path / CACHE)
-    monkeypatch.setattr(voc_layout, "MAX_BYTES", 10)
-    with pytest.raises(ValueError, match=r"train\.txt: over"):
+    monkeypatch.setattr(image_sources, "MAX_LIST_BYTES", 10)
+    with pytest.raises(ValueError, match=r"train\.txt: larger than"):
         voc_labels(root, tmp_path / CACHE)
