@@ -1,7 +1,7 @@
 """The settings of a run: a frozen value that holds everything that can change a figure."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from statistics import fmean
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -13,6 +13,7 @@ from msgspec.structs import fields, force_setattr, replace
 from bench.old_names import upgrade_typed_setting
 
 T = TypeVar("T")
+MAX_COMPARED_NAMES, MAX_LISTED_NAMES, MAX_NAME_LENGTH = 1000, 100, 200  # in a message on names that others chose
 
 MethodName = Literal["clip", "siglip", "catlip", "superclass", "superclip", "distill"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
@@ -279,6 +280,12 @@ def choose(name: str, options: Mapping[str, T], what: str) -> T:
     """Return `options[name]`; ValueError suggests the nearest name."""
     if name in options:
         return options[name]
-    near = get_close_matches(name, options, n=1)
+    near = get_close_matches(name, [*options][:MAX_COMPARED_NAMES], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no {what} named {name!r}{hint} (there are {', '.join(sorted(options))})")
+    raise ValueError(f"no {what} named {name!r}{hint} (there are {list_names(sorted(options))})")
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Join names with commas: the first of very many, and the beginnings of very long ones."""
+    more = f" and {len(names) - MAX_LISTED_NAMES:,} more" if len(names) > MAX_LISTED_NAMES else ""
+    return ", ".join(name[:MAX_NAME_LENGTH] for name in names[:MAX_LISTED_NAMES]) + more

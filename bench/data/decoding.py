@@ -19,11 +19,14 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 EMPTY = "no bytes"
 UNKNOWN_FORMAT = f"not {', '.join(FORMATS)}"
 TOO_LARGE = f"over {MAX_PIXELS / 1e6:.0f} megapixels"
+MAX_SCANS, MAX_EXIF_SEGMENTS = 100, 16  # of a JPEG, which usually has up to 12 and one; decoders take time for each
+TOO_MANY_PARTS = f"over {MAX_SCANS} scans or {MAX_EXIF_SEGMENTS} EXIF segments"
 TRUNCATED, CORRUPTED = "truncated", "corrupted"
 NOT_AN_ARRAY = "not a .npy array of floats"
 TOO_SHORT = "fewer bytes than its header says"
 NOT_FINITE = "a value is not finite"
-ERROR_CLASSES = (EMPTY, UNKNOWN_FORMAT, TOO_LARGE, TRUNCATED, CORRUPTED)
+ERROR_CLASSES = (EMPTY, UNKNOWN_FORMAT, TOO_LARGE, TOO_MANY_PARTS, TRUNCATED, CORRUPTED)
+JPEG_START, SCAN, EXIF = b"\xff\xd8", b"\xff\xda", b"Exif\0\0"
 TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,6 +50,8 @@ def decode_image(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
     """
     if not encoded:
         raise UnusableImageError(EMPTY)
+    if encoded.startswith(JPEG_START) and (encoded.count(SCAN) > MAX_SCANS or encoded.count(EXIF) > MAX_EXIF_SEGMENTS):
+        raise UnusableImageError(TOO_MANY_PARTS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about unusual but valid files
         try:

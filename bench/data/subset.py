@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.config import Experiment
+from bench.config import Experiment, list_names
 from bench.data.captions.batches import KEY_COLUMNS, find_column
+from bench.data.captions.files import name_errors
 from bench.environment.seeds import SUBSET, seed_for
 
 RANDOM = "random:"
@@ -37,7 +38,8 @@ def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
     wanted = pa.array(sorted(_listed_keys(Path(subset))), keys.type)
     unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=keys)))
     if len(unknown):
-        raise ValueError(f"{subset}: no sample has {len(unknown):,} of its {len(wanted):,} keys, such as {unknown[0]}")
+        example = list_names([unknown[0].as_py()])
+        raise ValueError(f"{subset}: no sample has {len(unknown):,} of its {len(wanted):,} keys, such as {example}")
     return _to_array(pc.indices_nonzero(pc.is_in(keys, value_set=wanted)).to_numpy())
 
 
@@ -54,12 +56,12 @@ def _random_rows(subset: str, seed: int, count: int) -> Sequence[int]:
 def _listed_keys(path: Path) -> set[str]:
     if not path.is_file():
         raise ValueError(f"subset={path}: no such file; expected a csv file of keys or {RANDOM}N")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
+    with name_errors(path), path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file, restval="")
         column = find_column(rows.fieldnames or (), KEY_COLUMNS)
         if column is None:
-            there = ", ".join(rows.fieldnames or ()) or "none"
-            raise ValueError(f"{path}: no key column; expected {' or '.join(KEY_COLUMNS)} (there are {there})")
+            there = list_names(rows.fieldnames or ()) or "none"
+            raise ValueError(f"no key column; expected {' or '.join(KEY_COLUMNS)} (there are {there})")
         keys = {row[column] for row in rows}
     if not keys:
         raise ValueError(f"{path}: the file lists no keys")

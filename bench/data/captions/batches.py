@@ -19,14 +19,14 @@ from typing import cast
 import msgspec
 import pyarrow as pa
 
-from bench.config import choose
+from bench.config import MAX_COMPARED_NAMES, choose, list_names
 
 MAX_BATCH_ROWS, MAX_BATCH_BYTES = 65_536, 16 * 2**20  # a batch is also a row group of the labels
 MAX_CAPTION_BYTES = 4 * 2**20  # bytes; a longer caption is skipped and counted
 NULL, TOO_LONG = "null", f"longer than {MAX_CAPTION_BYTES // 2**20} MiB"  # why a row has no caption
 CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "txt", "alt", "alt_text", "title", "description")
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
-MAX_LINE_BYTES = 64 * 2**20  # bytes; a longer line means another format or an unclosed quotation mark
+MAX_LINE_BYTES = 16 * 2**20  # bytes; a longer line means another format or an unclosed quotation mark
 COMPRESSED = (".gz", ".tgz")
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
@@ -65,22 +65,28 @@ def collect_batches(rows: Iterable[CaptionRow], bytes_read: Callable[[], int]) -
 def find_caption_column(names: Sequence[str], requested: str | None) -> str:
     """Return the name of the caption column; ValueError lists the columns and suggests one."""
     if requested is not None:
-        return choose(requested, {name: name for name in names}, "column")
+        return _require_once(choose(requested, {name: name for name in names}, "column"), names)
     if found := find_column(names, CAPTION_COLUMNS):
         return found
-    lower = {name.lower(): name for name in names}
+    lower = {name.lower(): name for name in names[:MAX_COMPARED_NAMES]}
     near = [match for known in CAPTION_COLUMNS for match in get_close_matches(known, lower, n=1, cutoff=0.7)]
     near += [name for name in lower for known in CAPTION_COLUMNS if known in name]
     hint = f"; likely {lower[near[0]]!r}" if near else ""
     raise ValueError(
-        f"no column has a name known for captions{hint}: name it with --column (there are {', '.join(names)})"
+        f"no column has a name known for captions{hint}: name it with --column (there are {list_names(names)})"
     )
 
 
 def find_column(names: Sequence[str], known: Sequence[str]) -> str | None:
-    """Return the first known name among `names`, in any case."""
+    """Return the first known name among `names`, in any case; ValueError for a name that occurs twice."""
     lower = {name.lower(): name for name in reversed(names)}
-    return next((lower[name] for name in known if name in lower), None)
+    return next((_require_once(lower[name], names) for name in known if name in lower), None)
+
+
+def _require_once(name: str, names: Sequence[str]) -> str:
+    if names.count(name) > 1:
+        raise ValueError(f"{names.count(name)} columns are named {name!r}: rename all but one")
+    return name
 
 
 def read_lines(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.config import choose
@@ -27,39 +28,70 @@ from bench.data.shards.tar_samples import Member, iterate_samples
 from bench.environment.files import name_errors
 
 BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
+READ_ROWS = 1024  # of a parquet file at once, which are then joined to batches; more are no faster
+MAX_DECODED_BYTES, MAX_EXPANSION = 2**30, 100  # of all captions of a file: the sum of bytes and of times its size
 DIGEST_BYTES = 2**16  # read at each of three places of a file
+_open_parquet = partial(pq.ParquetFile, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
 
 
 def read_parquet(path: Path, column: str | None) -> Iterator[CaptionBatch]:
     """Read the caption column and the key column; without a key column the key is the row's number, from 0."""
     size = path.stat().st_size
-    with pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True) as file:
+    with _open_parquet(path) as file:
         names, total, before = file.schema_arrow.names, file.metadata.num_rows, 0
         name, key = batches.find_caption_column(names, column), batches.find_column(names, batches.KEY_COLUMNS)
         kind = file.schema_arrow.field(name).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not (_is_text(kind) or pa.types.is_null(kind)):
             raise ValueError(f"column {name!r} holds {kind}, expected text")
-        columns = [name] if key in (name, None) else [name, key]
-        for batch in file.iter_batches(_choose_batch_rows(file.metadata), columns=columns):
-            rows = len(batch)
-            keys = pa.array(np.arange(before, before + rows)) if key is None else _decode_dictionary(batch.column(key))
-            if pa.types.is_nested(keys.type):
-                raise ValueError(f"the key column holds {keys.type}, expected text or numbers")
+        if key is not None and pa.types.is_nested(file.schema_arrow.field(key).type):
+            raise ValueError(f"the key column holds {file.schema_arrow.field(key).type}, expected text or numbers")
+        for table in _join_batches(_decode_batches(path, file, list(dict.fromkeys((name, key or name))))):
+            rows = len(table)
+            keys = pa.array(np.arange(before, before + rows)) if key is None else table[key].combine_chunks()
             before += rows
-            captions = _decode_dictionary(batch.column(name)).cast(pa.binary())
+            captions = table[name].combine_chunks().cast(pa.binary())
             yield CaptionBatch(keys.cast(pa.string()), captions, size * before // max(total, 1))
         if before != total:
             raise ValueError(f"the file is truncated: {before} of its {total} rows can be read")
 
 
-def _choose_batch_rows(metadata: pq.FileMetaData) -> int:
-    """Return the number of rows per batch: fewer if rows are long.
+def _decode_batches(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield decoded rows, few at once if one can be long: a value of a dictionary is stored once for all its rows."""
+    are_dictionaries = all(pa.types.is_dictionary(file.schema_arrow.field(column).type) for column in columns)
+    with _open_parquet(path, metadata=file.metadata, read_dictionary=columns) as encoded:
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)  # not its columns: pyarrow aborts the process at damaged statistics
+            longest = max(_longest_value(encoded, number, columns), group.total_byte_size // max(group.num_rows, 1), 1)
+            rows = max(1, min(READ_ROWS, MAX_BATCH_ROWS, MAX_BATCH_BYTES // longest))
+            step = MAX_BATCH_ROWS if are_dictionaries else rows  # each batch of dictionaries copies them
+            for batch in file.iter_batches(step, row_groups=[number], columns=columns):
+                for first in range(0, len(batch), rows):
+                    part = batch.slice(first, rows)
+                    yield pa.RecordBatch.from_arrays([*map(_decode_dictionary, part.columns)], part.schema.names)
 
-    Sizes are of row groups, because pyarrow aborts the process where the statistics of a column are damaged.
-    """
-    size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
-    return int(max(1, min(MAX_BATCH_ROWS, MAX_BATCH_BYTES * metadata.num_rows // max(size, 1))))
+
+def _longest_value(encoded: pq.ParquetFile, group: int, columns: list[str]) -> int:
+    """Return the bytes of the longest value in a row group's dictionaries, 256 KiB if they cannot be read alone."""
+    try:
+        first = next(encoded.iter_batches(1, row_groups=[group], columns=columns), None)
+    except (OSError, pa.ArrowNotImplementedError):  # the column has values as differences from the ones before
+        return MAX_BATCH_BYTES // 64
+    arrays = [] if first is None else [array for array in first.columns if pa.types.is_dictionary(array.type)]
+    return max((pc.max(pc.binary_length(each.dictionary)).as_py() or 0 for each in arrays), default=0)
+
+
+def _join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Join small batches into those of the labels."""
+    parts, rows, num_bytes = list[pa.RecordBatch](), 0, 0
+    for batch in batches:
+        if parts and (rows + len(batch) > MAX_BATCH_ROWS or num_bytes + batch.nbytes > MAX_BATCH_BYTES):
+            yield pa.Table.from_batches(parts)
+            parts, rows, num_bytes = [], 0, 0
+        parts.append(batch)
+        rows, num_bytes = rows + len(batch), num_bytes + batch.nbytes
+    if parts:
+        yield pa.Table.from_batches(parts)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -134,9 +166,14 @@ UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.E
 def read_captions(path: Path, column: str | None) -> Iterator[CaptionBatch]:
     """Read a file; ValueError names it and the reason why it cannot be read, also if that shows late."""
     with name_errors(path, UNREADABLE):
-        if path.stat().st_size == 0:
+        if (size := path.stat().st_size) == 0:
             raise ValueError("the file is empty")
-        yield from choose(suffix_of(path), READERS, "format of captions with the suffix")(path, column)
+        decoded, read = 0, choose(suffix_of(path), READERS, "format of captions with the suffix")
+        for batch in read(path, column):
+            decoded += batch.keys.nbytes + batch.captions.nbytes
+            if decoded > MAX_DECODED_BYTES + MAX_EXPANSION * size:
+                raise ValueError(f"{size:,} bytes hold over {decoded:,} bytes of captions, as no real captions do")
+            yield batch
 
 
 def suffix_of(path: Path) -> str:

@@ -117,3 +117,29 @@ def test_damaged_statistics_of_a_parquet_file_do_not_abort_the_process() -> None
     path = Path(__file__).with_name("damaged-statistics.parquet")
     with pytest.raises(ValueError, match=f"^{path}: "):
         in_child(rows_of, path)
+
+
+def test_values_of_a_dictionary_are_decoded_few_at_once(tmp_path: Path) -> None:
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 65_536), pa.array(["x" * 490_000]))
+    pq.write_table(pa.table({"caption": repeated}), tmp_path / "c.parquet", compression="zstd")
+    lengths = list[int]()
+    with pytest.raises(ValueError, match=r"c\.parquet: .* bytes hold over .* bytes of captions"):
+        lengths.extend(len(batch.captions) for batch in read_captions(tmp_path / "c.parquet", None))
+    assert max(lengths) * 490_000 <= batches.MAX_BATCH_BYTES
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_column_name_that_occurs_twice_is_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"c.{suffix}"
+    path.write_text("caption,caption\na,b\n")
+    if suffix == "parquet":
+        pq.write_table(pa.table([["a"], ["b"]], names=["caption", "caption"]), path)
+    for column in (None, "caption"):
+        with pytest.raises(ValueError, match="2 columns are named 'caption'"):
+            rows_of(path, column)
+
+
+def test_images_beside_captions_do_not_make_batches_small(tmp_path: Path) -> None:
+    beside = {"caption": ["a dog"] * 400, "image": [bytes(100_000)] * 400}
+    pq.write_table(pa.table(beside), tmp_path / "c.parquet", compression="zstd", use_dictionary=False)
+    assert [len(batch.captions) for batch in read_captions(tmp_path / "c.parquet", None)] == [400]
