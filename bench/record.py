@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import msgspec
 
 from bench.config import Experiment
-from bench.environment.circumstances import Circumstances
+from bench.environment.circumstances import MAX_ENTRIES, Circumstances, Texts
 from bench.environment.files import (
     PLAIN,
     atomic_write,
@@ -28,7 +28,7 @@ from bench.old_names import upgrade_kind, upgrade_record
 # 4: as 3, under other names (bench/old_names.py): one of format 3 is read as one of 4.
 FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 4, (2, 3, 4), 3
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
-MAX_ENTRIES = 1000  # of a mapping in a record
+MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
 # What a field of a record can be; reading refuses anything else.
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**18)]
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
@@ -85,7 +85,7 @@ class Speed(_RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="s
     targets_seconds: NonNegative  # to turn all captions into what the method reads, once
     num_captions: Count
     utilisation: Readings  # over the windows, by name with unit; what was not measured is not there
-    not_measured: dict[str, str] = {}  # by the reading's name: why it is not there, or not of the whole time
+    not_measured: Texts = {}  # by the reading's name: why it is not there, or not of the whole time
     sampler_share: float = 0.0  # of the windows' time that the sampling thread was running
     wait_share: Share | None = None  # of the windows' time that was spent waiting for batches; None: not measured
     rank_window_seconds: tuple[Seconds, ...] = ()  # of every rank, where there are several; begun together
@@ -254,7 +254,7 @@ def write_record(record: Record, path: Path) -> None:
 
 def read_record(path: Path) -> Record:
     """Read one document; ValueError names the file and what is wrong with it."""
-    return _decode(read_limited(path), path)
+    return _decode(read_limited(path, MAX_RECORD_BYTES), path)
 
 
 def read_records(results: Path, comparison: str = "*") -> list[Record]:

@@ -3,10 +3,12 @@
 Weights that were trained elsewhere are identified, for error messages, and adapted to a trunk of their architecture.
 """
 
+import mmap
 import os
 import re
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -84,6 +86,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _require_no_bomb(path)
         with warnings.catch_warnings(action="ignore"):  # torch warns of some pickles
             found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
@@ -95,7 +98,33 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     tensors = {str(name).removeprefix("module."): value for name, value in named.items() if isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(f"{path} holds no weights by name, but a {type(found).__name__}")
+    if unstored := [name for name, value in tensors.items() if not _is_stored(value)]:
+        raise ValueError(f"{path} does not store all values of {_join_first(unstored)}")
     return tensors
+
+
+def _require_no_bomb(path: Path) -> None:
+    """Raise ValueError for what unpacks to more than the file: compressed members, or a pickle that asks for bytes.
+
+    `torch.save` compresses nothing. The calls that `weights_only` lets build bytes are no part of tensors.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        pickles = [content]
+        if content[:2] == b"PK":
+            with zipfile.ZipFile(file) as archive:
+                if sum(member.file_size for member in archive.infolist()) > len(content):
+                    raise ValueError("its members are larger than the file, and torch.save compresses nothing")
+                pickles = [archive.read(name) for name in archive.namelist() if name.endswith(".pkl")]
+        for asked in (b"bytearray", b"encode"):
+            if any(pickled.find(b"\n%s\n" % asked) >= 0 for pickled in pickles):
+                raise ValueError(f"it asks for {asked.decode()}, and only tensors are taken from a file")
+
+
+def _is_stored(weight: Tensor) -> bool:
+    """Return whether a file holds each value of a tensor, which may otherwise claim any size."""
+    if weight.layout != torch.strided or weight.is_meta:
+        return False
+    return weight.numel() * weight.element_size() <= weight.untyped_storage().nbytes()
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 import msgspec
 
 CHECKOUT = Path(__file__).parents[2]
+MAX_ENTRIES = 1000  # of a mapping in a record
+Texts = Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ENTRIES)]
 
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -18,7 +20,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     threads: Annotated[int, msgspec.Meta(ge=1)]
     precision: str
     compiled: bool
-    packages: dict[str, str]
+    packages: Texts
     commit: str  # of this project at the start, with "-dirty" if the work tree differs
     started_at: str  # UTC, ISO 8601, before the run
     processes: Annotated[int, msgspec.Meta(ge=1)] = 1  # number that shared each batch; `threads` is per process

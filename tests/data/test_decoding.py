@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from bench.data import decoding
-from bench.data.decoding import CORRUPTED, EMPTY, TOO_LARGE, TRUNCATED, UNKNOWN_FORMAT, UnusableImageError, decode_image
+from bench.data.decoding import (
+    CORRUPTED,
+    EMPTY,
+    TOO_LARGE,
+    TOO_MANY_PARTS,
+    TRUNCATED,
+    UNKNOWN_FORMAT,
+    UnusableImageError,
+    decode_image,
+)
 from bench.profilers.memory import PeakMemory
 from tests.data.shards import encoded, make_image
 
@@ -182,3 +191,9 @@ def test_decompression_bomb_is_refused_before_allocating(monkeypatch: pytest.Mon
     assert bytes_taken(refused) < 8 * 2**20
     monkeypatch.setattr(decoding, "MAX_PIXELS", side * side)
     assert bytes_taken(lambda: decode_image(bomb)) > 40 * 2**20
+
+
+@pytest.mark.parametrize("part", [b"\xff\xe1\x00\x08Exif\0\0", b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00"])
+def test_jpeg_of_very_many_parts_is_refused_before_decoding(part: bytes) -> None:
+    with pytest.raises(UnusableImageError, match=TOO_MANY_PARTS):
+        decode_image(JPEG[:2] + part * 101 + JPEG[2:])
