@@ -33,13 +33,14 @@ PARTS = {
     "captions": "odd captions",
     "fuzz": "mutated records, towers, vocabularies and caption files",
     "hostile": "inputs that would execute, write or be obeyed",
+    "limits": "inputs that would block, or take time or memory without end",
     "disk": "a disk that is full",
     "loops": "many trainings in one process",
     "kills": "trainings, a comparison and a scoring killed and resumed",
     "ranks": "processes of a joint training killed, and held",
 }
 # Parts that keep one core busy, in two rows side by side; the others keep two and come behind, one after the other.
-PARALLEL_PARTS = (("shards", "images", "captions", "fuzz", "hostile", "disk"), ("loops",))
+PARALLEL_PARTS = (("shards", "images", "captions", "fuzz", "hostile", "limits", "disk"), ("loops",))
 MODULES = {"ranks": "rank_kills", "disk": "full_disk"}  # of those that are not called like their part
 
 

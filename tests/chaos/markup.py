@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from msgspec.structs import replace
 from bench.environment.circumstances import CHECKOUT, Circumstances
 from bench.experiments import EXPERIMENTS
 from bench.plan.model import SCALING_TITLE
-from bench.record import Failure, Memory, Record, record_path, write_record
+from bench.record import Failure, Memory, Record, read_record, record_path, write_record
 
 MARKUP = ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"><svg onload=alert(1)>', "</style><b>x")
+KEPT = Path(__file__).parents[1] / "records"
 ESCAPE = "\x1b[2J"
 
 
@@ -29,6 +31,38 @@ def markup_in_pages(folder: Path) -> list[str]:
         *_left("history", history, folder / "charts.html"),
         *_left("plan", plan, folder / "plan.html"),
     ]
+
+
+def markup_in_every_field(folder: Path) -> list[str]:
+    """Draw the page of kept records with markup in each text that a record may hold; return what of it is left."""
+    newest = max(path.name.split(".")[0] for path in KEPT.glob("*-smoke.speed.*.json"))
+    wrong = list[str]()
+    for number, text in enumerate(MARKUP):
+        results = folder / f"every-field-{number}"
+        results.mkdir()
+        for path in KEPT.glob(f"{newest}.*.json"):
+            _fill_texts(results / path.name, json.loads(path.read_bytes()), text)
+        wrong += _left("build", results, folder / f"every-field-{number}.html")
+    return wrong
+
+
+def _fill_texts(path: Path, document: dict[str, Any], text: str) -> None:
+    """Write a record, each of whose texts is replaced unless the record could not be read then."""
+
+    def replace_in(part: Any) -> None:
+        for key, value in list(part.items() if isinstance(part, dict) else enumerate(part)):
+            if isinstance(value, dict | list):
+                replace_in(value)
+            elif isinstance(value, str):
+                part[key] = text
+                path.write_text(json.dumps(document), encoding="utf-8")
+                with suppress(ValueError):
+                    read_record(path)
+                    continue
+                part[key] = value
+
+    replace_in(document)
+    path.write_text(json.dumps(document), encoding="utf-8")
 
 
 def _left(verb: str, of: Path, page: Path) -> Sequence[str]:

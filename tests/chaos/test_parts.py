@@ -18,7 +18,21 @@ from bench.data.shards import facts
 from bench.data.shards import shards as shards_module
 from bench.environment.machine import current_circumstances
 from bench.record import Record, Score, Transfer, record_path, write_record
-from tests.chaos import captions, full_disk, fuzz, hostile, images, kills, loops, markup, matrices, rank_kills, shards
+from tests.chaos import (
+    captions,
+    full_disk,
+    fuzz,
+    hostile,
+    images,
+    kills,
+    limit_cases,
+    limits,
+    loops,
+    markup,
+    matrices,
+    rank_kills,
+    shards,
+)
 from tests.chaos.attacks import attacks, bombs, pickles, terminal
 from tests.chaos.bound import Check, check_at_most, check_none
 from tests.chaos.broken_images import (
@@ -83,6 +97,27 @@ def test_damage_functions_change_the_content(content: bytes, seed: int) -> None:
     short = shards.truncate(content, random.Random(seed))
     assert len(short) < len(content)
     assert content.startswith(short)
+
+
+def test_inputs_without_end_are_refused_or_read_right(tmp_path: Path) -> None:
+    """In a process of its own, which a hanging reader does not outlive."""
+    assert len(limit_cases.cases()) >= 40
+    assert not violated(in_child(limits.run, 1.0, 0, tmp_path))
+
+
+def limits_of_wrong_readers(folder: Path) -> list[Check]:
+    def fail(_: Path) -> None:
+        raise KeyError("caption")
+
+    wrong = {"crashes": fail, "is taken": lambda _: True, "is read wrong": lambda _: False}
+    limits.cases = lambda: {name: limit_cases.Case(lambda folder: folder, read) for name, read in wrong.items()}
+    limits.markup_in_every_field = lambda _: []
+    return limits.run(1.0, 0, folder)
+
+
+def test_input_that_is_neither_refused_nor_read_right_is_found(tmp_path: Path) -> None:
+    (bound,) = violated(in_child(limits_of_wrong_readers, tmp_path))
+    assert [text.split(":")[0] for text in bound.failures] == ["crashes", "is taken", "is read wrong"]
 
 
 def few_images() -> dict[str, bytes]:
