@@ -1,5 +1,7 @@
 """Towers, heads and their weights; open_clip's model configurations, including this project's own."""
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,3 +16,10 @@ def open_clip_config(name: str) -> dict[str, Any] | None:
     open_clip itself also reads the folder of a name with `local-dir:` and asks a hub for one with `hf-hub:`.
     """
     return open_clip.get_model_config(name) if name in open_clip.list_models() else None
+
+
+def similar_names(name: str, names: Sequence[str]) -> list[str]:
+    """Return at most two of the names, which begin almost as this one."""
+    starts = dict.fromkeys(one[: len(name)] for one in names)
+    near = get_close_matches(name, starts, n=2, cutoff=0.75)
+    return [one for start in near for one in names if one.startswith(start)][:2]

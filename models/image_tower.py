@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from typing import Any
 
 import open_clip
@@ -14,7 +13,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
-from models import corenet_vit, open_clip_config
+from models import corenet_vit, open_clip_config, similar_names
 from models.token_subsets import add_patch_drop, compute_class_token_only
 
 PIXEL_CHANNELS = 3
@@ -175,17 +174,9 @@ def _create_timm_model(name: str, **arguments: Any) -> nn.Module:
 
 def _require_timm_model(name: str) -> None:
     if ":" in name or not timm.is_model(name):  # timm asks a hub for "hf-hub:NAME" and reads a folder
-        near = _similar_names(name)
+        near = similar_names(name, [*open_clip.list_models(), *timm.list_models()])
         advice = f"did you mean {' or '.join(near)}?" if near else "their list_models() have the accepted names"
         raise ValueError(f"no tower named {name!r} in open_clip or timm; {advice}")
-
-
-def _similar_names(name: str) -> list[str]:
-    """Return at most two names of towers that begin almost as this one."""
-    names = [*open_clip.list_models(), *timm.list_models()]
-    starts = dict.fromkeys(one[: len(name)] for one in names)
-    near = get_close_matches(name, starts, n=2, cutoff=0.75)
-    return [one for start in near for one in names if one.startswith(start)][:2]
 
 
 def _timm_counterpart(config: dict[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """The text tower of contrastive methods."""
 
 import copy
-from difflib import get_close_matches
 from itertools import accumulate
 from typing import Any
 
@@ -14,7 +13,7 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models import open_clip_config
+from models import open_clip_config, similar_names
 from models.token_subsets import UnpackedBlock
 
 # Settings with which open_clip builds other blocks than the usual; no causal text tower of open_clip has them.
@@ -182,6 +181,6 @@ def text_width(name: str, context_length: int) -> int:
 def _require_config(name: str) -> dict[str, Any]:
     config = open_clip_config(name)
     if config is None:
-        near = get_close_matches(name, open_clip.list_models(), n=1)
-        raise ValueError(f"open_clip has no model {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        near = similar_names(name, open_clip.list_models())
+        raise ValueError(f"open_clip has no model {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
     return config

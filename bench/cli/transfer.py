@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -91,7 +92,9 @@ def _tower_names(tower: str, results: Path) -> list[str]:
         return [str(path.resolve()) for path in latest_towers(results, tower)]
     name, equals, file = ("", "", tower) if Path(tower).exists() else tower.rpartition("=")
     if not Path(file).exists():
-        raise ValueError(f"there is no tower file {file} (nor an experiment of that name: {PROGRAM} list)")
+        near = [f"; did you mean {one}?" for one in get_close_matches(tower, EXPERIMENTS, n=1)]
+        hint = "".join(near) or f" ({PROGRAM} list)"
+        raise ValueError(f"there is no tower file {file}, nor an experiment of that name{hint}")
     return [f"{name}{equals}{Path(file).resolve()}"]
 
 

@@ -24,6 +24,12 @@ def is_listed(subset: str | None) -> bool:
     return subset is not None and not subset.startswith(RANDOM)
 
 
+def require_listed_keys(subset: str | None) -> None:
+    """Raise ValueError if a subset is a file that lists no keys."""
+    if subset is not None and is_listed(subset):
+        _listed_keys(Path(subset))
+
+
 def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
     """Return the rows of the data set that an experiment uses, ascending.
 

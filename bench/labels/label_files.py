@@ -41,6 +41,7 @@ class LabelFileInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     empty: int
     labels: int
     flaws: dict[str, int]
+    vocabulary: str = ""  # path of the vocabulary; empty: the file is of an earlier version
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def run_job(
             writer.write_batch(batch, row_group_size=len(batch))
         flaws = dict(sorted(total.flaws.items()))
         counts = {"captions": total.captions, "empty": total.empty, "labels": total.labels}
-        info = LabelFileInfo(origin=origin, flaws=flaws, **counts)
+        info = LabelFileInfo(origin=origin, flaws=flaws, vocabulary=job.vocabulary or "", **counts)
         writer.add_key_value_metadata({METADATA_KEY: msgspec.json.encode(info)})
     return total
 
@@ -146,10 +147,9 @@ class StoredLabels:
         return [self.columns[self.ends[row] : self.ends[row + 1]].tolist() for row in rows]
 
 
-def load_stored_labels(folder: Path, shards: Sequence[Path], vocabulary: str) -> StoredLabels:
-    """Read the labels of shards; ValueError if they were computed from other shards or with another vocabulary."""
-    columns, counts = [np.zeros(0, np.uint32)], [np.zeros(1, np.int64)]
-    expected = read_vocabulary(vocabulary)
+def find_label_files(folder: Path, shards: Sequence[Path], vocabulary: str) -> list[Path]:
+    """Return the label files of shards; ValueError if they were made from other shards or with another vocabulary."""
+    expected, paths = read_vocabulary(vocabulary), list[Path]()
     for shard in find_caption_files(map(str, shards)):
         path = folder / shard.labels_name
         info = read_label_file_info(path)
@@ -157,9 +157,20 @@ def load_stored_labels(folder: Path, shards: Sequence[Path], vocabulary: str) ->
             command = f"{PROGRAM} label {shards[0].parent} --vocabulary {vocabulary} --out {folder}"
             raise ValueError(f"{path} is no complete file of labels; create it with: {command}")
         if (info.origin.rule, info.origin.vocabulary_digest) != (expected.rule, expected.digest):
-            raise ValueError(f"{path} was created with a vocabulary other than {vocabulary}: label the shards again")
+            other = info.vocabulary or f"another one (digest {info.origin.vocabulary_digest})"
+            remedy = f"add --vocabulary {other}" if info.vocabulary else "add its --vocabulary"
+            text = f"{path} was made with the vocabulary {other}, not with {vocabulary}"
+            raise ValueError(f"{text}: {remedy}, or label the shards again")
         if info.origin.input_digest != digest_file(shard.path):
             raise ValueError(f"{path} was not created from {shard.path}: label the shards again")
+        paths.append(path)
+    return paths
+
+
+def load_stored_labels(folder: Path, shards: Sequence[Path], vocabulary: str) -> StoredLabels:
+    """Read the labels of shards; ValueError as `find_label_files`."""
+    columns, counts = [np.zeros(0, np.uint32)], [np.zeros(1, np.int64)]
+    for path in find_label_files(folder, shards, vocabulary):
         for chunk in pq.read_table(path, columns=["labels"]).column("labels").chunks:
             columns.append(chunk.flatten().to_numpy())
             counts.append(chunk.value_lengths().to_numpy())

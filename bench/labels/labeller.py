@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.config import choose
+from bench.console.console import PROGRAM
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, CaptionBatch
 from bench.labels.vocabulary import SUBWORD, Vocabulary, VocabularyLabel, read_vocabulary, sort_labels
 
@@ -85,7 +86,8 @@ class Labeller:
 
     def __init__(self, rule: LabelRule, vocabulary: Vocabulary | None = None) -> None:
         if vocabulary is not None and vocabulary.rule != rule.name:
-            raise ValueError(f"the vocabulary is of the rule {vocabulary.rule!r}, expected {rule.name!r}")
+            remedy = f"count one with: {PROGRAM} label IN --count-only --rule {rule.name} --out FILE"
+            raise ValueError(f"the vocabulary is of the rule {vocabulary.rule!r}, expected {rule.name!r}; {remedy}")
         keys = rule.keys if vocabulary is None else vocabulary.keys
         column_of = {key: column for column, key in enumerate(keys)}
         if unknown := column_of.keys() - set(rule.keys):

@@ -9,7 +9,7 @@ import pyarrow as pa
 from open_clip.tokenizer import SimpleTokenizer
 
 from bench.labels.labeller import LabelIds, Offsets
-from bench.labels.vocabulary import read_vocabulary
+from bench.labels.vocabulary import SUBWORD, read_vocabulary
 
 ALL_SUBWORDS = "all"
 MAX_CAPTION_BYTES = 2048  # encoded: no context holds more, and a word's cost is quadratic in its length
@@ -66,8 +66,10 @@ class SubwordIds:
         if vocabulary == ALL_SUBWORDS:
             kept = np.arange(self.end + 1)
         else:
-            subwords = map(int, read_vocabulary(vocabulary).keys)
-            kept = np.array(sorted({0, *subwords, self.start, self.end}))
+            counted = read_vocabulary(vocabulary)
+            if counted.rule != SUBWORD:
+                raise ValueError(f"the vocabulary {vocabulary} is of the rule {counted.rule!r}, expected {SUBWORD!r}")
+            kept = np.array(sorted({0, *map(int, counted.keys), self.start, self.end}))
         self.size = len(kept)
         self.id_map: npt.NDArray[np.int64] = np.full(self.end + 1, -1)  # id of each tokenizer id; -1: left out
         self.id_map[kept] = np.arange(self.size)

@@ -7,20 +7,25 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 import pynvml
 from msgspec.structs import replace
 
 from bench.catalog import SCENES, TASKS
-from bench.config import MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_comparable_experiments
+from bench.config import COMPUTED, MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_comparable_experiments
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
-from bench.data.shards.shards import log_notes, open_experiment_shards
+from bench.data.shards.shards import find_shards, log_notes, open_experiment_shards, open_samples
+from bench.data.subset import require_listed_keys, subset_rows
 from bench.environment.circumstances import CHECKOUT, current_commit
 from bench.environment.files import atomic_write
 from bench.environment.rank_info import torchrun_env
+from bench.experiments import EXPERIMENTS
+from bench.labels.label_files import find_label_files
+from bench.labels.labeller import get_labeller
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.runner import Runner
 from bench.orchestration.torchrun import connect_coordinator
@@ -28,6 +33,13 @@ from bench.record import Failure, comparisons
 from bench.towers.patches import require_whole_patches
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# Fields of the model and its targets, which libraries and files may refuse.
+MODEL_FIELDS = (
+    *("method", "tower", "image_size", "image_sizes", "patch_drop", "embedding_channels", "activation_checkpointing"),
+    *("text_tower", "context_length", "text_features", "teacher"),
+    *("labels", "synset_vocabulary", "subword_vocabulary", "head_rows"),
+)
+model_settings = attrgetter(*MODEL_FIELDS)
 
 
 def open_comparison(
@@ -52,6 +64,8 @@ def open_comparison(
     _require_parallelizable(experiments)
     for warning in chain.from_iterable(map(require_whole_patches, experiments)):
         log(warning)
+    if reads_data:
+        _require_buildable(experiments)
     verify_pack()
     results = results.resolve()
     require_utf8(str(results))
@@ -72,7 +86,9 @@ def open_comparison(
     if (PACK_DATA, True) in by_data or not {*TASKS, *SCENES}.isdisjoint(tasks):
         _decode_pack(pack_cache())
     for experiment in (one for one in by_data.values() if one.data != PACK_DATA):
-        log_notes(open_experiment_shards(experiment, results / CACHE))
+        shards = open_experiment_shards(experiment, results / CACHE)
+        subset_rows(experiment, open_samples(shards).keys)
+        log_notes(shards)
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # the run is repeated
     return comparison
@@ -93,6 +109,30 @@ def _require_parallelizable(experiments: Sequence[Experiment]) -> None:
             raise ValueError(f"{one.name}: simulated_global_batch needs one process: several exchange their captions")
         if one.accumulation > 1:
             raise ValueError(f"{one.name}: accumulation needs one process: several would all-reduce every micro-batch")
+
+
+def _require_buildable(experiments: Sequence[Experiment]) -> None:
+    """Raise ValueError for a model, vocabulary, folder of labels or list of keys that every run would refuse.
+
+    torch is imported to build models without weights, but not for the models of the named experiments.
+    """
+    named = set(map(model_settings, EXPERIMENTS.values()))
+    for one in {model_settings(one): one for one in experiments if model_settings(one) not in named}.values():
+        from bench.measure.costs import build_on_meta
+
+        try:
+            build_on_meta(one)
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - open_clip, timm and torch document no exceptions for bad sizes
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ValueError(f"{one.name}: the model cannot be built: {reason}") from None
+        if one.method == "catlip" and one.labels == COMPUTED:
+            get_labeller("corenet", one.synset_vocabulary)
+        elif one.method == "catlip":
+            find_label_files(Path(one.labels), find_shards(one.data), one.synset_vocabulary)
+    for subset in {one.subset for one in experiments}:
+        require_listed_keys(subset)
 
 
 def _decode_pack(cache: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from bench.__main__ import main
 from bench.experiments import EXPERIMENTS
 from bench.orchestration.comparison import Scope
 from bench.orchestration.preflight import begin_comparison, open_comparison
@@ -33,3 +34,44 @@ def test_reserved_names_of_the_past_are_forgotten(tmp_path: Path) -> None:
     (tmp_path / ".20260101T000000-smoke.begun").touch()
     name = begin_comparison(tmp_path, "smoke")
     assert [path.name for path in tmp_path.iterdir()] == [f".{name}.begun"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "setting", "text"),
+    [
+        (
+            "clip-tiny",
+            "tower=vit_tinny",
+            "no tower named 'vit_tinny' in open_clip or timm; did you mean vit_tiny_patch16",
+        ),
+        ("clip-tiny", "tower=resnet999", "no tower named 'resnet999' in open_clip or timm; their list_models() have"),
+        ("clip-tiny", "text_tower=ViT-B32", "open_clip has no model 'ViT-B32'; did you mean ViT-B-32"),
+        ("clip-tiny", "subword_vocabulary=pack-subword", "did you mean 'pack-subwords'"),
+        ("superclass-tiny", "subword_vocabulary=pack-synsets", "is of the rule 'corenet', expected 'subword'"),
+        (
+            "catlip-tiny",
+            "synset_vocabulary=pack-subwords",
+            "is of the rule 'subword', expected 'corenet'; count one with:",
+        ),
+        ("catlip-tiny", "synset_vocabulary=none.json", "no vocabulary file 'none.json'"),
+        ("catlip-tiny", "head_rows=7", "head_rows is 7, its vocabulary has"),
+        ("catlip-tiny", "labels=no-folder", "is no complete file of labels; create it with: python -m bench label"),
+        ("catlip-tiny", "subset=no.csv", "subset=no.csv: no such file"),
+        ("distill-tiny", "teacher=none.safetensors", "no tower file 'none.safetensors' for a teacher"),
+        ("clip-tiny", "context_length=2", "context_length"),
+    ],
+)
+def test_setting_that_every_run_would_refuse_is_one_line_before_the_first_run(
+    experiment: str, setting: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in (["measure"], ["train", "--out", str(tmp_path)]):
+        results = ["--results", str(tmp_path)] if verb == ["measure"] else []
+        assert main([*verb, experiment, "--set", setting, *results]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert text in line
+    assert not [*tmp_path.iterdir()]
+
+
+def test_nearest_experiment_is_suggested_for_a_tower_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["transfer", "catlip-tinny"]) == 2
+    assert "did you mean catlip-tiny?" in capsys.readouterr().err
