@@ -61,6 +61,8 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             "rounds",
             "memory_gib",
             "data",
+            "vocabulary",
+            "labels",
             "trace",
             "allow_differences",
             "resume",
@@ -73,8 +75,8 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             "json",
         ],
         "train": [
-            *("name", "images", "data", "out", "resume", "checkpoint_minutes", "tensorboard", "tasks", "settings"),
-            "json",
+            *("name", "images", "data", "vocabulary", "labels", "out", "resume", "checkpoint_minutes", "tensorboard"),
+            *("score", "tasks", "settings", "json"),
         ],
         "plan": [
             *("names", "gpus", "images", "record", "device", "utilisation", "batch", "price", "overlap", "per_node"),

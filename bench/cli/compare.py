@@ -12,7 +12,18 @@ from bench.catalog import TASKS
 from bench.cli.doctor import Doctor
 from bench.cli.explain import ExplainRatio
 from bench.cli.label import Label
-from bench.cli.options import Command, Data, Json, Results, Rounds, Settings, experiment_from, finish
+from bench.cli.options import (
+    Command,
+    Data,
+    Json,
+    Labels,
+    Results,
+    Rounds,
+    Settings,
+    VocabularyFile,
+    experiment_from,
+    finish,
+)
 from bench.cli.plan import Plan
 from bench.cli.reference import Reference
 from bench.cli.selftest import SlowdownDetectionCheck
@@ -110,6 +121,8 @@ class Measure:
     rounds: Rounds = None
     memory_gib: float | None = None  # memory limit, in GiB; also compares each experiment at its largest batch under it
     data: Data = None
+    vocabulary: VocabularyFile = None
+    labels: Labels = None
     trace: bool = False  # also write a Perfetto trace of a few steps of each experiment
     # accept experiments that differ in more than the method; the table lists the differences
     allow_differences: bool = False
@@ -127,7 +140,8 @@ class Measure:
             raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
         if self.memory_gib is not None and not 0 < self.memory_gib < math.inf:
             raise ValueError(f"--memory-gib must be positive, got {self.memory_gib}")
-        experiments = [experiment_from(name, self.settings, self.data) for name in dict.fromkeys(self.names)]
+        options = self.settings, self.data, self.vocabulary, self.labels
+        experiments = [experiment_from(name, *options) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or required_rounds(len(experiments) - 1, on_gpu=has_gpu())
         scope, may_differ = Scope("measure", rounds), FIELDS if self.allow_differences else MAY_DIFFER
         comparison = open_comparison(

@@ -10,6 +10,7 @@ from bench.config import Experiment, with_settings
 from bench.console.console import FAILED_CASE, OK
 from bench.console.tables import Table, print_tables
 from bench.experiments import get_experiment
+from bench.labels.vocabulary import SUBWORD, read_vocabulary
 from bench.measure.tables import failure_table, sample_table
 from bench.orchestration.comparison import Comparison
 from bench.statistics import Ratio
@@ -25,6 +26,9 @@ Protocols = Annotated[
 Data = Annotated[
     str | None, arg(metavar="SHARDS", help="folder, file or glob of tar shards; default: the shipped pack")
 ]
+VOCABULARY_HELP = "vocabulary of the labels: its .json file, CoreNet's .pkl file or the name of a shipped one"
+VocabularyFile = Annotated[str | None, arg(metavar="FILE", help=VOCABULARY_HELP)]
+Labels = Annotated[str | None, arg(metavar="FOLDER", help="folder of labels that `label` made; default: computed")]
 DEFAULT_ROUNDS = "default 10 on a CPU, 5 on a GPU, more if the number of comparisons requires it"
 Rounds = Annotated[int | None, arg(help=f"number of rounds of fresh processes; {DEFAULT_ROUNDS}")]
 Results = Annotated[Path, arg(help="folder for records and towers")]
@@ -44,9 +48,22 @@ class Command(Protocol):
         ...
 
 
-def experiment_from(name: str, settings: Sequence[str], data: str | None = None) -> Experiment:
-    """Return the named experiment with the settings, trained on these shards instead of the pack; ValueError."""
-    return with_settings(get_experiment(name), [*settings, *([] if data is None else [f"data={data}"])])
+def experiment_from(
+    name: str,
+    settings: Sequence[str],
+    data: str | None = None,
+    vocabulary: str | None = None,
+    labels: str | None = None,
+) -> Experiment:
+    """Return the named experiment with the settings, and with shards, vocabulary and labels where given; ValueError.
+
+    The rule of the vocabulary decides whether its labels are synsets or subwords.
+    """
+    options = {"data": data, "labels": labels}
+    if vocabulary is not None:
+        options[f"{'subword' if read_vocabulary(vocabulary).rule == SUBWORD else 'synset'}_vocabulary"] = vocabulary
+    given = [f"{field}={value}" for field, value in options.items() if value is not None]
+    return with_settings(get_experiment(name), [*settings, *given])
 
 
 def finish(comparison: Comparison, tables: Sequence[Table] = (), json_file: Path | None = None) -> int:

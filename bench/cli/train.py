@@ -14,7 +14,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.catalog import TASKS
-from bench.cli.options import Data, Json, Results, Settings, Tasks, experiment_from, finish
+from bench.cli.options import Data, Json, Labels, Results, Settings, Tasks, VocabularyFile, experiment_from, finish
 from bench.config import CheckpointConfig, Experiment, choose
 from bench.console.console import OK
 from bench.environment.circumstances import current_commit
@@ -46,10 +46,13 @@ class Train:
     name: Positional[str]  # name of the experiment
     images: Images = None
     data: Data = None
+    vocabulary: VocabularyFile = None
+    labels: Labels = None
     out: Path | None = None  # folder for checkpoints, records and tower; default results/train-NAME
     resume: bool = False  # resume from the newest checkpoint in OUT
     checkpoint_minutes: float = CHECKPOINT_MINUTES  # minutes between checkpoints; the newest two are kept
     tensorboard: bool = False  # also write event files to OUT/tensorboard
+    score: bool = True  # score the tower on transfer tasks after the training
     tasks: Tasks = ()
     settings: Settings = ()
     json: Json = None
@@ -64,7 +67,9 @@ class Train:
     def run(self) -> int:
         """Train, then score the tower and its random-init baseline."""
         experiment = self._experiment()
-        tasks = [choose(task, dict.fromkeys(TASKS, task), "task") for task in self.tasks] or TASKS
+        if self.tasks and not self.score:
+            raise ValueError("--task names what is scored, and --no-score scores nothing: leave out one of them")
+        tasks = [choose(task, dict.fromkeys(TASKS, task), "task") for task in self.tasks] or TASKS * self.score
         if not 0 < self.checkpoint_minutes < math.inf:
             raise ValueError(f"--checkpoint-minutes must be positive, got {self.checkpoint_minutes}")
         if self.tensorboard and find_spec("tensorboard") is None:
@@ -83,9 +88,9 @@ class Train:
             folder=folder, interval_minutes=self.checkpoint_minutes, resume_from=resume_from, tensorboard=events
         )
         comparison.train(scope, checkpoint_config)
-        if experiment.embedding_channels is not None:
+        if tasks and experiment.embedding_channels is not None:
             print("not scored: the tasks hold images, and this tower reads embeddings", file=sys.stderr)
-        elif not comparison.runner.failures:
+        elif tasks and not comparison.runner.failures:
             comparison.score(scope, tasks)
         code = finish(comparison, accuracy_tables(comparison.records()), self.json)
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
@@ -108,8 +113,9 @@ class Train:
         ranks = torchrun_env().world_size
         start = ["python"] if ranks == 1 else ["torchrun", "--nproc-per-node", str(torchrun_env().local_world_size)]
         words = [*start, "-m", "bench", "train", self.name]
-        for name, value in (("images", self.images), ("data", self.data), ("out", self.out), ("json", self.json)):
-            words += [] if value is None else [f"--{name}", str(value)]
+        for name in ("images", "data", "vocabulary", "labels", "out", "json"):
+            words += [] if (value := getattr(self, name)) is None else [f"--{name}", str(value)]
+        words += [] if self.score else ["--no-score"]
         if self.checkpoint_minutes != CHECKPOINT_MINUTES:
             words += ["--checkpoint-minutes", f"{self.checkpoint_minutes:g}"]
         words += ["--tensorboard"] if self.tensorboard else []
@@ -118,7 +124,7 @@ class Train:
         return shlex.join(words)
 
     def _experiment(self) -> Experiment:
-        experiment = experiment_from(self.name, self.settings, self.data)
+        experiment = experiment_from(self.name, self.settings, self.data, self.vocabulary, self.labels)
         if self.images is None:
             return experiment
         images, batch = parse_count(self.images), experiment.batch_size * torchrun_env().world_size

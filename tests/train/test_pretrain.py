@@ -12,6 +12,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.catalog import TASKS
+from bench.cli.options import experiment_from
 from bench.cli.train import Train, parse_count
 from bench.config import with_settings
 from bench.console.progress import Progress
@@ -120,7 +121,9 @@ def test_signal_before_the_first_step_ends_at_once(decoded: Path) -> None:
         ),
         (["--resume"], "of another experiment, they differ in seed: 0 / 7; images: 96 / 1280"),
         (["--resume", "--checkpoint-minutes", "0"], "--checkpoint-minutes must be positive, got 0.0"),
+        (["--vocabulary", "pack-synsets"], "--images 1.28k --vocabulary pack-synsets --out "),
         (["--resume", "--task", "rums"], "did you mean 'rooms'"),
+        (["--no-score"], "--no-score scores nothing: leave out one of them"),
         (["--resume", "--images", "3"], "--images must be at least two batches (32), got 3"),
         (["--resume", "--images", "many"], "--images must be a number such as 80000, 80k or 12.8M, got 'many'"),
     ],
@@ -133,6 +136,26 @@ def test_refused_command_changes_nothing(
     assert text in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [path.parent]
     assert list_checkpoints(path.parent) == [path]
+
+
+@pytest.mark.usefixtures("forked_runs", "decoded")
+def test_training_without_scoring_leaves_its_tower_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["train", *OPTIONS[:-2], "--no-score", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    assert {type(record.measured) for record in read_records(tmp_path)} == {Training}
+    assert len(list(tmp_path.glob("*.tower.*.safetensors"))) == 1
+    written(tmp_path / "checkpoints", 5)
+    assert main(arguments) == 2
+    assert " --no-score --set batch_size=16 --resume" in capsys.readouterr().err
+
+
+def test_vocabulary_option_sets_the_field_of_its_rule() -> None:
+    for name, given, field in (
+        ("catlip-vit-b16", "pack-synsets", "synset_vocabulary"),
+        ("superclass-vit-b16", "pack-subwords", "subword_vocabulary"),
+    ):
+        experiment = experiment_from(name, [], vocabulary=given, labels="labels")
+        assert (getattr(experiment, field), experiment.labels) == (given, "labels")
 
 
 def test_resume_without_a_checkpoint_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
