@@ -16,6 +16,7 @@ from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.tables import print_tables
 from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, find_caption_files, select_part, suffix_of
+from bench.environment.files import name_errors
 from bench.labels.label_files import (
     LabelJob,
     ReportProgress,
@@ -73,7 +74,9 @@ class Label:
             return FAILED_CASE
 
     def _merge(self) -> int:
-        vocabulary = merge_vocabularies([read_vocabulary(str(path)) for path in self.merge])
+        vocabularies = [read_vocabulary(str(path)) for path in self.merge]
+        with name_errors(", ".join(map(str, self.merge))):
+            vocabulary = merge_vocabularies(vocabularies)
         print_tables([label_table(vocabulary.labels)], self.json)
         return self._write(vocabulary)
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from bench.config import choose
 from bench.console.console import PROGRAM
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, CaptionBatch
+from bench.environment.files import name_errors
 from bench.labels.vocabulary import SUBWORD, Vocabulary, VocabularyLabel, read_vocabulary, sort_labels
 
 LabelIds = npt.NDArray[np.uint32]  # of consecutive captions, concatenated
@@ -137,7 +138,9 @@ def decode_texts(captions: pa.BinaryArray) -> tuple[pa.StringArray, Counter[str]
 @cache
 def get_labeller(rule: str, vocabulary: str | None) -> Labeller:
     """Return the labeller of a rule and of a vocabulary's name or path, loaded once per process."""
-    return Labeller(get_rule(rule), read_vocabulary(vocabulary) if vocabulary else None)
+    known_rule, labels = get_rule(rule), read_vocabulary(vocabulary) if vocabulary else None
+    with name_errors(vocabulary):
+        return Labeller(known_rule, labels)
 
 
 def count_vocabulary(rule: LabelRule, counts: npt.NDArray[np.int64], captions: int) -> Vocabulary:

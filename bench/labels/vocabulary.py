@@ -13,7 +13,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from bench.config import choose, format_differences
-from bench.environment.files import atomic_write, decode_json, read_limited
+from bench.environment.files import atomic_write, decode_json, name_errors, read_limited
 
 SHIPPED_FOLDER = Path(__file__).parent / "vocabularies"
 SUBWORD = "subword"  # the only rule whose labels are subword ids; the labels of all others are synsets
@@ -103,10 +103,8 @@ def read_vocabulary(name: str) -> Vocabulary:
     path = vocabulary_path(name)
     content = read_limited(path)
     if content.lstrip().startswith(b"{"):
-        try:
+        with name_errors(f"{path}: not a vocabulary"):
             vocabulary = decode_json(content, Vocabulary)
-        except ValueError as error:
-            raise ValueError(f"{path}: not a vocabulary: {error}") from None
         return _require_valid_keys(vocabulary, path)
     if content.startswith(b"\x80") or path.suffix in (".pkl", ".pickle"):
         counts = _read_released_counts(content, path).items()
@@ -130,12 +128,13 @@ def write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
 def _require_valid_keys(vocabulary: Vocabulary, path: Path) -> Vocabulary:
     """Return the vocabulary; ValueError names a malformed or repeated key."""
     prefix, kind = ("", "subword") if vocabulary.rule == SUBWORD else ("n", "synset")
+    first = dict[str, int]()
     for index, label in enumerate(vocabulary.labels):
         key = getattr(label, kind)
         if not (key.startswith(prefix) and key.removeprefix(prefix).isdecimal()):
             raise ValueError(f"{path}: label {index} has the {kind} {key!r}, expected {prefix}NUMBER")
-    if len(set(vocabulary.keys)) != len(vocabulary.keys):
-        raise ValueError(f"{path}: a label occurs twice")
+        if first.setdefault(label.key, index) != index:
+            raise ValueError(f"{path}: label {index} has the {kind} {key!r} of label {first[label.key]}")
     return vocabulary
 
 

@@ -12,14 +12,15 @@ import msgspec
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.data.targets import Tokens
+from bench.environment.files import name_errors
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
-from bench.towers.provenance import Provenance, head_path
+from bench.towers.provenance import Provenance, head_path, read_metadata
 from models.checkpoint import load_exactly, save_tower
 from models.heads import DualEncoder
 from models.image_tower import ImageTower
@@ -75,12 +76,12 @@ def read_label_classifier(tower: Path) -> LabelClassifier | None:
     path = head_path(tower)
     if not path.is_file():
         return None
-    with safe_open(path, framework="numpy") as file:
-        keys = msgspec.json.decode((file.metadata() or {}).get("labels", "[]"), type=tuple[str, ...])
-    if not keys:
-        return None
-    weights = load_file(path)
-    return LabelClassifier(weights["head.weight"], weights["head.bias"], keys)
+    with name_errors(f"{path} holds no classifier", (ValueError, KeyError, msgspec.DecodeError, SafetensorError)):
+        keys = msgspec.json.decode(read_metadata(path).get("labels", "[]"), type=tuple[str, ...])
+        if not keys:
+            return None
+        weights = load_file(path)
+        return LabelClassifier(weights["head.weight"], weights["head.bias"], keys)
 
 
 def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> TextEncoder | None:
@@ -90,7 +91,8 @@ def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> 
     """
     if not head_path(path).is_file():
         return None
-    saved, trained = load_file(head_path(path)), provenance.experiment
+    with name_errors(head_path(path), (SafetensorError,)):
+        saved, trained = load_file(head_path(path)), provenance.experiment
     if not any(name.startswith("text.") for name in saved):
         return None
     subwords = SubwordIds(trained.subword_vocabulary)

@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 
 from bench.config import Experiment
 from bench.console.console import PROGRAM
-from bench.environment.files import decode_older, require_regular
+from bench.environment.files import decode_older, name_errors, require_regular
 from bench.old_names import upgrade_experiment_of
 
 
@@ -28,10 +28,8 @@ def read_provenance(path: Path) -> Provenance:
     facts = read_metadata(path)
     if "made" not in facts:
         raise ValueError(f"{path} does not say which experiment made it, so its tower cannot be built")
-    try:
+    with name_errors(f"{path} has invalid metadata of the experiment that made it"):
         return decode_older(facts["made"], Provenance, upgrade_experiment_of)
-    except ValueError as error:
-        raise ValueError(f"{path} has invalid metadata of the experiment that made it: {error}") from None
 
 
 def is_made_here(path: Path) -> bool:
@@ -41,11 +39,9 @@ def is_made_here(path: Path) -> bool:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a safetensors file; ValueError for another file."""
-    try:
-        with safe_open(require_regular(path), framework="numpy") as file:
-            return file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from None
+    require_regular(path)
+    with name_errors(f"{path} is not a safetensors file", (SafetensorError,)), safe_open(path, "numpy") as file:
+        return file.metadata() or {}
 
 
 def head_path(tower: Path) -> Path:

@@ -1,14 +1,17 @@
 """JSON that others made is never too much, and what is wrong with it is a ValueError."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bench.data.shards.facts import read_manifest
+from bench.data.shards.facts import MANIFEST_NAME, read_index, read_manifest
 from bench.environment.files import decode_json, read_limited
 from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record
-from bench.towers.provenance import Provenance
+from bench.towers.head_file import read_label_classifier
+from bench.towers.provenance import Provenance, read_provenance
 from bench.train.checkpoints import read_state
 
 
@@ -45,3 +48,27 @@ def test_a_file_of_eight_gigabytes_is_never_read(tmp_path: Path) -> None:
             file.truncate(2**33)
         with pytest.raises(ValueError, match=f"larger than {sizes.get(path.name, 256)} MiB"):
             read(path)
+
+
+TWICE = b'{"rule":"corenet","captions":1,"labels":[%s]}' % b",".join([b'{"synset":"n2","name":"a","count":1}'] * 2)
+DAMAGED: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
+    "a label twice": (
+        "v.json",
+        TWICE,
+        lambda path: read_vocabulary.__wrapped__(str(path)),
+        "label 1 has the synset 'n2' of label 0",
+    ),
+    "an index of a shard": ("i.arrow", b"half", read_index.__wrapped__, "no index of a shard, remove it"),
+    "a head": ("t.head", b"half", lambda path: read_label_classifier(path.with_suffix(".safetensors")), ""),
+    "a tower": ("t.safetensors", b"half", read_provenance, " is not a safetensors file"),
+    "a manifest": (MANIFEST_NAME, b"half", lambda path: read_manifest(path.parent), "not a manifest of shards"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_damaged_file_is_refused_with_its_name(what: str, tmp_path: Path) -> None:
+    name, content, read, text = DAMAGED[what]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path / name)) + ".*" + re.escape(text)) as raised:
+        read(tmp_path / name)
+    assert "\n" not in str(raised.value)

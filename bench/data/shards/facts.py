@@ -102,8 +102,9 @@ def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
 @cache
 def read_index(path: Path) -> tuple[pa.Table, ShardContents]:
     """Return the usable samples of a shard and what it holds in all; its pages are shared by all processes."""
-    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    return table, msgspec.json.decode(table.schema.metadata[METADATA_KEY], type=ShardContents)
+    with name_errors(f"{path}: no index of a shard, remove it", UNREADABLE):
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        return table, decode_json((table.schema.metadata or {}).get(METADATA_KEY, b""), ShardContents)
 
 
 def _read_usable_caption(reader: SampleCaptionReader, members: Mapping[str, Member]) -> tuple[bytes | None, str]:

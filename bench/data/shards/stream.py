@@ -151,8 +151,9 @@ class ShardStream(Stream[T]):
         unusable, decoded = self.stats.unusable, self.stats.decoded
         if unusable.total() > max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * decoded):
             raise ValueError(
-                f"{unusable.total():,} of {decoded:,} images cannot be used ({format_counts(unusable)}), "
-                f"more than {MAX_UNUSABLE_FRACTION:.0%}: repair the shards, or exclude these samples by subset=FILE.csv"
+                f"{self.experiment.data}: {unusable.total():,} of {decoded:,} images cannot be used "
+                f"({format_counts(unusable)}), more than {MAX_UNUSABLE_FRACTION:.0%}: repair the shards, or exclude "
+                "these samples by subset=FILE.csv"
             )
         self.targets_seconds += loaded.targets_seconds
         self.num_captions += len(loaded.images)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from bench.environment.files import decode_json, read_limited
+from bench.environment.files import decode_json, name_errors, read_limited
 from bench.transfer.detection import PUBLISHED, Annotated, DetectionTask, ObjectAnnotations, coco_tool
 from bench.transfer.tasks.image_sources import FileImageSource, format_some, readable_rows
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout, task_of_files
@@ -67,10 +67,8 @@ def coco_labels(root: Path, cache: Path) -> MultiLabelTask:
 def read_instances(path: Path, kind: type[T]) -> T:
     """Read an annotations file; ValueError for a file that is too large, is not JSON, or contradicts itself."""
     content = read_limited(path, MAX_BYTES)
-    try:
+    with name_errors(path):
         found = decode_json(content, kind)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
     images, categories = [one.id for one in found.images], [one.id for one in found.categories]
     for what, ids in (("image", images), ("category", categories)):
         twice = [one for one, count in Counter(ids).items() if count > 1]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from bench.console.console import printable
 from bench.data.decoding import UnusableImageError, decode_image
-from bench.environment.files import atomic_write, read_limited
+from bench.environment.files import atomic_write, name_errors, read_limited
 from bench.train.train_logger import LINE_SECONDS
 
 BATCH_SIZE = 256
@@ -177,10 +177,9 @@ def eval_batches(images: ImageSource, side: int) -> Iterator[UInt8[Tensor, "batc
 
 def read_text_lines(path: Path) -> list[str]:
     """Return a list's non-empty lines; ValueError for a file that is too large, not regular or not UTF-8."""
-    try:
-        text = read_limited(path, MAX_LIST_BYTES).decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: {error}") from None
+    content = read_limited(path, MAX_LIST_BYTES)
+    with name_errors(path):
+        text = content.decode()
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -210,7 +209,8 @@ def readable_rows(
     """
     file = cache / f"unreadable-{_digest_files(files, how)}.json"
     if file.is_file():
-        reasons = msgspec.json.decode(file.read_bytes(), type=dict[int, str])
+        with name_errors(f"{file}: no list of unreadable images, remove it", (msgspec.DecodeError,)):
+            reasons = msgspec.json.decode(file.read_bytes(), type=dict[int, str])
     else:
         reasons = _find_unreadable(decode, count, what)
         with atomic_write(file) as temporary:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from bench.environment.files import read_limited
+from bench.environment.files import name_errors, read_limited
 from bench.transfer.tasks.image_sources import FileImageSource, format_some, read_text_lines
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, task_of_files
 
@@ -59,11 +59,9 @@ def read_objects(path: Path) -> list[tuple[str, bool]]:
     """
     content = read_limited(path, MAX_ANNOTATION_BYTES)
     parser = ET.XMLParser(target=_NoDoctypeBuilder())  # noqa: S314 - document types are refused
-    try:
+    with name_errors(path, (ET.ParseError, ValueError)):
         parser.feed(content)
         annotation = parser.close()
-    except (ET.ParseError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
     objects = annotation.findall("object") if annotation.tag == "annotation" else []
     named = [(one.findtext("name", "").strip(), one.findtext("difficult", "0").strip() == "1") for one in objects]
     if unnamed := [name for name, _ in named if not name]:
