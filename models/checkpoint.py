@@ -109,7 +109,7 @@ def _require_no_bomb(path: Path) -> None:
     `torch.save` compresses nothing. The calls that `weights_only` lets build bytes are no part of tensors.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        pickles = [content]
+        pickles: list[mmap.mmap | bytes] = [content]
         if content[:2] == b"PK":
             with zipfile.ZipFile(file) as archive:
                 if sum(member.file_size for member in archive.infolist()) > len(content):

@@ -1,7 +1,7 @@
 """The command line of the reports: pages and exports from records."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -195,7 +195,8 @@ def _log_damaged(damaged: Sequence[str]) -> int:
     return FAILED_CASE if damaged else OK
 
 
-VERBS: dict[str, type[ComparisonPage | PlanPage | HistoryPage | CompareFigures | ExportFigures]] = {
+Verb = ComparisonPage | PlanPage | HistoryPage | CompareFigures | ExportFigures
+VERBS: dict[str, Callable[..., Verb]] = {
     "build": ComparisonPage,
     "plan": PlanPage,
     "history": HistoryPage,

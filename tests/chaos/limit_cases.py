@@ -147,8 +147,8 @@ def parquets() -> dict[str, Case]:
     """Return small parquet files that decode to much, and columns that are ambiguous."""
     same, long = pa.array(np.zeros(65_536, np.int32)), pa.array(["x" * 490_000])
     repeated, short = pa.DictionaryArray.from_arrays(same, long), pa.array(["a"] * 65_536)
-    beside = {"caption": ["a dog"] * 300, "image": [os.urandom(100_000)] * 300}
-    delta = {"use_dictionary": False, "column_encoding": {"caption": "DELTA_BYTE_ARRAY"}}
+    beside: dict[str, list[Any]] = {"caption": ["a dog"] * 300, "image": [os.urandom(100_000)] * 300}
+    delta: dict[str, Any] = {"use_dictionary": False, "column_encoding": {"caption": "DELTA_BYTE_ARRAY"}}
 
     def parquet(columns: Any, names: list[str] | None = None, **options: Any) -> Callable[[Path], Path]:
         def write(folder: Path) -> Path:
@@ -214,7 +214,8 @@ def _header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
 
 
 def _pax(records: dict[str, str], kind: bytes = tarfile.XHDTYPE) -> bytes:
-    return tarfile.TarInfo._create_pax_generic_header(records, kind, "utf-8")  # type: ignore[attr-defined]
+    header: bytes = tarfile.TarInfo._create_pax_generic_header(records, kind, "utf-8")  # type: ignore[attr-defined]
+    return header
 
 
 def tars() -> dict[str, Case]:
