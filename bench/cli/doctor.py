@@ -211,9 +211,6 @@ def _query_nvml(query: Callable[..., Any], *arguments: Any) -> str:
         return str(error)
 
 
-GIB = 2**30
-
-
 def check_shards(data: str, json_file: Path | None) -> int:
     """Read shards whole; verify each folder's manifest, or write it if all shards of the folder are readable."""
     paths = find_tar_files(data)

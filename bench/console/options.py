@@ -1,7 +1,7 @@
 """Options of a command line, with one line for those that are not accepted."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from itertools import takewhile
@@ -14,7 +14,7 @@ from bench.console.console import USAGE
 T = TypeVar("T")
 
 
-def parse_options(kind: Callable[..., T], program: str, arguments: Sequence[str], description: str | None = None) -> T:
+def parse_options(kind: type[T], program: str, arguments: Sequence[str], description: str | None = None) -> T:
     """Parse the options of a command; ValueError, in place of tyro's frame, for those that it does not accept.
 
     tyro draws its frame of box characters, or of hyphens where they cannot be written.

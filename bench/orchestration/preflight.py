@@ -18,7 +18,7 @@ from bench.config import COMPUTED, MAY_DIFFER, PACK_DATA, Experiment, at_batch_s
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
-from bench.data.shards.shards import find_shards, log_notes, open_experiment_shards, open_samples
+from bench.data.shards.shards import find_shards, open_experiment_shards, open_samples
 from bench.data.subset import require_listed_keys, subset_rows
 from bench.environment.circumstances import CHECKOUT, current_commit
 from bench.environment.files import atomic_write
@@ -88,7 +88,8 @@ def open_comparison(
     for experiment in (one for one in by_data.values() if one.data != PACK_DATA):
         shards = open_experiment_shards(experiment, results / CACHE)
         subset_rows(experiment, open_samples(shards).keys)
-        log_notes(shards)
+        for note in shards.notes():
+            log(note)
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # the run is repeated
     return comparison

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,23 +19,20 @@ def require_whole_patches(experiment: Experiment) -> list[str]:
     Raises ValueError for other images with such pixels, with the sizes that fit. A teacher that is named and no file
     reads the same images.
     """
-    if experiment.embedding_channels is not None:
-        return []
-    has_teacher = experiment.method == "distill" and Path(experiment.teacher).suffix != ".safetensors"
-    towers = [experiment.tower, *([experiment.teacher] if has_teacher else [])]
-    return [warning for tower in towers for warning in _uncovered_pixels(experiment, tower)]
-
-
-def _uncovered_pixels(experiment: Experiment, tower: str) -> Iterator[str]:
-    patch, published = patch_and_image_size(tower)
-    for side in sorted({experiment.image_size, *experiment.image_sizes}):
+    warnings, towers = list[str](), [experiment.tower]
+    if experiment.method == "distill" and Path(experiment.teacher).suffix != ".safetensors":
+        towers.append(experiment.teacher)
+    sides = {experiment.image_size, *experiment.image_sizes} if experiment.embedding_channels is None else ()
+    for tower, side in product(towers, sorted(sides)):
+        patch, published = patch_and_image_size(tower)
         if patch is None or not (rest := side % patch):
             continue
         text = f"{experiment.name}: patches of {patch} px of the tower {tower} leave {rest} of {side} px uncovered"
         if side != published:
             fitting = " or ".join(str(size) for size in (side - rest, side - rest + patch) if size)
             raise ValueError(f"{text}; sizes that fit: {fitting}")
-        yield f"{text}, as in the published tower"
+        warnings.append(f"{text}, as in the published tower")
+    return warnings
 
 
 def patch_and_image_size(tower: str) -> tuple[int | None, int | None]:

@@ -31,7 +31,6 @@ from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import checkpoint_activations
 
 DESCRIBED_CAPTIONS = 1024
-TOKEN_METHODS = ("superclass", "superclip")  # methods whose labels are subwords
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,8 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
 def log_labels(stream: Stream[Any]) -> None:
     """Log on rank 0 what labels a method reads: their vocabulary, and their number in the first captions of the run."""
     experiment = stream.experiment
-    vocabulary = {"catlip": experiment.synset_vocabulary} | dict.fromkeys(TOKEN_METHODS, experiment.subword_vocabulary)
+    synsets, subwords = experiment.synset_vocabulary, experiment.subword_vocabulary
+    vocabulary = {"catlip": synsets, "superclass": subwords, "superclip": subwords}
     if stream.order.rank > 0 or experiment.method not in vocabulary:
         return
     targets = [stream.target(k) for k in range(math.ceil(DESCRIBED_CAPTIONS / experiment.batch_size))]

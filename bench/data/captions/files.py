@@ -212,7 +212,8 @@ def _find_paths(name: str, out: Path | None, wanted: str) -> list[Path]:
     if folder.is_file():
         return [Path(name)]
     if folder.is_dir():
-        found = [path for path in folder.rglob("*") if _is_caption_file(path)]
+        visible = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        found = [path for path in visible if suffix_of(path) in READERS]
         if out is not None and folder in out.absolute().parents:
             found = [path for path in found if out.absolute() not in path.parents]
     elif has_magic(name):
@@ -222,10 +223,6 @@ def _find_paths(name: str, out: Path | None, wanted: str) -> list[Path]:
     if not found:
         raise ValueError(f"{name}: no {wanted}")
     return found
-
-
-def _is_caption_file(path: Path) -> bool:
-    return path.is_file() and suffix_of(path) in READERS and not path.name.startswith(".")
 
 
 def select_part(files: Sequence[CaptionFile], part: str) -> list[CaptionFile]:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
-from bench.console.console import PROGRAM, log
+from bench.console.console import PROGRAM
 from bench.data.captions.files import digest_file, find_caption_files, suffix_of
 from bench.data.manifest import pretrain_shards
 from bench.data.shards import facts
@@ -179,12 +179,6 @@ def open_shards(data: str, cache_folder: Path, members: MemberKind = IMAGES) -> 
 def format_counts(counts: Counter[str]) -> str:
     """Format counts by class."""
     return ", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items()))
-
-
-def log_notes(shards: Shards) -> None:
-    """Log the shards' notes."""
-    for note in shards.notes():
-        log(note)
 
 
 def find_shards(data: str) -> list[Path]:
