@@ -20,6 +20,7 @@ from bench.environment.files import (
     decode_older,
     fsync_path,
     hold_lock,
+    make_folders,
     name_errors,
     read_limited,
     require_regular,
@@ -165,7 +166,7 @@ def log_differences(path: Path, saved: CheckpointMetadata, processes: int, commi
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
     """Lock a folder for one training (see `hold_lock`); ValueError if another training writes to it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     with (folder / ".lock").open("w") as file, ExitStack() as stack:
         try:
             stack.enter_context(hold_lock(file))
