@@ -122,9 +122,8 @@ def _require_no_bomb(path: Path) -> None:
 
 def _is_stored(weight: Tensor) -> bool:
     """Return whether a file holds each value of a tensor, which may otherwise claim any size."""
-    if weight.layout != torch.strided or weight.is_meta:
-        return False
-    return weight.numel() * weight.element_size() <= weight.untyped_storage().nbytes()
+    has_storage = weight.layout == torch.strided and not weight.is_meta
+    return has_storage and weight.numel() * weight.element_size() <= weight.untyped_storage().nbytes()
 
 
 def _fsync_folder(folder: Path) -> None:

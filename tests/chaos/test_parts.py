@@ -99,8 +99,19 @@ def test_damage_functions_change_the_content(content: bytes, seed: int) -> None:
     assert content.startswith(short)
 
 
-def test_inputs_without_end_are_refused_or_read_right(tmp_path: Path) -> None:
+def limits_of_small_inputs(folder: Path) -> list[Check]:
+    limits.cases = lambda: limit_cases.cases("pipe or device", "list", "image")
+    limits.markup_in_every_field = lambda _: []
+    return limits.run(1.0, 0, folder)
+
+
+def test_small_inputs_without_end_are_refused_or_read_right(tmp_path: Path) -> None:
     """In a process of its own, which a hanging reader does not outlive."""
+    assert not violated(in_child(limits_of_small_inputs, tmp_path))
+
+
+@pytest.mark.minutes
+def test_inputs_without_end_are_refused_or_read_right(tmp_path: Path) -> None:
     assert len(limit_cases.cases()) >= 40
     assert not violated(in_child(limits.run, 1.0, 0, tmp_path))
 

@@ -187,9 +187,7 @@ def read_image_file(path: Path) -> bytes:
     """Return a file's bytes; UnreadableImageError for one that `read_limited` refuses or cannot open."""
     try:
         return read_limited(path)
-    except OSError as error:
-        raise UnreadableImageError(f"{path}: {error}") from None
-    except ValueError as error:
+    except (OSError, ValueError) as error:  # each names the file
         raise UnreadableImageError(str(error)) from None
 
 
