@@ -71,7 +71,8 @@ class ComparisonPage:
             for path in (self.results / SUITES_FILE, self.results / PLAN_FILE)
         )
         text = page(name, records, others=others, suites=suites, plan=plan, damaged=damaged)
-        return _write_page(self.out or self.results / "index.html", text) or _log_damaged(damaged)
+        _write(self.out or self.results / "index.html", text.encode())
+        return _log_damaged(damaged)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class PlanPage:
     def run(self) -> int:
         """Read the plan and write the page."""
         text = plan_page(read_limited(self.plan), str(self.plan))
-        return _write_page(self.out or self.plan.with_suffix(".html"), text)
+        _write(self.out or self.plan.with_suffix(".html"), text.encode())
+        return OK
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,11 @@ class HistoryPage:
         damaged = list[str]()
         history = build_history(read_observations([self.results], damaged))
         changes = [change for line in history.series for change in find_changes(line)]
-        out = self.out or self.results / "charts.html"
-        _write(out, history_page(history, changes, damaged).encode())
+        text = history_page(history, changes, damaged)
         for change in changes:
             worse, series = "worse" if change.is_worse else "better", change.series
             print(printable(f"{change.kind}, {worse}: {series.benchmark.name}, {series.metric.name}: {change.text}"))
-        print(out)
+        _write(self.out or self.results / "charts.html", text.encode())
         return _log_damaged(damaged)
 
 
@@ -170,22 +171,17 @@ class ExportFigures:
         damaged = list[str]()
         if self.format == "tensorboard":
             write_event_files(read_scalars(self.results, damaged), self.out)
+            print(self.out)
         else:
             _write(self.out, export_figures(read_observations(self.results, damaged), self.format))
-        print(self.out)
         return _log_damaged(damaged)
 
 
 def _write(path: Path, content: bytes) -> None:
+    """Write a file and print its path."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
-
-
-def _write_page(path: Path, text: str) -> int:
-    """Write a page and print its path; return the exit code."""
-    _write(path, text.encode())
     print(path)
-    return OK
 
 
 def _log_damaged(damaged: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
+from bench.environment.files import name_errors
 from bench.plan.model import SCALING_TITLE
 from reports.render.document import render_template
 from reports.render.formats import UNMEASURED, format_rate, percent
@@ -71,11 +72,10 @@ def plan_page(content: bytes, name: str) -> str:
 
 def view_plan(content: bytes, name: str = PLAN_FILE) -> PlanView:
     """Return the charts and tables of a plan; raise ValueError for a document of another kind."""
-    try:
+    broken = (msgspec.DecodeError, msgspec.ValidationError, KeyError, RecursionError)
+    with name_errors(f"{name} is not a document of `python -m bench plan --json`", broken):
         found = msgspec.json.decode(content, type=dict[str, PlanTable])
         points = msgspec.convert(found[SCALING_TITLE].rows, list[PlanPoint])
-    except (msgspec.DecodeError, msgspec.ValidationError, KeyError, RecursionError) as error:
-        raise ValueError(f"{name} is not a document of `python -m bench plan --json`: {error}") from None
     if not points:
         raise ValueError(f"{name}: the plan has no curve; write it again with `python -m bench plan --json`")
     return PlanView(

@@ -134,7 +134,7 @@ def _require_valid_keys(vocabulary: Vocabulary, path: Path) -> Vocabulary:
         if not (key.startswith(prefix) and key.removeprefix(prefix).isdecimal()):
             raise ValueError(f"{path}: label {index} has the {kind} {key!r}, expected {prefix}NUMBER")
         if first.setdefault(label.key, index) != index:
-            raise ValueError(f"{path}: label {index} has the {kind} {key!r} of label {first[label.key]}")
+            raise ValueError(f"{path}: the {kind} {key!r} occurs twice, in label {first[label.key]} and label {index}")
     return vocabulary
 
 
@@ -153,10 +153,8 @@ class _PlainUnpickler(pickle._Unpickler):  # noqa: SLF001
 
 def _read_released_counts(content: bytes, path: Path) -> dict[str, int]:
     """Return the counts by synset of CoreNet's pickle, in its order; ValueError unless it is a dict of str to int."""
-    try:
+    with name_errors(f"{path}: only a pickle of dict, str and int is read", (Exception,)):  # those are not documented
         found = _PlainUnpickler(io.BytesIO(content)).load()
-    except Exception as error:  # noqa: BLE001 - the exceptions of a broken pickle are not documented
-        raise ValueError(f"{path}: only a pickle of dict, str and int is read: {error}") from None
     if type(found) is not dict or not all(type(key) is str and type(count) is int for key, count in found.items()):
         raise ValueError(f"{path}: only a pickle of dict, str and int is read, this one holds other types")
     if any(count < 0 for count in found.values()):

@@ -56,7 +56,7 @@ DAMAGED: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
         "v.json",
         TWICE,
         lambda path: read_vocabulary.__wrapped__(str(path)),
-        "label 1 has the synset 'n2' of label 0",
+        "the synset 'n2' occurs twice, in label 0 and label 1",
     ),
     "an index of a shard": ("i.arrow", b"half", read_index.__wrapped__, "no index of a shard, remove it"),
     "a head": ("t.head", b"half", lambda path: read_label_classifier(path.with_suffix(".safetensors")), ""),
