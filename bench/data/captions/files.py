@@ -28,7 +28,7 @@ from bench.data.shards.tar_samples import Member, iterate_samples
 from bench.environment.files import name_errors
 
 BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
-READ_ROWS = 1024  # of a parquet file at once, which are then joined to batches; more are no faster
+READ_ROWS = 4096  # of a parquet file at once, which are then joined to batches; more are no faster
 MAX_DECODED_BYTES, MAX_EXPANSION = 2**30, 100  # of all captions of a file: the sum of bytes and of times its size
 DIGEST_BYTES = 2**16  # read at each of three places of a file
 _open_parquet = partial(pq.ParquetFile, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
