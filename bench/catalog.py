@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its architecture with random weights
 RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
-TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes, 20 per class", "silhouettes, 100 per class")
+TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes 20 per class", "silhouettes 100 per class")
 SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's images
 
 SINGLE_LABEL = "one class per image"

@@ -17,6 +17,7 @@ RANDOM_INIT = ("random tower", "random init")  # a subject's name, or what it be
 RECORD_KINDS = {"peer": "reference"}  # of a record
 LADDER_FIELDS = {"cells": "configurations", "lines": "references"}
 FORMAT = 3  # the last format of records with these names
+TASK, TASK_FORMAT = ("silhouettes, ", "silhouettes "), 4  # the beginning of a task's name; the last format with it
 
 VERBS = {"peer": "reference"}
 OPTIONS = {
@@ -61,6 +62,15 @@ def upgrade_record(record: dict[str, Any]) -> dict[str, Any]:
     One of the format before is then of today's, for only names have changed; what an older one means differently stays
     its own.
     """
+    if record["format"] <= FORMAT:
+        record = _upgrade_first_names(record)
+    measured, number = record["measured"], record["format"]
+    for part in ("scores", "metrics") if measured["kind"] == "transfer" else ():
+        measured = measured | {part: [one | {"task": upgrade_task(one["task"])} for one in measured.get(part, [])]}
+    return record | {"format": number + (number == TASK_FORMAT), "measured": measured}
+
+
+def _upgrade_first_names(record: dict[str, Any]) -> dict[str, Any]:
     measured = record["measured"] | {"kind": upgrade_kind(record["measured"]["kind"])}
     if measured["kind"] == "ladder":
         measured = _upgrade_ladder(measured)
@@ -78,6 +88,21 @@ def upgrade_subject(subject: str) -> str:
     """Return the name of what was scored as it is written today."""
     old, new = RANDOM_INIT
     return new + subject.removeprefix(old) if subject == old or subject.startswith(f"{old} of ") else subject
+
+
+def upgrade_task(task: str) -> str:
+    """Return a task's name as it is written today."""
+    return re.sub(rf"^{TASK[0]}(?=\d+ per class)", TASK[1], task)
+
+
+def first_task_name(task: str) -> str:
+    """Return the first name of a task of today: the salt of its splits and draws, which stay as they were."""
+    return re.sub(rf"^{TASK[1]}(?=\d+ per class)", TASK[0], task)
+
+
+def upgrade_typed_task(task: str) -> str:
+    """Return a task's name as it is written today; an old name prints the new one once."""
+    return _report_rename(task, upgrade_task(task))
 
 
 def upgrade_kind(kind: str) -> str:

@@ -25,8 +25,8 @@ from bench.old_names import upgrade_kind, upgrade_record
 
 # Raise it when a field changes its meaning, and say here what did. 2: finer phases, and why a reading is not there.
 # 3: a step's FLOPs count what a backward computes again, and all products of losses; those of 2 may, or may not.
-# 4: as 3, under other names (bench/old_names.py): one of format 3 is read as one of 4.
-FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 4, (2, 3, 4), 3
+# 4, 5: as 3, under other names (bench/old_names.py): one of format 3 or 4 is read as one of 5.
+FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 5, (2, 3, 4, 5), 3
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
 MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
 # What a field of a record can be; reading refuses anything else.

@@ -11,6 +11,7 @@ import torch
 from msgspec.structs import replace
 
 from bench.__main__ import main
+from bench.catalog import TASK_KINDS, TASKS
 from bench.cli.main import parse
 from bench.config import with_settings
 from bench.experiments import EXPERIMENTS
@@ -23,8 +24,10 @@ from bench.old_names import (
     OPTIONS,
     VERBS,
     _report_rename,
+    first_task_name,
     upgrade_arguments,
     upgrade_name,
+    upgrade_typed_task,
 )
 from bench.record import (
     FORMAT,
@@ -117,12 +120,33 @@ MEASURED: dict[str, Any] = {
 @pytest.mark.parametrize("what", MEASURED)
 def test_record_of_the_format_before_equals_one_of_today(what: str, tmp_path: Path) -> None:
     new = record(MEASURED[what])
-    document = older(plain(new)) | {"format": FORMAT - 1}
+    document = older(plain(new)) | {"format": 3}
     path = tmp_path / "c.transfer.x.json"
     path.write_bytes(msgspec.json.encode(document))
     assert b"global_negatives" not in path.read_bytes()
     assert read_record(path) == new
     require_comparable([read_record(path), new], may_differ=())
+
+
+@pytest.mark.parametrize("number", [3, FORMAT - 1])
+def test_record_with_a_task_name_of_before_equals_one_of_today(number: int, tmp_path: Path) -> None:
+    kept = replace(read_record(next(RECORDS.glob("*-smoke.transfer.raw-pixels.json"))), format=FORMAT)
+    assert {one.task for one in kept.measured.scores} == {*TASKS}
+    document = plain(kept)
+    for score in document["measured"]["scores"]:
+        score["task"] = score["task"].replace("silhouettes ", "silhouettes, ")
+    path = tmp_path / "c.transfer.x.json"
+    path.write_bytes(msgspec.json.encode(document | {"format": number}))
+    assert read_record(path) == kept
+    require_comparable([read_record(path), kept], may_differ=())
+
+
+def test_task_name_of_before_is_read_and_its_splits_are_those_of_before(capsys: pytest.CaptureFixture[str]) -> None:
+    old = [first_task_name(task) for task in TASKS]
+    assert old[-2:] == ["silhouettes, 20 per class", "silhouettes, 100 per class"]
+    assert tuple(map(upgrade_typed_task, old)) == TASKS
+    assert "silhouettes, 20 per class is now silhouettes 20 per class" in capsys.readouterr().err
+    assert not any("," in task for task in TASK_KINDS)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +167,7 @@ def test_kept_records_have_the_names_of_today(folder: Path) -> None:
 )
 def test_broken_record_of_the_format_before_is_refused_with_its_name(change: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "c.transfer.x.json"
-    document = older(plain(record(transfer("x")))) | {"format": FORMAT - 1} | change
+    document = older(plain(record(transfer("x")))) | {"format": 3} | change
     path.write_bytes(msgspec.json.encode(document))
     with pytest.raises(ValueError, match=r"c\.transfer\.x\.json: "):
         read_record(path)

@@ -20,6 +20,7 @@ from bench.console.console import OK
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
 from bench.environment.rank_info import restart_count, torchrun_env
+from bench.old_names import upgrade_typed_task
 from bench.orchestration.comparison import Scope, with_images
 from bench.orchestration.preflight import open_comparison
 from bench.orchestration.requests import EmbeddingRequest
@@ -69,7 +70,8 @@ class Train:
         experiment = self._experiment()
         if self.tasks and not self.score:
             raise ValueError("--task names what is scored, and --no-score scores nothing: leave out one of them")
-        tasks = [choose(task, dict.fromkeys(TASKS, task), "task") for task in self.tasks] or TASKS * self.score
+        typed = map(upgrade_typed_task, self.tasks)
+        tasks = [choose(task, dict.fromkeys(TASKS, task), "task") for task in typed] or TASKS * self.score
         if not 0 < self.checkpoint_minutes < math.inf:
             raise ValueError(f"--checkpoint-minutes must be positive, got {self.checkpoint_minutes}")
         if self.tensorboard and find_spec("tensorboard") is None:

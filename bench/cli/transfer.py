@@ -27,6 +27,7 @@ from bench.config import Experiment, choose
 from bench.console.console import PROGRAM
 from bench.environment.circumstances import CHECKOUT
 from bench.experiments import EXPERIMENTS
+from bench.old_names import upgrade_typed_task
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.preflight import open_comparison
 from bench.towers.provenance import is_made_here, latest_towers, read_provenance
@@ -107,7 +108,8 @@ def _random_init_subjects(towers: Sequence[str], trained_by: Mapping[str, Experi
 
 def _select_pairs(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return tasks and protocols, or their defaults; ValueError if one is compatible with none of the others."""
-    tasks = [choose(name, dict.fromkeys(TASK_KINDS, name), "task") for name in tasks] or [*TASKS]
+    typed = map(upgrade_typed_task, tasks)
+    tasks = [choose(name, dict.fromkeys(TASK_KINDS, name), "task") for name in typed] or [*TASKS]
     by_default = [name for name in DEFAULT_PROTOCOLS if compatible_pairs(RANDOM_INIT, tasks, [name])]
     protocols = [choose(name, dict.fromkeys(PROTOCOLS, name), "protocol") for name in protocols] or by_default
     for task in tasks:

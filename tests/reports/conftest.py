@@ -50,8 +50,8 @@ TASKS = {
     "Twemoji group": (8, 822, 3_288, 0.243, 0.437, 0.589, 0.512),
     "Twemoji subgroup": (23, 352, 1_408, 0.091, 0.241, 0.386, 0.301),
     "rooms": (10, 336, 1_344, 0.164, 0.382, 0.446, 0.411),
-    "silhouettes, 20 per class": (10, 2_000, 200, 0.1, 0.522, 0.691, 0.604),
-    "silhouettes, 100 per class": (10, 2_000, 1_000, 0.1, 0.617, 0.803, 0.731),
+    "silhouettes 20 per class": (10, 2_000, 200, 0.1, 0.522, 0.691, 0.604),
+    "silhouettes 100 per class": (10, 2_000, 1_000, 0.1, 0.617, 0.803, 0.731),
 }
 LEARNED = {"clip-tiny": 0.088, "siglip-tiny": 0.081, "catlip-tiny": 0.097, "superclass-tiny": 0.102}
 HERE = Circumstances(

@@ -250,7 +250,7 @@ def test_records_of_an_older_format_are_drawn_with_a_note_on_flops(make: Make) -
     assert text not in Document(page("x", new)).words()
     assert text in Document(page("x", older)).words()
     mixed = Document(page("x", [new[0], older[1]])).words()
-    assert "No ratios are shown: these records cannot be compared, they differ in format: 2 / 4" in mixed
+    assert "No ratios are shown: these records cannot be compared, they differ in format: 2 / 5" in mixed
 
 
 def test_one_name_with_two_settings_is_reported(make: Make) -> None:

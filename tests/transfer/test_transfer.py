@@ -26,8 +26,8 @@ SIZES = {
     "Twemoji group": (8, 822, 822),
     "Twemoji subgroup": (23, 352, 352),
     "rooms": (10, 338, 334),
-    "silhouettes, 20 per class": (10, 200, 2000),
-    "silhouettes, 100 per class": (10, 1000, 2000),
+    "silhouettes 20 per class": (10, 200, 2000),
+    "silhouettes 100 per class": (10, 1000, 2000),
 }
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from bench.old_names import first_task_name
 from bench.record import Score
 from bench.transfer.classification.label_subsets import Order, class_orders, distinct_shares, first_rows
 from bench.transfer.classification.logistic import PrincipalAxes, fit_path
@@ -151,7 +152,7 @@ def draw_class_orders(task: EmbeddedTask, count: int) -> list[tuple[int, Order, 
     """Return for each draw its number and the class orders of the training and the validation part."""
 
     def order(name: str, part: LabelledFeatures, draw: int) -> Order:
-        return class_orders(f"{task.name}/{name}/{draw}", part.labels.cpu().numpy(), len(task.classes))
+        return class_orders(f"{first_task_name(task.name)}/{name}/{draw}", part.labels.cpu().numpy(), len(task.classes))
 
     return [
         (draw, order("train", task.train, draw), order("validation", task.validation, draw)) for draw in range(count)

@@ -17,6 +17,7 @@ from jaxtyping import Int
 
 from bench.data.pack import PackImages as Pack
 from bench.data.pack import load_pack_images
+from bench.old_names import first_task_name
 from bench.transfer.tasks.image_sources import ImageSource, PackImageSource
 
 VALIDATION_SHARE = 0.25  # of the training part
@@ -83,7 +84,7 @@ def _few_shot(images: Pack, key: str, *, per_class: int) -> Task:
     members = _group_by_class(images, order, key).values()
     train = [row for rows in members for row in rows[:per_class]]
     test = [row for rows in members for row in rows[MOST_SHOTS:]]
-    name = f"silhouettes, {per_class} per class"
+    name = f"silhouettes {per_class} per class"
     return _make_task(name, images, train, test, key, groups={row: row for row in order})
 
 
@@ -98,7 +99,7 @@ def _make_task(name: str, images: Pack, train: list[int], test: list[int], key: 
     validation = set[int]()  # about the same share of each class; groups stay together
     for members in _group_by_class(images, train, key).values():
         wanted = max(1, round(len(members) * VALIDATION_SHARE))
-        for group in _sort_by_hash(images, {groups[row] for row in members}, f"validation/{name}"):
+        for group in _sort_by_hash(images, {groups[row] for row in members}, f"validation/{first_task_name(name)}"):
             if sum(row in validation for row in members) < wanted:
                 validation |= {row for row in train if groups[row] == group}
     return Task(name, classes, part(sorted({*train} - validation)), part(sorted(validation)), part(sorted(test)))
