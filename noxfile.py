@@ -22,7 +22,8 @@ nox.options.sessions = ["lint", "tests"]
 FAILED_CASE = 3  # exit code of `python -m bench` if a run failed and the others are valid
 IN_ORDER = ["-p", "no:randomly"]
 SUITES = ["--benchmark-warmup=on", "--benchmark-warmup-iterations=3"]
-SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]  # the tests of a file share fixtures
+SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]  # the tests of a file share fixtures
+QUICK = ["-m", "not minutes and not exhaustive"]
 LEFT_TO_END = {"interrupt_timeout": 20, "terminate_timeout": 20}  # seconds for a command to save its state
 OF_EXTRAS = [
     *("tests/cli/test_label.py", "tests/data/test_build_pack.py"),
@@ -99,9 +100,9 @@ def history(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Test on the CPU, offline, shapes checked, in two processes (`-- -n 0`: in one); draw the kept records."""
+    """Test on the CPU, offline, shapes checked, in three processes (`-- -n 0`: in one); draw the kept records."""
     install(session, ".[tests,history,tensorboard]")
-    run(session, "python", "-m", "pytest", *SIDE_BY_SIDE, "-m", "not minutes", *session.posargs, env=ONE_THREAD)
+    run(session, "python", "-m", "pytest", *SIDE_BY_SIDE, *QUICK, *session.posargs, env=ONE_THREAD)
     run(session, "python", "-m", "reports", "build", "tests/records", "--out", "results/records/index.html")
     run(session, "python", "-m", "reports", "history", "tests/records", "--out", "results/records/charts.html")
 

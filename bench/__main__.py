@@ -15,7 +15,7 @@ from bench.console.console import INTERRUPTED, PROGRAM, TERMINATED, Terminated
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of this process; return 0 or an exit code of `bench.console.console`."""
-    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGTERM, raise_terminated)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         if arguments and arguments[0] == "report":
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
 
 
-def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+def raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
     """Raise what ends a command that SIGTERM reaches."""
     raise Terminated
 

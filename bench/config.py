@@ -193,7 +193,7 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 # Fields in which the experiments of one comparison may differ, beside their names: the method and its tuned values.
 MAY_DIFFER = ("method", "head_rows", "patch_drop", "image_size", "context_length", "learning_rate", "seed")
-BATCH_SIZE_FIELDS = ("batch_size", "steps_per_window", "warmup_steps")  # what `at_batch_size` changes
+BATCH_SIZE_FIELDS = ("batch_size", "steps_per_window", "warmup_steps")  # what `with_batch_size` changes
 MAY_DIFFER_AT_LARGEST_BATCH = (*MAY_DIFFER, *BATCH_SIZE_FIELDS)
 FIELDS = {field.name: field.type for field in fields(Experiment)}
 
@@ -235,7 +235,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
             raise ValueError(f"a setting is field=value, got {setting!r}")
         kind = choose(field, {name: kind for name, kind in FIELDS.items() if name != "name"}, "field of an experiment")
         try:
-            value = _parse_value(text, kind)
+            value = _normalise_setting(text, kind)
             changed[field], texts[field] = msgspec.convert(value, kind, strict=False), text
         except (msgspec.DecodeError, RecursionError) as error:
             raise ValueError(f"--set {setting}: {error}") from None
@@ -246,7 +246,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     return replace(experiment, name=name, **changed)
 
 
-def at_batch_size(experiment: Experiment, size: int) -> Experiment:
+def with_batch_size(experiment: Experiment, size: int) -> Experiment:
     """Return the experiment at another batch size, with about as many images in its warm-up and windows.
 
     Warm-up and windows draw every image size equally often.
@@ -265,7 +265,7 @@ def at_batch_size(experiment: Experiment, size: int) -> Experiment:
     )
 
 
-def _parse_value(text: str, kind: Any) -> Any:
+def _normalise_setting(text: str, kind: Any) -> Any:
     """Return a text unchanged, a JSON list decoded, and a number as JSON writes it (.5 becomes 0.5)."""
     if kind == NonEmptyStr:
         return text

@@ -80,7 +80,7 @@ SCALES: dict[str, Callable[[], Experiment]] = {"tiny": tiny, "vit-b32": vit_b32,
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class MethodTraits:
     """The properties of a method that are no code: its description, and its learning rate at the tiny scale."""
 
     title: str  # its name in its paper
@@ -99,38 +99,38 @@ class Traits:
 # superclass    .439    .456   .469   .446
 # clip and siglip were searched with a text tower 64 wide and captions padded to 24 tokens. The others were not
 # searched: superclip has clip's rate, distill catlip's.
-TRAITS: dict[MethodName, Traits] = {
-    "clip": Traits(
+TRAITS: dict[MethodName, MethodTraits] = {
+    "clip": MethodTraits(
         "CLIP",
         "the caption's token ids, through a text tower",
         "contrastive: cross-entropy over the batch, image to caption and back",
         5e-4,
     ),
-    "siglip": Traits(
+    "siglip": MethodTraits(
         "SigLIP",
         "the caption's token ids, through a text tower",
         "sigmoid: for every image and caption of the batch, whether they are a pair",
         5e-4,
     ),
-    "catlip": Traits(
+    "catlip": MethodTraits(
         "CatLIP",
         "labels: the WordNet nouns in the caption",
         "binary cross-entropy over the vocabulary of synsets",
         1e-3,
     ),
-    "superclass": Traits(
+    "superclass": MethodTraits(
         "SuperClass",
         "labels: the subword tokens of the caption",
         "softmax cross-entropy over the subwords, weighted by inverse document frequency",
         1e-3,
     ),
-    "superclip": Traits(
+    "superclip": MethodTraits(
         "SuperCLIP",
         "the caption's token ids, through a text tower, and its subword tokens as labels",
         "the sum of CLIP's contrastive loss and SuperClass's softmax cross-entropy, with equal weights",
         5e-4,
     ),
-    "distill": Traits(
+    "distill": MethodTraits(
         "Distillation",
         "features of the same images from a teacher; no caption",
         "cosine distance to the teacher's features",

@@ -61,7 +61,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return self.stage, frozenset(self.after)
 
 
-class ReferenceRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ExpectedRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A ratio to compare with the measured one: counted, or published."""
 
     what: str
@@ -76,7 +76,7 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     factors: tuple[Factor, ...]  # in the order of their change
     configurations: tuple[Configuration, ...]  # those of the chain in its order, then the others
     left_out: dict[str, str] = {}  # possible causes that are not measured, with the reason
-    references: tuple[ReferenceRatio, ...] = ()
+    references: tuple[ExpectedRatio, ...] = ()
 
     @property
     def chain(self) -> tuple[Coordinates, ...]:
@@ -116,7 +116,7 @@ def stages_between(
     rest = [name for name in differing_fields([baseline, first]) if name in RECIPE_FIELDS and name not in taken]
     if not rest:
         return [begin, *others]
-    before, after = (tuple(write_setting(name, getattr(one, name)) for name in rest) for one in (baseline, first))
+    before, after = (tuple(setting_text(name, getattr(one, name)) for name in rest) for one in (baseline, first))
     return [
         Stage("", begin.base, (*begin.settings, *before)),
         Stage(REST, begin.base, (*begin.settings, *after)),
@@ -124,7 +124,7 @@ def stages_between(
     ]
 
 
-def write_setting(field: str, value: object) -> str:
+def setting_text(field: str, value: object) -> str:
     """Write a setting as `with_settings` reads it."""
     return f"{field}={value if isinstance(value, str) else json.dumps(value)}"
 
@@ -186,14 +186,14 @@ def build_ladder(
     for number, changed in (all_configurations if factorial else build_chain)(len(causes), names):
         stage = stages[number]
         settings = [factor.after if factor.name in changed else factor.before for factor in factors]
-        experiment = _with_pace(with_settings(stage.base, [*stage.settings, *settings]), pace)
+        experiment = _match_timed_images(with_settings(stage.base, [*stage.settings, *settings]), pace)
         experiments.append(experiment)
         after = tuple(name for name in names if name in changed)
         configurations.append(Configuration(experiment=experiment.name, stage=number, after=after))
     return Ladder(causes=tuple(causes), factors=tuple(factors), configurations=tuple(configurations)), experiments
 
 
-def _with_pace(configuration: Experiment, pace: Experiment) -> Experiment:
+def _match_timed_images(configuration: Experiment, pace: Experiment) -> Experiment:
     """Set warm-up and windows to about as many images as those of `pace`, with every image size equally often.
 
     Windows are half as many and twice as long: the pass over the phases is as long as one of them.

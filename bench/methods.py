@@ -20,7 +20,7 @@ from bench.data.targets import Captions, Features, Labels, NoTarget, Target, Tok
 from bench.method_parts import models, targets
 from losses.collectives import ProcessGroupLike, SimulatedGroup
 from losses.contrastive import contrastive_loss
-from losses.distillation import distillation_loss
+from losses.distillation import cosine_loss
 from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import inverse_document_frequency, token_softmax_loss
@@ -101,7 +101,7 @@ def superclip_loss(
 # Distillation predicts a teacher's features of the augmented image, or stored ones of the whole image; no caption.
 def distill_loss(student: Student, images: Images, target: Features | NoTarget, _group: ProcessGroupLike) -> Loss:
     features = target.values if isinstance(target, Features) else student.teacher_features(images)
-    return distillation_loss(student(images), features)
+    return cosine_loss(student(images), features)
 
 
 METHODS: dict[str, Method[Any, Any]] = {

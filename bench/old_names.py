@@ -34,7 +34,7 @@ def upgrade_experiment(fields: dict[str, Any]) -> dict[str, Any]:
     for name, values in FIELD_VALUES.items():
         if name in upgraded:
             upgraded[name] = values.get(upgraded[name], upgraded[name])
-    return upgraded | {"name": upgrade_name(upgraded["name"])}
+    return upgraded | {"name": upgrade_experiment_name(upgraded["name"])}
 
 
 def upgrade_experiment_of(document: dict[str, Any]) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def upgrade_experiment_of(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"experiment": upgrade_experiment(document["experiment"])}
 
 
-def upgrade_name(name: str) -> str:
+def upgrade_experiment_name(name: str) -> str:
     """Return an experiment's name with its settings, `clip-tiny[text_padding=full]`, as they are written today."""
     if not any(f"{field}=" in name for field in (*EXPERIMENT_FIELDS, *FIELD_VALUES)):
         return name
@@ -75,7 +75,7 @@ def _upgrade_first_names(record: dict[str, Any]) -> dict[str, Any]:
     if measured["kind"] == "ladder":
         measured = _upgrade_ladder(measured)
     if measured["kind"] == "transfer":
-        measured["subject"] = upgrade_name(upgrade_subject(measured["subject"]))
+        measured["subject"] = upgrade_experiment_name(upgrade_subject(measured["subject"]))
     experiment = record["experiment"]
     return record | {
         "format": record["format"] + (record["format"] == FORMAT),
@@ -110,7 +110,7 @@ def upgrade_kind(kind: str) -> str:
     return RECORD_KINDS.get(kind, kind)
 
 
-def upgrade_arguments(verb: str, arguments: Sequence[str]) -> list[str]:
+def upgrade_options(verb: str, arguments: Sequence[str]) -> list[str]:
     """Return a verb's arguments with options as they are spelled today; an old spelling prints the new one once."""
     options = OPTIONS.get(verb, {})
     return [_upgrade_option(argument, options) for argument in arguments]
@@ -147,7 +147,7 @@ def _upgrade_ladder(ladder: dict[str, Any]) -> dict[str, Any]:
     ]
     ladder["configurations"] = [
         {
-            "experiment": upgrade_name(configuration["experiment"]),
+            "experiment": upgrade_experiment_name(configuration["experiment"]),
             "stage": configuration["rung"],
             "after": [FACTORS.get(name, name) for name in configuration["after"]],
         }

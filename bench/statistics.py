@@ -177,7 +177,7 @@ def max_relative_difference(difference: float, margin: float) -> float:
     return math.expm1(abs(difference) + margin)
 
 
-def judge_prediction(difference: float, margin: float | None) -> Prediction:
+def judge_flops_prediction(difference: float, margin: float | None) -> Prediction:
     """Judge ln(measured ratio / that of the FLOPs), with half of its interval: within 0.08, beyond it, or neither."""
     if margin is None:
         return "cannot be told"
@@ -233,7 +233,7 @@ def median_ratio_interval(base: Rounds, other: Rounds) -> tuple[float, float] | 
     return ratios[left_out], ratios[-1 - left_out]
 
 
-def relative_spread(runs: Rounds) -> float | None:
+def log_std(runs: Rounds) -> float | None:
     """Return the standard deviation of the runs' logarithms, about their relative spread; None under two runs."""
     return stdev(_logarithms(runs).values()) if len(runs) > 1 else None
 

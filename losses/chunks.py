@@ -9,7 +9,7 @@ LOGITS_AT_ONCE = 1 << 21  # logits per chunk of rows: 8 MiB in fp32
 LINEAR_FROM = 40.0  # from here on softplus(x) equals x in float64
 
 
-def square_slices(count: int) -> list[slice]:
+def slice_into_tiles(count: int) -> list[slice]:
     """Cut one side of a similarity matrix into chunks; square chunks need fewer inputs per product than rows."""
     return _slices(count, SIDE)
 

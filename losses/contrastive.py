@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from losses.chunks import loss_dtype, square_slices, without_autocast
+from losses.chunks import loss_dtype, slice_into_tiles, without_autocast
 from losses.collectives import (
     ProcessGroupLike,
     all_gather,
@@ -51,10 +51,10 @@ class _Contrastive(torch.autograd.Function):
             first, batch = rank * num_rows, len(columns)
             row_logsumexp, column_logsumexp = (columns.new_full((size,), -torch.inf) for size in (num_rows, batch))
             pairs = columns.new_zeros(())
-            for i in square_slices(num_rows):
+            for i in slice_into_tiles(num_rows):
                 rows = image[i].to(dtype) * scale
                 pairs += torch.vdot(rows.flatten(), columns[first + i.start : first + i.stop].flatten())
-                for j in square_slices(batch):
+                for j in slice_into_tiles(batch):
                     logits = rows @ columns[j].T
                     row_logsumexp[i] = torch.logaddexp(row_logsumexp[i], logits.logsumexp(1))
                     column_logsumexp[j] = torch.logaddexp(column_logsumexp[j], logits.logsumexp(0))
@@ -73,10 +73,10 @@ class _Contrastive(torch.autograd.Function):
             columns = columns.to(dtype)
             grad_rows, grad_columns = (torch.zeros_like(value, dtype=dtype) for value in (image, columns))
             grad_scale = columns.new_zeros(())
-            for i in square_slices(len(image)):
+            for i in slice_into_tiles(len(image)):
                 unscaled = image[i].to(dtype)
                 rows = unscaled * scale
-                for j in square_slices(len(columns)):
+                for j in slice_into_tiles(len(columns)):
                     logits = rows @ columns[j].T
                     share = (logits - row_logsumexp[i, None]).exp_()  # softmax over the row
                     share += logits.sub_(column_logsumexp[j]).exp_()  # plus softmax over the column

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from losses.chunks import LINEAR_FROM, loss_dtype, square_slices, without_autocast
+from losses.chunks import LINEAR_FROM, loss_dtype, slice_into_tiles, without_autocast
 from losses.collectives import ProcessGroupLike, all_gather, all_reduce_sum_, rank_and_world_size, reduce_scatter
 
 
@@ -48,10 +48,10 @@ class _Sigmoid(torch.autograd.Function):
             loss, grad_scale, grad_bias = (columns.new_zeros(()) for _ in range(3))
             if needs_grad:
                 grad_rows, grad_columns = (torch.zeros_like(value, dtype=dtype) for value in (image, columns))
-            for i in square_slices(num_rows):
+            for i in slice_into_tiles(num_rows):
                 unscaled = image[i].to(dtype)
                 rows = unscaled * scale
-                for j in square_slices(batch):
+                for j in slice_into_tiles(batch):
                     logits = torch.addmm(bias.to(dtype), rows, columns[j].T)
                     positives = logits.diagonal(first + i.start - j.start)
                     positives.neg_()  # the loss falls with positives and rises with negatives

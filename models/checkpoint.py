@@ -49,9 +49,9 @@ def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -
         temporary.unlink(missing_ok=True)
 
 
-def load_weights(tower: ImageTower, path: Path) -> None:
+def load_tower_weights(tower: ImageTower, path: Path) -> None:
     """Load weights into a tower of their architecture, also at another image size; ValueError for other weights."""
-    state = resize_positions(strip_prefix("trunk.", read_weights(path)), tower.trunk)
+    state = adapt_to_image_size(strip_prefix("trunk.", read_weights(path)), tower.trunk)
     load_exactly(tower.trunk, state, f"{path} does not hold this tower's weights")
 
 
@@ -154,22 +154,22 @@ def _describe_load_error(error: Exception) -> str:
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'damaged'}"
 
 
-def trunk_weights(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
+def adapt_to_trunk(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
     """Return the weights for a trunk at its image size, without projection and classifier.
 
     The file may hold a whole model of open_clip, its image tower alone, or a timm model.
     """
     if isinstance(trunk, VisionTransformer | TimmModel | ModifiedResNet):
         image, heads = strip_prefix("visual.", state) or state, ("head.proj.", "head.mlp.")
-        resized = resize_positions(image, trunk)
+        resized = adapt_to_image_size(image, trunk)
         return {name: value for name, value in resized.items() if name != "proj" and not name.startswith(heads)}
     described: Any = trunk
     classifier = described.pretrained_cfg.get("classifier") or ()
     names = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
-    return {name: value for name, value in resize_positions(state, trunk).items() if not name.startswith(names)}
+    return {name: value for name, value in adapt_to_image_size(state, trunk).items() if not name.startswith(names)}
 
 
-def resize_positions(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
+def adapt_to_image_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
     """Return weights with position embeddings resampled to the image size of a trunk.
 
     The code is that of the trunk's own library: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased, the
@@ -184,7 +184,7 @@ def resize_positions(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str,
             resize_pos_embed(whole, SimpleNamespace(visual=trunk))
             weights["positional_embedding"] = whole[POSITIONS]
     elif isinstance(trunk, TimmModel):
-        inner = resize_positions(strip_prefix("trunk.", weights), trunk.trunk)
+        inner = adapt_to_image_size(strip_prefix("trunk.", weights), trunk.trunk)
         return {f"trunk.{name}": value for name, value in inner.items()}
     elif (adapt := _find_timm_filter(trunk)) is not None:
         with suppress(KeyError, RuntimeError, AssertionError, ValueError, TypeError):

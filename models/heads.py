@@ -158,7 +158,7 @@ def open_clip_state(pair: DualEncoder) -> dict[str, Tensor]:
     }
 
 
-def open_clip_model(name: str, image_size: int, context_length: int, vocabulary_size: int, *, bias: bool) -> nn.Module:
+def build_open_clip(name: str, image_size: int, context_length: int, vocabulary_size: int, *, bias: bool) -> nn.Module:
     """Build open_clip's own model by its name, at these sizes; with a bias of the logits it is a SigLIP model."""
     config = copy.deepcopy(open_clip_config(name))
     assert config is not None, f"open_clip has no model {name!r}"

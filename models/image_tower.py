@@ -111,7 +111,7 @@ def build_image_tower(
         except (AssertionError, RuntimeError) as error:
             text = f"tower {name!r} does not take images of {', '.join(map(str, image_sizes or [image_size]))} px"
             one_size = "open_clip builds it for one size; {} takes any"
-            reason = one_size.format(_timm_counterpart(config)) if config and several else error
+            reason = one_size.format(_suggest_timm_tower(config)) if config and several else error
             raise ValueError(f"{text}: {reason}") from None
 
 
@@ -124,10 +124,10 @@ def build_trunk(config: dict[str, Any], image_size: int) -> nn.Module:
         _require_timm_model(timm_name)
     vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
     trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
-    return remove_projection(trunk)
+    return strip_unused_outputs(trunk)
 
 
-def remove_projection(trunk: nn.Module) -> nn.Module:
+def strip_unused_outputs(trunk: nn.Module) -> nn.Module:
     """Make an open_clip image tower return its feature before any projection, and compute no unused token."""
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
         trunk.proj = None
@@ -147,7 +147,7 @@ def _build_for_embeddings(name: str, config: dict[str, Any] | None, side: int, c
         trunk = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
         if isinstance(trunk, open_clip.transformer.VisionTransformer):
             trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, kernel_size=1, bias=False)
-            return remove_projection(trunk)
+            return strip_unused_outputs(trunk)
     else:
         with suppress(TypeError):
             trunk = _create_timm_model(name, img_size=side, patch_size=1, in_chans=channels)
@@ -179,7 +179,7 @@ def _require_timm_model(name: str) -> None:
         raise ValueError(f"no tower named {name!r} in open_clip or timm; {advice}")
 
 
-def _timm_counterpart(config: dict[str, Any]) -> str:
+def _suggest_timm_tower(config: dict[str, Any]) -> str:
     """Return the name of timm's tower that is most similar to one of open_clip."""
     vision = config["vision_cfg"]
     if "timm_model_name" in vision:

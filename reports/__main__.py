@@ -25,7 +25,7 @@ from bench.console.tables import Table, print_tables
 from bench.environment.files import atomic_write, read_each, read_limited
 from bench.history.metric_diffs import (
     compare_observations,
-    describe_none_worse,
+    describe_no_regression,
     describe_worse,
     diff_table,
     on_one_side,
@@ -151,7 +151,7 @@ class CompareFigures:
             notes.append(f"a verdict on {len(varying)} times needs {needed} processes per side")
         print_tables([Table(table.title, table.rows, "\n".join([table.note, *notes]))])
         worse = describe_worse(diffs)
-        print(printable_lines("\n".join(worse or [describe_none_worse(diffs)])))
+        print(printable_lines("\n".join(worse or [describe_no_regression(diffs)])))
         code = _log_damaged(damaged)
         return DISAGREEMENT if worse and self.fail == "slower" else code
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from bench.explain.decomposition import Contribution, Decomposition, LogRatio, decompose
-from bench.explain.tables import format_deviation, short_name, summarize
+from bench.explain.tables import format_log_with_margin, strip_settings, summarize
 from bench.statistics import FLOPS_TOLERANCE
 from reports.render.formats import format_interval, ratio
 from reports.render.frames import ComparisonRecords
@@ -27,7 +27,7 @@ def explanation_section(comparison: ComparisonRecords) -> Mapping[str, object] |
     found = decompose(comparison.records)
     if found is None or found.whole.chain is None or found.unexplained is None:
         return None
-    short = [short_name(name) for name in (found.experiment, found.baseline)]
+    short = [strip_settings(name) for name in (found.experiment, found.baseline)]
     return {
         "title": " against ".join(short if short[0] != short[1] else (found.experiment, found.baseline)),
         "summary": summarize(found),
@@ -132,7 +132,7 @@ def _verdict_cell(part: Contribution) -> Cell:
     """Return whether a cause is consistent with FLOPs, with its difference from them."""
     if part.flops_deviation is None or part.verdict is None:
         return Cell.not_applicable(NOT_MEASURED)
-    return Cell.of(part.verdict, note=format_deviation(part.flops_deviation))
+    return Cell.of(part.verdict, note=format_log_with_margin(part.flops_deviation))
 
 
 def _ratio_cell(one: LogRatio | None) -> Cell:

@@ -24,7 +24,7 @@ from reports.speed import circumstances as about
 from reports.speed import speed_tables
 from reports.speed.batches import batches_section
 from reports.speed.charts import legend, ratio_chart, throughput_chart
-from reports.speed.phases import bound_sentence, phase_chart, phase_keys, phase_table
+from reports.speed.phases import describe_input_bound, phase_chart, phase_keys, phase_table
 from reports.summary import answer_sentences, headline_table
 
 KINDS: Mapping[str, type[Measured]] = {
@@ -75,7 +75,7 @@ def page(
         explanation=explanation_section(comparison),
         **sections,
         losses=_loss_panels(comparison),
-        losses_table=about.losses_table(comparison),
+        losses_table=about.loss_curves_table(comparison),
         about=about,
         plan=view_plan(plan) if plan is not None else None,
         suites=speed_tables.components_table(suites) if suites is not None else None,
@@ -109,14 +109,14 @@ def _speed_section(comparison: ComparisonRecords, rows: Sequence[Throughput]) ->
         "phases": phase_chart(comparison, rows) if any(row.figures["phases_ms"] for row in rows) else None,
         "table": speed_tables.throughput_table(comparison, rows),
         "phase_keys": phase_keys(rows),
-        "bound": bound_sentence(comparison, rows),
+        "bound": describe_input_bound(comparison, rows),
         "phase_table": phase_table(comparison, rows),
-        "cost_table": speed_tables.cost_table(comparison, rows),
+        "memory_and_size_table": speed_tables.memory_and_size_table(comparison, rows),
         "runs_table": speed_tables.runs_table(comparison, rows),
-        "note": speed_tables.describe_runs(rows),
+        "note": speed_tables.describe_intervals(rows),
         "peak_sources": dict.fromkeys(row.peak_source for row in rows),
         "not_measured": dict.fromkeys(reason for row in rows for reason in row.not_measured),
-        "untimed": speed_tables.untimed_experiments(comparison, rows),
+        "untimed": speed_tables.failed_to_time(comparison, rows),
     }
 
 
@@ -125,7 +125,7 @@ def _largest_batch_section(largest: ComparisonRecords, rows: Sequence[Throughput
         "limits": sorted({trial.limit_bytes / GIB for _, trial in largest.of(BatchTrial)}),
         "table": speed_tables.throughput_table(largest, rows, speed_tables.LARGEST_BATCH),
         "tries": speed_tables.trials_table(largest),
-        "note": speed_tables.describe_runs(rows),
+        "note": speed_tables.describe_intervals(rows),
     }
 
 

@@ -17,11 +17,11 @@ from reports.render.frames import group_by
 from reports.render.svg import (
     PAPER,
     add_tooltip,
-    binary_axis,
     colour_and_marker,
     drawing,
     label_line_ends,
     margin_axes,
+    set_log2_x_axis,
     svg,
 )
 from reports.render.tables import Cell, Column, HtmlTable
@@ -97,7 +97,7 @@ def curve_chart(curves: Mapping[str, Sequence[PlanPoint]]) -> Markup:
         axes = margin_axes(figure, LEFT, RIGHT, FOOT, TOP)
         numbers = sorted({point.gpus for points in curves.values() for point in points})
         ticks = [number for number in numbers if number & (number - 1) == 0][::2]
-        binary_axis(axes, 0.8 * numbers[0], 1.25 * numbers[-1], ticks)
+        set_log2_x_axis(axes, 0.8 * numbers[0], 1.25 * numbers[-1], ticks)
         axes.set_ylim(0, TOP_SHARE)
         axes.yaxis.set_major_locator(MultipleLocator(0.2))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, 0)))

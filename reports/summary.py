@@ -6,17 +6,22 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from bench.measure.summary import Throughput, engineering_gap
+from bench.measure.summary import Throughput, extreme_mfu_rows
 from bench.record import BatchTrial, Speed
 from bench.statistics import Ratio, fewest_rounds, is_disturbed
 from reports.accuracy import scores
-from reports.accuracy.ranking import MOST_NAMED, accuracy_sentences, lead_experiment, link_to_rest, other_rankings
+from reports.accuracy.ranking import (
+    MOST_NAMED,
+    accuracy_sentences,
+    lead_experiment,
+    link_to_rest,
+    rank_others,
+)
 from reports.accuracy.scores import ScorePoint, SubjectScore
 from reports.render.formats import (
     GIB,
     INTERVAL,
     NBSP,
-    accuracy,
     format_interval,
     format_rate,
     format_seconds,
@@ -24,6 +29,7 @@ from reports.render.formats import (
     percent,
     pluralize,
     ratio,
+    write_accuracy,
 )
 from reports.render.frames import ComparisonRecords, failures, settings_without_batch_size
 from reports.render.tables import BASE_CELL, IS_BASE, UNTIMED, Cell, Column, HtmlTable, experiment_cell
@@ -45,7 +51,11 @@ def answer_sentences(
     comparison: ComparisonRecords, rows: Sequence[Throughput], largest: LargestBatch, answers: Sequence[SubjectScore]
 ) -> Answer:
     """Summarise the records; `largest` are the experiments at their largest batch size, where these were timed."""
-    notes = [*other_rankings(comparison, answers), *_unexplained_notes(comparison, rows), *_too_few_runs_notes(rows)]
+    notes = [
+        *rank_others(comparison, answers),
+        *_flops_mismatch_notes(comparison, rows),
+        *_too_few_runs_notes(rows),
+    ]
     speeds = [*_speed_sentences(comparison, rows), *_largest_batch_sentences(largest)]
     return Answer([*speeds, *accuracy_sentences(comparison, answers)], notes, _warnings(comparison, rows))
 
@@ -56,7 +66,7 @@ def headline_table(
     """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
     task = scores.scored_tasks(answers)[0] if answers else ""
     found = scores.group_scores_over_seeds(answers, task, scores.scored_protocols(answers)[0]) if answers else []
-    budgets = [budget for budget in scores.question_budgets(answers) if scores.towers_at_budget(found, budget)]
+    budgets = [budget for budget in scores.headline_budgets(answers) if scores.towers_at_budget(found, budget)]
     base = comparison.label(comparison.base or "") if rows else "the base"
     columns = [
         Column.text("experiment"),
@@ -142,7 +152,7 @@ def _format_runs_interval(found: Ratio) -> str:
     return f"{INTERVAL} interval {format_interval(found, ratio)} over {runs}"
 
 
-def _unexplained_notes(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
+def _flops_mismatch_notes(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
     """Report ratios that differ from the FLOP-predicted ones by more than 8 %, with likely reasons."""
     base = next((row for row in rows if row.experiment == comparison.base), None)
     factors = [(row, factor) for row in rows if (factor := row.unexplained()) is not None]
@@ -198,7 +208,7 @@ def _warnings(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list
             "of its runs), which may have changed speeds and ratios."
         )
         found.append(text.format(percent(worst.others_busy_percent / 100, 0), comparison.label(worst.experiment)))
-    if (gap := engineering_gap(rows)) is not None:
+    if (gap := extreme_mfu_rows(rows)) is not None:
         text = Markup(
             "<strong>Engineering is being compared, not methods.</strong> {} uses {} of the device's peak and {} only "
             "{}: a factor of {} in MFU means that one implementation fills the device better."
@@ -243,6 +253,6 @@ def _accuracy_cell(towers: Sequence[ScorePoint], name: str, row: Throughput | No
     point = next((point for point in towers if point.subject == name), None)
     if point is None:
         return Cell.not_applicable(NOT_SCORED)
-    cell = Cell.estimate(point.accuracy, accuracy)
+    cell = Cell.estimate(point.accuracy, write_accuracy)
     taken = f"; in {format_seconds(point.images / row.images_per_second)}" if row else ""
     return Cell(cell.text, cell.note + taken, cell.sort)

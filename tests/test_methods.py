@@ -16,7 +16,7 @@ from bench.measure.costs import count_flops
 from bench.methods import METHODS, clamp_scale
 from bench.record import Flops
 from bench.towers.provenance import Provenance
-from bench.train.build import TrainState, build_train_state, build_untrained_tower, load_data, take_steps
+from bench.train.build import TrainState, build_train_state, build_untrained_tower, load_data, take_full_rate_steps
 from losses.contrastive import contrastive_loss
 from models.checkpoint import save_tower
 from models.heads import DualEncoder, Student, TokenClassifier
@@ -67,7 +67,7 @@ def test_few_steps_lower_the_loss_and_update_every_parameter(method: str, result
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_repeated_run_gives_bit_equal_losses(method: str, results: Path) -> None:
-    runs = [torch.stack(take_steps(assembled(method, results), range(5))) for _ in range(2)]
+    runs = [torch.stack(take_full_rate_steps(assembled(method, results), range(5))) for _ in range(2)]
     assert torch.equal(*runs)
 
 

@@ -16,7 +16,7 @@ from bench.cli.main import parse
 from bench.config import with_settings
 from bench.experiments import EXPERIMENTS
 from bench.explain.factors import select_factors
-from bench.ladder import Configuration, Factor, Ladder, ReferenceRatio
+from bench.ladder import Configuration, ExpectedRatio, Factor, Ladder
 from bench.measure.throughput import require_comparable
 from bench.old_names import (
     EXPERIMENT_FIELDS,
@@ -25,8 +25,8 @@ from bench.old_names import (
     VERBS,
     _report_rename,
     first_task_name,
-    upgrade_arguments,
-    upgrade_name,
+    upgrade_experiment_name,
+    upgrade_options,
     upgrade_typed_task,
 )
 from bench.record import (
@@ -39,7 +39,7 @@ from bench.record import (
     read_records,
 )
 from bench.towers.provenance import Provenance, read_provenance
-from bench.train.checkpoints import STATE, CheckpointMetadata, read_state
+from bench.train.checkpoints import STATE, CheckpointMetadata, read_metadata
 from models.checkpoint import save_tower
 from tests.reports.conftest import HERE
 
@@ -112,7 +112,7 @@ MEASURED: dict[str, Any] = {
         ),
         configurations=(Configuration(experiment=NAME, stage=1, after=("global_negatives",)),),
         left_out={"global_negatives": "a reason"},
-        references=(ReferenceRatio(what="published", ratio=2.0, source="a paper"),),
+        references=(ExpectedRatio(what="published", ratio=2.0, source="a paper"),),
     ),
 }
 
@@ -193,7 +193,7 @@ def test_files_of_old_kinds_are_records() -> None:
     ],
 )
 def test_settings_in_a_name_are_written_as_today(old: str, new: str) -> None:
-    assert upgrade_name(old) == upgrade_name(new) == new
+    assert upgrade_experiment_name(old) == upgrade_experiment_name(new) == new
 
 
 def test_tower_with_old_names_says_how_it_was_made(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_checkpoint_with_old_names_is_read(tmp_path: Path) -> None:
         seconds=1.0,
     )
     (tmp_path / STATE).write_text(json.dumps(older(plain(state))))
-    assert read_state(tmp_path) == state
+    assert read_metadata(tmp_path) == state
 
 
 @pytest.fixture(autouse=True)
@@ -258,9 +258,9 @@ def test_old_spelling_works_and_is_told_once(
 
 
 def test_options_of_other_verbs_keep_their_meaning(capsys: pytest.CaptureFixture[str]) -> None:
-    assert upgrade_arguments("plan", ["--published", "--check", "2"]) == ["--published", "--validate-local", "2"]
-    assert upgrade_arguments("chaos", ["--share", "0.1"]) == ["--fraction", "0.1"]
-    assert upgrade_arguments("train", ["--against", "x", "--"]) == ["--against", "x", "--"]
+    assert upgrade_options("plan", ["--published", "--check", "2"]) == ["--published", "--validate-local", "2"]
+    assert upgrade_options("chaos", ["--share", "0.1"]) == ["--fraction", "0.1"]
+    assert upgrade_options("train", ["--against", "x", "--"]) == ["--against", "x", "--"]
     assert capsys.readouterr().err.count("is now") == 2
 
 

@@ -29,12 +29,12 @@ from bench.statistics import (
     is_change,
     judge_accuracy_difference,
     judge_agreement,
-    judge_prediction,
+    judge_flops_prediction,
+    log_std,
     max_relative_difference,
     mean_interval,
     median_ratio_interval,
     paired_difference,
-    relative_spread,
 )
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -455,8 +455,8 @@ def test_median_ratio_interval_covers_and_is_robust_to_a_stalled_run() -> None:
 
 def test_relative_spread_is_the_deviation_of_logarithms() -> None:
     runs = {0: 100.0, 1: 110.0, 5: 121.0}
-    assert relative_spread(runs) == pytest.approx(math.log(1.1))
-    assert relative_spread({0: 5.0}) is None
+    assert log_std(runs) == pytest.approx(math.log(1.1))
+    assert log_std({0: 5.0}) is None
 
 
 def test_step_is_bound_by_its_longer_part() -> None:
@@ -507,11 +507,11 @@ def test_agreement_needs_a_near_far_end(difference: float, margin: float | None,
 @given(DIFFERENCES, MARGINS)
 def test_prediction_is_judged_by_the_whole_interval(difference: float, margin: float) -> None:
     ends = [abs(difference - margin), abs(difference + margin)]
-    verdict = judge_prediction(difference, margin)
+    verdict = judge_flops_prediction(difference, margin)
     assert (verdict == "consistent with FLOPs") == (max(ends) <= FLOPS_TOLERANCE)
     is_beyond = min(ends) > FLOPS_TOLERANCE and not difference - margin <= 0 <= difference + margin
     assert (verdict == "not consistent with FLOPs") == is_beyond
-    assert judge_prediction(difference, None) == "cannot be told"
+    assert judge_flops_prediction(difference, None) == "cannot be told"
 
 
 def test_a_difference_is_judged_by_its_interval() -> None:

@@ -44,10 +44,10 @@ from bench.orchestration.comparison import (
     Scope,
     required_rounds,
     scopes,
-    with_images,
+    set_images,
 )
 from bench.orchestration.preflight import has_gpu, open_comparison
-from bench.transfer.score_tables import accuracy_tables
+from bench.transfer.score_tables import all_transfer_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,9 @@ class Bench:
         scope = scopes(len(experiments), on_gpu=has_gpu())[self._scope]
         if self.smoke:
             shorter = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}
-            experiments = [replace(with_images(experiment, SMOKE_IMAGES), **shorter) for experiment in experiments]
+            experiments = [replace(set_images(experiment, SMOKE_IMAGES), **shorter) for experiment in experiments]
         if self.full:
-            experiments = [with_images(experiment, FULL_IMAGES) for experiment in experiments]
+            experiments = [set_images(experiment, FULL_IMAGES) for experiment in experiments]
         comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=TASKS)
         comparison.measure_memory()
         comparison.measure(scope.rounds)
@@ -85,7 +85,7 @@ class Bench:
         comparison.score(scope)
         if scope.curves:
             comparison.score(scope, [CURVE_TASK], scope.curves)
-        return finish(comparison, [*_cost_tables(comparison), *accuracy_tables(comparison.records())])
+        return finish(comparison, [*_cost_tables(comparison), *all_transfer_tables(comparison.records())])
 
     @property
     def _scope(self) -> str:

@@ -82,15 +82,15 @@ class Doctor:
     def run(self) -> int:
         """Check the machine, time one short run, and print the findings."""
         if self.shards is not None:
-            return check_shards(self.shards, self.json)
-        findings = [*check_host(), *check_cpu_clocks(), *check_gpus(), *check_dependencies(self.results)]
+            return verify_manifests(self.shards, self.json)
+        findings = [*check_host(), *check_cpu_clocks(), *check_gpus(), *check_compiler_disk_commit(self.results)]
         with tempfile.TemporaryDirectory() as folder:
             experiment = EXPERIMENTS["clip-tiny"]
             trial = open_comparison(Path(folder), [experiment], Scope("trial", 1), trained=False)
             start = time.perf_counter()
             trial.measure(1)
             seconds = time.perf_counter() - start
-            findings += trial_run(trial.records(), seconds / speed_seconds(experiment))
+            findings += trial_run_checks(trial.records(), seconds / speed_seconds(experiment))
             rows = [{"what": one.what, "": one.verdict, "found": one.found, "advice": one.advice} for one in findings]
             return finish(trial, [Table("This machine", rows)], self.json)
 
@@ -164,7 +164,7 @@ def check_gpus() -> Iterator[Finding]:
         yield Finding(f"GPU {index}: persistence mode", _query_nvml(pynvml.nvmlDeviceGetPersistenceMode, handle))
 
 
-def check_dependencies(results: Path) -> Iterator[Finding]:
+def check_compiler_disk_commit(results: Path) -> Iterator[Finding]:
     """Check the compiler, the disk and the state of the checkout."""
     if compiler := next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None):
         yield Finding("C++ compiler", compiler)
@@ -177,7 +177,7 @@ def check_dependencies(results: Path) -> Iterator[Finding]:
     yield Finding("commit", current_commit(), FINDING_OK, advice)
 
 
-def trial_run(records: list[Record], pace: float) -> Iterator[Finding]:
+def trial_run_checks(records: list[Record], pace: float) -> Iterator[Finding]:
     """Report one run of clip-tiny, and the duration of the default comparison at `pace` times the expected seconds."""
     for record in records:
         speed, experiment, where = record.measured, record.experiment, record.circumstances
@@ -211,7 +211,7 @@ def _query_nvml(query: Callable[..., Any], *arguments: Any) -> str:
         return str(error)
 
 
-def check_shards(data: str, json_file: Path | None) -> int:
+def verify_manifests(data: str, json_file: Path | None) -> int:
     """Read shards whole; verify each folder's manifest, or write it if all shards of the folder are readable."""
     paths = find_tar_files(data)
     manifests = {folder: read_manifest(folder) for folder in sorted({path.parent for path in paths})}

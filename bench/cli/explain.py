@@ -18,7 +18,7 @@ from bench.experiments import EXPERIMENTS, get_experiment
 from bench.explain.decomposition import decompose
 from bench.explain.factors import select_factors
 from bench.explain.tables import cause_table, reference_table, side_by_side
-from bench.ladder import CLASSIFYING, PADDING, PAIRED, Factor, Ladder, ReferenceRatio, build_ladder, stages_between
+from bench.ladder import CLASSIFYING, PADDING, PAIRED, ExpectedRatio, Factor, Ladder, build_ladder, stages_between
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.preflight import available_cores, has_gpu, open_comparison
@@ -90,12 +90,12 @@ class ExplainRatio:
     def _plan(self, recipe: Recipe | None) -> tuple[Ladder, list[Experiment]]:
         pair = [get_experiment(name) for name in (self.name, self.baseline)]
         if recipe is not None:
-            pair = [get_recipe(one.name, recipe) for one in pair]
+            pair = [get_recipe_experiment(one.name, recipe) for one in pair]
         first, baseline = (with_settings(one, self.settings) for one in pair)
         chosen = (*PUBLISHED_FACTORS, *self.factors) if recipe == "published" else self.factors
         ladder, configurations = plan_ladder(first, baseline, chosen, factorial=self.factorial, on_gpu=has_gpu())
         if recipe is not None:
-            ladder = structs.replace(ladder, references=reference_ratios(*pair))
+            ladder = structs.replace(ladder, references=expected_ratios(*pair))
         if recipe == "published":
             ladder = structs.replace(ladder, left_out=ladder.left_out | NOT_PUBLISHED_HERE)
         return ladder, configurations
@@ -124,7 +124,7 @@ class ExplainRatio:
         return comparison, rounds
 
 
-def get_recipe(name: str, recipe: Recipe) -> Experiment:
+def get_recipe_experiment(name: str, recipe: Recipe) -> Experiment:
     """Return a named experiment's recipe; ValueError lists the experiments that have one."""
     ending = ENDINGS[recipe]
     if f"{name}-{ending}" not in EXPERIMENTS:
@@ -168,19 +168,19 @@ def _tower_refusal(first: Experiment, factor: Factor) -> str | None:
     return None
 
 
-def reference_ratios(first: Experiment, baseline: Experiment) -> tuple[ReferenceRatio, ...]:
+def expected_ratios(first: Experiment, baseline: Experiment) -> tuple[ExpectedRatio, ...]:
     """Return the FLOP-predicted ratios of a pair of recipes, and the published ratio."""
-    from bench.measure.costs import count_flops_as_released
+    from bench.measure.costs import forward_flops_as_released
 
-    def counted(what: str, **changes: tuple[int, ...]) -> ReferenceRatio:
-        flops = [count_flops_as_released(structs.replace(one, **changes)) for one in (baseline, first)]
+    def counted(what: str, **changes: tuple[int, ...]) -> ExpectedRatio:
+        flops = [forward_flops_as_released(structs.replace(one, **changes)) for one in (baseline, first)]
         source = "counted: image tower, captions padded to their context, head"
-        return ReferenceRatio(what=what, ratio=flops[0] / flops[1], source=source)
+        return ExpectedRatio(what=what, ratio=flops[0] / flops[1], source=source)
 
     ratios = counted("FLOPs alone, one image size", image_sizes=()), counted("FLOPs alone, the recipes' image sizes")
     if (baseline.method, first.method) != ("clip", "catlip"):
         return ratios
-    return (*ratios, ReferenceRatio(what="published", ratio=1 / PUBLISHED_HOURS, source=PUBLISHED_SOURCE))
+    return (*ratios, ExpectedRatio(what="published", ratio=1 / PUBLISHED_HOURS, source=PUBLISHED_SOURCE))
 
 
 def estimate_run_seconds(configurations: Sequence[Experiment], *, on_gpu: bool) -> dict[str, float]:

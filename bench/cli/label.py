@@ -15,7 +15,7 @@ from bench.cli.options import Json
 from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.tables import print_tables
-from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, find_caption_files, select_part, suffix_of
+from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix, find_caption_files, select_part
 from bench.environment.files import name_errors
 from bench.labels.label_files import (
     LabelJob,
@@ -26,7 +26,7 @@ from bench.labels.label_files import (
 )
 from bench.labels.labeller import Tally, count_vocabulary, get_labeller, get_rule
 from bench.labels.parallel import JobOutcome, count_useful_processes, run_jobs, run_jobs_on_ray
-from bench.labels.tables import explanation_table, label_table, sort_by_count, summary_tables
+from bench.labels.tables import explanation_table, frequent_label_table, occurring_by_count, summary_tables
 from bench.labels.vocabulary import Vocabulary, merge_vocabularies, read_vocabulary, vocabulary_path, write_vocabulary
 from bench.orchestration.preflight import available_cores
 
@@ -77,7 +77,7 @@ class Label:
         vocabularies = [read_vocabulary(str(path)) for path in self.merge]
         with name_errors(", ".join(map(str, self.merge))):
             vocabulary = merge_vocabularies(vocabularies)
-        print_tables([label_table(vocabulary.labels)], self.json)
+        print_tables([frequent_label_table(vocabulary.labels)], self.json)
         return self._write(vocabulary)
 
     def _count(self) -> int:
@@ -125,7 +125,7 @@ class Label:
         if len(todo) < len(jobs):
             print(f"{len(jobs) - len(todo)} of {len(jobs)} files are already labelled", file=sys.stderr)
         total, failures, seconds = self._run(todo)
-        rate, labels = total.captions / seconds, sort_by_count(vocabulary, total.counts)
+        rate, labels = total.captions / seconds, occurring_by_count(vocabulary, total.counts)
         total.add(finished)
         print_tables(summary_tables(total, rate, labels), self.json)
         return _report_failures(failures)
@@ -133,7 +133,7 @@ class Label:
     def _find_shards(self) -> Sequence[CaptionFile]:
         """Return the inputs, without img2dataset's tables: a parquet file beside a tar of its stem has its captions."""
         found = find_caption_files(self.inputs, self.out)
-        of_tars = {one.labels_name for one in found if suffix_of(one.path) in TAR_SUFFIXES}
+        of_tars = {one.labels_name for one in found if compound_suffix(one.path) in TAR_SUFFIXES}
         shards = [one for one in found if one.name not in of_tars]
         if tables := len(found) - len(shards):
             log(f"not labelled: {tables:,} parquet files with the captions of the tar files of their names beside them")

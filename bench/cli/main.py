@@ -9,7 +9,7 @@ from bench.config import choose
 from bench.console.console import OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.options import parse_options
 from bench.environment.rank_info import torchrun_env
-from bench.old_names import upgrade_arguments, upgrade_verb
+from bench.old_names import upgrade_options, upgrade_verb
 from bench.orchestration.runner import follow_rank0
 from bench.orchestration.torchrun import connect_coordinator
 
@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str]) -> Command:
     """Parse a verb and its options, or without a verb the options of the default comparison."""
     if not arguments or arguments[0].startswith("-"):
         return parse_options(Bench, PROGRAM, arguments, _describe_verbs())
-    verb, options = upgrade_verb(arguments[0]), upgrade_arguments(arguments[0], arguments[1:])
+    verb, options = upgrade_verb(arguments[0]), upgrade_options(arguments[0], arguments[1:])
     return parse_options(choose(verb, VERBS, "verb"), f"{PROGRAM} {verb}", options)
 
 

@@ -28,7 +28,7 @@ from bench.plan.model import (
     training_cost,
 )
 from bench.plan.published import published_utilisation
-from bench.plan.records import TimedRuns, find_timed_runs, known_largest_batch, measured_compute, read_comparison
+from bench.plan.records import TimedRuns, estimate_max_batch, find_timed_runs, measured_compute, newest_timed_records
 from bench.plan.tables import (
     PlanResult,
     assumption_table,
@@ -123,7 +123,7 @@ class Plan:
 
     @cached_property
     def _records(self) -> Sequence[Record]:
-        return [] if self.record is None else read_comparison(self.record, self._experiments)
+        return [] if self.record is None else newest_timed_records(self.record, self._experiments)
 
     def _timed_runs(self, experiment: Experiment) -> TimedRuns | None:
         return None if self.record is None else find_timed_runs(experiment, self._records, self.record)
@@ -166,7 +166,7 @@ class Plan:
             bytes_per_parameter = 2 if runs.where.precision == "bf16" else FP32_BYTES
             if device is not None:
                 limit_bytes = USABLE * device.memory_bytes
-                largest = known_largest_batch(experiment, self._records, limit_bytes, weights, self.gpus)
+                largest = estimate_max_batch(experiment, self._records, limit_bytes, weights, self.gpus)
         else:
             assert device is not None
             utilisation = self.utilisation or published_utilisation()

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tyro.conf import Positional
 
 from bench.cli.options import Json, Results, Rounds, Settings, finish, ratio_columns
-from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment, at_batch_size, with_settings
+from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment, with_batch_size, with_settings
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import Table
 from bench.experiments import EXPERIMENTS, get_experiment
@@ -23,7 +23,7 @@ from bench.orchestration.runner import START_SECONDS
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Record, ReferenceRun
 from bench.reference import OURS, SIDES, ReferenceName
-from bench.statistics import ratios_of, relative_spread
+from bench.statistics import log_std, ratios_of
 
 EQUAL_LOSSES, STEPS_COMPARED = 1e-4, 20  # relative difference over the first steps; rounding grows with training
 FIRST_ROUND_FACTOR = 3  # factor of the number of windows in the first round: 20 steps for open-clip
@@ -73,7 +73,7 @@ class Reference:
                 )
             comparison.run_round(jobs)
         records = comparison.records()
-        losses = compare_first_losses(records)
+        losses = compare_early_losses(records)
         tables = [reference_speed_table(records, sides), Table("Losses of the first round", losses)]
         are_equal = all(row["equal"] == "yes" for row in losses)
         return finish(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
@@ -87,7 +87,7 @@ class Reference:
             return [replace(experiment, batch_size=8, clip_norm=None, windows=2, steps_per_window=3)]
         wide = replace(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS, windows=3)
         steps = {size: max(2, DENSE_WINDOW // size) for size in BATCHES}
-        return [replace(at_batch_size(wide, size), steps_per_window=number) for size, number in steps.items()]
+        return [replace(with_batch_size(wide, size), steps_per_window=number) for size, number in steps.items()]
 
 
 def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:
@@ -100,7 +100,7 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
         for side, rounds in rates.items():
             _, run = next(iter(runs[side].values()))
             row = {"experiment": name, "side": side, "runs": len(rounds), "images/s": median(rounds.values())}
-            row |= {"spread": relative_spread(rounds)} | ratio_columns(ratios.get(side))
+            row |= {"spread": log_std(rounds)} | ratio_columns(ratios.get(side))
             rows.append(row | {"tokens": run.tokens_per_caption, "target bytes": run.target_bytes_per_image})
     note = (
         f"ratio: images/s over those of {sides[0]}, with its 95 % interval over runs (fresh processes, interleaved).\n"
@@ -109,7 +109,7 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
     return Table(f"Compared with {sides[0]}", rows, note)
 
 
-def compare_first_losses(records: Sequence[Record]) -> list[dict[str, str | int | float]]:
+def compare_early_losses(records: Sequence[Record]) -> list[dict[str, str | int | float]]:
     """Compare the sides' losses over the first steps of the first round."""
     rows: list[dict[str, str | int | float]] = []
     for name, runs in _runs_by_experiment(records).items():

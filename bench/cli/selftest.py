@@ -71,7 +71,7 @@ class SlowdownDetectionCheck:
         comparisons = rates_by_comparison(comparison)
         ratios, spread = [compare_arms(rates) for rates in comparisons], fit_spread(comparisons)
         simulated = [simulate_row(spread, rounds) for rounds in ROUNDS_SHOWN]
-        checks = [*check_measured(ratios, spread), *check_simulated(simulated), memory_check_row(comparison)]
+        checks = [*check_measured(ratios, spread), *check_simulated(simulated), check_memory_repeatability(comparison)]
         print_tables([measured_table(ratios), simulated_table(simulated, spread), Table("Bounds", checks)], self.json)
         return OK if all(check["holds"] != "no" for check in checks) else DISAGREEMENT
 
@@ -164,7 +164,7 @@ def check_simulated(rows: Sequence[Mapping[str, float | int]]) -> list[dict[str,
     ]
 
 
-def memory_check_row(comparison: Comparison) -> dict[str, str]:
+def check_memory_repeatability(comparison: Comparison) -> dict[str, str]:
     """Check that memory of equal experiments is equal: alone, after the others, and beside another."""
     runs = [record.measured for record in comparison.records() if isinstance(record.measured, Memory)]
     peaks = [memory.peak_rss_bytes or memory.peak_allocated_bytes or 0 for memory in runs]

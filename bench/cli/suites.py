@@ -16,11 +16,11 @@ from bench.console.tables import Table, print_tables
 from bench.environment.circumstances import CHECKOUT
 from bench.history.metric_diffs import (
     compare_observations,
-    describe_none_worse,
+    describe_no_regression,
     describe_worse,
     diff_table,
-    exit_code,
     on_one_side,
+    verdict_exit_code,
 )
 from bench.history.observations import read_observations
 from bench.orchestration.commit_runs import (
@@ -107,8 +107,8 @@ class Regress:
         notes += [f"{file} differs: it may time different work on the two sides" for file in changed]
         table = diff_table(judged, paired=True)
         print_tables([Table(table.title, table.rows, "\n".join([table.note, *notes]))], self.json)
-        print(printable_lines("\n".join(describe_worse(judged) or [describe_none_worse(judged)])))
-        return exit_code(judged)
+        print(printable_lines("\n".join(describe_worse(judged) or [describe_no_regression(judged)])))
+        return verdict_exit_code(judged)
 
     def _time_sides(self, base: str, out: Path) -> dict[Path, str]:
         """Store a document per side and round; return the reasons of failed suites by the document's path."""

@@ -21,9 +21,9 @@ from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
 from bench.environment.rank_info import restart_count, torchrun_env
 from bench.old_names import upgrade_typed_task
-from bench.orchestration.comparison import Scope, with_images
+from bench.orchestration.comparison import Scope, set_images
 from bench.orchestration.preflight import open_comparison
-from bench.orchestration.requests import EmbeddingRequest
+from bench.orchestration.requests import TeacherFeaturesRequest
 from bench.orchestration.runner import START_SECONDS
 from bench.train.checkpoints import (
     exclusive_lock,
@@ -32,7 +32,7 @@ from bench.train.checkpoints import (
     log_differences,
     require_same_experiment,
 )
-from bench.transfer.score_tables import accuracy_tables
+from bench.transfer.score_tables import all_transfer_tables
 
 CHECKPOINT_MINUTES = 15.0
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
@@ -94,7 +94,7 @@ class Train:
             print("not scored: the tasks hold images, and this tower reads embeddings", file=sys.stderr)
         elif tasks and not comparison.runner.failures:
             comparison.score(scope, tasks)
-        code = finish(comparison, accuracy_tables(comparison.records()), self.json)
+        code = finish(comparison, all_transfer_tables(comparison.records()), self.json)
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
             print(f"tower: {path}", file=sys.stderr)
         if comparison.runner.failures:
@@ -132,7 +132,7 @@ class Train:
         images, batch = parse_count(self.images), experiment.batch_size * torchrun_env().world_size
         if images < 2 * batch:
             raise ValueError(f"--images must be at least two batches ({2 * batch}), got {self.images}")
-        return with_images(experiment, images)
+        return set_images(experiment, images)
 
     def _resume_from(self, experiment: Experiment) -> tuple[str, str | None]:
         """Return the checkpoint to resume from, or "", and its comparison; ValueError if OUT does not allow it."""
@@ -182,7 +182,7 @@ class Embed:
             raise ValueError(f"{self.out} exists; remove it, or name another file")
         comparison = open_comparison(self.results, [experiment], Scope("embed", 0), trained=False)
         label, file = f"features of {experiment.teacher}", str(self.out.resolve())
-        job = comparison.new_job(EmbeddingRequest, experiment, label, START_SECONDS, file=file)
+        job = comparison.new_job(TeacherFeaturesRequest, experiment, label, START_SECONDS, file=file)
         comparison.runner.run([job], threads=comparison.cores)
         return finish(comparison)
 

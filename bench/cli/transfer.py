@@ -31,7 +31,7 @@ from bench.old_names import upgrade_typed_task
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.preflight import open_comparison
 from bench.towers.provenance import is_made_here, latest_towers, read_provenance
-from bench.transfer.score_tables import accuracy_tables, drop_init_records, init_tables
+from bench.transfer.score_tables import all_transfer_tables, drop_init_records, init_tables
 
 STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experiment trained
 
@@ -56,12 +56,12 @@ class Transfer:
 
     def run(self) -> int:
         """Score the towers and print the accuracy tables."""
-        tasks, protocols = _select_pairs(self.tasks, self.protocols)
+        tasks, protocols = _choose_tasks_and_protocols(self.tasks, self.protocols)
         on_disk = [task for task in tasks if task in ON_DISK]
         if on_disk and self.root is None:
             raise ValueError(f"--root is missing: name the folder that holds the data of {', '.join(on_disk)}")
-        towers, root = _tower_names(self.tower, self.results), str(self.root.resolve()) if self.root else ""
-        references = [] if self.reference is None else _tower_names(self.reference, self.results)
+        towers, root = _resolve_tower_arguments(self.tower, self.results), str(self.root.resolve()) if self.root else ""
+        references = [] if self.reference is None else _resolve_tower_arguments(self.reference, self.results)
         if len(references) > 1:  # the most trained one is the upper bound
             references = [max(references, key=lambda tower: read_provenance(Path(tower)).images)]
         every = [*towers, *references]
@@ -84,10 +84,10 @@ class Transfer:
         subjects += _random_init_subjects(every, trained_by)
         comparison.score_towers(subjects, [], tasks, protocols, root)
         records = comparison.records()
-        return finish(comparison, [*accuracy_tables(drop_init_records(records)), *init_tables(records)], self.json)
+        return finish(comparison, [*all_transfer_tables(drop_init_records(records)), *init_tables(records)], self.json)
 
 
-def _tower_names(tower: str, results: Path) -> list[str]:
+def _resolve_tower_arguments(tower: str, results: Path) -> list[str]:
     """Return arguments of `load_tower` with absolute paths: the newest towers of an experiment, or the named tower."""
     if tower in EXPERIMENTS or "[" in tower:  # which begins an experiment's settings
         return [str(path.resolve()) for path in latest_towers(results, tower)]
@@ -106,7 +106,7 @@ def _random_init_subjects(towers: Sequence[str], trained_by: Mapping[str, Experi
     return [ScoringSubject(tower, "untrained") for tower in first_of_kind.values()]
 
 
-def _select_pairs(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
+def _choose_tasks_and_protocols(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return tasks and protocols, or their defaults; ValueError if one is compatible with none of the others."""
     typed = map(upgrade_typed_task, tasks)
     tasks = [choose(name, dict.fromkeys(TASK_KINDS, name), "task") for name in typed] or [*TASKS]

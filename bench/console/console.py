@@ -42,7 +42,7 @@ class StopRequest:
 
 
 @contextmanager
-def handle_signals() -> Iterator[StopRequest]:
+def record_signals() -> Iterator[StopRequest]:
     """Handle SIGTERM and SIGINT by a `StopRequest` while the block runs."""
     stop = StopRequest()
     before = {number: signal.signal(number, stop.handle_signal) for number in (signal.SIGTERM, signal.SIGINT)}

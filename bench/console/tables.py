@@ -32,11 +32,11 @@ def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None
             shown = pd.DataFrame(table.rows, dtype=object).map(_format_value)
             if table.is_transposed:
                 shown = shown.set_index(shown.columns[0]).T.rename_axis(index=None, columns=None).reset_index(names="")
-            text = f"{table.title}\n{shown.apply(_aligned).to_string(index=False)}\n{table.note}"
+            text = f"{table.title}\n{shown.apply(_left_align_words).to_string(index=False)}\n{table.note}"
             print(printable_lines(text), end="\n\n" if table.note else "\n")
 
 
-def _aligned(column: "pd.Series[str]") -> "pd.Series[str]":
+def _left_align_words(column: "pd.Series[str]") -> "pd.Series[str]":
     """Left-align columns with words; numbers stay right-aligned."""
     if not all(re.fullmatch(r"[-+\d.,%]*", text) for text in column):
         width = max(map(len, (*column, str(column.name))))

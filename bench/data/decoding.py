@@ -97,7 +97,7 @@ def _transpose_to_upright(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def decode_grid(encoded: bytes, channels: int, side: int) -> Float[Tensor, "channels side side"]:
+def decode_embedding_grid(encoded: bytes, channels: int, side: int) -> Float[Tensor, "channels side side"]:
     """Read a grid of embeddings, fp16 or fp32 in C order, as fp32; nothing is unpickled.
 
     A grid is the output of an image tokeniser or autoencoder, as Synth2 trains on (arXiv:2403.07750). Raises

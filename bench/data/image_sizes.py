@@ -30,14 +30,14 @@ def image_size_at(experiment: Experiment, step: int) -> int:
     return experiment.image_sizes[int(places[step])]
 
 
-def images_seen_before(experiment: Experiment, step: int) -> int:
+def images_before(experiment: Experiment, step: int) -> int:
     """Return the number of images on one device before a step, counted from step 0."""
     if not experiment.image_sizes:
         return step * experiment.batch_size
     return int(_draw_sizes(experiment, _drawn_length(step))[1][step])
 
 
-def steps_for(experiment: Experiment, images: int) -> int:
+def nearest_step_count(experiment: Experiment, images: int) -> int:
     """Return the number of steps whose images on one device are nearest to a number."""
     if not experiment.image_sizes:
         return round(images / experiment.batch_size)

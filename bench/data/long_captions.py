@@ -8,7 +8,7 @@ from collections.abc import Sequence
 MEDIAN, PERCENTILE_95, NORMAL_95 = 15, 40, 1.645
 
 
-def lengthen_captions(captions: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
+def match_web_lengths(captions: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
     """Return as many captions of log-normal length: median 15, 95th percentile 40 tokens, start and end included.
 
     Captions are lists of subword ids. Each is extended by random captions and cut at its drawn length; equal seeds give

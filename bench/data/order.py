@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from bench.config import Experiment
-from bench.data.image_sizes import image_size_at, images_seen_before
+from bench.data.image_sizes import image_size_at, images_before
 from bench.environment.seeds import ORDER, seed_for
 
 
@@ -24,7 +24,7 @@ class SampleOrder:
     def batch_rows(self, k: int) -> Int[Tensor, " batch"]:
         """Return the samples of batch k, equally many on every rank."""
         size = self.experiment.batch_size_for(self.image_size(k))
-        start = images_seen_before(self.experiment, k) * self.world_size + self.rank * size
+        start = images_before(self.experiment, k) * self.world_size + self.rank * size
         return shuffled_rows(self.experiment.seed, self.num_samples, start=start, size=size)
 
     def image_size(self, k: int) -> int:

@@ -142,19 +142,19 @@ def augment(
     """Crop and scale at random, flip at random, put on a random colour, normalise."""
     batch, device = len(pixels), pixels.device
     shape = [batch, 4, image_size, image_size]
-    crops = to_device(_draw_crop_maps(batch, experiment, generator), device)
+    crops = to_device(_draw_crop_flip_maps(batch, experiment, generator), device)
     colours = to_device(torch.rand(batch, 3, 1, 1, generator=generator), device)
     rgba = F.grid_sample(pixels.float(), F.affine_grid(crops, shape, align_corners=False), align_corners=False)
-    return composite_on_background(rgba, colours)
+    return composite_and_normalise(rgba, colours)
 
 
 def eval_transform(pixels: UInt8[Tensor, "batch 4 height width"], side: int) -> Float[Tensor, "batch 3 side side"]:
     """Scale whole images, put them on white, normalise: what a tower is given when it is scored."""
     rgba = F.interpolate(pixels.float(), (side, side), mode="bilinear", antialias=True)
-    return composite_on_background(rgba, torch.ones(1, 3, 1, 1, device=pixels.device))
+    return composite_and_normalise(rgba, torch.ones(1, 3, 1, 1, device=pixels.device))
 
 
-def composite_on_background(
+def composite_and_normalise(
     rgba: Float[Tensor, "batch 4 height width"], colour: Float[Tensor, "_ 3 1 1"]
 ) -> Float[Tensor, "batch 3 height width"]:
     """Put premultiplied images of range 0 to 255 on a colour of range 0 to 1; normalise as open_clip does."""
@@ -162,7 +162,7 @@ def composite_on_background(
     return normalise(rgb)
 
 
-def _draw_crop_maps(batch: int, experiment: Experiment, generator: torch.Generator) -> Float[Tensor, "batch 2 3"]:
+def _draw_crop_flip_maps(batch: int, experiment: Experiment, generator: torch.Generator) -> Float[Tensor, "batch 2 3"]:
     """Draw boxes as torchvision's RandomResizedCrop does, as maps from output to input coordinates (both -1 to 1).
 
     A box that does not fit is cut to the image, where torchvision draws again.

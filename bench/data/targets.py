@@ -117,7 +117,7 @@ class Tokens:
             sizes = {widths[-1]: len(rows)}
         else:
             counts = torch.bucketize(lengths, torch.tensor(widths)).bincount(minlength=len(widths)).tolist()
-            sizes = length_buckets(widths, counts, MAX_BUCKETS if self.padding == "bucketed" else 1)
+            sizes = fewest_token_buckets(widths, counts, MAX_BUCKETS if self.padding == "bucketed" else 1)
         order = lengths.argsort(stable=True)
         bounds = pairwise(accumulate(sizes.values(), initial=0))
         groups = (ids[rows[order[first:last]], :width] for width, (first, last) in zip(sizes, bounds, strict=True))
@@ -141,7 +141,7 @@ def allowed_lengths(context_length: int) -> list[int]:
     return [*range(step, min(context_length, step * MAX_LENGTHS), step), context_length]
 
 
-def length_buckets(widths: Sequence[int], counts: Sequence[int], max_buckets: int) -> dict[int, int]:
+def fewest_token_buckets(widths: Sequence[int], counts: Sequence[int], max_buckets: int) -> dict[int, int]:
     """Return the number of captions by group width, such that the fewest tokens are computed.
 
     `counts[k]` captions need `widths[k]` tokens, widths ascending; a group is as wide as its longest caption needs.

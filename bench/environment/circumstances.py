@@ -30,7 +30,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         datetime.fromisoformat(self.started_at)
 
 
-def make_fingerprint(circumstances: Circumstances) -> str:
+def summarize_machine(circumstances: Circumstances) -> str:
     """Describe in one line the machine and software; figures of different fingerprints are never joined."""
     packages = ", ".join(f"{name} {version}" for name, version in circumstances.packages.items())
     threads = f"{circumstances.threads} thread{'s' if circumstances.threads > 1 else ''}"

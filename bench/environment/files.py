@@ -35,7 +35,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     make_folders(path.parent)
     for other in path.parent.glob(LOCKS):
-        _remove_if_unlocked(other)
+        _remove_abandoned_write(other)
     lock = path.with_name(f".{path.name}.{uuid4().hex}.lock")
     temporary = lock.with_suffix(".part")
     with lock.open("xb") as file, hold_lock(file, wait=True):
@@ -91,7 +91,7 @@ def fsync_path(path: Path) -> None:
         os.close(number)
 
 
-def _remove_if_unlocked(lock: Path) -> None:
+def _remove_abandoned_write(lock: Path) -> None:
     """Remove a temporary file whose writer has ended."""
     with suppress(FileNotFoundError, BlockingIOError, PermissionError), lock.open("r+b") as file, hold_lock(file):
         lock.with_suffix(".part").unlink(missing_ok=True)

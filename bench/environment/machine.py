@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from bench.config import Experiment
-from bench.environment.circumstances import Circumstances, current_commit, make_fingerprint
+from bench.environment.circumstances import Circumstances, current_commit, summarize_machine
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 GIB = 2**30
@@ -63,4 +63,4 @@ def _cpu_name() -> str:
 
 
 if __name__ == "__main__":  # print the fingerprint of this machine for one process
-    print(make_fingerprint(current_circumstances(None, default_device())))
+    print(summarize_machine(current_circumstances(None, default_device())))

@@ -19,7 +19,7 @@ from bench.statistics import (
     Prediction,
     Rounds,
     judge_agreement,
-    judge_prediction,
+    judge_flops_prediction,
     max_relative_difference,
 )
 
@@ -154,7 +154,7 @@ class Contribution:
     def verdict(self) -> Prediction | None:
         """Whether `best` is consistent with FLOPs."""
         deviation = self.flops_deviation
-        return None if deviation is None else judge_prediction(deviation.mean, deviation.margin)
+        return None if deviation is None else judge_flops_prediction(deviation.mean, deviation.margin)
 
 
 @dataclass(frozen=True, slots=True)

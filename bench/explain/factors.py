@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bench.config import FIELDS, Experiment, choose, differing_fields, with_settings
-from bench.ladder import FIELDS_WITHOUT_WORK, OBJECTIVE_FIELDS, PACE_FIELDS, SHARED_FIELDS, Factor, write_setting
+from bench.ladder import FIELDS_WITHOUT_WORK, OBJECTIVE_FIELDS, PACE_FIELDS, SHARED_FIELDS, Factor, setting_text
 from bench.old_names import upgrade_typed_factor
 from bench.recipes import multi_scale
 
@@ -49,7 +49,7 @@ def select_factors(
 
 def _make_factor(field: str, before: object, after: object) -> Factor:
     names = {of: name for name, of in FACTOR_FIELDS.items()}
-    return Factor(name=names.get(field, field), before=write_setting(field, before), after=write_setting(field, after))
+    return Factor(name=names.get(field, field), before=setting_text(field, before), after=setting_text(field, after))
 
 
 def _factor_by_name(name: str, first: Experiment) -> Factor:

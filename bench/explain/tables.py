@@ -92,7 +92,7 @@ def summarize(found: Decomposition) -> str:
     whole, rest, parts = found.whole.chain, found.unexplained, [(part.cause, part.best) for part in found.parts]
     if whole is None or rest is None or any(best is None for _, best in parts):
         return "Some configurations were not measured, so the ratio cannot be decomposed."
-    experiment, baseline = short_name(found.experiment), short_name(found.baseline)
+    experiment, baseline = strip_settings(found.experiment), strip_settings(found.baseline)
     order = "over all orders" if found.parts[0].shapley is not None else "in this order"
     factors = ", ".join(f"{_format_ratio_value(best)} for {cause}" for cause, best in parts)
     ends, verdict = f"the end of the ladder ({experiment}) as at its beginning ({baseline})", VERDICTS[found.verdict]
@@ -104,24 +104,24 @@ def summarize(found: Decomposition) -> str:
     if found.objective is not None and (objective := found.objective.chain) is not None:
         sentences.append(f"The objective alone, at the end of the ladder, is {_format_with_interval(objective)}.")
     if found.whole.flop_ratio is not None and found.whole.step is not None:
-        sentences += [f"FLOPs predict {found.whole.flop_ratio:.2f}x.", *_compare_with_flops(found.parts)]
+        sentences += [f"FLOPs predict {found.whole.flop_ratio:.2f}x.", *_describe_flops_verdicts(found.parts)]
         sentences.append(f"With data and optimizer a step is {_format_ratio_value(found.whole.step)} as fast.")
     sentences += [f"{line.what.capitalize()}: {line.ratio:.2f}x." for line in found.ladder.references]
     return " ".join(sentences)
 
 
-def _compare_with_flops(parts: Iterable[Contribution]) -> list[str]:
+def _describe_flops_verdicts(parts: Iterable[Contribution]) -> list[str]:
     """List the factors by their verdict against FLOPs."""
     causes: dict[Prediction, list[str]] = {verdict: [] for verdict in get_args(Prediction)}
     for part in parts:
         if part.verdict and part.flops_deviation:
-            causes[part.verdict].append(f"{part.cause} ({format_deviation(part.flops_deviation)})")
+            causes[part.verdict].append(f"{part.cause} ({format_log_with_margin(part.flops_deviation)})")
     listed = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in causes.items() if names)
     scale = f"log of measured over predicted ratio; up to {FLOPS_TOLERANCE:.2f} is consistent with FLOPs"
     return [f"By factor, {listed} ({scale})."] if listed else []
 
 
-def format_deviation(ratio: LogRatio) -> str:
+def format_log_with_margin(ratio: LogRatio) -> str:
     """Format a logarithm with half of its interval."""
     return f"{ratio.mean:+.2f}" if ratio.margin is None else f"{ratio.mean:+.2f} ± {ratio.margin:.2f}"
 
@@ -135,6 +135,6 @@ def _format_with_interval(ratio: LogRatio) -> str:
     return f"{_format_ratio_value(ratio)} ({f'{ratio.low:.2f} to {ratio.high:.2f}' if has_interval else 'no interval'})"
 
 
-def short_name(experiment: str) -> str:
+def strip_settings(experiment: str) -> str:
     """Return an experiment's name without its settings."""
     return experiment.partition("[")[0]

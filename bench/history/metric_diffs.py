@@ -108,7 +108,7 @@ def on_one_side(old: Sequence[Observation], new: Sequence[Observation]) -> list[
     return lines
 
 
-def exit_code(judged: Sequence[MetricDiff]) -> int:
+def verdict_exit_code(judged: Sequence[MetricDiff]) -> int:
     """Return the exit code: 1 if a metric is worse, 4 if one is inconclusive, else 0."""
     if any(one.is_worse for one in judged):
         return DISAGREEMENT
@@ -150,7 +150,7 @@ def describe_worse(judged: Sequence[MetricDiff]) -> list[str]:
     return [_describe_worse_metric(one) for one in judged if one.is_worse]
 
 
-def describe_none_worse(judged: Sequence[MetricDiff]) -> str:
+def describe_no_regression(judged: Sequence[MetricDiff]) -> str:
     """Report in one line that no metric is worse, and the number of inconclusive ones."""
     inconclusive = sum(one.verdict == "inconclusive" for one in judged)
     addition = f"; inconclusive: {inconclusive} of {len(judged)} metrics" if inconclusive else ""

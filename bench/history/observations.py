@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from bench.config import Experiment
-from bench.environment.circumstances import make_fingerprint
+from bench.environment.circumstances import summarize_machine
 from bench.environment.files import atomic_write, decode_json, name_errors, read_each, read_limited
 from bench.measure.throughput import images_per_second
 from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, is_record, read_record
 
-FINGERPRINT = "fingerprint"  # entry of `machine_info` written by `save_document`; see `make_fingerprint`
+FINGERPRINT = "fingerprint"  # entry of `machine_info` written by `save_document`; see `summarize_machine`
 LOSS_STEP = 10  # step of a training, counted from 1
 UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unknown commit
 
@@ -69,7 +69,7 @@ def parse_document(content: bytes, name: str) -> Document:
         return decode_json(content, Document)
 
 
-def machine_fingerprint(document: Document) -> str:
+def machine_of_document(document: Document) -> str:
     """Return the machine's fingerprint, or a description from pytest-benchmark's own fields."""
     info = document.machine_info
     if isinstance(info.get(FINGERPRINT), str):
@@ -213,7 +213,7 @@ def _read_file(path: Path, named: Path) -> list[Observation]:
 
 def observations_of_document(document: Document) -> Iterable[Observation]:
     """Yield each benchmark's median time and counters."""
-    machine, info = machine_fingerprint(document), document.commit_info
+    machine, info = machine_of_document(document), document.commit_info
     commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
     for benchmark in document.benchmarks:
         subject = BenchmarkId(benchmark.fullname or benchmark.name, benchmark.group or "no group")
@@ -234,7 +234,7 @@ def observations_of_record(record: Record) -> Iterable[Observation]:
     commit = Commit(where.commit.removesuffix("-dirty").replace("unknown", ""), where.commit.endswith("-dirty"))
     for metric, value in _metric_values(record, record.experiment):
         if value is not None:
-            yield Observation(subject, metric, float(value), make_fingerprint(where), commit, None, where.started_at)
+            yield Observation(subject, metric, float(value), summarize_machine(where), commit, None, where.started_at)
 
 
 def _metric_values(record: Record, experiment: Experiment) -> Iterable[tuple[Metric, float | None]]:

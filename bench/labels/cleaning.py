@@ -51,11 +51,11 @@ def repair_text(text: str) -> str:
     entities = True  # a < disables the decoding of entities from its line on
     for line in LINE.findall(text):
         entities = entities and "<" not in line
-        lines.append(_repair_line(line, entities))
+        lines.append(_repair_unless_control_chars(line, entities))
     return fix_text(text) if None in lines else "".join(line for line in lines if line is not None)
 
 
-def _repair_line(line: str, entities: bool) -> str | None:
+def _repair_unless_control_chars(line: str, entities: bool) -> str | None:
     """Repair a line; None if it contains controls."""
     while True:
         before = line
@@ -80,7 +80,7 @@ def _without_tags(text: str) -> str:
     return "\n".join(lines)
 
 
-def _find_repairs() -> dict[str, str]:
+def _build_char_replacements() -> dict[str, str]:
     """Return the replacements of the non-ASCII characters that a pass of ftfy replaces in any context."""
     single = {0x02BC: "'"} | dict.fromkeys(range(0x2018, 0x201C), "'")
     double = dict.fromkeys(range(0x201C, 0x2020), '"')
@@ -90,5 +90,5 @@ def _find_repairs() -> dict[str, str]:
     return {each: reduce(str.translate, tables, each) for each in characters if not each.isascii()}
 
 
-REPAIRS = _find_repairs()
+REPAIRS = _build_char_replacements()
 REPAIRABLE = re.compile(f"[{''.join(sorted(REPAIRS))}]")

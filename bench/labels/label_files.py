@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from bench.console.console import PROGRAM
 from bench.data.captions.batches import CaptionBatch
-from bench.data.captions.files import digest_file, find_caption_files, read_captions
+from bench.data.captions.files import digest_file_samples, find_caption_files, read_captions
 from bench.environment.files import atomic_write, require_regular
 from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller
 from bench.labels.vocabulary import read_vocabulary
@@ -61,7 +61,7 @@ class LabelJob:
 
     def origin(self) -> Origin:
         digest = read_vocabulary(self.vocabulary).digest if self.vocabulary else ""
-        source = digest_file(self.source)
+        source = digest_file_samples(self.source)
         return Origin(input_digest=source, rule=self.rule, vocabulary_digest=digest, column=self.column)
 
 
@@ -161,7 +161,7 @@ def find_label_files(folder: Path, shards: Sequence[Path], vocabulary: str) -> l
             remedy = f"add --vocabulary {other}" if info.vocabulary else "add its --vocabulary"
             text = f"{path} was made with the vocabulary {other}, not with {vocabulary}"
             raise ValueError(f"{text}: {remedy}, or label the shards again")
-        if info.origin.input_digest != digest_file(shard.path):
+        if info.origin.input_digest != digest_file_samples(shard.path):
             raise ValueError(f"{path} was not created from {shard.path}: label the shards again")
         paths.append(path)
     return paths

@@ -15,7 +15,7 @@ from bench.config import choose
 from bench.console.console import PROGRAM
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, CaptionBatch
 from bench.environment.files import name_errors
-from bench.labels.vocabulary import SUBWORD, Vocabulary, VocabularyLabel, read_vocabulary, sort_labels
+from bench.labels.vocabulary import SUBWORD, Vocabulary, VocabularyLabel, read_vocabulary, sort_labels_by_count
 
 LabelIds = npt.NDArray[np.uint32]  # of consecutive captions, concatenated
 Offsets = npt.NDArray[np.int64]  # [captions + 1]: caption i has ids[offsets[i] : offsets[i + 1]]
@@ -150,4 +150,4 @@ def count_vocabulary(rule: LabelRule, counts: npt.NDArray[np.int64], captions: i
         VocabularyLabel(**{kind: rule.keys[id_]}, name=rule.title(id_), count=int(counts[id_]), gloss=rule.gloss(id_))
         for id_ in np.flatnonzero(counts).tolist()
     ]
-    return Vocabulary(rule=rule.name, captions=captions, labels=sort_labels(labels))
+    return Vocabulary(rule=rule.name, captions=captions, labels=sort_labels_by_count(labels))

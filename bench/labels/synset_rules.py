@@ -107,7 +107,7 @@ class CorenetRule:
         starts = split.offsets.to_numpy() - split.offsets[0].as_py()
         known = self._pieces.label_pieces(pieces.dictionary.to_pylist())
         piece_of = pieces.indices.to_numpy()
-        labels, counts = _gather_labels(known, piece_of)
+        labels, counts = _gather_piece_labels(known, piece_of)
         ends = np.concatenate([[0], counts.cumsum()])[starts]
         needs_context = np.array([found is None for found in known], dtype=bool)
         rows = np.searchsorted(starts, np.flatnonzero(needs_context[piece_of]), side="right") - 1
@@ -144,7 +144,7 @@ def clean_captions(captions: pa.StringArray) -> pa.StringArray:
     return pc.replace_with_mask(lower, unclean, pa.array(texts, type=lower.type))
 
 
-def _gather_labels(known: list[Labels | None], piece_of: npt.NDArray[np.int32]) -> tuple[LabelIds, Offsets]:
+def _gather_piece_labels(known: list[Labels | None], piece_of: npt.NDArray[np.int32]) -> tuple[LabelIds, Offsets]:
     """Return the labels of pieces by their indices, and the number of labels of each."""
     labels = np.array([label for found in known for label in found or ()], dtype=np.uint32)
     lengths = np.array([len(found or ()) for found in known], dtype=np.int64)

@@ -53,12 +53,12 @@ def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[Vo
     ]
     return [
         Table("Captions", [row], "captions/s: of the captions read in this run."),
-        label_table(labels),
+        frequent_label_table(labels),
         Table("Rows with problems", flaws),
     ]
 
 
-def label_table(labels: Iterable[VocabularyLabel]) -> Table:
+def frequent_label_table(labels: Iterable[VocabularyLabel]) -> Table:
     rows = [
         {"label": label.key, "name": label.name, "count": label.count, "gloss": _shorten(label.gloss, GLOSS_CHARS)}
         for label in islice(labels, MAX_FREQUENT_LABELS)
@@ -66,7 +66,7 @@ def label_table(labels: Iterable[VocabularyLabel]) -> Table:
     return Table("Most frequent labels", rows, "Of the captions read in this run.")
 
 
-def sort_by_count(vocabulary: Vocabulary, counts: npt.NDArray[np.int64]) -> list[VocabularyLabel]:
+def occurring_by_count(vocabulary: Vocabulary, counts: npt.NDArray[np.int64]) -> list[VocabularyLabel]:
     """Return the labels that occur, by descending count; `counts` has one entry per column."""
     order = np.argsort(-counts, kind="stable").tolist()
     return [replace(vocabulary.labels[column], count=int(counts[column])) for column in order if counts[column]]

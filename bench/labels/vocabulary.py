@@ -58,7 +58,7 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return replace(self, labels=labels, min_count=max(min_count, self.min_count), size=size or self.size)
 
 
-def sort_labels(labels: Iterable[VocabularyLabel]) -> tuple[VocabularyLabel, ...]:
+def sort_labels_by_count(labels: Iterable[VocabularyLabel]) -> tuple[VocabularyLabel, ...]:
     """Sort by descending count; break ties by the synset's offset or the subword's id."""
     return tuple(sorted(labels, key=lambda label: (-label.count, int(label.key.lstrip("n")))))
 
@@ -80,7 +80,7 @@ def merge_vocabularies(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
         total[label.key] = replace(label, count=label.count + known.count) if known else label
     captions = [each.captions for each in vocabularies if each.captions is not None]
     num_captions = sum(captions) if len(captions) == len(vocabularies) else None
-    return Vocabulary(rule=rules[0], captions=num_captions, labels=sort_labels(total.values()))
+    return Vocabulary(rule=rules[0], captions=num_captions, labels=sort_labels_by_count(total.values()))
 
 
 def vocabulary_path(name: str) -> Path:

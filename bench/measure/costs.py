@@ -58,7 +58,7 @@ def count_costs(experiment: Experiment) -> Costs:
     )
 
 
-def count_flops_as_released(experiment: Experiment) -> int:
+def forward_flops_as_released(experiment: Experiment) -> int:
     """Return the FLOPs of a forward of one image with its caption in the released code of the methods.
 
     Captions are padded to the context, and every token is computed. With several image sizes it is the mean.

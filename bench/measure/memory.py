@@ -22,9 +22,9 @@ from bench.train.build import (
     build_train_state,
     check_finite,
     count_trained_parameters,
-    first_steps,
+    first_steps_by_size,
     load_data,
-    take_steps,
+    take_full_rate_steps,
 )
 from bench.train.distributed import all_gather_floats, world_group
 
@@ -43,7 +43,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     stream, steps = _load_first_batches(experiment, device, results)
     peak = PeakMemory(device)
     run = build_train_state(stream)
-    check_finite(take_steps(run, steps), steps, stream)
+    check_finite(take_full_rate_steps(run, steps), steps, stream)
     peaks = max_over_ranks(peak.read(), device)
     is_sharded = experiment.sharding == "fsdp2" and world_group() is not None
     return Memory(
@@ -53,12 +53,12 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
         peak_allocated_bytes=peaks.allocated,
         peak_reserved_bytes=peaks.reserved,
         process_bytes=peaks.process,
-        peak_tensor_bytes=None if is_sharded else count_tensor_bytes(stream),
+        peak_tensor_bytes=None if is_sharded else step_tensor_bytes(stream),
     )
 
 
 def _load_first_batches(experiment: Experiment, device: torch.device, results: Path) -> tuple[Stream[Any], list[int]]:
-    stream, steps = load_data(experiment, device, results), first_steps(experiment, MEMORY_STEPS)
+    stream, steps = load_data(experiment, device, results), first_steps_by_size(experiment, MEMORY_STEPS)
     for k in steps:
         stream.batch(k)
     return stream, steps
@@ -76,7 +76,7 @@ def try_batch_size(experiment: Experiment, device: torch.device, results: Path, 
     stream, steps = _load_first_batches(experiment, device, results)
     try:
         with limit_additional_memory(device, limit_bytes):
-            check_finite(take_steps(build_train_state(stream), steps), steps, stream)
+            check_finite(take_full_rate_steps(build_train_state(stream), steps), steps, stream)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -115,7 +115,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in text for word in OUT_OF_MEMORY)
 
 
-def count_tensor_bytes(stream: Stream[Any]) -> int:
+def step_tensor_bytes(stream: Stream[Any]) -> int:
     """Return the peak bytes of all tensors of one uncompiled step: batch, weights, gradients, moments and activations.
 
     The step is the second, when the optimizer has its state; with several image sizes, the next one of each size. The

@@ -11,7 +11,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.config import Experiment
-from bench.data.image_sizes import images_seen_before
+from bench.data.image_sizes import images_before
 from bench.environment.gpu_specs import datasheet_peak
 from bench.environment.machine import resolve_auto
 from bench.environment.slots import is_interleaved, yield_slot
@@ -24,11 +24,11 @@ from bench.train.build import (
     build_train_state,
     check_finite,
     count_trained_parameters,
-    first_steps,
+    first_steps_by_size,
     load_data,
     log_labels,
     sample_counts,
-    take_steps,
+    take_full_rate_steps,
 )
 from bench.train.distributed import all_gather_floats, all_reduce_max, barrier, world_group
 from losses.collectives import rank_and_world_size
@@ -47,14 +47,14 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     run = build_train_state(load_data(experiment, device, results))
     if round_ == 0:
         log_labels(run.stream)
-    warmup_steps = first_steps(experiment, experiment.warmup_steps)
+    warmup_steps = first_steps_by_size(experiment, experiment.warmup_steps)
     with clock(device) as warmup:
-        check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)
+        check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)
 
     wait_before, group, count = run.stream.wait_seconds, world_group(), experiment.steps_per_window
     timed_steps = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * count)
     windows = [timed_steps[first : first + count] for first in range(0, len(timed_steps), count)]
-    (seconds, graphs), readings = time_windows(run, windows)
+    (seconds, graphs), readings = time_all_windows(run, windows)
     graphs = all_reduce_max(graphs, device, group)
     kept = [index for index, compiled in enumerate(graphs) if not compiled]
     if not kept:
@@ -86,7 +86,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         targets_seconds=run.stream.targets_seconds,
         num_captions=run.stream.num_captions,
         utilisation=readings.figures,
-        not_measured=readings.not_measured | reasons_for_padding(run.model) | compiled_in,
+        not_measured=readings.not_measured | why_padded(run.model) | compiled_in,
         sampler_share=readings.sampler_share,
         wait_share=wait_seconds / sum(seconds),
         **sample_counts(run.stream),
@@ -95,23 +95,23 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     )
 
 
-def time_windows(run: TrainState, windows: Sequence[range]) -> tuple[tuple[tuple[float, ...], ...], Readings]:
-    """Return the results of `time_window`, and the device's readings, sampled only in this run's own slots."""
+def time_all_windows(run: TrainState, windows: Sequence[range]) -> tuple[tuple[tuple[float, ...], ...], Readings]:
+    """Return the results of `time_one_window`, and the device's readings, sampled only in this run's own slots."""
     timed, readings, device = list[tuple[float, float]](), list[Readings](), run.stream.device
     for slot_windows in [[window] for window in windows] if is_interleaved() else [windows]:
         yield_slot()
         with sampled(open_reader(device), device) as slot_readings:
-            timed += [time_window(run, window) for window in slot_windows]
+            timed += [time_one_window(run, window) for window in slot_windows]
         readings.append(slot_readings)
     return tuple(zip(*timed, strict=True)), Readings.mean(readings)
 
 
-def time_window(run: TrainState, window: range) -> tuple[float, float]:
+def time_one_window(run: TrainState, window: range) -> tuple[float, float]:
     """Take steps after a barrier; return this rank's seconds and the number of graphs compiled in them."""
     before = compilation_so_far(run).get(GRAPHS, 0.0)
     barrier(world_group())
     with clock(run.stream.device) as elapsed:
-        losses = take_steps(run, window)
+        losses = take_full_rate_steps(run, window)
     check_finite(losses, window, run.stream)
     return elapsed.seconds, compilation_so_far(run).get(GRAPHS, 0.0) - before
 
@@ -154,12 +154,10 @@ def window_images(experiment: Experiment, windows: Iterable[range]) -> tuple[int
     """Return the images of each window; empty if all steps have one size."""
     if not experiment.image_sizes:
         return ()
-    return tuple(
-        images_seen_before(experiment, steps.stop) - images_seen_before(experiment, steps.start) for steps in windows
-    )
+    return tuple(images_before(experiment, steps.stop) - images_before(experiment, steps.start) for steps in windows)
 
 
-def reasons_for_padding(model: nn.Module) -> dict[str, str]:
+def why_padded(model: nn.Module) -> dict[str, str]:
     """Return the reason why captions stay padded, if the text tower needs it."""
     reason = model.text.padding_reason if isinstance(model, DualEncoder) else None
     return {"captions without padding": reason} if reason else {}
@@ -208,12 +206,12 @@ def trace(experiment: Experiment, device: torch.device, results: Path, path: Pat
     It holds the operations on CPU and device, with shapes. Tracing slows a run, so no timed run is traced.
     """
     run = build_train_state(load_data(experiment, device, results))
-    first, warmup_steps = experiment.warmup_steps, first_steps(experiment, experiment.warmup_steps)
-    check_finite(take_steps(run, warmup_steps), warmup_steps, run.stream)
+    first, warmup_steps = experiment.warmup_steps, first_steps_by_size(experiment, experiment.warmup_steps)
+    check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)
     with _trace_to(device, path) if rank_and_world_size(world_group())[0] == 0 else nullcontext():
         for k in range(first, first + TRACED_STEPS):
             with record_function(f"step {k}"):
-                take_steps(run, [k])
+                take_full_rate_steps(run, [k])
 
 
 @contextmanager

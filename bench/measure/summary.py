@@ -82,7 +82,7 @@ def throughputs_of(timed: Mapping[str, Sequence[Run]], base: str | None) -> list
             interval=geometric_mean_interval(rates),
             ratio=step_ratios.get(name),
             forward_backward=forward_backward_ratios.get(name),
-            flop_ratio=_flop_ratio(medians, base, name),
+            flop_ratio=_flops_speed_ratio(medians, base, name),
             figures=medians[name],
             peak_source=runs[0][1].peak_source,
             not_measured=tuple(dict.fromkeys(filter(None, (missing_readings(speed) for _, speed in runs)))),
@@ -131,7 +131,7 @@ def missing_readings(speed: Speed) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in speed.not_measured.items())
 
 
-def engineering_gap(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput] | None:
+def extreme_mfu_rows(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput] | None:
     """Return the rows of the least and the largest MFU where these compare implementations and not methods."""
     known = sorted((row for row in rows if row.mfu), key=lambda row: row.mfu or 0.0)
     is_gap = bool(known) and is_engineering_gap(known[0].mfu or 0.0, known[-1].mfu or 0.0)
@@ -149,7 +149,7 @@ def _ratios(figures: Mapping[str, Sequence[Mapping[str, float]]], base: str | No
     return ratios_of(measured[base], {name: runs for name, runs in measured.items() if name != base})
 
 
-def _flop_ratio(medians: Mapping[str, Mapping[str, float | None]], base: str | None, name: str) -> float | None:
+def _flops_speed_ratio(medians: Mapping[str, Mapping[str, float | None]], base: str | None, name: str) -> float | None:
     if base is None or base not in medians or name == base:
         return None
     ours, theirs = (medians[one]["step_flops_per_image"] for one in (name, base))

@@ -8,7 +8,7 @@ from bench.console.tables import Table
 from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of, timed_runs
 from bench.measure.throughput import require_comparable
 from bench.record import PHASES, BatchTrial, Failure, Memory, Record, Speed, Training
-from bench.statistics import bound_by, relative_spread
+from bench.statistics import bound_by, log_std
 
 if TYPE_CHECKING:
     from bench.measure.costs import Costs
@@ -71,7 +71,7 @@ def speed_table(
             "batch": timed[one.experiment][0][0].batch_size,
             "runs": len(one.runs),
             "images/s": round(one.images_per_second, 1),
-            "spread": relative_spread(one.rounds),
+            "spread": log_std(one.rounds),
             "ratio": one.ratio and one.ratio.value,
             "low": one.ratio and one.ratio.low,
             "high": one.ratio and one.ratio.high,

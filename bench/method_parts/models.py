@@ -20,7 +20,7 @@ def build_dual_encoder(tower: ImageTower, experiment: Experiment, scale: float, 
 
 def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
     """Return the tower with a classifier of one row per synset."""
-    return Classifier(tower, _num_head_rows(experiment, len(read_vocabulary(experiment.synset_vocabulary).labels)))
+    return Classifier(tower, _resolve_head_rows(experiment, len(read_vocabulary(experiment.synset_vocabulary).labels)))
 
 
 def row_synsets(experiment: Experiment) -> tuple[str, ...]:
@@ -30,12 +30,12 @@ def row_synsets(experiment: Experiment) -> tuple[str, ...]:
 
 def build_token_classifier(tower: ImageTower, experiment: Experiment) -> TokenClassifier:
     """Return the tower with a classifier of one row per subword, which counts the images of each."""
-    return TokenClassifier(tower, _num_head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size))
+    return TokenClassifier(tower, _resolve_head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size))
 
 
 def build_dual_encoder_classifier(tower: ImageTower, experiment: Experiment, scale: float) -> DualEncoderClassifier:
     """Return the tower with a text tower and a classifier of one row per subword."""
-    rows = _num_head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size)
+    rows = _resolve_head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size)
     return DualEncoderClassifier(tower, _build_text_tower(experiment), rows, initial_scale=scale)
 
 
@@ -52,7 +52,7 @@ def _build_text_tower(experiment: Experiment) -> TextTower:
     return build_text_tower(experiment.text_tower, experiment.context_length, size, seed)
 
 
-def _num_head_rows(experiment: Experiment, labels: int) -> int:
+def _resolve_head_rows(experiment: Experiment, labels: int) -> int:
     """Return the number of rows of the head: that of the vocabulary, or the experiment's larger one."""
     if experiment.head_rows is None:
         return labels

@@ -11,9 +11,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, TASKS, ScoringSubject
-from bench.config import CheckpointConfig, Experiment, at_batch_size
+from bench.config import CheckpointConfig, Experiment, with_batch_size
 from bench.console.console import log
-from bench.data.image_sizes import images_seen_before, steps_for
+from bench.data.image_sizes import images_before, nearest_step_count
 from bench.environment.rank_info import torchrun_env
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size
@@ -66,7 +66,7 @@ def required_rounds(num_ratios: int, *, on_gpu: bool) -> int:
     return fewest_rounds(num_ratios) if on_gpu else max(MIN_PAIRED_ROUNDS, fewest_rounds(num_ratios))
 
 
-def with_images(experiment: Experiment, images: int) -> Experiment:
+def set_images(experiment: Experiment, images: int) -> Experiment:
     """Return the experiment trained on so many images, with a warm-up of at most a tenth of them."""
     return replace(experiment, images=images, warmup_images=min(experiment.warmup_images, images // 10))
 
@@ -140,7 +140,7 @@ class Comparison:
                 continue  # its memory run failed, which is recorded
 
             def fits(size: int, experiment: Experiment = experiment) -> bool:
-                sized, limit = at_batch_size(experiment, size), limit_bytes / GIB
+                sized, limit = with_batch_size(experiment, size), limit_bytes / GIB
                 label = f"{experiment.name} at batch {size} in {limit:g} GiB"
                 job = self.new_job(FitRequest, sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
                 self.runner.run([job], threads=self.cores)
@@ -151,11 +151,11 @@ class Comparison:
 
             guess = guess_batch_size(memories[experiment], experiment.batch_size, limit_bytes)
             try:
-                size = find_largest_fitting(fits, guess, min_batch_size(experiment), MAX_BATCH_SIZE)
+                size = find_largest_fitting(fits, guess, smallest_batch_to_try(experiment), MAX_BATCH_SIZE)
             except _SearchFailed:
                 continue
             if size is not None:
-                found.append(at_batch_size(experiment, size))
+                found.append(with_batch_size(experiment, size))
         return found
 
     def trace(self) -> list[Path]:
@@ -266,7 +266,7 @@ class Comparison:
         self.runner.run(jobs, max_parallel=max_parallel, threads=max(1, self.cores // max_parallel))
 
 
-def min_batch_size(experiment: Experiment) -> int:
+def smallest_batch_to_try(experiment: Experiment) -> int:
     """Return the smallest batch to try: it has two of the largest images, for contrastive losses need a negative."""
     return math.ceil(MIN_BATCH_SIZE * (max(experiment.all_image_sizes) / experiment.image_size) ** 2)
 
@@ -284,5 +284,5 @@ def image_budgets(
         budgets[HALF_WAY] = experiment.images / 2
     if experiment.name in speeds:
         budgets[EQUAL_SECONDS] = experiment.images * speeds[experiment.name] / min(speeds.values())
-    steps = {name: max(1, steps_for(experiment, round(size / processes))) for name, size in budgets.items()}
-    return {name: images_seen_before(experiment, many) * processes for name, many in steps.items()}
+    steps = {name: max(1, nearest_step_count(experiment, round(size / processes))) for name, size in budgets.items()}
+    return {name: images_before(experiment, many) * processes for name, many in steps.items()}

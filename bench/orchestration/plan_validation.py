@@ -19,7 +19,7 @@ from bench.orchestration.preflight import begin_comparison
 from bench.orchestration.runner import pythonpath_with_checkout
 from bench.plan.collectives import DDP_BUCKET_BYTES, FP32_BYTES, Interconnect
 from bench.plan.link_speed import LinkSpeed
-from bench.plan.model import LOSS_SHARE, Cluster, ComputeSeconds, PlanCase, plan_step
+from bench.plan.model import LOSS_SHARE, Cluster, ComputeProfile, PlanCase, plan_step
 from bench.plan.records import TimedRuns, measured_compute
 from bench.plan.workload import count_workload
 from bench.record import Speed, read_records
@@ -95,12 +95,12 @@ def validate_locally(
         weights = count_workload(experiment).weights
         links = _measure_links(min(FP32_BYTES * weights.trained, DDP_BUCKET_BYTES), cores)
         with _start_measurement(words, Path(f"{folder}-together"), cores, 1) as wait_for_runs:
-            joint_seconds = _step_seconds(wait_for_runs())
+            joint_seconds = _first_run_step_seconds(wait_for_runs())
         compute = _mean_compute_seconds([first])
         case = PlanCase(experiment.name, weights, compute, experiment.mean_batch_size, experiment.sharding)
         shared = replace(case, compute=_mean_compute_seconds(side_by_side))
         rows += [
-            _validate_step(case, "one alone", 1, links, _step_seconds(repeated)),
+            _validate_step(case, "one alone", 1, links, _first_run_step_seconds(repeated)),
             _validate_step(case, "one alone", processes, links, joint_seconds),
             _validate_step(shared, f"{processes} side by side", processes, links, joint_seconds),
         ]
@@ -111,10 +111,10 @@ def validate_locally(
             f"side without communication are {slowdown:.2f} times as slow as one alone. "
             f"{describe_communication_check(rows[-1].comm_share)}"
         )
-    return _validation_table(rows, notes), all(all_agree(rows, one.name) for one in experiments.values())
+    return _validation_table(rows, notes), all(is_plan_validated(rows, one.name) for one in experiments.values())
 
 
-def all_agree(rows: Sequence[Validation], experiment: str) -> bool:
+def is_plan_validated(rows: Sequence[Validation], experiment: str) -> bool:
     """Return whether the three rows of one experiment validate the plan.
 
     A repeated single process must be as predicted, and the processes together as predicted from one alone or from
@@ -161,17 +161,17 @@ def _validation_table(rows: Sequence[Validation], notes: Sequence[str]) -> Table
     return Table("Predicted and measured steps", columns, "\n".join([*notes, note]))
 
 
-def _mean_compute_seconds(timed: Sequence[TimedRuns]) -> ComputeSeconds:
+def _mean_compute_seconds(timed: Sequence[TimedRuns]) -> ComputeProfile:
     """Return the mean of the processes' first runs."""
     seconds = []
     for process in timed:
         peak = process.runs[0].peak_flops_per_second
         assert peak is not None, "a CPU's is measured"
         seconds.append(astuple(measured_compute(process, LOSS_SHARE * peak)))
-    return ComputeSeconds(*map(fmean, zip(*seconds, strict=True)))
+    return ComputeProfile(*map(fmean, zip(*seconds, strict=True)))
 
 
-def _step_seconds(timed: TimedRuns) -> float:
+def _first_run_step_seconds(timed: TimedRuns) -> float:
     run = timed.runs[0]
     return run.processes * images_per_step(timed.experiment, run) / images_per_second(timed.experiment, run)
 

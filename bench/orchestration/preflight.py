@@ -14,7 +14,7 @@ import pynvml
 from msgspec.structs import replace
 
 from bench.catalog import SCENES, TASKS
-from bench.config import COMPUTED, MAY_DIFFER, PACK_DATA, Experiment, at_batch_size, require_comparable_experiments
+from bench.config import COMPUTED, MAY_DIFFER, PACK_DATA, Experiment, require_comparable_experiments, with_batch_size
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
@@ -61,7 +61,7 @@ def open_comparison(
     no run `reads_data` of the experiments, their shards may be gone.
     """
     require_comparable_experiments(experiments, may_differ)
-    _require_parallelizable(experiments)
+    _require_multi_process_support(experiments)
     for warning in chain.from_iterable(map(require_whole_patches, experiments)):
         log(warning)
     if reads_data:
@@ -98,11 +98,11 @@ def open_comparison(
 def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
     """Return whether a record is of one of the experiments, with any seed and batch size."""
     named = (one for one in experiments if recorded.name.startswith(one.name))
-    sized = (at_batch_size(one, recorded.batch_size) for one in named)
+    sized = (with_batch_size(one, recorded.batch_size) for one in named)
     return any(replace(one, seed=recorded.seed) == recorded for one in sized)
 
 
-def _require_parallelizable(experiments: Sequence[Experiment]) -> None:
+def _require_multi_process_support(experiments: Sequence[Experiment]) -> None:
     for one in experiments if torchrun_env().world_size > 1 else ():
         if one.sharding == "fsdp2" and one.ema_decay is not None:
             raise ValueError(f"{one.name}: ema_decay needs sharding=ddp: averages of shards are not supported")

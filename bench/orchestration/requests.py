@@ -32,7 +32,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     experiment: Experiment
     rendezvous_id: str = ""  # name under which the ranks of a distributed run rendezvous; empty: a single process
 
-    is_of_all_ranks: ClassVar[bool] = False  # all ranks of a torchrun start it together
+    runs_on_all_ranks: ClassVar[bool] = False  # all ranks of a torchrun start it together
     extension: ClassVar[str] = ".json"
 
     @property
@@ -83,7 +83,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class SpeedRequest(Request, frozen=True, kw_only=True, tag="speed"):
     """Time windows of steps."""
 
-    is_of_all_ranks = True
+    runs_on_all_ranks = True
     round: int = 0
 
     def _name_parts(self) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ class SpeedRequest(Request, frozen=True, kw_only=True, tag="speed"):
 class MemoryRequest(Request, frozen=True, kw_only=True, tag="memory"):
     """Read the peak memory of a few steps."""
 
-    is_of_all_ranks = True
+    runs_on_all_ranks = True
 
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
         from bench.measure.memory import measure_memory
@@ -109,7 +109,7 @@ class MemoryRequest(Request, frozen=True, kw_only=True, tag="memory"):
 class FitRequest(Request, frozen=True, kw_only=True, tag="fit"):
     """Test whether a batch fits into a memory limit."""
 
-    is_of_all_ranks = True
+    runs_on_all_ranks = True
     limit_bytes: int
 
     def carry_out(self, device: "torch.device", stop: StopRequest | None) -> None:  # noqa: ARG002
@@ -131,7 +131,7 @@ class FitRequest(Request, frozen=True, kw_only=True, tag="fit"):
 class TraceRequest(Request, frozen=True, kw_only=True, tag="trace"):
     """Trace a few steps with torch's profiler."""
 
-    is_of_all_ranks = True
+    runs_on_all_ranks = True
     extension = ".json.gz"
 
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
@@ -158,7 +158,7 @@ class ReferenceRequest(Request, frozen=True, kw_only=True, tag="reference"):
 class TrainingRequest(Request, frozen=True, kw_only=True, tag="training"):
     """Pre-train a tower; with checkpoints, a signal saves the state and ends the process by SystemExit."""
 
-    is_of_all_ranks = True
+    runs_on_all_ranks = True
     budgets: dict[str, int]  # training images, by the name of the budget
     checkpoint_config: CheckpointConfig | None = None  # None: the training leaves no checkpoints
 
@@ -183,7 +183,7 @@ class TrainingRequest(Request, frozen=True, kw_only=True, tag="training"):
             return train(self.experiment, device, results, self.budgets, self._tower_path, manager)
 
 
-class EmbeddingRequest(Request, frozen=True, kw_only=True, tag="embedding"):
+class TeacherFeaturesRequest(Request, frozen=True, kw_only=True, tag="embedding"):
     """Store a teacher's features of all images."""
 
     file: str  # path of the features
@@ -279,7 +279,7 @@ class LadderRequest(Request, frozen=True, kw_only=True, tag="ladder"):
 _RecordRequest = (
     SpeedRequest | MemoryRequest | FitRequest | ReferenceRequest | TrainingRequest | FailureRequest | LadderRequest
 )
-AnyRequest = _RecordRequest | TraceRequest | EmbeddingRequest | ScoringRequest
+AnyRequest = _RecordRequest | TraceRequest | TeacherFeaturesRequest | ScoringRequest
 
 
 @contextmanager

@@ -198,7 +198,7 @@ class Runner:
             self.progress.skip(job.expected_seconds)
             return
         self.progress.log_start(job.label)
-        if self.coordinator is not None and job.request.is_of_all_ranks:
+        if self.coordinator is not None and job.request.runs_on_all_ranks:
             start = self.coordinator.announce(job.request, settings)
             self.run_announced(start, self.coordinator)
             reason = self.coordinator.failure_reason(start)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 
 import msgspec
 
-from bench.console.console import INTERRUPTED, StopRequest, describe_error, handle_signals, log, printable
+from bench.console.console import INTERRUPTED, StopRequest, describe_error, log, printable, record_signals
 from bench.environment.files import atomic_write
 from bench.environment.rank_info import torchrun_env
 from bench.environment.slots import wait_for_slot
@@ -33,12 +33,12 @@ def run_request(request: Request, stop: StopRequest | None = None) -> None:
     from bench.environment.machine import default_device
     from bench.train.distributed import process_group
 
-    with process_group(request.rendezvous_id, default_device()) as device, _save_failed_samples(request):
+    with process_group(request.rendezvous_id, default_device()) as device, _save_sample_keys_if_not_finite(request):
         request.carry_out(device, stop)
 
 
 @contextmanager
-def _save_failed_samples(request: Request) -> Iterator[None]:
+def _save_sample_keys_if_not_finite(request: Request) -> Iterator[None]:
     """Write the sample keys of a step that is not finite to a file of this rank, one per line; the error names it."""
     try:
         yield
@@ -64,7 +64,7 @@ def main() -> None:
         if request.rendezvous_id or not request.saves_checkpoints:  # a single process saves first
             _die_with_parent()
         wait_for_slot()
-        with handle_signals() if request.saves_checkpoints else nullcontext() as stop:  # torch's import takes seconds
+        with record_signals() if request.saves_checkpoints else nullcontext() as stop:  # torch's import takes seconds
             run_request(request, stop)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -98,15 +98,15 @@ def collective_seconds(collective: Collective, processes: int, links: Interconne
     """Return the seconds of all calls of a collective."""
     nodes, latency = math.ceil(processes / links.gpus_per_node), links.network_latency_seconds
     per_node, size = processes / nodes, collective.size / collective.calls
-    within = ring_seconds(size, per_node, links.link_bytes_per_second, links.link_latency_seconds)
-    between = ring_seconds(size / per_node, nodes, links.network_bytes_per_second, latency)
+    within = ring_all_gather_seconds(size, per_node, links.link_bytes_per_second, links.link_latency_seconds)
+    between = ring_all_gather_seconds(size / per_node, nodes, links.network_bytes_per_second, latency)
     if collective.kind != "all-reduce":
         return collective.calls * (within + between)
     tree = 2 * math.ceil(math.log2(nodes)) * latency
     return collective.calls * (2 * within + 2 * (between - (nodes - 1) * latency) + tree)
 
 
-def ring_seconds(size: float, processes: float, bandwidth: float, latency: float) -> float:
+def ring_all_gather_seconds(size: float, processes: float, bandwidth: float, latency: float) -> float:
     """Return the seconds of a ring all-gather or reduce-scatter of a tensor of `size` bytes; an all-reduce is both.
 
     In each of n - 1 steps every process sends 1 / n of the tensor.

@@ -22,7 +22,7 @@ JOULES_PER_KWH = 3.6e6
 
 
 @dataclass(frozen=True, slots=True)
-class StepFlops:
+class FlopsPerImage:
     """FLOPs of an image and its caption, 2 per multiply-add."""
 
     forward: float  # of the trained model
@@ -31,7 +31,7 @@ class StepFlops:
 
 
 @dataclass(frozen=True, slots=True)
-class ComputeSeconds:
+class ComputeProfile:
     """Seconds of one device."""
 
     data: float  # per image
@@ -49,7 +49,7 @@ class PlanCase:
 
     name: str
     weights: ParameterCounts
-    compute: ComputeSeconds
+    compute: ComputeProfile
     batch: float  # images per step and device
     sharding: Sharding = "ddp"
     bytes_per_parameter: int = 4  # of the computation's precision
@@ -109,14 +109,14 @@ class TrainingCost:
     kwh: float | None  # of the GPUs alone; None if their power is unknown
 
 
-def assumed_compute(work: StepFlops, device: GpuSpec, utilisation: float) -> ComputeSeconds:
+def assumed_compute(work: FlopsPerImage, device: GpuSpec, utilisation: float) -> ComputeProfile:
     """Return the seconds of a device whose dense products reach an assumed share of its bf16 peak.
 
     The backward is twice the forward, three times with activation checkpointing. The share is of whole steps and
     includes data loading and the optimizer.
     """
     rate = utilisation * device.bf16_flops
-    return ComputeSeconds(
+    return ComputeProfile(
         data=0.0,
         forward=(work.forward + work.teacher) / rate,
         backward=(3 if work.is_recomputed else 2) * work.forward / rate,
@@ -160,7 +160,7 @@ def scaling_curve(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int
     return [plan_step(case, cluster, number, global_batch) for number in sorted(numbers) if number <= limit]
 
 
-def first_slower(steps: Sequence[PlannedStep], share: float) -> int | None:
+def first_slower_gpus(steps: Sequence[PlannedStep], share: float) -> int | None:
     """Return the smallest number of devices at which each is slower than a single one by more than `share`."""
     single = steps[0].images_per_second / steps[0].gpus
     return next((step.gpus for step in steps if step.images_per_second / step.gpus < (1 - share) * single), None)

@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec
 from bench.plan.collectives import LINK_SHARE, LINK_US, NETWORK_US, Interconnect, ParameterCounts
-from bench.plan.model import OVERLAP, Cluster, PlanCase, StepFlops, assumed_compute, plan_step
+from bench.plan.model import OVERLAP, Cluster, FlopsPerImage, PlanCase, assumed_compute, plan_step
 
 V100 = GpuSpec("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
 A100, H100 = GPU_SPECS["a100"], GPU_SPECS["h100"]
@@ -117,7 +117,7 @@ def fit_utilisation(run: PublishedRun, latencies: Latencies, overlap: float) -> 
     """
 
     def shortfall(utilisation: float) -> float:
-        return run.midpoint - predicted_rate(run, utilisation, latencies, overlap)[0]
+        return run.midpoint - predict_gpu_rate(run, utilisation, latencies, overlap)[0]
 
     if shortfall(1.0) > 0:
         training = f"{run.model} on {run.gpus} GPUs ({run.source})"
@@ -125,12 +125,12 @@ def fit_utilisation(run: PublishedRun, latencies: Latencies, overlap: float) -> 
     return float(brentq(shortfall, run.utilisation / 2, 1.0))
 
 
-def predicted_rate(
+def predict_gpu_rate(
     run: PublishedRun, utilisation: float, latencies: Latencies, overlap: float
 ) -> tuple[float, float | None]:
     """Return the predicted images per second and GPU, and the share of communication if the batch is known."""
     model, device = MODELS[run.model], run.device
-    compute = assumed_compute(StepFlops(1e9 * model.gflops, is_recomputed=run.is_recomputed), device, utilisation)
+    compute = assumed_compute(FlopsPerImage(1e9 * model.gflops, is_recomputed=run.is_recomputed), device, utilisation)
     if run.batch is None or device.network_bytes_per_second is None:
         return 1 / (compute.forward + compute.backward), None
     weights = ParameterCounts("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0)

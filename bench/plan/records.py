@@ -12,7 +12,7 @@ from bench.environment.circumstances import Circumstances
 from bench.environment.files import read_each
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.plan.collectives import FP32_BYTES, ParameterCounts
-from bench.plan.model import ComputeSeconds
+from bench.plan.model import ComputeProfile
 from bench.record import BYTES_PER_PARAMETER, BatchTrial, Memory, Record, Speed, read_record, read_records, record_files
 
 M = TypeVar("M", Speed, Memory, BatchTrial)
@@ -38,7 +38,7 @@ class TimedRuns:
         return fmean(powers) if powers else None
 
 
-def read_comparison(path: Path, experiments: Sequence[Experiment]) -> list[Record]:
+def newest_timed_records(path: Path, experiments: Sequence[Experiment]) -> list[Record]:
     """Return the records of a record file's comparison, or of a folder's newest that timed all experiments.
 
     If none timed all, return the newest that timed any experiment; ValueError if there is none. A folder's damaged
@@ -77,17 +77,17 @@ def find_timed_runs(experiment: Experiment, records: Sequence[Record], path: Pat
     return TimedRuns(timed, where, runs)
 
 
-def measured_compute(runs: TimedRuns, loss_flops: float) -> ComputeSeconds:
+def measured_compute(runs: TimedRuns, loss_flops: float) -> ComputeProfile:
     """Return the seconds of one device: medians over the runs.
 
     The step time is that of the windows, in which phases may overlap; it is divided in proportion to the phases.
     """
-    phases = zip(*(_phase_shares(runs.experiment, run) for run in runs.runs), strict=True)
+    phases = zip(*(_seconds_by_phase(runs.experiment, run) for run in runs.runs), strict=True)
     data, forward, backward, optimizer = map(median, phases)
-    return ComputeSeconds(data, forward, backward, optimizer, runs.experiment.mean_batch_size, loss_flops)
+    return ComputeProfile(data, forward, backward, optimizer, runs.experiment.mean_batch_size, loss_flops)
 
 
-def _phase_shares(experiment: Experiment, run: Speed) -> tuple[float, float, float, float]:
+def _seconds_by_phase(experiment: Experiment, run: Speed) -> tuple[float, float, float, float]:
     """Return the seconds of a step for data, forward and backward per image, and for the optimizer."""
     images = images_per_step(experiment, run)
     typical: Callable[[Sequence[float]], float] = fmean if run.phase_images else median
@@ -98,7 +98,7 @@ def _phase_shares(experiment: Experiment, run: Speed) -> tuple[float, float, flo
     return data / images, forward / images, backward / images, optimizer
 
 
-def known_largest_batch(
+def estimate_max_batch(
     experiment: Experiment, records: Sequence[Record], limit_bytes: float, weights: ParameterCounts, gpus: int
 ) -> tuple[int | None, str]:
     """Return the largest batch of one device under a memory limit, and how it is known.

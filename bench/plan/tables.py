@@ -15,9 +15,9 @@ from bench.plan.model import (
     PlannedStep,
     TrainingCost,
     first_communication_bound,
-    first_slower,
+    first_slower_gpus,
 )
-from bench.plan.published import PUBLISHED_RUNS, Latencies, fit_utilisation, predicted_rate
+from bench.plan.published import PUBLISHED_RUNS, Latencies, fit_utilisation, predict_gpu_rate
 
 SLOWER = 0.1  # relative loss of throughput per GPU
 MS = 1000
@@ -62,7 +62,7 @@ def plan_table(plans: Sequence[PlanResult], gpus: int) -> Table:
                 "price": cost.price,
                 "kWh of the GPUs": cost.kwh,
                 "largest batch per GPU": one.largest[0],
-                slower: first_slower(one.steps, SLOWER),
+                slower: first_slower_gpus(one.steps, SLOWER),
                 "GPUs from which communication dominates": first_communication_bound(one.steps),
             }
         )
@@ -136,7 +136,7 @@ def published_table(utilisation: float | None, latencies: Latencies, overlap: fl
     utilisations = [fit_utilisation(run, latencies, overlap) for run in PUBLISHED_RUNS]
     for at, run in enumerate(PUBLISHED_RUNS):
         planned_at = utilisation or median([*utilisations[:at], *utilisations[at + 1 :]])
-        rate, share = predicted_rate(run, planned_at, latencies, overlap)
+        rate, share = predict_gpu_rate(run, planned_at, latencies, overlap)
         errors.append(rate / run.midpoint - 1)
         rows.append(
             {

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from bench.config import Experiment
 from bench.measure.costs import build_on_meta, count_costs
 from bench.plan.collectives import ParameterCounts
-from bench.plan.model import StepFlops
+from bench.plan.model import FlopsPerImage
 from bench.train.distributed import transformer_blocks
 from models.heads import DualEncoder, TokenCounts
 from models.image_tower import ImageTower
@@ -19,7 +19,7 @@ class Workload:
     """The workload of one experiment."""
 
     weights: ParameterCounts
-    work: StepFlops
+    work: FlopsPerImage
 
 
 def count_workload(experiment: Experiment) -> Workload:
@@ -45,7 +45,7 @@ def count_workload(experiment: Experiment) -> Workload:
             feature_width=model.text.width if isinstance(model, DualEncoder) else 0,
             counted_tokens=sum(len(one.images_with_token) for one in counts),
         ),
-        StepFlops(
+        FlopsPerImage(
             forward=float(costs.image_flops + costs.text_flops + last_layer_flops),
             teacher=float(costs.teacher_flops),
             is_recomputed=experiment.activation_checkpointing,

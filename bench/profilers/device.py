@@ -98,14 +98,14 @@ def sampled(reader: DeviceReader, device: torch.device, *, every_s: float = 0.2)
 def open_reader(device: torch.device) -> DeviceReader:
     """Return the reader of a device: the kernel's counters of CPU time, and NVML on CUDA; it never raises."""
     if device.type != "cuda":
-        return DeviceReader(spans=cpu_spans())
+        return DeviceReader(spans=cpu_busy_spans())
     opening = Readings()
     uuid, index = str(torch.cuda.get_device_properties(device).uuid), device.index or 0
     gpu = opening.attempt("GPU", lambda: nvml_reader(uuid, index)) or DeviceReader(missing=opening.not_measured)
-    return DeviceReader(gpu.gauges, cpu_spans() | dict(gpu.spans), gpu.missing)
+    return DeviceReader(gpu.gauges, cpu_busy_spans() | dict(gpu.spans), gpu.missing)
 
 
-def cpu_spans() -> dict[str, Span]:
+def cpu_busy_spans() -> dict[str, Span]:
     """Return the CPU time, in percent of all cores, of this process, of others and of the host's other guests."""
     process, cores = psutil.Process(), psutil.cpu_count(logical=True) or 1
 

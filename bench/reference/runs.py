@@ -14,7 +14,7 @@ from open_clip.loss import ClipLoss
 from torch import Tensor
 
 from bench.config import PACK_DATA, Experiment
-from bench.data.long_captions import lengthen_captions
+from bench.data.long_captions import match_web_lengths
 from bench.data.manifest import pack_cache
 from bench.data.pack import load_pack_images
 from bench.data.stream import Batch, PackStream
@@ -28,7 +28,7 @@ from bench.reference import DENSE, OPEN_CLIP_FUSED, OURS, WARMUP_STEPS
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.step import make_optimizer, make_step
 from losses.collectives import ProcessGroupLike
-from models.heads import DualEncoder, open_clip_model, open_clip_state
+from models.heads import DualEncoder, build_open_clip, open_clip_state
 
 RAMP_STEPS = 2_000  # steps of linear warm-up of the learning rate; open_clip_train's default is 10,000
 
@@ -66,7 +66,7 @@ def run_side(experiment: Experiment, device: torch.device, results: Path, side: 
     steps = WARMUP_STEPS + experiment.windows * experiment.steps_per_window
     tokens = target_bytes = None
     if experiment.method == "clip":
-        stream = _load_long_captions(experiment, device)
+        stream = _load_lengthened_captions(experiment, device)
         batches = [stream.batch(k) for k in range(steps)]
         if side == OURS:
             losses = _run_ours(build_train_state(stream), batches, windows)
@@ -94,7 +94,7 @@ def _learning_rate(experiment: Experiment, step: int) -> float:
 # CLIP
 
 
-def _load_long_captions(experiment: Experiment, device: torch.device) -> PackStream[Tokens]:
+def _load_lengthened_captions(experiment: Experiment, device: torch.device) -> PackStream[Tokens]:
     """Return the pack's images with captions of web length; ValueError for other data."""
     if experiment.data != PACK_DATA:
         raise ValueError(f"{experiment.name}: the comparison needs the pack's images, data is {experiment.data!r}")
@@ -103,7 +103,7 @@ def _load_long_captions(experiment: Experiment, device: torch.device) -> PackStr
 
     def targets(captions: Captions) -> Tokens:
         return Tokens.from_ids(
-            lengthen_captions(subwords.encode(captions.texts), experiment.seed), start, end, context, padding
+            match_web_lengths(subwords.encode(captions.texts), experiment.seed), start, end, context, padding
         )
 
     return PackStream(experiment, load_pack_images("pretrain", pack_cache()), targets, device)
@@ -131,7 +131,7 @@ def _run_open_clip(
     experiment, device, state = stream.experiment, stream.device, build_train_state(stream)
     vocabulary_size = SubwordIds(experiment.subword_vocabulary).size
     sizes = (experiment.image_size, experiment.context_length, vocabulary_size)
-    model = open_clip_model(experiment.tower, *sizes, bias=False).to(device)
+    model = build_open_clip(experiment.tower, *sizes, bias=False).to(device)
     assert isinstance(state.model, DualEncoder)
     model.load_state_dict(open_clip_state(state.model))
     optimizer: torch.optim.Optimizer = make_optimizer(experiment, model)

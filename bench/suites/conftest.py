@@ -7,7 +7,7 @@ import torch
 
 from bench.data.manifest import pack_cache
 from bench.data.pack import PackImages, load_pack_images
-from bench.environment.circumstances import make_fingerprint
+from bench.environment.circumstances import summarize_machine
 from bench.environment.machine import current_circumstances
 from bench.history.observations import FINGERPRINT
 from bench.suites.device import DEVICE
@@ -15,7 +15,7 @@ from bench.suites.device import DEVICE
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     """Tell the device and the packages, too."""
-    machine_info[FINGERPRINT] = make_fingerprint(current_circumstances(None, DEVICE))
+    machine_info[FINGERPRINT] = summarize_machine(current_circumstances(None, DEVICE))
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from bench.data.long_captions import lengthen_captions
+from bench.data.long_captions import match_web_lengths
 from bench.data.pack import PackImages
 from bench.data.targets import Labels, Tokens
 from bench.experiments import EXPERIMENTS
@@ -128,7 +128,7 @@ def test_text_without_padding(
     """Against the same layer of ViT-B/32's text tower, 512 wide, at all 77 tokens; forward and backward."""
     experiment = replace(EXPERIMENTS["clip-tiny"], context_length=77)
     subwords = SubwordIds(experiment.subword_vocabulary)
-    captions = lengthen_captions(subwords.encode(images.captions), seed=0)
+    captions = match_web_lengths(subwords.encode(images.captions), seed=0)
     tower = build_text_tower("ViT-B-32", 77, subwords.size, 0)
     del tower.text.transformer.resblocks[1:]
     rows = torch.randperm(len(captions), generator=generator)[:batch]

@@ -14,10 +14,10 @@ from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS
 from bench.labels.subwords import SubwordIds
 from bench.measure.costs import count_flops
-from bench.measure.memory import count_tensor_bytes
+from bench.measure.memory import step_tensor_bytes
 from bench.methods import METHODS, get_method
 from bench.suites.device import DEVICE, rate, seconds
-from bench.train.build import build_train_state, take_steps
+from bench.train.build import build_train_state, take_full_rate_steps
 from bench.train.step import make_optimizer
 from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
@@ -84,10 +84,10 @@ def step_counters(experiment: Experiment, images: PackImages) -> dict[str, float
     small = replace(experiment, batch_size=BATCH, images=NUM_IMAGES, warmup_images=BATCH)
     stream = PackStream(small, few, get_method(small.method).targets(small), DEVICE)
     counted: dict[str, float] = {
-        "peak tensor bytes": count_tensor_bytes(stream),
+        "peak tensor bytes": step_tensor_bytes(stream),
         "FLOPs of a step": count_flops(small, [stream.target(0)]).step,
     }
     if DEVICE.type == "cpu":  # elsewhere sums are taken in an order that varies
-        losses = take_steps(build_train_state(stream, plain=True), range(STEPS))
+        losses = take_full_rate_steps(build_train_state(stream, plain=True), range(STEPS))
         counted[f"loss at step {STEPS}"] = losses[-1].item()
     return counted

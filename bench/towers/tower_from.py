@@ -18,7 +18,7 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.towers.head_file import LabelClassifier, TextEncoder, read_label_classifier, read_text_encoder
 from bench.towers.provenance import Provenance, is_made_here, latest_towers, read_provenance
 from models import corenet_vit, open_clip_config
-from models.checkpoint import SUFFIXES, identify, load_exactly, load_weights, read_weights, trunk_weights
+from models.checkpoint import SUFFIXES, adapt_to_trunk, identify, load_exactly, load_tower_weights, read_weights
 from models.image_tower import ImageTower, build_image_tower, build_trunk, make_renormalisation
 
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
@@ -96,7 +96,7 @@ def load_trained_tower(path: Path, image_size: int | None = None) -> tuple[Image
     seed, channels = seed_for(trained.seed, TOWER), trained.embedding_channels
     tower = build_image_tower(trained.tower, image_size or trained.image_size, seed, embedding_channels=channels)
     if not next(tower.parameters()).is_meta:  # FLOPs are counted without weights
-        load_weights(tower, path)
+        load_tower_weights(tower, path)
     return tower, provenance
 
 
@@ -186,7 +186,7 @@ def _build_tower(build_trunk: Callable[[], nn.Module], image_size: int) -> Image
 
 
 def _load_trunk(tower: ImageTower, state: Mapping[str, Tensor], file: Path, name: str) -> None:
-    weights = trunk_weights(state, tower.trunk)
+    weights = adapt_to_trunk(state, tower.trunk)
     load_exactly(tower.trunk, weights, f"{file} does not fit {name}", given=state)
 
 

@@ -106,7 +106,7 @@ def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState
     return TrainState(tower, model, method, stream, step)
 
 
-def take_steps(run: TrainState, steps: Iterable[int]) -> list[Tensor]:
+def take_full_rate_steps(run: TrainState, steps: Iterable[int]) -> list[Tensor]:
     """Take steps at the full learning rate, then sleep for `injected_slowdown`; the losses stay on the device."""
     experiment = run.stream.experiment
     with clock(run.stream.device) as elapsed:
@@ -115,7 +115,7 @@ def take_steps(run: TrainState, steps: Iterable[int]) -> list[Tensor]:
     return losses
 
 
-def first_steps(experiment: Experiment, count: int) -> list[int]:
+def first_steps_by_size(experiment: Experiment, count: int) -> list[int]:
     """Return steps 0 to `count`, preceded by one of each image size, the largest first.
 
     Later steps then compile and allocate nothing new, and the memory peak is that of the most demanding size: large

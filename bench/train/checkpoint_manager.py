@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from bench.config import CheckpointConfig
 from bench.console.console import StopRequest, printable
-from bench.data.image_sizes import images_seen_before
-from bench.data.shards.shards import data_digest
+from bench.data.image_sizes import images_before
+from bench.data.shards.shards import inputs_digest
 from bench.data.stream import DecodeStats
 from bench.environment.circumstances import current_commit
 from bench.towers.provenance import Provenance
@@ -24,7 +24,7 @@ from bench.train.checkpoints import (
     TENSORS,
     TOWER,
     CheckpointMetadata,
-    read_state,
+    read_metadata,
     require_same_experiment,
     write_checkpoint,
 )
@@ -63,10 +63,13 @@ class CheckpointManager:
 
     def restore(self, run: TrainState) -> TrainProgress:
         """Restore a run from its checkpoint; signals then wait for the end of a step."""
-        progress, self._data_digest = TrainProgress(), data_digest(run.stream.experiment)
+        progress, self._data_digest = TrainProgress(), inputs_digest(run.stream.experiment)
         if self.config.resume_from:
             path = Path(self.config.resume_from)
-            saved, tensors = read_state(path), clone_state(load_file(path / TENSORS))  # releases the mapped file
+            saved, tensors = (
+                read_metadata(path),
+                clone_state(load_file(path / TENSORS)),
+            )  # releases the mapped file
             require_same_experiment(saved, run.stream.experiment, rank_and_world_size(world_group())[1])
             if saved.budgets != self._budgets:
                 raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
@@ -107,7 +110,7 @@ class CheckpointManager:
         """Save; a failure to write is logged, and the previous checkpoint is kept."""
         experiment, taken = run.stream.experiment, len(progress.losses)
         rank, ranks = rank_and_world_size(world_group())
-        images = images_seen_before(experiment, segment.batches.start + taken - segment.first_step) * ranks
+        images = images_before(experiment, segment.batches.start + taken - segment.first_step) * ranks
         saved = CheckpointMetadata(
             comparison=self._comparison,
             experiment=experiment,

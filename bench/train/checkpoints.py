@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from bench.config import Experiment, differing_fields, format_differences
 from bench.console.console import log
-from bench.data.shards.shards import data_digest
+from bench.data.shards.shards import inputs_digest
 from bench.environment.files import (
     PLAIN,
     decode_json,
@@ -45,7 +45,7 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     phase: str  # description of the next step's segment
     images: int  # training images so far
     processes: int  # number that shared each batch
-    data_digest: str  # of the training data's files
+    inputs_digest: str  # of the training data's files
     seconds: float  # of training, without time lost with killed processes
     decoded: int = 0  # images that rank 0 read so far, or tried to
     unusable: dict[str, int] = {}  # of them, by what is wrong with them
@@ -99,10 +99,10 @@ def read_checkpoint(path: Path) -> CheckpointMetadata:
     for name in (TOWER, TENSORS, STATE):
         if manifest.get(name) != _describe_file(path / name):
             raise ValueError(f"{name} is not what {MANIFEST} says")
-    return read_state(path)
+    return read_metadata(path)
 
 
-def read_state(path: Path) -> CheckpointMetadata:
+def read_metadata(path: Path) -> CheckpointMetadata:
     """Read the metadata of a checkpoint; ValueError if its format is not this version's."""
     content = read_limited(path / STATE)
     if (found := decode_json(content, FormatHeader).format) != FORMAT:
@@ -137,7 +137,7 @@ def require_same_experiment(saved: CheckpointMetadata, experiment: Experiment, p
         before = replace(before, batch_size=experiment.batch_size)
     if other := differing_fields([before, experiment]):
         raise ValueError(f"the checkpoint is of another experiment, they differ in {format_differences(other)}")
-    if saved.data_digest != data_digest(experiment):
+    if saved.data_digest != inputs_digest(experiment):
         raise ValueError(f"data={experiment.data}, its subset or its teacher is not what it was: files were replaced")
 
 

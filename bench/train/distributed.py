@@ -74,11 +74,11 @@ def world_group() -> Group:
 def barrier(group: Group) -> None:
     """Wait until all ranks arrive."""
     if group is not None:
-        reset_watchdog()
+        rearm_stack_dump_timer()
         dist.barrier(group)
 
 
-def reset_watchdog() -> None:
+def rearm_stack_dump_timer() -> None:
     """Reset the watchdog of distributed runs, which prints the stacks of all threads and ends a stalled process.
 
     It does not need the interpreter's lock, which a stalled thread may hold.

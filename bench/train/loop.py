@@ -15,20 +15,20 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from bench.config import Experiment
-from bench.data.image_sizes import images_seen_before, steps_for
+from bench.data.image_sizes import images_before, nearest_step_count
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.towers.head_file import save_head
 from bench.towers.provenance import Provenance
 from bench.train.build import TrainState, build_train_state, check_finite, load_data, log_labels, sample_counts
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.distributed import reset_watchdog, world_group
+from bench.train.distributed import rearm_stack_dump_timer, world_group
 from bench.train.state import (
     ScheduleSegment,
     TrainProgress,
     clone_state,
     collect_state,
-    head_to_score,
+    head_weights_to_score,
     load_state,
     weights_to_score,
 )
@@ -79,7 +79,7 @@ def plan_segments(experiment: Experiment, budgets: Mapping[str, int]) -> list[Sc
     segments, begin, trunk = list[ScheduleSegment](), 0, 0
     cooldown_share = experiment.cooldown_share if experiment.schedule == "wsd" else 1.0  # a cosine has no trunk
     for images in sorted(set(budgets.values())):
-        last = max(2, steps_for(experiment, round(images / _world_size())))
+        last = max(2, nearest_step_count(experiment, round(images / _world_size())))
         branch_at = last - max(1, round(last * cooldown_share))
         for segment in (
             ScheduleSegment(begin, range(trunk, branch_at), None),
@@ -105,12 +105,12 @@ def _run_segment(
         max_steps = CHECK_INTERVAL if manager is None else manager.maybe_save(run, progress, segment)
         if segment.images is not None and not is_last and not progress.trunk:
             progress.trunk = clone_state(collect_state(run))
-        reset_watchdog()
+        rearm_stack_dump_timer()
         steps = segment.batches[taken - segment.first_step :][: min(CHECK_INTERVAL, max_steps)]
         losses = _take_steps(run, steps, segment, manager)
         progress.losses += losses
         steps = steps[: len(losses)]
-        first, last = (images_seen_before(run.stream.experiment, step) for step in (steps.start, steps.stop))
+        first, last = (images_before(run.stream.experiment, step) for step in (steps.start, steps.stop))
         logger.log_steps(losses, (last - first) * _world_size(), _learning_rate(run, segment, steps[-1]))
 
 
@@ -176,7 +176,7 @@ def _names_of_budget(budgets: Mapping[str, int], images: int) -> tuple[str, ...]
 
 def _save_tower(run: TrainState, images: int, budgets: Mapping[str, int], tower_path: Callable[[int], Path]) -> None:
     provenance = Provenance(experiment=run.stream.experiment, images=images, budgets=_names_of_budget(budgets, images))
-    weights, head = weights_to_score(run), head_to_score(run)
+    weights, head = weights_to_score(run), head_weights_to_score(run)
     if rank_and_world_size(world_group())[0] == 0:
         save_head(head, tower_path(images), provenance, run.method.row_labels(run.stream.experiment))
         save_tower(weights, tower_path(images), provenance.to_facts())

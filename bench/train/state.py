@@ -109,7 +109,7 @@ def weights_to_score(run: TrainState) -> State:
     return {name: full_tensor(value) for name, value in tower.state_dict().items()}
 
 
-def head_to_score(run: TrainState) -> State:
+def head_weights_to_score(run: TrainState) -> State:
     """Return the scored weights outside the tower, without a teacher's. All ranks must call it."""
     frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
     model = run.model if run.step.ema is None else run.step.ema

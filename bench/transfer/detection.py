@@ -190,7 +190,7 @@ def _train_detector(tower: ImageTower, task: DetectionTask, part: Examples[Annot
         rows = shuffled_rows(how.seed, len(part), start=k * how.batch_size, size=how.batch_size).tolist()
         draws = torch.rand(len(rows), generator=torch.Generator().manual_seed(seed_for(how.seed, AUGMENTATION, k)))
         mirrored = (draws < 0.5).tolist()  # noqa: PLR2004
-        batch = [_make_target(*part[row], mirrored=one) for row, one in zip(rows, mirrored, strict=True)]
+        batch = [_image_and_target(*part[row], mirrored=one) for row, one in zip(rows, mirrored, strict=True)]
         return [batch[first : first + how.micro_batch_size] for first in range(0, len(batch), how.micro_batch_size)]
 
     def loss_of(batch: list[tuple[Tensor, DetectionTarget]]) -> Float[Tensor, ""]:
@@ -203,7 +203,7 @@ def _train_detector(tower: ImageTower, task: DetectionTask, part: Examples[Annot
     return learned
 
 
-def _make_target(rgb: Tensor, objects: ObjectAnnotations, *, mirrored: bool) -> tuple[Tensor, DetectionTarget]:
+def _image_and_target(rgb: Tensor, objects: ObjectAnnotations, *, mirrored: bool) -> tuple[Tensor, DetectionTarget]:
     """Return an image and its targets for torchvision's detectors, without crowds."""
     kept = ~objects.crowd
     boxes, masks = objects.boxes[kept], objects.masks[kept].to(torch.uint8)

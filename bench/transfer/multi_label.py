@@ -26,7 +26,7 @@ from bench.transfer.classification.fine_tune import (
     init_head,
     recipe_for,
     search_rate,
-    train_classifier,
+    train_classifier_copy,
 )
 from bench.transfer.classification.logistic import PrincipalAxes, Projected
 from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch
@@ -84,7 +84,7 @@ def score_fine_tuned(subject: FeatureExtractor, task: MultiLabelTask) -> list[Ta
     head, count = init_head(tower.width, len(task.classes), seed=0), len(task.train.images)
 
     def fit(part: MultiLabelPart, recipe: FineTuning) -> FineTunedClassifier:
-        return train_classifier(tower, head, part.images, make_loss(part, device), recipe, device)
+        return train_classifier_copy(tower, head, part.images, make_loss(part, device), recipe, device)
 
     def scores(model: FineTunedClassifier, part: MultiLabelPart) -> Scores:
         return compute_logits(model, part.images, device).double().numpy()

@@ -15,7 +15,7 @@ from bench.train.build import build_untrained_tower
 from bench.transfer import multi_label
 from bench.transfer.classification.fine_tune import score_fine_tuning
 from bench.transfer.classification.probe import score_few_shot, score_k_nn, score_label_fractions, score_linear_probe
-from bench.transfer.classification.transfer_init import score_transfer_init
+from bench.transfer.classification.transfer_init import score_initial_heads
 from bench.transfer.detection import score_detection
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, Embed, FeatureExtractor, tower_embedder
 from bench.transfer.segmentation import score_segmentation
@@ -31,7 +31,7 @@ PROTOCOLS: dict[str, Callable[[FeatureExtractor, Any], Sequence[Score | TaskMetr
     "multi-label-fine-tune": multi_label.score_fine_tuned,
     "segmentation": score_segmentation,
     "detection": score_detection,
-    "transfer-init": score_transfer_init,
+    "transfer-init": score_initial_heads,
 }  # bench/catalog.py has the tasks that each accepts
 
 

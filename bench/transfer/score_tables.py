@@ -51,12 +51,12 @@ class ScoredRecord:
         return {"features": subject, "images": images, "seed": None if seed < 0 else seed}
 
 
-def accuracy_tables(records: Sequence[Record]) -> list[Table]:
+def all_transfer_tables(records: Sequence[Record]) -> list[Table]:
     """Return all tables of accuracy."""
-    return [*score_tables(records), *curve_tables(records), *metric_tables(records), budget_table(records)]
+    return [*whole_task_tables(records), *curve_tables(records), *metric_tables(records), budget_table(records)]
 
 
-def score_tables(records: Sequence[Record]) -> list[Table]:
+def whole_task_tables(records: Sequence[Record]) -> list[Table]:
     """Return accuracies on whole tasks, one table per protocol, each with its interval over test images."""
     scores = [(row, score) for row in _scored_records(records) for score in row.transfer.scores if not _is_point(score)]
     tables = []
@@ -77,7 +77,7 @@ def curve_tables(records: Sequence[Record]) -> list[Table]:
     tables = []
     for protocol, task in dict.fromkeys((score.protocol, score.task) for _, score in points):
         here = [(row, score) for row, score in points if (score.protocol, score.task) == (protocol, task)]
-        lines = _mean_lines((row.first_cells, point_name(score), accuracy_of(score)) for row, score in here)
+        lines = _average_by_first_cells((row.first_cells, point_name(score), accuracy_of(score)) for row, score in here)
         scores = [score for _, score in here]
         note = (
             f"Mean of {1 + max(score.draw for score in scores)} draws of the labelled images, the same for every row, "
@@ -94,7 +94,7 @@ def metric_tables(records: Sequence[Record]) -> list[Table]:
     tables = []
     for task, protocol in dict.fromkeys((one.task, one.protocol) for _, one in metrics):
         here = [(row, one) for row, one in metrics if (one.task, one.protocol) == (task, protocol)]
-        lines = _mean_lines(
+        lines = _average_by_first_cells(
             (row.first_cells | ({} if one.per_class is None else {"per class": one.per_class}), one.name, one.value)
             for row, one in here
         )
@@ -104,12 +104,14 @@ def metric_tables(records: Sequence[Record]) -> list[Table]:
     return tables
 
 
-def _mean_lines(values: Iterable[tuple[dict[str, Any], str, float]]) -> list[dict[str, Any]]:
+def _average_by_first_cells(values: Iterable[tuple[dict[str, Any], str, float]]) -> list[dict[str, Any]]:
     """Return a line for all values with the same first cells, with the mean of each column."""
     grouped: dict[tuple[Any, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for first_cells, column, value in values:
         grouped[(*first_cells.items(),)][column].append(value)
-    return [dict(first) | {name: mean_cell(of) for name, of in columns.items()} for first, columns in grouped.items()]
+    return [
+        dict(first) | {name: mean_over_draws(of) for name, of in columns.items()} for first, columns in grouped.items()
+    ]
 
 
 def budget_table(records: Sequence[Record]) -> Table:
@@ -175,7 +177,7 @@ def accuracy_of(score: Score) -> float:
     return score.correct.count("1") / len(score.correct)
 
 
-def mean_cell(values: Sequence[float]) -> Cell:
+def mean_over_draws(values: Sequence[float]) -> Cell:
     """Return the mean over draws of the labelled images, with its interval."""
     return _interval_cell(estimate_over_draws({"": dict(enumerate(values))}))
 
@@ -269,12 +271,12 @@ def _heads_table(task: str, transfers: Sequence[Transfer]) -> Table:
         first = {"features": transfer.subject, "images": transfer.images}
         for head, points in heads.items():
             rows.append(
-                first | {"head": head} | {point: mean_cell([*draws.values()]) for point, draws in points.items()}
+                first | {"head": head} | {point: mean_over_draws([*draws.values()]) for point, draws in points.items()}
             )
             if head != RANDOM_HEAD:
                 random = heads[RANDOM_HEAD]
                 gains = {
-                    point: mean_cell([accuracy - random[point][draw] for draw, accuracy in draws.items()])
+                    point: mean_over_draws([accuracy - random[point][draw] for draw, accuracy in draws.items()])
                     for point, draws in points.items()
                 }
                 rows.append(first | {"head": f"+ {head}"} | gains)

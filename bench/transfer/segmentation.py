@@ -92,7 +92,7 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
 
         rate = training.best_rate(tower.width, quality)
         scores[f"mIoU, {name}"] = mean_iou(partial(_predict, fit(joint, rate)), task.test, num_classes, side)
-    best = partial(_majority_by_patch, patch=patch)
+    best = partial(_oracle_patch_classes, patch=patch)
     scores["mIoU, one class a patch at best"] = mean_iou(best, task.test, num_classes, side)
     counts = {"num_train": len(joint), "num_test": len(task.test)}
     return [
@@ -120,7 +120,7 @@ def mean_iou(
     return float(metric.compute()), float(commonest)
 
 
-def random_crop(
+def random_scale_crop_flip(
     pair: Pair, side: int, scales: tuple[float, float], generator: torch.Generator
 ) -> tuple[UInt8[Tensor, "3 side side"], UInt8[Tensor, "side side"]]:
     """Scale an image and its mask at random, crop a square and flip half of them; padding of the mask is IGNORED."""
@@ -157,7 +157,7 @@ def _train_segmenter(
     def load(k: int) -> list[tuple[Tensor, Tensor]]:
         rows = shuffled_rows(training.seed, len(part), start=k * training.batch_size, size=training.batch_size)
         generator = torch.Generator().manual_seed(seed_for(training.seed, AUGMENTATION, k))
-        crops = [random_crop(part[row], side, scales, generator) for row in rows.tolist()]
+        crops = [random_scale_crop_flip(part[row], side, scales, generator) for row in rows.tolist()]
         rgb, masks = (torch.stack(one) for one in zip(*crops, strict=True))
         micro_batches = (torch.split(one, training.micro_batch_size) for one in (rgb, masks))
         return list(zip(*micro_batches, strict=True))
@@ -180,7 +180,7 @@ def _predict(model: Segmenter, pairs: Sequence[Pair], side: int) -> Iterator[Ten
         yield F.interpolate(logits[None], list(mask.shape), mode="bilinear")[0].argmax(0)
 
 
-def _majority_by_patch(pairs: Sequence[Pair], side: int, patch: int) -> Iterator[Tensor]:
+def _oracle_patch_classes(pairs: Sequence[Pair], side: int, patch: int) -> Iterator[Tensor]:
     """Yield the commonest true class of each patch: nearly the upper bound of any prediction per patch."""
     for _, mask in pairs:
         squeezed = TF.resize(mask[None], [side, side], InterpolationMode.NEAREST_EXACT)[0]

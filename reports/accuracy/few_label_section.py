@@ -8,11 +8,11 @@ from bench.record import Transfer
 from bench.statistics import Difference, Estimate, judge_accuracy_difference
 from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, RANDOM_HEAD, nearest_labels
 from reports.accuracy import label_curves, label_views
-from reports.accuracy.label_curves import PER_CLASS, Curve, format_labels, label_counts, one_per_subject
+from reports.accuracy.label_curves import PER_CLASS, Curve, curve_per_subject, format_labels, label_counts
 from reports.accuracy.label_views import NOT_SCORED, CurveLine
 from reports.accuracy.score_tables import images_cell, subject_name_cell
 from reports.render.document import Panel
-from reports.render.formats import accuracy, format_interval, gain, join_words, pluralize, ratio
+from reports.render.formats import format_interval, join_words, pluralize, ratio, write_accuracy, write_gain
 from reports.render.frames import ComparisonRecords, group_by
 from reports.render.svg import SERIES
 from reports.render.tables import Cell, Column, HtmlTable
@@ -49,7 +49,7 @@ def few_label_section(comparison: ComparisonRecords) -> dict[str, object] | None
         "metrics": metrics,
         "heads": [_head_panels(comparison, number, group) for number, group in enumerate(units)],
         "verdicts": _verdict_sentences(comparison, heads),
-        "nearest": _nearest_label_table(comparison, heads),
+        "nearest": _wordnet_label_table(comparison, heads),
     }
 
 
@@ -57,9 +57,9 @@ def _curve_panels(comparison: ComparisonRecords, number: int, curves: Sequence[C
     """Draw one protocol, one chart per task."""
     panels = []
     for index, (task, own) in enumerate(group_by(curves, lambda curve: curve.task).items()):
-        shown = one_per_subject(own)
+        shown = curve_per_subject(own)
         lines, title = label_views.curve_lines(comparison, shown), f"{task}, {curves[0].protocol}"
-        chart = label_views.label_chart(f"labels-{number}-{index}", title, lines, label_views.highest_accuracy(shown))
+        chart = label_views.label_chart(f"labels-{number}-{index}", title, lines, label_views.highest_bound(shown))
         panels.append(
             Panel(task, chart, label_curves.describe_shares_left_out(own), label_views.labels_table(comparison, own))
         )
@@ -77,8 +77,8 @@ def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Cu
         tables.append(_heads_table(comparison, own))
         subjects = list(dict.fromkeys(curve.subject for curve in own))
         subjects = [subject for subject in subjects if not subject.startswith(RANDOM_INIT)] or subjects
-        lines = {subject: _head_lines(own, subject) for subject in subjects}
-        highest = label_views.highest_accuracy([line.curve for of_subject in lines.values() for line in of_subject])
+        lines = {subject: _head_and_baseline_lines(own, subject) for subject in subjects}
+        highest = label_views.highest_bound([line.curve for of_subject in lines.values() for line in of_subject])
         for index, subject in enumerate(subjects):
             title = f"{comparison.label(subject)} on {task}"
             name = f"heads-{number}-{task_index}-{index}"
@@ -91,14 +91,14 @@ def _initial_head(curve: Curve) -> str:
     return curve.protocol.removeprefix(f"{INIT_PROTOCOL}, ")
 
 
-def _head_lines(curves: Sequence[Curve], subject: str) -> list[CurveLine]:
+def _head_and_baseline_lines(curves: Sequence[Curve], subject: str) -> list[CurveLine]:
     """Return the lines of a tower's heads, and of the random head on the random-init baseline as their reference."""
     own = [curve for curve in curves if curve.subject == subject]
-    images = one_per_subject(own)[0].images
+    images = curve_per_subject(own)[0].images
     heads = sorted((c for c in own if c.images == images), key=lambda curve: _initial_head(curve) == RANDOM_HEAD)
     random_inits = {RANDOM_INIT, f"{RANDOM_INIT} of {subject}"} - {subject}
     baselines = [curve for curve in curves if curve.subject in random_inits and _initial_head(curve) == RANDOM_HEAD]
-    return [*map(_head_line, heads), *label_views.reference_lines(one_per_subject(baselines))]
+    return [*map(_head_line, heads), *label_views.reference_lines(curve_per_subject(baselines))]
 
 
 def _head_line(curve: Curve) -> CurveLine:
@@ -112,9 +112,9 @@ def _heads_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Html
     numbers, rows = label_counts(curves), []
     for curve in curves:
         head, base = _initial_head(curve), _random_head(curves, curve)
-        titled = [(head, [Cell.estimate(curve.at(labels), accuracy, NOT_SCORED) for labels in numbers])]
+        titled = [(head, [Cell.estimate(curve.at(labels), write_accuracy, NOT_SCORED) for labels in numbers])]
         if base is not None:
-            gains = [Cell.estimate(curve.gain(base, labels), gain, NOT_SCORED) for labels in numbers]
+            gains = [Cell.estimate(curve.gain(base, labels), write_gain, NOT_SCORED) for labels in numbers]
             titled.append((f"{head}, gain over random", gains))
         subject, images = subject_name_cell(comparison, curve.subject), images_cell(curve.images)
         rows += [[subject, Cell.of(title), images, *cells] for title, cells in titled]
@@ -152,12 +152,12 @@ def _format_verdicts(gains: Mapping[float, Estimate]) -> str:
     found: dict[Difference, list[str]] = {}
     for labels, one in gains.items():
         where = f"{format_labels(PER_CLASS, labels)} per class" if labels else "no labels"
-        text = f"{where} ({gain(one.value)}{format_interval(one, gain, ', ')})"
+        text = f"{where} ({write_gain(one.value)}{format_interval(one, write_gain, ', ')})"
         found.setdefault(judge_accuracy_difference(one), []).append(text)
     return "; ".join(f"{verdict} with {join_words(found[verdict])}" for verdict in VERDICTS if verdict in found)
 
 
-def _nearest_label_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> tuple[HtmlTable, str] | None:
+def _wordnet_label_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> tuple[HtmlTable, str] | None:
     """Show the nearest label of each class with the path to it; and the number of classes without one."""
     found = nearest_labels(transfer for _, transfer in comparison.of(Transfer))
     if not found:

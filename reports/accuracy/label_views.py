@@ -20,7 +20,7 @@ from reports.accuracy.label_curves import PERCENT, SHARE, Curve, Run, format_lab
 from reports.accuracy.score_tables import NOT_SCORED as NO_METRIC
 from reports.accuracy.score_tables import NOT_TRAINED, RANDOM_INIT_TITLE, images_cell, subject_name_cell
 from reports.accuracy.scores import index_or_end
-from reports.render.formats import accuracy, count
+from reports.render.formats import count, write_accuracy
 from reports.render.frames import ComparisonRecords
 from reports.render.svg import MUTED, draw_marks, drawing, svg
 from reports.render.tables import Cell, Column, HtmlTable
@@ -86,11 +86,11 @@ def label_chart(name: str, text: str, lines: Sequence[CurveLine], highest: float
         return svg(
             figure,
             name,
-            f"{text}: accuracy against the {unit}. {described}; {training_charts.CHANCE} {accuracy(chance)}.",
+            f"{text}: accuracy against the {unit}. {described}; {training_charts.CHANCE} {write_accuracy(chance)}.",
         )
 
 
-def highest_accuracy(curves: Sequence[Curve]) -> float:
+def highest_bound(curves: Sequence[Curve]) -> float:
     """Return the highest end of an interval on these curves."""
     return max(min(1.0, one.high or one.value) for curve in curves for _, one in curve.points())
 
@@ -120,7 +120,9 @@ def _describe_ends(curve: Curve) -> str:
 
 
 def _format_points(curve: Curve, points: Sequence[tuple[float, Estimate]]) -> str:
-    return ", ".join(f"{accuracy(one.value)} at {format_labels(curve.label_unit, labels)}" for labels, one in points)
+    return ", ".join(
+        f"{write_accuracy(one.value)} at {format_labels(curve.label_unit, labels)}" for labels, one in points
+    )
 
 
 def labels_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> HtmlTable:
@@ -129,7 +131,7 @@ def labels_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Html
     columns = [*Column.texts("features"), Column("images seen"), Column("seeds"), *label_count_columns(curves)]
     groups: dict[str, list[list[Cell]]] = {"Towers": [], "References": []}
     for curve in curves:
-        cells = [Cell.estimate(curve.at(labels), accuracy, NOT_SCORED) for labels in numbers]
+        cells = [Cell.estimate(curve.at(labels), write_accuracy, NOT_SCORED) for labels in numbers]
         row = [subject_name_cell(comparison, curve.subject), images_cell(curve.images), Cell.of(curve.seeds), *cells]
         groups["References" if curve.is_reference else "Towers"].append(row)
     return HtmlTable.of_groups(
@@ -168,7 +170,7 @@ def _metric_table(
         by_name.setdefault(metric.name, {}).setdefault(run, {})[metric.draw] = metric.value
     baselines = {metric.name: metric.baseline for _, _, metric in found if metric.baseline is not None}
     last = [Cell("trivial baseline"), Cell.not_applicable(NOT_TRAINED), Cell.not_applicable(NOT_TRAINED)]
-    last += [Cell.figure(baselines.get(name), accuracy, "this metric has no trivial baseline") for name in names]
+    last += [Cell.figure(baselines.get(name), write_accuracy, "this metric has no trivial baseline") for name in names]
     columns = [*Column.texts("features"), Column("images seen"), Column("seeds"), *map(Column, names)]
     title, order = f"{first.task} by {first.protocol}", [*comparison.experiments, RANDOM_INIT]
     rows = []
@@ -193,4 +195,4 @@ def _metric_cell(runs: Mapping[Run, Mapping[int, float]] | None) -> Cell:
         return Cell.not_applicable(NO_METRIC)
     found = estimate_over_draws(runs)
     is_single = sum(map(len, runs.values())) == 1
-    return Cell.of(found.value, accuracy) if is_single else Cell.estimate(found, accuracy)
+    return Cell.of(found.value, write_accuracy) if is_single else Cell.estimate(found, write_accuracy)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench.catalog import RANDOM_INIT, REFERENCES
 from bench.transfer.score_tables import image_costs
 from reports.accuracy.scores import ScorePoint
-from reports.render.formats import NBSP, accuracy, count, format_rate, format_seconds, join_words, pluralize
+from reports.render.formats import NBSP, count, format_rate, format_seconds, join_words, pluralize, write_accuracy
 from reports.render.frames import ComparisonRecords, group_by
 from reports.render.tables import UNTIMED
 
@@ -76,7 +76,7 @@ def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[Scor
 
     No other tower is at least as accurate and at least as cheap, and strictly better in one of the two.
     """
-    costs = [(_cost_of(point, cost_axis), -point.accuracy.value, point) for point in points]
+    costs = [(_cost_if_trained(point, cost_axis), -point.accuracy.value, point) for point in points]
     paid = [(cost, below, point) for cost, below, point in costs if cost is not None]
     front: list[ScorePoint] = []
     last, best = math.nan, -math.inf
@@ -90,9 +90,9 @@ def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[Scor
 def describe_front(comparison: ComparisonRecords, points: Sequence[ScorePoint], cost_axis: CostAxis) -> str:
     """Name the towers on the front, and the references that reach its highest accuracy without training."""
     front = pareto_front(points, cost_axis)
-    paid = sum(_cost_of(point, cost_axis) is not None for point in points)
+    paid = sum(_cost_if_trained(point, cost_axis) is not None for point in points)
     towers = [
-        f"{comparison.label(point.subject)} for {cost_axis.format_cost(point)} ({accuracy(point.accuracy.value)})"
+        f"{comparison.label(point.subject)} for {cost_axis.format_cost(point)} ({write_accuracy(point.accuracy.value)})"
         for point in front
     ]
     best = max((point.accuracy.value for point in front), default=math.inf)
@@ -110,5 +110,5 @@ def describe_unpriced(comparison: ComparisonRecords, subjects: Sequence[str], co
     return [f"{join_words([*map(comparison.label, names)])}: {reason}" for reason, names in reasons.items()]
 
 
-def _cost_of(point: ScorePoint, cost_axis: CostAxis) -> float | None:
+def _cost_if_trained(point: ScorePoint, cost_axis: CostAxis) -> float | None:
     return None if point.is_reference else cost_axis.of(point)

@@ -9,7 +9,7 @@ from bench.statistics import SEEDS_FOR_RANKING, Estimate, estimate_paired_over_s
 from reports.accuracy import scores
 from reports.accuracy.pareto import UNTRAINED
 from reports.accuracy.scores import PROBE, ScorePoint, SubjectScore
-from reports.render.formats import INTERVAL, accuracy, format_interval, gain
+from reports.render.formats import INTERVAL, format_interval, write_accuracy, write_gain
 from reports.render.frames import ComparisonRecords
 
 MOST_NAMED = 4  # experiments beside the first that a sentence names
@@ -21,37 +21,37 @@ def accuracy_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectS
         return [Markup('Accuracies are listed under <a href="#learned">Few labels, other tasks, other heads</a>.')]
     if all(one.is_reference for one in answers):
         return [Markup("No tower was scored in this comparison, so it gives no accuracy.")]
-    found = _first_task_points(answers)
+    found = _first_task_probe_points(answers)
     references = [point for point in found if point.is_reference]
     clauses: list[Markup] = []
-    for budget in scores.question_budgets(answers):
+    for budget in scores.headline_budgets(answers):
         if towers := scores.towers_at_budget(found, budget):
-            clauses.append(_budget_clause(comparison, budget, towers, [] if clauses else references))
+            clauses.append(_accuracies_clause(comparison, budget, towers, [] if clauses else references))
     if not clauses:
         last = max(point.images for point in found)
-        clauses = [_budget_clause(comparison, f"{last:,} images", [p for p in found if p.images == last], [])]
+        clauses = [_accuracies_clause(comparison, f"{last:,} images", [p for p in found if p.images == last], [])]
     scope = Markup("On {} by {}: ").format(scores.scored_tasks(answers)[0], found[0].runs[0].score.protocol)
     return [scope + Markup("; ").join(clauses) + Markup(". ") + _lead_ranking(comparison, answers, found)]
 
 
-def _budget_clause(
+def _accuracies_clause(
     comparison: ComparisonRecords, budget: str, towers: Sequence[ScorePoint], references: Sequence[ScorePoint]
 ) -> Markup:
     first = lead_experiment(comparison, [point.subject for point in towers])
     lead, *others = sorted(towers, key=lambda point: point.subject != first)
     clauses = [
-        Markup("{}'s <strong>{}</strong>").format(comparison.label(point.subject), accuracy(point.accuracy.value))
+        Markup("{}'s <strong>{}</strong>").format(comparison.label(point.subject), write_accuracy(point.accuracy.value))
         for point in others[:MOST_NAMED]
     ]
     clauses += link_to_rest(len(others) - MOST_NAMED, "accuracy")
     clauses += [
-        Markup("{} {}").format(UNTRAINED.get(point.subject, point.subject), accuracy(point.accuracy.value))
+        Markup("{} {}").format(UNTRAINED.get(point.subject, point.subject), write_accuracy(point.accuracy.value))
         for point in references
     ]
     images = {point.images for point in towers}
     size = f" ({images.pop():,} images)" if len(images) == 1 else ""
     head = Markup("at {}{} {}'s tower scores <strong>{}</strong>").format(
-        budget, size, comparison.label(lead.subject), accuracy(lead.accuracy.value)
+        budget, size, comparison.label(lead.subject), write_accuracy(lead.accuracy.value)
     )
     return Markup(", ").join([head, *clauses])
 
@@ -59,7 +59,7 @@ def _budget_clause(
 def _lead_ranking(
     comparison: ComparisonRecords, answers: Sequence[SubjectScore], found: Sequence[ScorePoint]
 ) -> Markup:
-    """Rank the first experiment where the seeds allow it; `other_rankings` has the others."""
+    """Rank the first experiment where the seeds allow it; `rank_others` has the others."""
     seeds, tests = scores.fewest_seeds(answers), len(found[0].runs[0].score.correct)
     if seeds == 1:
         return Markup("{} test images; <strong>one seed: no ranking.</strong>").format(f"{tests:,}")
@@ -77,14 +77,14 @@ def _ranking_sentences(
 ) -> list[Markup]:
     """Compare each tower with the base over their common seeds, at every budget of the question."""
     clauses: dict[str, list[Markup]] = {}
-    for budget in scores.question_budgets(answers):
+    for budget in scores.headline_budgets(answers):
         towers = scores.towers_at_budget(found, budget)
         base = next((point for point in towers if point.subject == comparison.base), None)
         for other in towers:
             if base is None or other is base:
                 continue
             if (difference := estimate_paired_over_seeds(base.by_seed(), other.by_seed())) is not None:
-                clauses.setdefault(other.subject, []).append(_verdict_clause(comparison, budget, difference))
+                clauses.setdefault(other.subject, []).append(_versus_base_clause(comparison, budget, difference))
     first = lead_experiment(comparison, list(clauses)) if clauses else ""
     return [
         Markup("{} is {}.").format(comparison.label(subject), Markup("; ").join(clauses[subject]))
@@ -92,21 +92,21 @@ def _ranking_sentences(
     ]
 
 
-def _verdict_clause(comparison: ComparisonRecords, budget: str, found: Estimate) -> Markup:
+def _versus_base_clause(comparison: ComparisonRecords, budget: str, found: Estimate) -> Markup:
     base, verdict = comparison.label(comparison.base or ""), judge_accuracy_difference(found)
     if verdict == "not distinguishable":
         words = Markup("not distinguishable from {}").format(base)
     else:
         words = Markup("<strong>{} than {}</strong>").format(verdict, base)
-    interval = f"{INTERVAL} interval {format_interval(found, gain)} over {found.over.replace(' ', ' paired ')}"
-    return words + f" at {budget} ({gain(found.value)}, {interval})"
+    interval = f"{INTERVAL} interval {format_interval(found, write_gain)} over {found.over.replace(' ', ' paired ')}"
+    return words + f" at {budget} ({write_gain(found.value)}, {interval})"
 
 
-def other_rankings(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[Markup]:
+def rank_others(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[Markup]:
     """Report the rankings beside that of the first experiment."""
     if scores.fewest_seeds(answers) < SEEDS_FOR_RANKING:
         return []
-    found = _first_task_points(answers)
+    found = _first_task_probe_points(answers)
     rest = _ranking_sentences(comparison, answers, found)[1:]
     if not rest:
         return []
@@ -114,7 +114,7 @@ def other_rankings(comparison: ComparisonRecords, answers: Sequence[SubjectScore
     return [head.format(found[0].runs[0].score.task, Markup(" ").join(rest))]
 
 
-def _first_task_points(answers: Sequence[SubjectScore]) -> list[ScorePoint]:
+def _first_task_probe_points(answers: Sequence[SubjectScore]) -> list[ScorePoint]:
     """Return the points of the first task by the linear probe, or by the first protocol where there is none."""
     task = scores.scored_tasks(answers)[0]
     return scores.group_scores_over_seeds(answers, task, PROBE) or scores.group_scores_over_seeds(

@@ -6,7 +6,16 @@ from bench.catalog import RANDOM_INIT
 from reports.accuracy import scores
 from reports.accuracy.pareto import CostAxis, pareto_front
 from reports.accuracy.scores import PROBE, ScorePoint, SubjectScore
-from reports.render.formats import INTERVAL, accuracy, count, format_rate, format_seconds, gain, join_words, percent
+from reports.render.formats import (
+    INTERVAL,
+    count,
+    format_rate,
+    format_seconds,
+    join_words,
+    percent,
+    write_accuracy,
+    write_gain,
+)
 from reports.render.frames import ComparisonRecords
 from reports.render.tables import UNTIMED, Cell, Column, HtmlTable
 
@@ -23,13 +32,11 @@ def overview_table(comparison: ComparisonRecords, answers: Sequence[SubjectScore
     sizes = {one.score.task: len(one.score.correct) for one in reversed(answers)}
     columns = [Column.text("features"), *(Column(task, f"{sizes[task]:,} test images") for task in found)]
     groups = {
-        f"Towers at {budget}": _rows_over_tasks(
-            comparison, [scores.towers_at_budget(of, budget) for of in found.values()]
-        )
+        f"Towers at {budget}": _subject_rows(comparison, [scores.towers_at_budget(of, budget) for of in found.values()])
         for budget in scores.scored_budgets(answers)[:1]
     }
     references = [[point for point in of if point.is_reference] for of in found.values()]
-    groups["References"] = _rows_over_tasks(comparison, references)
+    groups["References"] = _subject_rows(comparison, references)
     return HtmlTable.of_groups(f"Accuracy by {protocol} on every task", columns, groups)
 
 
@@ -81,9 +88,9 @@ def points_table(
                 Cell.of(task),
                 Cell.of(point.images, count),
                 *(_cost_cell(point, cost_axis) for cost_axis in paid),
-                Cell.of(point.accuracy.value, accuracy),
+                Cell.of(point.accuracy.value, write_accuracy),
                 *(
-                    Cell.not_applicable("two seeds give no interval") if end is None else Cell.of(end, accuracy)
+                    Cell.not_applicable("two seeds give no interval") if end is None else Cell.of(end, write_accuracy)
                     for end in (point.accuracy.low, point.accuracy.high)
                 ),
                 Cell.of(point.accuracy.over),
@@ -142,8 +149,8 @@ def _task_row(
     for protocol in protocols:
         scored = row.get(protocol)
         cells += [
-            Cell.estimate(scored.accuracy if scored else None, accuracy, NOT_SCORED),
-            Cell.estimate(scored.gain if scored else None, gain, no_gain),
+            Cell.estimate(scored.accuracy if scored else None, write_accuracy, NOT_SCORED),
+            Cell.estimate(scored.gain if scored else None, write_gain, no_gain),
             _hyperparameter_cell(scored) if scored else Cell.not_applicable(NOT_SCORED),
         ]
     return [*cells, Cell.of(len(point.runs))]
@@ -170,11 +177,11 @@ def _fronts_cell(point: ScorePoint, fronts: Sequence[tuple[CostAxis, Sequence[Sc
     return Cell.of(" and ".join(cost_axis.title for cost_axis, front in fronts if point in front) or "no")
 
 
-def _rows_over_tasks(comparison: ComparisonRecords, points_by_task: Sequence[Sequence[ScorePoint]]) -> list[list[Cell]]:
+def _subject_rows(comparison: ComparisonRecords, points_by_task: Sequence[Sequence[ScorePoint]]) -> list[list[Cell]]:
     """Return a row of accuracies on all tasks for each subject of these points."""
     rows = []
     for subject in dict.fromkeys(point.subject for points in points_by_task for point in points):
         own = [next((point for point in points if point.subject == subject), None) for points in points_by_task]
-        cells = [Cell.estimate(point.accuracy if point else None, accuracy, NOT_SCORED) for point in own]
+        cells = [Cell.estimate(point.accuracy if point else None, write_accuracy, NOT_SCORED) for point in own]
         rows.append([subject_name_cell(comparison, subject), *cells])
     return rows

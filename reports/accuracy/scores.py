@@ -98,7 +98,7 @@ def scored_budgets(answers: Sequence[SubjectScore]) -> list[str]:
     return sorted(found, key=lambda budget: index_or_end(QUESTION_BUDGETS, budget))
 
 
-def question_budgets(answers: Sequence[SubjectScore]) -> list[str]:
+def headline_budgets(answers: Sequence[SubjectScore]) -> list[str]:
     """Return the budgets of the page's question, or the first budget where none of these was scored."""
     found = scored_budgets(answers)
     return [budget for budget in found if budget in QUESTION_BUDGETS] or found[:1]

@@ -14,7 +14,7 @@ from bench.catalog import RANDOM_INIT
 from bench.statistics import Estimate
 from reports.accuracy.pareto import IMAGES, CostAxis, pareto_front
 from reports.accuracy.scores import ScorePoint, SubjectScore, group_scores_over_seeds, scored_tasks
-from reports.render.formats import accuracy, format_short
+from reports.render.formats import format_short, write_accuracy
 from reports.render.frames import ComparisonRecords, losses_frame
 from reports.render.svg import INK, MUTED, chart_label, draw_marks, drawing, label_line_ends, margin_axes, svg
 from reports.speed.charts import series_index, series_style
@@ -63,7 +63,7 @@ def accuracy_chart(
             _draw_subject(axes, label, style, own, cost_axis, start, front, transform)
             labels.append((label, own[-1].accuracy.value, style[0]))
         write_labels(axes, labels)
-        last = "; ".join(f"{label} {accuracy(value)}" for label, value, _ in labels)
+        last = "; ".join(f"{label} {write_accuracy(value)}" for label, value, _ in labels)
         text = f"{task}: accuracy by {protocol} against {cost_axis.title}. At the last point: {last}."
         if front:
             towers = (f"{comparison.label(point.subject)} {_format_costs([point], cost_axis)}" for point in front)
@@ -122,7 +122,7 @@ def scale_accuracy(axes: Axes, highest: float, lowest: float = 0.0) -> float:
 
 
 def _format_costs(points: Sequence[ScorePoint], cost_axis: CostAxis) -> str:
-    return ", ".join(f"{accuracy(point.accuracy.value)} for {cost_axis.format_cost(point)}" for point in points)
+    return ", ".join(f"{write_accuracy(point.accuracy.value)} for {cost_axis.format_cost(point)}" for point in points)
 
 
 def _draw_references(axes: Axes, points: Sequence[ScorePoint], chance: float | None) -> list[tuple[str, float, str]]:
@@ -193,5 +193,5 @@ def shifted_transform(axes: Axes, units: float) -> Transform:
 def write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]]) -> None:
     """Write (name, accuracy, colour) at the right of the axes."""
     label_line_ends(
-        axes, [(f"{chart_label(name, 15)} {accuracy(value)}", value, colour) for name, value, colour in labels]
+        axes, [(f"{chart_label(name, 15)} {write_accuracy(value)}", value, colour) for name, value, colour in labels]
     )

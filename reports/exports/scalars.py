@@ -10,12 +10,12 @@ from statistics import fmean
 from typing import Any
 
 from bench.config import Experiment
-from bench.data.image_sizes import images_seen_before
+from bench.data.image_sizes import images_before
 from bench.environment.files import atomic_write, plain_name, read_each
 from bench.history.observations import json_files, observations_of_record
 from bench.measure.throughput import window_rates
 from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
-from reports.render.frames import loss_curves
+from reports.render.frames import loss_curve_parts
 
 EVENTS = "events.out.tfevents.0"  # the file name by which TensorBoard finds a run
 VERSION = "brain.Event:2"  # of the file's format
@@ -96,14 +96,14 @@ def _record_points(record: Record) -> Iterator[Scalar]:
         case Transfer():
             yield from _score_points(measured)
         case Training() if experiment is not None:
-            for part, losses in loss_curves(experiment, measured, processes):
+            for part, losses in loss_curve_parts(experiment, measured, processes):
                 yield from (Scalar(images, f"loss/{part}", loss) for images, loss in losses)
         case Speed() if experiment is not None:
             for number, rate in enumerate(window_rates(experiment, measured), 1):
-                seen = images_seen_before(experiment, experiment.warmup_steps + number * experiment.steps_per_window)
+                seen = images_before(experiment, experiment.warmup_steps + number * experiment.steps_per_window)
                 yield Scalar(seen * processes, f"images per second/round {measured.round + 1}", rate)
         case Memory() if experiment is not None:
-            seen = images_seen_before(experiment, measured.steps) * processes
+            seen = images_before(experiment, measured.steps) * processes
             for figure in observations_of_record(record):
                 yield Scalar(seen, f"memory/{figure.metric.name}, bytes", figure.value)
 

@@ -6,7 +6,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.history.metric_diffs import format_quantity
-from bench.statistics import relative_spread
+from bench.statistics import log_std
 from reports.history.changes import Change
 from reports.history.history_charts import series_chart
 from reports.history.series import CommitHistory, Series, figures_frame
@@ -204,7 +204,7 @@ def _noise_about_levels(line: Series, changes: Sequence[Change]) -> float | None
     every, points = line.processes()
     for left, right in zip(sorted(starts), sorted(starts)[1:], strict=False):
         values = [value for value, at in zip(every, points, strict=True) if left <= at < right]
-        spread = relative_spread(dict(enumerate(values)))
+        spread = log_std(dict(enumerate(values)))
         if spread is not None:
             squares, freedom = squares + spread**2 * (len(values) - 1), freedom + len(values) - 1
     return (squares / freedom) ** 0.5 if freedom else None

@@ -83,14 +83,14 @@ def percent(share: float, decimals: int = 1) -> str:
     return f"{100 * share:.{decimals}f}{NBSP}%"
 
 
-def accuracy(share: float) -> str:
+def write_accuracy(share: float) -> str:
     """Write an accuracy with three decimals."""
-    return f"{share:.3f}" if share >= 0 else MINUS + accuracy(-share)
+    return f"{share:.3f}" if share >= 0 else MINUS + write_accuracy(-share)
 
 
-def gain(difference: float) -> str:
+def write_gain(difference: float) -> str:
     """Write a difference of accuracies with its sign."""
-    return f"+{accuracy(difference)}" if difference >= 0 else accuracy(difference)
+    return f"+{write_accuracy(difference)}" if difference >= 0 else write_accuracy(difference)
 
 
 def format_interval(
@@ -127,7 +127,7 @@ def join_words(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
-def title_of(experiment: Experiment) -> str:
+def method_title(experiment: Experiment) -> str:
     """Return the name of an experiment's method in its paper."""
     method = experiment.method
     title = TRAITS[method].title if method in TRAITS else method

@@ -11,11 +11,11 @@ import msgspec
 import pandas as pd
 
 from bench.config import BATCH_SIZE_FIELDS, FIELDS, METHOD_NAMES, Experiment, differing_fields
-from bench.data.image_sizes import images_seen_before, steps_for
+from bench.data.image_sizes import images_before, nearest_step_count
 from bench.measure.summary import Throughput, device_peak, missing_readings, run_figures, throughputs_of, timed_runs
 from bench.measure.throughput import require_comparable
 from bench.record import BatchTrial, Failure, Measured, Memory, Record, Speed, Training
-from reports.render.formats import title_of
+from reports.render.formats import method_title
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -57,7 +57,7 @@ def group_by(items: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
 def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
     """Collect the experiments of one comparison and choose their labels and base."""
     found = sorted(
-        (record.experiment for record in records if record.experiment is not None and _is_own_record(record)),
+        (record.experiment for record in records if record.experiment is not None and _is_of_own_experiment(record)),
         key=lambda one: (METHOD_NAMES.index(one.method), one.name, one.seed),
     )
     experiments: dict[str, Experiment] = {}
@@ -136,30 +136,30 @@ def losses_frame(comparison: ComparisonRecords, most: int = 120, of: str | None 
         for record, training in comparison.of(Training)
         if (one := record.experiment) is not None and of in (None, one.name)
         for steps in [max(1, math.ceil(len(training.trunk_losses) / most))]
-        for part, curve in loss_curves(one, training, record.circumstances.processes)
-        for images, loss in average_points(curve, steps)
+        for part, curve in loss_curve_parts(one, training, record.circumstances.processes)
+        for images, loss in average_every_n(curve, steps)
     ]
     return pd.DataFrame(rows)
 
 
-def loss_curves(
+def loss_curve_parts(
     experiment: Experiment, training: Training, processes: int
 ) -> list[tuple[str, list[tuple[int, float]]]]:
     """Return (part, [(images of all processes, loss)]) for the trunk and for each cool-down."""
     each = training.steps_per_loss
 
     def curve(first: int, losses: Sequence[float]) -> list[tuple[int, float]]:
-        ends = (images_seen_before(experiment, first + each * count) * processes for count in range(1, len(losses) + 1))
+        ends = (images_before(experiment, first + each * count) * processes for count in range(1, len(losses) + 1))
         return list(zip(ends, losses, strict=True))
 
     parts = [("trunk", curve(0, training.trunk_losses))]
     for branch, losses in zip(training.branches, training.cooldown_losses, strict=True):
-        start = steps_for(experiment, branch.images // processes) - each * len(losses)
+        start = nearest_step_count(experiment, branch.images // processes) - each * len(losses)
         parts.append((f"cool-down to {branch.images:,} images", curve(start, losses)))
     return parts
 
 
-def average_points(curve: Sequence[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
+def average_every_n(curve: Sequence[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
     """Average each `steps` points to one at the last of them."""
     shares = [curve[start : start + steps] for start in range(0, len(curve), steps)]
     return [(share[-1][0], fmean(loss for _, loss in share)) for share in shares]
@@ -178,7 +178,7 @@ def conflicting_settings(comparison: ComparisonRecords) -> dict[str, list[str]]:
     return {name: fields for name, fields in differing.items() if fields}
 
 
-def _is_own_record(record: Record) -> bool:
+def _is_of_own_experiment(record: Record) -> bool:
     """Return whether a record is an experiment's own, and not of the random-init baseline of its tower."""
     subject = getattr(record.measured, "subject", None)
     return subject is None or record.experiment is None or subject == record.experiment.name
@@ -192,7 +192,7 @@ def settings_without_batch_size(experiment: Experiment) -> tuple[object, ...]:
 def _unique_labels(experiments: dict[str, Experiment]) -> dict[str, str]:
     """Name an experiment by its method, and where others share it, also by its batch size or its own settings."""
     labels = {}
-    for title, same in group_by(experiments.values(), title_of).items():
+    for title, same in group_by(experiments.values(), method_title).items():
         for experiment in same:
             if len(same) == 1:
                 labels[experiment.name] = title

@@ -86,16 +86,16 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     body = text[text.index(">") + 1 :]
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
-    body = re.sub(r"<[^>]+>", lambda tag: _restyle_tag(tag[0], name), body)  # only tags: text comes from the records
+    body = re.sub(r"<[^>]+>", lambda tag: _clean_svg_tag(tag[0], name), body)  # only tags: text comes from the records
     body = re.sub(r'<path d="[^"]*"( clip-path="[^"]*")? style="fill: none"/>', "", body)  # draws nothing
     body = re.sub(r"\s*\n\s*", "\n", body)
     body = re.sub(r"<g>\s*</g>\n?", "", body)
-    body = _styles_to_classes(body)
+    body = _move_common_styles_to_css(body)
     head = Markup('<svg {} role="img" aria-label="{}">').format(Markup(view[0]), label)  # noqa: S704 - matplotlib's
     return head + Markup(body)  # noqa: S704 - matplotlib has escaped its text
 
 
-def _styles_to_classes(body: str) -> str:
+def _move_common_styles_to_css(body: str) -> str:
     """Replace the styles that many tags share by CSS classes: most of a chart is dots of runs and seeds."""
     many = Counter(re.findall(r'<use [^>]* style="([^"]*)"/>', body))
     named = {rule: f"s{zlib.crc32(rule.encode()):x}" for rule, tags in many.items() if tags > MANY}
@@ -110,7 +110,7 @@ def add_tooltip(artist: Artist, text: str) -> None:
     artist.set_gid(f"{HOVERED}{text.encode().hex()}")  # hexadecimal, so that no text can end the attribute
 
 
-def _restyle_tag(tag: str, name: str) -> str:
+def _clean_svg_tag(tag: str, name: str) -> str:
     """Remove a tag's font, replace its colours by CSS variables, prefix its ids and round its numbers.
 
     Groups lose their ids; a group with a tooltip gets a title.
@@ -147,7 +147,7 @@ def margin_axes(figure: Figure, left: float, right: float, foot: float, top: flo
     return axes
 
 
-def binary_axis(axes: Axes, low: float, high: float, ticks: Sequence[float]) -> None:
+def set_log2_x_axis(axes: Axes, low: float, high: float, ticks: Sequence[float]) -> None:
     """Scale the x axis by powers of two."""
     axes.set_xscale("log", base=2)
     axes.set_xlim(low, high)

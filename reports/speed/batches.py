@@ -21,11 +21,20 @@ from reports.render.formats import (
     format_memory,
     format_rate,
     memory_unit,
+    method_title,
     pluralize,
-    title_of,
 )
 from reports.render.frames import MEMORY_COUNTS, ComparisonRecords, settings_without_batch_size
-from reports.render.svg import MUTED, add_tooltip, binary_axis, draw_marks, drawing, label_line_ends, margin_axes, svg
+from reports.render.svg import (
+    MUTED,
+    add_tooltip,
+    draw_marks,
+    drawing,
+    label_line_ends,
+    margin_axes,
+    set_log2_x_axis,
+    svg,
+)
 from reports.render.tables import Cell, Column, HtmlTable
 from reports.speed.charts import series_style
 from reports.speed.speed_tables import MEMORY_COLUMNS
@@ -138,7 +147,7 @@ def _peak_bytes(sizes: Sequence[BatchSizeRuns], limits: Sequence[int]) -> int:
 def _batch_axes(figure: Figure, sizes: Sequence[BatchSizeRuns], highest: float) -> Axes:
     axes = margin_axes(figure, LEFT, RIGHT, FOOT, TOP)
     batches = sorted({size.batch_size for size in sizes})
-    binary_axis(axes, 0.9 * batches[0], 1.1 * batches[-1], _choose_ticks(batches))
+    set_log2_x_axis(axes, 0.9 * batches[0], 1.1 * batches[-1], _choose_ticks(batches))
     axes.set_ylim(0, 1.08 * highest)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("batch size, images per step")
@@ -182,8 +191,8 @@ def _draw_lines(
 
 def _family_label(comparison: ComparisonRecords, name: str) -> str:
     """Name an experiment at any batch size: by its method where no other has it."""
-    titles = {settings_without_batch_size(one): title_of(one) for one in comparison.experiments.values()}
-    title = title_of(comparison.experiments[name])
+    titles = {settings_without_batch_size(one): method_title(one) for one in comparison.experiments.values()}
+    title = method_title(comparison.experiments[name])
     return title if [*titles.values()].count(title) == 1 else comparison.label(name)
 
 

@@ -113,7 +113,7 @@ def failures_table(comparison: ComparisonRecords) -> HtmlTable:
     return HtmlTable.of_rows("Runs that failed", columns, rows)
 
 
-def losses_table(comparison: ComparisonRecords) -> HtmlTable:
+def loss_curves_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show the loss curves at ten points each."""
     columns = [*Column.texts("experiment", "part"), Column("seed"), Column("images seen")]
     columns.append(Column("loss", "nats, mean since the previous row"))
@@ -145,7 +145,7 @@ def _method_row(
 ) -> list[Cell]:
     method = TRAITS.get(experiment.method)
     unknown = "this version has no description of the method"
-    text, rest = _flops_shares(figures)
+    text, rest = _head_flops_shares(figures)
     trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
     outside = trained - tower if trained is not None and tower is not None else None
     return [
@@ -159,7 +159,7 @@ def _method_row(
     ]
 
 
-def _flops_shares(figures: Mapping[str, float | None]) -> tuple[float | None, float | None]:
+def _head_flops_shares(figures: Mapping[str, float | None]) -> tuple[float | None, float | None]:
     """Return the share of the text tower in both towers' forward FLOPs, and that of head and loss in all."""
     parts = ("image_forward", "text_forward", "forward")
     image, text, forward = (figures.get(f"{part}_flops_per_image") for part in parts)

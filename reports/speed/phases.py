@@ -48,7 +48,7 @@ def phase_keys(rows: Sequence[Throughput]) -> list[tuple[str, str, str]]:
     return [(f"c{PHASE_STYLES[phase].series}", PHASE_STYLES[phase].glyph, phase) for phase in measured_phases(rows)]
 
 
-def bound_sentence(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> str:
+def describe_input_bound(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> str:
     """Return a sentence on the experiments that are input-bound."""
     known = {row.experiment: share for row in rows if (share := row.data_share) is not None}
     if not known:
@@ -66,21 +66,21 @@ def phase_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ma
     """Draw the phases of a step in milliseconds, one bar per experiment."""
     split, described = [row for row in rows if row.figures["phases_ms"]], []
     with row_chart(len(split)) as (figure, axes):
-        axes.set_xlim(0, 1.04 * max(max(_ms(row, "phases_ms"), _ms(row, "step_ms")) for row in split))
+        axes.set_xlim(0, 1.04 * max(max(_ms_or_zero(row, "phases_ms"), _ms_or_zero(row, "step_ms")) for row in split))
         for at, row in enumerate(split):
             start = 0.0
             for phase in measured_phases([row]):
-                style, ms = PHASE_STYLES[phase], _ms(row, PHASE + phase)
+                style, ms = PHASE_STYLES[phase], _ms_or_zero(row, PHASE + phase)
                 colour = SERIES[style.series - 1]
                 bar = axes.barh(
                     at + 0.08, ms, 0.3, start, color=colour, edgecolor=PAPER, hatch=style.hatch, linewidth=1
                 )
-                add_tooltip(bar[0], f"{phase}: {format_rate(ms)} ms, {percent(ms / _ms(row, 'phases_ms'))}")
+                add_tooltip(bar[0], f"{phase}: {format_rate(ms)} ms, {percent(ms / _ms_or_zero(row, 'phases_ms'))}")
                 start += ms
-            whole = _ms(row, "step_ms")
+            whole = _ms_or_zero(row, "step_ms")
             axes.vlines(whole, at - 0.14, at + 0.3, color=INK, linewidth=2)
             write_row_label(axes, at, comparison.label(row.experiment), f"{format_rate(whole)} ms")
-            durations = [f"{phase} {format_rate(_ms(row, PHASE + phase))}" for phase in measured_phases([row])]
+            durations = [f"{phase} {format_rate(_ms_or_zero(row, PHASE + phase))}" for phase in measured_phases([row])]
             described.append(f"{comparison.label(row.experiment)} {', '.join(durations)}")
         axes.set_xlabel("milliseconds per step")
         return svg(figure, "phases", f"Milliseconds per step by phase: {'; '.join(described)}.")
@@ -132,5 +132,5 @@ def _sum_check_cell(total: float | None, whole: float | None) -> Cell:
     return Cell(ratio(found), "" if phases_add_up(found) else "does not add up", found)
 
 
-def _ms(row: Throughput, column: str) -> float:
+def _ms_or_zero(row: Throughput, column: str) -> float:
     return row.figures.get(column) or 0.0

@@ -51,11 +51,11 @@ def throughput_table(comparison: ComparisonRecords, rows: Sequence[Throughput], 
         Column("MFU", "3 x forward over peak"),
     ]
     shown = [_speed_row(comparison, row) for row in rows]
-    shown += [_untimed_row(comparison, name, len(columns)) for name in untimed_experiments(comparison, rows)]
+    shown += [_untimed_row(comparison, name, len(columns)) for name in failed_to_time(comparison, rows)]
     return HtmlTable.of_rows(title, columns, shown)
 
 
-def cost_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
+def memory_and_size_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show memory, utilisation, the cost of targets, and numbers of parameters."""
     counts = {
         record.experiment.name: {name: getattr(found, name) for name in MEMORY_COUNTS}
@@ -86,7 +86,7 @@ def cost_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Htm
         memory = [
             Cell.figure(peaks.get(column), lambda size: format_memory(size, unit), why) for column in kept or ["none"]
         ]
-        shown.append([experiment_cell(comparison, name), *memory, *_cost_cells(by_name.get(name), busy)])
+        shown.append([experiment_cell(comparison, name), *memory, *_usage_and_size_cells(by_name.get(name), busy)])
     return HtmlTable.of_rows("Memory, utilisation, targets and sizes", columns, shown)
 
 
@@ -118,7 +118,7 @@ def runs_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Htm
     return HtmlTable.of_rows("Images per second of every run", columns, shown)
 
 
-def untimed_experiments(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[str]:
+def failed_to_time(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[str]:
     """Return the experiments whose timed runs all failed."""
     timed = {row.experiment for row in rows}
     failed = {record.experiment.name for record, _ in failures(comparison) if record.experiment is not None}
@@ -152,7 +152,7 @@ def _untimed_row(comparison: ComparisonRecords, name: str, width: int) -> list[C
     return row
 
 
-def _cost_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
+def _usage_and_size_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
     of = row.figures if row else {}
 
     def known(column: str, why: str = "no timed run is recorded") -> Cell:
@@ -185,7 +185,7 @@ def components_table(document: bytes) -> HtmlTable:
     return HtmlTable.of_groups("Components, timed by pytest-benchmark", columns, groups)
 
 
-def describe_runs(rows: Sequence[Throughput]) -> str:
+def describe_intervals(rows: Sequence[Throughput]) -> str:
     """Return a sentence on the number of runs and the unit of repetition of the intervals."""
     numbers = sorted({len(row.runs) for row in rows})
     if not numbers:

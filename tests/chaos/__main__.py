@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import tyro
 
-from bench.__main__ import terminate
+from bench.__main__ import raise_terminated
 from bench.console.console import INTERRUPTED, TERMINATED, USAGE, Terminated, log
-from bench.old_names import upgrade_arguments
+from bench.old_names import upgrade_options
 from tests.chaos.harness import Chaos
 
 
 def main(arguments: Sequence[str]) -> int:
     """Break what the command line names; return the exit code."""
-    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGTERM, raise_terminated)
     try:
-        return tyro.cli(Chaos, prog="python -m tests.chaos", args=upgrade_arguments("chaos", arguments)).run()
+        return tyro.cli(Chaos, prog="python -m tests.chaos", args=upgrade_options("chaos", arguments)).run()
     except (ValueError, OSError) as error:
         log(f"error: {error}")
         return USAGE

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.console.tables import Table, print_tables
-from bench.data.decoding import UnusableImageError, decode_grid
+from bench.data.decoding import UnusableImageError, decode_embedding_grid
 from bench.data.shards.facts import read_manifest
 from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record
@@ -63,7 +63,7 @@ def pickles() -> dict[str, Attack]:
         file = io.BytesIO()
         np.save(file, np.array([PickledCall(os.system, f"touch {folder / EXECUTED}")]), allow_pickle=True)
         try:
-            return decode_grid(file.getvalue(), 4, 8)
+            return decode_embedding_grid(file.getvalue(), 4, 8)
         except UnusableImageError as error:
             raise ValueError(str(error)) from None
 

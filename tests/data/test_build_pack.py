@@ -29,7 +29,7 @@ from bench.data.build_pack.shards import (
     SIDE,
     Pair,
     count_pairs,
-    crop_and_centre,
+    crop_and_fit_square,
     data_files,
     write_pack_shard,
 )
@@ -72,7 +72,7 @@ def write_json(path, content):
 
 @pytest.mark.parametrize("box", [(5, 2, 30, 18), (0, 0, 39, 19), (10, 3, 14, 17), (3, 3, 5, 5)])
 def test_crop_and_centre_fills_the_square_up_to_the_margin(box):
-    fitted = crop_and_centre(drawing(box=box))
+    fitted = crop_and_fit_square(drawing(box=box))
     left, top, right, bottom = fitted.getchannel("A").getbbox()
     assert (fitted.size, fitted.mode) == ((SIDE, SIDE), "RGBA")
     assert max(right - left, bottom - top) == 60  # 3 % of the side are left free on either hand
@@ -81,21 +81,21 @@ def test_crop_and_centre_fills_the_square_up_to_the_margin(box):
 
 
 def test_crop_and_centre_keeps_the_aspect_ratio():
-    left, top, right, bottom = crop_and_centre(drawing(box=(0, 0, 29, 9))).getchannel("A").getbbox()
+    left, top, right, bottom = crop_and_fit_square(drawing(box=(0, 0, 29, 9))).getchannel("A").getbbox()
     assert (right - left, bottom - top) == (60, 20)
 
 
 def test_crop_and_centre_leaves_the_rest_transparent():
     ring = drawing(size=(60, 60), box=(0, 0, 59, 59))
     ImageDraw.Draw(ring).rectangle((20, 20, 39, 39), fill=(0, 0, 0, 0))
-    alpha = np.asarray(crop_and_centre(ring).getchannel("A"))
+    alpha = np.asarray(crop_and_fit_square(ring).getchannel("A"))
     assert alpha[SIDE // 2, SIDE // 2] == 0
     assert alpha[0].max() == alpha[:, 0].max() == alpha[-1].max() == alpha[:, -1].max() == 0
     assert alpha[6, 6] == 255
 
 
 def test_crop_and_centre_bleeds_no_transparent_colour_into_the_edge():
-    fitted = np.asarray(crop_and_centre(drawing(size=(300, 300), box=(31, 57, 201, 288), ground=(0, 255, 0, 0))))
+    fitted = np.asarray(crop_and_fit_square(drawing(size=(300, 300), box=(31, 57, 201, 288), ground=(0, 255, 0, 0))))
     visible = fitted[fitted[..., 3] > 32]
     assert visible[:, 1:3].max() == 0
     assert visible[:, 0].min() >= 250
@@ -111,7 +111,7 @@ def test_crop_and_centre_bleeds_no_transparent_colour_into_the_edge():
     ids=["empty", "faint", "line"],
 )
 def test_crop_and_centre_returns_none_for_a_blank_image(image):
-    assert crop_and_centre(image) is None
+    assert crop_and_fit_square(image) is None
 
 
 def test_render_svg_needs_neither_namespace_nor_fonts():

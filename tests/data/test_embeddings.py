@@ -9,7 +9,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from bench.data.decoding import EMPTY, NOT_AN_ARRAY, NOT_FINITE, TOO_SHORT, UnusableImageError, decode_grid
+from bench.data.decoding import EMPTY, NOT_AN_ARRAY, NOT_FINITE, TOO_SHORT, UnusableImageError, decode_embedding_grid
 from bench.data.shards.stream import ShardStream
 from bench.measure.costs import count_costs
 from bench.measure.speed import measure_speed
@@ -154,7 +154,7 @@ def huge() -> bytes:
 )
 def test_invalid_grid_has_an_error_class_and_is_not_unpickled(content: bytes, text: str) -> None:
     with pytest.raises(UnusableImageError) as error:
-        decode_grid(content, CHANNELS, SIDE)
+        decode_embedding_grid(content, CHANNELS, SIDE)
     assert str(error.value) == text
     assert not Path("executed").exists()
 

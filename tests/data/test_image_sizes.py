@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import at_batch_size
-from bench.data.image_sizes import first_of_each_size, image_size_at, images_seen_before, steps_for
+from bench.config import with_batch_size
+from bench.data.image_sizes import first_of_each_size, image_size_at, images_before, nearest_step_count
 from bench.recipes import multi_scale
 from tests.small import small
 
@@ -53,18 +53,18 @@ def test_image_and_batch_sizes_equal_the_released_sampler(
 def test_images_seen_before_a_step_sum_all_earlier_steps(changes: dict[str, Any], step: int) -> None:
     experiment = small("catlip", **changes)
     batches = (experiment.batch_size_for(image_size_at(experiment, k)) for k in range(step))
-    assert images_seen_before(experiment, step) == sum(batches)
+    assert images_before(experiment, step) == sum(batches)
 
 
 @laws
 @given(CHANGES, st.integers(0, 5000))
 def test_steps_for_images_are_the_nearest_whole_number(changes: dict[str, Any], images: int) -> None:
     experiment = small("catlip", **changes)
-    found = steps_for(experiment, images)
-    assert steps_for(experiment, images_seen_before(experiment, found)) == found
-    apart = abs(images_seen_before(experiment, found) - images)
+    found = nearest_step_count(experiment, images)
+    assert nearest_step_count(experiment, images_before(experiment, found)) == found
+    apart = abs(images_before(experiment, found) - images)
     near = (max(0, found - 1), found + 1)
-    assert apart <= min(abs(images_seen_before(experiment, step) - images) for step in near)
+    assert apart <= min(abs(images_before(experiment, step) - images) for step in near)
 
 
 @laws
@@ -74,7 +74,7 @@ def test_each_image_size_is_drawn_once_per_cycle(changes: dict[str, Any], cycle:
     sizes = len(experiment.all_image_sizes)
     steps = range(cycle * sizes, (cycle + 1) * sizes)
     assert sorted(image_size_at(experiment, step) for step in steps) == list(experiment.all_image_sizes)
-    seen = images_seen_before(experiment, steps.stop) - images_seen_before(experiment, steps.start)
+    seen = images_before(experiment, steps.stop) - images_before(experiment, steps.start)
     assert seen == pytest.approx(sizes * experiment.mean_batch_size)
 
 
@@ -96,7 +96,7 @@ def test_image_size_is_independent_of_query_order_and_method() -> None:
     there, back = (small(method, image_sizes=sizes) for method in ("clip", "superclass"))
     forward = [image_size_at(there, step) for step in range(9000)]
     assert [image_size_at(back, step) for step in reversed(range(9000))] == forward[::-1]
-    assert [images_seen_before(back, step) for step in range(9000)] == [
+    assert [images_before(back, step) for step in range(9000)] == [
         0,
         *accumulate(back.batch_size_for(side) for side in forward[:-1]),
     ]
@@ -115,5 +115,5 @@ def test_seeds_draw_independent_orders() -> None:
 def test_other_batch_sizes_keep_whole_cycles_of_image_sizes() -> None:
     base = small("catlip", image_sizes=(32, 48, 64), warmup_steps=3, steps_per_window=6)
     for size in (2, 7, 16, 100, 5000):
-        sized = at_batch_size(base, size)
+        sized = with_batch_size(base, size)
         assert sized.warmup_steps % 3 == sized.steps_per_window % 3 == 0

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from bench.config import METHOD_NAMES, TextPadding
 from bench.data.pack import PackImages
-from bench.data.stream import PackStream, augment, composite_on_background, eval_transform
-from bench.data.targets import Labels, Tokens, allowed_lengths, length_buckets
+from bench.data.stream import PackStream, augment, composite_and_normalise, eval_transform
+from bench.data.targets import Labels, Tokens, allowed_lengths, fewest_token_buckets
 from bench.methods import METHODS
 from tests.small import small
 
@@ -72,7 +72,7 @@ def test_full_crop_without_flip_equals_resizing() -> None:
     images = augment(pixels, experiment, 64, draw)
     # The aspect ratio is drawn too, so a box of the whole area is cut to the image where it is too wide.
     assert images.shape == (3, 3, 64, 64)
-    opaque = composite_on_background(pixels.float(), torch.zeros(1, 3, 1, 1))
+    opaque = composite_and_normalise(pixels.float(), torch.zeros(1, 3, 1, 1))
     assert images.min() >= opaque.min() - 1e-4
     assert images.max() <= opaque.max() + 1e-4
 
@@ -92,7 +92,7 @@ def test_only_transparent_pixels_take_the_background() -> None:
     pixels[:, :, :32] = 255
     white = eval_transform(pixels, 48)
     torch.testing.assert_close(white[:, :, 0], white[:, :, -1], atol=1e-5, rtol=0)
-    colour = composite_on_background(pixels.float(), torch.tensor([0.2, 0.4, 0.6]).view(1, 3, 1, 1))
+    colour = composite_and_normalise(pixels.float(), torch.tensor([0.2, 0.4, 0.6]).view(1, 3, 1, 1))
     assert not torch.allclose(colour[:, :, 0], colour[:, :, -1])
 
 
@@ -155,7 +155,7 @@ def by_trying_all(widths: Sequence[int], counts: Sequence[int], most: int) -> in
 def test_length_buckets_minimise_computed_tokens(counts: list[int], most: int, data: st.DataObject) -> None:
     size = st.lists(st.integers(1, 80), min_size=len(counts), max_size=len(counts), unique=True)
     widths = sorted(data.draw(size))
-    groups = length_buckets(widths, counts, most)
+    groups = fewest_token_buckets(widths, counts, most)
     assert sum(width * count for width, count in groups.items()) == by_trying_all(widths, counts, most)
     assert sum(groups.values()) == sum(counts)
     assert len(groups) <= most

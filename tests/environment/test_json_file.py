@@ -12,7 +12,7 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record
 from bench.towers.head_file import read_label_classifier
 from bench.towers.provenance import Provenance, read_provenance
-from bench.train.checkpoints import read_state
+from bench.train.checkpoints import read_metadata
 
 
 def test_file_is_read_fully_or_refused_with_its_name(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_file_of_eight_gigabytes_is_never_read(tmp_path: Path) -> None:
     places = {
         tmp_path / "manifest.json": lambda path: read_manifest(path.parent),
         tmp_path / "v.json": lambda path: read_vocabulary(str(path)),
-        tmp_path / "state.json": lambda path: read_state(path.parent),
+        tmp_path / "state.json": lambda path: read_metadata(path.parent),
         tmp_path / "r.json": read_record,
     }
     for path, read in places.items():

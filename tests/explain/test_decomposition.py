@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from bench.cli.explain import EXIT_CODES
 from bench.explain.decomposition import Decomposition, decompose
 from bench.explain.tables import cause_table, reference_table, side_by_side, summarize
-from bench.ladder import HEAD, PADDING, REST, TEXT_TOWER, Coordinates, ReferenceRatio
+from bench.ladder import HEAD, PADDING, REST, TEXT_TOWER, Coordinates, ExpectedRatio
 from bench.record import Ladder, Record, read_record, record_path, write_record
 from tests.ladders import ladder_of, measured
 
@@ -188,7 +188,7 @@ def test_rest_of_the_recipe_is_not_part_of_the_objective() -> None:
 
 
 def test_recipes_are_compared_in_columns() -> None:
-    line = ReferenceRatio(what="published", ratio=2.7, source="figure 1c")
+    line = ExpectedRatio(what="published", ratio=2.7, source="figure 1c")
     found = {}
     for name, chosen in (("published", ["kernel"]), ("controlled", [])):
         ladder, configurations = ladder_of(chosen=chosen)
@@ -250,7 +250,7 @@ def test_table_lists_parts_product_total_and_unexplained() -> None:
 def test_reference_ratios_are_listed_with_the_measured_ratio() -> None:
     ladder, configurations = ladder_of()
     assert not reference_table(found_in(multiplied())).rows
-    ladder = replace(ladder, references=(ReferenceRatio(what="published", ratio=2.7, source="figure 1c"),))
+    ladder = replace(ladder, references=(ExpectedRatio(what="published", ratio=2.7, source="figure 1c"),))
     found = decompose(measured(ladder, configurations, multiplied()))
     assert found is not None
     rows = reference_table(found).rows

@@ -12,17 +12,17 @@ from bench.history.metric_diffs import (
     compare_observations,
     describe_worse,
     diff_table,
-    exit_code,
     format_exactly,
     format_quantity,
     on_one_side,
+    verdict_exit_code,
 )
 from bench.history.observations import (
     BenchmarkId,
     Commit,
     Metric,
     Observation,
-    machine_fingerprint,
+    machine_of_document,
     parse_document,
     read_observations,
     save_document,
@@ -66,7 +66,7 @@ def test_direction_of_worse_depends_on_the_metric(measure: Metric, factor: float
     assert one.low is not None
     assert one.high is not None
     assert one.low <= one.ratio <= one.high
-    assert exit_code([one]) == (1 if is_worse else 0)
+    assert verdict_exit_code([one]) == (1 if is_worse else 0)
     assert bool(describe_worse([one])) == is_worse
 
 
@@ -104,19 +104,19 @@ def test_p_values_are_adjusted_for_all_benchmarks() -> None:
 def test_counters_are_compared_exactly(measure: Metric, old: float, new: float, verdict: str, code: int) -> None:
     judged = compare_observations(figures(measure, old, old), figures(measure, new, new), paired=True)
     assert [one.verdict for one in judged] == [verdict]
-    assert exit_code(judged) == code
+    assert verdict_exit_code(judged) == code
     assert len(diff_table(judged, paired=True).rows) == (verdict != "equal")
 
 
 def test_counter_that_varies_within_a_side_is_inconclusive() -> None:
     judged = compare_observations(figures(TENSORS, 1, 2), figures(TENSORS, 3, 3), paired=True)
-    assert exit_code(judged) == 4
+    assert verdict_exit_code(judged) == 4
 
 
 def test_one_process_per_side_is_inconclusive() -> None:
     judged = compare_observations(figures(TIME, 1), figures(TIME, 5), paired=False)
     assert [one.verdict for one in judged] == ["inconclusive"]
-    assert exit_code(judged) == 4
+    assert verdict_exit_code(judged) == 4
 
 
 def test_no_common_benchmark_is_an_error() -> None:
@@ -155,7 +155,7 @@ def test_saved_document_has_the_machine_and_no_raw_rounds(tmp_path: Path) -> Non
     (tmp_path / "measured.json").write_text(json.dumps(document({"test_a": 0.5}, machine="")))
     save_document(tmp_path / "measured.json", tmp_path / "deep" / "kept.json", "here; 1 thread", "now")
     kept = parse_document((tmp_path / "deep" / "kept.json").read_bytes(), "kept")
-    assert machine_fingerprint(kept) == "here; 1 thread"
+    assert machine_of_document(kept) == "here; 1 thread"
     assert kept.benchmarks[0].stats.median == 0.5
     assert kept.benchmarks[0].stats.data == ()
     assert kept.turn == "now"
@@ -164,7 +164,7 @@ def test_saved_document_has_the_machine_and_no_raw_rounds(tmp_path: Path) -> Non
 def test_foreign_documents_have_a_machine_fingerprint() -> None:
     one = document({"test_a": 0.5})
     del one["machine_info"]["fingerprint"]
-    assert machine_fingerprint(parse_document(json.dumps(one).encode(), "one")) == "Example CPU, 2 logical cores, Linux"
+    assert machine_of_document(parse_document(json.dumps(one).encode(), "one")) == "Example CPU, 2 logical cores, Linux"
 
 
 @pytest.mark.parametrize(

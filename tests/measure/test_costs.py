@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.cli.explain import reference_ratios
+from bench.cli.explain import expected_ratios
 from bench.config import METHOD_NAMES
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS, get_experiment
-from bench.measure.costs import count_costs, count_flops, count_flops_as_released
+from bench.measure.costs import count_costs, count_flops, forward_flops_as_released
 from bench.methods import METHODS
 from bench.train.build import build_train_state, load_data
 from tests.small import small
@@ -44,12 +44,12 @@ def test_classification_methods_have_no_text_cost() -> None:
 
 def test_flop_ratio_of_the_published_pair() -> None:
     """Source: forward GFLOPs of open_clip's docs/model_profile.csv (35.13 and 5.96), samplers of apple/corenet."""
-    lines = {line.what: line.ratio for line in reference_ratios(*map(get_experiment, PUBLISHED))}
+    lines = {line.what: line.ratio for line in expected_ratios(*map(get_experiment, PUBLISHED))}
     assert lines["FLOPs alone, one image size"] == pytest.approx(1.17, abs=0.005)
     assert lines["FLOPs alone, the recipes' image sizes"] == pytest.approx(1.45, abs=0.005)
     assert lines["published"] == pytest.approx(2.7, abs=0.005)
     text = (
-        count_flops_as_released(get_experiment("clip-vit-b16"))
+        forward_flops_as_released(get_experiment("clip-vit-b16"))
         - count_costs(get_experiment("clip-vit-b16")).image_flops
     )
     assert text / 1e9 == pytest.approx(5.96, abs=0.01)

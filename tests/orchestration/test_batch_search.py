@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import at_batch_size
+from bench.config import with_batch_size
 from bench.experiments import EXPERIMENTS
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size
 from bench.record import Memory
@@ -56,7 +56,7 @@ def test_first_guess_follows_from_tensor_bytes() -> None:
 @given(st.integers(2, 100_000))
 def test_at_batch_size_keeps_about_the_same_number_of_images(size: int) -> None:
     base = EXPERIMENTS["clip-tiny"]
-    other = at_batch_size(base, size)
+    other = with_batch_size(base, size)
     assert other.batch_size == size
     assert other.images_per_window >= min(size, base.images_per_window / 1.5)
     assert other.images_per_window <= max(size, 1.5 * base.images_per_window)

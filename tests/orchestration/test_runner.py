@@ -15,7 +15,7 @@ from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.measure import costs
 from bench.measure.costs import count_costs
-from bench.orchestration.comparison import image_budgets, scopes, with_images
+from bench.orchestration.comparison import image_budgets, scopes, set_images
 from bench.orchestration.requests import AnyRequest, MemoryRequest, SpeedRequest, _collect_error
 from bench.orchestration.runner import Job, Runner
 from bench.record import Failure, Memory, Speed, read_record, read_records
@@ -150,14 +150,14 @@ def test_interrupt_keeps_finished_runs_and_prints_the_resume_hint(
 
 def test_budgets_give_the_slowest_the_equal_images_and_the_others_its_seconds() -> None:
     speeds = {"clip-tiny": 1000.0, "catlip-tiny": 1200.0}
-    slow, fast = (image_budgets(with_images(EXPERIMENTS[name], 12_800), speeds, half_way=True) for name in speeds)
+    slow, fast = (image_budgets(set_images(EXPERIMENTS[name], 12_800), speeds, half_way=True) for name in speeds)
     assert slow == {"equal images": 12_800, "half of equal images": 6_400, "equal device seconds": 12_800}
     assert fast == {"equal images": 12_800, "half of equal images": 6_400, "equal device seconds": 15_360}
     assert image_budgets(EXPERIMENTS["siglip-tiny"], speeds) == {"equal images": 80_000}
 
 
 def test_a_short_training_has_a_short_warmup() -> None:
-    assert with_images(EXPERIMENTS["clip-tiny"], 5_000).warmup_images == 500
+    assert set_images(EXPERIMENTS["clip-tiny"], 5_000).warmup_images == 500
 
 
 def test_four_methods_get_enough_rounds_for_three_ratios() -> None:

@@ -21,7 +21,7 @@ from bench.plan.collectives import (
     Collective,
     Interconnect,
     collective_seconds,
-    ring_seconds,
+    ring_all_gather_seconds,
     step_collectives,
 )
 from bench.plan.link_speed import measure_link
@@ -70,11 +70,11 @@ def test_ring_formula_equals_a_simulated_ring(count: int) -> None:
     values = [float(3**own) for own in range(count)]
     known, seconds = ring_all_gather(values, size, bandwidth, latency)
     assert all(one == dict(enumerate(values)) for one in known)
-    assert seconds == pytest.approx(ring_seconds(size, count, bandwidth, latency))
+    assert seconds == pytest.approx(ring_all_gather_seconds(size, count, bandwidth, latency))
     rows = [[value * (part + 1) for part in range(count)] for value in values]
     sums, seconds = scattered(rows, size, bandwidth, latency)
     assert sums == [sum(row[part] for row in rows) for part in range(count)]
-    assert seconds == pytest.approx(ring_seconds(size, count, bandwidth, latency))
+    assert seconds == pytest.approx(ring_all_gather_seconds(size, count, bandwidth, latency))
 
 
 @pytest.mark.parametrize(("nodes", "per_node"), [(1, 8), (2, 4), (3, 2), (4, 1)])
@@ -94,7 +94,7 @@ def test_two_level_ring_equals_rings_within_and_between_nodes(nodes: int, per_no
 
 
 def test_large_ring_takes_the_time_of_the_full_size() -> None:
-    assert ring_seconds(1e9, 1e9, 1e9, 0.0) == pytest.approx(1.0)
+    assert ring_all_gather_seconds(1e9, 1e9, 1e9, 0.0) == pytest.approx(1.0)
     assert collective_seconds(
         Collective("x", "all-reduce", 1e9), 10**6, Interconnect(10**6, 1e9, 0.0, 1.0, 1.0)
     ) == pytest.approx(2.0, rel=1e-5)

@@ -19,28 +19,28 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as with_fields
 
 from bench.__main__ import main
-from bench.config import Experiment, at_batch_size
+from bench.config import Experiment, with_batch_size
 from bench.environment.circumstances import CHECKOUT, Circumstances
 from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
 from bench.experiments import EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.batch_search import guess_batch_size
-from bench.orchestration.plan_validation import Validation, all_agree, describe_communication_check
+from bench.orchestration.plan_validation import Validation, describe_communication_check, is_plan_validated
 from bench.plan.collectives import Interconnect, ParameterCounts
 from bench.plan.model import (
     Cluster,
-    ComputeSeconds,
+    ComputeProfile,
+    FlopsPerImage,
     PlanCase,
-    StepFlops,
     assumed_compute,
     first_communication_bound,
-    first_slower,
+    first_slower_gpus,
     plan_step,
     scaling_curve,
     training_cost,
 )
-from bench.plan.published import MODELS, NCCL, PUBLISHED_RUNS, fit_utilisation, predicted_rate, published_utilisation
-from bench.plan.records import TimedRuns, known_largest_batch, measured_compute
+from bench.plan.published import MODELS, NCCL, PUBLISHED_RUNS, fit_utilisation, predict_gpu_rate, published_utilisation
+from bench.plan.records import TimedRuns, estimate_max_batch, measured_compute
 from bench.record import BatchTrial, Flops, Memory, Record, Speed, record_path, write_record
 from tests.processes import LONGEST_SECONDS, wait_until
 
@@ -58,7 +58,7 @@ def weights(method: Any) -> ParameterCounts:
 
 def case(method: str = "clip", **changes: Any) -> PlanCase:
     return replace(
-        PlanCase(method, weights(method), ComputeSeconds(1e-5, 1e-4, 2e-4, 0.01, 4096.0, 1e13), 256.0), **changes
+        PlanCase(method, weights(method), ComputeProfile(1e-5, 1e-4, 2e-4, 0.01, 4096.0, 1e13), 256.0), **changes
     )
 
 
@@ -160,17 +160,17 @@ def test_scaling_curve_reports_where_it_slows() -> None:
     assert bound is not None
     at = [step.gpus for step in steps].index(bound)
     assert steps[at - 1].communication_share <= 1 / 2 < steps[at].communication_share
-    first = first_slower(steps, 0.1)
+    first = first_slower_gpus(steps, 0.1)
     assert first is not None
     assert first <= bound
     assert first_communication_bound(scaling_curve(case("catlip"), INFINITE, 64)) is None
-    assert first_slower(scaling_curve(case("catlip"), INFINITE, 64), 0.1) is None
+    assert first_slower_gpus(scaling_curve(case("catlip"), INFINITE, 64), 0.1) is None
 
 
 def test_training_cost_has_the_right_units() -> None:
     """2 devices at 1,000 images/s together: 3.6 million images are an hour, two GPU-hours, a kWh at 500 W."""
     step = plan_step(
-        PlanCase("x", weights("catlip"), ComputeSeconds(0.0, 1e-3, 1e-3, 0.0, 0.0, 1.0), 10.0), INFINITE, 2
+        PlanCase("x", weights("catlip"), ComputeProfile(0.0, 1e-3, 1e-3, 0.0, 0.0, 1.0), 10.0), INFINITE, 2
     )
     cost = training_cost(step, 3_600_000, price=2.5, watts=500.0)
     assert astuple(cost) == pytest.approx((1.0, 2.0, 5.0, 1.0))
@@ -182,7 +182,7 @@ def test_training_cost_has_the_right_units() -> None:
 
 
 def test_assumed_step_has_its_assumed_utilisation() -> None:
-    h100, work = GPU_SPECS["h100"], StepFlops(forward=41e9)
+    h100, work = GPU_SPECS["h100"], FlopsPerImage(forward=41e9)
     compute = assumed_compute(work, h100, 0.25)
     assert 3 * 41e9 / (compute.forward + compute.backward) == pytest.approx(0.25 * 989.4e12)
     again = assumed_compute(replace(work, is_recomputed=True), h100, 0.25)
@@ -194,7 +194,7 @@ def test_assumed_step_has_its_assumed_utilisation() -> None:
 def test_published_rate_is_predicted_from_its_computation_utilisation(point: Any, overlap: float) -> None:
     """What is sent is counted once: it is taken off the utilisation of the step, which would predict less."""
     utilisation = fit_utilisation(point, NCCL, overlap)
-    rate, share = predicted_rate(point, utilisation, NCCL, overlap)
+    rate, share = predict_gpu_rate(point, utilisation, NCCL, overlap)
     assert rate == pytest.approx(point.midpoint)
     if point.batch is None:
         assert share is None
@@ -202,7 +202,7 @@ def test_published_rate_is_predicted_from_its_computation_utilisation(point: Any
     else:
         assert share is not None
         assert utilisation > point.utilisation
-        assert predicted_rate(point, point.utilisation, NCCL, overlap)[0] < point.midpoint
+        assert predict_gpu_rate(point, point.utilisation, NCCL, overlap)[0] < point.midpoint
 
 
 def test_published_utilisations_match_the_literature() -> None:
@@ -291,20 +291,20 @@ def test_largest_batch_is_the_tried_one_or_extrapolated() -> None:
     def memory(batch: int, size: int) -> Record:
         fields = dict.fromkeys(("peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes"))
         one = Memory(steps=4, trained_parameters=10**8, peak_tensor_bytes=size, **fields)
-        return record(at_batch_size(CLIP, batch), one)
+        return record(with_batch_size(CLIP, batch), one)
 
     of, sent = CLIP, weights("catlip")
-    assert known_largest_batch(of, [], 1e10, sent, 1)[0] is None
+    assert estimate_max_batch(of, [], 1e10, sent, 1)[0] is None
     one, two = memory(128, 4 * 10**9), memory(256, 6 * 10**9)
     assert isinstance(one.measured, Memory)
-    assert known_largest_batch(of, [one], 1e10, sent, 64)[0] == guess_batch_size(one.measured, 128, 10**10)
-    assert known_largest_batch(of, [one, two], 1e10, sent, 64)[0] == 512
-    sharded = known_largest_batch(with_fields(of, sharding="fsdp2"), [one, two], 1e10, sent, 2)[0]
+    assert estimate_max_batch(of, [one], 1e10, sent, 64)[0] == guess_batch_size(one.measured, 128, 10**10)
+    assert estimate_max_batch(of, [one, two], 1e10, sent, 64)[0] == 512
+    sharded = estimate_max_batch(with_fields(of, sharding="fsdp2"), [one, two], 1e10, sent, 2)[0]
     assert sharded == 576  # half of the 2 GB that do not grow
-    gathering = known_largest_batch(of, [one, two], 1e10, weights("clip"), 1001)[0]
+    gathering = estimate_max_batch(of, [one, two], 1e10, weights("clip"), 1001)[0]
     assert gathering == int(8e9 / (2e9 / 128 + 2 * 4 * 512 * 1000))
-    fits = [record(at_batch_size(CLIP, b), BatchTrial(limit_bytes=10**9, fits=b < 300)) for b in (200, 288, 304)]
-    assert known_largest_batch(of, [one, two, *fits], 1e10, sent, 64)[0] == 288
+    fits = [record(with_batch_size(CLIP, b), BatchTrial(limit_bytes=10**9, fits=b < 300)) for b in (200, 288, 304)]
+    assert estimate_max_batch(of, [one, two, *fits], 1e10, sent, 64)[0] == 288
 
 
 def figures(path: Path) -> dict[str, Any]:
@@ -433,14 +433,14 @@ def test_validation_agrees_with_one_or_parallel_processes(measured: tuple[float,
     """Planned 1.0 alone, 1.2 together from one alone, 2.0 from two side by side."""
     planned = ((1, "one alone", 1.0, 0.0), (2, "one alone", 1.0, 0.2), (2, "2 side by side", 1.8, 0.2))
     rows = [Validation("x", *row, found) for row, found in zip(planned, measured, strict=True)]
-    assert all_agree(rows, "x") == agrees
+    assert is_plan_validated(rows, "x") == agrees
 
 
 CHECKING = """
 import signal, subprocess
-from bench.__main__ import terminate
+from bench.__main__ import raise_terminated
 from bench.orchestration.plan_validation import _start_module
-signal.signal(signal.SIGTERM, terminate)
+signal.signal(signal.SIGTERM, raise_terminated)
 with _start_module(["bench.plan.link_speed", "1000"], [CORE, CORE], subprocess.DEVNULL) as child:
     child.wait()
 """

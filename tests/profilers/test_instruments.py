@@ -26,10 +26,10 @@ from bench.environment.circumstances import CHECKOUT
 from bench.experiments import EXPERIMENTS
 from bench.measure.costs import count_flops
 from bench.measure.memory import (
-    count_tensor_bytes,
     is_out_of_memory,
     limit_additional_memory,
     measure_memory,
+    step_tensor_bytes,
     try_batch_size,
 )
 from bench.measure.speed import measure_phases, measure_speed, trace
@@ -39,7 +39,7 @@ from bench.profilers.counters import TensorBytes
 from bench.profilers.device import open_reader, sampled
 from bench.profilers.nvml import DeviceReader, counter_rate
 from bench.record import PHASES, Speed
-from bench.train.build import build_train_state, load_data, take_steps
+from bench.train.build import build_train_state, load_data, take_full_rate_steps
 from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
 from tests.processes import in_child, wait_until
@@ -331,7 +331,7 @@ def test_injected_slowdown_is_a_fraction_of_the_step_time(results: Path, monkeyp
 
     monkeypatch.setattr(PackStream, "batch", timed)
     with clock(CPU) as elapsed:
-        take_steps(run, [0, 1])
+        take_full_rate_steps(run, [0, 1])
     assert len(slept) == 1
     assert 0 < sum(batches) < slept[0] / 0.1 <= elapsed.seconds
 
@@ -348,7 +348,7 @@ def test_cpu_memory_has_a_peak_and_no_cuda_counts(results: Path) -> None:
 
 def test_tensors_of_a_step_are_the_same_on_every_run_and_grow_with_the_batch(results: Path) -> None:
     def count(batch_size: int) -> int:
-        return count_tensor_bytes(load_data(small("superclass", batch_size=batch_size), CPU, results))
+        return step_tensor_bytes(load_data(small("superclass", batch_size=batch_size), CPU, results))
 
     assert count(16) == count(16) < count(32)
 

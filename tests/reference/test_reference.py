@@ -6,7 +6,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from bench.cli.reference import compare_first_losses, reference_speed_table
+from bench.cli.reference import compare_early_losses, reference_speed_table
 from bench.config import Experiment
 from bench.data.targets import Labels
 from bench.record import Record, ReferenceRun
@@ -30,7 +30,7 @@ def test_all_sides_have_equal_losses(reference: str, method: str, results: Path)
         assert len(run.window_seconds) == experiment.windows
         assert len(run.losses) == WARMUP_STEPS + 2 * experiment.windows
         assert run.losses == pytest.approx(runs[0].losses, rel=1e-5)
-    assert {row["equal"] for row in compare_first_losses([of(run, experiment) for run in runs])} == {"yes"}
+    assert {row["equal"] for row in compare_early_losses([of(run, experiment) for run in runs])} == {"yes"}
     if method == "clip":
         tokens = {run.side: run.tokens_per_caption for run in runs}
         assert tokens[OPEN_CLIP] == experiment.context_length > (tokens[OURS] or 0) > 3
@@ -67,10 +67,10 @@ def test_different_losses_are_reported_and_speeds_are_ratios() -> None:
         for round_ in range(5)
     ]
     records = [of(run, experiment) for run in runs]
-    assert [row["equal"] for row in compare_first_losses(records)] == ["no"]
+    assert [row["equal"] for row in compare_early_losses(records)] == ["no"]
     base, ours = reference_speed_table(records, (DENSE, OURS)).rows
     assert base["ratio"] is None
     assert ours["ratio"] == pytest.approx(2)
     assert ours["verdict"] == "faster"
     shorter = [*records[:5], *(of(replace(run, losses=()), experiment) for run in runs[5:])]
-    assert [row["equal"] for row in compare_first_losses(shorter)] == ["no"]
+    assert [row["equal"] for row in compare_early_losses(shorter)] == ["no"]

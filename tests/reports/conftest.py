@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bench.config import Experiment, at_batch_size
+from bench.config import Experiment, with_batch_size
 from bench.environment.circumstances import Circumstances
 from bench.experiments import get_experiment
 from bench.record import (
@@ -184,10 +184,10 @@ def largest_batch_records(rounds: int = 5) -> list[Record]:
     """Tries under half a GiB, and runs at the largest batch that fits: CLIP's and CatLIP's."""
     made = []
     for name, size, faster in (("clip-tiny", 576, 1.1), ("catlip-tiny", 688, 1.5)):
-        sized = at_batch_size(get_experiment(name), size)
+        sized = with_batch_size(get_experiment(name), size)
         made.append(record(BatchTrial(limit_bytes=2**29, fits=True), sized))
         too_large = BatchTrial(limit_bytes=2**29, fits=False, reason="no memory left")
-        made.append(record(too_large, at_batch_size(sized, size + 16)))
+        made.append(record(too_large, with_batch_size(sized, size + 16)))
         for number in range(rounds):
             one = speed_record(name, number)
             assert isinstance(one.measured, Speed)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from bench.explain.decomposition import decompose
 from bench.explain.tables import summarize
-from bench.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, ReferenceRatio
+from bench.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, ExpectedRatio
 from bench.record import Record, read_records
 from reports.page import page
 from tests.ladders import ladder_of, measured
@@ -23,7 +23,7 @@ def log(at: Coordinates) -> float:
 
 def records(*, whole: bool = True) -> list[Record]:
     ladder, cells = ladder_of(chosen=["kernel"], whole=whole)
-    lines = (ReferenceRatio(what="published", ratio=2.7, source="figure 1c"),)
+    lines = (ExpectedRatio(what="published", ratio=2.7, source="figure 1c"),)
     ladder = replace(ladder, left_out={"precision": "no units"}, references=lines)
     return measured(ladder, cells, log, spread=0.002, flops=log)
 
@@ -80,7 +80,7 @@ def test_ladder_strings_are_escaped() -> None:
     hostile = replace(
         first.measured,
         left_out={HOSTILE: HOSTILE},
-        references=(ReferenceRatio(what=HOSTILE, ratio=2.0, source=HOSTILE),),
+        references=(ExpectedRatio(what=HOSTILE, ratio=2.0, source=HOSTILE),),
     )
     text = page("x", [replace(first, measured=hostile), *runs])
     assert text.count("<script") == 1

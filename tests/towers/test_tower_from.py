@@ -15,7 +15,7 @@ from open_clip.model import resize_pos_embed
 from safetensors.torch import save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
-from bench.cli.transfer import _tower_names
+from bench.cli.transfer import _resolve_tower_arguments
 from bench.experiments import EXPERIMENTS
 from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.transfer.score import open_extractor
@@ -223,9 +223,9 @@ def test_incomplete_folder_is_refused(tmp_path: Path) -> None:
 def test_external_tower_is_a_feature_extractor_without_an_experiment(model: Any, tmp_path: Path) -> None:
     """The verb hands on what it was given, with paths that hold in another folder."""
     path = written(model.state_dict(), tmp_path / "x.pt", "state dict")
-    (given,) = _tower_names(f"{TINY}={os.path.relpath(path)}", tmp_path)
+    (given,) = _resolve_tower_arguments(f"{TINY}={os.path.relpath(path)}", tmp_path)
     assert given == f"{TINY}={path}"
-    assert _tower_names(str(path), tmp_path) == [str(path)]
+    assert _resolve_tower_arguments(str(path), tmp_path) == [str(path)]
     subject = open_extractor(given, EXPERIMENTS["catlip-tiny"], torch.device("cpu"), "reference")
     assert (subject.name, subject.experiment, subject.images) == (f"reference {TINY}=x.pt", None, 0)
     assert subject.loaded is not None

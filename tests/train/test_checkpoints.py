@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.data.shards.shards import data_digest
+from bench.data.shards.shards import inputs_digest
 from bench.train.checkpoints import (
     MANIFEST,
     STATE,
@@ -42,7 +42,7 @@ def written(folder: Path, step: int, seed: int = 0) -> Path:
         phase="trunk",
         images=16 * step,
         processes=1,
-        data_digest=data_digest(small("catlip")),
+        data_digest=inputs_digest(small("catlip")),
         seconds=1.0,
     )
 

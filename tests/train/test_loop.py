@@ -13,7 +13,7 @@ from bench.record import Training
 from bench.towers.provenance import read_provenance
 from bench.train import loop as training
 from bench.train.loop import cooldown_learning_rate, train, trunk_learning_rate
-from reports.render.frames import loss_curves
+from reports.render.frames import loss_curve_parts
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ def test_many_losses_are_stored_as_means(results: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(training, "MAX_LOSSES_KEPT", 8)
     some = trained(results, tmp_path / "some", {"equal images": 240})
     assert some.cooldown_losses == ((pytest.approx(sum(whole.cooldown_losses[0][1:]) / 2),),)
-    trunk, cooldown = (curve for _, curve in loss_curves(small("catlip"), some, 1))
+    trunk, cooldown = (curve for _, curve in loss_curve_parts(small("catlip"), some, 1))
     assert [images for images, _ in trunk] == [32, 64, 96, 128, 160, 192]  # where each mean's steps end
     assert [images for images, _ in cooldown] == [240]
 

@@ -17,7 +17,7 @@ from bench.cli.train import Train, parse_count
 from bench.config import with_settings
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
-from bench.orchestration.comparison import image_budgets, with_images
+from bench.orchestration.comparison import image_budgets, set_images
 from bench.orchestration.preflight import available_cores
 from bench.orchestration.requests import TrainingRequest
 from bench.orchestration.runner import Job, Runner
@@ -29,7 +29,7 @@ from tests.train.test_checkpoints import written
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["catlip-tiny", "--images", "1.28k", "--set", "batch_size=16", "--task", "rooms"]
-EXPERIMENT = with_images(with_settings(EXPERIMENTS["catlip-tiny"], ["batch_size=16"]), 1280)  # 64 + 16 steps
+EXPERIMENT = set_images(with_settings(EXPERIMENTS["catlip-tiny"], ["batch_size=16"]), 1280)  # 64 + 16 steps
 
 
 def command(out: Path, *more: str) -> list[str]:

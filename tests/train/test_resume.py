@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench.config import CheckpointConfig, Experiment
-from bench.console.console import handle_signals
+from bench.console.console import record_signals
 from bench.data.decoding import UNKNOWN_FORMAT
 from bench.data.stream import PackStream, Stream
 from bench.record import Training
@@ -69,7 +69,7 @@ def go(experiment: Experiment, folder: Path, results: Path, minutes: float = 1e6
     taken_up = str(latest_valid(kept)[0]) if list_checkpoints(kept) else ""
     checkpoint_config = CheckpointConfig(folder=str(kept), interval_minutes=minutes, resume_from=taken_up)
     try:
-        with handle_signals() as stop:
+        with record_signals() as stop:
             manager = CheckpointManager(checkpoint_config, "20260101T000000-train", BUDGETS, stop)
             return training.train(experiment, CPU, results, BUDGETS, lambda n: folder / f"{n}.safetensors", manager)
     except SystemExit as ended:

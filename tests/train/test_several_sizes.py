@@ -11,22 +11,29 @@ from msgspec.structs import asdict, replace
 from safetensors.torch import load_file
 from torch._dynamo import config as dynamo
 
-from bench.config import Experiment, at_batch_size
-from bench.data.image_sizes import image_size_at, images_seen_before, steps_for
+from bench.config import Experiment, with_batch_size
+from bench.data.image_sizes import image_size_at, images_before, nearest_step_count
 from bench.measure.costs import count_flops
-from bench.measure.memory import count_tensor_bytes, measure_memory, try_batch_size
+from bench.measure.memory import measure_memory, step_tensor_bytes, try_batch_size
 from bench.measure.speed import measure_speed
 from bench.measure.throughput import images_per_second, images_per_step
-from bench.orchestration.comparison import image_budgets, min_batch_size
+from bench.orchestration.comparison import image_budgets, smallest_batch_to_try
 from bench.record import Branch, Speed, Training
 from bench.towers.provenance import read_provenance
-from bench.train.build import build_train_state, build_untrained_tower, check_finite, first_steps, load_data, take_steps
+from bench.train.build import (
+    build_train_state,
+    build_untrained_tower,
+    check_finite,
+    first_steps_by_size,
+    load_data,
+    take_full_rate_steps,
+)
 from bench.train.loop import train
 from bench.train.step import make_step
 from bench.transfer.feature_extractor import tower_embedder
 from bench.transfer.tasks.image_sources import PackImageSource
-from models.checkpoint import load_weights
-from reports.render.frames import loss_curves
+from models.checkpoint import load_tower_weights
+from reports.render.frames import loss_curve_parts
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -66,13 +73,13 @@ def test_multi_size_training_is_reproducible_and_its_tower_scored(results: Path,
     assert one.trunk_losses == other.trunk_losses
     assert one.cooldown_losses == other.cooldown_losses
     assert all(torch.equal(weights[name], again[name]) for name in weights)
-    steps = [steps_for(experiment, branch.images) for branch in one.branches]
+    steps = [nearest_step_count(experiment, branch.images) for branch in one.branches]
     assert len(one.trunk_losses) + len(one.cooldown_losses[-1]) == steps[-1]
-    assert [branch.images for branch in one.branches] == [images_seen_before(experiment, many) for many in steps]
+    assert [branch.images for branch in one.branches] == [images_before(experiment, many) for many in steps]
     path = tmp_path / "a" / f"{one.branches[-1].images}.safetensors"
     assert read_provenance(path).images == one.branches[-1].images
     tower = build_untrained_tower(experiment)
-    load_weights(tower, path)
+    load_tower_weights(tower, path)
     assert tower_embedder(tower, CPU)(PackImageSource(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))).shape == (
         2,
         tower.width,
@@ -81,10 +88,10 @@ def test_multi_size_training_is_reproducible_and_its_tower_scored(results: Path,
 
 def test_loss_curves_are_at_images_seen() -> None:
     experiment = several("catlip", images=1000)
-    branch = Branch(images=images_seen_before(experiment, 30), budgets=("equal images",), tower="t")
+    branch = Branch(images=images_before(experiment, 30), budgets=("equal images",), tower="t")
     training = Training(trunk_losses=(1.0,) * 25, cooldown_losses=((0.5,) * 5,), branches=(branch,), seconds=1.0)
     batches = [experiment.batch_size_for(image_size_at(experiment, k)) for k in range(30)]
-    (_, trunk), (_, cooled) = loss_curves(experiment, training, 1)
+    (_, trunk), (_, cooled) = loss_curve_parts(experiment, training, 1)
     assert [images for images, _ in (*trunk, *cooled)] == list(accumulate(batches))
 
 
@@ -121,11 +128,11 @@ def test_flops_of_a_record_are_the_mean_over_its_steps(speed: Speed, results: Pa
 
 def test_warmup_visits_every_image_size_largest_first() -> None:
     experiment = several("clip")
-    steps = first_steps(experiment, 4)
+    steps = first_steps_by_size(experiment, 4)
     assert [image_size_at(experiment, k) for k in steps[:3]] == [64, 48, 32]
     assert {*steps} >= {*range(4)}
     assert len({*steps}) == len(steps)
-    assert first_steps(small("clip"), 4) == [0, 1, 2, 3]
+    assert first_steps_by_size(small("clip"), 4) == [0, 1, 2, 3]
 
 
 def test_peak_memory_is_of_the_most_demanding_image_size(results: Path) -> None:
@@ -136,7 +143,7 @@ def test_peak_memory_is_of_the_most_demanding_image_size(results: Path) -> None:
         for side in experiment.all_image_sizes
     }
     whole, small_, large = (
-        count_tensor_bytes(load_data(one, CPU, results)) for one in (experiment, separate[32], separate[64])
+        step_tensor_bytes(load_data(one, CPU, results)) for one in (experiment, separate[32], separate[64])
     )
     assert whole == pytest.approx(small_, rel=0.01)
     assert small_ > 1.02 * large
@@ -144,16 +151,16 @@ def test_peak_memory_is_of_the_most_demanding_image_size(results: Path) -> None:
 
 def test_memory_runs_and_batch_trials_visit_every_image_size(results: Path) -> None:
     memory = measure_memory(several("catlip"), CPU, results)
-    assert memory.steps == len(first_steps(several("catlip"), 4))
+    assert memory.steps == len(first_steps_by_size(several("catlip"), 4))
     assert try_batch_size(several("catlip"), CPU, results, 2**30).fits
 
 
 def test_min_batch_size_has_two_of_the_largest_images() -> None:
     for sizes in ((), (32, 64), (40, 48, 100), (16, 32)):
         experiment = small("clip", image_sizes=sizes)
-        least = at_batch_size(experiment, min_batch_size(experiment))
+        least = with_batch_size(experiment, smallest_batch_to_try(experiment))
         assert least.batch_size_for(max(least.all_image_sizes)) >= 2
-    assert min_batch_size(small("clip")) == 2
+    assert smallest_batch_to_try(small("clip")) == 2
 
 
 def test_single_size_tower_is_refused_before_running(results: Path) -> None:
@@ -163,11 +170,11 @@ def test_single_size_tower_is_refused_before_running(results: Path) -> None:
 
 def test_nan_loss_names_its_step(results: Path) -> None:
     run = build_train_state(load_data(several("catlip"), CPU, results))
-    steps = first_steps(run.stream.experiment, 1)
+    steps = first_steps_by_size(run.stream.experiment, 1)
     with torch.no_grad():
         run.model.head.bias.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=f"step {steps[0]} is not finite"):
-        check_finite(take_steps(run, steps), steps, run.stream)
+        check_finite(take_full_rate_steps(run, steps), steps, run.stream)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules, as they are imported

@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[2]
 STANDS_STILL = """
 import sys, time
 import torch.distributed as dist
-from bench.train.distributed import reset_watchdog
+from bench.train.distributed import rearm_stack_dump_timer
 if len(sys.argv) > 1:
     dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/meeting", rank=0, world_size=1)
 def here():
     time.sleep(60 if len(sys.argv) > 1 else 2)
-reset_watchdog()
+rearm_stack_dump_timer()
 here()
 print("went on")
 """

@@ -15,7 +15,7 @@ from bench.transfer.detection import (
     Detections,
     DetectionTask,
     ObjectAnnotations,
-    _make_target,
+    _image_and_target,
     _predict_mean_boxes,
     average_precision,
     coco_tool,
@@ -119,7 +119,7 @@ def test_average_precision_equals_pycocotools(tmp_path: Path) -> None:
 @given(row=st.integers(0, 7))
 def test_boxes_fit_mirrored_masks(few: DetectionTask, row: int) -> None:
     rgb, inside = few.train[row]
-    image, target = _make_target(rgb, inside, mirrored=True)
+    image, target = _image_and_target(rgb, inside, mirrored=True)
     assert torch.equal(image.flip(-1), rgb)
     for mask, (left, top, right, bottom) in zip(target["masks"], target["boxes"].int().tolist(), strict=True):
         assert mask[top:bottom, left:right].sum() == mask.sum()
@@ -128,7 +128,7 @@ def test_boxes_fit_mirrored_masks(few: DetectionTask, row: int) -> None:
 
 
 def test_crowds_are_not_trained_on() -> None:
-    _, target = _make_target(
+    _, target = _image_and_target(
         torch.zeros(3, SIDE, SIDE, dtype=torch.uint8), objects((0, 0, 5, 5), crowd=True), mirrored=False
     )
     assert target["boxes"].shape == (0, 4)

@@ -10,7 +10,13 @@ from bench.console.tables import print_tables
 from bench.experiments import get_experiment
 from bench.measure.throughput import images_per_second
 from bench.record import Flops, Record, Score, TaskMetric, Transfer
-from bench.transfer.score_tables import accuracy_tables, budget_table, curve_tables, metric_tables, score_tables
+from bench.transfer.score_tables import (
+    all_transfer_tables,
+    budget_table,
+    curve_tables,
+    metric_tables,
+    whole_task_tables,
+)
 from tests.small import circumstances
 from tests.speeds import speed
 
@@ -63,7 +69,7 @@ def test_each_protocol_has_a_table_with_intervals_over_images() -> None:
         scored(CLIP.name, 0, score(50, protocol="k-NN")),
         scored(FLOOR, 0, score(40)),
     ]
-    probe, neighbours = score_tables(records)
+    probe, neighbours = whole_task_tables(records)
     assert [row["features"] for row in probe.rows] == [FLOOR, CLIP.name]
     assert [row["rooms"][0] for row in probe.rows] == [0.4, 0.6]
     assert all(low < figure < high for figure, low, high in (row["rooms"] for row in probe.rows))
@@ -125,7 +131,7 @@ def test_figures_are_shown_with_their_interval_and_written_with_its_ends(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_tables(
-        accuracy_tables([scored(CLIP.name, 0, score(60)), scored("raw pixels", 0, score(30))]), tmp_path / "x.json"
+        all_transfer_tables([scored(CLIP.name, 0, score(60)), scored("raw pixels", 0, score(30))]), tmp_path / "x.json"
     )
     assert "0.600 ±0.094" in capsys.readouterr().out
     written = json.loads((tmp_path / "x.json").read_text())

@@ -20,7 +20,7 @@ from bench.transfer.segmentation import (
     SegmentationRecipe,
     SegmentationTask,
     mean_iou,
-    random_crop,
+    random_scale_crop_flip,
     score_segmentation,
 )
 from bench.transfer.transfer_training import TransferTraining
@@ -68,7 +68,7 @@ def test_mask_is_cropped_like_its_image(seed: int, height: int, width: int) -> N
     left = torch.arange(width).expand(height, -1) < width / 2
     mask = torch.where(left, 1, 2).to(torch.uint8)
     rgb = (mask * 100).expand(3, -1, -1).contiguous()
-    new_rgb, new_mask = random_crop((rgb, mask), 48, (0.5, 1.5), torch.Generator().manual_seed(seed))
+    new_rgb, new_mask = random_scale_crop_flip((rgb, mask), 48, (0.5, 1.5), torch.Generator().manual_seed(seed))
     assert new_rgb.shape == (3, 48, 48)
     assert new_mask.shape == (48, 48)
     counts = new_mask != IGNORED
@@ -78,7 +78,7 @@ def test_mask_is_cropped_like_its_image(seed: int, height: int, width: int) -> N
     for column in [-1, *border.tolist(), 47]:  # beyond the edges a border may lie that is not seen
         away[max(0, column - smoothed) : column + smoothed + 2] = False
     assert (new_rgb[0][:, away][counts[:, away]] == new_mask[:, away][counts[:, away]] * 100).all()
-    again = random_crop((rgb, mask), 48, (0.5, 1.5), torch.Generator().manual_seed(seed))
+    again = random_scale_crop_flip((rgb, mask), 48, (0.5, 1.5), torch.Generator().manual_seed(seed))
     assert torch.equal(again[0], new_rgb)
 
 

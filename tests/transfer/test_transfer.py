@@ -18,7 +18,7 @@ from bench.transfer.score import open_extractor, score_task
 from bench.transfer.tasks.image_sources import PackImageSource
 from bench.transfer.tasks.named_tasks import load_task
 from bench.transfer.tasks.tasks import Task, TaskSplit, pack_tasks
-from models.checkpoint import load_weights, save_tower
+from models.checkpoint import load_tower_weights, save_tower
 from models.image_tower import build_image_tower
 
 CPU = torch.device("cpu")
@@ -163,4 +163,4 @@ def test_a_file_that_is_no_tower_is_refused(tmp_path: Path) -> None:
         read_provenance(path)
     other = saved(tmp_path, EXPERIMENTS["clip-tiny"], "c")
     with pytest.raises(ValueError, match="does not hold this tower's weights"):
-        load_weights(build_image_tower("vit_tiny_patch16_224", 48, 0), other)
+        load_tower_weights(build_image_tower("vit_tiny_patch16_224", 48, 0), other)

@@ -28,7 +28,7 @@ def write_wordnet_tables(folder: Path, out: Path) -> None:
     ascending, the offsets of its direct hypernyms, and its name (canine.n.02) if the table of nouns does not imply it.
     Senses: the offset of the first synset of each lemma without an offset in the table of nouns, in its order.
     """
-    nouns = _read_synsets_named_by_nouns(folder)
+    nouns = _read_first_synset_if_named(folder)
     rows = [lemma if offset is None else f"{lemma}\t{offset}" for lemma, offset in sorted(nouns.items())]
     _write_gzip(out / "wordnet30-nouns.tsv.gz", rows)
     lines = (folder / "noun.exc").read_text(encoding="utf-8").splitlines()
@@ -44,7 +44,7 @@ def write_wordnet_tables(folder: Path, out: Path) -> None:
     _write_xz(out / "wordnet30-senses.tsv.xz", [str(senses[lemma][0]) for lemma in unnamed])
 
 
-def _read_synsets_named_by_nouns(folder: Path) -> dict[str, int | None]:
+def _read_first_synset_if_named(folder: Path) -> dict[str, int | None]:
     """Return every noun lemma with its first synset's offset, None unless that synset's first word is the lemma."""
     first_word = {}
     for line in _read_lines(folder / "data.noun"):

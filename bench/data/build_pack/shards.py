@@ -53,7 +53,7 @@ def write_pack_shard(path: Path, source: str, pairs: Iterable[Pair]) -> int:
             while key in keys:
                 key += "-b"
             keys.add(key)
-            if (encoded := _encode_image(pair.image)) is None:
+            if (encoded := _fit_and_encode(pair.image)) is None:
                 blank += 1
                 continue
             suffix, content = encoded
@@ -83,7 +83,7 @@ def render_svg(svg: str) -> Image.Image:
     return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 
-def crop_and_centre(image: Image.Image, side: int = SIDE) -> Image.Image | None:
+def crop_and_fit_square(image: Image.Image, side: int = SIDE) -> Image.Image | None:
     """Crop to the drawing and centre it, as large as the margin allows, in a transparent square.
 
     None if the image is blank or only a line of one pixel. Resampling premultiplies colour by alpha, so that the colour
@@ -127,13 +127,13 @@ def _describe_file(path: Path) -> dict[str, str | int]:
     return entry
 
 
-def _encode_image(image: Image.Image) -> tuple[str, bytes] | None:
+def _fit_and_encode(image: Image.Image) -> tuple[str, bytes] | None:
     """Return an image's suffix and bytes: lossless PNG if grey, else lossy WebP (about 1,150 bytes); None if blank."""
     file = io.BytesIO()
     if image.mode == "L":
         image.save(file, "PNG", optimize=True)
         return "png", file.getvalue()
-    if (fitted := crop_and_centre(image)) is None:
+    if (fitted := crop_and_fit_square(image)) is None:
         return None
     fitted.save(file, "WEBP", quality=70, alpha_quality=60, method=4)
     return "webp", file.getvalue()

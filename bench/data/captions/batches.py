@@ -142,7 +142,7 @@ def parse_json_lines(lines: Iterator[bytes], column: str | None) -> Iterator[Cap
 
 def read_caption(fields: Mapping[str, object], name: str) -> tuple[bytes | None, str]:
     """Return the caption of a JSON object and its flaw; a null is no flaw."""
-    caption = encode_text(fields.get(name))
+    caption = encode_original_bytes(fields.get(name))
     return caption, NO_CAPTION if caption is None and fields.get(name, "") is not None else ""
 
 
@@ -160,7 +160,7 @@ def decode_json_object(line: bytes) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def encode_text(value: object) -> bytes | None:
+def encode_original_bytes(value: object) -> bytes | None:
     """Return the original bytes of a text, invalid UTF-8 included; None unless the value is a text."""
     if not isinstance(value, str):
         return None
@@ -182,13 +182,13 @@ def parse_csv(lines: Iterator[bytes], column: str | None, *, delimiter: str) -> 
             if not 1 <= int(column) <= len(first):
                 raise ValueError(f"no column {column}: expected 1 to {len(first)}")
             index = int(column) - 1
-            yield None, encode_text(first[index]), ""
+            yield None, encode_original_bytes(first[index]), ""
         else:
             index, key_name = first.index(find_caption_column(first, column)), find_column(first, KEY_COLUMNS)
             key = first.index(key_name) if key_name else None
         for values in filter(None, records):
             if len(values) == len(first):
-                yield None if key is None else _to_valid_text(values[key]), encode_text(values[index]), ""
+                yield None if key is None else _to_valid_text(values[key]), encode_original_bytes(values[index]), ""
             else:
                 yield None, None, MISCOUNTED
     except csv.Error as error:

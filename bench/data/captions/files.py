@@ -168,7 +168,7 @@ def read_captions(path: Path, column: str | None) -> Iterator[CaptionBatch]:
     with name_errors(path, UNREADABLE):
         if (size := path.stat().st_size) == 0:
             raise ValueError("the file is empty")
-        decoded, read = 0, choose(suffix_of(path), READERS, "format of captions with the suffix")
+        decoded, read = 0, choose(compound_suffix(path), READERS, "format of captions with the suffix")
         for batch in read(path, column):
             decoded += batch.keys.nbytes + batch.captions.nbytes
             if decoded > MAX_DECODED_BYTES + MAX_EXPANSION * size:
@@ -176,7 +176,7 @@ def read_captions(path: Path, column: str | None) -> Iterator[CaptionBatch]:
             yield batch
 
 
-def suffix_of(path: Path) -> str:
+def compound_suffix(path: Path) -> str:
     """Return a file's suffix in lower case, including the one before `.gz`."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     return "".join(suffixes if suffixes[-1:] == [".gz"] else suffixes[-1:])
@@ -192,7 +192,7 @@ class CaptionFile:
     @property
     def labels_name(self) -> str:
         """Path of the file of labels, below the folder for labels."""
-        return f"{self.name[: len(self.name) - len(suffix_of(self.path))]}.parquet"
+        return f"{self.name[: len(self.name) - len(compound_suffix(self.path))]}.parquet"
 
 
 def find_caption_files(inputs: Iterable[str], out: Path | None = None, wanted: str = CAPTION_FILE) -> list[CaptionFile]:
@@ -213,7 +213,7 @@ def _find_paths(name: str, out: Path | None, wanted: str) -> list[Path]:
         return [Path(name)]
     if folder.is_dir():
         visible = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-        found = [path for path in visible if suffix_of(path) in READERS]
+        found = [path for path in visible if compound_suffix(path) in READERS]
         if out is not None and folder in out.absolute().parents:
             found = [path for path in found if out.absolute() not in path.parents]
     elif has_magic(name):
@@ -233,7 +233,7 @@ def select_part(files: Sequence[CaptionFile], part: str) -> list[CaptionFile]:
     return list(files[int(match[1]) - 1 :: int(match[2])])
 
 
-def digest_file(path: Path) -> str:
+def digest_file_samples(path: Path) -> str:
     """Return a hash of a file's size and of 64 KiB at its beginning, middle and end.
 
     An edit outside these that keeps the size is not detected.

@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG
-from bench.data.captions.files import UNREADABLE, SampleCaptionReader, digest_file
+from bench.data.captions.files import UNREADABLE, SampleCaptionReader, digest_file_samples
 from bench.data.shards.tar_samples import Member, iterate_samples
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, name_errors, read_limited
 
@@ -60,7 +60,7 @@ class ShardContents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 def index_path(shard: Path, cache_folder: Path, members: MemberKind = IMAGES, listed_sha256: str = "") -> Path:
     """Return where a shard's index lies; a shard that was replaced, or is listed with another SHA-256, has another."""
     ending = f"-{listed_sha256[:16]}" if listed_sha256 else ""
-    return cache_folder / f"{members.kind}{INDEX_FORMAT}-{digest_file(shard)}{ending}.arrow"
+    return cache_folder / f"{members.kind}{INDEX_FORMAT}-{digest_file_samples(shard)}{ending}.arrow"
 
 
 def verified_marker_path(shard: Path, index: Path) -> Path:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
 from bench.console.console import PROGRAM
-from bench.data.captions.files import digest_file, find_caption_files, suffix_of
+from bench.data.captions.files import compound_suffix, digest_file_samples, find_caption_files
 from bench.data.manifest import pretrain_shards
 from bench.data.shards import facts
 from bench.data.shards.facts import EMBEDDINGS, IMAGES, MANIFEST_NAME, MemberKind, ShardContents, ShardFacts
@@ -192,9 +192,9 @@ def find_tar_files(data: str) -> list[Path]:
         raise ValueError(f"data={data}: no folder, file or glob of tar shards (the shipped pack is {PACK_DATA!r})")
     found = [shard.path for shard in find_caption_files([data], wanted=".tar shard found")]
     for path in found:
-        if suffix_of(path) in (".tar.gz", ".tgz"):
+        if compound_suffix(path) in (".tar.gz", ".tgz"):
             raise ValueError(f"{path}: a compressed shard has no random access; decompress it with: gunzip {path}")
-    paths = [path for path in found if suffix_of(path) == ".tar"]
+    paths = [path for path in found if compound_suffix(path) == ".tar"]
     if not paths:
         raise ValueError(f"{data}: no .tar shard found (there are {', '.join(sorted({p.suffix for p in found}))})")
     return paths
@@ -222,10 +222,10 @@ def _require_equal(path: Path, listed: ShardFacts, found: ShardFacts) -> None:
 
 def files_digest(files: Iterable[Path]) -> str:
     """Return a digest that changes if a file is replaced, added or removed."""
-    return sha256("".join(map(digest_file, files)).encode()).hexdigest()[:16]
+    return sha256("".join(map(digest_file_samples, files)).encode()).hexdigest()[:16]
 
 
-def data_digest(experiment: Experiment) -> str:
+def inputs_digest(experiment: Experiment) -> str:
     """Return a digest of an experiment's shards, its list of keys and its teacher's file."""
     named = [Path(name) for name in (experiment.subset, experiment.teacher) if name is not None]
     return files_digest([*find_shards(experiment.data), *(path for path in named if path.is_file())])

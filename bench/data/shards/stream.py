@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bench.config import Experiment
-from bench.data.decoding import UnusableImageError, decode_grid, decode_image
+from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_image
 from bench.data.order import SampleOrder
 from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
 from bench.data.stream import Batch, DecodeStats, Stream
@@ -110,7 +110,7 @@ class ShardLoader(Generic[T]):
         """Decode and crop an image, or read a grid of embeddings as it is."""
         experiment = self.experiment
         if experiment.embedding_channels is not None:
-            return decode_grid(encoded, experiment.embedding_channels, side)
+            return decode_embedding_grid(encoded, experiment.embedding_channels, side)
         return crop_and_resize(decode_image(encoded), draws, experiment.crop_scale, side, flip=experiment.flip)
 
 

@@ -108,10 +108,10 @@ def fine_tune(
     def loss_of(logits: Tensor, rows: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels[rows].to(device), label_smoothing=recipe.label_smoothing)
 
-    return train_classifier(tower, head, part.images, loss_of, recipe, device)
+    return train_classifier_copy(tower, head, part.images, loss_of, recipe, device)
 
 
-def train_classifier(
+def train_classifier_copy(
     tower: ImageTower, head: nn.Linear, images: ImageSource, loss_of: RowLoss, recipe: FineTuning, device: torch.device
 ) -> FineTunedClassifier:
     """Return trained copies of a tower and a head; `loss_of` takes logits, and rows of the images on the CPU."""

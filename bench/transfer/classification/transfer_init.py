@@ -62,7 +62,7 @@ class ChosenRate(NamedTuple):
     images: int
 
 
-def score_transfer_init(subject: FeatureExtractor, task: Task) -> list[Score | TaskMetric]:
+def score_initial_heads(subject: FeatureExtractor, task: Task) -> list[Score | TaskMetric]:
     """Score every head that the subject has, untrained and trained on few labels, and report each class's label.
 
     If the vocabulary contains some of the classes themselves, these are scored also as a task of their own.

@@ -33,7 +33,7 @@ def _open_part(name: str, part: str, root: Path) -> Any:
     try:
         return getattr(datasets, data_set.reader)(root, download=False, **data_set.parts[part])
     except Exception as error:  # noqa: BLE001 - readers document no exceptions
-        if file := _last_opened_file(error):
+        if file := _find_file_in_traceback(error):
             why = f"{type(error).__name__}: {error}".rstrip(": ")
             why = f"{error} is not listed" if isinstance(error, KeyError) else why
             raise ValueError(f"the {part} part of {name} in {root} cannot be read, at {file}: {why}") from None
@@ -42,7 +42,7 @@ def _open_part(name: str, part: str, root: Path) -> Any:
         raise ValueError(f"{root} does not hold the {part} part of {name} ({reason}); {expected}") from None
 
 
-def _last_opened_file(error: Exception) -> str | None:
+def _find_file_in_traceback(error: Exception) -> str | None:
     """Return the file that torchvision opened last, which its errors do not name."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     files = [value for frame in frames for value in frame.f_locals.values() if isinstance(value, io.IOBase)]
@@ -87,7 +87,7 @@ def _raw_images_and_labels(data: Any) -> tuple[Any, Any]:
 
 def _image_source(title: str, raw: Any) -> ImageSource:
     if not isinstance(raw, list):
-        return ArrayImageSource(channels_first(torch.as_tensor(raw)))
+        return ArrayImageSource(rgb_channels_first(torch.as_tensor(raw)))
     paths = [*map(Path, raw)]
     if absent := [path for path in paths if not path.is_file()]:
         named = f"{len(absent):,} of the {len(paths):,} images that its labels name"
@@ -95,7 +95,7 @@ def _image_source(title: str, raw: Any) -> ImageSource:
     return FileImageSource(paths)
 
 
-def channels_first(pixels: torch.Tensor) -> torch.Tensor:
+def rgb_channels_first(pixels: torch.Tensor) -> torch.Tensor:
     """Return torchvision's images (grey, channels last or channels first) as images x 3 x height x width."""
     if pixels.ndim == 3:  # noqa: PLR2004 - MNIST's
         return pixels.unsqueeze(1).expand(-1, 3, -1, -1)

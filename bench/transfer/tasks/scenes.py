@@ -21,7 +21,7 @@ from torch import Tensor
 from bench.data.manifest import PACK
 from bench.data.pack import load_pack_images
 from bench.environment.seeds import SCENES, seed_for
-from bench.transfer.tasks.tasks import link_rows
+from bench.transfer.tasks.tasks import group_duplicates
 
 MAX_OBJECTS = 3
 LONGEST_SIDE = (0.3, 0.6)  # of an object, as a share of the scene's side
@@ -74,20 +74,20 @@ def load_cutouts(split: Split, cache: Path) -> Cutouts:
     group, seen = dict[str, str](), set[bytes]()
     for part in ("sweethome3d", "twemoji"):
         images = load_pack_images(part, cache)
-        first = link_rows(images, range(len(images)))
+        first = group_duplicates(images, range(len(images)))
         rows = zip(images.pixels.permute(0, 2, 3, 1).numpy(), images.captions, images.classes, strict=True)
         for row, (key, (pixels, caption, label)) in enumerate(zip(images.keys, rows, strict=True)):
-            name, content = class_of(caption, label), pixels.tobytes()
+            name, content = classify_cutout(caption, label), pixels.tobytes()
             if name is not None and content not in seen:  # one model may have several captions
                 members[name][key], group[key] = pixels[_extent(pixels[..., 3] > 0)].copy(), images.keys[first[row]]
             seen.add(content)
     classes = [members[name] for name in CLASSES]
-    split_of = _assign_splits(classes, group)
+    split_of = _assign_groups_to_splits(classes, group)
     by_class = tuple(tuple(one[key] for key in _sort_by_hash(one) if split_of[group[key]] == split) for one in classes)
     return Cutouts(by_class, tuple(_open_photo(number) for number in PHOTOS[split]))
 
 
-def class_of(caption: str, label: Mapping[str, str]) -> str | None:
+def classify_cutout(caption: str, label: Mapping[str, str]) -> str | None:
     """Return the class of an image of the pack by its caption and its label there, or None."""
     if "subgroup" in label:
         return None if caption.split(",", maxsplit=1)[0] in NO_MEMBERS else SUBGROUPS.get(label["subgroup"])
@@ -99,7 +99,7 @@ def class_of(caption: str, label: Mapping[str, str]) -> str | None:
     return next((name for name, own in FURNITURE.items() if words & own), None)
 
 
-def _assign_splits(classes: Iterable[Iterable[str]], group: Mapping[str, str]) -> dict[str, Split]:
+def _assign_groups_to_splits(classes: Iterable[Iterable[str]], group: Mapping[str, str]) -> dict[str, Split]:
     """Assign groups of cut-outs, class by class and largest first, each to the split that lacks the most."""
     split_of = dict[str, Split]()
     for keys in classes:

@@ -70,7 +70,7 @@ def pack_tasks(cache: Path) -> list[Task]:
 def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> Task:
     """Split in halves, class by class; images that share a caption or their pixels stay together."""
     train, test = list[int](), list[int]()
-    groups, done = link_rows(images, rows), set[int]()
+    groups, done = group_duplicates(images, rows), set[int]()
     for members in _group_by_class(images, rows, key).values():
         for group in _sort_by_hash(images, {groups[row] for row in members} - done, name):
             (train if len(train) <= len(test) else test).extend(row for row in rows if groups[row] == group)
@@ -105,7 +105,7 @@ def _make_task(name: str, images: Pack, train: list[int], test: list[int], key: 
     return Task(name, classes, part(sorted({*train} - validation)), part(sorted(validation)), part(sorted(test)))
 
 
-def link_rows(images: Pack, rows: Iterable[int]) -> dict[int, int]:
+def group_duplicates(images: Pack, rows: Iterable[int]) -> dict[int, int]:
     """Return for each row the first row that is linked to it by equal captions or equal pixels.
 
     Twemoji draws all families of one size alike; rooms hold one chair under several names.

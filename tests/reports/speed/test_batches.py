@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.config import at_batch_size
+from bench.config import with_batch_size
 from bench.experiments import get_experiment
 from bench.record import BatchTrial, Record
 from reports.page import page
@@ -24,7 +24,7 @@ def at_sizes(make: Make, *sizes: int) -> list[Record]:
     """CLIP at several batches: as many images per second at each, memory in proportion."""
     made = []
     for size in sizes:
-        sized = at_batch_size(get_experiment("clip-tiny"), size)
+        sized = with_batch_size(get_experiment("clip-tiny"), size)
         speed, memory = make["speed"]("clip-tiny", 0).measured, make["memory"]("clip-tiny").measured
         seconds = sized.images_per_window / get_experiment("clip-tiny").images_per_window
         windows = tuple(seconds * window for window in speed.window_seconds)
@@ -68,7 +68,8 @@ def test_every_batch_size_is_described_in_order(make: Make) -> None:
 def test_trials_alone_are_drawn_at_their_limit(make: Make) -> None:
     one = get_experiment("clip-tiny")
     tries = [
-        make["record"](BatchTrial(limit_bytes=2**30, fits=size < 200), at_batch_size(one, size)) for size in (160, 240)
+        make["record"](BatchTrial(limit_bytes=2**30, fits=size < 200), with_batch_size(one, size))
+        for size in (160, 240)
     ]
     document = Document(page("x", [make["speed"]("clip-tiny", 0), make["memory"]("clip-tiny"), *tries]))
     assert [row[-1].partition("not")[0] for row in document.tables[TABLE][1:]] == [DASH, "✓ fits", "✕ out of memory"]

@@ -30,7 +30,6 @@ from bench.transfer.tasks.file_tasks import folder_task
 from bench.transfer.tasks.tasks import Task, pack_tasks
 from tests.chaos.short import train_in_process
 
-pytestmark = pytest.mark.minutes
 CPU, TINY = torch.device("cpu"), with_settings(EXPERIMENTS["clip-tiny"], ["images=2560", "warmup_images=256"])
 DIGITS = "digits"
 
@@ -89,8 +88,14 @@ def tried_strengths(chosen: float) -> list[float]:
     return tried
 
 
-@pytest.mark.parametrize("name", [*TASKS, DIGITS])
-@pytest.mark.parametrize("subject", [RANDOM_INIT, "trained", *REFERENCES])
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        pytest.param(subject, name, marks=pytest.mark.minutes if name == DIGITS else pytest.mark.exhaustive)
+        for subject in (RANDOM_INIT, "trained", *REFERENCES)
+        for name in (*TASKS, DIGITS)
+    ],
+)
 def test_linear_probe_chooses_and_scores_as_scikit_learn(
     subject: str, name: str, subject_of: Callable[[str], FeatureExtractor], task_of: Callable[[str], Task]
 ) -> None:

@@ -28,7 +28,7 @@ from bench.transfer.classification.transfer_init import (
     make_random_head,
     make_text_head,
     match_labels,
-    score_transfer_init,
+    score_initial_heads,
     tune_heads,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
@@ -169,7 +169,7 @@ def test_copied_rows_classify_before_training(task: Task, monkeypatch: pytest.Mo
         experiment=None,
         loaded=LoadedTower(tower, "knows", "", label_classifier=known),
     )
-    scored = score_transfer_init(subject, task)
+    scored = score_initial_heads(subject, task)
     text = [one for one in scored if isinstance(one, TaskMetric)]
     assert [one.name.split(":")[0] for one in text] == list(ANIMALS)
     accuracy: dict[tuple[str, int | str | None], list[float]] = {}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.transfer.tasks.data_sets import channels_first, data_set_task
+from bench.transfer.tasks.data_sets import data_set_task, rgb_channels_first
 from bench.transfer.tasks.image_sources import ArrayImageSource, eval_batches
 from tests.transfer.trees import aircraft, colours, country, digits, dtd, euro, food, pets, sizes, sun
 
@@ -114,6 +114,6 @@ def test_arrays_are_read_in_any_axis_order(tmp_path: Path) -> None:
     assert sizes(task) == (30, 10, 10)
     assert (task.test.images.rgb(3) == 3).all()
     colour = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8))
-    assert torch.equal(channels_first(colour), colour)
-    assert torch.equal(channels_first(colour.permute(0, 2, 3, 1)), colour)
+    assert torch.equal(rgb_channels_first(colour), colour)
+    assert torch.equal(rgb_channels_first(colour.permute(0, 2, 3, 1)), colour)
     assert torch.equal(ArrayImageSource(colour).rgb(2), colour[2])

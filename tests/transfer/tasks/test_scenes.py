@@ -19,7 +19,7 @@ from bench.transfer.tasks.scenes import (
     SPLITS,
     Scene,
     SceneDataset,
-    class_of,
+    classify_cutout,
     load_cutouts,
     make_scenes,
 )
@@ -141,4 +141,4 @@ def test_scenes_at_other_sizes_show_the_same_content(train: SceneDataset) -> Non
     ],
 )
 def test_caption_determines_the_class(caption: str, label: dict[str, str], name: str | None) -> None:
-    assert class_of(caption, label) == name
+    assert classify_cutout(caption, label) == name
