@@ -46,8 +46,14 @@ def upgrade_experiment_name(name: str) -> str:
     """Return an experiment's name with its settings, `clip-tiny[text_padding=full]`, as they are written today."""
     if not any(f"{field}=" in name for field in (*EXPERIMENT_FIELDS, *FIELD_VALUES)):
         return name
+    base, groups = split_name(name)
+    return base + "".join(f"[{','.join(sorted(map(upgrade_setting, group)))}]" for group in groups)
+
+
+def split_name(name: str) -> tuple[str, list[list[str]]]:
+    """Return an experiment's name without its settings, and its groups of settings FIELD=VALUE."""
     base, *groups = re.split(r"(?<=[\w\]])\[(?=\w+=)", name)
-    return base + "".join(f"[{','.join(sorted(map(upgrade_setting, _split_settings(group))))}]" for group in groups)
+    return base, [re.split(r",(?=\w+=)", group.removesuffix("]")) for group in groups]
 
 
 def upgrade_setting(setting: str) -> str:
@@ -156,11 +162,6 @@ def _upgrade_ladder(ladder: dict[str, Any]) -> dict[str, Any]:
     if "left_out" in ladder:
         ladder["left_out"] = {FACTORS.get(name, name): reason for name, reason in ladder["left_out"].items()}
     return ladder
-
-
-def _split_settings(text: str) -> list[str]:
-    """Cut `a=1,b=[2,3]]` at the commas that part settings."""
-    return re.split(r",(?=\w+=)", text.removesuffix("]"))
 
 
 @cache

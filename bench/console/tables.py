@@ -3,13 +3,15 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench.console.console import printable, printable_lines
+from bench.old_names import split_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +29,33 @@ def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None
     if json_file is not None:
         figures = {table.title: {"rows": list(table.rows), "note": table.note} for table in tables}
         json_file.write_text(json.dumps(figures, indent=1, allow_nan=False))
-    for table in tables:
-        if table.rows:
+    for whole in tables:
+        if whole.rows:
+            table = _with_shared_settings_once(whole)
             shown = pd.DataFrame(table.rows, dtype=object).map(_format_value)
             if table.is_transposed:
                 shown = shown.set_index(shown.columns[0]).T.rename_axis(index=None, columns=None).reset_index(names="")
             text = f"{table.title}\n{shown.apply(_left_align_words).to_string(index=False)}\n{table.note}"
             print(printable_lines(text), end="\n\n" if table.note else "\n")
+
+
+def _with_shared_settings_once(table: Table) -> Table:
+    """Return a table in which the settings that the experiments of all rows share stand below its title alone."""
+    for column in table.rows[0]:
+        names = [str(row.get(column)) for row in table.rows]
+        split = {name: split_name(name) for name in names if name.endswith("]")}
+        settings = [set(chain.from_iterable(groups)) for _, groups in split.values()]
+        if len(split) == len({*names}) and (shared := set.intersection(*settings)):
+            short = dict[str, str]()
+            for name, (base, groups) in split.items():
+                own = ([setting for setting in group if setting not in shared] for group in groups)
+                short[name] = base + "".join(f"[{','.join(group)}]" for group in own if group)
+            note = table.note
+            for name in sorted(short, key=len, reverse=True):  # a name may begin with another one
+                note = note.replace(name, short[name])
+            rows = [row | {column: short[str(row[column])]} for row in table.rows]
+            return replace(table, title=f"{table.title}\nall rows: {', '.join(sorted(shared))}", rows=rows, note=note)
+    return table
 
 
 def _left_align_words(column: "pd.Series[str]") -> "pd.Series[str]":

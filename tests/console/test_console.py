@@ -1,5 +1,7 @@
 """Text that came with data or files cannot act on a terminal."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,3 +45,25 @@ def test_errors_and_explained_captions_are_escaped(capsys: pytest.CaptureFixture
     assert "\x9b" not in out + err
     assert r"\x1b[2Jclip-tiny" in err
     assert "dog.n.01" in out
+
+
+def test_settings_that_all_rows_share_are_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["clip-tiny[batch_size=16,image_sizes=[32,48]]", "catlip-tiny[batch_size=16,image_sizes=[32,48],seed=1]"]
+    table = Table("Speed", [{"experiment": name, "ratio": 1.0} for name in names], f"ratio: over those of {names[0]}.")
+    print_tables([table], tmp_path / "figures.json")
+    out = capsys.readouterr().out
+    assert out.splitlines()[1] == "all rows: batch_size=16, image_sizes=[32,48]"
+    assert out.count("batch_size") == 1
+    assert "catlip-tiny[seed=1]" in out
+    assert out.rstrip().endswith("ratio: over those of clip-tiny.")
+    assert all(name in (tmp_path / "figures.json").read_text() for name in names)
+
+
+@pytest.mark.parametrize(
+    "other", ["clip-tiny", "clip-tiny[seed=1]", "raw pixels", "speed of clip-tiny[batch_size=16], round 1"]
+)
+def test_settings_that_a_row_lacks_stay_in_the_names(other: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_tables([Table("Speed", [{"experiment": name} for name in ("catlip-tiny[batch_size=16]", other)])])
+    out = capsys.readouterr().out
+    assert "all rows" not in out
+    assert "catlip-tiny[batch_size=16]" in out
