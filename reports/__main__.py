@@ -1,7 +1,7 @@
 """The command line of the reports: pages and exports from records."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -192,7 +192,7 @@ def _log_damaged(damaged: Sequence[str]) -> int:
 
 
 Verb = ComparisonPage | PlanPage | HistoryPage | CompareFigures | ExportFigures
-VERBS: dict[str, Callable[..., Verb]] = {
+VERBS: dict[str, type[Verb]] = {
     "build": ComparisonPage,
     "plan": PlanPage,
     "history": HistoryPage,

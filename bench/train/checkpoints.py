@@ -45,7 +45,7 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     phase: str  # description of the next step's segment
     images: int  # training images so far
     processes: int  # number that shared each batch
-    inputs_digest: str  # of the training data's files
+    data_digest: str  # of the training data's files
     seconds: float  # of training, without time lost with killed processes
     decoded: int = 0  # images that rank 0 read so far, or tried to
     unusable: dict[str, int] = {}  # of them, by what is wrong with them
