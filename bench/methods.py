@@ -110,7 +110,7 @@ METHODS: dict[str, Method[Any, Any]] = {
     "catlip": Method(models.build_synset_classifier, targets.synset_labels, catlip_loss, row_labels=models.row_synsets),
     "superclass": Method(models.build_token_classifier, targets.subword_labels, superclass_loss),
     "superclip": Method(build_superclip, targets.tokens_and_labels, superclip_loss, clamp_scale),
-    "distill": Method(models.build_student, targets.teacher_features, distill_loss),
+    "distill": Method(models.build_student, targets.stored_teacher_features, distill_loss),
 }
 
 

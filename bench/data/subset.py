@@ -20,14 +20,14 @@ from bench.environment.seeds import SUBSET, seed_for
 RANDOM = "random:"
 
 
-def is_listed(subset: str | None) -> bool:
+def is_key_file(subset: str | None) -> bool:
     """Return whether a file lists the samples that a run uses."""
     return subset is not None and not subset.startswith(RANDOM)
 
 
 def require_listed_keys(subset: str | None) -> None:
     """Raise ValueError if a subset is a file that lists no keys."""
-    if subset is not None and is_listed(subset):
+    if subset is not None and is_key_file(subset):
         _listed_keys(Path(subset))
 
 

@@ -61,7 +61,7 @@ def tokens_and_labels(experiment: Experiment) -> Callable[[Captions], TokensAndL
     return lambda captions: TokensAndLabels(to_tokens(captions), to_labels(captions))
 
 
-def teacher_features(experiment: Experiment) -> Callable[[Captions], Features | NoTarget]:
+def stored_teacher_features(experiment: Experiment) -> Callable[[Captions], Features | NoTarget]:
     """Return a function to the stored features of a teacher; captions are ignored."""
     if (stored := stored_features(experiment)) is not None:
         return lambda captions: Features(stored[torch.tensor(captions.rows)])

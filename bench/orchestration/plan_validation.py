@@ -93,7 +93,7 @@ def validate_locally(
             ]
             side_by_side = [wait_for_runs() for wait_for_runs in waits]
         weights = count_workload(experiment).weights
-        links = _measure_links(min(FP32_BYTES * weights.trained, DDP_BUCKET_BYTES), cores)
+        links = _measure_interconnect(min(FP32_BYTES * weights.trained, DDP_BUCKET_BYTES), cores)
         with _start_measurement(words, Path(f"{folder}-together"), cores, 1) as wait_for_runs:
             joint_seconds = _first_run_step_seconds(wait_for_runs())
         compute = _mean_compute_seconds([first])
@@ -195,9 +195,9 @@ def _start_measurement(
         yield wait_for_runs
 
 
-def _measure_links(size: int, cores: Sequence[int]) -> Interconnect:
-    """Measure gloo's bandwidth and latency between processes on these cores, for messages of about `size` bytes."""
-    with _start_module(["bench.plan.link_speed", str(size)], cores, subprocess.PIPE) as child:
+def _measure_interconnect(message_bytes: int, cores: Sequence[int]) -> Interconnect:
+    """Measure gloo's bandwidth and latency between processes on these cores, for messages of about `message_bytes`."""
+    with _start_module(["bench.plan.link_speed", str(message_bytes)], cores, subprocess.PIPE) as child:
         printed = child.communicate()[0]
     try:
         found = msgspec.json.decode(printed, type=LinkSpeed)

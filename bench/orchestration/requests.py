@@ -194,9 +194,9 @@ class TeacherFeaturesRequest(Request, frozen=True, kw_only=True, tag="embedding"
         return (Path(self.file),)
 
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
-        from bench.towers.teacher import write_features
+        from bench.towers.teacher import write_teacher_features
 
-        write_features(self.experiment, device, Path(self.results), self.paths[0])
+        write_teacher_features(self.experiment, device, Path(self.results), self.paths[0])
 
 
 class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):

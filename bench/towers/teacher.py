@@ -51,7 +51,7 @@ def build_teacher(experiment: Experiment) -> ImageTower:
     return load_trained_tower(Path(teacher))[0]
 
 
-def write_features(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
+def write_teacher_features(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
     """Embed every sample of an experiment's data with its teacher: whole images, scaled to the teacher's size.
 
     The file has one row per sample; rows of unusable samples are 0 and are never read.

@@ -8,7 +8,7 @@ from bench.record import Transfer
 from bench.statistics import Difference, Estimate, judge_accuracy_difference
 from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, RANDOM_HEAD, nearest_labels
 from reports.accuracy import label_curves, label_views
-from reports.accuracy.label_curves import PER_CLASS, Curve, curve_per_subject, format_labels, label_counts
+from reports.accuracy.label_curves import PER_CLASS, Curve, choose_curve_per_subject, format_labels, label_counts
 from reports.accuracy.label_views import NOT_SCORED, CurveLine
 from reports.accuracy.score_tables import images_cell, subject_name_cell
 from reports.render.document import Panel
@@ -57,7 +57,7 @@ def _curve_panels(comparison: ComparisonRecords, number: int, curves: Sequence[C
     """Draw one protocol, one chart per task."""
     panels = []
     for index, (task, own) in enumerate(group_by(curves, lambda curve: curve.task).items()):
-        shown = curve_per_subject(own)
+        shown = choose_curve_per_subject(own)
         lines, title = label_views.curve_lines(comparison, shown), f"{task}, {curves[0].protocol}"
         chart = label_views.label_chart(f"labels-{number}-{index}", title, lines, label_views.highest_bound(shown))
         panels.append(
@@ -94,11 +94,11 @@ def _initial_head(curve: Curve) -> str:
 def _head_and_baseline_lines(curves: Sequence[Curve], subject: str) -> list[CurveLine]:
     """Return the lines of a tower's heads, and of the random head on the random-init baseline as their reference."""
     own = [curve for curve in curves if curve.subject == subject]
-    images = curve_per_subject(own)[0].images
+    images = choose_curve_per_subject(own)[0].images
     heads = sorted((c for c in own if c.images == images), key=lambda curve: _initial_head(curve) == RANDOM_HEAD)
     random_inits = {RANDOM_INIT, f"{RANDOM_INIT} of {subject}"} - {subject}
     baselines = [curve for curve in curves if curve.subject in random_inits and _initial_head(curve) == RANDOM_HEAD]
-    return [*map(_head_line, heads), *label_views.reference_lines(curve_per_subject(baselines))]
+    return [*map(_head_line, heads), *label_views.reference_lines(choose_curve_per_subject(baselines))]
 
 
 def _head_line(curve: Curve) -> CurveLine:

@@ -77,7 +77,7 @@ def few_label_curves(comparison: ComparisonRecords) -> list[Curve]:
     return [_make_curve(unit, group) for (_, _, unit, _, _), group in groups.items()]
 
 
-def curve_per_subject(curves: Sequence[Curve]) -> list[Curve]:
+def choose_curve_per_subject(curves: Sequence[Curve]) -> list[Curve]:
     """Return one curve per subject: of its tower at equal images where there is one, else of the most images."""
     in_order = sorted(curves, key=lambda curve: (QUESTION_BUDGETS[0] in curve.budgets, curve.images))
     chosen = {curve.subject: curve for curve in in_order}

@@ -58,7 +58,7 @@ def task_table(
         for point in of:
             rows.setdefault((point.subject, point.images), {})[protocol] = point
     groups = {
-        title: [_task_row(comparison, row, shown, device) for row in group]
+        title: [_subject_row_of_task(comparison, row, shown, device) for row in group]
         for title, group in _group_by_budget(here, list(rows.values())).items()
     }
     return HtmlTable.of_groups(f"Accuracy on {task}", columns, groups)
@@ -138,7 +138,7 @@ def _group_by_budget(
     return groups
 
 
-def _task_row(
+def _subject_row_of_task(
     comparison: ComparisonRecords, row: dict[str, ScorePoint], protocols: Iterable[str], device: CostAxis
 ) -> list[Cell]:
     point = next(iter(row.values()))

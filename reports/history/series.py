@@ -46,7 +46,7 @@ class Series:
 
         The common factor of the processes of a turn, such as a slow minute of the machine, is divided out.
         """
-        factors = _slot_factors(self.points)
+        factors = _turn_factors(self.points)
         values = [value / factors.get(turn, 1.0) for point in self.points for value, turn in point.runs_with_slots()]
         return values, [at for at, point in enumerate(self.points) for _ in point.runs]
 
@@ -65,7 +65,7 @@ class CommitHistory:
         return list(dict.fromkeys(line.machine for line in self.series))
 
 
-def _slot_factors(points: Sequence[CommitPoint]) -> dict[str, float]:
+def _turn_factors(points: Sequence[CommitPoint]) -> dict[str, float]:
     """Return the common factor of each turn: the median over three or more commits of process / median of its commit.
 
     Source: a step of median polish, Tukey 1977, "Exploratory Data Analysis", chapter 11, on ratios.

@@ -86,7 +86,7 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     body = text[text.index(">") + 1 :]
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
-    body = re.sub(r"<[^>]+>", lambda tag: _clean_svg_tag(tag[0], name), body)  # only tags: text comes from the records
+    body = re.sub(r"<[^>]+>", lambda tag: _adapt_svg_tag(tag[0], name), body)  # only tags: text comes from the records
     body = re.sub(r'<path d="[^"]*"( clip-path="[^"]*")? style="fill: none"/>', "", body)  # draws nothing
     body = re.sub(r"\s*\n\s*", "\n", body)
     body = re.sub(r"<g>\s*</g>\n?", "", body)
@@ -110,7 +110,7 @@ def add_tooltip(artist: Artist, text: str) -> None:
     artist.set_gid(f"{HOVERED}{text.encode().hex()}")  # hexadecimal, so that no text can end the attribute
 
 
-def _clean_svg_tag(tag: str, name: str) -> str:
+def _adapt_svg_tag(tag: str, name: str) -> str:
     """Remove a tag's font, replace its colours by CSS variables, prefix its ids and round its numbers.
 
     Groups lose their ids; a group with a tooltip gets a title.

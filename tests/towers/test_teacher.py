@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from bench.__main__ import main
 from bench.data.pack import PackImages
 from bench.data.stream import eval_transform
-from bench.towers.teacher import build_teacher, stored_features, write_features
+from bench.towers.teacher import build_teacher, stored_features, write_teacher_features
 from bench.train.build import build_train_state, load_data
 from models.heads import Student
 from tests.data.shards import img2dataset_members, write_shard
@@ -22,7 +22,7 @@ def test_stored_features_have_one_row_per_image_and_a_student_reads_its_own(
     results: Path, images: PackImages, tmp_path: Path
 ) -> None:
     path, experiment = tmp_path / "features.safetensors", small("distill")
-    write_features(experiment, CPU, results, path)
+    write_teacher_features(experiment, CPU, results, path)
     features = load_file(path)["features"]
     teacher = build_teacher(experiment).eval()
     assert features.shape == (len(images), teacher.width)
@@ -45,7 +45,7 @@ def test_stored_features_of_shards_follow_sample_positions_and_refuse_other_data
         (tmp_path / name).mkdir()
         write_shard(tmp_path / name / "0.tar", img2dataset_members(first, 6))
     path, data = tmp_path / "features.safetensors", str(tmp_path / "a")
-    write_features(small("distill", data=data), CPU, results, path)
+    write_teacher_features(small("distill", data=data), CPU, results, path)
     experiment = small("distill", data=data, teacher=str(path), batch_size=4)
     stored = stored_features(experiment)
     assert stored is not None

@@ -87,7 +87,7 @@ def vendor_files(npm: Path, vendor: str) -> tuple[Path, ...]:
 def emoji_pairs(npm: Path, vendor: str) -> Iterator[Pair]:
     """Yield a vendor's emoji without skin tones, in the order of their code points."""
     texts = EmojiTexts(npm)
-    images = _find_renders(npm, texts) if vendor == "fluent-3d" else _find_icons(npm, vendor, texts)
+    images = _find_renders(npm, texts) if vendor == "fluent-3d" else _find_icons_by_code(npm, vendor, texts)
     for code, draw_emoji in sorted(images.items()):
         yield Pair(code.lower(), draw_emoji(), texts.caption(code, vendor), LICENCES[vendor], texts.label(code))
 
@@ -137,7 +137,7 @@ def _find_renders(npm: Path, texts: EmojiTexts) -> dict[str, Callable[[], Image.
     return {code: partial(_open_image, path) for path in paths if (code := texts.code(path.stem))}
 
 
-def _find_icons(npm: Path, vendor: str, texts: EmojiTexts) -> dict[str, Callable[[], Image.Image]]:
+def _find_icons_by_code(npm: Path, vendor: str, texts: EmojiTexts) -> dict[str, Callable[[], Image.Image]]:
     """Find an icon set's emoji by the code points that it lists, the others by the emoji's name."""
     folder = npm / "@iconify-json"
     icons = IconSet(folder / vendor)

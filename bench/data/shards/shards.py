@@ -21,7 +21,7 @@ from bench.data.captions.files import compound_suffix, digest_file_samples, find
 from bench.data.manifest import pretrain_shards
 from bench.data.shards import facts
 from bench.data.shards.facts import EMBEDDINGS, IMAGES, MANIFEST_NAME, MemberKind, ShardContents, ShardFacts
-from bench.data.subset import is_listed
+from bench.data.subset import is_key_file
 
 MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
 
@@ -137,7 +137,7 @@ def open_experiment_shards(experiment: Experiment, cache_folder: Path) -> Shards
     members = IMAGES if experiment.embedding_channels is None else EMBEDDINGS
     shards = open_shards(experiment.data, cache_folder, members)
     lacking, total = shards.skipped, open_samples(shards).total
-    if lacking.total() > max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * total) and not is_listed(experiment.subset):
+    if lacking.total() > max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * total) and not is_key_file(experiment.subset):
         raise ValueError(
             f"{shards.data}: {lacking.total():,} of {total:,} samples cannot be used ({format_counts(lacking)}), "
             f"more than {MAX_UNUSABLE_FRACTION:.0%}: repair the shards, or list the keys to use: --set subset=FILE.csv"

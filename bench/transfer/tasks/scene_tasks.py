@@ -48,7 +48,7 @@ DETECTION = DetectionRecipe(
 @functools.cache
 def scene_labels(cache: Path) -> MultiLabelTask:
     """Return a multi-label task: which of eight classes are in a scene of one to three objects."""
-    train, validation, test = map(_make_labels, _draw_scenes(LABELS_COUNTS, LABELS_SIDE, cache))
+    train, validation, test = map(_make_multi_label_part, _draw_scenes(LABELS_COUNTS, LABELS_SIDE, cache))
     return MultiLabelTask("scenes", CLASSES, train, validation, test)
 
 
@@ -75,7 +75,7 @@ def _draw_scenes(counts: Mapping[Split, int], side: int, cache: Path) -> list[li
         return [list(pool.map(make_scenes(split, side, cache).scene, range(n))) for split, n in counts.items()]
 
 
-def _make_labels(part: list[Scene]) -> MultiLabelPart:
+def _make_multi_label_part(part: list[Scene]) -> MultiLabelPart:
     labels = torch.stack([scene.present for scene in part]).numpy()
     return MultiLabelPart(ArrayImageSource(torch.stack([scene.rgb for scene in part])), labels, np.zeros_like(labels))
 

@@ -72,7 +72,7 @@ def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> 
     train, test = list[int](), list[int]()
     groups, done = group_duplicates(images, rows), set[int]()
     for members in _group_by_class(images, rows, key).values():
-        for group in _sort_by_hash(images, {groups[row] for row in members} - done, name):
+        for group in _sort_by_key_hash(images, {groups[row] for row in members} - done, name):
             (train if len(train) <= len(test) else test).extend(row for row in rows if groups[row] == group)
             done.add(group)
     return _make_task(name, images, train, test, key, groups)
@@ -80,7 +80,7 @@ def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> 
 
 def _few_shot(images: Pack, key: str, *, per_class: int) -> Task:
     """Train on `per_class` images of each class; the test part is all but the first 100 images of each class."""
-    order = _sort_by_hash(images, range(len(images)), key)
+    order = _sort_by_key_hash(images, range(len(images)), key)
     members = _group_by_class(images, order, key).values()
     train = [row for rows in members for row in rows[:per_class]]
     test = [row for rows in members for row in rows[MOST_SHOTS:]]
@@ -99,7 +99,7 @@ def _make_task(name: str, images: Pack, train: list[int], test: list[int], key: 
     validation = set[int]()  # about the same share of each class; groups stay together
     for members in _group_by_class(images, train, key).values():
         wanted = max(1, round(len(members) * VALIDATION_SHARE))
-        for group in _sort_by_hash(images, {groups[row] for row in members}, f"validation/{first_task_name(name)}"):
+        for group in _sort_by_key_hash(images, {groups[row] for row in members}, f"validation/{first_task_name(name)}"):
             if sum(row in validation for row in members) < wanted:
                 validation |= {row for row in train if groups[row] == group}
     return Task(name, classes, part(sorted({*train} - validation)), part(sorted(validation)), part(sorted(test)))
@@ -136,6 +136,6 @@ def _group_by_class(images: Pack, rows: Iterable[int], key: str) -> Mapping[str,
     return members
 
 
-def _sort_by_hash(images: Pack, rows: Iterable[int], salt: str) -> list[int]:
+def _sort_by_key_hash(images: Pack, rows: Iterable[int], salt: str) -> list[int]:
     """Sort rows by a hash of their keys, so that a split depends on nothing else."""
     return sorted(rows, key=lambda row: hashlib.sha256(f"{salt}/{images.keys[row]}".encode()).digest())

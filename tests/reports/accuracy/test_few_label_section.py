@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from bench.experiments import get_experiment
 from bench.record import Record, Score, TaskMetric, Transfer
 from bench.statistics import Interval, estimate_over_draws, mean_interval
-from reports.accuracy.label_curves import PER_CLASS, SHARE, curve_per_subject, few_label_curves
+from reports.accuracy.label_curves import PER_CLASS, SHARE, choose_curve_per_subject, few_label_curves
 from reports.page import page
 from reports.render.frames import group_comparison
 
@@ -194,7 +194,7 @@ def test_one_tower_per_subject_is_drawn_and_all_are_listed(make: Make) -> None:
     long = replace(short, measured=replace(short.measured, images=160_000, budgets=("equal device seconds",)))
     curves = few_label_curves(group_comparison("x", [short, long]))
     shares = [curve for curve in curves if curve.label_unit == SHARE]
-    assert [(curve.label_unit, curve.images) for curve in curve_per_subject(shares)] == [(SHARE, 80_000)]
+    assert [(curve.label_unit, curve.images) for curve in choose_curve_per_subject(shares)] == [(SHARE, 80_000)]
     assert {curve.images for curve in curves if curve.label_unit == PER_CLASS} == {80_000, 160_000}
 
 
