@@ -14,9 +14,9 @@ from bench.environment.files import (
     atomic_write,
     decode_json,
     decode_older,
-    name_errors,
     plain_name,
-    read_each,
+    prefix_errors,
+    read_intact_files,
     read_limited,
     require_unique_keys,
 )
@@ -272,7 +272,7 @@ def record_path(results: Path, comparison: str, kind: str, *names: object) -> Pa
 def comparisons(results: Path) -> list[str]:
     """Return the comparisons of which a folder holds an intact record, oldest first."""
     files = groupby(record_files(results), comparison_of)
-    return sorted(name for name, paths in files if any(read_each([path], read_record)[0] for path in paths))
+    return sorted(name for name, paths in files if any(read_intact_files([path], read_record)[0] for path in paths))
 
 
 def comparison_of(path: Path) -> str:
@@ -291,9 +291,9 @@ def record_files(results: Path) -> list[Path]:
 
 
 def _decode(content: bytes, path: Path) -> Record:
-    with name_errors(f"{path}: not a record"):
+    with prefix_errors(f"{path}: not a record"):
         number = decode_json(content, FormatHeader).format
-    with name_errors(path):
+    with prefix_errors(path):
         if number not in READABLE_FORMATS:
             raise ValueError(f"has format {number}, this version reads {' and '.join(map(str, READABLE_FORMATS))}")
         require_unique_keys(content)

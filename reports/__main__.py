@@ -22,7 +22,7 @@ from bench.console.console import (
 )
 from bench.console.options import parse_options
 from bench.console.tables import Table, print_tables
-from bench.environment.files import atomic_write, read_each, read_limited
+from bench.environment.files import atomic_write, read_intact_files, read_limited
 from bench.history.metric_diffs import (
     compare_observations,
     describe_no_regression,
@@ -59,13 +59,13 @@ class ComparisonPage:
         """Read the records and write the page; files that are damaged, or newer and no records, are named on it."""
         found, files = comparisons(self.results), record_files(self.results)
         if not found:
-            _log_damaged(read_each(files, read_record)[1])
+            _log_damaged(read_intact_files(files, read_record)[1])
             raise ValueError(f"{self.results} holds no records; run `python -m bench` first, which writes them")
         name = found[-1] if self.comparison is None else self.comparison
         choose(name, dict.fromkeys(found), f"comparison in {self.results}")
         others = [other for other in reversed(found) if other != name]
         own = [path for path in files if name <= comparison_of(path) and comparison_of(path) not in others]
-        records, damaged = read_each(own, read_record)
+        records, damaged = read_intact_files(own, read_record)
         suites, plan = (
             read_limited(path) if path.is_file() else None
             for path in (self.results / SUITES_FILE, self.results / PLAN_FILE)

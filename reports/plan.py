@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from bench.environment.files import name_errors
+from bench.environment.files import prefix_errors
 from bench.plan.model import SCALING_TITLE
 from reports.render.document import render_template
 from reports.render.formats import UNMEASURED, format_rate, percent
@@ -73,7 +73,7 @@ def plan_page(content: bytes, name: str) -> str:
 def view_plan(content: bytes, name: str = PLAN_FILE) -> PlanView:
     """Return the charts and tables of a plan; raise ValueError for a document of another kind."""
     broken = (msgspec.DecodeError, msgspec.ValidationError, KeyError, RecursionError)
-    with name_errors(f"{name} is not a document of `python -m bench plan --json`", broken):
+    with prefix_errors(f"{name} is not a document of `python -m bench plan --json`", broken):
         found = msgspec.json.decode(content, type=dict[str, PlanTable])
         points = msgspec.convert(found[SCALING_TITLE].rows, list[PlanPoint])
     if not points:

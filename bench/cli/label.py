@@ -16,11 +16,11 @@ from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.tables import print_tables
 from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix, find_caption_files, select_part
-from bench.environment.files import name_errors
+from bench.environment.files import prefix_errors
 from bench.labels.label_files import (
     LabelJob,
     ReportProgress,
-    is_other_table,
+    is_table_without_labels,
     read_label_file_info,
     tally_without_label_counts,
 )
@@ -75,7 +75,7 @@ class Label:
 
     def _merge(self) -> int:
         vocabularies = [read_vocabulary(str(path)) for path in self.merge]
-        with name_errors(", ".join(map(str, self.merge))):
+        with prefix_errors(", ".join(map(str, self.merge))):
             vocabulary = merge_vocabularies(vocabularies)
         print_tables([frequent_label_table(vocabulary.labels)], self.json)
         return self._write(vocabulary)
@@ -189,7 +189,7 @@ def _require_distinct_targets(jobs: Sequence[LabelJob]) -> None:
             raise ValueError(f"{first} and {job.source} would both write {job.target}: label one at a time")
         sources[job.target] = job.source
     targets = {path.resolve() for path in sources if path}
-    overwritten = {job.source.resolve() for job in jobs} & targets or {*filter(is_other_table, targets)}
+    overwritten = {job.source.resolve() for job in jobs} & targets or {*filter(is_table_without_labels, targets)}
     if overwritten:
         raise ValueError(f"the labels would be written over {min(overwritten)}: choose another --out")
 

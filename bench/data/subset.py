@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from bench.config import Experiment, list_names
 from bench.data.captions.batches import KEY_COLUMNS, find_column
 from bench.data.captions.files import UNREADABLE
-from bench.environment.files import name_errors
+from bench.environment.files import prefix_errors
 from bench.environment.seeds import SUBSET, seed_for
 
 RANDOM = "random:"
@@ -63,7 +63,7 @@ def _random_rows(subset: str, seed: int, count: int) -> Sequence[int]:
 def _listed_keys(path: Path) -> set[str]:
     if not path.is_file():
         raise ValueError(f"subset={path}: no such file; expected a csv file of keys or {RANDOM}N")
-    with name_errors(path, UNREADABLE), path.open(newline="", encoding="utf-8-sig") as file:
+    with prefix_errors(path, UNREADABLE), path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file, restval="")
         column = find_column(rows.fieldnames or (), KEY_COLUMNS)
         if column is None:

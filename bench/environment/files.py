@@ -124,7 +124,7 @@ def read_limited(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
     raise ValueError(f"{path}: larger than {most_bytes / 2**20:g} MiB")
 
 
-def read_each(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T], list[str]]:
+def read_intact_files(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T], list[str]]:
     """Read files; return what the intact ones hold, and the error of each damaged one, which names it."""
     found, damaged = list[T](), list[str]()
     for path in paths:
@@ -136,7 +136,7 @@ def read_each(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T]
 
 
 @contextmanager
-def name_errors(name: object, kinds: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]:
+def prefix_errors(name: object, kinds: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]:
     """Raise errors of these kinds as a ValueError of one line that begins with the name of the file."""
     try:
         yield

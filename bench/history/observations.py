@@ -16,7 +16,7 @@ import msgspec
 
 from bench.config import Experiment
 from bench.environment.circumstances import summarize_machine
-from bench.environment.files import atomic_write, decode_json, name_errors, read_each, read_limited
+from bench.environment.files import atomic_write, decode_json, prefix_errors, read_intact_files, read_limited
 from bench.measure.throughput import images_per_second
 from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, is_record, read_record
 
@@ -65,7 +65,7 @@ class Document(msgspec.Struct, frozen=True):
 
 def parse_document(content: bytes, name: str) -> Document:
     """Decode a document; `name` is the file's in the ValueError for invalid content."""
-    with name_errors(f"{name}: not a document of pytest-benchmark"):
+    with prefix_errors(f"{name}: not a document of pytest-benchmark"):
         return decode_json(content, Document)
 
 
@@ -174,7 +174,7 @@ def read_observations(paths: Sequence[Path], damaged: list[str] | None = None) -
     """
     observations: list[Observation] = []
     for path in paths:
-        files, errors = read_each(json_files(path), partial(_read_file, named=path))
+        files, errors = read_intact_files(json_files(path), partial(_read_file, named=path))
         if errors and (damaged is None or not files):
             raise ValueError(errors[0])
         if damaged is not None:
@@ -201,7 +201,7 @@ def _read_file(path: Path, named: Path) -> list[Observation]:
         return list(observations_of_record(read_record(path)))
     content = read_limited(path)
     if path != named:
-        with name_errors(f"{path}: not JSON"):
+        with prefix_errors(f"{path}: not JSON"):
             decoded: object = decode_json(content, object)
         if not isinstance(decoded, dict) or "benchmarks" not in decoded:
             return []

@@ -119,7 +119,7 @@ def read_label_file_info(target: Path) -> LabelFileInfo | None:
         return None
 
 
-def is_other_table(path: Path) -> bool:
+def is_table_without_labels(path: Path) -> bool:
     """Return whether a file is a readable parquet table that holds no labels."""
     try:
         return METADATA_KEY not in (pq.read_metadata(path).metadata or {})

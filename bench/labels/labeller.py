@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from bench.config import choose
 from bench.console.console import PROGRAM
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, CaptionBatch
-from bench.environment.files import name_errors
+from bench.environment.files import prefix_errors
 from bench.labels.vocabulary import SUBWORD, Vocabulary, VocabularyLabel, read_vocabulary, sort_labels_by_count
 
 LabelIds = npt.NDArray[np.uint32]  # of consecutive captions, concatenated
@@ -139,7 +139,7 @@ def decode_texts(captions: pa.BinaryArray) -> tuple[pa.StringArray, Counter[str]
 def get_labeller(rule: str, vocabulary: str | None) -> Labeller:
     """Return the labeller of a rule and of a vocabulary's name or path, loaded once per process."""
     known_rule, labels = get_rule(rule), read_vocabulary(vocabulary) if vocabulary else None
-    with name_errors(vocabulary):
+    with prefix_errors(vocabulary):
         return Labeller(known_rule, labels)
 
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from bench.config import choose, format_differences
-from bench.environment.files import atomic_write, decode_json, name_errors, read_limited
+from bench.environment.files import atomic_write, decode_json, prefix_errors, read_limited
 
 SHIPPED_FOLDER = Path(__file__).parent / "vocabularies"
 SUBWORD = "subword"  # the only rule whose labels are subword ids; the labels of all others are synsets
@@ -103,7 +103,7 @@ def read_vocabulary(name: str) -> Vocabulary:
     path = vocabulary_path(name)
     content = read_limited(path)
     if content.lstrip().startswith(b"{"):
-        with name_errors(f"{path}: not a vocabulary"):
+        with prefix_errors(f"{path}: not a vocabulary"):
             vocabulary = decode_json(content, Vocabulary)
         return _require_valid_keys(vocabulary, path)
     if content.startswith(b"\x80") or path.suffix in (".pkl", ".pickle"):
@@ -153,7 +153,7 @@ class _PlainUnpickler(pickle._Unpickler):  # noqa: SLF001
 
 def _read_released_counts(content: bytes, path: Path) -> dict[str, int]:
     """Return the counts by synset of CoreNet's pickle, in its order; ValueError unless it is a dict of str to int."""
-    with name_errors(f"{path}: only a pickle of dict, str and int is read", (Exception,)):  # those are not documented
+    with prefix_errors(f"{path}: only a pickle of dict, str and int is read", (Exception,)):  # those are not documented
         found = _PlainUnpickler(io.BytesIO(content)).load()
     if type(found) is not dict or not all(type(key) is str and type(count) is int for key, count in found.items()):
         raise ValueError(f"{path}: only a pickle of dict, str and int is read, this one holds other types")

@@ -9,7 +9,7 @@ from typing import TypeVar
 from bench.config import BATCH_SIZE_FIELDS, Experiment, differing_fields, format_differences
 from bench.console.console import PROGRAM, log
 from bench.environment.circumstances import Circumstances
-from bench.environment.files import read_each
+from bench.environment.files import read_intact_files
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.plan.collectives import FP32_BYTES, ParameterCounts
 from bench.plan.model import ComputeProfile
@@ -46,7 +46,7 @@ def newest_timed_records(path: Path, experiments: Sequence[Experiment]) -> list[
     """
     if path.is_file():
         return read_records(path.parent, read_record(path).comparison)
-    records, damaged = read_each(record_files(path), read_record)
+    records, damaged = read_intact_files(record_files(path), read_record)
     for error in damaged:
         log(f"left out: {error}")
     names = sorted({record.comparison for record in records}, reverse=True)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.data.targets import Tokens
-from bench.environment.files import name_errors
+from bench.environment.files import prefix_errors
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
 from bench.towers.provenance import Provenance, head_path, read_metadata
@@ -76,7 +76,7 @@ def read_label_classifier(tower: Path) -> LabelClassifier | None:
     path = head_path(tower)
     if not path.is_file():
         return None
-    with name_errors(f"{path} holds no classifier", (ValueError, KeyError, msgspec.DecodeError, SafetensorError)):
+    with prefix_errors(f"{path} holds no classifier", (ValueError, KeyError, msgspec.DecodeError, SafetensorError)):
         keys = msgspec.json.decode(read_metadata(path).get("labels", "[]"), type=tuple[str, ...])
         if not keys:
             return None
@@ -91,7 +91,7 @@ def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> 
     """
     if not head_path(path).is_file():
         return None
-    with name_errors(head_path(path), (SafetensorError,)):
+    with prefix_errors(head_path(path), (SafetensorError,)):
         saved, trained = load_file(head_path(path)), provenance.experiment
     if not any(name.startswith("text.") for name in saved):
         return None

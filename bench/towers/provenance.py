@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 
 from bench.config import Experiment
 from bench.console.console import PROGRAM
-from bench.environment.files import decode_older, name_errors, require_regular
+from bench.environment.files import decode_older, prefix_errors, require_regular
 from bench.old_names import upgrade_experiment_of
 
 
@@ -28,7 +28,7 @@ def read_provenance(path: Path) -> Provenance:
     facts = read_metadata(path)
     if "made" not in facts:
         raise ValueError(f"{path} does not say which experiment made it, so its tower cannot be built")
-    with name_errors(f"{path} has invalid metadata of the experiment that made it"):
+    with prefix_errors(f"{path} has invalid metadata of the experiment that made it"):
         return decode_older(facts["made"], Provenance, upgrade_experiment_of)
 
 
@@ -40,7 +40,7 @@ def is_made_here(path: Path) -> bool:
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a safetensors file; ValueError for another file."""
     require_regular(path)
-    with name_errors(f"{path} is not a safetensors file", (SafetensorError,)), safe_open(path, "numpy") as file:
+    with prefix_errors(f"{path} is not a safetensors file", (SafetensorError,)), safe_open(path, "numpy") as file:
         return file.metadata() or {}
 
 

@@ -20,7 +20,7 @@ from bench.data.pack import load_pack_images
 from bench.data.shards.shards import files_digest, find_shards, open_samples, open_shards
 from bench.data.stream import eval_transform
 from bench.data.transforms import WHITE, normalise
-from bench.environment.files import atomic_write, decode_json, name_errors
+from bench.environment.files import atomic_write, decode_json, prefix_errors
 from bench.environment.seeds import TEACHER, seed_for
 from bench.towers.provenance import read_metadata
 from bench.towers.tower_from import load_trained_tower
@@ -84,7 +84,7 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
     metadata = read_metadata(path).get("features")
     if metadata is None:
         return None
-    with name_errors(path):
+    with prefix_errors(path):
         facts = decode_json(metadata, FeatureFacts)
     if facts.digest != files_digest(find_shards(experiment.data)):
         raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.data}")

@@ -21,7 +21,7 @@ from bench.environment.files import (
     fsync_path,
     hold_lock,
     make_folders,
-    name_errors,
+    prefix_errors,
     read_limited,
     require_regular,
 )
@@ -94,7 +94,7 @@ def write_checkpoint(folder: Path, saved: CheckpointMetadata, write_tensors: Cal
 
 def read_checkpoint(path: Path) -> CheckpointMetadata:
     """Verify every file of a checkpoint against its manifest; ValueError or OSError names the defect."""
-    with name_errors(MANIFEST):
+    with prefix_errors(MANIFEST):
         manifest = msgspec.convert(decode_json(read_limited(path / MANIFEST), dict), dict[str, _FileEntry])
     for name in (TOWER, TENSORS, STATE):
         if manifest.get(name) != _describe_file(path / name):

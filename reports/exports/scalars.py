@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.config import Experiment
 from bench.data.image_sizes import images_before
-from bench.environment.files import atomic_write, plain_name, read_each
+from bench.environment.files import atomic_write, plain_name, read_intact_files
 from bench.history.observations import json_files, observations_of_record
 from bench.measure.throughput import window_rates
 from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
@@ -53,7 +53,7 @@ def read_scalars(locations: Sequence[Path], damaged: list[str]) -> list[Scalars]
     Raises ValueError where no record has a loss, a speed, a memory or a score.
     """
     paths = [path for location in locations for path in json_files(location) if is_record(path)]
-    records, errors = read_each(paths, read_record)
+    records, errors = read_intact_files(paths, read_record)
     if not (found := scalars_of(records)):
         text = "; ".join([", ".join(map(str, locations)), *errors[:1]])
         raise ValueError(f"{text}: no record of a training, a speed, a memory or a score; name a folder of records")

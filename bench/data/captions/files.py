@@ -25,7 +25,7 @@ from bench.config import choose
 from bench.data.captions import batches
 from bench.data.captions.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, CaptionBatch, CaptionRow
 from bench.data.shards.tar_samples import Member, iterate_samples
-from bench.environment.files import name_errors
+from bench.environment.files import prefix_errors
 
 BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
 READ_ROWS = 4096  # of a parquet file at once, which are then joined to batches; more are no faster
@@ -165,7 +165,7 @@ UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.E
 
 def read_captions(path: Path, column: str | None) -> Iterator[CaptionBatch]:
     """Read a file; ValueError names it and the reason why it cannot be read, also if that shows late."""
-    with name_errors(path, UNREADABLE):
+    with prefix_errors(path, UNREADABLE):
         if (size := path.stat().st_size) == 0:
             raise ValueError("the file is empty")
         decoded, read = 0, choose(compound_suffix(path), READERS, "format of captions with the suffix")

@@ -18,7 +18,7 @@ import pyarrow as pa
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG
 from bench.data.captions.files import UNREADABLE, SampleCaptionReader, digest_file_samples
 from bench.data.shards.tar_samples import Member, iterate_samples
-from bench.environment.files import MAX_BYTES, atomic_write, decode_json, name_errors, read_limited
+from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors, read_limited
 
 INDEX_FORMAT = 2  # raise it when the same shard gives another index
 SCHEMA = pa.schema(
@@ -79,7 +79,7 @@ def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
     """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
     rows, skipped, count, empty = list[dict[str, object]](), Counter[str](), 0, 0
     reader = SampleCaptionReader(None)
-    with name_errors(shard, UNREADABLE), shard.open("rb") as file:
+    with prefix_errors(shard, UNREADABLE), shard.open("rb") as file:
         for key, members in iterate_samples(file):
             suffix = next((suffix for suffix in kind.suffixes if suffix in members), None)
             caption, flaw = _read_usable_caption(reader, members)
@@ -102,7 +102,7 @@ def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
 @cache
 def read_index(path: Path) -> tuple[pa.Table, ShardContents]:
     """Return the usable samples of a shard and what it holds in all; its pages are shared by all processes."""
-    with name_errors(f"{path}: no index of a shard, remove it", UNREADABLE):
+    with prefix_errors(f"{path}: no index of a shard, remove it", UNREADABLE):
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         return table, decode_json((table.schema.metadata or {}).get(METADATA_KEY, b""), ShardContents)
 
@@ -135,7 +135,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     path = folder / MANIFEST_NAME
     if not path.is_file():
         return None
-    with name_errors(f"{path}: not a manifest of shards"):
+    with prefix_errors(f"{path}: not a manifest of shards"):
         return decode_json(read_limited(path), Manifest)
 
 
@@ -149,7 +149,7 @@ def write_manifest(folder: Path, shards: Mapping[str, ShardFacts]) -> None:
 def compute_facts(shard: Path, report: Callable[[int], object] = lambda _: None) -> ShardFacts:
     """Read a whole shard, reporting bytes; ValueError names a shard that cannot be read to its end."""
     digest, size = sha256(), 0
-    with name_errors(shard, UNREADABLE), shard.open("rb") as file:
+    with prefix_errors(shard, UNREADABLE), shard.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)

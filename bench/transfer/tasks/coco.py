@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from bench.environment.files import decode_json, name_errors, read_limited
+from bench.environment.files import decode_json, prefix_errors, read_limited
 from bench.transfer.detection import PUBLISHED, Annotated, DetectionTask, ObjectAnnotations, coco_tool
 from bench.transfer.tasks.image_sources import FileImageSource, format_some, readable_rows
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout, task_of_files
@@ -67,7 +67,7 @@ def coco_labels(root: Path, cache: Path) -> MultiLabelTask:
 def read_instances(path: Path, kind: type[T]) -> T:
     """Read an annotations file; ValueError for a file that is too large, is not JSON, or contradicts itself."""
     content = read_limited(path, MAX_BYTES)
-    with name_errors(path):
+    with prefix_errors(path):
         found = decode_json(content, kind)
     images, categories = [one.id for one in found.images], [one.id for one in found.categories]
     for what, ids in (("image", images), ("category", categories)):

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from bench.console.console import printable
 from bench.data.decoding import UnusableImageError, decode_image
-from bench.environment.files import atomic_write, name_errors, read_limited
+from bench.environment.files import atomic_write, prefix_errors, read_limited
 from bench.train.train_logger import LINE_SECONDS
 
 BATCH_SIZE = 256
@@ -178,7 +178,7 @@ def eval_batches(images: ImageSource, side: int) -> Iterator[UInt8[Tensor, "batc
 def read_text_lines(path: Path) -> list[str]:
     """Return a list's non-empty lines; ValueError for a file that is too large, not regular or not UTF-8."""
     content = read_limited(path, MAX_LIST_BYTES)
-    with name_errors(path):
+    with prefix_errors(path):
         text = content.decode()
     return [line.strip() for line in text.splitlines() if line.strip()]
 
@@ -207,7 +207,7 @@ def readable_rows(
     """
     file = cache / f"unreadable-{_digest_files(files, how)}.json"
     if file.is_file():
-        with name_errors(f"{file}: no list of unreadable images, remove it", (msgspec.DecodeError,)):
+        with prefix_errors(f"{file}: no list of unreadable images, remove it", (msgspec.DecodeError,)):
             reasons = msgspec.json.decode(file.read_bytes(), type=dict[int, str])
     else:
         reasons = _find_unreadable(decode, count, what)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from bench.environment.files import name_errors, read_limited
+from bench.environment.files import prefix_errors, read_limited
 from bench.transfer.tasks.image_sources import FileImageSource, format_some, read_text_lines
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, task_of_files
 
@@ -59,7 +59,7 @@ def read_objects(path: Path) -> list[tuple[str, bool]]:
     """
     content = read_limited(path, MAX_ANNOTATION_BYTES)
     parser = ET.XMLParser(target=_NoDoctypeBuilder())  # noqa: S314 - document types are refused
-    with name_errors(path, (ET.ParseError, ValueError)):
+    with prefix_errors(path, (ET.ParseError, ValueError)):
         parser.feed(content)
         annotation = parser.close()
     objects = annotation.findall("object") if annotation.tag == "annotation" else []
