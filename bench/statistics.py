@@ -1,7 +1,8 @@
 """The one place where a verdict is made.
 
-The unit of repetition is the run (a process), never the window: windows of one run share its luck. The interval
-of a ratio is over runs on one machine in one hour; it says nothing of other machines, seeds or data.
+The unit of repetition of a speed is the run (a process), never the window: windows of one run share its luck. The
+interval of a ratio is over runs on one machine in one hour; it says nothing of other machines, seeds or data. The units
+of an accuracy are the training run and the test item.
 """
 
 import math
@@ -12,7 +13,9 @@ from itertools import accumulate
 from statistics import fmean, stdev
 from typing import Literal, TypeVar
 
-from scipy.special import ndtri, stdtrit
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri, stdtr, stdtrit
 
 from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_p
 
@@ -23,10 +26,11 @@ Agreement = Literal["agree", "disagree", "inconclusive"]
 Prediction = Literal["consistent with FLOPs", "not consistent with FLOPs", "cannot be told"]
 ChangeKind = Literal["confirmed", "suspected", "counted"]
 Difference = Literal["better", "not distinguishable", "worse", "no interval"]
+Answers = npt.NDArray[np.float64] | float  # by test item, or one figure for all
 Rounds = Mapping[int, float]  # the figure of one run a round, by the round's number
 
-ALPHA = 0.01  # a verdict of "faster" or "slower" needs a p at or under this
-SMALLEST_EFFECT = 0.02  # and a ratio at least this far from 1
+ALPHA = 0.01  # a verdict of "faster", "slower", "better" or "worse" needs an adjusted p at or under this
+SMALLEST_EFFECT = 0.02  # and one on speed a ratio at least this far from 1
 CONFIDENCE = 0.95
 MIN_FIGURE, MAX_FIGURE = 1e-40, 1e40  # beyond these a figure is a fault, not a measurement
 MIN_ROUNDS = 5
@@ -247,7 +251,7 @@ class Interval:
     high: float
 
 
-def accuracy_interval(correct: Sequence[bool]) -> Interval:
+def accuracy_interval(correct: Sequence[float]) -> Interval:
     """Return the share of correct answers with Wilson's interval over the test items (one tower, one training run).
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
@@ -259,23 +263,14 @@ def accuracy_interval(correct: Sequence[bool]) -> Interval:
     return Interval(share, max(0.0, min(share, centre - margin)), min(1.0, max(share, centre + margin)))
 
 
-def paired_difference(base: Sequence[bool], other: Sequence[bool]) -> Interval:
-    """Return by how much `other` is more often right than `base` on the same items, in the same order.
-
-    Student t on the differences by item. The interval is over test items for two fixed towers; it is not over
-    training seeds, so it can tell a tower from its random-init baseline and cannot rank two methods.
-    """
-    if len(base) != len(other):
-        raise ValueError(f"paired answers must be of the same items: {len(base)} and {len(other)}")
-    differences = [float(b) - float(a) for a, b in zip(base, other, strict=True)]
-    mean, margin = fmean(differences), _student_margin(differences)
-    return Interval(mean, mean - margin, mean + margin)
-
-
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Return the mean over training seeds with Student's t interval; ValueError under two seeds."""
+    """Return the mean with Student's t interval; ValueError under two values, or for one that is not finite.
+
+    Of the differences by test item of two towers the interval holds for these towers: it can tell one from its
+    random-init baseline and cannot rank two methods.
+    """
     if len(values) < 2:  # noqa: PLR2004
-        raise ValueError("an interval over seeds needs two seeds or more")
+        raise ValueError("an interval needs two values or more")
     if not all(map(math.isfinite, values)):
         raise ValueError(f"an interval is made of finite figures, got {list(values)}")
     mean, margin = fmean(values), _student_margin(values)
@@ -298,38 +293,106 @@ class Estimate:
     low: float | None
     high: float | None
     over: str
+    p: float | None = None  # of the mean being 0, not adjusted for the number of estimates
 
 
-def estimate_over_seeds(values: Sequence[float]) -> Estimate:
-    """Estimate a mean over training seeds, with an interval from three seeds on."""
-    if len(values) < SEEDS_FOR_INTERVAL:
-        return Estimate(fmean(values), None, None, f"{len(values)} seeds, no interval")
-    found = mean_interval(values)
-    return Estimate(found.value, found.low, found.high, f"{len(values)} seeds")
+def estimate_over_seeds(rows: Sequence[Answers]) -> Estimate:
+    """Estimate a mean over training seeds, with an interval from three seeds on.
+
+    A row is what one training's tower answered: a figure for each test item (1 where it is right, or a difference of
+    two towers), or one figure for all. Rows and items are both taken as drawn at random, so that the interval covers
+    other trainings and other test items. Trainings with different numbers of items have no interval.
+    """
+    if len({np.size(row) for row in rows}) > 1:
+        return Estimate(fmean(map(np.mean, rows)), None, None, f"{len(rows)} seeds, different test images, no interval")
+    if len(rows) < SEEDS_FOR_INTERVAL:
+        return Estimate(fmean(map(np.mean, rows)), None, None, f"{len(rows)} seeds, no interval")
+    return _estimate_two_levels(rows, "seeds")
 
 
-def estimate_over_draws(runs: Mapping[K, Mapping[int, float]]) -> Estimate:
+def estimate_over_draws(runs: Mapping[K, Mapping[int, Answers]]) -> Estimate:
     """Estimate a mean over draws of the labelled images (one training), or over the trainings' means (several)."""
     if len(runs) > 1:
-        return estimate_over_seeds([fmean(draws.values()) for draws in runs.values()])
+        return estimate_over_seeds([sum(draws.values()) / len(draws) for draws in runs.values()])
     (draws,) = runs.values()
     if len(draws) == 1:
-        return Estimate(fmean(draws.values()), None, None, "one draw, no interval")
-    found = mean_interval([*draws.values()])
-    return Estimate(found.value, found.low, found.high, f"{len(draws)} draws")
+        return Estimate(fmean(map(np.mean, draws.values())), None, None, "one draw, no interval")
+    return _estimate_two_levels([*draws.values()], "draws")
 
 
-def estimate_paired_over_seeds(base: Mapping[int | None, float], other: Mapping[int | None, float]) -> Estimate | None:
-    """Estimate other - base over the training seeds that both have; None under five, which rank nothing."""
-    differences = [other[seed] - base[seed] for seed in base if seed in other]
+def estimate_paired_over_seeds(base: Mapping[K, Answers], other: Mapping[K, Answers]) -> Estimate | None:
+    """Estimate other - base over the seeds and items that both have; None under five seeds, which rank nothing."""
+    differences = [np.subtract(other[seed], base[seed]) for seed in base if seed in other]
     return estimate_over_seeds(differences) if len(differences) >= SEEDS_FOR_RANKING else None
 
 
-def judge_accuracy_difference(found: Estimate) -> Difference:
-    """Judge a difference of accuracies: better or worse where its interval excludes 0."""
-    if found.low is None or found.high is None:
-        return "no interval"
-    return "better" if found.low > 0 else "worse" if found.high < 0 else "not distinguishable"
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A difference of accuracies with its verdict; `p` is adjusted for all claims of its page."""
+
+    difference: Estimate
+    p: float | None
+    verdict: Difference
+
+
+def judge_accuracy_differences(found: Mapping[K, Estimate]) -> dict[K, Claim]:
+    """Judge all differences of accuracies of a page as one family.
+
+    One is better or worse where p, adjusted by Holm's step-down for the number of differences, is at most `ALPHA`.
+    """
+    known = {name: estimate.p for name, estimate in found.items() if estimate.p is not None}
+    adjusted = dict(zip(known, holm([*known.values()]), strict=True))
+    return {name: _judge_difference(estimate, adjusted.get(name)) for name, estimate in found.items()}
+
+
+def _judge_difference(difference: Estimate, p: float | None) -> Claim:
+    if p is None:
+        return Claim(difference, p, "no interval")
+    called: Difference = "better" if difference.value > 0 else "worse"
+    return Claim(difference, p, called if p <= ALPHA else "not distinguishable")
+
+
+def _estimate_two_levels(rows: Sequence[Answers], unit: str) -> Estimate:
+    """Estimate the mean of a (runs, items) table whose runs and items are both drawn at random.
+
+    The variance of the mean is the sum of that of the runs, of the items and of the rest, of which a negative estimate
+    counts as 0; the degrees of freedom are Satterthwaite's. One item gives Student's t over the runs.
+    Source: Satterthwaite 1946, "An approximate distribution of estimates of variance components", Biometrics 2; the
+    crossed random effects are those of Owen 2007, "The pigeonhole bootstrap", Ann. Appl. Stat. 1.
+    """
+    table = np.array([np.atleast_1d(row) for row in rows], np.float64)
+    runs, items = table.shape
+    mean, of_runs = float(table.mean()), table.mean(axis=1)
+    over = f"{runs} {unit}" + (f" and {items:,} test images" if items > 1 else "")
+    variance, freedom = float(of_runs.var(ddof=1)) / runs, runs - 1.0
+    if items > 1:
+        of_items = table.mean(axis=0)
+        rest = float(((table - of_runs[:, None] - of_items + mean) ** 2).sum())
+        variance, freedom = _variance_of_mean(
+            (variance, runs - 1),
+            (float(of_items.var(ddof=1)) / items, items - 1),
+            (rest / ((runs - 1) * (items - 1) * runs * items), (runs - 1) * (items - 1)),
+        )
+    if variance <= (ROUNDING * mean) ** 2:  # of equal figures: rounding
+        return Estimate(mean, mean, mean, over, float(not mean))
+    margin = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    p = 2 * float(stdtr(freedom, -abs(mean) / math.sqrt(variance)))
+    return Estimate(mean, mean - margin, mean + margin, over, p)
+
+
+def _variance_of_mean(
+    runs: tuple[float, int], items: tuple[float, int], rest: tuple[float, int]
+) -> tuple[float, float]:
+    """Return the variance of a mean and its degrees of freedom.
+
+    The arguments are (variance, degrees of freedom) of the mean as the runs alone show it, as the items alone show it,
+    and as what neither explains shows it, which is part of both.
+    """
+    above = [one for one in (runs, items) if one[0] > rest[0]]
+    parts = above if len(above) == 1 else [*above, rest]
+    variance = sum(part for part, _ in above) - rest[0] * (len(above) - 1)
+    spread = sum(part**2 / freedom for part, freedom in parts)
+    return variance, variance**2 / spread if spread else 1.0
 
 
 def _student_margin(values: Sequence[float]) -> float:

@@ -8,9 +8,11 @@ import msgspec
 from bench.catalog import RANDOM_INIT
 from bench.measure.summary import Throughput
 from bench.record import BatchTrial, Measured, Memory, Record, Speed, Training, Transfer
+from bench.statistics import Claim, judge_accuracy_differences
 from reports.accuracy import score_tables, scores
-from reports.accuracy.few_label_section import few_label_section
+from reports.accuracy.few_label_section import few_label_section, head_differences
 from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, describe_front, describe_unpriced
+from reports.accuracy.ranking import Key, ranking_differences
 from reports.accuracy.scores import SubjectScore
 from reports.accuracy.training_charts import accuracy_chart, loss_chart
 from reports.explanation import explanation_section
@@ -55,6 +57,7 @@ def page(
     at_equal_batch, at_largest_batch = frames.select_equal_and_largest_batch(records)
     comparison, sized = frames.group_comparison(name, at_equal_batch), frames.group_comparison(name, at_largest_batch)
     rows, answers = frames.throughputs(comparison), scores.whole_task_scores(comparison)
+    claims = accuracy_claims(comparison)
     largest = (sized, frames.throughputs(sized)) if at_largest_batch else None
     sections = {
         "headline": headline_table(comparison, rows, largest, answers),
@@ -62,7 +65,7 @@ def page(
         "largest": _largest_batch_section(*largest) if largest else None,
         "batches": batches_section(comparison, records),
         "accuracy": _accuracy_section(comparison, answers),
-        "learned": few_label_section(comparison),
+        "learned": few_label_section(comparison, claims),
         "methods": about.methods_table(comparison, rows),
     }
     return render_template(
@@ -70,7 +73,7 @@ def page(
         comparison=comparison,
         others=others,
         facts=_facts(comparison, rows, answers),
-        answer=answer_sentences(comparison, rows, largest, answers),
+        answer=answer_sentences(comparison, rows, largest, answers, claims),
         conflicts=frames.conflicting_settings(comparison),
         explanation=explanation_section(comparison),
         **sections,
@@ -85,6 +88,12 @@ def page(
         downloads=_embedded_files(comparison, records, suites),
         glossary=GLOSSARY,
     )
+
+
+def accuracy_claims(comparison: ComparisonRecords) -> dict[Key, Claim]:
+    """Judge all differences of accuracies of the page as one family: of towers, and of heads with few labels."""
+    differences = ranking_differences(comparison, scores.whole_task_scores(comparison))
+    return judge_accuracy_differences(differences | head_differences(comparison))
 
 
 def _facts(comparison: ComparisonRecords, rows: Sequence[Throughput], answers: Sequence[SubjectScore]) -> list[str]:

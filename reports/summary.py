@@ -12,6 +12,7 @@ from bench.statistics import Ratio, fewest_rounds, is_disturbed
 from reports.accuracy import scores
 from reports.accuracy.ranking import (
     MOST_NAMED,
+    Claims,
     accuracy_sentences,
     lead_experiment,
     link_to_rest,
@@ -48,16 +49,20 @@ class Answer:
 
 
 def answer_sentences(
-    comparison: ComparisonRecords, rows: Sequence[Throughput], largest: LargestBatch, answers: Sequence[SubjectScore]
+    comparison: ComparisonRecords,
+    rows: Sequence[Throughput],
+    largest: LargestBatch,
+    answers: Sequence[SubjectScore],
+    claims: Claims,
 ) -> Answer:
     """Summarise the records; `largest` are the experiments at their largest batch size, where these were timed."""
     notes = [
-        *rank_others(comparison, answers),
+        *rank_others(comparison, answers, claims),
         *_flops_mismatch_notes(comparison, rows),
         *_too_few_runs_notes(rows),
     ]
     speeds = [*_speed_sentences(comparison, rows), *_largest_batch_sentences(largest)]
-    return Answer([*speeds, *accuracy_sentences(comparison, answers)], notes, _warnings(comparison, rows))
+    return Answer([*speeds, *accuracy_sentences(comparison, answers, claims)], notes, _warnings(comparison, rows))
 
 
 def headline_table(

@@ -3,15 +3,20 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 
+import numpy.typing as npt
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from numpy import float64, ones, zeros
+from numpy.random import Generator, default_rng
 from scipy import stats
 
 import bench.statistics as judged
 from bench.p_values import holm, permutation_p, sign_flip_p, student_p
 from bench.statistics import (
+    ALPHA,
     FLOPS_TOLERANCE,
     MAX_FIGURE,
     MIN_FIGURE,
@@ -24,19 +29,20 @@ from bench.statistics import (
     Ratio,
     Verdict,
     accuracy_interval,
+    estimate_over_seeds,
     estimate_paired_over_seeds,
     fewest_rounds,
     is_change,
-    judge_accuracy_difference,
+    judge_accuracy_differences,
     judge_agreement,
     judge_flops_prediction,
     log_std,
     max_relative_difference,
     mean_interval,
     median_ratio_interval,
-    paired_difference,
 )
 
+Floats = npt.NDArray[float64]
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
 LEAST_P_OF_FIVE = 2 / 252  # the two fully separated deals of ten runs into two hands of five
@@ -44,7 +50,7 @@ FIGURES = st.integers(1, 1_000_000).map(lambda hundredths: hundredths / 100)
 GROUPS = st.lists(FIGURES, min_size=2, max_size=MIN_ROUNDS - 1)  # too few rounds for pairs
 EIGHTHS = st.integers(-40, 40).map(lambda eighths: eighths / 8)  # exact in binary: ties are ties
 P_VALUES = st.lists(st.integers(0, 1000).map(lambda thousandths: thousandths / 1000), min_size=1, max_size=8)
-ANSWERS = st.lists(st.booleans(), min_size=1, max_size=60)
+ANSWERS = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=60)
 
 
 def ratio_of(base: Sequence[float], other: Sequence[float]) -> Ratio:
@@ -297,47 +303,75 @@ def test_fewest_rounds_suffice_and_one_fewer_does_not(num_ratios: int, rounds: i
 @given(ANSWERS)
 def test_accuracy_interval_is_wilsons(correct: list[bool]) -> None:
     found = accuracy_interval(correct)
-    expected = stats.binomtest(sum(correct), len(correct)).proportion_ci(0.95, method="wilson")
+    expected = stats.binomtest(int(sum(correct)), len(correct)).proportion_ci(0.95, method="wilson")
     assert found.value == pytest.approx(sum(correct) / len(correct))
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_accuracy_and_its_interval_lie_between_0_and_1() -> None:
     for items in range(1, 200):
-        none, every = accuracy_interval([False] * items), accuracy_interval([True] * items)
+        none, every = accuracy_interval([0.0] * items), accuracy_interval([1.0] * items)
         assert 0 <= none.low <= none.value < none.high <= 1
         assert 0 <= every.low < every.value <= every.high <= 1
 
 
-@laws
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
-def test_paired_difference_is_students_t_over_items(items: list[tuple[bool, bool]]) -> None:
-    base, other = [a for a, _ in items], [b for _, b in items]
-    differences = [int(b) - int(a) for a, b in items]
-    found, back = paired_difference(base, other), paired_difference(other, base)
-    assert found.value == pytest.approx(sum(differences) / len(differences))
-    assert (found.value, found.low, found.high) == pytest.approx((-back.value, -back.high, -back.low))
-    assume(len({*differences}) > 1)
-    for test in (stats.ttest_1samp(differences, 0), stats.ttest_rel([*map(int, other)], [*map(int, base)])):
-        expected = test.confidence_interval(0.95)
-        assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_pairing_uses_that_both_answered_the_same_items() -> None:
-    hard, easy = [False] * 50 + [True] * 50, [False] * 40 + [True] * 60
-    paired, shuffled = paired_difference(hard, easy), paired_difference(hard, easy[::-1])
-    assert paired.value == shuffled.value
-    assert paired.high - paired.low < shuffled.high - shuffled.low
-
-
-def test_unpaired_or_too_few_answers_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 and 3"):
-        paired_difference([True, False], [True, False, True])
-    for answers in ([], [True]):
-        with pytest.raises(ValueError, match="at least"):
-            paired_difference(answers, answers)
+def test_no_answers_have_no_interval() -> None:
     with pytest.raises(ValueError, match="at least one"):
         accuracy_interval([])
+
+
+def table_of(runs: int, items: int, of_runs: float, of_items: float, rest: float, chance: Generator) -> Floats:
+    """Draw a (runs, items) table of mean 0 with these standard deviations of its runs, items and rest."""
+    spreads = ((of_runs, (runs, 1)), (of_items, (1, items)), (rest, (runs, items)))
+    return sum(chance.normal(0, spread, shape) for spread, shape in spreads)
+
+
+@laws
+@given(st.integers(3, 6), st.integers(2, 9), st.integers(0, 99))
+def test_two_level_interval_is_satterthwaites_of_the_variance_components(runs: int, items: int, seed: int) -> None:
+    table = table_of(runs, items, 0.5, 0.5, 1, default_rng(seed)) + 0.3
+    found = estimate_over_seeds(list(table))
+    mean = sum(table[s, i] for s in range(runs) for i in range(items)) / (runs * items)
+    of_run = [sum(table[s]) / items for s in range(runs)]
+    of_item = [sum(table[:, i]) / runs for i in range(items)]
+    freedoms = runs - 1, items - 1, (runs - 1) * (items - 1)
+    a = sum((one - mean) ** 2 for one in of_run) / freedoms[0] / runs
+    b = sum((one - mean) ** 2 for one in of_item) / freedoms[1] / items
+    rests = [(table[s, i] - of_run[s] - of_item[i] + mean) ** 2 for s in range(runs) for i in range(items)]
+    c = sum(rests) / freedoms[2] / (runs * items)
+    variance = max(a - c, 0) + max(b - c, 0) + c
+    entering = [(a, freedoms[0])] * (a > c) + [(b, freedoms[1])] * (b > c) + [(c, freedoms[2])] * ((a > c) == (b > c))
+    freedom = variance**2 / sum(part**2 / of for part, of in entering)
+    expected = stats.t(freedom, loc=mean, scale=math.sqrt(variance))
+    assert (found.value, found.low, found.high) == pytest.approx((mean, *expected.interval(0.95)))
+    assert found.p == pytest.approx(2 * stats.t(freedom).sf(abs(mean) / math.sqrt(variance)))
+    assert found.over == f"{runs} seeds and {items} test images"
+
+
+SPREADS = [(0.0, 0.0, 1.0), (0.02, 1.0, 0.3), (0.1, 1.0, 0.5), (0.0, 0.5, 1.0), (0.3, 1.0, 1.0)]
+
+
+@pytest.mark.parametrize("spreads", SPREADS)
+def test_two_level_interval_covers_other_seeds_and_other_items(spreads: tuple[float, float, float]) -> None:
+    """An interval over seeds alone covers 30 to 95 % of these."""
+    chance = default_rng(0)
+    found = [estimate_over_seeds(list(table_of(5, 400, *spreads, chance))) for _ in range(2000)]
+    assert 0.93 <= fmean(one.low <= 0 <= one.high for one in found) <= 0.985
+    assert fmean(one.p <= ALPHA for one in found) <= 1.8 * ALPHA
+
+
+@laws
+@given(st.lists(EIGHTHS, min_size=3, max_size=8))
+def test_one_figure_per_seed_gives_students_t_over_seeds(values: list[float]) -> None:
+    found, expected = estimate_over_seeds(values), mean_interval(values)
+    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
+    assert found.over == f"{len(values)} seeds"
+
+
+def test_seeds_with_other_test_items_have_no_interval() -> None:
+    found = estimate_over_seeds([ones(4), zeros(4), zeros(8)])
+    assert (found.value, found.low, found.p) == (pytest.approx(1 / 3), None, None)
+    assert found.over == "3 seeds, different test images, no interval"
 
 
 @laws
@@ -353,7 +387,7 @@ def test_interval_over_seeds_is_students_t(values: list[float]) -> None:
 def test_interval_over_seeds_needs_two_finite_values() -> None:
     assert mean_interval([0.5, 0.5, 0.5]) == Interval(0.5, 0.5, 0.5)
     for values in ([], [0.7], [math.nan]):
-        with pytest.raises(ValueError, match="two seeds"):
+        with pytest.raises(ValueError, match="two values"):
             mean_interval(values)
     for bad in (math.nan, math.inf, -math.inf):
         with pytest.raises(ValueError, match=f"finite figures, got .*{bad}"):
@@ -514,14 +548,29 @@ def test_prediction_is_judged_by_the_whole_interval(difference: float, margin: f
     assert judge_flops_prediction(difference, None) == "cannot be told"
 
 
-def test_a_difference_is_judged_by_its_interval() -> None:
-    ends = {
-        (0.1, 0.2): "better",
-        (-0.2, -0.1): "worse",
-        (-0.1, 0.2): "not distinguishable",
-        (None, None): "no interval",
-    }
-    assert {(low, high): judge_accuracy_difference(Estimate(0.1, low, high, "")) for low, high in ends} == ends
+@laws
+@given(st.lists(st.tuples(DIFFERENCES, st.none() | st.floats(0, 0.05)), max_size=8))
+def test_accuracy_differences_are_judged_as_one_family(found: list[tuple[float, float | None]]) -> None:
+    """Better and worse by the adjusted p alone, at the level of the speeds' verdicts."""
+    estimates = {index: Estimate(value, None, None, "", p) for index, (value, p) in enumerate(found)}
+    claims = judge_accuracy_differences(estimates)
+    known = [index for index, (_, p) in enumerate(found) if p is not None]
+    assert [claims[index].p for index in known] == holm([found[index][1] for index in known])
+    for index, claim in claims.items():
+        called = claim.p is not None and claim.p <= ALPHA
+        assert claim.difference is estimates[index]
+        assert (claim.verdict in {"better", "worse"}) == called
+        assert (claim.verdict == "no interval") == (claim.p is None)
+        assert not called or (claim.verdict == "better") == (claim.difference.value > 0)
+
+
+def test_more_claims_need_more_evidence() -> None:
+    """The interval of a single difference excludes 0, and one of many such is not called."""
+    one = estimate_over_seeds([0.010, 0.012, 0.011, 0.013, 0.009])
+    assert (one.low or 0) > 0
+    assert judge_accuracy_differences({0: one})[0].verdict == "better"
+    many = judge_accuracy_differences(dict.fromkeys(range(300), one))
+    assert {claim.verdict for claim in many.values()} == {"not distinguishable"}
 
 
 def test_seeds_are_ranked_from_five_common_ones_on() -> None:
@@ -529,7 +578,7 @@ def test_seeds_are_ranked_from_five_common_ones_on() -> None:
     assert estimate_paired_over_seeds(base, dict.fromkeys(range(2, 6), 0.6)) is None
     found = estimate_paired_over_seeds(base, {seed: 0.6 + seed / 1000 for seed in range(1, 9)})
     assert found is not None
-    assert (found.over, judge_accuracy_difference(found)) == ("5 seeds", "better")
+    assert (found.over, judge_accuracy_differences({0: found})[0].verdict) == ("5 seeds", "better")
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class Bench:
     """
 
     smoke: bool = False  # one-minute check of all stages; its figures mean nothing
-    full: bool = False  # three seeds and longer training, with intervals over seeds
+    full: bool = False  # three seeds and longer training, with intervals over seeds and test images
     resume: bool = False  # resume the newest comparison of this scope; recorded runs are not repeated
     results: Results = Path("results")
 

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any, NamedTuple, TypeGuard
 
+import numpy as np
+import numpy.typing as npt
+
 from bench.console.tables import Table
 from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Score, Speed, Transfer
-from bench.statistics import Estimate, Interval, accuracy_interval, estimate_over_draws, estimate_over_seeds
+from bench.statistics import Answers, Estimate, Interval, accuracy_interval, estimate_over_draws, estimate_over_seeds
 from bench.transfer.classification.label_subsets import describe_omitted_shares, describe_small_classes
 
 PROBE = "linear probe"
@@ -25,9 +28,10 @@ INIT_PROTOCOL = "transfer-init"
 RANDOM_HEAD, COPIED_ROWS, CLASS_NAMES = "random head", "copied rows", "class names"  # heads
 INIT_NOTE = (
     "Accuracy on the test images of a head on the frozen tower: the mean over draws of labelled images, the same for "
-    "every head, with a 95 % interval over these draws alone. A row with a plus: the difference from the random head "
-    "on the same draw.\nNo labels: the initial head. A draw's rate is chosen on validation images of its own, no more "
-    "than are fitted; all labels are one draw. One training of the tower is no evidence on other trainings."
+    "every head, with a 95 % interval over these draws and the test images. A row with a plus: the difference from the "
+    "random head on the same draw.\nNo labels: the initial head. A draw's rate is chosen on validation images of its "
+    "own, no more than are fitted; all labels are one draw. One training of the tower is no evidence on other "
+    "trainings."
 )
 
 
@@ -64,8 +68,8 @@ def whole_task_tables(records: Sequence[Record]) -> list[Table]:
         lines: dict[tuple[int, str, int], dict[str, Any]] = {}
         for row, score in scores:
             if score.protocol == protocol:
-                correct = [answer == "1" for answer in score.correct]
-                lines.setdefault(row.key, row.first_cells)[score.task] = _interval_cell(accuracy_interval(correct))
+                interval = accuracy_interval(answers_of(score).tolist())
+                lines.setdefault(row.key, row.first_cells)[score.task] = _interval_cell(interval)
         note = f"Accuracy on the test images, with a 95 % interval over these images for this one tower. {SEED_UNIT}"
         tables.append(Table(f"Transfer: {protocol}", [*lines.values()], note))
     return tables
@@ -77,11 +81,11 @@ def curve_tables(records: Sequence[Record]) -> list[Table]:
     tables = []
     for protocol, task in dict.fromkeys((score.protocol, score.task) for _, score in points):
         here = [(row, score) for row, score in points if (score.protocol, score.task) == (protocol, task)]
-        lines = _average_by_first_cells((row.first_cells, point_name(score), accuracy_of(score)) for row, score in here)
+        lines = _average_by_first_cells((row.first_cells, point_name(score), answers_of(score)) for row, score in here)
         scores = [score for _, score in here]
         note = (
             f"Mean of {1 + max(score.draw for score in scores)} draws of the labelled images, the same for every row, "
-            "with a 95 % interval over these draws alone, which is no evidence on other trainings. "
+            "with a 95 % interval over these draws and the test images, which is no evidence on other trainings. "
             f"{SEED_UNIT}{describe_omitted_shares(scores)}{describe_small_classes(scores)}"
         )
         tables.append(Table(f"{protocol} on {task}", lines, note))
@@ -104,9 +108,9 @@ def metric_tables(records: Sequence[Record]) -> list[Table]:
     return tables
 
 
-def _average_by_first_cells(values: Iterable[tuple[dict[str, Any], str, float]]) -> list[dict[str, Any]]:
+def _average_by_first_cells(values: Iterable[tuple[dict[str, Any], str, Answers]]) -> list[dict[str, Any]]:
     """Return a line for all values with the same first cells, with the mean of each column."""
-    grouped: dict[tuple[Any, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    grouped: dict[tuple[Any, ...], dict[str, list[Answers]]] = defaultdict(lambda: defaultdict(list))
     for first_cells, column, value in values:
         grouped[(*first_cells.items(),)][column].append(value)
     return [
@@ -142,7 +146,7 @@ def budget_table(records: Sequence[Record]) -> Table:
         lines,
         "device s: images over the median images/s of the speed records; energy: at their mean power, of all devices."
         f"{timed}{energy}\n{SAME_STEPS if len(batches) == 1 else ''}With three or more seeds: mean and 95 % interval "
-        f"over them. {SEED_UNIT}",
+        f"over them and the test images. {SEED_UNIT}",
     )
 
 
@@ -172,13 +176,18 @@ def point_name(score: Score) -> str:
     return f"{score.per_class} per class" if score.per_class else "no labels"
 
 
+def answers_of(score: Score) -> npt.NDArray[np.float64]:
+    """Return 1.0 for each test item that was answered right, else 0.0; shape (items,)."""
+    return np.array([*score.correct], np.float64)
+
+
 def accuracy_of(score: Score) -> float:
     """Return the share of correct answers."""
     return score.correct.count("1") / len(score.correct)
 
 
-def mean_over_draws(values: Sequence[float]) -> Cell:
-    """Return the mean over draws of the labelled images, with its interval."""
+def mean_over_draws(values: Sequence[Answers]) -> Cell:
+    """Return the mean over draws of the labelled images, with its interval over draws and test items."""
     return _interval_cell(estimate_over_draws({"": dict(enumerate(values))}))
 
 
@@ -192,12 +201,12 @@ def _cost_per_image(rate: float, runs: Sequence[Speed]) -> ImageCost:
 
 
 def _probe_accuracies(rows: Sequence[ScoredRecord]) -> dict[str, Cell]:
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[Answers]] = {}
     for row in rows:
         for score in row.transfer.scores:
             if score.protocol == PROBE and not _is_point(score):
-                found.setdefault(score.task, []).append(accuracy_of(score))
-    return {task: _interval_cell(estimate_over_seeds(accuracies)) for task, accuracies in found.items()}
+                found.setdefault(score.task, []).append(answers_of(score))
+    return {task: _interval_cell(estimate_over_seeds(answers)) for task, answers in found.items()}
 
 
 def _is_point(score: Score) -> bool:
@@ -262,10 +271,10 @@ def nearest_labels(transfers: Iterable[Transfer]) -> list[NearestLabel]:
 def _heads_table(task: str, transfers: Sequence[Transfer]) -> Table:
     rows = []
     for transfer in transfers:
-        heads: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+        heads: dict[str, dict[str, dict[int, npt.NDArray[np.float64]]]] = defaultdict(lambda: defaultdict(dict))
         for score in transfer.scores:
             if score.task == task:
-                heads[score.protocol.removeprefix(f"{INIT_PROTOCOL}, ")][point_name(score)][score.draw] = accuracy_of(
+                heads[score.protocol.removeprefix(f"{INIT_PROTOCOL}, ")][point_name(score)][score.draw] = answers_of(
                     score
                 )
         first = {"features": transfer.subject, "images": transfer.images}
@@ -276,7 +285,7 @@ def _heads_table(task: str, transfers: Sequence[Transfer]) -> Table:
             if head != RANDOM_HEAD:
                 random = heads[RANDOM_HEAD]
                 gains = {
-                    point: mean_over_draws([accuracy - random[point][draw] for draw, accuracy in draws.items()])
+                    point: mean_over_draws([answers - random[point][draw] for draw, answers in draws.items()])
                     for point, draws in points.items()
                 }
                 rows.append(first | {"head": f"+ {head}"} | gains)

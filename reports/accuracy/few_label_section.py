@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from bench.catalog import RANDOM_INIT
 from bench.record import Transfer
-from bench.statistics import Difference, Estimate, judge_accuracy_difference
+from bench.statistics import Claim, Difference, Estimate
 from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, RANDOM_HEAD, nearest_labels
 from reports.accuracy import label_curves, label_views
 from reports.accuracy.label_curves import PER_CLASS, Curve, choose_curve_per_subject, format_labels, label_counts
 from reports.accuracy.label_views import NOT_SCORED, CurveLine
+from reports.accuracy.ranking import Claims, Key, describe_adjustment
 from reports.accuracy.score_tables import images_cell, subject_name_cell
 from reports.render.document import Panel
 from reports.render.formats import format_interval, join_words, pluralize, ratio, write_accuracy, write_gain
@@ -33,7 +34,19 @@ class PanelGroup:
     tables: Sequence[HtmlTable] = ()  # of all panels
 
 
-def few_label_section(comparison: ComparisonRecords) -> dict[str, object] | None:
+def head_differences(comparison: ComparisonRecords) -> dict[Key, Estimate]:
+    """Return the difference of each initialised head from the random head, by the curve's key and number of labels."""
+    heads = [curve for curve in label_curves.few_label_curves(comparison) if curve.protocol.startswith(INIT_PROTOCOL)]
+    return {
+        (*curve.key, labels): gain
+        for curve in heads
+        if curve.label_unit == PER_CLASS and (base := _random_head(heads, curve)) is not None
+        for labels in curve.answers
+        if (gain := curve.gain(base, labels)) is not None
+    }
+
+
+def few_label_section(comparison: ComparisonRecords, claims: Claims) -> dict[str, object] | None:
     """Return the results beside accuracies on whole tasks; None where there are none."""
     found = label_curves.few_label_curves(comparison)
     heads = [curve for curve in found if curve.protocol.startswith(INIT_PROTOCOL)]
@@ -48,7 +61,8 @@ def few_label_section(comparison: ComparisonRecords) -> dict[str, object] | None
         "curves": [_curve_panels(comparison, number, group) for number, group in enumerate(protocols)],
         "metrics": metrics,
         "heads": [_head_panels(comparison, number, group) for number, group in enumerate(units)],
-        "verdicts": _verdict_sentences(comparison, heads),
+        "verdicts": _verdict_sentences(comparison, heads, claims),
+        "adjustment": describe_adjustment(claims),
         "nearest": _wordnet_label_table(comparison, heads),
     }
 
@@ -132,14 +146,11 @@ def _random_head(curves: Sequence[Curve], curve: Curve) -> Curve | None:
     return None if _initial_head(curve) == RANDOM_HEAD else next(same, None)
 
 
-def _verdict_sentences(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[str]:
+def _verdict_sentences(comparison: ComparisonRecords, curves: Sequence[Curve], claims: Claims) -> list[str]:
     """Report for each head the numbers of labels per class with which it is better than the random head."""
     sentences = []
     for curve in curves:
-        base = _random_head(curves, curve)
-        if base is None or curve.label_unit != PER_CLASS:
-            continue
-        gains = {labels: one for labels in curve.accuracies if (one := curve.gain(base, labels)) is not None}
+        gains = {labels: claim for labels in curve.answers if (claim := claims.get((*curve.key, labels))) is not None}
         if gains:
             tower = f"{comparison.label(curve.subject)} of {pluralize(curve.images, 'image')}"
             verdicts = _format_verdicts(gains)
@@ -147,13 +158,13 @@ def _verdict_sentences(comparison: ComparisonRecords, curves: Sequence[Curve]) -
     return sentences
 
 
-def _format_verdicts(gains: Mapping[float, Estimate]) -> str:
+def _format_verdicts(gains: Mapping[float, Claim]) -> str:
     """Group the numbers of labels by verdict."""
     found: dict[Difference, list[str]] = {}
-    for labels, one in gains.items():
-        where = f"{format_labels(PER_CLASS, labels)} per class" if labels else "no labels"
+    for labels, claim in gains.items():
+        where, one = f"{format_labels(PER_CLASS, labels)} per class" if labels else "no labels", claim.difference
         text = f"{where} ({write_gain(one.value)}{format_interval(one, write_gain, ', ')})"
-        found.setdefault(judge_accuracy_difference(one), []).append(text)
+        found.setdefault(claim.verdict, []).append(text)
     return "; ".join(f"{verdict} with {join_words(found[verdict])}" for verdict in VERDICTS if verdict in found)
 
 

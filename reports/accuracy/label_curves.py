@@ -1,11 +1,14 @@
 """Scores with few labels -> curves of accuracy against labelled images per class, or against their share of all.
 
-A point is a mean over draws of the labelled images. Its interval is over these draws for one training, and over
-trainings (each the mean of its draws) from three trainings on; two trainings give no interval.
+A point is a mean over draws of the labelled images. Its interval is over the test images, and over these draws for one
+training or over trainings (each the mean of its draws) from three trainings on; two trainings give no interval.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from bench.statistics import SEEDS_FOR_INTERVAL, Estimate, estimate_over_draws
 from bench.transfer.classification.label_subsets import SHARES
@@ -16,7 +19,7 @@ from reports.render.frames import ComparisonRecords
 PER_CLASS, SHARE = "labelled images per class", "share of the labelled images"
 PERCENT = f"{NBSP}%"
 Run = tuple[str, int | None]  # name and seed of an experiment
-Draws = Mapping[int, float]  # accuracy by draw
+Draws = Mapping[int, npt.NDArray[np.float64]]  # answers by draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +36,26 @@ class Curve:
     majority: float
     num_classes: int
     labelled_images: Mapping[float, int]  # training images by number of labels
-    accuracies: Mapping[float, Mapping[Run, Draws]]  # by number of labels, fewest first
+    answers: Mapping[float, Mapping[Run, Draws]]  # by number of labels, fewest first
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells the curve from all others of its page."""
+        return self.task, self.protocol, self.label_unit, self.subject, self.images
 
     @property
     def seeds(self) -> int:
         """The number of trainings."""
-        return len({run for runs in self.accuracies.values() for run in runs})
+        return len({run for runs in self.answers.values() for run in runs})
 
     def at(self, labels: float) -> Estimate | None:
         """Return the accuracy at a number of labels; None where it was not scored."""
-        runs = self.accuracies.get(labels)
+        runs = self.answers.get(labels)
         return None if runs is None else estimate_over_draws(runs)
 
     def gain(self, base: "Curve", labels: float) -> Estimate | None:
         """Return the gain over another curve at a number of labels, on the same draws of the same trainings."""
-        ours, theirs = self.accuracies.get(labels, {}), base.accuracies.get(labels, {})
+        ours, theirs = self.answers.get(labels, {}), base.answers.get(labels, {})
         gains = {
             run: gain
             for run, draws in ours.items()
@@ -62,7 +70,7 @@ class Curve:
 
     def points(self) -> list[tuple[float, Estimate]]:
         """Return (number of labels, accuracy), fewest labels first."""
-        return [(labels, estimate_over_draws(runs)) for labels, runs in self.accuracies.items()]
+        return [(labels, estimate_over_draws(runs)) for labels, runs in self.answers.items()]
 
 
 def few_label_curves(comparison: ComparisonRecords) -> list[Curve]:
@@ -86,7 +94,7 @@ def choose_curve_per_subject(curves: Sequence[Curve]) -> list[Curve]:
 
 def label_counts(curves: Sequence[Curve]) -> list[float]:
     """Return the numbers of labels at which any of the curves has a point."""
-    return sorted({labels for curve in curves for labels in curve.accuracies})
+    return sorted({labels for curve in curves for labels in curve.answers})
 
 
 def format_labels(unit: str, labels: float) -> str:
@@ -98,7 +106,7 @@ def format_labels(unit: str, labels: float) -> str:
 
 def describe_shares_left_out(curves: Sequence[Curve]) -> str:
     """Return the shares of the labels that were not scored, and why; empty where all or none were."""
-    scored = {labels for curve in curves if curve.label_unit == SHARE for labels in curve.accuracies}
+    scored = {labels for curve in curves if curve.label_unit == SHARE for labels in curve.answers}
     absent = [format_labels(SHARE, share) for share in SHARES if share not in scored]
     if not scored or not absent:
         return ""
@@ -108,27 +116,27 @@ def describe_shares_left_out(curves: Sequence[Curve]) -> str:
 def describe_repetition(curves: Sequence[Curve]) -> str:
     """Return a sentence on the unit of repetition of the curves' intervals."""
     trained = [curve.seeds for curve in curves if not curve.is_reference]
-    draws = sorted({len(of) for curve in curves for runs in curve.accuracies.values() for of in runs.values()} - {1})
+    draws = sorted({len(of) for curve in curves for runs in curve.answers.values() for of in runs.values()} - {1})
     over = f"{join_words([f'{number:,}' for number in draws])} draws of the labelled images" if draws else "one draw"
     sentence = f"Each point is the mean of {over}, the same for every row."
     if max(trained, default=1) >= SEEDS_FOR_INTERVAL:
         return (
-            f"{sentence} Intervals of {INTERVAL} of towers with {SEEDS_FOR_INTERVAL} training seeds or more are over "
-            "these seeds, all others over the draws alone."
+            f"{sentence} Intervals of {INTERVAL} are over the test images, and of towers with {SEEDS_FOR_INTERVAL} "
+            "training seeds or more over these seeds, all others over the draws."
         )
     if max(trained, default=1) > 1:
         return f"{sentence} {pluralize(max(trained), 'training seed')}: means over both, no interval."
     return (
-        f"{sentence} Intervals of {INTERVAL} are over these draws alone, for one training each; they do "
+        f"{sentence} Intervals of {INTERVAL} are over these draws and the test images, for one training each; they do "
         "not cover another training, so methods are not ranked."
     )
 
 
 def _make_curve(label_unit: str, group: Sequence[tuple[float, SubjectScore]]) -> Curve:
-    first, accuracies = group[0][1], dict[float, dict[Run, dict[int, float]]]()
+    first, answers = group[0][1], dict[float, dict[Run, dict[int, npt.NDArray[np.float64]]]]()
     for labels, one in group:
         run = (one.experiment.name if one.experiment else "", one.seed)
-        accuracies.setdefault(labels, {}).setdefault(run, {})[one.score.draw] = one.accuracy
+        answers.setdefault(labels, {}).setdefault(run, {})[one.score.draw] = one.correct
     return Curve(
         task=first.score.task,
         protocol=first.score.protocol,
@@ -140,5 +148,5 @@ def _make_curve(label_unit: str, group: Sequence[tuple[float, SubjectScore]]) ->
         majority=first.score.majority,
         num_classes=first.score.num_classes,
         labelled_images={labels: one.score.num_train for labels, one in group},
-        accuracies=dict(sorted(accuracies.items())),
+        answers=dict(sorted(answers.items())),
     )

@@ -1,21 +1,42 @@
 """The sentences on accuracy in the page's answer; methods are ranked only from five training seeds on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
 from bench.record import Transfer
-from bench.statistics import SEEDS_FOR_RANKING, Estimate, estimate_paired_over_seeds, judge_accuracy_difference
+from bench.statistics import ALPHA, SEEDS_FOR_RANKING, Claim, Estimate, estimate_paired_over_seeds
+from bench.transfer.score_tables import PROBE
 from reports.accuracy import scores
 from reports.accuracy.pareto import UNTRAINED
-from reports.accuracy.scores import PROBE, ScorePoint, SubjectScore
-from reports.render.formats import INTERVAL, format_interval, write_accuracy, write_gain
+from reports.accuracy.scores import ScorePoint, SubjectScore
+from reports.render.formats import INTERVAL, format_interval, p_value, write_accuracy, write_gain
 from reports.render.frames import ComparisonRecords
 
 MOST_NAMED = 4  # experiments beside the first that a sentence names
+Key = tuple[object, ...]  # of a claim
+Claims = Mapping[Key, Claim]  # all of the page
 
 
-def accuracy_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[Markup]:
+def ranking_differences(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> dict[Key, Estimate]:
+    """Return each tower's difference from the base on the first task, by experiment and budget of the question.
+
+    Both towers have five training seeds or more in common.
+    """
+    found = _first_task_probe_points(answers) if answers else []
+    differences: dict[Key, Estimate] = {}
+    for budget in scores.headline_budgets(answers):
+        towers = scores.towers_at_budget(found, budget)
+        base = next((point for point in towers if point.subject == comparison.base), None)
+        for other in towers:
+            if base is not None and other is not base:
+                difference = estimate_paired_over_seeds(base.by_seed(), other.by_seed())
+                if difference is not None:
+                    differences[other.subject, budget] = difference
+    return differences
+
+
+def accuracy_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
     """Report the linear probe of the first task at each budget of the question, and the ranking."""
     if not answers and any(transfer.scores or transfer.metrics for _, transfer in comparison.of(Transfer)):
         return [Markup('Accuracies are listed under <a href="#learned">Few labels, other tasks, other heads</a>.')]
@@ -31,7 +52,7 @@ def accuracy_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectS
         last = max(point.images for point in found)
         clauses = [_accuracies_clause(comparison, f"{last:,} images", [p for p in found if p.images == last], [])]
     scope = Markup("On {} by {}: ").format(scores.scored_tasks(answers)[0], found[0].runs[0].score.protocol)
-    return [scope + Markup("; ").join(clauses) + Markup(". ") + _lead_ranking(comparison, answers, found)]
+    return [scope + Markup("; ").join(clauses) + Markup(". ") + _lead_ranking(comparison, answers, found, claims)]
 
 
 def _accuracies_clause(
@@ -57,7 +78,7 @@ def _accuracies_clause(
 
 
 def _lead_ranking(
-    comparison: ComparisonRecords, answers: Sequence[SubjectScore], found: Sequence[ScorePoint]
+    comparison: ComparisonRecords, answers: Sequence[SubjectScore], found: Sequence[ScorePoint], claims: Claims
 ) -> Markup:
     """Rank the first experiment where the seeds allow it; `rank_others` has the others."""
     seeds, tests = scores.fewest_seeds(answers), len(found[0].runs[0].score.correct)
@@ -67,24 +88,18 @@ def _lead_ranking(
         return Markup("Means over {} seeds; <strong>under {} paired seeds: no ranking.</strong>").format(
             seeds, SEEDS_FOR_RANKING
         )
-    sentences = _ranking_sentences(comparison, answers, found)
+    sentences = _ranking_sentences(comparison, answers, claims)
     first = next(iter(sentences), Markup("No two towers have {} seeds in common.").format(SEEDS_FOR_RANKING))
     return Markup("Means over {} seeds. {}").format(seeds, first)
 
 
-def _ranking_sentences(
-    comparison: ComparisonRecords, answers: Sequence[SubjectScore], found: Sequence[ScorePoint]
-) -> list[Markup]:
+def _ranking_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
     """Compare each tower with the base over their common seeds, at every budget of the question."""
     clauses: dict[str, list[Markup]] = {}
     for budget in scores.headline_budgets(answers):
-        towers = scores.towers_at_budget(found, budget)
-        base = next((point for point in towers if point.subject == comparison.base), None)
-        for other in towers:
-            if base is None or other is base:
-                continue
-            if (difference := estimate_paired_over_seeds(base.by_seed(), other.by_seed())) is not None:
-                clauses.setdefault(other.subject, []).append(_versus_base_clause(comparison, budget, difference))
+        for subject in comparison.experiments:
+            if (claim := claims.get((subject, budget))) is not None:
+                clauses.setdefault(subject, []).append(_versus_base_clause(comparison, budget, claim))
     first = lead_experiment(comparison, list(clauses)) if clauses else ""
     return [
         Markup("{} is {}.").format(comparison.label(subject), Markup("; ").join(clauses[subject]))
@@ -92,26 +107,37 @@ def _ranking_sentences(
     ]
 
 
-def _versus_base_clause(comparison: ComparisonRecords, budget: str, found: Estimate) -> Markup:
-    base, verdict = comparison.label(comparison.base or ""), judge_accuracy_difference(found)
-    if verdict == "not distinguishable":
+def _versus_base_clause(comparison: ComparisonRecords, budget: str, claim: Claim) -> Markup:
+    base, found = comparison.label(comparison.base or ""), claim.difference
+    if claim.verdict == "not distinguishable":
         words = Markup("not distinguishable from {}").format(base)
     else:
-        words = Markup("<strong>{} than {}</strong>").format(verdict, base)
-    interval = f"{INTERVAL} interval {format_interval(found, write_gain)} over {found.over.replace(' ', ' paired ')}"
+        words = Markup("<strong>{} than {}</strong>").format(claim.verdict, base)
+    over = found.over.replace(" seeds", " paired seeds")
+    p = "" if claim.p is None else f"; adjusted p {p_value(claim.p)}"
+    interval = f"{INTERVAL} interval {format_interval(found, write_gain)} over {over}{p}"
     return words + f" at {budget} ({write_gain(found.value)}, {interval})"
 
 
-def rank_others(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[Markup]:
+def rank_others(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
     """Report the rankings beside that of the first experiment."""
     if scores.fewest_seeds(answers) < SEEDS_FOR_RANKING:
         return []
-    found = _first_task_probe_points(answers)
-    rest = _ranking_sentences(comparison, answers, found)[1:]
+    rest = _ranking_sentences(comparison, answers, claims)[1:]
     if not rest:
         return []
-    head = Markup("<strong>The other experiments on {}.</strong> {} Intervals are not adjusted for their number.")
-    return [head.format(found[0].runs[0].score.task, Markup(" ").join(rest))]
+    task = _first_task_probe_points(answers)[0].runs[0].score.task
+    head = Markup("<strong>The other experiments on {}.</strong> {} {}")
+    return [head.format(task, Markup(" ").join(rest), describe_adjustment(claims))]
+
+
+def describe_adjustment(claims: Claims) -> str:
+    """Return the rule by which one accuracy is called better than another."""
+    number = sum(claim.p is not None for claim in claims.values())
+    return (
+        f"“Better” and “worse” need p ≤ {ALPHA}, adjusted by Holm’s method for all {number} differences of accuracies "
+        "that this page judges; intervals are not adjusted."
+    )
 
 
 def _first_task_probe_points(answers: Sequence[SubjectScore]) -> list[ScorePoint]:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from bench.catalog import RANDOM_INIT
+from bench.transfer.score_tables import PROBE
 from reports.accuracy import scores
 from reports.accuracy.pareto import CostAxis, pareto_front
-from reports.accuracy.scores import PROBE, ScorePoint, SubjectScore
+from reports.accuracy.scores import ScorePoint, SubjectScore
 from reports.render.formats import (
     INTERVAL,
     count,

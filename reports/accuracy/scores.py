@@ -3,15 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bench.catalog import RANDOM_INIT
 from bench.config import Experiment
 from bench.record import Score, Transfer
-from bench.statistics import Estimate, Interval, accuracy_interval, estimate_over_seeds, paired_difference
+from bench.statistics import Answers, Estimate, Interval, accuracy_interval, estimate_over_seeds, mean_interval
+from bench.transfer.score_tables import PROBE, accuracy_of, answers_of
 from reports.render.frames import ComparisonRecords, group_by
 
-PROBE = "linear probe"
 QUESTION_BUDGETS = ("equal images", "equal device seconds")
 
 
@@ -32,14 +34,14 @@ class SubjectScore:
         return self.experiment.seed if self.experiment else None
 
     @property
-    def correct(self) -> list[bool]:
-        """Whether each test image was classified correctly."""
-        return [answer == "1" for answer in self.score.correct]
+    def correct(self) -> npt.NDArray[np.float64]:
+        """1.0 for each test image that was classified correctly, else 0.0."""
+        return answers_of(self.score)
 
     @property
     def accuracy(self) -> float:
         """The share of test images classified correctly."""
-        return self.score.correct.count("1") / len(self.score.correct)
+        return accuracy_of(self.score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,9 @@ class ScorePoint:
     accuracy: Estimate
     gain: Estimate | None  # over the random-init baseline; None for the baseline itself, or without one
 
-    def by_seed(self) -> dict[int | None, float]:
-        """Return the accuracy of each seed."""
-        return {run.seed: run.accuracy for run in self.runs}
+    def by_seed(self) -> dict[int | None, Answers]:
+        """Return what the tower of each seed answered."""
+        return {run.seed: run.correct for run in self.runs}
 
 
 def whole_task_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
@@ -127,7 +129,7 @@ def scores_frame(comparison: ComparisonRecords) -> pd.DataFrame:
     """Return one row per tower, task and protocol."""
     rows = []
     for one in whole_task_scores(comparison):
-        interval = accuracy_interval(one.correct)
+        interval = accuracy_interval(one.correct.tolist())
         rows.append(
             {
                 "subject": one.subject,
@@ -162,22 +164,20 @@ def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectSco
     pairs = [(random_init, run) for run in runs if (random_init := _random_init_for(run, random_inits)) is not None]
     gain = None
     if first.subject != RANDOM_INIT and pairs:
-        random_init, run = pairs[0]
-        gains = [run.accuracy - random_init.accuracy for random_init, run in pairs]
-        gain = _estimate_mean(gains, run, lambda correct: paired_difference(random_init.correct, correct))
+        gain = _estimate_mean([run.correct - random_init.correct for random_init, run in pairs], mean_interval)
     budgets = tuple(dict.fromkeys(budget for run in runs for budget in run.budgets))
-    accuracy = _estimate_mean([run.accuracy for run in runs], first, accuracy_interval)
+    accuracy = _estimate_mean([run.correct for run in runs], accuracy_interval)
     return ScorePoint(first.subject, first.is_reference, first.images, budgets, tuple(runs), accuracy, gain)
 
 
 def _estimate_mean(
-    values: Sequence[float], run: SubjectScore, interval_over_images: Callable[[Sequence[bool]], Interval]
+    rows: Sequence[npt.NDArray[np.float64]], interval_over_images: Callable[[Sequence[float]], Interval]
 ) -> Estimate:
-    """Estimate a mean over seeds; of one seed the figure of its run, with the interval over test images."""
-    if len(values) > 1 or len(run.score.correct) == 1:
-        return estimate_over_seeds(values)
-    found = interval_over_images(run.correct)
-    return Estimate(found.value, found.low, found.high, f"{len(run.score.correct):,} test images")
+    """Estimate a mean over seeds and test images; for one seed over the test images."""
+    if len(rows) > 1 or len(rows[0]) == 1:
+        return estimate_over_seeds(rows)
+    found = interval_over_images(rows[0].tolist())
+    return Estimate(found.value, found.low, found.high, f"{len(rows[0]):,} test images")
 
 
 def _random_init_for(one: SubjectScore, random_inits: Sequence[SubjectScore]) -> SubjectScore | None:

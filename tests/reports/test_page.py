@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from bench.config import METHOD_NAMES
 from bench.experiments import TRAITS
 from bench.record import Record, Speed, Transfer
-from bench.statistics import accuracy_interval, paired_difference, ratio_of, ratios_of
+from bench.statistics import accuracy_interval, mean_interval, ratio_of, ratios_of
 from reports.page import page
 from tests.reports.test_plan import document as plan_document
 
@@ -154,20 +154,20 @@ def test_utilisation_and_predicted_ratio_come_from_the_flops(whole: list[Record]
 
 
 def test_accuracy_table_equals_the_statistics(whole: list[Record], text: str) -> None:
-    def answers(subject: str, images: int) -> list[bool]:
+    def answers(subject: str, images: int) -> list[float]:
         found = next(
             one.measured
             for one in whole
             if isinstance(one.measured, Transfer) and (one.measured.subject, one.measured.images) == (subject, images)
         )
         assert isinstance(found, Transfer)
-        return [answer == "1" for answer in found.scores[0].correct]
+        return [*map(float, found.scores[0].correct)]
 
     def shown(value: float) -> str:
         return f"{value:.3f}"
 
     tower, random_init = answers("catlip-tiny", 80_000), answers("random init", 0)
-    accuracy, gain = accuracy_interval(tower), paired_difference(random_init, tower)
+    accuracy, gain = accuracy_interval(tower), mean_interval([a - b for a, b in zip(tower, random_init, strict=True)])
     row = Document(text).row("Accuracy on Twemoji group", "CatLIP")
     assert row[1] == "80,000"
     assert row[3] == f"{shown(accuracy.value)}|{shown(accuracy.low)} to {shown(accuracy.high)}"
@@ -283,8 +283,9 @@ def test_five_seeds_allow_a_ranking_and_fewer_do_not(make: Make) -> None:
     few = Document(page("x", [short(one) for seed in range(4) for one in make["transfers"](seed)])).words()
     many = Document(page("x", [short(one) for seed in range(5) for one in make["transfers"](seed)])).words()
     assert "under 5 paired seeds: no ranking" in few
-    assert "paired seeds)" not in few
-    assert "over 5 paired seeds)" in many
+    assert "over 5 paired seeds" not in few
+    assert "over 5 paired seeds and 822 test images; adjusted p" in many
+    assert "for all 6 differences of accuracies" in many  # three experiments at two budgets
 
 
 def test_a_device_memory_count_has_a_column_of_its_own(make: Make) -> None:

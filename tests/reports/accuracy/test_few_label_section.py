@@ -6,16 +6,18 @@ from html.parser import HTMLParser
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bench.experiments import get_experiment
+from bench.p_values import holm
 from bench.record import Record, Score, TaskMetric, Transfer
-from bench.statistics import Interval, estimate_over_draws, mean_interval
+from bench.statistics import Estimate, estimate_over_draws, mean_interval
 from reports.accuracy.label_curves import PER_CLASS, SHARE, choose_curve_per_subject, few_label_curves
-from reports.page import page
+from reports.page import accuracy_claims, page
 from reports.render.frames import group_comparison
 
 Make = dict[str, Callable[..., Any]]
@@ -80,6 +82,11 @@ def shares(subject: str, seed: int, place: dict[str, Any]) -> list[float]:
     return [round((0.4 + 0.1 * chance.random()) * ITEMS) / ITEMS for _ in range(number)]
 
 
+def answers(subject: str, seed: int, place: dict[str, Any]) -> dict[int, Any]:
+    rights = [round(share * ITEMS) for share in shares(subject, seed, place)]
+    return {draw: np.repeat([1.0, 0.0], [right, ITEMS - right]) for draw, right in enumerate(rights)}
+
+
 def curve_record(make: Make, subject: str, seed: int, tasks: Sequence[str] = ("emoji",)) -> Record:
     """What one tower, or kind of features, scores with few labels."""
     found = [
@@ -130,7 +137,9 @@ def metric_record(make: Make, subject: str, values: dict[str, float], baselines:
     return record
 
 
-def shown(found: Interval) -> str:
+def shown(found: Estimate) -> str:
+    assert found.low is not None
+    assert found.high is not None
     return f"{bare(found.value)}|{bare(found.low)} to {bare(found.high)}"
 
 
@@ -150,7 +159,7 @@ SHARES = "emoji: accuracy by label fractions against the share of the labelled i
 def test_with_one_seed_intervals_are_over_draws(make: Make, words: Words) -> None:
     text = page("x", [curve_record(make, name, 0) for name in ("clip-tiny", "catlip-tiny", "random init", "HOG")])
     for name, label in (("clip-tiny", "CLIP"), ("catlip-tiny", "CatLIP"), ("random init", "random-init baseline")):
-        cells = [shown(mean_interval(shares(name, 0, place))) for place in PLACES[:3]]
+        cells = [shown(estimate_over_draws({0: answers(name, 0, place)})) for place in PLACES[:3]]
         assert row(text, FEW, label)[3:] == cells[:2]
         assert row(text, SHARES, label)[3:] == [
             cells[2],
@@ -163,8 +172,9 @@ def test_with_one_seed_intervals_are_over_draws(make: Make, words: Words) -> Non
 
 def test_with_three_seeds_intervals_are_over_seeds(make: Make) -> None:
     text = page("x", [curve_record(make, "clip-tiny", seed) for seed in range(3)])
-    means = [fmean(shares("clip-tiny", seed, PLACES[0])) for seed in range(3)]
-    assert row(text, FEW, "CLIP")[2:4] == ["3", shown(mean_interval(means))]
+    found = estimate_over_draws({seed: answers("clip-tiny", seed, PLACES[0]) for seed in range(3)})
+    assert found.over == f"3 seeds and {ITEMS} test images"
+    assert row(text, FEW, "CLIP")[2:4] == ["3", shown(found)]
 
 
 def test_two_seeds_give_no_interval(make: Make, words: Words) -> None:
@@ -254,6 +264,22 @@ def test_gains_of_a_head_are_paired_by_draw(make: Make, words: Words) -> None:
     assert "random init of elsewhere on animals" not in reported
     assert "random-init baseline on animals" not in reported
     assert "random init of" in text.split("elsewhere on animals, heads: ")[1].split(">")[0]
+
+
+def test_towers_and_heads_are_judged_as_one_family(make: Make) -> None:
+    """A page with more heads calls no more of the same differences."""
+    seeds = [one for seed in range(5) for one in make["transfers"](seed)]
+    heads = [head_record(make, "catlip-tiny", {0: 0.2, 1: 0.1, 20: -0.05})]
+    alone, both = (
+        accuracy_claims(group_comparison("x", seeds)),
+        accuracy_claims(group_comparison("x", [*seeds, *heads])),
+    )
+    assert len(both) == len(alone) + 3
+    assert {key: claim.difference for key, claim in both.items() if key in alone} == {
+        key: claim.difference for key, claim in alone.items()
+    }
+    assert [claim.p for claim in both.values()] == holm([claim.difference.p for claim in both.values()])
+    assert any(both[key].p > claim.p for key, claim in alone.items())
 
 
 def test_path_to_the_nearest_label_is_shown(make: Make, words: Words) -> None:
