@@ -340,7 +340,9 @@ def test_two_level_interval_is_satterthwaites_of_the_variance_components(runs: i
     rests = [(table[s, i] - of_run[s] - of_item[i] + mean) ** 2 for s in range(runs) for i in range(items)]
     c = sum(rests) / freedoms[2] / (runs * items)
     variance = max(a - c, 0) + max(b - c, 0) + c
-    entering = [(a, freedoms[0])] * (a > c) + [(b, freedoms[1])] * (b > c) + [(c, freedoms[2])] * ((a > c) == (b > c))
+    a_enters, b_enters = bool(a > c), bool(b > c)
+    entering = [(a, freedoms[0])] * a_enters + [(b, freedoms[1])] * b_enters
+    entering += [(c, freedoms[2])] * (a_enters == b_enters)
     freedom = variance**2 / sum(part**2 / of for part, of in entering)
     expected = stats.t(freedom, loc=mean, scale=math.sqrt(variance))
     assert (found.value, found.low, found.high) == pytest.approx((mean, *expected.interval(0.95)))
