@@ -193,6 +193,7 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 # Fields in which the experiments of one comparison may differ, beside their names: the method and its tuned values.
 MAY_DIFFER = ("method", "head_rows", "patch_drop", "image_size", "context_length", "learning_rate", "seed")
+FEWEST_STEPS = 4  # of a warm-up and of a window at another batch size
 BATCH_SIZE_FIELDS = ("batch_size", "steps_per_window", "warmup_steps")  # what `with_batch_size` changes
 MAY_DIFFER_AT_LARGEST_BATCH = (*MAY_DIFFER, *BATCH_SIZE_FIELDS)
 FIELDS = {field.name: field.type for field in fields(Experiment)}
@@ -249,19 +250,20 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
 def with_batch_size(experiment: Experiment, size: int) -> Experiment:
     """Return the experiment at another batch size, with about as many images in its warm-up and windows.
 
-    Warm-up and windows draw every image size equally often.
+    Both have at least four steps, because fewer would time the launch of the first and the wait for the last. Warm-up
+    and windows draw every image size equally often.
     """
     if size == experiment.batch_size:
         return experiment
     sizes = len(experiment.all_image_sizes)
-    warmup = experiment.warmup_steps * experiment.batch_size
+    warmup, fewest = experiment.warmup_steps * experiment.batch_size, math.ceil(FEWEST_STEPS / sizes)
     return replace(
         experiment,
         name=f"{experiment.name}[batch_size={size}]",
         batch_size=size,
         images=max(experiment.images, size),
-        warmup_steps=max(2, sizes * math.ceil(warmup / size / sizes)),
-        steps_per_window=sizes * max(1, round(experiment.images_per_window / size / sizes)),
+        warmup_steps=sizes * max(fewest, math.ceil(warmup / size / sizes)),
+        steps_per_window=sizes * max(fewest, round(experiment.images_per_window / size / sizes)),
     )
 
 

@@ -7,10 +7,14 @@ functions are parts of hand-written gradients, and autograd does not differentia
 import math
 from dataclasses import dataclass
 
-import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
+
+
+# Of one tensor, for lists break a compiled graph. The old names warn from torch 2.13 on, which has the new ones.
+_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+_reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +44,8 @@ def all_gather(own: Float[Tensor, "rows dim"], group: ProcessGroupLike) -> Float
         return own
     if isinstance(group, SimulatedGroup):
         return own.repeat(group.world_size, 1)
-    ranks = dist.get_world_size(group)
-    rows = own.new_empty(ranks * len(own), own.shape[1])
-    dist.all_gather(list(rows.chunk(ranks)), own.contiguous(), group)
+    rows = own.new_empty(dist.get_world_size(group) * len(own), own.shape[1])
+    _all_gather(rows, own.contiguous(), group)
     return rows
 
 
@@ -52,9 +55,8 @@ def reduce_scatter(rows: Float[Tensor, "all_rows dim"], group: ProcessGroupLike)
         return rows
     if isinstance(group, SimulatedGroup):  # by symmetry, this rank's values for other rows are the others' for its own
         return rows.view(group.world_size, -1, rows.shape[1]).sum(0)
-    of_ranks = list(rows.chunk(dist.get_world_size(group)))
-    own = torch.empty_like(of_ranks[0])
-    dist.reduce_scatter(own, of_ranks, group=group)
+    own = rows.new_empty(len(rows) // dist.get_world_size(group), rows.shape[1])
+    _reduce_scatter(own, rows.contiguous(), group=group)
     return own
 
 

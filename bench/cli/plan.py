@@ -134,7 +134,9 @@ class Plan:
         if self.device is not None:
             return choose(self.device.lower(), GPU_SPECS, "device")
         runs = self._timed_runs(self._experiments[0])
-        return find_gpu_spec(runs.where.machine) if runs is not None and runs.where.device == "cuda" else None
+        if runs is None or runs.where.device != "cuda":
+            return None
+        return find_gpu_spec(runs.where.machine.partition(";")[0])  # the CPU's name follows
 
     @cached_property
     def _cluster(self) -> Cluster:

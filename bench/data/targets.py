@@ -188,7 +188,7 @@ class Labels(NoTextMixin):
 
     @classmethod
     def _from_counts(cls, counts: Int[Tensor, " captions"], columns: Int[Tensor, " positives"]) -> "Labels":
-        rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        rows = to_device(torch.repeat_interleave(torch.arange(len(counts)), counts), columns.device)
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
         return cls(rows, columns, starts)
 

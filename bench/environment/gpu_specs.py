@@ -7,6 +7,7 @@ the figure in data sheets: NVLink if all GPUs of a node have it, else PCIe (NVLi
 network is one card of NVIDIA's own system per GPU: DGX A100 200 Gbit/s, DGX H100, H200, B200 and GB200 400 Gbit/s.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -39,6 +40,7 @@ _SPECS = (
     GpuSpec("B200", 2250e12, 80e12, 180 * GB, 1000.0, 900 * GB, 50 * GB, sheet="NVIDIA DGX B200 datasheet"),
     GpuSpec("H200 NVL", 835.5e12, 60e12, 141 * GB, 600.0, 64 * GB, None),
     GpuSpec("H100 NVL", 835.5e12, 60e12, 94 * GB, 400.0, 64 * GB, None),
+    GpuSpec("GH200", 989.4e12, 67e12, 96 * GB, 1000.0, 450 * GB, 50 * GB, 1, "NVIDIA GH200 datasheet"),
     GpuSpec("H200", 989.4e12, 67e12, 141 * GB, 700.0, 450 * GB, 50 * GB),
     GpuSpec("H100 PCIe", 756e12, 51e12, 80 * GB, 350.0, 64 * GB, None),
     GpuSpec("H100", 989.4e12, 67e12, 80 * GB, 700.0, 450 * GB, 50 * GB),
@@ -49,16 +51,21 @@ _SPECS = (
     GpuSpec("L4", 121e12, 30.3e12, 24 * GB, 72.0, 32 * GB, None),
     GpuSpec("RTX 4090", 165.2e12, 82.6e12, 24 * GB, 450.0, 32 * GB, None, sheet="NVIDIA Ada architecture whitepaper"),
 )
+_OTHER_CARD = re.compile(r"\b(MIG|Laptop|Max-Q|4090 D)\b")  # a part of a GPU, or another chip of the same number
 GPU_SPECS: Mapping[str, GpuSpec] = {spec.name_words.lower().replace(" ", "-"): spec for spec in _SPECS}
 
 
 def find_gpu_spec(name: str) -> GpuSpec | None:
-    """Return the specification for a CUDA device name; None if it is unknown."""
-    return next((spec for spec in _SPECS if all(word in name for word in spec.name_words.split())), None)
+    """Return the specification for a CUDA device name; None if it is unknown, or a MIG slice or a laptop's GPU."""
+    words = {*re.findall(r"\w+", name)}
+    found = (spec for spec in _SPECS if words.issuperset(spec.name_words.split()))
+    return None if _OTHER_CARD.search(name) else next(found, None)
 
 
 def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:
     """Return the peak of a GPU in FLOP/s by its CUDA device name, and its source; None if it is unknown."""
-    if precision == "bf16" and (spec := find_gpu_spec(name)) is not None:
-        return spec.bf16_flops, f"{spec.source}, bf16 dense"
+    if (spec := find_gpu_spec(name)) is not None:
+        if precision == "fp32":
+            return spec.fp32_flops, f"{spec.source}, fp32 without tensor cores"
+        return spec.bf16_flops, f"{spec.source}, {precision} dense"
     return None, f"no peak known for {name} at {precision}"

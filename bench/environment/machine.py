@@ -17,8 +17,8 @@ GIB = 2**30
 
 
 def default_device() -> torch.device:
-    """Return the GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return this process's GPU, with its index, if there is one, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def current_circumstances(experiment: Experiment | None, device: torch.device, processes: int = 1) -> Circumstances:

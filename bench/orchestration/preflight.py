@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -164,13 +165,17 @@ def available_cores() -> int:
     return bound if quota[0] == "max" else max(1, min(bound, int(quota[0]) // int(quota[1])))
 
 
+@cache
 def has_gpu() -> bool:
-    """Return whether NVML finds a GPU."""
+    """Return whether runs will use a GPU: NVML finds one and torch can, which a process of its own asks."""
     try:
         pynvml.nvmlInit()
-        return bool(pynvml.nvmlDeviceGetCount() > 0)
+        if not pynvml.nvmlDeviceGetCount():
+            return False
     except pynvml.NVMLError:
         return False
+    asked = [sys.executable, "-c", "import torch; raise SystemExit(not torch.cuda.is_available())"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
 
 def begin_comparison(results: Path, purpose: str) -> str:

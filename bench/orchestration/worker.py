@@ -30,9 +30,12 @@ def run_request(request: Request, stop: StopRequest | None = None) -> None:
 
     A training with checkpoints watches `stop`, and may end the process by SystemExit.
     """
+    import torch
+
     from bench.environment.machine import default_device
     from bench.train.distributed import process_group
 
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32: torch's default rounds convolutions to TF32, no product
     with process_group(request.rendezvous_id, default_device()) as device, _save_sample_keys_if_not_finite(request):
         request.carry_out(device, stop)
 

@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +78,15 @@ def work(rank: int, ranks: int) -> Figures:
         theirs = SigLipLoss(rank=rank, world_size=ranks, dist_impl=exchange)
         out[f"SigLipLoss {exchange}"] = figures(theirs, [*inputs, bias])
     return out
+
+
+def compiled_work(rank: int, ranks: int, name: str) -> Figures:
+    """What each process computes by a loss that must be one graph."""
+    inputs = [value[rank * PER_RANK :][:PER_RANK] if value.ndim else value for value in features(ranks, torch.float64)]
+    inputs = inputs[: 3 if name == "contrastive" else 4]
+    loss = partial(LOSSES[name], group=dist.group.WORLD)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    return {"eager": figures(loss, inputs), "compiled": figures(compiled, inputs)}
 
 
 @pytest.fixture(scope="module", params=[2, 4])
@@ -159,3 +170,10 @@ def test_simulated_group_equals_ranks_with_equal_rows(name: str, many: int, monk
     whole = figures(LOSSES[name], [image.repeat(many, 1), text.repeat(many, 1), *scalars])
     own = [many * rows[:PER_RANK] for rows in whole[1:3]]
     equal(mine, [whole[0], *own, *whole[3:]], 1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_over_a_group_is_one_compiled_graph(name: str, tmp_path: Path) -> None:
+    """Lists of tensors in a collective would break the graph at each."""
+    for each in in_ranks(compiled_work, 2, tmp_path, name):
+        equal(each["compiled"], each["eager"], 1e-12)

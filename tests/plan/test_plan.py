@@ -315,6 +315,12 @@ def figures(path: Path) -> dict[str, Any]:
 LINKS = ["--per-node", "8", "--link-gbs", "300", "--network-gbs", "20"]
 
 
+@pytest.mark.parametrize(("machine", "is_known"), [("NVIDIA H100; Xeon", True), ("GeForce GT 710; Xeon H100", False)])
+def test_the_gpu_of_a_record_is_named_by_its_device_alone(tmp_path: Path, machine: str, is_known: bool) -> None:
+    folder = written(tmp_path, record(CLIP, speed(), device="cuda", machine=machine))
+    assert main(["plan", "clip-tiny", "--record", str(folder), "--gpus", "1"]) == (0 if is_known else 2)
+
+
 def test_a_plan_of_one_device_is_what_was_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Table and JSON agree; a record's file and its folder are the same."""
     slower = record(CATLIP, speed(window_seconds=(0.4, 0.4)))

@@ -1,0 +1,50 @@
+"""The device of this process."""
+
+from unittest.mock import patch
+
+import pynvml
+import pytest
+import torch
+from torch._utils import _get_device_index
+
+from bench.data.targets import Labels
+from bench.environment.machine import default_device
+from bench.measure.memory import limit_additional_memory
+from bench.orchestration.preflight import has_gpu
+
+
+def test_memory_limit_reaches_the_gpu_of_this_process() -> None:
+    """CUDA refuses to limit a device without an index."""
+    limited = []
+
+    def limit(fraction: float, device: torch.device) -> None:
+        limited.append((fraction, _get_device_index(device)))
+
+    cuda = {
+        "is_available": lambda: True,
+        "current_device": lambda: 3,
+        "memory_reserved": lambda _: 2**30,
+        "get_device_properties": lambda _: type("Properties", (), {"total_memory": 4 * 2**30}),
+        "set_per_process_memory_fraction": limit,
+    }
+    with patch.multiple(torch.cuda, **cuda), limit_additional_memory(default_device(), 2**30):
+        assert limited == [(0.5, 3)]
+    assert limited[1:] == [(1.0, 3)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
+def test_gpu_that_torch_cannot_use_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVML sees GPUs whatever torch was built for, and whatever CUDA_VISIBLE_DEVICES hides."""
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 8)
+    has_gpu.cache_clear()
+    try:
+        assert not has_gpu()
+    finally:
+        has_gpu.cache_clear()
+
+
+def test_labels_of_a_micro_batch_stay_on_the_device() -> None:
+    labels = Labels.from_lists([[0, 2], [], [1], [3, 0]]).to(torch.device("meta"))
+    part = labels.select(torch.arange(2, 4))
+    assert {part.rows.device.type, part.columns.device.type} == {"meta"}
