@@ -21,6 +21,7 @@ CONTRASTIVE: tuple[MethodName, ...] = ("clip", "siglip", "superclip")  # losses 
 COMPUTED, PACK_DATA = "computed", "pack"
 Precision = Literal["auto", "fp32", "bf16"]
 TextPadding = Literal["bucketed", "longest", "max_length"]
+Pooling = Literal["own", "mean", "both"]
 Attention = Literal["fused", "plain"]
 Sharding = Literal["ddp", "fsdp2"]
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
@@ -49,6 +50,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # Sides in pixels, of which each step draws one; empty: `image_size` alone.
     image_sizes: tuple[PositiveInt, ...] = ()
     patch_drop: BelowOne = 0.0  # Fraction of the patches that a training step drops (FLIP); scoring drops none.
+    # Feature of an image: the tower's "own" pooling, or the "mean" of its patch tokens after the last norm. "both" is
+    # the mean for superclip's classifier, and the tower's own pooling for its contrastive loss and for scoring.
+    pooling: Pooling = "own"
     # Channels of the stored grids that replace images; None: shards of images.
     embedding_channels: PositiveInt | None = None
     text_tower: NonEmptyStr  # Open_clip model whose text tower contrastive methods use.
@@ -132,6 +136,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"accumulation must be 1, for {self.method} compares all images of a batch, got {self.accumulation}"
         if self.method == "superclip" and self.text_features == "stored":
             yield "text_features must be computed, for superclip reads captions twice, got stored"
+        if self.pooling == "both" and self.method != "superclip":
+            yield f"pooling must be own or mean, for {self.method} has one loss, got both"
         if self.image_sizes and self.accumulation > 1:
             yield f"accumulation must be 1 with image_sizes, whose batches have no equal parts, got {self.accumulation}"
         if self.batch_size % self.accumulation:
@@ -192,7 +198,7 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 # Fields in which the experiments of one comparison may differ, beside their names: the method and its tuned values.
-MAY_DIFFER = ("method", "head_rows", "patch_drop", "image_size", "context_length", "learning_rate", "seed")
+MAY_DIFFER = ("method", "head_rows", "pooling", "patch_drop", "image_size", "context_length", "learning_rate", "seed")
 FEWEST_STEPS = 4  # of a warm-up and of a window at another batch size
 BATCH_SIZE_FIELDS = ("batch_size", "steps_per_window", "warmup_steps")  # what `with_batch_size` changes
 MAY_DIFFER_AT_LARGEST_BATCH = (*MAY_DIFFER, *BATCH_SIZE_FIELDS)

@@ -97,8 +97,8 @@ class MethodTraits:
 # siglip        .469    .479   .479   .427
 # catlip        .433    .452   .457   .389
 # superclass    .439    .456   .469   .446
-# clip and siglip were searched with a text tower 64 wide and captions padded to 24 tokens. The others were not
-# searched: superclip has clip's rate, distill catlip's.
+# clip and siglip were searched with a text tower 64 wide and captions padded to 24 tokens, superclass with the class
+# token and a head without layer norm. The others were not searched: superclip has clip's rate, distill catlip's.
 TRAITS: dict[MethodName, MethodTraits] = {
     "clip": MethodTraits(
         "CLIP",
@@ -148,6 +148,9 @@ class MethodSettings:
     by_scale: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+# SuperClass and SuperCLIP classify the mean of the patches as released; `superclass-cls` classifies the class token, at
+# less cost. SuperCLIP's rate is that of its released files for B/16 and L/16 (hustvl/SuperCLIP at fb59c6d,
+# `superclip/configs/SuperCLIP_schedule`).
 # FLIP (arXiv 2212.00794) trains CLIP on half of the patches, `--set patch_drop=0.75` on a quarter; any method can.
 # CLIPA (arXiv 2305.07017) trains it on small images and the first tokens of captions; its second phase, at full size,
 # is not included. The teacher is untrained unless one is named: `--set teacher=FILE`.
@@ -155,6 +158,9 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {name: MethodSettings(name) for nam
     "catlip": MethodSettings(
         "catlip", by_scale={scale: {"head_rows": DATACOMP_SYNSETS} for scale in ("vit-b32", "vit-b16", "vit-l14")}
     ),
+    "superclass": MethodSettings("superclass", {"pooling": "mean"}),
+    "superclass-cls": MethodSettings("superclass"),
+    "superclip": MethodSettings("superclip", {"pooling": "both", "learning_rate": 1e-3}),
     "flip": MethodSettings("clip", {"patch_drop": 0.5}),
     "clipa": MethodSettings(
         "clip",

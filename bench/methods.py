@@ -79,12 +79,12 @@ def catlip_loss(model: Classifier, images: Images, target: Labels, _group: Proce
     return multilabel_loss(model(images), target.rows, target.columns)
 
 
-# SuperClass predicts the subwords of the caption, with higher weights for rare ones.
+# SuperClass predicts the subwords of the caption from the mean of the patches, with higher weights for rare ones.
 def superclass_loss(model: TokenClassifier, images: Images, target: Labels, group: ProcessGroupLike) -> Loss:
     return _weighted_softmax(model(images), target, model.counts, group)
 
 
-# SuperCLIP adds CLIP's loss and SuperClass's loss on one image tower, with equal weights.
+# SuperCLIP adds CLIP's loss on the class token and SuperClass's loss on the mean of the patches, with equal weights.
 build_superclip = partial(models.build_dual_encoder_classifier, scale=CLIP_SCALE)
 
 
@@ -92,10 +92,10 @@ def superclip_loss(
     pair: DualEncoderClassifier, images: Images, target: TokensAndLabels, group: ProcessGroupLike
 ) -> Loss:
     captions = target.tokens
-    embedded = pair.tower(images)
-    image, text = pair.encode_pair(embedded, captions.groups, captions.lengths, captions.inverse_permutation)
+    feature, classified = pair.embed(images)
+    image, text = pair.encode_pair(feature, captions.groups, captions.lengths, captions.inverse_permutation)
     contrast = contrastive_loss(image, text, pair.log_scale.exp(), group)
-    return contrast + _weighted_softmax(pair.head(embedded), target.labels, pair.counts, group)
+    return contrast + _weighted_softmax(pair.head(classified), target.labels, pair.counts, group)
 
 
 # Distillation predicts a teacher's features of the augmented image, or stored ones of the whole image; no caption.

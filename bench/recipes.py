@@ -151,7 +151,6 @@ def catlip_vit_b16_cc3m() -> Experiment:
 def superclass_vit_b16_datacomp() -> Experiment:
     """SuperClass at ViT-B/16: 1.28 billion images of DataComp-1B at a global batch of 16,384 (here 16 x 1,024).
 
-    The released tower pools the mean of the patches and its head normalises again; this one pools the class token.
     Source: x-cls/superclass at 90b761f, `cls_schedule/cls_vit_b16_s1.28B_bs16k.yaml` and the defaults of its
     `params.py` and `transform.py`, without a number of GPUs. Expected: at 512 million images a linear probe of 76.0 %
     on ImageNet-1k, CLIP's 75.5 % (arXiv 2411.03313).
@@ -162,6 +161,7 @@ def superclass_vit_b16_datacomp() -> Experiment:
         method="superclass",
         tower="ViT-B-16",
         image_sizes=(),
+        pooling="mean",
         batch_size=1024,
         learning_rate=5e-4,
         min_learning_rate=0.0,

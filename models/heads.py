@@ -65,12 +65,12 @@ class DualEncoder(ImageProjection):
 
 
 class Classifier(nn.Module):
-    """Image tower and a linear layer that gives a logit for each label."""
+    """Image tower and a head that gives a logit for each label."""
 
-    def __init__(self, tower: ImageTower, num_labels: int) -> None:
+    def __init__(self, tower: ImageTower, head: nn.Module) -> None:
         super().__init__()
         self.tower = tower
-        self.head = nn.Linear(tower.width, num_labels)
+        self.head = head
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch labels"]:
         logits: Tensor = self.head(self.tower(images))
@@ -102,21 +102,45 @@ class TokenCounts(nn.Module):
         self.images_seen += num_images * dist.get_world_size(group)
 
 
+def build_token_head(width: int, num_tokens: int) -> nn.Module:
+    """Return SuperClass's head, from features of length `width` to a logit for each token: layer norm and linear layer.
+
+    Source: x-cls/superclass at 90b761f, `opencls/open_clip/transformer.py`, `MixClsHead` without hidden layers.
+    """
+    linear = nn.Linear(width, num_tokens)
+    nn.init.normal_(linear.weight, std=width**-0.5)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.LayerNorm(width), linear)
+
+
 class TokenClassifier(Classifier):
     """A classifier over subword tokens, with the tokens' counts."""
 
     def __init__(self, tower: ImageTower, num_tokens: int) -> None:
-        super().__init__(tower, num_tokens)
+        super().__init__(tower, build_token_head(tower.width, num_tokens))
         self.counts = TokenCounts(num_tokens)
 
 
 class DualEncoderClassifier(DualEncoder):
-    """A contrastive pair whose image tower also feeds a classifier over subword tokens, with the tokens' counts."""
+    """A contrastive pair whose image tower also feeds a classifier over subword tokens, with the tokens' counts.
 
-    def __init__(self, tower: ImageTower, text: TextTower, num_tokens: int, *, initial_scale: float) -> None:
+    The classifier reads the mean of the patch tokens (`has_patch_mean`), or the pair's feature.
+    """
+
+    def __init__(
+        self, tower: ImageTower, text: TextTower, num_tokens: int, *, initial_scale: float, has_patch_mean: bool
+    ) -> None:
         super().__init__(tower, text, initial_scale=initial_scale, initial_bias=None)
-        self.head = nn.Linear(tower.width, num_tokens)
+        self.head = build_token_head(tower.width, num_tokens)
         self.counts = TokenCounts(num_tokens)
+        self.has_patch_mean = has_patch_mean
+
+    def embed(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> tuple[Float[Tensor, "batch features"], Float[Tensor, "batch features"]]:
+        """Return the features that the pair and the classifier read."""
+        embedded = self.tower(images, with_patch_mean=self.has_patch_mean)
+        return embedded if self.has_patch_mean else (embedded, embedded)
 
 
 class Student(nn.Module):

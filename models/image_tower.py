@@ -14,6 +14,7 @@ from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
 from models import corenet_vit, open_clip_config, similar_names
+from models.pooling import Pooling, feature_and_patch_mean, set_pooling
 from models.token_subsets import add_patch_drop, compute_class_token_only
 
 PIXEL_CHANNELS = 3
@@ -49,10 +50,10 @@ def make_renormalisation(mean: Sequence[float], std: Sequence[float]) -> Renorma
 class ImageTower(nn.Module):
     """Map images to one feature each, before any projection.
 
-    `trunk` is an open_clip or timm image model without its projection, or CoreNet's ViT. Pooling is the model's own:
-    the class token for open_clip's ViT, whose last block computes only this token. `width` is the feature's length,
-    `image_size` the side in pixels that it was built for, `image_sizes` other sides that it must accept; `channels` is
-    3 for pixels. `pixels` converts images for a trunk that was trained with another normalisation, or is None.
+    `trunk` is an open_clip or timm image model without its projection, or CoreNet's ViT. `width` is the length of the
+    feature, `image_size` the side in pixels that it was built for, `image_sizes` other sides that it must accept;
+    `channels` is 3 for pixels. `pixels` converts images for a trunk that was trained with another normalisation, or is
+    None.
     """
 
     pixels: Renormalise | None
@@ -67,9 +68,14 @@ class ImageTower(nn.Module):
         self.channels = channels
         self.width = _feature_width(trunk, (image_size, *image_sizes), channels)
 
-    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
-        """Embed normalised images, or grids of embeddings."""
-        features: Tensor = self.trunk(self.normalise_for_trunk(images))
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"], *, with_patch_mean: bool = False
+    ) -> Float[Tensor, "batch features"] | tuple[Float[Tensor, "batch features"], Float[Tensor, "batch features"]]:
+        """Embed normalised images, or grids of embeddings; with `with_patch_mean` see `feature_and_patch_mean`."""
+        images = self.normalise_for_trunk(images)
+        if with_patch_mean:
+            return feature_and_patch_mean(self.trunk, images)
+        features: Tensor = self.trunk(images)
         return features
 
     def normalise_for_trunk(
@@ -86,24 +92,29 @@ def build_image_tower(
     image_sizes: Sequence[int] = (),
     patch_drop: float = 0.0,
     embedding_channels: int | None = None,
+    pooling: Pooling = "own",
 ) -> ImageTower:
     """Build the tower of an open_clip model, a timm model or `corenet-vit-base`, from a generator of its own.
 
     Equal arguments give equal weights, bit for bit, whatever was built before. Weights do not depend on `image_sizes`,
     which are accepted beside `image_size`: timm interpolates the position embeddings. In training the tower drops a
     share `patch_drop` of the patches. With `embedding_channels` it reads grids of embeddings, one per patch, instead of
-    pixels. Raises ValueError for a name that neither library has, an image size that the tower does not accept, or a
-    tower that cannot drop patches or read embeddings.
+    pixels. `pooling` is that of `models.pooling.set_pooling`. Raises ValueError for a name that neither library has, an
+    image size that the tower does not accept, or a tower that cannot drop patches, read embeddings or pool so.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config, several = open_clip_config(name), len(image_sizes) > 0
         if embedding_channels is not None:
-            trunk = _build_for_embeddings(name, config, image_size, embedding_channels)
+            trunk = _build_for_embeddings(name, config, image_size, embedding_channels, pooling)
         elif name.startswith(corenet_vit.PREFIX):
             trunk = corenet_vit.corenet_vit(name)
+        elif config:
+            trunk = build_trunk(config, image_size, pooling)
         else:
-            trunk = build_trunk(config, image_size) if config else _build_timm(name, image_size, several=several)
+            trunk = _build_timm(name, image_size, several=several)
+        if pooling != "own":
+            set_pooling(trunk, name, pooling)
         if patch_drop:
             add_patch_drop(trunk, patch_drop)
         try:
@@ -115,7 +126,7 @@ def build_image_tower(
             raise ValueError(f"{text}: {reason}") from None
 
 
-def build_trunk(config: dict[str, Any], image_size: int) -> nn.Module:
+def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own") -> nn.Module:
     """Build the image tower of an open_clip configuration, without its projection.
 
     ValueError for a timm tower that the installed timm does not have, instead of a download from a hub.
@@ -124,14 +135,15 @@ def build_trunk(config: dict[str, Any], image_size: int) -> nn.Module:
         _require_timm_model(timm_name)
     vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
     trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
-    return strip_unused_outputs(trunk)
+    return strip_unused_outputs(trunk, pooling)
 
 
-def strip_unused_outputs(trunk: nn.Module) -> nn.Module:
+def strip_unused_outputs(trunk: nn.Module, pooling: Pooling) -> nn.Module:
     """Make an open_clip image tower return its feature before any projection, and compute no unused token."""
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
         trunk.proj = None
-        compute_class_token_only(trunk)
+        if pooling == "own":
+            compute_class_token_only(trunk)
     elif isinstance(trunk, open_clip.timm_model.TimmModel):
         if isinstance(getattr(trunk.trunk, "head", None), nn.Linear):
             trunk.trunk.reset_classifier(0)
@@ -139,7 +151,9 @@ def strip_unused_outputs(trunk: nn.Module) -> nn.Module:
     return trunk
 
 
-def _build_for_embeddings(name: str, config: dict[str, Any] | None, side: int, channels: int) -> nn.Module:
+def _build_for_embeddings(
+    name: str, config: dict[str, Any] | None, side: int, channels: int, pooling: Pooling
+) -> nn.Module:
     """Build a ViT whose patches are single embeddings."""
     if config is not None:
         vision = config["vision_cfg"] | {"image_size": side, "timm_model_pretrained": False}
@@ -147,7 +161,7 @@ def _build_for_embeddings(name: str, config: dict[str, Any] | None, side: int, c
         trunk = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
         if isinstance(trunk, open_clip.transformer.VisionTransformer):
             trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, kernel_size=1, bias=False)
-            return strip_unused_outputs(trunk)
+            return strip_unused_outputs(trunk, pooling)
     else:
         with suppress(TypeError):
             trunk = _create_timm_model(name, img_size=side, patch_size=1, in_chans=channels)

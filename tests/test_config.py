@@ -29,6 +29,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "tower": PRINTABLE,
     "image_size": st.integers(64, 1024),
     "image_sizes": st.sets(st.integers(1, 64), max_size=5).map(sorted).map(tuple),
+    "pooling": st.sampled_from(["own", "mean"]),
     "patch_drop": st.floats(0, 0.9),
     "embedding_channels": st.none(),
     "text_tower": PRINTABLE,
@@ -79,6 +80,7 @@ ANOTHER: dict[str, Any] = {
     "image_size": 96,
     "image_sizes": (32, 48, 64),
     "patch_drop": 0.5,
+    "pooling": "mean",
     "embedding_channels": 8,
     "text_tower": "ViT-B-16",
     "context_length": 77,
@@ -199,7 +201,10 @@ def test_experiments_differ_from_clip_only_in_their_method_settings(scale: str) 
         - ({"learning_rate"} if scale == "tiny" else {"head_rows"})
         for name in METHOD_SETTINGS
     }
-    methods = {method: {"method"} for method in METHOD_NAMES if method != "clip"}
+    methods = {method: {"method"} for method in (*METHOD_NAMES, "superclass-cls") if method != "clip"}
+    methods["superclass"] = methods["superclip"] = {"method", "pooling"}
+    if scale != "tiny":  # as released
+        methods["superclip"] = {"method", "pooling", "learning_rate"}
     assert own == {"clip": set(), "flip": {"patch_drop"}, "clipa": {"image_size", "context_length"}, **methods}
 
 
@@ -356,6 +361,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "method": ("", "CLIP", "moco", None),
     "precision": ("fp8", None),
     "compile": (True, "maybe"),
+    "pooling": (None, "class", 0),
     "text_padding": (None, "some", 0),
     "text_features": (None, "drawn", True),
     "attention": (None, "sdpa", True),
@@ -406,6 +412,13 @@ def test_accumulation_needs_equal_micro_batches_and_excludes_contrastive_methods
             replace(TINY, method=method, accumulation=2)
     with pytest.raises(ValueError, match=r": accumulation must divide batch_size \(128\), got 3"):
         replace(TINY, method="catlip", accumulation=3)
+
+
+def test_only_superclip_has_both_poolings() -> None:
+    assert replace(TINY, method="superclip", pooling="both").pooling == "both"
+    for method in ("clip", "superclass"):
+        with pytest.raises(ValueError, match=f": pooling must be own or mean, for {method} has one loss, got both"):
+            replace(TINY, method=method, pooling="both")
 
 
 def test_superclip_needs_computed_text_features() -> None:

@@ -122,6 +122,17 @@ def test_other_pairs_have_ladders_where_there_is_one(against: str, first: str, c
     assert tuple(stage.cause for stage in stages_between(TINY[against], TINY[first])[1:]) == causes
 
 
+def test_pooling_is_a_factor_of_its_own_and_not_part_of_the_head() -> None:
+    ladder, configurations = ladder_of("superclass-tiny")
+    assert ladder.steps == ("pooling", PADDING, TEXT_TOWER, HEAD)
+    assert [one.pooling for one in configurations] == ["own", *["mean"] * 4]
+    changed = [{*differing_fields(pair)} for pair in pairwise(configurations)]
+    assert changed[0] == {"pooling"}
+    assert changed[-1] == {"method", "text_features", "learning_rate"}
+    assert ladder_of("superclass-cls-tiny")[0].steps == (PADDING, TEXT_TOWER, HEAD)
+    assert ladder_of("superclass-tiny", "superclass-cls-tiny")[0].steps == ("pooling",)
+
+
 def test_same_method_ladder_has_the_differing_factors() -> None:
     ladder, configurations = ladder_of("flip-tiny", "clip-tiny")
     assert (ladder.causes, ladder.steps) == ((), ("patch_drop",))

@@ -72,6 +72,7 @@ RELEASED: dict[str, dict[str, Any]] = {
         "flip": False,
         "image_size": 224,
         "image_sizes": (),
+        "pooling": "mean",  # pool_type of CLS-ViT-B-16.json
         "precision": "bf16",
         "activation_checkpointing": True,
         "schedule": "cosine",

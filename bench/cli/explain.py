@@ -37,7 +37,8 @@ NOT_PUBLISHED_HERE = {
 }
 MIN_ROUNDS = 2  # one for the parts, one for the whole
 CPU_CORE_FLOPS, GPU_FLOPS = 5e10, 1e14  # FLOP/s, to estimate durations; corrected as runs end
-TOWER_FIELDS = ("image_size", "image_sizes", "patch_drop", "activation_checkpointing")  # fields that some towers refuse
+# fields that some towers refuse
+TOWER_FIELDS = ("image_size", "image_sizes", "patch_drop", "pooling", "activation_checkpointing")
 # From best to worst: the worst of several decompositions counts.
 EXIT_CODES: dict[Agreement, int] = {"agree": OK, "inconclusive": INCONCLUSIVE, "disagree": DISAGREEMENT}
 

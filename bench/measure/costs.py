@@ -9,7 +9,7 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from bench.config import Experiment
+from bench.config import Experiment, Pooling
 from bench.data.targets import Target, Tokens
 from bench.methods import get_method, simulated_group
 from bench.profilers.counters import count_matmul_flops
@@ -45,7 +45,7 @@ class Costs:
 def count_costs(experiment: Experiment) -> Costs:
     """Count on the `meta` device, without weights and data."""
     tower, model = build_on_meta(replace(experiment, image_sizes=()))  # the weights are the same
-    tower_options = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels
+    tower_options = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels, experiment.pooling
     flops_by_size = _image_flops_by_size(experiment.tower, experiment.image_size, *tower_options)
     images_by_size = {size: experiment.batch_size_for(size) for size in experiment.all_image_sizes}
     image_flops = sum(images * flops_by_size[size] for size, images in images_by_size.items())
@@ -66,7 +66,7 @@ def forward_flops_as_released(experiment: Experiment) -> int:
     _, model = build_on_meta(replace(experiment, image_sizes=()))
     head_or_text_flops = 0
     if isinstance(model, Classifier):
-        features = torch.empty(1, model.head.in_features, device=META)
+        features = torch.empty(1, model.tower.width, device=META)
         head_or_text_flops = count_matmul_flops(lambda: model.head(features))
     if isinstance(model, ImageProjection):
         with META:
@@ -144,10 +144,15 @@ def _teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
 
 @cache
 def _image_flops_by_size(
-    tower_name: str, image_size: int, image_sizes: tuple[int, ...], patch_drop: float, channels: int | None
+    tower_name: str,
+    image_size: int,
+    image_sizes: tuple[int, ...],
+    patch_drop: float,
+    channels: int | None,
+    pooling: Pooling,
 ) -> dict[int, int]:
     with META:
-        tower = build_image_tower(tower_name, image_size, 0, image_sizes, patch_drop, channels)
+        tower = build_image_tower(tower_name, image_size, 0, image_sizes, patch_drop, channels, pooling)
     return {
         size: count_matmul_flops(partial(tower, meta_images(1, size, tower.channels)))
         for size in image_sizes or (image_size,)

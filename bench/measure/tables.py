@@ -40,8 +40,8 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
         "trained, tower: parameters in millions, of all that is trained and of the image tower that is kept.\n"
         "GFLOP: one forward of an image, and of a caption at its full context; a step costs three, of a teacher one.\n"
         "Where the images' size is drawn, px says from where to where, batch is of 224 px, GFLOP the mean image's.\n"
-        "What is computed of a caption in fact stands with each measurement. The last block computes the one token\n"
-        "that is read: ViT-B-16 and its text tower take 7 % fewer FLOPs than open_clip publishes."
+        "What is computed of a caption in fact stands with each measurement. The last block computes the tokens\n"
+        "that are read: ViT-B-16 and its text tower take 7 % fewer FLOPs than open_clip publishes if one is read."
     )
     return Table("Experiments", rows, note)
 

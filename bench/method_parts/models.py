@@ -1,5 +1,7 @@
 """Factories of the models around the tower."""
 
+from torch import nn
+
 from bench.config import Experiment
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
@@ -20,7 +22,8 @@ def build_dual_encoder(tower: ImageTower, experiment: Experiment, scale: float, 
 
 def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
     """Return the tower with a classifier of one row per synset."""
-    return Classifier(tower, _resolve_head_rows(experiment, len(read_vocabulary(experiment.synset_vocabulary).labels)))
+    rows = _resolve_head_rows(experiment, len(read_vocabulary(experiment.synset_vocabulary).labels))
+    return Classifier(tower, nn.Linear(tower.width, rows))
 
 
 def row_synsets(experiment: Experiment) -> tuple[str, ...]:
@@ -36,7 +39,8 @@ def build_token_classifier(tower: ImageTower, experiment: Experiment) -> TokenCl
 def build_dual_encoder_classifier(tower: ImageTower, experiment: Experiment, scale: float) -> DualEncoderClassifier:
     """Return the tower with a text tower and a classifier of one row per subword."""
     rows = _resolve_head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size)
-    return DualEncoderClassifier(tower, _build_text_tower(experiment), rows, initial_scale=scale)
+    text, has_patch_mean = _build_text_tower(experiment), experiment.pooling == "both"
+    return DualEncoderClassifier(tower, text, rows, initial_scale=scale, has_patch_mean=has_patch_mean)
 
 
 def build_student(tower: ImageTower, experiment: Experiment) -> Student:

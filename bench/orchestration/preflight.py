@@ -36,7 +36,8 @@ from bench.towers.patches import require_whole_patches
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # Fields of the model and its targets, which libraries and files may refuse.
 MODEL_FIELDS = (
-    *("method", "tower", "image_size", "image_sizes", "patch_drop", "embedding_channels", "activation_checkpointing"),
+    *("method", "tower", "image_size", "image_sizes", "patch_drop", "embedding_channels", "pooling"),
+    "activation_checkpointing",
     *("text_tower", "context_length", "text_features", "teacher"),
     *("labels", "synset_vocabulary", "subword_vocabulary", "head_rows"),
 )

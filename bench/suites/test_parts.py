@@ -17,9 +17,8 @@ from bench.measure.costs import count_flops
 from bench.measure.memory import step_tensor_bytes
 from bench.methods import METHODS, get_method
 from bench.suites.device import DEVICE, rate, seconds
-from bench.train.build import build_train_state, take_full_rate_steps
+from bench.train.build import build_train_state, build_untrained_tower, take_full_rate_steps
 from bench.train.step import make_optimizer
-from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
 
 CLIP = EXPERIMENTS["clip-tiny"]
@@ -32,8 +31,7 @@ READING = [name for name in METHOD_NAMES if name != "distill"]  # which has no t
 def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> None:
     """The update alone; what three whole steps count stands beside it."""
     experiment = EXPERIMENTS[f"{method}-tiny"]
-    tower = build_image_tower(experiment.tower, experiment.image_size, experiment.seed)
-    model = METHODS[method].build_model(tower, experiment).to(DEVICE)
+    model = METHODS[method].build_model(build_untrained_tower(experiment), experiment).to(DEVICE)
     optimizer = make_optimizer(experiment, model)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)

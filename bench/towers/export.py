@@ -41,7 +41,7 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
         described, weights = (
             _dual_encoder_weights(loaded, config, texts) if texts else _image_tower_weights(loaded, config)
         )
-        described["vision_cfg"] |= {"image_size": loaded.tower.image_size}
+        described["vision_cfg"] |= {"image_size": loaded.tower.image_size, "pool_type": trunk.pool_type}
         made = msgspec.to_builtins(loaded.provenance)
         facts = {"model_cfg": described, "preprocess_cfg": PREPROCESSING, "made": made}
         _write_folder(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, facts)
@@ -99,15 +99,17 @@ def _without_text(config: dict[str, Any]) -> dict[str, Any]:
 
 def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
     """Return the configuration that timm reads beside weights: `timm/models/_hub.py`, `save_config_for_hf`."""
-    trunk: Any = loaded.tower.trunk
-    side = loaded.tower.image_size
+    trunk, side = loaded.tower.trunk, loaded.tower.image_size
+    sizes = {"img_size": side} if hasattr(trunk, "patch_embed") else {}
+    is_mean = loaded.provenance is not None and loaded.provenance.experiment.pooling == "mean"
+    pooling = {"global_pool": "avg", "fc_norm": False} if is_mean else {}  # the norm stays before the mean
     shown = PREPROCESSING | {"input_size": (3, side, side), "fixed_input_size": True, "crop_pct": 1.0, "num_classes": 0}
     return {
         "architecture": loaded.architecture,
         "num_classes": 0,
         "num_features": loaded.tower.width,
         "pretrained_cfg": shown,
-        "model_args": {"img_size": side} if hasattr(trunk, "patch_embed") else {},
+        "model_args": sizes | pooling,
         "made": msgspec.to_builtins(loaded.provenance),
     }
 

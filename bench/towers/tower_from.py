@@ -93,8 +93,13 @@ def load_trained_tower(path: Path, image_size: int | None = None) -> tuple[Image
     """
     provenance = read_provenance(path)
     trained = provenance.experiment
-    seed, channels = seed_for(trained.seed, TOWER), trained.embedding_channels
-    tower = build_image_tower(trained.tower, image_size or trained.image_size, seed, embedding_channels=channels)
+    tower = build_image_tower(
+        trained.tower,
+        image_size or trained.image_size,
+        seed_for(trained.seed, TOWER),
+        embedding_channels=trained.embedding_channels,
+        pooling=trained.pooling,
+    )
     if not next(tower.parameters()).is_meta:  # FLOPs are counted without weights
         load_tower_weights(tower, path)
     return tower, provenance

@@ -1,6 +1,7 @@
 """The verb from what is typed to a table: what it refuses at once, and what stands beside every tower."""
 
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -68,7 +69,7 @@ def test_each_seed_has_a_random_init_baseline(ready: Path) -> None:
     tiny = EXPERIMENTS["catlip-tiny"]
     for seed in (0, 1):
         saved(ready, replace(tiny, seed=seed))
-    upper_bound = saved(ready, EXPERIMENTS["superclass-tiny"])
+    upper_bound = saved(ready, EXPERIMENTS["superclass-cls-tiny"])
     arguments = ["transfer", "catlip-tiny", "--task", "rooms", "--protocol", "k-nn", "--results", str(ready)]
     arguments += ["--reference", str(upper_bound)]
     assert main(arguments) == 0
@@ -79,7 +80,7 @@ def test_each_seed_has_a_random_init_baseline(ready: Path) -> None:
         ("random init", 0),
         ("random init", 1),
         ("raw pixels", None),
-        ("reference superclass-tiny", 0),
+        ("reference superclass-cls-tiny", 0),
     ]
     records = {path: path.stat().st_mtime_ns for path in ready.glob("*.json")}
     assert main([*arguments, "--resume"]) == 0
@@ -111,10 +112,11 @@ def test_external_tower_has_a_random_init_baseline(ready: Path, tmp_path: Path) 
     ]
 
 
-def test_upper_bound_tower_has_its_own_random_init_baseline(ready: Path) -> None:
+@pytest.mark.parametrize("other", [{"tower": "corenet-vit-tiny"}, {"pooling": "mean"}])
+def test_upper_bound_of_another_kind_has_its_own_random_init_baseline(ready: Path, other: dict[str, Any]) -> None:
     """They are rows of their own, and records of their own."""
     tiny, paths = EXPERIMENTS["catlip-tiny"], []
-    for number, experiment in enumerate((tiny, replace(tiny, tower="corenet-vit-tiny"))):
+    for number, experiment in enumerate((tiny, replace(tiny, **other))):
         folder = ready.parent / f"run{number}"
         folder.mkdir()
         paths.append(str(saved(folder, experiment).rename(folder / "tower.safetensors")))

@@ -79,8 +79,12 @@ def test_open_clip_loads_an_exported_dual_encoder_with_its_tokenizer(
     torch.testing.assert_close(features(again, transformed(images)), features(known, transformed(images)))
 
 
-def test_open_clip_loads_an_exported_image_tower(trained: Trained, images: PackImages, tmp_path: Path) -> None:
-    path = trained(small("catlip"))
+@pytest.mark.parametrize("method", ["catlip", "superclass"])
+def test_open_clip_loads_an_exported_image_tower(
+    method: str, trained: Trained, images: PackImages, tmp_path: Path
+) -> None:
+    """With the pooling of its training."""
+    path = trained(small(method))
     model: Any = open_clip.create_model(exported(path, tmp_path / "out")).eval()
     with torch.no_grad():
         found = model.encode_image(transformed(images))
@@ -90,8 +94,9 @@ def test_open_clip_loads_an_exported_image_tower(trained: Trained, images: PackI
     torch.testing.assert_close(features(again, transformed(images, 72)), expected)
 
 
-def test_timm_loads_an_exported_timm_tower(trained: Trained, images: PackImages, tmp_path: Path) -> None:
-    path = trained(small("catlip", tower="vit_tiny_patch16_224", images=32, warmup_images=0))
+@pytest.mark.parametrize("method", ["catlip", "superclass"])
+def test_timm_loads_an_exported_timm_tower(method: str, trained: Trained, images: PackImages, tmp_path: Path) -> None:
+    path = trained(small(method, tower="vit_tiny_patch16_224", images=32, warmup_images=0))
     model = timm.create_model(exported(path, tmp_path / "out"), pretrained=True).eval()
     with torch.no_grad():
         found = model(transformed(images))
