@@ -20,8 +20,8 @@ METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 CONTRASTIVE: tuple[MethodName, ...] = ("clip", "siglip", "superclip")  # losses that compare all pairs of a batch
 COMPUTED, PACK_DATA = "computed", "pack"
 Precision = Literal["auto", "fp32", "bf16"]
-TextPadding = Literal["bucketed", "longest", "max_length"]
 Pooling = Literal["own", "mean", "both"]
+TextPadding = Literal["bucketed", "packed", "longest", "max_length"]
 Attention = Literal["fused", "plain"]
 Sharding = Literal["ddp", "fsdp2"]
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
@@ -57,8 +57,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     embedding_channels: PositiveInt | None = None
     text_tower: NonEmptyStr  # Open_clip model whose text tower contrastive methods use.
     context_length: Annotated[int, Meta(ge=3)]  # Maximum number of tokens per caption, start and end token included.
-    # Padding of captions: "bucketed" in groups of similar length, "longest", "max_length" to `context_length`.
-    text_padding: TextPadding = "bucketed"
+    # Padding of captions: "bucketed" in groups of similar length, "packed" several to a row, "longest", "max_length" to
+    # `context_length`; "auto" is "packed" if compiled, so that all batches have one shape, else "bucketed".
+    text_padding: Literal["auto", TextPadding] = "bucketed"
     # "stored" replaces the text tower by random features from memory, to measure its cost (clip and siglip).
     text_features: Literal["computed", "stored"] = "computed"
     # Number of images per step on all devices of a simulated process group, for a contrastive loss on one process;
@@ -75,6 +76,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     teacher: NonEmptyStr = "ViT-L-14"
 
     data: NonEmptyStr = PACK_DATA  # Training data: the shipped pack, or a folder, file or glob of tar shards.
+    # Lengths of the pack's captions in tokens: "pack" (their own), "web", or those of a file of captions. With shards
+    # "pack" alone, which leaves the captions as they are.
+    caption_lengths: NonEmptyStr = PACK_DATA
     subset: NonEmptyStr | None = None  # Samples used: a csv of keys, or "random:N" for N drawn at random; None: all.
     workers: Annotated[int, Meta(ge=0)] = 0  # Number of processes that load shards; 0: the training process itself.
     batch_size: PositiveInt  # Number of images of `image_size` per step on one device.
@@ -144,6 +148,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"accumulation must divide batch_size ({self.batch_size}), got {self.accumulation}"
 
     def _data_errors(self) -> Iterator[str]:
+        if PACK_DATA not in (self.data, self.caption_lengths):
+            yield f"caption_lengths={self.caption_lengths!r} is for the pack alone: leave it out with data={self.data}"
         if self.embedding_channels is None:
             return
         text = f"embedding_channels={self.embedding_channels}"
@@ -246,10 +252,12 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
             changed[field], texts[field] = msgspec.convert(value, kind, strict=False), text
         except (msgspec.DecodeError, RecursionError) as error:
             raise ValueError(f"--set {setting}: {error}") from None
+    if changed.get("data", PACK_DATA) != PACK_DATA:  # the captions of shards have their own lengths
+        changed.setdefault("caption_lengths", PACK_DATA)
     changed = {field: value for field, value in changed.items() if value != getattr(experiment, field)}
     if not changed:
         return experiment
-    name = f"{experiment.name}[{','.join(f'{field}={texts[field]}' for field in sorted(changed))}]"
+    name = f"{experiment.name}[{','.join(f'{field}={texts[field]}' for field in sorted(changed) if field in texts)}]"
     return replace(experiment, name=name, **changed)
 
 

@@ -55,6 +55,8 @@ def vit_b32() -> Experiment:
         image_size=224,
         text_tower="ViT-B-32",
         context_length=77,
+        text_padding="auto",
+        caption_lengths="web",
         subword_vocabulary="all",
         batch_size=256,
         learning_rate=5e-4,

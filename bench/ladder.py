@@ -141,7 +141,8 @@ def _objective_stages(baseline: Experiment, first: Experiment, padding_reason: s
     if {*methods} <= {*CLASSIFYING}:
         return [Stage("", baseline), Stage(f"labels, {HEAD}", first)]
     if baseline.method in PAIRED and first.method in CLASSIFYING:
-        cut = [] if padding_reason else [Stage(PADDING, baseline, ("text_padding=bucketed",))]
+        padding = "auto" if baseline.text_padding == "max_length" else baseline.text_padding
+        cut = [] if padding_reason else [Stage(PADDING, baseline, (f"text_padding={padding}",))]
         stored = Stage(TEXT_TOWER, baseline, ("text_features=stored",))
         return [Stage("", baseline, ("text_padding=max_length",)), *cut, stored, Stage(HEAD, first)]
     if first.method in PAIRED and baseline.method in CLASSIFYING:

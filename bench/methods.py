@@ -93,7 +93,7 @@ def superclip_loss(
 ) -> Loss:
     captions = target.tokens
     feature, classified = pair.embed(images)
-    image, text = pair.encode_pair(feature, captions.groups, captions.lengths, captions.inverse_permutation)
+    image, text = pair.encode_pair(feature, *captions.inputs)
     contrast = contrastive_loss(image, text, pair.log_scale.exp(), group)
     return contrast + _weighted_softmax(pair.head(classified), target.labels, pair.counts, group)
 
@@ -129,7 +129,7 @@ def simulated_group(experiment: Experiment) -> SimulatedGroup | None:
 def _encode(pair: ImageProjection, images: Images, target: Tokens | Features) -> tuple[Tensor, Tensor]:
     if isinstance(target, Features):
         return pair.encode_with_text(images, target.values)
-    image, text = pair(images, target.groups, target.lengths, target.inverse_permutation)
+    image, text = pair(images, *target.inputs)
     return image, text
 
 

@@ -45,6 +45,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         text_tower="ViT-B-16",
         context_length=77,
         text_padding="max_length",
+        caption_lengths="web",
         subword_vocabulary="all",
         batch_size=256,
         crop_scale=(0.9, 1.0),
@@ -174,7 +175,7 @@ def superclass_vit_b16_datacomp() -> Experiment:
 
 def catlip_vit_b16_controlled() -> Experiment:
     """CatLIP's published recipe for ViT-B/16, at 256 images per device, which fit its counterpart, too."""
-    return replace(catlip_vit_b16_datacomp(), name="catlip-vit-b16-controlled", batch_size=256, text_padding="bucketed")
+    return replace(catlip_vit_b16_datacomp(), name="catlip-vit-b16-controlled", batch_size=256, text_padding="auto")
 
 
 def clip_vit_b16_controlled() -> Experiment:

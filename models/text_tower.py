@@ -1,13 +1,12 @@
 """The text tower of contrastive methods."""
 
 import copy
-from itertools import accumulate
 from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from open_clip.model import _build_text_tower
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
@@ -26,18 +25,22 @@ class PackedBlock(UnpackedBlock):
     """An open_clip block for the concatenated tokens of all groups.
 
     Token-wise layers are applied to all tokens together, causal attention to one group at a time. `shapes` has each
-    group's number of captions and their width in tokens.
+    group's number of rows and their width in tokens. A row is one caption, or with `mask` several.
     """
 
     def forward(
-        self, x: Float[Tensor, "tokens dim"], shapes: Shapes, _lengths: Int[Tensor, " captions"]
+        self,
+        x: Float[Tensor, "tokens dim"],
+        shapes: Shapes,
+        mask: Bool[Tensor, "rows 1 width width"] | None,
+        _ends: Int[Tensor, " captions"],
     ) -> Float[Tensor, "tokens dim"]:
         """Return the tokens after the block."""
         attended = []
-        for group, (count, width) in zip(_split_by_group(self.project_qkv(self.ln_1(x)), shapes), shapes, strict=True):
-            query, key, value = self.split_heads(group, count, width)
-            found = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-            attended.append(found.transpose(1, 2).reshape(count * width, -1))
+        for group, shape in zip(_split_by_group(self.project_qkv(self.ln_1(x)), shapes), shapes, strict=True):
+            query, key, value = self.split_heads(group, *shape)
+            found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
+            attended.append(found.transpose(1, 2).reshape(len(group), -1))
         return self.after_attention(x, torch.cat(attended))
 
 
@@ -45,37 +48,59 @@ class EndTokenBlock(PackedBlock):
     """The last block, which computes only each caption's end token; no other token is used after it."""
 
     def forward(
-        self, x: Float[Tensor, "tokens dim"], shapes: Shapes, lengths: Int[Tensor, " captions"]
+        self,
+        x: Float[Tensor, "tokens dim"],
+        shapes: Shapes,
+        mask: Bool[Tensor, "rows 1 width width"] | None,
+        ends: Int[Tensor, " captions"],
     ) -> Float[Tensor, "captions dim"]:
         """Return the end tokens after the block."""
-        ends = _first_token_indices(shapes, x.device) + lengths - 1
         normed, dim = self.ln_1(x), x.shape[1]
         queries = self.project_qkv(normed.index_select(0, ends), slice(dim))
         keys_and_values = self.project_qkv(normed, slice(dim, None))
-        counts, attended = [count for count, _ in shapes], []
-        for group_queries, group_keys_and_values, group_lengths, (count, width) in zip(
+        if mask is None:
+            attended = self._attend_to_own_row(queries, keys_and_values, shapes, ends)
+        else:  # rows have different numbers of captions: other tokens' queries are 0, and what they find is not used
+            (query,) = self.split_heads(queries.new_zeros(x.shape).index_copy(0, ends, queries), *shapes[0])
+            key, value = self.split_heads(keys_and_values, *shapes[0])
+            found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            attended = found.transpose(1, 2).reshape(x.shape).index_select(0, ends)
+        return self.after_attention(x.index_select(0, ends), attended)
+
+    def _attend_to_own_row(
+        self,
+        queries: Float[Tensor, "captions dim"],
+        keys_and_values: Float[Tensor, "tokens _"],
+        shapes: Shapes,
+        ends: Int[Tensor, " captions"],
+    ) -> Float[Tensor, "captions dim"]:
+        """Return attention's result where each row of a group has one caption."""
+        counts, attended, before = [count for count, _ in shapes], [], 0
+        for group_queries, group_keys_and_values, group_ends, (count, width) in zip(
             torch.split(queries, counts),
             _split_by_group(keys_and_values, shapes),
-            torch.split(lengths, counts),
+            torch.split(ends, counts),
             shapes,
             strict=True,
         ):
             (query,) = self.split_heads(group_queries, count, 1)
             key, value = self.split_heads(group_keys_and_values, count, width)
-            is_before = torch.arange(width, device=x.device) < group_lengths.view(count, 1, 1, 1)
-            found = F.scaled_dot_product_attention(query, key, value, attn_mask=is_before)
-            attended.append(found.reshape(count, dim))
-        return self.after_attention(x.index_select(0, ends), torch.cat(attended))
+            columns = (group_ends - before) % width
+            is_not_after = torch.arange(width, device=ends.device) <= columns.view(count, 1, 1, 1)
+            found = F.scaled_dot_product_attention(query, key, value, attn_mask=is_not_after)
+            attended.append(found.reshape(count, -1))
+            before += count * width
+        return torch.cat(attended)
 
 
 class TextTower(nn.Module):
-    """Map token ids to one projected feature per caption; each group of captions has its own width in tokens.
+    """Map token ids to one projected feature per caption; each group of rows has its own width in tokens.
 
     The forward is our own, over the modules of open_clip's text transformer. Under causal attention tokens after the
-    end token have no effect, so that captions padded to any sufficient width give the same features (open_clip's own
-    forward accepts only the full context). The last block and the final norm are computed only for the end tokens. If
-    padding has an effect, for the reason in `padding_reason`, groups must have the full context, and the forward is
-    open_clip's.
+    end token have no effect, so that captions padded to any sufficient width, or packed into rows, give the same
+    features (open_clip's own forward accepts only the full context). The last block and the final norm are computed
+    only for the end tokens. If padding has an effect, for the reason in `padding_reason`, groups must have the full
+    context, and the forward is open_clip's.
     """
 
     def __init__(self, text: TextTransformer, padding_reason: str | None = None) -> None:
@@ -90,42 +115,44 @@ class TextTower(nn.Module):
     def forward(
         self,
         groups: tuple[Int[Tensor, "_ _"], ...],
-        lengths: Int[Tensor, " batch"],
+        ends: Int[Tensor, " batch"],
         inverse_permutation: Int[Tensor, " batch"],
+        positions: Int[Tensor, "rows width"] | None = None,
     ) -> Float[Tensor, "batch features"]:
-        """Embed captions; caption i is row `inverse_permutation[i]` of the concatenated groups.
+        """Embed captions; caption i is number `inverse_permutation[i]` in the order of the groups and of `ends`.
 
-        `lengths`, in the order of the groups, counts a caption's tokens including its end token.
+        `ends` are the places of the captions' end tokens in the concatenated groups. Each row of a group is one
+        caption, unless `positions` has the place of each token in its caption: then the rows of the one group have
+        several captions one after the other, which attend to themselves alone; padding has position 0.
         """
-        text = self.text
+        text, mask = self.text, None
         if self.padding_reason:
             whole: Tensor = text(torch.cat(groups))
             return whole.index_select(0, inverse_permutation)
         shapes = [(ids.shape[0], ids.shape[1]) for ids in groups]
-        positions = torch.cat([text.positional_embedding[:width].repeat(count, 1) for count, width in shapes])
-        x = text.token_embedding(torch.cat([ids.flatten() for ids in groups])) + positions
+        if positions is None:
+            embedded = torch.cat([text.positional_embedding[:width].repeat(count, 1) for count, width in shapes])
+        else:
+            embedded = F.embedding(positions.flatten(), text.positional_embedding)
+            place = torch.arange(positions.shape[1], device=positions.device)
+            distance = place[:, None] - place
+            mask = ((distance >= 0) & (distance <= positions[:, :, None]))[:, None]
+        x = text.token_embedding(torch.cat([ids.flatten() for ids in groups])) + embedded
         for block in text.transformer.resblocks:
             if text.transformer.grad_checkpointing:
-                x = checkpoint(block, x, shapes, lengths, use_reentrant=False)
+                x = checkpoint(block, x, shapes, mask, ends, use_reentrant=False)
             else:
-                x = block(x, shapes, lengths)
-        ends: Tensor = text.ln_final(x.index_select(0, inverse_permutation))
+                x = block(x, shapes, mask, ends)
+        features: Tensor = text.ln_final(x.index_select(0, inverse_permutation))
         projection = text.text_projection
         if projection is None:
-            return ends
-        projected: Tensor = projection(ends) if isinstance(projection, nn.Module) else ends @ projection
+            return features
+        projected: Tensor = projection(features) if isinstance(projection, nn.Module) else features @ projection
         return projected
 
 
 def _split_by_group(x: Float[Tensor, "tokens dim"], shapes: Shapes) -> tuple[Float[Tensor, "_ dim"], ...]:
     return torch.split(x, [count * width for count, width in shapes])
-
-
-def _first_token_indices(shapes: Shapes, device: torch.device) -> Int[Tensor, " captions"]:
-    """Return the index of each caption's first token, without synchronising the device."""
-    firsts = accumulate((count * width for count, width in shapes), initial=0)
-    ranges = ((first, first + count * width, width) for first, (count, width) in zip(firsts, shapes, strict=False))
-    return torch.cat([torch.arange(*one, device=device) for one in ranges])
 
 
 def why_padding_is_needed(name: str) -> str | None:

@@ -122,7 +122,7 @@ def _speed_section(comparison: ComparisonRecords, rows: Sequence[Throughput]) ->
         "phase_table": phase_table(comparison, rows),
         "memory_and_size_table": speed_tables.memory_and_size_table(comparison, rows),
         "runs_table": speed_tables.runs_table(comparison, rows),
-        "note": speed_tables.describe_intervals(rows),
+        "note": speed_tables.describe_intervals(comparison, rows),
         "peak_sources": dict.fromkeys(row.peak_source for row in rows),
         "not_measured": dict.fromkeys(reason for row in rows for reason in row.not_measured),
         "untimed": speed_tables.failed_to_time(comparison, rows),
@@ -134,7 +134,7 @@ def _largest_batch_section(largest: ComparisonRecords, rows: Sequence[Throughput
         "limits": sorted({trial.limit_bytes / GIB for _, trial in largest.of(BatchTrial)}),
         "table": speed_tables.throughput_table(largest, rows, speed_tables.LARGEST_BATCH),
         "tries": speed_tables.trials_table(largest),
-        "note": speed_tables.describe_intervals(rows),
+        "note": speed_tables.describe_intervals(largest, rows),
     }
 
 

@@ -61,6 +61,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             "rounds",
             "memory_gib",
             "data",
+            "caption_lengths",
             "vocabulary",
             "labels",
             "trace",
@@ -71,8 +72,8 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             "json",
         ],
         "explain": [
-            *("name", "baseline", "recipe", "factors", "factorial", "rounds", "resume", "settings", "results"),
-            "json",
+            *("name", "baseline", "recipe", "factors", "factorial", "rounds", "resume"),
+            *("caption_lengths", "settings", "results", "json"),
         ],
         "train": [
             *("name", "images", "data", "vocabulary", "labels", "out", "resume", "checkpoint_minutes", "tensorboard"),
@@ -81,7 +82,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         "plan": [
             *("names", "gpus", "images", "record", "device", "utilisation", "batch", "price", "overlap", "per_node"),
             *("link_gbs", "link_us", "network_gbs", "network_us", "validate_local", "published"),
-            *("settings", "results", "json"),
+            *("caption_lengths", "settings", "results", "json"),
         ],
         "transfer": ["tower", "tasks", "protocols", "root", "reference", "resume", "results", "json"],
         "embed": ["name", "out", "settings", "results"],

@@ -102,7 +102,7 @@ def test_stored_text_features_give_the_text_towers_loss(method: str, results: Pa
     batch = whole.stream.batch(0)
     read = batch.target
     with torch.no_grad():
-        made = whole.model.text(read.groups, read.lengths, read.inverse_permutation)
+        made = whole.model.text(*read.inputs)
     losses = whole.step.forward(batch), stored.step.forward(Batch(batch.images, Features(made)))
     torch.testing.assert_close(*losses)
     kept = [
@@ -129,7 +129,7 @@ def test_simulated_global_batch_is_in_the_loss_and_the_flops(results: Path) -> N
     """Loss of two alike processes; four products of the images with so many captions more."""
     one, two = (assembled("clip", results, simulated_global_batch=size) for size in (None, 32))
     batch = one.stream.batch(0)
-    image, text = one.model(batch.images, batch.target.groups, batch.target.lengths, batch.target.inverse_permutation)
+    image, text = one.model(batch.images, *batch.target.inputs)
     alike = contrastive_loss(image.repeat(2, 1), text.repeat(2, 1), one.model.log_scale.exp())
     torch.testing.assert_close(two.step.forward(batch), alike)
     flops = [count_flops(run.stream.experiment, [run.stream.target(0)]) for run in (one, two)]

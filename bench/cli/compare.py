@@ -13,6 +13,7 @@ from bench.cli.doctor import Doctor
 from bench.cli.explain import ExplainRatio
 from bench.cli.label import Label
 from bench.cli.options import (
+    CaptionLengths,
     Command,
     Data,
     Json,
@@ -21,6 +22,7 @@ from bench.cli.options import (
     Rounds,
     Settings,
     VocabularyFile,
+    add_lengths,
     experiment_from,
     finish,
 )
@@ -121,6 +123,7 @@ class Measure:
     rounds: Rounds = None
     memory_gib: float | None = None  # memory limit, in GiB; also compares each experiment at its largest batch under it
     data: Data = None
+    caption_lengths: CaptionLengths = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
     trace: bool = False  # also write a Perfetto trace of a few steps of each experiment
@@ -140,7 +143,7 @@ class Measure:
             raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
         if self.memory_gib is not None and not 0 < self.memory_gib < math.inf:
             raise ValueError(f"--memory-gib must be positive, got {self.memory_gib}")
-        options = self.settings, self.data, self.vocabulary, self.labels
+        options = add_lengths(self.settings, self.caption_lengths), self.data, self.vocabulary, self.labels
         experiments = [experiment_from(name, *options) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or required_rounds(len(experiments) - 1, on_gpu=has_gpu())
         scope, may_differ = Scope("measure", rounds), FIELDS if self.allow_differences else MAY_DIFFER

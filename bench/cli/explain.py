@@ -10,7 +10,7 @@ from typing import Literal
 from msgspec import structs
 from tyro.conf import Positional
 
-from bench.cli.options import Json, Results, Settings
+from bench.cli.options import CaptionLengths, Json, Results, Settings, add_lengths
 from bench.config import FIELDS, Experiment, with_settings
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK
 from bench.console.tables import print_tables
@@ -62,6 +62,7 @@ class ExplainRatio:
     factorial: bool = False  # time all combinations of at most four factors, for values that depend on no order
     rounds: int = 10  # number of rounds of fresh processes: half for the parts, half for the whole
     resume: bool = False  # resume the newest decomposition; recorded runs are not repeated
+    caption_lengths: CaptionLengths = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -92,7 +93,8 @@ class ExplainRatio:
         pair = [get_experiment(name) for name in (self.name, self.baseline)]
         if recipe is not None:
             pair = [get_recipe_experiment(one.name, recipe) for one in pair]
-        first, baseline = (with_settings(one, self.settings) for one in pair)
+        settings = add_lengths(self.settings, self.caption_lengths)
+        first, baseline = (with_settings(one, settings) for one in pair)
         chosen = (*PUBLISHED_FACTORS, *self.factors) if recipe == "published" else self.factors
         ladder, configurations = plan_ladder(first, baseline, chosen, factorial=self.factorial, on_gpu=has_gpu())
         if recipe is not None:

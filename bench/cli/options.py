@@ -26,6 +26,8 @@ Protocols = Annotated[
 Data = Annotated[
     str | None, arg(metavar="SHARDS", help="folder, file or glob of tar shards; default: the shipped pack")
 ]
+LENGTHS_HELP = "lengths of the pack's captions: their own (pack), of web captions (web), or of a file's captions"
+CaptionLengths = Annotated[str | None, arg(metavar="pack|web|FILE", help=f"{LENGTHS_HELP}; default: the experiment's")]
 VOCABULARY_HELP = "vocabulary of the labels: its .json file, CoreNet's .pkl file or the name of a shipped one"
 VocabularyFile = Annotated[str | None, arg(metavar="FILE", help=VOCABULARY_HELP)]
 Labels = Annotated[str | None, arg(metavar="FOLDER", help="folder of labels that `label` made; default: computed")]
@@ -64,6 +66,11 @@ def experiment_from(
         options[f"{'subword' if read_vocabulary(vocabulary).rule == SUBWORD else 'synset'}_vocabulary"] = vocabulary
     given = [f"{field}={value}" for field, value in options.items() if value is not None]
     return with_settings(get_experiment(name), [*settings, *given])
+
+
+def add_lengths(settings: Sequence[str], caption_lengths: str | None) -> list[str]:
+    """Return the settings and that of `--caption-lengths`, if it is given."""
+    return [*settings, *([] if caption_lengths is None else [f"caption_lengths={caption_lengths}"])]
 
 
 def finish(comparison: Comparison, tables: Sequence[Table] = (), json_file: Path | None = None) -> int:

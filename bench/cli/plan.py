@@ -7,13 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
+from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Json, Results, Settings, experiment_from
+from bench.cli.options import CaptionLengths, Json, Results, Settings, add_lengths, experiment_from
 from bench.cli.train import Images, parse_count
 from bench.config import Experiment, choose
 from bench.console.console import DISAGREEMENT, FAILED_CASE, OK
 from bench.console.tables import print_tables
+from bench.data.caption_lengths import describe_captions
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.experiments import EXPERIMENTS
 from bench.plan.collectives import FP32_BYTES, LINK_SHARE, LINK_US, NETWORK_US, Interconnect
@@ -69,6 +71,7 @@ class Plan:
     # number of local CPU processes on which the prediction is validated, instead of a plan
     validate_local: int | None = None
     published: bool = False  # validate the prediction with published CLIP trainings, instead of a plan
+    caption_lengths: CaptionLengths = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -97,7 +100,7 @@ class Plan:
 
         experiments = dict(zip(dict.fromkeys(self.names), self._experiments, strict=True))
         try:
-            table, agrees = validate_locally(experiments, self.settings, processes, self.results)
+            table, agrees = validate_locally(experiments, self._all_settings, processes, self.results)
         except RunFailedError as failure:
             print(f"FAILED {failure}", file=sys.stderr)
             return FAILED_CASE
@@ -119,7 +122,11 @@ class Plan:
 
     @cached_property
     def _experiments(self) -> Sequence[Experiment]:
-        return [experiment_from(name, self.settings) for name in dict.fromkeys(self.names)]
+        return [experiment_from(name, self._all_settings) for name in dict.fromkeys(self.names)]
+
+    @property
+    def _all_settings(self) -> Sequence[str]:
+        return add_lengths(self.settings, self.caption_lengths)
 
     @cached_property
     def _records(self) -> Sequence[Record]:
@@ -154,10 +161,10 @@ class Plan:
         return Cluster(links, self.overlap)
 
     def _plan(self, experiment: Experiment) -> PlanResult:
-        from bench.plan.workload import count_workload
+        from bench.plan.workload import count_flops_per_image, count_parameters, mean_tokens, sample_captions
 
-        workload, runs, device = count_workload(experiment), self._timed_runs(experiment), self._device
-        weights, bytes_per_parameter = workload.weights, 2
+        weights, runs, device = count_parameters(experiment), self._timed_runs(experiment), self._device
+        bytes_per_parameter = 2
         largest: tuple[int | None, str] = (None, "unknown without memory records of one GPU; give --record")
         if runs is not None:
             cpu_peak = runs.runs[0].peak_flops_per_second if runs.where.device == "cpu" else None
@@ -165,6 +172,7 @@ class Plan:
             if peak is None:
                 raise ValueError(f"no fp32 peak is known of {runs.where.machine}")
             compute, watts = measured_compute(runs, LOSS_SHARE * peak), runs.watts
+            tokens = runs.runs[0].tokens_per_caption
             bytes_per_parameter = 2 if runs.where.precision == "bf16" else FP32_BYTES
             if device is not None:
                 limit_bytes = USABLE * device.memory_bytes
@@ -172,13 +180,17 @@ class Plan:
         else:
             assert device is not None
             utilisation = self.utilisation or published_utilisation()
-            compute, watts = assumed_compute(workload.work, device, utilisation), device.watts
+            compiled = experiment if experiment.compile == "off" else replace(experiment, compile="on")  # as on a GPU
+            captions = sample_captions(compiled, self.results)
+            tokens, work = mean_tokens(captions), count_flops_per_image(experiment, captions)
+            compute, watts = assumed_compute(work, device, utilisation), device.watts
         batch = experiment.mean_batch_size
         case = PlanCase(experiment.name, weights, compute, batch, experiment.sharding, bytes_per_parameter)
         step = plan_step(case, self._cluster, self.gpus, self.batch)
         images = experiment.images if self.images is None else parse_count(self.images)
         basis, cost = "assumed" if runs is None else "measured", training_cost(step, images, self.price, watts)
-        return PlanResult(case, basis, step, cost, scaling_curve(case, self._cluster, self.gpus, self.batch), largest)
+        curve = scaling_curve(case, self._cluster, self.gpus, self.batch)
+        return PlanResult(case, basis, tokens, step, cost, curve, largest)
 
     def _assumptions(self) -> dict[str, tuple[str, str]]:
         """Return the value and the source of each assumption."""
@@ -187,8 +199,6 @@ class Plan:
             if (runs := self._timed_runs(experiment)) is not None:
                 timed, name = runs.experiment, experiment.name
                 basis = f"measured: {len(runs.runs)} runs, batch {timed.batch_size}, {runs.where.precision}"
-                if (tokens := runs.runs[0].tokens_per_caption) is not None:
-                    basis += f", {tokens:.1f} tokens per caption"
                 rows[f"step of {name}"] = (basis, runs.where.machine)
                 if runs.watts is not None:
                     rows[f"power, {name}"] = (f"{runs.watts:.0f} W, constant", "measured, by the energy counter")
@@ -198,7 +208,7 @@ class Plan:
             peak = f"{utilisation:.3f} of {device.bf16_flops / 1e12:g} TFLOP/s, bf16 ({device.source})"
             rows["utilisation"] = (peak, f"assumed, not a measurement: {source}")
             rows["power of a GPU"] = (f"{device.watts:g} W, constant", device.source)
-            rows["captions"] = ("as long as the context", "assumed; shorter ones: --set context_length=N")
+        rows["captions"] = (describe_captions(self._experiments), "--caption-lengths, or the data")
         rows["GPUs per node"] = (str(links.gpus_per_node), "given" if self.per_node else "data sheet")
         for name, rate, latency, is_given, usual in (
             ("links within a node", links.link_bytes_per_second, links.link_latency_seconds, self.link_gbs, LINK_US),

@@ -15,6 +15,7 @@ from bench.cli.options import Json, Results, Rounds, Settings, finish, ratio_col
 from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment, with_batch_size, with_settings
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import Table
+from bench.data.caption_lengths import WEB
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.orchestration.comparison import Scope, required_rounds
 from bench.orchestration.preflight import has_gpu, open_comparison
@@ -84,7 +85,9 @@ class Reference:
             if experiment.method != "clip":
                 offered = f"{self.name} has {experiment.method}"
                 raise ValueError(f"open-clip is compared with an experiment of the method clip; {offered}")
-            return [replace(experiment, batch_size=8, clip_norm=None, windows=2, steps_per_window=3)]
+            return [
+                replace(experiment, caption_lengths=WEB, batch_size=8, clip_norm=None, windows=2, steps_per_window=3)
+            ]
         wide = replace(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS, windows=3)
         steps = {size: max(2, DENSE_WINDOW // size) for size in BATCHES}
         return [replace(with_batch_size(wide, size), steps_per_window=number) for size, number in steps.items()]

@@ -11,11 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
+from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
 from bench.catalog import TASKS
 from bench.cli.options import Data, Json, Labels, Results, Settings, Tasks, VocabularyFile, experiment_from, finish
-from bench.config import CheckpointConfig, Experiment, choose
+from bench.config import PACK_DATA, CheckpointConfig, Experiment, choose
 from bench.console.console import OK
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
@@ -127,6 +128,9 @@ class Train:
 
     def _experiment(self) -> Experiment:
         experiment = experiment_from(self.name, self.settings, self.data, self.vocabulary, self.labels)
+        if any(setting.startswith("caption_lengths=") for setting in self.settings):
+            raise ValueError("train reads captions as they are: leave out caption_lengths, which measure and plan take")
+        experiment = replace(experiment, caption_lengths=PACK_DATA)
         if self.images is None:
             return experiment
         images, batch = parse_count(self.images), experiment.batch_size * torchrun_env().world_size

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import pyarrow as pa
@@ -121,6 +121,9 @@ class PackStream(Stream[T]):
         start = time.perf_counter()
         self.targets = targets(captions)
         self.targets_seconds, self.num_captions = time.perf_counter() - start, len(rows)
+        if (tokens := self.targets.captions) is not None:
+            reserved = tokens.reserve(map(experiment.batch_size_for, experiment.all_image_sizes))
+            self.targets = self.targets.with_captions(replace(tokens, reserved_rows=reserved))
         self._keys = [images.keys[row] for row in rows]
 
     def make_batch(self, k: int) -> Batch[T]:

@@ -1,10 +1,8 @@
 """Targets: the data that methods use in addition to the images, for a whole data set or a batch."""
 
-import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -13,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bench.config import TextPadding
+from bench.data.text_layouts import allowed_lengths, fewest_token_buckets, pack_into_rows, reserve_rows
 
-MAX_LENGTHS, MAX_BUCKETS = 8, 4
+MAX_BUCKETS = 4
 TargetType = TypeVar("TargetType", bound="Target")
 
 
@@ -64,14 +63,17 @@ class NoTextMixin:
 class Tokens:
     """Token ids, and each caption's length including start and end token.
 
-    Captions are grouped by width and padded with 0; caption i is row `inverse_permutation[i]` of the concatenated
-    groups, whose order `lengths` has too. A whole data set is one group, as wide as the context.
+    Rows are grouped by width and padded with 0. Caption i is number `inverse_permutation[i]` in the order of `lengths`
+    and `ends`. A whole data set is one group, as wide as the context.
     """
 
     groups: tuple[Int[Tensor, "_ _"], ...]
-    lengths: Int[Tensor, " captions"]
+    lengths: Int[Tensor, " captions"]  # on the CPU
+    ends: Int[Tensor, " captions"]  # place of each caption's end token in the concatenated groups
     inverse_permutation: Int[Tensor, " captions"]
     padding: TextPadding
+    positions: Int[Tensor, "rows width"] | None = None  # of tokens in their captions, where rows hold several captions
+    reserved_rows: Mapping[int, int] = field(default_factory=dict)  # of a packed batch, by its number of captions
 
     @classmethod
     def from_ids(
@@ -89,28 +91,42 @@ class Tokens:
             whole = [start, *caption[: context_length - 2], end]
             ids[row, : len(whole)] = torch.tensor(whole)
             lengths[row] = len(whole)
-        return cls((ids,), lengths, torch.arange(len(captions)), padding)
+        rows = torch.arange(len(captions))
+        return cls((ids,), lengths, rows * context_length + lengths - 1, rows, padding)
 
     @property
     def captions(self) -> "Tokens":
         return self
 
     @property
-    def count_widths(self) -> "Counter[int]":
-        """Number of captions by the number of tokens computed for each."""
+    def inputs(self) -> tuple[tuple[Tensor, ...], Tensor, Tensor, Tensor | None]:
+        """Return the arguments of the text tower."""
+        return self.groups, self.ends, self.inverse_permutation, self.positions
+
+    @property
+    def rows_by_width(self) -> "Counter[int]":
+        """Number of rows by their width in tokens; a row is one caption, unless captions are packed."""
         return Counter({ids.shape[1]: len(ids) for ids in self.groups})
 
     @property
     def tokens_per_caption(self) -> float:
         """Mean number of tokens computed per caption, padding included."""
-        return sum(width * count for width, count in self.count_widths.items()) / len(self.lengths)
+        return sum(ids.numel() for ids in self.groups) / len(self.lengths)
+
+    def reserve(self, batch_sizes: Iterable[int]) -> dict[int, int]:
+        """Return the rows to reserve for packed batches of a data set with captions as long as these."""
+        lengths, width = self.lengths.tolist(), self.groups[0].shape[1]
+        return {size: reserve_rows(lengths, width, size) for size in batch_sizes if self.padding == "packed"}
 
     def select(self, rows: Int[Tensor, " batch"]) -> "Tokens":
-        """Return a batch of a data set, sorted by length and trimmed, without a device synchronisation.
+        """Return a batch of a data set, trimmed or packed, without a device synchronisation.
 
-        Padding "bucketed" splits it into the groups that compute the fewest tokens, "longest" makes one group as wide
-        as its longest caption needs, "max_length" one group as wide as the context.
+        Padding "bucketed" sorts it into the groups that compute the fewest tokens, "longest" makes one group as wide
+        as its longest caption needs, "max_length" one group as wide as the context. "packed" puts several captions into
+        each of the reserved rows of the context's width, more rows if it needs more.
         """
+        if self.padding == "packed":
+            return self._pack(rows)
         (ids,), lengths = self.groups, self.lengths[rows]
         widths = allowed_lengths(ids.shape[1])
         if self.padding == "max_length":
@@ -121,48 +137,30 @@ class Tokens:
         order = lengths.argsort(stable=True)
         bounds = pairwise(accumulate(sizes.values(), initial=0))
         groups = (ids[rows[order[first:last]], :width] for width, (first, last) in zip(sizes, bounds, strict=True))
-        return Tokens(tuple(groups), lengths[order], order.argsort(), self.padding)
+        row_widths = torch.repeat_interleave(torch.tensor([*sizes]), torch.tensor([*sizes.values()]))
+        ends = row_widths.cumsum(0) - row_widths + lengths[order] - 1
+        return Tokens(tuple(groups), lengths[order], ends, order.argsort(), self.padding)
+
+    def _pack(self, rows: Int[Tensor, " batch"]) -> "Tokens":
+        (ids,), lengths, width = self.groups, self.lengths[rows], self.groups[0].shape[1]
+        found, needed = pack_into_rows(lengths.tolist(), width)
+        starts, shape = torch.tensor(found), (max(needed, self.reserved_rows.get(len(rows), 0)), width)
+        caption = torch.repeat_interleave(torch.arange(len(rows)), lengths)
+        position = torch.arange(len(caption)) - (lengths.cumsum(0) - lengths)[caption]
+        packed, positions = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
+        packed.view(-1)[starts[caption] + position] = ids[rows[caption], position]
+        positions.view(-1)[starts[caption] + position] = position
+        ends, order = starts + lengths - 1, torch.arange(len(rows))
+        return Tokens((packed,), lengths, ends, order, self.padding, positions)
 
     def with_captions(self, captions: "Tokens") -> "Tokens":
         return captions
 
     def to(self, device: torch.device) -> "Tokens":
         groups = tuple(to_device(ids, device) for ids in self.groups)
-        lengths, inverse = (to_device(tensor, device) for tensor in (self.lengths, self.inverse_permutation))
-        return Tokens(groups, lengths, inverse, self.padding)
-
-
-def allowed_lengths(context_length: int) -> list[int]:
-    """Return at most eight widths that captions are padded to, so that few shapes are compiled.
-
-    They are the context and multiples of 8, or of less if the context is short: most captions are short.
-    """
-    step = min(8, -(-context_length // MAX_LENGTHS))
-    return [*range(step, min(context_length, step * MAX_LENGTHS), step), context_length]
-
-
-def fewest_token_buckets(widths: Sequence[int], counts: Sequence[int], max_buckets: int) -> dict[int, int]:
-    """Return the number of captions by group width, such that the fewest tokens are computed.
-
-    `counts[k]` captions need `widths[k]` tokens, widths ascending; a group is as wide as its longest caption needs.
-    Exact dynamic programme: the optimum up to a width is the last group plus the optimum of those before it.
-    """
-    needed = [(width, count) for width, count in zip(widths, counts, strict=True) if count]
-
-    @cache
-    def best(end: int, groups: int) -> tuple[int, tuple[int, ...]]:
-        """Return the fewest tokens of the shortest `end` widths in at most `groups` groups, and the groups' ends."""
-        if end == 0 or groups == 0:
-            return (0, ()) if end == 0 else (sys.maxsize, ())
-        options = []
-        for start in range(end):
-            tokens, ends = best(start, groups - 1)
-            captions = sum(count for _, count in needed[start:end])
-            options.append((tokens + needed[end - 1][0] * captions, (*ends, end)))
-        return min(options)
-
-    ends = (0, *best(len(needed), max_buckets)[1])
-    return {needed[end - 1][0]: sum(count for _, count in needed[start:end]) for start, end in pairwise(ends)}
+        ends, inverse = to_device(self.ends, device), to_device(self.inverse_permutation, device)
+        positions = None if self.positions is None else to_device(self.positions, device)
+        return replace(self, groups=groups, ends=ends, inverse_permutation=inverse, positions=positions)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

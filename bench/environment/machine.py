@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from bench.config import Experiment
+from bench.config import Experiment, TextPadding
 from bench.environment.circumstances import Circumstances, current_commit, summarize_machine
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
@@ -46,6 +46,13 @@ def resolve_auto(experiment: Experiment, device: torch.device) -> tuple[str, boo
     precision = experiment.precision if experiment.precision != "auto" else ("bf16" if cuda else "fp32")
     compiled = experiment.compile == "on" or (experiment.compile == "auto" and cuda)
     return precision, compiled
+
+
+def resolve_padding(experiment: Experiment, device: torch.device) -> TextPadding:
+    """Return the padding of captions: by default packed if compiled, because every new shape is compiled anew."""
+    if experiment.text_padding != "auto":
+        return experiment.text_padding
+    return "packed" if resolve_auto(experiment, device)[1] else "bucketed"
 
 
 def describe_machine(device: torch.device) -> str:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-TOWER, TEXT, HEAD, STEP, ORDER, AUGMENTATION, TEACHER, IMAGE_SIZE, SUBSET, REPLACEMENT, SCENES = range(11)
+TOWER, TEXT, HEAD, STEP, ORDER, AUGMENTATION, TEACHER, IMAGE_SIZE, SUBSET = range(9)
+REPLACEMENT, SCENES, CAPTIONS = range(9, 12)
 
 
 def seed_for(seed: int, part: int, *key: int) -> int:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from scipy.special import stdtrit
 
+from bench.data.caption_lengths import describe_captions
 from bench.ladder import REST, Coordinates, Ladder
 from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step
 from bench.record import Record, Speed
@@ -171,6 +172,7 @@ class Decomposition:
     unexplained: LogRatio | None  # whole over product, of forward and backward
     step_unexplained: LogRatio | None
     verdict: Agreement
+    captions: str  # that the runs read
 
     @property
     def rounds(self) -> tuple[int, int]:
@@ -227,6 +229,7 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         unexplained=unexplained,
         step_unexplained=step_unexplained,
         verdict="inconclusive" if unexplained is None else judge_agreement(unexplained.mean, unexplained.margin),
+        captions=describe_captions(record.experiment for record in records if record.experiment),
     )
 
 

@@ -107,6 +107,7 @@ def summarize(found: Decomposition) -> str:
         sentences += [f"FLOPs predict {found.whole.flop_ratio:.2f}x.", *_describe_flops_verdicts(found.parts)]
         sentences.append(f"With data and optimizer a step is {_format_ratio_value(found.whole.step)} as fast.")
     sentences += [f"{line.what.capitalize()}: {line.ratio:.2f}x." for line in found.ladder.references]
+    sentences.append(f"Captions: {found.captions}.")
     return " ".join(sentences)
 
 

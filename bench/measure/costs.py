@@ -53,7 +53,7 @@ def count_costs(experiment: Experiment) -> Costs:
         parameters=count_trained_parameters(model),
         tower_parameters=sum(parameter.numel() for parameter in tower.parameters()),
         image_flops=image_flops // sum(images_by_size.values()),
-        text_flops=_text_forward_flops(model, meta_captions(1, experiment.context_length)),
+        text_flops=text_forward_flops(model, meta_captions(1, experiment.context_length)),
         teacher_flops=_teacher_forward_flops(model, meta_images(1, experiment.image_size, PIXEL_CHANNELS)),
     )
 
@@ -80,10 +80,10 @@ def count_flops(experiment: Experiment, batches: Sequence[Target], image_sizes: 
     """Count the FLOPs of a step's matrix products on the `meta` device, the mean over the batches.
 
     On the CPU, torch's counter misses attention. `image_sizes` are the sides of the batches' images in pixels (by
-    default the experiment's one size). Text is counted at the computed tokens: each width as if the whole batch had it,
-    then the mean over the captions, because the text tower's work is proportional to the captions. Recomputation in the
-    backward and products with simulated captions are counted. Elementwise work is not counted, nor are products of this
-    process's images with the captions of other processes.
+    default the experiment's one size). Text is counted at the computed tokens: packed rows as they are; else each width
+    as if the whole batch had it, then the mean over the captions, because the text tower's work is proportional to the
+    captions. Recomputation in the backward and products with simulated captions are counted. Elementwise work is not
+    counted, nor are products of this process's images with the captions of other processes.
     """
     tower, model = build_on_meta(experiment)
     by_size: dict[int, list[Target]] = {}
@@ -110,30 +110,31 @@ def _count_at_size(
             forward = count_matmul_flops(lambda: method.loss(model, images, target, simulated))
         return Flops(
             image_forward=image_forward,
-            text_forward=_text_forward_flops(model, target.captions),
+            text_forward=text_forward_flops(model, target.captions),
             forward=forward,
             step=count_matmul_flops(step),
             teacher_forward=teacher_forward,
         )
 
-    captions_by_width: Counter[int] = Counter()
-    for batch in batches:
-        captions_by_width.update(batch.captions.count_widths if batch.captions else {})
     target = batches[0].to(META)
-    if not captions_by_width:
+    counts, layouts = Counter[int](), dict[int, Tokens]()  # by rows of packed captions, or else by width
+    for text in (batch.captions for batch in batches if batch.captions):
+        if text.positions is None:
+            counts += text.rows_by_width
+        else:
+            counts[len(text.positions)] += 1
+            layouts[len(text.positions)] = text
+    if not counts:
         return count(target)
-    return _weighted_mean(
-        [
-            (captions, count(target.with_captions(meta_captions(batch_size, width))))
-            for width, captions in captions_by_width.items()
-        ]
-    )
+    layouts = layouts or {width: meta_captions(batch_size, width) for width in counts}
+    return _weighted_mean([(counts[at], count(target.with_captions(text.to(META)))) for at, text in layouts.items()])
 
 
-def _text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
+def text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
+    """Count a forward of the text tower over a batch of captions on the `meta` device; 0 without one."""
     if captions is None or not isinstance(model, DualEncoder):
         return 0
-    return count_matmul_flops(lambda: model.text(captions.groups, captions.lengths, captions.inverse_permutation))
+    return count_matmul_flops(lambda: model.text(*captions.inputs))
 
 
 def _teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
@@ -185,4 +186,4 @@ def meta_captions(count: int, width: int) -> Tokens:
     """Return a batch of captions of one width, on the `meta` device."""
     with META:
         ids, row = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
-    return Tokens((ids,), row, row, "max_length")
+    return Tokens((ids,), row, row, row, "max_length")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, format_differences
 from bench.console.tables import Table
+from bench.data.caption_lengths import describe_captions
 from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of, timed_runs
 from bench.measure.throughput import require_comparable
 from bench.record import PHASES, BatchTrial, Failure, Memory, Record, Speed, Training
@@ -70,6 +71,7 @@ def speed_table(
             "experiment": one.experiment,
             "batch": timed[one.experiment][0][0].batch_size,
             "runs": len(one.runs),
+            "tokens": one.figures["tokens_per_caption"],
             "images/s": round(one.images_per_second, 1),
             "spread": log_std(one.rounds),
             "ratio": one.ratio and one.ratio.value,
@@ -85,6 +87,7 @@ def speed_table(
     processes = timed[base][0][1].processes
     joint = f"\nimages/s: of {processes} processes together; batch: images a step of each." if processes > 1 else ""
     flipped = any(one.ratio.is_paired for one in found if one.ratio)
+    captions = describe_captions(runs[0][0] for runs in timed.values())
     differing = differing_fields(runs[0][0] for runs in timed.values()).items()
     also = [format_differences({field: values}) for field, values in differing if field not in {*may_differ}]
     return Table(
@@ -93,7 +96,7 @@ def speed_table(
         f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, this "
         f"hour). p: {'signs of rounds flipped' if flipped else 'runs permuted'}, adjusted by Holm. spread: standard "
         "deviation over runs, relative.\nFLOP-predicted: from the matrix products. MFU: 3 x forward FLOPs, over the "
-        f"device's peak: {found[0].peak_source}.{joint}"
+        f"device's peak: {found[0].peak_source}.{joint}\ntokens: per caption, with padding. captions: {captions}."
         + ("\n  ".join([f"\n{CONFOUNDED_NOTE}", *also]) if also else ""),
     )
 

@@ -8,6 +8,7 @@ import torch
 from bench.config import COMPUTED, Experiment
 from bench.data.shards.shards import find_shards
 from bench.data.targets import Captions, Features, Labels, NoTarget, Tokens, TokensAndLabels
+from bench.environment.machine import default_device, resolve_padding
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.label_files import load_stored_labels
 from bench.labels.labeller import get_labeller
@@ -22,7 +23,8 @@ def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
     """Return a function from captions to the tokens of a text tower."""
     subwords = SubwordIds(experiment.subword_vocabulary)
     start, end = subwords.start_and_end
-    padding = "max_length" if why_padding_is_needed(experiment.text_tower) else experiment.text_padding
+    needs_padding = why_padding_is_needed(experiment.text_tower)
+    padding = "max_length" if needs_padding else resolve_padding(experiment, default_device())
     length = experiment.context_length
     return lambda captions: Tokens.from_ids(subwords.encode(captions.texts), start, end, length, padding)
 

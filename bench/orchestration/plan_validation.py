@@ -21,7 +21,7 @@ from bench.plan.collectives import DDP_BUCKET_BYTES, FP32_BYTES, Interconnect
 from bench.plan.link_speed import LinkSpeed
 from bench.plan.model import LOSS_SHARE, Cluster, ComputeProfile, PlanCase, plan_step
 from bench.plan.records import TimedRuns, measured_compute
-from bench.plan.workload import count_workload
+from bench.plan.workload import count_parameters
 from bench.record import Speed, read_records
 
 TOLERANCE = 0.25  # largest relative error of a valid prediction
@@ -92,7 +92,7 @@ def validate_locally(
                 for core in cores
             ]
             side_by_side = [wait_for_runs() for wait_for_runs in waits]
-        weights = count_workload(experiment).weights
+        weights = count_parameters(experiment)
         links = _measure_interconnect(min(FP32_BYTES * weights.trained, DDP_BUCKET_BYTES), cores)
         with _start_measurement(words, Path(f"{folder}-together"), cores, 1) as wait_for_runs:
             joint_seconds = _first_run_step_seconds(wait_for_runs())

@@ -18,6 +18,7 @@ from bench.catalog import SCENES, TASKS
 from bench.config import COMPUTED, MAY_DIFFER, PACK_DATA, Experiment, require_comparable_experiments, with_batch_size
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
+from bench.data.caption_lengths import WEB, read_texts
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
 from bench.data.shards.shards import find_shards, open_experiment_shards, open_samples
 from bench.data.subset import require_listed_keys, subset_rows
@@ -115,7 +116,7 @@ def _require_multi_process_support(experiments: Sequence[Experiment]) -> None:
 
 
 def _require_buildable(experiments: Sequence[Experiment]) -> None:
-    """Raise ValueError for a model, vocabulary, folder of labels or list of keys that every run would refuse.
+    """Raise ValueError for a model, vocabulary or file of labels, keys or captions that every run would refuse.
 
     torch is imported to build models without weights, but not for the models of the named experiments.
     """
@@ -136,6 +137,8 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
             find_label_files(Path(one.labels), find_shards(one.data), one.synset_vocabulary)
     for subset in {one.subset for one in experiments}:
         require_listed_keys(subset)
+    for file in {one.caption_lengths for one in experiments} - {PACK_DATA, WEB}:
+        read_texts(file)
 
 
 def _decode_pack(cache: Path) -> None:

@@ -29,6 +29,7 @@ class PlanResult:
 
     case: PlanCase
     basis: str  # "measured" or "assumed"
+    tokens_per_caption: float | None  # computed, padding included; None: the method reads no text
     step: PlannedStep
     cost: TrainingCost
     steps: Sequence[PlannedStep]  # the curve
@@ -45,6 +46,7 @@ def plan_table(plans: Sequence[PlanResult], gpus: int) -> Table:
             {
                 "experiment": one.case.name,
                 "basis": one.basis,
+                "tokens per caption": one.tokens_per_caption,
                 "images per step and GPU": step.images / gpus,
                 "images per step": round(step.images),
                 "data, ms": MS * step.data if is_measured else None,
@@ -67,6 +69,7 @@ def plan_table(plans: Sequence[PlanResult], gpus: int) -> Table:
             }
         )
     note = (
+        "Tokens per caption: computed by the text tower, padding included.\n"
         "Additional captions: those of a contrastive loss whose products the measured step does not include.\n"
         "Slower: than a single GPU. Communication dominates: exposed communication is more than half of the step.\n"
         f"'-': not up to {MAX_GPUS:,} GPUs, unknown, or not requested."

@@ -1,53 +1,76 @@
-"""FLOPs and communicated parameters of a method's model, counted on the `meta` device."""
+"""Tokens per caption, FLOPs and communicated parameters of an experiment; the latter counted on the `meta` device."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
 
+import torch
 from msgspec.structs import replace
+from torch import nn
 
-from bench.config import Experiment
-from bench.measure.costs import build_on_meta, count_costs
+from bench.config import CONTRASTIVE, Experiment
+from bench.data.targets import Tokens
+from bench.measure.costs import META, build_on_meta, count_costs, text_forward_flops
 from bench.plan.collectives import ParameterCounts
 from bench.plan.model import FlopsPerImage
+from bench.train.build import count_trained_parameters, load_data
 from bench.train.distributed import transformer_blocks
 from models.heads import DualEncoder, TokenCounts
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """The workload of one experiment."""
-
-    weights: ParameterCounts
-    work: FlopsPerImage
+SAMPLED_BATCHES = 32
 
 
-def count_workload(experiment: Experiment) -> Workload:
-    """Count parameters and FLOPs of an experiment, with captions as long as the context."""
-    costs = count_costs(experiment)
-    _, model = build_on_meta(replace(experiment, image_sizes=()))
+def sample_captions(experiment: Experiment, results: Path) -> list[Tokens]:
+    """Return the captions of the first batches of a run, as `bench measure` pads them; none if no text is computed.
+
+    Raises ValueError or OSError for data that cannot be read.
+    """
+    if experiment.method not in CONTRASTIVE or experiment.text_features == "stored":
+        return []
+    stream = load_data(experiment, torch.device("cpu"), results)
+    return [stream.target(k).captions for k in range(SAMPLED_BATCHES)]
+
+
+def mean_tokens(captions: Sequence[Tokens]) -> float | None:
+    """Return the mean number of tokens computed per caption; None without captions."""
+    return fmean(batch.tokens_per_caption for batch in captions) if captions else None
+
+
+def count_flops_per_image(experiment: Experiment, captions: Sequence[Tokens]) -> FlopsPerImage:
+    """Count the FLOPs of an image and of a caption, the mean over the batches of `sample_captions`."""
+    costs, model = count_costs(experiment), _build_model(experiment)
+    layers = [one for name, one in model.named_parameters() if name.split(".")[0] in ("head", "projection")]
+    last_layer_flops = 2 * sum(one.numel() for one in layers if one.ndim == 2)  # noqa: PLR2004
+    per_caption = [text_forward_flops(model, batch.to(META)) / len(batch.lengths) for batch in captions]
+    return FlopsPerImage(
+        forward=costs.image_flops + (fmean(per_caption) if per_caption else 0.0) + last_layer_flops,
+        teacher=float(costs.teacher_flops),
+        is_recomputed=experiment.activation_checkpointing,
+    )
+
+
+def count_parameters(experiment: Experiment) -> ParameterCounts:
+    """Count the parameters of an experiment that devices exchange."""
+    model = _build_model(experiment)
     towers = [module for module in model.modules() if isinstance(module, ImageTower | TextTower)]
     blocks = [block for tower in towers for block in transformer_blocks(tower)]
     trained_blocks = [block for block in blocks if all(one.requires_grad for one in block.parameters())]
     counts = [module for module in model.modules() if isinstance(module, TokenCounts)]
     parameters = list(model.parameters())
-    layers = [one for name, one in model.named_parameters() if name.split(".")[0] in ("head", "projection")]
-    last_layer_flops = 2 * sum(one.numel() for one in layers if one.ndim == 2)  # noqa: PLR2004
-    return Workload(
-        ParameterCounts(
-            method=experiment.method,
-            trained=costs.parameters,
-            frozen=sum(one.numel() for one in parameters if not one.requires_grad),
-            in_blocks=sum(one.numel() for block in trained_blocks for one in block.parameters()),
-            blocks=len(trained_blocks),
-            frozen_blocks=len(blocks) - len(trained_blocks),
-            scalars=sum(one.ndim == 0 for one in parameters),
-            feature_width=model.text.width if isinstance(model, DualEncoder) else 0,
-            counted_tokens=sum(len(one.images_with_token) for one in counts),
-        ),
-        FlopsPerImage(
-            forward=float(costs.image_flops + costs.text_flops + last_layer_flops),
-            teacher=float(costs.teacher_flops),
-            is_recomputed=experiment.activation_checkpointing,
-        ),
+    return ParameterCounts(
+        method=experiment.method,
+        trained=count_trained_parameters(model),
+        frozen=sum(one.numel() for one in parameters if not one.requires_grad),
+        in_blocks=sum(one.numel() for block in trained_blocks for one in block.parameters()),
+        blocks=len(trained_blocks),
+        frozen_blocks=len(blocks) - len(trained_blocks),
+        scalars=sum(one.ndim == 0 for one in parameters),
+        feature_width=model.text.width if isinstance(model, DualEncoder) else 0,
+        counted_tokens=sum(len(one.images_with_token) for one in counts),
     )
+
+
+def _build_model(experiment: Experiment) -> nn.Module:
+    return build_on_meta(replace(experiment, image_sizes=()))[1]  # the weights are the same

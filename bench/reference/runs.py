@@ -13,12 +13,9 @@ from jaxtyping import Float, Int
 from open_clip.loss import ClipLoss
 from torch import Tensor
 
-from bench.config import PACK_DATA, Experiment
-from bench.data.long_captions import match_web_lengths
-from bench.data.manifest import pack_cache
-from bench.data.pack import load_pack_images
+from bench.config import Experiment
 from bench.data.stream import Batch, PackStream
-from bench.data.targets import Captions, Labels, NoTextMixin, Tokens, to_device
+from bench.data.targets import Labels, NoTextMixin, Tokens, to_device
 from bench.environment.machine import resolve_auto
 from bench.environment.slots import yield_slot
 from bench.labels.subwords import SubwordIds
@@ -65,8 +62,10 @@ def run_side(experiment: Experiment, device: torch.device, results: Path, side: 
     windows = WindowTimer(device, experiment.steps_per_window)
     steps = WARMUP_STEPS + experiment.windows * experiment.steps_per_window
     tokens = target_bytes = None
+    stream = load_data(experiment, device, results)
     if experiment.method == "clip":
-        stream = _load_lengthened_captions(experiment, device)
+        if not isinstance(stream, PackStream):
+            raise ValueError(f"{experiment.name}: the comparison needs the pack's images, data is {experiment.data!r}")
         batches = [stream.batch(k) for k in range(steps)]
         if side == OURS:
             losses = _run_ours(build_train_state(stream), batches, windows)
@@ -75,8 +74,7 @@ def run_side(experiment: Experiment, device: torch.device, results: Path, side: 
             losses = _run_open_clip(stream, batches, windows, fused=side == OPEN_CLIP_FUSED)
             tokens = float(experiment.context_length)
     else:
-        state = build_train_state(load_data(experiment, device, results))
-        losses, target_bytes = _run_catlip_targets(state, windows, steps, is_dense=side == DENSE)
+        losses, target_bytes = _run_catlip_targets(build_train_state(stream), windows, steps, is_dense=side == DENSE)
     return ReferenceRun(
         side=side,
         round=round_,
@@ -92,21 +90,6 @@ def _learning_rate(experiment: Experiment, step: int) -> float:
 
 
 # CLIP
-
-
-def _load_lengthened_captions(experiment: Experiment, device: torch.device) -> PackStream[Tokens]:
-    """Return the pack's images with captions of web length; ValueError for other data."""
-    if experiment.data != PACK_DATA:
-        raise ValueError(f"{experiment.name}: the comparison needs the pack's images, data is {experiment.data!r}")
-    subwords = SubwordIds(experiment.subword_vocabulary)
-    (start, end), context, padding = subwords.start_and_end, experiment.context_length, experiment.text_padding
-
-    def targets(captions: Captions) -> Tokens:
-        return Tokens.from_ids(
-            match_web_lengths(subwords.encode(captions.texts), experiment.seed), start, end, context, padding
-        )
-
-    return PackStream(experiment, load_pack_images("pretrain", pack_cache()), targets, device)
 
 
 def _run_ours(state: TrainState, batches: Sequence[Batch[Tokens]], windows: WindowTimer) -> list[Tensor]:

@@ -18,11 +18,11 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from bench.data.long_captions import match_web_lengths
+from bench.data.caption_lengths import WEB, match_lengths
 from bench.data.pack import PackImages
 from bench.data.targets import Labels, Tokens
 from bench.experiments import EXPERIMENTS
-from bench.labels.subwords import SubwordIds
+from bench.labels.subwords import SubwordIds, encode_caption
 from bench.profilers.counters import TensorBytes
 from losses.contrastive import contrastive_loss
 from losses.multilabel import multilabel_loss
@@ -128,7 +128,8 @@ def test_text_without_padding(
     """Against the same layer of ViT-B/32's text tower, 512 wide, at all 77 tokens; forward and backward."""
     experiment = replace(EXPERIMENTS["clip-tiny"], context_length=77)
     subwords = SubwordIds(experiment.subword_vocabulary)
-    captions = match_web_lengths(subwords.encode(images.captions), seed=0)
+    texts = match_lengths(images.captions, WEB, lambda text: len(encode_caption(text)), seed=0)
+    captions = subwords.encode(texts)
     tower = build_text_tower("ViT-B-32", 77, subwords.size, 0)
     del tower.text.transformer.resblocks[1:]
     rows = torch.randperm(len(captions), generator=generator)[:batch]
@@ -138,9 +139,7 @@ def test_text_without_padding(
     )
 
     def work(tokens: Tokens) -> Work:
-        return gradients(
-            lambda *_: tower(tokens.groups, tokens.lengths, tokens.inverse_permutation).sum(), *tower.parameters()
-        )
+        return gradients(lambda *_: tower(*tokens.inputs).sum(), *tower.parameters())
 
     benchmark.extra_info["tokens per caption"] = round(cut.tokens_per_caption, 1)
     benchmark.extra_info["tokens of captions"] = round(cut.lengths.double().mean().item(), 1)

@@ -50,7 +50,7 @@ def test_text_tower(
     size = SubwordIds(CLIP.subword_vocabulary).size
     text = build_text_tower(CLIP.text_tower, CLIP.context_length, size, 0).to(DEVICE)
     with torch.inference_mode():
-        benchmark(text, batch.groups, batch.lengths, batch.inverse_permutation)
+        benchmark(text, *batch.inputs)
     benchmark.extra_info["tokens per caption"] = batch.tokens_per_caption
     rate(benchmark, "captions", CLIP.batch_size)
 

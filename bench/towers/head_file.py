@@ -54,7 +54,7 @@ class TextEncoder:
         padding: TextPadding = "max_length" if self.pair.text.padding_reason else "bucketed"
         tokens = Tokens.from_ids(self.subwords.encode(captions), start, end, self.context_length, padding)
         batch = tokens.select(torch.arange(len(captions)))
-        return F.normalize(self.pair.text(batch.groups, batch.lengths, batch.inverse_permutation), dim=-1)
+        return F.normalize(self.pair.text(*batch.inputs), dim=-1)
 
     @torch.no_grad()
     def classifier_rows(self, captions: tuple[str, ...]) -> Float[Tensor, "captions width"]:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.config import PACK_DATA, Experiment
 from bench.console.console import log
+from bench.data.caption_lengths import match_lengths
 from bench.data.image_sizes import first_of_each_size
 from bench.data.manifest import CACHE, pack_cache
 from bench.data.pack import load_pack_images
@@ -19,7 +20,8 @@ from bench.data.shards.shards import open_experiment_shards
 from bench.data.shards.stream import ShardStream
 from bench.data.stream import PackStream, Stream
 from bench.environment.machine import resolve_auto
-from bench.environment.seeds import HEAD, STEP, TOWER, seed_for
+from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, seed_for
+from bench.labels.subwords import encode_caption
 from bench.methods import Method, get_method
 from bench.profilers.clock import clock
 from bench.towers.patches import require_whole_patches
@@ -58,13 +60,19 @@ def build_untrained_tower(experiment: Experiment) -> ImageTower:
 def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
     """Open the data set with this rank's share of the batches.
 
-    The pack's captions are turned into targets here, those of shards batch by batch.
+    The pack's captions are turned into targets here, at the experiment's lengths; those of shards batch by batch.
     """
     (rank, ranks), method = rank_and_world_size(world_group()), get_method(experiment.method)
     if experiment.data != PACK_DATA:
         shards = open_experiment_shards(experiment, results / CACHE)
         return ShardStream(experiment, shards, method.targets, device, rank=rank, ranks=ranks)
     targets, images = method.targets(experiment), load_pack_images("pretrain", pack_cache())
+    if experiment.caption_lengths != PACK_DATA:
+        seed = seed_for(experiment.seed, CAPTIONS)
+        captions = match_lengths(
+            images.captions, experiment.caption_lengths, lambda text: len(encode_caption(text)), seed
+        )
+        images = replace(images, captions=captions)
     return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks)
 
 

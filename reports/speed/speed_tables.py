@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bench.data.caption_lengths import describe_captions
 from bench.history.metric_diffs import format_duration
 from bench.history.observations import parse_document
 from bench.measure.summary import UTILISATION, Throughput
@@ -185,16 +186,17 @@ def components_table(document: bytes) -> HtmlTable:
     return HtmlTable.of_groups("Components, timed by pytest-benchmark", columns, groups)
 
 
-def describe_intervals(rows: Sequence[Throughput]) -> str:
-    """Return a sentence on the number of runs and the unit of repetition of the intervals."""
+def describe_intervals(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> str:
+    """Return sentences on the number of runs, the unit of repetition of the intervals, and the captions."""
     numbers = sorted({len(row.runs) for row in rows})
     if not numbers:
         return ""
     text = pluralize(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
+    captions = f"Captions: {describe_captions(comparison.experiments.values())}."
     if numbers == [1]:
-        return f"n: {text} each, in a fresh process. One run gives neither an interval nor a verdict."
+        return f"n: {text} each, in a fresh process. One run gives neither an interval nor a verdict. {captions}"
     return (
         f"n: {text} each, every run in a fresh process. Intervals are over these runs on this machine at this time and "
         "do not cover other machines, seeds or data. A ratio is one of geometric means over runs, so it may differ in "
-        "its last digit from the ratio of the medians shown."
+        f"its last digit from the ratio of the medians shown. {captions}"
     )

@@ -35,7 +35,7 @@ def stream(data: Path, results: Path, method: str = "clip", **changes: object) -
 def tensors(batch: Batch) -> list[torch.Tensor]:
     target = batch.target
     if isinstance(target, Tokens):
-        return [batch.images, *target.groups, target.lengths, target.inverse_permutation]
+        return [batch.images, *target.groups, target.lengths, target.ends, target.inverse_permutation]
     return [batch.images, target.rows, target.columns, target.starts]
 
 

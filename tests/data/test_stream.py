@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from bench.config import METHOD_NAMES, TextPadding
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream, augment, composite_and_normalise, eval_transform
-from bench.data.targets import Labels, Tokens, allowed_lengths, fewest_token_buckets
+from bench.data.targets import Labels, Tokens
+from bench.data.text_layouts import allowed_lengths, fewest_token_buckets
 from bench.methods import METHODS
 from tests.small import small
 
@@ -116,15 +117,17 @@ def test_batch_tokens_keep_every_caption_and_its_end_token(
     whole = Tokens.from_ids(lists, start=30, end=31, context_length=context, padding=padding)
     rows = torch.tensor(data.draw(st.lists(st.integers(0, len(lists) - 1), min_size=1, max_size=10)))
     batch = whole.select(rows)
-    captions = [caption for ids in batch.groups for caption in ids.tolist()]
-    assert {ids.shape[1] for ids in batch.groups} <= {*allowed_lengths(context)}
+    flat = torch.cat([ids.flatten() for ids in batch.groups]).tolist()
+    widths = {ids.shape[1] for ids in batch.groups}
+    assert widths == {context} if padding == "packed" else widths <= {*allowed_lengths(context)}
     assert len(batch.groups) <= (4 if padding == "bucketed" else 1)
-    assert batch.tokens_per_caption == sum(map(len, captions)) / len(rows)
+    assert batch.tokens_per_caption == len(flat) / len(rows)
     for place, row in zip(batch.inverse_permutation.tolist(), rows.tolist(), strict=True):
-        expected = [30, *lists[row][: context - 2], 31]
-        assert captions[place][: len(expected)] == expected
+        expected, after = [30, *lists[row][: context - 2], 31], int(batch.ends[place]) + 1
         assert batch.lengths[place] == len(expected)
-        assert not any(captions[place][len(expected) :])
+        assert flat[after - len(expected) : after] == expected
+        flat[after - len(expected) : after] = [0] * len(expected)
+    assert not any(flat)
     if padding == "max_length":
         assert batch.tokens_per_caption == context
     if padding == "longest":

@@ -42,7 +42,7 @@ def test_bucketed_batch_equals_open_clips_padded_batch(padding: TextPadding, var
     rows = torch.tensor([2, 0, 1, 3, 2, 6, 4, 5])
     cut = tokens.select(rows)
     assert len(cut.groups) == (4 if padding == "bucketed" else 1)
-    outputs = ours(cut.groups, cut.lengths, cut.inverse_permutation), theirs(tokens.groups[0][rows])
+    outputs = ours(*cut.inputs), theirs(tokens.groups[0][rows])
     assert outputs[0].shape == (len(rows), ours.width)
     torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
     weights = torch.randn_like(outputs[0])
@@ -76,9 +76,7 @@ def test_padded_text_tower_equals_open_clips(name: str, monkeypatch: pytest.Monk
     ours = build_text_tower(name, 12, 50, 0)
     tokens = Tokens.from_ids(CAPTIONS[:3], 48, 49, 12, "max_length").select(torch.tensor([2, 0, 1]))
     padded = tokens.groups[0]
-    torch.testing.assert_close(
-        ours(tokens.groups, tokens.lengths, tokens.inverse_permutation), ours.text(padded)[tokens.inverse_permutation]
-    )
+    torch.testing.assert_close(ours(*tokens.inputs), ours.text(padded)[tokens.inverse_permutation])
     longer = ours.text.positional_embedding.shape[0] - padded.shape[1]
     assert longer == (1 if "coca" in name else 0)
 

@@ -3,7 +3,8 @@
 import itertools
 import math
 from pathlib import Path
-from typing import Any
+from statistics import fmean, stdev
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import METHOD_NAMES
+from bench.config import CONTRASTIVE, METHOD_NAMES, TextPadding
 from bench.data.pack import load_pack_images
 from bench.data.targets import Captions
 from bench.measure.costs import count_flops
@@ -25,7 +26,12 @@ from bench.plan.collectives import (
     step_collectives,
 )
 from bench.plan.link_speed import measure_link
-from bench.plan.workload import count_workload
+from bench.plan.workload import (
+    count_flops_per_image,
+    count_parameters,
+    mean_tokens,
+    sample_captions,
+)
 from bench.train.build import build_train_state, build_untrained_tower, load_data
 from bench.train.distributed import ModelWithLoss, parallelize, world_group
 from tests.processes import in_ranks
@@ -194,7 +200,7 @@ def by_kind(sizes: list[tuple[str, float]]) -> dict[str, float]:
 def test_losses_communicate_what_the_model_predicts(of_ranks: list[dict[str, Any]], method: str) -> None:
     """To the byte, beside the gradients, which DDP sends itself."""
     experiment = small(method, batch_size=BATCH)
-    traced = step_collectives(count_workload(experiment).weights, "ddp", FP32_BYTES, BATCH, RANKS)
+    traced = step_collectives(count_parameters(experiment), "ddp", FP32_BYTES, BATCH, RANKS)
     expected = by_kind([(each.kind, each.size) for each in traced if each.name != "gradients"])
     calls = sum(each.calls for each in traced if each.name != "gradients")
     for found in of_ranks:
@@ -203,7 +209,7 @@ def test_losses_communicate_what_the_model_predicts(of_ranks: list[dict[str, Any
 
 
 def test_ddp_sends_each_gradient_once_in_as_many_buckets(of_ranks: list[dict[str, Any]]) -> None:
-    weights = count_workload(small("clip", batch_size=BATCH)).weights
+    weights = count_parameters(small("clip", batch_size=BATCH))
     gradients = step_collectives(weights, "ddp", FP32_BYTES, BATCH, RANKS)[0]
     assert sum(of_ranks[0]["buckets"]) == gradients.size == FP32_BYTES * weights.trained
     assert len(of_ranks[0]["buckets"]) == pytest.approx(gradients.calls, abs=1)
@@ -216,7 +222,7 @@ def test_fsdp2_gathers_blocks_twice_and_the_rest_once(of_ranks: list[dict[str, A
     Before the student's first block it fetches the teacher's last once more, in vain.
     """
     experiment = small(method, batch_size=BATCH, sharding="fsdp2")
-    traced = step_collectives(count_workload(experiment).weights, "fsdp2", FP32_BYTES, BATCH, RANKS)
+    traced = step_collectives(count_parameters(experiment), "fsdp2", FP32_BYTES, BATCH, RANKS)
     expected, found = by_kind([(each.kind, each.size) for each in traced]), by_kind(of_ranks[0][f"{method} fsdp2"])
     for kind in ("all-gather", "reduce-scatter"):
         assert found[kind] == pytest.approx(expected[kind], rel=0.1 if method == "distill" else 0.02)
@@ -226,15 +232,38 @@ def test_fsdp2_gathers_blocks_twice_and_the_rest_once(of_ranks: list[dict[str, A
 def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     """FLOPs of the forward are counted whole, but for the products of images with captions."""
     experiment = small(method)
-    model, needs = build_train_state(load_data(experiment, CPU, results)).model, count_workload(experiment)
+    model, weights = build_train_state(load_data(experiment, CPU, results)).model, count_parameters(experiment)
     parameters = list(model.parameters())
-    assert needs.weights.trained + needs.weights.frozen == sum(one.numel() for one in parameters)
-    assert needs.weights.scalars == sum(one.ndim == 0 for one in parameters)
-    assert 0 < needs.weights.in_blocks < needs.weights.trained + needs.weights.frozen
+    assert weights.trained + weights.frozen == sum(one.numel() for one in parameters)
+    assert weights.scalars == sum(one.ndim == 0 for one in parameters)
+    assert 0 < weights.in_blocks < weights.trained + weights.frozen
     batch, uncut = experiment.batch_size, get_method(method).targets(experiment)
     whole = count_flops(experiment, [uncut(Captions.from_texts(["a dog"] * batch))])
-    products = 2 * batch * batch * needs.weights.feature_width
-    assert whole.forward == batch * (needs.work.forward + needs.work.teacher) + products
+    captions = [uncut(Captions.from_texts(["a dog"] * batch)).captions] if method in CONTRASTIVE else []
+    work = count_flops_per_image(experiment, captions)
+    assert whole.forward == batch * (work.forward + work.teacher) + 2 * batch * batch * weights.feature_width
+
+
+@pytest.mark.parametrize("lengths", ["pack", "web"])
+@pytest.mark.parametrize("padding", get_args(TextPadding))
+def test_plan_computes_the_tokens_that_measure_counts(lengths: str, padding: TextPadding, results: Path) -> None:
+    """On average over batches, for the steps that are timed are others than the first ones."""
+    experiment = small("clip", batch_size=64, context_length=77, caption_lengths=lengths, text_padding=padding)
+    stream = load_data(experiment, CPU, results)
+    batches = [stream.target(k) for k in range(200, 320)]
+    counted = [batch.tokens_per_caption for batch in batches]
+    planned = sample_captions(experiment, results)
+    error = math.sqrt(1 / len(counted) + 1 / len(planned)) * stdev(counted)
+    assert fmean(counted) == pytest.approx(mean_tokens(planned), abs=4 * error)
+    text = count_flops(experiment, batches).text_forward / experiment.batch_size
+    forward, without = (count_flops_per_image(experiment, captions).forward for captions in (planned, []))
+    assert forward - without == pytest.approx(text, rel=0.05)
+
+
+def test_methods_without_a_text_tower_compute_no_tokens(results: Path) -> None:
+    for experiment in (small("catlip"), small("superclass"), small("clip", text_features="stored")):
+        assert sample_captions(experiment, results) == []
+        assert mean_tokens([]) is None
 
 
 # What processes can send

@@ -3,9 +3,10 @@
 A batch is loaded in this process or in workers, to which the loader is handed.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count
 from typing import Any, Generic, TypeVar, cast
@@ -15,7 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from bench.config import Experiment
+from bench.config import CONTRASTIVE, Experiment
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_image
 from bench.data.order import SampleOrder
 from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
@@ -28,6 +29,7 @@ from bench.environment.seeds import AUGMENTATION, REPLACEMENT, seed_for
 T = TypeVar("T", bound=Target)
 MakeTargets = Callable[[Experiment], Callable[[Captions], T]]  # the result turns an experiment's captions into targets
 ImageOrGrid = UInt8[Tensor, "3 side side"] | Float[Tensor, "channels side side"]  # decoded and cropped, or embeddings
+SAMPLED_CAPTIONS = 4096  # of the shards, whose lengths decide how many rows packed captions need
 MAX_REPLACEMENTS = 32  # of one image, one after the other
 MAX_UNUSABLE_FRACTION = 0.01  # of the decoded images
 START_METHOD = "spawn"  # a forked process may inherit a lock that a thread of its parent held, and deadlock
@@ -115,9 +117,24 @@ class ShardLoader(Generic[T]):
 
 
 @lru_cache(maxsize=2)  # of many trainings in one process the last two's
-def _cached_targets(targets: MakeTargets[Any], experiment: Experiment, _shards: Shards) -> Any:
-    """Return the function that turns captions of shards into what the method reads; a process makes it once."""
-    return targets(experiment)
+def _cached_targets(targets: MakeTargets[Any], experiment: Experiment, shards: Shards) -> Any:
+    """Return the function that turns captions of shards into what the method reads; a process makes it once.
+
+    Rows for packed captions are reserved by a sample of the shards' captions, equal in all processes.
+    """
+    make, samples = targets(experiment), open_samples(shards)
+    has_text = experiment.method in CONTRASTIVE and experiment.text_features == "computed"
+    if not has_text or make(Captions.from_texts([""])).captions.padding != "packed":
+        return make
+    texts = [samples.caption(row) for row in range(0, len(samples), math.ceil(len(samples) / SAMPLED_CAPTIONS))]
+    sizes = map(experiment.batch_size_for, experiment.all_image_sizes)
+    reserved = make(Captions.from_texts(texts)).captions.reserve(sizes)
+
+    def make_with_reserve(captions: Captions) -> Any:
+        target = make(captions)
+        return target.with_captions(replace(target.captions, reserved_rows=reserved))
+
+    return make_with_reserve
 
 
 class ShardStream(Stream[T]):

@@ -1,0 +1,87 @@
+"""Lengths of captions: the pack's captions are cut or extended to the lengths of web captions or of a file's captions.
+
+A length is the number of tokens of CLIP's tokenizer, start and end token included. No torch here.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from itertools import chain, islice
+from pathlib import Path
+from statistics import NormalDist
+
+from bench.config import PACK_DATA, Experiment
+from bench.data.captions.files import read_captions
+
+WEB = "web"
+MEDIAN, PERCENTILE_95 = 15, 40  # tokens of a web caption
+MAX_FILE_CAPTIONS = 2**14  # captions read of a file, the first ones
+EDGE_TOKENS, MIN_WEB_LENGTH = 2, 3  # start and end token; a web caption has text
+
+
+def describe_captions(experiments: Iterable[Experiment]) -> str:
+    """Return which captions the runs of experiments read, for the notes beside their figures."""
+    return "; ".join(dict.fromkeys(map(_describe_captions, experiments)))
+
+
+def _describe_captions(experiment: Experiment) -> str:
+    if experiment.data != PACK_DATA:
+        return f"those of {experiment.data}"
+    if experiment.caption_lengths == PACK_DATA:
+        return "those of the pack"
+    lengths = f"web captions (median {MEDIAN}, 95th percentile {PERCENTILE_95} tokens)"
+    if experiment.caption_lengths != WEB:
+        lengths = f"the captions in {experiment.caption_lengths}"
+    return f"words of the pack at the lengths of {lengths}"
+
+
+def match_lengths(
+    captions: Sequence[str], distribution: str, count_tokens: Callable[[str], int], seed: int
+) -> tuple[str, ...]:
+    """Return as many captions whose lengths have the quantiles of a distribution: "web", or a file of captions.
+
+    Each caption keeps its words that fit, in order, and is extended by words of randomly drawn captions, so that labels
+    and tokens are those of real words. The seed assigns lengths and draws words; equal seeds give equal captions.
+    `count_tokens` returns the tokens of a text without start and end token. Raises ValueError as `read_texts`.
+    """
+    draw, word_tokens = random.Random(seed), cache(count_tokens)  # noqa: S311
+    # Control characters are remains of a wrong decoding, which the tokenizer mends by the words beside them.
+    words = [[word for word in caption.split() if word.isprintable() and word_tokens(word)] for caption in captions]
+    lengths = quantiles(distribution, len(captions), count_tokens)
+    draw.shuffle(lengths)
+    matched = []
+    for own, length in zip(words, lengths, strict=True):
+        kept, missing, source = list[str](), length - EDGE_TOKENS, own
+        while missing:
+            for word in source:
+                if word_tokens(word) <= missing:
+                    kept.append(word)
+                    missing -= word_tokens(word)
+            source = draw.choice(words)
+        matched.append(" ".join(kept))
+    return tuple(matched)
+
+
+def quantiles(distribution: str, count: int, count_tokens: Callable[[str], int]) -> list[int]:
+    """Return `count` lengths at equally spaced probabilities of a distribution, ascending.
+
+    "web" is log-normal.
+    """
+    shares = [(place + 0.5) / count for place in range(count)]
+    if distribution == WEB:
+        normal = NormalDist(math.log(MEDIAN), math.log(PERCENTILE_95 / MEDIAN) / NormalDist().inv_cdf(0.95))
+        return [max(MIN_WEB_LENGTH, round(math.exp(normal.inv_cdf(share)))) for share in shares]
+    lengths = sorted(EDGE_TOKENS + count_tokens(text) for text in read_texts(distribution))
+    return [lengths[int(share * len(lengths))] for share in shares]
+
+
+def read_texts(file: str) -> list[str]:
+    """Return a file's first captions; ValueError if it is no file of captions that `bench label` reads."""
+    if not Path(file).is_file():
+        raise ValueError(f"caption lengths are {PACK_DATA}, {WEB} or those of a file of captions, got {file!r}")
+    rows = chain.from_iterable(batch.captions.to_pylist() for batch in read_captions(Path(file), None))
+    texts = [row.decode(errors="replace") for row in islice(rows, MAX_FILE_CAPTIONS) if row is not None]
+    if not texts:
+        raise ValueError(f"{file}: no captions")
+    return texts

@@ -1,0 +1,90 @@
+"""`--caption-lengths` changes what is measured and planned, never what is trained, and is printed beside figures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.__main__ import main
+from bench.cli.explain import ExplainRatio
+from bench.cli.options import add_lengths, experiment_from
+from bench.cli.train import Train
+from bench.config import PACK_DATA
+from bench.record import read_records
+
+WEB = "words of the pack at the lengths of web captions (median 15, 95th percentile 40 tokens)"
+SHORT = ["--set", "batch_size=16", "--set", "warmup_steps=1", "--set", "windows=1", "--set", "steps_per_window=1"]
+
+
+def tables(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_measure_prints_the_lengths_and_the_tokens_and_records_both(
+    own_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["clip-tiny", "catlip-tiny", "--caption-lengths", "web", *SHORT, "--rounds", "1"]
+    out = own_results / "measure.json"
+    assert main(["measure", *arguments, "--results", str(own_results), "--json", str(out)]) == 0
+    assert f"captions: {WEB}." in " ".join(capsys.readouterr().out.split())
+    clip, catlip = tables(out)["Throughput at equal batch"]["rows"]
+    assert 15 < clip["tokens"] <= 24
+    assert catlip["tokens"] is None
+    recorded = [record.experiment for record in read_records(own_results)]
+    assert {one.caption_lengths for one in recorded if one is not None} == {"web"}
+
+
+def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(decoded: Path, tmp_path: Path) -> None:
+    rows = {}
+    for lengths in ("pack", "web"):
+        out, options = tmp_path / f"{lengths}.json", ["--caption-lengths", lengths, "--set", "context_length=77"]
+        words = ["plan", "clip-tiny", "catlip-tiny", "--device", "h100", *options]
+        assert main([*words, "--results", str(decoded), "--json", str(out)]) == 0
+        rows[lengths] = tables(out)["Plan for 64 GPUs"]["rows"]
+        (captions,) = [row for row in tables(out)["Assumptions"]["rows"] if row["assumption"] == "captions"]
+        assert captions["value"] == (WEB if lengths == "web" else "those of the pack")
+    (own, own_catlip), (web, web_catlip) = rows["pack"], rows["web"]
+    assert 8 < own["tokens per caption"] < 15 < web["tokens per caption"] < 30
+    assert web["forward, ms"] > own["forward, ms"]
+    assert web_catlip["tokens per caption"] is None
+    assert web_catlip["forward, ms"] == own_catlip["forward, ms"]
+
+
+def test_ladder_has_the_lengths_at_each_of_its_configurations() -> None:
+    _, configurations = ExplainRatio("catlip-tiny", "clip-tiny", caption_lengths="web")._plan(None)
+    assert {one.caption_lengths for one in configurations} == {"web"}
+
+
+def test_training_reads_captions_as_they_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert Train("clip-vit-b32")._experiment().caption_lengths == PACK_DATA
+    assert main(["train", "clip-tiny", "--set", "caption_lengths=web", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "train reads captions as they are: leave out caption_lengths" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            ["--data", "own-shards", "--caption-lengths", "web"],
+            "is for the pack alone: leave it out with data=own-shards",
+        ),
+        (["--caption-lengths", "wbe"], "caption lengths are pack, web or those of a file of captions, got 'wbe'"),
+    ],
+)
+def test_lengths_that_cannot_be_are_refused(
+    options: list[str], text: str, own_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["measure", "clip-tiny", *options, "--results", str(own_results)]) == 2
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
+
+
+def test_option_names_the_experiment() -> None:
+    assert experiment_from("clip-vit-b16", add_lengths([], "web")).name == "clip-vit-b16"
+    assert experiment_from("clip-vit-b16", add_lengths([], "pack")).name == "clip-vit-b16[caption_lengths=pack]"

@@ -1,0 +1,120 @@
+"""Captions of the pack have the lengths that an experiment names, and their words stay words of the pack."""
+
+from pathlib import Path
+from statistics import median, quantiles
+
+import pytest
+import torch
+
+from bench.config import PACK_DATA, Experiment, with_settings
+from bench.data.caption_lengths import WEB, describe_captions, match_lengths
+from bench.data.pack import PackImages
+from bench.data.targets import Tokens
+from bench.experiments import EXPERIMENTS
+from bench.labels.subwords import SubwordIds, encode_caption
+from bench.train.build import load_data
+from tests.small import small
+
+CPU = torch.device("cpu")
+
+
+def count_tokens(text: str) -> int:
+    return len(encode_caption(text))
+
+
+def lengths_of(texts: tuple[str, ...]) -> list[int]:
+    return [2 + count_tokens(text) for text in texts]  # with start and end
+
+
+def matched(images: PackImages, seed: int = 0, lengths: str = WEB) -> tuple[str, ...]:
+    return match_lengths(images.captions, lengths, count_tokens, seed)
+
+
+def test_web_captions_have_a_median_of_15_and_a_95th_percentile_of_40_tokens(images: PackImages) -> None:
+    lengths = lengths_of(matched(images))
+    assert len(lengths) == len(images.captions)
+    assert median(lengths) == 15
+    assert quantiles(lengths, n=20)[-1] == pytest.approx(40, abs=0.5)
+    assert min(lengths) >= 3
+
+
+def test_matched_captions_are_a_function_of_the_seed(images: PackImages) -> None:
+    assert matched(images) == matched(images)
+    assert matched(images) != matched(images, seed=1)
+    assert sorted(lengths_of(matched(images))) == sorted(lengths_of(matched(images, seed=1)))
+
+
+def test_matched_caption_keeps_its_own_words_and_is_extended_by_words_of_the_pack(images: PackImages) -> None:
+    known = {word for caption in images.captions for word in caption.split()}
+    for own, caption in zip(images.captions, matched(images), strict=True):
+        assert {*caption.split()} <= known
+        if count_tokens(own) <= count_tokens(caption):
+            words = [word for word in own.split() if word.isprintable()]
+            assert caption.split()[: len(words)] == words
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.txt", "a dog\na black dog\nx\n"), ("a.csv", "caption\na dog\nx\n")])
+def test_lengths_of_a_file_are_those_of_its_captions(
+    images: PackImages, tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    lengths = lengths_of(matched(images, lengths=str(tmp_path / name)))
+    texts = [line for line in content.splitlines() if line != "caption"]
+    for text in texts:
+        share = lengths.count(2 + count_tokens(text)) / len(lengths)
+        assert share == pytest.approx(1 / len(texts), abs=1e-3)
+
+
+def test_all_methods_read_the_same_captions(results: Path) -> None:
+    """SuperClass's labels are the tokens that CLIP reads of the same caption, each once."""
+    clip, superclass = (
+        load_data(small(method, caption_lengths=WEB, context_length=77, subword_vocabulary="all"), CPU, results)
+        for method in ("clip", "superclass")
+    )
+    tokens, labels = clip.target(0), superclass.target(0)
+    rows = [row for ids in tokens.groups for row in ids.tolist()]
+    start, end = SubwordIds("all").start_and_end
+    for caption in range(16):
+        text = {*rows[int(tokens.inverse_permutation[caption])]} - {start, end, 0}
+        assert {*labels.columns[labels.rows == caption].tolist()} == text
+
+
+def test_longer_captions_have_more_nouns(results: Path) -> None:
+    def labels_per_caption(experiment: Experiment) -> float:
+        starts = load_data(experiment, CPU, results).target(0).starts
+        return float(starts.diff().double().mean())
+
+    own, web = (small("catlip", batch_size=96, caption_lengths=lengths) for lengths in (PACK_DATA, WEB))
+    assert labels_per_caption(web) > 1.3 * labels_per_caption(own)
+
+
+def test_captions_of_web_length_are_computed_with_less_than_all_padding(results: Path) -> None:
+    def target(padding: str) -> Tokens:
+        settings = {"caption_lengths": WEB, "context_length": 77, "text_padding": padding, "batch_size": 96}
+        tokens: Tokens = load_data(small("clip", **settings), CPU, results).target(0)
+        return tokens
+
+    assert 15 < target("bucketed").tokens_per_caption < 30
+    assert target("max_length").tokens_per_caption == 77
+
+
+def test_scales_of_vit_have_web_lengths_and_the_tiny_one_the_packs() -> None:
+    for name, experiment in EXPERIMENTS.items():
+        assert experiment.caption_lengths == (PACK_DATA if name.endswith("-tiny") else WEB)
+
+
+def test_captions_of_shards_keep_their_lengths() -> None:
+    clip = EXPERIMENTS["clip-vit-b16"]
+    shards = with_settings(clip, ["data=own-shards"])
+    assert (shards.caption_lengths, shards.name) == (PACK_DATA, "clip-vit-b16[data=own-shards]")
+    assert describe_captions([shards]) == "those of own-shards"
+    with pytest.raises(ValueError, match="caption_lengths='web' is for the pack alone: leave it out"):
+        with_settings(clip, ["data=own-shards", "caption_lengths=web"])
+
+
+def test_unknown_lengths_are_refused_with_the_accepted_ones(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pack, web or those of a file of captions, got 'wbe'"):
+        match_lengths(["a dog"], "wbe", count_tokens, 0)
+    (tmp_path / "empty.csv").write_text("caption\n")
+    with pytest.raises(ValueError, match=r"empty\.csv: no captions"):
+        match_lengths(["a dog"], str(tmp_path / "empty.csv"), count_tokens, 0)

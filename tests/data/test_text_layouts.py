@@ -1,0 +1,134 @@
+"""Packed captions have one shape in a run, whatever the batch, and fewer tokens than padded ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.config import PACK_DATA, Experiment
+from bench.data.caption_lengths import WEB
+from bench.data.order import SampleOrder
+from bench.data.targets import Tokens
+from bench.data.text_layouts import pack_into_rows, reserve_rows
+from bench.environment.circumstances import CHECKOUT
+from bench.environment.machine import resolve_padding
+from bench.experiments import EXPERIMENTS
+from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
+from bench.train.build import load_data
+from tests.data.shards import write_shards
+from tests.small import small
+
+CPU, CUDA, CONTEXT = torch.device("cpu"), torch.device("cuda"), 77
+BATCHES = 500
+
+
+def packed(**changes: object) -> Experiment:
+    return small("clip", **{"context_length": CONTEXT, "text_padding": "packed"} | changes)
+
+
+@given(st.lists(st.integers(2, 40), min_size=1, max_size=60), st.integers(0, 40))
+def test_packed_captions_do_not_overlap_and_lie_in_one_row(lengths: list[int], more: int) -> None:
+    width = max(lengths) + more
+    starts, rows = pack_into_rows(lengths, width)
+    places = [place for start, length in zip(starts, lengths, strict=True) for place in range(start, start + length)]
+    assert len({*places}) == len(places) == sum(lengths)
+    assert all(start // width == (start + length - 1) // width for start, length in zip(starts, lengths, strict=True))
+    assert {place // width for place in places} == {*range(rows)}
+    assert sum(lengths) <= rows * width
+
+
+@given(st.lists(st.integers(2, 77), min_size=1, max_size=50), st.integers(1, 64))
+def test_reserved_rows_depend_on_nothing_but_the_lengths(lengths: list[int], batch: int) -> None:
+    rows = reserve_rows(lengths, CONTEXT, batch)
+    assert rows == reserve_rows(lengths, CONTEXT, batch) <= batch
+
+
+@pytest.mark.parametrize("lengths", [PACK_DATA, WEB])
+@pytest.mark.parametrize("batch_size", [128, 256, 1024])
+def test_all_batches_of_all_ranks_fit_into_the_reserved_rows(lengths: str, batch_size: int, results: Path) -> None:
+    experiment = packed(caption_lengths=lengths, batch_size=batch_size, images=BATCHES * batch_size)
+    tokens = load_data(experiment, CPU, results).targets
+    (reserved,) = tokens.reserved_rows.values()
+    for ranks in (1, 8):
+        for rank in range(ranks):
+            order = SampleOrder(experiment, len(tokens.lengths), rank, ranks)
+            for k in range(-(-BATCHES // ranks)):
+                assert pack_into_rows(tokens.lengths[order.batch_rows(k)].tolist(), CONTEXT)[1] <= reserved
+
+
+@pytest.mark.parametrize("lengths", [PACK_DATA, WEB])
+@pytest.mark.parametrize("batch_size", [128, 256, 1024])
+def test_packed_batches_compute_at_most_8_percent_more_tokens_than_bucketed_ones(
+    lengths: str, batch_size: int, results: Path
+) -> None:
+    changes = {"caption_lengths": lengths, "batch_size": batch_size, "images": 10 * batch_size}
+    stream = load_data(packed(**changes), CPU, results)
+    bucketed = load_data(packed(**changes, text_padding="bucketed"), CPU, results)
+    tokens, padded = (fmean(one.target(k).tokens_per_caption for k in range(10)) for one in (stream, bucketed))
+    assert tokens <= 1.08 * padded
+    assert len({stream.target(k).groups[0].shape for k in range(10)}) == 1
+
+
+def test_batch_that_needs_more_rows_than_are_reserved_gets_them() -> None:
+    tokens = Tokens.from_ids([[1] * 60] * 3 + [[2]] * 997, 3, 4, CONTEXT, "packed")
+    reserved = tokens.reserve([4])
+    batch = Tokens(**{field: getattr(tokens, field) for field in tokens.__slots__} | {"reserved_rows": reserved})
+    assert reserved == {4: 1}
+    assert batch.select(torch.arange(4)).groups[0].shape == (3, CONTEXT)
+    assert batch.select(torch.arange(3, 7)).groups[0].shape == (1, CONTEXT)
+
+
+COMPILED = """
+import torch
+from bench.data.targets import Tokens
+
+draw, tower = torch.Generator().manual_seed(0), build_text_tower("catlip-bench-tiny", 77, 50, 0)
+captions = [[1] * n for n in torch.randint(1, 75, (400,), generator=draw).tolist()]
+for padding in ("packed", "bucketed"):
+    tokens, counter = Tokens.from_ids(captions, 48, 49, 77, padding), CompileCounter()
+    tokens.reserved_rows.update(tokens.reserve([48]))
+    torch._dynamo.reset()
+    compiled = torch.compile(tower, backend=counter, fullgraph=True, dynamic=False)
+    with torch.no_grad():
+        for k in range(5):
+            compiled(*tokens.select(torch.randperm(400, generator=draw)[:48]).inputs)
+    print(counter.frame_count)
+"""
+
+
+def test_packed_batches_compile_once() -> None:
+    """Bucketed ones compile anew for each shape: that is what packing is for. Dynamo traces no checks of shapes."""
+    command = [sys.executable, "-c", COMPILED]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    packed_graphs, bucketed_graphs = map(int, done.stdout.split())
+    assert packed_graphs == 1 < bucketed_graphs
+
+
+def test_flops_of_packed_batches_are_those_of_their_rows(results: Path) -> None:
+    experiment = packed(caption_lengths=WEB)
+    stream = load_data(experiment, CPU, results)
+    batches = [stream.target(k) for k in range(3)]
+    _, model = build_on_meta(experiment)
+    assert count_flops(experiment, batches).text_forward == text_forward_flops(model, batches[0].to(META))
+
+
+def test_packed_captions_of_shards_have_one_shape_on_all_ranks(tmp_path: Path, results: Path) -> None:
+    data = write_shards(tmp_path / "data")
+    changes = {"data": str(data), "batch_size": 8, "workers": 0}
+    stream = load_data(packed(**changes), CPU, results)
+    shapes = {stream.batch(k).target.groups[0].shape for k in range(6)}
+    again = load_data(packed(**changes), CPU, results)
+    assert shapes == {again.target(20).groups[0].shape}
+    assert len(shapes) == 1
+
+
+def test_captions_are_packed_by_default_where_the_step_is_compiled() -> None:
+    experiment = EXPERIMENTS["clip-vit-b16"]
+    assert resolve_padding(experiment, CPU) == "bucketed"
+    assert resolve_padding(experiment, CUDA) == "packed"
+    assert {resolve_padding(EXPERIMENTS["clip-tiny"], device) for device in (CPU, CUDA)} == {"bucketed"}
