@@ -1,7 +1,5 @@
 """Packed captions have one shape in a run, whatever the batch, and fewer tokens than padded ones."""
 
-import subprocess
-import sys
 from pathlib import Path
 from statistics import fmean
 
@@ -15,7 +13,6 @@ from bench.data.caption_lengths import WEB
 from bench.data.order import SampleOrder
 from bench.data.targets import Tokens
 from bench.data.text_layouts import pack_into_rows, reserve_rows
-from bench.environment.circumstances import CHECKOUT
 from bench.environment.machine import resolve_padding
 from bench.experiments import EXPERIMENTS
 from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
@@ -81,32 +78,6 @@ def test_batch_that_needs_more_rows_than_are_reserved_gets_them() -> None:
     assert reserved == {4: 1}
     assert batch.select(torch.arange(4)).groups[0].shape == (3, CONTEXT)
     assert batch.select(torch.arange(3, 7)).groups[0].shape == (1, CONTEXT)
-
-
-COMPILED = """
-import torch
-from bench.data.targets import Tokens
-
-draw, tower = torch.Generator().manual_seed(0), build_text_tower("catlip-bench-tiny", 77, 50, 0)
-captions = [[1] * n for n in torch.randint(1, 75, (400,), generator=draw).tolist()]
-for padding in ("packed", "bucketed"):
-    tokens, counter = Tokens.from_ids(captions, 48, 49, 77, padding), CompileCounter()
-    tokens.reserved_rows.update(tokens.reserve([48]))
-    torch._dynamo.reset()
-    compiled = torch.compile(tower, backend=counter, fullgraph=True, dynamic=False)
-    with torch.no_grad():
-        for k in range(5):
-            compiled(*tokens.select(torch.randperm(400, generator=draw)[:48]).inputs)
-    print(counter.frame_count)
-"""
-
-
-def test_packed_batches_compile_once() -> None:
-    """Bucketed ones compile anew for each shape: that is what packing is for. Dynamo traces no checks of shapes."""
-    command = [sys.executable, "-c", COMPILED]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    packed_graphs, bucketed_graphs = map(int, done.stdout.split())
-    assert packed_graphs == 1 < bucketed_graphs
 
 
 def test_flops_of_packed_batches_are_those_of_their_rows(results: Path) -> None:

@@ -312,6 +312,14 @@ def test_window_with_a_compilation_is_discarded(results: Path) -> None:
     assert speed.compilation["seconds"] > 0
 
 
+@pytest.mark.parametrize("method", ["clip", "siglip", "superclip"])
+def test_step_with_packed_captions_is_compiled_once(method: str, results: Path) -> None:
+    experiment = small(method, compile="on", text_padding="packed", warmup_steps=1, windows=5, steps_per_window=1)
+    speed = msgspec.json.decode(compiled(experiment, results).stdout, type=Speed)
+    assert len(speed.window_seconds) == experiment.windows
+    assert (speed.compilation["graphs"], speed.compilation["graph breaks"]) == (1 if method != "superclip" else 2, 0)
+
+
 def test_run_with_compilation_in_every_window_fails_with_the_reason(results: Path) -> None:
     done = compiled(small("clip", compile="on", warmup_steps=1, windows=1, steps_per_window=2), results)
     assert "every window compiled something: give the experiment more warmup_steps" in done.stderr
