@@ -35,6 +35,7 @@ PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
 Seconds = Annotated[tuple[Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)], ...], msgspec.Meta(min_length=1)]
+Phases = Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
 Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
 # A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
@@ -73,8 +74,7 @@ class Speed(_RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="s
     warmup_seconds: NonNegative
     window_seconds: Seconds
     window_images: tuple[PositiveCount, ...] = ()  # processed in each; empty: the experiment's images_per_window
-    # By name of PHASES, one entry a step, from a pass of its own that waits for the device between the phases.
-    phase_seconds: Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
+    phase_seconds: Phases  # by name of PHASES, one entry a step, from a pass that waits for the device between them
     phase_images: tuple[PositiveCount, ...] = ()  # of each of that pass's steps; empty: the experiment's batch_size
     flops: Flops
     tokens_per_caption: NonNegative | None  # computed, padding included; None: the method reads no text
@@ -136,6 +136,7 @@ class ReferenceRun(_MeasuredBase, frozen=True, kw_only=True, tag="reference"):
     losses: tuple[float, ...]  # of every step, warm-up included
     tokens_per_caption: NonNegative | None  # computed, padding included
     target_bytes_per_image: NonNegative | None  # label targets handed to the device
+    phase_seconds: Phases = {}  # of the steps after the windows; empty: not measured
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,8 +158,7 @@ class Training(_RunOnSamples, frozen=True, kw_only=True, tag="training"):
     cooldown_losses: tuple[tuple[float, ...], ...]
     branches: tuple[Branch, ...]
     seconds: NonNegative  # of the whole run, for information: speeds come from speed records
-    # By which the resident memory of one process grew (bench/profilers/memory.py); None: too few steps to tell.
-    rss_bytes_per_step: float | None = None
+    rss_bytes_per_step: float | None = None  # growth of resident memory (bench/profilers/memory.py); None: too short
     steps_per_loss: PositiveCount = 1
 
     def __post_init__(self) -> None:

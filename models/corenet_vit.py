@@ -126,12 +126,13 @@ def convert_corenet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Weights that have no name here keep their own.
     """
     kept = {name: value for name, value in state.items() if not name.startswith(("classifier.", "neural_augmentor."))}
-    ours = {_convert_name(name): value for name, value in kept.items()}
+    ours = {convert_name(name): value for name, value in kept.items()}
     dims = {"class_token": 1, "positions": 2}
     return ours | {name: ours[name].reshape(ours[name].shape[-dims[name] :]) for name in dims if name in ours}
 
 
-def _convert_name(name: str) -> str:
+def convert_name(name: str) -> str:
+    """Return the name here of a weight of CoreNet's vision transformer, or of a block of its text transformer."""
     for theirs, our in OUR_NAMES.items():
         if re.match(theirs, name):
             return re.sub(theirs, our, name, count=1)

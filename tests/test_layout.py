@@ -93,7 +93,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         ],
         "doctor": ["shards", "results", "json"],
         "selftest": ["resume", "results", "json"],
-        "reference": ["reference", "name", "rounds", "settings", "results", "json"],
+        "reference": ["reference", "name", "checkout", "scale", "rounds", "settings", "results", "json"],
         "regress": ["base", "rounds", "only", "results", "json"],
         "history": ["commits", "repository", "rounds", "only", "out"],
     }

@@ -4,12 +4,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from statistics import median
+from typing import Annotated, Any, Literal
 
 from msgspec.structs import replace
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from bench.cli.options import Json, Results, Rounds, Settings, finish, ratio_columns
 from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment, with_batch_size, with_settings
@@ -23,13 +24,22 @@ from bench.orchestration.requests import ReferenceRequest
 from bench.orchestration.runner import START_SECONDS
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Record, ReferenceRun
-from bench.reference import OURS, SIDES, ReferenceName
+from bench.reference import CHECKOUTS, OURS, SIDES, ReferenceName
 from bench.statistics import log_std, ratios_of
 
 EQUAL_LOSSES, STEPS_COMPARED = 1e-4, 20  # relative difference over the first steps; rounding grows with training
-FIRST_ROUND_FACTOR = 3  # factor of the number of windows in the first round: 20 steps for open-clip
+FIRST_ROUND_FACTOR = 3  # factor of the number of windows in the first round: 20 steps, but for dense-bce
 EXPECTED_SECONDS = START_SECONDS + 3.0  # of a run: estimate for two cores, corrected as runs end
 BATCHES, DENSE_WINDOW = (8, 64, 256), 1024  # images per step and per window of dense-bce: windows of a second or more
+PLAIN: dict[str, Any] = {
+    "caption_lengths": WEB,
+    "batch_size": 8,
+    "clip_norm": None,
+    "windows": 2,
+    "steps_per_window": 3,
+}  # of other code
+CheckoutScale = Literal["tiny", "vit-b16"]
+CORENET_TOWERS = {"tiny": "corenet-vit-small", "vit-b16": "corenet-vit-base"}  # CoreNet's own "tiny" has dropout
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +49,17 @@ class Reference:
     Both sides use the same model, weights, batches and learning rates. open-clip: the loop of `open_clip_train`, as
     released and with fused AdamW, on captions of web length. dense-bce: CatLIP's loss on dense int64 targets of 24,320
     classes, as in its released code; the targets are built inside the timed window (the released code uses loader
-    workers), and captions are labelled before it on both sides.
+    workers), and captions are labelled before it on both sides. corenet, superclass: the authors' CLIP and CatLIP, or
+    SuperClass, in fp32, from a checkout of their code, which child processes execute. RangeAugment, the moving average
+    of the weights, checkpointing and clipping are off; batches are made before the timed window.
     """
 
     reference: Positional[ReferenceName]  # name of the reference implementation
     name: str = "clip-vit-b32"  # name of the CLIP experiment to compare with open-clip, at a batch of 8
+    checkout: Annotated[Path | None, arg(metavar="PATH", help="folder of the checkout for corenet or superclass")] = (
+        None
+    )
+    scale: CheckoutScale = "vit-b16"  # scale of the experiments to compare with a checkout, at a batch of 8
     rounds: Rounds = None
     settings: Settings = ()
     results: Results = Path("results")
@@ -55,6 +71,13 @@ class Reference:
         if self.reference == "open-clip" and find_spec("open_clip_train") is None:
             print("skipped: open_clip_train is not installed; install open_clip_torch 3.3", file=sys.stderr)
             return OK
+        checkout = CHECKOUTS.get(self.reference)
+        if checkout and self.checkout is None:
+            print(f"skipped: {self.reference} needs --checkout PATH, a `git clone {checkout.url}`", file=sys.stderr)
+            return OK
+        path = str(self.checkout.resolve()) if checkout and self.checkout else ""
+        if checkout and not Path(path, checkout.file).is_file():
+            raise ValueError(f"{path} has no {checkout.file}: --checkout needs a `git clone {checkout.url}`")
         sides = SIDES[self.reference]
         experiments = [with_settings(experiment, self.settings) for experiment in self._experiments()]
         if any(experiment.image_sizes for experiment in experiments):
@@ -69,13 +92,16 @@ class Reference:
             jobs = []
             for side in sides[:: -1 if round_ % 2 else 1]:
                 label = f"{experiment.name}, {side}, round {round_ + 1} of {rounds}"
-                jobs.append(
-                    comparison.new_job(ReferenceRequest, longer, label, EXPECTED_SECONDS, side=side, round=round_)
-                )
+                fields = {"side": side, "round": round_, "checkout": path}
+                jobs.append(comparison.new_job(ReferenceRequest, longer, label, EXPECTED_SECONDS, **fields))
             comparison.run_round(jobs)
         records = comparison.records()
         losses = compare_early_losses(records)
         tables = [reference_speed_table(records, sides), Table("Losses of the first round", losses)]
+        if checkout:
+            if len(experiments) > 1:
+                tables.append(method_ratio_table(records, sides, *(experiment.name for experiment in experiments)))
+            tables.append(phase_table(records, checkout.unused))
         are_equal = all(row["equal"] == "yes" for row in losses)
         return finish(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
 
@@ -85,9 +111,13 @@ class Reference:
             if experiment.method != "clip":
                 offered = f"{self.name} has {experiment.method}"
                 raise ValueError(f"open-clip is compared with an experiment of the method clip; {offered}")
-            return [
-                replace(experiment, caption_lengths=WEB, batch_size=8, clip_norm=None, windows=2, steps_per_window=3)
-            ]
+            return [replace(experiment, **PLAIN)]
+        if checkout := CHECKOUTS.get(self.reference):
+            is_corenet = self.reference == "corenet"
+            own = {"tower": CORENET_TOWERS[self.scale]} if is_corenet else {"subword_vocabulary": "all"}
+            fields = {**PLAIN, **own, "precision": "fp32", "compile": "off"}
+            named = [EXPERIMENTS[f"{method}-{self.scale}"] for method in checkout.methods]
+            return [replace(one, name=f"{one.name}-{self.reference}", **fields) for one in named]
         wide = replace(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS, windows=3)
         steps = {size: max(2, DENSE_WINDOW // size) for size in BATCHES}
         return [replace(with_batch_size(wide, size), steps_per_window=number) for size, number in steps.items()]
@@ -110,6 +140,30 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
         "tokens: computed per caption. target bytes: of label targets, copied to the device per image."
     )
     return Table(f"Compared with {sides[0]}", rows, note)
+
+
+def method_ratio_table(records: Sequence[Record], sides: Sequence[str], base: str, name: str) -> Table:
+    """List for each side the ratio of an experiment's images per second to those of the experiment `base`."""
+    runs, rows = _runs_by_experiment(records), []
+    for side in sides:
+        both = [runs.get(one, {}).get(side, {}) for one in (base, name)]
+        rates = [{round_: rate for round_, (rate, _) in one.items()} for one in both]
+        ratio = ratios_of(rates[0], {name: rates[1]})[name] if all(rates) else None
+        rows.append({"side": side} | ratio_columns(ratio))
+    return Table(f"{name}, images/s over those of {base}", rows)
+
+
+def phase_table(records: Sequence[Record], unused: Sequence[str]) -> Table:
+    """List the milliseconds of each phase of a step, and the packages that were replaced by empty ones."""
+    rows = []
+    for name, sides in _runs_by_experiment(records).items():
+        for side, rounds in sides.items():
+            phases = [run.phase_seconds for _, run in rounds.values()]
+            step = {phase: 1000 * median(chain(*(one[phase] for one in phases))) for phase in phases[0]}
+            rows.append({"experiment": name, "side": side} | step)
+    missing = [package for package in unused if find_spec(package) is None]
+    note = f"empty packages stood in for those not installed, which no step uses: {', '.join(missing) or 'none'}"
+    return Table("Milliseconds of each phase of a step, the device idle between them", rows, note)
 
 
 def compare_early_losses(records: Sequence[Record]) -> list[dict[str, str | int | float]]:

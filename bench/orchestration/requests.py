@@ -144,6 +144,7 @@ class ReferenceRequest(Request, frozen=True, kw_only=True, tag="reference"):
     """Time one side of a comparison with a reference implementation."""
 
     side: str  # a name of `bench.reference`
+    checkout: str = ""  # path of the reference's code; empty: it is installed, or part of this project
     round: int = 0
 
     def _name_parts(self) -> tuple[str, ...]:
@@ -152,7 +153,7 @@ class ReferenceRequest(Request, frozen=True, kw_only=True, tag="reference"):
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
         from bench.reference.runs import run_side
 
-        return run_side(self.experiment, device, Path(self.results), self.side, self.round)
+        return run_side(self.experiment, device, Path(self.results), self.side, self.round, self.checkout)
 
 
 class TrainingRequest(Request, frozen=True, kw_only=True, tag="training"):
@@ -219,8 +220,7 @@ class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
 
         errors = list[str]()
         for subject in self.subjects:
-            missing = [scoring for scoring in self._scorings(subject) if not scoring[-1].is_file()]
-            if not missing:
+            if not (missing := [scoring for scoring in self._scorings(subject) if not scoring[-1].is_file()]):
                 continue
             with _collect_error(errors, subject.title):
                 extractor = open_extractor(subject.name, self.experiment, device, subject.role)

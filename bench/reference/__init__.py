@@ -1,12 +1,39 @@
 """Comparison with reference implementations of training, and the names of its sides."""
 
+from dataclasses import dataclass
 from typing import Literal
 
-ReferenceName = Literal["open-clip", "dense-bce"]
+ReferenceName = Literal["open-clip", "dense-bce", "corenet", "superclass"]
 OPEN_CLIP, OPEN_CLIP_FUSED = "open_clip_train", "open_clip_train, fused AdamW"
+CORENET, SUPERCLASS = "apple/corenet", "x-cls/superclass"
 DENSE, OURS = "dense int64", "catlip-bench"
 SIDES: dict[ReferenceName, tuple[str, ...]] = {
     "open-clip": (OPEN_CLIP, OPEN_CLIP_FUSED, OURS),
     "dense-bce": (DENSE, OURS),
+    "corenet": (CORENET, OURS),
+    "superclass": (SUPERCLASS, OURS),
 }
 WARMUP_STEPS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A repository whose code is compared with, from a checkout of the user."""
+
+    url: str
+    file: str  # that identifies a checkout
+    methods: tuple[str, ...]  # that are compared
+    unused: tuple[str, ...]  # packages that its modules import and no step of a training on images uses
+
+
+CHECKOUTS: dict[str, Checkout] = {
+    "corenet": Checkout(
+        "https://github.com/apple/corenet",
+        "corenet/modeling/models/multi_modal_img_text/clip.py",
+        ("clip", "catlip"),
+        ("torchtext", "torchaudio", "pytorchvideo", "av", "coremltools", "boto3", "requests", "pybase64", "ujson"),
+    ),
+    "superclass": Checkout(
+        "https://github.com/x-cls/superclass", "opencls/open_clip/cls_model.py", ("superclass",), ()
+    ),
+}

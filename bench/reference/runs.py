@@ -1,69 +1,51 @@
 """Runs of a comparison with reference implementations: equal weights, batches and learning rates on each side."""
 
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from msgspec.structs import replace
 from open_clip.loss import ClipLoss
 from torch import Tensor
 
 from bench.config import Experiment
-from bench.data.stream import Batch, PackStream
+from bench.data.stream import Batch, PackStream, Stream
 from bench.data.targets import Labels, NoTextMixin, Tokens, to_device
 from bench.environment.machine import resolve_auto
-from bench.environment.slots import yield_slot
 from bench.labels.subwords import SubwordIds
+from bench.labels.vocabulary import read_vocabulary
 from bench.methods import METHODS, Method
 from bench.record import ReferenceRun
-from bench.reference import DENSE, OPEN_CLIP_FUSED, OURS, WARMUP_STEPS
+from bench.reference import DENSE, OPEN_CLIP_FUSED, OURS, SUPERCLASS, WARMUP_STEPS
+from bench.reference.corenet import build_corenet
+from bench.reference.superclass import build_superclass
+from bench.reference.timing import RAMP_STEPS, WindowTimer, ramped_learning_rate, released_adamw, time_phases
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.step import make_optimizer, make_step
 from losses.collectives import ProcessGroupLike
 from models.heads import DualEncoder, build_open_clip, open_clip_state
 
-RAMP_STEPS = 2_000  # steps of linear warm-up of the learning rate; open_clip_train's default is 10,000
 
-
-@dataclass(slots=True)
-class WindowTimer:
-    """Start and end times of windows, with the device idle; interleaved runs yield their slot between windows."""
-
-    device: torch.device
-    steps: int  # per window
-    starts: list[float] = field(default_factory=list)
-    ends: list[float] = field(default_factory=list)
-
-    def time_steps(self, steps: int) -> Iterator[int]:
-        """Yield the numbers of steps; take the times at the ends of the warm-up and of each window."""
-        for step in range(steps + 1):
-            if step >= WARMUP_STEPS and (step - WARMUP_STEPS) % self.steps == 0:
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)
-                self.ends.append(time.perf_counter())
-                yield_slot()
-                self.starts.append(time.perf_counter())
-            if step < steps:
-                yield step
-
-    @property
-    def seconds(self) -> tuple[float, ...]:
-        """The seconds of each window."""
-        return tuple(end - start for start, end in zip(self.starts, self.ends[1:], strict=False))
-
-
-def run_side(experiment: Experiment, device: torch.device, results: Path, side: str, round_: int) -> ReferenceRun:
-    """Run the warm-up and the windows of an experiment on one side of a comparison."""
+def run_side(
+    experiment: Experiment, device: torch.device, results: Path, side: str, round_: int, checkout: str = ""
+) -> ReferenceRun:
+    """Run the warm-up and the windows of an experiment on one side of a comparison, whose code may be a checkout."""
     windows = WindowTimer(device, experiment.steps_per_window)
     steps = WARMUP_STEPS + experiment.windows * experiment.steps_per_window
     tokens = target_bytes = None
+    phases: dict[str, tuple[float, ...]] = {}
+    if checkout and side != OURS:
+        experiment = replace(experiment, text_padding="max_length")  # as the released code pads captions
     stream = load_data(experiment, device, results)
-    if experiment.method == "clip":
+    if checkout:
+        losses, tokens, phases = _run_beside_checkout(stream, side, windows, steps, Path(checkout))
+    elif experiment.method == "clip":
         if not isinstance(stream, PackStream):
             raise ValueError(f"{experiment.name}: the comparison needs the pack's images, data is {experiment.data!r}")
         batches = [stream.batch(k) for k in range(steps)]
@@ -82,11 +64,8 @@ def run_side(experiment: Experiment, device: torch.device, results: Path, side: 
         losses=tuple(torch.stack(losses).tolist()),
         tokens_per_caption=tokens,
         target_bytes_per_image=target_bytes,
+        phase_seconds=phases,
     )
-
-
-def _learning_rate(experiment: Experiment, step: int) -> float:
-    return experiment.learning_rate * (step + 1) / RAMP_STEPS
 
 
 # CLIP
@@ -97,7 +76,7 @@ def _run_ours(state: TrainState, batches: Sequence[Batch[Tokens]], windows: Wind
     losses, stream = list[Tensor](), state.stream
     for k in windows.time_steps(len(batches)):
         target = stream.target(k).to(stream.device)
-        losses.append(state.step(Batch(batches[k].images, target), _learning_rate(stream.experiment, k)))
+        losses.append(state.step(Batch(batches[k].images, target), ramped_learning_rate(stream.experiment, k)))
     return losses
 
 
@@ -117,10 +96,7 @@ def _run_open_clip(
     model = build_open_clip(experiment.tower, *sizes, bias=False).to(device)
     assert isinstance(state.model, DualEncoder)
     model.load_state_dict(open_clip_state(state.model))
-    optimizer: torch.optim.Optimizer = make_optimizer(experiment, model)
-    if not fused:
-        groups = [{name: group[name] for name in ("params", "weight_decay")} for group in optimizer.param_groups]
-        optimizer = torch.optim.AdamW(groups, lr=experiment.learning_rate, betas=experiment.betas, eps=experiment.eps)
+    optimizer = make_optimizer(experiment, model) if fused else released_adamw(experiment, model)
     (ids,) = stream.targets.groups
     texts = [to_device(ids[stream.order.batch_rows(k)], device) for k in range(len(batches))]
     images = [batch.images for batch in batches]
@@ -200,7 +176,7 @@ def _run_catlip_targets(
             batch = Batch(batch.images, target.to(stream.device))
         else:
             target_bytes += batch.target.rows.nbytes + batch.target.columns.nbytes
-        losses.append(step(batch, _learning_rate(experiment, k)))
+        losses.append(step(batch, ramped_learning_rate(experiment, k)))
     return losses, target_bytes / (steps * experiment.batch_size)
 
 
@@ -220,3 +196,39 @@ def _dense_loss(
     logits = model(images)
     dense = target.matrix.to(logits.dtype)
     return F.binary_cross_entropy_with_logits(logits, dense, reduction="sum") / len(images)
+
+
+# Code of a checkout
+
+
+def _run_beside_checkout(
+    stream: Stream[Any], side: str, windows: WindowTimer, steps: int, checkout: Path
+) -> tuple[list[Tensor], float | None, dict[str, tuple[float, ...]]]:
+    """Run our steps, or those of a checkout from our weights; return losses, tokens per caption, seconds by phase.
+
+    Batches are made before the windows, as loader workers make them, with the targets of the side. The steps after the
+    windows are split into phases.
+    """
+    experiment, state = stream.experiment, build_train_state(stream)
+    batches: list[Batch[Any]] = [stream.batch(k) for k in range(steps + experiment.steps_per_window)]
+    is_clip, model, step = experiment.method == "clip", state.model, state.step
+    tokens = mean(batch.target.tokens_per_caption for batch in batches[:steps]) if is_clip else None
+    if side != OURS:
+        model, step = (build_superclass if side == SUPERCLASS else build_corenet)(state, checkout)
+        if not is_clip:
+            labels = (released_labels(stream, k).to(stream.device) for k in range(len(batches)))
+            batches = [Batch(batch.images, target) for batch, target in zip(batches, labels, strict=True)]
+    losses = [step(batches[k], ramped_learning_rate(experiment, k)) for k in windows.time_steps(steps)]
+    return losses, tokens, time_phases(model, step, batches[steps:], ramped_learning_rate(experiment, steps))
+
+
+def released_labels(stream: Stream[Labels], k: int) -> MultiHot | Tokens:
+    """Return the labels of batch k in the form of the released code: multi-hot for CatLIP, token ids for SuperClass."""
+    experiment, labels = stream.experiment, stream.target(k)
+    if experiment.method == "catlip":
+        rows = experiment.head_rows or len(read_vocabulary(experiment.synset_vocabulary).labels)
+        return MultiHot(make_multi_hot(labels, rows))
+    captions = [ids.tolist() for ids in labels.columns.tensor_split(labels.starts[1:-1])]
+    return Tokens.from_ids(
+        captions, *SubwordIds(experiment.subword_vocabulary).start_and_end, experiment.context_length
+    )

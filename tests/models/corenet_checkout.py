@@ -6,42 +6,25 @@ writes what `test_corenet_vit.py` compares with where there is no checkout: `cor
 """
 
 import argparse
-import importlib.machinery
 import sys
-import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torchvision.io
+
+from bench.reference.corenet import import_corenet
 
 RECORDED = Path(__file__).with_name("corenet-vit.npz")
 SIDES = (224, 160)  # pixels: with its positions, and with interpolated ones
 CLASSES = 12
-ABSENT = ("torchaudio", "torchtext", "pytorchvideo")  # what text, sound and video are read with; not for current torch
-PARTS = {"torchaudio": ("transforms", "functional"), "torchtext": ("transforms",), "pytorchvideo": ("transforms",)}
-
-
-class _Hollow(types.ModuleType):
-    """A package of which everything is there and nothing works."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
 
 
 def corenet_vit(checkout: Path, size: str, *, flash: bool, classes: int = CLASSES) -> Any:
     """Build CoreNet's ViT as CatLIP's recipes do."""
     if str(checkout) not in sys.path:
-        sys.path.append(str(checkout))
-        for name in ABSENT:
-            _stand_in(name)
-        for name in ("write_video", "read_video"):
-            if not hasattr(torchvision.io, name):
-                setattr(torchvision.io, name, None)
+        import_corenet(checkout)
     from corenet.modeling import modeling_arguments
     from corenet.modeling.models.classification.vit import VisionTransformer
 
@@ -59,17 +42,6 @@ def corenet_vit(checkout: Path, size: str, *, flash: bool, classes: int = CLASSE
     for name, value in text.items():
         setattr(options, f"model.{name}", value)
     return VisionTransformer(options).eval()
-
-
-def _stand_in(name: str) -> None:
-    try:
-        __import__(name)
-    except Exception:  # noqa: BLE001 - a package that is too old fails in any way
-        for whole in (name, *(f"{name}.{part}" for part in PARTS[name])):
-            module = _Hollow(whole)
-            module.__path__ = []
-            module.__spec__ = importlib.machinery.ModuleSpec(whole, None, is_package=True)
-            sys.modules[whole] = module
 
 
 def drawn(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:

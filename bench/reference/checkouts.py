@@ -1,0 +1,102 @@
+"""Steps of other people's code from a checkout. Importing it executes that code: only child processes import it."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.config import Experiment
+from bench.data.stream import Batch
+from bench.environment.machine import resolve_auto
+from bench.train.step import Step
+
+
+class _HollowFinder(MetaPathFinder, Loader):
+    def __init__(self, packages: Iterable[str]) -> None:
+        self.packages = frozenset(packages)
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        """Return an empty module's specification for the packages and their submodules."""
+        return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] in self.packages else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return the empty module."""
+        return _HollowModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave the module empty."""
+
+
+class _HollowModule(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+def replace_missing(packages: Iterable[str]) -> None:
+    """Let packages that are not installed import as empty modules, in which every name is an empty class."""
+    sys.meta_path.append(_HollowFinder(packages))  # after the finders of installed packages
+
+
+def import_package(folder: Path, name: str) -> Callable[[str], Any]:
+    """Import a package from its folder under another name; return a function that imports its modules."""
+    spec = spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+    return lambda module: import_module(f"{name}.{module}")
+
+
+def match_weights(
+    ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], our_name: Callable[[str], str]
+) -> dict[str, Tensor]:
+    """Return our weights under the names and in the shapes of another model; `our_name` maps its names to ours.
+
+    Raises ValueError if a weight of either side has no counterpart of its size in the other.
+    """
+    names = {name: our_name(name) for name in theirs}
+    unmatched = ours.keys() ^ {*names.values()}
+    unmatched |= {name for name, our in names.items() if our in ours and ours[our].numel() != theirs[name].numel()}
+    if unmatched:
+        raise ValueError(f"weights without a counterpart of their size: {', '.join(sorted(unmatched))}")
+    return {name: ours[our].reshape(theirs[name].shape) for name, our in names.items()}
+
+
+def make_reference_step(
+    experiment: Experiment,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    compute_loss: Callable[[Batch[Any]], Tensor],
+) -> Step[Any]:
+    """Return the step of a model that is not ours, as its training loop takes it.
+
+    bf16 is autocast of model and loss, the gradient is clipped if the experiment says so, and a loss or gradient that
+    is not finite is not looked for.
+    """
+    device = next(model.parameters()).device
+    is_bf16 = resolve_auto(experiment, device)[0] == "bf16"
+
+    def forward(batch: Batch[Any]) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
+            return compute_loss(batch)
+
+    def update(loss: Tensor, learning_rate: float) -> Tensor:
+        if experiment.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), experiment.clip_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    return Step(forward, Tensor.backward, update, optimizer, 1, None)
