@@ -2,10 +2,8 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,15 +22,13 @@ class _HollowFinder(MetaPathFinder, Loader):
         self.packages = frozenset(packages)
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
-        """Return an empty module's specification for the packages and their submodules."""
         return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] in self.packages else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Return the empty module."""
         return _HollowModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Leave the module empty."""
+        pass
 
 
 class _HollowModule(ModuleType):
@@ -47,14 +43,10 @@ def replace_missing(packages: Iterable[str]) -> None:
     sys.meta_path.append(_HollowFinder(packages))  # after the finders of installed packages
 
 
-def import_package(folder: Path, name: str) -> Callable[[str], Any]:
-    """Import a package from its folder under another name; return a function that imports its modules."""
-    spec = spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[name] = module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-    return lambda module: import_module(f"{name}.{module}")
+def add_package(folder: Path, name: str) -> None:
+    """Let modules of a package be imported from its folder under another name; its `__init__.py` is not executed."""
+    sys.modules[name] = package = ModuleType(name)
+    package.__path__ = [str(folder)]
 
 
 def match_weights(

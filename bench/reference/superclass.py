@@ -4,6 +4,7 @@ Source: x-cls/superclass 90b761f, `cls_model.py` and `loss.py` of `opencls/open_
 `opencls/training/train.py` and the optimizer of `opencls/training/main.py`.
 """
 
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +13,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bench.data.stream import Batch
-from bench.reference.checkouts import import_package, make_reference_step, match_weights
+from bench.reference.checkouts import add_package, make_reference_step, match_weights
 from bench.reference.timing import released_adamw
 from bench.train.build import TrainState
 from bench.train.step import Step
 from models import open_clip_config
 
+PACKAGE = "superclass_open_clip"
 OUR_NAMES = {
     "visual.": "tower.trunk.",
     "text_decoder.ln_mlp.": "head.0.",
@@ -33,12 +35,14 @@ def build_superclass(state: TrainState, checkout: Path) -> tuple[nn.Module, Step
     The package open_clip of the checkout is imported under another name. Its mean of token counts over all processes
     is left out, which is the identity for one process.
     """
-    load = import_package(checkout / "opencls" / "open_clip", "superclass_open_clip")
-    experiment, config, losses = state.stream.experiment, open_clip_config(state.stream.experiment.tower), load("loss")
+    add_package(checkout / "opencls" / "open_clip", PACKAGE)
+    modules: Any = import_module(f"{PACKAGE}.cls_model")
+    losses: Any = import_module(f"{PACKAGE}.loss")
+    experiment, config = state.stream.experiment, open_clip_config(state.stream.experiment.tower)
     assert config is not None
     vision = config["vision_cfg"] | {"image_size": experiment.image_size, "pool_type": "avg"}
     text = {"vocab_size": state.model.counts.images_with_token.numel(), "layers": 0}  # type: ignore[union-attr, operator]
-    model: nn.Module = load("cls_model").Classifier(0, text, vision)
+    model: nn.Module = modules.Classifier(0, text, vision)
     model.load_state_dict(match_weights(state.model.state_dict(), model.state_dict(), our_name))
     model.to(state.stream.device).train()
     losses.dist = SimpleNamespace(all_reduce=lambda *_, **__: None, ReduceOp=dist.ReduceOp)

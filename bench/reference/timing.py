@@ -12,7 +12,7 @@ from torch import nn
 from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.environment.slots import yield_slot
-from bench.profilers.clock import clock, forward_clocks
+from bench.profilers.clock import clock, forward_clocks, synchronize
 from bench.reference import WARMUP_STEPS
 from bench.train.step import Step, make_optimizer
 
@@ -32,8 +32,7 @@ class WindowTimer:
         """Yield the numbers of steps; take the times at the ends of the warm-up and of each window."""
         for step in range(steps + 1):
             if step >= WARMUP_STEPS and (step - WARMUP_STEPS) % self.steps == 0:
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)
+                synchronize(self.device)
                 self.ends.append(time.perf_counter())
                 yield_slot()
                 self.starts.append(time.perf_counter())

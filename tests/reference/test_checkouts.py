@@ -36,7 +36,7 @@ from bench.reference import (
     ReferenceName,
     corenet,
 )
-from bench.reference.checkouts import import_package, match_weights, replace_missing
+from bench.reference.checkouts import add_package, match_weights, replace_missing
 from bench.reference.runs import released_labels, run_side
 from models.corenet_vit import convert_corenet_state
 from models.heads import DualEncoder
@@ -135,15 +135,13 @@ def test_only_packages_that_are_not_installed_become_empty(monkeypatch: pytest.M
         importlib.import_module("another_absent_package")
 
 
-def test_a_package_is_imported_under_another_name(tmp_path: Path) -> None:
+def test_a_package_is_imported_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its relative imports lead to its own modules, whatever is installed under its name."""
-    folder = tmp_path / "open_clip"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("from .part import value\n")
-    (folder / "part.py").write_text("value = 'own'\n")
-    load = import_package(folder, "renamed_package")
-    assert load("part").value == sys.modules["renamed_package"].value == "own"
-    assert sys.modules["open_clip"].__file__ != str(folder / "__init__.py")
+    monkeypatch.setattr(sys, "modules", {**sys.modules})
+    (tmp_path / "part.py").write_text("from .loss import value\n")
+    (tmp_path / "loss.py").write_text("value = 'own'\n")
+    add_package(tmp_path, "renamed_package")
+    assert importlib.import_module("renamed_package.part").value == "own"
 
 
 @pytest.mark.parametrize("reference", CHECKOUTS)
