@@ -19,8 +19,7 @@ MethodName = Literal["clip", "siglip", "catlip", "superclass", "superclip", "dis
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 CONTRASTIVE: tuple[MethodName, ...] = ("clip", "siglip", "superclip")  # losses that compare all pairs of a batch
 COMPUTED, PACK_DATA = "computed", "pack"
-Precision = Literal["auto", "fp32", "bf16"]
-Pooling = Literal["own", "mean", "both"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TextPadding = Literal["bucketed", "packed", "longest", "max_length"]
 Attention = Literal["fused", "plain"]
 Sharding = Literal["ddp", "fsdp2"]
@@ -47,14 +46,13 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     tower: NonEmptyStr  # Shared image tower: the image tower of an open_clip model, or a timm model.
     image_size: PositiveInt  # Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.
-    # Sides in pixels, of which each step draws one; empty: `image_size` alone.
-    image_sizes: tuple[PositiveInt, ...] = ()
+    image_sizes: tuple[PositiveInt, ...] = ()  # Sides in pixels; each step draws one. Empty: `image_size` alone.
     patch_drop: BelowOne = 0.0  # Fraction of the patches that a training step drops (FLIP); scoring drops none.
     # Feature of an image: the tower's "own" pooling, or the "mean" of its patch tokens after the last norm. "both" is
     # the mean for superclip's classifier, and the tower's own pooling for its contrastive loss and for scoring.
-    pooling: Pooling = "own"
-    # Channels of the stored grids that replace images; None: shards of images.
-    embedding_channels: PositiveInt | None = None
+    pooling: Literal["own", "mean", "both"] = "own"
+    pixel_normalisation: Literal["openai", "none"] = "openai"  # "none": pixels stay in 0 to 1.
+    embedding_channels: PositiveInt | None = None  # Channels of stored grids in place of images; None: images.
     text_tower: NonEmptyStr  # Open_clip model whose text tower contrastive methods use.
     context_length: Annotated[int, Meta(ge=3)]  # Maximum number of tokens per caption, start and end token included.
     # Padding of captions: "bucketed" in groups of similar length, "packed" several to a row, "longest", "max_length" to
@@ -72,6 +70,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     synset_vocabulary: NonEmptyStr = "pack-synsets"
     subword_vocabulary: NonEmptyStr = "pack-subwords"  # "all" is the tokenizer's own vocabulary of 49,408 ids.
     head_rows: PositiveInt | None = None  # Number of rows of the classification head; None: one per label.
+    head_initialisation: Literal["uniform", "trunc_normal"] = "uniform"  # Of CatLIP's head: torch's, or CoreNet's.
     # Teacher of distillation: a tower file of `bench train`, or a tower's name for random weights of equal cost.
     teacher: NonEmptyStr = "ViT-L-14"
 
@@ -93,9 +92,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     eps: NonNegativeFloat = 1e-6
     weight_decay: NonNegativeFloat = 0.2
     clip_norm: PositiveFloat | None = 1.0  # Maximum norm of the whole gradient; None: no clipping.
-    # Decay per step of the weights' moving average, which is scored; None: no average.
-    ema_decay: BelowOne | None = None
+    ema_decay: BelowOne | None = None  # Decay per step of the weights' average, which is scored; None: no average.
     precision: Precision = "auto"
+    contrastive_precision: Literal["fp32", "autocast"] = "fp32"  # Of CLIP's loss; "autocast": as `precision`.
     compile: Literal["auto", "on", "off"] = "auto"
     attention: Attention = "fused"  # Attention kernel: torch's fused one, or "plain" for product, softmax, product.
     activation_checkpointing: bool = False  # Recompute each block's forward in the backward to save memory.
@@ -157,6 +156,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"{text} needs data=SHARDS with .npy members, the shipped pack holds images"
         if self.image_sizes:
             yield f"{text} needs image_sizes to be empty, a grid has one size"
+        if self.pixel_normalisation != "openai":
+            yield f"{text} needs pixel_normalisation=openai, a grid has no pixels to normalise"
         if self.method == "distill":
             yield f"{text} is not for distill, whose teacher looks at images"
 

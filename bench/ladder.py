@@ -29,6 +29,7 @@ RECIPE_FIELDS = ("workers", "crop_scale", "flip", "clip_norm", "ema_decay")
 # the method.
 FIELDS_WITHOUT_WORK = (
     *("seed", "labels", "synset_vocabulary", "teacher", "sharding", "learning_rate", "betas", "eps", "weight_decay"),
+    *("pixel_normalisation", "head_initialisation"),
     *("images", "warmup_images", "schedule", "cooldown_share", "min_learning_rate", *RECIPE_FIELDS, *PACE_FIELDS),
 )
 MAX_FACTORS = 4  # factors; with a text tower that is 64 configurations

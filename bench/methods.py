@@ -57,7 +57,8 @@ build_clip = partial(models.build_dual_encoder, scale=CLIP_SCALE, bias=None)
 
 
 def clip_loss(pair: ImageProjection, images: Images, target: Tokens | Features, group: ProcessGroupLike) -> Loss:
-    return contrastive_loss(*_encode(pair, images, target), pair.log_scale.exp(), group)
+    encoded = _encode(pair, images, target)
+    return contrastive_loss(*encoded, pair.log_scale.exp(), group, in_autocast=pair.loss_in_autocast)
 
 
 @torch.no_grad()
@@ -94,7 +95,7 @@ def superclip_loss(
     captions = target.tokens
     feature, classified = pair.embed(images)
     image, text = pair.encode_pair(feature, *captions.inputs)
-    contrast = contrastive_loss(image, text, pair.log_scale.exp(), group)
+    contrast = contrastive_loss(image, text, pair.log_scale.exp(), group, in_autocast=pair.loss_in_autocast)
     return contrast + _weighted_softmax(pair.head(classified), target.labels, pair.counts, group)
 
 

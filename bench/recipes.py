@@ -7,14 +7,7 @@ differ, the recipe follows the yaml: CLIP's rate is 1e-3 in the yaml, 5e-4 in th
 `batch_size` is per device; `images` and `warmup_images` are of all published devices, for their 200,000 and 10,000
 steps. Windows are this project's: each draws every image size equally often.
 
-Differences from the released runs that no field expresses:
-
-- RangeAugment (learnt brightness, contrast and noise, with a loss on PSNR that falls from 40 to 20; both recipes) is
-  left out: images are cleaner, and no figure includes its work on the pixels.
-- CLIP's fp16 is bf16 here, as CatLIP's own is: one of the causes of the 2.7x is absent.
-- CoreNet's stem of three convolutions with batch norm is the one convolution of timm's ViT.
-- The rate rises from a 10,000th of the highest and not from 1e-6.
-- The first images that are read differ, and the first epoch is not shuffled.
+`catlip-bench list --recipe NAME` prints every released setting beside ours, from bench/released_recipes.toml.
 """
 
 import numpy as np
@@ -39,9 +32,10 @@ def clip_vit_b16_datacomp() -> Experiment:
     recipe = Experiment(
         name="clip-vit-b16-datacomp",
         method="clip",
-        tower="vit_base_patch16_224",
+        tower="corenet-vit-base",
         image_size=224,
         image_sizes=multi_scale(160, 320, scales=5, multiple=32, base=224),
+        pixel_normalisation="none",
         text_tower="ViT-B-16",
         context_length=77,
         text_padding="max_length",
@@ -56,7 +50,8 @@ def clip_vit_b16_datacomp() -> Experiment:
         weight_decay=0.2,
         clip_norm=None,
         ema_decay=0.9995,
-        precision="bf16",
+        precision="fp16",
+        contrastive_precision="autocast",
         attention="plain",
         compile="off",
         activation_checkpointing=True,
@@ -82,6 +77,7 @@ def catlip_vit_b16_datacomp() -> Experiment:
         name="catlip-vit-b16-datacomp",
         method="catlip",
         head_rows=DATACOMP_SYNSETS,
+        head_initialisation="trunc_normal",
         image_sizes=multi_scale(128, 320, scales=25, multiple=16, base=224),
         batch_size=1024,
         crop_scale=(0.08, 1.0),
@@ -89,6 +85,7 @@ def catlip_vit_b16_datacomp() -> Experiment:
         betas=(0.9, 0.999),
         eps=1e-8,
         clip_norm=1.0,
+        precision="bf16",
         attention="fused",
         min_learning_rate=1e-5,
         warmup_steps=13,
@@ -102,16 +99,15 @@ def catlip_vit_l16_datacomp() -> Experiment:
 
     Source: yaml. Expected: ImageNet-1k fine-tuned 86.5 % (paper, table 2).
     """
-    return _larger_catlip("catlip-vit-l16-datacomp", "vit_large_patch16_224", 512, 6e-4, 6e-6)
+    return _larger_catlip("catlip-vit-l16-datacomp", "corenet-vit-large", 512, 6e-4, 6e-6)
 
 
 def catlip_vit_h16_datacomp() -> Experiment:
     """CatLIP at ViT-H/16: 256 A100 with 256 images each, lower rates; otherwise as B/16.
 
-    timm's ViT-H/16 pools the mean of the patches where CoreNet's pools a class token, and has 16 heads for 20: as many
-    FLOPs but for one token. Source: yaml. Expected: ImageNet-1k fine-tuned 86.7 % (paper, table 2).
+    Source: yaml. Expected: ImageNet-1k fine-tuned 86.7 % (paper, table 2).
     """
-    return _larger_catlip("catlip-vit-h16-datacomp", "vit_huge_patch16_gap_448", 256, 4e-4, 4e-6)
+    return _larger_catlip("catlip-vit-h16-datacomp", "corenet-vit-huge", 256, 4e-4, 4e-6)
 
 
 def clip_vit_b16_cc3m() -> Experiment:
@@ -163,10 +159,12 @@ def superclass_vit_b16_datacomp() -> Experiment:
         tower="ViT-B-16",
         image_sizes=(),
         pooling="mean",
+        pixel_normalisation="openai",
         batch_size=1024,
         learning_rate=5e-4,
         min_learning_rate=0.0,
         ema_decay=None,
+        precision="bf16",
         attention="fused",
         images=1_280_000_000,
         warmup_images=500 * 16_384,

@@ -23,9 +23,8 @@ from bench.environment.files import (
 from bench.ladder import Ladder
 from bench.old_names import upgrade_kind, upgrade_record
 
-# Raise it when a field changes its meaning, and say here what did. 2: finer phases, and why a reading is not there.
-# 3: a step's FLOPs count what a backward computes again, and all products of losses; those of 2 may, or may not.
-# 4, 5: as 3, under other names (bench/old_names.py): one of format 3 or 4 is read as one of 5.
+# Raise it when a field changes its meaning. 2: finer phases, and why a reading is not there. 3: FLOPs count what a
+# backward computes again, and all products of losses; those of 2 may, or may not. 4, 5: other names (old_names.py).
 FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 5, (2, 3, 4, 5), 3
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
 MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
@@ -158,7 +157,8 @@ class Training(_RunOnSamples, frozen=True, kw_only=True, tag="training"):
     cooldown_losses: tuple[tuple[float, ...], ...]
     branches: tuple[Branch, ...]
     seconds: NonNegative  # of the whole run, for information: speeds come from speed records
-    rss_bytes_per_step: float | None = None  # growth of resident memory (bench/profilers/memory.py); None: too short
+    rss_bytes_per_step: float | None = None  # growth (bench/profilers/memory.py); None: too few steps to tell
+    overflows: Count = 0  # updates of trunk and cool-downs that were skipped for an overflow in fp16
     steps_per_loss: PositiveCount = 1
 
     def __post_init__(self) -> None:

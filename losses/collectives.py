@@ -11,7 +11,6 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
-
 # Of one tensor, for lists break a compiled graph. The old names warn from torch 2.13 on, which has the new ones.
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 _reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)

@@ -23,12 +23,18 @@ def contrastive_loss(
     text: Float[Tensor, "batch dim"],
     scale: Float[Tensor, ""],
     group: ProcessGroupLike = None,
+    *,
+    in_autocast: bool = False,
 ) -> Float[Tensor, ""]:
     """Cross-entropy over the batch's similarity matrix, rows and columns averaged.
 
     Row i of `image` belongs with row i of `text`; all other rows are its negatives. Rows are L2-normalised;
     `scale` is the inverse temperature. In nats, mean over the batch. Computed in fp32 or better, also
     under autocast. Source: Radford et al. 2021, arXiv:2103.00020, figure 3.
+
+    With `in_autocast`, products of matrices have autocast's dtype where autocast is enabled, all else fp32 or better.
+    Source: open_clip 3.3.0, `open_clip/loss.py`, ClipLoss, and apple/corenet at 1aa3acd,
+    `corenet/loss_fn/multi_modal_image_text/contrastive_loss_clip.py`, which run under autocast.
 
     The matrix is never stored: memory is O(batch x chunk), and the backward recomputes the logits, so that a step costs
     four products of batch x batch x dim, where six are usual.
@@ -37,54 +43,75 @@ def contrastive_loss(
     gradients are multiplied by the number of ranks, so that their mean over ranks, which DDP and FSDP compute, is the
     gradient of the global batch. Captions are all-gathered, images are not.
     """
-    loss: Tensor = _Contrastive.apply(image, text, scale, group)  # type: ignore[no-untyped-call]
+    product_dtype = loss_dtype(image.dtype)
+    if in_autocast and torch.is_autocast_enabled(image.device.type):
+        product_dtype = torch.get_autocast_dtype(image.device.type)
+    loss: Tensor = _Contrastive.apply(image, text, scale, group, product_dtype)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _Contrastive(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, text: Tensor, scale: Tensor, group: ProcessGroupLike) -> Tensor:
+    def forward(
+        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, group: ProcessGroupLike, product_dtype: torch.dtype
+    ) -> Tensor:
         rank, ranks = rank_and_world_size(group)
         dtype, num_rows = loss_dtype(image.dtype), len(image)
         with without_autocast(image.device):
-            columns = all_gather(text, group).to(dtype)
+            columns = all_gather(text, group).to(product_dtype)
             first, batch = rank * num_rows, len(columns)
-            row_logsumexp, column_logsumexp = (columns.new_full((size,), -torch.inf) for size in (num_rows, batch))
-            pairs = columns.new_zeros(())
+            row_logsumexp, column_logsumexp = (
+                columns.new_full((size,), -torch.inf, dtype=dtype) for size in (num_rows, batch)
+            )
+            pairs = columns.new_zeros((), dtype=dtype)
             for i in slice_into_tiles(num_rows):
-                rows = image[i].to(dtype) * scale
-                pairs += torch.vdot(rows.flatten(), columns[first + i.start : first + i.stop].flatten())
+                rows = (image[i].to(dtype) * scale).to(product_dtype)
+                partners = columns[first + i.start : first + i.stop]
+                pairs += torch.vdot(rows.flatten().to(dtype), partners.flatten().to(dtype))
                 for j in slice_into_tiles(batch):
-                    logits = rows @ columns[j].T
+                    logits = (rows @ columns[j].T).to(dtype)
                     row_logsumexp[i] = torch.logaddexp(row_logsumexp[i], logits.logsumexp(1))
                     column_logsumexp[j] = torch.logaddexp(column_logsumexp[j], logits.logsumexp(0))
             column_logsumexp = all_reduce_logsumexp(column_logsumexp, group)
             loss = (row_logsumexp + column_logsumexp[first : first + num_rows]).sum() / 2 - pairs
         ctx.save_for_backward(image, text if group is None else columns, scale, row_logsumexp, column_logsumexp)
         ctx.group, ctx.first, ctx.factor, ctx.text_dtype = group, first, ranks / (2 * batch), text.dtype
+        ctx.product_dtype = product_dtype
         return all_reduce_sum_(loss, group) / batch
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         image, columns, scale, row_logsumexp, column_logsumexp = ctx.saved_tensors
-        dtype = loss_dtype(image.dtype)
+        dtype, product_dtype = loss_dtype(image.dtype), ctx.product_dtype
+        factor, is_narrow = gradient.to(dtype) * ctx.factor, product_dtype != dtype
         with without_autocast(image.device):
-            columns = columns.to(dtype)
+            columns = columns.to(product_dtype)
             grad_rows, grad_columns = (torch.zeros_like(value, dtype=dtype) for value in (image, columns))
-            grad_scale = columns.new_zeros(())
+            grad_scale = columns.new_zeros((), dtype=dtype)
             for i in slice_into_tiles(len(image)):
                 unscaled = image[i].to(dtype)
-                rows = unscaled * scale
+                rows = (unscaled * scale).to(product_dtype)
                 for j in slice_into_tiles(len(columns)):
-                    logits = rows @ columns[j].T
+                    logits = (rows @ columns[j].T).to(dtype)
                     share = (logits - row_logsumexp[i, None]).exp_()  # softmax over the row
                     share += logits.sub_(column_logsumexp[j]).exp_()  # plus softmax over the column
                     share.diagonal(ctx.first + i.start - j.start).sub_(2)
-                    grad_rows[i].addmm_(share, columns[j])
-                    grad_columns[j].addmm_(share.T, rows)
+                    if is_narrow:  # with the factor, which holds fp16's scale, small shares do not become 0
+                        share = share.mul_(factor).to(product_dtype)
+                    _add_product(grad_rows[i], share, columns[j])
+                    _add_product(grad_columns[j], share.T, rows)
                 grad_scale += torch.vdot(grad_rows[i].flatten(), unscaled.flatten())
-            factor = gradient.to(dtype) * ctx.factor
+            if is_narrow:
+                factor = torch.ones_like(factor)  # the shares have it
             grad_image = grad_rows.mul_(scale * factor).to(image.dtype)
             grad_text = reduce_scatter(grad_columns, ctx.group).mul_(factor).to(ctx.text_dtype)
-        return grad_image, grad_text, (grad_scale * factor).to(scale.dtype), None
+        return grad_image, grad_text, (grad_scale * factor).to(scale.dtype), None, None
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add the product of two matrices of one dtype, which may be a narrower one."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total.add_(left @ right)

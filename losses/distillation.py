@@ -11,7 +11,8 @@ def cosine_loss(student: Float[Tensor, "batch dim"], teacher: Float[Tensor, "bat
     """Return 1 minus the cosine between student's and teacher's features, from 0 to 2, mean over images.
 
     Computed in fp32 or better, also under autocast. The teacher gets no gradient.
-    Source: Fang et al. 2022, EVA, arXiv:2211.07636, section 2.1 (negative cosine to CLIP's features).
+    Source: Wei et al. 2022, arXiv:2205.14141, feature distillation of whole images. They compare whitened features of
+    all tokens by smooth L1; here the pooled features are compared by their cosine.
     """
     dtype = loss_dtype(student.dtype)
     return 1 - F.cosine_similarity(student.to(dtype), teacher.detach().to(dtype)).mean()

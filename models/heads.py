@@ -25,6 +25,8 @@ class ImageProjection(nn.Module):
     The scale is stored as its logarithm. The caller gives initial values, because methods differ in them.
     """
 
+    loss_in_autocast = False  # whether the products of CLIP's loss have autocast's dtype
+
     def __init__(self, tower: ImageTower, width: int, *, initial_scale: float, initial_bias: float | None) -> None:
         super().__init__()
         self.tower = tower

@@ -18,6 +18,10 @@ from models.pooling import Pooling, feature_and_patch_mean, set_pooling
 from models.token_subsets import add_patch_drop, compute_class_token_only
 
 PIXEL_CHANNELS = 3
+PIXEL_STATISTICS: dict[str, tuple[Any, Any]] = {  # mean and deviation that a tower's pixels are normalised by
+    "openai": (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
 TIMM_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}  # timm's names of ViTs, by width
 
 
@@ -93,14 +97,17 @@ def build_image_tower(
     patch_drop: float = 0.0,
     embedding_channels: int | None = None,
     pooling: Pooling = "own",
+    pixel_normalisation: str = "openai",
 ) -> ImageTower:
     """Build the tower of an open_clip model, a timm model or `corenet-vit-base`, from a generator of its own.
 
     Equal arguments give equal weights, bit for bit, whatever was built before. Weights do not depend on `image_sizes`,
     which are accepted beside `image_size`: timm interpolates the position embeddings. In training the tower drops a
     share `patch_drop` of the patches. With `embedding_channels` it reads grids of embeddings, one per patch, instead of
-    pixels. `pooling` is that of `models.pooling.set_pooling`. Raises ValueError for a name that neither library has, an
-    image size that the tower does not accept, or a tower that cannot drop patches, read embeddings or pool so.
+    pixels. `pooling` is that of `models.pooling.set_pooling`. `pixel_normalisation` is a name of PIXEL_STATISTICS: the
+    tower takes images normalised as this project does and converts them for its trunk. Raises ValueError for a name
+    that neither library has, an image size that the tower does not accept, or a tower that cannot drop patches, read
+    embeddings or pool so.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -118,12 +125,14 @@ def build_image_tower(
         if patch_drop:
             add_patch_drop(trunk, patch_drop)
         try:
-            return ImageTower(trunk, image_size, image_sizes, embedding_channels or PIXEL_CHANNELS)
+            tower = ImageTower(trunk, image_size, image_sizes, embedding_channels or PIXEL_CHANNELS)
         except (AssertionError, RuntimeError) as error:
             text = f"tower {name!r} does not take images of {', '.join(map(str, image_sizes or [image_size]))} px"
             one_size = "open_clip builds it for one size; {} takes any"
             reason = one_size.format(_suggest_timm_tower(config)) if config and several else error
             raise ValueError(f"{text}: {reason}") from None
+        tower.pixels = make_renormalisation(*PIXEL_STATISTICS[pixel_normalisation])
+        return tower
 
 
 def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own") -> nn.Module:

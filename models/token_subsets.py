@@ -52,7 +52,9 @@ class ClassTokenBlock(UnpackedBlock):
         attended = F.scaled_dot_product_attention(query, key, value)
         return self.after_attention(x[:, :1], attended.transpose(1, 2).flatten(2))
 
-    def forward_all_tokens(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
+    def forward_all_tokens(
+        self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any
+    ) -> Float[Tensor, "batch tokens dim"]:
         """Return all tokens after the block, like open_clip's own block."""
         query, key, value = self.split_heads(self.project_qkv(self.ln_1(x)), *x.shape[:2])
         attended = F.scaled_dot_product_attention(query, key, value)

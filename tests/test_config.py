@@ -31,6 +31,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "image_sizes": st.sets(st.integers(1, 64), max_size=5).map(sorted).map(tuple),
     "pooling": st.sampled_from(["own", "mean"]),
     "patch_drop": st.floats(0, 0.9),
+    "pixel_normalisation": st.sampled_from(["openai", "none"]),
     "embedding_channels": st.none(),
     "text_tower": PRINTABLE,
     "context_length": st.integers(3, 512),
@@ -41,6 +42,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "synset_vocabulary": PRINTABLE,
     "subword_vocabulary": PRINTABLE,
     "head_rows": st.none() | COUNTS,
+    "head_initialisation": st.sampled_from(["uniform", "trunc_normal"]),
     "teacher": PRINTABLE,
     "data": PRINTABLE,
     "caption_lengths": st.just("pack"),
@@ -56,7 +58,8 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "weight_decay": st.floats(0, 10),
     "clip_norm": st.none() | ABOVE_ZERO,
     "ema_decay": st.none() | st.floats(0, 0.9999),
-    "precision": st.sampled_from(["auto", "fp32", "bf16"]),
+    "precision": st.sampled_from(["auto", "fp32", "bf16", "fp16"]),
+    "contrastive_precision": st.sampled_from(["fp32", "autocast"]),
     "compile": st.sampled_from(["auto", "on", "off"]),
     "attention": st.sampled_from(["fused", "plain"]),
     "activation_checkpointing": st.booleans(),
@@ -82,6 +85,7 @@ ANOTHER: dict[str, Any] = {
     "image_sizes": (32, 48, 64),
     "patch_drop": 0.5,
     "pooling": "mean",
+    "pixel_normalisation": "none",
     "embedding_channels": 8,
     "text_tower": "ViT-B-16",
     "context_length": 77,
@@ -92,6 +96,7 @@ ANOTHER: dict[str, Any] = {
     "synset_vocabulary": "own-synsets",
     "subword_vocabulary": "all",
     "head_rows": 24_320,
+    "head_initialisation": "trunc_normal",
     "teacher": "tower.safetensors",
     "data": "own-shards",
     "caption_lengths": "web",
@@ -108,6 +113,7 @@ ANOTHER: dict[str, Any] = {
     "clip_norm": None,
     "ema_decay": 0.9995,
     "precision": "bf16",
+    "contrastive_precision": "autocast",
     "compile": "on",
     "attention": "plain",
     "activation_checkpointing": True,
@@ -362,6 +368,9 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "workers": (-1, 2.5, "2", None),
     "method": ("", "CLIP", "moco", None),
     "precision": ("fp8", None),
+    "contrastive_precision": ("fp16", None, True),
+    "pixel_normalisation": ("imagenet", None, True),
+    "head_initialisation": ("zeros", None, True),
     "compile": (True, "maybe"),
     "pooling": (None, "class", 0),
     "text_padding": (None, "some", 0),
@@ -421,6 +430,11 @@ def test_only_superclip_has_both_poolings() -> None:
     for method in ("clip", "superclass"):
         with pytest.raises(ValueError, match=f": pooling must be own or mean, for {method} has one loss, got both"):
             replace(TINY, method=method, pooling="both")
+
+
+def test_grids_of_embeddings_have_no_pixels_to_normalise() -> None:
+    with pytest.raises(ValueError, match="embedding_channels=8 needs pixel_normalisation=openai"):
+        replace(TINY, data="own-shards", embedding_channels=8, pixel_normalisation="none")
 
 
 def test_superclip_needs_computed_text_features() -> None:

@@ -55,7 +55,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
     options = {name: [field.name for field in fields(verb)] for name, verb in {"": Bench, **VERBS}.items()}
     assert options == {
         "": ["smoke", "full", "resume", "results"],
-        "list": ["json"],
+        "list": ["recipe", "json"],
         "measure": [
             "names",
             "rounds",

@@ -8,7 +8,7 @@ import torch
 
 from bench.config import CONTRASTIVE, METHOD_NAMES
 from bench.data.pack import PackImages
-from bench.data.stream import Batch, PackStream
+from bench.data.stream import Batch, PackStream, eval_transform
 from bench.data.targets import Captions, Features
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.labels.subwords import SubwordIds, tokenizer
@@ -16,10 +16,12 @@ from bench.measure.costs import count_flops
 from bench.methods import METHODS, clamp_scale
 from bench.record import Flops
 from bench.towers.provenance import Provenance
+from bench.towers.tower_from import load_trained_tower
 from bench.train.build import TrainState, build_train_state, build_untrained_tower, load_data, take_full_rate_steps
 from losses.contrastive import contrastive_loss
 from models.checkpoint import save_tower
 from models.heads import DualEncoder, Student, TokenClassifier
+from models.image_tower import PIXEL_STATISTICS
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -187,6 +189,47 @@ def test_student_approaches_its_unchanged_teacher(results: Path, tmp_path: Path)
     assert all(torch.equal(run.model.teacher.state_dict()[name], value) for name, value in tower.state_dict().items())
     assert run.step.ema is not None
     assert run.step.ema.teacher.trunk.conv1.weight is run.model.teacher.trunk.conv1.weight  # is not kept twice
+
+
+def test_head_of_catlip_starts_as_its_recipe_says(results: Path) -> None:
+    """By default as torch draws a linear layer, or as CoreNet does; the tower is the same."""
+    plain, released = (assembled("catlip", results, head_initialisation=how) for how in ("uniform", "trunc_normal"))
+    assert plain.model.head.weight.abs().max() <= 128**-0.5
+    assert plain.model.head.bias.abs().max() > 0
+    assert released.model.head.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert released.model.head.weight.mean().abs() < 2e-4
+    assert not released.model.head.bias.any()
+    pairs = zip(plain.tower.parameters(), released.tower.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
+
+
+def test_tower_without_normalisation_reads_pixels_from_0_to_1(
+    results: Path, images: PackImages, tmp_path: Path
+) -> None:
+    """In training, and where the trained tower is scored."""
+    seen: list[torch.Tensor] = []
+    run = assembled("catlip", results, pixel_normalisation="none")
+    path = tmp_path / "tower.safetensors"
+    provenance = Provenance(experiment=run.stream.experiment, images=0, budgets=())
+    save_tower(run.tower.state_dict(), path, provenance.to_facts())
+    scored, _ = load_trained_tower(path)
+    given = [run.stream.batch(0).images, eval_transform(images.pixels[:20], 48)]
+    for tower, shown in zip((run.tower, scored), given, strict=True):
+        tower.trunk.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        tower(shown)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in PIXEL_STATISTICS["openai"])
+    for pixels, shown in zip(seen, given, strict=True):
+        torch.testing.assert_close(pixels, shown * std + mean)
+        assert (-1e-6 < pixels.min() < 0.2, 0.8 < pixels.max() < 1 + 1e-6) == (True, True)
+
+
+def test_products_of_clips_loss_follow_the_experiment(results: Path) -> None:
+    for method in ("clip", "superclip"):
+        losses = []
+        for precision in ("fp32", "autocast"):
+            run = assembled(method, results, contrastive_precision=precision, precision="bf16")
+            losses.append(run.step.forward(run.stream.batch(0)).detach())
+        assert 0 < (losses[0] - losses[1]).abs() < 2**-8 * losses[0]
 
 
 def test_unknown_teacher_is_refused(results: Path, tmp_path: Path) -> None:

@@ -1,97 +1,76 @@
 """Recipes have the released values; a published pair is compared only knowingly, and the table says what differs."""
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import asdict, replace
+import yaml
+from msgspec.structs import replace
 
-from bench.config import MAY_DIFFER, Experiment, differing_fields, require_comparable_experiments
+from bench.__main__ import main
+from bench.config import MAY_DIFFER, Experiment, differing_fields, require_comparable_experiments, with_settings
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
-from bench.measure.costs import count_costs
+from bench.measure.costs import count_costs, forward_flops_as_released
 from bench.measure.tables import speed_table
-from bench.recipes import RECIPES
+from bench.recipes import PUBLISHED_HOURS, RECIPES
 from bench.record import Record
+from bench.released import released_recipes, released_settings
 from tests.small import circumstances
 from tests.speeds import speed
 
-# apple/corenet at 1aa3acd, the values of the yaml files; None: the key is not there.
-CLIP_YAML: dict[str, Any] = {
-    "batch_size": 256,  # dataset.train_batch_size0
-    "crop_scale": (0.9, 1.0),  # image_augmentation.random_resized_crop.scale
-    "flip": False,  # image_augmentation.random_horizontal_flip.enable
-    "image_sizes": (160, 192, 224, 256, 288, 320),  # sampler.vbs: 5 scales of 160 to 320, check_scale 32, base 224
-    "context_length": 77,
-    "betas": (0.9, 0.98),  # optim.adamw.beta1, beta2
-    "eps": 1e-6,
-    "weight_decay": 0.2,
-    "learning_rate": 0.001,  # scheduler.cosine.max_lr
-    "min_learning_rate": 1e-6,  # scheduler.cosine.min_lr
-    "schedule": "cosine",
-    "clip_norm": None,  # common.grad_clip
-    "ema_decay": 1 - 0.0005,  # 1 - ema.momentum
-    "activation_checkpointing": True,  # model.activation_checkpointing
-    "head_rows": None,
-}
-CATLIP_YAML: dict[str, Any] = CLIP_YAML | {
-    "batch_size": 1024,
-    "crop_scale": (0.08, 1.0),  # the default
-    "flip": True,
-    # 25 scales of 128 to 320, check_scale 16
-    "image_sizes": (128, 144, 160, 176, 192, 208, 224, 240, 256, 272, 288, 304, 320),
-    "betas": (0.9, 0.999),
-    "eps": 1e-8,  # the default of optim.eps
-    "min_learning_rate": 0.00001,
-    "clip_norm": 1.0,
-    "head_rows": 24320,  # _anchor_vocab_size
-    "precision": "bf16",  # common.mixed_precision_dtype
-}
-LARGE = {"batch_size": 512, "learning_rate": 0.0006, "min_learning_rate": 0.000006}
-HUGE = {"batch_size": 256, "learning_rate": 0.0004, "min_learning_rate": 0.000004}
-CC3M = {"batch_size": 512, "images": 290_000_000, "weight_decay": 0.2}  # the paper's table 6a
-CC3M_CLIP = {"learning_rate": 5e-4, "min_learning_rate": 1e-6, "betas": (0.9, 0.98)}
-CC3M_CATLIP = {"learning_rate": 2e-3, "min_learning_rate": 2e-5, "betas": (0.9, 0.999), "head_rows": None}
-RELEASED: dict[str, dict[str, Any]] = {
-    "clip-vit-b16-datacomp": CLIP_YAML,
-    "catlip-vit-b16-datacomp": CATLIP_YAML,
-    "catlip-vit-l16-datacomp": CATLIP_YAML | LARGE,
-    "catlip-vit-h16-datacomp": CATLIP_YAML | HUGE,
-    "clip-vit-b16-cc3m": CLIP_YAML | CC3M | CC3M_CLIP,
-    "catlip-vit-b16-cc3m": CATLIP_YAML | CC3M | CC3M_CATLIP,
-    # x-cls/superclass at 90b761f, cls_vit_b16_s1.28B_bs16k.yaml and the defaults of params.py and transform.py
-    "superclass-vit-b16-datacomp": {
-        "images": 1_280_000_000,
-        "warmup_images": 8_192_000,  # 500 steps of 16,384
-        "learning_rate": 5e-4,
-        "min_learning_rate": 0.0,
-        "betas": (0.9, 0.98),
-        "eps": 1e-6,
-        "weight_decay": 0.2,
-        "clip_norm": None,
-        "ema_decay": None,
-        "crop_scale": (0.9, 1.0),
-        "flip": False,
-        "image_size": 224,
-        "image_sizes": (),
-        "pooling": "mean",  # pool_type of CLS-ViT-B-16.json
-        "precision": "bf16",
-        "activation_checkpointing": True,
-        "schedule": "cosine",
-        "subword_vocabulary": "all",
-    },
-}
+CHECKOUT = os.environ.get("CATLIP_BENCH_CORENET", "")
 PUBLISHED = [EXPERIMENTS["clip-vit-b16-datacomp"], EXPERIMENTS["catlip-vit-b16-datacomp"]]
 CONTROLLED = [EXPERIMENTS["clip-vit-b16-controlled"], EXPERIMENTS["catlip-vit-b16-controlled"]]
 
 
-@pytest.mark.parametrize("name", RELEASED)
-def test_recipes_have_the_released_values(name: str) -> None:
-    fields = asdict(EXPERIMENTS[name])
-    assert {field: fields[field] for field in RELEASED[name]} == RELEASED[name]
+@pytest.mark.parametrize("name", released_recipes())
+def test_released_settings_are_equal_or_different_with_a_reason(name: str) -> None:
+    """A setting of ours is the recipe's, also where it differs; what is equal without a setting says where."""
+    for key, setting in released_settings(name).items():
+        assert not setting.ours or with_settings(EXPERIMENTS[name], [setting.ours]) == EXPERIMENTS[name], key
+        assert setting.reason or (setting.ours and setting.state == "equal"), key
+
+
+def test_every_recipe_but_the_controlled_pair_has_released_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    names = {recipe().name for recipe in RECIPES}
+    assert {*released_recipes()} == names - {one.name for one in CONTROLLED}
+    assert main(["list", "--recipe", "catlip-vit-b16-datacomp"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"\n{key} " in printed for key in released_settings("catlip-vit-b16-datacomp"))
+    assert main(["list", "--recipe", "clip-tiny"]) == 2
+    assert "no released recipe named 'clip-tiny' (there are clip-vit-b16-datacomp, " in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not CHECKOUT, reason="CATLIP_BENCH_CORENET names no checkout of apple/corenet")
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("clip-vit-b16-datacomp", "clip/clip_vit_base")]
+    + [(f"catlip-vit-{size[0]}16-datacomp", f"catlip/pretraining/vit_{size}") for size in ("base", "large", "huge")],
+)
+def test_released_settings_are_all_those_of_the_file(name: str, file: str) -> None:
+    content = (Path(CHECKOUT) / "projects" / f"{file}.yaml").read_text(encoding="utf-8")
+    in_file = dict(flattened(yaml.safe_load(content)))
+    ours = {key: one.released for key, one in released_settings(name).items() if not key.endswith(")")}
+    assert ours == {key: value for key, value in in_file.items() if not key.startswith("_")}
+
+
+def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of a YAML file by dotted names; an empty one is ""."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from flattened(one, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(value, list) and isinstance(value[0], dict):
+        for at, one in enumerate(value):
+            yield from flattened(one, f"{prefix}[{at}]")
+    else:
+        yield prefix, "" if value is None else value
 
 
 def test_recipe_names_are_distinct_from_scale_names() -> None:
     names = [recipe().name for recipe in RECIPES]
-    assert len(names) == len({*names}) == len(RELEASED) + len(CONTROLLED)
+    assert len(names) == len({*names}) == len(RECIPES)
     assert len(EXPERIMENTS) == len(names) + len(METHOD_SETTINGS) * len(SCALES)
     assert all(recipe.__name__ == recipe().name.replace("-", "_") and recipe.__doc__ for recipe in RECIPES)
 
@@ -106,8 +85,9 @@ def test_multi_scale_sampler_has_the_released_flops(
     """Mean images of a step over the base batch, and image-tower GFLOPs of the mean image.
 
     The figures are those of `image_batch_pairs` run on the released settings, each size's FLOPs weighted by its batch.
+    The FLOPs are timm's: its ViT computes all tokens.
     """
-    experiment = EXPERIMENTS[name]
+    experiment = replace(EXPERIMENTS[name], tower="vit_base_patch16_224")
     assert experiment.mean_batch_size / experiment.batch_size == pytest.approx(batches, abs=5e-4)
     assert count_costs(experiment).image_flops / 1e9 == pytest.approx(gflop, abs=0.05)
     assert experiment.images == pytest.approx(images, rel=0.01)
@@ -116,9 +96,22 @@ def test_multi_scale_sampler_has_the_released_flops(
 
 
 def test_flops_explain_only_part_of_the_published_ratio() -> None:
-    """By FLOPs with its sampler CatLIP is 1.45 times as cheap; the text tower alone makes 1.17."""
-    clip, catlip = map(count_costs, PUBLISHED)
-    assert (clip.image_flops + clip.text_flops) / catlip.image_flops == pytest.approx(1.45, abs=0.02)
+    """By FLOPs with its sampler CatLIP is 1.45 times as cheap; 1.86 of the published 2.7 remains."""
+    clip, catlip = map(forward_flops_as_released, PUBLISHED)
+    assert clip / catlip == pytest.approx(1.45, abs=0.005)
+    assert 1 / PUBLISHED_HOURS / (clip / catlip) == pytest.approx(1.86, abs=0.005)
+
+
+def test_flops_as_released_are_of_all_tokens() -> None:
+    """CoreNet computes the last block of every patch; here only the class token's is computed."""
+    catlip = PUBLISHED[1]
+    head = 2 * 768 * 24_320
+    patches, width = 196, 768
+    left_out = patches * width * width * 2 * (1 + 1 + 8)  # their queries, output projection and MLP
+    one_size = replace(catlip, image_sizes=())
+    attention = 4 * patches * (patches + 1) * width  # their queries with all keys, and the sums of values
+    computed = forward_flops_as_released(one_size) - head - count_costs(one_size).image_flops
+    assert computed == pytest.approx(left_out + attention, rel=1e-6)
 
 
 def test_recipe_windows_have_balanced_image_sizes() -> None:

@@ -49,6 +49,7 @@ from bench.orchestration.comparison import (
     set_images,
 )
 from bench.orchestration.preflight import has_gpu, open_comparison
+from bench.released import released_table
 from bench.transfer.score_tables import all_transfer_tables
 
 
@@ -100,11 +101,15 @@ class Bench:
 class List:
     """List all named experiments with their parameters and FLOPs."""
 
+    recipe: str | None = None  # name of a recipe: list the released settings beside ours instead
     json: Json = None
     resume_hint = "there is nothing to resume"
 
     def run(self) -> int:
-        """Count parameters and FLOPs, and print the table."""
+        """Count parameters and FLOPs, and print the table; or print a recipe."""
+        if self.recipe is not None:
+            print_tables([released_table(self.recipe)], self.json)
+            return OK
         from bench.measure.costs import count_costs
 
         costs = {name: count_costs(experiment) for name, experiment in EXPERIMENTS.items()}

@@ -32,7 +32,6 @@ Recipe = Literal["published", "controlled"]
 ENDINGS: dict[Recipe, str] = {"published": "datacomp", "controlled": "controlled"}
 PUBLISHED_FACTORS = ("kernel", "global_negatives")  # factors of CLIP's released run that are no fields of its recipe
 NOT_PUBLISHED_HERE = {
-    "fp16": "CLIP was released in fp16 and CatLIP in bf16; here both use one precision",
     "communication": "a single process communicates nothing; captions of other processes are simulated",
 }
 MIN_ROUNDS = 2  # one for the parts, one for the whole

@@ -25,6 +25,7 @@ from bench.plan.model import (
     Cluster,
     PlanCase,
     assumed_compute,
+    loss_peak,
     plan_step,
     scaling_curve,
     training_cost,
@@ -168,12 +169,12 @@ class Plan:
         largest: tuple[int | None, str] = (None, "unknown without memory records of one GPU; give --record")
         if runs is not None:
             cpu_peak = runs.runs[0].peak_flops_per_second if runs.where.device == "cpu" else None
-            peak = cpu_peak if device is None else device.fp32_flops
+            peak = cpu_peak if device is None else loss_peak(device, experiment.contrastive_precision)
             if peak is None:
                 raise ValueError(f"no fp32 peak is known of {runs.where.machine}")
             compute, watts = measured_compute(runs, LOSS_SHARE * peak), runs.watts
             tokens = runs.runs[0].tokens_per_caption
-            bytes_per_parameter = 2 if runs.where.precision == "bf16" else FP32_BYTES
+            bytes_per_parameter = FP32_BYTES if runs.where.precision == "fp32" else 2
             if device is not None:
                 limit_bytes = USABLE * device.memory_bytes
                 largest = estimate_max_batch(experiment, self._records, limit_bytes, weights, self.gpus)
@@ -183,7 +184,7 @@ class Plan:
             compiled = experiment if experiment.compile == "off" else replace(experiment, compile="on")  # as on a GPU
             captions = sample_captions(compiled, self.results)
             tokens, work = mean_tokens(captions), count_flops_per_image(experiment, captions)
-            compute, watts = assumed_compute(work, device, utilisation), device.watts
+            compute, watts = assumed_compute(work, device, utilisation, experiment.contrastive_precision), device.watts
         batch = experiment.mean_batch_size
         case = PlanCase(experiment.name, weights, compute, batch, experiment.sharding, bytes_per_parameter)
         step = plan_step(case, self._cluster, self.gpus, self.batch)
@@ -221,7 +222,7 @@ class Plan:
         overlap = f"hidden behind {self.overlap:.0%} of forward and backward"
         rows["communication of gradients and weights"] = (overlap, "--overlap")
         rows["communication of features"] = ("not hidden: the loss waits for it", "losses/collectives.py")
-        rows["loss with additional captions"] = (f"{LOSS_SHARE:.0%} of the fp32 peak", "assumed")
+        rows["loss with additional captions"] = (f"{LOSS_SHARE:.0%} of the peak of its precision", "assumed")
         rows["computation"] = ("proportional to the number of images", "assumed, within the memory limit")
         rows["not modelled"] = ("waiting for slow GPUs and for data, stalls, restarts, scoring, power of hosts", "")
         return rows

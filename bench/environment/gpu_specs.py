@@ -19,7 +19,7 @@ class GpuSpec:
     """The specification of a GPU and of its node."""
 
     name_words: str  # words in its CUDA device name
-    bf16_flops: float  # FLOP/s of dense products with fp32 accumulation
+    bf16_flops: float  # FLOP/s of dense products with fp32 accumulation, in bf16 and in fp16
     fp32_flops: float  # FLOP/s outside the tensor cores, torch's default for fp32
     memory_bytes: float  # bytes
     watts: float

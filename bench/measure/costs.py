@@ -9,7 +9,7 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from bench.config import Experiment, Pooling
+from bench.config import Experiment
 from bench.data.targets import Target, Tokens
 from bench.methods import get_method, simulated_group
 from bench.profilers.counters import count_matmul_flops
@@ -17,7 +17,9 @@ from bench.record import Flops
 from bench.train.build import build_untrained_tower, count_trained_parameters
 from models.heads import Classifier, DualEncoder, ImageProjection, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower
+from models.pooling import Pooling
 from models.text_tower import open_clip_text_tower
+from models.token_subsets import ClassTokenBlock
 from models.tower_blocks import checkpoint_activations
 
 META = torch.device("meta")
@@ -45,14 +47,10 @@ class Costs:
 def count_costs(experiment: Experiment) -> Costs:
     """Count on the `meta` device, without weights and data."""
     tower, model = build_on_meta(replace(experiment, image_sizes=()))  # the weights are the same
-    tower_options = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels, experiment.pooling
-    flops_by_size = _image_flops_by_size(experiment.tower, experiment.image_size, *tower_options)
-    images_by_size = {size: experiment.batch_size_for(size) for size in experiment.all_image_sizes}
-    image_flops = sum(images * flops_by_size[size] for size, images in images_by_size.items())
     return Costs(
         parameters=count_trained_parameters(model),
         tower_parameters=sum(parameter.numel() for parameter in tower.parameters()),
-        image_flops=image_flops // sum(images_by_size.values()),
+        image_flops=_mean_image_flops(experiment),
         text_flops=text_forward_flops(model, meta_captions(1, experiment.context_length)),
         teacher_flops=_teacher_forward_flops(model, meta_images(1, experiment.image_size, PIXEL_CHANNELS)),
     )
@@ -61,7 +59,8 @@ def count_costs(experiment: Experiment) -> Costs:
 def forward_flops_as_released(experiment: Experiment) -> int:
     """Return the FLOPs of a forward of one image with its caption in the released code of the methods.
 
-    Captions are padded to the context, and every token is computed. With several image sizes it is the mean.
+    Captions are padded to the context, and every token of captions and images is computed. With several image sizes it
+    is the mean.
     """
     _, model = build_on_meta(replace(experiment, image_sizes=()))
     head_or_text_flops = 0
@@ -73,7 +72,7 @@ def forward_flops_as_released(experiment: Experiment) -> int:
             text = open_clip_text_tower(experiment.text_tower, experiment.context_length, 2)
             ids = torch.zeros(1, experiment.context_length, dtype=torch.int64)
         head_or_text_flops = count_matmul_flops(lambda: text(ids))
-    return count_costs(experiment).image_flops + head_or_text_flops
+    return _mean_image_flops(experiment, all_tokens=True) + head_or_text_flops
 
 
 def count_flops(experiment: Experiment, batches: Sequence[Target], image_sizes: Sequence[int] = ()) -> Flops:
@@ -143,6 +142,15 @@ def _teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
     return count_matmul_flops(lambda: model.teacher_features(images))
 
 
+def _mean_image_flops(experiment: Experiment, *, all_tokens: bool = False) -> int:
+    """Return the FLOPs of the image tower's forward, the mean over the images of a training."""
+    tower_options = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels, experiment.pooling
+    flops_by_size = _image_flops_by_size(experiment.tower, experiment.image_size, *tower_options, all_tokens=all_tokens)
+    images_by_size = {size: experiment.batch_size_for(size) for size in experiment.all_image_sizes}
+    flops = sum(images * flops_by_size[size] for size, images in images_by_size.items())
+    return flops // sum(images_by_size.values())
+
+
 @cache
 def _image_flops_by_size(
     tower_name: str,
@@ -151,9 +159,14 @@ def _image_flops_by_size(
     patch_drop: float,
     channels: int | None,
     pooling: Pooling,
+    *,
+    all_tokens: bool,
 ) -> dict[int, int]:
     with META:
         tower = build_image_tower(tower_name, image_size, 0, image_sizes, patch_drop, channels, pooling)
+    for block in tower.modules() if all_tokens else ():
+        if isinstance(block, ClassTokenBlock):
+            block.forward = block.forward_all_tokens  # type: ignore[method-assign]
     return {
         size: count_matmul_flops(partial(tower, meta_images(1, size, tower.channels)))
         for size in image_sizes or (image_size,)

@@ -11,19 +11,28 @@ from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImagePr
 from models.image_tower import ImageTower
 from models.text_tower import TextTower, build_text_tower, text_width
 
+HEAD_STD = 0.02  # `model.layer.linear_init_std_dev` of CatLIP's recipes (bench/released_recipes.toml)
+
 
 def build_dual_encoder(tower: ImageTower, experiment: Experiment, scale: float, bias: float | None) -> ImageProjection:
     """Return the tower with a text tower, or without one if captions' features are stored."""
     if experiment.text_features == "stored":
         width = text_width(experiment.text_tower, experiment.context_length)
-        return ImageProjection(tower, width, initial_scale=scale, initial_bias=bias)
-    return DualEncoder(tower, _build_text_tower(experiment), initial_scale=scale, initial_bias=bias)
+        pair = ImageProjection(tower, width, initial_scale=scale, initial_bias=bias)
+    else:
+        pair = DualEncoder(tower, _build_text_tower(experiment), initial_scale=scale, initial_bias=bias)
+    pair.loss_in_autocast = experiment.contrastive_precision == "autocast"
+    return pair
 
 
 def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
     """Return the tower with a classifier of one row per synset."""
     rows = _resolve_head_rows(experiment, len(read_vocabulary(experiment.synset_vocabulary).labels))
-    return Classifier(tower, nn.Linear(tower.width, rows))
+    head = nn.Linear(tower.width, rows)
+    if experiment.head_initialisation == "trunc_normal":
+        nn.init.trunc_normal_(head.weight, std=HEAD_STD)
+        nn.init.zeros_(head.bias)
+    return Classifier(tower, head)
 
 
 def row_synsets(experiment: Experiment) -> tuple[str, ...]:
@@ -40,7 +49,9 @@ def build_dual_encoder_classifier(tower: ImageTower, experiment: Experiment, sca
     """Return the tower with a text tower and a classifier of one row per subword."""
     rows = _resolve_head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size)
     text, has_patch_mean = _build_text_tower(experiment), experiment.pooling == "both"
-    return DualEncoderClassifier(tower, text, rows, initial_scale=scale, has_patch_mean=has_patch_mean)
+    pair = DualEncoderClassifier(tower, text, rows, initial_scale=scale, has_patch_mean=has_patch_mean)
+    pair.loss_in_autocast = experiment.contrastive_precision == "autocast"
+    return pair
 
 
 def build_student(tower: ImageTower, experiment: Experiment) -> Student:

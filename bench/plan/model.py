@@ -17,7 +17,9 @@ SCALING_TITLE = "As GPUs grow"  # title of the curve's table, by which `python -
 # and two gradients; the logits once if the forward computes the gradients.
 LOSS_PRODUCTS: dict[MethodName, int] = {"clip": 4, "superclip": 4, "siglip": 3}
 OVERLAP = 0.8  # share of forward and backward that hides communication of gradients and weights: assumed
-LOSS_SHARE = 0.5  # share of the fp32 peak in these products: assumed, because of exponentials and sums between them
+LOSS_SHARE = (
+    0.5  # share of their precision's peak in these products: assumed, because of exponentials and sums between them
+)
 JOULES_PER_KWH = 3.6e6
 
 
@@ -40,7 +42,7 @@ class ComputeProfile:
     optimizer: float  # per step
     # number of captions per image in a contrastive loss; additional ones are `PlannedStep.extra_negatives_seconds`
     captions: float
-    loss_flops: float  # FLOP/s of the fp32 products with additional captions
+    loss_flops: float  # FLOP/s of the products with additional captions
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,16 @@ class TrainingCost:
     kwh: float | None  # of the GPUs alone; None if their power is unknown
 
 
-def assumed_compute(work: FlopsPerImage, device: GpuSpec, utilisation: float) -> ComputeProfile:
+def loss_peak(device: GpuSpec, precision: str) -> float:
+    """Return the peak in FLOP/s of a contrastive loss's products."""
+    return device.bf16_flops if precision == "autocast" else device.fp32_flops
+
+
+def assumed_compute(work: FlopsPerImage, device: GpuSpec, utilisation: float, precision: str) -> ComputeProfile:
     """Return the seconds of a device whose dense products reach an assumed share of its bf16 peak.
 
     The backward is twice the forward, three times with activation checkpointing. The share is of whole steps and
-    includes data loading and the optimizer.
+    includes data loading and the optimizer. `precision` is that of a contrastive loss.
     """
     rate = utilisation * device.bf16_flops
     return ComputeProfile(
@@ -122,7 +129,7 @@ def assumed_compute(work: FlopsPerImage, device: GpuSpec, utilisation: float) ->
         backward=(3 if work.is_recomputed else 2) * work.forward / rate,
         optimizer=0.0,
         captions=0.0,
-        loss_flops=LOSS_SHARE * device.fp32_flops,
+        loss_flops=LOSS_SHARE * loss_peak(device, precision),
     )
 
 

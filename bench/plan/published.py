@@ -1,10 +1,12 @@
 """Published throughputs of CLIP trainings, and the model's prediction of them. No torch here.
 
 Sources: open_clip's docs/PRETRAINED.md (12.8 billion images over GPU-hours), LAION's blog of September 2022 and January
-2023, `trained_models_info.csv` of LAION-AI/scaling-laws-openclip (some of its trainings are also in open_clip's list),
+2023, `trained_models_info.csv` of LAION-AI/scaling-laws-openclip (without a training that is also in open_clip's list),
 the DataComp paper (arXiv 2304.14108), NVIDIA's NeMo documentation, x-cls/superclass issue 11. GFLOPs and parameters:
-open_clip, docs/model_profile.csv. Trainings without CLIP's FLOPs at one image size are excluded: patch dropout (bigG/14
-at 46.9 images/s/GPU), FLIP, CLIPA, TinyCLIP, MobileCLIP, image towers alone.
+open_clip, docs/model_profile.csv. Activation checkpointing: DataComp's training command always has it, SuperClass's
+configurations have `grad_checkpointing: true`, and LAION's L/14 fits in 40 GB at these batches only with it. Trainings
+without CLIP's FLOPs at one image size are excluded: patch dropout (bigG/14 at 46.9 images/s/GPU), FLIP, CLIPA,
+TinyCLIP, MobileCLIP, image towers alone.
 
 JUWELS Booster: 4 A100 of 40 GB and 4 x 200 Gbit/s per node; Stability's cluster (AWS p4d): 8 and 400 Gbit/s in total.
 """
@@ -18,10 +20,12 @@ from scipy.optimize import brentq
 
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec
 from bench.plan.collectives import LINK_SHARE, LINK_US, NETWORK_US, Interconnect, ParameterCounts
-from bench.plan.model import OVERLAP, Cluster, FlopsPerImage, PlanCase, assumed_compute, plan_step
+from bench.plan.model import LOSS_PRODUCTS, OVERLAP, Cluster, FlopsPerImage, PlanCase, assumed_compute, plan_step
 
 V100 = GpuSpec("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
 A100, H100 = GPU_SPECS["a100"], GPU_SPECS["h100"]
+MODALITIES = 2  # whose features open_clip and NeMo gather, with gradient
+RELEASED_PRODUCTS = 6  # matrix products of their loss, one step: two of logits, and two gradients of each
 Latencies = tuple[float, float]  # seconds per ring step, within a node and between nodes
 NCCL: Latencies = (1e-6 * LINK_US, 1e-6 * NETWORK_US)
 JUWELS = replace(GPU_SPECS["a100-40gb"], gpus_per_node=4, network_bytes_per_second=25 * GB)
@@ -88,19 +92,19 @@ PUBLISHED_RUNS: Sequence[PublishedRun] = (
     PublishedRun("scaling laws", "B/32", JUWELS, 128, 256, 729.0, 850.0),
     PublishedRun("scaling laws", "B/32", JUWELS, 128, 672, 412.0, 412.0),
     PublishedRun("scaling laws", "B/32", JUWELS, 344, 256, 289.0, 639.0),
-    PublishedRun("scaling laws", "B/16", JUWELS, 176, None, 289.0, 365.0),  # batches of 192 to 512
+    PublishedRun("scaling laws", "B/16", JUWELS, 176, 512, 289.0, 365.0),
     PublishedRun("scaling laws", "B/16", JUWELS, 344, 256, 228.0, 396.0),
-    PublishedRun("scaling laws", "L/14", JUWELS, 200, 448, 178.0, 178.0),
-    PublishedRun("scaling laws", "L/14", JUWELS, 384, 224, 73.0, 105.0),
-    PublishedRun("scaling laws", "L/14", JUWELS, 768, 112, 79.0, 79.0),
-    PublishedRun("scaling laws", "L/14", JUWELS, 1024, 84, 66.0, 77.0),
-    PublishedRun("DataComp small", "B/32", A100, 1, None, 889.0, 889.0),
-    PublishedRun("DataComp xlarge", "L/14", A100, 512, None, 86.0, 86.0),
+    PublishedRun("scaling laws", "L/14", JUWELS, 200, 448, 178.0, 178.0, is_recomputed=True),
+    PublishedRun("scaling laws", "L/14", JUWELS, 384, 224, 73.0, 105.0, is_recomputed=True),
+    PublishedRun("scaling laws", "L/14", JUWELS, 768, 112, 79.0, 79.0, is_recomputed=True),
+    PublishedRun("scaling laws", "L/14", JUWELS, 1024, 84, 66.0, 77.0, is_recomputed=True),
+    PublishedRun("DataComp small", "B/32", A100, 1, None, 889.0, 889.0, is_recomputed=True),
+    PublishedRun("DataComp xlarge", "L/14", A100, 512, None, 86.0, 86.0, is_recomputed=True),
     PublishedRun("NeMo", "g/14", A100, 8, None, 69.9, 69.9),
     PublishedRun("NeMo", "g/14", A100, 128, None, 67.4, 67.4),
     PublishedRun("NeMo", "g/14", H100, 8, None, 116.9, 116.9),
     PublishedRun("NeMo", "g/14", H100, 128, None, 108.0, 108.0),
-    PublishedRun("superclass issue 11", "B/16", V100, 8, None, 222.0, 231.0),
+    PublishedRun("superclass issue 11", "B/16", V100, 8, None, 222.0, 231.0, is_recomputed=True),
 )
 
 
@@ -130,12 +134,15 @@ def predict_gpu_rate(
 ) -> tuple[float, float | None]:
     """Return the predicted images per second and GPU, and the share of communication if the batch is known."""
     model, device = MODELS[run.model], run.device
-    compute = assumed_compute(FlopsPerImage(1e9 * model.gflops, is_recomputed=run.is_recomputed), device, utilisation)
+    work = FlopsPerImage(1e9 * model.gflops, is_recomputed=run.is_recomputed)
+    compute = assumed_compute(work, device, utilisation, "autocast")  # open_clip's loss runs under autocast
     if run.batch is None or device.network_bytes_per_second is None:
         return 1 / (compute.forward + compute.backward), None
-    weights = ParameterCounts("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0)
+    width = MODALITIES * model.width
+    weights = ParameterCounts("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, width, 0)
+    loss_flops = compute.loss_flops * MODALITIES * LOSS_PRODUCTS["clip"] / RELEASED_PRODUCTS
     link, network = (LINK_SHARE * one for one in (device.link_bytes_per_second, device.network_bytes_per_second))
     links = Interconnect(device.gpus_per_node, link, latencies[0], network, latencies[1])
-    case = PlanCase(run.model, weights, compute, float(run.batch))
+    case = PlanCase(run.model, weights, replace(compute, loss_flops=loss_flops), float(run.batch))
     step = plan_step(case, Cluster(links, overlap), run.gpus)
     return step.images_per_second / run.gpus, step.communication_share

@@ -73,13 +73,15 @@ def make_reference_step(
     """Return the step of a model that is not ours, as its training loop takes it.
 
     bf16 is autocast of model and loss, the gradient is clipped if the experiment says so, and a loss or gradient that
-    is not finite is not looked for.
+    is not finite is not looked for. Raises ValueError for fp16.
     """
     device = next(model.parameters()).device
-    is_bf16 = resolve_auto(experiment, device)[0] == "bf16"
+    precision = resolve_auto(experiment, device)[0]
+    if precision == "fp16":
+        raise ValueError("precision: code of others runs in fp32 or bf16 here, got fp16")
 
     def forward(batch: Batch[Any]) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             return compute_loss(batch)
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
@@ -91,4 +93,5 @@ def make_reference_step(
         optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    return Step(forward, Tensor.backward, update, optimizer, 1, None)
+    unused = torch.amp.GradScaler(device.type, enabled=False), torch.zeros((), dtype=torch.int64)
+    return Step(forward, Tensor.backward, update, optimizer, 1, None, *unused)

@@ -91,7 +91,7 @@ def _run_open_clip(
     from open_clip_train.train import train_one_epoch
 
     experiment, device, state = stream.experiment, stream.device, build_train_state(stream)
-    vocabulary_size = SubwordIds(experiment.subword_vocabulary).size
+    precision, vocabulary_size = resolve_auto(experiment, device)[0], SubwordIds(experiment.subword_vocabulary).size
     sizes = (experiment.image_size, experiment.context_length, vocabulary_size)
     model = build_open_clip(experiment.tower, *sizes, bias=False).to(device)
     assert isinstance(state.model, DualEncoder)
@@ -105,7 +105,7 @@ def _run_open_clip(
     loss.register_forward_hook(lambda _loss, _inputs, values: losses.append(values["contrastive_loss"].detach()))
     arguments = SimpleNamespace(
         device=str(device),
-        precision="amp_bf16" if resolve_auto(experiment, device)[0] == "bf16" else "fp32",
+        precision={"bf16": "amp_bf16", "fp16": "amp"}.get(precision, "fp32"),
         grad_clip_norm=experiment.clip_norm,
         **dict.fromkeys(("distill", "horovod", "skip_scheduler", "wandb"), False),
         accum_freq=1,
@@ -115,9 +115,10 @@ def _run_open_clip(
         batch_size=experiment.batch_size,
         log_every_n_steps=100,
     )
+    scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
     scheduler = const_lr(optimizer, experiment.learning_rate, RAMP_STEPS, RAMP_STEPS)
     data = {"train": SimpleNamespace(set_epoch=lambda _: None, dataloader=loader)}
-    train_one_epoch(model, data, loss, 0, optimizer, None, scheduler, None, arguments)
+    train_one_epoch(model, data, loss, 0, optimizer, scaler, scheduler, None, arguments)
     return losses
 
 

@@ -10,18 +10,18 @@ import msgspec
 import open_clip
 import torch
 from jaxtyping import Float
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.transformer import VisionTransformer
 from safetensors.torch import save_file
 from torch import Tensor
 
 from bench.labels.subwords import SubwordIds
 from bench.towers.head_file import TextEncoder
+from bench.towers.provenance import Provenance
 from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, LoadedTower
 from models import open_clip_config
 from models.heads import open_clip_state
+from models.image_tower import PIXEL_STATISTICS
 
-PREPROCESSING = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD, "interpolation": "bilinear"}
 ALL_IDS = 49_408  # of open_clip's tokenizer
 NO_TEXT = {"context_length": 77, "vocab_size": ALL_IDS, "width": 8, "heads": 1, "layers": 1}
 
@@ -43,7 +43,7 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
         )
         described["vision_cfg"] |= {"image_size": loaded.tower.image_size, "pool_type": trunk.pool_type}
         made = msgspec.to_builtins(loaded.provenance)
-        facts = {"model_cfg": described, "preprocess_cfg": PREPROCESSING, "made": made}
+        facts = {"model_cfg": described, "preprocess_cfg": _preprocessing(loaded.provenance), "made": made}
         _write_folder(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, facts)
         return f"open_clip.create_model({f'local-dir:{out}'!r})"
     if type(trunk).__module__.startswith("timm."):
@@ -99,11 +99,13 @@ def _without_text(config: dict[str, Any]) -> dict[str, Any]:
 
 def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
     """Return the configuration that timm reads beside weights: `timm/models/_hub.py`, `save_config_for_hf`."""
+    assert loaded.provenance is not None
     trunk, side = loaded.tower.trunk, loaded.tower.image_size
     sizes = {"img_size": side} if hasattr(trunk, "patch_embed") else {}
-    is_mean = loaded.provenance is not None and loaded.provenance.experiment.pooling == "mean"
+    is_mean = loaded.provenance.experiment.pooling == "mean"
     pooling = {"global_pool": "avg", "fc_norm": False} if is_mean else {}  # the norm stays before the mean
-    shown = PREPROCESSING | {"input_size": (3, side, side), "fixed_input_size": True, "crop_pct": 1.0, "num_classes": 0}
+    shown = {"input_size": (3, side, side), "fixed_input_size": True, "crop_pct": 1.0, "num_classes": 0}
+    shown |= _preprocessing(loaded.provenance)
     return {
         "architecture": loaded.architecture,
         "num_classes": 0,
@@ -112,6 +114,12 @@ def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
         "model_args": sizes | pooling,
         "made": msgspec.to_builtins(loaded.provenance),
     }
+
+
+def _preprocessing(provenance: Provenance) -> dict[str, Any]:
+    """Return how both libraries prepare the images of a tower."""
+    mean, std = PIXEL_STATISTICS[provenance.experiment.pixel_normalisation]
+    return {"mean": mean, "std": std, "interpolation": "bilinear"}
 
 
 def _write_folder(out: Path, file: str, weights: Mapping[str, Tensor], config: str, facts: dict[str, Any]) -> None:

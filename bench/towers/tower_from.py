@@ -19,7 +19,7 @@ from bench.towers.head_file import LabelClassifier, TextEncoder, read_label_clas
 from bench.towers.provenance import Provenance, is_made_here, latest_towers, read_provenance
 from models import corenet_vit, open_clip_config
 from models.checkpoint import SUFFIXES, adapt_to_trunk, identify, load_exactly, load_tower_weights, read_weights
-from models.image_tower import ImageTower, build_image_tower, build_trunk, make_renormalisation
+from models.image_tower import PIXEL_STATISTICS, ImageTower, build_image_tower, build_trunk, make_renormalisation
 
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 FOLDER_CONFIG = "open_clip_config.json"
@@ -99,6 +99,7 @@ def load_trained_tower(path: Path, image_size: int | None = None) -> tuple[Image
         seed_for(trained.seed, TOWER),
         embedding_channels=trained.embedding_channels,
         pooling=trained.pooling,
+        pixel_normalisation=trained.pixel_normalisation,
     )
     if not next(tower.parameters()).is_meta:  # FLOPs are counted without weights
         load_tower_weights(tower, path)
@@ -170,7 +171,7 @@ def _load_corenet(
     build = partial(_build_tower, of_file or partial(corenet_vit.corenet_vit, name), image_size or 224)
     tower, weights = build(), corenet_vit.convert_corenet_state(state)
     load_exactly(tower.trunk, weights, f"{path} does not fit {name or 'a ViT of CoreNet'}", given=state)
-    tower.pixels = make_renormalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    tower.pixels = make_renormalisation(*PIXEL_STATISTICS["none"])
     classifier = None
     beside = (path.with_suffix(suffix) for suffix in VOCABULARY_SUFFIXES)
     vocabulary = vocabulary or next((str(file) for file in beside if file.is_file()), None)

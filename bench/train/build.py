@@ -54,7 +54,8 @@ def build_untrained_tower(experiment: Experiment) -> ImageTower:
     require_whole_patches(experiment)
     seed = seed_for(experiment.seed, TOWER)
     tower_options = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels, experiment.pooling
-    return build_image_tower(experiment.tower, experiment.image_size, seed, *tower_options)
+    pixels = experiment.pixel_normalisation
+    return build_image_tower(experiment.tower, experiment.image_size, seed, *tower_options, pixels)
 
 
 def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:

@@ -74,6 +74,7 @@ class CheckpointManager:
             if saved.budgets != self._budgets:
                 raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
             load_state(run, tensors)
+            run.step.overflows.fill_(saved.overflows)
             run.stream.stats = DecodeStats(saved.decoded, Counter(saved.unusable))
             progress = TrainProgress(tensors["losses"].tolist(), strip_prefix("trunk.", tensors), saved.seconds)
         self._steps_saved, self._started, self._last_save = len(progress.losses), time.monotonic(), time.monotonic()
@@ -124,6 +125,7 @@ class CheckpointManager:
             seconds=progress.seconds + time.monotonic() - self._started,
             decoded=run.stream.stats.decoded,
             unusable=dict(run.stream.stats.unusable),
+            overflows=int(run.step.overflows),
         )
         state = collect_state(run) | {f"trunk.{name}": value for name, value in progress.trunk.items()}
         state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)

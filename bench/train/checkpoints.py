@@ -49,6 +49,7 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     seconds: float  # of training, without time lost with killed processes
     decoded: int = 0  # images that rank 0 read so far, or tried to
     unusable: dict[str, int] = {}  # of them, by what is wrong with them
+    overflows: int = 0  # updates that fp16 skipped so far
 
 
 class _FileEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_redu
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by precision
 GRAPHS_PER_IMAGE_SIZE = 8  # dynamo's limit for one size, whose captions have several widths
 WATCHDOG_SECONDS = "CATLIP_BENCH_WATCHDOG_SECONDS"  # environment variable with the maximum wait in seconds
 # Maximum wait of a rank for the others; a failed one is noticed sooner (bench/orchestration/torchrun.py).
@@ -161,11 +162,11 @@ def fully_shard_model(model_with_loss: ModelWithLoss, precision: str, *, compile
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    device = next(model_with_loss.parameters()).device
+    device, dtype = next(model_with_loss.parameters()).device, AUTOCAST_DTYPES.get(precision)
     shard = partial(
         fully_shard,
         mesh=init_device_mesh(device.type, (dist.get_world_size(),)),
-        mp_policy=MixedPrecisionPolicy(*((torch.bfloat16, torch.float32) if precision == "bf16" else ())),
+        mp_policy=MixedPrecisionPolicy(*((dtype, torch.float32) if dtype else ())),
     )
     for module in list(model_with_loss.modules()):
         if isinstance(module, ImageTower | TextTower):

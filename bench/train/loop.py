@@ -71,7 +71,8 @@ def train(
                     progress.trunk = {}
     seconds = progress.seconds + elapsed.seconds
     record = _training_record(progress.losses, segments, budgets, tower_path, seconds)
-    return replace(record, **sample_counts(run.stream), rss_bytes_per_step=logger.growth.bytes_per_step)
+    counts = sample_counts(run.stream) | {"overflows": int(run.step.overflows)}
+    return replace(record, **counts, rss_bytes_per_step=logger.growth.bytes_per_step)
 
 
 def plan_segments(experiment: Experiment, budgets: Mapping[str, int]) -> list[ScheduleSegment]:

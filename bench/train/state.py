@@ -45,7 +45,7 @@ class TrainProgress:
 
 
 def collect_state(run: TrainState) -> State:
-    """Return trained weights, buffers, the optimizer's moments and steps, the moving average, and generator states.
+    """Return trained weights, buffers, optimizer's moments and steps, moving average, gradient scaler and generators.
 
     They are the run's own tensors, which the next step changes.
     """
@@ -60,6 +60,7 @@ def collect_state(run: TrainState) -> State:
     for name, parameter in run.model.named_parameters():
         moments = run.step.optimizer.state.get(parameter, {})
         state |= {f"optimizer.{name}.{moment}": value for moment, value in moments.items()}
+    state |= {f"scaler.{name}": torch.tensor(value) for name, value in run.step.scaler.state_dict().items()}
     state["generator.cpu"] = torch.get_rng_state()
     if run.stream.device.type == "cuda":
         state["generator.cuda"] = torch.cuda.get_rng_state(run.stream.device)
@@ -88,6 +89,8 @@ def load_state(run: TrainState, state: State) -> None:
         moments.setdefault(indices[parameter], {})[moment] = loaded
     groups = run.step.optimizer.state_dict()["param_groups"]
     run.step.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    if scaler := {name: value.item() for name, value in strip_prefix("scaler.", state).items()}:
+        run.step.scaler.load_state_dict(scaler)
     torch.set_rng_state(state["generator.cpu"])
     if run.stream.device.type == "cuda" and "generator.cuda" in state:  # not where a CPU wrote it
         torch.cuda.set_rng_state(state["generator.cuda"], run.stream.device)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.backends import cuda
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -18,7 +18,14 @@ from bench.config import Attention, Experiment
 from bench.data.stream import Batch
 from bench.data.targets import Target
 from bench.methods import Method, simulated_group
-from bench.train.distributed import ModelWithLoss, all_reduce_mean, parallelize, split_by_sharding, total_norm
+from bench.train.distributed import (
+    AUTOCAST_DTYPES,
+    ModelWithLoss,
+    all_reduce_mean,
+    parallelize,
+    split_by_sharding,
+    total_norm,
+)
 from losses.collectives import Group
 
 T = TypeVar("T", bound=Target)
@@ -31,6 +38,9 @@ class Step(Generic[T]):
     `update` returns the loss. On the device, it skips an update whose loss or gradient is not finite, and returns NaN.
     Over several processes, an update that is not finite on one is skipped on all, and the loss is their mean. A skipped
     update keeps parameters and moments; the moving average and the token counts include the step.
+
+    In fp16, gradients are those of the loss times the scale of `scaler`. A gradient that overflows at a scale above 1
+    lowers the scale; its update is skipped and counted, and the loss is returned.
     """
 
     forward: Callable[[Batch[T]], Float[Tensor, ""]]
@@ -39,6 +49,8 @@ class Step(Generic[T]):
     optimizer: torch.optim.Optimizer
     num_micro_batches: int  # number of micro-batches, whose gradients are summed
     ema: nn.Module | None  # the model with the moving average of the weights; None: no average
+    scaler: torch.amp.GradScaler  # of fp16; disabled in other precisions
+    overflows: Int[Tensor, ""]  # number of updates skipped for an overflow in fp16, on the device
 
     def __call__(self, batch: Batch[T], learning_rate: float) -> Float[Tensor, ""]:
         """Update once; the loss stays on the device, because reading it would wait for the step."""
@@ -66,29 +78,36 @@ def make_step(
     optimizer = make_optimizer(experiment, model)
     clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.clip_norm)
     ema, update_ema = make_ema(model, experiment.ema_decay)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    overflows = torch.zeros((), dtype=torch.int64, device=device)
 
     def forward(batch: Batch[T]) -> Tensor:
-        autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-        with autocast, use_attention_kernel(experiment.attention):
+        dtype = AUTOCAST_DTYPES.get(precision)
+        with torch.autocast(device.type, dtype, enabled=dtype is not None), use_attention_kernel(experiment.attention):
             return cast("Tensor", compute_loss(batch.images, batch.target))
 
     def backward(loss: Tensor) -> None:
         with use_attention_kernel(experiment.attention):  # checkpointed blocks are recomputed
-            (loss / experiment.accumulation).backward()  # type: ignore[no-untyped-call]
+            scaler.scale(loss / experiment.accumulation).backward()  # type: ignore[no-untyped-call]
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
         mean_loss = all_reduce_mean(loss.detach(), group)
+        is_scaled_up = scaler.scale(torch.ones_like(mean_loss)) > 1
+        scaler.unscale_(optimizer)
         finite = mean_loss.isfinite() & clip_gradient().isfinite()
+        overflow = ~finite & mean_loss.isfinite() & is_scaled_up
+        overflows.add_(overflow)
         optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined] # GradScaler's flag for fused optimizers
         for parameter_group in optimizer.param_groups:
             parameter_group["lr"] = learning_rate
         optimizer.step()
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         method.after_update(model)
         update_ema()
-        return torch.where(finite, mean_loss, math.nan)
+        return torch.where(finite | overflow, mean_loss, math.nan)
 
-    return Step(forward, backward, update, optimizer, experiment.accumulation, ema)
+    return Step(forward, backward, update, optimizer, experiment.accumulation, ema, scaler, overflows)
 
 
 def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.AdamW:

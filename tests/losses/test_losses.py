@@ -90,6 +90,22 @@ def test_sigmoid_loss_equals_the_formula_and_open_clip(batch: int) -> None:
     agree(sigmoid_loss, SigLipLoss(), *inputs)
 
 
+@pytest.mark.parametrize(("dtype", "precision"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
+def test_contrastive_loss_in_autocast_has_the_precision_of_its_products(dtype: torch.dtype, precision: float) -> None:
+    """Its gradients are scaled as a gradient scaler does, without which fp16 has no small shares."""
+    found: list[list[Tensor]] = []
+    for in_autocast in (False, True):
+        image, text = (unit_rows(300, 8, seed).float().requires_grad_() for seed in (0, 1))
+        scale = torch.tensor(20.0, requires_grad=True)
+        with torch.autocast("cpu", dtype):
+            loss = contrastive_loss(image, text, scale, in_autocast=in_autocast)
+        found.append([loss, *torch.autograd.grad(2**16 * loss, (image, text, scale))])
+    for exact, rounded in zip(*found, strict=True):
+        assert 0 < (rounded - exact).norm() / exact.norm() < 2 * precision
+    outside = contrastive_loss(image, text, scale, in_autocast=True)  # without autocast
+    assert torch.equal(outside, contrastive_loss(image, text, scale))
+
+
 def test_zero_scale_gives_the_loss_of_a_uniform_guess() -> None:
     loss = contrastive_loss(unit_rows(6, 4, 0), unit_rows(6, 4, 1), torch.tensor(0.0, dtype=torch.float64))
     assert loss.item() == pytest.approx(math.log(6))

@@ -183,10 +183,31 @@ def test_training_cost_has_the_right_units() -> None:
 
 def test_assumed_step_has_its_assumed_utilisation() -> None:
     h100, work = GPU_SPECS["h100"], FlopsPerImage(forward=41e9)
-    compute = assumed_compute(work, h100, 0.25)
+    compute = assumed_compute(work, h100, 0.25, "fp32")
     assert 3 * 41e9 / (compute.forward + compute.backward) == pytest.approx(0.25 * 989.4e12)
-    again = assumed_compute(replace(work, is_recomputed=True), h100, 0.25)
+    again = assumed_compute(replace(work, is_recomputed=True), h100, 0.25, "fp32")
     assert again.forward + again.backward == pytest.approx(4 / 3 * (compute.forward + compute.backward))
+
+
+def test_contrastive_loss_in_autocast_has_the_peak_of_half_precision() -> None:
+    work, seconds = FlopsPerImage(forward=41e9), []
+    for precision in ("fp32", "autocast"):
+        compute = assumed_compute(work, GPU_SPECS["a100"], 0.15, precision)
+        seconds.append(plan_step(case(compute=compute), ORDINARY, 256).extra_negatives_seconds)
+    assert seconds[0] / seconds[1] == pytest.approx(312 / 19.5)
+
+
+def test_published_trainings_are_predicted_as_they_were_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LAION's L/14, DataComp and SuperClass recompute activations; open_clip gathers images and captions."""
+    recomputed = {(one.source, one.model) for one in PUBLISHED_RUNS if one.is_recomputed}
+    assert {("scaling laws", "L/14"), ("DataComp small", "B/32"), ("DataComp xlarge", "L/14")} < recomputed
+    assert ("superclass issue 11", "B/16") in recomputed
+    stored = {(one.source, one.model) for one in PUBLISHED_RUNS if not one.is_recomputed}
+    assert not stored & recomputed
+    both = [predict_gpu_rate(one, 0.2, NCCL, 0.8) for one in PUBLISHED_RUNS if one.batch]
+    monkeypatch.setattr("bench.plan.published.MODALITIES", 1)
+    captions = [predict_gpu_rate(one, 0.2, NCCL, 0.8) for one in PUBLISHED_RUNS if one.batch]
+    assert all(two[1] > one[1] > 0 for two, one in zip(both, captions, strict=True))
 
 
 @pytest.mark.parametrize("point", PUBLISHED_RUNS, ids=lambda point: f"{point.source} {point.model} {point.gpus}")

@@ -18,6 +18,7 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.towers.provenance import head_path
 from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.loop import train
+from models.image_tower import PIXEL_STATISTICS
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -79,15 +80,24 @@ def test_open_clip_loads_an_exported_dual_encoder_with_its_tokenizer(
     torch.testing.assert_close(features(again, transformed(images)), features(known, transformed(images)))
 
 
-@pytest.mark.parametrize("method", ["catlip", "superclass"])
+@pytest.mark.parametrize(
+    ("method", "normalisation"), [("catlip", "openai"), ("superclass", "openai"), ("catlip", "none")]
+)
 def test_open_clip_loads_an_exported_image_tower(
-    method: str, trained: Trained, images: PackImages, tmp_path: Path
+    method: str, normalisation: str, trained: Trained, images: PackImages, tmp_path: Path
 ) -> None:
-    """With the pooling of its training."""
-    path = trained(small(method))
+    """With the pooling of its training, and the mean and deviation that its configuration names."""
+    path = trained(small(method, pixel_normalisation=normalisation))
     model: Any = open_clip.create_model(exported(path, tmp_path / "out")).eval()
+    ours, theirs = (
+        torch.tensor(values).view(2, 3, 1, 1)
+        for values in (
+            PIXEL_STATISTICS["openai"],
+            (model.visual.preprocess_cfg["mean"], model.visual.preprocess_cfg["std"]),
+        )
+    )
     with torch.no_grad():
-        found = model.encode_image(transformed(images))
+        found = model.encode_image((transformed(images) * ours[1] + ours[0] - theirs[0]) / theirs[1])
     torch.testing.assert_close(found, features(load_tower(str(path)), transformed(images)), rtol=1e-4, atol=1e-5)
     again = load_tower(str(tmp_path / "out"), image_size=72)
     expected = features(load_tower(str(path), image_size=72), transformed(images, 72))

@@ -57,6 +57,44 @@ def test_non_finite_gradient_with_finite_loss_is_skipped(results: Path) -> None:
     assert all(torch.equal(one, other) for one, other in zip(state(run), before, strict=True))
 
 
+def test_fp16_has_the_gradients_of_fp32_once_they_are_unscaled(results: Path) -> None:
+    """At a scale that does not overflow, of a loss whose gradient has a norm of 46."""
+    found = []
+    for precision in ("fp32", "fp16"):
+        run = assembled(results, "clip", precision=precision, batch_size=4)
+        assert run.step.scaler.get_scale() == (2.0**16 if precision == "fp16" else 1.0)
+        run.step.scaler.load_state_dict(torch.amp.GradScaler("cpu", init_scale=2.0**8).state_dict())
+        run.step.backward(run.step.forward(run.stream.batch(0)))
+        scale = run.step.scaler.get_scale()
+        found.append((scale, torch.cat([value.grad.flatten() / scale for value in run.model.parameters()])))
+    (no_scale, exact), (scale, rounded) = found
+    assert (no_scale, scale) == (1.0, 2.0**8)
+    assert 0 < (rounded - exact).norm() / exact.norm() < 2**-7
+
+
+def test_overflow_in_fp16_lowers_the_scale_and_is_counted(results: Path) -> None:
+    """Only at a scale of 1 is a gradient that is not finite the model's fault. The scales are those of GradScaler."""
+    run = assembled(results, "clip", precision="fp16", batch_size=4)
+    loss = run.step.forward(run.stream.batch(0)).detach()
+    before, scales = copy.deepcopy(state(run)), []
+    for _ in range(17):
+        for parameter in run.model.parameters():
+            parameter.grad = torch.full_like(parameter, torch.inf)
+        assert run.step.scaler.scale(loss) == loss * 2.0 ** (16 - len(scales))
+        returned = run.step.update(loss, RATE)
+        scales.append(run.step.scaler.get_scale())
+        assert torch.equal(returned, loss) if len(scales) < 17 else returned.isnan()
+    assert scales == [2.0 ** (15 - k) for k in range(17)]
+    assert run.step.overflows == 16
+    assert all(torch.equal(one, other) for one, other in zip(state(run)[: len(before)], before, strict=True))
+
+
+def test_loss_that_is_not_finite_is_no_overflow_of_fp16(results: Path) -> None:
+    run = assembled(results, "clip", precision="fp16", batch_size=4)
+    assert run.step(corrupt(run.stream.batch(0)), RATE).isnan()
+    assert run.step.overflows == 0
+
+
 def test_a_run_that_skipped_an_update_stops_and_names_the_samples(results: Path) -> None:
     run = assembled(results)
     keys = run.stream.keys(11)

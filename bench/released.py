@@ -1,0 +1,73 @@
+"""The settings of released recipes beside ours: each equal, or different with the reason. No torch here."""
+
+import tomllib
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from bench.config import with_settings
+from bench.console.tables import Table
+from bench.experiments import EXPERIMENTS
+
+FILE = Path(__file__).with_name("released_recipes.toml")
+
+
+class ReleasedSetting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A setting of a released recipe, and what this project has in its place."""
+
+    released: Any
+    ours: str = ""  # field=value of our experiment; empty: no field
+    state: Literal["equal", "different", "unused"] = "equal"  # unused: it changes neither a loss nor the work of a step
+    reason: str = ""  # of a state other than equal, or why it is equal without a field
+
+
+class ReleasedRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of bench/released_recipes.toml."""
+
+    keys: dict[str, ReleasedSetting]
+    source: str = ""
+    like: str = ""  # the table whose settings come before its own
+
+
+@cache
+def _read_tables() -> dict[str, ReleasedRecipe]:
+    return msgspec.convert(tomllib.loads(FILE.read_text(encoding="utf-8")), dict[str, ReleasedRecipe])
+
+
+def released_recipes() -> tuple[str, ...]:
+    """Return the names of the experiments that follow a released recipe."""
+    return tuple(name for name in _read_tables() if name in EXPERIMENTS)
+
+
+def released_settings(name: str) -> dict[str, ReleasedSetting]:
+    """Return the settings of a table by their released names."""
+    recipe = _read_tables()[name]
+    return (released_settings(recipe.like) if recipe.like else {}) | recipe.keys
+
+
+def has_setting(name: str, setting: str) -> bool:
+    """Return whether an experiment has a setting, field=value."""
+    return with_settings(EXPERIMENTS[name], [setting]) is EXPERIMENTS[name]
+
+
+def released_table(name: str) -> Table:
+    """Return every setting of an experiment's released recipe beside ours; ValueError names the recipes there are."""
+    if name not in released_recipes():
+        raise ValueError(f"no released recipe named {name!r} (there are {', '.join(released_recipes())})")
+    settings = sorted(released_settings(name).items(), key=lambda item: item[1].state)
+    rows = [
+        {
+            "released setting": key,
+            "value": str(one.released),
+            "here": one.ours,
+            "state": one.state,
+            "reason": one.reason,
+        }
+        for key, one in settings
+    ]
+    counts = Counter(one.state for _, one in settings)
+    note = ", ".join(f"{number} {state}" for state, number in counts.items())
+    return Table(f"{name} beside {_read_tables()[name].source}", rows, note)
