@@ -102,6 +102,7 @@ PROTOCOLS: dict[str, ProtocolSpec] = {
     "k-nn": ProtocolSpec(SINGLE_LABEL, is_default=True),
     "few-shot": ProtocolSpec(SINGLE_LABEL),
     "label-fractions": ProtocolSpec(SINGLE_LABEL),
+    "linear-probe-catlip": ProtocolSpec(SINGLE_LABEL, needs_tower=True),
     "fine-tune": ProtocolSpec(SINGLE_LABEL, needs_tower=True),
     "multi-label": ProtocolSpec(MULTI_LABEL, is_default=True),
     "multi-label-fine-tune": ProtocolSpec(MULTI_LABEL, needs_tower=True),

@@ -13,6 +13,7 @@ from bench.catalog import REFERENCES
 from bench.config import Experiment
 from bench.data.transforms import WHITE, normalise
 from bench.towers.tower_from import LoadedTower
+from bench.transfer.feature_matrix import stack_rows
 from bench.transfer.tasks.image_sources import ImageSource, eval_batches
 from models.image_tower import PIXEL_CHANNELS, ImageTower
 
@@ -36,7 +37,7 @@ class FeatureExtractor:
 
 
 def tower_embedder(tower: ImageTower, device: torch.device, normalise: Normalise = normalise) -> Embed:
-    """Return an embedding function of a frozen tower, with the normalisation of its training; float64 for solvers."""
+    """Return an embedding function of a frozen tower, with the normalisation of its training."""
     if tower.channels != PIXEL_CHANNELS:
         raise ValueError(f"the tasks hold images, and this tower reads embeddings of {tower.channels} channels")
     tower = tower.to(device).eval()
@@ -44,15 +45,15 @@ def tower_embedder(tower: ImageTower, device: torch.device, normalise: Normalise
     @torch.inference_mode()
     def embed(images: ImageSource) -> np.ndarray:
         batches = (normalise(batch.to(device) / WHITE) for batch in eval_batches(images, tower.image_size))
-        return torch.cat([tower(batch).cpu() for batch in batches]).double().numpy()
+        return stack_rows((tower(batch).cpu() for batch in batches), len(images)).numpy()
 
     return embed
 
 
 def embed_raw_pixels(images: ImageSource) -> np.ndarray:
     """Return the pixels of images scaled to 32 px."""
-    small = torch.cat([normalise(batch / WHITE) for batch in eval_batches(images, PIXELS_SIDE)])
-    return small.flatten(1).double().numpy()
+    batches = (normalise(batch / WHITE).flatten(1) for batch in eval_batches(images, PIXELS_SIDE))
+    return stack_rows(batches, len(images)).numpy()
 
 
 def embed_hog_and_colour(images: ImageSource) -> np.ndarray:
@@ -61,14 +62,14 @@ def embed_hog_and_colour(images: ImageSource) -> np.ndarray:
     Source: Dalal and Triggs 2005, "Histograms of oriented gradients for human detection", by scikit-image; cells of
     8 px on 64 px images, 9 orientations, blocks of 2 x 2.
     """
-    return np.vstack([_hog_and_colour(batch) for batch in eval_batches(images, HOG_SIDE)])
+    return stack_rows((_hog_and_colour(batch) for batch in eval_batches(images, HOG_SIDE)), len(images)).numpy()
 
 
-def _hog_and_colour(batch: Tensor) -> np.ndarray:
+def _hog_and_colour(batch: Tensor) -> Tensor:
     rgb = (batch.double() / WHITE).permute(0, 2, 3, 1).numpy()
     gradients = [hog(image, pixels_per_cell=(8, 8), cells_per_block=(2, 2), channel_axis=-1) for image in rgb]
     colours = [np.histogramdd(image.reshape(-1, 3), bins=8, range=[(0, 1)] * 3)[0].ravel() for image in rgb]
-    return np.hstack([np.stack(gradients), np.sqrt(np.stack(colours) / HOG_SIDE**2)])
+    return torch.from_numpy(np.hstack([np.stack(gradients), np.sqrt(np.stack(colours) / HOG_SIDE**2)]))
 
 
 REFERENCE_FEATURES: dict[str, Embed] = dict(zip(REFERENCES, (embed_raw_pixels, embed_hog_and_colour), strict=True))

@@ -173,7 +173,7 @@ class SigmoidFit:
     converged: bool
 
     def logits(self, projected: Projected) -> Float[Tensor, "images classes"]:
-        return projected @ self.weights[:-1] + self.weights[-1]
+        return projected @ self.weights
 
 
 def fit_sigmoids(
@@ -188,8 +188,7 @@ def fit_sigmoids(
     without the bias: scikit-learn's logistic regression with C = `strength`. Classes are independent, and solved
     together by L-BFGS in float64 to share the matrix products. Weights are scaled by their curvature at a logit of 0.
     """
-    count, device = len(projected), projected.device
-    inputs = torch.cat([projected, projected.new_ones(count, 1)], dim=1)
+    inputs, count, device = projected, len(projected), projected.device
     shown, judged = labels.to(inputs.dtype), (~unjudged).to(inputs.dtype)
     shares = (shown.sum(0) + 1) / (judged.sum(0) + 2)
     weights = torch.zeros(inputs.shape[1], labels.shape[1], dtype=inputs.dtype, device=device)

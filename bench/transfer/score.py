@@ -13,7 +13,7 @@ from bench.record import Score, TaskMetric, Transfer
 from bench.towers.tower_from import LoadedTower, build_untrained_copy, load_tower
 from bench.train.build import build_untrained_tower
 from bench.transfer import multi_label
-from bench.transfer.classification.fine_tune import score_fine_tuning
+from bench.transfer.classification.fine_tune import score_fine_tuning, score_published_probe
 from bench.transfer.classification.probe import score_few_shot, score_k_nn, score_label_fractions, score_linear_probe
 from bench.transfer.classification.transfer_init import score_initial_heads
 from bench.transfer.detection import score_detection
@@ -26,6 +26,7 @@ PROTOCOLS: dict[str, Callable[[FeatureExtractor, Any], Sequence[Score | TaskMetr
     "k-nn": score_k_nn,
     "few-shot": score_few_shot,
     "label-fractions": score_label_fractions,
+    "linear-probe-catlip": score_published_probe,
     "fine-tune": score_fine_tuning,
     "multi-label": multi_label.score_linear,
     "multi-label-fine-tune": multi_label.score_fine_tuned,

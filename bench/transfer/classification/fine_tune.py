@@ -74,6 +74,11 @@ class FineTuning(TrainingRecipe):
         return self.min_learning_rate / self.learning_rate
 
 
+LINEAR_PROBE = FineTuning(
+    epochs=30, batch_size=256, learning_rate=3e-5, min_learning_rate=1e-6, weight_decay=0.0, train_tower=False
+)  # CatLIP's: arXiv:2404.15653, table 6. CoreNet has no file of it: what the table leaves out is as in fine-tuning
+
+
 class FineTunedClassifier(nn.Module):
     """A tower and a head, which map normalised images to logits."""
 
@@ -140,6 +145,15 @@ def compute_logits(
 
 def score_fine_tuning(subject: FeatureExtractor, task: Task) -> list[Score]:
     """Search the learning rate, fine-tune the subject's tower on training and validation part, and test it."""
+    return _score_recipe(subject, task, "fine-tune", FineTuning())
+
+
+def score_published_probe(subject: FeatureExtractor, task: Task) -> list[Score]:
+    """Train a head on the frozen tower by CatLIP's recipe, on augmented images, and test it."""
+    return _score_recipe(subject, task, "linear probe, CatLIP's recipe", LINEAR_PROBE)
+
+
+def _score_recipe(subject: FeatureExtractor, task: Task, protocol: str, published: FineTuning) -> list[Score]:
     assert subject.tower is not None, f"{subject.name} has no tower"
     tower, device = subject.tower, subject.device
     head = init_head(tower.width, len(task.classes), seed=0)
@@ -149,14 +163,12 @@ def score_fine_tuning(subject: FeatureExtractor, task: Task) -> list[Score]:
         return float(_predict_correct(model, task.validation, device).double().mean())
 
     images = len(task.train.labels)
-    recipe, best = search_rate(recipe_for(FineTuning(), images), candidate_rates(tower, images, FineTuning()), accuracy)
+    recipe, best = search_rate(recipe_for(published, images), candidate_rates(tower, images, published), accuracy)
     labels = np.concatenate([task.train.labels, task.validation.labels])
     joint = TaskSplit(ConcatenatedImages(task.train.images, task.validation.images), labels)
     model = fine_tune(tower, head, joint, recipe, device)
     right = _predict_correct(model, task.test, device)
-    return [
-        make_score(task, "fine-tune", recipe.learning_rate, best, right, converged=True, num_train=len(joint.labels))
-    ]
+    return [make_score(task, protocol, recipe.learning_rate, best, right, converged=True, num_train=len(joint.labels))]
 
 
 def recipe_for(published: FineTuning, images: int) -> FineTuning:

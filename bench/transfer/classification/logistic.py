@@ -5,12 +5,17 @@ the squared weights, without the intercepts; here divided by C and the number of
 (For two classes scikit-learn has one row of weights, their difference, which equals this solution at half of C.)
 
 Newton steps, each solved by conjugate gradients, start from the solution of the stronger penalty before. Products with
-the Hessian are two matrix products in float32, because it only shapes the step; objective and gradient, which decide
-when to stop, are float64. Projected principal axes the Hessian is nearly diagonal; its diagonal is the preconditioner.
-Memory: about 50 bytes per image and class, beside the features.
+the Hessian are two matrix products in float32, because they only shape the step; objective and gradient, which decide
+when to stop, have the precision of the features and are summed in float64. Projected on principal axes the Hessian is
+nearly diagonal; its diagonal is the preconditioner.
+
+Images are read in blocks of rows, so that beside the features the memory does not grow with their number: the
+probabilities are kept for the products if they are few, and are computed again in each product otherwise. Features in
+float32 are solved until a bound on the excess of the objective over its minimum is small.
 Source: Nocedal and Wright 2006, "Numerical Optimization", algorithms 3.1 and 7.1.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -18,15 +23,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bench.console.console import log
+from bench.transfer.feature_matrix import BLOCK_ROWS, empty_matrix
+
 TOLERANCE = 1e-7  # of the gradient norm
+MAX_EXCESS = 1e-4  # of the objective over its minimum, relative, for features in float32
 MAX_STEPS, MAX_PRODUCTS = 60, 200  # Newton steps, and products with the Hessian in each
 MAX_RELATIVE_RESIDUAL = 0.1  # relative residual of conjugate gradients far from the optimum
 ARMIJO = 1e-4  # Armijo's constant: smallest decrease relative to the slope
 STEP_SIZES = [2.0**-halving for halving in range(20)]  # step sizes of the line search
 ROUNDING = 1e-14  # relative, of the objective
+BLOCK_SIZE, MAX_KEPT = 2**20, 2**27  # probabilities that are computed at once, and that are kept
 
 Features = Float[Tensor, "images features"]
-Projected = Float[Tensor, "images axes"]
+Projected = Float[Tensor, "images columns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +53,31 @@ class PrincipalAxes:
 
     @classmethod
     def fit(cls, features: Features) -> "PrincipalAxes":
-        """Compute the axes; a constant feature is only centred."""
-        mean, deviation = features.mean(0), features.std(0, correction=0)
+        """Compute the axes, in float64; a constant feature is only centred."""
+        count, blocks = len(features), torch.split(features, BLOCK_ROWS)
+        mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / count
+        squares = torch.stack([(block.double() - mean).square().sum(0) for block in blocks]).sum(0)
+        deviation = (squares / count).sqrt()
         deviation = torch.where(deviation > 1e-12 * (1 + mean.abs()), deviation, 1.0)
-        scaled = (features - mean) / deviation
-        if len(features) < features.shape[1]:
-            basis, upper = torch.linalg.qr(scaled.T)  # the span of the images, of lower dimension
+        scaled = ((block.double() - mean) / deviation for block in blocks)
+        if count < features.shape[1]:
+            basis, upper = torch.linalg.qr(torch.cat([*scaled]).T)  # the span of the images, of lower dimension
             values, axes = torch.linalg.eigh(upper @ upper.T)
             axes = basis @ axes
         else:
-            values, axes = torch.linalg.eigh(scaled.T @ scaled)
+            products = torch.zeros_like(mean).diag()
+            for block in scaled:
+                products.addmm_(block.T, block)
+            values, axes = torch.linalg.eigh(products)
         return cls(mean, deviation, axes[:, values > 1e-12 * values.max()].contiguous())
 
     def project(self, features: Features) -> Projected:
-        return (features - self.mean) / self.deviation @ self.axes
+        """Return a column per axis, and a column of ones for the intercepts, in the precision of the features."""
+        projected = empty_matrix(len(features), self.axes.shape[1] + 1, features.dtype, self.mean.device)
+        for block, out in zip(torch.split(features, BLOCK_ROWS), torch.split(projected, BLOCK_ROWS), strict=True):
+            out[:, :-1] = (block.to(self.mean) - self.mean) / self.deviation @ self.axes
+            out[:, -1] = 1
+        return projected
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +89,12 @@ class LogisticFit:
     present: Int[Tensor, " classes"]  # labels that occur in the training part
     objective: float  # divided by C and the number of images
     gradient_norm: float  # of that objective
-    converged: bool  # whether the norm is within the tolerance
+    converged: bool  # whether the norm is within the tolerance, or the excess in float32
 
     def predictions(self, projected: Projected) -> Int[Tensor, " images"]:
         """Return the most probable label of each image."""
-        return self.present[(projected @ self.weights[:, :-1].T + self.weights[:, -1]).argmax(1)]
+        blocks = (block.to(self.weights) @ self.weights.T for block in torch.split(projected, BLOCK_ROWS))
+        return self.present[torch.cat([logits.argmax(1) for logits in blocks])]
 
 
 def fit_path(
@@ -80,14 +102,15 @@ def fit_path(
 ) -> Iterator[LogisticFit]:
     """Yield a fit for each strength (C), which are solved fastest from small to large.
 
-    A class that does not occur is never predicted, because its intercept has no optimum.
+    A class that does not occur is never predicted, because its intercept has no optimum. Blocks of features are
+    computed on the device of the labels.
     """
     present, targets = torch.unique(labels, return_inverse=True)
-    problem = _LogisticObjective(projected, targets)
-    weights = projected.new_zeros(len(present), projected.shape[1] + 1)
+    problem = _LogisticObjective(projected, targets, len(present))
+    weights = torch.zeros(len(present), projected.shape[1], dtype=torch.float64, device=labels.device)
     for strength in strengths:
-        weights, objective, gradient = problem.minimise(weights, strength, tolerance)
-        yield LogisticFit(strength, weights, present, objective, gradient, gradient <= tolerance)
+        weights, objective, gradient_norm, converged = problem.minimise(weights, strength, tolerance)
+        yield LogisticFit(strength, weights, present, objective, gradient_norm, converged)
 
 
 class _LogisticObjective:
@@ -97,64 +120,96 @@ class _LogisticObjective:
     to 50 % less time on a CPU.
     """
 
-    def __init__(self, projected: Projected, targets: Int[Tensor, " images"]) -> None:
-        self.inputs = torch.cat([projected, projected.new_ones(len(projected), 1)], dim=1)
-        self.rough_inputs = self.inputs.float()
-        self.spread = self.inputs.square().mean(0)
-        self.targets = targets.unsqueeze(0)
+    def __init__(self, inputs: Projected, targets: Int[Tensor, " images"], classes: int) -> None:
+        rows, self.count = max(1, BLOCK_SIZE // classes), len(inputs)
+        self.blocks = [*zip(torch.split(inputs, rows), torch.split(targets.unsqueeze(0), rows, dim=1), strict=True)]
+        self.rough_blocks = torch.split(inputs.float(), rows)  # the same memory if they are float32
+        squares = torch.stack([block.double().square().sum(0) for block, _ in self.blocks])
+        self.spread = (squares.sum(0) / self.count).to(targets.device)
+        self.is_rough = inputs.dtype == torch.float32
+        self.keeps, self.kept = self.count * classes <= MAX_KEPT, list[Tensor]()
 
-    def minimise(self, weights: Tensor, strength: float, tolerance: float) -> tuple[Tensor, float, float]:
-        """Return the weights, objective and gradient norm of the minimum.
+    def minimise(self, weights: Tensor, strength: float, tolerance: float) -> tuple[Tensor, float, float, bool]:
+        """Return the weights, objective and gradient norm of the minimum, and whether it was reached.
 
-        It stops above the tolerance if rounding prevents progress.
+        It stops before if rounding prevents progress. With the features in float32 it is reached where the objective
+        can exceed its minimum by `MAX_EXCESS` at most. The penalty bounds the excess of a strongly convex objective by
+        the squared gradient over twice the penalty; for the intercepts, which have none, stands their curvature here.
+        Source: Boyd and Vandenberghe 2004, "Convex Optimization", equation 9.9.
         """
-        penalty = self.spread.new_full((len(self.spread),), 1 / (strength * len(self.inputs)))
+        least = 1 / (strength * self.count)
+        penalty = torch.full_like(self.spread, least)
         penalty[-1] = 0  # intercepts
-        logits, normaliser, objective = self._objective(weights, penalty)
+        objective, gradient = self._evaluate(weights, penalty)
         for steps_left in range(MAX_STEPS, -1, -1):
-            shares = (logits - normaliser).exp_()
-            gradient = self._gradient(shares, weights, penalty)
             length = float(gradient.norm())
-            if length <= tolerance or not steps_left:
+            if self.is_rough:
+                twice = gradient[:, :-1].square().sum() / least + (gradient[:, -1:].square() / self.curvature).sum()
+                excess = float(twice) / 2 / objective
+                log(f"C = {strength:g}: objective {objective:.6f}, at most {excess:.1e} of it above the minimum")
+                reached, limit = excess <= MAX_EXCESS, math.sqrt(2 * least * MAX_EXCESS * objective)
+            else:
+                reached, limit = length <= tolerance, tolerance
+            if reached or not steps_left:
                 break
-            max_residual = max(min(MAX_RELATIVE_RESIDUAL, length**0.5), tolerance / length / 2)
-            step = self._newton_step(shares, gradient, penalty, max_residual)
+            max_residual = min(MAX_RELATIVE_RESIDUAL, max(length**0.5, limit / length / 2))
+            step = self._newton_step(weights, gradient, penalty, max_residual)
             bound, slope = objective + ROUNDING * abs(objective), ARMIJO * float((gradient * step).sum())
             for size in STEP_SIZES:
                 tried = weights + size * step
-                logits, normaliser, value = self._objective(tried, penalty)
+                value, gradient_there = self._evaluate(tried, penalty)
                 if value <= bound + size * slope:
                     break
             else:
                 break
-            weights, objective = tried, value
-        return weights, objective, length
+            weights, objective, gradient = tried, value, gradient_there
+        return weights, objective, length, reached
 
-    def _objective(self, weights: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Return the logits, their logsumexp for each image, and the objective."""
-        logits = weights @ self.inputs.T
-        normaliser = logits.logsumexp(0, keepdim=True)
-        entropies = normaliser - logits.gather(0, self.targets)
-        return logits, normaliser, float(entropies.mean() + (penalty * weights.square()).sum() / 2)
+    def _evaluate(self, weights: Tensor, penalty: Tensor) -> tuple[float, Tensor]:
+        """Return the objective and its gradient; keep what the Newton step from these weights needs."""
+        entropy, gradient, self.curvature = 0.0, torch.zeros_like(weights), torch.zeros_like(weights[:, :1])
+        self.kept.clear()
+        for block, targets in self.blocks:
+            inputs = block.to(weights.device)
+            logits = weights.to(inputs.dtype) @ inputs.T
+            normaliser = logits.logsumexp(0, keepdim=True)
+            entropy += float((normaliser - logits.gather(0, targets)).double().sum())
+            shares = logits.sub_(normaliser).exp_()
+            self.curvature += (shares * (1 - shares)).sum(1, keepdim=True) / self.count
+            if self.keeps:
+                self.kept.append(shares.float())
+            gradient += shares.scatter_add(0, targets, shares.new_full(targets.shape, -1.0)) @ inputs
+        objective = entropy / self.count + float((penalty * weights.square()).sum()) / 2
+        return objective, gradient / self.count + penalty * weights
 
-    def _gradient(self, shares: Tensor, weights: Tensor, penalty: Tensor) -> Tensor:
-        wrong = shares.scatter_add(0, self.targets, shares.new_full(self.targets.shape, -1.0))
-        return wrong @ self.inputs / len(self.inputs) + penalty * weights
+    def _probabilities(self, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield blocks of features, and their probabilities at the weights that were evaluated last."""
+        if self.kept:
+            yield from zip(self.rough_blocks, self.kept, strict=True)
+            return
+        for block in self.rough_blocks:
+            inputs = block.to(weights.device)
+            yield inputs, (weights @ inputs.T).softmax(0)
 
-    def _newton_step(self, shares: Tensor, gradient: Tensor, penalty: Tensor, max_residual: float) -> Tensor:
+    def _hessian_product(self, direction: Tensor, weights: Tensor, penalty: Tensor) -> Tensor:
+        product = torch.zeros_like(direction)
+        for inputs, shares in self._probabilities(weights):
+            weighed = direction @ inputs.T * shares
+            weighed.addcmul_(shares, weighed.sum(0, keepdim=True), value=-1)
+            product.addmm_(weighed, inputs)
+        return product / self.count + penalty * direction
+
+    def _newton_step(self, weights: Tensor, gradient: Tensor, penalty: Tensor, max_residual: float) -> Tensor:
         """Solve for the Newton step by conjugate gradients, up to a relative residual."""
-        rough, penalty = shares.float(), penalty.float()
-        curvature = (rough * (1 - rough)).mean(1, keepdim=True)
-        diagonal = curvature * self.spread.float() + penalty + torch.finfo(torch.float32).tiny
-        step = torch.zeros_like(gradient, dtype=torch.float32)
+        weights, penalty = weights.float(), penalty.float()
+        diagonal = (self.curvature * self.spread).float() + penalty + torch.finfo(torch.float32).tiny
+        step = torch.zeros_like(weights)
         scale = float(gradient.norm())
         residual = (-gradient / scale).float()
         direction = residual / diagonal
         slope = (residual * direction).sum()
         for _ in range(MAX_PRODUCTS):
-            weighed = direction @ self.rough_inputs.T * rough
-            weighed.addcmul_(rough, weighed.sum(0, keepdim=True), value=-1)
-            curved = weighed @ self.rough_inputs / len(self.inputs) + penalty * direction
+            curved = self._hessian_product(direction, weights, penalty)
             size = slope / (direction * curved).sum()
             step.add_(direction * size)
             residual.sub_(curved * size)

@@ -22,6 +22,7 @@ from bench.transfer.classification.label_subsets import Order, class_orders, dis
 from bench.transfer.classification.logistic import PrincipalAxes, fit_path
 from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch
 from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.feature_matrix import MAX_IN_MEMORY, stack_rows
 from bench.transfer.tasks.tasks import SplitTask, Task, TaskSplit
 
 KS = (1.0, 3.0, 5.0, 10.0, 20.0)
@@ -41,11 +42,19 @@ class LabelledFeatures:
     labels: Int[Tensor, "*draws images"]
 
     def select(self, rows: Sequence[int] | np.ndarray | Tensor) -> "LabelledFeatures":
-        chosen = torch.as_tensor(rows, device=self.labels.device)
-        return LabelledFeatures(self.features[chosen], self.labels[chosen])
+        chosen = torch.as_tensor(rows, device=self.features.device)
+        return LabelledFeatures(self.features[chosen], self.labels[chosen.to(self.labels.device)])
 
     def concatenate(self, other: "LabelledFeatures") -> "LabelledFeatures":
-        return LabelledFeatures(torch.cat([self.features, other.features]), torch.cat([self.labels, other.labels]))
+        labels = torch.cat([self.labels, other.labels])
+        return LabelledFeatures(stack_rows([self.features, other.features], len(labels)), labels)
+
+    def sample(self) -> "LabelledFeatures":
+        """Return all images, or as many random ones as fit in memory."""
+        count = MAX_IN_MEMORY // self.features.shape[1]
+        if count >= len(self.labels):
+            return self
+        return self.select(torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(0))[:count])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,7 @@ class ProbeProtocol:
     settings: tuple[float, ...]
     predictions: Callable[[LabelledFeatures, Tensor, Iterable[float], int], Iterator[tuple[Classes, bool]]]
     limits: tuple[float, float] | None = None  # of the settings beyond an end of the grid that is best
+    is_tuned_on_sample: bool = False  # where the features of the training part do not fit in memory
 
 
 def linear_predictions(
@@ -116,7 +126,7 @@ def neighbour_predictions(
         yield predictions, True
 
 
-LINEAR_PROBE = ProbeProtocol("linear probe", INVERSE_L2, linear_predictions, INVERSE_L2_LIMITS)
+LINEAR_PROBE = ProbeProtocol("linear probe", INVERSE_L2, linear_predictions, INVERSE_L2_LIMITS, is_tuned_on_sample=True)
 NEAREST_NEIGHBOURS = ProbeProtocol("k-NN", KS, neighbour_predictions)
 FEW_SHOT, LABEL_FRACTIONS = (replace(LINEAR_PROBE, name=name) for name in ("few-shot", "label fractions"))
 
@@ -136,12 +146,15 @@ def score_k_nn(subject: FeatureExtractor, task: Task) -> list[Score]:
 def embed_task(
     subject: FeatureExtractor, task: Task, device: torch.device | None = None, dtype: torch.dtype = torch.float64
 ) -> EmbeddedTask:
-    """Embed the images of a task; by default in float64 on the subject's device."""
+    """Embed the images of a task; by default in float64 on the subject's device.
+
+    Features that do not fit in memory stay in their file, in float32.
+    """
     device = device or subject.device
 
     def embed_split(part: TaskSplit) -> LabelledFeatures:
-        features, labels = torch.from_numpy(subject.embed(part.images)), torch.from_numpy(part.labels)
-        return LabelledFeatures(features.to(device, dtype), labels.to(device))
+        features, labels = torch.from_numpy(subject.embed(part.images)), torch.from_numpy(part.labels).to(device)
+        return LabelledFeatures(features if features.numel() > MAX_IN_MEMORY else features.to(device, dtype), labels)
 
     return EmbeddedTask(
         task.name, task.classes, embed_split(task.train), embed_split(task.validation), embed_split(task.test)
@@ -164,7 +177,8 @@ def score_refitted(
 ) -> Score:
     """Choose the setting on the validation part, refit on both parts, and score on the test part."""
     search = SettingSearch(protocol.settings, protocol.limits)
-    for answers, _ in protocol.predictions(train, validation.features, search, len(task.classes)):
+    tuned = train.sample() if protocol.is_tuned_on_sample else train
+    for answers, _ in protocol.predictions(tuned, validation.features, search, len(task.classes)):
         search.add(_accuracy(answers, validation))
     both, quality = train.concatenate(validation), search.best_quality
     answers, converged = next(protocol.predictions(both, task.test.features, [search.best], len(task.classes)))

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from bench.data.transforms import WHITE, normalise
 from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.fine_tune import (
     FEWEST_STEPS,
+    LINEAR_PROBE,
     RATES,
     FineTunedClassifier,
     FineTuning,
@@ -21,6 +23,7 @@ from bench.transfer.classification.fine_tune import (
     init_head,
     recipe_for,
     score_fine_tuning,
+    score_published_probe,
     search_rate,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
@@ -116,6 +119,44 @@ def test_frozen_tower_is_unchanged() -> None:
     model = trained_from(replace(WHOLE, train_tower=False), tower)
     assert differing(model.tower, tower) == []
     assert differing(model.head, init_head(tower.width, 2, 0))
+
+
+def test_published_probe_has_the_values_of_the_paper() -> None:
+    recipe = recipe_for(LINEAR_PROBE, 1_281_167)
+    assert (recipe.epochs, recipe.batch_size, recipe.weight_decay) == (30, 256, 0.0)
+    assert (recipe.learning_rate, recipe.min_learning_rate) == (3e-5, 1e-6)
+    assert not recipe.is_tower_trained
+    assert recipe.flip
+    assert recipe.crop_scale == (0.08, 1.0)
+
+
+def test_published_probe_takes_the_steps_of_a_loop_over_frozen_features() -> None:
+    """AdamW's update written out, on the features of the augmented batches; the tower is equal to the last bit."""
+    recipe = replace(LINEAR_PROBE, epochs=4, batch_size=8, learning_rate=1e-2, min_learning_rate=1e-3)
+    tower, part = toy_tower(), toy_part(24)
+    model = trained_from(recipe, tower)
+    assert differing(model.tower, toy_tower()) == []
+    steps, head = recipe.steps(24), init_head(tower.width, 2, 0)
+    batches = TaskBatches(part.images, tower.image_size, 8, recipe.crop_scale, recipe.flip, recipe.seed)
+    values = [head.weight.detach().double(), head.bias.detach().double()]
+    first, second = ([torch.zeros_like(value) for value in values] for _ in range(2))
+    for step in range(steps):
+        images, rows = batches.load(step)
+        with torch.no_grad():
+            x = tower.eval()(normalise(images / WHITE)).double()
+        targets = nn.functional.one_hot(torch.from_numpy(part.labels[rows]), 2) * 0.9 + 0.05  # smoothed by 0.1
+        wrong = ((x @ values[0].T + values[1]).softmax(1) - targets) / len(x)
+        gradients = [wrong.T @ x, wrong.sum(0)]
+        norm = sum(float(gradient.square().sum()) for gradient in gradients) ** 0.5
+        rate = recipe.learning_rate * recipe.rate_share(step, steps)
+        for value, slope, mean, square in zip(values, gradients, first, second, strict=True):
+            clipped = slope * min(1.0, 1 / norm)
+            mean.mul_(0.9).add_(clipped, alpha=0.1)
+            square.mul_(0.999).add_(clipped.square(), alpha=0.001)
+            corrected = (square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
+            value.sub_(rate * mean / (1 - 0.9 ** (step + 1)) / corrected)
+    torch.testing.assert_close(model.head.weight.double(), values[0], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(model.head.bias.double(), values[1], rtol=1e-3, atol=1e-5)
 
 
 def test_fine_tuning_drops_no_patches() -> None:
@@ -222,6 +263,20 @@ def test_separable_classes_are_learned_and_others_are_at_chance(
     assert right > 0.97 if separable else 0.35 < right < 0.65
     assert (score.protocol, score.num_train, len(score.correct)) == ("fine-tune", 90, 200)
     assert score.chosen in (3e-5, 1e-3)
+
+
+def test_published_probe_is_scored_under_its_own_name_and_learns_separable_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 10)
+    monkeypatch.setattr(fine_tune_module, "RATES", (1e-2,))
+    parts = [toy_part(count, seed=seed) for seed, count in enumerate((24, 12, 60))]
+    tower = toy_tower()
+    subject = FeatureExtractor(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=CPU, experiment=None)
+    (score,) = score_published_probe(subject, Task("toy", ("dark", "bright"), *parts))
+    assert score.correct.count("1") / 60 > 0.9
+    assert (score.protocol, score.num_train, score.chosen) == ("linear probe, CatLIP's recipe", 36, 1e-2)
+    assert differing(tower, toy_tower()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """The linear probe's solver ends where scikit-learn's ends, and says honestly where it did not."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from bench.transfer import feature_matrix
 from bench.transfer.classification import logistic
-from bench.transfer.classification.logistic import TOLERANCE, PrincipalAxes, fit_path
+from bench.transfer.classification.logistic import MAX_EXCESS, TOLERANCE, PrincipalAxes, fit_path
 from bench.transfer.classification.setting_search import INVERSE_L2
+from bench.transfer.feature_matrix import stack_rows
 
 SHAPES = {"more images than features": (400, 30, 5), "fewer": (40, 120, 3), "two classes": (150, 20, 2)}
 
@@ -106,3 +110,46 @@ def test_constant_and_duplicate_features_change_nothing() -> None:
     # Weights are shared out: half the penalty.
     repeated = next(fit_path(PrincipalAxes.fit(twice).project(twice), labels, [0.05]))
     assert repeated.objective == pytest.approx(plain.objective, rel=1e-9)
+
+
+def test_blocks_and_probabilities_computed_again_do_not_change_the_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels = map(torch.from_numpy, problem(300, 20, 4))
+    whole = [fit.objective for fit in fit_path(PrincipalAxes.fit(x).project(x), labels, INVERSE_L2)]
+    monkeypatch.setattr(feature_matrix, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(logistic, "BLOCK_SIZE", 150)
+    monkeypatch.setattr(logistic, "MAX_KEPT", 0)
+    fits = [*fit_path(PrincipalAxes.fit(x).project(x), labels, INVERSE_L2)]
+    assert all(fit.converged for fit in fits)
+    assert [fit.objective for fit in fits] == pytest.approx(whole, rel=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_features_in_a_file_are_fitted_within_the_stated_excess(
+    shape: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The optimum is scikit-learn's; and the file goes with the matrix."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(feature_matrix, "MAX_IN_MEMORY", 100)
+    x, labels = problem(*SHAPES[shape])
+    features = stack_rows(torch.from_numpy(x).split(7), len(x))
+    assert features.dtype == torch.float32
+    assert str(tmp_path) in Path("/proc/self/maps").read_text()
+    times = 2 if shape == "two classes" else 1
+    projected = PrincipalAxes.fit(features).project(features)
+    for fit in fit_path(projected, torch.from_numpy(labels), INVERSE_L2):
+        theirs = LogisticRegression(C=times * fit.strength, tol=1e-8, max_iter=5000).fit(standardised(x, x), labels)
+        penalty = (theirs.coef_**2).sum() / (2 * times * fit.strength * len(labels))
+        entropy = -theirs.predict_log_proba(standardised(x, x))[np.arange(len(labels)), labels].mean()
+        assert fit.converged
+        assert -1e-6 <= fit.objective / (entropy + penalty) - 1 <= MAX_EXCESS
+    del features, projected
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def test_disk_that_is_too_small_is_an_error_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(OSError, match=r"space|large"):
+        feature_matrix.empty_matrix(2**31, 2**20, torch.float32)

@@ -1,8 +1,12 @@
 """The probe tries settings until the best one lies inside of them, and scores as scikit-learn with that setting."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +14,22 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from bench.transfer.classification.probe import LINEAR_PROBE, EmbeddedTask, LabelledFeatures, score_refitted
+from bench.transfer import feature_matrix
+from bench.transfer.classification import probe
+from bench.transfer.classification.probe import (
+    LINEAR_PROBE,
+    EmbeddedTask,
+    LabelledFeatures,
+    score_linear_probe,
+    score_refitted,
+)
 from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch
+from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.feature_matrix import stack_rows
+from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
+from bench.transfer.tasks.tasks import Task, TaskSplit
+
+CPU = torch.device("cpu")
 
 
 @given(st.floats(-7, 5))
@@ -55,3 +73,40 @@ def test_linear_probe_beyond_the_grid_scores_as_scikit_learn() -> None:
     reference = LogisticRegression(C=score.chosen, max_iter=10_000, tol=1e-8)
     answers = reference.fit(scaler.transform(x[:900]), labels[:900]).predict(scaler.transform(x[900:]))
     assert abs((answers == labels[900:]).sum() - score.correct.count("1")) <= 1
+
+
+def test_features_beyond_memory_score_as_scikit_learn_with_the_penalty_chosen_on_a_sample(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The penalty is chosen on a random sample of the training part; the fit to all of it is scikit-learn's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pixels, labels = load_digits(return_X_y=True)
+    x = pixels + np.random.default_rng(0).normal(size=pixels.shape) * 6
+    bounds = ((0, 900), (900, 1200), (1200, 1797))
+    parts = [
+        TaskSplit(ArrayImageSource(torch.zeros(b - a, 3, 1, 1, dtype=torch.uint8)), labels[a:b]) for a, b in bounds
+    ]
+    features = {part.images: x[a:b] for part, (a, b) in zip(parts, bounds, strict=True)}
+
+    def embed(images: ImageSource) -> np.ndarray:
+        return stack_rows(torch.from_numpy(features[images]).split(100), len(images)).numpy()
+
+    for module in (feature_matrix, probe):
+        monkeypatch.setattr(module, "MAX_IN_MEMORY", 700 * x.shape[1])
+    monkeypatch.setattr(feature_matrix, "BLOCK_ROWS", 64)
+    fit, tuned_on = probe.linear_predictions, list[int]()
+
+    def spied(train: LabelledFeatures, *others: Any) -> Any:
+        tuned_on.append(len(train.labels))
+        return fit(train, *others)
+
+    monkeypatch.setattr(probe, "LINEAR_PROBE", replace(LINEAR_PROBE, predictions=spied))
+    subject = FeatureExtractor(name="x", embed=embed, tower=None, device=CPU, experiment=None)
+    (score,) = score_linear_probe(subject, Task("digits", tuple("0123456789"), *parts))
+    assert tuned_on == [700, 1200]
+    assert score.converged
+    assert score.num_train == 1200
+    scaler = StandardScaler().fit(x[:1200])
+    reference = LogisticRegression(C=score.chosen, max_iter=10_000, tol=1e-8)
+    answers = reference.fit(scaler.transform(x[:1200]), labels[:1200]).predict(scaler.transform(x[1200:]))
+    assert abs((answers == labels[1200:]).sum() - score.correct.count("1")) <= 2

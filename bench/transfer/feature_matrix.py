@@ -1,0 +1,40 @@
+"""Matrices with a row per image, which lie in a file where they are too large for memory."""
+
+import os
+from collections.abc import Iterable
+from tempfile import NamedTemporaryFile
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bench.data.manifest import pack_cache
+from bench.environment.files import make_folders
+
+MAX_IN_MEMORY = 2**27  # numbers of a matrix in memory; 175,000 images of 768 features
+BLOCK_ROWS = 2**13  # rows that are computed at once
+
+
+def empty_matrix(rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+    """Return a matrix to fill; one of over `MAX_IN_MEMORY` numbers is float32 and on the CPU, mapped to a file.
+
+    The file lies in the user's cache, has no name, and its space is free again when the matrix is. OSError if the disk
+    is too full.
+    """
+    if rows * columns <= MAX_IN_MEMORY:
+        return torch.empty(rows, columns, dtype=dtype, device=device)
+    make_folders(pack_cache())
+    with NamedTemporaryFile(dir=pack_cache()) as file:
+        os.posix_fallocate(file.fileno(), 0, rows * columns * torch.float32.itemsize)
+        return torch.from_file(file.name, shared=True, size=rows * columns, dtype=torch.float32).view(rows, columns)
+
+
+def stack_rows(batches: Iterable[Float[Tensor, "_ columns"]], rows: int) -> Float[Tensor, "images columns"]:
+    """Return the rows of all batches as one matrix (see `empty_matrix`)."""
+    matrix, first = torch.empty(0), 0
+    for batch in batches:
+        if not first:
+            matrix = empty_matrix(rows, batch.shape[1], batch.dtype, batch.device)
+        matrix[first : first + len(batch)] = batch
+        first += len(batch)
+    return matrix

@@ -1,0 +1,98 @@
+"""The exact linear probe at ImageNet's size: `python -m tests.transfer.classification.large_probe`.
+
+1,281,167 synthetic images of 1,000 classes with 768 features are written to a file in the user's cache
+(`XDG_CACHE_HOME`, 8 GB) and fitted. Labels are drawn from a linear model, so that neither they nor the optimum are
+certain. Then one more Newton step, of as many products with the Hessian as all before, shows how far the optimum was.
+"""
+
+import argparse
+import re
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.transfer.classification import logistic
+from bench.transfer.classification.logistic import PrincipalAxes, fit_path
+from bench.transfer.feature_matrix import BLOCK_ROWS, stack_rows
+
+LOGIT_SCALE = 0.2  # of the model that labels are drawn from
+
+
+def synthetic_features(images: int, features: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Return features whose variance falls as 1 / rank along rotated axes, and labels drawn from a linear model."""
+    generator = torch.Generator().manual_seed(0)
+    model = torch.randn(features, classes, generator=generator) * LOGIT_SCALE
+    rotation = torch.linalg.qr(torch.randn(features, features, generator=generator))[0]
+    mix, labels = torch.arange(1, features + 1)[:, None] ** -0.5 * rotation, list[Tensor]()
+
+    def batches() -> Iterator[Tensor]:
+        for first in range(0, images, BLOCK_ROWS):
+            x = torch.randn(min(BLOCK_ROWS, images - first), features, generator=generator)
+            noise = torch.empty(len(x), classes).exponential_(generator=generator).log_()
+            labels.append((x @ model - noise).argmax(1))
+            yield x @ mix
+
+    return stack_rows(batches(), images), torch.cat(labels)
+
+
+def rss_anon_bytes() -> int:
+    """Return the resident memory of this process without mapped files."""
+    return 1024 * int(re.findall(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())[0])
+
+
+def main() -> None:
+    """Generate, fit, and print times and memory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in (("images", 1_281_167), ("features", 768), ("classes", 1000)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--strength", type=float, default=0.03, help="C (0.03)")
+    options, peak = parser.parse_args(), [0]
+
+    def watch() -> None:
+        while True:
+            peak[0] = max(peak[0], rss_anon_bytes())
+            time.sleep(0.5)
+
+    threading.Thread(target=watch, daemon=True).start()
+    started = time.perf_counter(), time.process_time()
+
+    def report(text: str) -> None:
+        wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(
+            f"{wall:7.0f} s, {cpu:7.0f} s of CPU time, peak {largest / 2**30:.2f} GiB resident with mapped files, "
+            f"{peak[0] / 2**30:.2f} GiB without: {text}",
+            flush=True,
+        )
+
+    features, labels = synthetic_features(options.images, options.features, options.classes)
+    report(f"wrote {len(features):,} x {features.shape[1]} features, {features.dtype}")
+    projected = PrincipalAxes.fit(features).project(features)
+    report(f"projected on {projected.shape[1] - 1} axes")
+    products, multiply = 0, logistic._LogisticObjective._hessian_product
+
+    def count_products(*arguments: Any) -> Tensor:
+        nonlocal products
+        products += 1
+        return multiply(*arguments)
+
+    logistic._LogisticObjective._hessian_product = count_products  # type: ignore[method-assign]
+    fits = fit_path(projected, labels, [options.strength] * 2)
+    first = next(fits)
+    report(f"{products} products: objective {first.objective:.8f}, converged {first.converged}")
+    right = (first.predictions(projected) == labels).double().mean()
+    report(f"{right:.4f} of the training images are sorted rightly")
+    logistic.MAX_STEPS, logistic.MAX_PRODUCTS = 1, products
+    logistic.MAX_EXCESS, logistic.MAX_RELATIVE_RESIDUAL = 1e-12, 0
+    second = next(fits)
+    report(f"{products} products: objective {second.objective:.8f}, {first.objective / second.objective - 1:.1e} less")
+
+
+if __name__ == "__main__":
+    main()
